@@ -1,0 +1,291 @@
+//! The words that store, courier, channels and exchange share: a message's facts, a delivery's work, an attempt, a settlement.
+//!
+//! Data and pure rules only; who keeps, carries or concludes it is decided elsewhere.
+
+use crate::fhir::event::{Category, Identifier, ResponseCode, ResponseRequired};
+use crate::fhir::{Event, Fault, FhirVersion, Outcome};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// What is known of a message without its body; kept as one JSON document beside the indexed columns.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Facts {
+    /// Public id, UUIDv7.
+    pub id: Uuid,
+    /// Participant id of the sender: `anyone` without participants, `emberpost` for answers of our own.
+    pub sender: String,
+    pub source: Option<String>,
+    pub destinations: Vec<String>,
+    pub event: Option<Event>,
+    pub version: Option<FhirVersion>,
+    /// Media type of the body without parameters, such as `application/fhir+json`.
+    pub media_type: String,
+    pub header_id: Option<String>,
+    pub bundle_id: Option<String>,
+    pub bundle_identifier: Option<Identifier>,
+    /// The response block, where the message is a response (MSG-27).
+    pub response: Option<ResponseFacts>,
+    /// Canonical of the definition that governed it.
+    pub definition: Option<String>,
+    pub category: Option<Category>,
+    /// When an answer is owed; None where neither definition nor extension speaks (design 1.5).
+    pub owed: Option<ResponseRequired>,
+    pub reply_to: ReplyTo,
+    /// Public id of the request that this message answers.
+    pub in_reply_to: Option<Uuid>,
+    /// A response that matched no request.
+    pub unmatched: bool,
+    /// `Via` as received, to be extended on the way out.
+    pub via: Option<String>,
+    /// X-Request-Id of the request that brought it.
+    pub request_id: Option<String>,
+    pub size_bytes: u64,
+    /// UTC microseconds since 1970, each.
+    pub received_at_us: i64,
+    pub checked_at_us: Option<i64>,
+    pub planned_at_us: Option<i64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ResponseFacts {
+    /// `response.identifier`: in R4 an id (no system), in R5 an Identifier (MSG-37).
+    pub identifier: Identifier,
+    pub code: Option<ResponseCode>,
+}
+
+/// Where the answer of a request goes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum ReplyTo {
+    /// The sender waits; a late answer is at the status URL and goes to the source's channel.
+    Wait,
+    /// `async=true` with `response-url`.
+    Callback(String),
+    /// `async=true`: the source's channel.
+    Channel,
+    /// `Prefer: respond-async`: the status URL only.
+    Status,
+    /// A response: never answered (MSG-41).
+    Nobody,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MessageState {
+    Accepted,
+    Refused,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeliveryState {
+    Waiting,
+    Active,
+    Delivered,
+    Answered,
+    Dead,
+    Discarded,
+}
+
+impl DeliveryState {
+    pub const ALL: [Self; 6] =
+        [Self::Waiting, Self::Active, Self::Delivered, Self::Answered, Self::Dead, Self::Discarded];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Active => "active",
+            Self::Delivered => "delivered",
+            Self::Answered => "answered",
+            Self::Dead => "dead",
+            Self::Discarded => "discarded",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == text)
+    }
+}
+
+/// What a delivery carries.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum DeliveryKind {
+    /// A request (or an unmatched response) to a receiver that the plan named.
+    Request,
+    /// An answer on its way home, to the source's channel.
+    Answer,
+    /// An answer to a `response-url`.
+    Callback { url: String },
+    /// A kept message again, on a person's order: `of` is the delivery that it repeats, where there was one.
+    Replay { replay: Uuid, of: Option<Uuid>, forward_answers: bool },
+}
+
+/// A delivery to be kept with its message.
+#[derive(Clone, Debug)]
+pub struct NewDelivery {
+    pub id: Uuid,
+    pub participant: Arc<str>,
+    /// The destination as the message or the route spelled it.
+    pub destination: Option<String>,
+    /// Lane key within the participant; 0 is "no order".
+    pub lane: i64,
+    pub kind: DeliveryKind,
+    pub due_at_us: i64,
+    pub expires_at_us: i64,
+    /// False for a participant without an active channel (mailbox): it waits for its reader, no courier.
+    pub carried: bool,
+}
+
+/// A message to be kept: one transaction with its deliveries, identity and own answer.
+#[derive(Clone, Debug)]
+pub struct Keep {
+    pub facts: Facts,
+    pub state: MessageState,
+    pub bytes: Bytes,
+    /// Warnings of an accepted message, or why it was refused.
+    pub outcome: Option<Outcome>,
+    /// Keys by which a repeat is known; empty where nothing is to be remembered (a refusal).
+    pub identity: crate::fhir::identity::IdentityKeys,
+    pub deliveries: Vec<NewDelivery>,
+    /// The answer that Emberpost gives itself, kept in the same transaction.
+    pub answer: Option<Box<Keep>>,
+    /// Key of the delivery that this response answers. Its deliveries are stored only if it is the first answer.
+    pub closes: Option<i64>,
+    /// The requests's identity is given up with this answer (transient-error), so that it can be sent again.
+    pub releases_request: bool,
+}
+
+/// What became of `Store::accept`.
+#[derive(Debug)]
+pub enum Kept {
+    New {
+        message_key: i64,
+        /// Deliveries that the courier carries, in order. Empty for a later answer of a closed delivery.
+        work: Vec<Work>,
+        /// For a response: whether it was the first answer of its delivery.
+        first_answer: bool,
+    },
+    /// Known, same content (MSG-61, MSG-62): the public id of the first.
+    Repeat { message_id: Uuid },
+    /// Known, other content: 409. The public id of the first.
+    Conflict { message_id: Uuid },
+}
+
+/// One delivery as the courier holds it. The body may be absent when it was read back from the store.
+#[derive(Clone, Debug)]
+pub struct Work {
+    pub delivery_key: i64,
+    pub delivery_id: Uuid,
+    pub message_key: i64,
+    pub participant: Arc<str>,
+    pub lane: i64,
+    /// Order within the lane.
+    pub seq: i64,
+    pub kind: DeliveryKind,
+    /// Attempts made so far.
+    pub attempts: u32,
+    pub due_at_us: i64,
+    pub expires_at_us: i64,
+    pub facts: Arc<Facts>,
+    pub body: Option<Bytes>,
+}
+
+/// One try at a delivery, as the channel saw it.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    pub started_at_us: i64,
+    pub duration_us: i64,
+    /// HTTP status, where there was one.
+    pub status: Option<u16>,
+    pub said: Said,
+}
+
+/// What the receiver said (design 1.5, MSG-90).
+#[derive(Clone, Debug)]
+pub enum Said {
+    /// 200, 202 or 204 without a body, or 200 with an OperationOutcome: it took it.
+    Taken,
+    /// 200 with some other body: to be read as an answer.
+    Body { bytes: Bytes, media_type: String },
+    /// Try again by the schedule: 408, 425, 429, 5xx, no connection, timeout, redirect.
+    Later { fault: Fault, retry_after: Option<Duration>, detail: String },
+    /// Our credential or URL is wrong (401, 403, 404, 407): the breaker opens, nothing is dead-lettered for it.
+    Misconfigured { fault: Fault, detail: String },
+    /// Any other 4xx: for good. The body, where it was an OperationOutcome.
+    Refused { outcome: Option<Bytes>, detail: String },
+}
+
+/// What the courier does next with a delivery after it was concluded.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Next {
+    /// Settled for good: the lane goes on.
+    Done,
+    /// Again after this long; the lane waits. `breaks`: the receiver is at fault, the breaker counts it.
+    Again { after: Duration },
+    /// As Again, and the breaker opens at once.
+    Hold { after: Duration },
+}
+
+/// How a delivery is settled, in one transaction with the answer.
+#[derive(Clone, Debug)]
+pub struct Settlement {
+    pub delivery_key: i64,
+    /// New state; `Waiting` goes with `due_at_us`.
+    pub state: DeliveryState,
+    pub due_at_us: i64,
+    pub attempt: Option<AttemptRow>,
+    /// Why it failed or died; None clears it.
+    pub fault: Option<Fault>,
+    /// The receiver's answer, or the one that Emberpost writes when it gives up. Kept and linked in the same transaction.
+    pub answer: Option<Box<Keep>>,
+}
+
+/// What `Store::settle` did.
+#[derive(Debug)]
+pub struct Settled {
+    /// Whether the answer was the first of its delivery. False too when the delivery was settled by somebody else before.
+    pub first_answer: bool,
+    /// The answer as kept: its own id, or that of the same answer kept before.
+    pub answer_id: Option<Uuid>,
+    /// The answer's way home, for the courier.
+    pub work: Vec<Work>,
+}
+
+/// A row of the attempt table.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AttemptRow {
+    pub started_at_us: i64,
+    pub duration_us: i64,
+    pub status: Option<u16>,
+    /// `delivered`, `answered`, `retry`, `held`, `refused`, `bad-answer`.
+    pub result: String,
+    pub fault: Option<Fault>,
+    /// A sentence without content: what failed.
+    pub detail: Option<String>,
+}
+
+/// When to try again: the schedule's interval for this attempt (the last repeats), `Retry-After` where it is longer
+/// (at most a day), and up to 20 % of jitter on top. `attempts` counts those made; `random` is in 0..1.
+pub fn retry_after(schedule_seconds: &[u64], attempts: u32, asked: Option<Duration>, random: f64) -> Duration {
+    const LONGEST_RETRY_AFTER_SECONDS: u64 = 86_400;
+    let index = (attempts.max(1) as usize - 1).min(schedule_seconds.len().saturating_sub(1));
+    let interval = Duration::from_secs(schedule_seconds.get(index).copied().unwrap_or(60));
+    let asked = asked.unwrap_or_default().min(Duration::from_secs(LONGEST_RETRY_AFTER_SECONDS));
+    interval.max(asked).mul_f64(1.0 + 0.2 * random.clamp(0.0, 1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_interval_repeats_and_retry_after_is_honored_within_a_day() {
+        let seconds = |attempts, asked| retry_after(&[1, 5], attempts, asked, 0.0).as_secs();
+        assert_eq!([seconds(1, None), seconds(2, None), seconds(9, None)], [1, 5, 5]);
+        assert_eq!(seconds(1, Some(Duration::from_secs(30))), 30);
+        assert_eq!(seconds(1, Some(Duration::from_secs(1_000_000))), 86_400);
+        assert_eq!(retry_after(&[10], 1, None, 1.0), Duration::from_secs(12));
+    }
+}

@@ -1,0 +1,139 @@
+//! What a message is about to tell or ask: `MessageHeader.event[x]`, and the small codes around it.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// `event[x]`: a Coding (MSG-31: equal when system and code are), or a uri or canonical.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Event {
+    Coding { system: Option<String>, code: String },
+    Uri(String),
+}
+
+impl Event {
+    /// Reads `system|code`, a bare code, or a uri, as configuration spells events.
+    pub fn matches(&self, pattern: &str) -> bool {
+        match self {
+            _ if pattern == "*" => true,
+            Event::Coding { system, code } => match pattern.rsplit_once('|') {
+                Some((wanted, rest)) => rest == code && system.as_deref() == Some(wanted),
+                None => pattern == code,
+            },
+            Event::Uri(uri) => pattern == uri || uri.rsplit_once('|').is_some_and(|(url, _)| url == pattern),
+        }
+    }
+
+    /// The code, or the uri where the event has no code.
+    pub fn code(&self) -> &str {
+        match self {
+            Event::Coding { code, .. } => code,
+            Event::Uri(uri) => uri,
+        }
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Event::Coding { system: Some(system), code } => write!(f, "{system}|{code}"),
+            Event::Coding { system: None, code } => f.write_str(code),
+            Event::Uri(uri) => f.write_str(uri),
+        }
+    }
+}
+
+/// `MessageHeader.response.code` (MSG-35).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ResponseCode {
+    Ok,
+    TransientError,
+    FatalError,
+}
+
+impl ResponseCode {
+    pub fn parse(code: &str) -> Option<Self> {
+        match code {
+            "ok" => Some(Self::Ok),
+            "transient-error" => Some(Self::TransientError),
+            "fatal-error" => Some(Self::FatalError),
+            _ => None,
+        }
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::TransientError => "transient-error",
+            Self::FatalError => "fatal-error",
+        }
+    }
+}
+
+/// When the initiator wants a response: `responseRequired` (MSG-48) or its extension on the header (MSG-49).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ResponseRequired {
+    Always,
+    OnError,
+    Never,
+    OnSuccess,
+}
+
+impl ResponseRequired {
+    pub fn parse(code: &str) -> Option<Self> {
+        match code {
+            "always" => Some(Self::Always),
+            "on-error" => Some(Self::OnError),
+            "never" => Some(Self::Never),
+            "on-success" => Some(Self::OnSuccess),
+            _ => None,
+        }
+    }
+
+    /// Whether the sender wants a message with this code.
+    pub fn wants(self, code: ResponseCode) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Never => false,
+            Self::OnError => code != ResponseCode::Ok,
+            Self::OnSuccess => code == ResponseCode::Ok,
+        }
+    }
+}
+
+/// `MessageDefinition.category` (MSG-45).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Category {
+    Consequence,
+    Currency,
+    Notification,
+}
+
+impl Category {
+    pub fn parse(code: &str) -> Option<Self> {
+        match code {
+            "consequence" => Some(Self::Consequence),
+            "currency" => Some(Self::Currency),
+            "notification" => Some(Self::Notification),
+            _ => None,
+        }
+    }
+}
+
+/// An Identifier by its system and value, the parts that identity compares.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Identifier {
+    pub system: Option<String>,
+    pub value: String,
+}
+
+impl fmt::Display for Identifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.system {
+            Some(system) => write!(f, "{system}|{}", self.value),
+            None => f.write_str(&self.value),
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! Whose fault: the codes of `urn:emberpost:fault`, in one table with cause and remedy.
+//!
+//! `SEND_`: the sender must act. `ROUTE_`: Emberpost or its operator. `RECV_`: the receiver.
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! faults {
+    ($($name:ident $code:literal $cause:literal $remedy:literal;)*) => {
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        pub enum Fault { $(#[doc = $cause] #[serde(rename = $code)] $name,)* }
+
+        impl Fault {
+            pub const ALL: &'static [Fault] = &[$(Fault::$name),*];
+            pub fn code(self) -> &'static str { match self { $(Fault::$name => $code),* } }
+            pub fn cause(self) -> &'static str { match self { $(Fault::$name => $cause),* } }
+            pub fn remedy(self) -> &'static str { match self { $(Fault::$name => $remedy),* } }
+        }
+    };
+}
+
+faults! {
+    SendSyntax "SEND_SYNTAX" "The body is not JSON, or breaks FHIR's rules for JSON" "Correct the text at the line and column given";
+    SendNotMessage "SEND_NOT_MESSAGE" "The body is FHIR, but no message Bundle with a MessageHeader first" "Send one Bundle of type message";
+    SendStructure "SEND_STRUCTURE" "The message breaks a rule of FHIR messaging" "Correct the element that the issue names";
+    SendVersion "SEND_VERSION" "The FHIR version is unknown, conflicting or not supported" "Send R4, R4B or R5 and name it with the media type parameter fhirVersion";
+    SendIdentity "SEND_IDENTITY" "The message has nothing by which a repeat could be recognised" "Give the Bundle an id or identifier, or the MessageHeader an id";
+    SendReused "SEND_REUSED_IDENTITY" "The identity was used before with other content" "Give each new message identities of its own";
+    SendUnknownSource "SEND_UNKNOWN_SOURCE" "No participant owns the source address" "Use a source address of yours, or ask the operator to add it";
+    SendForeignSource "SEND_FOREIGN_SOURCE" "The source address belongs to another participant" "Use a source address of your own";
+    SendCredential "SEND_CREDENTIAL" "The credential is missing or wrong" "Send Authorization: Bearer with the token that the operator gave you";
+    SendForbiddenEvent "SEND_FORBIDDEN_EVENT" "The sender may not send this event" "Ask the operator to add the event to may_send";
+    SendUnknownEvent "SEND_UNKNOWN_EVENT" "No definition names the event" "Use an event of GET [base]/MessageDefinition, or ask the operator to load its definition";
+    SendDefinition "SEND_DEFINITION" "The message breaks the MessageDefinition of its event" "Correct what the definition named in the issue asks for";
+    SendUnknownDestination "SEND_UNKNOWN_DESTINATION" "No participant and no route takes the destination" "Correct the destination, or ask the operator to add it";
+    SendNotAsked "SEND_NOT_ASKED" "The response answers no request that was sent to its sender" "Answer with the identifier of the request, from the party that was asked";
+    SendRequest "SEND_REQUEST" "The HTTP request is wrong: method, query or headers" "Correct the request as the issue says";
+    SendMediaType "SEND_MEDIA_TYPE" "The media type or content encoding is not supported" "Send application/fhir+json, plain, gzip or zstd";
+    SendTooLarge "SEND_TOO_LARGE" "The body is larger than the router takes" "Send a smaller message";
+    SendTooFast "SEND_TOO_FAST" "More requests than the router takes from one party" "Wait as long as Retry-After says";
+    RouteForbidden "ROUTE_FORBIDDEN" "The receiver may not receive this event" "The operator adds the event to may_receive, if it should";
+    RouteFanOut "ROUTE_FAN_OUT" "An event of category consequence would go to more than one participant" "Send one message to each, or the operator lists the event in fan_out";
+    RouteLoop "ROUTE_LOOP" "The message came through this router before" "The operator corrects the routes that form the loop";
+    RouteBusy "ROUTE_BUSY" "The router is at its limit of work" "Send again after Retry-After";
+    RouteNoStore "ROUTE_NO_STORE" "The store has no room or cannot be reached" "The operator makes room; send again after Retry-After";
+    RouteStopping "ROUTE_STOPPING" "The router is stopping or starting" "Send again after Retry-After";
+    RouteNotBuilt "ROUTE_NOT_BUILT" "The feature is not built yet" "Use what the README lists as built";
+    RouteClosed "ROUTE_CLOSED" "Without credentials the router serves direct loopback requests only" "The operator configures credentials";
+    RoutePermission "ROUTE_PERMISSION" "The credential may not do this" "Ask the operator for the role";
+    RouteNotFound "ROUTE_NOT_FOUND" "There is nothing at this address, or it is not yours" "Correct the address";
+    RouteCustody "ROUTE_CUSTODY" "The message is kept and on its way; no fault" "Ask the status URL later";
+    RouteCredential "ROUTE_CREDENTIAL" "The receiver refuses the router's credential (401, 403, 407)" "The operator renews it; deliveries wait and are tried again";
+    RouteUrl "ROUTE_URL" "The receiver's URL is wrong (404)" "The operator corrects the participant's url; deliveries wait and are tried again";
+    RouteRedirect "ROUTE_REDIRECT" "The receiver answers with a redirect, which is never followed" "The operator configures the final url";
+    RouteDiscarded "ROUTE_DISCARDED" "An operator discarded the delivery" "Ask the operator";
+    RouteInternal "ROUTE_INTERNAL" "A defect of the router" "Report it with the message id";
+    RecvUnreachable "RECV_UNREACHABLE" "The receiver cannot be connected to" "The receiver brings its endpoint up; deliveries are tried again";
+    RecvTimeout "RECV_TIMEOUT" "The receiver did not answer in time" "The receiver answers within attempt_timeout_seconds; deliveries are tried again";
+    RecvBusy "RECV_BUSY" "The receiver asks to be tried later (408, 425, 429, 503)" "Nothing; deliveries are tried again";
+    RecvError "RECV_ERROR" "The receiver failed (5xx)" "The receiver repairs it; deliveries are tried again";
+    RecvBadAnswer "RECV_BAD_ANSWER" "The receiver's answer is no answer to this message" "The receiver answers with a message whose response.identifier is that of the request";
+    RecvRefused "RECV_REFUSED" "The receiver refused the message for good" "Read the receiver's OperationOutcome; correct the message or the agreement";
+    RecvExpired "RECV_EXPIRED" "The message could not be delivered before it expired" "Send again when the receiver is back";
+}

@@ -1,0 +1,21 @@
+//! FHIR as data: reading messages, their identity, the outcomes and answers that Emberpost writes.
+//!
+//! Pure: no clock, no disk, no network. Bytes go in, values and issues come out.
+
+pub mod answer;
+pub mod event;
+pub mod fault;
+pub mod header;
+pub mod identity;
+pub mod json;
+pub mod message;
+pub mod outcome;
+pub mod tree;
+pub mod version;
+
+pub use event::Event;
+pub use fault::Fault;
+pub use header::MessageHeader;
+pub use message::Message;
+pub use outcome::{Issue, IssueCode, Outcome, Severity};
+pub use version::FhirVersion;

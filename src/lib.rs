@@ -1,0 +1,19 @@
+//! Emberpost: a FHIR messaging endpoint and router. `ARCHITECTURE.md` tells the life of a message.
+//!
+//! Modules in reading order; imports point down this list only.
+
+pub mod admin;
+pub mod app;
+pub mod channel;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod courier;
+pub mod delivery;
+pub mod exchange;
+pub mod fhir;
+pub mod routing;
+pub mod security;
+pub mod store;
+pub mod telemetry;
+pub mod validation;

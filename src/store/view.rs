@@ -1,0 +1,101 @@
+//! What commands and the admin API read and order: lists, timelines, retries, replays.
+
+use crate::delivery::{AttemptRow, DeliveryKind, DeliveryState, Facts, MessageState};
+use crate::fhir::{Fault, Outcome};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// Filters of message lists and replays (design 1.10); all that are given must hold. Unknown fields are errors.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MessageFilter {
+    pub id: Option<Uuid>,
+    pub header_id: Option<String>,
+    pub bundle_id: Option<String>,
+    /// `system|value` or a value.
+    pub bundle_identifier: Option<String>,
+    /// `system|code`, a code, or a uri.
+    pub event: Option<String>,
+    pub source: Option<String>,
+    pub destination: Option<String>,
+    /// Participant id of the sender.
+    pub sender: Option<String>,
+    pub state: Option<MessageState>,
+    /// `ok`, `transient-error`, `fatal-error`: responses with this code.
+    pub response_code: Option<String>,
+    /// RFC 3339; received at or after.
+    pub since: Option<String>,
+    /// RFC 3339; received before.
+    pub until: Option<String>,
+    pub fault: Option<String>,
+    /// Issue code of the outcome.
+    pub issue: Option<String>,
+    /// Rule of the outcome, such as `MSG-04`.
+    pub rule: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DeliveryFilter {
+    pub id: Option<Uuid>,
+    pub message: Option<Uuid>,
+    pub participant: Option<String>,
+    pub state: Option<DeliveryState>,
+    pub event: Option<String>,
+    pub fault: Option<String>,
+    pub since: Option<String>,
+    pub until: Option<String>,
+}
+
+/// A page of a list, newest first. `next` is the cursor of the following page, absent on the last.
+#[derive(Clone, Debug, Serialize)]
+pub struct Page<T> {
+    pub items: Vec<T>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct MessageView {
+    #[serde(flatten)]
+    pub facts: Arc<Facts>,
+    pub state: MessageState,
+    pub committed_at_us: i64,
+    pub outcome: Option<Outcome>,
+    pub body_kept: bool,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct DeliveryView {
+    pub id: Uuid,
+    pub message: Uuid,
+    pub participant: String,
+    pub destination: Option<String>,
+    pub kind: DeliveryKind,
+    pub state: DeliveryState,
+    pub attempts: u32,
+    pub due_at_us: i64,
+    pub expires_at_us: i64,
+    pub fault: Option<Fault>,
+    /// HTTP status of the last attempt.
+    pub status: Option<u16>,
+    /// Public id of the answer.
+    pub answer: Option<Uuid>,
+    /// For a replay: the delivery that it repeats; for an original: the deliveries that repeat it.
+    pub replay_of: Option<Uuid>,
+    pub replayed_by: Vec<Uuid>,
+}
+
+/// One thing that happened to a message.
+#[derive(Clone, Debug, Serialize)]
+pub struct TimelineEntry {
+    pub at_us: i64,
+    /// `received`, `checked`, `planned`, `committed`, `attempt`, `answered`, `dead`, `discarded`, `replayed`.
+    pub what: String,
+    pub delivery: Option<Uuid>,
+    pub participant: Option<String>,
+    pub attempt: Option<AttemptRow>,
+    /// The answer's or replay's id.
+    pub reference: Option<Uuid>,
+}
