@@ -12,6 +12,7 @@ pub mod courier;
 pub mod delivery;
 pub mod exchange;
 pub mod fhir;
+pub mod metrics;
 pub mod routing;
 pub mod security;
 pub mod store;
