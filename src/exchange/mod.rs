@@ -1,24 +1,84 @@
 //! The straight path of a message: read, identify, authorise, check, plan, commit, answer or wait.
+//!
+//! `Exchange::accept` is the page to read first. Everything that arrives comes through it: requests and responses over
+//! a channel. What comes back from our own deliveries meets the same reading and keeping in `conclude`. The exchange
+//! knows no HTTP and no SQL: it sees `Inbound`, `Store` and `Reply`.
+
+mod conclude;
+mod explain;
+mod home;
+mod judge;
+mod own;
+mod reply;
+mod respond;
+mod status;
+mod wait;
+
+pub use explain::Explanation;
+pub use reply::{Refusal, Reply};
+pub use status::StatusPage;
 
 use crate::clock::Clock;
 use crate::courier::Handle;
-use crate::fhir::Outcome;
+use crate::delivery::{DeliveryState, Keep, Kept, MessageState, ReplyTo};
+use crate::fhir::{Fault, FhirVersion, Outcome};
 use crate::metrics::Metrics;
 use crate::routing::Table;
-use crate::store::view::DeliveryFilter;
+use crate::store::view::{DeliveryFilter, ViewError};
 use crate::store::{Store, Unavailable};
 use crate::validation::Checks;
 use crate::validation::definition::Definitions;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use judge::Judged;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+use wait::Waiters;
+
+/// A message as a channel received it: the transport's encoding removed, nothing read yet.
+#[derive(Clone, Debug)]
+pub struct Inbound {
+    pub bytes: Bytes,
+    /// Media type without parameters.
+    pub media_type: String,
+    /// The media type's `fhirVersion` (VER-04).
+    pub said_version: Option<FhirVersion>,
+    /// The participant whose credential was used; None without credentials.
+    pub credential: Option<Arc<str>>,
+    /// `Via` as received.
+    pub via: Option<String>,
+    pub request_id: String,
+    pub asynchronous: bool,
+    pub response_url: Option<String>,
+    /// `Prefer: respond-async`.
+    pub respond_async: bool,
+    pub received_at_us: i64,
+    /// Cancelled when the sender is no longer there to hear the answer.
+    pub gone: CancellationToken,
+}
 
 /// What SIGHUP replaces as a whole.
 pub struct Rules {
     pub table: Table,
     pub definitions: Definitions,
     pub checks: Checks,
+    /// Whether any credential is configured: then answers are taken only from the party that was asked.
+    pub closed: bool,
+    /// `validation.on_failure = "report"`: deliver invalid messages, and keep the outcome with them.
+    pub report_only: bool,
+}
+
+/// What the exchange is told once, at start.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub base_url: String,
+    /// Our name in `Via`.
+    pub name: String,
+    pub answer_timeout: Duration,
+    pub max_waiting: usize,
 }
 
 pub struct Exchange {
@@ -27,44 +87,160 @@ pub struct Exchange {
     pub rules: ArcSwap<Rules>,
     pub clock: Clock,
     pub metrics: Metrics,
-}
-
-/// The plan of a message that is not kept, for people: who sends, what governs, who would get it and why.
-#[derive(Clone, Debug, serde::Serialize)]
-pub struct Explanation {
-    pub sender: Option<String>,
-    pub event: Option<String>,
-    pub definition: Option<String>,
-    pub accepted: bool,
-    pub receivers: Vec<String>,
-    pub to_self: bool,
-    pub reasons: Vec<String>,
-    #[serde(skip)]
-    pub outcome: Outcome,
+    pub settings: Settings,
+    waiters: Waiters,
 }
 
 impl Exchange {
-    /// Where this message would go, and why; nothing is stored. `sender`: the participant to take as the sender.
-    pub fn explain(&self, _bytes: Bytes, _media_type: Option<&str>, _sender: Option<&str>) -> Explanation {
-        Explanation {
-            sender: None,
-            event: None,
-            definition: None,
-            accepted: false,
-            receivers: Vec::new(),
-            to_self: false,
-            reasons: Vec::new(),
-            outcome: Outcome::default(),
+    pub fn new(
+        store: Store,
+        courier: Handle,
+        rules: Rules,
+        clock: Clock,
+        metrics: Metrics,
+        settings: Settings,
+    ) -> Arc<Self> {
+        let waiters = Waiters::new(settings.max_waiting);
+        Arc::new(Exchange { store, courier, rules: ArcSwap::from_pointee(rules), clock, metrics, settings, waiters })
+    }
+
+    /// The whole path. Nothing is acknowledged before the transaction that keeps it has committed; a refusal is kept
+    /// too, with its outcome, so that it can be explained later.
+    ///
+    /// `place` bounds the messages between first byte and commit; it is given back before waiting for an answer.
+    pub async fn accept(&self, inbound: Inbound, place: OwnedSemaphorePermit) -> Reply {
+        let rules = self.rules.load_full();
+        let id = Uuid::now_v7();
+        let reply = match self.judge(id, &inbound, &rules) {
+            Ok(judged) if judged.message.header.response.is_some() => self.take_response(judged, &inbound, &rules).await,
+            Ok(judged) => self.take_request(judged, &inbound, &rules, place).await,
+            Err(refused) => self.refuse(*refused, &rules).await,
+        };
+        self.record(&reply, &inbound);
+        reply
+    }
+
+    /// A request: planned, kept with its deliveries and, where Emberpost is the receiver, with its answer.
+    async fn take_request(
+        &self,
+        judged: Judged,
+        inbound: &Inbound,
+        rules: &Rules,
+        place: OwnedSemaphorePermit,
+    ) -> Reply {
+        let keep = match self.plan_request(&judged, inbound, rules) {
+            Ok(keep) => keep,
+            Err(refused) => return self.refuse(*refused, rules).await,
+        };
+        let id = keep.facts.id;
+        let facts = keep.facts.clone();
+        let receivers = reply::Receivers::of(&keep.deliveries, &rules.table);
+        let own = keep.answer.as_ref().map(|own| reply::Closed::of_keep(own));
+        let waiter = receivers.single().and_then(|receiver| self.waiters.register(id, receiver));
+        let kept = self.store.accept(keep).await;
+        drop(place);
+        match kept {
+            Ok(Kept::New { work, .. }) => {
+                self.courier.offer(work);
+                self.reply_when_answered(&facts, &receivers, own, waiter, inbound).await
+            }
+            Ok(Kept::Repeat { message_id }) => {
+                drop(waiter);
+                self.repeat(message_id, inbound).await
+            }
+            Ok(Kept::Conflict { message_id }) => Reply::conflict(id, message_id),
+            Err(away) => Reply::unavailable(id, &away),
         }
     }
 
+    /// Keeps a refusal with its outcome; the sender is told whether or not it could be kept.
+    async fn refuse(&self, refused: judge::Refused, rules: &Rules) -> Reply {
+        let id = refused.facts.id;
+        for issue in refused.outcome.issues.iter().filter(|issue| issue.is_error()) {
+            self.metrics.fault(issue.fault.code());
+        }
+        let own = refused.as_message(rules).then(|| self.fatal_error(&refused, rules));
+        let reply = match &own {
+            Some(answer) => Reply::Answer {
+                id,
+                bytes: answer.bytes.clone(),
+                media_type: answer.facts.media_type.clone(),
+                version: answer.facts.version,
+                repeat: false,
+            },
+            None => Reply::Refused { id, refusal: refused.refusal, outcome: refused.outcome.clone() },
+        };
+        if refused.refusal.is_kept() {
+            let keep = Keep {
+                facts: refused.facts,
+                state: MessageState::Refused,
+                bytes: refused.bytes,
+                outcome: Some(refused.outcome),
+                identity: Default::default(),
+                deliveries: Vec::new(),
+                answer: own.map(Box::new),
+                closes: None,
+                releases_request: false,
+            };
+            if let Err(away) = self.store.accept(keep).await {
+                tracing::warn!(message.id = %id, reason = %away, "a refusal could not be kept");
+                // With a message in reply, the sender would take it for final and look for it later: say so instead.
+                if matches!(reply, Reply::Answer { .. }) {
+                    return Reply::unavailable(id, &away);
+                }
+            }
+        }
+        reply
+    }
+
+    fn record(&self, reply: &Reply, inbound: &Inbound) {
+        let (result, code) = (reply.result(), reply.first_fault().map(Fault::code).unwrap_or("-"));
+        self.metrics.message(result);
+        tracing::info!(
+            message.id = %reply.id(), message.bytes = inbound.bytes.len(), result, fault = code,
+            duration_ms = (self.clock.now_us() - inbound.received_at_us) / 1000, "message"
+        );
+    }
+
     /// Dead-letters a waiting delivery now; its sender is told. False when it is not waiting or not known.
-    pub async fn discard(&self, _delivery: Uuid) -> Result<bool, Unavailable> {
-        Ok(false)
+    pub async fn discard(&self, delivery: Uuid) -> Result<bool, Unavailable> {
+        let Some((work, state)) = self.store.delivery_work(delivery).await? else { return Ok(false) };
+        if state != DeliveryState::Waiting {
+            return Ok(false);
+        }
+        self.courier.forget(&work.participant, work.delivery_key);
+        self.end(work, Fault::RouteDiscarded).await
     }
 
     /// Puts dead or discarded deliveries back at their lane's end; how many (at most `limit`).
-    pub async fn retry(&self, _filter: &DeliveryFilter, _limit: u32) -> Result<u64, Unavailable> {
-        Ok(0)
+    pub async fn retry(&self, filter: &DeliveryFilter, limit: u32) -> Result<u64, ViewError> {
+        let rules = self.rules.load();
+        let longest = rules.table.participants.iter().map(|participant| participant.expire_after_seconds).max();
+        let expires_at_us = self.clock.now_us() + longest.unwrap_or(432_000) as i64 * 1_000_000;
+        let work = self.store.retry(filter, limit, expires_at_us).await?;
+        let count = work.len() as u64;
+        self.courier.offer(work);
+        Ok(count)
+    }
+
+    /// The router stops: senders that still wait get 202, their messages stay in custody.
+    pub fn release_waiting(&self) {
+        self.waiters.release();
+    }
+
+    /// Whether `reply_to` waits for its answer on the line.
+    fn holds(reply_to: &ReplyTo) -> bool {
+        matches!(reply_to, ReplyTo::Wait)
+    }
+
+    /// The outcome of custody: where to look.
+    fn custody_outcome() -> Outcome {
+        crate::fhir::Issue::new(
+            crate::fhir::Severity::Information,
+            crate::fhir::IssueCode::Informational,
+            Fault::RouteCustody,
+            "The message is kept and on its way; its answer will be at the address in Content-Location",
+        )
+        .into()
     }
 }

@@ -1,0 +1,41 @@
+//! What SIGHUP reads again: participants, routes, definitions, credentials.
+
+use super::Running;
+use crate::config::Config;
+use crate::exchange::Rules;
+use crate::routing::Participant;
+use crate::security::Credentials;
+use crate::validation::Checks;
+use crate::validation::definition::Definitions;
+use std::sync::Arc;
+
+/// The rules that a configuration stands for; errs with every mistake, a line each.
+pub fn build_rules(config: &Config, definitions: Definitions, base_url: &str) -> Result<Rules, String> {
+    let table = config.table(base_url).map_err(|mistakes| {
+        mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    })?;
+    let checks = Checks {
+        prose_rules: config.validation.prose_rules,
+        take_unknown_events: config.definitions.unknown_events.takes(),
+    };
+    let closed = !config.operators.is_empty() || table.has_credentials();
+    Ok(Rules { table, definitions, checks, closed, report_only: config.validation.on_failure.reports() })
+}
+
+pub(super) fn credentials(
+    config: &Config,
+    participants: &[Arc<Participant>],
+    base_url: &str,
+) -> Result<Credentials, String> {
+    Credentials::new(participants, config.operators.clone(), base_url)
+}
+
+pub(super) fn apply(running: &Running, config: &Config, definitions: Definitions) -> Result<(), String> {
+    let rules = build_rules(config, definitions, &running.base_url)?;
+    let credentials = credentials(config, &rules.table.participants, &running.base_url)?;
+    let participants = rules.table.participants.clone();
+    running.credentials.store(Arc::new(credentials));
+    running.exchange.rules.store(Arc::new(rules));
+    running.exchange.courier.reload(participants);
+    Ok(())
+}

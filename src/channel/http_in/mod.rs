@@ -1,0 +1,230 @@
+//! HTTP in: `$process-message`, its status URL, and what is answered where something is not built.
+//!
+//! The handler reads and bounds the request, hands the message to the exchange in a task of its own (a sender that
+//! hangs up does not cut it in the middle), and words the reply. One table, in `word`, chooses every status.
+
+mod body;
+mod negotiate;
+mod polls;
+mod serve;
+mod word;
+
+pub use serve::serve;
+
+use crate::exchange::{Exchange, Inbound, StatusPage};
+use crate::fhir::{Fault, Issue, IssueCode};
+use crate::security::{Credentials, Who};
+use arc_swap::ArcSwap;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderMap, Method, StatusCode};
+use axum::response::Response;
+use axum::routing::any;
+use body::{Bounds, read_body};
+use negotiate::{Asked, negotiate};
+use polls::Polls;
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use uuid::Uuid;
+use word::{Wording, outcome_response, status_page};
+
+/// What the FHIR side of HTTP needs.
+#[derive(Clone)]
+pub struct HttpIn {
+    pub exchange: Arc<Exchange>,
+    pub credentials: Arc<ArcSwap<Credentials>>,
+    /// `max_in_flight` places between first byte and commit.
+    pub in_flight: Arc<Semaphore>,
+    pub body_limit_bytes: usize,
+    /// Cancelled when the router stops: then no new message is taken.
+    pub stopping: CancellationToken,
+    polls: Arc<Polls>,
+}
+
+impl HttpIn {
+    pub fn new(
+        exchange: Arc<Exchange>,
+        credentials: Arc<ArcSwap<Credentials>>,
+        max_in_flight: usize,
+        body_limit_bytes: usize,
+        stopping: CancellationToken,
+    ) -> Self {
+        let in_flight = Arc::new(Semaphore::new(max_in_flight));
+        HttpIn { exchange, credentials, in_flight, body_limit_bytes, stopping, polls: Arc::default() }
+    }
+
+    /// Routes relative to the FHIR base.
+    pub fn routes(self) -> Router {
+        Router::new()
+            .route("/$process-message", any(process_message))
+            .route("/async/{id}", any(status))
+            .route("/Bundle", any(not_built))
+            .route("/Bundle/{id}", any(not_built))
+            .route("/$claim-messages", any(not_built))
+            .route("/$confirm-messages", any(not_built))
+            .route("/", any(not_built))
+            .with_state(self)
+    }
+
+    /// The participant that asks; None on open loopback.
+    fn participant(&self, headers: &HeaderMap) -> Result<Option<Arc<str>>, (StatusCode, Issue)> {
+        match self.credentials.load().who(headers) {
+            Ok(Who::Loopback) => Ok(None),
+            Ok(Who::Participant(id)) => Ok(Some(id)),
+            Ok(Who::Operator { .. }) => {
+                let text = "This credential is an operator's; messages are sent with a participant's";
+                Err((StatusCode::FORBIDDEN, Issue::error(IssueCode::Forbidden, Fault::RoutePermission, text)))
+            }
+            Err(issue) if issue.fault == Fault::RouteClosed => Err((StatusCode::FORBIDDEN, issue)),
+            Err(issue) => Err((StatusCode::UNAUTHORIZED, issue)),
+        }
+    }
+}
+
+async fn process_message(State(http): State<HttpIn>, request: Request) -> Response {
+    let started = std::time::Instant::now();
+    let wording = Wording::new(&http.exchange.settings.base_url, request.headers());
+    let response = match take(&http, request, &wording).await {
+        Ok(response) => response,
+        Err((status, issue)) => {
+            http.exchange.metrics.fault(issue.fault.code());
+            outcome_response(status, &issue.into())
+        }
+    };
+    http.exchange.metrics.replied(response.status().as_u16(), started.elapsed().as_secs_f64());
+    wording.stamp(response)
+}
+
+async fn take(http: &HttpIn, request: Request, wording: &Wording) -> Result<Response, (StatusCode, Issue)> {
+    if request.method() != Method::POST {
+        let text = "$process-message is POSTed; use POST";
+        return Err((
+            StatusCode::METHOD_NOT_ALLOWED,
+            Issue::error(IssueCode::NotSupported, Fault::SendRequest, text).rule("MSG-82"),
+        ));
+    }
+    let credential = http.participant(request.headers())?;
+    if http.stopping.is_cancelled() {
+        return Err(busy(Fault::RouteStopping, "The router is stopping; send again later"));
+    }
+    let Ok(place) = http.in_flight.clone().try_acquire_owned() else {
+        return Err(busy(Fault::RouteBusy, "The router is at its limit of messages in flight; send again later"));
+    };
+    let asked = negotiate(request.uri().query().unwrap_or(""), request.headers())?;
+    let received_at_us = http.exchange.clock.now_us();
+    let bounds = Bounds { limit_bytes: http.body_limit_bytes, encoding: asked.encoding };
+    let bytes = read_body(request.into_body(), bounds).await?;
+    let (inbound, _guard) = inbound(asked, bytes, credential, received_at_us, wording);
+    let exchange = http.exchange.clone();
+    let task = tokio::spawn(async move { exchange.accept(inbound, place).await });
+    match task.await {
+        Ok(reply) => Ok(wording.reply(&reply)),
+        Err(failure) => {
+            tracing::error!(%failure, "a defect stopped a message");
+            let text = "A defect of the router stopped this message; send it again, and report it";
+            Err((
+                StatusCode::INTERNAL_SERVER_ERROR,
+                Issue::error(IssueCode::Exception, Fault::RouteInternal, text),
+            ))
+        }
+    }
+}
+
+/// The guard cancels `gone` when the handler is dropped: the sender hung up.
+fn inbound(
+    asked: Asked,
+    bytes: bytes::Bytes,
+    credential: Option<Arc<str>>,
+    received_at_us: i64,
+    wording: &Wording,
+) -> (Inbound, DropGuard) {
+    let gone = CancellationToken::new();
+    let inbound = Inbound {
+        bytes,
+        media_type: asked.media_type,
+        said_version: asked.version,
+        credential,
+        via: asked.via,
+        request_id: wording.request_id().to_string(),
+        asynchronous: asked.asynchronous,
+        response_url: asked.response_url,
+        respond_async: asked.respond_async,
+        received_at_us,
+        gone: gone.clone(),
+    };
+    (inbound, gone.drop_guard())
+}
+
+fn busy(fault: Fault, text: &str) -> (StatusCode, Issue) {
+    (StatusCode::SERVICE_UNAVAILABLE, Issue::error(IssueCode::Transient, fault, text))
+}
+
+async fn status(State(http): State<HttpIn>, Path(id): Path<String>, request: Request) -> Response {
+    let wording = Wording::new(&http.exchange.settings.base_url, request.headers());
+    let response = match look(&http, &id, &request).await {
+        Ok(response) => response,
+        Err((status, issue)) => outcome_response(status, &issue.into()),
+    };
+    wording.stamp(response)
+}
+
+async fn look(http: &HttpIn, id: &str, request: &Request) -> Result<Response, (StatusCode, Issue)> {
+    let asker = http.participant(request.headers())?;
+    let unknown = || {
+        let text = "There is no such status URL, or it ended, or it is somebody else's";
+        (StatusCode::NOT_FOUND, Issue::error(IssueCode::NotFound, Fault::RouteNotFound, text))
+    };
+    let id = Uuid::parse_str(id).map_err(|_| unknown())?;
+    let away = |_| busy(Fault::RouteNoStore, "The store cannot be reached; ask again later");
+    match *request.method() {
+        Method::GET => {}
+        Method::DELETE => {
+            let ended = http.exchange.end_status(id, asker.as_deref()).await.map_err(away)?;
+            return if ended { Ok(word::accepted()) } else { Err(unknown()) };
+        }
+        _ => {
+            let text = "The status URL takes GET and DELETE";
+            return Err((
+                StatusCode::METHOD_NOT_ALLOWED,
+                Issue::error(IssueCode::NotSupported, Fault::SendRequest, text),
+            ));
+        }
+    }
+    if !http.polls.admit(id) {
+        let text = "More than 10 polls a second of one status URL; wait as long as Retry-After says";
+        return Err((StatusCode::TOO_MANY_REQUESTS, Issue::error(IssueCode::Throttled, Fault::SendTooFast, text)));
+    }
+    match http.exchange.status(id, asker.as_deref()).await.map_err(away)? {
+        StatusPage::Unknown => Err(unknown()),
+        page => Ok(status_page(page)),
+    }
+}
+
+/// Mailboxes, the repository and batches at the base come later; the error names them.
+async fn not_built(State(http): State<HttpIn>, request: Request) -> Response {
+    let wording = Wording::new(&http.exchange.settings.base_url, request.headers());
+    let response = match http.participant(request.headers()) {
+        Ok(_) => {
+            let text = format!("{} is not built yet: only $process-message takes messages", request.uri().path());
+            let issue = Issue::error(IssueCode::NotSupported, Fault::RouteNotBuilt, text);
+            outcome_response(StatusCode::NOT_IMPLEMENTED, &issue.into())
+        }
+        Err((status, issue)) => outcome_response(status, &issue.into()),
+    };
+    wording.stamp(response)
+}
+
+/// Anything else.
+pub async fn nothing_here(request: Request) -> Response<Body> {
+    let text = "There is nothing at this address; messages are POSTed to [base]/$process-message";
+    let issue = Issue::error(IssueCode::NotFound, Fault::RouteNotFound, text).rule("MSG-80");
+    drop(request);
+    outcome_response(StatusCode::NOT_FOUND, &issue.into())
+}
+
+/// One issue as a response, for the routes beside `$process-message`.
+pub fn outcome(status: StatusCode, issue: Issue) -> Response {
+    outcome_response(status, &issue.into())
+}

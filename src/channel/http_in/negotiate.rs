@@ -1,0 +1,264 @@
+//! What the request's query and headers ask for: VER-01 to VER-04, MSG-86, MSG-87, MSG-94, ASY-02.
+
+use super::body::Encoding;
+use crate::fhir::{Fault, FhirVersion, Issue, IssueCode};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+
+#[derive(Clone, Debug)]
+pub struct Asked {
+    pub media_type: String,
+    pub version: Option<FhirVersion>,
+    pub encoding: Encoding,
+    pub asynchronous: bool,
+    pub response_url: Option<String>,
+    pub respond_async: bool,
+    pub via: Option<String>,
+}
+
+type Problem = (StatusCode, Issue);
+
+/// Errs with 400, 406 or 415 and a sentence that says what to send instead.
+pub fn negotiate(query: &str, headers: &HeaderMap) -> Result<Asked, Problem> {
+    let (media_type, version) = content_type(headers)?;
+    let mut asked = Asked {
+        media_type,
+        version,
+        encoding: encoding(headers)?,
+        asynchronous: false,
+        response_url: None,
+        respond_async: prefers_async(headers),
+        via: joined(headers, &header::VIA),
+    };
+    let format = read_query(query, &mut asked)?;
+    acceptable(format.as_deref(), headers, asked.version)?;
+    Ok(asked)
+}
+
+fn read_query(query: &str, asked: &mut Asked) -> Result<Option<String>, Problem> {
+    let mut format = None;
+    for (name, value) in form_pairs(query) {
+        match (name.as_str(), value.as_str()) {
+            ("async", "true") => asked.asynchronous = true,
+            ("async", "false") => asked.asynchronous = false,
+            ("async", _) => return Err(bad_query("async is true or false", "MSG-87")),
+            ("response-url", "") => return Err(bad_query("response-url is empty", "MSG-88")),
+            ("response-url", _) => asked.response_url = Some(value),
+            ("_format", _) => format = Some(value),
+            // The specification allows no other parameter (MSG-86); what means nothing here does no harm.
+            _ => {}
+        }
+    }
+    if asked.response_url.is_some() && !asked.asynchronous {
+        return Err(bad_query("response-url goes with async=true only", "MSG-87"));
+    }
+    Ok(format)
+}
+
+/// Name and value pairs of a query, percent-decoded.
+fn form_pairs(query: &str) -> impl Iterator<Item = (String, String)> {
+    query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (percent_decoded(name), percent_decoded(value))
+    })
+}
+
+fn percent_decoded(text: &str) -> String {
+    let hex = |byte: u8| (byte as char).to_digit(16).map(|digit| digit as u8);
+    let bytes = text.as_bytes();
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut index = 0;
+    while index < bytes.len() {
+        let pair = (bytes.get(index + 1).copied().and_then(hex), bytes.get(index + 2).copied().and_then(hex));
+        match (bytes[index], pair) {
+            (b'%', (Some(high), Some(low))) => {
+                decoded.push(high * 16 + low);
+                index += 3;
+                continue;
+            }
+            // `_format=application/fhir+json` is written so by most clients, though `+` stands for a space.
+            (byte, _) => decoded.push(byte),
+        }
+        index += 1;
+    }
+    String::from_utf8_lossy(&decoded).into_owned()
+}
+
+fn content_type(headers: &HeaderMap) -> Result<(String, Option<FhirVersion>), Problem> {
+    let text = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let media = MediaType::parse(text);
+    match media.essence.as_str() {
+        "application/fhir+json" | "application/json" | "application/json+fhir" => {}
+        "application/fhir+xml" | "application/xml" | "text/xml" | "application/xml+fhir" => {
+            let text = "XML messages are not built yet; send application/fhir+json";
+            return Err(unsupported(Fault::RouteNotBuilt, text));
+        }
+        "" => return Err(unsupported(Fault::SendMediaType, "Content-Type is missing; send application/fhir+json")),
+        _ => return Err(unsupported(Fault::SendMediaType, "Content-Type is not FHIR's; send application/fhir+json")),
+    }
+    if media.parameter("charset").is_some_and(|charset| !charset.eq_ignore_ascii_case("utf-8")) {
+        return Err(unsupported(Fault::SendMediaType, "FHIR is UTF-8 (VER-02); send charset=utf-8 or none"));
+    }
+    Ok(("application/fhir+json".into(), version_of(&media)?))
+}
+
+fn version_of(media: &MediaType) -> Result<Option<FhirVersion>, Problem> {
+    let Some(text) = media.parameter("fhirversion") else { return Ok(None) };
+    FhirVersion::parse(text).map(Some).ok_or_else(|| {
+        let text = "fhirVersion is none of 4.0, 4.3 and 5.0, the versions that are served";
+        (
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Issue::error(IssueCode::NotSupported, Fault::SendVersion, text).rule("VER-04"),
+        )
+    })
+}
+
+fn encoding(headers: &HeaderMap) -> Result<Encoding, Problem> {
+    let text = headers.get(header::CONTENT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or("").trim();
+    match text.to_ascii_lowercase().as_str() {
+        "" | "identity" => Ok(Encoding::Identity),
+        "gzip" | "x-gzip" => Ok(Encoding::Gzip),
+        "zstd" => Ok(Encoding::Zstd),
+        _ => Err(unsupported(Fault::SendMediaType, "Content-Encoding is gzip, zstd or none")),
+    }
+}
+
+/// `_format` overrides `Accept` (VER-03). Answers are JSON until XML is built.
+fn acceptable(format: Option<&str>, headers: &HeaderMap, version: Option<FhirVersion>) -> Result<(), Problem> {
+    let accept = match format {
+        Some(format) => format.to_string(),
+        None => joined(headers, &header::ACCEPT).unwrap_or_default(),
+    };
+    if accept.trim().is_empty() {
+        return Ok(());
+    }
+    let wanted: Vec<MediaType> = accept.split(',').map(MediaType::parse).filter(|media| media.weight() > 0.0).collect();
+    let json = |media: &&MediaType| {
+        matches!(
+            media.essence.as_str(),
+            "*/*" | "application/*" | "application/fhir+json" | "application/json" | "application/json+fhir" | "json"
+        )
+    };
+    let Some(best) = wanted.iter().find(json) else {
+        let xml = wanted.iter().any(|media| media.essence.contains("xml"));
+        let fault = if xml { Fault::RouteNotBuilt } else { Fault::SendMediaType };
+        let text = "Answers are application/fhir+json; XML is not built yet";
+        return Err((
+            StatusCode::NOT_ACCEPTABLE,
+            Issue::error(IssueCode::NotSupported, fault, text).rule("VER-03"),
+        ));
+    };
+    match (version_of(best)?, version) {
+        (Some(wanted), Some(sent)) if wanted != sent => {
+            let text = "Content-Type and Accept name different fhirVersions";
+            let issue = Issue::error(IssueCode::NotSupported, Fault::SendVersion, text).rule("VER-04");
+            Err((StatusCode::BAD_REQUEST, issue))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn prefers_async(headers: &HeaderMap) -> bool {
+    let preferences = joined(headers, &HeaderName::from_static("prefer")).unwrap_or_default();
+    preferences.split([',', ';']).any(|preference| preference.trim().eq_ignore_ascii_case("respond-async"))
+}
+
+/// All values of a header, joined as one list.
+fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    let values: Vec<&str> = headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
+    (!values.is_empty()).then(|| values.join(", "))
+}
+
+fn bad_query(text: &str, rule: &'static str) -> Problem {
+    (StatusCode::BAD_REQUEST, Issue::error(IssueCode::Value, Fault::SendRequest, text).rule(rule))
+}
+
+fn unsupported(fault: Fault, text: &str) -> Problem {
+    (StatusCode::UNSUPPORTED_MEDIA_TYPE, Issue::error(IssueCode::NotSupported, fault, text).rule("VER-03"))
+}
+
+/// A media type with its parameters, names in lower case.
+struct MediaType {
+    essence: String,
+    parameters: Vec<(String, String)>,
+}
+
+impl MediaType {
+    fn parse(text: &str) -> Self {
+        let mut parts = text.split(';');
+        // A `+` that a query decoder turned into a space is put back.
+        let essence = parts.next().unwrap_or("").trim().to_ascii_lowercase().replace(' ', "+");
+        let parameters = parts
+            .filter_map(|part| part.split_once('='))
+            .map(|(name, value)| (name.trim().to_ascii_lowercase(), value.trim().trim_matches('"').to_string()))
+            .collect();
+        MediaType { essence, parameters }
+    }
+
+    fn parameter(&self, name: &str) -> Option<&str> {
+        self.parameters.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    fn weight(&self) -> f32 {
+        self.parameter("q").and_then(|text| text.parse().ok()).unwrap_or(1.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let pair = |(name, value): &(&'static str, &'static str)| {
+            (HeaderName::from_static(name), axum::http::HeaderValue::from_static(value))
+        };
+        pairs.iter().map(pair).collect()
+    }
+
+    fn status(query: &str, pairs: &[(&'static str, &'static str)]) -> u16 {
+        match negotiate(query, &headers(pairs)) {
+            Ok(_) => 200,
+            Err((status, _)) => status.as_u16(),
+        }
+    }
+
+    const JSON: (&str, &str) = ("content-type", "application/fhir+json; fhirVersion=4.0");
+
+    #[test]
+    fn what_cannot_be_served_is_refused_with_the_status_of_its_kind() {
+        let cases: &[(&str, &[(&str, &str)], u16)] = &[
+            ("", &[JSON], 200),
+            ("", &[("content-type", "application/json")], 200),
+            ("", &[("content-type", "text/plain")], 415),
+            ("", &[], 415),
+            ("", &[("content-type", "application/fhir+xml")], 415),
+            ("", &[("content-type", "application/fhir+json; fhirVersion=3.0")], 415),
+            ("", &[("content-type", "application/fhir+json; charset=latin1")], 415),
+            ("", &[JSON, ("content-encoding", "br")], 415),
+            ("", &[JSON, ("accept", "application/fhir+xml")], 406),
+            ("", &[JSON, ("accept", "application/fhir+xml, */*;q=0.1")], 200),
+            ("", &[JSON, ("accept", "application/fhir+json; fhirVersion=5.0")], 400),
+            ("_format=json", &[JSON, ("accept", "image/png")], 200),
+            ("_format=application/fhir%2Bjson", &[JSON], 200),
+            ("_format=xml", &[JSON], 406),
+            ("async=true", &[JSON], 200),
+            ("async=yes", &[JSON], 400),
+            ("response-url=http%3A%2F%2Fa", &[JSON], 400),
+            ("async=true&response-url=http%3A%2F%2Fa", &[JSON], 200),
+        ];
+        for (query, pairs, expected) in cases {
+            assert_eq!(status(query, pairs), *expected, "{query} {pairs:?}");
+        }
+    }
+
+    #[test]
+    fn a_response_url_is_decoded_whole() {
+        let asked = negotiate("async=true&response-url=http%3A%2F%2Fa%2Fb%3Fc%3Dd", &headers(&[JSON])).expect("fine");
+        assert_eq!(asked.response_url.as_deref(), Some("http://a/b?c=d"));
+    }
+
+    #[test]
+    fn respond_async_is_found_among_other_preferences() {
+        let asked = negotiate("", &headers(&[JSON, ("prefer", "return=minimal, respond-async")])).expect("fine");
+        assert!(asked.respond_async);
+    }
+}

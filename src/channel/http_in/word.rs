@@ -1,0 +1,160 @@
+//! The wording of replies: the one place that chooses HTTP statuses and headers for `$process-message`.
+
+use crate::exchange::{Refusal, Reply, StatusPage};
+use crate::fhir::{FhirVersion, Outcome};
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::Response;
+use bytes::Bytes;
+use uuid::Uuid;
+
+/// When a sender should look again or send again.
+const RETRY_AFTER_SECONDS: u64 = 5;
+/// When a client should look at an open status URL again.
+const POLL_AFTER_SECONDS: u64 = 2;
+const REQUEST_ID_LIMIT_CHARACTERS: usize = 128;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
+const MESSAGE_ID: HeaderName = HeaderName::from_static("emberpost-message-id");
+const REPEAT: HeaderName = HeaderName::from_static("emberpost-repeat");
+const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+const PROGRESS: HeaderName = HeaderName::from_static("x-progress");
+
+/// What all replies to one request share.
+pub struct Wording {
+    base_url: String,
+    request_id: String,
+    correlation_id: Option<HeaderValue>,
+}
+
+impl Wording {
+    pub fn new(base_url: &str, headers: &HeaderMap) -> Self {
+        let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
+        let usable = given.filter(|text| !text.is_empty() && text.len() <= REQUEST_ID_LIMIT_CHARACTERS);
+        Wording {
+            base_url: base_url.to_string(),
+            request_id: usable.map_or_else(|| Uuid::now_v7().to_string(), str::to_string),
+            correlation_id: headers.get(CORRELATION_ID).cloned(),
+        }
+    }
+
+    pub fn request_id(&self) -> &str {
+        &self.request_id
+    }
+
+    /// The rows of the reply table.
+    pub fn reply(&self, reply: &Reply) -> Response {
+        let mut response = match reply {
+            Reply::Answer { bytes, media_type, version, .. } => message(bytes.clone(), media_type, *version),
+            Reply::Taken { accepted: false, .. } => empty(StatusCode::NO_CONTENT),
+            Reply::Taken { accepted: true, .. } | Reply::Kept { .. } => accepted(),
+            Reply::Done { .. } => empty(StatusCode::OK),
+            Reply::Custody { id, outcome, preferred, .. } => self.custody(*id, outcome, *preferred),
+            Reply::Refused { refusal, outcome, .. } => outcome_response(status_of(*refusal), outcome),
+        };
+        let headers = response.headers_mut();
+        headers.insert(MESSAGE_ID, value(&reply.id().to_string()));
+        if reply.is_repeat() {
+            headers.insert(REPEAT, HeaderValue::from_static("true"));
+        }
+        response
+    }
+
+    fn custody(&self, id: Uuid, outcome: &Outcome, preferred: bool) -> Response {
+        let mut response = outcome_response(StatusCode::ACCEPTED, outcome);
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_LOCATION, value(&format!("{}/async/{id}", self.base_url)));
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(POLL_AFTER_SECONDS));
+        if preferred {
+            headers.insert(PREFERENCE_APPLIED, HeaderValue::from_static("respond-async"));
+        }
+        response
+    }
+
+    /// The ids that every reply has.
+    pub fn stamp(&self, mut response: Response) -> Response {
+        let headers = response.headers_mut();
+        headers.insert(REQUEST_ID, value(&self.request_id));
+        if let Some(id) = &self.correlation_id {
+            headers.insert(CORRELATION_ID, id.clone());
+        }
+        // A request that came to no message has an id of its own, so that log and reply can be matched.
+        if !headers.contains_key(&MESSAGE_ID) {
+            headers.insert(MESSAGE_ID, value(&Uuid::now_v7().to_string()));
+        }
+        response
+    }
+}
+
+fn status_of(refusal: Refusal) -> StatusCode {
+    match refusal {
+        Refusal::BadRequest => StatusCode::BAD_REQUEST,
+        Refusal::Forbidden => StatusCode::FORBIDDEN,
+        Refusal::Unprocessable => StatusCode::UNPROCESSABLE_ENTITY,
+        Refusal::Conflict => StatusCode::CONFLICT,
+        Refusal::NoStore | Refusal::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+fn message(bytes: Bytes, media_type: &str, version: Option<FhirVersion>) -> Response {
+    let mut response = Response::new(Body::from(bytes));
+    let text = match version {
+        Some(version) => format!("{media_type}; fhirVersion={}", version.short()),
+        None => media_type.to_string(),
+    };
+    response.headers_mut().insert(header::CONTENT_TYPE, value(&text));
+    response
+}
+
+pub fn empty(status: StatusCode) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}
+
+pub fn accepted() -> Response {
+    empty(StatusCode::ACCEPTED)
+}
+
+/// An OperationOutcome with this status, and the headers that the status calls for.
+pub fn outcome_response(status: StatusCode, outcome: &Outcome) -> Response {
+    let mut response = message(outcome.to_resource().to_string().into(), "application/fhir+json", None);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    match status {
+        StatusCode::UNAUTHORIZED => {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"emberpost\""));
+        }
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
+        }
+        StatusCode::METHOD_NOT_ALLOWED => {
+            headers.insert(header::ALLOW, HeaderValue::from_static("POST"));
+        }
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => {
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip, zstd"));
+        }
+        _ => {}
+    }
+    response
+}
+
+pub fn status_page(page: StatusPage) -> Response {
+    match page {
+        StatusPage::Done(bytes) => message(bytes.into(), "application/fhir+json", None),
+        StatusPage::Open { done, all } => {
+            let mut response = accepted();
+            let headers = response.headers_mut();
+            headers.insert(PROGRESS, value(&format!("{done} of {all} receivers have answered")));
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(POLL_AFTER_SECONDS));
+            response
+        }
+        StatusPage::Unknown => empty(StatusCode::NOT_FOUND),
+    }
+}
+
+/// Ids and our own texts are visible ASCII; anything else is left out rather than sent.
+fn value(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""))
+}

@@ -1,0 +1,392 @@
+//! What a receiver said to our delivery, settled: its answer is read, kept and sent home in the same transaction.
+
+use super::judge::fill_facts;
+use super::own::Say;
+use super::reply::{Closed, closes_without_message};
+use super::wait::Claim;
+use super::{Exchange, Rules};
+use crate::courier::Conclude;
+use crate::delivery::{
+    Attempt, AttemptRow, DeliveryKind, DeliveryState, Facts, Keep, MessageState, Next, ReplyTo, Said, Settlement, Work,
+    retry_after,
+};
+use crate::fhir::event::ResponseCode;
+use crate::fhir::{Fault, FhirVersion, Issue, IssueCode, Message, Outcome, json};
+use crate::store::Unavailable;
+use crate::validation::check;
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use serde_json::Value;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// How long the same delivery waits when its attempt could not be recorded.
+const STORE_AWAY_RETRY_SECONDS: u64 = 5;
+/// Issues of a receiver's OperationOutcome that are passed on at most.
+const RECEIVER_ISSUES_LIMIT: usize = 50;
+
+impl Conclude for Exchange {
+    fn conclude(&self, work: Work, attempt: Attempt) -> BoxFuture<'_, Next> {
+        Box::pin(async move {
+            let id = work.delivery_id;
+            match self.try_conclude(work, attempt).await {
+                Ok(next) => next,
+                Err(away) => {
+                    // The attempt happened and is not recorded: it is made again, and the receiver knows the repeat.
+                    tracing::warn!(delivery.id = %id, reason = %away, "an attempt could not be recorded");
+                    Next::Again { after: Duration::from_secs(STORE_AWAY_RETRY_SECONDS) }
+                }
+            }
+        })
+    }
+
+    fn give_up(&self, work: Work, fault: Fault) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            let id = work.delivery_id;
+            if let Err(away) = self.end(work, fault).await {
+                tracing::warn!(delivery.id = %id, reason = %away, "a delivery could not be ended");
+            }
+        })
+    }
+}
+
+impl Exchange {
+    async fn try_conclude(&self, work: Work, attempt: Attempt) -> Result<Next, Unavailable> {
+        let rules = self.rules.load_full();
+        match attempt.said.clone() {
+            Said::Taken => self.taken(work, &attempt).await,
+            Said::Body { .. } if !asks(&work) => self.taken(work, &attempt).await,
+            Said::Body { bytes, media_type } => match self.read_answer(&work, bytes, media_type, &rules) {
+                Ok(answer) => self.answered(work, &attempt, answer, &rules).await,
+                Err(detail) => self.again(work, &attempt, Fault::RecvBadAnswer, None, detail, &rules).await,
+            },
+            Said::Later { fault, retry_after, detail } => {
+                self.again(work, &attempt, fault, retry_after, detail, &rules).await
+            }
+            Said::Misconfigured { fault, detail } => self.hold(work, &attempt, fault, detail, &rules).await,
+            Said::Refused { outcome, detail } => self.refused(work, &attempt, outcome, detail, &rules).await,
+        }
+    }
+
+    async fn taken(&self, work: Work, attempt: &Attempt) -> Result<Next, Unavailable> {
+        let row = self.row(&work, attempt, "delivered", None, None);
+        self.store.settle(settlement(&work, DeliveryState::Delivered, Some(row), None, None)).await?;
+        if work.kind == DeliveryKind::Request
+            && closes_without_message(work.facts.owed)
+            && let Some(claim) = self.waiters.claim(work.facts.id)
+        {
+            claim.deliver(Closed::Taken { accepted: attempt.status == Some(202) });
+        }
+        Ok(Next::Done)
+    }
+
+    async fn answered(
+        &self,
+        work: Work,
+        attempt: &Attempt,
+        mut answer: Keep,
+        rules: &Rules,
+    ) -> Result<Next, Unavailable> {
+        let row = self.row(&work, attempt, "answered", None, None);
+        let claim = self.send_home(&work, &mut answer, rules, false);
+        let closed = Closed::of_keep(&answer);
+        let settlement = settlement(&work, DeliveryState::Answered, Some(row), None, Some(answer));
+        self.settle_and_tell(settlement, work.facts.id, claim, closed).await?;
+        Ok(Next::Done)
+    }
+
+    /// Gives the answer its way home: the waiters, who are claimed for it, else a delivery.
+    fn send_home(&self, work: &Work, answer: &mut Keep, rules: &Rules, told: bool) -> Option<Claim> {
+        let claim = match &work.kind {
+            DeliveryKind::Request => self.waiters.claim(work.facts.id),
+            DeliveryKind::Replay { forward_answers: true, .. } => None,
+            _ => return None,
+        };
+        if claim.is_none() {
+            answer.deliveries = self.way_home(&work.facts, &answer.facts, rules, told);
+        }
+        claim
+    }
+
+    async fn settle_and_tell(
+        &self,
+        settlement: Settlement,
+        request: Uuid,
+        claim: Option<Claim>,
+        closed: Closed,
+    ) -> Result<bool, Unavailable> {
+        let settled = match self.store.settle(settlement).await {
+            Ok(settled) => settled,
+            Err(away) => {
+                if let Some(claim) = claim {
+                    self.waiters.unclaim(request, claim);
+                }
+                return Err(away);
+            }
+        };
+        self.courier.offer(settled.work);
+        match (claim, settled.first_answer) {
+            (Some(claim), true) => claim.deliver(closed),
+            // Another answer was kept first: the waiters get that one.
+            (Some(claim), false) => match self.first_answer(request).await {
+                Some(first) => claim.deliver(first),
+                None => self.waiters.unclaim(request, claim),
+            },
+            (None, _) => {}
+        }
+        Ok(settled.first_answer)
+    }
+
+    pub(super) async fn first_answer(&self, request: Uuid) -> Option<Closed> {
+        let standing = self.store.standing(request).await.ok()??;
+        let key = standing.deliveries.first()?.answer?;
+        let (facts, bytes) = self.store.content(key).await.ok()??;
+        Some(Closed::of_answer(&facts, bytes))
+    }
+
+    async fn again(
+        &self,
+        work: Work,
+        attempt: &Attempt,
+        fault: Fault,
+        asked: Option<Duration>,
+        detail: String,
+        rules: &Rules,
+    ) -> Result<Next, Unavailable> {
+        let after = self.delay(&work, asked, rules);
+        self.put_back(&work, attempt, ("retry", fault), detail, after).await?;
+        Ok(Next::Again { after })
+    }
+
+    async fn hold(
+        &self,
+        work: Work,
+        attempt: &Attempt,
+        fault: Fault,
+        detail: String,
+        rules: &Rules,
+    ) -> Result<Next, Unavailable> {
+        let after = self.delay(&work, None, rules);
+        self.put_back(&work, attempt, ("held", fault), detail, after).await?;
+        Ok(Next::Hold { after })
+    }
+
+    async fn put_back(
+        &self,
+        work: &Work,
+        attempt: &Attempt,
+        (result, fault): (&str, Fault),
+        detail: String,
+        after: Duration,
+    ) -> Result<(), Unavailable> {
+        let row = self.row(work, attempt, result, Some(fault), Some(detail));
+        let mut settlement = settlement(work, DeliveryState::Waiting, Some(row), Some(fault), None);
+        settlement.due_at_us = self.clock.now_us() + i64::try_from(after.as_micros()).unwrap_or(i64::MAX / 2);
+        self.store.settle(settlement).await.map(drop)
+    }
+
+    fn delay(&self, work: &Work, asked: Option<Duration>, rules: &Rules) -> Duration {
+        let schedule = rules.table.participant(&work.participant).map(|found| found.retry_schedule_seconds.clone());
+        // The low bits of a fresh UUID are random enough to spread retries.
+        let random = (Uuid::new_v4().as_u128() as u32) as f64 / f64::from(u32::MAX);
+        retry_after(&schedule.unwrap_or_default(), work.attempts + 1, asked, random)
+    }
+
+    /// Refused for good: a dead letter, and the sender is told with the receiver's own issues.
+    async fn refused(
+        &self,
+        work: Work,
+        attempt: &Attempt,
+        outcome: Option<Bytes>,
+        detail: String,
+        rules: &Rules,
+    ) -> Result<Next, Unavailable> {
+        let row = self.row(&work, attempt, "refused", Some(Fault::RecvRefused), Some(detail));
+        let issues = outcome.as_deref().map(receiver_issues).unwrap_or_default();
+        self.bury(work, DeliveryState::Dead, Fault::RecvRefused, Some(row), &issues, rules).await?;
+        Ok(Next::Done)
+    }
+
+    /// Ends a waiting delivery that expired or was discarded; false when it was settled otherwise before.
+    pub(super) async fn end(&self, work: Work, fault: Fault) -> Result<bool, Unavailable> {
+        let state = match fault {
+            Fault::RouteDiscarded => DeliveryState::Discarded,
+            _ => DeliveryState::Dead,
+        };
+        let rules = self.rules.load_full();
+        self.bury(work, state, fault, None, &[], &rules).await
+    }
+
+    async fn bury(
+        &self,
+        work: Work,
+        state: DeliveryState,
+        fault: Fault,
+        row: Option<AttemptRow>,
+        receiver_issues: &[Value],
+        rules: &Rules,
+    ) -> Result<bool, Unavailable> {
+        tracing::warn!(delivery.id = %work.delivery_id, message.id = %work.facts.id, participant = %work.participant,
+            fault = fault.code(), "a delivery ended as {}", state.as_str());
+        self.metrics.fault(fault.code());
+        let tells = work.kind == DeliveryKind::Request && work.facts.reply_to != ReplyTo::Nobody;
+        if !tells {
+            let settled = self.store.settle(settlement(&work, state, row, Some(fault), None)).await?;
+            return Ok(settled.first_answer);
+        }
+        let (code, outcome) = last_words(fault);
+        let definition = work.facts.definition.as_deref().and_then(|url| rules.definitions.by_canonical(url));
+        let say = Say { code, outcome: Some(&outcome), receiver_issues, focus: None };
+        let mut answer = self.own_answer(&work.facts, definition.map(|definition| &**definition), rules, say);
+        answer.releases_request = code == ResponseCode::TransientError;
+        let claim = self.send_home(&work, &mut answer, rules, true);
+        let closed = Closed::of_keep(&answer);
+        let settlement = settlement(&work, state, row, Some(fault), Some(answer));
+        self.settle_and_tell(settlement, work.facts.id, claim, closed).await
+    }
+
+    /// Reads a 200's body as the answer to this delivery; the error says why it is none (MSG-37, MSG-90).
+    fn read_answer(&self, work: &Work, bytes: Bytes, media_type: String, rules: &Rules) -> Result<Keep, String> {
+        let tree = json::parse(bytes.clone()).map_err(|_| "the answer is not readable JSON".to_string())?;
+        let message = read_any_version(tree, work.facts.version).ok_or("the answer is no message Bundle")?;
+        let response = message.header.response.as_ref().ok_or("the answer has no MessageHeader.response")?;
+        let identifier = response.identifier.as_ref().map(|identifier| identifier.value.as_str());
+        if !identifier.is_some_and(|identifier| names(&work.facts, identifier)) {
+            return Err("response.identifier of the answer names another request".into());
+        }
+        Ok(self.keep_answer(&message, work, bytes, media_type, rules))
+    }
+
+    /// An answer as it is kept. Its own faults do not hold it back: they are kept with it.
+    pub(super) fn keep_answer(
+        &self,
+        message: &Message,
+        work: &Work,
+        bytes: Bytes,
+        media_type: String,
+        rules: &Rules,
+    ) -> Keep {
+        let now_us = self.clock.now_us();
+        let issues = check(message, &rules.definitions, rules.checks).issues;
+        let mut facts = Facts {
+            id: Uuid::now_v7(),
+            sender: work.participant.to_string(),
+            media_type,
+            size_bytes: bytes.len() as u64,
+            reply_to: ReplyTo::Nobody,
+            in_reply_to: Some(work.facts.id),
+            owed: None,
+            category: None,
+            definition: message.header.definition.clone(),
+            via: None,
+            received_at_us: now_us,
+            checked_at_us: Some(now_us),
+            planned_at_us: None,
+            ..(*work.facts).clone()
+        };
+        fill_facts(&mut facts, message);
+        let transient = facts.response.as_ref().and_then(|found| found.code) == Some(ResponseCode::TransientError);
+        Keep {
+            facts,
+            state: MessageState::Accepted,
+            bytes,
+            outcome: (!issues.is_empty()).then(|| issues.into()),
+            identity: message.identity(),
+            deliveries: Vec::new(),
+            answer: None,
+            closes: None,
+            releases_request: transient && work.kind == DeliveryKind::Request,
+        }
+    }
+
+    fn row(
+        &self,
+        work: &Work,
+        attempt: &Attempt,
+        result: &str,
+        fault: Option<Fault>,
+        detail: Option<String>,
+    ) -> AttemptRow {
+        self.metrics.attempt(&work.participant, result, attempt.duration_us as f64 / 1e6);
+        if let Some(fault) = fault {
+            self.metrics.fault(fault.code());
+            tracing::info!(delivery.id = %work.delivery_id, message.id = %work.facts.id, participant = %work.participant,
+                attempt = work.attempts + 1, http.status = attempt.status, fault = fault.code(), "an attempt failed");
+        }
+        AttemptRow {
+            started_at_us: attempt.started_at_us,
+            duration_us: attempt.duration_us,
+            status: attempt.status,
+            result: result.into(),
+            fault,
+            detail,
+        }
+    }
+}
+
+fn settlement(
+    work: &Work,
+    state: DeliveryState,
+    attempt: Option<AttemptRow>,
+    fault: Option<Fault>,
+    answer: Option<Keep>,
+) -> Settlement {
+    Settlement {
+        delivery_key: work.delivery_key,
+        state,
+        due_at_us: work.due_at_us,
+        attempt,
+        fault,
+        answer: answer.map(Box::new),
+    }
+}
+
+/// Whether an answer to this delivery means something: answers themselves are never answered (MSG-41).
+fn asks(work: &Work) -> bool {
+    work.facts.response.is_none() && matches!(work.kind, DeliveryKind::Request | DeliveryKind::Replay { .. })
+}
+
+/// An answer mostly has its request's version; a receiver may still write another spelling.
+fn read_any_version(tree: crate::fhir::tree::Tree, expected: Option<FhirVersion>) -> Option<Message> {
+    Message::read(tree, None, expected).ok()
+}
+
+/// Whether `identifier` is one of the three identifiers of a request, with or without `urn:uuid:` (MSG-37).
+pub(super) fn names(request: &Facts, identifier: &str) -> bool {
+    let bare = |text: &str| text.strip_prefix("urn:uuid:").unwrap_or(text).to_string();
+    let wanted = bare(identifier);
+    let known = [&request.header_id, &request.bundle_id].into_iter().flatten();
+    let value = request.bundle_identifier.as_ref().map(|identifier| &identifier.value);
+    known.chain(value).any(|id| bare(id) == wanted)
+}
+
+/// The issues of a receiver's OperationOutcome, as they are.
+fn receiver_issues(bytes: &[u8]) -> Vec<Value> {
+    let Ok(mut outcome) = serde_json::from_slice::<Value>(bytes) else { return Vec::new() };
+    match outcome.get_mut("issue").map(Value::take) {
+        Some(Value::Array(issues)) => issues.into_iter().take(RECEIVER_ISSUES_LIMIT).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// What the sender is told when a delivery ends without an answer of its receiver.
+fn last_words(fault: Fault) -> (ResponseCode, Outcome) {
+    let (code, issue, text) = match fault {
+        Fault::RecvExpired => (
+            ResponseCode::TransientError,
+            IssueCode::Timeout,
+            "The message could not be delivered before it expired; send it again when the receiver is back",
+        ),
+        Fault::RouteDiscarded => (
+            ResponseCode::FatalError,
+            IssueCode::Processing,
+            "An operator discarded the delivery; ask the operator of the exchange",
+        ),
+        _ => (
+            ResponseCode::FatalError,
+            IssueCode::Processing,
+            "The receiver refused the message for good; its own issues follow where it gave any",
+        ),
+    };
+    (code, Issue::error(issue, fault, text).into())
+}

@@ -1,0 +1,227 @@
+//! The first half of the path: bytes to a message that may be taken, or the refusal with every reason at once.
+
+use super::{Exchange, Inbound, Refusal, Rules};
+use crate::delivery::{Facts, ReplyTo, ResponseFacts};
+use crate::fhir::event::Identifier;
+use crate::fhir::{Fault, FhirVersion, Issue, IssueCode, Message, MessageHeader, Outcome, json};
+use crate::routing::plan::SenderFound;
+use crate::routing::{Participant, Rejections};
+use crate::validation::definition::Definition;
+use crate::validation::{Checked, check};
+use bytes::Bytes;
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// A message that was read, whose sender is known and may send it, and that was checked.
+pub(super) struct Judged {
+    pub message: Message,
+    /// None: `anyone` on loopback.
+    pub participant: Option<Arc<Participant>>,
+    pub checked: Checked,
+    pub facts: Facts,
+    pub bytes: Bytes,
+    pub asynchronous: bool,
+}
+
+/// A message that is not taken.
+pub(super) struct Refused {
+    pub facts: Facts,
+    pub bytes: Bytes,
+    pub refusal: Refusal,
+    pub outcome: Outcome,
+    pub participant: Option<Arc<Participant>>,
+    pub definition: Option<Arc<Definition>>,
+    /// Asynchronous senders and senders of responses are told by status (MSG-41, MSG-87).
+    by_status: bool,
+}
+
+impl Refused {
+    /// Whether the sender is told with a response message: its header could be read, and it did not ask otherwise.
+    pub fn as_message(&self, rules: &Rules) -> bool {
+        let sender = rules.table.participant(&self.facts.sender);
+        let wants = sender.map(|participant| participant.rejections).unwrap_or_default();
+        self.refusal == Refusal::Unprocessable && !self.by_status && wants == Rejections::Message
+    }
+}
+
+impl Judged {
+    pub fn refused(&self, refusal: Refusal, outcome: impl Into<Outcome>) -> Box<Refused> {
+        Box::new(Refused {
+            facts: self.facts.clone(),
+            bytes: self.bytes.clone(),
+            refusal,
+            outcome: outcome.into(),
+            participant: self.participant.clone(),
+            definition: self.checked.definition.clone(),
+            by_status: self.asynchronous || self.message.header.response.is_some(),
+        })
+    }
+}
+
+impl Exchange {
+    /// Reads, identifies, authorises and checks.
+    pub(super) fn judge(&self, id: Uuid, inbound: &Inbound, rules: &Rules) -> Result<Judged, Box<Refused>> {
+        let mut facts = blank_facts(id, inbound);
+        let bad = |facts: &Facts, refusal, outcome: Outcome| unread(facts, inbound, refusal, outcome);
+        let tree =
+            json::parse(inbound.bytes.clone()).map_err(|issues| bad(&facts, Refusal::BadRequest, issues.into()))?;
+        let expected = inbound.credential.as_ref().and_then(|sender| rules.table.participant(sender));
+        let expected = expected.and_then(|participant| participant.fhir_version);
+        let mut message = Message::read(tree, inbound.said_version, expected)
+            .map_err(|issues| bad(&facts, Refusal::BadRequest, issues.into()))?;
+        fill_facts(&mut facts, &message);
+        let sender = self.identify(&message, inbound, rules).map_err(|(refusal, issues)| bad(&facts, refusal, issues))?;
+        let participant = match sender {
+            SenderFound::Participant(participant) => Some(participant),
+            SenderFound::Anyone => None,
+        };
+        facts.sender = participant.as_ref().map_or("anyone", |participant| &participant.id).to_string();
+        settle_version(&mut message, inbound, participant.as_deref());
+        facts.version = Some(message.version);
+        let checked = self.check(&message, participant.as_deref(), rules);
+        facts.definition = checked.definition.as_ref().and_then(|definition| definition.canonical());
+        facts.category = checked.definition.as_ref().and_then(|definition| definition.category);
+        facts.checked_at_us = Some(self.clock.now_us());
+        let asynchronous = inbound.asynchronous || inbound.respond_async;
+        let judged = Judged { message, participant, checked, facts, bytes: inbound.bytes.clone(), asynchronous };
+        self.may_pass(&judged, inbound, rules).map_err(|(refusal, outcome)| judged.refused(refusal, outcome))?;
+        Ok(judged)
+    }
+
+    /// The sender, and that identity and source are usable (design of `$process-message`: else 400).
+    fn identify(
+        &self,
+        message: &Message,
+        inbound: &Inbound,
+        rules: &Rules,
+    ) -> Result<SenderFound, (Refusal, Outcome)> {
+        let header = &message.header;
+        let mut missing = Vec::new();
+        if !message.has_identity() {
+            let text = "The message has no Bundle.id, Bundle.identifier or MessageHeader.id, so a repeat could not be \
+                        recognised; give it one";
+            missing.push(Issue::error(IssueCode::Required, Fault::SendIdentity, text).rule("MSG-60").at("Bundle.id"));
+        }
+        let named = message.version == FhirVersion::R5 && inbound.credential.is_some();
+        if header.source_endpoint.is_none() && !named {
+            let text = "The MessageHeader has no source endpoint, so its sender is unknown and there is nowhere to \
+                        respond; give source.endpoint (R4) or source.endpointUrl (R5)";
+            let at = "Bundle.entry[0].resource.source";
+            missing.push(Issue::error(IssueCode::Required, Fault::SendUnknownSource, text).rule("MSG-23").at(at));
+        }
+        if !missing.is_empty() {
+            return Err((Refusal::BadRequest, missing.into()));
+        }
+        let source = header.source_endpoint.as_deref();
+        rules.table.sender_of(source, inbound.credential.as_deref()).map_err(|issue| (Refusal::Forbidden, issue.into()))
+    }
+
+    fn check(&self, message: &Message, participant: Option<&Participant>, rules: &Rules) -> Checked {
+        let mut checks = rules.checks;
+        if let Some(own) = participant.and_then(|participant| participant.prose_rules) {
+            checks.prose_rules = own;
+        }
+        check(message, &rules.definitions, checks)
+    }
+
+    /// What a readable message may still fail on. A response is judged later, once its request is known.
+    fn may_pass(&self, judged: &Judged, inbound: &Inbound, rules: &Rules) -> Result<(), (Refusal, Outcome)> {
+        if self.came_through_us(inbound) {
+            let text = "The message came through this router before: its Via holds our name";
+            let issue = Issue::error(IssueCode::Processing, Fault::RouteLoop, text).rule("MSG-128");
+            return Err((Refusal::Unprocessable, issue.into()));
+        }
+        if judged.message.header.response.is_some() {
+            return Ok(());
+        }
+        if let Some(issue) = forbidden_event(&judged.message.header, judged.participant.as_deref()) {
+            return Err((Refusal::Forbidden, issue.into()));
+        }
+        let outcome = Outcome::from(judged.checked.issues.clone());
+        match outcome.has_errors() && !rules.report_only {
+            true => Err((Refusal::Unprocessable, outcome)),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether `Via` holds our own name (MSG-128).
+    fn came_through_us(&self, inbound: &Inbound) -> bool {
+        let ours = |hop: &str| hop.split_whitespace().nth(1).is_some_and(|name| name == self.settings.name);
+        inbound.via.as_deref().is_some_and(|via| via.split(',').any(ours))
+    }
+}
+
+pub(super) fn forbidden_event(header: &MessageHeader, participant: Option<&Participant>) -> Option<Issue> {
+    let (event, participant) = (header.event.as_ref()?, participant?);
+    (!participant.may_send(event)).then(|| {
+        let text = format!("Participant {} may not send the event {event}", participant.id);
+        Issue::error(IssueCode::Forbidden, Fault::SendForbiddenEvent, text).at("Bundle.entry[0].resource.event")
+    })
+}
+
+/// The participant's version decides between versions of one shape when the media type said nothing.
+fn settle_version(message: &mut Message, inbound: &Inbound, participant: Option<&Participant>) {
+    let expected = participant.and_then(|participant| participant.fhir_version);
+    if inbound.said_version.is_none() && message.version == FhirVersion::R4 && expected == Some(FhirVersion::R4B) {
+        message.version = FhirVersion::R4B;
+    }
+}
+
+fn unread(facts: &Facts, inbound: &Inbound, refusal: Refusal, outcome: Outcome) -> Box<Refused> {
+    Box::new(Refused {
+        facts: facts.clone(),
+        bytes: inbound.bytes.clone(),
+        refusal,
+        outcome,
+        participant: None,
+        definition: None,
+        by_status: true,
+    })
+}
+
+fn blank_facts(id: Uuid, inbound: &Inbound) -> Facts {
+    Facts {
+        id,
+        sender: inbound.credential.as_deref().unwrap_or("unknown").to_string(),
+        source: None,
+        destinations: Vec::new(),
+        event: None,
+        version: inbound.said_version,
+        media_type: inbound.media_type.clone(),
+        header_id: None,
+        bundle_id: None,
+        bundle_identifier: None,
+        response: None,
+        definition: None,
+        category: None,
+        owed: None,
+        reply_to: ReplyTo::Wait,
+        in_reply_to: None,
+        unmatched: false,
+        via: inbound.via.clone(),
+        request_id: Some(inbound.request_id.clone()),
+        size_bytes: inbound.bytes.len() as u64,
+        received_at_us: inbound.received_at_us,
+        checked_at_us: None,
+        planned_at_us: None,
+    }
+}
+
+/// What the message says of itself.
+pub(super) fn fill_facts(facts: &mut Facts, message: &Message) {
+    let header = &message.header;
+    facts.version = Some(message.version);
+    facts.source = header.source_endpoint.clone();
+    facts.destinations = header.destinations.iter().filter_map(|destination| destination.endpoint.clone()).collect();
+    facts.event = header.event.clone();
+    facts.header_id = header.id.clone();
+    facts.bundle_id = message.bundle_id.clone();
+    facts.bundle_identifier = message.bundle_identifier.clone();
+    facts.response = header.response.as_ref().map(|response| ResponseFacts {
+        identifier: response.identifier.clone().unwrap_or(Identifier { system: None, value: String::new() }),
+        code: response.code,
+    });
+    if facts.response.is_some() {
+        facts.reply_to = ReplyTo::Nobody;
+    }
+}

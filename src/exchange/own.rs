@@ -1,0 +1,237 @@
+//! Messages that Emberpost plans, receives or answers itself.
+
+use super::judge::{Judged, Refused};
+use super::{Exchange, Inbound, Refusal, Rules};
+use crate::delivery::{DeliveryKind, Facts, Keep, MessageState, NewDelivery, ReplyTo, ResponseFacts};
+use crate::fhir::answer::OwnAnswer;
+use crate::fhir::event::{Identifier, ResponseCode, ResponseRequired};
+use crate::fhir::{Event, Fault, Issue, IssueCode, Outcome};
+use crate::routing::plan::plan;
+use crate::routing::{Channel, Receiver};
+use crate::validation::definition::Definition;
+use crate::validation::expand::expand;
+use serde_json::Value;
+use uuid::Uuid;
+
+/// What an own answer says, beside who it answers.
+pub(super) struct Say<'a> {
+    pub code: ResponseCode,
+    pub outcome: Option<&'a Outcome>,
+    /// Issues of the receiver's OperationOutcome, added to ours as they are.
+    pub receiver_issues: &'a [Value],
+    pub focus: Option<Value>,
+}
+
+impl Exchange {
+    /// Plans a request and builds everything that its transaction keeps.
+    pub(super) fn plan_request(
+        &self,
+        judged: &Judged,
+        inbound: &Inbound,
+        rules: &Rules,
+    ) -> Result<Keep, Box<Refused>> {
+        let mut facts = judged.facts.clone();
+        let definition = judged.checked.definition.as_deref();
+        facts.owed = judged
+            .message
+            .header
+            .response_request
+            .or_else(|| definition.and_then(|definition| definition.response_required));
+        facts.reply_to =
+            self.reply_to(judged, inbound, rules, facts.owed).map_err(|(refusal, issue)| judged.refused(refusal, issue))?;
+        let plan = plan(&judged.message, &facts.sender, facts.category, &rules.table)
+            .map_err(|issues| judged.refused(Refusal::Unprocessable, issues))?;
+        facts.planned_at_us = Some(self.clock.now_us());
+        let answer = match plan.to_self {
+            true => self.answer_as_receiver(judged, &facts, rules),
+            false => None,
+        };
+        let deliveries = plan.receivers.iter().map(|receiver| self.delivery_to(receiver, DeliveryKind::Request)).collect();
+        let outcome = (!judged.checked.issues.is_empty()).then(|| Outcome::from(judged.checked.issues.clone()));
+        Ok(Keep {
+            identity: judged.message.identity(),
+            facts,
+            state: MessageState::Accepted,
+            bytes: judged.bytes.clone(),
+            outcome,
+            deliveries,
+            answer: answer.map(Box::new),
+            closes: None,
+            releases_request: false,
+        })
+    }
+
+    /// Where the answer goes, as the request asked (MSG-86 to MSG-89, ASY-40).
+    fn reply_to(
+        &self,
+        judged: &Judged,
+        inbound: &Inbound,
+        rules: &Rules,
+        owed: Option<ResponseRequired>,
+    ) -> Result<ReplyTo, (Refusal, Issue)> {
+        if !inbound.asynchronous {
+            return Ok(if inbound.respond_async { ReplyTo::Status } else { ReplyTo::Wait });
+        }
+        let sender = &judged.facts.sender;
+        if let Some(url) = &inbound.response_url {
+            if rules.table.owner(url).is_some_and(|owner| *owner.id == **sender) {
+                return Ok(ReplyTo::Callback(url.clone()));
+            }
+            let text = "response-url is no address of the sender's own participant; ask the operator to add it";
+            let issue = Issue::error(IssueCode::Forbidden, Fault::SendForeignSource, text).rule("MSG-89");
+            return Err((Refusal::Forbidden, issue));
+        }
+        let has_channel = judged.participant.as_ref().is_some_and(|participant| participant.channel.is_some());
+        if has_channel || owed == Some(ResponseRequired::Never) {
+            return Ok(ReplyTo::Channel);
+        }
+        let text = "async=true, an answer is owed, and there is nowhere to send it: the sender has no channel here; give \
+                    response-url, or use Prefer: respond-async";
+        Err((Refusal::BadRequest, Issue::error(IssueCode::Required, Fault::SendRequest, text).rule("MSG-87")))
+    }
+
+    pub(super) fn delivery_to(&self, receiver: &Receiver, kind: DeliveryKind) -> NewDelivery {
+        let now_us = self.clock.now_us();
+        NewDelivery {
+            id: Uuid::now_v7(),
+            participant: receiver.participant.id.clone(),
+            destination: receiver.destination.clone(),
+            lane: receiver.lane,
+            kind,
+            due_at_us: now_us,
+            expires_at_us: now_us.saturating_add(receiver.participant.expire_after_seconds as i64 * 1_000_000),
+            carried: matches!(receiver.participant.channel, Some(Channel::Http { .. })),
+        }
+    }
+
+    /// Emberpost as the receiver: push events are kept and answered `ok`, the two expansions are answered with their
+    /// data, other pull events are not supported.
+    fn answer_as_receiver(&self, judged: &Judged, facts: &Facts, rules: &Rules) -> Option<Keep> {
+        let definition = judged.checked.definition.as_deref();
+        let pulled = expand(&judged.message, &rules.definitions, self.clock.now_us());
+        let (code, outcome, focus) = match pulled {
+            Some(Ok(resource)) => (ResponseCode::Ok, None, Some(resource)),
+            Some(Err(issue)) => (ResponseCode::FatalError, Some(Outcome::from(issue)), None),
+            None if is_pull(facts.event.as_ref()) => {
+                let text = "Emberpost itself answers valueset-expand and CodeSystem-expand only; address other pull \
+                            events to a participant";
+                let issue = Issue::error(IssueCode::NotSupported, Fault::SendUnknownDestination, text);
+                (ResponseCode::FatalError, Some(issue.at("Bundle.entry[0].resource.event").into()), None)
+            }
+            None => (ResponseCode::Ok, None, None),
+        };
+        if facts.owed.is_some_and(|owed| !owed.wants(code)) && code == ResponseCode::Ok {
+            return None;
+        }
+        let say = Say { code, outcome: outcome.as_ref(), receiver_issues: &[], focus };
+        let mut answer = self.own_answer(facts, definition, rules, say);
+        if !Self::holds(&facts.reply_to) {
+            answer.deliveries = self.way_home(facts, &answer.facts, rules, false);
+        }
+        Some(answer)
+    }
+
+    pub(super) fn fatal_error(&self, refused: &Refused, rules: &Rules) -> Keep {
+        let say = Say {
+            code: ResponseCode::FatalError,
+            outcome: Some(&refused.outcome),
+            receiver_issues: &[],
+            focus: None,
+        };
+        self.own_answer(&refused.facts, refused.definition.as_deref(), rules, say)
+    }
+
+    /// A response message of our own, ready to be kept with its request (MSG-36 to MSG-38).
+    pub(super) fn own_answer(
+        &self,
+        request: &Facts,
+        definition: Option<&Definition>,
+        rules: &Rules,
+        say: Say<'_>,
+    ) -> Keep {
+        let (id, now_us) = (Uuid::now_v7(), self.clock.now_us());
+        let (bundle_id, header_id) = (Uuid::now_v7(), Uuid::now_v7());
+        let response = definition.and_then(|definition| rules.definitions.single_response(definition));
+        let event = response.map(|response| &response.event).or(request.event.as_ref());
+        let canonical = response.and_then(|response| response.canonical());
+        let version = request.version.unwrap_or(crate::fhir::FhirVersion::R4);
+        let bytes = OwnAnswer {
+            version,
+            bundle_id,
+            header_id,
+            now_us,
+            base_url: &self.settings.base_url,
+            destination: request.source.as_deref(),
+            event,
+            definition: canonical.as_deref(),
+            request_header_id: request.header_id.as_deref(),
+            request_bundle_id: request.bundle_id.as_deref(),
+            request_identifier: request.bundle_identifier.as_ref(),
+            code: say.code,
+            outcome: say.outcome,
+            receiver_issues: say.receiver_issues,
+            focus: say.focus,
+        }
+        .write();
+        let mut facts = self.own_facts(request, id, event.cloned());
+        facts.definition = canonical;
+        facts.version = Some(version);
+        facts.header_id = Some(header_id.to_string());
+        facts.bundle_id = Some(bundle_id.to_string());
+        facts.size_bytes = bytes.len() as u64;
+        facts.response = Some(ResponseFacts { identifier: answered(request), code: Some(say.code) });
+        Keep {
+            facts,
+            state: MessageState::Accepted,
+            bytes: bytes.into(),
+            outcome: None,
+            identity: Default::default(),
+            deliveries: Vec::new(),
+            answer: None,
+            closes: None,
+            releases_request: false,
+        }
+    }
+
+    fn own_facts(&self, request: &Facts, id: Uuid, event: Option<Event>) -> Facts {
+        Facts {
+            id,
+            sender: "emberpost".into(),
+            source: Some(self.settings.base_url.clone()),
+            destinations: request.source.iter().cloned().collect(),
+            event,
+            media_type: "application/fhir+json".into(),
+            bundle_identifier: None,
+            category: None,
+            owed: None,
+            reply_to: ReplyTo::Nobody,
+            in_reply_to: Some(request.id),
+            unmatched: false,
+            via: None,
+            received_at_us: self.clock.now_us(),
+            checked_at_us: None,
+            planned_at_us: None,
+            ..request.clone()
+        }
+    }
+}
+
+/// The identifier by which a request's answers name it, first of header id, Bundle.id and identifier.
+fn answered(request: &Facts) -> Identifier {
+    let id = request.header_id.clone().or_else(|| request.bundle_id.clone());
+    match (id, &request.bundle_identifier) {
+        (Some(value), _) => Identifier { system: None, value },
+        (None, Some(identifier)) => identifier.clone(),
+        (None, None) => Identifier { system: None, value: String::new() },
+    }
+}
+
+/// Pull events that are defined beforehand: the two expansions, and searches and operations as messages (MSG-105, 106).
+fn is_pull(event: Option<&Event>) -> bool {
+    let Some(Event::Coding { system: Some(system), code }) = event else { return false };
+    match system.as_str() {
+        "http://hl7.org/fhir/restful-interaction" | "urn:ietf:rfc:3986" => true,
+        "http://hl7.org/fhir/message-events" => matches!(code.as_str(), "valueset-expand" | "CodeSystem-expand"),
+        _ => false,
+    }
+}

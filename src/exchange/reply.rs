@@ -1,0 +1,281 @@
+//! What a sender is told: the rows of the reply table, before a channel words them.
+
+use super::{Exchange, Inbound};
+use crate::delivery::{DeliveryState, Facts, Keep, NewDelivery, ReplyTo};
+use crate::exchange::wait::Waiter;
+use crate::fhir::event::{ResponseCode, ResponseRequired};
+use crate::fhir::{Fault, FhirVersion, Issue, IssueCode, Outcome};
+use crate::routing::{Channel, Table};
+use crate::store::{Standing, Unavailable};
+use bytes::Bytes;
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// The reply to one inbound message. `id` is Emberpost's id of the message that was just judged, or of the first of a
+/// repeat.
+#[derive(Clone, Debug)]
+pub enum Reply {
+    /// The answer message.
+    Answer { id: Uuid, bytes: Bytes, media_type: String, version: Option<FhirVersion>, repeat: bool },
+    /// The receiver took it and sent no message. `accepted`: it said 202.
+    Taken { id: Uuid, accepted: bool, repeat: bool },
+    /// In custody, with a status URL. `preferred`: as `Prefer: respond-async` asked.
+    Custody { id: Uuid, outcome: Outcome, preferred: bool, repeat: bool },
+    /// In custody, and no answer is owed.
+    Kept { id: Uuid, repeat: bool },
+    /// Taken, with nothing to say: `async=true`, and responses.
+    Done { id: Uuid, repeat: bool },
+    Refused { id: Uuid, refusal: Refusal, outcome: Outcome },
+}
+
+/// Why a message is refused, which decides how a channel words it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Unreadable, no message, no usable source or identity, a wrong request.
+    BadRequest,
+    /// The sender may not.
+    Forbidden,
+    /// The message is invalid or cannot be routed.
+    Unprocessable,
+    /// Identity used before with other content.
+    Conflict,
+    /// Full or away: the sender comes again.
+    NoStore,
+    Unavailable,
+}
+
+impl Refusal {
+    /// Whether the refused message is kept with its outcome: not for strangers, not when the store is away.
+    pub fn is_kept(self) -> bool {
+        matches!(self, Self::BadRequest | Self::Unprocessable)
+    }
+}
+
+/// How a request ended, as its waiting sender hears it.
+#[derive(Clone, Debug)]
+pub(super) enum Closed {
+    Answer { bytes: Bytes, media_type: String, version: Option<FhirVersion>, code: Option<ResponseCode> },
+    Taken { accepted: bool },
+}
+
+impl Closed {
+    pub fn of_keep(answer: &Keep) -> Self {
+        Self::of_answer(&answer.facts, answer.bytes.clone())
+    }
+
+    pub fn of_answer(facts: &Facts, bytes: Bytes) -> Self {
+        let code = facts.response.as_ref().and_then(|response| response.code);
+        Closed::Answer { bytes, media_type: facts.media_type.clone(), version: facts.version, code }
+    }
+}
+
+/// Who was to receive the request.
+pub(super) struct Receivers {
+    participants: Vec<Arc<str>>,
+    /// Any of them reads a mailbox, so nobody can wait for it.
+    mailbox: bool,
+}
+
+impl Receivers {
+    pub fn of(deliveries: &[NewDelivery], table: &Table) -> Self {
+        Self::named(deliveries.iter().map(|delivery| delivery.participant.clone()).collect(), table)
+    }
+
+    fn named(participants: Vec<Arc<str>>, table: &Table) -> Self {
+        let reads = |id: &Arc<str>| {
+            table.participant(id).is_some_and(|found| matches!(found.channel, Some(Channel::Mailbox)))
+        };
+        let mailbox = participants.iter().any(reads);
+        Receivers { participants, mailbox }
+    }
+
+    /// The one receiver whose answer can be waited for.
+    pub fn single(&self) -> Option<&Arc<str>> {
+        match self.participants.as_slice() {
+            [one] if !self.mailbox => Some(one),
+            _ => None,
+        }
+    }
+}
+
+impl Exchange {
+    /// The reply to a request that is in custody: at once where nobody waits, else when it is closed or time is up.
+    pub(super) async fn reply_when_answered(
+        &self,
+        facts: &Facts,
+        receivers: &Receivers,
+        own: Option<Closed>,
+        waiter: Option<Waiter<'_>>,
+        inbound: &Inbound,
+    ) -> Reply {
+        if let Some(reply) = self.reply_at_once(facts, receivers, own, false) {
+            return reply;
+        }
+        let closed = match waiter {
+            Some(waiter) => waiter.wait(self.settings.answer_timeout, &inbound.gone).await,
+            None => None,
+        };
+        closed.map_or_else(|| custody(facts, false), |closed| spoken(facts, closed, false))
+    }
+
+    /// The reply where nothing has to be waited for.
+    fn reply_at_once(&self, facts: &Facts, receivers: &Receivers, own: Option<Closed>, repeat: bool) -> Option<Reply> {
+        match facts.reply_to {
+            ReplyTo::Callback(_) | ReplyTo::Channel | ReplyTo::Nobody => return Some(Reply::Done { id: facts.id, repeat }),
+            ReplyTo::Status => return Some(custody(facts, repeat)),
+            ReplyTo::Wait => {}
+        }
+        if let (Some(closed), true) = (own, receivers.participants.is_empty()) {
+            return Some(spoken(facts, closed, repeat));
+        }
+        if matches!(facts.owed, Some(ResponseRequired::Never | ResponseRequired::OnError)) {
+            return Some(Reply::Kept { id: facts.id, repeat });
+        }
+        receivers.single().is_none().then(|| custody(facts, repeat))
+    }
+
+    /// The same message again: as the first time, waiting with it while it is under way (MSG-61, MSG-62).
+    pub(super) async fn repeat(&self, first: Uuid, inbound: &Inbound) -> Reply {
+        match self.try_repeat(first, inbound).await {
+            Ok(reply) => reply,
+            Err(away) => Reply::unavailable(first, &away),
+        }
+    }
+
+    async fn try_repeat(&self, first: Uuid, inbound: &Inbound) -> Result<Reply, Unavailable> {
+        let Some(standing) = self.store.standing(first).await? else {
+            return Err(Unavailable::Away("the first message of this repeat is gone".into()));
+        };
+        let rules = self.rules.load_full();
+        let names = standing.deliveries.iter().map(|delivery| Arc::from(delivery.participant.as_str())).collect();
+        let receivers = Receivers::named(names, &rules.table);
+        let own = match standing.own_answer {
+            Some(key) => self.store.content(key).await?.map(|(facts, bytes)| Closed::of_answer(&facts, bytes)),
+            None => None,
+        };
+        if let Some(reply) = self.reply_at_once(&standing.facts, &receivers, own, true) {
+            return Ok(reply);
+        }
+        // Registered before the look at the store, so that an answer between the two is not missed.
+        let waiter = receivers.single().and_then(|receiver| self.waiters.register(first, receiver));
+        let Some(standing) = self.store.standing(first).await? else {
+            return Err(Unavailable::Away("the first message of this repeat is gone".into()));
+        };
+        let closed = match self.closed(&standing).await? {
+            Some(closed) => Some(closed),
+            None => match waiter {
+                Some(waiter) => waiter.wait(self.settings.answer_timeout, &inbound.gone).await,
+                None => None,
+            },
+        };
+        let facts = &standing.facts;
+        Ok(closed.map_or_else(|| custody(facts, true), |closed| spoken(facts, closed, true)))
+    }
+
+    /// How a request to one receiver ended, if it has.
+    async fn closed(&self, standing: &Standing) -> Result<Option<Closed>, Unavailable> {
+        let Some(delivery) = standing.deliveries.first() else { return Ok(None) };
+        if let Some(key) = delivery.answer {
+            return Ok(self.store.content(key).await?.map(|(facts, bytes)| Closed::of_answer(&facts, bytes)));
+        }
+        let closes = delivery.state == DeliveryState::Delivered && closes_without_message(standing.facts.owed);
+        Ok(closes.then(|| Closed::Taken { accepted: delivery.status == Some(202) }))
+    }
+}
+
+/// Whether a receiver's empty 2xx ends the request: not where an answer is always owed.
+pub(super) fn closes_without_message(owed: Option<ResponseRequired>) -> bool {
+    owed != Some(ResponseRequired::Always)
+}
+
+fn custody(facts: &Facts, repeat: bool) -> Reply {
+    let preferred = facts.reply_to == ReplyTo::Status;
+    Reply::Custody { id: facts.id, outcome: Exchange::custody_outcome(), preferred, repeat }
+}
+
+/// A closed request in the words of the reply table.
+fn spoken(facts: &Facts, closed: Closed, repeat: bool) -> Reply {
+    let id = facts.id;
+    match closed {
+        Closed::Taken { accepted } => Reply::Taken { id, accepted, repeat },
+        Closed::Answer { bytes, media_type, version, code } => {
+            let wanted = facts.owed.is_none_or(|owed| code.is_none_or(|code| owed.wants(code)));
+            match (wanted, code) {
+                (false, Some(ResponseCode::Ok)) => Reply::Kept { id, repeat },
+                // The sender wants messages of success only: the failure is still told, by status (MSG-92).
+                (false, Some(code)) if facts.owed == Some(ResponseRequired::OnSuccess) => failed(id, code),
+                _ => Reply::Answer { id, bytes, media_type, version, repeat },
+            }
+        }
+    }
+}
+
+fn failed(id: Uuid, code: ResponseCode) -> Reply {
+    let (refusal, issue) = match code {
+        ResponseCode::TransientError => (Refusal::Unavailable, IssueCode::Transient),
+        _ => (Refusal::Unprocessable, IssueCode::Processing),
+    };
+    let text = "The receiver answered with an error; its message is kept, since only messages of success were asked for";
+    Reply::Refused { id, refusal, outcome: Issue::error(issue, Fault::RecvRefused, text).rule("MSG-92").into() }
+}
+
+impl Reply {
+    pub fn id(&self) -> Uuid {
+        match self {
+            Reply::Answer { id, .. }
+            | Reply::Taken { id, .. }
+            | Reply::Custody { id, .. }
+            | Reply::Kept { id, .. }
+            | Reply::Done { id, .. }
+            | Reply::Refused { id, .. } => *id,
+        }
+    }
+
+    pub fn is_repeat(&self) -> bool {
+        match self {
+            Reply::Answer { repeat, .. }
+            | Reply::Taken { repeat, .. }
+            | Reply::Custody { repeat, .. }
+            | Reply::Kept { repeat, .. }
+            | Reply::Done { repeat, .. } => *repeat,
+            Reply::Refused { .. } => false,
+        }
+    }
+
+    /// For figures and logs.
+    pub fn result(&self) -> &'static str {
+        match self {
+            Reply::Refused { refusal: Refusal::Conflict, .. } => "conflict",
+            Reply::Refused { .. } => "refused",
+            _ if self.is_repeat() => "repeat",
+            _ => "accepted",
+        }
+    }
+
+    pub fn first_fault(&self) -> Option<Fault> {
+        match self {
+            Reply::Refused { outcome, .. } => outcome.issues.iter().find(|issue| issue.is_error()).map(|issue| issue.fault),
+            _ => None,
+        }
+    }
+
+    pub(super) fn conflict(id: Uuid, first: Uuid) -> Self {
+        let text = format!(
+            "The identity of this message was used before with other content, for the message that is kept as {first}; \
+             give each new message identities of its own"
+        );
+        let outcome = Issue::error(IssueCode::Duplicate, Fault::SendReused, text).rule("MSG-61").into();
+        Reply::Refused { id, refusal: Refusal::Conflict, outcome }
+    }
+
+    pub(super) fn unavailable(id: Uuid, away: &Unavailable) -> Self {
+        let (refusal, code, text) = match away {
+            Unavailable::Full(_) => (Refusal::NoStore, IssueCode::NoStore, "The store has no room; send again later"),
+            Unavailable::Away(_) => {
+                (Refusal::Unavailable, IssueCode::Transient, "The store cannot be reached; send again later")
+            }
+        };
+        tracing::warn!(message.id = %id, reason = %away, "the store refused");
+        Reply::Refused { id, refusal, outcome: Issue::error(code, Fault::RouteNoStore, text).into() }
+    }
+}

@@ -1,0 +1,138 @@
+//! A response message that arrives on its own: matched to its request and sent home, or routed as unmatched.
+
+use super::conclude::names;
+use super::judge::{Judged, forbidden_event};
+use super::reply::Closed;
+use super::{Exchange, Inbound, Refusal, Reply, Rules};
+use crate::delivery::{DeliveryKind, Keep, Kept, MessageState, Work};
+use crate::fhir::event::ResponseCode;
+use crate::fhir::{Fault, Issue, IssueCode, Outcome};
+use crate::routing::plan::plan;
+use crate::store::Unavailable;
+
+impl Exchange {
+    /// Never answered with a message (MSG-41): 200 once it is kept.
+    pub(super) async fn take_response(&self, judged: Judged, inbound: &Inbound, rules: &Rules) -> Reply {
+        let id = judged.facts.id;
+        match self.request_of(&judged).await {
+            Ok(Some((request, answered))) => self.take_answer(judged, request, answered, rules).await,
+            Ok(None) => self.take_unmatched(judged, inbound, rules).await,
+            Err(away) => Reply::unavailable(id, &away),
+        }
+    }
+
+    /// The delivery that asked for this response, by any of its message's three identifiers; whether it is answered.
+    async fn request_of(&self, judged: &Judged) -> Result<Option<(Work, bool)>, Unavailable> {
+        let response = judged.facts.response.as_ref();
+        let (Some(participant), Some(response)) = (&judged.participant, response) else { return Ok(None) };
+        let mut asked = self.store.asked(&participant.id, &response.identifier.value).await?;
+        asked.retain(|asked| names(&asked.delivery.facts, &response.identifier.value));
+        let open = asked.iter().position(|asked| !asked.answered).unwrap_or(0);
+        Ok((!asked.is_empty()).then(|| asked.swap_remove(open)).map(|asked| (asked.delivery, asked.answered)))
+    }
+
+    async fn take_answer(&self, judged: Judged, request: Work, answered: bool, rules: &Rules) -> Reply {
+        let mut facts = judged.facts.clone();
+        facts.in_reply_to = Some(request.facts.id);
+        facts.planned_at_us = Some(self.clock.now_us());
+        let id = facts.id;
+        let claim = match request.kind == DeliveryKind::Request && !answered {
+            true => self.waiters.claim(request.facts.id),
+            false => None,
+        };
+        let forwarded = match &request.kind {
+            DeliveryKind::Replay { forward_answers, .. } => *forward_answers,
+            _ => claim.is_none(),
+        };
+        let deliveries = match forwarded {
+            true => self.way_home(&request.facts, &facts, rules, false),
+            false => Vec::new(),
+        };
+        let closed = Closed::of_answer(&facts, judged.bytes.clone());
+        let code = facts.response.as_ref().and_then(|response| response.code);
+        let keep = Keep {
+            facts,
+            deliveries,
+            closes: Some(request.delivery_key),
+            releases_request: code == Some(ResponseCode::TransientError) && request.kind == DeliveryKind::Request,
+            ..keep(&judged)
+        };
+        let kept = self.store.accept(keep).await;
+        if let Some(claim) = claim {
+            match &kept {
+                Ok(Kept::New { first_answer: true, .. }) => claim.deliver(closed),
+                Ok(_) => match self.first_answer(request.facts.id).await {
+                    Some(first) => claim.deliver(first),
+                    None => self.waiters.unclaim(request.facts.id, claim),
+                },
+                Err(_) => self.waiters.unclaim(request.facts.id, claim),
+            }
+        }
+        if let Ok(Kept::New { first_answer: true, .. }) = &kept {
+            self.courier.forget(&request.participant, request.delivery_key);
+        }
+        self.done(id, kept)
+    }
+
+    async fn take_unmatched(&self, judged: Judged, inbound: &Inbound, rules: &Rules) -> Reply {
+        match self.plan_unmatched(&judged, inbound, rules) {
+            Ok(keep) => {
+                let id = keep.facts.id;
+                let kept = self.store.accept(keep).await;
+                self.done(id, kept)
+            }
+            Err((refusal, outcome)) => self.refuse(*judged.refused(refusal, outcome), rules).await,
+        }
+    }
+
+    fn plan_unmatched(&self, judged: &Judged, _inbound: &Inbound, rules: &Rules) -> Result<Keep, (Refusal, Outcome)> {
+        if rules.closed {
+            let text = "The response answers no request that was sent to its sender";
+            let at = "Bundle.entry[0].resource.response.identifier";
+            let issue = Issue::error(IssueCode::Forbidden, Fault::SendNotAsked, text).rule("MSG-37").at(at);
+            return Err((Refusal::Forbidden, issue.into()));
+        }
+        if let Some(issue) = forbidden_event(&judged.message.header, judged.participant.as_deref()) {
+            return Err((Refusal::Forbidden, issue.into()));
+        }
+        let outcome = Outcome::from(judged.checked.issues.clone());
+        if outcome.has_errors() && !rules.report_only {
+            return Err((Refusal::Unprocessable, outcome));
+        }
+        let mut facts = judged.facts.clone();
+        let plan = plan(&judged.message, &facts.sender, facts.category, &rules.table)
+            .map_err(|issues| (Refusal::Unprocessable, Outcome::from(issues)))?;
+        facts.unmatched = true;
+        facts.planned_at_us = Some(self.clock.now_us());
+        let to = |receiver| self.delivery_to(receiver, DeliveryKind::Answer);
+        let deliveries = plan.receivers.iter().map(to).collect();
+        Ok(Keep { facts, deliveries, ..keep(judged) })
+    }
+
+    fn done(&self, id: uuid::Uuid, kept: Result<Kept, Unavailable>) -> Reply {
+        match kept {
+            Ok(Kept::New { work, .. }) => {
+                self.courier.offer(work);
+                Reply::Done { id, repeat: false }
+            }
+            Ok(Kept::Repeat { message_id }) => Reply::Done { id: message_id, repeat: true },
+            Ok(Kept::Conflict { message_id }) => Reply::conflict(id, message_id),
+            Err(away) => Reply::unavailable(id, &away),
+        }
+    }
+}
+
+/// A response as it is kept, before its way is known.
+fn keep(judged: &Judged) -> Keep {
+    Keep {
+        facts: judged.facts.clone(),
+        state: MessageState::Accepted,
+        bytes: judged.bytes.clone(),
+        outcome: (!judged.checked.issues.is_empty()).then(|| judged.checked.issues.clone().into()),
+        identity: judged.message.identity(),
+        deliveries: Vec::new(),
+        answer: None,
+        closes: None,
+        releases_request: false,
+    }
+}

@@ -1,0 +1,98 @@
+//! The status URL: how a request stands, as the batch-response that the synchronous call would have been (ASY-21, 22).
+
+use super::reply::closes_without_message;
+use super::Exchange;
+use crate::delivery::{DeliveryState, Facts, MessageState, ReplyTo};
+use crate::fhir::{Fault, Issue, IssueCode, Outcome};
+use crate::store::{Standing, StandingDelivery, Unavailable};
+use serde_json::json;
+use uuid::Uuid;
+
+/// What the status URL shows.
+pub enum StatusPage {
+    /// Still open: `done` of `all` receivers are closed.
+    Open { done: usize, all: usize },
+    /// The batch-response Bundle, JSON.
+    Done(Vec<u8>),
+    /// Unknown, expired, ended or somebody else's.
+    Unknown,
+}
+
+impl Exchange {
+    /// `asker`: the participant that asks; None on open loopback, which may ask for all.
+    pub async fn status(&self, id: Uuid, asker: Option<&str>) -> Result<StatusPage, Unavailable> {
+        let Some(standing) = self.owned(id, asker).await? else { return Ok(StatusPage::Unknown) };
+        let (done, all) = progress(&standing);
+        if done < all {
+            return Ok(StatusPage::Open { done, all });
+        }
+        let mut entries = Vec::with_capacity(all);
+        if let Some(key) = standing.own_answer {
+            entries.push(self.entry_of_answer(key).await?);
+        }
+        for delivery in &standing.deliveries {
+            entries.push(match delivery.answer {
+                Some(key) => self.entry_of_answer(key).await?,
+                None => entry_of_silence(delivery),
+            });
+        }
+        let head = r#"{"resourceType":"Bundle","type":"batch-response","entry":["#;
+        Ok(StatusPage::Done(format!("{head}{}]}}", entries.join(",")).into_bytes()))
+    }
+
+    /// The client is finished with the status URL; false when there is none. What is under way goes on (ASY-42).
+    pub async fn end_status(&self, id: Uuid, asker: Option<&str>) -> Result<bool, Unavailable> {
+        match self.owned(id, asker).await? {
+            Some(_) => self.store.end_status(id).await.map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    async fn owned(&self, id: Uuid, asker: Option<&str>) -> Result<Option<Standing>, Unavailable> {
+        let standing = self.store.standing(id).await?;
+        Ok(standing.filter(|standing| {
+            standing.state == MessageState::Accepted
+                && !standing.status_ended
+                && standing.facts.reply_to != ReplyTo::Nobody
+                && asker.is_none_or(|asker| asker == standing.facts.sender)
+        }))
+    }
+
+    async fn entry_of_answer(&self, key: i64) -> Result<String, Unavailable> {
+        let Some((_, bytes)) = self.store.content(key).await? else {
+            let text = "The answer's body is no longer kept";
+            let outcome: Outcome = Issue::error(IssueCode::NotFound, Fault::RouteNotFound, text).into();
+            return Ok(json!({"response": {"status": "404 Not Found", "outcome": outcome.to_resource()}}).to_string());
+        };
+        // The bytes as they are, so that numbers and texts stay as the receiver wrote them.
+        let resource = String::from_utf8_lossy(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes));
+        Ok(format!(r#"{{"resource":{resource},"response":{{"status":"200 OK"}}}}"#))
+    }
+}
+
+fn progress(standing: &Standing) -> (usize, usize) {
+    let own = usize::from(standing.own_answer.is_some());
+    let closed = standing.deliveries.iter().filter(|delivery| is_closed(&standing.facts, delivery)).count();
+    (own + closed, own + standing.deliveries.len())
+}
+
+fn is_closed(facts: &Facts, delivery: &StandingDelivery) -> bool {
+    match delivery.state {
+        DeliveryState::Waiting | DeliveryState::Active => false,
+        DeliveryState::Delivered => closes_without_message(facts.owed),
+        DeliveryState::Answered | DeliveryState::Dead | DeliveryState::Discarded => true,
+    }
+}
+
+fn entry_of_silence(delivery: &StandingDelivery) -> String {
+    let entry = match (delivery.state, delivery.fault) {
+        (DeliveryState::Dead | DeliveryState::Discarded, fault) => {
+            let fault = fault.unwrap_or(Fault::RecvRefused);
+            let outcome: Outcome = Issue::error(IssueCode::Processing, fault, fault.cause()).into();
+            json!({"response": {"status": "422 Unprocessable Content", "outcome": outcome.to_resource()}})
+        }
+        _ if delivery.status == Some(202) => json!({"response": {"status": "202 Accepted"}}),
+        _ => json!({"response": {"status": "204 No Content"}}),
+    };
+    entry.to_string()
+}
