@@ -1,1 +1,302 @@
-//! Addresses: normalised, compared exactly, then by the longest `*` pattern (design 1.4).
+//! Addresses: normalised, compared exactly, then by the longest `*` pattern.
+//!
+//! An address is what a message spells as source or destination endpoint: a URL, `urn:oid:…`, `mailto:…`,
+//! `system|value` or a bare word. Only what looks like `scheme://…` is touched; everything else is compared as it stands.
+//! Nothing is decoded, resolved or looked up.
+
+use std::collections::HashMap;
+
+/// What a sender may append to our or a receiver's base, and what is ignored in comparing.
+const OPERATION: &str = "/$process-message";
+
+/// The form in which two spellings of one address are equal: scheme and host in lower case, no default port,
+/// and neither one trailing slash nor a trailing `/$process-message`. Normalising twice changes nothing.
+pub fn normalize(address: &str) -> String {
+    let Some(parts) = Parts::of(address) else { return address.to_owned() };
+    let mut rest = parts.rest;
+    // What follows `?`, `#` or `|` is not ours to shorten: a slash may mean something there.
+    if !rest.contains(['?', '#', '|']) {
+        while let Some(shorter) = rest.strip_suffix(OPERATION).or_else(|| without_one_slash(rest)) {
+            rest = shorter;
+        }
+    }
+    format!("{}://{}{rest}", parts.scheme.to_ascii_lowercase(), normalize_authority(&parts))
+}
+
+/// Whether two addresses are the same after normalising.
+pub fn is_same(one: &str, other: &str) -> bool {
+    one == other || normalize(one) == normalize(other)
+}
+
+/// An address of the configuration: exact, or with a final `*` that matches any ending, also none.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Pattern {
+    Exact(String),
+    /// What stands before the `*`, its scheme and host normalised.
+    Prefix(String),
+}
+
+impl Pattern {
+    pub fn new(written: &str) -> Pattern {
+        match written.strip_suffix('*') {
+            Some(prefix) => Pattern::Prefix(normalize_prefix(prefix)),
+            None => Pattern::Exact(normalize(written)),
+        }
+    }
+
+    pub fn matches(&self, address: &str) -> bool {
+        match self {
+            Pattern::Exact(exact) => *exact == normalize(address),
+            Pattern::Prefix(prefix) => open_ended(normalize(address)).starts_with(prefix.as_str()),
+        }
+    }
+}
+
+/// Which owner has an address: a hash look-up for exact ones, then one for each length of pattern, longest first.
+#[derive(Clone, Debug, Default)]
+pub struct Index {
+    exact: HashMap<String, usize>,
+    prefixes: HashMap<String, usize>,
+    /// Lengths in bytes of the keys of `prefixes`, longest first, each once.
+    lengths: Vec<usize>,
+}
+
+impl Index {
+    /// Adds an address as configured. Errs with the owner that claimed the same address or pattern before.
+    pub fn insert(&mut self, written: &str, owner: usize) -> Result<(), usize> {
+        let (map, key) = match Pattern::new(written) {
+            Pattern::Exact(key) => (&mut self.exact, key),
+            Pattern::Prefix(key) => {
+                if let Err(place) = self.lengths.binary_search_by(|length| key.len().cmp(length)) {
+                    self.lengths.insert(place, key.len());
+                }
+                (&mut self.prefixes, key)
+            }
+        };
+        match map.get(&key) {
+            Some(first) => Err(*first),
+            None => {
+                map.insert(key, owner);
+                Ok(())
+            }
+        }
+    }
+
+    pub fn find(&self, address: &str) -> Option<usize> {
+        let address = normalize(address);
+        if let Some(owner) = self.exact.get(&address) {
+            return Some(*owner);
+        }
+        let address = open_ended(address);
+        let prefixes = self.lengths.iter().filter_map(|length| address.get(..*length));
+        prefixes.filter_map(|prefix| self.prefixes.get(prefix)).next().copied()
+    }
+}
+
+/// `scheme://authority` and everything after it.
+struct Parts<'a> {
+    scheme: &'a str,
+    authority: &'a str,
+    rest: &'a str,
+}
+
+impl<'a> Parts<'a> {
+    fn of(address: &'a str) -> Option<Parts<'a>> {
+        let (scheme, after) = address.split_once("://")?;
+        let mut letters = scheme.chars();
+        let is_scheme = letters.next().is_some_and(|first| first.is_ascii_alphabetic())
+            && letters.all(|letter| letter.is_ascii_alphanumeric() || "+-.".contains(letter));
+        let end = after.find(['/', '?', '#', '|']).unwrap_or(after.len());
+        is_scheme.then(|| Parts { scheme, authority: &after[..end], rest: &after[end..] })
+    }
+}
+
+fn normalize_authority(parts: &Parts) -> String {
+    let (user, host) = match parts.authority.rsplit_once('@') {
+        Some((user, host)) => (Some(user), host),
+        None => (None, parts.authority),
+    };
+    let default_port = match () {
+        () if parts.scheme.eq_ignore_ascii_case("http") => "80",
+        () if parts.scheme.eq_ignore_ascii_case("https") => "443",
+        () => "",
+    };
+    let host = match host.rsplit_once(':') {
+        // A colon left of the port is an IPv6 address in brackets, or no host at all: then it stays as it is.
+        Some((name, port)) if (port == default_port || port.is_empty()) && is_host(name) => name,
+        _ => host,
+    };
+    let host = host.to_ascii_lowercase();
+    user.map_or(host.clone(), |user| format!("{user}@{host}"))
+}
+
+fn is_host(name: &str) -> bool {
+    !name.contains(':') || (name.starts_with('[') && name.ends_with(']'))
+}
+
+/// Without its final slash, unless there are several: an empty path segment is part of the address.
+fn without_one_slash(path: &str) -> Option<&str> {
+    path.strip_suffix('/').filter(|shorter| !shorter.ends_with('/'))
+}
+
+/// The part before a `*`: only scheme and host are normalised, for its end is not the address's end.
+fn normalize_prefix(prefix: &str) -> String {
+    match Parts::of(prefix) {
+        None => prefix.to_owned(),
+        Some(parts) if parts.rest.is_empty() => {
+            format!("{}://{}", parts.scheme.to_ascii_lowercase(), parts.authority.to_ascii_lowercase())
+        }
+        Some(parts) => {
+            format!("{}://{}{}", parts.scheme.to_ascii_lowercase(), normalize_authority(&parts), parts.rest)
+        }
+    }
+}
+
+/// `https://host/units` is matched by `https://host/units/*`, though its trailing slash was taken in normalising.
+fn open_ended(mut normalized: String) -> String {
+    if normalized.contains("://") && !normalized.ends_with('/') {
+        normalized.push('/');
+    }
+    normalized
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn spellings_of_one_address_become_equal() {
+        let cases = [
+            ("https://Lab.Example.ORG/fhir", "https://lab.example.org/fhir"),
+            ("HTTP://NCHS.CDC.GOV/VRDR", "http://nchs.cdc.gov/VRDR"),
+            ("http://lab.example.org:80/fhir", "http://lab.example.org/fhir"),
+            ("https://lab.example.org:443/fhir", "https://lab.example.org/fhir"),
+            ("https://lab.example.org:80/fhir", "https://lab.example.org:80/fhir"),
+            ("https://lab.example.org:/fhir", "https://lab.example.org/fhir"),
+            ("http://[2001:DB8::1]:80/fhir", "http://[2001:db8::1]/fhir"),
+            ("http://[::1]", "http://[::1]"),
+            ("http://User@HOST/x", "http://User@host/x"),
+            ("https://lab.example.org/", "https://lab.example.org"),
+            ("https://lab.example.org/fhir/", "https://lab.example.org/fhir"),
+            ("https://lab.example.org/fhir//", "https://lab.example.org/fhir//"),
+            ("https://lab.example.org/fhir/$process-message", "https://lab.example.org/fhir"),
+            ("https://lab.example.org/fhir/$process-message/", "https://lab.example.org/fhir"),
+            ("https://lab.example.org/$process-message", "https://lab.example.org"),
+            ("https://lab.example.org/fhir?to=a/", "https://lab.example.org/fhir?to=a/"),
+            ("https://Lab.example.org/fhir#id=A/", "https://lab.example.org/fhir#id=A/"),
+            ("MLLP://Host:2575/", "mllp://host:2575"),
+        ];
+        for (written, normalized) in cases {
+            assert_eq!(normalize(written), normalized, "{written}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_url_stays_as_it_is() {
+        let cases = [
+            "urn:oid:1.2.3.4",
+            "URN:OID:1.2.3.4",
+            "urn:uuid:0C3151BD-1CBF-4D64-B04D-CD9187A4C6E0",
+            "mailto:Lab@Example.org",
+            "llp:10.11.12.14:5432",
+            "2.16.840.1.113883.3.1|LAB/",
+            "Lab/",
+            "lab/$process-message",
+            "://Host/",
+            "",
+        ];
+        for address in cases {
+            assert_eq!(normalize(address), address);
+        }
+        assert_eq!(normalize("http://Example.org/ids|A/"), "http://example.org/ids|A/");
+    }
+
+    #[test]
+    fn a_final_star_matches_any_ending() {
+        let cases = [
+            ("https://lab.example.org/units/*", "https://LAB.example.org/units/7", true),
+            ("https://lab.example.org/units/*", "https://lab.example.org/units/7/8?x", true),
+            ("https://lab.example.org/units/*", "https://lab.example.org/units/", true),
+            ("https://lab.example.org/units/*", "https://lab.example.org/units", true),
+            ("https://lab.example.org/units/*", "https://lab.example.org/unitsX", false),
+            ("HTTPS://Lab.example.org:443/*", "https://lab.example.org", true),
+            ("urn:oid:1.2.*", "urn:oid:1.2.3", true),
+            ("urn:oid:1.2.*", "urn:oid:1.2", false),
+            ("lab/*", "lab", false),
+            ("*", "anything at all", true),
+            ("https://lab.example.org", "https://lab.example.org/", true),
+        ];
+        for (pattern, address, expected) in cases {
+            assert_eq!(Pattern::new(pattern).matches(address), expected, "{pattern} {address}");
+        }
+    }
+
+    #[test]
+    fn exact_goes_before_the_longest_pattern() {
+        let mut index = Index::default();
+        let written =
+            ["*", "https://a.org/*", "https://a.org/units/*", "https://a.org/units/7", "urn:oid:1.*", "urn:oid:1.2.*"];
+        for (owner, address) in written.into_iter().enumerate() {
+            assert_eq!(index.insert(address, owner), Ok(()));
+        }
+        let cases = [
+            ("https://a.org/units/7/", 3),
+            ("https://a.org/units/8", 2),
+            ("https://a.org/units", 2),
+            ("https://a.org", 1),
+            ("https://b.org", 0),
+            ("urn:oid:1.2.3", 5),
+            ("urn:oid:1.3", 4),
+            ("ä", 0),
+        ];
+        for (address, owner) in cases {
+            assert_eq!(index.find(address), Some(owner), "{address}");
+        }
+        assert_eq!(index.insert("HTTPS://A.org/units/7", 9), Err(3));
+        assert_eq!(index.insert("https://a.org:443/*", 9), Err(1));
+        assert_eq!(Index::default().find("https://a.org"), None);
+    }
+
+    /// Text from the pieces that normalising looks for, so that random input hits them.
+    fn addresses() -> impl Strategy<Value = String> {
+        let pieces = prop::sample::select(vec![
+            "http",
+            "HTTPS",
+            "://",
+            ":",
+            "80",
+            ":443",
+            "/",
+            "//",
+            "/$process-message",
+            "Host",
+            "[::1]",
+            "@",
+            "?",
+            "#",
+            "|",
+            "urn:oid:1.2",
+            "*",
+            "ä",
+            "",
+        ]);
+        prop_oneof![prop::collection::vec(pieces, 0..9).prop_map(|pieces| pieces.concat()), ".{0,24}"]
+    }
+
+    proptest! {
+        #[test]
+        fn normalizing_twice_changes_nothing(address in addresses()) {
+            let once = normalize(&address);
+            prop_assert_eq!(normalize(&once), once);
+        }
+
+        #[test]
+        fn an_address_is_found_under_its_own_spelling(address in addresses()) {
+            prop_assume!(!address.ends_with('*'));
+            let mut index = Index::default();
+            prop_assert_eq!(index.insert(&address, 4), Ok(()));
+            prop_assert_eq!(index.find(&normalize(&address)), Some(4));
+        }
+    }
+}

@@ -1,22 +1,37 @@
-//! A party of the exchange, as configured (design 1.4).
+//! A party of the exchange, as configured: what it owns, what it may send and receive, how it is served.
+//!
+//! Data only; whether ids and addresses agree with those of the others is `Table::build`'s to say.
 
 use crate::fhir::{Event, FhirVersion};
 use crate::validation::ProseRules;
+use std::fmt;
+use std::sync::Arc;
 
-#[derive(Clone, Debug, PartialEq)]
+/// Every sender, while no participant is configured.
+pub const ANYONE: &str = "anyone";
+/// Emberpost itself, as sender of its own answers and as receiver of what names its base.
+pub const EMBERPOST: &str = "emberpost";
+
+#[derive(Clone, PartialEq)]
 pub struct Participant {
-    pub id: std::sync::Arc<str>,
+    pub id: Arc<str>,
     pub name: Option<String>,
     /// As written; a final `*` matches any ending.
     pub addresses: Vec<String>,
+    /// None: it gets answers only, while it waits for them.
     pub channel: Option<Channel>,
+    /// Events: code, `system|code`, uri, or `*`.
     pub may_send: Vec<String>,
     pub may_receive: Vec<String>,
+    /// Expected where a message does not say; None: as its shape tells.
     pub fhir_version: Option<FhirVersion>,
     pub order: Order,
+    /// Attempts under way at once, over all lanes; at least 1.
     pub concurrency: usize,
     pub attempt_timeout_seconds: u64,
+    /// Never empty; the last interval repeats until the delivery expires.
     pub retry_schedule_seconds: Vec<u64>,
+    /// Counted from acceptance.
     pub expire_after_seconds: u64,
     pub rejections: Rejections,
     /// None: as `[validation]` says.
@@ -29,15 +44,14 @@ pub struct Participant {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Channel {
     /// A FHIR base; `asynchronous` adds `?async=true` to requests.
-    Http {
-        url: String,
-        asynchronous: bool,
-    },
+    Http { url: String, asynchronous: bool },
+    /// Deliveries wait until their reader comes.
     Mailbox,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
+/// What keeps its order: nothing, the messages of one source address, or those of one patient.
 pub enum Order {
     None,
     #[default]
@@ -47,6 +61,7 @@ pub enum Order {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
+/// How a refusal is told: 200 with a fatal-error answer, or 4xx with an OperationOutcome.
 pub enum Rejections {
     #[default]
     Message,
@@ -54,11 +69,83 @@ pub enum Rejections {
 }
 
 impl Participant {
+    /// A participant with nothing but its id and every default.
+    pub fn new(id: &str) -> Participant {
+        Participant {
+            id: id.into(),
+            name: None,
+            addresses: Vec::new(),
+            channel: None,
+            may_send: vec!["*".to_owned()],
+            may_receive: vec!["*".to_owned()],
+            fhir_version: None,
+            order: Order::Sender,
+            concurrency: 8,
+            attempt_timeout_seconds: 60,
+            retry_schedule_seconds: vec![1, 5, 30, 120, 600, 3600, 14_400],
+            expire_after_seconds: 432_000,
+            rejections: Rejections::Message,
+            prose_rules: None,
+            token_sha256: Vec::new(),
+            amqp_user: None,
+        }
+    }
+
     pub fn may_send(&self, event: &Event) -> bool {
         self.may_send.iter().any(|pattern| event.matches(pattern))
     }
 
     pub fn may_receive(&self, event: &Event) -> bool {
         self.may_receive.iter().any(|pattern| event.matches(pattern))
+    }
+}
+
+/// Everything but the token hashes, of which only the number is shown.
+impl fmt::Debug for Participant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Participant")
+            .field("id", &self.id)
+            .field("name", &self.name)
+            .field("addresses", &self.addresses)
+            .field("channel", &self.channel)
+            .field("may_send", &self.may_send)
+            .field("may_receive", &self.may_receive)
+            .field("fhir_version", &self.fhir_version)
+            .field("order", &self.order)
+            .field("concurrency", &self.concurrency)
+            .field("attempt_timeout_seconds", &self.attempt_timeout_seconds)
+            .field("retry_schedule_seconds", &self.retry_schedule_seconds)
+            .field("expire_after_seconds", &self.expire_after_seconds)
+            .field("rejections", &self.rejections)
+            .field("prose_rules", &self.prose_rules)
+            .field("token_sha256", &format_args!("[{} masked]", self.token_sha256.len()))
+            .field("amqp_user", &self.amqp_user)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_hash_is_never_printed() {
+        let mut participant = Participant::new("lab");
+        participant.token_sha256 = vec!["0f".repeat(32)];
+        let printed = format!("{participant:?}");
+        assert!(printed.contains("[1 masked]") && !printed.contains("0f0f"), "{printed}");
+    }
+
+    #[test]
+    fn events_are_allowed_by_code_system_and_code_or_star() {
+        let event = Event::Coding { system: Some("urn:e".into()), code: "patient-link".into() };
+        let cases = [("*", true), ("patient-link", true), ("urn:e|patient-link", true), ("urn:x|patient-link", false)];
+        for (pattern, allowed) in cases {
+            let mut participant = Participant::new("lab");
+            participant.may_send = vec![pattern.to_owned()];
+            participant.may_receive = vec![pattern.to_owned()];
+            assert_eq!(participant.may_send(&event), allowed, "{pattern}");
+            assert_eq!(participant.may_receive(&event), allowed, "{pattern}");
+        }
     }
 }

@@ -1,32 +1,22 @@
 //! The plan: where a message goes and why, or why it is refused.
+//!
+//! Each destination goes to the owner of its address; at our own base its target, then the routes decide; elsewhere the
+//! first route whose conditions hold. A message is planned as a whole: one destination that cannot be served refuses it.
 
+use super::lane::lane;
 use super::participant::Participant;
+pub use super::table::{Route, Table};
 use crate::fhir::event::Category;
-use crate::fhir::{Issue, Message};
+use crate::fhir::header::Destination;
+use crate::fhir::{Event, Fault, Issue, IssueCode, Message};
 use std::sync::Arc;
 
-/// A route of the configuration.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Route {
-    pub event: Option<String>,
-    pub source: Option<String>,
-    pub destination: Option<String>,
-    pub to: Vec<String>,
-}
-
-/// Participants, addresses and routes, built and checked once.
-#[derive(Clone, Debug, Default)]
-pub struct Table {
-    pub participants: Vec<Arc<Participant>>,
-    pub routes: Vec<Route>,
-    pub fan_out: Vec<String>,
-    /// Our own base, as others address it.
-    pub base_url: String,
-}
+const DESTINATION: &str = "Bundle.entry[0].resource.destination";
 
 /// Where a message goes.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
+    /// Each participant once, in the order in which the destinations led to them.
     pub receivers: Vec<Receiver>,
     /// Emberpost itself receives it.
     pub to_self: bool,
@@ -37,45 +27,181 @@ pub struct Plan {
 #[derive(Clone, Debug)]
 pub struct Receiver {
     pub participant: Arc<Participant>,
-    /// The first destination that led here; None for a route without destination.
+    /// The first destination that led here, as the message spells it; None for a route without destination.
     pub destination: Option<String>,
     /// Lane key: 0 where the participant asks for no order.
     pub lane: i64,
 }
 
-impl Table {
-    /// Errs with every mistake: an address claimed twice, a route to nobody.
-    pub fn build(
-        participants: Vec<Participant>,
-        routes: Vec<Route>,
-        fan_out: Vec<String>,
-        base_url: String,
-    ) -> Result<Table, Vec<String>> {
-        Ok(Table { participants: participants.into_iter().map(Arc::new).collect(), routes, fan_out, base_url })
+/// Plans a request (or an unmatched response). `sender` is the sending participant's id; it may be a receiver, too.
+/// Errs with one issue per destination that cannot be served: the message is refused as a whole (MSG-22, MSG-46).
+pub fn plan(message: &Message, sender: &str, category: Option<Category>, table: &Table) -> Result<Plan, Vec<Issue>> {
+    let mut planner = Planner { message, sender, table, plan: Plan::default(), issues: Vec::new() };
+    let mut usable = 0;
+    for (index, destination) in message.header.destinations.iter().enumerate() {
+        usable += usize::from(planner.place(index, destination));
+    }
+    if usable == 0 {
+        planner.place_without_destination();
+    }
+    planner.check_fan_out(category);
+    if planner.issues.is_empty() { Ok(planner.plan) } else { Err(planner.issues) }
+}
+
+struct Planner<'a> {
+    message: &'a Message,
+    sender: &'a str,
+    table: &'a Table,
+    plan: Plan,
+    issues: Vec<Issue>,
+}
+
+/// Where one decision comes from: how reasons call it, and the element that an issue points to.
+struct Origin<'a> {
+    name: String,
+    expression: String,
+    address: Option<&'a str>,
+}
+
+impl<'a> Planner<'a> {
+    /// False where the destination has nothing to go by: it names a person or a system, but no address we know.
+    fn place(&mut self, index: usize, destination: &'a Destination) -> bool {
+        let name = format!("destination[{index}]");
+        let targeted = destination.targets.iter().find_map(|target| Some((target.as_str(), self.table.owner(target)?)));
+        let Some(endpoint) = destination.endpoint.as_deref().filter(|endpoint| !endpoint.is_empty()) else {
+            let expression = format!("{DESTINATION}[{index}].target");
+            match targeted {
+                Some(found) => self.add_targeted(found, name, expression),
+                None => self.reason(&name, "has no endpoint and counts as none"),
+            }
+            return targeted.is_some();
+        };
+        // FHIRPath spells a choice element without its type, so this is R5's endpointUrl and endpointReference, too.
+        let expression = format!("{DESTINATION}[{index}].endpoint");
+        let origin = Origin { name, expression, address: Some(endpoint) };
+        if let Some(owner) = self.table.owner(endpoint) {
+            self.add(owner, &origin, "owns the address");
+        } else if !self.table.is_own_base(endpoint) {
+            if !self.add_by_route(&origin, std::slice::from_ref(destination)) {
+                self.refuse(&origin, "No participant owns the destination's endpoint and no route takes it");
+            }
+        } else if let Some(found) = targeted {
+            self.add_targeted(found, origin.name, origin.expression);
+        } else if !self.add_by_route(&origin, std::slice::from_ref(destination)) {
+            self.plan.to_self = true;
+            self.reason(&origin.name, "is Emberpost's own base and no route takes it: Emberpost itself receives it");
+        }
+        true
     }
 
-    pub fn participant(&self, id: &str) -> Option<&Arc<Participant>> {
-        self.participants.iter().find(|participant| &*participant.id == id)
+    /// No usable destination: the routes without `destination`, else ourselves while we are alone, else nobody.
+    fn place_without_destination(&mut self) {
+        let origin = Origin { name: "no destination".into(), expression: DESTINATION.into(), address: None };
+        if self.add_by_route(&origin, &[]) {
+            return;
+        }
+        if self.table.participants.is_empty() {
+            self.plan.to_self = true;
+            self.reason(&origin.name, "and no participant is configured: Emberpost itself receives it");
+        } else {
+            self.refuse(&origin, "The message names no destination that can be used and no route takes it");
+        }
     }
 
-    /// The participant that owns an address.
-    pub fn owner(&self, _address: &str) -> Option<&Arc<Participant>> {
-        None
+    fn add_targeted(&mut self, found: (&'a str, &'a Arc<Participant>), name: String, expression: String) {
+        let (target, participant) = found;
+        let origin = Origin { name, expression, address: Some(target) };
+        self.add(participant, &origin, "owns the address of its target");
     }
 
-    /// Whether two addresses are the same after normalising.
-    pub fn is_own_base(&self, _address: &str) -> bool {
-        false
+    /// The first route whose conditions hold, for a destination or for none. False where no route takes it.
+    fn add_by_route(&mut self, origin: &Origin, destinations: &[Destination]) -> bool {
+        let table = self.table;
+        let holds = |route: &Route, pattern: Option<&super::address::Pattern>| {
+            let event = route.event.as_deref().is_none_or(|wanted| event_matches(self.message, wanted));
+            let source = route.source.as_deref().is_none_or(|wanted| wanted == self.sender);
+            let place = pattern.is_none_or(|pattern| {
+                let mut addresses = destinations.iter().flat_map(|it| it.endpoint.iter().chain(&it.targets));
+                addresses.any(|address| pattern.matches(address))
+            });
+            event && source && place
+        };
+        let Some((index, route, _)) = table.compiled_routes().find(|(_, route, pattern)| holds(route, *pattern)) else {
+            return false;
+        };
+        let why = format!("is named by route {}", index + 1);
+        for participant in route.to.iter().filter_map(|id| table.participant(id)) {
+            self.add(participant, origin, &why);
+        }
+        true
+    }
+
+    /// Adds a receiver, once, or the issue that keeps it from being one.
+    fn add(&mut self, participant: &Arc<Participant>, origin: &Origin, why: &str) {
+        let id = &participant.id;
+        if participant.channel.is_none() {
+            let text =
+                format!("The participant {id} has no channel: it gets answers only, no messages can be sent to it");
+            return self.refuse(origin, &text);
+        }
+        if !may_receive(participant, self.message.header.event.as_ref()) {
+            let text = format!("The participant {id} may not receive this event");
+            let issue = Issue::error(IssueCode::Forbidden, Fault::RouteForbidden, text).at(&origin.expression);
+            return self.push(issue);
+        }
+        if self.plan.receivers.iter().any(|receiver| receiver.participant.id == *id) {
+            return self
+                .reason(&origin.name, &format!("participant {id} {why}, and receives it already: one delivery"));
+        }
+        self.reason(&origin.name, &format!("participant {id} {why}"));
+        self.plan.receivers.push(Receiver {
+            participant: participant.clone(),
+            destination: origin.address.map(str::to_owned),
+            lane: lane(participant.order, self.message, self.sender),
+        });
+    }
+
+    /// A message of consequence has one receiver (MSG-46), and we are one, too.
+    fn check_fan_out(&mut self, category: Option<Category>) {
+        let receivers = self.plan.receivers.len() + usize::from(self.plan.to_self);
+        let allowed = self.table.fan_out.iter().any(|event| event_matches(self.message, event));
+        if category == Some(Category::Consequence) && receivers > 1 && !allowed {
+            let text =
+                format!("An event of category consequence goes to one receiver only, this message to {receivers}");
+            let issue = Issue::error(IssueCode::BusinessRule, Fault::RouteFanOut, text);
+            self.push(issue.rule("MSG-46").at(DESTINATION));
+        }
+    }
+
+    fn refuse(&mut self, origin: &Origin, text: &str) {
+        let issue = Issue::error(IssueCode::NotFound, Fault::SendUnknownDestination, text);
+        self.push(issue.rule("MSG-22").at(&origin.expression));
+    }
+
+    /// A route that names a participant twice makes one issue.
+    fn push(&mut self, issue: Issue) {
+        if !self.issues.contains(&issue) {
+            self.issues.push(issue);
+        }
+    }
+
+    fn reason(&mut self, name: &str, text: &str) {
+        self.plan.reasons.push(format!("{name}: {text}"));
     }
 }
 
-/// Plans a request (or an unmatched response). `sender` is the sending participant's id.
-/// Errs with one issue per destination that cannot be served: the message is refused as a whole.
-pub fn plan(
-    _message: &Message,
-    _sender: &str,
-    _category: Option<Category>,
-    _table: &Table,
-) -> Result<Plan, Vec<Issue>> {
-    Ok(Plan::default())
+fn event_matches(message: &Message, pattern: &str) -> bool {
+    message.header.event.as_ref().map_or(pattern == "*", |event| event.matches(pattern))
 }
+
+/// A message without event passes only where every event does.
+fn may_receive(participant: &Participant, event: Option<&Event>) -> bool {
+    match event {
+        Some(event) => participant.may_receive(event),
+        None => participant.may_receive.iter().any(|pattern| pattern == "*"),
+    }
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

@@ -1,0 +1,239 @@
+//! Participants, addresses and routes, built and checked once; the plan and the sender are looked up in it.
+//!
+//! A table never changes: a new configuration makes a new one.
+
+use super::address::{self, Index, Pattern};
+use super::participant::{ANYONE, EMBERPOST, Participant};
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+/// A route of the configuration: for destinations that no participant owns, or for messages without one.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Route {
+    /// Code, `system|code`, uri or `*`.
+    pub event: Option<String>,
+    /// Id of the sending participant.
+    pub source: Option<String>,
+    /// Address; a final `*` matches any ending.
+    pub destination: Option<String>,
+    /// Ids of the receiving participants; at least one.
+    pub to: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Table {
+    pub participants: Vec<Arc<Participant>>,
+    pub routes: Vec<Route>,
+    /// Consequence events that may go to more than one participant.
+    pub fan_out: Vec<String>,
+    /// Our own base, as others address it.
+    pub base_url: String,
+    by_id: HashMap<Arc<str>, usize>,
+    by_address: Index,
+    /// The compiled `destination` of each route, in the routes' order.
+    destinations: Vec<Option<Pattern>>,
+    own_base: String,
+}
+
+/// A mistake of the table, and the entry of the configuration that it is about.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Conflict {
+    pub about: Entry,
+    pub text: String,
+}
+
+/// Index into the participants or routes that the table was built from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Entry {
+    Participant(usize),
+    Route(usize),
+}
+
+impl fmt::Display for Conflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.about {
+            // The text names the participant.
+            Entry::Participant(_) => f.write_str(&self.text),
+            Entry::Route(index) => write!(f, "route {}: {}", index + 1, self.text),
+        }
+    }
+}
+
+impl Table {
+    /// Errs with every mistake: an address claimed twice, a route to nobody, an id used twice or reserved.
+    pub fn build(
+        participants: Vec<Participant>,
+        routes: Vec<Route>,
+        fan_out: Vec<String>,
+        base_url: String,
+    ) -> Result<Table, Vec<String>> {
+        Table::build_or_conflicts(participants, routes, fan_out, base_url)
+            .map_err(|conflicts| conflicts.iter().map(Conflict::to_string).collect())
+    }
+
+    /// As `build`; each mistake says which entry it is about, so that the caller can name its line.
+    pub fn build_or_conflicts(
+        participants: Vec<Participant>,
+        routes: Vec<Route>,
+        fan_out: Vec<String>,
+        base_url: String,
+    ) -> Result<Table, Vec<Conflict>> {
+        let own_base = address::normalize(&base_url);
+        let destinations = routes.iter().map(|route| route.destination.as_deref().map(Pattern::new)).collect();
+        let participants = participants.into_iter().map(Arc::new).collect();
+        let mut table = Table { participants, routes, fan_out, base_url, destinations, own_base, ..Table::default() };
+        let mut conflicts = table.index_ids();
+        conflicts.extend(table.index_addresses());
+        conflicts.extend(table.route_conflicts());
+        if conflicts.is_empty() { Ok(table) } else { Err(conflicts) }
+    }
+
+    pub fn participant(&self, id: &str) -> Option<&Arc<Participant>> {
+        self.by_id.get(id).map(|index| &self.participants[*index])
+    }
+
+    /// The participant that owns an address: exactly, else by the longest pattern. Our own base has no other owner.
+    pub fn owner(&self, address: &str) -> Option<&Arc<Participant>> {
+        if self.is_own_base(address) {
+            return None;
+        }
+        self.by_address.find(address).map(|index| &self.participants[index])
+    }
+
+    /// Whether an address is ours after normalising.
+    pub fn is_own_base(&self, address: &str) -> bool {
+        !self.own_base.is_empty() && address::normalize(address) == self.own_base
+    }
+
+    /// Whether any participant has a credential; from then on a source must belong to it.
+    pub fn has_credentials(&self) -> bool {
+        self.participants.iter().any(|participant| !participant.token_sha256.is_empty())
+    }
+
+    /// The routes in order, each with its compiled destination.
+    pub(super) fn compiled_routes(&self) -> impl Iterator<Item = (usize, &Route, Option<&Pattern>)> {
+        self.routes.iter().zip(&self.destinations).enumerate().map(|(i, (route, pattern))| (i, route, pattern.as_ref()))
+    }
+
+    fn index_ids(&mut self) -> Vec<Conflict> {
+        let mut conflicts = Vec::new();
+        for (index, participant) in self.participants.iter().enumerate() {
+            let id = &participant.id;
+            let mut say = |text| conflicts.push(Conflict { about: Entry::Participant(index), text });
+            if [ANYONE, EMBERPOST].contains(&&**id) {
+                say(format!("the participant id \"{id}\" is reserved; choose another"));
+            }
+            if self.by_id.contains_key(id) {
+                say(format!("the participant id \"{id}\" is used twice"));
+            } else {
+                self.by_id.insert(id.clone(), index);
+            }
+        }
+        conflicts
+    }
+
+    fn index_addresses(&mut self) -> Vec<Conflict> {
+        let mut conflicts = Vec::new();
+        for (index, participant) in self.participants.iter().enumerate() {
+            let id = &participant.id;
+            for address in &participant.addresses {
+                let text = match self.by_address.insert(address, index) {
+                    _ if address.is_empty() => format!("participant \"{id}\" has an empty address"),
+                    _ if address::normalize(address) == self.own_base => {
+                        format!("participant \"{id}\" claims \"{address}\", which is Emberpost's own base_url")
+                    }
+                    // The same address in two spellings harms nobody.
+                    Ok(()) => continue,
+                    Err(first) if first == index => continue,
+                    Err(first) => format!(
+                        "the participants \"{}\" and \"{id}\" both claim the address \"{address}\"",
+                        self.participants[first].id
+                    ),
+                };
+                conflicts.push(Conflict { about: Entry::Participant(index), text });
+            }
+        }
+        conflicts
+    }
+
+    fn route_conflicts(&self) -> Vec<Conflict> {
+        let mut conflicts = Vec::new();
+        for (index, route) in self.routes.iter().enumerate() {
+            let mut say = |text| conflicts.push(Conflict { about: Entry::Route(index), text });
+            if route.to.is_empty() {
+                say("\"to\" names no participant".to_owned());
+            }
+            for id in route.to.iter().filter(|id| !self.by_id.contains_key(id.as_str())) {
+                say(format!("\"to\" names \"{id}\", which is no participant"));
+            }
+            if let Some(id) = route.source.as_ref().filter(|id| !self.by_id.contains_key(id.as_str())) {
+                say(format!("\"source\" names \"{id}\", which is no participant"));
+            }
+        }
+        conflicts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn participant(id: &str, addresses: &[&str]) -> Participant {
+        Participant { addresses: addresses.iter().map(|text| text.to_string()).collect(), ..Participant::new(id) }
+    }
+
+    fn build(participants: Vec<Participant>, routes: Vec<Route>) -> Result<Table, Vec<String>> {
+        Table::build(participants, routes, Vec::new(), "http://hub.example.org/fhir".into())
+    }
+
+    #[test]
+    fn every_mistake_is_named_at_once() {
+        let participants = vec![
+            participant("lab", &["https://lab.example.org/fhir", "urn:oid:1.*"]),
+            participant("ward", &["HTTPS://LAB.example.org:443/fhir/", "urn:oid:1.*", "urn:oid:1.2"]),
+            participant("lab", &[""]),
+            participant("anyone", &[]),
+            participant("emberpost", &["http://hub.example.org/fhir/$process-message"]),
+        ];
+        let routes = vec![
+            Route { to: vec!["lab".into(), "nobody".into()], ..Route::default() },
+            Route { source: Some("stranger".into()), ..Route::default() },
+        ];
+        let mistakes = build(participants, routes).unwrap_err();
+        let expected = [
+            "the participant id \"lab\" is used twice",
+            "the participant id \"anyone\" is reserved; choose another",
+            "the participant id \"emberpost\" is reserved; choose another",
+            "the participants \"lab\" and \"ward\" both claim the address \"HTTPS://LAB.example.org:443/fhir/\"",
+            "the participants \"lab\" and \"ward\" both claim the address \"urn:oid:1.*\"",
+            "participant \"lab\" has an empty address",
+            "participant \"emberpost\" claims \"http://hub.example.org/fhir/$process-message\", which is Emberpost's own base_url",
+            "route 1: \"to\" names \"nobody\", which is no participant",
+            "route 2: \"to\" names no participant",
+            "route 2: \"source\" names \"stranger\", which is no participant",
+        ];
+        assert_eq!(mistakes, expected);
+    }
+
+    #[test]
+    fn an_address_has_one_owner_and_our_base_has_none() {
+        let table =
+            build(vec![participant("lab", &["https://lab.example.org/fhir"]), participant("all", &["*"])], vec![]);
+        let table = table.unwrap();
+        let owner = |address| table.owner(address).map(|participant| &*participant.id);
+        assert_eq!(owner("https://lab.example.org/fhir/$process-message"), Some("lab"));
+        assert_eq!(owner("mailto:a@b.org"), Some("all"));
+        assert_eq!(owner("http://HUB.example.org/fhir/"), None);
+        assert!(table.is_own_base("http://HUB.example.org:80/fhir/$process-message"));
+        assert!(!table.is_own_base("http://hub.example.org/other"));
+        assert!(!Table::default().is_own_base(""));
+        assert_eq!(table.participant("all").map(|participant| &*participant.id), Some("all"));
+        assert!(table.participant("nobody").is_none());
+    }
+
+    #[test]
+    fn one_participant_may_spell_its_address_twice() {
+        assert!(build(vec![participant("lab", &["https://lab.org", "https://lab.org/"])], vec![]).is_ok());
+    }
+}
