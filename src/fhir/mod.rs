@@ -10,6 +10,7 @@ pub mod identity;
 pub mod json;
 pub mod message;
 pub mod outcome;
+mod scan;
 pub mod tree;
 pub mod version;
 
