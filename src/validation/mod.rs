@@ -1,13 +1,30 @@
 //! Checking messages: the rules that need no schema, and the MessageDefinition of their event.
 //!
-//! Pure: definitions come in as bytes, messages as trees.
+//! Pure: definitions come in as bytes, messages as trees. Reading order: `rules`, `bundle_rules`, `definition_rules`,
+//! then `focus`, `choose`, `definition`, `load`, and `report`, which collects what they find. Structure and profiles
+//! are other levels and not checked here.
 
+mod bundle_rules;
+pub mod choose;
 pub mod definition;
+pub mod definition_rules;
 pub mod expand;
+mod focus;
+mod load;
+mod report;
+mod rules;
+#[cfg(test)]
+mod shipped;
+#[cfg(test)]
+mod tests;
 
 use crate::fhir::{Issue, Message};
 use definition::{Definition, Definitions};
+use report::Report;
 use std::sync::Arc;
+
+pub use choose::Choice;
+pub use definition_rules::allowed_response;
 
 /// How strictly prose rules are held (`validation.prose_rules`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, serde::Deserialize, serde::Serialize)]
@@ -32,7 +49,24 @@ pub struct Checked {
     pub definition: Option<Arc<Definition>>,
 }
 
-/// Checks a message against every rule at level `message`; reports all issues at once.
-pub fn check(_message: &Message, _definitions: &Definitions, _checks: Checks) -> Checked {
-    Checked::default()
+/// Rules of JSON that belong to the check of structure: empty values and stray nulls make no message unusable.
+const STRUCTURE_RULES: [&str; 2] = ["JSN-03", "JSN-04"];
+
+/// Checks a message against every rule at level `message`; reports all issues at once, each with rule and place.
+/// Time is linear in the size of the message.
+pub fn check(message: &Message, definitions: &Definitions, checks: Checks) -> Checked {
+    let mut report = Report::new(&message.tree, checks.prose_rules);
+    for note in &message.notes {
+        if !note.rule.as_deref().is_some_and(|rule| STRUCTURE_RULES.contains(&rule)) {
+            report.take(note.clone());
+        }
+    }
+    rules::check_header(message, &mut report);
+    bundle_rules::check(message, &mut report);
+    let focus = focus::read(message);
+    let definition = definition_rules::check(message, definitions, checks, &focus, &mut report);
+    let counted = definition.as_ref().is_some_and(|definition| !definition.focus.is_empty());
+    rules::check_focus(&focus, counted, &mut report);
+    rules::check_details(message, &mut report);
+    Checked { issues: report.finish(), definition }
 }

@@ -1,0 +1,237 @@
+//! Reading definition files: JSON resources, one by one or in Bundles, with every mistake told at once.
+//!
+//! Relies on files that the caller read. Passes over what defines nothing: messages, other resources, other files.
+
+use super::definition::{Definition, DefinitionFile, Definitions, FocusRule};
+use crate::fhir::Event;
+use crate::fhir::event::{Category, ResponseRequired};
+use serde_json::Value;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// The types kept beside MessageDefinition.
+const KEPT_TYPES: [&str; 5] = ["GraphDefinition", "StructureDefinition", "ValueSet", "CodeSystem", "OperationDefinition"];
+
+#[derive(Default)]
+struct Loading {
+    messages: Vec<Arc<Definition>>,
+    resources: Vec<Arc<Value>>,
+    mistakes: Vec<String>,
+    /// Path of the active definition of each canonical.
+    active: HashMap<String, String>,
+}
+
+pub(super) fn load(files: &[DefinitionFile]) -> (Definitions, Vec<String>) {
+    let mut loading = Loading::default();
+    for file in files {
+        loading.file(file);
+    }
+    (Definitions::index(loading.messages, loading.resources), loading.mistakes)
+}
+
+impl Loading {
+    fn file(&mut self, file: &DefinitionFile) {
+        let path = &file.path;
+        if path.ends_with(".xml") || path.ends_with(".tgz") {
+            self.mistakes.push(format!("{path}: XML and .tgz definitions are not read yet; give the resource as JSON"));
+        } else if path.ends_with(".json") {
+            match serde_json::from_slice(&file.bytes) {
+                Ok(resource) => self.resource(path, resource),
+                Err(error) => self.mistakes.push(format!("{path}: is not JSON: {error}")),
+            }
+        }
+    }
+
+    fn resource(&mut self, path: &str, mut resource: Value) {
+        match resource["resourceType"].as_str() {
+            Some("MessageDefinition") => self.message(path, resource),
+            Some("Bundle") if resource["type"] != "message" => {
+                let entries = resource["entry"].as_array_mut().map(std::mem::take).unwrap_or_default();
+                for mut entry in entries {
+                    // A Bundle within the Bundle is content, not a list of definitions.
+                    let inner = entry["resource"].take();
+                    if inner["resourceType"] != "Bundle" {
+                        self.resource(path, inner);
+                    }
+                }
+            }
+            Some(kind) if KEPT_TYPES.contains(&kind) => self.resources.push(Arc::new(resource)),
+            _ => {}
+        }
+    }
+
+    fn message(&mut self, path: &str, resource: Value) {
+        let found = read(resource).and_then(|definition| match (&definition.url, definition.active) {
+            (Some(_), true) => match self.active.insert(definition.canonical(), path.to_owned()) {
+                Some(first) => Err(vec![format!(
+                    "{} is active in {first} already; raise the version or retire one of the two",
+                    definition.canonical()
+                )]),
+                None => Ok(definition),
+            },
+            _ => Ok(definition),
+        });
+        match found {
+            Ok(definition) => self.messages.push(Arc::new(definition)),
+            Err(mistakes) => self.mistakes.extend(mistakes.into_iter().map(|mistake| format!("{path}: {mistake}"))),
+        }
+    }
+}
+
+/// A MessageDefinition of R4, R4B or R5; errs with all its mistakes.
+fn read(resource: Value) -> Result<Definition, Vec<String>> {
+    let mut mistakes = Vec::new();
+    let text = |name: &str| resource[name].as_str().map(str::to_owned);
+    let name = text("url").or(text("id")).unwrap_or_else(|| "MessageDefinition".to_owned());
+    let event = event(&resource);
+    if event.is_none() {
+        mistakes.push(format!("{name} has no event; give it eventCoding with a code, or eventUri"));
+    }
+    if resource["status"].as_str().is_none() {
+        mistakes.push(format!("{name} has no status; give it status active, draft, retired or unknown"));
+    }
+    let mut focus = Vec::new();
+    for (index, rule) in list(&resource, "focus").enumerate() {
+        match focus_rule(rule) {
+            Ok(rule) => focus.push(rule),
+            Err(mistake) => mistakes.push(format!("{name}: focus[{index}] {mistake}")),
+        }
+    }
+    let (Some(event), true) = (event, mistakes.is_empty()) else { return Err(mistakes) };
+    Ok(Definition {
+        id: text("id"),
+        url: text("url"),
+        version: text("version"),
+        fhir_version: None,
+        event,
+        category: resource["category"].as_str().and_then(Category::parse),
+        response_required: resource["responseRequired"].as_str().and_then(ResponseRequired::parse),
+        focus,
+        allowed_responses: list(&resource, "allowedResponse")
+            .filter_map(|allowed| Some(allowed["message"].as_str()?.to_owned()))
+            .collect(),
+        active: resource["status"] == "active",
+        resource,
+    })
+}
+
+fn list<'v>(resource: &'v Value, name: &str) -> impl Iterator<Item = &'v Value> {
+    resource[name].as_array().into_iter().flatten()
+}
+
+fn event(resource: &Value) -> Option<Event> {
+    let coding = &resource["eventCoding"];
+    let uri = || Some(Event::Uri(resource["eventUri"].as_str()?.to_owned()));
+    match coding["code"].as_str() {
+        Some(code) => {
+            Some(Event::Coding { system: coding["system"].as_str().map(str::to_owned), code: code.to_owned() })
+        }
+        None => uri(),
+    }
+}
+
+fn focus_rule(rule: &Value) -> Result<FocusRule, String> {
+    let code = rule["code"].as_str().ok_or("has no code; name a resource type")?.to_owned();
+    let min = match &rule["min"] {
+        Value::Null => 0,
+        min => min.as_u64().and_then(|min| u32::try_from(min).ok()).ok_or("has a min that is no whole number")?,
+    };
+    let max = match &rule["max"] {
+        Value::Null => None,
+        Value::String(max) if max == "*" => None,
+        max => Some(
+            max.as_str()
+                .and_then(|max| max.parse::<u32>().ok())
+                .filter(|&max| max > 0)
+                .ok_or("has a max that is neither * nor a number above 0 (md-1)")?,
+        ),
+    };
+    if max.is_some_and(|max| max < min) {
+        return Err("has a min above its max, which no message can meet".to_owned());
+    }
+    Ok(FocusRule { code, profile: rule["profile"].as_str().map(str::to_owned), min, max })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn file(path: &str, resource: &Value) -> DefinitionFile {
+        DefinitionFile { path: path.to_owned(), bytes: resource.to_string().into_bytes() }
+    }
+
+    fn definition(url: &str, version: &str) -> Value {
+        json!({ "resourceType": "MessageDefinition", "url": url, "version": version, "status": "active",
+            "date": "2026-01-01", "eventCoding": { "system": "urn:s", "code": "made" } })
+    }
+
+    #[test]
+    fn every_shipped_definition_loads_without_a_mistake() {
+        let (definitions, mistakes) = Definitions::load(&super::super::shipped::definitions());
+        assert_eq!(mistakes, Vec::<String>::new());
+        assert_eq!(definitions.messages.len(), 30);
+        assert_eq!(definitions.events().count(), 15);
+        for request in definitions.messages.iter().filter(|one| !one.allowed_responses.is_empty()) {
+            assert_eq!(definitions.allowed_response_event(request).as_ref(), Some(&request.event));
+            assert!(request.category.is_some() && request.response_required.is_some(), "{}", request.canonical());
+            let candidates = definitions.candidates(&request.event, false).expect("the event is known");
+            assert_eq!(candidates.len(), 1, "one request definition for {}", request.event);
+        }
+    }
+
+    #[test]
+    fn every_mistake_is_told_with_its_path_and_the_rest_is_loaded() {
+        let mut no_event = definition("urn:none", "1");
+        no_event.as_object_mut().expect("an object").remove("eventCoding");
+        let mut bad_max = definition("urn:max", "1");
+        bad_max["focus"] = json!([{ "code": "Patient", "min": 0, "max": "0" }, { "code": "Patient", "min": 3, "max": "2" }]);
+        let broken = DefinitionFile { path: "broken.json".into(), bytes: b"{".to_vec() };
+        let xml = DefinitionFile { path: "one.xml".into(), bytes: b"<MessageDefinition/>".to_vec() };
+        let readme = DefinitionFile { path: "README.md".into(), bytes: b"# no json".to_vec() };
+        let (definitions, mistakes) = Definitions::load(&[
+            file("a.json", &definition("urn:a", "1")),
+            file("b.json", &definition("urn:a", "1")),
+            file("c.json", &no_event),
+            file("d.json", &bad_max),
+            broken,
+            xml,
+            readme,
+            file("patient.json", &json!({ "resourceType": "Patient" })),
+        ]);
+        assert_eq!(definitions.messages.len(), 1);
+        let beginnings = ["b.json: urn:a|1 is active in a.json", "c.json: urn:none has no event", "d.json: urn:max: focus[0]",
+            "d.json: urn:max: focus[1]", "broken.json: is not JSON", "one.xml: XML"];
+        assert_eq!(mistakes.len(), beginnings.len(), "{mistakes:#?}");
+        for (mistake, beginning) in mistakes.iter().zip(beginnings) {
+            assert!(mistake.starts_with(beginning), "{mistake}");
+        }
+    }
+
+    #[test]
+    fn bundles_of_definitions_are_taken_apart_and_messages_are_passed_over() {
+        let bundle = |kind| json!({ "resourceType": "Bundle", "type": kind, "entry": [
+            { "resource": definition("urn:a", "1") }, { "resource": { "resourceType": "ValueSet", "url": "urn:v" } }] });
+        let (definitions, mistakes) =
+            Definitions::load(&[file("c.json", &bundle("collection")), file("m.json", &bundle("message"))]);
+        assert!(mistakes.is_empty());
+        assert_eq!((definitions.messages.len(), definitions.resources.len()), (1, 1));
+        assert!(definitions.resource("ValueSet", "urn:v").is_some());
+    }
+
+    #[test]
+    fn a_canonical_without_version_is_the_newest_active_by_number() {
+        let mut draft = definition("urn:a", "2.0.0");
+        draft["status"] = json!("draft");
+        let (definitions, _) = Definitions::load(&[
+            file("1.json", &definition("urn:a", "1.9.0")),
+            file("2.json", &definition("urn:a", "1.10.0")),
+            file("3.json", &draft),
+        ]);
+        let version = |canonical| definitions.by_canonical(canonical).and_then(|one| one.version.clone());
+        assert_eq!(version("urn:a").as_deref(), Some("1.10.0"));
+        assert_eq!(version("urn:a|1.9.0").as_deref(), Some("1.9.0"));
+        assert_eq!(version("urn:a|2.0.0").as_deref(), Some("2.0.0"));
+        assert_eq!(version("urn:a|3"), None);
+    }
+}

@@ -1,0 +1,194 @@
+//! The MessageHeader of a message: its shape (MSG-20), event (MSG-03), response (MSG-35 to MSG-37), and what its
+//! references lead to (MSG-04, MSG-16, MSG-17).
+//!
+//! Relies on the header as read and on the tree for what could not be read. Source and identity are no questions of
+//! validity; the channel asks for them.
+
+use super::focus::Focus;
+use super::report::{Broken, Report};
+use crate::fhir::event::ResponseCode;
+use crate::fhir::message::Resolved;
+use crate::fhir::tree::{Kind, Node};
+use crate::fhir::{IssueCode, Message};
+
+/// The header's place in every expression.
+pub(super) const HEADER: &str = "Bundle.entry[0].resource";
+
+/// JSON shapes of the header's elements that Emberpost reads, in R4 and R5 spelling.
+const SHAPES: [(&str, Kind); 10] = [
+    ("id", Kind::String),
+    ("eventCoding", Kind::Object),
+    ("eventUri", Kind::String),
+    ("eventCanonical", Kind::String),
+    ("destination", Kind::Array),
+    ("source", Kind::Object),
+    ("response", Kind::Object),
+    ("focus", Kind::Array),
+    ("definition", Kind::String),
+    ("extension", Kind::Array),
+];
+
+/// As `SHAPES`, of the elements within: parent, element, kind. A parent that repeats is looked into item by item.
+const INNER_SHAPES: [(&str, &str, Kind); 13] = [
+    ("eventCoding", "system", Kind::String),
+    ("eventCoding", "code", Kind::String),
+    ("destination", "name", Kind::String),
+    ("destination", "endpoint", Kind::String),
+    ("destination", "endpointUrl", Kind::String),
+    ("destination", "endpointReference", Kind::Object),
+    ("destination", "target", Kind::Object),
+    ("source", "endpoint", Kind::String),
+    ("source", "endpointUrl", Kind::String),
+    ("source", "endpointReference", Kind::Object),
+    ("response", "code", Kind::String),
+    ("response", "details", Kind::Object),
+    ("focus", "reference", Kind::String),
+];
+
+pub(super) fn check_header(message: &Message, report: &mut Report) {
+    let Some(header) = message.entry_resource(0) else { return };
+    shapes(header, report);
+    event(message, header, report);
+    response(message, header, report);
+}
+
+fn shapes(header: Node, report: &mut Report) {
+    for (name, kind) in SHAPES {
+        let Some(node) = header.get(name) else { continue };
+        shape(node, kind, format!("{HEADER}.{name}"), report);
+        for (index, item) in node.items().enumerate().filter(|_| matches!(name, "destination" | "focus")) {
+            shape(item, Kind::Object, format!("{HEADER}.{name}[{index}]"), report);
+        }
+    }
+    for (parent, name, kind) in INNER_SHAPES {
+        let Some(outer) = header.get(parent) else { continue };
+        if outer.is_array() {
+            for (index, item) in outer.items().enumerate() {
+                inner(item, name, kind, format!("{HEADER}.{parent}[{index}].{name}"), report);
+            }
+        } else {
+            inner(outer, name, kind, format!("{HEADER}.{parent}.{name}"), report);
+        }
+    }
+    if let Some(source) = header.get("source").filter(|source| source.is_object() && source.members().next().is_none()) {
+        let text = "source must not be empty; give it an endpoint";
+        report.error(format!("{HEADER}.source"), Some(source), Broken::new("MSG-20", IssueCode::Structure, text));
+    }
+}
+
+fn inner(parent: Node, name: &str, kind: Kind, place: String, report: &mut Report) {
+    if let Some(node) = parent.get(name) {
+        shape(node, kind, place, report);
+    }
+}
+
+fn shape(node: Node, kind: Kind, place: String, report: &mut Report) {
+    if node.kind() == kind {
+        return;
+    }
+    let wanted = match kind {
+        Kind::Array => "an array, also for one item",
+        Kind::Object => "one object",
+        _ => "a string",
+    };
+    report.error(place, Some(node), Broken::new("MSG-20", IssueCode::Structure, format!("this element must be {wanted}")));
+}
+
+fn event(message: &Message, header: Node, report: &mut Report) {
+    let spellings = ["eventCoding", "eventUri", "eventCanonical"];
+    let given = spellings.into_iter().filter(|name| header.get(name).is_some()).collect::<Vec<_>>();
+    let place = format!("{HEADER}.event");
+    if let [first, second, ..] = given.as_slice() {
+        let text = format!("event[x] is given twice, as {first} and as {second}; give one of them");
+        report.error(place, header.get(second), Broken::new("MSG-03", IssueCode::Structure, text));
+    } else if message.header.event.is_none() {
+        let text = "the header names no event; give it eventCoding with system and code, or a uri";
+        report.error(place, Some(header), Broken::new("MSG-03", IssueCode::Required, text));
+    }
+}
+
+fn response(message: &Message, header: Node, report: &mut Report) {
+    let (Some(response), Some(node)) = (&message.header.response, header.get("response")) else { return };
+    match node.get("code") {
+        None => {
+            let text = "response.code is missing; give ok, transient-error or fatal-error";
+            report.error(format!("{HEADER}.response.code"), Some(node), Broken::new("MSG-35", IssueCode::Required, text));
+        }
+        Some(code) if code.kind() == Kind::String && response.code.is_none() => {
+            let text = "response.code must be ok, transient-error or fatal-error";
+            report.error(format!("{HEADER}.response.code"), Some(code), Broken::new("MSG-35", IssueCode::Value, text));
+        }
+        Some(_) => {}
+    }
+    if response.identifier.is_none() {
+        let place = format!("{HEADER}.response.identifier");
+        match node.get("identifier") {
+            None => {
+                let text = "response.identifier is missing; name the request: in R4 its MessageHeader.id, in R5 its Bundle.identifier";
+                report.error(place, Some(node), Broken::new("MSG-37", IssueCode::Required, text));
+            }
+            Some(identifier) => {
+                let text = "response.identifier must be an id in R4, an Identifier with a value in R5";
+                report.error(place, Some(identifier), Broken::new("MSG-37", IssueCode::Structure, text));
+            }
+        }
+    }
+}
+
+/// Looks at every focus. One that is not in the Bundle is an error where the definition counts them (`counted`).
+pub(super) fn check_focus(items: &[Focus], counted: bool, report: &mut Report) {
+    for (index, item) in items.iter().enumerate() {
+        let place = format!("{HEADER}.focus[{index}]");
+        match &item.found {
+            Some(Resolved::Missing) if counted => report.error(place, Some(item.node), missing("focus")),
+            Some(found) => lookup("focus", place, item.node, found, report),
+            None => {}
+        }
+    }
+}
+
+/// Looks at `response.details`: it is in the Bundle, an OperationOutcome, and agrees with the code (MSG-36).
+pub(super) fn check_details(message: &Message, report: &mut Report) {
+    let Some(response) = &message.header.response else { return };
+    let node = message.entry_resource(0).and_then(|header| header.get("response")?.get("details"));
+    let (Some(reference), Some(node)) = (&response.details, node) else { return };
+    let place = format!("{HEADER}.response.details");
+    let found = message.resolve(reference);
+    if let Resolved::Found(outcome, _) = &found {
+        if outcome.get("resourceType").and_then(Node::text).as_deref() != Some("OperationOutcome") {
+            let text = "response.details must lead to an OperationOutcome";
+            report.prose(&place, Some(node), Broken::new("MSG-36", IssueCode::Value, text));
+        } else if response.code == Some(ResponseCode::Ok) && tells_error(*outcome) {
+            let text = "response.code is ok while an issue of response.details is an error; use transient-error or fatal-error";
+            report.prose(format!("{HEADER}.response.code"), Some(node), Broken::new("MSG-36", IssueCode::Invariant, text));
+        }
+    }
+    lookup("response.details", place, node, &found, report);
+}
+
+fn tells_error(outcome: Node) -> bool {
+    let severities = outcome.get("issue").into_iter().flat_map(Node::items).filter_map(|issue| issue.get("severity")?.text());
+    severities.into_iter().any(|severity| severity == "error" || severity == "fatal")
+}
+
+fn lookup(element: &str, place: String, node: Node, found: &Resolved, report: &mut Report) {
+    match found {
+        Resolved::Found(_, false) => {}
+        Resolved::Found(_, true) => {
+            let text = format!(
+                "the reference of {element} matches no fullUrl by the rules of Bundles; it was taken for the one entry with that type and id. Refer to the entry's fullUrl"
+            );
+            report.prose(place, Some(node), Broken::new("MSG-17", IssueCode::Value, text));
+        }
+        Resolved::Ambiguous => {
+            let text = format!("the reference of {element} fits several entries; refer to the fullUrl of one");
+            report.prose(place, Some(node), Broken::new("MSG-16", IssueCode::MultipleMatches, text));
+        }
+        Resolved::Missing => report.prose(place, Some(node), missing(element)),
+    }
+}
+
+fn missing(element: &str) -> Broken {
+    let text = format!("the resource that {element} refers to is not in the Bundle; add its entry, or refer to the fullUrl of one");
+    Broken::new("MSG-04", IssueCode::NotFound, text)
+}
