@@ -61,3 +61,35 @@ faults! {
     RecvRefused "RECV_REFUSED" "The receiver refused the message for good" "Read the receiver's OperationOutcome; correct the message or the agreement";
     RecvExpired "RECV_EXPIRED" "The message could not be delivered before it expired" "Send again when the receiver is back";
 }
+
+/// The table of `docs/faults.md`: every code, who must act, cause and remedy, in the order of `Fault::ALL`.
+pub fn table_markdown() -> String {
+    let mut table = String::from("| code | who acts | cause | remedy |\n|---|---|---|---|\n");
+    for fault in Fault::ALL {
+        let who = match fault.code().split('_').next() {
+            Some("SEND") => "sender",
+            Some("RECV") => "receiver",
+            _ => "operator",
+        };
+        table.push_str(&format!("| `{}` | {who} | {} | {} |\n", fault.code(), fault.cause(), fault.remedy()));
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_of_faults_lists_every_code_with_cause_and_remedy() {
+        let page = include_str!("../../docs/faults.md");
+        assert!(page.ends_with(&table_markdown()), "docs/faults.md should end with:\n{}", table_markdown());
+    }
+
+    #[test]
+    fn every_code_says_who_must_act() {
+        for fault in Fault::ALL {
+            assert!(["SEND_", "ROUTE_", "RECV_"].iter().any(|side| fault.code().starts_with(side)));
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! What this endpoint says of itself: `GET [base]/metadata`, and the definitions that it follows (MSG-130 to MSG-133).
+//!
+//! Relies on the definitions as loaded; what it serves changes with them on SIGHUP. JSON only. Whether a caller may ask is
+//! decided by who wires these routes; nothing here is secret.
+
+mod asked;
+mod capability;
+mod definitions;
+
+pub use capability::{Capability, capability_statement};
+
+use crate::exchange::Exchange;
+use crate::fhir::{Fault, Issue, IssueCode, Outcome};
+use asked::Asked;
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get};
+use serde_json::Value;
+use std::sync::Arc;
+
+struct Served {
+    exchange: Arc<Exchange>,
+    /// Without a final slash.
+    base_url: String,
+    identities_days: u32,
+    /// When this endpoint began to speak, the date of its statement; UTC microseconds since 1970.
+    since_us: i64,
+}
+
+/// The routes below `[base]`, as relative paths: `/metadata`, `/MessageDefinition`, `/MessageDefinition/{id}`,
+/// `/OperationDefinition/{id}`. `base_url` is `server.base_url`, `identities_days` is `retention.identities_days`.
+pub fn routes(exchange: Arc<Exchange>, base_url: String, identities_days: u32) -> Router {
+    let since_us = exchange.clock.now_us();
+    let base_url = base_url.trim_end_matches('/').to_owned();
+    let only_get = |route: MethodRouter<Arc<Served>>| route.fallback(wrong_method);
+    Router::new()
+        .route("/metadata", only_get(get(metadata)))
+        .route("/MessageDefinition", only_get(get(search)))
+        .route("/MessageDefinition/{id}", only_get(get(read_message_definition)))
+        .route("/OperationDefinition/{id}", only_get(get(read_operation_definition)))
+        .with_state(Arc::new(Served { exchange, base_url, identities_days, since_us }))
+}
+
+/// An issue as the HTTP response that carries it.
+type Refusal = (StatusCode, Issue);
+
+async fn metadata(State(served): State<Arc<Served>>, headers: HeaderMap, uri: Uri) -> Response {
+    respond(Asked::read(&headers, uri.query()).map(|asked| {
+        let rules = served.exchange.rules.load();
+        capability_statement(&Capability {
+            version: asked.version(),
+            base_url: &served.base_url,
+            identities_days: served.identities_days,
+            since_us: served.since_us,
+            definitions: &rules.definitions,
+        })
+    }))
+}
+
+async fn search(State(served): State<Arc<Served>>, headers: HeaderMap, uri: Uri) -> Response {
+    respond(Asked::read(&headers, uri.query()).and_then(|asked| {
+        let rules = served.exchange.rules.load();
+        definitions::search(&rules.definitions, &asked, &served.base_url, uri.query())
+    }))
+}
+
+async fn read_message_definition(
+    State(served): State<Arc<Served>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Response {
+    respond(Asked::read(&headers, uri.query()).and_then(|asked| {
+        let rules = served.exchange.rules.load();
+        definitions::message(&rules.definitions, &id, asked.version()).ok_or_else(|| not_found("MessageDefinition"))
+    }))
+}
+
+async fn read_operation_definition(
+    State(served): State<Arc<Served>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Response {
+    respond(Asked::read(&headers, uri.query()).and_then(|_| {
+        let rules = served.exchange.rules.load();
+        definitions::resource(&rules.definitions, "OperationDefinition", &id)
+            .ok_or_else(|| not_found("OperationDefinition"))
+    }))
+}
+
+async fn wrong_method() -> Response {
+    let issue = Issue::error(IssueCode::NotSupported, Fault::SendRequest, "Only GET is possible here.");
+    let mut response = respond(Err((StatusCode::METHOD_NOT_ALLOWED, issue)));
+    response.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static("GET, HEAD"));
+    response
+}
+
+fn not_found(kind: &str) -> Refusal {
+    let text = format!("No {kind} with this id is loaded.");
+    (StatusCode::NOT_FOUND, Issue::error(IssueCode::NotFound, Fault::RouteNotFound, text))
+}
+
+fn respond(result: Result<Value, Refusal>) -> Response {
+    let (status, resource) = match result {
+        Ok(resource) => (StatusCode::OK, resource),
+        Err((status, issue)) => (status, Outcome::from(issue).to_resource()),
+    };
+    (status, [(header::CONTENT_TYPE, "application/fhir+json")], resource.to_string()).into_response()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,125 @@
+use super::asked::Asked;
+use super::capability::{Capability, capability_statement};
+use super::definitions;
+use crate::fhir::{Event, FhirVersion};
+use crate::validation::definition::{Definition, Definitions};
+use axum::http::HeaderMap;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+const BASE: &str = "http://router.example/fhir";
+
+fn definition(id: &str, version: FhirVersion, responses: &[&str]) -> Arc<Definition> {
+    let url = format!("http://example.org/MessageDefinition/{id}");
+    Arc::new(Definition {
+        id: Some(id.into()),
+        url: Some(url.clone()),
+        version: Some("1.0".into()),
+        fhir_version: Some(version),
+        event: Event::Coding { system: Some("urn:events".into()), code: id.into() },
+        category: None,
+        response_required: None,
+        focus: Vec::new(),
+        allowed_responses: responses.iter().map(|text| text.to_string()).collect(),
+        active: true,
+        resource: json!({ "resourceType": "MessageDefinition", "id": id, "url": url, "name": version.short() }),
+    })
+}
+
+fn loaded() -> Definitions {
+    let answer = "http://example.org/MessageDefinition/link-response|1.0";
+    Definitions {
+        messages: vec![
+            definition("link", FhirVersion::R4, &[answer]),
+            definition("link", FhirVersion::R5, &[answer]),
+            definition("link-response", FhirVersion::R4, &[]),
+        ],
+        resources: vec![Arc::new(json!({ "resourceType": "OperationDefinition", "id": "expand" }))],
+    }
+}
+
+fn statement(version: FhirVersion, definitions: &Definitions) -> Value {
+    let since_us = 1_700_000_000_123_456;
+    capability_statement(&Capability { version, base_url: BASE, identities_days: 30, since_us, definitions })
+}
+
+fn asked(query: &str) -> Asked {
+    Asked::read(&HeaderMap::new(), Some(query)).unwrap()
+}
+
+#[test]
+fn the_statement_holds_its_invariants_in_each_version() {
+    for (version, full) in [(FhirVersion::R4, "4.0.1"), (FhirVersion::R4B, "4.3.0"), (FhirVersion::R5, "5.0.0")] {
+        let statement = statement(version, &loaded());
+        assert_eq!(statement["kind"], "instance");
+        assert_eq!(statement["fhirVersion"], full);
+        assert_eq!(statement["date"], "2023-11-14T22:13:20Z");
+        assert!(statement["rest"].is_array(), "cpb-1");
+        assert!(statement["software"]["name"].is_string(), "cpb-2");
+        assert_eq!(statement["messaging"][0]["endpoint"][0]["address"], BASE, "cpb-3");
+        assert_eq!(statement["implementation"]["url"], BASE, "cpb-14");
+        assert_eq!(statement["rest"][0]["operation"][0]["name"], "process-message");
+    }
+}
+
+#[test]
+fn the_transport_code_system_is_that_of_the_version() {
+    let system = |version| statement(version, &loaded())["messaging"][0]["endpoint"][0]["protocol"]["system"].clone();
+    assert_eq!(system(FhirVersion::R4), "http://terminology.hl7.org/CodeSystem/message-transport");
+    assert_eq!(system(FhirVersion::R5), "http://hl7.org/fhir/message-transport");
+}
+
+#[test]
+fn requests_are_received_and_responses_sent_each_canonical_once() {
+    let statement = statement(FhirVersion::R4, &loaded());
+    let messaging = &statement["messaging"][0];
+    assert_eq!(messaging["reliableCache"], 43_200);
+    let expected = json!([
+        { "mode": "sender", "definition": "http://example.org/MessageDefinition/link-response|1.0" },
+        { "mode": "receiver", "definition": "http://example.org/MessageDefinition/link|1.0" },
+    ]);
+    assert_eq!(messaging["supportedMessage"], expected);
+}
+
+#[test]
+fn without_definitions_there_is_no_empty_list() {
+    let empty = Definitions::default();
+    assert!(statement(FhirVersion::R4, &empty)["messaging"][0].get("supportedMessage").is_none());
+    let found = definitions::search(&empty, &asked(""), BASE, None).unwrap();
+    assert!(found.get("entry").is_none());
+    assert_eq!(found["total"], 0);
+}
+
+#[test]
+fn a_search_gives_each_id_once_in_the_asked_version() {
+    let cases = [
+        ("", 2, "4.0"),
+        ("fhirVersion=5.0", 2, "5.0"),
+        ("_id=link", 1, "4.0"),
+        ("_id=link,link-response", 2, "4.0"),
+        ("event=urn:events%7Clink&fhirVersion=5.0", 1, "5.0"),
+        ("url=http://example.org/MessageDefinition/link", 1, "4.0"),
+    ];
+    for (query, total, version) in cases {
+        let found = definitions::search(&loaded(), &asked(query), BASE, Some(query)).unwrap();
+        assert_eq!(found["total"], total, "{query}");
+        assert_eq!(found["entry"][0]["resource"]["name"], version, "{query}");
+        assert_eq!(found["entry"][0]["fullUrl"], format!("{BASE}/MessageDefinition/link"));
+    }
+    assert_eq!(definitions::search(&loaded(), &asked("event=other"), BASE, None).unwrap()["total"], 0);
+}
+
+#[test]
+fn an_unknown_search_parameter_is_refused_by_name() {
+    let (status, issue) = definitions::search(&loaded(), &asked("_count=3"), BASE, None).unwrap_err();
+    assert_eq!(status, 400);
+    assert!(issue.diagnostics.contains("_count"));
+}
+
+#[test]
+fn definitions_are_read_by_id() {
+    assert_eq!(definitions::message(&loaded(), "link", FhirVersion::R5).unwrap()["name"], "5.0");
+    assert!(definitions::message(&loaded(), "none", FhirVersion::R5).is_none());
+    assert!(definitions::resource(&loaded(), "OperationDefinition", "expand").is_some());
+    assert!(definitions::resource(&loaded(), "ValueSet", "expand").is_none());
+}

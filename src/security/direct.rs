@@ -1,0 +1,86 @@
+//! Whether a request comes directly from this machine: what a router without credentials serves.
+//!
+//! The listen address already is loopback; left are requests that a proxy passes on, and pages in a browser on this machine
+//! that name another host (DNS rebinding) or come from another site. They give themselves away in their headers.
+
+use crate::fhir::{Fault, Issue, IssueCode};
+use axum::http::{HeaderMap, HeaderName, header};
+use std::net::IpAddr;
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// Host and port, in lower case and without the brackets of IPv6. The port is the scheme's where none is written.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Authority {
+    host: String,
+    port: Option<u16>,
+}
+
+impl Authority {
+    /// Of `scheme://host[:port]/…`; None for anything else.
+    pub(super) fn of_url(url: &str) -> Option<Authority> {
+        let (scheme, rest) = url.split_once("://")?;
+        let default_port = match scheme.to_ascii_lowercase().as_str() {
+            "http" => 80,
+            "https" => 443,
+            _ => return None,
+        };
+        let authority = rest.split(['/', '?', '#']).next()?;
+        let mut read = Authority::parse(authority)?;
+        read.port = read.port.or(Some(default_port));
+        Some(read)
+    }
+
+    /// Of `host[:port]`, `[v6][:port]`. None where it is neither.
+    fn parse(text: &str) -> Option<Authority> {
+        let (host, port) = match text.strip_prefix('[') {
+            Some(rest) => {
+                let (host, after) = rest.split_once(']')?;
+                (host, if after.is_empty() { None } else { Some(after.strip_prefix(':')?) })
+            }
+            None => match text.split_once(':') {
+                Some((host, port)) => (host, Some(port)),
+                None => (text, None),
+            },
+        };
+        if host.is_empty() || host.contains(['@', ' ', ',']) {
+            return None;
+        }
+        let port = port.map(str::parse).transpose().ok()?;
+        Some(Authority { host: host.to_ascii_lowercase(), port })
+    }
+
+    fn is_loopback(&self) -> bool {
+        self.host == "localhost" || self.host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    }
+}
+
+/// Errs with `ROUTE_CLOSED` unless the request comes directly. `own` is the authority of `server.base_url`.
+pub(super) fn check(headers: &HeaderMap, own: Option<&Authority>) -> Result<(), Issue> {
+    for name in [header::FORWARDED, FORWARDED_FOR] {
+        if headers.contains_key(&name) {
+            return Err(closed(&format!("This one has {name}.")));
+        }
+    }
+    for value in headers.get_all(header::HOST) {
+        if !value.to_str().ok().and_then(Authority::parse).is_some_and(|host| is_ours(host, own)) {
+            return Err(closed("Its Host is neither a loopback name nor that of server.base_url."));
+        }
+    }
+    for value in headers.get_all(header::ORIGIN) {
+        if !value.to_str().ok().and_then(Authority::of_url).is_some_and(|origin| is_ours(origin, own)) {
+            return Err(closed("Its Origin is neither a loopback name nor that of server.base_url."));
+        }
+    }
+    Ok(())
+}
+
+fn is_ours(asked: Authority, own: Option<&Authority>) -> bool {
+    asked.is_loopback()
+        || own.is_some_and(|own| asked.host == own.host && asked.port.is_none_or(|port| Some(port) == own.port))
+}
+
+fn closed(what: &str) -> Issue {
+    let text = format!("No credentials are configured, so only direct requests from this machine are served. {what}");
+    Issue::error(IssueCode::Forbidden, Fault::RouteClosed, text)
+}
