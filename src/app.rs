@@ -1,6 +1,6 @@
 //! (being built)
 
-use crate::telemetry::LogFormat;
+use crate::telemetry;
 use std::path::PathBuf;
 
 /// What the command line says about serving; flags go over variables, variables over the file.
@@ -9,7 +9,7 @@ pub struct ServeOptions {
     pub config: Option<PathBuf>,
     pub listen: Option<String>,
     pub store_url: Option<String>,
-    pub log_format: LogFormat,
+    pub log_format: telemetry::Format,
 }
 
 /// Runs the router until it is told to stop; the exit code.

@@ -55,7 +55,7 @@ pub struct Client {
 
 impl Client {
     pub fn new(server: &Server) -> Result<Client, Failure> {
-        let http = http_client(&server.server)?.read_timeout(Duration::from_secs(READ_TIMEOUT_SECONDS)).build();
+        let http = http_client(&server.server).read_timeout(Duration::from_secs(READ_TIMEOUT_SECONDS)).build();
         let http = http.map_err(|error| Failure::Usage(format!("cannot start the HTTP client: {}", why(&error))))?;
         Ok(Client { http, server: server.server.clone(), token: token_of(TOKEN_VARIABLE)? })
     }
@@ -159,14 +159,14 @@ impl Client {
 }
 
 /// A client without redirects. A proxy of the environment is not for this machine's own addresses.
-pub fn http_client(url: &Url) -> Result<reqwest::ClientBuilder, Failure> {
+pub fn http_client(url: &Url) -> reqwest::ClientBuilder {
     let builder = reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(Duration::from_secs(CONNECT_TIMEOUT_SECONDS))
         .user_agent(concat!("emberpost/", env!("CARGO_PKG_VERSION")));
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     let is_loopback = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    Ok(if is_loopback { builder.no_proxy() } else { builder })
+    if is_loopback { builder.no_proxy() } else { builder }
 }
 
 /// The value of `Authorization` from a variable; None where it is unset or empty.

@@ -22,8 +22,7 @@ mod table;
 mod unbuilt;
 
 use crate::app::{self, ServeOptions};
-use crate::telemetry::LogFormat;
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use crate::telemetry;
 use clap::{Parser, Subcommand};
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -47,8 +46,8 @@ pub struct Args {
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Form of the log lines
-    #[arg(long, global = true, value_name = "FORMAT", default_value = "text", value_parser = log_format())]
-    pub log_format: LogFormat,
+    #[arg(long, global = true, value_name = "FORMAT", value_enum, default_value = "text")]
+    pub log_format: telemetry::Format,
     #[command(subcommand)]
     pub command: Option<Command>,
 }
@@ -137,11 +136,6 @@ pub async fn run(args: Args) -> i32 {
     failure::exit_code(result)
 }
 
-fn log_format() -> impl TypedValueParser<Value = LogFormat> {
-    PossibleValuesParser::new(["text", "json"])
-        .map(|word| if word == "json" { LogFormat::Json } else { LogFormat::Text })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -192,7 +186,7 @@ mod tests {
     fn no_command_serves_and_global_flags_stand_anywhere() {
         assert!(parse("emberpost").expect("no command").command.is_none());
         let args = parse("emberpost check --config a.toml --log-format json").expect("flags after the command");
-        assert_eq!((args.config, args.log_format), (Some(PathBuf::from("a.toml")), LogFormat::Json));
+        assert_eq!((args.config, args.log_format), (Some(PathBuf::from("a.toml")), telemetry::Format::Json));
     }
 
     #[tokio::test]
