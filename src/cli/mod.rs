@@ -1,1 +1,199 @@
-//! (being built)
+//! The commands: what the words on the command line mean, and the exit code that each ends with.
+//!
+//! 0: done; 1: done, and something in it failed; 2: wrong usage or configuration; 3: the server could not be reached.
+//! Commands that ask a running router speak its admin API over HTTP (`client`); none of them opens the store of a
+//! running router, but for `store backup`, which only reads it.
+
+pub mod bench;
+pub mod check;
+mod client;
+mod deliveries;
+#[cfg(test)]
+mod fake;
+mod failure;
+mod filter;
+mod messages;
+mod participants;
+mod replay;
+mod route;
+mod send;
+mod store;
+mod table;
+mod unbuilt;
+
+use crate::app::{self, ServeOptions};
+use crate::telemetry;
+use clap::{Parser, Subcommand};
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+/// A FHIR messaging endpoint and router
+///
+/// Takes FHIR messages at $process-message, checks them, keeps them, delivers them to the parties that they are for,
+/// and brings the answers back. Without a command it serves, as `emberpost serve` does.
+#[derive(Debug, Parser)]
+#[command(
+    name = "emberpost",
+    version,
+    max_term_width = 110,
+    after_help = "Examples:\n  emberpost\n  emberpost --config /etc/emberpost.toml serve\n  \
+                  emberpost send messages/ --to http://127.0.0.1:8080/fhir\n\n\
+                  Exit codes: 0 done; 1 done, and something in it failed; 2 wrong usage or configuration;\n\
+                  3 the server could not be reached."
+)]
+pub struct Args {
+    /// Configuration file [default: emberpost.toml, where it exists]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Form of the log lines
+    #[arg(long, global = true, value_name = "FORMAT", value_enum, default_value = "text")]
+    pub log_format: telemetry::Format,
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the router (the default)
+    ///
+    /// Without any configuration it listens on 127.0.0.1:8080, keeps messages in ./emberpost-data/, loads the
+    /// definitions of message-definitions/ and lets every sender on loopback in. SIGHUP reads participants, routes
+    /// and definitions again; SIGTERM stops it after what is under way.
+    #[command(after_help = "Examples:\n  emberpost serve\n  \
+                            emberpost serve --listen 127.0.0.1:9090 --store sqlite:/var/lib/emberpost/emberpost.db")]
+    Serve(ServeArgs),
+    /// Check configuration and definitions
+    ///
+    /// Reads the configuration and the definitions as `serve` would, reports every mistake at once with its place,
+    /// and prints participants, events and routes. Starts nothing.
+    #[command(after_help = "Example:\n  emberpost check --config /etc/emberpost.toml")]
+    Check,
+    Send(send::SendArgs),
+    Route(route::RouteArgs),
+    Messages(Box<messages::MessagesArgs>),
+    Deliveries(Box<deliveries::DeliveriesArgs>),
+    Participants(participants::ParticipantsArgs),
+    Nodes(participants::NodesArgs),
+    Replay(Box<replay::ReplayArgs>),
+    Store(store::StoreArgs),
+    /// Measure a router end to end
+    ///
+    /// Runs senders and receivers against a router and reports messages per second, latencies and the cost of each
+    /// message.
+    #[command(after_help = "Example:\n  emberpost bench")]
+    Bench(bench::BenchArgs),
+    /// List requests with their answers (not built yet)
+    ///
+    /// Will list requests with their answers, the overdue ones too. Not built yet.
+    #[command(after_help = "Example, once it is built:\n  emberpost exchanges --overdue")]
+    Exchanges(unbuilt::AnyArgs),
+    /// Validate messages without a server (not built yet)
+    ///
+    /// Will validate message files without a server. Not built yet.
+    #[command(after_help = "Example, once it is built:\n  emberpost validate messages/")]
+    Validate(unbuilt::AnyArgs),
+    /// Bring messages of another store in (not built yet)
+    ///
+    /// Will bring messages of another store in. Not built yet.
+    #[command(after_help = "Example, once it is built:\n  emberpost import messages/")]
+    Import(unbuilt::AnyArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub struct ServeArgs {
+    /// Address to listen on, host:port (server.listen)
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<String>,
+    /// Where messages are kept, such as sqlite:emberpost-data/emberpost.db (store.url)
+    #[arg(long, value_name = "URL")]
+    pub store: Option<String>,
+}
+
+/// Runs the command; its exit code. Results go to standard output, what went wrong to standard error.
+pub async fn run(args: Args) -> i32 {
+    let Args { config, log_format, command } = args;
+    // Not locked: commands that serve or measure have threads that print.
+    let out = &mut io::stdout();
+    let result = match command.unwrap_or(Command::Serve(ServeArgs { listen: None, store: None })) {
+        Command::Serve(ServeArgs { listen, store }) => {
+            Ok(app::serve(ServeOptions { config, listen, store_url: store, log_format }).await)
+        }
+        Command::Check => Ok(check::run(config.as_deref())),
+        Command::Bench(args) => Ok(bench::run(args).await),
+        Command::Send(args) => send::run(args, out).await,
+        Command::Route(args) => route::run(args, out).await,
+        Command::Messages(args) => messages::run(*args, out).await,
+        Command::Deliveries(args) => deliveries::run(*args, out).await,
+        Command::Participants(args) => participants::run(args, out).await,
+        Command::Nodes(args) => participants::run_nodes(args, out).await,
+        Command::Replay(args) => replay::run(*args, out).await,
+        Command::Store(args) => store::run(args, out).await,
+        Command::Exchanges(_) => unbuilt::refuse("exchanges"),
+        Command::Validate(_) => unbuilt::refuse("validate"),
+        Command::Import(_) => unbuilt::refuse("import"),
+    };
+    let result = result.and_then(|code| out.flush().map(|()| code).map_err(failure::Failure::from));
+    failure::exit_code(result)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parse(words: &str) -> Result<Args, clap::Error> {
+        Args::try_parse_from(words.split(' '))
+    }
+
+    #[test]
+    fn every_command_has_a_short_and_a_long_text_and_an_example_of_itself() {
+        fn check(command: &clap::Command, path: &str) {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Example"), "{path}: no example");
+            assert!(help.contains(path), "{path}: its example is of another command");
+            let short = command.get_about().map(ToString::to_string).unwrap_or_default();
+            let long = command.get_long_about().map(ToString::to_string).unwrap_or_default();
+            assert!(!short.is_empty() && long.len() > short.len(), "{path}: no short and long text");
+            for child in command.get_subcommands().filter(|child| child.get_name() != "help") {
+                check(child, &format!("{path} {}", child.get_name()));
+            }
+        }
+        let command = Args::command();
+        command.clone().debug_assert();
+        check(&command, "emberpost");
+    }
+
+    #[test]
+    fn wrong_usage_is_exit_code_2_and_help_is_0() {
+        for (words, code) in [
+            ("emberpost --help", 0),
+            ("emberpost send --help", 0),
+            ("emberpost validate --help", 0),
+            ("emberpost --version", 0),
+            ("emberpost fly", 2),
+            ("emberpost send file.json", 2),
+            ("emberpost messages --state lost", 2),
+            ("emberpost messages --since yesterday", 2),
+            ("emberpost --log-format xml", 2),
+            ("emberpost deliveries retry", 2),
+            ("emberpost replay", 2),
+        ] {
+            assert_eq!(parse(words).expect_err(words).exit_code(), code, "{words}");
+        }
+    }
+
+    #[test]
+    fn no_command_serves_and_global_flags_stand_anywhere() {
+        assert!(parse("emberpost").expect("no command").command.is_none());
+        let args = parse("emberpost check --config a.toml --log-format json").expect("flags after the command");
+        assert_eq!((args.config, args.log_format), (Some(PathBuf::from("a.toml")), telemetry::Format::Json));
+    }
+
+    #[tokio::test]
+    async fn what_is_not_built_is_exit_code_2() {
+        for words in ["exchanges --overdue", "validate x.json --level profile", "import dir", "store copy a b"] {
+            let args = parse(&format!("emberpost {words}")).expect(words);
+            assert_eq!(run(args).await, 2, "{words}");
+        }
+    }
+}

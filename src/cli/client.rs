@@ -1,0 +1,251 @@
+//! The client of a running router's admin API: addresses, token, bounds, and answers worded for people.
+
+use super::failure::Failure;
+use super::table;
+use clap::ValueEnum;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
+use serde_json::Value;
+use std::io::{self, Write};
+use std::time::Duration;
+
+/// No JSON answer of the admin API is read beyond this.
+const ANSWER_LIMIT_BYTES: usize = 20 * 1024 * 1024;
+const CONNECT_TIMEOUT_SECONDS: u64 = 10;
+/// The longest silence of a server in the middle of an answer.
+const READ_TIMEOUT_SECONDS: u64 = 120;
+/// Entries asked for with one request of a list.
+const PAGE_LIMIT: usize = 500;
+pub const TOKEN_VARIABLE: &str = "EMBERPOST_TOKEN";
+
+/// Which router a command asks. Its token is that of the variable EMBERPOST_TOKEN.
+#[derive(Debug, clap::Args)]
+pub struct Server {
+    /// The running router; the token is that of the variable EMBERPOST_TOKEN
+    #[arg(long, global = true, value_name = "URL", default_value = "http://127.0.0.1:8080", value_parser = http_url)]
+    pub server: Url,
+}
+
+/// How lists are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Aligned columns
+    #[default]
+    Table,
+    /// One array, the objects as the admin API gives them
+    Json,
+    /// One object per line
+    Ndjson,
+}
+
+/// An absolute http or https URL.
+pub fn http_url(text: &str) -> Result<Url, String> {
+    match Url::parse(text) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),
+        _ => Err("give a URL that begins with http:// or https://".into()),
+    }
+}
+
+/// The client of one router.
+pub struct Client {
+    http: reqwest::Client,
+    server: Url,
+    token: Option<HeaderValue>,
+}
+
+impl Client {
+    pub fn new(server: &Server) -> Result<Client, Failure> {
+        let http = http_client(&server.server).read_timeout(Duration::from_secs(READ_TIMEOUT_SECONDS)).build();
+        let http = http.map_err(|error| Failure::Usage(format!("cannot start the HTTP client: {}", why(&error))))?;
+        Ok(Client { http, server: server.server.clone(), token: token_of(TOKEN_VARIABLE)? })
+    }
+
+    /// GET of `path` (segments below /admin/v1), read as JSON.
+    pub async fn get(&self, path: &[&str], query: &[(String, String)]) -> Result<Value, Failure> {
+        json(self.ask(self.request(Method::GET, path, query)).await?).await
+    }
+
+    /// POST of a JSON document; the answer, null where it has no body.
+    pub async fn post(&self, path: &[&str], body: &Value) -> Result<Value, Failure> {
+        let request = self.request(Method::POST, path, &[]).header(CONTENT_TYPE, "application/json");
+        json(self.ask(request.body(body.to_string())).await?).await
+    }
+
+    /// POST of bytes of another type.
+    pub async fn post_bytes(
+        &self,
+        path: &[&str],
+        query: &[(String, String)],
+        media_type: &'static str,
+        bytes: Vec<u8>,
+    ) -> Result<Value, Failure> {
+        let request = self.request(Method::POST, path, query).header(CONTENT_TYPE, media_type);
+        json(self.ask(request.body(bytes)).await?).await
+    }
+
+    /// GET of `path`, its bytes copied to `out` as they come.
+    pub async fn copy(&self, path: &[&str], out: &mut dyn Write) -> Result<(), Failure> {
+        let mut response = self.ask(self.request(Method::GET, path, &[])).await?;
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(&error))? {
+            out.write_all(&chunk)?;
+        }
+        Ok(())
+    }
+
+    /// The first `limit` entries of a list, its cursors followed.
+    pub async fn list(&self, path: &str, filter: &Value, limit: usize) -> Result<Vec<Value>, Failure> {
+        let mut items = Vec::new();
+        let mut cursor: Option<String> = None;
+        while items.len() < limit {
+            let mut query = pairs(filter);
+            query.push(("limit".into(), (limit - items.len()).min(PAGE_LIMIT).to_string()));
+            query.extend(cursor.clone().map(|cursor| ("cursor".into(), cursor)));
+            let mut page = self.get(&[path], &query).await?;
+            let Value::Array(page_items) = page["items"].take() else {
+                return Err(Failure::Refused(format!("{} gave no list; is it an Emberpost?", self.server)));
+            };
+            let next = page["next"].as_str().map(String::from);
+            let ended = page_items.is_empty() || next.is_none() || next == cursor;
+            items.extend(page_items);
+            if ended {
+                break;
+            }
+            cursor = next;
+        }
+        items.truncate(limit);
+        Ok(items)
+    }
+
+    fn request(&self, method: Method, path: &[&str], query: &[(String, String)]) -> RequestBuilder {
+        let mut url = self.server.clone();
+        // An http URL always has a path that can be extended.
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(["admin", "v1"]).extend(path);
+        }
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        let request = self.http.request(method, url);
+        match &self.token {
+            Some(token) => request.header(AUTHORIZATION, token.clone()),
+            None => request,
+        }
+    }
+
+    /// Sends it; anything but a 2xx is a failure that says what the server said.
+    async fn ask(&self, request: RequestBuilder) -> Result<Response, Failure> {
+        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status();
+        let body = read_limited(response, ANSWER_LIMIT_BYTES).await.unwrap_or_default();
+        let said = table::issues(&serde_json::from_slice(&body).unwrap_or(Value::Null)).join("\n  ");
+        let sentence = match status {
+            StatusCode::UNAUTHORIZED => {
+                format!("the server does not know this credential (401): set {TOKEN_VARIABLE} to an operator's token")
+            }
+            StatusCode::FORBIDDEN => "this credential may not do this (403): ask for the role that may".into(),
+            StatusCode::NOT_FOUND if said.is_empty() => format!("{} does not have this (404)", self.server),
+            _ => format!("the server refused ({})", status.as_u16()),
+        };
+        let separator = if said.is_empty() { "" } else { "\n  " };
+        Err(Failure::Refused(format!("{sentence}{separator}{said}")))
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> Failure {
+        Failure::Unreachable(format!("cannot reach {}: {}", self.server, why(error)))
+    }
+}
+
+/// A client without redirects. A proxy of the environment is not for this machine's own addresses.
+pub fn http_client(url: &Url) -> reqwest::ClientBuilder {
+    let builder = reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(Duration::from_secs(CONNECT_TIMEOUT_SECONDS))
+        .user_agent(concat!("emberpost/", env!("CARGO_PKG_VERSION")));
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    let is_loopback = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    if is_loopback { builder.no_proxy() } else { builder }
+}
+
+/// The value of `Authorization` from a variable; None where it is unset or empty.
+pub fn token_of(variable: &str) -> Result<Option<HeaderValue>, Failure> {
+    let token = std::env::var(variable).unwrap_or_default();
+    if token.is_empty() {
+        return Ok(None);
+    }
+    match HeaderValue::try_from(format!("Bearer {}", token.trim())) {
+        Ok(mut value) => {
+            value.set_sensitive(true);
+            Ok(Some(value))
+        }
+        Err(_) => Err(Failure::Usage(format!("{variable} holds no token: it has characters that no header may have"))),
+    }
+}
+
+/// The innermost cause of a failed request, such as `Connection refused`.
+pub fn why(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        return "no answer in time".into();
+    }
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    table::plain(&cause.to_string())
+}
+
+/// The body of an answer; errs when it is longer than `limit_bytes` or breaks off.
+pub async fn read_limited(mut response: Response, limit_bytes: usize) -> Result<Vec<u8>, String> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| why(&error))? {
+        if body.len() + chunk.len() > limit_bytes {
+            return Err(format!("its answer is longer than {limit_bytes} bytes"));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+async fn json(response: Response) -> Result<Value, Failure> {
+    let body = read_limited(response, ANSWER_LIMIT_BYTES).await;
+    let body = body.map_err(|error| Failure::Unreachable(format!("the server's answer broke off: {error}")))?;
+    if body.is_empty() {
+        return Ok(Value::Null);
+    }
+    serde_json::from_slice(&body).map_err(|_| Failure::Refused("the server's answer is no JSON; is it an Emberpost?".into()))
+}
+
+/// The members of a filter that are set, as query parameters.
+fn pairs(filter: &Value) -> Vec<(String, String)> {
+    let members = filter.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
+    members.map(|(name, value)| (name.clone(), table::text(value))).collect()
+}
+
+/// A filter as a JSON document without the members that are not set.
+pub fn document(filter: impl serde::Serialize) -> Value {
+    match serde_json::to_value(filter) {
+        Ok(Value::Object(members)) => members.into_iter().filter(|(_, value)| !value.is_null()).collect(),
+        _ => Value::Null,
+    }
+}
+
+/// Prints a list: rows by `row` under `headings`, or the objects as they came.
+pub fn write_list(
+    out: &mut dyn Write,
+    format: Format,
+    items: Vec<Value>,
+    headings: &[&str],
+    row: impl Fn(&Value) -> Vec<String>,
+) -> io::Result<()> {
+    match format {
+        Format::Ndjson => items.iter().try_for_each(|item| writeln!(out, "{item}")),
+        Format::Json => writeln!(out, "{:#}", Value::Array(items)),
+        Format::Table => {
+            let mut table = table::Table::new(headings);
+            items.iter().for_each(|item| table.push(row(item)));
+            table.write(out)
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! The other party of the commands' tests: a small HTTP server on port 0 that answers from a table and records.
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::{Request, State};
+use axum::response::Response;
+use serde_json::Value;
+use std::sync::{Arc, Mutex};
+
+/// An answer of the table.
+#[derive(Clone)]
+pub struct Said {
+    status: u16,
+    body: String,
+    headers: Vec<(&'static str, String)>,
+}
+
+impl Said {
+    pub fn new(status: u16, body: &str) -> Said {
+        Said { status, body: body.into(), headers: Vec::new() }
+    }
+
+    pub fn json(body: Value) -> Said {
+        Said::new(200, &body.to_string())
+    }
+
+    pub fn header(mut self, name: &'static str, value: &str) -> Said {
+        self.headers.push((name, value.into()));
+        self
+    }
+}
+
+/// One request as it came: `POST /path?query`, its content type and body.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    pub line: String,
+    pub content_type: String,
+    pub body: String,
+}
+
+/// Ends with the test's runtime.
+pub struct Fake {
+    pub url: String,
+    asked: Arc<Mutex<Vec<Asked>>>,
+}
+
+impl Fake {
+    /// What was asked so far, in the order of arrival.
+    pub fn asked(&self) -> Vec<Asked> {
+        self.asked.lock().expect("no test panicked holding it").clone()
+    }
+}
+
+struct Script {
+    /// By `METHOD /path?sorted=query`; a line that was asked moves to its next answer, the last one stays.
+    answers: Mutex<Vec<(String, Said)>>,
+    asked: Arc<Mutex<Vec<Asked>>>,
+}
+
+/// Starts it. A line may stand several times: its answers are given in turn. What no line names is a 599.
+pub async fn server(answers: Vec<(&str, Said)>) -> Fake {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let answers = answers.into_iter().map(|(line, said)| (line.to_owned(), said)).collect();
+    let script = Arc::new(Script { answers: Mutex::new(answers), asked: asked.clone() });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("bound"));
+    let app = Router::new().fallback(answer).with_state(script);
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    Fake { url, asked }
+}
+
+/// An address at which nobody listens.
+pub fn nobody() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    format!("http://{}", listener.local_addr().expect("bound"))
+}
+
+async fn answer(State(script): State<Arc<Script>>, request: Request) -> Response {
+    let mut query: Vec<&str> = request.uri().query().into_iter().flat_map(|query| query.split('&')).collect();
+    query.sort_unstable();
+    let mark = if query.is_empty() { "" } else { "?" };
+    let line = format!("{} {}{mark}{}", request.method(), request.uri().path(), query.join("&"));
+    let content_type = request.headers().get("content-type").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let content_type = content_type.to_owned();
+    let body = to_bytes(request.into_body(), usize::MAX).await.unwrap_or_default();
+    let body = String::from_utf8_lossy(&body).into_owned();
+    script.asked.lock().expect("unpoisoned").push(Asked { line: line.clone(), content_type, body });
+    let mut answers = script.answers.lock().expect("unpoisoned");
+    let places: Vec<usize> = (0..answers.len()).filter(|place| answers[*place].0 == line).collect();
+    let said = match places.as_slice() {
+        [] => Said::new(599, ""),
+        [place] => answers[*place].1.clone(),
+        [place, ..] => answers.remove(*place).1,
+    };
+    let mut response = Response::builder().status(said.status);
+    for (name, value) in &said.headers {
+        response = response.header(*name, value);
+    }
+    response.body(Body::from(said.body)).expect("a status and plain headers")
+}

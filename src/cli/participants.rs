@@ -1,0 +1,156 @@
+//! `emberpost participants` and `emberpost nodes`: what the router knows of its parties and of its own processes.
+
+use super::client::{Client, Format, Server, write_list};
+use super::failure::Failure;
+use super::table::{cell, instant, text};
+use clap::Subcommand;
+use serde_json::{Value, json};
+use std::io::Write;
+
+/// The admin API gives participants and nodes in one page; more than these are not asked for.
+const LIMIT: usize = 100_000;
+
+/// List participants of a running router; pause or resume them
+///
+/// Shows for each participant whether it is paused, the breaker, the last fault, and what is under way.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  emberpost participants\n  emberpost participants pause lab")]
+pub struct ParticipantsArgs {
+    #[command(flatten)]
+    server: Server,
+    #[command(subcommand)]
+    action: Option<Action>,
+    /// Form of the list
+    #[arg(long, value_enum, default_value = "table")]
+    format: Format,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// List participants (the default)
+    ///
+    /// Lists participants with breaker, last fault and what is under way.
+    #[command(after_help = "Example:\n  emberpost participants list --format json")]
+    List {
+        /// Form of the list
+        #[arg(long, value_enum, default_value = "table")]
+        format: Format,
+    },
+    /// Stop delivering to a participant
+    ///
+    /// Starts no new attempts for this participant. Its messages are kept and wait; their expiry runs on.
+    #[command(after_help = "Example:\n  emberpost participants pause lab")]
+    Pause {
+        /// Participant id
+        id: String,
+    },
+    /// Deliver to a paused participant again
+    ///
+    /// Starts the attempts of a paused participant again.
+    #[command(after_help = "Example:\n  emberpost participants resume lab")]
+    Resume {
+        /// Participant id
+        id: String,
+    },
+}
+
+/// List the nodes of a running router
+///
+/// Lists the processes that serve together, with what the router tells of each.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  emberpost nodes --server http://127.0.0.1:8080")]
+pub struct NodesArgs {
+    #[command(flatten)]
+    server: Server,
+    /// Form of the list
+    #[arg(long, value_enum, default_value = "table")]
+    format: Format,
+}
+
+pub async fn run(args: ParticipantsArgs, out: &mut dyn Write) -> Result<i32, Failure> {
+    let client = Client::new(&args.server)?;
+    match args.action {
+        None => list(&client, args.format, out).await,
+        Some(Action::List { format }) => list(&client, format, out).await,
+        Some(Action::Pause { id }) => order(&client, &id, "pause", "is paused; its messages are kept and wait", out).await,
+        Some(Action::Resume { id }) => order(&client, &id, "resume", "is delivered to again", out).await,
+    }
+}
+
+async fn list(client: &Client, format: Format, out: &mut dyn Write) -> Result<i32, Failure> {
+    let items = client.list("participants", &Value::Null, LIMIT).await?;
+    let headings = ["PARTICIPANT", "STATE", "BREAKER", "ACTIVE", "LANES", "LAST FAULT", "LAST FAILURE", "NEXT PROBE"];
+    write_list(out, format, items, &headings, |item| {
+        vec![
+            cell(item, "participant"),
+            if item["paused"] == true { "paused".into() } else { "running".into() },
+            cell(item, "breaker"),
+            cell(item, "active"),
+            cell(item, "lanes"),
+            cell(item, "last_fault"),
+            instant(&item["last_failure_at_us"]),
+            instant(&item["next_probe_at_us"]),
+        ]
+    })?;
+    Ok(0)
+}
+
+async fn order(client: &Client, id: &str, verb: &str, done: &str, out: &mut dyn Write) -> Result<i32, Failure> {
+    client.post(&["participants", id, verb], &json!({})).await?;
+    writeln!(out, "{id} {done}")?;
+    Ok(0)
+}
+
+pub async fn run_nodes(args: NodesArgs, out: &mut dyn Write) -> Result<i32, Failure> {
+    let items = Client::new(&args.server)?.list("nodes", &Value::Null, LIMIT).await?;
+    // What is told of a node may grow: the members of the first one are the columns.
+    let names: Vec<String> = items.first().and_then(Value::as_object).into_iter().flat_map(|o| o.keys().cloned()).collect();
+    let headings: Vec<String> = names.iter().map(|name| name.trim_end_matches("_us").replace('_', " ").to_uppercase()).collect();
+    let headings: Vec<&str> = headings.iter().map(String::as_str).collect();
+    write_list(out, args.format, items, &headings, |item| {
+        let value = |name: &String| if name.ends_with("_at_us") { instant(&item[name]) } else { text(&item[name]) };
+        names.iter().map(value).collect()
+    })?;
+    Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::fake::{self, Said};
+
+    fn server(url: &str) -> Server {
+        Server { server: url.parse().expect("a URL") }
+    }
+
+    #[tokio::test]
+    async fn participants_are_listed_paused_and_resumed() {
+        let status = json!({"participant": "lab", "paused": true, "breaker": "open", "last_fault": "RECV_BUSY",
+            "last_failure_at_us": 1_700_000_000_000_000_i64, "next_probe_at_us": null, "active": 0, "lanes": 3});
+        let fake = fake::server(vec![
+            ("GET /admin/v1/participants?limit=500", Said::json(json!({"items": [status]}))),
+            ("POST /admin/v1/participants/a%20b/pause", Said::new(204, "")),
+            ("POST /admin/v1/participants/lab/resume", Said::json(json!({}))),
+        ])
+        .await;
+        let mut out = Vec::new();
+        for action in
+            [None, Some(Action::Pause { id: "a b".into() }), Some(Action::Resume { id: "lab".into() })]
+        {
+            let args = ParticipantsArgs { server: server(&fake.url), action, format: Format::Table };
+            assert_eq!(run(args, &mut out).await.expect("done"), 0);
+        }
+        let text = String::from_utf8(out).expect("text");
+        assert!(text.contains("lab          paused  open     0       3      RECV_BUSY   2023-11-14T22:13:20.000Z  -"), "{text}");
+        assert!(text.ends_with("a b is paused; its messages are kept and wait\nlab is delivered to again\n"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn nodes_show_whatever_the_router_tells_of_them() {
+        let nodes = json!({"items": [{"id": "n1", "started_at_us": 1_700_000_000_000_000_i64}]});
+        let fake = fake::server(vec![("GET /admin/v1/nodes?limit=500", Said::json(nodes))]).await;
+        let mut out = Vec::new();
+        run_nodes(NodesArgs { server: server(&fake.url), format: Format::Table }, &mut out).await.expect("listed");
+        assert_eq!(String::from_utf8_lossy(&out), "ID  STARTED AT\nn1  2023-11-14T22:13:20.000Z\n");
+    }
+}

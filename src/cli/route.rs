@@ -1,0 +1,121 @@
+//! `emberpost route FILE`: where a message would go, and why; nothing is stored.
+
+use super::client::{Client, Server};
+use super::failure::Failure;
+use super::table::{self, cell};
+use serde_json::Value;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+/// A file larger than this is no message that any router takes.
+pub const MESSAGE_LIMIT_BYTES: u64 = 256 * 1024 * 1024;
+
+/// Explain where a message would go
+///
+/// Asks a running router who would receive this message, by which definition, and why. Nothing is stored. Exit code 1
+/// when the message would be refused.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  emberpost route message.json\n  emberpost route message.json --sender lab")]
+pub struct RouteArgs {
+    /// The message; - is standard input
+    file: PathBuf,
+    /// Participant to take as the sender [default: by the source address]
+    #[arg(long, value_name = "PARTICIPANT")]
+    sender: Option<String>,
+    #[command(flatten)]
+    server: Server,
+}
+
+pub async fn run(args: RouteArgs, out: &mut dyn Write) -> Result<i32, Failure> {
+    let bytes = read(&args.file)
+        .map_err(|error| Failure::Usage(format!("cannot read {}: {error}", args.file.display())))?;
+    let query: Vec<_> = args.sender.into_iter().map(|sender| ("sender".to_owned(), sender)).collect();
+    let client = Client::new(&args.server)?;
+    let plan = client.post_bytes(&["route"], &query, media_type(&bytes), bytes).await?;
+    write_plan(&plan, out)?;
+    Ok(if plan["accepted"] == true { 0 } else { 1 })
+}
+
+/// The media type of a message, by its first character.
+pub fn media_type(bytes: &[u8]) -> &'static str {
+    let text = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
+    match text.iter().find(|byte| !byte.is_ascii_whitespace()) {
+        Some(b'<') => "application/fhir+xml",
+        _ => "application/fhir+json",
+    }
+}
+
+fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    if path == Path::new("-") {
+        std::io::stdin().lock().take(MESSAGE_LIMIT_BYTES).read_to_end(&mut bytes)?;
+    } else {
+        std::fs::File::open(path)?.take(MESSAGE_LIMIT_BYTES).read_to_end(&mut bytes)?;
+    }
+    Ok(bytes)
+}
+
+fn write_plan(plan: &Value, out: &mut dyn Write) -> Result<(), Failure> {
+    let mut receivers: Vec<String> = plan["receivers"].as_array().into_iter().flatten().map(table::text).collect();
+    if plan["to_self"] == true {
+        receivers.push("Emberpost itself".into());
+    }
+    let unknown = |text: String| if text.is_empty() { "none".to_owned() } else { text };
+    table::write_fields(
+        out,
+        &[
+            ("sender", unknown(cell(plan, "sender"))),
+            ("event", unknown(table::event(&plan["event"]))),
+            ("definition", unknown(cell(plan, "definition"))),
+            ("accepted", if plan["accepted"] == true { "yes".into() } else { "no".into() }),
+            ("goes to", if receivers.is_empty() { "nobody".into() } else { receivers.join(", ") }),
+        ],
+    )?;
+    let reasons: Vec<String> = plan["reasons"].as_array().into_iter().flatten().map(table::text).collect();
+    for (heading, lines) in [("Why", reasons), ("Issues", table::issues(&plan["outcome"]))] {
+        if !lines.is_empty() {
+            writeln!(out, "\n{heading}:")?;
+        }
+        for line in lines {
+            writeln!(out, "  {}", table::plain(&line))?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::fake::{self, Said};
+    use serde_json::json;
+
+    async fn route(text: &str, plan: Value) -> (i32, String, fake::Asked) {
+        let fake = fake::server(vec![("POST /admin/v1/route?sender=lab", Said::json(plan))]).await;
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), text).expect("written");
+        let server = Server { server: fake.url.parse().expect("a URL") };
+        let mut out = Vec::new();
+        let args = RouteArgs { file: file.path().into(), sender: Some("lab".into()), server };
+        let code = run(args, &mut out).await.expect("answered");
+        (code, String::from_utf8(out).expect("text"), fake.asked().remove(0))
+    }
+
+    #[tokio::test]
+    async fn the_plan_is_told_with_its_reasons() {
+        let plan = json!({"sender": "lab", "event": "urn:s|c", "definition": null, "accepted": true,
+            "receivers": ["registry"], "to_self": false, "reasons": ["registry owns urn:r"],
+            "outcome": {"resourceType": "OperationOutcome", "issue": []}});
+        let (code, text, asked) = route("{\"a\": 1}", plan).await;
+        assert_eq!((code, asked.body.as_str(), asked.content_type.as_str()), (0, "{\"a\": 1}", "application/fhir+json"));
+        assert!(text.contains("goes to:     registry\n\nWhy:\n  registry owns urn:r\n"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_message_that_would_be_refused_is_exit_code_1_with_its_issues() {
+        let plan = json!({"accepted": false, "receivers": [], "reasons": [], "outcome": {"issue": [
+            {"severity": "error", "code": "not-found", "diagnostics": "Nobody owns urn:x."}]}});
+        let (code, text, asked) = route(" <Bundle/>", plan).await;
+        assert_eq!((code, asked.content_type.as_str()), (1, "application/fhir+xml"));
+        assert!(text.contains("goes to:     nobody") && text.contains("error not-found: Nobody owns urn:x."), "{text}");
+    }
+}

@@ -1,0 +1,126 @@
+//! What an endpoint said to a message, in one word, and the sentence that goes with a no.
+
+use crate::cli::table;
+use serde_json::Value;
+
+/// The longest part of others' diagnostics that a line shows.
+const DIAGNOSTICS_LIMIT_CHARS: usize = 400;
+
+/// How one message fared.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    /// Response messages by their code (MSG-35).
+    Ok,
+    TransientError,
+    FatalError,
+    /// 200 or 204 without a message.
+    Taken,
+    /// 202: it is kept, the answer comes later.
+    Custody,
+    /// 2xx with something that is no answer to a message.
+    NotUnderstood,
+    Refused(u16),
+    /// No connection, or it broke off, or no answer in time.
+    Unreachable,
+    /// The file could not be read; nothing was sent.
+    Unreadable,
+}
+
+impl Verdict {
+    pub fn is_success(&self) -> bool {
+        matches!(self, Verdict::Ok | Verdict::Taken | Verdict::Custody)
+    }
+
+    /// As the summary names it.
+    pub fn name(&self) -> String {
+        match self {
+            Verdict::Ok => "ok".into(),
+            Verdict::TransientError => "transient-error".into(),
+            Verdict::FatalError => "fatal-error".into(),
+            Verdict::Taken => "taken".into(),
+            Verdict::Custody => "in custody (202)".into(),
+            Verdict::NotUnderstood => "answered with something else".into(),
+            Verdict::Refused(status) => format!("refused with {status}"),
+            Verdict::Unreachable => "unreachable".into(),
+            Verdict::Unreadable => "unreadable".into(),
+        }
+    }
+
+    /// The response code, where a response message came.
+    pub fn response_code(&self) -> Option<String> {
+        matches!(self, Verdict::Ok | Verdict::TransientError | Verdict::FatalError).then(|| self.name())
+    }
+}
+
+/// Reads an answer. The text is the first issue's diagnostics where the verdict is no success.
+pub fn read(status: u16, body: &[u8]) -> (Verdict, Option<String>) {
+    let document: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
+    let verdict = verdict(status, body, &document);
+    let diagnostics = if verdict.is_success() { None } else { diagnostics(&document) };
+    (verdict, diagnostics)
+}
+
+fn verdict(status: u16, body: &[u8], document: &Value) -> Verdict {
+    if status == 202 {
+        return Verdict::Custody;
+    }
+    if !(200..300).contains(&status) {
+        return Verdict::Refused(status);
+    }
+    let response = document.pointer("/entry/0/resource/response/code").and_then(Value::as_str);
+    match (document["resourceType"].as_str(), response) {
+        (Some("Bundle"), Some("ok")) => Verdict::Ok,
+        (Some("Bundle"), Some("transient-error")) => Verdict::TransientError,
+        (Some("Bundle"), Some("fatal-error")) => Verdict::FatalError,
+        (Some("OperationOutcome"), _) => Verdict::Taken,
+        _ if body.trim_ascii().is_empty() => Verdict::Taken,
+        _ => Verdict::NotUnderstood,
+    }
+}
+
+/// The first error of the OperationOutcome that is the answer, or that stands in it; else its first issue.
+fn diagnostics(document: &Value) -> Option<String> {
+    let resources = document["entry"].as_array().into_iter().flatten().map(|entry| &entry["resource"]);
+    let outcome = std::iter::once(document).chain(resources).find(|it| it["resourceType"] == "OperationOutcome")?;
+    let issues = outcome["issue"].as_array()?;
+    let is_error = |issue: &&Value| matches!(issue["severity"].as_str(), Some("error" | "fatal"));
+    let issue = issues.iter().find(is_error).or_else(|| issues.first())?;
+    let texts = [&issue["diagnostics"], &issue["details"]["text"], &issue["code"]];
+    let text = texts.into_iter().find_map(Value::as_str)?;
+    Some(table::plain(&text.chars().take(DIAGNOSTICS_LIMIT_CHARS).collect::<String>()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn every_kind_of_answer_has_its_verdict() {
+        let message = |code: &str| {
+            json!({"resourceType": "Bundle", "type": "message", "entry": [
+                {"resource": {"resourceType": "MessageHeader", "response": {"code": code}}},
+                {"resource": {"resourceType": "OperationOutcome", "issue": [
+                    {"severity": "warning", "code": "value", "diagnostics": "a hint"},
+                    {"severity": "error", "code": "value", "diagnostics": "the\nreason"}]}}]})
+            .to_string()
+        };
+        let outcome = json!({"resourceType": "OperationOutcome", "issue": [{"severity": "error", "code": "login"}]});
+        let outcome = outcome.to_string();
+        for (status, body, verdict, said) in [
+            (200, message("ok"), Verdict::Ok, None),
+            (200, message("transient-error"), Verdict::TransientError, Some("the reason")),
+            (200, message("fatal-error"), Verdict::FatalError, Some("the reason")),
+            (200, outcome.clone(), Verdict::Taken, None),
+            (200, " ".into(), Verdict::Taken, None),
+            (204, String::new(), Verdict::Taken, None),
+            (202, outcome.clone(), Verdict::Custody, None),
+            (200, "<html/>".into(), Verdict::NotUnderstood, None),
+            (200, message("perhaps"), Verdict::NotUnderstood, Some("the reason")),
+            (302, String::new(), Verdict::Refused(302), None),
+            (401, outcome, Verdict::Refused(401), Some("login")),
+        ] {
+            assert_eq!(read(status, body.as_bytes()), (verdict, said.map(String::from)), "{status} {body}");
+        }
+    }
+}

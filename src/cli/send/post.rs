@@ -1,0 +1,131 @@
+//! One message to one endpoint: the request, its bounds, and what came back.
+
+use super::answer::{self, Verdict};
+use super::source::Source;
+use crate::cli::client::{http_client, http_url, read_limited, why};
+use crate::cli::failure::Failure;
+use crate::cli::route::media_type;
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::{Client, Response, Url};
+use std::time::{Duration, Instant};
+
+/// Connecting, sending and the whole answer of one message.
+const TIMEOUT_SECONDS: u64 = 120;
+/// No answer is read beyond this.
+const ANSWER_LIMIT_BYTES: usize = 20 * 1024 * 1024;
+
+/// Where messages go, with the client that carries them there.
+pub struct Endpoint {
+    client: Client,
+    url: Url,
+}
+
+/// What came of one message.
+#[derive(Debug)]
+pub struct Sent {
+    pub label: String,
+    pub is_further: bool,
+    pub verdict: Verdict,
+    /// HTTP status, where an answer came.
+    pub status: Option<u16>,
+    /// `Emberpost-Message-Id` of the answer.
+    pub message_id: Option<String>,
+    /// The answer to an earlier copy of this message, given again.
+    pub is_repeat: bool,
+    /// Diagnostics of the first issue, or what broke.
+    pub detail: Option<String>,
+    /// From the request to the last byte of the answer; None where no answer came.
+    pub duration: Option<Duration>,
+}
+
+impl Endpoint {
+    /// Errs for an address that is no endpoint, and for one whose protocol is not built.
+    pub fn new(to: &str, is_async: bool, token: Option<HeaderValue>) -> Result<Endpoint, Failure> {
+        if to.starts_with("amqp://") || to.starts_with("amqps://") {
+            return Err(Failure::Usage("sending over AMQP is not built yet; give an http(s) URL".into()));
+        }
+        let url = process_message(to, is_async)?;
+        let mut headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("application/fhir+json"))]);
+        headers.extend(token.map(|token| (AUTHORIZATION, token)));
+        let client = http_client(&url).default_headers(headers).timeout(Duration::from_secs(TIMEOUT_SECONDS)).build();
+        let client = client.map_err(|error| Failure::Usage(format!("cannot start the HTTP client: {}", why(&error))))?;
+        Ok(Endpoint { client, url })
+    }
+
+    /// Sends one message, once. Never errs: what went wrong is its verdict.
+    pub async fn send(&self, source: Source) -> Sent {
+        let mut sent = Sent {
+            label: source.label,
+            is_further: source.is_further,
+            verdict: Verdict::Unreadable,
+            status: None,
+            message_id: None,
+            is_repeat: false,
+            detail: None,
+            duration: None,
+        };
+        let bytes = match source.bytes {
+            Ok(bytes) => bytes,
+            Err(error) => return Sent { detail: Some(error), ..sent },
+        };
+        let started = Instant::now();
+        let request = self.client.post(self.url.clone()).header(CONTENT_TYPE, media_type(&bytes)).body(bytes);
+        match request.send().await {
+            Err(error) => {
+                sent.verdict = Verdict::Unreachable;
+                sent.detail = Some(why(&error));
+            }
+            Ok(response) => {
+                sent.read(response).await;
+                sent.duration = Some(started.elapsed());
+            }
+        }
+        sent
+    }
+}
+
+impl Sent {
+    async fn read(&mut self, response: Response) {
+        let header = |name| response.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+        self.message_id = header("emberpost-message-id").map(String::from);
+        self.is_repeat = header("emberpost-repeat") == Some("true");
+        let status = response.status().as_u16();
+        self.status = Some(status);
+        match read_limited(response, ANSWER_LIMIT_BYTES).await {
+            Ok(body) => (self.verdict, self.detail) = answer::read(status, &body),
+            Err(error) => (self.verdict, self.detail) = (Verdict::NotUnderstood, Some(error)),
+        }
+    }
+}
+
+/// The URL of the operation, from that of the FHIR base or of the operation itself.
+fn process_message(to: &str, is_async: bool) -> Result<Url, Failure> {
+    let mut url = http_url(to).map_err(|sentence| Failure::Usage(format!("--to {to}: {sentence}")))?;
+    let base = url.path().trim_end_matches('/').to_owned();
+    url.set_path(&if base.ends_with("/$process-message") { base } else { base + "/$process-message" });
+    url.set_fragment(None);
+    if is_async {
+        url.query_pairs_mut().append_pair("async", "true");
+    }
+    Ok(url)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_operation_is_appended_unless_it_is_there() {
+        for (to, is_async, url) in [
+            ("http://h/fhir", false, "http://h/fhir/$process-message"),
+            ("http://h/fhir/", true, "http://h/fhir/$process-message?async=true"),
+            ("https://h", false, "https://h/$process-message"),
+            ("http://h/f/$process-message?key=1", true, "http://h/f/$process-message?key=1&async=true"),
+        ] {
+            assert_eq!(process_message(to, is_async).expect(to).as_str(), url);
+        }
+        for wrong in ["ftp://h/fhir", "h/fhir", "", "http://"] {
+            assert_eq!(process_message(wrong, false).expect_err(wrong).exit_code(), 2, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! `emberpost store`: saves a store; copying and verifying one is still to come.
+
+use super::failure::Failure;
+use super::unbuilt;
+use clap::Subcommand;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// Save a store
+///
+/// Works on the store's files, not over a running router; the router may run meanwhile.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  emberpost store backup /backup/emberpost-monday.db")]
+pub struct StoreArgs {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Copy a store, also of a running router
+    ///
+    /// Writes a consistent copy of the SQLite store to FILE while the router runs on. After a restore, what senders
+    /// send again is processed again where it is newer than the backup.
+    #[command(after_help = "Example:\n  \
+        emberpost store backup /backup/emberpost-monday.db --store sqlite:emberpost-data/emberpost.db")]
+    Backup {
+        /// File to write; it must not exist yet
+        file: PathBuf,
+        /// The store to copy
+        #[arg(long, value_name = "URL", default_value = "sqlite:emberpost-data/emberpost.db")]
+        store: String,
+    },
+    /// Move a store into another database (not built yet)
+    ///
+    /// Will move a store into another database. Not built yet.
+    #[command(after_help = "Example, once it is built:\n  emberpost store copy sqlite:a.db postgres://b/emberpost")]
+    Copy(unbuilt::AnyArgs),
+    /// Verify a store (not built yet)
+    ///
+    /// Will verify a store. Not built yet.
+    #[command(after_help = "Example, once it is built:\n  emberpost store check")]
+    Check(unbuilt::AnyArgs),
+}
+
+pub async fn run(args: StoreArgs, out: &mut dyn Write) -> Result<i32, Failure> {
+    match args.action {
+        Action::Backup { file, store } => backup(&store, &file, out).await,
+        Action::Copy(_) => unbuilt::refuse("store copy"),
+        Action::Check(_) => unbuilt::refuse("store check"),
+    }
+}
+
+async fn backup(store: &str, to: &Path, out: &mut dyn Write) -> Result<i32, Failure> {
+    let database = database_path(store)?;
+    if !database.is_file() {
+        return Err(Failure::Usage(format!("there is no store at {}", database.display())));
+    }
+    if to.exists() {
+        return Err(Failure::Usage(format!("{} exists already; a backup overwrites nothing", to.display())));
+    }
+    crate::store::backup_file(&database, to).await.map_err(|error| Failure::Usage(error.to_string()))?;
+    writeln!(out, "{} saved to {}", database.display(), to.display())?;
+    Ok(0)
+}
+
+/// The file of a store URL: `sqlite:PATH`, `sqlite://PATH`, or a bare path.
+fn database_path(store: &str) -> Result<PathBuf, Failure> {
+    if store.starts_with("postgres://") || store.starts_with("postgresql://") {
+        return Err(Failure::Usage("backup of a PostgreSQL store is not built yet; use pg_dump".into()));
+    }
+    let path = store.strip_prefix("sqlite:").unwrap_or(store);
+    let path = path.strip_prefix("//").unwrap_or(path).split('?').next().unwrap_or_default();
+    if path.is_empty() || path.starts_with(":memory:") {
+        return Err(Failure::Usage(format!("{store} names no file; give sqlite:PATH")));
+    }
+    Ok(path.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_url_names_its_file() {
+        for (url, path) in [("sqlite:a/b.db", "a/b.db"), ("sqlite:///a/b.db?mode=ro", "/a/b.db"), ("b.db", "b.db")] {
+            assert_eq!(database_path(url).expect(url), Path::new(path));
+        }
+        for url in ["postgres://u@h/d", "sqlite:", "sqlite::memory:"] {
+            assert_eq!(database_path(url).expect_err(url).exit_code(), 2);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_missing_store_and_an_existing_target_are_exit_code_2() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let existing = folder.path().join("a.db");
+        std::fs::write(&existing, "").expect("written");
+        let missing = folder.path().join("none.db");
+        for (store, to) in [(&missing, &folder.path().join("b.db")), (&existing, &existing)] {
+            let result = backup(&store.display().to_string(), to, &mut Vec::new()).await;
+            assert_eq!(result.expect_err("refused").exit_code(), 2);
+        }
+    }
+}
