@@ -1,10 +1,170 @@
-//! (being built)
+//! `emberpost bench`: what a router costs and carries, measured end to end beside two baselines on the same machine.
+//!
+//! Senders, receiver, bare relay and router are processes of their own, all started from here, so that the CPU time of each
+//! can be told apart. This command starts its own program again with the hidden `--role` for the first three.
+//! Runs of relay and router alternate: a shared machine's speed may double within minutes, and only ratios of neighbors hold.
+//!
+//! It measures and reports. It judges nothing but replies that are not what the case expects, and never touches a store
+//! other than the one in its own temporary folder.
 
+mod children;
+mod fsync;
+mod measure;
+mod message;
+mod proc;
+mod report;
+mod roles;
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use self::measure::{Plan, Scenario};
+use self::roles::RoleArgs;
+
+/// Measures a router end to end: messages per second, latency, CPU, fsyncs and bytes written per message.
 #[derive(Debug, clap::Args)]
-pub struct BenchArgs {}
+#[command(
+    after_help = "Examples:\n  emberpost bench\n  emberpost bench --seconds 2 --runs 1 --senders 64 --sizes 2048 \
+--scenario relay,inout\n  emberpost bench --format json --out bench.json\n\nTemporary files go to TMPDIR, else to ./target, \
+else to the current folder: it should be on the disk that the store will use."
+)]
+pub struct BenchArgs {
+    /// Seconds that each run is measured, after half a second of warming up
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]
+    seconds: u64,
+    /// Runs of each case; the report gives medians
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    runs: u32,
+    /// Numbers of concurrent senders, each waiting for its reply before it sends again
+    #[arg(long, value_delimiter = ',', default_values_t = [Bounded::<1024>(1), Bounded(16), Bounded(64)])]
+    senders: Vec<Bounded<1024>>,
+    /// Sizes of a message in bytes
+    #[arg(long, value_delimiter = ',', default_values_t = [Bounded::<20_000_000>(2_048), Bounded(51_200)])]
+    sizes: Vec<Bounded<20_000_000>>,
+    /// What to measure: accept (kept for a mailbox), inout (delivered and answered), relay (bare HTTP), sqlite (bare commits)
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Scenario::All])]
+    scenario: Vec<Scenario>,
+    /// The program whose `serve` is measured [default: this program]
+    #[arg(long, value_name = "PATH")]
+    server_binary: Option<PathBuf>,
+    /// How standard output looks
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+    /// Also writes the report as JSON to this file
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    role: RoleArgs,
+}
 
-/// Measures a router end to end; the exit code.
-pub async fn run(_args: BenchArgs) -> i32 {
-    eprintln!("emberpost: `bench` is not connected yet");
-    2
+/// How the report is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    Table,
+    Json,
+}
+
+/// Runs the command. Returns the exit code: 0 done, 1 some replies were not what their case expects or the report could not
+/// be written, 2 wrong usage, 3 a process of the benchmark (the router first of all) could not be started or reached.
+pub async fn run(args: BenchArgs) -> i32 {
+    if let Some(role) = args.role.role {
+        return match roles::run(role, args.seconds, args.role).await {
+            Ok(()) => 0,
+            Err(error) => {
+                eprintln!("bench: {error:#}");
+                1
+            }
+        };
+    }
+    // The conductor only starts processes and waits for them: plain blocking code, off the runtime's own threads.
+    match tokio::task::spawn_blocking(move || conduct(args)).await {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("bench: stopped in the middle: {error}");
+            1
+        }
+    }
+}
+
+fn conduct(args: BenchArgs) -> i32 {
+    let plan = Plan {
+        seconds: args.seconds,
+        runs: args.runs,
+        senders: args.senders.iter().map(|bounded| bounded.0).collect(),
+        sizes_bytes: args.sizes.iter().map(|bounded| bounded.0).collect(),
+        scenarios: args.scenario,
+        server_binary: args.server_binary,
+    };
+    let report = match measure::measure(&plan) {
+        Ok(report) => report,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            return 3;
+        }
+    };
+    match args.format {
+        Format::Table => print!("{}", report.table()),
+        Format::Json => println!("{}", report.json()),
+    }
+    let mut code = i32::from(report.unexpected_replies() > 0);
+    if let Some(path) = args.out
+        && let Err(error) = std::fs::write(&path, report.json() + "\n")
+    {
+        eprintln!("bench: cannot write {}: {error}", path.display());
+        code = 1;
+    }
+    code
+}
+
+/// A whole number from 1 to `MOST`, read from the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Bounded<const MOST: usize>(usize);
+
+impl<const MOST: usize> FromStr for Bounded<MOST> {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse() {
+            Ok(number) if (1..=MOST).contains(&number) => Ok(Bounded(number)),
+            _ => Err(format!("a whole number from 1 to {MOST} is needed")),
+        }
+    }
+}
+
+impl<const MOST: usize> std::fmt::Display for Bounded<MOST> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        bench: BenchArgs,
+    }
+
+    #[test]
+    fn without_arguments_every_case_of_the_report_is_measured() {
+        let bench = Command::try_parse_from(["bench"]).unwrap().bench;
+        assert_eq!(bench.seconds, 5);
+        assert_eq!(bench.runs, 3);
+        assert_eq!(bench.senders.iter().map(|number| number.0).collect::<Vec<_>>(), [1, 16, 64]);
+        assert_eq!(bench.sizes.iter().map(|number| number.0).collect::<Vec<_>>(), [2_048, 51_200]);
+        assert_eq!(bench.scenario, [Scenario::All]);
+        assert!(bench.role.role.is_none());
+    }
+
+    #[test]
+    fn numbers_beyond_their_bounds_are_wrong_usage() {
+        for wrong in
+            [["bench", "--senders=0"], ["bench", "--senders=1,2000"], ["bench", "--sizes=x"], ["bench", "--runs=0"]]
+        {
+            assert!(Command::try_parse_from(wrong).is_err(), "{wrong:?}");
+        }
+    }
 }
