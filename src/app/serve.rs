@@ -8,11 +8,12 @@ use std::path::PathBuf;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Flags of `serve`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct ServeOptions {
     pub config: Option<PathBuf>,
     pub listen: Option<String>,
     pub store_url: Option<String>,
+    pub log_format: crate::telemetry::Format,
 }
 
 /// Exit code: 0 after a stop by signal, 2 where configuration or start failed.

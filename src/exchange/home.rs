@@ -2,7 +2,7 @@
 
 use super::{Exchange, Rules};
 use crate::delivery::{DeliveryKind, Facts, NewDelivery, ReplyTo};
-use crate::routing::plan::lane_by_source;
+use crate::routing::lane::lane_of_source;
 use crate::routing::{Participant, Receiver};
 use std::sync::Arc;
 
@@ -36,7 +36,7 @@ impl Exchange {
         let receiver = Receiver {
             participant: participant.clone(),
             destination: request.source.clone(),
-            lane: lane_by_source(participant.order, answer.source.as_deref().unwrap_or(&answer.sender)),
+            lane: lane_of_source(participant.order, answer.source.as_deref().unwrap_or(&answer.sender)),
         };
         let mut delivery = self.delivery_to(&receiver, kind);
         // A callback goes to its own URL, whatever the participant's channel is.

@@ -4,8 +4,7 @@ use super::{Exchange, Inbound, Refusal, Rules};
 use crate::delivery::{Facts, ReplyTo, ResponseFacts};
 use crate::fhir::event::Identifier;
 use crate::fhir::{Fault, FhirVersion, Issue, IssueCode, Message, MessageHeader, Outcome, json};
-use crate::routing::plan::SenderFound;
-use crate::routing::{Participant, Rejections};
+use crate::routing::{Participant, Rejections, SenderFound};
 use crate::validation::definition::Definition;
 use crate::validation::{Checked, check};
 use bytes::Bytes;
@@ -79,7 +78,7 @@ impl Exchange {
         settle_version(&mut message, inbound, participant.as_deref());
         facts.version = Some(message.version);
         let checked = self.check(&message, participant.as_deref(), rules);
-        facts.definition = checked.definition.as_ref().and_then(|definition| definition.canonical());
+        facts.definition = checked.definition.as_deref().and_then(canonical);
         facts.category = checked.definition.as_ref().and_then(|definition| definition.category);
         facts.checked_at_us = Some(self.clock.now_us());
         let asynchronous = inbound.asynchronous || inbound.respond_async;
@@ -205,6 +204,11 @@ fn blank_facts(id: Uuid, inbound: &Inbound) -> Facts {
         checked_at_us: None,
         planned_at_us: None,
     }
+}
+
+/// A definition as messages name it; None where it has no url.
+pub(super) fn canonical(definition: &Definition) -> Option<String> {
+    definition.url.is_some().then(|| definition.canonical())
 }
 
 /// What the message says of itself.

@@ -1,6 +1,6 @@
 //! Messages that Emberpost plans, receives or answers itself.
 
-use super::judge::{Judged, Refused};
+use super::judge::{Judged, Refused, canonical};
 use super::{Exchange, Inbound, Refusal, Rules};
 use crate::delivery::{DeliveryKind, Facts, Keep, MessageState, NewDelivery, ReplyTo, ResponseFacts};
 use crate::fhir::answer::OwnAnswer;
@@ -151,9 +151,9 @@ impl Exchange {
     ) -> Keep {
         let (id, now_us) = (Uuid::now_v7(), self.clock.now_us());
         let (bundle_id, header_id) = (Uuid::now_v7(), Uuid::now_v7());
-        let response = definition.and_then(|definition| rules.definitions.single_response(definition));
+        let response = definition.and_then(|definition| rules.definitions.allowed_response_definition(definition));
         let event = response.map(|response| &response.event).or(request.event.as_ref());
-        let canonical = response.and_then(|response| response.canonical());
+        let canonical = response.and_then(|response| canonical(response));
         let version = request.version.unwrap_or(crate::fhir::FhirVersion::R4);
         let bytes = OwnAnswer {
             version,

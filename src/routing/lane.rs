@@ -34,6 +34,14 @@ fn subject_key(_message: &Message) -> Option<String> {
     None
 }
 
+/// The lane key of an answer, which has no subject of its own: by its source, where the participant asks for order.
+pub fn lane_of_source(order: Order, source: &str) -> i64 {
+    match order {
+        Order::None => UNORDERED,
+        Order::Sender | Order::Subject => key("source", &address::normalize(source)),
+    }
+}
+
 /// The first eight bytes of SHA-256, never `UNORDERED`.
 fn key(kind: &str, text: &str) -> i64 {
     let digest = Sha256::new().chain_update(kind).chain_update([0]).chain_update(text).finalize();

@@ -163,22 +163,22 @@ fn busy(fault: Fault, text: &str) -> (StatusCode, Issue) {
 
 async fn status(State(http): State<HttpIn>, Path(id): Path<String>, request: Request) -> Response {
     let wording = Wording::new(&http.exchange.settings.base_url, request.headers());
-    let response = match look(&http, &id, &request).await {
+    let response = match look(&http, &id, request.method().clone(), request.headers().clone()).await {
         Ok(response) => response,
         Err((status, issue)) => outcome_response(status, &issue.into()),
     };
     wording.stamp(response)
 }
 
-async fn look(http: &HttpIn, id: &str, request: &Request) -> Result<Response, (StatusCode, Issue)> {
-    let asker = http.participant(request.headers())?;
+async fn look(http: &HttpIn, id: &str, method: Method, headers: HeaderMap) -> Result<Response, (StatusCode, Issue)> {
+    let asker = http.participant(&headers)?;
     let unknown = || {
         let text = "There is no such status URL, or it ended, or it is somebody else's";
         (StatusCode::NOT_FOUND, Issue::error(IssueCode::NotFound, Fault::RouteNotFound, text))
     };
     let id = Uuid::parse_str(id).map_err(|_| unknown())?;
     let away = |_| busy(Fault::RouteNoStore, "The store cannot be reached; ask again later");
-    match *request.method() {
+    match method {
         Method::GET => {}
         Method::DELETE => {
             let ended = http.exchange.end_status(id, asker.as_deref()).await.map_err(away)?;
