@@ -136,13 +136,21 @@ impl Exchange {
         let facts = keep.facts.clone();
         let receivers = reply::Receivers::of(&keep.deliveries, &rules.table);
         let own = keep.answer.as_ref().map(|own| reply::Closed::of_keep(own));
-        let waiter = receivers.single().and_then(|receiver| self.waiters.register(id, receiver));
+        let at_once = self.reply_at_once(&facts, &receivers, own, false);
+        // Only who will wait has a place: an answer that claims a place must find its sender there.
+        let waiter = match (&at_once, receivers.single()) {
+            (None, Some(receiver)) => self.waiters.register(id, receiver),
+            _ => None,
+        };
         let kept = self.store.accept(keep).await;
         drop(place);
         match kept {
             Ok(Kept::New { work, .. }) => {
                 self.courier.offer(work);
-                self.reply_when_answered(&facts, &receivers, own, waiter, inbound).await
+                match at_once {
+                    Some(reply) => reply,
+                    None => self.reply_when_closed(&facts, waiter, inbound).await,
+                }
             }
             Ok(Kept::Repeat { message_id }) => {
                 drop(waiter);

@@ -99,18 +99,8 @@ impl Receivers {
 }
 
 impl Exchange {
-    /// The reply to a request that is in custody: at once where nobody waits, else when it is closed or time is up.
-    pub(super) async fn reply_when_answered(
-        &self,
-        facts: &Facts,
-        receivers: &Receivers,
-        own: Option<Closed>,
-        waiter: Option<Waiter<'_>>,
-        inbound: &Inbound,
-    ) -> Reply {
-        if let Some(reply) = self.reply_at_once(facts, receivers, own, false) {
-            return reply;
-        }
+    /// The reply to a request that is in custody, when it is closed or time is up.
+    pub(super) async fn reply_when_closed(&self, facts: &Facts, waiter: Option<Waiter<'_>>, inbound: &Inbound) -> Reply {
         let closed = match waiter {
             Some(waiter) => waiter.wait(self.settings.answer_timeout, &inbound.gone).await,
             None => None,
@@ -119,7 +109,13 @@ impl Exchange {
     }
 
     /// The reply where nothing has to be waited for.
-    fn reply_at_once(&self, facts: &Facts, receivers: &Receivers, own: Option<Closed>, repeat: bool) -> Option<Reply> {
+    pub(super) fn reply_at_once(
+        &self,
+        facts: &Facts,
+        receivers: &Receivers,
+        own: Option<Closed>,
+        repeat: bool,
+    ) -> Option<Reply> {
         match facts.reply_to {
             ReplyTo::Callback(_) | ReplyTo::Channel | ReplyTo::Nobody => return Some(Reply::Done { id: facts.id, repeat }),
             ReplyTo::Status => return Some(custody(facts, repeat)),
