@@ -464,4 +464,4 @@ fn issues(tree: &Tree, mut findings: Vec<Finding>) -> Vec<Issue> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
