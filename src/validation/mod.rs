@@ -6,6 +6,7 @@
 
 mod bundle_rules;
 pub mod choose;
+mod compose;
 pub mod definition;
 pub mod definition_rules;
 pub mod expand;
