@@ -1,0 +1,51 @@
+//! Every key that a configuration may have, section by section. `default.toml` explains each.
+
+pub const SECTIONS: &[(&str, &[&str])] = &[
+    ("server", SERVER),
+    ("store", STORE),
+    ("retention", RETENTION),
+    ("amqp", AMQP),
+    ("definitions", DEFINITIONS),
+    ("validation", VALIDATION),
+    ("participant", PARTICIPANT),
+    ("operator", OPERATOR),
+    ("route", ROUTE),
+];
+
+pub const SERVER: &[&str] = &[
+    "listen",
+    "base_url",
+    "name",
+    "body_limit_bytes",
+    "answer_timeout_ms",
+    "max_in_flight",
+    "max_waiting",
+];
+pub const STORE: &[&str] = &["url", "min_free_bytes"];
+pub const RETENTION: &[&str] = &["bodies_days", "traces_days", "identities_days"];
+pub const AMQP: &[&str] = &["url", "inbound_queues", "answer_queue", "declare", "prefetch"];
+pub const DEFINITIONS: &[&str] = &["paths", "unknown_events", "fan_out"];
+pub const VALIDATION: &[&str] = &["level", "on_failure", "prose_rules"];
+pub const PARTICIPANT: &[&str] = &[
+    "id",
+    "name",
+    "addresses",
+    "channel",
+    "may_send",
+    "may_receive",
+    "fhir_version",
+    "order",
+    "concurrency",
+    "attempt_timeout_seconds",
+    "retry_schedule_seconds",
+    "expire_after_seconds",
+    "rejections",
+    "level",
+    "prose_rules",
+    "token_sha256",
+    "amqp_user",
+];
+pub const OPERATOR: &[&str] = &["name", "token_sha256", "role"];
+pub const ROUTE: &[&str] = &["event", "source", "destination", "when", "to"];
+/// Of all channel types together; which belong to which type is checked with the type.
+pub const CHANNEL: &[&str] = &["type", "url", "async", "exchange", "routing_key"];

@@ -1,0 +1,224 @@
+//! One section of the configuration, asked key by key; every wrong value and every unknown key becomes a mistake.
+//!
+//! A question always gets an answer: a mistake is noted and the caller goes on with nothing, so that all are found.
+
+use super::Mistake;
+use super::setting::{Setting, Settings, Value};
+use std::cell::RefCell;
+use std::ops::RangeInclusive;
+
+/// Every mistake so far, in the order found.
+#[derive(Debug, Default)]
+pub struct Mistakes(RefCell<Vec<Mistake>>);
+
+impl Mistakes {
+    pub fn say(&self, place: &str, text: impl Into<String>) {
+        self.0.borrow_mut().push(Mistake { place: place.to_owned(), text: text.into() });
+    }
+
+    pub fn extend(&self, mistakes: Vec<Mistake>) {
+        self.0.borrow_mut().extend(mistakes);
+    }
+
+    pub fn into_vec(self) -> Vec<Mistake> {
+        self.0.into_inner()
+    }
+}
+
+pub struct Section<'a> {
+    /// As sentences call it: `[server]`, `participant "lab"`.
+    pub name: String,
+    pub place: String,
+    settings: Settings,
+    mistakes: &'a Mistakes,
+}
+
+impl<'a> Section<'a> {
+    /// Errs, into the mistakes, with every key that is not among `keys`.
+    pub fn new(name: &str, setting: Setting, keys: &[&str], mistakes: &'a Mistakes) -> Section<'a> {
+        let settings = match setting.value {
+            Value::Table(settings) => settings,
+            other => {
+                mistakes.say(&setting.place, format!("{name} is a section with keys, not {}", other.kind()));
+                Settings::new()
+            }
+        };
+        for (key, value) in settings.iter().filter(|(key, _)| !keys.contains(&key.as_str())) {
+            mistakes.say(&value.place, unknown(&format!("{name} has no key \"{key}\""), key, keys));
+        }
+        Section { name: name.to_owned(), place: setting.place, settings, mistakes }
+    }
+
+    pub fn say(&self, key: &str, text: impl AsRef<str>) {
+        self.mistakes.say(self.place_of(key), format!("{key} {}", text.as_ref()));
+    }
+
+    pub fn place_of(&self, key: &str) -> &str {
+        self.settings.get(key).map_or(&self.place, |setting| &setting.place)
+    }
+
+    pub fn get(&self, key: &str) -> Option<&Setting> {
+        self.settings.get(key)
+    }
+
+    pub fn take(&mut self, key: &str) -> Option<Setting> {
+        self.settings.remove(key)
+    }
+
+    /// A text that is not empty.
+    pub fn text(&self, key: &str) -> Option<String> {
+        let setting = self.get(key)?;
+        match text_of(setting) {
+            Some(text) if !text.trim().is_empty() => Some(text),
+            Some(_) => self.none(key, "must not be empty"),
+            None => self.none(key, &format!("must be a text in quotes, not {}", setting.value.kind())),
+        }
+    }
+
+    pub fn number(&self, key: &str, range: RangeInclusive<i64>) -> Option<i64> {
+        let setting = self.get(key)?;
+        let (least, most) = (range.start(), range.end());
+        match setting.value {
+            Value::Integer(number) if range.contains(&number) => Some(number),
+            Value::Integer(number) => self.none(key, &format!("must be from {least} to {most}, not {number}")),
+            _ => self.none(key, &format!("must be a number from {least} to {most}, not {}", setting.value.kind())),
+        }
+    }
+
+    pub fn numbers(&self, key: &str, range: RangeInclusive<i64>) -> Option<Vec<i64>> {
+        let (least, most) = (range.start(), range.end());
+        let numbers = |items: &[Setting]| -> Option<Vec<i64>> {
+            items.iter().map(|item| number_of(item).filter(|number| range.contains(number))).collect()
+        };
+        match &self.get(key)?.value {
+            Value::List(items) if items.is_empty() => self.none(key, "must not be empty"),
+            Value::List(items) => numbers(items)
+                .or_else(|| self.none(key, &format!("must hold numbers from {least} to {most} only"))),
+            other => self.none(key, &format!("must be a list of numbers, not {}", other.kind())),
+        }
+    }
+
+    pub fn flag(&self, key: &str) -> Option<bool> {
+        match &self.get(key)?.value {
+            Value::Boolean(flag) => Some(*flag),
+            other => self.none(key, &format!("must be true or false, not {}", other.kind())),
+        }
+    }
+
+    /// A list of texts, none empty. A variable may hold a single text, without brackets.
+    pub fn texts(&self, key: &str) -> Option<Vec<String>> {
+        let setting = self.get(key)?;
+        match &setting.value {
+            Value::Text(_) if setting.variable_text.is_some() => self.text(key).map(|text| vec![text]),
+            Value::List(items) => self.texts_of(key, items),
+            other => self.none(key, &format!("must be a list of texts, not {}", other.kind())),
+        }
+    }
+
+    /// One text or a list of texts.
+    pub fn one_or_more_texts(&self, key: &str) -> Option<Vec<String>> {
+        match &self.get(key)?.value {
+            Value::List(items) => self.texts_of(key, items),
+            _ => self.text(key).map(|text| vec![text]),
+        }
+    }
+
+    /// One of these names; another one is answered with the nearest.
+    pub fn choice<T: Copy>(&self, key: &str, choices: &[(&str, T)]) -> Option<T> {
+        let text = self.text(key)?;
+        if let Some((_, choice)) = choices.iter().find(|(name, _)| *name == text) {
+            return Some(*choice);
+        }
+        let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+        let listed = names.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
+        self.none(key, &unknown(&format!("must be one of {listed}, not \"{text}\""), &text, &names))
+    }
+
+    /// Notes the mistake and answers nothing.
+    pub fn none<T>(&self, key: &str, text: &str) -> Option<T> {
+        self.say(key, text);
+        None
+    }
+
+    fn texts_of(&self, key: &str, items: &[Setting]) -> Option<Vec<String>> {
+        let mut texts = Vec::new();
+        for item in items {
+            match text_of(item) {
+                Some(text) if !text.trim().is_empty() => texts.push(text),
+                _ => self.mistakes.say(&item.place, format!("{key} must hold texts only, none empty")),
+            }
+        }
+        Some(texts)
+    }
+}
+
+fn text_of(setting: &Setting) -> Option<String> {
+    match (&setting.value, &setting.variable_text) {
+        (Value::Text(text), _) => Some(text.clone()),
+        (Value::Integer(_) | Value::Boolean(_) | Value::Other(_), Some(text)) => Some(text.clone()),
+        _ => None,
+    }
+}
+
+fn number_of(setting: &Setting) -> Option<i64> {
+    match setting.value {
+        Value::Integer(number) => Some(number),
+        _ => None,
+    }
+}
+
+/// The sentence, and the nearest known name where one is near enough.
+pub fn unknown(sentence: &str, name: &str, known: &[&str]) -> String {
+    match nearest(name, known) {
+        Some(near) => format!("{sentence}; did you mean \"{near}\"?"),
+        None => sentence.to_owned(),
+    }
+}
+
+/// The name that differs least, by at most a third of its letters (two at least).
+fn nearest<'n>(name: &str, known: &[&'n str]) -> Option<&'n str> {
+    let near = known.iter().map(|known| (distance(name, known), *known)).min_by_key(|(distance, _)| *distance);
+    near.filter(|(distance, known)| *distance <= (known.len() / 3).max(2) && *distance < known.len()).map(|(_, near)| near)
+}
+
+/// Letters to insert, remove, replace or swap with their neighbor.
+fn distance(one: &str, other: &str) -> usize {
+    let (one, other): (Vec<char>, Vec<char>) = (one.to_lowercase().chars().collect(), other.chars().collect());
+    let mut before_last: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=other.len()).collect();
+    for (i, letter) in one.iter().enumerate() {
+        let mut row = vec![i + 1];
+        for (j, wanted) in other.iter().enumerate() {
+            let mut least = (last[j] + usize::from(letter != wanted)).min(last[j + 1] + 1).min(row[j] + 1);
+            if i > 0 && j > 0 && letter == &other[j - 1] && &one[i - 1] == wanted {
+                least = least.min(before_last[j - 1] + 1);
+            }
+            row.push(least);
+        }
+        before_last = std::mem::replace(&mut last, row);
+    }
+    last[other.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_name_is_suggested_if_it_is_near() {
+        let known = ["listen", "base_url", "max_in_flight", "max_waiting", "name"];
+        let cases = [
+            ("lisen", Some("listen")),
+            ("lsiten", Some("listen")),
+            ("LISTEN", Some("listen")),
+            ("baseurl", Some("base_url")),
+            ("max_inflight", Some("max_in_flight")),
+            ("max_waitings", Some("max_waiting")),
+            ("colour", None),
+            ("x", None),
+        ];
+        for (name, expected) in cases {
+            assert_eq!(nearest(name, &known), expected, "{name}");
+        }
+    }
+}
