@@ -2,11 +2,34 @@
 //!
 //! A lane is (participant, order key); one attempt at a time in a lane, many lanes at once, bounded per participant.
 //! It carries nothing itself (a `Carrier` does) and decides nothing about answers (a `Conclude` does).
+//!
+//! Reading order: `handle` (how others speak to it), `actor` (the one task that owns all state and starts the others),
+//! `desk` (one participant), `lane`, `breaker`, `load` (what is read from the store). Work that was just committed goes
+//! from `Handle::offer` to its attempt without the store; the store is read only for what memory does not hold.
 
+mod actor;
+mod breaker;
+mod desk;
+#[cfg(test)]
+mod fixture;
+mod handle;
+mod lane;
+mod load;
+mod recent;
+#[cfg(test)]
+mod tests;
+
+pub use handle::{Handle, Inbox};
+
+use crate::clock::Clock;
 use crate::delivery::{Attempt, Next, Work};
+use crate::metrics::Metrics;
 use crate::routing::Participant;
+use crate::store::Store;
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 /// Sends one delivery over its participant's channel, within the participant's attempt timeout.
 pub trait Carrier: Send + Sync + 'static {
@@ -19,10 +42,6 @@ pub trait Conclude: Send + Sync + 'static {
     /// Gives up a delivery that expired or that an operator discarded; the sender is told.
     fn give_up(&self, work: Work, fault: crate::fhir::Fault) -> BoxFuture<'_, ()>;
 }
-
-/// How exchange, admin and jobs speak to the running courier. Clones share it.
-#[derive(Clone)]
-pub struct Handle {}
 
 /// What the courier knows of one participant.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -39,20 +58,28 @@ pub struct ParticipantStatus {
     pub lanes: usize,
 }
 
-impl Handle {
-    /// Offers work that was just committed. Never waits: past the bound the courier reads it from the store.
-    pub fn offer(&self, _work: Vec<Work>) {}
-    /// A delivery ended or changed outside the courier (answered, discarded): forget it where it waits.
-    pub fn forget(&self, _participant: &str, _delivery_key: i64) {}
-    /// Stops or starts the attempts of one participant. What is kept of it is the caller's.
-    pub fn pause(&self, _participant: &str, _paused: bool) {}
-    /// Participants changed (SIGHUP): read settings again.
-    pub fn reload(&self, _participants: Vec<Arc<Participant>>) {}
-    pub async fn status(&self) -> Vec<ParticipantStatus> {
-        Vec::new()
-    }
-    /// Delivery ids with an attempt under way.
-    pub async fn active(&self) -> Vec<uuid::Uuid> {
-        Vec::new()
+/// What the courier runs with.
+pub struct CourierSettings {
+    /// All to whom something may be carried, those without a channel of their own too (callbacks).
+    pub participants: Vec<Arc<Participant>>,
+    /// Ids of participants that were paused when the router stopped.
+    pub paused: Vec<String>,
+    pub store: Store,
+    pub clock: Clock,
+    pub metrics: Metrics,
+    pub carrier: Arc<dyn Carrier>,
+    pub conclude: Arc<dyn Conclude>,
+    /// Starts nothing new; attempts under way may end within `actor::DRAIN_LIMIT_SECONDS`.
+    pub stop: CancellationToken,
+}
+
+/// The running courier. Others hold its `Handle`.
+pub struct Courier {}
+
+impl Courier {
+    /// Starts the courier's task. It reads what waits in the store, and ends after `settings.stop`.
+    pub fn start(inbox: Inbox, settings: CourierSettings) -> JoinHandle<()> {
+        let shelf = Arc::new(settings.store.clone());
+        tokio::spawn(actor::Actor::new(inbox, settings.into(), shelf).run())
     }
 }

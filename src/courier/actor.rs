@@ -1,0 +1,513 @@
+//! The courier's task: it owns every desk, and starts the tasks that carry, conclude, give up and read.
+//!
+//! One loop: take what came, tell the desks, start what they say, wait. It never waits for the store or a receiver.
+
+use super::breaker::{Moment, Transition};
+use super::desk::{Action, Desk, Ended, Verdict};
+use super::handle::{Aside, Command, Inbox};
+use super::load::{self, Page, Read, SWEEP_PAGE, Shelf};
+use super::{Carrier, Conclude, CourierSettings, ParticipantStatus};
+use crate::clock::Clock;
+use crate::delivery::{Next, Said, Work};
+use crate::fhir::Fault;
+use crate::metrics::Metrics;
+use crate::routing::Participant;
+use crate::store::Unavailable;
+use futures_util::FutureExt;
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// After the order to stop, attempts under way have so long to end.
+pub(super) const DRAIN_LIMIT_SECONDS: u64 = 30;
+/// Reads of the store at one time.
+const READS_LIMIT: usize = 4;
+/// The store is asked again this long after it could not be reached.
+const READ_RETRY_SECONDS: u64 = 1;
+const SWEEP_SECONDS: u64 = 1;
+/// Between two sweeps while more have expired than one sweep takes.
+const SWEEP_MIN_MILLISECONDS: u64 = 20;
+/// After a defect of ours in an attempt.
+const PANIC_RETRY_SECONDS: u64 = 5;
+/// Commands taken at one time.
+const BATCH_COMMANDS: usize = 256;
+
+/// `CourierSettings` without the store, which the actor sees as a `Shelf` only.
+pub(super) struct Settings {
+    pub participants: Vec<Arc<Participant>>,
+    pub paused: Vec<String>,
+    pub clock: Clock,
+    pub metrics: Metrics,
+    pub carrier: Arc<dyn Carrier>,
+    pub conclude: Arc<dyn Conclude>,
+    pub stop: CancellationToken,
+}
+
+impl From<CourierSettings> for Settings {
+    fn from(settings: CourierSettings) -> Self {
+        let CourierSettings { participants, paused, store: _, clock, metrics, carrier, conclude, stop } = settings;
+        Self { participants, paused, clock, metrics, carrier, conclude, stop }
+    }
+}
+
+/// What the tasks report.
+enum Report {
+    Attempted { work: Work, ended: Ended },
+    GaveUp { work: Work, swept: bool },
+    Loaded { participant: Arc<str>, read: Read, page: Result<Page, Unavailable> },
+    Expired(Result<Vec<Work>, Unavailable>),
+}
+
+struct Slot {
+    desk: Desk,
+    wake: Option<Instant>,
+}
+
+/// The sweep for deliveries that expired while they waited.
+struct Sweep {
+    next: Instant,
+    reading: bool,
+    /// Those that are being given up, by delivery key.
+    giving_up: HashSet<i64>,
+    /// The first of the last page: seen again, the store does not settle them and the sweep slows down.
+    last_first: Option<i64>,
+}
+
+pub(super) struct Actor {
+    inbox: Inbox,
+    settings: Settings,
+    shelf: Arc<dyn Shelf>,
+    slots: HashMap<Arc<str>, Slot>,
+    wakes: BTreeSet<(Instant, Arc<str>)>,
+    touched: HashSet<Arc<str>>,
+    paused: HashSet<String>,
+    tasks: JoinSet<Report>,
+    reads: VecDeque<(Arc<str>, Read)>,
+    reading: usize,
+    reads_from: Instant,
+    sweep: Sweep,
+    attempts: usize,
+    random: u64,
+}
+
+impl Actor {
+    pub fn new(inbox: Inbox, settings: Settings, shelf: Arc<dyn Shelf>) -> Self {
+        let now = Instant::now();
+        let paused = settings.paused.iter().cloned().collect();
+        let participants = settings.participants.clone();
+        let mut actor = Self {
+            inbox,
+            settings,
+            shelf,
+            slots: HashMap::new(),
+            wakes: BTreeSet::new(),
+            touched: HashSet::new(),
+            paused,
+            tasks: JoinSet::new(),
+            reads: VecDeque::new(),
+            reading: 0,
+            reads_from: now,
+            sweep: Sweep { next: now, reading: false, giving_up: HashSet::new(), last_first: None },
+            attempts: 0,
+            random: RandomState::new().build_hasher().finish() | 1,
+        };
+        actor.reload(participants);
+        actor
+    }
+
+    pub async fn run(mut self) {
+        let stop = self.settings.stop.clone();
+        let mut commands = Vec::with_capacity(BATCH_COMMANDS);
+        let mut open = true;
+        let timer = tokio::time::sleep_until(self.sweep.next);
+        tokio::pin!(timer);
+        loop {
+            self.step(Vec::new());
+            let wake = self.next_wake();
+            if timer.deadline() != wake {
+                timer.as_mut().reset(wake);
+            }
+            tokio::select! {
+                () = stop.cancelled() => break,
+                more = self.inbox.wait(&mut commands, BATCH_COMMANDS), if open => open = more,
+                Some(report) = self.tasks.join_next() => self.reported(report),
+                () = &mut timer => {}
+            }
+            self.take_aside();
+            for command in commands.drain(..) {
+                self.command(command);
+            }
+            while let Some(report) = self.tasks.try_join_next() {
+                self.reported(report);
+            }
+        }
+        self.drain().await;
+    }
+
+    /// Starts all that may start now.
+    fn step(&mut self, mut actions: Vec<Action>) {
+        let at = self.moment();
+        while let Some((wake, id)) = self.wakes.first()
+            && *wake <= at.now
+        {
+            self.touched.insert(id.clone());
+            self.wakes.pop_first();
+        }
+        for id in std::mem::take(&mut self.touched) {
+            let Some(slot) = self.slots.get_mut(&id) else { continue };
+            slot.desk.advance(at, &mut actions);
+            self.reads.extend(slot.desk.reads.drain(..).map(|read| (id.clone(), read)));
+            let wake = slot.desk.next_wake();
+            if let Some(old) = std::mem::replace(&mut slot.wake, wake) {
+                self.wakes.remove(&(old, id.clone()));
+            }
+            let participant = slot.desk.settings.clone();
+            if let Some(wake) = wake {
+                self.wakes.insert((wake, id));
+            }
+            for action in actions.drain(..) {
+                match action {
+                    Action::Attempt(work) => self.attempt(work, participant.clone()),
+                    Action::GiveUp(work) => self.give_up(work, false),
+                }
+            }
+        }
+        self.read_on(at.now);
+        self.sweep_if_due(at);
+    }
+
+    fn next_wake(&self) -> Instant {
+        let reads = (!self.reads.is_empty() && self.reading < READS_LIMIT).then_some(self.reads_from);
+        let sweep = self.sweep.next.max(Instant::now());
+        let sweep = if self.sweeping() { sweep + Duration::from_secs(SWEEP_SECONDS) } else { sweep };
+        self.wakes.first().map(|(wake, _)| *wake).into_iter().chain(reads).fold(sweep, Instant::min)
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Offer(works) => {
+                let at = self.moment();
+                for work in works {
+                    let id = work.participant.clone();
+                    if let Some(slot) = self.slots.get_mut(&id) {
+                        slot.desk.offer(work, at);
+                        self.touched.insert(id);
+                    }
+                }
+            }
+            Command::Forget { participant, delivery_key } => self.forget(&participant, delivery_key),
+            // Who asked may have gone away meanwhile.
+            Command::Status(reply) => drop(reply.send(self.status())),
+            Command::Active(reply) => {
+                drop(reply.send(self.slots.values().flat_map(|slot| slot.desk.active_ids()).collect()));
+            }
+        }
+    }
+
+    fn take_aside(&mut self) {
+        let Some(Aside { look, forget, pause, reload }) = self.inbox.take_aside() else { return };
+        if let Some(participants) = reload {
+            self.reload(participants);
+        }
+        for (participant, paused) in pause {
+            if let Some((id, slot)) = self.slots.get_key_value(participant.as_str()) {
+                tracing::info!(participant.id = %id, was_paused = slot.desk.paused, paused, "deliveries to {id} paused or resumed");
+                self.touched.insert(id.clone());
+            }
+            if let Some(slot) = self.slots.get_mut(participant.as_str()) {
+                slot.desk.paused = paused;
+            }
+            if paused {
+                self.paused.insert(participant);
+            } else {
+                self.paused.remove(&participant);
+            }
+        }
+        let at = self.moment();
+        for id in look {
+            if let Some(slot) = self.slots.get_mut(&id) {
+                slot.desk.rewind(at);
+                self.touched.insert(id);
+            }
+        }
+        for (participant, delivery_key) in forget {
+            self.forget(&participant, delivery_key);
+        }
+    }
+
+    fn forget(&mut self, participant: &str, delivery_key: i64) {
+        let at = self.moment();
+        if let Some(slot) = self.slots.get_mut(participant) {
+            slot.desk.forget(delivery_key, at);
+            self.touched.insert(slot.desk.settings.id.clone());
+        }
+    }
+
+    /// Replaces the participants. What waits for one that is gone stays in the store.
+    fn reload(&mut self, participants: Vec<Arc<Participant>>) {
+        let kept: HashSet<Arc<str>> = participants.iter().map(|participant| participant.id.clone()).collect();
+        for (id, slot) in &mut self.slots {
+            if !kept.contains(id) && !slot.desk.retired {
+                slot.desk.retire();
+                self.touched.insert(id.clone());
+            }
+        }
+        self.slots.retain(|_, slot| !slot.desk.retired || slot.desk.active_count() > 0);
+        for participant in participants {
+            let id = participant.id.clone();
+            self.touched.insert(id.clone());
+            match self.slots.get_mut(&id) {
+                Some(slot) => {
+                    slot.desk.settings = participant;
+                    if slot.desk.retired {
+                        slot.desk.revive();
+                    }
+                }
+                None => {
+                    let desk = Desk::new(participant, self.paused.contains(&*id));
+                    self.slots.insert(id, Slot { desk, wake: None });
+                }
+            }
+        }
+    }
+
+    fn reported(&mut self, report: Result<Report, tokio::task::JoinError>) {
+        let report = match report {
+            Ok(report) => report,
+            // The tasks catch the panics of what they call, and nobody aborts them before the end.
+            Err(error) => {
+                tracing::error!(%error, "a task of the courier was lost; its delivery waits for the next start");
+                return;
+            }
+        };
+        match report {
+            Report::Attempted { work, ended } => {
+                self.attempts -= 1;
+                self.finish(work, ended);
+            }
+            Report::GaveUp { work, swept: true } => {
+                self.sweep.giving_up.remove(&work.delivery_key);
+            }
+            Report::GaveUp { work, swept: false } => {
+                self.attempts -= 1;
+                self.finish(work, Ended { next: Next::Done, verdict: Verdict::Nothing, asked: None });
+            }
+            Report::Loaded { participant, read, page } => self.loaded(participant, read, page),
+            Report::Expired(works) => self.expired(works),
+        }
+    }
+
+    fn finish(&mut self, work: Work, ended: Ended) {
+        let at = self.moment();
+        let random = self.next_random();
+        let id = work.participant.clone();
+        let Some(slot) = self.slots.get_mut(&id) else { return };
+        if let Some(transition) = slot.desk.finish(work, ended, random, at) {
+            let opened = transition == Transition::Opened;
+            self.settings.metrics.breaker(&id, opened);
+            if opened {
+                let fault = slot.desk.breaker.last_fault.map_or("", Fault::code);
+                tracing::warn!(participant.id = %id, fault, "the breaker of {id} opened; only probes go out");
+            } else {
+                tracing::info!(participant.id = %id, "the breaker of {id} closed; deliveries go on");
+            }
+        }
+        if slot.desk.retired && slot.desk.active_count() == 0 {
+            self.drop_slot(&id);
+        } else {
+            self.touched.insert(id);
+        }
+    }
+
+    fn drop_slot(&mut self, id: &Arc<str>) {
+        if let Some(wake) = self.slots.remove(id).and_then(|slot| slot.wake) {
+            self.wakes.remove(&(wake, id.clone()));
+        }
+    }
+
+    fn attempt(&mut self, work: Work, participant: Arc<Participant>) {
+        self.attempts += 1;
+        let (carrier, conclude) = (self.settings.carrier.clone(), self.settings.conclude.clone());
+        self.tasks.spawn(async move {
+            let attempt = async {
+                let attempt = carrier.carry(work.clone(), participant).await;
+                let (verdict, asked) = verdict_of(&attempt.said);
+                let next = conclude.conclude(work.clone(), attempt).await;
+                // A body that leads to another attempt was no answer to this message.
+                let bad_answer = verdict.is_none() && next != Next::Done;
+                let verdict =
+                    if bad_answer { Verdict::Failed(Fault::RecvBadAnswer) } else { verdict.unwrap_or(Verdict::Spoke) };
+                Ended { next, verdict, asked }
+            };
+            let ended = AssertUnwindSafe(attempt).catch_unwind().await.unwrap_or_else(|_| {
+                tracing::error!(delivery.id = %work.delivery_id, "an attempt ended by a defect; it is made again");
+                let after = Duration::from_secs(PANIC_RETRY_SECONDS);
+                Ended { next: Next::Again { after }, verdict: Verdict::Nothing, asked: None }
+            });
+            Report::Attempted { work, ended }
+        });
+    }
+
+    fn give_up(&mut self, work: Work, swept: bool) {
+        if !swept {
+            self.attempts += 1;
+        }
+        let conclude = self.settings.conclude.clone();
+        self.tasks.spawn(async move {
+            let given_up = AssertUnwindSafe(conclude.give_up(work.clone(), Fault::RecvExpired)).catch_unwind().await;
+            if given_up.is_err() {
+                tracing::error!(delivery.id = %work.delivery_id, "giving up ended by a defect; it is tried again");
+            }
+            Report::GaveUp { work, swept }
+        });
+    }
+
+    fn read_on(&mut self, now: Instant) {
+        while self.reading < READS_LIMIT && self.reads_from <= now {
+            let Some((participant, read)) = self.reads.pop_front() else { return };
+            self.reading += 1;
+            let shelf = self.shelf.clone();
+            self.tasks.spawn(async move {
+                let page = load::read(&*shelf, participant.clone(), read).await;
+                Report::Loaded { participant, read, page }
+            });
+        }
+    }
+
+    fn loaded(&mut self, participant: Arc<str>, read: Read, page: Result<Page, Unavailable>) {
+        self.reading -= 1;
+        let at = self.moment();
+        let Some(slot) = self.slots.get_mut(&participant) else { return };
+        match (read, page) {
+            (_, Err(error)) => {
+                tracing::warn!(participant.id = %participant, %error, "cannot read what waits; asking again soon");
+                self.reads_from = at.now + Duration::from_secs(READ_RETRY_SECONDS);
+                self.reads.push_back((participant, read));
+                return;
+            }
+            (_, Ok(Page::Lanes(lanes))) => slot.desk.listed(&lanes, at),
+            (Read::Works { lane, .. }, Ok(Page::Works(works))) => {
+                let full = works.len() >= load::page_of(lane) as usize;
+                slot.desk.loaded(lane, works, full, at);
+            }
+            (Read::Lanes { .. }, Ok(Page::Works(_))) => {}
+        }
+        self.touched.insert(participant);
+    }
+
+    fn sweeping(&self) -> bool {
+        self.sweep.reading || !self.sweep.giving_up.is_empty()
+    }
+
+    fn sweep_if_due(&mut self, at: Moment) {
+        if self.sweeping() || self.sweep.next > at.now {
+            return;
+        }
+        self.sweep.reading = true;
+        self.sweep.next = at.now + Duration::from_secs(SWEEP_SECONDS);
+        let shelf = self.shelf.clone();
+        self.tasks.spawn(async move { Report::Expired(shelf.expired(at.now_us, SWEEP_PAGE).await) });
+    }
+
+    /// Gives up what expired, each at most once at a time; one with an attempt under way is judged by that.
+    fn expired(&mut self, works: Result<Vec<Work>, Unavailable>) {
+        self.sweep.reading = false;
+        let works = match works {
+            Ok(works) => works,
+            Err(error) => {
+                tracing::warn!(%error, "cannot read what expired; asking again soon");
+                return;
+            }
+        };
+        let at = self.moment();
+        let first = works.first().map(|work| work.delivery_key);
+        if works.len() >= SWEEP_PAGE as usize && first != self.sweep.last_first {
+            self.sweep.next = at.now + Duration::from_millis(SWEEP_MIN_MILLISECONDS);
+        }
+        self.sweep.last_first = first;
+        for work in works {
+            if let Some(slot) = self.slots.get_mut(&work.participant) {
+                if slot.desk.is_active(work.delivery_key) {
+                    continue;
+                }
+                slot.desk.forget(work.delivery_key, at);
+                slot.desk.ended(work.delivery_key, work.seq);
+                self.touched.insert(work.participant.clone());
+            }
+            if self.sweep.giving_up.insert(work.delivery_key) {
+                self.give_up(work, true);
+            }
+        }
+    }
+
+    /// Waits for what is under way, and still answers those who ask.
+    async fn drain(&mut self) {
+        let deadline = Instant::now() + Duration::from_secs(DRAIN_LIMIT_SECONDS);
+        let mut commands = Vec::new();
+        let mut open = true;
+        while self.attempts > 0 || !self.sweep.giving_up.is_empty() {
+            tokio::select! {
+                Some(report) = self.tasks.join_next() => self.reported(report),
+                more = self.inbox.wait(&mut commands, BATCH_COMMANDS), if open => open = more,
+                () = tokio::time::sleep_until(deadline) => {
+                    tracing::warn!(attempts = self.attempts, "stopping with attempts under way; they are made again");
+                    return;
+                }
+            }
+            for command in commands.drain(..) {
+                if matches!(command, Command::Status(_) | Command::Active(_)) {
+                    self.command(command);
+                }
+            }
+        }
+    }
+
+    fn status(&self) -> Vec<ParticipantStatus> {
+        let mut all: Vec<ParticipantStatus> =
+            self.slots.values().filter(|slot| !slot.desk.retired).map(|slot| status_of(&slot.desk)).collect();
+        all.sort_by(|one, other| one.participant.cmp(&other.participant));
+        all
+    }
+
+    fn moment(&self) -> Moment {
+        Moment { now: Instant::now(), now_us: self.settings.clock.now_us() }
+    }
+
+    /// Xorshift: jitter needs no better.
+    fn next_random(&mut self) -> f64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        (self.random >> 11) as f64 / (1_u64 << 53) as f64
+    }
+}
+
+fn status_of(desk: &Desk) -> ParticipantStatus {
+    ParticipantStatus {
+        participant: desk.settings.id.to_string(),
+        paused: desk.paused,
+        breaker: if desk.breaker.is_open() { "open" } else { "closed" },
+        last_fault: desk.breaker.last_fault,
+        last_failure_at_us: desk.breaker.last_failure_at_us,
+        next_probe_at_us: desk.breaker.next_probe_at_us(),
+        active: desk.active_count(),
+        lanes: desk.lanes_count(),
+    }
+}
+
+/// What the attempt tells of the receiver; None where the answer's reader must say.
+fn verdict_of(said: &Said) -> (Option<Verdict>, Option<Duration>) {
+    match said {
+        Said::Taken | Said::Refused { .. } => (Some(Verdict::Spoke), None),
+        Said::Body { .. } => (None, None),
+        // Our own store or a defect of ours: the receiver was never asked.
+        Said::Later { fault: Fault::RouteNoStore | Fault::RouteInternal, .. } => (Some(Verdict::Nothing), None),
+        Said::Later { fault, retry_after, .. } => (Some(Verdict::Failed(*fault)), *retry_after),
+        Said::Misconfigured { fault, .. } => (Some(Verdict::Failed(*fault)), None),
+    }
+}

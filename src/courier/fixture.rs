@@ -1,0 +1,74 @@
+//! What the courier's tests share: works and participants with sensible values.
+
+use crate::delivery::{DeliveryKind, Facts, ReplyTo, Work};
+use crate::fhir::FhirVersion;
+use crate::routing::{Channel, Order, Participant, Rejections};
+use std::sync::Arc;
+use uuid::Uuid;
+
+pub fn facts() -> Facts {
+    Facts {
+        id: Uuid::from_u128(7),
+        sender: "ward".into(),
+        source: Some("urn:oid:1.2.3".into()),
+        destinations: Vec::new(),
+        event: None,
+        version: Some(FhirVersion::R4),
+        media_type: "application/fhir+json".into(),
+        header_id: None,
+        bundle_id: None,
+        bundle_identifier: None,
+        response: None,
+        definition: None,
+        category: None,
+        owed: None,
+        reply_to: ReplyTo::Wait,
+        in_reply_to: None,
+        unmatched: false,
+        via: None,
+        request_id: None,
+        size_bytes: 2,
+        received_at_us: 0,
+        checked_at_us: None,
+        planned_at_us: None,
+    }
+}
+
+/// A work that is due and never expires; its delivery key is its sequence number.
+pub fn work(participant: &str, lane: i64, seq: i64) -> Work {
+    Work {
+        delivery_key: seq,
+        delivery_id: Uuid::from_u128(seq as u128),
+        message_key: seq,
+        participant: participant.into(),
+        lane,
+        seq,
+        kind: DeliveryKind::Request,
+        attempts: 0,
+        due_at_us: 0,
+        expires_at_us: i64::MAX,
+        facts: Arc::new(facts()),
+        body: Some(bytes::Bytes::from_static(b"{}")),
+    }
+}
+
+pub fn participant(id: &str, concurrency: usize) -> Participant {
+    Participant {
+        id: id.into(),
+        name: None,
+        addresses: Vec::new(),
+        channel: Some(Channel::Http { url: "http://127.0.0.1:1/fhir".into(), asynchronous: false }),
+        may_send: vec!["*".into()],
+        may_receive: vec!["*".into()],
+        fhir_version: None,
+        order: Order::Sender,
+        concurrency,
+        attempt_timeout_seconds: 60,
+        retry_schedule_seconds: vec![1, 5, 30],
+        expire_after_seconds: 432_000,
+        rejections: Rejections::Message,
+        prose_rules: None,
+        token_sha256: Vec::new(),
+        amqp_user: None,
+    }
+}
