@@ -1,0 +1,364 @@
+//! `emberpost replay`: counts, asks, starts replays on a running router and follows them to their end.
+//!
+//! The router replays; this command only watches. Ended early, it leaves the replay going on there.
+
+use super::client::{Client, Server, document};
+use super::failure::Failure;
+use super::filter::MessageFlags;
+use super::send::rate;
+use super::table::{cell, plain};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Map, Value, json};
+use std::io::{BufRead, IsTerminal, Write};
+use std::time::Duration;
+use uuid::Uuid;
+
+/// Between two looks at a replay: the first wait, doubled up to the last.
+const FIRST_POLL_MS: u64 = 20;
+const LONGEST_POLL_MS: u64 = 1000;
+/// A router that cannot be reached for so many looks in a row is not waited for.
+const LOST_POLLS_LIMIT: u32 = 10;
+
+/// Deliver kept messages again
+///
+/// Counts the messages first, asks, and then has the router deliver them again in the order they came, with the
+/// identities they had: a receiver that takes each message once sees that it knows them. Without --to each message goes
+/// where it went before. Messages of category consequence are left out unless --force-consequence says otherwise; answers
+/// are kept and not sent to the first requester unless --forward-answers does. Without a terminal --yes must be given.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+        emberpost replay --event patient-link --since 2026-03-01T00:00:00Z --until 2026-03-02T00:00:00Z --dry-run\n  \
+        emberpost replay --destination urn:oid:1.2.3.4 --since 2026-03-01T00:00:00Z --to lab --rate 20 --yes\n  \
+        emberpost replay 0199a4c2-7d3e-7c61-8c06-0f6d1a2b3c4d --yes")]
+#[command(group = clap::ArgGroup::new("what").required(true).multiple(true).args(WHAT))]
+pub struct ReplayArgs {
+    /// Emberpost's message ids, instead of a filter
+    #[arg(value_name = "ID")]
+    ids: Vec<Uuid>,
+    #[command(flatten)]
+    filter: MessageFlags,
+    #[command(flatten)]
+    how: How,
+    #[command(flatten)]
+    server: Server,
+}
+
+/// One of these says which messages: a replay of everything is never a slip of the hand.
+const WHAT: [&str; 16] = [
+    "ids",
+    "id",
+    "header_id",
+    "bundle_id",
+    "bundle_identifier",
+    "event",
+    "source",
+    "destination",
+    "sender",
+    "state",
+    "response_code",
+    "since",
+    "until",
+    "fault",
+    "issue",
+    "rule",
+];
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Replay")]
+struct How {
+    /// Deliver to this participant only
+    #[arg(long, value_name = "PARTICIPANT")]
+    to: Option<String>,
+    /// Count only
+    #[arg(long)]
+    dry_run: bool,
+    /// At most so many messages a second
+    #[arg(long, value_name = "N", value_parser = rate)]
+    rate: Option<f64>,
+    /// Send the answers to the requesters
+    #[arg(long)]
+    forward_answers: bool,
+    /// Replay messages of category consequence too
+    #[arg(long)]
+    force_consequence: bool,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+}
+
+pub async fn run(args: ReplayArgs, out: &mut dyn Write) -> Result<i32, Failure> {
+    let is_terminal = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+    run_on(args, is_terminal, out).await
+}
+
+async fn run_on(args: ReplayArgs, is_terminal: bool, out: &mut dyn Write) -> Result<i32, Failure> {
+    let ReplayArgs { ids, filter, how, server } = args;
+    if !ids.is_empty() && filter != MessageFlags::default() {
+        return Err(Failure::Usage("`replay` takes ids or a filter, not both".into()));
+    }
+    if !is_terminal && !how.yes && !how.dry_run {
+        return Err(Failure::Usage("there is no terminal to ask on: give --yes to replay, or --dry-run to count".into()));
+    }
+    let client = Client::new(&server)?;
+    let orders = count(&client, filters(ids, &filter), &how, out).await?;
+    let matched: u64 = orders.iter().map(|order| order.matched).sum();
+    let consequence: u64 = orders.iter().map(|order| order.consequence).sum();
+    let left_out = if how.force_consequence { 0 } else { consequence };
+    write_count(matched, consequence, left_out, out)?;
+    let missing = orders.len() > 1 && orders.iter().any(|order| order.matched == 0);
+    let code = i32::from(missing);
+    if how.dry_run || matched == 0 || matched == left_out {
+        return Ok(code);
+    }
+    if !how.yes && !is_confirmed(matched - left_out, how.to.as_deref())? {
+        writeln!(out, "nothing was replayed")?;
+        return Ok(code);
+    }
+    let bar = is_terminal.then(|| bar(matched));
+    let mut totals = Totals::default();
+    for order in orders.iter().filter(|order| order.matched > 0) {
+        let replay = client.post(&["replays"], &body(&order.filter, &how, false)).await?;
+        follow(&client, replay, &mut totals, bar.as_ref(), out).await?;
+    }
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
+    }
+    writeln!(out, "{} replayed, {} left out", totals.done, totals.skipped)?;
+    // What was left out beyond the announced consequence events could not be replayed.
+    Ok(if totals.ended_badly || totals.skipped > left_out { 1 } else { code })
+}
+
+/// One replay to be: what it takes, and how many that are.
+struct Order {
+    filter: Value,
+    matched: u64,
+    consequence: u64,
+}
+
+/// Ids are UUIDv7: sorted, they stand in the order in which the messages came.
+fn filters(mut ids: Vec<Uuid>, filter: &MessageFlags) -> Vec<Value> {
+    ids.sort_unstable();
+    ids.dedup();
+    match ids.as_slice() {
+        [] => vec![document(filter.filter())],
+        ids => ids.iter().map(|id| json!({ "id": id })).collect(),
+    }
+}
+
+async fn count(
+    client: &Client,
+    filters: Vec<Value>,
+    how: &How,
+    out: &mut dyn Write,
+) -> Result<Vec<Order>, Failure> {
+    let several = filters.len() > 1;
+    let mut orders = Vec::new();
+    for filter in filters {
+        let counts = client.post(&["replays"], &body(&filter, how, true)).await?;
+        let Some(matched) = counts["matched"].as_u64() else {
+            return Err(Failure::Refused("the server did not count the messages; is it an Emberpost?".into()));
+        };
+        if several && matched == 0 {
+            writeln!(out, "{}: no such message", cell(&filter, "id"))?;
+        }
+        orders.push(Order { filter, matched, consequence: counts["consequence"].as_u64().unwrap_or(0) });
+    }
+    Ok(orders)
+}
+
+fn body(filter: &Value, how: &How, dry_run: bool) -> Value {
+    let mut body = Map::from_iter([
+        ("filter".to_owned(), filter.clone()),
+        ("dry_run".to_owned(), json!(dry_run)),
+        ("forward_answers".to_owned(), json!(how.forward_answers)),
+        ("force_consequence".to_owned(), json!(how.force_consequence)),
+    ]);
+    body.extend(how.to.as_ref().map(|to| ("to".to_owned(), json!(to))));
+    // Whole numbers are written without a fraction.
+    let number = |rate: f64| if rate.fract() == 0.0 { json!(rate as u64) } else { json!(rate) };
+    body.extend(how.rate.map(|rate| ("rate_per_second".to_owned(), number(rate))));
+    Value::Object(body)
+}
+
+fn write_count(matched: u64, consequence: u64, left_out: u64, out: &mut dyn Write) -> Result<(), Failure> {
+    match matched {
+        0 => writeln!(out, "no message matches")?,
+        1 => writeln!(out, "1 message matches")?,
+        _ => writeln!(out, "{matched} messages match")?,
+    }
+    if left_out > 0 {
+        writeln!(out, "{left_out} of category consequence: left out (--force-consequence replays them)")?;
+    } else if consequence > 0 {
+        writeln!(out, "{consequence} of category consequence: replayed too (--force-consequence)")?;
+    }
+    Ok(())
+}
+
+/// Asks on the terminal; only a yes is one.
+fn is_confirmed(messages: u64, to: Option<&str>) -> Result<bool, Failure> {
+    let target = to.map(|to| format!(" to {to}")).unwrap_or_default();
+    eprint!("Replay {messages}{target}? [y/N] ");
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+}
+
+#[derive(Default)]
+struct Totals {
+    done: u64,
+    skipped: u64,
+    ended_badly: bool,
+}
+
+/// Watches one replay until it ends.
+async fn follow(
+    client: &Client,
+    replay: Value,
+    totals: &mut Totals,
+    bar: Option<&ProgressBar>,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let Some(id) = replay["id"].as_str().map(plain) else {
+        return Err(Failure::Refused("the server started no replay; is it an Emberpost?".into()));
+    };
+    if bar.is_none() {
+        writeln!(out, "replay {id}")?;
+    }
+    let (mut lost, mut poll_ms) = (0, FIRST_POLL_MS);
+    loop {
+        let standing = match client.get(&["replays", &id], &[]).await {
+            Ok(standing) => standing,
+            Err(Failure::Unreachable(_)) if lost < LOST_POLLS_LIMIT => {
+                lost += 1;
+                wait(&mut poll_ms).await;
+                continue;
+            }
+            Err(Failure::Unreachable(sentence)) => {
+                return Err(Failure::Unreachable(format!("{sentence}; replay {id} goes on when the router does")));
+            }
+            Err(failure) => return Err(failure),
+        };
+        lost = 0;
+        let (done, skipped) = (standing["done"].as_u64().unwrap_or(0), standing["skipped"].as_u64().unwrap_or(0));
+        if let Some(bar) = bar {
+            bar.set_position(totals.done + totals.skipped + done + skipped);
+        }
+        let state = cell(&standing, "state");
+        if !matches!(state.as_str(), "waiting" | "running" | "paused") {
+            totals.done += done;
+            totals.skipped += skipped;
+            if state != "done" {
+                totals.ended_badly = true;
+                writeln!(out, "replay {id} ended: {}", plain(&state))?;
+            }
+            return Ok(());
+        }
+        wait(&mut poll_ms).await;
+    }
+}
+
+async fn wait(poll_ms: &mut u64) {
+    tokio::time::sleep(Duration::from_millis(*poll_ms)).await;
+    *poll_ms = (*poll_ms * 2).min(LONGEST_POLL_MS);
+}
+
+fn bar(total: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} messages, {per_sec}, {eta} left");
+    let bar = ProgressBar::new(total).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.enable_steady_tick(Duration::from_millis(250));
+    bar
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::fake::{self, Said};
+    use clap::Parser;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: ReplayArgs,
+    }
+
+    async fn command(words: &str, server: &str) -> (Result<i32, Failure>, String) {
+        let line = Line::try_parse_from(["replay"].into_iter().chain(words.split(' ')).chain(["--server", server]));
+        let mut out = Vec::new();
+        let result = run_on(line.unwrap_or_else(|error| panic!("{error}")).args, false, &mut out).await;
+        (result, String::from_utf8(out).expect("text"))
+    }
+
+    const START: &str = "POST /admin/v1/replays";
+    const LOOK: &str = "GET /admin/v1/replays/r1";
+
+    #[tokio::test]
+    async fn a_replay_is_counted_started_and_followed_to_its_end() {
+        let server = fake::server(vec![
+            (START, Said::json(json!({"matched": 5, "consequence": 1}))),
+            (START, Said::json(json!({"id": "r1", "state": "running"}))),
+            (LOOK, Said::json(json!({"state": "running", "total": 5, "done": 2, "skipped": 0}))),
+            (LOOK, Said::json(json!({"state": "done", "total": 5, "done": 4, "skipped": 1}))),
+        ])
+        .await;
+        let (result, text) = command("--event c --to lab --rate 20 --forward-answers --yes", &server.url).await;
+        assert_eq!(result.expect("replayed"), 0);
+        assert_eq!(
+            text,
+            "5 messages match\n1 of category consequence: left out (--force-consequence replays them)\nreplay r1\n\
+             4 replayed, 1 left out\n"
+        );
+        let asked = server.asked();
+        let sent: Value = serde_json::from_str(&asked[1].body).expect("JSON");
+        assert_eq!(
+            sent,
+            json!({"filter": {"event": "c"}, "to": "lab", "rate_per_second": 20, "dry_run": false,
+                "forward_answers": true, "force_consequence": false})
+        );
+        assert!(asked[0].body.contains("\"dry_run\":true"), "counted first");
+    }
+
+    #[tokio::test]
+    async fn a_dry_run_starts_nothing() {
+        let server = fake::server(vec![(START, Said::json(json!({"matched": 1, "consequence": 0})))]).await;
+        let (result, text) = command("--event c --dry-run", &server.url).await;
+        assert_eq!((result.expect("counted"), text.as_str(), server.asked().len()), (0, "1 message matches\n", 1));
+    }
+
+    #[tokio::test]
+    async fn ids_are_replayed_in_the_order_in_which_they_came() {
+        let (early, late) = ("0199a4c2-7d3e-7c61-8c06-0f6d1a2b3c4d", "0199a4c3-7d3e-7c61-8c06-0f6d1a2b3c4d");
+        let server = fake::server(vec![
+            (START, Said::json(json!({"matched": 1, "consequence": 0}))),
+            (START, Said::json(json!({"matched": 0, "consequence": 0}))),
+            (START, Said::json(json!({"id": "r1", "state": "waiting"}))),
+            (LOOK, Said::json(json!({"state": "done", "done": 1, "skipped": 0}))),
+        ])
+        .await;
+        let (result, text) = command(&format!("{late} {early} --yes"), &server.url).await;
+        assert_eq!(result.expect("replayed"), 1, "one of them is not known");
+        assert!(text.starts_with(&format!("{late}: no such message\n1 message matches\n")), "{text}");
+        assert!(server.asked()[0].body.contains(early));
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_replayed_is_exit_code_1() {
+        for end in [json!({"state": "done", "done": 0, "skipped": 1}), json!({"state": "cancelled", "done": 0})] {
+            let server = fake::server(vec![
+                (START, Said::json(json!({"matched": 1, "consequence": 0}))),
+                (START, Said::json(json!({"id": "r1", "state": "running"}))),
+                (LOOK, Said::json(end)),
+            ])
+            .await;
+            assert_eq!(command("--state accepted --yes", &server.url).await.0.expect("followed"), 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn without_a_terminal_yes_must_be_given_and_ids_exclude_a_filter() {
+        let id = Uuid::nil();
+        for words in ["--event c".to_owned(), format!("{id} --event c --yes")] {
+            let failure = command(&words, &fake::nobody()).await.0.expect_err("usage");
+            assert_eq!(failure.exit_code(), 2, "{failure}");
+        }
+    }
+}
