@@ -4,6 +4,8 @@
 //! to those that they repeat, and hands them to the courier. The store moves a replay's cursor in the transaction that
 //! keeps the deliveries, so that a crash neither leaves out a message nor repeats it twice. It carries nothing itself.
 
+#[cfg(test)]
+pub(crate) mod fixture;
 mod message;
 
 use crate::exchange::Exchange;
@@ -79,8 +81,7 @@ pub async fn count(store: &Store, filter: &MessageFilter) -> Result<Count, ViewE
         count.examined += page.items.len() as u64;
         count.without_body += page.items.iter().filter(|message| !message.body_kept).count() as u64;
         let is_consequence = |category| category == Some(Category::Consequence);
-        count.consequence +=
-            page.items.iter().filter(|message| is_consequence(message.facts.category)).count() as u64;
+        count.consequence += page.items.iter().filter(|message| is_consequence(message.facts.category)).count() as u64;
         cursor = page.next;
         if cursor.is_none() {
             break;
@@ -119,11 +120,11 @@ impl Worker {
     /// One step of each running replay that is due. How long until the next; None: nothing to do until somebody orders.
     async fn round(&mut self) -> Result<Option<Duration>, Unavailable> {
         let open = self.exchange.store.open_replays().await?;
-        self.due.retain(|id, _| open.iter().any(|replay| replay.id == *id));
+        self.due.retain(|id, _| open.iter().any(|replay| replay.order.id == *id));
         let mut next: Option<Duration> = None;
         for replay in open.iter().filter(|replay| replay.state == ReplayState::Running) {
             let now = Instant::now();
-            let due = *self.due.entry(replay.id).or_insert(now);
+            let due = *self.due.entry(replay.order.id).or_insert(now);
             let wait = match due.checked_duration_since(now).filter(|wait| !wait.is_zero()) {
                 Some(wait) => Some(wait),
                 None => self.step(replay).await?,
@@ -139,21 +140,21 @@ impl Worker {
     /// Takes the next messages. None when the replay has ended with it.
     async fn step(&mut self, replay: &ReplayView) -> Result<Option<Duration>, Unavailable> {
         let store = &self.exchange.store;
-        let candidates = store.replay_candidates(replay.id, step_limit(replay.rate_per_second)).await?;
+        let candidates = store.replay_candidates(replay.order.id, step_limit(replay.order.rate_per_second)).await?;
         if candidates.is_empty() {
-            store.set_replay_state(replay.id, ReplayState::Done).await?;
-            tracing::info!(replay.id = %replay.id, "the replay is done");
+            store.set_replay_state(replay.order.id, ReplayState::Done).await?;
+            tracing::info!(replay.id = %replay.order.id, "the replay is done");
             return Ok(None);
         }
         let taken = candidates.len() as u32;
         for candidate in candidates {
             let deliveries = message::deliveries(&self.exchange, replay, &candidate).await?;
             let skipped = deliveries.is_empty();
-            let work = store.replay_deliver(replay.id, candidate.message_key, deliveries, skipped).await?;
+            let work = store.replay_deliver(replay.order.id, candidate.message_key, deliveries, skipped).await?;
             self.exchange.courier.offer(work);
         }
-        let pause = pause(taken, replay.rate_per_second);
-        self.due.insert(replay.id, Instant::now() + pause);
+        let pause = pause(taken, replay.order.rate_per_second);
+        self.due.insert(replay.order.id, Instant::now() + pause);
         Ok(Some(pause))
     }
 }
@@ -171,14 +172,4 @@ fn pause(taken: u32, rate_per_second: Option<u32>) -> Duration {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_step_and_its_rest_keep_the_rate() {
-        for (rate, step, rest_ms) in [(None, 100, 0), (Some(1), 1, 1000), (Some(50), 5, 100), (Some(1000), 100, 100)] {
-            assert_eq!(step_limit(rate), step);
-            assert_eq!(pause(step, rate).as_millis(), rest_ms);
-        }
-    }
-}
+mod tests;

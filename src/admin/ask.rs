@@ -75,9 +75,11 @@ fn listing<F: DeserializeOwned>(pairs: Vec<(String, String)>) -> Result<Listing<
         match name.as_str() {
             "cursor" => cursor = Some(value),
             "limit" => {
-                limit = value.parse().ok().filter(|limit| (1..=HIGHEST_LIMIT).contains(limit)).ok_or_else(|| {
-                    Problem::wrong(format!("limit is a whole number from 1 to {HIGHEST_LIMIT}."))
-                })?;
+                limit = value
+                    .parse()
+                    .ok()
+                    .filter(|limit| (1..=HIGHEST_LIMIT).contains(limit))
+                    .ok_or_else(|| Problem::wrong(format!("limit is a whole number from 1 to {HIGHEST_LIMIT}.")))?;
             }
             _ => {
                 let twice = format!("The filter {name} stands twice.");

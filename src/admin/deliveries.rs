@@ -104,7 +104,9 @@ pub(super) async fn discard_all(
 ) -> Result<Response, Problem> {
     let Order { mut filter, options, filtered } = order::<DeliveryFilter, Options>(&body, &["dry_run"])?;
     if !filtered && !options.dry_run {
-        return Err(Problem::wrong("Give at least one filter: without one, every waiting delivery would be discarded."));
+        return Err(Problem::wrong(
+            "Give at least one filter: without one, every waiting delivery would be discarded.",
+        ));
     }
     if *filter.state.get_or_insert(DeliveryState::Waiting) != DeliveryState::Waiting {
         return Err(Problem::wrong("Only waiting deliveries can be discarded."));

@@ -32,7 +32,11 @@ pub(super) async fn list(
     Ok(json(StatusCode::OK, &page))
 }
 
-pub(super) async fn show(_: Viewing, State(admin): State<Admin>, Path(path): Path<String>) -> Result<Response, Problem> {
+pub(super) async fn show(
+    _: Viewing,
+    State(admin): State<Admin>,
+    Path(path): Path<String>,
+) -> Result<Response, Problem> {
     let id = id(&path, "message")?;
     let message = admin.store().message(id).await?.ok_or_else(|| Problem::missing("message"))?;
     let deliveries = admin.with_active(admin.store().deliveries_of(id).await?).await;

@@ -3,7 +3,7 @@
 use crate::fhir::{Fault, Issue, IssueCode, Outcome};
 use crate::store::Unavailable;
 use crate::store::view::ViewError;
-use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 
@@ -94,12 +94,8 @@ pub(super) async fn no_such_path() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, IssueCode::NotFound, Fault::RouteNotFound, text)
 }
 
-/// For paths that the API has, with another method. `Allow` is added by the router, which knows the methods.
-pub(super) async fn wrong_method() -> Response {
+/// For paths that the API has, with another method. The router adds `Allow`.
+pub(super) async fn wrong_method() -> Problem {
     let text = "This path takes another method. See /admin/v1/openapi.json.";
-    let problem =
-        Problem::new(StatusCode::METHOD_NOT_ALLOWED, IssueCode::NotSupported, Fault::SendRequest, text);
-    let mut response = problem.into_response();
-    response.headers_mut().remove(ALLOW);
-    response
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, IssueCode::NotSupported, Fault::SendRequest, text)
 }

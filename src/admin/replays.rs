@@ -71,7 +71,11 @@ async fn find(admin: &Admin, id: Uuid) -> Result<ReplayView, Problem> {
     admin.store().replay(id).await?.ok_or_else(|| Problem::missing("replay"))
 }
 
-pub(super) async fn show(_: Viewing, State(admin): State<Admin>, Path(path): Path<String>) -> Result<Response, Problem> {
+pub(super) async fn show(
+    _: Viewing,
+    State(admin): State<Admin>,
+    Path(path): Path<String>,
+) -> Result<Response, Problem> {
     Ok(json(StatusCode::OK, &find(&admin, id(&path, "replay")?).await?))
 }
 
@@ -81,7 +85,7 @@ pub(super) async fn cancel(
     State(admin): State<Admin>,
     Path(path): Path<String>,
 ) -> Result<Response, Problem> {
-    change(&admin, caller, &path, ReplayState::Canceled).await
+    change(&admin, caller, &path, ReplayState::Stopped).await
 }
 
 pub(super) async fn pause(
@@ -100,12 +104,7 @@ pub(super) async fn resume(
     change(&admin, caller, &path, ReplayState::Running).await
 }
 
-async fn change(
-    admin: &Admin,
-    Operating(who): Operating,
-    path: &str,
-    state: ReplayState,
-) -> Result<Response, Problem> {
+async fn change(admin: &Admin, Operating(who): Operating, path: &str, state: ReplayState) -> Result<Response, Problem> {
     let id = id(path, "replay")?;
     let replay = find(admin, id).await?;
     if !is_open(replay.state) {

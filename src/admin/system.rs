@@ -1,9 +1,9 @@
 //! The router itself: the plan of a message, nodes, figures, the description of this API.
 
+use super::Admin;
 use super::ask::{Body, Listing, Operating, Viewing};
 use super::participants::Everything;
 use super::problem::Problem;
-use super::Admin;
 use crate::exchange::Explanation;
 use crate::fhir::{Fault, IssueCode};
 use axum::extract::{Query, State};
@@ -39,8 +39,8 @@ pub(super) async fn explain(
 }
 
 fn sender(uri: &Uri) -> Result<Option<String>, Problem> {
-    let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
-        .map_err(|_| Problem::wrong("The query cannot be read."))?;
+    let Query(pairs) =
+        Query::<Vec<(String, String)>>::try_from_uri(uri).map_err(|_| Problem::wrong("The query cannot be read."))?;
     let mut sender = None;
     for (name, value) in pairs {
         if name != "sender" {

@@ -29,7 +29,7 @@ pub(super) async fn deliveries(
         candidate.originals.iter().filter(|delivery| delivery.kind == DeliveryKind::Request).collect();
     let rules = exchange.rules.load_full();
     let mut receivers: Vec<(Arc<Participant>, Option<&DeliveryView>)> = Vec::new();
-    match &replay.to {
+    match &replay.order.to {
         // One message to one participant is one delivery; it repeats the first.
         Some(to) => receivers
             .extend(rules.table.participant(to).map(|participant| (participant.clone(), originals.first().copied()))),
@@ -53,8 +53,8 @@ fn passed_over(replay: &ReplayView, candidate: &ReplayCandidate) -> bool {
     let is_consequence = facts.category == Some(Category::Consequence);
     // An answer goes with its request. A filter that is wide enough to match both means the requests.
     let is_answer = facts.in_reply_to.is_some();
-    let asks_for_answers = replay.filter.id.is_some() || replay.filter.response_code.is_some();
-    (is_consequence && !replay.force_consequence) || (is_answer && !asks_for_answers)
+    let asks_for_answers = replay.order.filter.id.is_some() || replay.order.filter.response_code.is_some();
+    (is_consequence && !replay.order.force_consequence) || (is_answer && !asks_for_answers)
 }
 
 /// The lane of the original, behind what waits in it. Where there is none, the messages of one source keep their order
@@ -98,9 +98,9 @@ fn delivery(
         destination: original.and_then(|original| original.destination.clone()),
         lane,
         kind: DeliveryKind::Replay {
-            replay: replay.id,
+            replay: replay.order.id,
             of: original.map(|original| original.id),
-            forward_answers: replay.forward_answers,
+            forward_answers: replay.order.forward_answers,
         },
         due_at_us: now_us,
         expires_at_us: now_us.saturating_add(expire_us),
