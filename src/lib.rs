@@ -13,6 +13,7 @@ pub mod delivery;
 pub mod exchange;
 pub mod fhir;
 pub mod metrics;
+pub mod replay;
 pub mod routing;
 pub mod security;
 pub mod store;

@@ -3,6 +3,7 @@
 //! Label values are participant ids, fault codes, results and HTTP statuses only, so that their number is bounded by the
 //! configuration. Counting costs a look-up and an atomic addition, well under a microsecond.
 
+use crate::store::view::Figures;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::counter::Counter;
@@ -108,6 +109,45 @@ impl Metrics {
     pub fn render(&self) -> String {
         text(&self.registry)
     }
+
+    /// As `render`, with what the store counts, read just before.
+    pub fn render_with(&self, figures: &Figures) -> String {
+        let registry = store_registry(figures);
+        let own = self.render();
+        // The text ends with one mark for all of it.
+        format!("{}{}", own.strip_suffix("# EOF\n").unwrap_or(&own), text(&registry))
+    }
+}
+
+/// A registry of its own, made for one rendering: these figures are the store's, not counted here.
+fn store_registry(figures: &Figures) -> Registry {
+    let gauge = |value: u64| {
+        let gauge = Gauge::<i64>::default();
+        gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        gauge
+    };
+    let counter = |value: u64| {
+        let counter = Counter::<u64>::default();
+        counter.inc_by(value);
+        counter
+    };
+    let mut registry = Registry::with_prefix("emberpost");
+    let (waiting, dead) = (Family::<ParticipantLabel, Gauge>::default(), Family::<ParticipantLabel, Gauge>::default());
+    for counts in &figures.participants {
+        let label = ParticipantLabel { participant: counts.participant.clone() };
+        waiting.get_or_create(&label).set(i64::try_from(counts.waiting).unwrap_or(i64::MAX));
+        dead.get_or_create(&label).set(i64::try_from(counts.dead).unwrap_or(i64::MAX));
+    }
+    registry.register("deliveries_waiting", "Deliveries that wait, at most 100,000 counted", waiting);
+    registry.register("deliveries_dead", "Dead letters, at most 100,000 counted", dead);
+    registry.register("store_messages", "Messages kept since the store was made, answers too", gauge(figures.messages));
+    registry.register("store_commits", "Transactions of accepts and settlements", counter(figures.commits));
+    registry.register("store_operations", "Accepts and settlements in these transactions", counter(figures.operations));
+    registry.register("store_database_bytes", "Size of the database file", gauge(figures.database_bytes));
+    if let Some(free_bytes) = figures.free_bytes {
+        registry.register("store_free_bytes", "Free room on the store's disk", gauge(free_bytes));
+    }
+    registry
 }
 
 /// From half a millisecond, where a kept message begins, to about half a minute, the default of `answer_timeout_ms`.
@@ -130,6 +170,7 @@ fn text(registry: &Registry) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::view::ParticipantFigures;
 
     #[test]
     fn figures_are_rendered_under_their_documented_names() {
@@ -151,6 +192,26 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line} is missing in\n{text}");
         }
+    }
+
+    #[test]
+    fn what_the_store_counts_is_rendered_beside_under_one_end_mark() {
+        let metrics = Metrics::default();
+        metrics.message("accepted");
+        let lab = ParticipantFigures { participant: "lab".into(), waiting: 3, dead: 1 };
+        let figures = Figures { participants: vec![lab], commits: 7, free_bytes: Some(9), ..Figures::default() };
+        let text = metrics.render_with(&figures);
+        for line in [
+            "emberpost_messages_total{result=\"accepted\"} 1",
+            "emberpost_deliveries_waiting{participant=\"lab\"} 3",
+            "emberpost_deliveries_dead{participant=\"lab\"} 1",
+            "emberpost_store_commits_total 7",
+            "emberpost_store_free_bytes 9",
+        ] {
+            assert!(text.contains(line), "{line} is missing in\n{text}");
+        }
+        assert_eq!(text.matches("# EOF").count(), 1);
+        assert!(!metrics.render_with(&Figures::default()).contains("free_bytes"));
     }
 
     #[test]

@@ -1,1 +1,134 @@
-//! (being built)
+//! The admin API under `/admin/v1`: what operators and the commands see and order. JSON in and out, described by
+//! `openapi.json`.
+//!
+//! Relies on the store for what is kept, on the exchange for what is done. It decides who may do it (viewer or operator)
+//! and nothing else. Every refusal is an OperationOutcome with its fault.
+
+mod ask;
+mod deliveries;
+mod messages;
+mod participants;
+mod problem;
+mod replays;
+mod system;
+
+use crate::delivery::DeliveryState;
+use crate::exchange::Exchange;
+use crate::replay::Replays;
+use crate::security::Credentials;
+use crate::store::Store;
+use crate::store::view::DeliveryView;
+use arc_swap::ArcSwap;
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::handler::Handler;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, delete, get, post};
+use serde::Serialize;
+use std::sync::Arc;
+
+/// What the handlers work with. Clones share it.
+#[derive(Clone)]
+pub struct Admin {
+    pub exchange: Arc<Exchange>,
+    /// Replaced as a whole when the configuration is read again.
+    pub security: Arc<ArcSwap<Credentials>>,
+    pub replays: Replays,
+    pub node_name: String,
+    /// When this process started; UTC microseconds since 1970.
+    pub started_at_us: i64,
+    /// `server.body_limit_bytes`, for the message that `POST route` explains.
+    pub body_limit_bytes: usize,
+}
+
+impl Admin {
+    fn store(&self) -> &Store {
+        &self.exchange.store
+    }
+
+    /// The store does not write down that an attempt is under way; the courier knows it.
+    async fn with_active(&self, mut deliveries: Vec<DeliveryView>) -> Vec<DeliveryView> {
+        if deliveries.iter().any(|delivery| delivery.state == DeliveryState::Waiting) {
+            let active = self.exchange.courier.active().await;
+            for delivery in &mut deliveries {
+                if delivery.state == DeliveryState::Waiting && active.contains(&delivery.id) {
+                    delivery.state = DeliveryState::Active;
+                }
+            }
+        }
+        deliveries
+    }
+}
+
+/// The API, nested under `/admin/v1`.
+pub fn router(admin: Admin) -> Router {
+    let limit = DefaultBodyLimit::max(admin.body_limit_bytes);
+    let api = paths().into_iter().fold(Router::new(), |router, route| router.route(route.path, route.handler));
+    let api = api.fallback(problem::no_such_path).method_not_allowed_fallback(problem::wrong_method);
+    Router::new().nest("/admin/v1", api.layer(limit).with_state(admin))
+}
+
+/// One operation of the API; `openapi.json` describes each.
+struct Operation {
+    #[cfg_attr(not(test), expect(dead_code, reason = "the test of openapi.json compares it"))]
+    method: &'static str,
+    path: &'static str,
+    handler: MethodRouter<Admin>,
+}
+
+fn paths() -> Vec<Operation> {
+    vec![
+        reads("/messages", messages::list),
+        reads("/messages/{id}", messages::show),
+        reads("/messages/{id}/content", messages::content),
+        reads("/messages/{id}/timeline", messages::timeline),
+        reads("/deliveries", deliveries::list),
+        orders("/deliveries/retry", deliveries::retry_all),
+        orders("/deliveries/discard", deliveries::discard_all),
+        orders("/deliveries/{id}/retry", deliveries::retry),
+        orders("/deliveries/{id}/discard", deliveries::discard),
+        reads("/exchanges", system::exchanges),
+        orders("/route", system::explain),
+        orders("/replays", replays::create),
+        reads("/replays/{id}", replays::show),
+        deletes("/replays/{id}", replays::cancel),
+        orders("/replays/{id}/pause", replays::pause),
+        orders("/replays/{id}/resume", replays::resume),
+        reads("/participants", participants::list),
+        orders("/participants/{id}/pause", participants::pause),
+        orders("/participants/{id}/resume", participants::resume),
+        reads("/nodes", system::nodes),
+        reads("/stats", system::stats),
+        reads("/openapi.json", system::openapi),
+    ]
+}
+
+fn reads<H: Handler<T, Admin>, T: 'static>(path: &'static str, handler: H) -> Operation {
+    Operation { method: "get", path, handler: get(handler) }
+}
+
+fn orders<H: Handler<T, Admin>, T: 'static>(path: &'static str, handler: H) -> Operation {
+    Operation { method: "post", path, handler: post(handler) }
+}
+
+fn deletes<H: Handler<T, Admin>, T: 'static>(path: &'static str, handler: H) -> Operation {
+    Operation { method: "delete", path, handler: delete(handler) }
+}
+
+/// A JSON response. What we serialize are our own types, whose keys are strings; should it fail all the same, that is a
+/// defect and is said as one.
+fn json(status: StatusCode, value: &impl Serialize) -> Response {
+    match serde_json::to_string(value) {
+        Ok(text) => (status, [(header::CONTENT_TYPE, "application/json")], text).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "an answer of the admin API cannot be written");
+            let (code, fault) = (crate::fhir::IssueCode::Exception, crate::fhir::Fault::RouteInternal);
+            let text = "The answer cannot be written; this is a defect of the router.";
+            problem::Problem::new(StatusCode::INTERNAL_SERVER_ERROR, code, fault, text).into_response()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

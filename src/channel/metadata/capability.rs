@@ -66,7 +66,7 @@ fn messaging(capability: &Capability) -> Value {
         "reliableCache": capability.identities_days.saturating_mul(MINUTES_PER_DAY),
     });
     let supported = supported_messages(capability.definitions);
-    // FHIR's JSON has no empty arrays (JSN-06).
+    // FHIR's JSON has no empty arrays (JSN-03).
     if !supported.is_empty() {
         messaging["supportedMessage"] = Value::Array(supported);
     }

@@ -37,7 +37,7 @@ pub(super) fn search(
         "total": found.len(),
         "link": [{ "relation": "self", "url": own_url }],
     });
-    // FHIR's JSON has no empty arrays (JSN-06).
+    // FHIR's JSON has no empty arrays (JSN-03).
     if !found.is_empty() {
         bundle["entry"] = found.into_iter().map(|definition| entry(definition, base_url)).collect();
     }

@@ -1,0 +1,135 @@
+//! Deliveries: lists, and retry and discard of one or of all that a filter matches.
+
+use super::ask::{Body, Listing, Operating, Order, Viewing, id, order};
+use super::problem::Problem;
+use super::{Admin, json};
+use crate::delivery::DeliveryState;
+use crate::store::view::DeliveryFilter;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// Deliveries that one order retries or discards at most; the caller orders again for the rest.
+const ORDER_LIMIT: u32 = 10_000;
+const PAGE_LIMIT: u32 = 500;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Options {
+    dry_run: bool,
+}
+
+/// What an order came to: how many matched when it began, and with how many it was done (at most 10,000 at once).
+#[derive(Serialize)]
+struct Ordered {
+    matched: u64,
+    done: u64,
+}
+
+pub(super) async fn list(
+    _: Viewing,
+    State(admin): State<Admin>,
+    listing: Listing<DeliveryFilter>,
+) -> Result<Response, Problem> {
+    let mut page = admin.store().list_deliveries(&listing.filter, listing.cursor.as_deref(), listing.limit).await?;
+    page.items = admin.with_active(page.items).await;
+    Ok(json(StatusCode::OK, &page))
+}
+
+pub(super) async fn retry(
+    Operating(who): Operating,
+    State(admin): State<Admin>,
+    Path(path): Path<String>,
+) -> Result<Response, Problem> {
+    let id = id(&path, "delivery")?;
+    let filter = DeliveryFilter { id: Some(id), ..DeliveryFilter::default() };
+    if admin.exchange.retry(&filter, 1).await? == 0 {
+        return Err(why_not(&admin, id, "only a dead or discarded delivery can be retried").await?);
+    }
+    tracing::info!(delivery.id = %id, caller = %who.party(), "a delivery is retried");
+    show(&admin, id).await
+}
+
+pub(super) async fn discard(
+    Operating(who): Operating,
+    State(admin): State<Admin>,
+    Path(path): Path<String>,
+) -> Result<Response, Problem> {
+    let id = id(&path, "delivery")?;
+    if !admin.exchange.discard(id).await? {
+        return Err(why_not(&admin, id, "only a waiting delivery can be discarded").await?);
+    }
+    tracing::info!(delivery.id = %id, caller = %who.party(), "a delivery was discarded");
+    show(&admin, id).await
+}
+
+async fn why_not(admin: &Admin, id: Uuid, rule: &str) -> Result<Problem, Problem> {
+    Ok(match admin.store().delivery_work(id).await? {
+        None => Problem::missing("delivery"),
+        Some((_, state)) => Problem::conflict(format!("The delivery is {}; {rule}.", state.as_str())),
+    })
+}
+
+async fn show(admin: &Admin, id: Uuid) -> Result<Response, Problem> {
+    let filter = DeliveryFilter { id: Some(id), ..DeliveryFilter::default() };
+    let page = admin.store().list_deliveries(&filter, None, 1).await?;
+    let delivery = admin.with_active(page.items).await.pop().ok_or_else(|| Problem::missing("delivery"))?;
+    Ok(json(StatusCode::OK, &delivery))
+}
+
+/// Retries all dead letters that the filter matches, or all discarded ones where it asks for that state.
+pub(super) async fn retry_all(
+    Operating(who): Operating,
+    State(admin): State<Admin>,
+    Body(body): Body,
+) -> Result<Response, Problem> {
+    let Order { mut filter, options, .. } = order::<DeliveryFilter, Options>(&body, &["dry_run"])?;
+    let state = *filter.state.get_or_insert(DeliveryState::Dead);
+    if !matches!(state, DeliveryState::Dead | DeliveryState::Discarded) {
+        return Err(Problem::wrong("Only dead or discarded deliveries can be retried."));
+    }
+    let matched = admin.store().count_deliveries(&filter).await?;
+    let done = if options.dry_run { 0 } else { admin.exchange.retry(&filter, ORDER_LIMIT).await? };
+    tracing::info!(matched, done, options.dry_run, caller = %who.party(), "deliveries are retried by filter");
+    Ok(json(StatusCode::OK, &Ordered { matched, done }))
+}
+
+/// Discards all waiting deliveries that the filter matches. Without any filter it is refused: it would end all traffic.
+pub(super) async fn discard_all(
+    Operating(who): Operating,
+    State(admin): State<Admin>,
+    Body(body): Body,
+) -> Result<Response, Problem> {
+    let Order { mut filter, options, filtered } = order::<DeliveryFilter, Options>(&body, &["dry_run"])?;
+    if !filtered && !options.dry_run {
+        return Err(Problem::wrong(
+            "Give at least one filter: without one, every waiting delivery would be discarded.",
+        ));
+    }
+    if *filter.state.get_or_insert(DeliveryState::Waiting) != DeliveryState::Waiting {
+        return Err(Problem::wrong("Only waiting deliveries can be discarded."));
+    }
+    let matched = admin.store().count_deliveries(&filter).await?;
+    let done = if options.dry_run { 0 } else { discard_matching(&admin, &filter).await? };
+    tracing::info!(matched, done, options.dry_run, caller = %who.party(), "deliveries are discarded by filter");
+    Ok(json(StatusCode::OK, &Ordered { matched, done }))
+}
+
+/// Page by page, so that deliveries which cannot be discarded (an attempt ended meanwhile) are passed over, not asked again.
+async fn discard_matching(admin: &Admin, filter: &DeliveryFilter) -> Result<u64, Problem> {
+    let (mut done, mut seen, mut cursor) = (0, 0, None);
+    while seen < ORDER_LIMIT {
+        let page = admin.store().list_deliveries(filter, cursor.as_deref(), PAGE_LIMIT.min(ORDER_LIMIT - seen)).await?;
+        for delivery in &page.items {
+            done += u64::from(admin.exchange.discard(delivery.id).await?);
+            seen += 1;
+        }
+        cursor = page.next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    Ok(done)
+}

@@ -1,0 +1,136 @@
+//! Participants: as configured (without tokens), with what the courier and the store know of them; pause and resume.
+
+use super::ask::{Listing, Operating, Viewing};
+use super::problem::Problem;
+use super::{Admin, json};
+use crate::courier::ParticipantStatus;
+use crate::routing::{Channel, Order, Participant, Rejections};
+use crate::store::view::Page;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+use std::collections::{HashMap, HashSet};
+
+/// No filter: every participant is listed.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Everything {}
+
+#[derive(Serialize)]
+struct ParticipantView<'a> {
+    id: &'a str,
+    name: Option<&'a str>,
+    addresses: &'a [String],
+    /// `http`, `mailbox`, or null: it gets answers only while it waits for them.
+    channel: Option<&'static str>,
+    url: Option<&'a str>,
+    may_send: &'a [String],
+    may_receive: &'a [String],
+    fhir_version: Option<&'static str>,
+    order: Order,
+    concurrency: usize,
+    rejections: Rejections,
+    /// Whether a token is configured; the token itself is never shown.
+    has_token: bool,
+    waiting: u64,
+    dead: u64,
+    #[serde(flatten)]
+    status: ParticipantStatus,
+}
+
+pub(super) async fn list(
+    _: Viewing,
+    State(admin): State<Admin>,
+    listing: Listing<Everything>,
+) -> Result<Response, Problem> {
+    let Listing { filter: Everything {}, cursor, limit } = listing;
+    let start: usize = match cursor {
+        Some(text) => text.parse().map_err(|_| Problem::wrong("cursor is not one that this list gave."))?,
+        None => 0,
+    };
+    let rules = admin.exchange.rules.load_full();
+    let figures = admin.store().figures().await?;
+    let paused: HashSet<String> = admin.store().paused().await?.into_iter().collect();
+    let mut statuses: HashMap<String, ParticipantStatus> =
+        admin.exchange.courier.status().await.into_iter().map(|status| (status.participant.clone(), status)).collect();
+    let mut items = Vec::new();
+    for participant in rules.table.participants.iter().skip(start).take(limit as usize) {
+        let mut status = statuses.remove(&*participant.id).unwrap_or_else(|| idle(&participant.id));
+        status.paused = paused.contains(&*participant.id);
+        let mut view = view(participant, status);
+        if let Some(counts) = figures.participants.iter().find(|counts| *counts.participant == *participant.id) {
+            (view.waiting, view.dead) = (counts.waiting, counts.dead);
+        }
+        items.push(view);
+    }
+    let end = start.saturating_add(items.len());
+    let next = (end < rules.table.participants.len() && !items.is_empty()).then(|| end.to_string());
+    Ok(json(StatusCode::OK, &Page { items, next }))
+}
+
+/// A participant for which the courier never had anything to do.
+fn idle(id: &str) -> ParticipantStatus {
+    ParticipantStatus {
+        participant: id.to_owned(),
+        paused: false,
+        breaker: "closed",
+        last_fault: None,
+        last_failure_at_us: None,
+        next_probe_at_us: None,
+        active: 0,
+        lanes: 0,
+    }
+}
+
+fn view(participant: &Participant, status: ParticipantStatus) -> ParticipantView<'_> {
+    let (channel, url) = match &participant.channel {
+        Some(Channel::Http { url, .. }) => (Some("http"), Some(url.as_str())),
+        Some(Channel::Mailbox) => (Some("mailbox"), None),
+        None => (None, None),
+    };
+    ParticipantView {
+        id: &participant.id,
+        name: participant.name.as_deref(),
+        addresses: &participant.addresses,
+        channel,
+        url,
+        may_send: &participant.may_send,
+        may_receive: &participant.may_receive,
+        fhir_version: participant.fhir_version.map(|version| version.short()),
+        order: participant.order,
+        concurrency: participant.concurrency,
+        rejections: participant.rejections,
+        has_token: !participant.token_sha256.is_empty(),
+        waiting: 0,
+        dead: 0,
+        status,
+    }
+}
+
+pub(super) async fn pause(
+    caller: Operating,
+    State(admin): State<Admin>,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    set_paused(&admin, caller, &id, true).await
+}
+
+pub(super) async fn resume(
+    caller: Operating,
+    State(admin): State<Admin>,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    set_paused(&admin, caller, &id, false).await
+}
+
+/// Kept first, so that a restart does not undo what the caller was told.
+async fn set_paused(admin: &Admin, Operating(who): Operating, id: &str, paused: bool) -> Result<Response, Problem> {
+    if admin.exchange.rules.load().table.participant(id).is_none() {
+        return Err(Problem::missing("participant"));
+    }
+    admin.store().set_paused(id, paused).await?;
+    admin.exchange.courier.pause(id, paused);
+    tracing::info!(participant.id = id, paused, caller = %who.party(), "a participant was paused or resumed");
+    Ok(json(StatusCode::OK, &serde_json::json!({ "participant": id, "paused": paused })))
+}

@@ -1,0 +1,175 @@
+//! Replays: kept messages delivered again, on a person's order, in their old order and with their old identity.
+//!
+//! A worker takes the open replays from the store, also after a restart. It turns kept messages into new deliveries, linked
+//! to those that they repeat, and hands them to the courier. The store moves a replay's cursor in the transaction that
+//! keeps the deliveries, so that a crash neither leaves out a message nor repeats it twice. It carries nothing itself.
+
+#[cfg(test)]
+pub(crate) mod fixture;
+mod message;
+
+use crate::exchange::Exchange;
+use crate::fhir::event::Category;
+use crate::store::view::{MessageFilter, ReplayState, ReplayView, ViewError};
+use crate::store::{Store, Unavailable};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// The highest cap that can be asked for; without one a replay goes as fast as the store takes it.
+pub const MAX_RATE_PER_SECOND: u32 = 100_000;
+/// Messages that a replay takes at once, before it looks whether it was paused and lets the others go on.
+const STEP_LIMIT: u32 = 100;
+/// A capped replay takes a tenth of its rate at once, so that receivers see an even flow.
+const STEPS_PER_SECOND: u32 = 10;
+/// How long the worker waits after the store failed.
+const STORE_AWAY_SECONDS: u64 = 2;
+/// Messages that a dry run looks at one by one; what is beyond is counted, not examined.
+const EXAMINED_LIMIT: u64 = 50_000;
+const PAGE_LIMIT: u32 = 500;
+
+/// The running worker. Clones share it.
+#[derive(Clone)]
+pub struct Replays {
+    changed: Arc<Notify>,
+}
+
+impl Replays {
+    /// Starts the worker; it ends with `stop`, between two messages.
+    pub fn start(exchange: Arc<Exchange>, stop: CancellationToken) -> Replays {
+        let changed = Arc::new(Notify::new());
+        let worker = Worker { exchange, changed: changed.clone(), due: HashMap::new() };
+        tokio::spawn(async move {
+            stop.run_until_cancelled(worker.run()).await;
+        });
+        Replays { changed }
+    }
+
+    /// A replay was ordered, paused, resumed or ended: look at once.
+    pub fn wake(&self) {
+        self.changed.notify_one();
+    }
+}
+
+/// Whether a replay may still go on.
+pub fn is_open(state: ReplayState) -> bool {
+    matches!(state, ReplayState::Running | ReplayState::Paused)
+}
+
+/// What a replay of this filter would take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Count {
+    pub matched: u64,
+    /// Of those examined: left out without `force_consequence`.
+    pub consequence: u64,
+    /// Of those examined: left out because retention dropped their content.
+    pub without_body: u64,
+    /// How many of those matched were examined one by one, at most 50,000.
+    pub examined: u64,
+}
+
+/// Counts, and changes nothing.
+pub async fn count(store: &Store, filter: &MessageFilter) -> Result<Count, ViewError> {
+    let mut count = Count { matched: store.count_messages(filter).await?, ..Count::default() };
+    let mut cursor = None;
+    while count.examined < EXAMINED_LIMIT {
+        let page = store.list_messages(filter, cursor.as_deref(), PAGE_LIMIT).await?;
+        count.examined += page.items.len() as u64;
+        count.without_body += page.items.iter().filter(|message| !message.body_kept).count() as u64;
+        let is_consequence = |category| category == Some(Category::Consequence);
+        count.consequence += page.items.iter().filter(|message| is_consequence(message.facts.category)).count() as u64;
+        cursor = page.next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    Ok(count)
+}
+
+struct Worker {
+    exchange: Arc<Exchange>,
+    changed: Arc<Notify>,
+    /// When each capped replay may take its next step.
+    due: HashMap<Uuid, Instant>,
+}
+
+impl Worker {
+    async fn run(mut self) {
+        loop {
+            let wait = match self.round().await {
+                Ok(wait) => wait,
+                Err(error) => {
+                    tracing::warn!(%error, "replays wait: the store does not answer");
+                    Some(Duration::from_secs(STORE_AWAY_SECONDS))
+                }
+            };
+            match wait {
+                Some(wait) => {
+                    // A wake-up only shortens the wait; a replay that is not due yet stays so.
+                    let _ = tokio::time::timeout(wait, self.changed.notified()).await;
+                }
+                None => self.changed.notified().await,
+            }
+        }
+    }
+
+    /// One step of each running replay that is due. How long until the next; None: nothing to do until somebody orders.
+    async fn round(&mut self) -> Result<Option<Duration>, Unavailable> {
+        let open = self.exchange.store.open_replays().await?;
+        self.due.retain(|id, _| open.iter().any(|replay| replay.order.id == *id));
+        let mut next: Option<Duration> = None;
+        for replay in open.iter().filter(|replay| replay.state == ReplayState::Running) {
+            let now = Instant::now();
+            let due = *self.due.entry(replay.order.id).or_insert(now);
+            let wait = match due.checked_duration_since(now).filter(|wait| !wait.is_zero()) {
+                Some(wait) => Some(wait),
+                None => self.step(replay).await?,
+            };
+            next = match (next, wait) {
+                (Some(one), Some(other)) => Some(one.min(other)),
+                (one, other) => one.or(other),
+            };
+        }
+        Ok(next)
+    }
+
+    /// Takes the next messages. None when the replay has ended with it.
+    async fn step(&mut self, replay: &ReplayView) -> Result<Option<Duration>, Unavailable> {
+        let store = &self.exchange.store;
+        let candidates = store.replay_candidates(replay.order.id, step_limit(replay.order.rate_per_second)).await?;
+        if candidates.is_empty() {
+            store.set_replay_state(replay.order.id, ReplayState::Done).await?;
+            tracing::info!(replay.id = %replay.order.id, "the replay is done");
+            return Ok(None);
+        }
+        let taken = candidates.len() as u32;
+        for candidate in candidates {
+            let deliveries = message::deliveries(&self.exchange, replay, &candidate).await?;
+            let skipped = deliveries.is_empty();
+            let work = store.replay_deliver(replay.order.id, candidate.message_key, deliveries, skipped).await?;
+            self.exchange.courier.offer(work);
+        }
+        let pause = pause(taken, replay.order.rate_per_second);
+        self.due.insert(replay.order.id, Instant::now() + pause);
+        Ok(Some(pause))
+    }
+}
+
+fn step_limit(rate_per_second: Option<u32>) -> u32 {
+    rate_per_second.map_or(STEP_LIMIT, |rate| (rate / STEPS_PER_SECOND).clamp(1, STEP_LIMIT))
+}
+
+/// How long a replay rests after it took so many messages.
+fn pause(taken: u32, rate_per_second: Option<u32>) -> Duration {
+    match rate_per_second {
+        Some(rate) => Duration::from_secs_f64(f64::from(taken) / f64::from(rate.max(1))),
+        None => Duration::ZERO,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,155 @@
+//! A router without listeners: a real store in a folder of its own, two participants, and messages as accept keeps them.
+
+use crate::clock::Clock;
+use crate::courier::Handle;
+use crate::delivery::{DeliveryKind, DeliveryState, Facts, Keep, Kept, MessageState, NewDelivery, ReplyTo, Settlement};
+use crate::exchange::{Exchange, Rules};
+use crate::fhir::event::Category;
+use crate::fhir::{Event, Fault, FhirVersion};
+use crate::metrics::Metrics;
+use crate::routing::{Channel, Order, Participant, Rejections, Table};
+use crate::store::{Store, StoreSettings};
+use crate::validation::definition::Definitions;
+use crate::validation::{Checks, ProseRules};
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use std::sync::Arc;
+use uuid::Uuid;
+
+pub(crate) struct Fixture {
+    pub(crate) exchange: Arc<Exchange>,
+    _folder: tempfile::TempDir,
+}
+
+/// A message that is kept, with its delivery to `lab`.
+pub(crate) struct KeptMessage {
+    pub(crate) id: Uuid,
+    pub(crate) message_key: i64,
+    pub(crate) delivery: Uuid,
+    pub(crate) delivery_key: i64,
+}
+
+pub(crate) const LANE: i64 = 77;
+
+impl Fixture {
+    pub(crate) async fn new() -> Fixture {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Clock::default();
+        let settings =
+            StoreSettings { path: folder.path().join("emberpost.db"), min_free_bytes: 0, identities_days: 30 };
+        let store = Store::open(settings, clock.clone()).await.unwrap();
+        let participants = ["lab", "ward"].map(participant).to_vec();
+        let base_url = "http://127.0.0.1:8080/fhir".to_owned();
+        let table = Table::build(participants, Vec::new(), Vec::new(), base_url).unwrap();
+        let checks = Checks { prose_rules: ProseRules::Warning, take_unknown_events: true };
+        let rules = Rules { table, definitions: Definitions::default(), checks };
+        let exchange = Exchange {
+            store,
+            courier: courier(),
+            rules: ArcSwap::from_pointee(rules),
+            clock,
+            metrics: Metrics::default(),
+        };
+        Fixture { exchange: Arc::new(exchange), _folder: folder }
+    }
+
+    /// Keeps a message of an event, whose header id is `name`.
+    pub(crate) async fn keep(&self, name: &str, event: &str, category: Option<Category>) -> KeptMessage {
+        let now_us = self.exchange.clock.now_us();
+        let delivery = NewDelivery {
+            id: Uuid::now_v7(),
+            participant: "lab".into(),
+            destination: Some("https://lab.example/fhir".into()),
+            lane: LANE,
+            kind: DeliveryKind::Request,
+            due_at_us: now_us,
+            expires_at_us: now_us + 1_000_000_000,
+            carried: true,
+        };
+        let (id, delivery_id) = (Uuid::now_v7(), delivery.id);
+        let keep = Keep {
+            facts: facts(id, name, event, category, now_us),
+            state: MessageState::Accepted,
+            bytes: Bytes::from(format!("{{ \"id\" : \"{name}\" }}")),
+            outcome: None,
+            identity: Default::default(),
+            deliveries: vec![delivery],
+            answer: None,
+            closes: None,
+            releases_request: false,
+        };
+        match self.exchange.store.accept(keep).await.unwrap() {
+            Kept::New { message_key, work, .. } => {
+                KeptMessage { id, message_key, delivery: delivery_id, delivery_key: work[0].delivery_key }
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Ends a delivery in a state.
+    pub(crate) async fn settle(&self, message: &KeptMessage, state: DeliveryState, fault: Option<Fault>) {
+        let settlement = Settlement {
+            delivery_key: message.delivery_key,
+            state,
+            due_at_us: self.exchange.clock.now_us(),
+            attempt: None,
+            fault,
+            answer: None,
+        };
+        self.exchange.store.settle(settlement).await.unwrap();
+    }
+}
+
+/// A courier that carries nothing.
+fn courier() -> Handle {
+    Handle {}
+}
+
+pub(crate) fn participant(id: &str) -> Participant {
+    Participant {
+        id: id.into(),
+        name: None,
+        addresses: vec![format!("https://{id}.example/fhir")],
+        channel: Some(Channel::Http { url: format!("https://{id}.example/fhir"), asynchronous: false }),
+        may_send: vec!["*".into()],
+        may_receive: vec!["*".into()],
+        fhir_version: None,
+        order: Order::Sender,
+        concurrency: 1,
+        attempt_timeout_seconds: 1,
+        retry_schedule_seconds: vec![1],
+        expire_after_seconds: 60,
+        rejections: Rejections::Message,
+        prose_rules: None,
+        token_sha256: Vec::new(),
+        amqp_user: None,
+    }
+}
+
+fn facts(id: Uuid, name: &str, event: &str, category: Option<Category>, now_us: i64) -> Facts {
+    Facts {
+        id,
+        sender: "ward".into(),
+        source: Some("https://ward.example/fhir".into()),
+        destinations: vec!["https://lab.example/fhir".into()],
+        event: Some(Event::Coding { system: Some("urn:events".into()), code: event.into() }),
+        version: Some(FhirVersion::R4),
+        media_type: "application/fhir+json".into(),
+        header_id: Some(name.into()),
+        bundle_id: None,
+        bundle_identifier: None,
+        response: None,
+        definition: None,
+        category,
+        owed: None,
+        reply_to: ReplyTo::Wait,
+        in_reply_to: None,
+        unmatched: false,
+        via: None,
+        request_id: None,
+        size_bytes: 10,
+        received_at_us: now_us,
+        checked_at_us: None,
+        planned_at_us: None,
+    }
+}

@@ -1,0 +1,121 @@
+//! One message of a replay: to whom it goes again, or that it is passed over.
+
+use crate::delivery::{DeliveryKind, MessageState, NewDelivery};
+use crate::exchange::Exchange;
+use crate::fhir::event::Category;
+use crate::routing::{Channel, Order, Participant};
+use crate::store::Unavailable;
+use crate::store::view::{DeliveryView, MessageView, ReplayCandidate, ReplayView};
+use sha2::{Digest, Sha256};
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// The new deliveries of one message. Empty where it is passed over: a consequence event without `force_consequence`,
+/// content that retention dropped, a refused message, an answer that was not asked for by name, nobody left to receive it.
+pub(super) async fn deliveries(
+    exchange: &Exchange,
+    replay: &ReplayView,
+    candidate: &ReplayCandidate,
+) -> Result<Vec<NewDelivery>, Unavailable> {
+    if passed_over(replay, candidate) {
+        return Ok(Vec::new());
+    }
+    // The sender of a refused message was told that nobody gets it; that stays true.
+    let can_go = |message: &MessageView| message.body_kept && message.state == MessageState::Accepted;
+    if !exchange.store.message(candidate.facts.id).await?.as_ref().is_some_and(can_go) {
+        return Ok(Vec::new());
+    }
+    let originals: Vec<&DeliveryView> =
+        candidate.originals.iter().filter(|delivery| delivery.kind == DeliveryKind::Request).collect();
+    let rules = exchange.rules.load_full();
+    let mut receivers: Vec<(Arc<Participant>, Option<&DeliveryView>)> = Vec::new();
+    match &replay.order.to {
+        // One message to one participant is one delivery; it repeats the first.
+        Some(to) => receivers
+            .extend(rules.table.participant(to).map(|participant| (participant.clone(), originals.first().copied()))),
+        None => {
+            for original in originals {
+                let participant = rules.table.participant(&original.participant);
+                receivers.extend(participant.map(|participant| (participant.clone(), Some(original))));
+            }
+        }
+    }
+    let mut deliveries = Vec::with_capacity(receivers.len());
+    for (participant, original) in receivers.iter().filter(|(participant, _)| participant.channel.is_some()) {
+        let lane = lane(exchange, candidate, participant, *original).await?;
+        deliveries.push(delivery(exchange.clock.now_us(), replay, participant, *original, lane));
+    }
+    Ok(deliveries)
+}
+
+fn passed_over(replay: &ReplayView, candidate: &ReplayCandidate) -> bool {
+    let facts = &candidate.facts;
+    let is_consequence = facts.category == Some(Category::Consequence);
+    // An answer goes with its request. A filter that is wide enough to match both means the requests.
+    let is_answer = facts.in_reply_to.is_some();
+    let asks_for_answers = replay.order.filter.id.is_some() || replay.order.filter.response_code.is_some();
+    (is_consequence && !replay.order.force_consequence) || (is_answer && !asks_for_answers)
+}
+
+/// The lane of the original, behind what waits in it. Where there is none, the messages of one source keep their order
+/// among themselves.
+async fn lane(
+    exchange: &Exchange,
+    candidate: &ReplayCandidate,
+    participant: &Participant,
+    original: Option<&DeliveryView>,
+) -> Result<i64, Unavailable> {
+    if participant.order == Order::None {
+        return Ok(0);
+    }
+    if let Some(original) = original
+        && let Some((work, _)) = exchange.store.delivery_work(original.id).await?
+        && work.lane != 0
+    {
+        return Ok(work.lane);
+    }
+    Ok(source_lane(candidate.facts.source.as_deref().unwrap_or_default()))
+}
+
+/// A stable lane of a source address; never 0, which means "no order".
+fn source_lane(source: &str) -> i64 {
+    let digest = Sha256::digest(source.as_bytes());
+    let lane = digest.iter().take(8).fold(0_i64, |lane, byte| (lane << 8) | i64::from(*byte));
+    if lane == 0 { 1 } else { lane }
+}
+
+fn delivery(
+    now_us: i64,
+    replay: &ReplayView,
+    participant: &Participant,
+    original: Option<&DeliveryView>,
+    lane: i64,
+) -> NewDelivery {
+    let expire_us = i64::try_from(participant.expire_after_seconds).unwrap_or(i64::MAX).saturating_mul(1_000_000);
+    NewDelivery {
+        id: Uuid::now_v7(),
+        participant: participant.id.clone(),
+        destination: original.and_then(|original| original.destination.clone()),
+        lane,
+        kind: DeliveryKind::Replay {
+            replay: replay.order.id,
+            of: original.map(|original| original.id),
+            forward_answers: replay.order.forward_answers,
+        },
+        due_at_us: now_us,
+        expires_at_us: now_us.saturating_add(expire_us),
+        carried: matches!(participant.channel, Some(Channel::Http { .. })),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_keeps_its_lane() {
+        assert_eq!(source_lane("urn:a"), source_lane("urn:a"));
+        assert_ne!(source_lane("urn:a"), source_lane("urn:b"));
+        assert_ne!(source_lane(""), 0);
+    }
+}
