@@ -37,6 +37,8 @@ pub struct OwnAnswer<'a> {
     pub code: ResponseCode,
     /// Left out of the answer when it has no issues.
     pub outcome: Option<&'a Outcome>,
+    /// Issues of a receiver's OperationOutcome, which follow ours as they are. Only with an outcome of ours.
+    pub receiver_issues: &'a [Value],
     /// The data of a pull event's answer: one resource.
     pub focus: Option<Value>,
 }
@@ -46,7 +48,7 @@ impl OwnAnswer<'_> {
     pub fn write(&self) -> Vec<u8> {
         let mut entries = vec![entry(&urn(self.header_id), self.header())];
         if let Some(outcome) = self.told() {
-            entries.push(entry(&urn(self.outcome_id()), outcome.to_resource()));
+            entries.push(entry(&urn(self.outcome_id()), self.outcome_resource(outcome)));
         }
         if let Some(focus) = &self.focus {
             entries.push(entry(&urn(self.focus_id()), focus.clone()));
@@ -62,6 +64,14 @@ impl OwnAnswer<'_> {
             "entry": entries,
         });
         bundle.to_string().into_bytes()
+    }
+
+    fn outcome_resource(&self, outcome: &Outcome) -> Value {
+        let mut resource = outcome.to_resource();
+        if let Some(Value::Array(issues)) = resource.get_mut("issue") {
+            issues.extend_from_slice(self.receiver_issues);
+        }
+        resource
     }
 
     fn header(&self) -> Value {
@@ -181,6 +191,7 @@ mod tests {
             request_identifier: None,
             code: ResponseCode::Ok,
             outcome: None,
+            receiver_issues: &[],
             focus: None,
         }
     }
