@@ -1,1 +1,300 @@
-//! (being built)
+//! Configuration: `default.toml`, then the file, then `EMBERPOST__SECTION__KEY` variables, then flags, checked as a whole.
+//!
+//! Every mistake is reported at once with its place. Reading files is the only thing done here that touches the world;
+//! nothing is opened, bound or written. Tokens are known by their SHA-256 only, and not even that is printed.
+
+mod folder;
+mod keys;
+mod party;
+mod read;
+mod section;
+mod setting;
+
+use crate::fhir::FhirVersion;
+use crate::routing::{Conflict, Entry, Participant, Route, Table};
+use crate::validation::ProseRules;
+use section::Mistakes;
+use setting::{Setting, Settings, Value};
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The defaults, which are also the manual.
+pub const DEFAULT_TOML: &str = include_str!("default.toml");
+/// Read from the working directory where it exists and no other file is named.
+pub const DEFAULT_FILE: &str = "emberpost.toml";
+/// A configuration is written by people; larger is some other file.
+const FILE_LIMIT_BYTES: u64 = 4 * 1024 * 1024;
+
+/// A mistake in the configuration: where (`file:line`, a variable, a flag), and a sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistake {
+    pub place: String,
+    pub text: String,
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.text)
+    }
+}
+
+/// What flags of the command line set, over everything else.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// `--listen`
+    pub listen: Option<String>,
+    /// `--store`
+    pub store_url: Option<String>,
+}
+
+/// The whole configuration, checked. Fields are named as the keys of `default.toml`, which explains them.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub server: Server,
+    pub store: Store,
+    pub retention: Retention,
+    pub definitions: Definitions,
+    pub validation: Validation,
+    pub participants: Vec<Participant>,
+    pub operators: Vec<Operator>,
+    pub routes: Vec<Route>,
+    /// The file that was read, if any.
+    pub file: Option<PathBuf>,
+    places: Places,
+}
+
+#[derive(Clone, Debug)]
+pub struct Server {
+    pub listen: SocketAddr,
+    /// Without a trailing slash.
+    pub base_url: String,
+    pub name: String,
+    pub body_limit_bytes: usize,
+    pub answer_timeout_ms: u64,
+    pub max_in_flight: usize,
+    pub max_waiting: usize,
+    base_url_is_set: bool,
+    name_is_set: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct Store {
+    pub url: String,
+    pub min_free_bytes: u64,
+}
+
+/// In days; 0 keeps for ever.
+#[derive(Clone, Debug)]
+pub struct Retention {
+    pub bodies_days: u32,
+    pub traces_days: u32,
+    /// Never 0.
+    pub identities_days: u32,
+}
+
+#[derive(Clone, Debug)]
+pub struct Definitions {
+    pub paths: Vec<PathBuf>,
+    pub unknown_events: UnknownEvents,
+    pub fan_out: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnknownEvents {
+    Reject,
+    Route,
+}
+
+#[derive(Clone, Debug)]
+pub struct Validation {
+    pub level: Level,
+    pub on_failure: OnFailure,
+    pub prose_rules: ProseRules,
+    /// Participants with a level of their own.
+    pub levels: Vec<(Arc<str>, Level)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    Message,
+    Structure,
+    Profile,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFailure {
+    Reject,
+    Report,
+}
+
+/// Somebody who runs the exchange, known by a token.
+#[derive(Clone, PartialEq)]
+pub struct Operator {
+    pub name: String,
+    /// Lower-case hex; at least one.
+    pub token_sha256: Vec<String>,
+    pub role: Role,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// Sees traces.
+    Viewer,
+    /// Sees content, retries, replays, pauses.
+    Operator,
+}
+
+impl fmt::Debug for Operator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let masked = format!("[{} masked]", self.token_sha256.len());
+        write!(f, "Operator {{ name: {:?}, token_sha256: {masked}, role: {:?} }}", self.name, self.role)
+    }
+}
+
+/// Where things were written, for mistakes that are found later.
+#[derive(Clone, Debug, Default)]
+struct Places {
+    listen: String,
+    definition_paths: String,
+    /// One for each of `participants` and `routes`.
+    participants: Vec<String>,
+    routes: Vec<String>,
+}
+
+impl Config {
+    /// Reads the configuration as a command does: `--config` or `emberpost.toml` where it exists, and this process's variables.
+    pub fn open(config: Option<&Path>, overrides: &Overrides) -> Result<Config, Vec<Mistake>> {
+        let path = config.unwrap_or(Path::new(DEFAULT_FILE));
+        let mistakes = Mistakes::default();
+        // A variable that is no text cannot be one of ours: our names are ASCII, and its value is told to be wrong below.
+        let variables = std::env::vars_os().filter_map(|(name, value)| {
+            let name = name.into_string().ok().filter(|name| name.starts_with(setting::VARIABLE_PREFIX))?;
+            let value = value.into_string();
+            value
+                .map_err(|_| mistakes.say(&name, "the variable's value is no UTF-8 text"))
+                .ok()
+                .map(|value| (name, value))
+        });
+        let variables: Vec<_> = variables.collect();
+        match (Config::load(Some(path), config.is_some(), variables.into_iter(), overrides), mistakes.into_vec()) {
+            (Ok(config), unreadable) if unreadable.is_empty() => Ok(config),
+            (Ok(_), unreadable) => Err(unreadable),
+            (Err(found), unreadable) => Err(unreadable.into_iter().chain(found).collect()),
+        }
+    }
+
+    /// Reads and checks all layers. A file that is missing is a mistake only if it was named (`explicit`).
+    pub fn load(
+        path: Option<&Path>,
+        explicit: bool,
+        variables: impl Iterator<Item = (String, String)>,
+        overrides: &Overrides,
+    ) -> Result<Config, Vec<Mistake>> {
+        let mistakes = Mistakes::default();
+        let (mut settings, broken) = setting::from_toml(DEFAULT_TOML, "default.toml");
+        mistakes.extend(broken);
+        let file = path.filter(|path| explicit || path.exists());
+        let text = file.and_then(|path| read_text(path, &mistakes));
+        if let (Some(path), Some(text)) = (file, text) {
+            let (layer, broken) = setting::from_toml(&text, &path.display().to_string());
+            mistakes.extend(broken);
+            setting::lay_over(&mut settings, layer);
+        }
+        let (layer, broken) = setting::from_variables(variables);
+        mistakes.extend(broken);
+        read::lay_variables(&mut settings, layer, &mistakes);
+        setting::lay_over(&mut settings, flags(overrides));
+
+        let config = read::config(settings, file.map(Path::to_owned), &mistakes);
+        let found = mistakes.into_vec();
+        if found.is_empty() { Ok(config) } else { Err(found) }
+    }
+
+    /// Where the socket was bound in truth: a `base_url` and `name` that were not configured follow it (port 0 in tests).
+    pub fn bound(&mut self, listen: SocketAddr) {
+        self.server.listen = listen;
+        if !self.server.base_url_is_set {
+            self.server.base_url = format!("http://{listen}/fhir");
+        }
+        if !self.server.name_is_set {
+            self.server.name = read::host_and_port(&self.server.base_url).unwrap_or_else(|| listen.to_string());
+        }
+    }
+
+    /// The file of the SQLite store.
+    pub fn store_path(&self) -> PathBuf {
+        let path = self.store.url.strip_prefix("sqlite:").unwrap_or(&self.store.url);
+        // `sqlite://data.db` and `sqlite:///var/data.db` are usual spellings, too.
+        PathBuf::from(path.strip_prefix("//").unwrap_or(path))
+    }
+
+    /// Participants and routes, indexed. Errs with every mistake that lies between entries.
+    pub fn table(&self, base_url: &str) -> Result<Table, Vec<Mistake>> {
+        let fan_out = self.definitions.fan_out.clone();
+        Table::build_or_conflicts(self.participants.clone(), self.routes.clone(), fan_out, base_url.to_owned())
+            .map_err(|conflicts| conflicts.into_iter().map(|conflict| self.placed(conflict)).collect())
+    }
+
+    /// Whether any participant or operator has a credential.
+    pub fn has_credentials(&self) -> bool {
+        !self.operators.is_empty() || self.participants.iter().any(|participant| !participant.token_sha256.is_empty())
+    }
+
+    /// Sentences that whoever starts this should read: what is configured and not built, or works and surprises.
+    pub fn notices(&self) -> Vec<String> {
+        let mut notices = Vec::new();
+        let own = self.validation.levels.iter().map(|(_, level)| *level);
+        if own.chain([self.validation.level]).any(|level| level > Level::Message) {
+            notices.push("validation.level: this build checks messages at level \"message\" only".to_owned());
+        }
+        if !self.has_credentials() {
+            notices.push("no credential is configured: only direct requests from loopback are served".to_owned());
+        }
+        if self.server.listen.ip().is_unspecified() && !self.server.base_url_is_set {
+            notices.push("server.base_url is not set and others cannot reach the address that we listen on".to_owned());
+        }
+        notices
+    }
+
+    fn placed(&self, conflict: Conflict) -> Mistake {
+        let place = match conflict.about {
+            Entry::Participant(index) => self.places.participants.get(index),
+            Entry::Route(index) => self.places.routes.get(index),
+        };
+        Mistake { place: place.cloned().unwrap_or_else(|| "configuration".to_owned()), text: conflict.text }
+    }
+}
+
+fn read_text(path: &Path, mistakes: &Mistakes) -> Option<String> {
+    let place = path.display().to_string();
+    let result = match std::fs::metadata(path) {
+        Ok(about) if about.len() > FILE_LIMIT_BYTES => {
+            Err(format!("the file is larger than {FILE_LIMIT_BYTES} bytes; it cannot be a configuration"))
+        }
+        _ => std::fs::read_to_string(path).map_err(|error| format!("the file cannot be read: {error}")),
+    };
+    result.map_err(|text| mistakes.say(&place, text)).ok()
+}
+
+fn flags(overrides: &Overrides) -> Settings {
+    let mut settings = Settings::new();
+    let flags =
+        [("--listen", "server", "listen", &overrides.listen), ("--store", "store", "url", &overrides.store_url)];
+    for (flag, section, key, text) in flags {
+        if let Some(text) = text {
+            let value = Value::Text(text.clone());
+            setting::put(&mut settings, section, key, Setting { place: flag.into(), value, variable_text: None });
+        }
+    }
+    settings
+}
+
+/// FHIR versions as configuration spells them.
+const FHIR_VERSIONS: &[(&str, FhirVersion)] =
+    &[("4.0", FhirVersion::R4), ("4.3", FhirVersion::R4B), ("5.0", FhirVersion::R5)];
+
+#[cfg(test)]
+#[path = "config/tests.rs"]
+mod tests;

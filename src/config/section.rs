@@ -92,8 +92,9 @@ impl<'a> Section<'a> {
         };
         match &self.get(key)?.value {
             Value::List(items) if items.is_empty() => self.none(key, "must not be empty"),
-            Value::List(items) => numbers(items)
-                .or_else(|| self.none(key, &format!("must hold numbers from {least} to {most} only"))),
+            Value::List(items) => {
+                numbers(items).or_else(|| self.none(key, &format!("must hold numbers from {least} to {most} only")))
+            }
             other => self.none(key, &format!("must be a list of numbers, not {}", other.kind())),
         }
     }
@@ -178,7 +179,8 @@ pub fn unknown(sentence: &str, name: &str, known: &[&str]) -> String {
 /// The name that differs least, by at most a third of its letters (two at least).
 fn nearest<'n>(name: &str, known: &[&'n str]) -> Option<&'n str> {
     let near = known.iter().map(|known| (distance(name, known), *known)).min_by_key(|(distance, _)| *distance);
-    near.filter(|(distance, known)| *distance <= (known.len() / 3).max(2) && *distance < known.len()).map(|(_, near)| near)
+    near.filter(|(distance, known)| *distance <= (known.len() / 3).max(2) && *distance < known.len())
+        .map(|(_, near)| near)
 }
 
 /// Letters to insert, remove, replace or swap with their neighbor.

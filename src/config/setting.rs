@@ -108,10 +108,8 @@ pub fn from_variables(variables: impl Iterator<Item = (String, String)>) -> (Set
             Some((section, key)) if !section.is_empty() && !key.is_empty() => {
                 put(&mut settings, section, key, from_variable(&name, text));
             }
-            _ => mistakes.push(Mistake {
-                text: format!("a variable is spelled {VARIABLE_PREFIX}SECTION__KEY"),
-                place: name,
-            }),
+            _ => mistakes
+                .push(Mistake { text: format!("a variable is spelled {VARIABLE_PREFIX}SECTION__KEY"), place: name }),
         }
     }
     (settings, mistakes)
@@ -174,7 +172,8 @@ mod tests {
 
     #[test]
     fn every_value_knows_its_line() {
-        let text = "[server]\nlisten = \"a\"\nmax_in_flight = 0x10\n\n[[route]]\nto = [\n  \"lab\",\n  7.5,\n]\n[[route]]\n";
+        let text =
+            "[server]\nlisten = \"a\"\nmax_in_flight = 0x10\n\n[[route]]\nto = [\n  \"lab\",\n  7.5,\n]\n[[route]]\n";
         let (settings, mistakes) = from_toml(text, "x.toml");
         assert_eq!(mistakes, []);
         let Value::Table(server) = &settings["server"].value else { panic!("a section") };

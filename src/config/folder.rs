@@ -1,0 +1,135 @@
+//! Reading the folders of definitions: files in a fixed order, bounded in number, depth and size. What is in them is not
+//! looked at.
+
+use super::{Config, Mistake};
+use crate::validation::definition::DefinitionFile;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const FILES_MOST: usize = 20_000;
+const TOTAL_LIMIT_BYTES: u64 = 64 * 1024 * 1024;
+const DEPTH_MOST: usize = 16;
+
+impl Config {
+    /// The files of `definitions.paths` with their subfolders, sorted, without `samples/`, READMEs and what is neither
+    /// JSON nor XML. What could be read is returned beside every mistake.
+    pub fn read_definitions(&self) -> (Vec<DefinitionFile>, Vec<Mistake>) {
+        let mut reading = Reading { files: Vec::new(), mistakes: Vec::new(), bytes: 0, is_full: false };
+        for path in &self.definitions.paths {
+            if path.is_dir() {
+                reading.folder(path, DEPTH_MOST);
+            } else if path.is_file() {
+                reading.file(path);
+            } else {
+                let looked = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+                let text = format!("definitions.paths names {}, which is not there", looked.display());
+                reading.mistakes.push(Mistake { place: self.places.definition_paths.clone(), text });
+            }
+        }
+        (reading.files, reading.mistakes)
+    }
+}
+
+struct Reading {
+    files: Vec<DefinitionFile>,
+    mistakes: Vec<Mistake>,
+    bytes: u64,
+    /// A bound was reached and said; nothing more is read.
+    is_full: bool,
+}
+
+impl Reading {
+    fn folder(&mut self, folder: &Path, depth: usize) {
+        if depth == 0 {
+            return self.full(folder, &format!("more than {DEPTH_MOST} folders deep; is it a link to a folder above?"));
+        }
+        let paths: Result<Vec<PathBuf>, _> =
+            fs::read_dir(folder).and_then(|entries| entries.map(|it| Ok(it?.path())).collect());
+        match paths {
+            Ok(mut paths) => {
+                paths.sort();
+                for path in paths.into_iter().filter(|path| is_wanted(path)) {
+                    match (self.is_full, path.is_dir()) {
+                        (true, _) => return,
+                        (false, true) => self.folder(&path, depth - 1),
+                        (false, false) => self.file(&path),
+                    }
+                }
+            }
+            Err(error) => self.say(folder, format!("the folder cannot be read: {error}")),
+        }
+    }
+
+    fn file(&mut self, path: &Path) {
+        let size = fs::metadata(path).map_or(0, |about| about.len());
+        if self.files.len() >= FILES_MOST {
+            return self.full(path, &format!("more than {FILES_MOST} files of definitions"));
+        }
+        if self.bytes.saturating_add(size) > TOTAL_LIMIT_BYTES {
+            return self.full(path, &format!("more than {TOTAL_LIMIT_BYTES} bytes of definitions"));
+        }
+        match fs::read(path) {
+            Ok(bytes) => {
+                self.bytes += bytes.len() as u64;
+                self.files.push(DefinitionFile { path: path.display().to_string(), bytes });
+            }
+            Err(error) => self.say(path, format!("the file cannot be read: {error}")),
+        }
+    }
+
+    fn full(&mut self, path: &Path, text: &str) {
+        self.is_full = true;
+        self.say(path, format!("{text}; nothing from here on was read"));
+    }
+
+    fn say(&mut self, path: &Path, text: String) {
+        self.mistakes.push(Mistake { place: path.display().to_string(), text });
+    }
+}
+
+fn is_wanted(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    if name.starts_with('.') {
+        return false;
+    }
+    if path.is_dir() {
+        return name != "samples";
+    }
+    let name = name.to_ascii_lowercase();
+    !name.starts_with("readme") && (name.ends_with(".json") || name.ends_with(".xml"))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{Config, Overrides};
+    use std::fs;
+
+    fn config(paths: &str) -> Config {
+        let variable = ("EMBERPOST__DEFINITIONS__PATHS".to_owned(), paths.to_owned());
+        Config::load(None, false, [variable].into_iter(), &Overrides::default()).unwrap()
+    }
+
+    #[test]
+    fn folders_are_read_in_order_without_samples_and_readmes() {
+        let folder = tempfile::tempdir().unwrap();
+        for path in ["b.json", "a/2.json", "a/1.xml", "README.md", "readme.json", "samples/x.json", "a/samples/y.json"]
+        {
+            let path = folder.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "{}").unwrap();
+        }
+        let (files, mistakes) = config(&folder.path().display().to_string()).read_definitions();
+        assert_eq!(mistakes, []);
+        let base = folder.path().display().to_string();
+        let names: Vec<_> = files.iter().map(|file| file.path.strip_prefix(&base).unwrap()).collect();
+        assert_eq!(names, ["/a/1.xml", "/a/2.json", "/b.json"]);
+    }
+
+    #[test]
+    fn a_missing_folder_is_a_mistake_that_says_where_it_looked() {
+        let (files, mistakes) = config("[\"no/such/folder\"]").read_definitions();
+        assert!(files.is_empty());
+        assert_eq!(mistakes[0].place, "EMBERPOST__DEFINITIONS__PATHS");
+        assert!(mistakes[0].text.contains("/no/such/folder, which is not there"), "{}", mistakes[0].text);
+    }
+}

@@ -1,0 +1,207 @@
+//! Settings to configuration: participants, operators and routes.
+//!
+//! What one entry says about another (an address claimed twice, a route to nobody) is `routing::Table`'s to check.
+
+use super::read::{LEVELS, PROSE_RULES, http_url};
+use super::section::{Mistakes, Section};
+use super::setting::{Setting, Settings, Value};
+use super::{FHIR_VERSIONS, Level, Operator, Places, Role, keys};
+use crate::routing::{Channel, Order, Participant, Rejections, Route};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+const ORDERS: &[(&str, Order)] = &[("none", Order::None), ("sender", Order::Sender), ("subject", Order::Subject)];
+const REJECTIONS: &[(&str, Rejections)] = &[("message", Rejections::Message), ("status", Rejections::Status)];
+const ROLES: &[(&str, Role)] = &[("viewer", Role::Viewer), ("operator", Role::Operator)];
+
+#[derive(Clone, Copy)]
+enum ChannelType {
+    Http,
+    Mailbox,
+    Amqp,
+    Repository,
+}
+
+const CHANNEL_TYPES: &[(&str, ChannelType)] = &[
+    ("http", ChannelType::Http),
+    ("mailbox", ChannelType::Mailbox),
+    ("amqp", ChannelType::Amqp),
+    ("repository", ChannelType::Repository),
+];
+
+const CONCURRENCY_MOST: i64 = 10_000;
+const ATTEMPT_TIMEOUT_SECONDS_MOST: i64 = 3600;
+/// One day, and one year: beyond them somebody meant milliseconds.
+const RETRY_SECONDS_MOST: i64 = 86_400;
+const EXPIRE_AFTER_SECONDS_MOST: i64 = 31_536_000;
+
+#[derive(Default)]
+pub struct Parties {
+    pub participants: Vec<Participant>,
+    pub operators: Vec<Operator>,
+    pub routes: Vec<Route>,
+    /// Participants with a validation level of their own.
+    pub levels: Vec<(Arc<str>, Level)>,
+}
+
+pub fn read(settings: &mut Settings, places: &mut Places, mistakes: &Mistakes) -> Parties {
+    let mut parties = Parties::default();
+    let mut tokens = Tokens::default();
+    for setting in entries(settings, "participant", mistakes) {
+        places.participants.push(setting.place.clone());
+        let mut section = Section::new(&named("participant", "id", &setting), setting, keys::PARTICIPANT, mistakes);
+        let participant = participant(&mut section, &mut tokens, mistakes);
+        parties.levels.extend(section.choice("level", LEVELS).map(|level| (participant.id.clone(), level)));
+        parties.participants.push(participant);
+    }
+    for setting in entries(settings, "operator", mistakes) {
+        let section = Section::new(&named("operator", "name", &setting), setting, keys::OPERATOR, mistakes);
+        parties.operators.push(operator(&section, &mut tokens));
+    }
+    for (index, setting) in entries(settings, "route", mistakes).into_iter().enumerate() {
+        places.routes.push(setting.place.clone());
+        let section = Section::new(&format!("route {}", index + 1), setting, keys::ROUTE, mistakes);
+        parties.routes.push(route(&section));
+    }
+    parties
+}
+
+fn entries(settings: &mut Settings, name: &str, mistakes: &Mistakes) -> Vec<Setting> {
+    match settings.remove(name) {
+        None => Vec::new(),
+        Some(Setting { value: Value::List(entries), .. }) => entries,
+        Some(other) => {
+            mistakes.say(&other.place, format!("write [[{name}]] with two brackets: there may be several"));
+            Vec::new()
+        }
+    }
+}
+
+/// `participant "lab"`, as sentences call it.
+fn named(kind: &str, key: &str, setting: &Setting) -> String {
+    let Value::Table(settings) = &setting.value else { return kind.to_owned() };
+    match settings.get(key).map(|setting| &setting.value) {
+        Some(Value::Text(name)) => format!("{kind} \"{name}\""),
+        _ => kind.to_owned(),
+    }
+}
+
+fn participant(section: &mut Section, tokens: &mut Tokens, mistakes: &Mistakes) -> Participant {
+    let id = required(section, "id");
+    if !is_short_name(&id) {
+        section.say("id", "must be 1 to 64 letters, digits, \".\", \"_\" or \"-\"");
+    }
+    let channel = section.take("channel").and_then(|setting| channel(&section.name, setting, mistakes));
+    let section = &*section;
+    let defaults = Participant::new(&id);
+    let number = |key, most| section.number(key, 1..=most);
+    let schedule = section.numbers("retry_schedule_seconds", 1..=RETRY_SECONDS_MOST);
+    Participant {
+        name: section.text("name"),
+        addresses: section.texts("addresses").unwrap_or_default(),
+        channel,
+        may_send: section.texts("may_send").unwrap_or(defaults.may_send),
+        may_receive: section.texts("may_receive").unwrap_or(defaults.may_receive),
+        fhir_version: section.choice("fhir_version", FHIR_VERSIONS),
+        order: section.choice("order", ORDERS).unwrap_or(defaults.order),
+        concurrency: number("concurrency", CONCURRENCY_MOST).map_or(defaults.concurrency, |number| number as usize),
+        attempt_timeout_seconds: number("attempt_timeout_seconds", ATTEMPT_TIMEOUT_SECONDS_MOST)
+            .map_or(defaults.attempt_timeout_seconds, i64::unsigned_abs),
+        retry_schedule_seconds: schedule
+            .map_or(defaults.retry_schedule_seconds, |seconds| seconds.into_iter().map(i64::unsigned_abs).collect()),
+        expire_after_seconds: number("expire_after_seconds", EXPIRE_AFTER_SECONDS_MOST)
+            .map_or(defaults.expire_after_seconds, i64::unsigned_abs),
+        rejections: section.choice("rejections", REJECTIONS).unwrap_or(defaults.rejections),
+        prose_rules: section.choice("prose_rules", PROSE_RULES),
+        token_sha256: tokens.take(section),
+        amqp_user: section.text("amqp_user"),
+        id: defaults.id,
+    }
+}
+
+fn channel(of: &str, setting: Setting, mistakes: &Mistakes) -> Option<Channel> {
+    let section = Section::new(&format!("channel of {of}"), setting, keys::CHANNEL, mistakes);
+    if section.get("type").is_none() {
+        return section.none("type", "is missing: a channel has a type, as { type = \"mailbox\" }");
+    }
+    let foreign = |keys: &[&str], name: &str| {
+        for key in keys.iter().filter(|key| section.get(key).is_some()) {
+            section.say(key, format!("is no key of a channel of type \"{name}\""));
+        }
+    };
+    match section.choice("type", CHANNEL_TYPES)? {
+        ChannelType::Amqp => section.none("type", "is \"amqp\": channel type \"amqp\" is not built yet"),
+        ChannelType::Repository => {
+            section.none("type", "is \"repository\": channel type \"repository\" is not built yet")
+        }
+        ChannelType::Mailbox => {
+            foreign(&["url", "async", "exchange", "routing_key"], "mailbox");
+            Some(Channel::Mailbox)
+        }
+        ChannelType::Http => {
+            foreign(&["exchange", "routing_key"], "http");
+            let asynchronous = section.flag("async").unwrap_or(false);
+            if section.get("url").is_none() {
+                return section.none("url", "is missing: a channel of type \"http\" has the receiver's FHIR base");
+            }
+            let url = section.text("url").and_then(|text| http_url(&section, "url", text))?;
+            Some(Channel::Http { url, asynchronous })
+        }
+    }
+}
+
+fn operator(section: &Section, tokens: &mut Tokens) -> Operator {
+    let name = required(section, "name");
+    if section.get("token_sha256").is_none() {
+        section.say("token_sha256", "is missing: an operator is known by a token");
+    }
+    Operator { name, token_sha256: tokens.take(section), role: section.choice("role", ROLES).unwrap_or(Role::Viewer) }
+}
+
+fn route(section: &Section) -> Route {
+    if section.get("when").is_some() {
+        section.say("when", "is set: FHIRPath conditions are not built yet");
+    }
+    Route {
+        event: section.text("event"),
+        source: section.text("source"),
+        destination: section.text("destination"),
+        to: section.texts("to").unwrap_or_default(),
+    }
+}
+
+fn required(section: &Section, key: &str) -> String {
+    if section.get(key).is_none() {
+        section.say(key, "is missing");
+    }
+    // Harmless: the mistake was said.
+    section.text(key).unwrap_or_else(|| "-".to_owned())
+}
+
+/// Ids stand in URLs, logs and metrics.
+fn is_short_name(id: &str) -> bool {
+    (1..=64).contains(&id.len()) && id.chars().all(|letter| letter.is_ascii_alphanumeric() || "._-".contains(letter))
+}
+
+/// Token hashes seen so far, with whose they are: a token must name one party.
+#[derive(Default)]
+struct Tokens(HashMap<String, String>);
+
+impl Tokens {
+    fn take(&mut self, section: &Section) -> Vec<String> {
+        let mut taken = Vec::new();
+        for hash in section.one_or_more_texts("token_sha256").unwrap_or_default() {
+            let is_hash = hash.len() == 64 && hash.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+            // The text is not repeated: it may be the token itself.
+            if !is_hash {
+                section.say("token_sha256", "must be a SHA-256, 64 lower-case hex digits, never the token itself");
+            } else if let Some(first) = self.0.get(&hash) {
+                section.say("token_sha256", format!("is that of {first}, too; a token names one party"));
+            } else {
+                self.0.insert(hash.clone(), section.name.clone());
+            }
+            taken.push(hash);
+        }
+        taken
+    }
+}

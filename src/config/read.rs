@@ -1,0 +1,175 @@
+//! Settings to configuration: the sections that are there once. Participants, operators and routes are read in `party`.
+
+use super::section::{Mistakes, Section, unknown};
+use super::setting::{Setting, Settings, Value, lay_over};
+use super::{Config, Definitions, Level, OnFailure, Places, Retention, Server, Store, UnknownEvents, Validation};
+use super::{keys, party};
+use crate::validation::ProseRules;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+pub const LEVELS: &[(&str, Level)] =
+    &[("message", Level::Message), ("structure", Level::Structure), ("profile", Level::Profile)];
+pub const PROSE_RULES: &[(&str, ProseRules)] = &[("warning", ProseRules::Warning), ("error", ProseRules::Error)];
+const UNKNOWN_EVENTS: &[(&str, UnknownEvents)] = &[("reject", UnknownEvents::Reject), ("route", UnknownEvents::Route)];
+const ON_FAILURE: &[(&str, OnFailure)] = &[("reject", OnFailure::Reject), ("report", OnFailure::Report)];
+
+/// Sections that are lists of entries, which no variable can name.
+const LISTS: [&str; 3] = ["participant", "operator", "route"];
+/// A hundred years: more is a mistake of units.
+const DAYS_MOST: i64 = 36_500;
+const BODY_LIMIT_BYTES_MOST: i64 = 1 << 30;
+const ANSWER_TIMEOUT_MS_MOST: i64 = 3_600_000;
+
+/// Lays the variables over the rest. Those for participants, operators and routes are mistakes.
+pub fn lay_variables(settings: &mut Settings, mut variables: Settings, mistakes: &Mistakes) {
+    for name in LISTS {
+        if let Some(setting) = variables.remove(name) {
+            mistakes.say(&setting.place, format!("[[{name}]] can be set in the file only, not by a variable"));
+        }
+    }
+    lay_over(settings, variables);
+}
+
+/// The whole configuration. Where a mistake was said, a harmless value stands in, so that the rest is checked too.
+pub fn config(mut settings: Settings, file: Option<PathBuf>, mistakes: &Mistakes) -> Config {
+    let names: Vec<&str> = keys::SECTIONS.iter().map(|(name, _)| *name).collect();
+    for (name, setting) in settings.iter().filter(|(name, _)| !names.contains(&name.as_str())) {
+        mistakes.say(&setting.place, unknown(&format!("there is no section \"{name}\""), name, &names));
+    }
+    if let Some(amqp) = settings.remove("amqp") {
+        mistakes.say(&amqp.place, "AMQP is not built yet; remove the section [amqp]");
+        Section::new("[amqp]", amqp, keys::AMQP, mistakes);
+    }
+    let mut places = Places::default();
+    let mut section = |name: &str, keys| {
+        let place = "default.toml".to_owned();
+        let missing = Setting { place, value: Value::Table(Settings::new()), variable_text: None };
+        Section::new(&format!("[{name}]"), settings.remove(name).unwrap_or(missing), keys, mistakes)
+    };
+    let server = server(&section("server", keys::SERVER), &mut places);
+    let store = store(&section("store", keys::STORE));
+    let retention = retention(&section("retention", keys::RETENTION));
+    let definitions = definitions(&section("definitions", keys::DEFINITIONS), &mut places);
+    let mut validation = validation(&section("validation", keys::VALIDATION));
+    let parties = party::read(&mut settings, &mut places, mistakes);
+    validation.levels = parties.levels;
+    let party::Parties { participants, operators, routes, .. } = parties;
+    let config =
+        Config { server, store, retention, definitions, validation, participants, operators, routes, file, places };
+    check_as_a_whole(&config, mistakes);
+    config
+}
+
+fn check_as_a_whole(config: &Config, mistakes: &Mistakes) {
+    if let Err(conflicts) = config.table(&config.server.base_url) {
+        mistakes.extend(conflicts);
+    }
+    if !config.server.listen.ip().is_loopback() && !config.has_credentials() {
+        let text = "listen is beyond loopback and no credential is configured; \
+                    give a participant or an operator a token_sha256, or listen on 127.0.0.1";
+        mistakes.say(&config.places.listen, text);
+    }
+}
+
+fn server(section: &Section, places: &mut Places) -> Server {
+    places.listen = section.place_of("listen").to_owned();
+    let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080));
+    let listen = section.text("listen").and_then(|text| {
+        let listen = text.parse().ok();
+        listen.or_else(|| {
+            section.none("listen", &format!("must be an IP address and port as 127.0.0.1:8080, not \"{text}\""))
+        })
+    });
+    let listen = listen.unwrap_or(loopback);
+    let base_url = section.text("base_url").and_then(|text| http_url(section, "base_url", text));
+    let name = section.text("name").and_then(|text| {
+        let is_name =
+            text.len() <= 255 && text.chars().all(|letter| letter.is_ascii_graphic() && !",;()\"".contains(letter));
+        is_name.then_some(text).or_else(|| section.none("name", "must be a name without spaces, as host:port"))
+    });
+    let (base_url_is_set, name_is_set) = (base_url.is_some(), name.is_some());
+    let base_url = base_url.unwrap_or_else(|| format!("http://{listen}/fhir"));
+    Server {
+        listen,
+        name: name.or_else(|| host_and_port(&base_url)).unwrap_or_else(|| listen.to_string()),
+        base_url: base_url.trim_end_matches('/').to_owned(),
+        body_limit_bytes: number(section, "body_limit_bytes", 1024..=BODY_LIMIT_BYTES_MOST) as usize,
+        answer_timeout_ms: number(section, "answer_timeout_ms", 1..=ANSWER_TIMEOUT_MS_MOST).unsigned_abs(),
+        max_in_flight: number(section, "max_in_flight", 1..=1_000_000) as usize,
+        max_waiting: number(section, "max_waiting", 0..=1_000_000) as usize,
+        base_url_is_set,
+        name_is_set,
+    }
+}
+
+/// `host:port`, with the scheme's default port where none is written.
+pub fn host_and_port(url: &str) -> Option<String> {
+    let url = reqwest::Url::parse(url).ok()?;
+    Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?))
+}
+
+/// An http or https URL with a host and without query or fragment; the text as written.
+pub fn http_url(section: &Section, key: &str, text: String) -> Option<String> {
+    let parsed =
+        reqwest::Url::parse(&text).ok().filter(|url| ["http", "https"].contains(&url.scheme()) && url.has_host());
+    match parsed {
+        None => section.none(key, "must be an http or https URL, as https://host.example.org/fhir"),
+        Some(url) if url.query().is_some() || url.fragment().is_some() => {
+            section.none(key, "must be a URL without query and fragment")
+        }
+        Some(_) => Some(text),
+    }
+}
+
+fn store(section: &Section) -> Store {
+    let url = section.text("url").and_then(|text| match text.split_once(':') {
+        Some(("sqlite", path)) if !path.trim_start_matches('/').is_empty() && !path.contains(['?', ':']) => Some(text),
+        Some(("sqlite", _)) => section.none("url", "must name a file, as sqlite:emberpost-data/emberpost.db"),
+        Some(("postgres" | "postgresql", _)) => {
+            section.none("url", "names PostgreSQL, which is not built yet; use sqlite:PATH")
+        }
+        _ => section.none("url", "must be sqlite:PATH, as sqlite:emberpost-data/emberpost.db"),
+    });
+    Store {
+        url: url.unwrap_or_default(),
+        min_free_bytes: number(section, "min_free_bytes", 0..=i64::MAX).unsigned_abs(),
+    }
+}
+
+fn retention(section: &Section) -> Retention {
+    let days = |key, least| number(section, key, least..=DAYS_MOST) as u32;
+    Retention {
+        bodies_days: days("bodies_days", 0),
+        traces_days: days("traces_days", 0),
+        identities_days: days("identities_days", 1),
+    }
+}
+
+fn definitions(section: &Section, places: &mut Places) -> Definitions {
+    places.definition_paths = section.place_of("paths").to_owned();
+    let paths = section.texts("paths").unwrap_or_default();
+    for path in paths.iter().filter(|path| path.ends_with(".tgz")) {
+        section.say("paths", format!("names the package \"{path}\"; packages are not built yet, name folders"));
+    }
+    Definitions {
+        paths: paths.into_iter().map(PathBuf::from).collect(),
+        unknown_events: section.choice("unknown_events", UNKNOWN_EVENTS).unwrap_or(UnknownEvents::Reject),
+        fan_out: section.texts("fan_out").unwrap_or_default(),
+    }
+}
+
+fn validation(section: &Section) -> Validation {
+    Validation {
+        level: section.choice("level", LEVELS).unwrap_or(Level::Structure),
+        on_failure: section.choice("on_failure", ON_FAILURE).unwrap_or(OnFailure::Reject),
+        prose_rules: section.choice("prose_rules", PROSE_RULES).unwrap_or_default(),
+        levels: Vec::new(),
+    }
+}
+
+/// A number of the range, and its least one where a mistake was said.
+fn number(section: &Section, key: &str, range: RangeInclusive<i64>) -> i64 {
+    section.number(key, range.clone()).unwrap_or(*range.start())
+}
