@@ -3,14 +3,38 @@
 //! Nothing is acknowledged before its transaction has committed. Accepts and settlements that arrive together share one
 //! transaction (group commit). No SQL, no database type leaves this folder.
 
+mod accept;
+mod backup;
+mod batch;
+mod core;
+mod filter;
+mod insert;
+mod inspect;
+mod lanes;
+mod lookup;
+mod open;
+mod prepare;
+mod reference;
+mod replay;
+mod retention;
+mod retry;
+mod row;
+mod settle;
+mod standing;
+mod timeline;
 pub mod view;
+mod writer;
 
+pub use backup::backup_file;
+
+use self::core::{Core, unavailable};
+use self::writer::Job;
 use crate::clock::Clock;
 use crate::delivery::{DeliveryState, Facts, Keep, Kept, MessageState, Settled, Settlement, Work};
 use crate::fhir::{Fault, Outcome};
-use bytes::Bytes;
 use std::path::PathBuf;
 use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 /// How the store is opened.
@@ -92,76 +116,84 @@ pub struct Store {
 }
 
 struct Inner {
-    clock: Clock,
-    settings: StoreSettings,
+    core: Arc<Core>,
+    jobs: mpsc::Sender<Job>,
 }
+
+/// Jobs that may wait for the writer; who comes later waits to be let in.
+const QUEUE_JOBS: usize = 4096;
 
 impl Store {
     /// Opens or makes the store, runs migrations. Errs when another router has it, or a newer program wrote it.
     pub async fn open(settings: StoreSettings, clock: Clock) -> Result<Store, OpenError> {
-        Ok(Store { inner: Arc::new(Inner { clock, settings }) })
+        let core = Arc::new(open::open(settings, clock).await?);
+        let (jobs, queue) = mpsc::channel(QUEUE_JOBS);
+        tokio::spawn(writer::run(core.clone(), queue));
+        Ok(Store { inner: Arc::new(Inner { core, jobs }) })
     }
 
     /// Keeps a message with its deliveries, keys and own answer, or recognises a repeat. Returns after the commit.
+    ///
+    /// A response (`closes`) is always kept: as `Repeat` only where it was kept before and is not the first answer of its
+    /// delivery; where an answer kept before becomes the first of this delivery, `New` names the kept message's key.
     pub async fn accept(&self, keep: Keep) -> Result<Kept, Unavailable> {
-        let _ = keep;
-        Err(Unavailable::Away("not connected".into()))
+        self.room()?;
+        let message = prepare::keep(keep).await.map_err(unwritable)?;
+        self.ask(|reply| Job::Accept(Box::new(message), reply)).await
     }
 
-    /// Records an attempt and the delivery's new state, with the answer. Deliveries already settled stay as they are.
+    /// Records an attempt and the delivery's new state, with the answer. Deliveries already settled stay as they are: the
+    /// attempt is recorded all the same, and a receiver's answer becomes theirs where they have none.
     pub async fn settle(&self, settlement: Settlement) -> Result<Settled, Unavailable> {
-        let _ = settlement;
-        Err(Unavailable::Away("not connected".into()))
+        let settlement = prepare::settlement(settlement).await.map_err(unwritable)?;
+        self.ask(|reply| Job::Settle(Box::new(settlement), reply)).await
     }
 
-    /// Everything a reply needs; None for an id that is not kept.
-    pub async fn standing(&self, message_id: Uuid) -> Result<Option<Standing>, Unavailable> {
-        let _ = message_id;
-        Ok(None)
+    async fn ask<T>(&self, job: impl FnOnce(oneshot::Sender<Result<T, Unavailable>>) -> Job) -> Result<T, Unavailable> {
+        let closed = || Unavailable::Away("the store is closed".into());
+        let (reply, answer) = oneshot::channel();
+        self.inner.jobs.send(job(reply)).await.map_err(|_| closed())?;
+        answer.await.map_err(|_| closed())?
     }
 
-    /// The body as received, and its facts; None where retention dropped it.
-    pub async fn content(&self, message_key: i64) -> Result<Option<(Arc<Facts>, Bytes)>, Unavailable> {
-        let _ = message_key;
-        Ok(None)
+    /// Accepts need room for what follows from them; settlements use what was left for them.
+    fn room(&self) -> Result<(), Unavailable> {
+        let least = self.settings().min_free_bytes;
+        match self.inner.core.free_bytes() {
+            Some(free) if free < least => Err(Unavailable::Full(format!(
+                "{free} bytes are free on the store's disk, store.min_free_bytes is {least}"
+            ))),
+            _ => Ok(()),
+        }
     }
 
-    /// The deliveries that went to `participant` with a message known by `identifier` (header id, Bundle id or Bundle
-    /// identifier value, with and without `urn:uuid:`), newest first, at most 16.
-    pub async fn asked(&self, participant: &str, identifier: &str) -> Result<Vec<Asked>, Unavailable> {
-        let _ = (participant, identifier);
-        Ok(Vec::new())
+    /// Commits what waits, moves the log into the database file and gives the store up. Whoever comes later is refused.
+    pub async fn close(&self) {
+        let (closed, done) = oneshot::channel();
+        if self.inner.jobs.send(Job::Close(closed)).await.is_ok() {
+            // An error means that the writer has ended already: closed is what was asked for.
+            let _ = done.await;
+        }
     }
 
-    /// Lanes of a participant that have waiting deliveries, in key order after `after`, at most `limit`.
-    pub async fn lanes(&self, participant: &str, after: Option<i64>, limit: u32) -> Result<Vec<i64>, Unavailable> {
-        let _ = (participant, after, limit);
-        Ok(Vec::new())
-    }
-
-    /// Waiting deliveries of one lane in order after `after_seq`, at most `limit`, without bodies.
-    pub async fn lane_work(
-        &self,
-        participant: &str,
-        lane: i64,
-        after_seq: i64,
-        limit: u32,
-    ) -> Result<Vec<Work>, Unavailable> {
-        let _ = (participant, lane, after_seq, limit);
-        Ok(Vec::new())
-    }
-
-    /// Waiting deliveries (carried or not) that expired before `now_us`, at most `limit`, oldest first.
-    pub async fn expired(&self, now_us: i64, limit: u32) -> Result<Vec<Work>, Unavailable> {
-        let _ = (now_us, limit);
-        Ok(Vec::new())
+    /// Whether the store can be read and has its writer; for readiness.
+    pub async fn ping(&self) -> Result<(), Unavailable> {
+        if self.inner.jobs.is_closed() {
+            return Err(Unavailable::Away("the store is closed".into()));
+        }
+        let found = sqlx::query("SELECT 1").execute(&self.inner.core.readers).await;
+        found.map(drop).map_err(|error| unavailable(&error))
     }
 
     pub fn clock(&self) -> &Clock {
-        &self.inner.clock
+        &self.inner.core.clock
     }
 
     pub fn settings(&self) -> &StoreSettings {
-        &self.inner.settings
+        &self.inner.core.settings
     }
+}
+
+fn unwritable(error: serde_json::Error) -> Unavailable {
+    Unavailable::Away(format!("the facts cannot be written: {error}"))
 }

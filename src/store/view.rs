@@ -1,10 +1,21 @@
 //! What commands and the admin API read and order: lists, timelines, retries, replays.
 
+use super::Unavailable;
 use crate::delivery::{AttemptRow, DeliveryKind, DeliveryState, Facts, MessageState};
 use crate::fhir::{Fault, Outcome};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use uuid::Uuid;
+
+/// Why a list, a retry or a replay cannot be had.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ViewError {
+    /// The caller's to correct: a time, a cursor, an id. Names the field.
+    #[error("{0}")]
+    BadFilter(String),
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
 
 /// Filters of message lists and replays (design 1.10); all that are given must hold. Unknown fields are errors.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -98,4 +109,76 @@ pub struct TimelineEntry {
     pub attempt: Option<AttemptRow>,
     /// The answer's or replay's id.
     pub reference: Option<Uuid>,
+}
+
+/// A replay as ordered.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NewReplay {
+    pub id: Uuid,
+    pub filter: MessageFilter,
+    /// Participant id; None: to those who got the message first.
+    pub to: Option<String>,
+    pub rate_per_second: Option<u32>,
+    pub forward_answers: bool,
+    pub force_consequence: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReplayState {
+    Running,
+    Paused,
+    Done,
+    Stopped,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct ReplayView {
+    #[serde(flatten)]
+    pub order: NewReplay,
+    pub state: ReplayState,
+    pub created_at_us: i64,
+    /// Messages that matched when it was ordered; later ones are no part of it.
+    pub total: u64,
+    /// Messages delivered again.
+    pub done: u64,
+    /// Messages left out, such as those of category consequence.
+    pub skipped: u64,
+}
+
+/// A message whose turn it is in a replay.
+#[derive(Clone, Debug)]
+pub struct ReplayCandidate {
+    pub message_key: i64,
+    pub facts: Arc<Facts>,
+    /// Its deliveries that are no replays themselves.
+    pub originals: Vec<DeliveryView>,
+}
+
+/// What a sweep dropped: bodies, whole messages with their traces, identities.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Swept {
+    pub bodies: u64,
+    pub traces: u64,
+    pub identities: u64,
+}
+
+/// Figures of the store; counts per participant stop at 100,000.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Figures {
+    pub participants: Vec<ParticipantFigures>,
+    /// Messages kept since the store was made, answers included.
+    pub messages: u64,
+    /// Transactions of accepts and settlements since the start, and how many of these were in them.
+    pub commits: u64,
+    pub operations: u64,
+    pub free_bytes: Option<u64>,
+    pub database_bytes: u64,
+}
+
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ParticipantFigures {
+    pub participant: String,
+    pub waiting: u64,
+    pub dead: u64,
 }

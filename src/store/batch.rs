@@ -1,0 +1,278 @@
+//! One transaction of accepts and settlements: what it must know is read first, then it decides in memory, then it writes.
+//!
+//! Jobs are decided in the order in which they came, each seeing what those before it did.
+
+use super::insert::{BodyRow, Changed, DeliveryRow, MessageRow, ReferenceRow, Rows};
+use super::lookup::{self, Known, Now, Probe};
+use super::prepare::{Prepared, PreparedSettlement};
+use super::reference::{head, value};
+use super::writer::Keys;
+use crate::delivery::{Facts, Kept, NewDelivery, Settled, Work};
+use crate::fhir::identity::{KeyKind, Seen, Verdict, judge};
+use bytes::Bytes;
+use sqlx::Error;
+use sqlx::sqlite::SqliteConnection;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// Sender of the answers that the router writes itself; they are never repeats.
+pub(super) const OWN: &str = "emberpost";
+
+pub(super) enum Ask {
+    Accept(Box<Prepared>),
+    Settle(Box<PreparedSettlement>),
+}
+
+pub(super) enum Answer {
+    Accept(Kept),
+    Settle(Settled),
+}
+
+/// A kept message: its key and public id.
+pub(super) type Kin = (i64, Uuid);
+
+/// What a transaction knows and will write.
+pub(super) struct Batch<'w> {
+    pub keys: &'w mut Keys,
+    pub parties: Arc<HashMap<Arc<str>, i64>>,
+    pub now_us: i64,
+    /// Identities of messages received before count as new.
+    pub identities_from_us: i64,
+    known: Known,
+    /// Messages of this very batch, by sender, kind and value of their identity keys.
+    fresh: HashMap<(i64, KeyKind, String), Vec<([u8; 32], Kin)>>,
+    pub deliveries: HashMap<i64, Now>,
+    /// Messages whose identity this batch gives up.
+    pub released: HashSet<i64>,
+    pub rows: Rows,
+}
+
+/// Decides and writes all jobs; the caller has the transaction open and commits it.
+pub(super) async fn run(
+    conn: &mut SqliteConnection,
+    mut batch: Batch<'_>,
+    asks: Vec<Ask>,
+) -> Result<Vec<Answer>, Error> {
+    let probes: Vec<Probe> = asks.iter().filter_map(Ask::message).flat_map(|message| batch.probes(message)).collect();
+    batch.known = lookup::identities(conn, &probes).await?;
+    let touched: Vec<i64> = asks.iter().filter_map(Ask::delivery_key).collect();
+    batch.deliveries = lookup::deliveries(conn, &touched).await?;
+    let answers = asks
+        .into_iter()
+        .map(|ask| match ask {
+            Ask::Accept(message) => Answer::Accept(batch.accept(*message)),
+            Ask::Settle(settlement) => Answer::Settle(batch.settle(*settlement)),
+        })
+        .collect();
+    let changed = batch.deliveries.iter().filter(|(_, now)| now.changed);
+    batch.rows.changed = changed.map(|(key, now)| Changed::new(*key, now)).collect();
+    lookup::release(conn, &batch.released.into_iter().collect::<Vec<_>>()).await?;
+    batch.rows.write(conn).await?;
+    Ok(answers)
+}
+
+impl Ask {
+    /// The message that may be a repeat.
+    fn message(&self) -> Option<&Prepared> {
+        match self {
+            Ask::Accept(message) => Some(message),
+            Ask::Settle(settlement) => settlement.answer.as_deref(),
+        }
+    }
+
+    /// Participants that the rows of this job name.
+    pub fn parties(&self) -> Vec<&str> {
+        let mut names = Vec::new();
+        let mut next = self.message();
+        while let Some(message) = next {
+            names.push(message.facts.sender.as_str());
+            names.extend(message.deliveries.iter().map(|delivery| &*delivery.participant));
+            next = message.answer.as_deref();
+        }
+        names
+    }
+
+    fn delivery_key(&self) -> Option<i64> {
+        match self {
+            Ask::Accept(message) => message.closes,
+            Ask::Settle(settlement) => Some(settlement.delivery_key),
+        }
+    }
+}
+
+impl Changed {
+    fn new(key: i64, now: &Now) -> Self {
+        Changed {
+            key,
+            state: now.state,
+            attempts: now.attempts,
+            status: now.status,
+            due_us: now.due_us,
+            fault: now.fault,
+            answer: now.answer,
+            ended_us: now.ended_us,
+        }
+    }
+}
+
+impl<'w> Batch<'w> {
+    pub fn new(keys: &'w mut Keys, parties: Arc<HashMap<Arc<str>, i64>>, now_us: i64, identities_from_us: i64) -> Self {
+        Batch {
+            keys,
+            parties,
+            now_us,
+            identities_from_us,
+            known: Known::default(),
+            fresh: HashMap::new(),
+            deliveries: HashMap::new(),
+            released: HashSet::new(),
+            rows: Rows::default(),
+        }
+    }
+
+    /// Parties are numbered before the batch begins, so that all of them are known here.
+    pub fn party(&self, id: &str) -> i64 {
+        self.parties.get(id).copied().unwrap_or_default()
+    }
+
+    fn probes(&self, message: &Prepared) -> Vec<Probe> {
+        let sender = self.party(&message.facts.sender);
+        let keys = [&message.identity.transmission, &message.identity.message];
+        keys.into_iter().flatten().filter_map(|(kind, _)| self.probe(message, sender, *kind)).collect()
+    }
+
+    fn probe(&self, message: &Prepared, sender: i64, kind: KeyKind) -> Option<Probe> {
+        let reference = message.references.iter().find(|reference| reference.kind == kind as i64)?;
+        (&*message.facts.sender != OWN).then(|| Probe::new(reference.hash, sender, kind, &message.identity.content))
+    }
+
+    /// Whether a message is new, a repeat, or misuses an identity, by `judge`.
+    pub fn verdict(&self, message: &Prepared) -> Verdict<Kin> {
+        let identity = &message.identity;
+        let seen = |key: &Option<(KeyKind, String)>| {
+            key.as_ref().map_or(Seen { same: None, any: None }, |(kind, _)| self.seen(message, *kind))
+        };
+        judge(identity.strict, message.facts.category, seen(&identity.transmission), seen(&identity.message))
+    }
+
+    fn seen(&self, message: &Prepared, kind: KeyKind) -> Seen<Kin> {
+        let sender = self.party(&message.facts.sender);
+        let (Some(probe), Some(wanted)) = (self.probe(message, sender, kind), value(&message.facts, kind)) else {
+            return Seen { same: None, any: None };
+        };
+        let content = &message.identity.content;
+        let kept = |key: i64| {
+            let candidate = self.known.candidates.get(&key)?;
+            let valid = candidate.has(kind, &wanted)
+                && candidate.received_us >= self.identities_from_us
+                && !self.released.contains(&key);
+            valid.then_some((candidate, (key, candidate.id)))
+        };
+        let (same, any) = self.known.keys.get(&probe).copied().unzip();
+        let same = same.flatten().and_then(kept).filter(|(candidate, _)| candidate.content == *content);
+        let any = any.and_then(kept);
+        let fresh = self.fresh.get(&(sender, kind, wanted)).map(Vec::as_slice).unwrap_or_default();
+        let fresh_same = fresh.iter().find(|(known, _)| known == content).map(|(_, kin)| *kin);
+        let fresh_any = fresh.last().map(|(_, kin)| *kin);
+        let same = fresh_same.or(same.map(|(_, kin)| kin));
+        Seen { same, any: fresh_any.or(any.map(|(_, kin)| kin)).or(same) }
+    }
+
+    /// Plans a message's rows, with its own answer. `identity`: whether it is remembered; `deliver`: whether it goes out.
+    pub fn insert(&mut self, message: Prepared, identity: bool, deliver: bool) -> (i64, Vec<Work>) {
+        let key = self.keys.next_message();
+        let sender = self.party(&message.facts.sender);
+        let released = message.answer.as_ref().is_some_and(|answer| answer.releases_request);
+        let identity = identity && !released;
+        if identity {
+            self.remember(&message, sender, key);
+        }
+        self.refer(&message, if identity { sender } else { 0 }, key);
+        let deliveries = if deliver { message.deliveries } else { Vec::new() };
+        let mut work = self.deliver(key, &message.facts, &message.plain, deliveries);
+        let own_answer = message.answer.map(|answer| {
+            let (answer_key, answer_work) = self.insert(*answer, false, true);
+            work.extend(answer_work);
+            answer_key
+        });
+        let size = i64::try_from(message.plain.len()).unwrap_or(i64::MAX);
+        self.rows.bodies.push(BodyRow { message_key: key, size, packed: message.packed });
+        self.rows.messages.push(MessageRow {
+            key,
+            state: message.state,
+            committed_us: self.now_us,
+            sender,
+            in_reply_to: message.facts.in_reply_to,
+            own_answer,
+            event: message.event,
+            destinations: message.destinations,
+            marks: message.marks,
+            content: message.identity.content,
+            facts: message.facts,
+            facts_json: message.facts_json,
+            outcome_json: message.outcome_json,
+        });
+        (key, work)
+    }
+
+    /// For the jobs that follow in this batch.
+    fn remember(&mut self, message: &Prepared, sender: i64, key: i64) {
+        let identity = &message.identity;
+        for (kind, _) in [&identity.transmission, &identity.message].into_iter().flatten() {
+            if let Some(value) = value(&message.facts, *kind) {
+                let known = self.fresh.entry((sender, *kind, value)).or_default();
+                known.push((identity.content, (key, message.facts.id)));
+            }
+        }
+    }
+
+    fn refer(&mut self, message: &Prepared, sender: i64, message_key: i64) {
+        let content = head(&message.identity.content);
+        self.rows.references.extend(message.references.iter().map(|reference| ReferenceRow {
+            hash: reference.hash,
+            sender: if reference.identity { sender } else { 0 },
+            kind: reference.kind,
+            content,
+            message_key,
+        }));
+    }
+
+    /// Plans deliveries of a message; gives what the courier carries of them.
+    pub fn deliver(&mut self, key: i64, facts: &Arc<Facts>, body: &Bytes, new: Vec<NewDelivery>) -> Vec<Work> {
+        let mut work = Vec::new();
+        for delivery in new {
+            let row = DeliveryRow {
+                key: self.keys.next_delivery(),
+                id: delivery.id,
+                message_key: key,
+                party: self.party(&delivery.participant),
+                lane: delivery.lane,
+                seq: self.keys.next_seq(self.now_us),
+                due_us: delivery.due_at_us,
+                expires_us: delivery.expires_at_us,
+                created_us: self.now_us,
+                kind: delivery.kind.clone(),
+                destination: delivery.destination,
+            };
+            if delivery.carried {
+                work.push(Work {
+                    delivery_key: row.key,
+                    delivery_id: row.id,
+                    message_key: key,
+                    participant: delivery.participant,
+                    lane: row.lane,
+                    seq: row.seq,
+                    kind: delivery.kind,
+                    attempts: 0,
+                    due_at_us: row.due_us,
+                    expires_at_us: row.expires_us,
+                    facts: facts.clone(),
+                    body: Some(body.clone()),
+                });
+            }
+            self.rows.deliveries.push(row);
+        }
+        work
+    }
+}

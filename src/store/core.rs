@@ -1,0 +1,156 @@
+//! What store handles and the writer share: connections, party numbers, figures, the room on the disk.
+
+use super::writer::Writer;
+use super::{StoreSettings, Unavailable};
+use crate::clock::Clock;
+use futures_util::future::BoxFuture;
+use sqlx::sqlite::{SqliteConnection, SqlitePool};
+use sqlx::{Error, Row};
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+const FREE_BYTES_VALID: Duration = Duration::from_secs(1);
+const MICROSECONDS_PER_DAY: i64 = 86_400_000_000;
+
+type Parties = Arc<HashMap<Arc<str>, i64>>;
+
+pub(super) struct Core {
+    pub settings: StoreSettings,
+    pub clock: Clock,
+    pub writer: tokio::sync::Mutex<Writer>,
+    pub readers: SqlitePool,
+    /// Held for the life of the store: a second router finds it locked.
+    pub lock: File,
+    /// Numbers of participants. Replaced as a whole when one is new.
+    pub party_keys: RwLock<Parties>,
+    pub free_bytes: Mutex<Option<(Instant, u64)>>,
+    /// Transactions since the start, and the accepts and settlements in them.
+    pub commits: AtomicU64,
+    pub operations: AtomicU64,
+    pub sweep: Mutex<super::retention::Cursors>,
+    /// Another router may have the file: nothing is written any more.
+    pub closed: AtomicBool,
+}
+
+impl Core {
+    pub fn known_parties(&self) -> Parties {
+        self.party_keys.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The number of a participant that anything was ever kept for.
+    pub fn party(&self, id: &str) -> Option<i64> {
+        self.known_parties().get(id).copied()
+    }
+
+    /// Numbers all of `names`. New ones are committed at once, outside of any transaction, so that none is lost with it.
+    pub async fn parties(
+        &self,
+        conn: &mut SqliteConnection,
+        names: impl IntoIterator<Item = &str>,
+    ) -> Result<Parties, Error> {
+        let mut known = self.known_parties();
+        for name in names {
+            if known.contains_key(name) {
+                continue;
+            }
+            let insert = "INSERT INTO party (id) VALUES (?) ON CONFLICT (id) DO UPDATE SET id = id RETURNING k";
+            let row = sqlx::query(insert).bind(name.to_owned()).fetch_one(&mut *conn).await?;
+            Arc::make_mut(&mut known).insert(Arc::from(name), row.try_get(0)?);
+            *self.party_keys.write().unwrap_or_else(PoisonError::into_inner) = known.clone();
+        }
+        Ok(known)
+    }
+
+    pub async fn read_parties(conn: &mut SqliteConnection) -> Result<Parties, Error> {
+        let rows = sqlx::query("SELECT id, k FROM party").fetch_all(conn).await?;
+        let mut parties = HashMap::new();
+        for row in rows {
+            parties.insert(Arc::from(row.try_get::<&str, _>(0)?), row.try_get(1)?);
+        }
+        Ok(Arc::new(parties))
+    }
+
+    /// Identities of messages received before this are forgotten; 0 days: none is.
+    pub fn identities_from_us(&self, now_us: i64) -> i64 {
+        match self.settings.identities_days {
+            0 => i64::MIN,
+            days => now_us.saturating_sub(i64::from(days) * MICROSECONDS_PER_DAY),
+        }
+    }
+
+    /// Room on the store's disk in bytes, at most a second old. None where the system does not say.
+    pub fn free_bytes(&self) -> Option<u64> {
+        let mut kept = self.free_bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, bytes)) = *kept
+            && at.elapsed() < FREE_BYTES_VALID
+        {
+            return Some(bytes);
+        }
+        let disk = rustix::fs::statvfs(folder(&self.settings.path)).ok()?;
+        let bytes = disk.f_bavail.saturating_mul(disk.f_frsize);
+        *kept = Some((Instant::now(), bytes));
+        Some(bytes)
+    }
+
+    /// Runs one transaction of its own on the writer, in a task of its own: a caller that hangs up does not cut it.
+    pub async fn write<T, F>(self: &Arc<Self>, work: F) -> Result<T, Unavailable>
+    where
+        T: Send + 'static,
+        F: for<'w> FnOnce(&'w Core, &'w mut Writer) -> BoxFuture<'w, Result<T, Error>> + Send + 'static,
+    {
+        let core = self.clone();
+        let task = tokio::spawn(async move {
+            let mut writer = core.writer.lock().await;
+            if core.closed.load(Ordering::Relaxed) {
+                return Err(Error::PoolClosed);
+            }
+            let done = async {
+                writer.begin().await?;
+                let done = work(&core, &mut writer).await?;
+                writer.commit().await?;
+                Ok(done)
+            }
+            .await;
+            if done.is_err() {
+                writer.recover(&core).await;
+            }
+            done
+        });
+        match task.await {
+            Ok(done) => done.map_err(|error| unavailable(&error)),
+            Err(error) => Err(Unavailable::Away(error.to_string())),
+        }
+    }
+
+    /// Ends the readers, moves the log into the database file, lets another router in.
+    pub async fn shut(&self) {
+        self.readers.close().await;
+        let mut writer = self.writer.lock().await;
+        self.closed.store(true, Ordering::Relaxed);
+        if let Err(error) = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut writer.conn).await {
+            tracing::warn!(%error, "the store's log could not be moved into its file; the next start reads it");
+        }
+        if let Err(error) = self.lock.unlock() {
+            tracing::warn!(%error, "the store's lock could not be given back; it ends with this process");
+        }
+    }
+}
+
+pub(super) fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// What a caller hears of a database error. Texts of SQLite name no values.
+pub(super) fn unavailable(error: &Error) -> Unavailable {
+    const SQLITE_IOERR: i64 = 10;
+    const SQLITE_FULL: i64 = 13;
+    let code = error.as_database_error().and_then(|error| error.code()).and_then(|code| code.parse::<i64>().ok());
+    match code.map(|code| code & 0xff) {
+        Some(SQLITE_IOERR | SQLITE_FULL) => Unavailable::Full(error.to_string()),
+        _ => Unavailable::Away(error.to_string()),
+    }
+}

@@ -1,0 +1,160 @@
+//! Filters as SQL conditions: the texts are ours, what the caller gave is bound.
+
+use super::core::Core;
+use super::reference::hash;
+use super::row;
+use super::view::{DeliveryFilter, MessageFilter};
+use crate::delivery::DeliveryState;
+use crate::fhir::identity::KeyKind;
+use sqlx::query::Query;
+use sqlx::sqlite::{Sqlite, SqliteArguments};
+
+pub(super) type Bound = Query<'static, Sqlite, SqliteArguments>;
+
+#[derive(Clone, Debug)]
+enum Value {
+    Integer(i64),
+    Text(String),
+    Blob(Vec<u8>),
+}
+
+/// Conditions that must all hold, with their values in order.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Conditions {
+    texts: Vec<&'static str>,
+    values: Vec<Value>,
+}
+
+impl Conditions {
+    pub fn integer(&mut self, text: &'static str, value: i64) {
+        self.add(text, [Value::Integer(value)]);
+    }
+
+    fn text(&mut self, text: &'static str, value: &str) {
+        self.add(text, [Value::Text(value.to_owned())]);
+    }
+
+    fn blob(&mut self, text: &'static str, id: uuid::Uuid) {
+        self.add(text, [Value::Blob(row::blob(id))]);
+    }
+
+    fn add(&mut self, text: &'static str, values: impl IntoIterator<Item = Value>) {
+        self.texts.push(text);
+        self.values.extend(values);
+    }
+
+    /// ` WHERE …`, or nothing.
+    pub fn sql(&self) -> String {
+        match self.texts.as_slice() {
+            [] => String::new(),
+            texts => format!(" WHERE {}", texts.join(" AND ")),
+        }
+    }
+
+    pub fn bind(self, query: Bound) -> Bound {
+        self.values.into_iter().fold(query, |query, value| match value {
+            Value::Integer(value) => query.bind(value),
+            Value::Text(value) => query.bind(value),
+            Value::Blob(value) => query.bind(value),
+        })
+    }
+}
+
+/// Conditions on `message m`. Errs with a sentence for a time that is none.
+pub(super) fn messages(core: &Core, filter: &MessageFilter) -> Result<Conditions, String> {
+    let mut all = Conditions::default();
+    if let Some(id) = filter.id {
+        all.blob("m.id = ?", id);
+    }
+    let references = [
+        (&filter.header_id, &[KeyKind::HeaderId as i64][..]),
+        (&filter.bundle_id, &[KeyKind::BundleId as i64]),
+        (&filter.bundle_identifier, &[KeyKind::BundleIdentifier as i64, super::reference::BARE_IDENTIFIER]),
+    ];
+    for (given, kinds) in references {
+        if let Some(given) = given {
+            let (one, other) = (kinds[0], kinds[kinds.len() - 1]);
+            let values = [Value::Integer(hash(given)), Value::Integer(one), Value::Integer(other)];
+            all.add("m.k IN (SELECT message_k FROM reference WHERE h = ? AND kind IN (?, ?))", values);
+        }
+    }
+    event(&mut all, filter.event.as_deref());
+    if let Some(source) = &filter.source {
+        all.text("m.source = ?", source);
+    }
+    if let Some(destination) = &filter.destination {
+        all.text("instr(m.destinations, ?)", &format!("\n{destination}\n"));
+    }
+    if let Some(sender) = &filter.sender {
+        all.integer("m.sender = ?", core.party(sender).unwrap_or_default());
+    }
+    if let Some(state) = filter.state {
+        all.integer("m.state = ?", row::message_state_code(state));
+    }
+    if let Some(code) = &filter.response_code {
+        all.text("m.response_code = ?", code);
+    }
+    if let Some(since) = &filter.since {
+        all.integer("m.received_us >= ?", time(since, "since")?);
+    }
+    if let Some(until) = &filter.until {
+        all.integer("m.received_us < ?", time(until, "until")?);
+    }
+    if let Some(fault) = &filter.fault {
+        let delivery =
+            "(instr(m.marks, ?) OR EXISTS (SELECT 1 FROM delivery f WHERE f.message_k = m.k AND f.fault = ?))";
+        all.add(delivery, [Value::Text(format!(" {fault} ")), Value::Text(fault.clone())]);
+    }
+    for word in [&filter.issue, &filter.rule].into_iter().flatten() {
+        all.text("instr(m.marks, ?)", &format!(" {word} "));
+    }
+    Ok(all)
+}
+
+/// Conditions on `delivery d` with its `message m`. Errs with a sentence for a time that is none.
+pub(super) fn deliveries(core: &Core, filter: &DeliveryFilter) -> Result<Conditions, String> {
+    let mut all = Conditions::default();
+    if let Some(id) = filter.id {
+        all.blob("d.id = ?", id);
+    }
+    if let Some(message) = filter.message {
+        all.blob("d.message_k = (SELECT k FROM message WHERE id = ?)", message);
+    }
+    if let Some(participant) = &filter.participant {
+        all.integer("d.party = ?", core.party(participant).unwrap_or_default());
+    }
+    match filter.state {
+        None => {}
+        // Literals let SQLite use the indexes of what waits and of what is dead.
+        Some(DeliveryState::Waiting) => all.add("d.state = 0", []),
+        Some(DeliveryState::Dead) => all.add("d.state = 4", []),
+        Some(state) => all.integer("d.state = ?", row::state_code(state)),
+    }
+    event(&mut all, filter.event.as_deref());
+    if let Some(fault) = &filter.fault {
+        all.text("d.fault = ?", fault);
+    }
+    if let Some(since) = &filter.since {
+        all.integer("d.created_us >= ?", time(since, "since")?);
+    }
+    if let Some(until) = &filter.until {
+        all.integer("d.created_us < ?", time(until, "until")?);
+    }
+    Ok(all)
+}
+
+/// The event as written, or its code alone.
+fn event(all: &mut Conditions, event: Option<&str>) {
+    if let Some(event) = event {
+        let ending = format!("|{event}");
+        let length = i64::try_from(ending.chars().count()).unwrap_or(i64::MAX);
+        let values = [Value::Text(event.to_owned()), Value::Integer(-length), Value::Text(ending)];
+        all.add("(m.event = ? OR substr(m.event, ?) = ?)", values);
+    }
+}
+
+fn time(text: &str, field: &str) -> Result<i64, String> {
+    let time: Result<jiff::Timestamp, _> = text.parse();
+    time.map(|time| time.as_microsecond())
+        .map_err(|_| format!("{field}: {text:?} is no time with zone, such as 2026-01-31T08:00:00Z"))
+}

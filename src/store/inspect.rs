@@ -1,0 +1,219 @@
+//! Lists and single rows for people: messages, deliveries, figures. Reads only.
+
+use super::core::unavailable;
+use super::filter::{self, Bound, Conditions};
+use super::row;
+use super::view::{
+    DeliveryFilter, DeliveryView, Figures, MessageFilter, MessageView, Page, ParticipantFigures, ViewError,
+};
+use super::{Store, Unavailable};
+use crate::delivery::{DeliveryState, Work};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{AssertSqlSafe, Error, Row};
+use std::sync::atomic::Ordering;
+use uuid::Uuid;
+
+/// Longest page of a list.
+const PAGE_LIMIT: u32 = 1000;
+
+const MESSAGE_COLUMNS: &str = "m.k, m.facts, m.in_reply_to, m.state, m.committed_us, m.outcome, \
+                               EXISTS (SELECT 1 FROM body b WHERE b.message_k = m.k)";
+
+const DELIVERY_COLUMNS: &str = "d.k, d.id, m.id, p.id, d.destination, d.kind, d.detail, d.state, d.attempts, d.due_us, \
+     d.expires_us, d.fault, d.status, a.id, d.replay_of, \
+     (SELECT group_concat(hex(r.id)) FROM (SELECT id FROM delivery WHERE replay_of = d.id ORDER BY k LIMIT 100) r)";
+
+const DELIVERY_TABLES: &str = "delivery d JOIN message m ON m.k = d.message_k JOIN party p ON p.k = d.party \
+                               LEFT JOIN message a ON a.k = d.answer_k";
+
+impl Store {
+    /// A page of messages, newest first, at most `limit` (1 to 1000). `cursor` is the `next` of the page before; what comes
+    /// in meanwhile stands before the first page and shifts nothing.
+    pub async fn list_messages(
+        &self,
+        filter: &MessageFilter,
+        cursor: Option<&str>,
+        limit: u32,
+    ) -> Result<Page<MessageView>, ViewError> {
+        let mut conditions = filter::messages(&self.inner.core, filter).map_err(ViewError::BadFilter)?;
+        continue_after(&mut conditions, "m.k < ?", cursor)?;
+        let sql = format!("SELECT {MESSAGE_COLUMNS} FROM message m{}", conditions.sql());
+        self.page(sql, "m.k", conditions, limit, message_view).await
+    }
+
+    pub async fn count_messages(&self, filter: &MessageFilter) -> Result<u64, ViewError> {
+        let conditions = filter::messages(&self.inner.core, filter).map_err(ViewError::BadFilter)?;
+        self.count(format!("SELECT count(*) FROM message m{}", conditions.sql()), conditions).await
+    }
+
+    pub async fn message(&self, id: Uuid) -> Result<Option<MessageView>, Unavailable> {
+        let sql = format!("SELECT {MESSAGE_COLUMNS} FROM message m WHERE m.id = ?");
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(row::blob(id));
+        self.optional(query, message_view).await
+    }
+
+    pub async fn message_key(&self, id: Uuid) -> Result<Option<i64>, Unavailable> {
+        let query = sqlx::query("SELECT k FROM message WHERE id = ?").bind(row::blob(id));
+        self.optional(query, |row| row.try_get(0)).await
+    }
+
+    /// A page of deliveries, newest first, as `list_messages`. No row says `active`: the courier knows which are.
+    pub async fn list_deliveries(
+        &self,
+        filter: &DeliveryFilter,
+        cursor: Option<&str>,
+        limit: u32,
+    ) -> Result<Page<DeliveryView>, ViewError> {
+        let mut conditions = filter::deliveries(&self.inner.core, filter).map_err(ViewError::BadFilter)?;
+        continue_after(&mut conditions, "d.k < ?", cursor)?;
+        let sql = format!("SELECT {DELIVERY_COLUMNS} FROM {DELIVERY_TABLES}{}", conditions.sql());
+        self.page(sql, "d.k", conditions, limit, delivery_view).await
+    }
+
+    pub async fn count_deliveries(&self, filter: &DeliveryFilter) -> Result<u64, ViewError> {
+        let conditions = filter::deliveries(&self.inner.core, filter).map_err(ViewError::BadFilter)?;
+        let tables = "delivery d JOIN message m ON m.k = d.message_k";
+        self.count(format!("SELECT count(*) FROM {tables}{}", conditions.sql()), conditions).await
+    }
+
+    /// All deliveries of a message, in the order in which they were made.
+    pub async fn deliveries_of(&self, message_id: Uuid) -> Result<Vec<DeliveryView>, Unavailable> {
+        let sql = format!("SELECT {DELIVERY_COLUMNS} FROM {DELIVERY_TABLES} WHERE m.id = ? ORDER BY d.k");
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(row::blob(message_id));
+        let rows = query.fetch_all(&self.inner.core.readers).await;
+        rows.and_then(|rows| rows.iter().map(delivery_view).collect()).map_err(|error| unavailable(&error))
+    }
+
+    /// One delivery as the courier would hold it, without its body, and its state.
+    pub async fn delivery_work(&self, delivery_id: Uuid) -> Result<Option<(Work, DeliveryState)>, Unavailable> {
+        let sql = format!(
+            "SELECT {}, d.state FROM delivery d JOIN message m ON m.k = d.message_k JOIN party p ON p.k = d.party \
+             WHERE d.id = ?",
+            row::WORK_COLUMNS
+        );
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(row::blob(delivery_id));
+        self.optional(query, |row| Ok((row::work(row)?, row::state(row.try_get(13)?)?))).await
+    }
+
+    /// Participants whose attempts an operator stopped.
+    pub async fn paused(&self) -> Result<Vec<String>, Unavailable> {
+        let query = sqlx::query("SELECT id FROM party WHERE paused = 1 ORDER BY id");
+        let rows = query.fetch_all(&self.inner.core.readers).await;
+        rows.and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect()).map_err(|error| unavailable(&error))
+    }
+
+    pub async fn figures(&self) -> Result<Figures, Unavailable> {
+        self.read_figures().await.map_err(|error| unavailable(&error))
+    }
+
+    async fn read_figures(&self) -> Result<Figures, Error> {
+        let core = &self.inner.core;
+        let mut conn = core.readers.acquire().await?;
+        let rows = sqlx::query(
+            "SELECT p.id, \
+             (SELECT count(*) FROM (SELECT 1 FROM delivery WHERE state = 0 AND party = p.k LIMIT 100000)), \
+             (SELECT count(*) FROM (SELECT 1 FROM delivery WHERE state = 4 AND party = p.k LIMIT 100000)) \
+             FROM party p ORDER BY p.id",
+        )
+        .fetch_all(&mut *conn)
+        .await?;
+        let mut participants = Vec::new();
+        for row in rows {
+            let (waiting, dead): (i64, i64) = (row.try_get(1)?, row.try_get(2)?);
+            let figures = ParticipantFigures {
+                participant: row.try_get(0)?,
+                waiting: waiting.unsigned_abs(),
+                dead: dead.unsigned_abs(),
+            };
+            participants.push(figures);
+        }
+        let sizes = "SELECT coalesce((SELECT max(k) FROM message), 0), \
+                     (SELECT page_count FROM pragma_page_count) * (SELECT page_size FROM pragma_page_size)";
+        let row = sqlx::query(sizes).fetch_one(&mut *conn).await?;
+        let (messages, bytes): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+        Ok(Figures {
+            participants,
+            messages: messages.unsigned_abs(),
+            commits: core.commits.load(Ordering::Relaxed),
+            operations: core.operations.load(Ordering::Relaxed),
+            free_bytes: core.free_bytes(),
+            database_bytes: bytes.unsigned_abs(),
+        })
+    }
+
+    async fn page<T>(
+        &self,
+        sql: String,
+        key: &str,
+        conditions: Conditions,
+        limit: u32,
+        view: fn(&SqliteRow) -> Result<T, Error>,
+    ) -> Result<Page<T>, ViewError> {
+        let limit = limit.clamp(1, PAGE_LIMIT);
+        let sql = format!("{sql} ORDER BY {key} DESC LIMIT {}", limit + 1);
+        let rows = conditions.bind(sqlx::query(AssertSqlSafe(sql))).fetch_all(&self.inner.core.readers).await;
+        let page = rows.and_then(|mut rows| {
+            let more = rows.len() > limit as usize;
+            rows.truncate(limit as usize);
+            let last: Option<i64> = rows.last().filter(|_| more).map(|row| row.try_get(0)).transpose()?;
+            let items = rows.iter().map(view).collect::<Result<_, _>>()?;
+            Ok(Page { items, next: last.map(|key| key.to_string()) })
+        });
+        page.map_err(|error| unavailable(&error).into())
+    }
+
+    async fn count(&self, sql: String, conditions: Conditions) -> Result<u64, ViewError> {
+        let query = conditions.bind(sqlx::query(AssertSqlSafe(sql)));
+        let row = query.fetch_one(&self.inner.core.readers).await;
+        let count = row.and_then(|row| row.try_get::<i64, _>(0));
+        count.map(i64::unsigned_abs).map_err(|error| unavailable(&error).into())
+    }
+
+    pub(super) async fn optional<T>(
+        &self,
+        query: Bound,
+        read: impl FnOnce(&SqliteRow) -> Result<T, Error>,
+    ) -> Result<Option<T>, Unavailable> {
+        let row = query.fetch_optional(&self.inner.core.readers).await;
+        row.and_then(|row| row.as_ref().map(read).transpose()).map_err(|error| unavailable(&error))
+    }
+}
+
+fn continue_after(conditions: &mut Conditions, text: &'static str, cursor: Option<&str>) -> Result<(), ViewError> {
+    if let Some(cursor) = cursor {
+        let key = cursor.parse().map_err(|_| ViewError::BadFilter(format!("cursor: {cursor:?} is none of ours")))?;
+        conditions.integer(text, key);
+    }
+    Ok(())
+}
+
+fn message_view(row: &SqliteRow) -> Result<MessageView, Error> {
+    Ok(MessageView {
+        facts: row::facts(row.try_get(1)?, row.try_get(2)?)?,
+        state: row::message_state(row.try_get(3)?)?,
+        committed_at_us: row.try_get(4)?,
+        outcome: row::outcome(row.try_get(5)?)?,
+        body_kept: row.try_get(6)?,
+    })
+}
+
+fn delivery_view(row: &SqliteRow) -> Result<DeliveryView, Error> {
+    let replayed_by: Option<&str> = row.try_get(15)?;
+    let replayed_by = replayed_by.into_iter().flat_map(|ids| ids.split(','));
+    Ok(DeliveryView {
+        id: row::uuid(row.try_get(1)?)?,
+        message: row::uuid(row.try_get(2)?)?,
+        participant: row.try_get(3)?,
+        destination: row.try_get(4)?,
+        kind: row::kind(row.try_get(5)?, row.try_get(6)?)?,
+        state: row::state(row.try_get(7)?)?,
+        attempts: row.try_get(8)?,
+        due_at_us: row.try_get(9)?,
+        expires_at_us: row.try_get(10)?,
+        fault: row::fault(row.try_get(11)?)?,
+        status: row.try_get(12)?,
+        answer: row::optional_uuid(row.try_get(13)?)?,
+        replay_of: row::optional_uuid(row.try_get(14)?)?,
+        replayed_by: replayed_by.filter_map(|id| Uuid::try_parse(id).ok()).collect(),
+    })
+}

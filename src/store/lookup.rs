@@ -1,0 +1,184 @@
+//! What a batch must know before it decides: messages with the same identity, deliveries to be settled. A statement each.
+
+use super::insert::json;
+use super::reference::{head, value};
+use super::row;
+use crate::delivery::{DeliveryState, Facts};
+use crate::fhir::Fault;
+use crate::fhir::identity::KeyKind;
+use sqlx::sqlite::SqliteConnection;
+use sqlx::{Error, Row};
+use std::collections::HashMap;
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// An identity key with the content it came with, as hashed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Probe {
+    pub hash: i64,
+    pub sender: i64,
+    pub kind: i64,
+    pub content: i64,
+}
+
+impl Probe {
+    pub fn new(hash: i64, sender: i64, kind: KeyKind, content: &[u8; 32]) -> Self {
+        Probe { hash, sender, kind: kind as i64, content: head(content) }
+    }
+}
+
+/// A kept message that may be the same.
+pub(super) struct Candidate {
+    pub id: Uuid,
+    pub content: [u8; 32],
+    pub received_us: i64,
+    pub facts: Arc<Facts>,
+}
+
+impl Candidate {
+    pub fn has(&self, kind: KeyKind, wanted: &str) -> bool {
+        value(&self.facts, kind).is_some_and(|known| known == wanted)
+    }
+}
+
+/// Kept messages by identity; what is absent is not known.
+#[derive(Default)]
+pub(super) struct Known {
+    /// Newest message with the key and the content, newest of some with the key.
+    pub keys: HashMap<Probe, (Option<i64>, i64)>,
+    pub candidates: HashMap<i64, Candidate>,
+}
+
+/// A delivery as it is now.
+#[derive(Clone, Debug)]
+pub(super) struct Now {
+    pub message_key: i64,
+    pub message_id: Uuid,
+    pub state: DeliveryState,
+    pub attempts: i64,
+    pub status: Option<u16>,
+    pub due_us: i64,
+    pub fault: Option<Fault>,
+    pub answer: Option<i64>,
+    pub ended_us: Option<i64>,
+    pub changed: bool,
+}
+
+/// Looks all keys of a batch up at once.
+pub(super) async fn identities(conn: &mut SqliteConnection, probes: &[Probe]) -> Result<Known, Error> {
+    let mut known = Known::default();
+    if probes.is_empty() {
+        return Ok(known);
+    }
+    let rows: Vec<_> = probes.iter().map(|probe| (probe.hash, probe.sender, probe.kind, probe.content)).collect();
+    // Of the messages with a key but other content one is enough; a bound keeps ids that are used for thousands cheap.
+    let rows = sqlx::query(
+        "SELECT * FROM (SELECT p.n, \
+            (SELECT max(message_k) FROM reference \
+             WHERE h = p.h AND sender = p.sender AND kind = p.kind AND content = p.content), \
+            (SELECT max(message_k) FROM (SELECT message_k FROM reference \
+             WHERE h = p.h AND sender = p.sender AND kind = p.kind LIMIT 16)) AS some \
+         FROM (SELECT key AS n, value->>0 AS h, value->>1 AS sender, value->>2 AS kind, value->>3 AS content \
+               FROM json_each(?)) AS p) \
+         WHERE some IS NOT NULL",
+    )
+    .bind(json(&rows)?)
+    .fetch_all(&mut *conn)
+    .await?;
+    let mut keys = Vec::new();
+    for row in rows {
+        let index = usize::try_from(row.try_get::<i64, _>(0)?).unwrap_or(usize::MAX);
+        let (same, any): (Option<i64>, i64) = (row.try_get(1)?, row.try_get(2)?);
+        if let Some(probe) = probes.get(index) {
+            known.keys.insert(*probe, (same, any));
+            keys.extend(same.into_iter().chain([any]));
+        }
+    }
+    if !keys.is_empty() {
+        known.candidates = candidates(conn, &keys).await?;
+    }
+    Ok(known)
+}
+
+async fn candidates(conn: &mut SqliteConnection, keys: &[i64]) -> Result<HashMap<i64, Candidate>, Error> {
+    let rows = sqlx::query(
+        "SELECT k, id, content, received_us, facts, in_reply_to FROM message \
+         WHERE k IN (SELECT value FROM json_each(?))",
+    )
+    .bind(json(&keys)?)
+    .fetch_all(conn)
+    .await?;
+    let mut found = HashMap::new();
+    for row in rows {
+        let content = <[u8; 32]>::try_from(row.try_get::<&[u8], _>(2)?);
+        let candidate = Candidate {
+            id: row::uuid(row.try_get(1)?)?,
+            content: content.map_err(|_| row::decode("a content hash that is not 32 bytes".into()))?,
+            received_us: row.try_get(3)?,
+            facts: row::facts(row.try_get(4)?, row.try_get(5)?)?,
+        };
+        found.insert(row.try_get(0)?, candidate);
+    }
+    Ok(found)
+}
+
+/// The deliveries of these keys; what is not kept is absent.
+pub(super) async fn deliveries(conn: &mut SqliteConnection, keys: &[i64]) -> Result<HashMap<i64, Now>, Error> {
+    let mut found = HashMap::new();
+    if keys.is_empty() {
+        return Ok(found);
+    }
+    let rows = sqlx::query(
+        "SELECT d.k, d.message_k, m.id, d.state, d.attempts, d.status, d.due_us, d.fault, d.answer_k, d.ended_us \
+         FROM (SELECT DISTINCT value AS k FROM json_each(?)) AS j \
+         CROSS JOIN delivery d ON d.k = j.k CROSS JOIN message m ON m.k = d.message_k",
+    )
+    .bind(json(&keys)?)
+    .fetch_all(conn)
+    .await?;
+    for row in rows {
+        let now = Now {
+            message_key: row.try_get(1)?,
+            message_id: row::uuid(row.try_get(2)?)?,
+            state: row::state(row.try_get(3)?)?,
+            attempts: row.try_get(4)?,
+            status: row.try_get(5)?,
+            due_us: row.try_get(6)?,
+            fault: row::fault(row.try_get(7)?)?,
+            answer: row.try_get(8)?,
+            ended_us: row.try_get(9)?,
+            changed: false,
+        };
+        found.insert(row.try_get(0)?, now);
+    }
+    Ok(found)
+}
+
+/// Gives up the identities of these messages: they are found by search and correlation as before, and repeats count as new.
+pub(super) async fn release(conn: &mut SqliteConnection, message_keys: &[i64]) -> Result<(), Error> {
+    if message_keys.is_empty() {
+        return Ok(());
+    }
+    let rows = sqlx::query("SELECT k, sender, facts FROM message WHERE k IN (SELECT value FROM json_each(?))")
+        .bind(json(&message_keys)?)
+        .fetch_all(&mut *conn)
+        .await?;
+    let mut held = Vec::new();
+    for row in rows {
+        let (key, sender): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+        let facts = row::facts(row.try_get(2)?, None)?;
+        let all = super::reference::references(&facts, &Default::default());
+        held.extend(all.into_iter().map(|reference| (reference.hash, sender, reference.kind, key)));
+    }
+    sqlx::query(
+        "UPDATE OR REPLACE reference SET sender = 0 \
+         FROM (SELECT value->>0 AS h, value->>1 AS sender, value->>2 AS kind, value->>3 AS message_k \
+               FROM json_each(?)) AS c \
+         WHERE reference.h = c.h AND reference.sender = c.sender AND reference.kind = c.kind \
+         AND reference.message_k = c.message_k",
+    )
+    .bind(json(&held)?)
+    .execute(conn)
+    .await?;
+    Ok(())
+}

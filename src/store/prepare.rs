@@ -1,0 +1,179 @@
+//! What can be done for a message before its turn in the writer: compress, serialize, hash. Runs in the caller's task.
+
+use super::reference::{Reference, references};
+use crate::delivery::{AttemptRow, DeliveryState, Facts, Keep, MessageState, NewDelivery, Settlement};
+use crate::fhir::identity::IdentityKeys;
+use crate::fhir::{Fault, Outcome};
+use bytes::Bytes;
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Bodies beyond this are compressed outside the runtime's threads.
+const COMPRESS_APART_BYTES: usize = 256 * 1024;
+/// Below this, compressing saves less than it costs.
+const COMPRESS_FROM_BYTES: usize = 200;
+const ZSTD_LEVEL: i32 = 1;
+
+/// A message ready for its rows.
+pub(super) struct Prepared {
+    pub facts: Arc<Facts>,
+    pub facts_json: String,
+    pub state: MessageState,
+    pub outcome_json: Option<String>,
+    pub marks: Option<String>,
+    pub destinations: String,
+    pub event: Option<String>,
+    pub identity: IdentityKeys,
+    pub references: Vec<Reference>,
+    /// As received, for the courier.
+    pub plain: Bytes,
+    pub packed: Packed,
+    pub deliveries: Vec<NewDelivery>,
+    pub answer: Option<Box<Prepared>>,
+    pub closes: Option<i64>,
+    pub releases_request: bool,
+}
+
+/// A body as kept.
+pub(super) struct Packed {
+    /// 0 as received, 1 zstd.
+    pub codec: i64,
+    pub bytes: Vec<u8>,
+}
+
+pub(super) struct PreparedSettlement {
+    pub delivery_key: i64,
+    pub state: DeliveryState,
+    pub due_at_us: i64,
+    pub attempt: Option<AttemptRow>,
+    pub fault: Option<Fault>,
+    pub answer: Option<Box<Prepared>>,
+}
+
+impl Prepared {
+    /// About what it takes in a batch.
+    pub fn size_bytes(&self) -> usize {
+        self.packed.bytes.len() + self.facts_json.len() + self.answer.as_ref().map_or(0, |answer| answer.size_bytes())
+    }
+}
+
+/// Prepares a message and its own answer.
+pub(super) async fn keep(keep: Keep) -> Result<Prepared, serde_json::Error> {
+    let Keep { facts, state, bytes, outcome, identity, deliveries, answer, closes, releases_request } = keep;
+    let answer = match answer {
+        None => None,
+        Some(mut answer) => {
+            // The request's id is what links them; whoever wrote the answer may not have set it.
+            answer.facts.in_reply_to.get_or_insert(facts.id);
+            Some(Box::new(Box::pin(self::keep(*answer)).await?))
+        }
+    };
+    Ok(Prepared {
+        facts_json: serde_json::to_string(&facts)?,
+        state,
+        marks: outcome.as_ref().and_then(marks),
+        outcome_json: outcome.as_ref().map(serde_json::to_string).transpose()?,
+        destinations: lines(&facts.destinations),
+        event: facts.event.as_ref().map(ToString::to_string),
+        references: references(&facts, &identity),
+        identity,
+        packed: pack(&bytes).await,
+        plain: bytes,
+        deliveries,
+        answer,
+        closes,
+        releases_request,
+        facts: Arc::new(facts),
+    })
+}
+
+pub(super) async fn settlement(settlement: Settlement) -> Result<PreparedSettlement, serde_json::Error> {
+    let Settlement { delivery_key, state, due_at_us, attempt, fault, answer } = settlement;
+    let answer = match answer {
+        None => None,
+        Some(answer) => Some(Box::new(keep(*answer).await?)),
+    };
+    Ok(PreparedSettlement { delivery_key, state, due_at_us, attempt, fault, answer })
+}
+
+/// The body of a row, as received. None where the row cannot be what was written.
+pub(super) fn unpack(codec: i64, size: i64, bytes: Vec<u8>) -> Option<Bytes> {
+    match codec {
+        0 => Some(bytes.into()),
+        1 => zstd::bulk::decompress(&bytes, usize::try_from(size).ok()?).ok().map(Bytes::from),
+        _ => None,
+    }
+}
+
+async fn pack(bytes: &Bytes) -> Packed {
+    let packed = if bytes.len() < COMPRESS_FROM_BYTES {
+        None
+    } else if bytes.len() < COMPRESS_APART_BYTES {
+        compress(bytes)
+    } else {
+        let bytes = bytes.clone();
+        tokio::task::spawn_blocking(move || compress(&bytes)).await.ok().flatten()
+    };
+    match packed {
+        Some(packed) => Packed { codec: 1, bytes: packed },
+        None => Packed { codec: 0, bytes: bytes.to_vec() },
+    }
+}
+
+/// None where it does not get smaller.
+fn compress(bytes: &[u8]) -> Option<Vec<u8>> {
+    thread_local! {
+        // A context takes longer to make than a small message takes to compress.
+        static COMPRESSOR: RefCell<Option<zstd::bulk::Compressor<'static>>> = const { RefCell::new(None) };
+    }
+    COMPRESSOR.with_borrow_mut(|kept| {
+        let compressor = match kept {
+            Some(compressor) => compressor,
+            None => kept.insert(zstd::bulk::Compressor::new(ZSTD_LEVEL).ok()?),
+        };
+        compressor.compress(bytes).ok().filter(|packed| packed.len() < bytes.len())
+    })
+}
+
+/// Each destination between line feeds, so that one is found whole.
+fn lines(destinations: &[String]) -> String {
+    match destinations {
+        [] => String::new(),
+        all => format!("\n{}\n", all.join("\n")),
+    }
+}
+
+/// Faults, issue codes and rules of an outcome, each once and between spaces.
+fn marks(outcome: &Outcome) -> Option<String> {
+    let mut words = BTreeSet::new();
+    for issue in &outcome.issues {
+        words.insert(issue.fault.code().to_owned());
+        words.extend(serde_json::to_value(issue.code).ok().and_then(|code| code.as_str().map(str::to_owned)));
+        words.extend(issue.rule.as_ref().map(|rule| rule.to_string()));
+    }
+    (!words.is_empty()).then(|| format!(" {} ", words.into_iter().collect::<Vec<_>>().join(" ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fhir::{Issue, IssueCode};
+
+    #[tokio::test]
+    async fn bodies_come_back_byte_for_byte_whatever_their_size() {
+        for size in [0, 1, 199, 200, 5_000, COMPRESS_APART_BYTES + 1] {
+            let plain = Bytes::from("Bundle ".repeat(size / 7 + 1).into_bytes()).slice(..size);
+            let packed = pack(&plain).await;
+            assert!(packed.bytes.len() <= size && (size < 1_000 || packed.codec == 1));
+            assert_eq!(unpack(packed.codec, size as i64, packed.bytes).unwrap(), plain);
+        }
+    }
+
+    #[test]
+    fn marks_hold_each_word_whole() {
+        let issue = Issue::error(IssueCode::NotFound, Fault::SendUnknownDestination, "").rule("MSG-24");
+        assert_eq!(marks(&issue.into()).unwrap(), " MSG-24 SEND_UNKNOWN_DESTINATION not-found ");
+        assert_eq!(marks(&Outcome::default()), None);
+    }
+}

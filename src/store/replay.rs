@@ -1,0 +1,176 @@
+//! Replays: an order, where it stands, whose turn it is. A message and the cursor move in one transaction, so that a
+//! restart neither repeats nor skips one.
+
+use super::batch::Batch;
+use super::core::{Core, unavailable};
+use super::filter::{self, Conditions};
+use super::row;
+use super::view::{MessageFilter, NewReplay, ReplayCandidate, ReplayState, ReplayView, ViewError};
+use super::writer::Writer;
+use super::{Store, Unavailable};
+use crate::delivery::{DeliveryKind, Facts, MessageState, NewDelivery, Work};
+use bytes::Bytes;
+use futures_util::FutureExt;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{AssertSqlSafe, Error, Row};
+use std::sync::Arc;
+use uuid::Uuid;
+
+const COLUMNS: &str = "k, spec, state, created_us, total, done, skipped";
+
+impl Store {
+    /// Keeps an order to replay the accepted messages that match and are kept by now; it begins running.
+    pub async fn create_replay(&self, order: &NewReplay) -> Result<ReplayView, ViewError> {
+        let core = &self.inner.core;
+        let conditions = accepted(core, &order.filter)?;
+        let spec = serde_json::to_string(order).map_err(|error| ViewError::BadFilter(error.to_string()))?;
+        let (id, now_us) = (order.id, core.clock.now_us());
+        let total = core
+            .write(move |_, writer| {
+                async move {
+                    let end: i64 = writer.keys.message;
+                    let count = format!("SELECT count(*) FROM message m{}", conditions.sql());
+                    let count = conditions.bind(sqlx::query(AssertSqlSafe(count)));
+                    let total: i64 = count.fetch_one(&mut writer.conn).await?.try_get(0)?;
+                    let insert =
+                        "INSERT INTO replay (id, state, spec, created_us, end_k, total) VALUES (?, 0, ?, ?, ?, ?)";
+                    let insert = sqlx::query(insert).bind(row::blob(id)).bind(spec).bind(now_us).bind(end).bind(total);
+                    insert.execute(&mut writer.conn).await?;
+                    Ok(total.unsigned_abs())
+                }
+                .boxed()
+            })
+            .await?;
+        let (order, state) = (order.clone(), ReplayState::Running);
+        Ok(ReplayView { order, state, created_at_us: now_us, total, done: 0, skipped: 0 })
+    }
+
+    pub async fn replay(&self, id: Uuid) -> Result<Option<ReplayView>, Unavailable> {
+        let query = sqlx::query(AssertSqlSafe(format!("SELECT {COLUMNS} FROM replay WHERE id = ?")));
+        self.optional(query.bind(row::blob(id)), replay_view).await
+    }
+
+    /// Replays that run or pause, oldest first, at most 1000.
+    pub async fn open_replays(&self) -> Result<Vec<ReplayView>, Unavailable> {
+        let sql = format!("SELECT {COLUMNS} FROM replay WHERE state IN (0, 1) ORDER BY k LIMIT 1000");
+        let rows = sqlx::query(AssertSqlSafe(sql)).fetch_all(&self.inner.core.readers).await;
+        rows.and_then(|rows| rows.iter().map(replay_view).collect()).map_err(|error| unavailable(&error))
+    }
+
+    /// Changes a replay that runs or pauses; false where there is none such. What is done or stopped stays so.
+    pub async fn set_replay_state(&self, id: Uuid, state: ReplayState) -> Result<bool, Unavailable> {
+        let changed = self.inner.core.write(move |_, writer| {
+            async move {
+                let update = "UPDATE replay SET state = ? WHERE id = ? AND state IN (0, 1)";
+                let update = sqlx::query(update).bind(state_code(state)).bind(row::blob(id));
+                update.execute(&mut writer.conn).await.map(|done| done.rows_affected() > 0)
+            }
+            .boxed()
+        });
+        changed.await
+    }
+
+    /// The next messages of a replay, in the order in which they were kept, at most `limit`. Empty when it is through.
+    pub async fn replay_candidates(&self, id: Uuid, limit: u32) -> Result<Vec<ReplayCandidate>, ViewError> {
+        let query = sqlx::query("SELECT spec, last_k, end_k FROM replay WHERE id = ?").bind(row::blob(id));
+        let read =
+            |row: &SqliteRow| Ok((row::from_json::<NewReplay>(row.try_get(0)?)?, row.try_get(1)?, row.try_get(2)?));
+        let Some((order, last, end)) = self.optional(query, read).await? else { return Ok(Vec::new()) };
+        let mut conditions = accepted(&self.inner.core, &order.filter)?;
+        conditions.integer("m.k > ?", last);
+        conditions.integer("m.k <= ?", end);
+        let sql =
+            format!("SELECT m.k, m.facts, m.in_reply_to FROM message m{} ORDER BY m.k LIMIT {limit}", conditions.sql());
+        let rows = conditions.bind(sqlx::query(AssertSqlSafe(sql))).fetch_all(&self.inner.core.readers).await;
+        let rows = rows.map_err(|error| unavailable(&error))?;
+        let mut candidates = Vec::new();
+        for row in &rows {
+            let (message_key, facts) = keyed_facts(row).map_err(|error| unavailable(&error))?;
+            let mut originals = self.deliveries_of(facts.id).await?;
+            originals.retain(|delivery| !matches!(delivery.kind, DeliveryKind::Replay { .. }));
+            candidates.push(ReplayCandidate { message_key, facts, originals });
+        }
+        Ok(candidates)
+    }
+
+    /// Adds the deliveries of one message and moves the replay on behind it. Nothing happens, and nothing is given back,
+    /// where the replay does not run or is beyond the message already. Work comes without bodies.
+    pub async fn replay_deliver(
+        &self,
+        id: Uuid,
+        message_key: i64,
+        deliveries: Vec<NewDelivery>,
+        skipped: bool,
+    ) -> Result<Vec<Work>, Unavailable> {
+        let core = &self.inner.core;
+        for delivery in &deliveries {
+            core.number(&delivery.participant).await?;
+        }
+        let (parties, now_us) = (core.known_parties(), core.clock.now_us());
+        let work = core.write(move |_, writer| {
+            async move {
+                if !advance(writer, id, message_key, skipped).await? {
+                    return Ok(Vec::new());
+                }
+                let Some(facts) = facts(writer, message_key).await? else { return Ok(Vec::new()) };
+                let mut batch = Batch::new(&mut writer.keys, parties, now_us, i64::MIN);
+                let mut work = batch.deliver(message_key, &facts, &Bytes::new(), deliveries);
+                work.iter_mut().for_each(|work| work.body = None);
+                batch.rows.write(&mut writer.conn).await?;
+                Ok(work)
+            }
+            .boxed()
+        });
+        work.await
+    }
+}
+
+async fn advance(writer: &mut Writer, id: Uuid, message_key: i64, skipped: bool) -> Result<bool, Error> {
+    let update = sqlx::query(
+        "UPDATE replay SET last_k = ?1, done = done + 1 - ?2, skipped = skipped + ?2 \
+         WHERE id = ?3 AND state = 0 AND last_k < ?1",
+    );
+    let update = update.bind(message_key).bind(i64::from(skipped)).bind(row::blob(id));
+    update.execute(&mut writer.conn).await.map(|done| done.rows_affected() > 0)
+}
+
+async fn facts(writer: &mut Writer, message_key: i64) -> Result<Option<Arc<Facts>>, Error> {
+    let query = sqlx::query("SELECT k, facts, in_reply_to FROM message WHERE k = ?").bind(message_key);
+    let row = query.fetch_optional(&mut writer.conn).await?;
+    row.as_ref().map(|row| keyed_facts(row).map(|(_, facts)| facts)).transpose()
+}
+
+fn keyed_facts(row: &SqliteRow) -> Result<(i64, Arc<Facts>), Error> {
+    Ok((row.try_get(0)?, row::facts(row.try_get(1)?, row.try_get(2)?)?))
+}
+
+/// The filter's messages that were accepted: what was refused was never delivered, and replaying it would let it in.
+fn accepted(core: &Core, filter: &MessageFilter) -> Result<Conditions, ViewError> {
+    let mut conditions = filter::messages(core, filter).map_err(ViewError::BadFilter)?;
+    conditions.integer("m.state = ?", row::message_state_code(MessageState::Accepted));
+    Ok(conditions)
+}
+
+fn state_code(state: ReplayState) -> i64 {
+    match state {
+        ReplayState::Running => 0,
+        ReplayState::Paused => 1,
+        ReplayState::Done => 2,
+        ReplayState::Stopped => 3,
+    }
+}
+
+fn replay_view(row: &SqliteRow) -> Result<ReplayView, Error> {
+    let count = |column: usize| row.try_get::<i64, _>(column).map(i64::unsigned_abs);
+    let code: i64 = row.try_get(2)?;
+    let states = [ReplayState::Running, ReplayState::Paused, ReplayState::Done, ReplayState::Stopped];
+    let state = states.into_iter().find(|state| state_code(*state) == code);
+    Ok(ReplayView {
+        order: row::from_json(row.try_get(1)?)?,
+        state: state.ok_or_else(|| row::decode(format!("replay state {code}")))?,
+        created_at_us: row.try_get(3)?,
+        total: count(4)?,
+        done: count(5)?,
+        skipped: count(6)?,
+    })
+}

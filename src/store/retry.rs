@@ -1,0 +1,111 @@
+//! What operators order: dead letters again, participants paused, a status URL ended.
+
+use super::core::unavailable;
+use super::filter;
+use super::insert::json;
+use super::row;
+use super::view::{DeliveryFilter, ViewError};
+use super::writer::Writer;
+use super::{Store, Unavailable};
+use crate::delivery::Work;
+use futures_util::FutureExt;
+use sqlx::{AssertSqlSafe, Error};
+use uuid::Uuid;
+
+/// Deliveries that one order puts back at most.
+const RETRY_LIMIT: u32 = 10_000;
+
+impl Store {
+    /// Puts dead or discarded deliveries that match back to waiting, due now, at their lane's end in their old order; at
+    /// most `limit` (and 10,000), oldest first. Attempts made so far are kept. Gives the work, without bodies.
+    pub async fn retry(&self, filter: &DeliveryFilter, limit: u32, expires_at_us: i64) -> Result<Vec<Work>, ViewError> {
+        let core = &self.inner.core;
+        let conditions = filter::deliveries(core, filter).map_err(ViewError::BadFilter)?;
+        let ended = match conditions.sql() {
+            all if all.is_empty() => " WHERE d.state IN (4, 5)".to_owned(),
+            all => format!("{all} AND d.state IN (4, 5)"),
+        };
+        let sql = format!(
+            "SELECT {} FROM delivery d JOIN message m ON m.k = d.message_k JOIN party p ON p.k = d.party{ended} \
+             ORDER BY d.k LIMIT {}",
+            row::WORK_COLUMNS,
+            limit.min(RETRY_LIMIT)
+        );
+        let now_us = core.clock.now_us();
+        let work = core
+            .write(move |_, writer| {
+                async move {
+                    let query = conditions.bind(sqlx::query(AssertSqlSafe(sql)));
+                    let rows = query.fetch_all(&mut writer.conn).await?;
+                    let work = rows.iter().map(row::work).collect::<Result<Vec<_>, _>>()?;
+                    put_back(writer, work, now_us, expires_at_us).await
+                }
+                .boxed()
+            })
+            .await?;
+        Ok(work)
+    }
+
+    /// Keeps whether a participant's attempts are stopped.
+    pub async fn set_paused(&self, participant: &str, paused: bool) -> Result<(), Unavailable> {
+        let participant = participant.to_owned();
+        let core = &self.inner.core;
+        core.number(&participant).await?;
+        core.write(move |_, writer| {
+            async move {
+                let query = sqlx::query("UPDATE party SET paused = ? WHERE id = ?").bind(paused).bind(participant);
+                query.execute(&mut writer.conn).await.map(drop)
+            }
+            .boxed()
+        })
+        .await
+    }
+
+    /// Ends the status URL of a message; false where the message is not kept.
+    pub async fn end_status(&self, message_id: Uuid) -> Result<bool, Unavailable> {
+        let ended = self.inner.core.write(move |_, writer| {
+            async move {
+                let query = sqlx::query("UPDATE message SET status_ended = 1 WHERE id = ?").bind(row::blob(message_id));
+                query.execute(&mut writer.conn).await.map(|done| done.rows_affected() > 0)
+            }
+            .boxed()
+        });
+        ended.await
+    }
+}
+
+impl super::core::Core {
+    /// Numbers one participant, where it is new.
+    pub async fn number(&self, participant: &str) -> Result<i64, Unavailable> {
+        if let Some(key) = self.party(participant) {
+            return Ok(key);
+        }
+        let mut writer = self.writer.lock().await;
+        let parties = self.parties(&mut writer.conn, [participant]).await;
+        parties.map(|all| all.get(participant).copied().unwrap_or_default()).map_err(|error| unavailable(&error))
+    }
+}
+
+async fn put_back(
+    writer: &mut Writer,
+    mut work: Vec<Work>,
+    now_us: i64,
+    expires_at_us: i64,
+) -> Result<Vec<Work>, Error> {
+    for work in &mut work {
+        work.seq = writer.keys.next_seq(now_us);
+        work.due_at_us = now_us;
+        work.expires_at_us = expires_at_us;
+    }
+    let rows: Vec<_> = work.iter().map(|work| (work.delivery_key, work.seq)).collect();
+    sqlx::query(
+        "UPDATE delivery SET state = 0, seq = c.seq, due_us = ?2, expires_us = ?3, ended_us = NULL \
+         FROM (SELECT value->>0 AS k, value->>1 AS seq FROM json_each(?1)) AS c WHERE delivery.k = c.k",
+    )
+    .bind(json(&rows)?)
+    .bind(now_us)
+    .bind(expires_at_us)
+    .execute(&mut writer.conn)
+    .await?;
+    Ok(work)
+}

@@ -1,0 +1,147 @@
+//! Between rows and types: small codes, ids, JSON columns. What cannot be read is a decode error, never a guess.
+
+use crate::delivery::{DeliveryKind, DeliveryState, Facts, MessageState, Work};
+use crate::fhir::{Fault, Outcome};
+use serde::de::DeserializeOwned;
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// Columns of a delivery with its message's facts, as `work` reads them; `d` is delivery, `m` message, `p` party.
+pub(super) const WORK_COLUMNS: &str = "d.k, d.id, d.message_k, p.id, d.lane, d.seq, d.kind, d.detail, d.attempts, \
+                                       d.due_us, d.expires_us, m.facts, m.in_reply_to";
+
+pub(super) fn state_code(state: DeliveryState) -> i64 {
+    match state {
+        DeliveryState::Waiting => 0,
+        DeliveryState::Active => 1,
+        DeliveryState::Delivered => 2,
+        DeliveryState::Answered => 3,
+        DeliveryState::Dead => 4,
+        DeliveryState::Discarded => 5,
+    }
+}
+
+pub(super) fn state(code: i64) -> Result<DeliveryState, sqlx::Error> {
+    DeliveryState::ALL
+        .into_iter()
+        .find(|state| state_code(*state) == code)
+        .ok_or_else(|| decode(format!("delivery state {code}")))
+}
+
+pub(super) fn message_state_code(state: MessageState) -> i64 {
+    match state {
+        MessageState::Accepted => 0,
+        MessageState::Refused => 1,
+    }
+}
+
+pub(super) fn message_state(code: i64) -> Result<MessageState, sqlx::Error> {
+    match code {
+        0 => Ok(MessageState::Accepted),
+        1 => Ok(MessageState::Refused),
+        _ => Err(decode(format!("message state {code}"))),
+    }
+}
+
+pub(super) fn kind_code(kind: &DeliveryKind) -> i64 {
+    match kind {
+        DeliveryKind::Request => 0,
+        DeliveryKind::Answer => 1,
+        DeliveryKind::Callback { .. } => 2,
+        DeliveryKind::Replay { .. } => 3,
+    }
+}
+
+/// The JSON column of a kind; None for those that the code says all of.
+pub(super) fn kind_detail(kind: &DeliveryKind) -> Option<String> {
+    match kind {
+        DeliveryKind::Request | DeliveryKind::Answer => None,
+        DeliveryKind::Callback { .. } | DeliveryKind::Replay { .. } => serde_json::to_string(kind).ok(),
+    }
+}
+
+pub(super) fn kind(code: i64, detail: Option<&str>) -> Result<DeliveryKind, sqlx::Error> {
+    match (code, detail) {
+        (0, _) => Ok(DeliveryKind::Request),
+        (1, _) => Ok(DeliveryKind::Answer),
+        (_, Some(detail)) => from_json(detail),
+        (code, None) => Err(decode(format!("delivery kind {code}"))),
+    }
+}
+
+pub(super) fn uuid(bytes: &[u8]) -> Result<Uuid, sqlx::Error> {
+    Uuid::from_slice(bytes).map_err(|error| sqlx::Error::Decode(error.into()))
+}
+
+pub(super) fn optional_uuid(bytes: Option<&[u8]>) -> Result<Option<Uuid>, sqlx::Error> {
+    bytes.map(uuid).transpose()
+}
+
+pub(super) fn blob(id: Uuid) -> Vec<u8> {
+    id.as_bytes().to_vec()
+}
+
+pub(super) fn fault(code: Option<&str>) -> Result<Option<Fault>, sqlx::Error> {
+    let Some(code) = code else { return Ok(None) };
+    let fault = Fault::ALL.iter().copied().find(|fault| fault.code() == code);
+    fault.map(Some).ok_or_else(|| decode(format!("fault {code}")))
+}
+
+pub(super) fn outcome(text: Option<&str>) -> Result<Option<Outcome>, sqlx::Error> {
+    text.map(from_json).transpose()
+}
+
+/// Facts as kept; the request that a message answers is known to the store best.
+pub(super) fn facts(text: &str, in_reply_to: Option<&[u8]>) -> Result<Arc<Facts>, sqlx::Error> {
+    let mut facts: Facts = from_json(text)?;
+    if let Some(request) = optional_uuid(in_reply_to)? {
+        facts.in_reply_to = Some(request);
+    }
+    Ok(Arc::new(facts))
+}
+
+pub(super) fn from_json<T: DeserializeOwned>(text: &str) -> Result<T, sqlx::Error> {
+    serde_json::from_str(text).map_err(|error| sqlx::Error::Decode(error.into()))
+}
+
+pub(super) fn decode(what: String) -> sqlx::Error {
+    sqlx::Error::Decode(format!("the store holds something unknown: {what}").into())
+}
+
+/// Reads `WORK_COLUMNS`; the body is left out.
+pub(super) fn work(row: &SqliteRow) -> Result<Work, sqlx::Error> {
+    Ok(Work {
+        delivery_key: row.try_get(0)?,
+        delivery_id: uuid(row.try_get(1)?)?,
+        message_key: row.try_get(2)?,
+        participant: Arc::from(row.try_get::<&str, _>(3)?),
+        lane: row.try_get(4)?,
+        seq: row.try_get(5)?,
+        kind: kind(row.try_get(6)?, row.try_get(7)?)?,
+        attempts: row.try_get(8)?,
+        due_at_us: row.try_get(9)?,
+        expires_at_us: row.try_get(10)?,
+        facts: facts(row.try_get(11)?, row.try_get(12)?)?,
+        body: None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_and_kinds_survive_the_way_through_their_codes() {
+        for wanted in DeliveryState::ALL {
+            assert_eq!(state(state_code(wanted)).unwrap(), wanted);
+        }
+        let replay = DeliveryKind::Replay { replay: Uuid::nil(), of: Some(Uuid::max()), forward_answers: true };
+        let callback = DeliveryKind::Callback { url: "https://sender.example/fhir".into() };
+        for wanted in [DeliveryKind::Request, DeliveryKind::Answer, callback, replay] {
+            assert_eq!(kind(kind_code(&wanted), kind_detail(&wanted).as_deref()).unwrap(), wanted);
+        }
+        assert!(state(9).is_err() && kind(3, None).is_err() && fault(Some("NO_SUCH")).is_err());
+    }
+}

@@ -1,0 +1,128 @@
+//! The timeline of a message, from its row, its deliveries, their attempts and what answered them.
+
+use super::core::unavailable;
+use super::row;
+use super::view::TimelineEntry;
+use super::{Store, Unavailable};
+use crate::delivery::{AttemptRow, DeliveryKind, DeliveryState};
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use sqlx::{Error, Row};
+use uuid::Uuid;
+
+/// Attempts shown per message; a delivery that is retried for days has hundreds.
+const ATTEMPTS_SHOWN: u32 = 10_000;
+
+impl Store {
+    /// What happened to a message, oldest first. Empty for an id that is not kept.
+    pub async fn timeline(&self, message_id: Uuid) -> Result<Vec<TimelineEntry>, Unavailable> {
+        self.read_timeline(message_id).await.map_err(|error| unavailable(&error))
+    }
+
+    async fn read_timeline(&self, message_id: Uuid) -> Result<Vec<TimelineEntry>, Error> {
+        let mut conn = self.inner.core.readers.acquire().await?;
+        let found = sqlx::query(
+            "SELECT m.k, m.facts, m.in_reply_to, m.committed_us, a.id, a.committed_us FROM message m \
+             LEFT JOIN message a ON a.k = m.own_answer WHERE m.id = ?",
+        )
+        .bind(row::blob(message_id))
+        .fetch_optional(&mut *conn)
+        .await?;
+        let Some(found) = found else { return Ok(Vec::new()) };
+        let facts = row::facts(found.try_get(1)?, found.try_get(2)?)?;
+        let committed_us: i64 = found.try_get(3)?;
+        let steps = [
+            (Some(facts.received_at_us), "received"),
+            (facts.checked_at_us, "checked"),
+            (facts.planned_at_us, "planned"),
+            (Some(committed_us), "committed"),
+        ];
+        let mut entries: Vec<_> =
+            steps.into_iter().filter_map(|(at_us, what)| Some(TimelineEntry::new(at_us?, what))).collect();
+        if let Some(answer) = row::optional_uuid(found.try_get(4)?)? {
+            let at_us = found.try_get::<Option<i64>, _>(5)?.unwrap_or(committed_us);
+            entries.push(TimelineEntry { reference: Some(answer), ..TimelineEntry::new(at_us, "answered") });
+        }
+        let key: i64 = found.try_get(0)?;
+        attempts(&mut conn, key, &mut entries).await?;
+        deliveries(&mut conn, key, &mut entries).await?;
+        // Stable: what happened in the same microsecond stays in the order of the steps.
+        entries.sort_by_key(|entry| entry.at_us);
+        Ok(entries)
+    }
+}
+
+impl TimelineEntry {
+    fn new(at_us: i64, what: &str) -> Self {
+        TimelineEntry {
+            at_us,
+            what: what.to_owned(),
+            delivery: None,
+            participant: None,
+            attempt: None,
+            reference: None,
+        }
+    }
+}
+
+async fn attempts(
+    conn: &mut SqliteConnection,
+    message_key: i64,
+    entries: &mut Vec<TimelineEntry>,
+) -> Result<(), Error> {
+    let rows = sqlx::query(
+        "SELECT d.id, p.id, t.started_us, t.duration_us, t.status, t.result, t.fault, t.detail FROM delivery d \
+         JOIN party p ON p.k = d.party JOIN attempt t ON t.delivery_k = d.k WHERE d.message_k = ? \
+         ORDER BY d.k, t.n LIMIT ?",
+    )
+    .bind(message_key)
+    .bind(ATTEMPTS_SHOWN)
+    .fetch_all(conn)
+    .await?;
+    for row in &rows {
+        let attempt = AttemptRow {
+            started_at_us: row.try_get(2)?,
+            duration_us: row.try_get(3)?,
+            status: row.try_get(4)?,
+            result: row.try_get(5)?,
+            fault: row::fault(row.try_get(6)?)?,
+            detail: row.try_get(7)?,
+        };
+        let entry = TimelineEntry::new(attempt.started_at_us, "attempt");
+        entries.push(TimelineEntry { attempt: Some(attempt), ..of_delivery(row, entry)? });
+    }
+    Ok(())
+}
+
+async fn deliveries(
+    conn: &mut SqliteConnection,
+    message_key: i64,
+    entries: &mut Vec<TimelineEntry>,
+) -> Result<(), Error> {
+    let rows = sqlx::query(
+        "SELECT d.id, p.id, d.kind, d.detail, d.state, d.created_us, d.ended_us, a.id, a.committed_us FROM delivery d \
+         JOIN party p ON p.k = d.party LEFT JOIN message a ON a.k = d.answer_k WHERE d.message_k = ? ORDER BY d.k",
+    )
+    .bind(message_key)
+    .fetch_all(conn)
+    .await?;
+    for row in &rows {
+        if let DeliveryKind::Replay { replay, .. } = row::kind(row.try_get(2)?, row.try_get(3)?)? {
+            let entry = of_delivery(row, TimelineEntry::new(row.try_get(5)?, "replayed"))?;
+            entries.push(TimelineEntry { reference: Some(replay), ..entry });
+        }
+        let state = row::state(row.try_get(4)?)?;
+        let ended_us: Option<i64> = row.try_get(6)?;
+        if let (DeliveryState::Dead | DeliveryState::Discarded, Some(ended_us)) = (state, ended_us) {
+            entries.push(of_delivery(row, TimelineEntry::new(ended_us, state.as_str()))?);
+        }
+        if let (Some(answer), Some(at_us)) = (row::optional_uuid(row.try_get(7)?)?, row.try_get(8)?) {
+            let entry = of_delivery(row, TimelineEntry::new(at_us, "answered"))?;
+            entries.push(TimelineEntry { reference: Some(answer), ..entry });
+        }
+    }
+    Ok(())
+}
+
+fn of_delivery(row: &SqliteRow, entry: TimelineEntry) -> Result<TimelineEntry, Error> {
+    Ok(TimelineEntry { delivery: Some(row::uuid(row.try_get(0)?)?), participant: row.try_get(1)?, ..entry })
+}

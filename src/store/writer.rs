@@ -1,0 +1,235 @@
+//! The one writer: jobs that wait together are committed together, then each caller hears.
+//!
+//! A database error fails the whole batch and leaves nothing of it; the writer goes on with the next.
+
+use super::batch::{self, Answer, Ask, Batch};
+use super::core::{Core, unavailable};
+use super::prepare::{Prepared, PreparedSettlement};
+use super::{Unavailable, open};
+use crate::delivery::{Kept, Settled};
+use sqlx::sqlite::SqliteConnection;
+use sqlx::{ConnectOptions, Connection, Error, Row};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
+
+const BATCH_JOBS: usize = 256;
+const BATCH_BYTES: usize = 8 * 1024 * 1024;
+/// How long a batch waits for those who were part of the last one.
+const LINGER: Duration = Duration::from_millis(1);
+
+pub(super) enum Job {
+    Accept(Box<Prepared>, oneshot::Sender<Result<Kept, Unavailable>>),
+    Settle(Box<PreparedSettlement>, oneshot::Sender<Result<Settled, Unavailable>>),
+    Close(oneshot::Sender<()>),
+}
+
+enum Reply {
+    Accept(oneshot::Sender<Result<Kept, Unavailable>>),
+    Settle(oneshot::Sender<Result<Settled, Unavailable>>),
+}
+
+/// The writing connection and the keys that it gives out next.
+pub(super) struct Writer {
+    pub conn: SqliteConnection,
+    pub keys: Keys,
+}
+
+/// The highest keys given out. A transaction that fails leaves gaps, never a key given twice.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Keys {
+    pub message: i64,
+    pub delivery: i64,
+    pub seq: i64,
+}
+
+impl Keys {
+    pub async fn read(conn: &mut SqliteConnection) -> Result<Keys, Error> {
+        let row = sqlx::query(
+            "SELECT coalesce((SELECT max(k) FROM message), 0), coalesce((SELECT max(k) FROM delivery), 0), \
+             coalesce((SELECT max(seq) FROM delivery WHERE state = 0), 0)",
+        )
+        .fetch_one(conn)
+        .await?;
+        Ok(Keys { message: row.try_get(0)?, delivery: row.try_get(1)?, seq: row.try_get(2)? })
+    }
+
+    pub fn next_message(&mut self) -> i64 {
+        self.message += 1;
+        self.message
+    }
+
+    pub fn next_delivery(&mut self) -> i64 {
+        self.delivery += 1;
+        self.delivery
+    }
+
+    /// Grows also where the clock is set back.
+    pub fn next_seq(&mut self, now_us: i64) -> i64 {
+        self.seq = now_us.max(self.seq + 1);
+        self.seq
+    }
+}
+
+impl Writer {
+    pub async fn begin(&mut self) -> Result<(), Error> {
+        sqlx::query("BEGIN IMMEDIATE").execute(&mut self.conn).await.map(drop)
+    }
+
+    pub async fn commit(&mut self) -> Result<(), Error> {
+        sqlx::query("COMMIT").execute(&mut self.conn).await.map(drop)
+    }
+
+    /// Leaves nothing of a transaction that failed, whatever state SQLite left it in.
+    pub async fn recover(&mut self, core: &Core) {
+        // SQLite may have rolled back by itself (disk full): then there is nothing to roll back, and that is no error.
+        let _ = sqlx::query("ROLLBACK").execute(&mut self.conn).await;
+        if self.conn.ping().await.is_err()
+            && let Ok(conn) = open::writer_options(&core.settings.path).connect().await
+        {
+            self.conn = conn;
+        }
+    }
+}
+
+/// Runs until the store is closed or nobody holds it.
+pub(super) async fn run(core: Arc<Core>, mut jobs: mpsc::Receiver<Job>) {
+    let mut last = 0;
+    while let Some(first) = jobs.recv().await {
+        let mut gathered = Gathered::default();
+        gathered.add(first);
+        gathered.gather(&mut jobs, last).await;
+        last = gathered.asks.len();
+        let closing = gathered.close.take();
+        commit(&core, gathered).await;
+        if let Some(closed) = closing {
+            // Nobody can send any more; what was sent before is still committed.
+            jobs.close();
+            finish(&core, &mut jobs).await;
+            let _ = closed.send(());
+            return;
+        }
+    }
+    core.shut().await;
+}
+
+async fn finish(core: &Core, jobs: &mut mpsc::Receiver<Job>) {
+    loop {
+        let mut gathered = Gathered::default();
+        gathered.drain(jobs);
+        if gathered.asks.is_empty() {
+            break;
+        }
+        commit(core, gathered).await;
+    }
+    core.shut().await;
+}
+
+#[derive(Default)]
+struct Gathered {
+    asks: Vec<Ask>,
+    replies: Vec<Reply>,
+    bytes: usize,
+    close: Option<oneshot::Sender<()>>,
+}
+
+impl Gathered {
+    fn add(&mut self, job: Job) {
+        match job {
+            Job::Accept(message, reply) => {
+                self.bytes += message.size_bytes();
+                self.asks.push(Ask::Accept(message));
+                self.replies.push(Reply::Accept(reply));
+            }
+            Job::Settle(settlement, reply) => {
+                self.bytes += settlement.answer.as_ref().map_or(0, |answer| answer.size_bytes());
+                self.asks.push(Ask::Settle(settlement));
+                self.replies.push(Reply::Settle(reply));
+            }
+            Job::Close(closed) => self.close = Some(closed),
+        }
+    }
+
+    fn full(&self) -> bool {
+        self.asks.len() >= BATCH_JOBS || self.bytes >= BATCH_BYTES || self.close.is_some()
+    }
+
+    fn drain(&mut self, jobs: &mut mpsc::Receiver<Job>) {
+        while !self.full()
+            && let Ok(job) = jobs.try_recv()
+        {
+            self.add(job);
+        }
+    }
+
+    /// Takes what is there. Where the last batch was much larger, its callers are likely about to come again: a millisecond
+    /// for them saves each a commit.
+    async fn gather(&mut self, jobs: &mut mpsc::Receiver<Job>, last: usize) {
+        self.drain(jobs);
+        let until = Instant::now() + LINGER;
+        while !self.full() && self.asks.len() * 2 < last {
+            match timeout_at(until, jobs.recv()).await {
+                Ok(Some(job)) => self.add(job),
+                Ok(None) | Err(_) => break,
+            }
+            self.drain(jobs);
+        }
+    }
+}
+
+async fn commit(core: &Core, gathered: Gathered) {
+    let Gathered { asks, replies, .. } = gathered;
+    if asks.is_empty() {
+        return;
+    }
+    let count = asks.len() as u64;
+    let answers = {
+        let mut writer = core.writer.lock().await;
+        let answers = transact(core, &mut writer, asks).await;
+        if answers.is_err() {
+            writer.recover(core).await;
+        }
+        answers
+    };
+    core.commits.fetch_add(1, Ordering::Relaxed);
+    core.operations.fetch_add(count, Ordering::Relaxed);
+    match answers {
+        Ok(answers) => replies.into_iter().zip(answers).for_each(|(reply, answer)| reply.send(answer)),
+        Err(error) => {
+            let unavailable = unavailable(&error);
+            tracing::error!(jobs = count, error = %unavailable, "the store could not commit; its callers are told");
+            replies.into_iter().for_each(|reply| reply.fail(unavailable.clone()));
+        }
+    }
+}
+
+async fn transact(core: &Core, writer: &mut Writer, asks: Vec<Ask>) -> Result<Vec<Answer>, Error> {
+    let names = asks.iter().flat_map(Ask::parties);
+    let parties = core.parties(&mut writer.conn, names).await?;
+    let now_us = core.clock.now_us();
+    writer.begin().await?;
+    let batch = Batch::new(&mut writer.keys, parties, now_us, core.identities_from_us(now_us));
+    let answers = batch::run(&mut writer.conn, batch, asks).await?;
+    writer.commit().await?;
+    Ok(answers)
+}
+
+impl Reply {
+    /// A caller that is gone finds what was kept by asking again.
+    fn send(self, answer: Answer) {
+        match (self, answer) {
+            (Reply::Accept(reply), Answer::Accept(kept)) => drop(reply.send(Ok(kept))),
+            (Reply::Settle(reply), Answer::Settle(settled)) => drop(reply.send(Ok(settled))),
+            (reply, _) => reply.fail(Unavailable::Away("an answer of another kind".into())),
+        }
+    }
+
+    fn fail(self, unavailable: Unavailable) {
+        match self {
+            Reply::Accept(reply) => drop(reply.send(Err(unavailable))),
+            Reply::Settle(reply) => drop(reply.send(Err(unavailable))),
+        }
+    }
+}
