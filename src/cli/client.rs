@@ -214,7 +214,8 @@ async fn json(response: Response) -> Result<Value, Failure> {
     if body.is_empty() {
         return Ok(Value::Null);
     }
-    serde_json::from_slice(&body).map_err(|_| Failure::Refused("the server's answer is no JSON; is it an Emberpost?".into()))
+    serde_json::from_slice(&body)
+        .map_err(|_| Failure::Refused("the server's answer is no JSON; is it an Emberpost?".into()))
 }
 
 /// The members of a filter that are set, as query parameters.

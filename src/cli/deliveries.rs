@@ -109,7 +109,9 @@ async fn list(client: &Client, args: ListArgs, out: &mut dyn Write) -> Result<i3
 async fn order(client: &Client, verb: &str, args: OrderArgs, out: &mut dyn Write) -> Result<i32, Failure> {
     let no_filter = args.filter == DeliveryFlags::default();
     if args.all_matching && no_filter {
-        return Err(Failure::Usage(format!("`{verb} --all-matching` needs a filter, such as --state or --participant")));
+        return Err(Failure::Usage(format!(
+            "`{verb} --all-matching` needs a filter, such as --state or --participant"
+        )));
     }
     if !args.all_matching && !no_filter {
         return Err(Failure::Usage(format!("`{verb}` takes ids, or --all-matching with filters, not both")));
@@ -190,8 +192,7 @@ mod tests {
                 "status": 503, "fault": "RECV_BUSY", "due_at_us": 1_700_000_000_000_000_i64})
         };
         let page = json!({"items": [item("waiting"), item("dead")]});
-        let server =
-            fake::server(vec![("GET /admin/v1/deliveries?limit=50&participant=lab", Said::json(page))]).await;
+        let server = fake::server(vec![("GET /admin/v1/deliveries?limit=50&participant=lab", Said::json(page))]).await;
         let (result, text) = command(&["--participant", "lab"], &server.url).await;
         assert_eq!(result.expect("listed"), 0);
         let lines: Vec<_> = text.lines().collect();
@@ -211,7 +212,8 @@ mod tests {
         assert_eq!(text, "7 deliveries match; nothing was done (--dry-run)\n");
         let (_, text) = command(&words, &server.url).await;
         assert_eq!(text, "7 deliveries matched, 7 put back for another try\n");
-        let asked: Vec<Value> = server.asked().iter().map(|asked| serde_json::from_str(&asked.body).expect("JSON")).collect();
+        let asked: Vec<Value> =
+            server.asked().iter().map(|asked| serde_json::from_str(&asked.body).expect("JSON")).collect();
         assert_eq!(asked[0], json!({"filter": {"state": "dead"}, "dry_run": true}));
         assert_eq!(asked[1]["dry_run"], false);
     }

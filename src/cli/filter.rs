@@ -176,7 +176,15 @@ mod tests {
 
     #[test]
     fn flags_become_the_filter() {
-        let line = Line::try_parse_from(["x", "--state", "refused", "--rule", "MSG-04", "--since", "2026-03-01T08:00:00+01:00"]);
+        let line = Line::try_parse_from([
+            "x",
+            "--state",
+            "refused",
+            "--rule",
+            "MSG-04",
+            "--since",
+            "2026-03-01T08:00:00+01:00",
+        ]);
         let filter = json!(line.map_err(|error| error.to_string()).expect("flags").flags.filter());
         assert_eq!((&filter["state"], &filter["rule"]), (&json!("refused"), &json!("MSG-04")));
         assert_eq!(filter["since"], "2026-03-01T08:00:00+01:00");

@@ -240,8 +240,14 @@ mod tests {
     #[tokio::test]
     async fn a_list_follows_cursors_up_to_its_limit_and_sends_its_filters() {
         let server = fake::server(vec![
-            ("GET /admin/v1/messages?limit=3&state=refused", Said::json(json!({"items": [message("a"), message("b")], "next": "2"}))),
-            ("GET /admin/v1/messages?cursor=2&limit=1&state=refused", Said::json(json!({"items": [message("c")], "next": "3"}))),
+            (
+                "GET /admin/v1/messages?limit=3&state=refused",
+                Said::json(json!({"items": [message("a"), message("b")], "next": "2"})),
+            ),
+            (
+                "GET /admin/v1/messages?cursor=2&limit=1&state=refused",
+                Said::json(json!({"items": [message("c")], "next": "3"})),
+            ),
         ])
         .await;
         for words in [vec!["--state", "refused", "--limit", "3"], vec!["list", "--state", "refused", "--limit", "3"]] {
@@ -278,7 +284,8 @@ mod tests {
 
     #[tokio::test]
     async fn content_is_copied_byte_for_byte() {
-        let server = fake::server(vec![("GET /admin/v1/messages/a/content", Said::new(200, "{ \"a\" :1.0 }\r\n"))]).await;
+        let server =
+            fake::server(vec![("GET /admin/v1/messages/a/content", Said::new(200, "{ \"a\" :1.0 }\r\n"))]).await;
         assert_eq!(command(&["content", "a"], &server.url).await.1, "{ \"a\" :1.0 }\r\n");
     }
 

@@ -8,9 +8,9 @@ pub mod bench;
 pub mod check;
 mod client;
 mod deliveries;
+mod failure;
 #[cfg(test)]
 mod fake;
-mod failure;
 mod filter;
 mod messages;
 mod participants;

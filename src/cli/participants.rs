@@ -72,7 +72,9 @@ pub async fn run(args: ParticipantsArgs, out: &mut dyn Write) -> Result<i32, Fai
     match args.action {
         None => list(&client, args.format, out).await,
         Some(Action::List { format }) => list(&client, format, out).await,
-        Some(Action::Pause { id }) => order(&client, &id, "pause", "is paused; its messages are kept and wait", out).await,
+        Some(Action::Pause { id }) => {
+            order(&client, &id, "pause", "is paused; its messages are kept and wait", out).await
+        }
         Some(Action::Resume { id }) => order(&client, &id, "resume", "is delivered to again", out).await,
     }
 }
@@ -104,8 +106,10 @@ async fn order(client: &Client, id: &str, verb: &str, done: &str, out: &mut dyn 
 pub async fn run_nodes(args: NodesArgs, out: &mut dyn Write) -> Result<i32, Failure> {
     let items = Client::new(&args.server)?.list("nodes", &Value::Null, LIMIT).await?;
     // What is told of a node may grow: the members of the first one are the columns.
-    let names: Vec<String> = items.first().and_then(Value::as_object).into_iter().flat_map(|o| o.keys().cloned()).collect();
-    let headings: Vec<String> = names.iter().map(|name| name.trim_end_matches("_us").replace('_', " ").to_uppercase()).collect();
+    let names: Vec<String> =
+        items.first().and_then(Value::as_object).into_iter().flat_map(|o| o.keys().cloned()).collect();
+    let headings: Vec<String> =
+        names.iter().map(|name| name.trim_end_matches("_us").replace('_', " ").to_uppercase()).collect();
     let headings: Vec<&str> = headings.iter().map(String::as_str).collect();
     write_list(out, args.format, items, &headings, |item| {
         let value = |name: &String| if name.ends_with("_at_us") { instant(&item[name]) } else { text(&item[name]) };
@@ -134,14 +138,15 @@ mod tests {
         ])
         .await;
         let mut out = Vec::new();
-        for action in
-            [None, Some(Action::Pause { id: "a b".into() }), Some(Action::Resume { id: "lab".into() })]
-        {
+        for action in [None, Some(Action::Pause { id: "a b".into() }), Some(Action::Resume { id: "lab".into() })] {
             let args = ParticipantsArgs { server: server(&fake.url), action, format: Format::Table };
             assert_eq!(run(args, &mut out).await.expect("done"), 0);
         }
         let text = String::from_utf8(out).expect("text");
-        assert!(text.contains("lab          paused  open     0       3      RECV_BUSY   2023-11-14T22:13:20.000Z  -"), "{text}");
+        assert!(
+            text.contains("lab          paused  open     0       3      RECV_BUSY   2023-11-14T22:13:20.000Z  -"),
+            "{text}"
+        );
         assert!(text.ends_with("a b is paused; its messages are kept and wait\nlab is delivered to again\n"), "{text}");
     }
 

@@ -97,7 +97,9 @@ async fn run_on(args: ReplayArgs, is_terminal: bool, out: &mut dyn Write) -> Res
         return Err(Failure::Usage("`replay` takes ids or a filter, not both".into()));
     }
     if !is_terminal && !how.yes && !how.dry_run {
-        return Err(Failure::Usage("there is no terminal to ask on: give --yes to replay, or --dry-run to count".into()));
+        return Err(Failure::Usage(
+            "there is no terminal to ask on: give --yes to replay, or --dry-run to count".into(),
+        ));
     }
     let client = Client::new(&server)?;
     let orders = count(&client, filters(ids, &filter), &how, out).await?;
@@ -145,12 +147,7 @@ fn filters(mut ids: Vec<Uuid>, filter: &MessageFlags) -> Vec<Value> {
     }
 }
 
-async fn count(
-    client: &Client,
-    filters: Vec<Value>,
-    how: &How,
-    out: &mut dyn Write,
-) -> Result<Vec<Order>, Failure> {
+async fn count(client: &Client, filters: Vec<Value>, how: &How, out: &mut dyn Write) -> Result<Vec<Order>, Failure> {
     let several = filters.len() > 1;
     let mut orders = Vec::new();
     for filter in filters {
@@ -315,6 +312,7 @@ mod tests {
                 "forward_answers": true, "force_consequence": false})
         );
         assert!(asked[0].body.contains("\"dry_run\":true"), "counted first");
+        assert_eq!(asked.iter().filter(|asked| asked.line == LOOK).count(), 2);
     }
 
     #[tokio::test]

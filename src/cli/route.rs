@@ -27,8 +27,8 @@ pub struct RouteArgs {
 }
 
 pub async fn run(args: RouteArgs, out: &mut dyn Write) -> Result<i32, Failure> {
-    let bytes = read(&args.file)
-        .map_err(|error| Failure::Usage(format!("cannot read {}: {error}", args.file.display())))?;
+    let bytes =
+        read(&args.file).map_err(|error| Failure::Usage(format!("cannot read {}: {error}", args.file.display())))?;
     let query: Vec<_> = args.sender.into_iter().map(|sender| ("sender".to_owned(), sender)).collect();
     let client = Client::new(&args.server)?;
     let plan = client.post_bytes(&["route"], &query, media_type(&bytes), bytes).await?;
@@ -106,7 +106,10 @@ mod tests {
             "receivers": ["registry"], "to_self": false, "reasons": ["registry owns urn:r"],
             "outcome": {"resourceType": "OperationOutcome", "issue": []}});
         let (code, text, asked) = route("{\"a\": 1}", plan).await;
-        assert_eq!((code, asked.body.as_str(), asked.content_type.as_str()), (0, "{\"a\": 1}", "application/fhir+json"));
+        assert_eq!(
+            (code, asked.body.as_str(), asked.content_type.as_str()),
+            (0, "{\"a\": 1}", "application/fhir+json")
+        );
         assert!(text.contains("goes to:     registry\n\nWhy:\n  registry owns urn:r\n"), "{text}");
     }
 

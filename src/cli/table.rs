@@ -22,9 +22,8 @@ impl Table {
 
     pub fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
-        let width = |column| {
-            self.rows.iter().filter_map(|row| row.get(column)).map(|cell: &String| cell.chars().count()).max()
-        };
+        let width =
+            |column| self.rows.iter().filter_map(|row| row.get(column)).map(|cell: &String| cell.chars().count()).max();
         let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
         for row in &self.rows {
             let padded: Vec<String> =
@@ -148,15 +147,16 @@ mod tests {
     #[test]
     fn issues_are_read_in_both_forms() {
         let ours = crate::fhir::Outcome::from(
-            crate::fhir::Issue::error(crate::fhir::IssueCode::Required, crate::fhir::Fault::SendStructure, "No source.")
-                .rule("MSG-11")
-                .at("Bundle.entry[0]"),
+            crate::fhir::Issue::error(
+                crate::fhir::IssueCode::Required,
+                crate::fhir::Fault::SendStructure,
+                "No source.",
+            )
+            .rule("MSG-11")
+            .at("Bundle.entry[0]"),
         );
         let kept = issues(&serde_json::to_value(&ours).expect("outcome"));
         assert_eq!(kept, ["error required SEND_STRUCTURE MSG-11 Bundle.entry[0]: No source."]);
-        assert_eq!(
-            issues(&ours.to_resource()),
-            ["error required SEND_STRUCTURE Bundle.entry[0]: No source. [MSG-11]"]
-        );
+        assert_eq!(issues(&ours.to_resource()), ["error required SEND_STRUCTURE Bundle.entry[0]: No source. [MSG-11]"]);
     }
 }

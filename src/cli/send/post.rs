@@ -48,7 +48,8 @@ impl Endpoint {
         let mut headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("application/fhir+json"))]);
         headers.extend(token.map(|token| (AUTHORIZATION, token)));
         let client = http_client(&url).default_headers(headers).timeout(Duration::from_secs(TIMEOUT_SECONDS)).build();
-        let client = client.map_err(|error| Failure::Usage(format!("cannot start the HTTP client: {}", why(&error))))?;
+        let client =
+            client.map_err(|error| Failure::Usage(format!("cannot start the HTTP client: {}", why(&error))))?;
         Ok(Endpoint { client, url })
     }
 

@@ -25,7 +25,15 @@ impl<'a> Report<'a> {
     pub fn new(out: &'a mut dyn Write, is_terminal: bool, expected: u64) -> Self {
         let bar = is_terminal.then(|| bar(expected));
         let started = Instant::now();
-        Report { out, out_closed: false, bar, started, counts: BTreeMap::new(), durations_us: Vec::new(), gave_up: false }
+        Report {
+            out,
+            out_closed: false,
+            bar,
+            started,
+            counts: BTreeMap::new(),
+            durations_us: Vec::new(),
+            gave_up: false,
+        }
     }
 
     pub fn add(&mut self, sent: Sent) {

@@ -82,9 +82,7 @@ pub fn read_all(files: Vec<PathBuf>, to: &mpsc::Sender<Source>) {
         };
         let told = match read {
             Ok(going_on) => going_on,
-            Err(error) => {
-                to.blocking_send(Source { label, bytes: Err(error.to_string()), is_further: false }).is_ok()
-            }
+            Err(error) => to.blocking_send(Source { label, bytes: Err(error.to_string()), is_further: false }).is_ok(),
         };
         if !told {
             return;
@@ -94,7 +92,8 @@ pub fn read_all(files: Vec<PathBuf>, to: &mpsc::Sender<Source>) {
 
 /// Cuts one text into messages. False when nobody receives any more.
 fn cut_up(mut text: impl BufRead, label: &str, cut: Cut, to: &mpsc::Sender<Source>) -> io::Result<bool> {
-    let send = |label: String, bytes, is_further| to.blocking_send(Source { label, bytes: Ok(bytes), is_further }).is_ok();
+    let send =
+        |label: String, bytes, is_further| to.blocking_send(Source { label, bytes: Ok(bytes), is_further }).is_ok();
     let mut first = Vec::new();
     if cut != Cut::Whole {
         read_line(&mut text, &mut first)?;
@@ -131,7 +130,10 @@ fn within_limit(bytes: &[u8]) -> io::Result<()> {
     if (bytes.len() as u64) < MESSAGE_LIMIT_BYTES {
         return Ok(());
     }
-    Err(io::Error::new(io::ErrorKind::InvalidData, format!("longer than {MESSAGE_LIMIT_BYTES} bytes, which nobody takes")))
+    Err(io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("longer than {MESSAGE_LIMIT_BYTES} bytes, which nobody takes"),
+    ))
 }
 
 #[cfg(test)]

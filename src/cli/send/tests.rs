@@ -58,7 +58,10 @@ async fn each_message_has_its_line_and_the_summary_counts_them() {
     assert!(lines[4].ends_with("1 ok, 1 taken, 1 in custody (202), 1 refused with 400"), "{text}");
     assert!(lines[5].starts_with("answer times: min "), "{text}");
     let asked = server.asked();
-    assert_eq!(asked.iter().map(|asked| asked.body.as_str()).collect::<Vec<_>>(), ["{}", "{\"n\":1}", "{\"n\":2}", "<Bundle/>"]);
+    assert_eq!(
+        asked.iter().map(|asked| asked.body.as_str()).collect::<Vec<_>>(),
+        ["{}", "{\"n\":1}", "{\"n\":2}", "<Bundle/>"]
+    );
     let types: Vec<_> = asked.iter().map(|asked| asked.content_type.as_str()).collect();
     assert_eq!(types, [&["application/fhir+json"; 3][..], &["application/fhir+xml"]].concat());
 }
