@@ -65,7 +65,10 @@ pub async fn start(config: &Config, definitions: Definitions, clock: Clock) -> R
     let cannot_listen = |source| StartError::Listen { address: listen.clone(), source };
     let listener = TcpListener::bind(&listen).await.map_err(cannot_listen)?;
     let address = listener.local_addr().map_err(cannot_listen)?;
-    let base_url = config.base_url_at(address);
+    let mut config = config.clone();
+    config.bound(address);
+    let config = &config;
+    let base_url = config.server.base_url.clone();
     let store = Store::open(store_settings(config), clock.clone()).await?;
     let metrics = Metrics::default();
     let (handle, inbox) = Handle::new();
@@ -75,11 +78,12 @@ pub async fn start(config: &Config, definitions: Definitions, clock: Clock) -> R
     let credentials = Arc::new(ArcSwap::from_pointee(credentials));
     let settings = Settings {
         base_url: base_url.clone(),
-        name: config.name_at(address),
+        name: config.server.name.clone(),
         answer_timeout: Duration::from_millis(config.server.answer_timeout_ms),
         max_waiting: config.server.max_waiting,
     };
-    let carrier = HttpOut::new(store.clone(), settings.name.clone(), clock.clone(), metrics.clone());
+    let carrier = HttpOut::new(store.clone(), settings.name.clone(), clock.clone())
+        .map_err(|error| StartError::Configuration(format!("cannot set up TLS towards receivers: {error}")))?;
     let exchange = Exchange::new(store.clone(), handle, rules, clock.clone(), metrics.clone(), settings);
     let (stopping, courier_stop) = (CancellationToken::new(), CancellationToken::new());
     let courier = Courier::start(
@@ -132,6 +136,7 @@ fn router(
         replays,
         node_name: exchange.settings.name.clone(),
         started_at_us: exchange.clock.now_us(),
+        body_limit_bytes: config.server.body_limit_bytes,
     };
     let router = Router::new()
         .merge(health::routes(exchange.clone(), credentials.clone(), stopping.clone()))

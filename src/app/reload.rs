@@ -1,10 +1,10 @@
 //! What SIGHUP reads again: participants, routes, definitions, credentials.
 
 use super::Running;
-use crate::config::Config;
+use crate::config::{self, Config, OnFailure, UnknownEvents};
 use crate::exchange::Rules;
 use crate::routing::Participant;
-use crate::security::Credentials;
+use crate::security::{Credentials, Operator, Role};
 use crate::validation::Checks;
 use crate::validation::definition::Definitions;
 use std::sync::Arc;
@@ -16,10 +16,10 @@ pub fn build_rules(config: &Config, definitions: Definitions, base_url: &str) ->
     })?;
     let checks = Checks {
         prose_rules: config.validation.prose_rules,
-        take_unknown_events: config.definitions.unknown_events.takes(),
+        take_unknown_events: config.definitions.unknown_events == UnknownEvents::Route,
     };
     let closed = !config.operators.is_empty() || table.has_credentials();
-    Ok(Rules { table, definitions, checks, closed, report_only: config.validation.on_failure.reports() })
+    Ok(Rules { table, definitions, checks, closed, report_only: config.validation.on_failure == OnFailure::Report })
 }
 
 pub(super) fn credentials(
@@ -27,7 +27,15 @@ pub(super) fn credentials(
     participants: &[Arc<Participant>],
     base_url: &str,
 ) -> Result<Credentials, String> {
-    Credentials::new(participants, config.operators.clone(), base_url)
+    let operators = config.operators.iter().map(|operator| Operator {
+        name: operator.name.clone(),
+        token_sha256: operator.token_sha256.clone(),
+        role: match operator.role {
+            config::Role::Viewer => Role::Viewer,
+            config::Role::Operator => Role::Operator,
+        },
+    });
+    Credentials::new(participants, operators.collect(), base_url).map_err(|mistakes| mistakes.join("\n"))
 }
 
 pub(super) fn apply(running: &Running, config: &Config, definitions: Definitions) -> Result<(), String> {

@@ -53,7 +53,7 @@ pub async fn serve(options: ServeOptions) -> i32 {
 /// Configuration and definitions, or every mistake in them.
 fn load(options: &ServeOptions) -> Result<(Config, Definitions), Vec<Mistake>> {
     let overrides = Overrides { listen: options.listen.clone(), store_url: options.store_url.clone() };
-    let config = Config::load(options.config.as_deref(), std::env::vars(), overrides)?;
+    let config = Config::open(options.config.as_deref(), &overrides)?;
     let (files, mut mistakes) = config.read_definitions();
     let (definitions, faults) = Definitions::load(&files);
     mistakes.extend(faults.into_iter().map(|text| Mistake { place: "definitions".into(), text }));

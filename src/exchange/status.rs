@@ -43,7 +43,7 @@ impl Exchange {
     /// The client is finished with the status URL; false when there is none. What is under way goes on (ASY-42).
     pub async fn end_status(&self, id: Uuid, asker: Option<&str>) -> Result<bool, Unavailable> {
         match self.owned(id, asker).await? {
-            Some(_) => self.store.end_status(id).await.map(|()| true),
+            Some(_) => self.store.end_status(id).await,
             None => Ok(false),
         }
     }

@@ -59,11 +59,6 @@ pub enum OpenError {
     File { path: String, source: std::io::Error },
 }
 
-/// Copies a store's file consistently, also while a router has it open.
-pub async fn backup_file(db: &std::path::Path, _to: &std::path::Path) -> Result<(), OpenError> {
-    Err(OpenError::Refused(format!("{}: backup is not connected yet", db.display())))
-}
-
 /// The store cannot take it now; nothing was kept. The caller answers 503 and the sender comes again.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Unavailable {
