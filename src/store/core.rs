@@ -46,19 +46,23 @@ impl Core {
         self.known_parties().get(id).copied()
     }
 
-    /// Numbers all of `names`. New ones are committed at once, outside of any transaction, so that none is lost with it.
-    pub async fn parties(
+    /// Those of `names` that have no number yet, and the numbers of all others.
+    pub fn new_parties<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> (Parties, Vec<String>) {
+        let known = self.known_parties();
+        let new = names.into_iter().filter(|name| !known.contains_key(*name)).map(str::to_owned).collect();
+        (known, new)
+    }
+
+    /// Numbers new participants. Committed at once, outside of any transaction, so that none is lost with it.
+    pub async fn number_all(
         &self,
         conn: &mut SqliteConnection,
-        names: impl IntoIterator<Item = &str>,
+        mut known: Parties,
+        new: Vec<String>,
     ) -> Result<Parties, Error> {
-        let mut known = self.known_parties();
-        for name in names {
-            if known.contains_key(name) {
-                continue;
-            }
+        for name in new {
             let insert = "INSERT INTO party (id) VALUES (?) ON CONFLICT (id) DO UPDATE SET id = id RETURNING k";
-            let row = sqlx::query(insert).bind(name.to_owned()).fetch_one(&mut *conn).await?;
+            let row = sqlx::query(insert).bind(name.clone()).fetch_one(&mut *conn).await?;
             Arc::make_mut(&mut known).insert(Arc::from(name), row.try_get(0)?);
             *self.party_keys.write().unwrap_or_else(PoisonError::into_inner) = known.clone();
         }

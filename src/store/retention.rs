@@ -10,7 +10,7 @@ use super::lookup;
 use super::reference::references;
 use super::row;
 use super::view::Swept;
-use super::writer::Writer;
+use super::writer::{Keys, Writer};
 use futures_util::FutureExt;
 use sqlx::{AssertSqlSafe, Error, Row};
 use std::sync::PoisonError;
@@ -59,7 +59,8 @@ impl Store {
                         let mut window = window(writer, "message m", "m.k", from.traces, before, limit).await?;
                         cursors.traces = window.cursor;
                         // Keys go on from the highest in the table: the newest message stays, so that none is given twice.
-                        window.ended.retain(|key| *key != writer.keys.message);
+                        let newest = Keys::read(&mut writer.conn).await?.message;
+                        window.ended.retain(|key| *key != newest);
                         swept.traces = drop_traces(writer, &window.ended).await?;
                     }
                     if let Some(before) = bodies {

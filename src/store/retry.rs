@@ -81,7 +81,8 @@ impl super::core::Core {
             return Ok(key);
         }
         let mut writer = self.writer.lock().await;
-        let parties = self.parties(&mut writer.conn, [participant]).await;
+        let (known, new) = self.new_parties([participant]);
+        let parties = self.number_all(&mut writer.conn, known, new).await;
         parties.map(|all| all.get(participant).copied().unwrap_or_default()).map_err(|error| unavailable(&error))
     }
 }

@@ -206,8 +206,8 @@ async fn commit(core: &Core, gathered: Gathered) {
 }
 
 async fn transact(core: &Core, writer: &mut Writer, asks: Vec<Ask>) -> Result<Vec<Answer>, Error> {
-    let names = asks.iter().flat_map(Ask::parties);
-    let parties = core.parties(&mut writer.conn, names).await?;
+    let (known, new) = core.new_parties(asks.iter().flat_map(Ask::parties));
+    let parties = core.number_all(&mut writer.conn, known, new).await?;
     let now_us = core.clock.now_us();
     writer.begin().await?;
     let batch = Batch::new(&mut writer.keys, parties, now_us, core.identities_from_us(now_us));
