@@ -140,7 +140,16 @@ impl Worker {
     /// Takes the next messages. None when the replay has ended with it.
     async fn step(&mut self, replay: &ReplayView) -> Result<Option<Duration>, Unavailable> {
         let store = &self.exchange.store;
-        let candidates = store.replay_candidates(replay.order.id, step_limit(replay.order.rate_per_second)).await?;
+        let limit = step_limit(replay.order.rate_per_second);
+        let candidates = match store.replay_candidates(replay.order.id, limit).await {
+            Ok(candidates) => candidates,
+            Err(ViewError::Unavailable(away)) => return Err(away),
+            Err(ViewError::BadFilter(reason)) => {
+                tracing::error!(replay.id = %replay.order.id, reason, "the replay cannot be read and is stopped");
+                store.set_replay_state(replay.order.id, ReplayState::Stopped).await?;
+                return Ok(None);
+            }
+        };
         if candidates.is_empty() {
             store.set_replay_state(replay.order.id, ReplayState::Done).await?;
             tracing::info!(replay.id = %replay.order.id, "the replay is done");

@@ -129,7 +129,8 @@ fn router(
         stopping.clone(),
     );
     let base_url = exchange.settings.base_url.clone();
-    let fhir = http.routes().merge(metadata::routes(exchange.clone(), base_url.clone(), config.retention.identities_days));
+    let fhir =
+        http.routes().merge(metadata::routes(exchange.clone(), base_url.clone(), config.retention.identities_days));
     let admin = Admin {
         exchange: exchange.clone(),
         security: credentials.clone(),

@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 /// The rules that a configuration stands for; errs with every mistake, a line each.
 pub fn build_rules(config: &Config, definitions: Definitions, base_url: &str) -> Result<Rules, String> {
-    let table = config.table(base_url).map_err(|mistakes| {
-        mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
-    })?;
+    let table = config
+        .table(base_url)
+        .map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
     let checks = Checks {
         prose_rules: config.validation.prose_rules,
         take_unknown_events: config.definitions.unknown_events == UnknownEvents::Route,

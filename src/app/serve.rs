@@ -27,9 +27,8 @@ pub async fn serve(options: ServeOptions) -> i32 {
             return 2;
         }
     };
-    let signals = signal(SignalKind::hangup()).and_then(|hangup| {
-        Ok((hangup, signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
-    });
+    let signals = signal(SignalKind::hangup())
+        .and_then(|hangup| Ok((hangup, signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)));
     let (hangup, terminate, interrupt) = match signals {
         Ok(signals) => signals,
         Err(error) => {

@@ -33,7 +33,12 @@ async fn sweep(store: &Store, clock: &Clock, retention: &Retention) -> bool {
         Ok(swept) => {
             let rows = swept.bodies + swept.traces + swept.identities;
             if rows > 0 {
-                tracing::info!(bodies = swept.bodies, traces = swept.traces, identities = swept.identities, "retention");
+                tracing::info!(
+                    bodies = swept.bodies,
+                    traces = swept.traces,
+                    identities = swept.identities,
+                    "retention"
+                );
             }
             rows > 0
         }

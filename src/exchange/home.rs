@@ -18,7 +18,9 @@ impl Exchange {
             return Vec::new();
         }
         match &request.reply_to {
-            ReplyTo::Callback(url) => self.home(participant, request, answer, DeliveryKind::Callback { url: url.clone() }),
+            ReplyTo::Callback(url) => {
+                self.home(participant, request, answer, DeliveryKind::Callback { url: url.clone() })
+            }
             ReplyTo::Wait | ReplyTo::Channel if participant.channel.is_some() => {
                 self.home(participant, request, answer, DeliveryKind::Answer)
             }

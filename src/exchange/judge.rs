@@ -28,7 +28,6 @@ pub(super) struct Refused {
     pub bytes: Bytes,
     pub refusal: Refusal,
     pub outcome: Outcome,
-    pub participant: Option<Arc<Participant>>,
     pub definition: Option<Arc<Definition>>,
     /// Asynchronous senders and senders of responses are told by status (MSG-41, MSG-87).
     by_status: bool,
@@ -50,7 +49,6 @@ impl Judged {
             bytes: self.bytes.clone(),
             refusal,
             outcome: outcome.into(),
-            participant: self.participant.clone(),
             definition: self.checked.definition.clone(),
             by_status: self.asynchronous || self.message.header.response.is_some(),
         })
@@ -69,7 +67,8 @@ impl Exchange {
         let mut message = Message::read(tree, inbound.said_version, expected)
             .map_err(|issues| bad(&facts, Refusal::BadRequest, issues.into()))?;
         fill_facts(&mut facts, &message);
-        let sender = self.identify(&message, inbound, rules).map_err(|(refusal, issues)| bad(&facts, refusal, issues))?;
+        let sender =
+            self.identify(&message, inbound, rules).map_err(|(refusal, issues)| bad(&facts, refusal, issues))?;
         let participant = match sender {
             SenderFound::Participant(participant) => Some(participant),
             SenderFound::Anyone => None,
@@ -88,12 +87,7 @@ impl Exchange {
     }
 
     /// The sender, and that identity and source are usable (design of `$process-message`: else 400).
-    fn identify(
-        &self,
-        message: &Message,
-        inbound: &Inbound,
-        rules: &Rules,
-    ) -> Result<SenderFound, (Refusal, Outcome)> {
+    fn identify(&self, message: &Message, inbound: &Inbound, rules: &Rules) -> Result<SenderFound, (Refusal, Outcome)> {
         let header = &message.header;
         let mut missing = Vec::new();
         if !message.has_identity() {
@@ -172,7 +166,6 @@ fn unread(facts: &Facts, inbound: &Inbound, refusal: Refusal, outcome: Outcome) 
         bytes: inbound.bytes.clone(),
         refusal,
         outcome,
-        participant: None,
         definition: None,
         by_status: true,
     })

@@ -112,7 +112,9 @@ impl Exchange {
         let rules = self.rules.load_full();
         let id = Uuid::now_v7();
         let reply = match self.judge(id, &inbound, &rules) {
-            Ok(judged) if judged.message.header.response.is_some() => self.take_response(judged, &inbound, &rules).await,
+            Ok(judged) if judged.message.header.response.is_some() => {
+                self.take_response(judged, &inbound, &rules).await
+            }
             Ok(judged) => self.take_request(judged, &inbound, &rules, place).await,
             Err(refused) => self.refuse(*refused, &rules).await,
         };

@@ -24,12 +24,7 @@ pub(super) struct Say<'a> {
 
 impl Exchange {
     /// Plans a request and builds everything that its transaction keeps.
-    pub(super) fn plan_request(
-        &self,
-        judged: &Judged,
-        inbound: &Inbound,
-        rules: &Rules,
-    ) -> Result<Keep, Box<Refused>> {
+    pub(super) fn plan_request(&self, judged: &Judged, inbound: &Inbound, rules: &Rules) -> Result<Keep, Box<Refused>> {
         let mut facts = judged.facts.clone();
         let definition = judged.checked.definition.as_deref();
         facts.owed = judged
@@ -37,8 +32,9 @@ impl Exchange {
             .header
             .response_request
             .or_else(|| definition.and_then(|definition| definition.response_required));
-        facts.reply_to =
-            self.reply_to(judged, inbound, rules, facts.owed).map_err(|(refusal, issue)| judged.refused(refusal, issue))?;
+        facts.reply_to = self
+            .reply_to(judged, inbound, rules, facts.owed)
+            .map_err(|(refusal, issue)| judged.refused(refusal, issue))?;
         let plan = plan(&judged.message, &facts.sender, facts.category, &rules.table)
             .map_err(|issues| judged.refused(Refusal::Unprocessable, issues))?;
         facts.planned_at_us = Some(self.clock.now_us());
@@ -46,7 +42,8 @@ impl Exchange {
             true => self.answer_as_receiver(judged, &facts, rules),
             false => None,
         };
-        let deliveries = plan.receivers.iter().map(|receiver| self.delivery_to(receiver, DeliveryKind::Request)).collect();
+        let deliveries =
+            plan.receivers.iter().map(|receiver| self.delivery_to(receiver, DeliveryKind::Request)).collect();
         let outcome = (!judged.checked.issues.is_empty()).then(|| Outcome::from(judged.checked.issues.clone()));
         Ok(Keep {
             identity: judged.message.identity(),
@@ -132,12 +129,8 @@ impl Exchange {
     }
 
     pub(super) fn fatal_error(&self, refused: &Refused, rules: &Rules) -> Keep {
-        let say = Say {
-            code: ResponseCode::FatalError,
-            outcome: Some(&refused.outcome),
-            receiver_issues: &[],
-            focus: None,
-        };
+        let say =
+            Say { code: ResponseCode::FatalError, outcome: Some(&refused.outcome), receiver_issues: &[], focus: None };
         self.own_answer(&refused.facts, refused.definition.as_deref(), rules, say)
     }
 

@@ -16,16 +16,41 @@ use uuid::Uuid;
 #[derive(Clone, Debug)]
 pub enum Reply {
     /// The answer message.
-    Answer { id: Uuid, bytes: Bytes, media_type: String, version: Option<FhirVersion>, repeat: bool },
+    Answer {
+        id: Uuid,
+        bytes: Bytes,
+        media_type: String,
+        version: Option<FhirVersion>,
+        repeat: bool,
+    },
     /// The receiver took it and sent no message. `accepted`: it said 202.
-    Taken { id: Uuid, accepted: bool, repeat: bool },
+    Taken {
+        id: Uuid,
+        accepted: bool,
+        repeat: bool,
+    },
     /// In custody, with a status URL. `preferred`: as `Prefer: respond-async` asked.
-    Custody { id: Uuid, outcome: Outcome, preferred: bool, repeat: bool },
+    Custody {
+        id: Uuid,
+        outcome: Outcome,
+        preferred: bool,
+        repeat: bool,
+    },
     /// In custody, and no answer is owed.
-    Kept { id: Uuid, repeat: bool },
+    Kept {
+        id: Uuid,
+        repeat: bool,
+    },
     /// Taken, with nothing to say: `async=true`, and responses.
-    Done { id: Uuid, repeat: bool },
-    Refused { id: Uuid, refusal: Refusal, outcome: Outcome },
+    Done {
+        id: Uuid,
+        repeat: bool,
+    },
+    Refused {
+        id: Uuid,
+        refusal: Refusal,
+        outcome: Outcome,
+    },
 }
 
 /// Why a message is refused, which decides how a channel words it.
@@ -82,9 +107,8 @@ impl Receivers {
     }
 
     fn named(participants: Vec<Arc<str>>, table: &Table) -> Self {
-        let reads = |id: &Arc<str>| {
-            table.participant(id).is_some_and(|found| matches!(found.channel, Some(Channel::Mailbox)))
-        };
+        let reads =
+            |id: &Arc<str>| table.participant(id).is_some_and(|found| matches!(found.channel, Some(Channel::Mailbox)));
         let mailbox = participants.iter().any(reads);
         Receivers { participants, mailbox }
     }
@@ -100,7 +124,12 @@ impl Receivers {
 
 impl Exchange {
     /// The reply to a request that is in custody, when it is closed or time is up.
-    pub(super) async fn reply_when_closed(&self, facts: &Facts, waiter: Option<Waiter<'_>>, inbound: &Inbound) -> Reply {
+    pub(super) async fn reply_when_closed(
+        &self,
+        facts: &Facts,
+        waiter: Option<Waiter<'_>>,
+        inbound: &Inbound,
+    ) -> Reply {
         let closed = match waiter {
             Some(waiter) => waiter.wait(self.settings.answer_timeout, &inbound.gone).await,
             None => None,
@@ -117,7 +146,9 @@ impl Exchange {
         repeat: bool,
     ) -> Option<Reply> {
         match facts.reply_to {
-            ReplyTo::Callback(_) | ReplyTo::Channel | ReplyTo::Nobody => return Some(Reply::Done { id: facts.id, repeat }),
+            ReplyTo::Callback(_) | ReplyTo::Channel | ReplyTo::Nobody => {
+                return Some(Reply::Done { id: facts.id, repeat });
+            }
             ReplyTo::Status => return Some(custody(facts, repeat)),
             ReplyTo::Wait => {}
         }
@@ -211,7 +242,8 @@ fn failed(id: Uuid, code: ResponseCode) -> Reply {
         ResponseCode::TransientError => (Refusal::Unavailable, IssueCode::Transient),
         _ => (Refusal::Unprocessable, IssueCode::Processing),
     };
-    let text = "The receiver answered with an error; its message is kept, since only messages of success were asked for";
+    let text =
+        "The receiver answered with an error; its message is kept, since only messages of success were asked for";
     Reply::Refused { id, refusal, outcome: Issue::error(issue, Fault::RecvRefused, text).rule("MSG-92").into() }
 }
 
@@ -250,7 +282,9 @@ impl Reply {
 
     pub fn first_fault(&self) -> Option<Fault> {
         match self {
-            Reply::Refused { outcome, .. } => outcome.issues.iter().find(|issue| issue.is_error()).map(|issue| issue.fault),
+            Reply::Refused { outcome, .. } => {
+                outcome.issues.iter().find(|issue| issue.is_error()).map(|issue| issue.fault)
+            }
             _ => None,
         }
     }

@@ -1,7 +1,7 @@
 //! The status URL: how a request stands, as the batch-response that the synchronous call would have been (ASY-21, 22).
 
-use super::reply::closes_without_message;
 use super::Exchange;
+use super::reply::closes_without_message;
 use crate::delivery::{DeliveryState, Facts, MessageState, ReplyTo};
 use crate::fhir::{Fault, Issue, IssueCode, Outcome};
 use crate::store::{Standing, StandingDelivery, Unavailable};

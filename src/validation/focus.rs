@@ -48,9 +48,19 @@ fn type_in_reference(reference: &str) -> Option<&str> {
 #[derive(Debug, PartialEq)]
 pub(super) enum Break {
     /// The item at this index has a type that no rule names.
-    Type { index: usize },
-    TooFew { code: String, min: u64, found: usize },
-    TooMany { code: String, max: u64, found: usize },
+    Type {
+        index: usize,
+    },
+    TooFew {
+        code: String,
+        min: u64,
+        found: usize,
+    },
+    TooMany {
+        code: String,
+        max: u64,
+        found: usize,
+    },
 }
 
 /// Every break, in the order of the items and then of the rules. A definition without focus rules is never broken.
@@ -63,7 +73,8 @@ pub(super) fn breaks(message: &Message, definition: &Definition, focus: &[Focus]
     }
     let response = message.header.response.as_ref();
     let failed = response.is_some_and(|response| response.code != Some(ResponseCode::Ok));
-    let known = |item: &Focus| item.resource_type.as_deref().is_none_or(|name| rules.iter().any(|rule| rule.code == name));
+    let known =
+        |item: &Focus| item.resource_type.as_deref().is_none_or(|name| rules.iter().any(|rule| rule.code == name));
     let types = focus.iter().enumerate().filter(|(_, item)| !known(item)).map(|(index, _)| Break::Type { index });
     let mut found = types.collect::<Vec<_>>();
     let unknown = focus.iter().filter(|item| item.resource_type.is_none()).count();

@@ -70,7 +70,8 @@ fn shapes(header: Node, report: &mut Report) {
             inner(outer, name, kind, format!("{HEADER}.{parent}.{name}"), report);
         }
     }
-    if let Some(source) = header.get("source").filter(|source| source.is_object() && source.members().next().is_none()) {
+    if let Some(source) = header.get("source").filter(|source| source.is_object() && source.members().next().is_none())
+    {
         let text = "source must not be empty; give it an endpoint";
         report.error(format!("{HEADER}.source"), Some(source), Broken::new("MSG-20", IssueCode::Structure, text));
     }
@@ -91,7 +92,11 @@ fn shape(node: Node, kind: Kind, place: String, report: &mut Report) {
         Kind::Object => "one object",
         _ => "a string",
     };
-    report.error(place, Some(node), Broken::new("MSG-20", IssueCode::Structure, format!("this element must be {wanted}")));
+    report.error(
+        place,
+        Some(node),
+        Broken::new("MSG-20", IssueCode::Structure, format!("this element must be {wanted}")),
+    );
 }
 
 fn event(message: &Message, header: Node, report: &mut Report) {
@@ -112,7 +117,11 @@ fn response(message: &Message, header: Node, report: &mut Report) {
     match node.get("code") {
         None => {
             let text = "response.code is missing; give ok, transient-error or fatal-error";
-            report.error(format!("{HEADER}.response.code"), Some(node), Broken::new("MSG-35", IssueCode::Required, text));
+            report.error(
+                format!("{HEADER}.response.code"),
+                Some(node),
+                Broken::new("MSG-35", IssueCode::Required, text),
+            );
         }
         Some(code) if code.kind() == Kind::String && response.code.is_none() => {
             let text = "response.code must be ok, transient-error or fatal-error";
@@ -160,14 +169,19 @@ pub(super) fn check_details(message: &Message, report: &mut Report) {
             report.prose(&place, Some(node), Broken::new("MSG-36", IssueCode::Value, text));
         } else if response.code == Some(ResponseCode::Ok) && tells_error(*outcome) {
             let text = "response.code is ok while an issue of response.details is an error; use transient-error or fatal-error";
-            report.prose(format!("{HEADER}.response.code"), Some(node), Broken::new("MSG-36", IssueCode::Invariant, text));
+            report.prose(
+                format!("{HEADER}.response.code"),
+                Some(node),
+                Broken::new("MSG-36", IssueCode::Invariant, text),
+            );
         }
     }
     lookup("response.details", place, node, &found, report);
 }
 
 fn tells_error(outcome: Node) -> bool {
-    let severities = outcome.get("issue").into_iter().flat_map(Node::items).filter_map(|issue| issue.get("severity")?.text());
+    let severities =
+        outcome.get("issue").into_iter().flat_map(Node::items).filter_map(|issue| issue.get("severity")?.text());
     severities.into_iter().any(|severity| severity == "error" || severity == "fatal")
 }
 
@@ -189,6 +203,8 @@ fn lookup(element: &str, place: String, node: Node, found: &Resolved, report: &m
 }
 
 fn missing(element: &str) -> Broken {
-    let text = format!("the resource that {element} refers to is not in the Bundle; add its entry, or refer to the fullUrl of one");
+    let text = format!(
+        "the resource that {element} refers to is not in the Bundle; add its entry, or refer to the fullUrl of one"
+    );
     Broken::new("MSG-04", IssueCode::NotFound, text)
 }

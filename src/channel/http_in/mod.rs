@@ -124,10 +124,7 @@ async fn take(http: &HttpIn, request: Request, wording: &Wording) -> Result<Resp
         Err(failure) => {
             tracing::error!(%failure, "a defect stopped a message");
             let text = "A defect of the router stopped this message; send it again, and report it";
-            Err((
-                StatusCode::INTERNAL_SERVER_ERROR,
-                Issue::error(IssueCode::Exception, Fault::RouteInternal, text),
-            ))
+            Err((StatusCode::INTERNAL_SERVER_ERROR, Issue::error(IssueCode::Exception, Fault::RouteInternal, text)))
         }
     }
 }

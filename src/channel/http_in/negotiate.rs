@@ -142,10 +142,7 @@ fn acceptable(format: Option<&str>, headers: &HeaderMap, version: Option<FhirVer
         let xml = wanted.iter().any(|media| media.essence.contains("xml"));
         let fault = if xml { Fault::RouteNotBuilt } else { Fault::SendMediaType };
         let text = "Answers are application/fhir+json; XML is not built yet";
-        return Err((
-            StatusCode::NOT_ACCEPTABLE,
-            Issue::error(IssueCode::NotSupported, fault, text).rule("VER-03"),
-        ));
+        return Err((StatusCode::NOT_ACCEPTABLE, Issue::error(IssueCode::NotSupported, fault, text).rule("VER-03")));
     };
     match (version_of(best)?, version) {
         (Some(wanted), Some(sent)) if wanted != sent => {
