@@ -1,0 +1,8 @@
+//! What Emberpost does, seen from outside: the real program, real sockets, real files.
+//!
+//! One binary, so that there is one link. Each module tells one subject in sentences; `harness` is what they are told with.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop at that place")]
+
+mod harness;
+mod smoke;
