@@ -98,9 +98,6 @@ fn announce(config: &Config, running: &Running) {
         base_url = running.base_url, listen = %running.address, store = %config.store_path().display(),
         participants = running.exchange.rules.load().table.participants.len(), "emberpost {} serves", env!("CARGO_PKG_VERSION")
     );
-    if !running.exchange.rules.load().closed {
-        tracing::warn!("no credentials are configured: only direct requests from loopback are served");
-    }
     for notice in config.notices() {
         tracing::warn!("{notice}");
     }
