@@ -4,6 +4,7 @@
 
 use crate::config::{Config, Mistake, Overrides};
 use crate::fhir::event::{Category, ResponseRequired};
+use crate::routing::address::without_user;
 use crate::routing::{Channel, Order, Participant, Route};
 use crate::validation::definition::{Definition, Definitions};
 use std::io::Write;
@@ -146,16 +147,6 @@ fn listed(items: &[String]) -> String {
 
 fn counted(number: usize, name: &str) -> String {
     format!("{number} {name}{}", if number == 1 { "" } else { "s" })
-}
-
-/// A URL may carry a password; it is not for the screen.
-fn without_user(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let end = rest.find('/').unwrap_or(rest.len());
-    match rest[..end].rsplit_once('@') {
-        Some((user, _)) => format!("{scheme}://{}", &rest[user.len() + 1..]),
-        None => url.to_owned(),
-    }
 }
 
 #[cfg(test)]
