@@ -1,9 +1,217 @@
-//! (being built)
+//! `emberpost check`: reads configuration and definitions as `serve` would, and shows what it made of them.
+//!
+//! Opens no socket and no store. Token hashes are counted, not shown; URLs are shown without their user and password.
 
+use crate::config::{Config, Mistake, Overrides};
+use crate::fhir::event::{Category, ResponseRequired};
+use crate::routing::address::without_user;
+use crate::routing::{Channel, Order, Participant, Route};
+use crate::validation::definition::{Definition, Definitions};
+use std::io::Write;
 use std::path::Path;
 
-/// Reads configuration and definitions, reports every mistake; the exit code.
-pub fn run(_config: Option<&Path>) -> i32 {
-    eprintln!("emberpost: `check` is not connected yet");
-    2
+/// Exit code of wrong usage or configuration.
+const WRONG_CONFIGURATION: i32 = 2;
+
+/// Reads configuration (`--config`, else `emberpost.toml` where it exists) and definitions. Every mistake goes to
+/// standard error, one a line with file and line, and the code is 2; else the tables go to standard output and it is 0.
+pub fn run(config: Option<&Path>) -> i32 {
+    match check(config, &Overrides::default()) {
+        Ok(report) => {
+            // Whoever reads may close the pipe early; that is no failure.
+            let _ = std::io::stdout().lock().write_all(report.as_bytes());
+            0
+        }
+        Err(mistakes) => {
+            let mut errors = std::io::stderr().lock();
+            for mistake in &mistakes {
+                let _ = writeln!(errors, "{mistake}");
+            }
+            let _ = writeln!(errors, "{}", counted(mistakes.len(), "mistake"));
+            WRONG_CONFIGURATION
+        }
+    }
+}
+
+/// The report, or every mistake of configuration and definitions as a line of its own.
+fn check(path: Option<&Path>, overrides: &Overrides) -> Result<String, Vec<String>> {
+    let lines = |mistakes: Vec<Mistake>| mistakes.iter().map(Mistake::to_string).collect::<Vec<_>>();
+    let config = Config::open(path, overrides).map_err(lines)?;
+    let (files, unread) = config.read_definitions();
+    let (definitions, wrong) = Definitions::load(&files);
+    let mistakes: Vec<String> = lines(unread).into_iter().chain(wrong).collect();
+    if mistakes.is_empty() { Ok(report(&config, &definitions)) } else { Err(mistakes) }
+}
+
+fn report(config: &Config, definitions: &Definitions) -> String {
+    let file = config.file.as_ref().map_or("defaults only".to_owned(), |file| file.display().to_string());
+    let mut report = aligned(&[
+        row(["configuration", &file]),
+        row(["listens on", &config.server.listen.to_string()]),
+        row(["base", &without_user(&config.server.base_url)]),
+        row(["name in Via", &config.server.name]),
+        row(["store", &config.store_path().display().to_string()]),
+        row(["operators", &config.operators.len().to_string()]),
+    ]);
+    let heading = row(["id", "channel", "order", "credential", "may send", "may receive", "addresses"]);
+    let participants = config.participants.iter().map(participant_row).collect();
+    table(&mut report, "participant", heading, participants);
+    let heading = row(["event", "FHIR", "category", "response", "focus"]);
+    let events = definitions.messages.iter().map(|definition| event_row(definition)).collect();
+    table(&mut report, "event", heading, events);
+    let heading = row(["route", "event", "source", "destination", "to"]);
+    let routes = config.routes.iter().enumerate().map(|(index, route)| route_row(index, route)).collect();
+    table(&mut report, "route", heading, routes);
+    for notice in config.notices() {
+        report.push_str(&format!("\nnotice: {notice}"));
+    }
+    report.push('\n');
+    report
+}
+
+fn participant_row(participant: &Participant) -> Vec<String> {
+    let channel = match &participant.channel {
+        Some(Channel::Http { url, asynchronous: true }) => format!("http {} (async)", without_user(url)),
+        Some(Channel::Http { url, asynchronous: false }) => format!("http {}", without_user(url)),
+        Some(Channel::Mailbox) => "mailbox".to_owned(),
+        None => "none, answers only".to_owned(),
+    };
+    let order = match participant.order {
+        Order::None => "none",
+        Order::Sender => "sender",
+        Order::Subject => "subject",
+    };
+    let credential = match participant.token_sha256.len() {
+        0 => "none".to_owned(),
+        number => counted(number, "token"),
+    };
+    let send = listed(&participant.may_send);
+    let receive = listed(&participant.may_receive);
+    row([&participant.id, &*channel, order, &credential, &send, &receive, &listed(&participant.addresses)])
+}
+
+fn event_row(definition: &Definition) -> Vec<String> {
+    let category = match definition.category {
+        Some(Category::Consequence) => "consequence",
+        Some(Category::Currency) => "currency",
+        Some(Category::Notification) => "notification",
+        None => "-",
+    };
+    let response = match definition.response_required {
+        Some(ResponseRequired::Always) => "always",
+        Some(ResponseRequired::OnError) => "on-error",
+        Some(ResponseRequired::Never) => "never",
+        Some(ResponseRequired::OnSuccess) => "on-success",
+        None => "-",
+    };
+    let focus = definition.focus.iter().map(|focus| {
+        let most = focus.max.map_or("*".to_owned(), |most| most.to_string());
+        format!("{} {}..{most}", focus.code, focus.min)
+    });
+    let focus = listed(&focus.collect::<Vec<_>>());
+    let version = definition.fhir_version.map_or("-", |version| version.short());
+    row([&*definition.event.to_string(), version, category, response, &focus])
+}
+
+fn route_row(index: usize, route: &Route) -> Vec<String> {
+    let or_every = |condition: &Option<String>| condition.clone().unwrap_or_else(|| "every".to_owned());
+    let (event, source, destination) = (or_every(&route.event), or_every(&route.source), or_every(&route.destination));
+    row([&*(index + 1).to_string(), &event, &source, &destination, &listed(&route.to)])
+}
+
+fn table(report: &mut String, name: &str, heading: Vec<String>, rows: Vec<Vec<String>>) {
+    report.push_str(&format!("\n{}\n", counted(rows.len(), name)));
+    if !rows.is_empty() {
+        let rows: Vec<_> = std::iter::once(heading).chain(rows).collect();
+        report.push_str(&aligned(&rows));
+    }
+}
+
+/// Rows as lines, each column as wide as its widest cell.
+fn aligned(rows: &[Vec<String>]) -> String {
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().enumerate().map(|(column, cell)| format!("{cell:<0$}", width(column).unwrap_or(0)));
+        format!("  {}", cells.collect::<Vec<_>>().join("  ")).trim_end().to_owned() + "\n"
+    };
+    rows.iter().map(line).collect()
+}
+
+fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
+    cells.map(str::to_owned).into()
+}
+
+fn listed(items: &[String]) -> String {
+    if items.is_empty() { "-".to_owned() } else { items.join(", ") }
+}
+
+fn counted(number: usize, name: &str) -> String {
+    format!("{number} {name}{}", if number == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn check_text(text: &str, definition: Option<&str>) -> Result<String, Vec<String>> {
+        let folder = tempfile::tempdir().unwrap();
+        let definitions = folder.path().join("definitions");
+        fs::create_dir(&definitions).unwrap();
+        if let Some(definition) = definition {
+            fs::write(definitions.join("event.json"), definition).unwrap();
+        }
+        let path = folder.path().join("x.toml");
+        let text = format!("{text}\n[definitions]\npaths = [{:?}]\n", definitions.display().to_string());
+        fs::write(&path, text).unwrap();
+        let masked = |text: String| text.replace(&folder.path().display().to_string(), "FOLDER");
+        let found = check(Some(&path), &Overrides::default());
+        found.map(masked).map_err(|mistakes| mistakes.into_iter().map(masked).collect())
+    }
+
+    const PARTIES: &str = r#"
+[[participant]]
+id = "lab"
+addresses = ["https://lab.example.org/fhir", "urn:oid:1.*"]
+channel = { type = "http", url = "https://user:secret@lab.example.org/fhir" }
+[[participant]]
+id = "ward"
+order = "none"
+[[route]]
+event = "patient-link"
+to = ["lab"]
+"#;
+
+    #[test]
+    fn participants_and_routes_are_shown_in_columns() {
+        let report = check_text(PARTIES, None).unwrap();
+        let expected = "
+2 participants
+  id    channel                            order   credential  may send  may receive  addresses
+  lab   http https://lab.example.org/fhir  sender  none        *         *            https://lab.example.org/fhir, urn:oid:1.*
+  ward  none, answers only                 none    none        *         *            -
+
+0 events
+
+1 route
+  route  event         source  destination  to
+  1      patient-link  every   every        lab
+";
+        assert!(report.contains(expected), "{report}");
+        assert!(report.contains("notice: validation.level"), "{report}");
+        assert!(report.starts_with("  configuration  FOLDER/x.toml\n  listens on     127.0.0.1:8080\n"), "{report}");
+    }
+
+    #[test]
+    fn a_mistake_of_the_configuration_is_a_line_with_its_place() {
+        let mistakes = check_text("[server]\nlisten = \"nowhere\"\nname = \"\"\n", None).unwrap_err();
+        assert_eq!(mistakes.len(), 2);
+        assert!(mistakes[0].starts_with("FOLDER/x.toml:2: listen must be"), "{mistakes:?}");
+        assert_eq!(mistakes[1], "FOLDER/x.toml:3: name must not be empty");
+    }
+
+    #[test]
+    fn a_wrong_configuration_ends_with_code_two() {
+        assert_eq!(run(Some(Path::new("no/such/file.toml"))), 2);
+    }
 }

@@ -132,4 +132,13 @@ mod tests {
         assert_eq!(mistakes[0].place, "EMBERPOST__DEFINITIONS__PATHS");
         assert!(mistakes[0].text.contains("/no/such/folder, which is not there"), "{}", mistakes[0].text);
     }
+
+    #[test]
+    fn a_link_to_a_folder_above_ends_in_a_mistake() {
+        let folder = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(folder.path(), folder.path().join("again")).unwrap();
+        let (_, mistakes) = config(&folder.path().display().to_string()).read_definitions();
+        assert_eq!(mistakes.len(), 1);
+        assert!(mistakes[0].text.starts_with("more than 16 folders deep"), "{}", mistakes[0].text);
+    }
 }

@@ -12,6 +12,12 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
     ("route", ROUTE),
 ];
 
+/// The section, of those that are there once, to which a key belongs.
+pub fn section_of(key: &str) -> Option<&'static str> {
+    let once = SECTIONS.iter().filter(|(section, _)| !["participant", "operator", "route"].contains(section));
+    once.filter(|(_, keys)| keys.contains(&key)).map(|(section, _)| *section).next()
+}
+
 pub const SERVER: &[&str] =
     &["listen", "base_url", "name", "body_limit_bytes", "answer_timeout_ms", "max_in_flight", "max_waiting"];
 pub const STORE: &[&str] = &["url", "min_free_bytes"];

@@ -36,7 +36,9 @@ pub fn lay_variables(settings: &mut Settings, mut variables: Settings, mistakes:
 pub fn config(mut settings: Settings, file: Option<PathBuf>, mistakes: &Mistakes) -> Config {
     let names: Vec<&str> = keys::SECTIONS.iter().map(|(name, _)| *name).collect();
     for (name, setting) in settings.iter().filter(|(name, _)| !names.contains(&name.as_str())) {
-        mistakes.say(&setting.place, unknown(&format!("there is no section \"{name}\""), name, &names));
+        let sentence = format!("there is no section \"{name}\"");
+        let text = keys::section_of(name).map(|section| format!("{sentence}; it is a key of [{section}]"));
+        mistakes.say(&setting.place, text.unwrap_or_else(|| unknown(&sentence, name, &names)));
     }
     if let Some(amqp) = settings.remove("amqp") {
         mistakes.say(&amqp.place, "AMQP is not built yet; remove the section [amqp]");

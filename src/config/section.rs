@@ -3,6 +3,7 @@
 //! A question always gets an answer: a mistake is noted and the caller goes on with nothing, so that all are found.
 
 use super::Mistake;
+use super::keys;
 use super::setting::{Setting, Settings, Value};
 use std::cell::RefCell;
 use std::ops::RangeInclusive;
@@ -44,7 +45,10 @@ impl<'a> Section<'a> {
             }
         };
         for (key, value) in settings.iter().filter(|(key, _)| !keys.contains(&key.as_str())) {
-            mistakes.say(&value.place, unknown(&format!("{name} has no key \"{key}\""), key, keys));
+            let sentence = format!("{name} has no key \"{key}\"");
+            let text = keys::section_of(key).filter(|_| nearest(key, keys).is_none());
+            let text = text.map(|section| format!("{sentence}; it is a key of [{section}]"));
+            mistakes.say(&value.place, text.unwrap_or_else(|| unknown(&sentence, key, keys)));
         }
         Section { name: name.to_owned(), place: setting.place, settings, mistakes }
     }
@@ -176,11 +180,11 @@ pub fn unknown(sentence: &str, name: &str, known: &[&str]) -> String {
     }
 }
 
-/// The name that differs least, by at most a third of its letters (two at least).
+/// The name that differs least, by at most a third of its letters (one at least). Numbers are not guessed.
 fn nearest<'n>(name: &str, known: &[&'n str]) -> Option<&'n str> {
     let near = known.iter().map(|known| (distance(name, known), *known)).min_by_key(|(distance, _)| *distance);
-    near.filter(|(distance, known)| *distance <= (known.len() / 3).max(2) && *distance < known.len())
-        .map(|(_, near)| near)
+    let is_word = name.chars().any(char::is_alphabetic);
+    near.filter(|(distance, known)| is_word && *distance <= (known.len() / 3).max(1)).map(|(_, near)| near)
 }
 
 /// Letters to insert, remove, replace or swap with their neighbor.
@@ -218,6 +222,7 @@ mod tests {
             ("max_waitings", Some("max_waiting")),
             ("colour", None),
             ("x", None),
+            ("4", None),
         ];
         for (name, expected) in cases {
             assert_eq!(nearest(name, &known), expected, "{name}");

@@ -100,8 +100,7 @@ pub fn from_variables(variables: impl Iterator<Item = (String, String)>) -> (Set
     let mut settings = Settings::new();
     let mut mistakes = Vec::new();
     // Sorted, so that mistakes come in the same order every time.
-    let variables: BTreeMap<String, String> =
-        variables.filter(|(name, _)| name.to_ascii_uppercase().starts_with(VARIABLE_PREFIX)).collect();
+    let variables: BTreeMap<String, String> = variables.filter(|(name, _)| name.starts_with(VARIABLE_PREFIX)).collect();
     for (name, text) in variables {
         let path = name[VARIABLE_PREFIX.len()..].to_ascii_lowercase();
         match path.split_once("__") {

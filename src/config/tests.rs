@@ -168,7 +168,7 @@ to = ["nobody"]
         "x.toml:19: retry_schedule_seconds must not be empty",
         "x.toml:20: token_sha256 must be a SHA-256, 64 lower-case hex digits, never the token itself",
         "x.toml:24: url must be an http or https URL, as https://host.example.org/fhir",
-        "x.toml:25: fhir_version must be one of \"4.0\", \"4.3\", \"5.0\", not \"3.0\"; did you mean \"4.0\"?",
+        "x.toml:25: fhir_version must be one of \"4.0\", \"4.3\", \"5.0\", not \"3.0\"",
         "x.toml:26: order must be one of \"none\", \"sender\", \"subject\", not \"patient\"",
         "x.toml:27: token_sha256 is missing: an operator is known by a token",
         "x.toml:30: when is set: FHIRPath conditions are not built yet",
@@ -254,4 +254,14 @@ fn a_broken_file_reports_its_syntax_and_what_else_is_wrong() {
     let mistakes = load("[server]\nmax_in_flight = \nmax_waitin = 1\n").unwrap_err();
     assert!(mistakes[0].starts_with("x.toml:2: this is no TOML"), "{mistakes:?}");
     assert!(mistakes.iter().any(|mistake| mistake.contains("did you mean \"max_waiting\"?")), "{mistakes:?}");
+}
+
+#[test]
+fn a_key_in_the_wrong_section_is_sent_to_its_own() {
+    let mistakes = load("listen = \"127.0.0.1:1\"\n[server]\nmin_free_bytes = 1\n").unwrap_err();
+    let expected = [
+        "x.toml:1: there is no section \"listen\"; it is a key of [server]",
+        "x.toml:3: [server] has no key \"min_free_bytes\"; it is a key of [store]",
+    ];
+    assert_eq!(mistakes, expected);
 }

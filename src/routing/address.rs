@@ -28,6 +28,14 @@ pub fn is_same(one: &str, other: &str) -> bool {
     one == other || normalize(one) == normalize(other)
 }
 
+/// A URL for the screen and the log: it may carry a user's password, which is left out.
+pub fn without_user(url: &str) -> String {
+    match Parts::of(url).and_then(|parts| Some((parts.authority.rsplit_once('@')?.1, parts))) {
+        Some((host, parts)) => format!("{}://{host}{}", parts.scheme, parts.rest),
+        None => url.to_owned(),
+    }
+}
+
 /// An address of the configuration: exact, or with a final `*` that matches any ending, also none.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Pattern {

@@ -16,7 +16,7 @@ pub fn lane(order: Order, message: &Message, sender: &str) -> i64 {
     match order {
         Order::None => UNORDERED,
         Order::Sender => sender_lane(message, sender),
-        Order::Subject => match subject_key(message) {
+        Order::Subject => match message.subject_key() {
             Some(subject) => key("subject", &subject),
             None => sender_lane(message, sender),
         },
@@ -28,10 +28,6 @@ fn sender_lane(message: &Message, sender: &str) -> i64 {
         Some(source) => key("source", &address::normalize(source)),
         None => key("sender", sender),
     }
-}
-
-fn subject_key(_message: &Message) -> Option<String> {
-    None
 }
 
 /// The lane key of an answer, which has no subject of its own: by its source, where the participant asks for order.
@@ -56,17 +52,34 @@ fn key(kind: &str, text: &str) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fhir::{FhirVersion, MessageHeader, json};
+    use crate::fhir::json;
     use bytes::Bytes;
 
+    /// Two patients' observations: `a` names its subject by a reference, `b` is told by an identifier.
+    const OBSERVATIONS: &str = r#"{"resourceType":"Bundle","type":"message","id":"1","entry":[
+        {"fullUrl":"urn:uuid:h","resource":{"resourceType":"MessageHeader","eventUri":"urn:e",
+            "source":{"endpoint":"https://lab.org/fhir"},"focus":[{"reference":"FOCUS"}]}},
+        {"fullUrl":"urn:uuid:a","resource":{"resourceType":"Observation","subject":{"reference":"urn:uuid:p"}}},
+        {"fullUrl":"urn:uuid:b","resource":{"resourceType":"Observation","subject":{"reference":"Patient/7"}}},
+        {"fullUrl":"urn:uuid:p","resource":{"resourceType":"Patient","identifier":[{"system":"urn:s","value":"1"}]}}]}"#;
+
+    fn message_about(focus: &str) -> Message {
+        let bytes = Bytes::from(OBSERVATIONS.replace("FOCUS", focus));
+        Message::read(json::parse(bytes).unwrap(), None, None).unwrap()
+    }
+
     fn message(source: Option<&str>) -> Message {
-        Message {
-            tree: json::parse(Bytes::from_static(b"{}")).unwrap(),
-            version: FhirVersion::R4,
-            header: MessageHeader { source_endpoint: source.map(str::to_owned), ..MessageHeader::default() },
-            bundle_id: None,
-            bundle_identifier: None,
-        }
+        let mut message = message_about("urn:uuid:none");
+        message.header.source_endpoint = source.map(str::to_owned);
+        message
+    }
+
+    #[test]
+    fn messages_about_one_patient_share_a_lane_whoever_sends_them() {
+        let subject = |focus, sender| lane(Order::Subject, &message_about(focus), sender);
+        assert_eq!(subject("urn:uuid:a", "lab"), subject("urn:uuid:p", "ward"));
+        assert_ne!(subject("urn:uuid:a", "lab"), subject("urn:uuid:b", "lab"));
+        assert_ne!(subject("urn:uuid:a", "lab"), lane(Order::Sender, &message_about("urn:uuid:a"), "lab"));
     }
 
     #[test]

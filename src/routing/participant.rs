@@ -2,6 +2,7 @@
 //!
 //! Data only; whether ids and addresses agree with those of the others is `Table::build`'s to say.
 
+use super::address;
 use crate::fhir::{Event, FhirVersion};
 use crate::validation::ProseRules;
 use std::fmt;
@@ -41,7 +42,7 @@ pub struct Participant {
     pub amqp_user: Option<String>,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub enum Channel {
     /// A FHIR base; `asynchronous` adds `?async=true` to requests.
     Http { url: String, asynchronous: bool },
@@ -100,6 +101,19 @@ impl Participant {
     }
 }
 
+/// Without a password in the URL.
+impl fmt::Debug for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Channel::Http { url, asynchronous } => {
+                let url = address::without_user(url);
+                f.debug_struct("Http").field("url", &url).field("asynchronous", asynchronous).finish()
+            }
+            Channel::Mailbox => f.write_str("Mailbox"),
+        }
+    }
+}
+
 /// Everything but the token hashes, of which only the number is shown.
 impl fmt::Debug for Participant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -129,11 +143,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_hash_is_never_printed() {
+    fn neither_token_hash_nor_password_is_printed() {
         let mut participant = Participant::new("lab");
         participant.token_sha256 = vec!["0f".repeat(32)];
+        participant.channel =
+            Some(Channel::Http { url: "https://lab:secret@lab.org/fhir".to_owned(), asynchronous: false });
         let printed = format!("{participant:?}");
         assert!(printed.contains("[1 masked]") && !printed.contains("0f0f"), "{printed}");
+        assert!(printed.contains("https://lab.org/fhir") && !printed.contains("secret"), "{printed}");
     }
 
     #[test]

@@ -1,12 +1,15 @@
 //! Planning by example and with random tables of destinations.
 
 use super::*;
-use crate::fhir::{FhirVersion, MessageHeader, json};
+use crate::fhir::json;
 use crate::routing::{Channel, Order};
 use bytes::Bytes;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
+/// A message, of which the tests set the header.
+const EMPTY: &[u8] =
+    br#"{"resourceType":"Bundle","type":"message","entry":[{"resource":{"resourceType":"MessageHeader"}}]}"#;
 const BASE: &str = "http://hub.org/fhir";
 
 fn participant(id: &str, may_receive: &str) -> Participant {
@@ -32,18 +35,11 @@ fn route(destination: Option<&str>, to: &[&str]) -> Route {
 }
 
 fn message_to(destinations: Vec<Destination>) -> Message {
-    Message {
-        tree: json::parse(Bytes::from_static(b"{}")).unwrap(),
-        version: FhirVersion::R4,
-        header: MessageHeader {
-            event: Some(Event::Coding { system: Some("urn:e".into()), code: "link".into() }),
-            source_endpoint: Some("https://lab.org/fhir".into()),
-            destinations,
-            ..MessageHeader::default()
-        },
-        bundle_id: None,
-        bundle_identifier: None,
-    }
+    let mut message = Message::read(json::parse(Bytes::from_static(EMPTY)).unwrap(), None, None).unwrap();
+    message.header.event = Some(Event::Coding { system: Some("urn:e".into()), code: "link".into() });
+    message.header.source_endpoint = Some("https://lab.org/fhir".into());
+    message.header.destinations = destinations;
+    message
 }
 
 fn to(endpoints: &[&str]) -> Message {
