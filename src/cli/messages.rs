@@ -1,6 +1,7 @@
 //! `emberpost messages`: list, show with the timeline, and the content byte for byte.
 
 use super::client::{Client, Format, Server, document, write_list};
+use super::deliveries;
 use super::failure::Failure;
 use super::filter::MessageFlags;
 use super::table::{self, Table, cell, event, identifier, instant};
@@ -128,6 +129,10 @@ async fn show(client: &Client, id: &str, format: Format, out: &mut dyn Write) ->
         Format::Table => {
             table::write_fields(out, &details(&message))?;
             write_outcome(&message["outcome"], out)?;
+            if let Some(deliveries) = message["deliveries"].as_array().filter(|deliveries| !deliveries.is_empty()) {
+                writeln!(out, "\nDeliveries:")?;
+                deliveries::table(deliveries).write(out)?;
+            }
             write_timeline(&timeline, out)?;
         }
         Format::Json | Format::Ndjson => {
@@ -160,11 +165,18 @@ fn details(message: &Value) -> Vec<(&'static str, String)> {
         ("answers message", cell(message, "in_reply_to")),
         ("unmatched", if message["unmatched"] == true { "yes".into() } else { String::new() }),
         ("answer owed", cell(message, "owed")),
+        ("answered by", answers(message)),
         ("request id", cell(message, "request_id")),
         ("via", cell(message, "via")),
         ("received", instant(&message["received_at_us"])),
         ("committed", instant(&message["committed_at_us"])),
     ]
+}
+
+/// The answers to it, each a message of its own.
+fn answers(message: &Value) -> String {
+    let answers = message["answers"].as_array();
+    answers.into_iter().flatten().map(|answer| cell(answer, "id")).collect::<Vec<_>>().join(", ")
 }
 
 fn write_outcome(outcome: &Value, out: &mut dyn Write) -> Result<(), Failure> {
@@ -300,9 +312,12 @@ mod tests {
             ("GET /admin/v1/messages/bad", Said::new(400, &outcome.to_string())),
         ])
         .await;
-        for (id, words) in
-            [("none", "404"), ("closed", "EMBERPOST_TOKEN"), ("secret", "may not do this"), ("bad", "since is no time")]
-        {
+        for (id, words) in [
+            ("none", "404"),
+            ("closed", "EMBERPOST_TOKEN"),
+            ("secret", "forbids this (403)"),
+            ("bad", "since is no time"),
+        ] {
             let failure = command(&["show", id], &server.url).await.0.expect_err(id);
             assert_eq!(failure.exit_code(), 1);
             assert!(failure.to_string().contains(words), "{failure}");
