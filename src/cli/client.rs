@@ -145,7 +145,9 @@ impl Client {
             StatusCode::UNAUTHORIZED => {
                 format!("the server does not know this credential (401): set {TOKEN_VARIABLE} to an operator's token")
             }
-            StatusCode::FORBIDDEN => "this credential may not do this (403): ask for the role that may".into(),
+            StatusCode::FORBIDDEN => {
+                "the server forbids this (403): it takes the token of an operator whose role permits it".into()
+            }
             StatusCode::NOT_FOUND if said.is_empty() => format!("{} does not have this (404)", self.server),
             _ => format!("the server refused ({})", status.as_u16()),
         };

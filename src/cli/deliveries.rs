@@ -4,7 +4,7 @@ use super::client::{Client, Server, document, write_list};
 use super::failure::Failure;
 use super::filter::DeliveryFlags;
 use super::messages::ListShape;
-use super::table::{cell, instant, kind};
+use super::table::{Table, cell, instant, kind};
 use clap::Subcommand;
 use serde_json::{Value, json};
 use std::io::Write;
@@ -86,23 +86,33 @@ pub async fn run(args: DeliveriesArgs, out: &mut dyn Write) -> Result<i32, Failu
 
 async fn list(client: &Client, args: ListArgs, out: &mut dyn Write) -> Result<i32, Failure> {
     let items = client.list("deliveries", &document(args.filter.filter()), args.shape.limit()).await?;
-    let headings = ["ID", "MESSAGE", "PARTICIPANT", "KIND", "STATE", "ATTEMPTS", "STATUS", "FAULT", "DUE"];
-    write_list(out, args.shape.format(), items, &headings, |item| {
-        // A settled delivery is due no more.
-        let is_open = matches!(item["state"].as_str(), Some("waiting" | "active"));
-        vec![
-            cell(item, "id"),
-            cell(item, "message"),
-            cell(item, "participant"),
-            kind(&item["kind"]),
-            cell(item, "state"),
-            cell(item, "attempts"),
-            cell(item, "status"),
-            cell(item, "fault"),
-            if is_open { instant(&item["due_at_us"]) } else { String::new() },
-        ]
-    })?;
+    write_list(out, args.shape.format(), items, &HEADINGS, row)?;
     Ok(0)
+}
+
+const HEADINGS: [&str; 9] = ["ID", "MESSAGE", "PARTICIPANT", "KIND", "STATE", "ATTEMPTS", "STATUS", "FAULT", "DUE"];
+
+/// Deliveries as rows, also below the message that they belong to.
+pub fn table(deliveries: &[Value]) -> Table {
+    let mut table = Table::new(&HEADINGS);
+    deliveries.iter().for_each(|delivery| table.push(row(delivery)));
+    table
+}
+
+fn row(item: &Value) -> Vec<String> {
+    // A settled delivery is due no more.
+    let is_open = matches!(item["state"].as_str(), Some("waiting" | "active"));
+    vec![
+        cell(item, "id"),
+        cell(item, "message"),
+        cell(item, "participant"),
+        kind(&item["kind"]),
+        cell(item, "state"),
+        cell(item, "attempts"),
+        cell(item, "status"),
+        cell(item, "fault"),
+        if is_open { instant(&item["due_at_us"]) } else { String::new() },
+    ]
 }
 
 /// Retries or discards; exit code 1 when something asked for by id could not be done.
@@ -117,9 +127,7 @@ async fn order(client: &Client, verb: &str, args: OrderArgs, out: &mut dyn Write
         return Err(Failure::Usage(format!("`{verb}` takes ids, or --all-matching with filters, not both")));
     }
     if args.all_matching {
-        let counts = order_matching(client, verb, document(args.filter.filter()), args.dry_run).await?;
-        write_counts(verb, &counts, args.dry_run, out)?;
-        return Ok(0);
+        return all_matching(client, verb, &args, out).await;
     }
     let mut code = 0;
     for id in &args.ids {
@@ -146,18 +154,31 @@ async fn order(client: &Client, verb: &str, args: OrderArgs, out: &mut dyn Write
     Ok(code)
 }
 
-async fn order_matching(client: &Client, verb: &str, filter: Value, dry_run: bool) -> Result<Value, Failure> {
-    client.post(&["deliveries", verb], &json!({ "filter": filter, "dry_run": dry_run })).await
+/// Orders until all that matched at first are done: the router takes a bounded part of them with each order.
+async fn all_matching(client: &Client, verb: &str, args: &OrderArgs, out: &mut dyn Write) -> Result<i32, Failure> {
+    let filter = document(args.filter.filter());
+    let counts = order_matching(client, verb, filter.clone(), args.dry_run).await?;
+    let matched = counts["matched"].as_u64().unwrap_or(0);
+    if args.dry_run {
+        writeln!(out, "{matched} deliveries match; nothing was done (--dry-run)")?;
+        return Ok(0);
+    }
+    let (mut done, mut last) = (0, counts);
+    loop {
+        let part = last["done"].as_u64().unwrap_or(0);
+        done += part;
+        // What dies again meanwhile matches again: the first count is the end of it.
+        if part == 0 || done >= matched {
+            break;
+        }
+        last = order_matching(client, verb, filter.clone(), false).await?;
+    }
+    writeln!(out, "{matched} deliveries matched, {done} {}", past(verb))?;
+    Ok(0)
 }
 
-fn write_counts(verb: &str, counts: &Value, dry_run: bool, out: &mut dyn Write) -> Result<(), Failure> {
-    let matched = cell(counts, "matched");
-    if dry_run {
-        writeln!(out, "{matched} deliveries match; nothing was done (--dry-run)")?;
-    } else {
-        writeln!(out, "{matched} deliveries matched, {} {}", cell(counts, "done"), past(verb))?;
-    }
-    Ok(())
+async fn order_matching(client: &Client, verb: &str, filter: Value, dry_run: bool) -> Result<Value, Failure> {
+    client.post(&["deliveries", verb], &json!({ "filter": filter, "dry_run": dry_run })).await
 }
 
 fn past(verb: &str) -> &'static str {
@@ -204,7 +225,8 @@ mod tests {
     async fn all_that_match_are_counted_first_or_done() {
         let server = fake::server(vec![
             ("POST /admin/v1/deliveries/retry", Said::json(json!({"matched": 7, "done": 0}))),
-            ("POST /admin/v1/deliveries/retry", Said::json(json!({"matched": 7, "done": 7}))),
+            ("POST /admin/v1/deliveries/retry", Said::json(json!({"matched": 7, "done": 5}))),
+            ("POST /admin/v1/deliveries/retry", Said::json(json!({"matched": 2, "done": 2}))),
         ])
         .await;
         let words = ["retry", "--all-matching", "--state", "dead"];

@@ -1,6 +1,7 @@
 //! `emberpost messages`: list, show with the timeline, and the content byte for byte.
 
 use super::client::{Client, Format, Server, document, write_list};
+use super::deliveries;
 use super::failure::Failure;
 use super::filter::MessageFlags;
 use super::table::{self, Table, cell, event, identifier, instant};
@@ -128,6 +129,10 @@ async fn show(client: &Client, id: &str, format: Format, out: &mut dyn Write) ->
         Format::Table => {
             table::write_fields(out, &details(&message))?;
             write_outcome(&message["outcome"], out)?;
+            if let Some(deliveries) = message["deliveries"].as_array().filter(|deliveries| !deliveries.is_empty()) {
+                writeln!(out, "\nDeliveries:")?;
+                deliveries::table(deliveries).write(out)?;
+            }
             write_timeline(&timeline, out)?;
         }
         Format::Json | Format::Ndjson => {
@@ -160,11 +165,18 @@ fn details(message: &Value) -> Vec<(&'static str, String)> {
         ("answers message", cell(message, "in_reply_to")),
         ("unmatched", if message["unmatched"] == true { "yes".into() } else { String::new() }),
         ("answer owed", cell(message, "owed")),
+        ("answered by", answers(message)),
         ("request id", cell(message, "request_id")),
         ("via", cell(message, "via")),
         ("received", instant(&message["received_at_us"])),
         ("committed", instant(&message["committed_at_us"])),
     ]
+}
+
+/// The answers to it, each a message of its own.
+fn answers(message: &Value) -> String {
+    let answers = message["answers"].as_array();
+    answers.into_iter().flatten().map(|answer| cell(answer, "id")).collect::<Vec<_>>().join(", ")
 }
 
 fn write_outcome(outcome: &Value, out: &mut dyn Write) -> Result<(), Failure> {
@@ -209,112 +221,4 @@ fn timeline_detail(entry: &Value) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cli::fake::{self, Said};
-    use clap::Parser;
-    use serde_json::json;
-
-    #[derive(clap::Parser)]
-    struct Line {
-        #[command(flatten)]
-        args: MessagesArgs,
-    }
-
-    async fn command(words: &[&str], server: &str) -> (Result<i32, Failure>, String) {
-        let line = Line::try_parse_from(["messages"].iter().chain(words).chain(&["--server", server]));
-        let mut out = Vec::new();
-        let result = run(line.unwrap_or_else(|error| panic!("{error}")).args, &mut out).await;
-        (result, String::from_utf8(out).expect("text"))
-    }
-
-    fn message(id: &str) -> Value {
-        json!({
-            "id": id, "sender": "lab", "state": "refused", "event": {"Coding": {"system": "urn:s", "code": "c"}},
-            "received_at_us": 1_700_000_000_123_456_i64, "size_bytes": 12,
-            "outcome": {"issues": [{"severity": "error", "code": "required", "fault": "SEND_STRUCTURE", "rule": "MSG-04",
-                "expression": "Bundle.entry", "diagnostics": "No header.", "position": null}]},
-        })
-    }
-
-    #[tokio::test]
-    async fn a_list_follows_cursors_up_to_its_limit_and_sends_its_filters() {
-        let server = fake::server(vec![
-            (
-                "GET /admin/v1/messages?limit=3&state=refused",
-                Said::json(json!({"items": [message("a"), message("b")], "next": "2"})),
-            ),
-            (
-                "GET /admin/v1/messages?cursor=2&limit=1&state=refused",
-                Said::json(json!({"items": [message("c")], "next": "3"})),
-            ),
-        ])
-        .await;
-        for words in [vec!["--state", "refused", "--limit", "3"], vec!["list", "--state", "refused", "--limit", "3"]] {
-            let (result, text) = command(&words, &server.url).await;
-            assert_eq!(result.expect("listed"), 0);
-            let lines: Vec<_> = text.lines().collect();
-            assert_eq!(lines.len(), 4, "{text}");
-            assert!(lines[3].starts_with("c ") && lines[3].contains("2023-11-14T22:13:20.123Z"), "{text}");
-            assert!(lines[3].ends_with("urn:s|c  -         SEND_STRUCTURE"), "{text}");
-        }
-        let (_, text) = command(&["--state", "refused", "--limit", "3", "--format", "ndjson"], &server.url).await;
-        assert_eq!(text.lines().count(), 3);
-        let (_, text) = command(&["list", "--state", "refused", "--limit", "3", "--format", "json"], &server.url).await;
-        assert_eq!(serde_json::from_str::<Vec<Value>>(&text).expect("an array").len(), 3);
-    }
-
-    #[tokio::test]
-    async fn one_message_is_shown_with_its_issues_and_its_timeline() {
-        let timeline = json!({"items": [
-            {"at_us": 1_700_000_000_123_456_i64, "what": "received"},
-            {"at_us": 1_700_000_001_000_000_i64, "what": "attempt", "participant": "lab",
-             "attempt": {"result": "retry", "status": 503, "duration_us": 1500, "fault": "RECV_BUSY", "detail": null}},
-        ]});
-        let server = fake::server(vec![
-            ("GET /admin/v1/messages/a", Said::json(message("a"))),
-            ("GET /admin/v1/messages/a/timeline", Said::json(timeline)),
-        ])
-        .await;
-        let (result, text) = command(&["show", "a"], &server.url).await;
-        assert_eq!(result.expect("shown"), 0);
-        assert!(text.contains("error required SEND_STRUCTURE MSG-04 Bundle.entry: No header."), "{text}");
-        assert!(text.contains("retry, HTTP 503, 1.5 ms, RECV_BUSY"), "{text}");
-    }
-
-    #[tokio::test]
-    async fn content_is_copied_byte_for_byte() {
-        let server =
-            fake::server(vec![("GET /admin/v1/messages/a/content", Said::new(200, "{ \"a\" :1.0 }\r\n"))]).await;
-        assert_eq!(command(&["content", "a"], &server.url).await.1, "{ \"a\" :1.0 }\r\n");
-    }
-
-    #[tokio::test]
-    async fn refusals_are_exit_code_1_in_plain_words_and_no_server_is_3() {
-        let outcome = json!({"resourceType": "OperationOutcome", "issue": [
-            {"severity": "error", "code": "value", "diagnostics": "since is no time"}]});
-        let server = fake::server(vec![
-            ("GET /admin/v1/messages/none", Said::new(404, "")),
-            ("GET /admin/v1/messages/closed", Said::new(401, "")),
-            ("GET /admin/v1/messages/secret", Said::new(403, "")),
-            ("GET /admin/v1/messages/bad", Said::new(400, &outcome.to_string())),
-        ])
-        .await;
-        for (id, words) in
-            [("none", "404"), ("closed", "EMBERPOST_TOKEN"), ("secret", "may not do this"), ("bad", "since is no time")]
-        {
-            let failure = command(&["show", id], &server.url).await.0.expect_err(id);
-            assert_eq!(failure.exit_code(), 1);
-            assert!(failure.to_string().contains(words), "{failure}");
-        }
-        let failure = command(&["list"], &fake::nobody()).await.0.expect_err("nobody is there");
-        assert_eq!(failure.exit_code(), 3);
-        assert!(failure.to_string().starts_with("cannot reach http://127.0.0.1:"), "{failure}");
-    }
-
-    #[tokio::test]
-    async fn filters_before_the_word_list_are_not_ignored_in_silence() {
-        let failure = command(&["--state", "refused", "show", "a"], &fake::nobody()).await.0.expect_err("usage");
-        assert_eq!(failure.exit_code(), 2);
-    }
-}
+mod tests;

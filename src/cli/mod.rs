@@ -35,7 +35,6 @@ use std::path::PathBuf;
 #[command(
     name = "emberpost",
     version,
-    max_term_width = 110,
     after_help = "Examples:\n  emberpost\n  emberpost --config /etc/emberpost.toml serve\n  \
                   emberpost send messages/ --to http://127.0.0.1:8080/fhir\n\n\
                   Exit codes: 0 done; 1 done, and something in it failed; 2 wrong usage or configuration;\n\

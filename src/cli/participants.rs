@@ -81,14 +81,16 @@ pub async fn run(args: ParticipantsArgs, out: &mut dyn Write) -> Result<i32, Fai
 
 async fn list(client: &Client, format: Format, out: &mut dyn Write) -> Result<i32, Failure> {
     let items = client.list("participants", &Value::Null, LIMIT).await?;
-    let headings = ["PARTICIPANT", "STATE", "BREAKER", "ACTIVE", "LANES", "LAST FAULT", "LAST FAILURE", "NEXT PROBE"];
+    let headings =
+        ["PARTICIPANT", "STATE", "BREAKER", "WAITING", "DEAD", "ACTIVE", "LAST FAULT", "LAST FAILURE", "NEXT PROBE"];
     write_list(out, format, items, &headings, |item| {
         vec![
             cell(item, "participant"),
             if item["paused"] == true { "paused".into() } else { "running".into() },
             cell(item, "breaker"),
+            cell(item, "waiting"),
+            cell(item, "dead"),
             cell(item, "active"),
-            cell(item, "lanes"),
             cell(item, "last_fault"),
             instant(&item["last_failure_at_us"]),
             instant(&item["next_probe_at_us"]),
@@ -130,7 +132,7 @@ mod tests {
     #[tokio::test]
     async fn participants_are_listed_paused_and_resumed() {
         let status = json!({"participant": "lab", "paused": true, "breaker": "open", "last_fault": "RECV_BUSY",
-            "last_failure_at_us": 1_700_000_000_000_000_i64, "next_probe_at_us": null, "active": 0, "lanes": 3});
+            "last_failure_at_us": 1_700_000_000_000_000_i64, "next_probe_at_us": null, "active": 0, "waiting": 12, "dead": 3});
         let fake = fake::server(vec![
             ("GET /admin/v1/participants?limit=500", Said::json(json!({"items": [status]}))),
             ("POST /admin/v1/participants/a%20b/pause", Said::new(204, "")),
@@ -144,7 +146,9 @@ mod tests {
         }
         let text = String::from_utf8(out).expect("text");
         assert!(
-            text.contains("lab          paused  open     0       3      RECV_BUSY   2023-11-14T22:13:20.000Z  -"),
+            text.contains(
+                "lab          paused  open     12       3     0       RECV_BUSY   2023-11-14T22:13:20.000Z  -"
+            ),
             "{text}"
         );
         assert!(text.ends_with("a b is paused; its messages are kept and wait\nlab is delivered to again\n"), "{text}");

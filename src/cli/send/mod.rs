@@ -97,7 +97,7 @@ fn token(variable: Option<&str>) -> Result<Option<reqwest::header::HeaderValue>,
 }
 
 /// Messages a second: `50`, `0.5` or `50/s`.
-pub fn rate(text: &str) -> Result<f64, String> {
+fn rate(text: &str) -> Result<f64, String> {
     let number = text.strip_suffix("/s").unwrap_or(text).parse::<f64>();
     number.ok().filter(|rate| (0.001..=1e6).contains(rate)).ok_or_else(|| "give messages a second, such as 50".into())
 }
