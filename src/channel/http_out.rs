@@ -8,6 +8,8 @@ mod reply;
 mod tests;
 mod url;
 
+pub use reply::ANSWER_LIMIT_BYTES;
+
 use crate::clock::Clock;
 use crate::courier::Carrier;
 use crate::delivery::{Attempt, DeliveryKind, Facts, Said, Work};

@@ -2,38 +2,35 @@
 //!
 //! One loop: take what came, tell the desks, start what they say, wait. It never waits for the store or a receiver.
 
+mod sweep;
+mod tasks;
+
 use super::breaker::{Moment, Transition};
 use super::desk::{Action, Desk, Ended, Verdict};
 use super::handle::{Aside, Command, Inbox};
-use super::load::{self, Page, Read, SWEEP_PAGE, Shelf};
+use super::load::{self, Page, Read, Shelf};
 use super::{Carrier, Conclude, CourierSettings, ParticipantStatus};
 use crate::clock::Clock;
-use crate::delivery::{Next, Said, Work};
+use crate::delivery::{Next, Work};
 use crate::fhir::Fault;
 use crate::metrics::Metrics;
-use crate::routing::Participant;
+use crate::routing::{Channel, Participant};
 use crate::store::Unavailable;
-use futures_util::FutureExt;
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use sweep::{SWEEP_SECONDS, Sweep};
+use tasks::READS_LIMIT;
+
 /// After the order to stop, attempts under way have so long to end.
 pub(super) const DRAIN_LIMIT_SECONDS: u64 = 30;
-/// Reads of the store at one time.
-const READS_LIMIT: usize = 4;
 /// The store is asked again this long after it could not be reached.
 const READ_RETRY_SECONDS: u64 = 1;
-const SWEEP_SECONDS: u64 = 1;
-/// Between two sweeps while more have expired than one sweep takes.
-const SWEEP_MIN_MILLISECONDS: u64 = 20;
-/// After a defect of ours in an attempt.
-const PANIC_RETRY_SECONDS: u64 = 5;
 /// Commands taken at one time.
 const BATCH_COMMANDS: usize = 256;
 
@@ -66,16 +63,6 @@ enum Report {
 struct Slot {
     desk: Desk,
     wake: Option<Instant>,
-}
-
-/// The sweep for deliveries that expired while they waited.
-struct Sweep {
-    next: Instant,
-    reading: bool,
-    /// Those that are being given up, by delivery key.
-    giving_up: HashSet<i64>,
-    /// The first of the last page: seen again, the store does not settle them and the sweep slows down.
-    last_first: Option<i64>,
 }
 
 pub(super) struct Actor {
@@ -263,6 +250,9 @@ impl Actor {
             self.touched.insert(id.clone());
             match self.slots.get_mut(&id) {
                 Some(slot) => {
+                    if has_http(&slot.desk.settings) && !has_http(&participant) {
+                        slot.desk.retire();
+                    }
                     slot.desk.settings = participant;
                     if slot.desk.retired {
                         slot.desk.revive();
@@ -330,55 +320,6 @@ impl Actor {
         }
     }
 
-    fn attempt(&mut self, work: Work, participant: Arc<Participant>) {
-        self.attempts += 1;
-        let (carrier, conclude) = (self.settings.carrier.clone(), self.settings.conclude.clone());
-        self.tasks.spawn(async move {
-            let attempt = async {
-                let attempt = carrier.carry(work.clone(), participant).await;
-                let (verdict, asked) = verdict_of(&attempt.said);
-                let next = conclude.conclude(work.clone(), attempt).await;
-                // A body that leads to another attempt was no answer to this message.
-                let bad_answer = verdict.is_none() && next != Next::Done;
-                let verdict =
-                    if bad_answer { Verdict::Failed(Fault::RecvBadAnswer) } else { verdict.unwrap_or(Verdict::Spoke) };
-                Ended { next, verdict, asked }
-            };
-            let ended = AssertUnwindSafe(attempt).catch_unwind().await.unwrap_or_else(|_| {
-                tracing::error!(delivery.id = %work.delivery_id, "an attempt ended by a defect; it is made again");
-                let after = Duration::from_secs(PANIC_RETRY_SECONDS);
-                Ended { next: Next::Again { after }, verdict: Verdict::Nothing, asked: None }
-            });
-            Report::Attempted { work, ended }
-        });
-    }
-
-    fn give_up(&mut self, work: Work, swept: bool) {
-        if !swept {
-            self.attempts += 1;
-        }
-        let conclude = self.settings.conclude.clone();
-        self.tasks.spawn(async move {
-            let given_up = AssertUnwindSafe(conclude.give_up(work.clone(), Fault::RecvExpired)).catch_unwind().await;
-            if given_up.is_err() {
-                tracing::error!(delivery.id = %work.delivery_id, "giving up ended by a defect; it is tried again");
-            }
-            Report::GaveUp { work, swept }
-        });
-    }
-
-    fn read_on(&mut self, now: Instant) {
-        while self.reading < READS_LIMIT && self.reads_from <= now {
-            let Some((participant, read)) = self.reads.pop_front() else { return };
-            self.reading += 1;
-            let shelf = self.shelf.clone();
-            self.tasks.spawn(async move {
-                let page = load::read(&*shelf, participant.clone(), read).await;
-                Report::Loaded { participant, read, page }
-            });
-        }
-    }
-
     fn loaded(&mut self, participant: Arc<str>, read: Read, page: Result<Page, Unavailable>) {
         self.reading -= 1;
         let at = self.moment();
@@ -398,51 +339,6 @@ impl Actor {
             (Read::Lanes { .. }, Ok(Page::Works(_))) => {}
         }
         self.touched.insert(participant);
-    }
-
-    fn sweeping(&self) -> bool {
-        self.sweep.reading || !self.sweep.giving_up.is_empty()
-    }
-
-    fn sweep_if_due(&mut self, at: Moment) {
-        if self.sweeping() || self.sweep.next > at.now {
-            return;
-        }
-        self.sweep.reading = true;
-        self.sweep.next = at.now + Duration::from_secs(SWEEP_SECONDS);
-        let shelf = self.shelf.clone();
-        self.tasks.spawn(async move { Report::Expired(shelf.expired(at.now_us, SWEEP_PAGE).await) });
-    }
-
-    /// Gives up what expired, each at most once at a time; one with an attempt under way is judged by that.
-    fn expired(&mut self, works: Result<Vec<Work>, Unavailable>) {
-        self.sweep.reading = false;
-        let works = match works {
-            Ok(works) => works,
-            Err(error) => {
-                tracing::warn!(%error, "cannot read what expired; asking again soon");
-                return;
-            }
-        };
-        let at = self.moment();
-        let first = works.first().map(|work| work.delivery_key);
-        if works.len() >= SWEEP_PAGE as usize && first != self.sweep.last_first {
-            self.sweep.next = at.now + Duration::from_millis(SWEEP_MIN_MILLISECONDS);
-        }
-        self.sweep.last_first = first;
-        for work in works {
-            if let Some(slot) = self.slots.get_mut(&work.participant) {
-                if slot.desk.is_active(work.delivery_key) {
-                    continue;
-                }
-                slot.desk.forget(work.delivery_key, at);
-                slot.desk.ended(work.delivery_key, work.seq);
-                self.touched.insert(work.participant.clone());
-            }
-            if self.sweep.giving_up.insert(work.delivery_key) {
-                self.give_up(work, true);
-            }
-        }
     }
 
     /// Waits for what is under way, and still answers those who ask.
@@ -500,14 +396,6 @@ fn status_of(desk: &Desk) -> ParticipantStatus {
     }
 }
 
-/// What the attempt tells of the receiver; None where the answer's reader must say.
-fn verdict_of(said: &Said) -> (Option<Verdict>, Option<Duration>) {
-    match said {
-        Said::Taken | Said::Refused { .. } => (Some(Verdict::Spoke), None),
-        Said::Body { .. } => (None, None),
-        // Our own store or a defect of ours: the receiver was never asked.
-        Said::Later { fault: Fault::RouteNoStore | Fault::RouteInternal, .. } => (Some(Verdict::Nothing), None),
-        Said::Later { fault, retry_after, .. } => (Some(Verdict::Failed(*fault)), *retry_after),
-        Said::Misconfigured { fault, .. } => (Some(Verdict::Failed(*fault)), None),
-    }
+fn has_http(participant: &Participant) -> bool {
+    matches!(participant.channel, Some(Channel::Http { .. }))
 }

@@ -4,6 +4,8 @@
 //! `load::Listing`. It carries nothing, reads nothing and settles nothing.
 
 mod intake;
+#[cfg(test)]
+mod tests;
 
 use super::breaker::{Breaker, Failure, Moment, Permit, Transition};
 use super::lane::{Cursor, Key, Lane, State};
@@ -20,6 +22,8 @@ use uuid::Uuid;
 
 /// How long a wait read from the store may be at least, whatever the schedule says.
 const WAIT_LIMIT_MIN_SECONDS: u64 = 86_400;
+/// Turns of lanes that are gone, beyond as many as there are lanes, that are put up with.
+const READY_SLACK: usize = 1024;
 
 /// What to start. Each is answered by one `finish`.
 #[derive(Debug)]
@@ -331,9 +335,13 @@ impl Desk {
     }
 
     fn make_ready(&mut self, key: Key) {
-        if let Some(lane) = self.lanes.get_mut(&key) {
-            lane.state = State::Ready;
-            self.ready.push_back(key);
+        let Some(lane) = self.lanes.get_mut(&key) else { return };
+        lane.state = State::Ready;
+        self.ready.push_back(key);
+        // Lanes that were dropped leave their turn behind; many of them are cleared away.
+        if self.ready.len() > 2 * self.lanes.len() + READY_SLACK {
+            let (lanes, mut seen) = (&self.lanes, HashSet::new());
+            self.ready.retain(|key| lanes.get(key).is_some_and(|lane| lane.state == State::Ready) && seen.insert(*key));
         }
     }
 

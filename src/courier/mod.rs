@@ -11,7 +11,7 @@ mod actor;
 mod breaker;
 mod desk;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 mod handle;
 mod lane;
 mod load;

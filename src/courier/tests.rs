@@ -1,1 +1,365 @@
-//! (tests follow)
+//! The courier as its neighbors see it: a fake carrier and a fake conclude stand for the receivers and the exchange, a
+//! fake shelf for the store. Waits are milliseconds where a real schedule has seconds.
+
+use super::actor::{Actor, Settings};
+use super::fixture::{participant, work};
+use super::load::Shelf;
+use super::*;
+use crate::delivery::Said;
+use crate::fhir::Fault;
+use crate::store::Unavailable;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+type Reply = fn(&Work) -> (Said, Next);
+
+/// Receivers, exchange and store in one, with a record of what happened.
+#[derive(Default)]
+struct World {
+    /// Delivery keys in the order in which attempts began.
+    carried: Mutex<Vec<i64>>,
+    gave_up: Mutex<Vec<i64>>,
+    waiting: Mutex<BTreeMap<i64, Work>>,
+    gates: Mutex<HashMap<String, Arc<Semaphore>>>,
+    replies: Mutex<Option<Reply>>,
+    active: AtomicUsize,
+    most_active: AtomicUsize,
+    panics: AtomicUsize,
+}
+
+impl World {
+    fn carried(&self) -> Vec<i64> {
+        self.carried.lock().unwrap().clone()
+    }
+
+    /// Keeps works as the store would.
+    fn keep(&self, works: &[Work]) {
+        let mut waiting = self.waiting.lock().unwrap();
+        waiting.extend(works.iter().map(|work| (work.seq, Work { body: None, ..work.clone() })));
+    }
+
+    /// Attempts to this participant wait until the gate gets permits.
+    fn gate(&self, participant: &str) -> Arc<Semaphore> {
+        self.gates.lock().unwrap().entry(participant.into()).or_insert_with(|| Arc::new(Semaphore::new(0))).clone()
+    }
+}
+
+impl Carrier for World {
+    fn carry(&self, work: Work, _participant: Arc<Participant>) -> BoxFuture<'_, Attempt> {
+        Box::pin(async move {
+            self.carried.lock().unwrap().push(work.delivery_key);
+            let active = self.active.fetch_add(1, Ordering::SeqCst) + 1;
+            self.most_active.fetch_max(active, Ordering::SeqCst);
+            let gate = self.gates.lock().unwrap().get(&*work.participant).cloned();
+            if let Some(gate) = gate {
+                gate.acquire().await.unwrap().forget();
+            }
+            self.active.fetch_sub(1, Ordering::SeqCst);
+            let left = self.panics.load(Ordering::SeqCst);
+            if left > 0 {
+                self.panics.store(left - 1, Ordering::SeqCst);
+                panic!("a defect, made by the test");
+            }
+            let reply = *self.replies.lock().unwrap();
+            let said = reply.map_or(Said::Taken, |reply| reply(&work).0);
+            Attempt { started_at_us: 0, duration_us: 0, status: None, said }
+        })
+    }
+}
+
+impl Conclude for World {
+    fn conclude(&self, work: Work, _attempt: Attempt) -> BoxFuture<'_, Next> {
+        let next = self.replies.lock().unwrap().map_or(Next::Done, |reply| reply(&work).1);
+        if next == Next::Done {
+            self.waiting.lock().unwrap().remove(&work.seq);
+        }
+        Box::pin(async move { next })
+    }
+
+    fn give_up(&self, work: Work, fault: Fault) -> BoxFuture<'_, ()> {
+        assert_eq!(fault, Fault::RecvExpired);
+        self.waiting.lock().unwrap().remove(&work.seq);
+        self.gave_up.lock().unwrap().push(work.delivery_key);
+        Box::pin(async {})
+    }
+}
+
+impl Shelf for World {
+    fn lanes(&self, id: Arc<str>, after: Option<i64>, limit: u32) -> BoxFuture<'_, Result<Vec<i64>, Unavailable>> {
+        let waiting = self.waiting.lock().unwrap();
+        let mut lanes: Vec<i64> =
+            waiting.values().filter(|work| work.participant == id).map(|work| work.lane).collect();
+        lanes.sort_unstable();
+        lanes.dedup();
+        lanes.retain(|lane| after.is_none_or(|after| *lane > after));
+        lanes.truncate(limit as usize);
+        Box::pin(async move { Ok(lanes) })
+    }
+
+    fn lane_work(
+        &self,
+        id: Arc<str>,
+        lane: i64,
+        after_seq: i64,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<Work>, Unavailable>> {
+        let waiting = self.waiting.lock().unwrap();
+        let wanted = |work: &&Work| work.participant == id && work.lane == lane && work.seq > after_seq;
+        let works = waiting.values().filter(wanted).take(limit as usize).cloned().collect();
+        Box::pin(async move { Ok(works) })
+    }
+
+    fn expired(&self, now_us: i64, limit: u32) -> BoxFuture<'_, Result<Vec<Work>, Unavailable>> {
+        let waiting = self.waiting.lock().unwrap();
+        let works = waiting.values().filter(|work| work.expires_at_us < now_us).take(limit as usize).cloned().collect();
+        Box::pin(async move { Ok(works) })
+    }
+}
+
+struct Running {
+    handle: Handle,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+fn start(world: &Arc<World>, participants: Vec<Participant>, paused: &[&str]) -> Running {
+    let (handle, inbox) = Handle::new();
+    let stop = CancellationToken::new();
+    let settings = Settings {
+        participants: participants.into_iter().map(Arc::new).collect(),
+        paused: paused.iter().map(|id| (*id).to_owned()).collect(),
+        clock: Clock::default(),
+        metrics: Metrics::default(),
+        carrier: world.clone(),
+        conclude: world.clone(),
+        stop: stop.clone(),
+    };
+    let task = tokio::spawn(Actor::new(inbox, settings, world.clone()).run());
+    Running { handle, stop, task }
+}
+
+/// Waits for a condition, with a deadline.
+async fn until(what: &str, condition: impl Fn() -> bool) {
+    for _ in 0..2_000 {
+        if condition() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("never came true: {what}");
+}
+
+fn again(milliseconds: u64) -> (Said, Next) {
+    let said = Said::Later { fault: Fault::RecvError, retry_after: None, detail: "500".into() };
+    (said, Next::Again { after: Duration::from_millis(milliseconds) })
+}
+
+#[tokio::test]
+async fn a_lane_keeps_its_order_across_retries_and_others_go_on() {
+    let world = Arc::new(World::default());
+    *world.replies.lock().unwrap() =
+        Some(|work| if work.seq == 1 && work.attempts < 3 { again(10) } else { (Said::Taken, Next::Done) });
+    let running = start(&world, vec![participant("lab", 8)], &[]);
+    let works: Vec<Work> = [(1, 1), (2, 1), (3, 1), (4, 2)].map(|(seq, lane)| work("lab", lane, seq)).into();
+    world.keep(&works);
+    running.handle.offer(works);
+    until("all are delivered", || world.waiting.lock().unwrap().is_empty()).await;
+    let carried = world.carried();
+    let in_lane: Vec<i64> = carried.iter().copied().filter(|key| *key != 4).collect();
+    assert_eq!(in_lane, [1, 1, 1, 1, 2, 3]);
+    assert!(carried.iter().position(|key| *key == 4).unwrap() < 4, "{carried:?}");
+}
+
+#[tokio::test]
+async fn in_the_lane_without_order_a_failing_work_waits_alone() {
+    let world = Arc::new(World::default());
+    *world.replies.lock().unwrap() =
+        Some(|work| if work.seq == 1 && work.attempts == 0 { again(50) } else { (Said::Taken, Next::Done) });
+    let running = start(&world, vec![participant("lab", 1)], &[]);
+    let works: Vec<Work> = (1..=3).map(|seq| work("lab", 0, seq)).collect();
+    world.keep(&works);
+    running.handle.offer(works);
+    until("all are delivered", || world.waiting.lock().unwrap().is_empty()).await;
+    assert_eq!(world.carried(), [1, 2, 3, 1]);
+}
+
+#[tokio::test]
+async fn no_more_than_the_participants_concurrency_is_under_way_and_a_slow_one_slows_no_other() {
+    let world = Arc::new(World::default());
+    let gate = world.gate("slow");
+    let running = start(&world, vec![participant("slow", 3), participant("fast", 1)], &[]);
+    let slow: Vec<Work> = (1..=9).map(|seq| work("slow", seq, seq)).collect();
+    world.keep(&slow);
+    running.handle.offer(slow);
+    until("three are under way", || world.active.load(Ordering::SeqCst) == 3).await;
+    let fast: Vec<Work> = (11..=20).map(|seq| work("fast", seq, seq)).collect();
+    world.keep(&fast);
+    running.handle.offer(fast);
+    until("the fast one has all", || world.carried().iter().filter(|key| **key > 10).count() == 10).await;
+    assert_eq!(running.handle.active().await.len(), 3);
+    gate.add_permits(9);
+    until("all are delivered", || world.waiting.lock().unwrap().is_empty()).await;
+    assert_eq!(world.most_active.load(Ordering::SeqCst), 4, "three slow ones and a fast one");
+    let status = running.handle.status().await;
+    assert_eq!(status.iter().map(|one| one.participant.as_str()).collect::<Vec<_>>(), ["fast", "slow"]);
+}
+
+#[tokio::test]
+async fn what_memory_does_not_hold_is_read_back_once_each_and_in_order() {
+    let world = Arc::new(World::default());
+    let running = start(&world, vec![participant("lab", 4)], &["lab"]);
+    let works: Vec<Work> = (1..=500).map(|seq| work("lab", 1, seq)).collect();
+    let free: Vec<Work> = (1_001..=4_000).map(|seq| work("lab", 0, seq)).collect();
+    world.keep(&works);
+    world.keep(&free);
+    // More commands than the queue takes, before the courier's task runs at all.
+    works.into_iter().chain(free).for_each(|work| running.handle.offer(vec![work]));
+    assert!(running.handle.status().await[0].paused);
+    running.handle.pause("lab", false);
+    until("all are delivered", || world.waiting.lock().unwrap().is_empty()).await;
+    let carried = world.carried();
+    let ordered: Vec<i64> = carried.iter().copied().filter(|key| *key <= 500).collect();
+    assert_eq!(ordered, (1..=500).collect::<Vec<i64>>());
+    let mut free: Vec<i64> = carried.into_iter().filter(|key| *key > 500).collect();
+    free.sort_unstable();
+    assert_eq!(free, (1_001..=4_000).collect::<Vec<i64>>());
+}
+
+#[tokio::test]
+async fn what_waits_in_the_store_at_the_start_goes_before_what_is_offered() {
+    let world = Arc::new(World::default());
+    let works: Vec<Work> = (1..=200).map(|seq| work("lab", 5, seq)).collect();
+    world.keep(&works);
+    let running = start(&world, vec![participant("lab", 4)], &[]);
+    let late = vec![work("lab", 5, 201)];
+    world.keep(&late);
+    running.handle.offer(late);
+    until("all are delivered", || world.waiting.lock().unwrap().is_empty()).await;
+    assert_eq!(world.carried(), (1..=201).collect::<Vec<i64>>());
+}
+
+#[tokio::test]
+async fn after_five_failures_only_probes_go_out_and_a_success_lets_all_go() {
+    let world = Arc::new(World::default());
+    *world.replies.lock().unwrap() = Some(|_| again(5_000));
+    let running = start(&world, vec![participant("lab", 1)], &[]);
+    let works: Vec<Work> = (1..=20).map(|seq| work("lab", seq, seq)).collect();
+    world.keep(&works);
+    running.handle.offer(works);
+    until("five failed", || world.carried().len() == 5).await;
+    let mut status = running.handle.status().await;
+    while status[0].breaker != "open" {
+        tokio::task::yield_now().await;
+        status = running.handle.status().await;
+    }
+    assert_eq!((status[0].last_fault, world.carried().len()), (Some(Fault::RecvError), 5));
+    assert!(status[0].next_probe_at_us.is_some());
+    *world.replies.lock().unwrap() = None;
+    // The first interval of the schedule is a second; the blocked heads would wait for five.
+    until("all are delivered", || world.waiting.lock().unwrap().is_empty()).await;
+    assert_eq!(world.carried().len(), 25);
+    assert_eq!(running.handle.status().await[0].breaker, "closed");
+}
+
+#[tokio::test]
+async fn a_wrong_credential_holds_everything_and_burns_no_attempt() {
+    let world = Arc::new(World::default());
+    *world.replies.lock().unwrap() = Some(|work| {
+        assert_eq!(work.attempts, 0);
+        let said = Said::Misconfigured { fault: Fault::RouteCredential, detail: "401".into() };
+        (said, Next::Hold { after: Duration::from_millis(1) })
+    });
+    let running = start(&world, vec![participant("lab", 1)], &[]);
+    let works: Vec<Work> = (1..=5).map(|seq| work("lab", 1, seq)).collect();
+    world.keep(&works);
+    running.handle.offer(works);
+    until("a probe went out too", || world.carried().len() == 2).await;
+    *world.replies.lock().unwrap() = Some(|work| {
+        assert_eq!(work.attempts, 0);
+        (Said::Refused { outcome: None, detail: "400".into() }, Next::Done)
+    });
+    until("all are concluded", || world.waiting.lock().unwrap().is_empty()).await;
+    assert_eq!(world.carried()[..3], [1, 1, 1]);
+    assert_eq!(running.handle.status().await[0].breaker, "closed", "a refusal is a word of the receiver");
+}
+
+#[tokio::test]
+async fn a_paused_participant_gets_nothing_but_its_deliveries_expire() {
+    let world = Arc::new(World::default());
+    let running = start(&world, vec![participant("lab", 1)], &["lab"]);
+    let works = vec![Work { expires_at_us: 1, ..work("lab", 1, 1) }, work("lab", 1, 2)];
+    // A mailbox has no courier; what waits for its reader expires all the same.
+    world.keep(&[Work { expires_at_us: 1, ..work("mailbox", 1, 3) }]);
+    world.keep(&works);
+    running.handle.offer(works);
+    until("both are given up", || world.gave_up.lock().unwrap().len() == 2).await;
+    assert!(world.carried().is_empty());
+    running.handle.pause("lab", false);
+    until("the other is delivered", || world.waiting.lock().unwrap().is_empty()).await;
+    assert_eq!(world.carried(), [2]);
+    let mut gave_up = world.gave_up.lock().unwrap().clone();
+    gave_up.sort_unstable();
+    assert_eq!(gave_up, [1, 3]);
+}
+
+#[tokio::test]
+async fn a_forgotten_delivery_frees_its_lane() {
+    let world = Arc::new(World::default());
+    *world.replies.lock().unwrap() =
+        Some(|work| if work.seq == 1 { again(3_600_000) } else { (Said::Taken, Next::Done) });
+    let running = start(&world, vec![participant("lab", 1)], &[]);
+    let works = vec![work("lab", 1, 1), work("lab", 1, 2)];
+    world.keep(&works);
+    running.handle.offer(works);
+    until("the first failed", || world.carried() == [1]).await;
+    world.waiting.lock().unwrap().remove(&1);
+    running.handle.forget("lab", 1);
+    until("the second goes", || world.carried() == [1, 2]).await;
+}
+
+#[tokio::test]
+async fn reloading_drops_who_is_gone_and_reads_who_is_new_from_the_store() {
+    let world = Arc::new(World::default());
+    let running = start(&world, vec![participant("old", 1)], &["old"]);
+    let works = vec![work("old", 1, 1), work("new", 1, 2)];
+    world.keep(&works);
+    running.handle.offer(works);
+    running.handle.reload(vec![Arc::new(participant("new", 1))]);
+    until("the new one has its own", || world.carried() == [2]).await;
+    running.handle.reload(vec![Arc::new(participant("old", 1))]);
+    running.handle.pause("old", false);
+    until("the old one is back", || world.carried() == [2, 1]).await;
+}
+
+#[tokio::test]
+async fn a_defect_in_an_attempt_does_not_end_the_courier() {
+    let world = Arc::new(World::default());
+    world.panics.store(1, Ordering::SeqCst);
+    let running = start(&world, vec![participant("lab", 2)], &[]);
+    let works = vec![work("lab", 1, 1), work("lab", 2, 2)];
+    world.keep(&works);
+    running.handle.offer(works);
+    until("both are delivered", || world.waiting.lock().unwrap().is_empty()).await;
+    assert_eq!(world.carried().len(), 3);
+}
+
+#[tokio::test]
+async fn stopping_starts_nothing_new_and_waits_for_what_is_under_way() {
+    let world = Arc::new(World::default());
+    let gate = world.gate("lab");
+    let running = start(&world, vec![participant("lab", 1)], &[]);
+    let works = vec![work("lab", 1, 1), work("lab", 1, 2)];
+    world.keep(&works);
+    running.handle.offer(works);
+    until("one is under way", || world.active.load(Ordering::SeqCst) == 1).await;
+    running.stop.cancel();
+    assert_eq!(running.handle.active().await.len(), 1);
+    assert!(!running.task.is_finished());
+    gate.add_permits(2);
+    running.task.await.unwrap();
+    assert_eq!(world.carried(), [1]);
+    assert!(running.handle.status().await.is_empty());
+}

@@ -109,6 +109,7 @@ fn is_outcome(body: &[u8]) -> bool {
         resource_type: String,
     }
     body.len() <= OUTCOME_LIMIT_BYTES
+        && body.trim_ascii_start().starts_with(b"{")
         && serde_json::from_slice::<Resource>(body).is_ok_and(|resource| resource.resource_type == "OperationOutcome")
 }
 

@@ -6,7 +6,8 @@ use super::super::breaker::Moment;
 use super::super::lane::{Key, Lane};
 use super::super::load::{LANES_LIMIT, Read};
 use super::{Desk, body_bytes};
-use crate::delivery::Work;
+use crate::delivery::{DeliveryKind, Work};
+use crate::routing::Channel;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -24,7 +25,7 @@ const REWIND_MIN_SECONDS: u64 = 5;
 impl Desk {
     /// Takes work that was just committed.
     pub(in crate::courier) fn offer(&mut self, work: Work, at: Moment) {
-        if self.retired || self.knows(&work) {
+        if self.retired || !self.carries(&work) || self.knows(&work) {
             return;
         }
         if work.lane == 0 {
@@ -92,7 +93,7 @@ impl Desk {
         let last_seq = works.last().map(|work| work.seq);
         let fresh: Vec<Work> = works
             .into_iter()
-            .filter(|work| !self.knows(work) && !self.forgotten.contains(&work.delivery_key))
+            .filter(|work| self.carries(work) && !self.knows(work) && !self.forgotten.contains(&work.delivery_key))
             .collect();
         self.read_ended();
         if self.retired {
@@ -114,6 +115,12 @@ impl Desk {
             self.enqueue(key, work);
         }
         self.arrange_if_idle(key, at);
+    }
+
+    /// A participant without a channel of ours is sent callbacks only; the rest waits for its reader.
+    fn carries(&self, work: &Work) -> bool {
+        matches!(work.kind, DeliveryKind::Callback { .. })
+            || matches!(self.settings.channel, Some(Channel::Http { .. }))
     }
 
     pub(super) fn knows(&self, work: &Work) -> bool {
