@@ -1,16 +1,31 @@
-//! MessageHeader in R4 and R5 spelling, read into one type.
+//! MessageHeader in R4 and R5 spelling, read into one type (MSG-20).
+//!
+//! Reads what routing, identity and answering need, and takes what is of a wrong type as absent, with a note. Whether
+//! the header is complete and its references hold is for `validation` to say.
 
 use super::event::{Event, Identifier, ResponseCode, ResponseRequired};
+use super::fault::Fault;
+use super::outcome::{Issue, IssueCode};
+use super::resolve::{self, Resolved};
+use super::tree::{Kind, Node, Tree};
+
+/// The extension by which a sender says whether it wants a response (MSG-49).
+const RESPONSE_REQUEST: &str = "http://hl7.org/fhir/StructureDefinition/messageheader-response-request";
+/// Where the header stands.
+const HEADER: &str = "Bundle.entry[0].resource";
 
 #[derive(Clone, Debug, Default)]
 pub struct MessageHeader {
     pub id: Option<String>,
+    /// None also where a Coding has no code.
     pub event: Option<Event>,
     /// R4 `source.endpoint`, R5 `source.endpointUrl` or the address of `source.endpointReference`.
     pub source_endpoint: Option<String>,
+    /// One for each `destination[n]`, in order, so that the index is `n`.
     pub destinations: Vec<Destination>,
-    /// The references as written.
+    /// The references as written, one for each `focus[n]`; empty where one has no `reference`.
     pub focus: Vec<String>,
+    /// Present exactly when the message is a response (MSG-27).
     pub response: Option<Response>,
     pub definition: Option<String>,
     /// The extension of MSG-49.
@@ -26,7 +41,181 @@ pub struct Destination {
 
 #[derive(Clone, Debug)]
 pub struct Response {
+    /// R4's id is a value without system (MSG-37).
     pub identifier: Option<Identifier>,
     pub code: Option<ResponseCode>,
     pub details: Option<String>,
+}
+
+/// Reads the header that stands in entry 0; what is of a wrong type is noted and read as absent.
+pub(super) fn read(tree: &Tree, header: Node<'_>, notes: &mut Vec<Issue>) -> MessageHeader {
+    let mut reader = Reader { tree, notes };
+    let at = HEADER;
+    let source = reader.object(header, "source", at);
+    MessageHeader {
+        id: reader.text(header, "id", at),
+        event: reader.event(header),
+        source_endpoint: source.and_then(|source| reader.endpoint(source, &format!("{at}.source"))),
+        destinations: reader.destinations(header),
+        focus: reader.focus(header),
+        response: reader.object(header, "response", at).map(|response| reader.response(response)),
+        definition: reader.text(header, "definition", at),
+        response_request: reader.response_request(header),
+    }
+}
+
+/// An Identifier's system and value; None without a value.
+pub(super) fn identifier(node: Node<'_>) -> Option<Identifier> {
+    Some(Identifier { value: resolve::text(node, "value")?, system: resolve::text(node, "system") })
+}
+
+/// Reads members by name and notes those of a wrong type. `at` is the expression of the node that is asked.
+pub(super) struct Reader<'t, 'n> {
+    pub tree: &'t Tree,
+    pub notes: &'n mut Vec<Issue>,
+}
+
+impl<'t> Reader<'t, '_> {
+    pub fn text(&mut self, node: Node<'t>, name: &str, at: &str) -> Option<String> {
+        let member = node.get(name)?;
+        self.expect(member, Kind::String, &format!("{at}.{name}"));
+        resolve::text(node, name)
+    }
+
+    pub fn object(&mut self, node: Node<'t>, name: &str, at: &str) -> Option<Node<'t>> {
+        let member = node.get(name)?;
+        self.is_object(member, &format!("{at}.{name}")).then_some(member)
+    }
+
+    fn is_object(&mut self, node: Node<'t>, at: &str) -> bool {
+        self.expect(node, Kind::Object, at)
+    }
+
+    fn array(&mut self, node: Node<'t>, name: &str, at: &str) -> Vec<Node<'t>> {
+        let Some(member) = node.get(name) else { return Vec::new() };
+        self.expect(member, Kind::Array, &format!("{at}.{name}"));
+        member.items().collect()
+    }
+
+    /// Notes a node of another kind. A null is in the tree's notes already (JSN-04).
+    fn expect(&mut self, node: Node<'t>, kind: Kind, at: &str) -> bool {
+        if node.kind() != kind && node.kind() != Kind::Null {
+            let wanted = match kind {
+                Kind::Array => "an array",
+                Kind::Object => "an object",
+                _ => "a string",
+            };
+            let (line, column) = node.position();
+            let text = format!("The element must be {wanted} in JSON; it is read as absent");
+            let issue = Issue::error(IssueCode::Structure, Fault::SendStructure, text);
+            self.notes
+                .push(issue.rule(if kind == Kind::Array { "JSN-05" } else { "MSG-20" }).at(at).position(line, column));
+        }
+        node.kind() == kind
+    }
+
+    fn event(&mut self, header: Node<'t>) -> Option<Event> {
+        let at = format!("{HEADER}.eventCoding");
+        let coding = self.object(header, "eventCoding", HEADER).and_then(|coding| {
+            let system = self.text(coding, "system", &at);
+            self.text(coding, "code", &at).map(|code| Event::Coding { system, code })
+        });
+        // All three are read before one is chosen, so that each wrong type is noted.
+        let uri = self.text(header, "eventUri", HEADER);
+        let canonical = self.text(header, "eventCanonical", HEADER);
+        coding.or(uri.or(canonical).map(Event::Uri))
+    }
+
+    fn destinations(&mut self, header: Node<'t>) -> Vec<Destination> {
+        let mut destinations = Vec::new();
+        for (index, node) in self.array(header, "destination", HEADER).into_iter().enumerate() {
+            destinations.push(self.destination(node, &format!("{HEADER}.destination[{index}]")));
+        }
+        destinations
+    }
+
+    fn focus(&mut self, header: Node<'t>) -> Vec<String> {
+        let mut focus = Vec::new();
+        for (index, node) in self.array(header, "focus", HEADER).into_iter().enumerate() {
+            let at = format!("{HEADER}.focus[{index}]");
+            let reference = if self.is_object(node, &at) { self.text(node, "reference", &at) } else { None };
+            focus.push(reference.unwrap_or_default());
+        }
+        focus
+    }
+
+    fn destination(&mut self, node: Node<'t>, at: &str) -> Destination {
+        if !self.is_object(node, at) {
+            return Destination::default();
+        }
+        let target = self.object(node, "target", at);
+        let reference = target.and_then(|target| self.text(target, "reference", &format!("{at}.target")));
+        Destination {
+            endpoint: self.endpoint(node, at),
+            targets: reference.map_or_else(Vec::new, |text| self.targets(text)),
+        }
+    }
+
+    /// The Device's identifiers as addresses, else the reference as written.
+    fn targets(&self, reference: String) -> Vec<String> {
+        let device = resolve::resolve(self.tree, 0, &reference).0.node();
+        let identifiers = device.and_then(|device| device.get("identifier")).into_iter().flat_map(Node::items);
+        let addresses: Vec<_> = identifiers.filter_map(identifier).map(|identifier| identifier.to_string()).collect();
+        if addresses.is_empty() { vec![reference] } else { addresses }
+    }
+
+    /// The address of a source or destination, in the spelling of either version.
+    fn endpoint(&mut self, node: Node<'t>, at: &str) -> Option<String> {
+        let endpoint = self.text(node, "endpoint", at);
+        let url = self.text(node, "endpointUrl", at);
+        let reference = self.object(node, "endpointReference", at);
+        let at = format!("{at}.endpointReference");
+        let reference = reference.and_then(|reference| self.text(reference, "reference", &at));
+        endpoint.or(url).or_else(|| reference.and_then(|reference| self.address(&reference, &at)))
+    }
+
+    /// The address of the Endpoint that a reference names within the Bundle.
+    fn address(&mut self, reference: &str, at: &str) -> Option<String> {
+        let resolved = resolve::resolve(self.tree, 0, reference).0;
+        let address = resolved.node().and_then(|endpoint| resolve::text(endpoint, "address"));
+        if address.is_none() {
+            let (code, text) = match resolved {
+                Resolved::Found(..) => (IssueCode::Required, "The reference names no Endpoint with an address"),
+                Resolved::Ambiguous => {
+                    (IssueCode::MultipleMatches, "The reference fits more than one entry of the Bundle")
+                }
+                Resolved::Missing => {
+                    (IssueCode::NotFound, "The Endpoint that the reference names is not in the Bundle")
+                }
+            };
+            let issue = Issue::error(code, Fault::SendStructure, format!("{text}; the address is read as absent"));
+            self.notes.push(issue.rule("MSG-20").at(at));
+        }
+        address
+    }
+
+    fn response(&mut self, response: Node<'t>) -> Response {
+        let at = format!("{HEADER}.response");
+        let identifier = match response.get("identifier") {
+            Some(node) if node.is_object() => {
+                let system = self.text(node, "system", &format!("{at}.identifier"));
+                let value = self.text(node, "value", &format!("{at}.identifier"));
+                value.map(|value| Identifier { system, value })
+            }
+            _ => self.text(response, "identifier", &at).map(|value| Identifier { system: None, value }),
+        };
+        let details = self.object(response, "details", &at);
+        Response {
+            identifier,
+            code: self.text(response, "code", &at).and_then(|code| ResponseCode::parse(&code)),
+            details: details.and_then(|details| self.text(details, "reference", &format!("{at}.details"))),
+        }
+    }
+
+    fn response_request(&mut self, header: Node<'t>) -> Option<ResponseRequired> {
+        let extensions = self.array(header, "extension", HEADER);
+        let wanted = |node: &Node<'t>| resolve::text(*node, "url").as_deref() == Some(RESPONSE_REQUEST);
+        let extension = extensions.into_iter().find(wanted)?;
+        ResponseRequired::parse(&resolve::text(extension, "valueCode")?)
+    }
 }

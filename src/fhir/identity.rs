@@ -1,6 +1,33 @@
-//! Identity: by what a repeat is known, and what it then means (MSG-60 to MSG-70, design 2.2).
+//! Identity: by what a repeat is known, and what it then means (MSG-60 to MSG-70).
+//!
+//! Two functions. `keys` says which ids of a message count, by its version:
+//!
+//! | version | transmission | message key | strict |
+//! |---|---|---|---|
+//! | R4, R4B | Bundle.id | MessageHeader.id, else Bundle.identifier, else Bundle.id | no |
+//! | R5 with Bundle.identifier | none | Bundle.identifier | yes |
+//! | R5 without | as R4 | as R4 | no |
+//!
+//! `judge` says what it means that some are known, of the same sender, with the same content or with another. The first
+//! row that holds decides:
+//!
+//! | transmission | message key | otherwise | verdict |
+//! |---|---|---|---|
+//! | known, same content | any | | repeat |
+//! | known, other content | any | | conflict |
+//! | new or none | known, same content | | repeat |
+//! | new or none | known, other content | strict | conflict |
+//! | new or none | known, other content | category consequence | conflict |
+//! | new or none | known, other content | currency, notification, unknown | new: copied header ids exist in the field |
+//! | new or none | new | | new |
+//!
+//! Where the message key fell back to Bundle.id, both keys are one, so that the first two rows decide.
+//! It knows no store and no sender: whoever asks has looked the keys up.
 
+use super::content;
 use super::event::Category;
+use super::message::Message;
+use super::version::FhirVersion;
 
 /// Which of a message's ids a key is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -14,7 +41,7 @@ pub enum KeyKind {
 /// The keys of one message and its content, by value.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct IdentityKeys {
-    /// R4: Bundle.id, this transmission. None in R5, and where there is none.
+    /// R4: Bundle.id, this transmission. None in R5 with an identifier, and where there is none.
     pub transmission: Option<(KeyKind, String)>,
     /// R4: MessageHeader.id, else Bundle.identifier, else Bundle.id. R5: Bundle.identifier, else as R4.
     pub message: Option<(KeyKind, String)>,
@@ -40,8 +67,31 @@ pub enum Verdict<K> {
     Conflict(K),
 }
 
-/// The decision table, one function: see the tests for its cases.
-pub fn judge<K: Copy>(strict: bool, category: Option<Category>, transmission: Seen<K>, message: Seen<K>) -> Verdict<K> {
-    let _ = (strict, category, transmission, message);
-    Verdict::New
+/// The keys of a message; the first table above.
+pub(super) fn keys(message: &Message) -> IdentityKeys {
+    let content = content::digest(&message.tree);
+    let identifier = message.bundle_identifier.as_ref().map(|found| (KeyKind::BundleIdentifier, found.to_string()));
+    if message.version == FhirVersion::R5 && identifier.is_some() {
+        return IdentityKeys { transmission: None, message: identifier, strict: true, content };
+    }
+    let transmission = message.bundle_id.clone().map(|id| (KeyKind::BundleId, id));
+    let header_id = message.header.id.clone().map(|id| (KeyKind::HeaderId, id));
+    let key = header_id.or(identifier).or_else(|| transmission.clone());
+    IdentityKeys { transmission, message: key, strict: false, content }
 }
+
+/// What a message is, given what is known of its keys; the second table above.
+pub fn judge<K: Copy>(strict: bool, category: Option<Category>, transmission: Seen<K>, message: Seen<K>) -> Verdict<K> {
+    match (transmission, message) {
+        (Seen { same: Some(known), .. }, _) => Verdict::Repeat(known),
+        (Seen { any: Some(known), .. }, _) => Verdict::Conflict(known),
+        (_, Seen { same: Some(known), .. }) => Verdict::Repeat(known),
+        (_, Seen { any: Some(known), .. }) if strict || category == Some(Category::Consequence) => {
+            Verdict::Conflict(known)
+        }
+        _ => Verdict::New,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,8 @@
 //! Pure: no clock, no disk, no network. Bytes go in, values and issues come out.
 
 pub mod answer;
+mod content;
+mod envelope;
 pub mod event;
 pub mod fault;
 pub mod header;
@@ -10,6 +12,9 @@ pub mod identity;
 pub mod json;
 pub mod message;
 pub mod outcome;
+mod resolve;
+mod scan;
+mod shape;
 pub mod tree;
 pub mod version;
 
@@ -19,3 +24,6 @@ pub use header::MessageHeader;
 pub use message::Message;
 pub use outcome::{Issue, IssueCode, Outcome, Severity};
 pub use version::FhirVersion;
+
+#[cfg(test)]
+mod corpus;

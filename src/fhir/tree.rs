@@ -1,36 +1,230 @@
-//! A JSON document as a tree over its bytes: spans, raw numbers, duplicate keys and positions are kept.
+//! A document as a tree over its bytes: spans, raw numbers and positions are kept, nothing is copied.
+//!
+//! The nodes lie in one vector in document order, each with the index after its subtree, so that walking is a scan.
+//! `json` builds the tree and vouches for it: what stands here trusts that spans are valid UTF-8 and escapes are whole.
+//! It knows nothing of FHIR beyond what `json` noted on the way.
 
+use super::outcome::Issue;
+use super::scan;
 use bytes::Bytes;
 use std::borrow::Cow;
+use std::sync::Arc;
 
-/// Placeholder of the reader's public shape.
-#[derive(Clone, Debug)]
-pub struct Tree {
-    pub bytes: Bytes,
+/// What a node is, in JSON's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Kind {
+    Null,
+    Boolean,
+    Number,
+    String,
+    Array,
+    Object,
 }
 
+/// The value's span has escapes, so its text must be decoded.
+pub(super) const ESCAPED: u8 = 1;
+/// The same of the key's span.
+pub(super) const KEY_ESCAPED: u8 = 2;
+
+/// One node. Spans are byte offsets, end exclusive; of strings and keys they exclude the quotes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Slot {
+    pub start: u32,
+    pub end: u32,
+    /// The member's name; empty outside objects.
+    pub key_start: u32,
+    pub key_end: u32,
+    /// The index after this node's subtree, which is the next sibling's if there is one.
+    pub next: u32,
+    pub kind: Kind,
+    pub flags: u8,
+}
+
+/// A read document. Cloning shares bytes and nodes.
+#[derive(Clone, Debug)]
+pub struct Tree {
+    /// The bytes as they were received, a byte order mark included.
+    pub bytes: Bytes,
+    pub(super) slots: Arc<Vec<Slot>>,
+    /// What breaks FHIR's rules for JSON without making it unreadable (JSN-03, JSN-04), in document order.
+    pub notes: Arc<Vec<Issue>>,
+}
+
+/// One value in a tree.
 #[derive(Clone, Copy, Debug)]
 pub struct Node<'t> {
     pub tree: &'t Tree,
+    /// Where it stands in document order; the root is 0.
     pub index: u32,
 }
 
-impl<'t> Node<'t> {
-    /// Member of an object by its decoded name.
-    pub fn get(self, _name: &str) -> Option<Node<'t>> {
-        None
-    }
-    /// A string, decoded.
-    pub fn text(self) -> Option<Cow<'t, str>> {
-        None
-    }
-    pub fn items(self) -> impl Iterator<Item = Node<'t>> {
-        std::iter::empty()
+impl PartialEq for Node<'_> {
+    /// The same place in the same tree, not an equal value.
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self.tree, other.tree) && self.index == other.index
     }
 }
 
 impl Tree {
     pub fn root(&self) -> Node<'_> {
         Node { tree: self, index: 0 }
+    }
+
+    /// How many nodes there are, at least one.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// Line and column of a byte offset, both from 1, the column in characters. Scans the bytes before it.
+    pub fn position(&self, offset: usize) -> (u32, u32) {
+        scan::position(&self.bytes, offset)
+    }
+
+    fn slice(&self, start: u32, end: u32) -> &[u8] {
+        self.bytes.get(start as usize..end as usize).unwrap_or_default()
+    }
+
+    fn str(&self, start: u32, end: u32) -> &str {
+        std::str::from_utf8(self.slice(start, end)).unwrap_or_default()
+    }
+
+    fn decoded(&self, start: u32, end: u32, escaped: bool) -> Cow<'_, str> {
+        match escaped {
+            false => Cow::Borrowed(self.str(start, end)),
+            true => Cow::Owned(scan::unescape(self.str(start, end))),
+        }
+    }
+}
+
+impl<'t> Node<'t> {
+    fn slot(self) -> &'t Slot {
+        &self.tree.slots[self.index as usize]
+    }
+
+    pub fn kind(self) -> Kind {
+        self.slot().kind
+    }
+
+    pub fn is_object(self) -> bool {
+        self.kind() == Kind::Object
+    }
+
+    pub fn is_array(self) -> bool {
+        self.kind() == Kind::Array
+    }
+
+    /// Member of an object by its decoded name; None for anything but an object.
+    pub fn get(self, name: &str) -> Option<Node<'t>> {
+        if !self.is_object() {
+            return None;
+        }
+        self.children().find(|child| {
+            let slot = child.slot();
+            match slot.flags & KEY_ESCAPED {
+                0 => self.tree.slice(slot.key_start, slot.key_end) == name.as_bytes(),
+                _ => self.tree.decoded(slot.key_start, slot.key_end, true) == name,
+            }
+        })
+    }
+
+    /// A string, decoded; None for anything else.
+    pub fn text(self) -> Option<Cow<'t, str>> {
+        let slot = self.slot();
+        (slot.kind == Kind::String).then(|| self.tree.decoded(slot.start, slot.end, slot.flags & ESCAPED != 0))
+    }
+
+    /// A number as it is written: `6.30` stays `6.30` (JSN-08).
+    pub fn number(self) -> Option<&'t str> {
+        let slot = self.slot();
+        (slot.kind == Kind::Number).then(|| self.tree.str(slot.start, slot.end))
+    }
+
+    pub fn boolean(self) -> Option<bool> {
+        let slot = self.slot();
+        (slot.kind == Kind::Boolean).then(|| self.tree.slice(slot.start, slot.end) == b"true")
+    }
+
+    /// The items of an array; none for anything else.
+    pub fn items(self) -> impl Iterator<Item = Node<'t>> + use<'t> {
+        let children = self.is_array().then(|| self.children());
+        children.into_iter().flatten()
+    }
+
+    /// The members of an object with their decoded names, in document order; none for anything else.
+    pub fn members(self) -> impl Iterator<Item = (Cow<'t, str>, Node<'t>)> + use<'t> {
+        let children = self.is_object().then(|| self.children());
+        children.into_iter().flatten().map(|child| (child.key().unwrap_or_default(), child))
+    }
+
+    /// The decoded name under which an object holds this node; empty in arrays, None at the root.
+    pub fn key(self) -> Option<Cow<'t, str>> {
+        let slot = self.slot();
+        (self.index > 0).then(|| self.tree.decoded(slot.key_start, slot.key_end, slot.flags & KEY_ESCAPED != 0))
+    }
+
+    /// Items of an array or members of an object, in document order.
+    pub(super) fn children(self) -> Children<'t> {
+        match self.kind() {
+            Kind::Array | Kind::Object => Children { tree: self.tree, index: self.index + 1, end: self.slot().next },
+            _ => Children { tree: self.tree, index: 0, end: 0 },
+        }
+    }
+
+    /// The text of the value as it is written, with the quotes of a string and the brackets of a container.
+    pub fn raw(self) -> &'t str {
+        let slot = self.slot();
+        match slot.kind {
+            Kind::String => self.tree.str(slot.start - 1, slot.end + 1),
+            _ => self.tree.str(slot.start, slot.end),
+        }
+    }
+
+    /// The bytes between the quotes of a string, or of a number as written, and whether they have escapes.
+    pub(super) fn span(self) -> (&'t [u8], bool) {
+        let slot = self.slot();
+        (self.tree.slice(slot.start, slot.end), slot.flags & ESCAPED != 0)
+    }
+
+    /// The same of the key.
+    pub(super) fn key_span(self) -> (&'t [u8], bool) {
+        let slot = self.slot();
+        (self.tree.slice(slot.key_start, slot.key_end), slot.flags & KEY_ESCAPED != 0)
+    }
+
+    /// Where the value begins in the bytes; of a string, its opening quote.
+    pub fn offset(self) -> usize {
+        let slot = self.slot();
+        slot.start as usize - usize::from(slot.kind == Kind::String)
+    }
+
+    /// Line and column of the value, both from 1.
+    pub fn position(self) -> (u32, u32) {
+        self.tree.position(self.offset())
+    }
+}
+
+/// The direct children of a container.
+#[derive(Clone, Debug)]
+pub(super) struct Children<'t> {
+    tree: &'t Tree,
+    index: u32,
+    end: u32,
+}
+
+impl<'t> Iterator for Children<'t> {
+    type Item = Node<'t>;
+
+    fn next(&mut self) -> Option<Node<'t>> {
+        if self.index >= self.end {
+            return None;
+        }
+        let node = Node { tree: self.tree, index: self.index };
+        self.index = node.slot().next;
+        Some(node)
     }
 }

@@ -1,0 +1,151 @@
+//! References within a message, looked up in its Bundle only (MSG-16), with the lenient reading of MSG-17.
+//!
+//! One scan over the entries for each reference. Nothing is fetched, and canonicals are not references.
+
+use super::tree::{Node, Tree};
+
+/// What a reference names within the Bundle.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Resolved<'t> {
+    /// The resource, and whether only the lenient reading (MSG-17) found it.
+    Found(Node<'t>, bool),
+    /// More than one resource fits.
+    Ambiguous,
+    Missing,
+}
+
+impl<'t> Resolved<'t> {
+    /// The resource, however it was found.
+    pub fn node(self) -> Option<Node<'t>> {
+        match self {
+            Resolved::Found(node, _) => Some(node),
+            _ => None,
+        }
+    }
+}
+
+/// The entries of the Bundle, whatever they are.
+pub(super) fn entries(tree: &Tree) -> impl Iterator<Item = Node<'_>> {
+    tree.root().get("entry").into_iter().flat_map(Node::items)
+}
+
+/// A string member; None when it is absent, blank or of another type.
+pub(super) fn text(node: Node<'_>, name: &str) -> Option<String> {
+    node.get(name).and_then(Node::text).filter(|text| !text.trim().is_empty()).map(|text| text.into_owned())
+}
+
+/// Whether a string member is exactly this text.
+fn is(node: Node<'_>, name: &str, wanted: &str) -> bool {
+    node.get(name).and_then(Node::text).is_some_and(|text| text == wanted)
+}
+
+/// Resolves a reference that stands in the resource of entry `from`; also says in which entry the resource was found.
+pub(super) fn resolve<'t>(tree: &'t Tree, from: usize, reference: &str) -> (Resolved<'t>, usize) {
+    if let Some(id) = reference.strip_prefix('#') {
+        return (contained(entries(tree).nth(from), id), from);
+    }
+    let (plain, version) = match reference.split_once("/_history/") {
+        Some((plain, version)) => (plain, Some(version)),
+        None => (reference, None),
+    };
+    let absolute = is_absolute(plain);
+    let target = if absolute { Some(plain.to_owned()) } else { rebased(tree, from, plain) };
+    let mut exact = Matches::default();
+    let mut same_text = Matches::default();
+    let mut same_id = Matches::default();
+    for (index, entry) in entries(tree).enumerate() {
+        let Some(resource) = entry.get("resource").filter(|resource| resource.is_object()) else { continue };
+        let full_url = entry.get("fullUrl").and_then(Node::text);
+        let full_url = full_url.as_deref();
+        if full_url.is_some() && full_url == target.as_deref() && fits_version(resource, version) {
+            exact.add(resource, index);
+        }
+        if absolute {
+            continue;
+        }
+        if full_url == Some(reference) {
+            same_text.add(resource, index);
+        }
+        if has_type_and_id(resource, plain) && fits_version(resource, version) {
+            same_id.add(resource, index);
+        }
+    }
+    let lenient = if same_text.count > 0 { same_text } else { same_id };
+    if exact.count > 0 { exact.verdict(false) } else { lenient.verdict(true) }
+}
+
+/// The first of the resources that fit, its entry, and how many fit.
+#[derive(Default)]
+struct Matches<'t> {
+    first: Option<(Node<'t>, usize)>,
+    count: usize,
+}
+
+impl<'t> Matches<'t> {
+    fn add(&mut self, resource: Node<'t>, entry: usize) {
+        self.first = self.first.or(Some((resource, entry)));
+        self.count += 1;
+    }
+
+    fn verdict(self, lenient: bool) -> (Resolved<'t>, usize) {
+        match (self.first, self.count) {
+            (Some((resource, entry)), 1) => (Resolved::Found(resource, lenient), entry),
+            (None, _) => (Resolved::Missing, 0),
+            _ => (Resolved::Ambiguous, 0),
+        }
+    }
+}
+
+/// A contained resource of an entry's resource; `#` alone is the resource itself.
+fn contained<'t>(entry: Option<Node<'t>>, id: &str) -> Resolved<'t> {
+    let Some(resource) = entry.and_then(|entry| entry.get("resource")) else { return Resolved::Missing };
+    if id.is_empty() {
+        return Resolved::Found(resource, false);
+    }
+    let mut fits = resource.get("contained").into_iter().flat_map(Node::items).filter(|inner| is(*inner, "id", id));
+    match (fits.next(), fits.next()) {
+        (Some(found), None) => Resolved::Found(found, false),
+        (Some(_), Some(_)) => Resolved::Ambiguous,
+        (None, _) => Resolved::Missing,
+    }
+}
+
+/// A relative reference on the base of the referring entry's fullUrl, if that is a RESTful URL (MSG-16, case 4).
+fn rebased(tree: &Tree, from: usize, relative: &str) -> Option<String> {
+    let entry = entries(tree).nth(from)?;
+    let full_url = entry.get("fullUrl")?.text()?;
+    Some(format!("{}{relative}", rest_base(&full_url)?))
+}
+
+/// What stands before `Type/id` in a RESTful URL, its slash included.
+fn rest_base(url: &str) -> Option<&str> {
+    let url = url.split_once("/_history/").map_or(url, |(plain, _)| plain);
+    if !url.starts_with("http://") && !url.starts_with("https://") {
+        return None;
+    }
+    let (before, id) = url.rsplit_once('/')?;
+    let (base, kind) = before.rsplit_once('/')?;
+    let is_type = kind.starts_with(|c: char| c.is_ascii_uppercase()) && kind.bytes().all(|b| b.is_ascii_alphabetic());
+    (is_type && is_fhir_id(id)).then(|| &url[..=base.len()])
+}
+
+/// Whether a text is a FHIR id.
+pub(super) fn is_fhir_id(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.')
+}
+
+/// Whether a reference begins with a scheme.
+fn is_absolute(reference: &str) -> bool {
+    reference.split_once(':').is_some_and(|(scheme, _)| {
+        scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+            && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'))
+    })
+}
+
+fn fits_version(resource: Node<'_>, version: Option<&str>) -> bool {
+    version.is_none_or(|version| resource.get("meta").is_some_and(|meta| is(meta, "versionId", version)))
+}
+
+fn has_type_and_id(resource: Node<'_>, relative: &str) -> bool {
+    relative.split_once('/').is_some_and(|(kind, id)| is(resource, "resourceType", kind) && is(resource, "id", id))
+}
