@@ -21,6 +21,8 @@ mod retry;
 mod row;
 mod settle;
 mod standing;
+#[cfg(test)]
+mod tests;
 mod timeline;
 pub mod view;
 mod writer;

@@ -1,0 +1,152 @@
+//! First answers, late answers, answers of our own; settlements that come too late.
+
+use super::*;
+
+/// A request with one delivery to `lab`.
+async fn asked(fixture: &Fixture) -> (Uuid, Work) {
+    let keep = to("lab", 1, numbered(1));
+    let id = keep.facts.id;
+    let (_, mut work) = fixture.keep(keep).await;
+    (id, work.remove(0))
+}
+
+fn closing(delivery_key: i64, keep: Keep) -> Keep {
+    Keep { closes: Some(delivery_key), ..keep }
+}
+
+fn first(kept: &Kept) -> bool {
+    matches!(kept, Kept::New { first_answer: true, .. })
+}
+
+#[tokio::test]
+async fn an_answer_is_kept_linked_and_sent_home_with_its_settlement() {
+    let fixture = Fixture::new().await;
+    let (request, work) = asked(&fixture).await;
+    let answered = answer("lab", "a", 2);
+    let answer_id = answered.facts.id;
+    let settle = settlement(work.delivery_key, DeliveryState::Answered, Some(answered));
+    let settled = fixture.store.settle(settle).await.unwrap();
+    assert!(settled.first_answer);
+    assert_eq!((settled.answer_id, settled.work.len()), (Some(answer_id), 1));
+    let standing = fixture.store.standing(request).await.unwrap().unwrap();
+    let delivery = &standing.deliveries[0];
+    assert_eq!((delivery.state, delivery.status), (DeliveryState::Answered, Some(200)));
+    let (facts, body) = fixture.store.content(delivery.answer.unwrap()).await.unwrap().unwrap();
+    assert_eq!((facts.id, facts.in_reply_to, &body[..]), (answer_id, Some(request), &b"{}"[..]));
+}
+
+#[tokio::test]
+async fn a_later_answer_is_kept_and_linked_but_goes_nowhere() {
+    let fixture = Fixture::new().await;
+    let (request, work) = asked(&fixture).await;
+    assert!(first(&fixture.store.accept(closing(work.delivery_key, answer("lab", "a", 2))).await.unwrap()));
+    let late = answer("lab", "b", 3);
+    let late_id = late.facts.id;
+    let kept = fixture.store.accept(closing(work.delivery_key, late)).await.unwrap();
+    assert!(matches!(&kept, Kept::New { first_answer: false, work, .. } if work.is_empty()));
+    assert_eq!(fixture.store.message(late_id).await.unwrap().unwrap().facts.in_reply_to, Some(request));
+    assert!(fixture.store.deliveries_of(late_id).await.unwrap().is_empty());
+
+    let settle = settlement(work.delivery_key, DeliveryState::Delivered, None);
+    assert!(!fixture.store.settle(settle).await.unwrap().first_answer);
+    assert_eq!(fixture.state(request, 0).await, DeliveryState::Answered);
+    let attempts = fixture.store.timeline(request).await.unwrap();
+    assert_eq!(attempts.iter().filter(|entry| entry.what == "attempt").count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_answers_that_race_exactly_one_is_the_first() {
+    let fixture = Fixture::new().await;
+    let (request, work) = asked(&fixture).await;
+    let race = (0..20_u8).map(|number| {
+        let (store, key) = (fixture.store.clone(), work.delivery_key);
+        let keep = answer("lab", &format!("a{number}"), number);
+        tokio::spawn(async move {
+            if number % 2 == 0 {
+                first(&store.accept(closing(key, keep)).await.unwrap())
+            } else {
+                let settle = settlement(key, DeliveryState::Answered, Some(keep));
+                store.settle(settle).await.unwrap().first_answer
+            }
+        })
+    });
+    let firsts = futures_util::future::join_all(race).await;
+    assert_eq!(firsts.into_iter().filter(|first| *first.as_ref().unwrap()).count(), 1);
+    assert_eq!(fixture.store.lane_work("clinic", 0, 0, 10).await.unwrap().len(), 1);
+    assert_eq!(fixture.state(request, 0).await, DeliveryState::Answered);
+}
+
+#[tokio::test]
+async fn a_delivered_dead_or_discarded_delivery_still_takes_a_late_answer() {
+    for state in [DeliveryState::Delivered, DeliveryState::Dead, DeliveryState::Discarded] {
+        let fixture = Fixture::new().await;
+        let (request, work) = asked(&fixture).await;
+        fixture.store.settle(settlement(work.delivery_key, state, None)).await.unwrap();
+        assert_eq!(fixture.state(request, 0).await, state);
+        assert!(first(&fixture.store.accept(closing(work.delivery_key, answer("lab", "a", 2))).await.unwrap()));
+        assert_eq!(fixture.state(request, 0).await, DeliveryState::Answered);
+    }
+}
+
+#[tokio::test]
+async fn the_sender_is_told_once_that_the_router_gave_up() {
+    let fixture = Fixture::new().await;
+    let (request, work) = asked(&fixture).await;
+    let own = |id: &str| Some(message(batch::OWN, id, id, 9));
+    let give_up = |id| settlement(work.delivery_key, DeliveryState::Dead, own(id));
+    assert!(fixture.store.settle(give_up("x")).await.unwrap().first_answer);
+    assert_eq!(fixture.state(request, 0).await, DeliveryState::Dead);
+    let again = fixture.store.settle(give_up("y")).await.unwrap();
+    assert!(!again.first_answer && again.answer_id.is_none());
+    // The receiver's answer after that is kept, and not forwarded.
+    let kept = fixture.store.accept(closing(work.delivery_key, answer("lab", "a", 2))).await.unwrap();
+    assert!(matches!(&kept, Kept::New { first_answer: false, work, .. } if work.is_empty()));
+}
+
+#[tokio::test]
+async fn an_answer_that_came_twice_is_kept_once_and_one_with_reused_ids_is_not_lost() {
+    let fixture = Fixture::new().await;
+    let (_, work) = asked(&fixture).await;
+    let kept_first = answer("lab", "a", 2);
+    let first_id = kept_first.facts.id;
+    fixture.store.accept(closing(work.delivery_key, kept_first)).await.unwrap();
+    let settle = settlement(work.delivery_key, DeliveryState::Answered, Some(answer("lab", "a", 2)));
+    let settled = fixture.store.settle(settle).await.unwrap();
+    assert_eq!((settled.first_answer, settled.answer_id), (false, Some(first_id)));
+
+    let (_, other) = fixture.keep(to("lab", 1, numbered(2))).await;
+    let reused = fixture.store.accept(closing(other[0].delivery_key, answer("lab", "a", 3))).await.unwrap();
+    assert!(first(&reused));
+}
+
+#[tokio::test]
+async fn the_routers_own_answer_stands_with_its_request() {
+    let fixture = Fixture::new().await;
+    let mut own = answer(batch::OWN, "own", 9);
+    own.deliveries[0].carried = true;
+    let keep = Keep { answer: Some(Box::new(own)), ..numbered(1) };
+    let id = keep.facts.id;
+    let (_, work) = fixture.keep(keep).await;
+    assert_eq!(work.len(), 1);
+    let standing = fixture.store.standing(id).await.unwrap().unwrap();
+    let (facts, _) = fixture.store.content(standing.own_answer.unwrap()).await.unwrap().unwrap();
+    assert_eq!((facts.sender.as_str(), facts.in_reply_to), (batch::OWN, Some(id)));
+    assert!(fixture.store.end_status(id).await.unwrap());
+    assert!(fixture.store.standing(id).await.unwrap().unwrap().status_ended);
+}
+
+#[tokio::test]
+async fn a_response_finds_what_was_asked_by_any_id_and_only_at_its_receiver() {
+    let fixture = Fixture::new().await;
+    let mut keep = to("lab", 1, message("clinic", "bundle-1", "6F2A0A6E-0C3A-4F3F-9A50-3D1A3F1C9A11", 1));
+    keep.facts.bundle_identifier = Some(Identifier { system: Some("urn:sys".into()), value: "urn:uuid:i-1".into() });
+    fixture.keep(keep).await;
+    let uuid = "6f2a0a6e-0c3a-4f3f-9a50-3d1a3f1c9a11";
+    for known in ["bundle-1", uuid, &format!("urn:uuid:{uuid}"), "i-1", "urn:uuid:i-1"] {
+        let asked = fixture.store.asked("lab", known).await.unwrap();
+        assert_eq!(asked.len(), 1, "{known}");
+        assert!(!asked[0].answered);
+    }
+    assert!(fixture.store.asked("lab", "Bundle-1").await.unwrap().is_empty());
+    assert!(fixture.store.asked("clinic", "bundle-1").await.unwrap().is_empty());
+}

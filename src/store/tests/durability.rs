@@ -1,0 +1,137 @@
+//! What a store keeps through closing, copying, full disks and other routers; what retention drops.
+
+use super::*;
+use crate::store::view::MessageFilter;
+
+#[tokio::test]
+async fn what_was_kept_is_there_after_opening_again() {
+    let fixture = Fixture::new().await;
+    let mut keep = to("lab", 5, numbered(1));
+    keep.bytes = Bytes::from("{\"resourceType\":\"Bundle\"} ".repeat(500));
+    let (id, body) = (keep.facts.id, keep.bytes.clone());
+    let (key, work) = fixture.keep(keep).await;
+    let fixture = fixture.reopen().await;
+    assert_eq!(fixture.store.content(key).await.unwrap().unwrap().1, body);
+    assert_eq!(fixture.store.message_key(id).await.unwrap(), Some(key));
+    assert_eq!(fixture.store.lane_work("lab", 5, 0, 9).await.unwrap()[0].seq, work[0].seq);
+    let (next, _) = fixture.keep(numbered(2)).await;
+    assert_eq!(next, key + 1);
+    assert!(
+        matches!(fixture.store.accept(numbered(1)).await.unwrap(), Kept::Repeat { message_id } if message_id == id)
+    );
+}
+
+#[tokio::test]
+async fn a_newer_store_is_refused_with_both_versions_named() {
+    let fixture = Fixture::new().await;
+    fixture.store.close().await;
+    let settings = settings(fixture.folder.path());
+    let mut conn = sqlx::ConnectOptions::connect(&open::writer_options(&settings.path)).await.unwrap();
+    sqlx::query("PRAGMA user_version = 99").execute(&mut conn).await.unwrap();
+    drop(conn);
+    let error = Store::open(settings, Clock::default()).await.err().unwrap();
+    let text = error.to_string();
+    assert!(matches!(error, OpenError::Refused(_)));
+    assert!(text.contains("version 99") && text.contains("up to 1"), "{text}");
+}
+
+#[tokio::test]
+async fn a_second_router_is_refused_until_the_first_has_closed() {
+    let fixture = Fixture::new().await;
+    let again = || Store::open(settings(fixture.folder.path()), Clock::default());
+    let error = again().await.err().unwrap();
+    assert!(error.to_string().contains("in use by another emberpost"), "{error}");
+    fixture.store.close().await;
+    assert!(again().await.is_ok());
+    assert!(matches!(fixture.store.accept(numbered(1)).await, Err(Unavailable::Away(_))));
+    assert!(fixture.store.ping().await.is_err());
+    assert!(fixture.store.set_paused("lab", true).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_backup_made_while_writing_is_whole_and_opens() {
+    let fixture = Fixture::new().await;
+    for number in 0..50 {
+        fixture.keep(to("lab", 1, numbered(number))).await;
+    }
+    let writing = (50..150).map(|number| {
+        let store = fixture.store.clone();
+        tokio::spawn(async move { store.accept(to("lab", 1, numbered(number))).await.unwrap() })
+    });
+    let writing: Vec<_> = writing.collect();
+    let file = fixture.folder.path().join("copy/emberpost.db");
+    std::fs::create_dir(file.parent().unwrap()).unwrap();
+    fixture.store.backup(&file).await.unwrap();
+    assert!(matches!(fixture.store.backup(&file).await, Err(OpenError::Refused(_))));
+    futures_util::future::join_all(writing).await;
+
+    let settings = StoreSettings { path: file, ..settings(fixture.folder.path()) };
+    let copy = Store::open(settings, Clock::default()).await.unwrap();
+    let count = copy.count_messages(&MessageFilter::default()).await.unwrap();
+    assert!((50..=150).contains(&count));
+    assert_eq!(copy.count_deliveries(&Default::default()).await.unwrap(), count);
+    for number in 0..50 {
+        assert!(matches!(copy.accept(numbered(number)).await.unwrap(), Kept::Repeat { .. }));
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_and_leaves_nothing_half_done() {
+    let fixture = Fixture::new().await;
+    fixture.keep(to("lab", 1, numbered(1))).await;
+    let limit = async |pages: String| {
+        let mut writer = fixture.store.inner.core.writer.lock().await;
+        let pragma = sqlx::query(sqlx::AssertSqlSafe(format!("PRAGMA max_page_count = {pages}")));
+        pragma.execute(&mut writer.conn).await.unwrap();
+    };
+    limit("1".into()).await;
+    let mut large = to("lab", 1, numbered(2));
+    // Text that does not compress, so that it needs pages.
+    large.bytes = (0..20_000_u32).flat_map(|word| reference::hash(&word.to_string()).to_be_bytes()).collect();
+    let again = large.clone();
+    assert!(matches!(fixture.store.accept(large).await, Err(Unavailable::Full(_))));
+    assert_eq!(fixture.store.count_messages(&Default::default()).await.unwrap(), 1);
+    limit("1000000".into()).await;
+    let (_, work) = fixture.keep(again).await;
+    assert_eq!(work.len(), 1);
+    assert_eq!(fixture.store.lane_work("lab", 1, 0, 9).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn too_little_room_refuses_accepts_and_lets_settlements_through() {
+    let fixture = Fixture::new().await;
+    let (_, work) = fixture.keep(to("lab", 1, numbered(1))).await;
+    fixture.store.close().await;
+    let settings = StoreSettings { min_free_bytes: u64::MAX, ..settings(fixture.folder.path()) };
+    let store = Store::open(settings, Clock::default()).await.unwrap();
+    assert!(matches!(store.accept(numbered(2)).await, Err(Unavailable::Full(_))));
+    store.settle(settlement(work[0].delivery_key, DeliveryState::Delivered, None)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_sweep_drops_what_is_old_and_nothing_that_is_open() {
+    let fixture = Fixture::new().await;
+    let (closed, work) = fixture.keep(to("lab", 1, numbered(1))).await;
+    fixture.store.settle(settlement(work[0].delivery_key, DeliveryState::Delivered, None)).await.unwrap();
+    let (open, _) = fixture.keep(to("lab", 1, numbered(2))).await;
+    let (newest, _) = fixture.keep(numbered(3)).await;
+    let store = &fixture.store;
+    let now_us = fixture.clock.now_us();
+    assert_eq!(store.sweep(now_us, 1, 1, 1, 100).await.unwrap(), Default::default(), "nothing is old yet");
+
+    let later_us = now_us + 2 * DAY_US;
+    let swept = store.sweep(later_us, 1, 0, 1, 2).await.unwrap();
+    assert_eq!((swept.bodies, swept.traces, swept.identities), (1, 0, 2));
+    let swept = store.sweep(later_us, 1, 0, 1, 2).await.unwrap();
+    assert_eq!((swept.bodies, swept.identities), (1, 1));
+    assert!(store.content(closed).await.unwrap().is_none() && store.content(newest).await.unwrap().is_none());
+    assert!(store.content(open).await.unwrap().is_some());
+    assert_eq!(store.asked("lab", "bundle-1").await.unwrap().len(), 1, "forgotten identities still correlate");
+    assert!(matches!(store.accept(numbered(3)).await.unwrap(), Kept::New { .. }));
+
+    let swept = store.sweep(later_us, 0, 1, 0, 100).await.unwrap();
+    assert_eq!(swept.traces, 2, "the open one stays, and the newest");
+    assert_eq!(store.count_messages(&Default::default()).await.unwrap(), 2);
+    assert!(store.asked("lab", "bundle-1").await.unwrap().is_empty());
+    assert_eq!(store.lane_work("lab", 1, 0, 9).await.unwrap().len(), 1);
+}

@@ -1,0 +1,87 @@
+//! What the courier reads: order within lanes, retries, what expired.
+
+use super::*;
+use crate::store::view::DeliveryFilter;
+
+#[tokio::test]
+async fn lanes_are_listed_in_steps_and_their_work_is_in_order() {
+    let fixture = Fixture::new().await;
+    for number in 0..12 {
+        let lane = [-7, 0, 3][number % 3];
+        fixture.keep(to("lab", lane, numbered(number))).await;
+        // A clock set back must not change the order.
+        fixture.clock.shift(-1_000_000);
+    }
+    fixture.keep(to("ward", 9, numbered(99))).await;
+    let store = &fixture.store;
+    assert_eq!(store.lanes("lab", None, 10).await.unwrap(), [-7, 0, 3]);
+    assert_eq!(store.lanes("lab", None, 2).await.unwrap(), [-7, 0]);
+    assert_eq!(store.lanes("lab", Some(-7), 10).await.unwrap(), [0, 3]);
+    assert!(store.lanes("nobody", None, 10).await.unwrap().is_empty());
+    let work = store.lane_work("lab", 3, 0, 10).await.unwrap();
+    let ids: Vec<_> = work.iter().map(|work| work.facts.header_id.clone().unwrap()).collect();
+    assert_eq!(ids, ["header-2", "header-5", "header-8", "header-11"]);
+    assert!(work.windows(2).all(|pair| pair[0].seq < pair[1].seq) && work[0].body.is_none());
+    assert_eq!(store.lane_work("lab", 3, work[1].seq, 1).await.unwrap()[0].delivery_key, work[2].delivery_key);
+}
+
+#[tokio::test]
+async fn a_delivery_that_waits_again_keeps_its_place_and_counts_its_attempts() {
+    let fixture = Fixture::new().await;
+    let (_, first) = fixture.keep(to("lab", 1, numbered(1))).await;
+    fixture.keep(to("lab", 1, numbered(2))).await;
+    let again = Settlement {
+        due_at_us: 77,
+        fault: Some(Fault::RecvBusy),
+        ..settlement(first[0].delivery_key, DeliveryState::Waiting, None)
+    };
+    fixture.store.settle(again).await.unwrap();
+    let work = fixture.store.lane_work("lab", 1, 0, 10).await.unwrap();
+    let head = (work[0].delivery_key, work[0].attempts, work[0].due_at_us);
+    assert_eq!((head, work.len()), ((first[0].delivery_key, 1, 77), 2));
+}
+
+#[tokio::test]
+async fn a_dead_letter_that_is_retried_goes_to_its_lanes_end() {
+    let fixture = Fixture::new().await;
+    let (_, first) = fixture.keep(to("lab", 1, numbered(1))).await;
+    fixture.keep(to("lab", 1, numbered(2))).await;
+    let dead =
+        Settlement { fault: Some(Fault::RecvRefused), ..settlement(first[0].delivery_key, DeliveryState::Dead, None) };
+    fixture.store.settle(dead).await.unwrap();
+    let filter = DeliveryFilter { fault: Some("RECV_REFUSED".into()), ..Default::default() };
+    assert_eq!(fixture.store.count_deliveries(&filter).await.unwrap(), 1);
+    let back = fixture.store.retry(&filter, 10, 123).await.unwrap();
+    assert_eq!((back.len(), back[0].attempts, back[0].expires_at_us), (1, 1, 123));
+    let work = fixture.store.lane_work("lab", 1, 0, 10).await.unwrap();
+    assert_eq!(work.iter().map(|work| work.delivery_key).collect::<Vec<_>>()[1], first[0].delivery_key);
+    assert_eq!(work[1].seq, back[0].seq);
+    assert!(fixture.store.retry(&filter, 10, 123).await.unwrap().is_empty(), "what waits is not put back again");
+}
+
+#[tokio::test]
+async fn what_expired_is_found_whether_a_courier_carries_it_or_not() {
+    let fixture = Fixture::new().await;
+    for (number, carried) in [(1, true), (2, false)] {
+        let mut keep = to("lab", 1, numbered(number));
+        keep.deliveries[0].carried = carried;
+        keep.deliveries[0].expires_at_us = 1_000 - number as i64;
+        let (_, work) = fixture.keep(keep).await;
+        assert_eq!(work.len(), usize::from(carried));
+    }
+    fixture.keep(to("lab", 1, numbered(3))).await;
+    let expired = fixture.store.expired(2_000, 10).await.unwrap();
+    let times: Vec<_> = expired.iter().map(|work| work.expires_at_us).collect();
+    assert_eq!(times, [998, 999]);
+    assert_eq!(fixture.store.expired(2_000, 1).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_pause_is_kept() {
+    let fixture = Fixture::new().await;
+    fixture.store.set_paused("lab", true).await.unwrap();
+    let fixture = fixture.reopen().await;
+    assert_eq!(fixture.store.paused().await.unwrap(), ["lab"]);
+    fixture.store.set_paused("lab", false).await.unwrap();
+    assert!(fixture.store.paused().await.unwrap().is_empty());
+}

@@ -1,0 +1,150 @@
+//! The store by its behavior: each test opens one of its own in a folder of its own.
+
+mod answers;
+mod durability;
+mod identity;
+mod lanes;
+mod lists;
+mod replays;
+
+use super::*;
+use crate::delivery::{AttemptRow, DeliveryKind, NewDelivery, ReplyTo, ResponseFacts};
+use crate::fhir::event::{Category, Event, Identifier, ResponseCode};
+use crate::fhir::identity::{IdentityKeys, KeyKind};
+use bytes::Bytes;
+
+pub(super) const DAY_US: i64 = 86_400_000_000;
+
+/// A store in a folder that ends with the test.
+pub(super) struct Fixture {
+    pub folder: tempfile::TempDir,
+    pub store: Store,
+    pub clock: Clock,
+}
+
+impl Fixture {
+    pub async fn new() -> Fixture {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Clock::default();
+        let store = Store::open(settings(folder.path()), clock.clone()).await.unwrap();
+        Fixture { folder, store, clock }
+    }
+
+    pub async fn reopen(self) -> Fixture {
+        self.store.close().await;
+        let Fixture { folder, clock, .. } = self;
+        let store = Store::open(settings(folder.path()), clock.clone()).await.unwrap();
+        Fixture { folder, store, clock }
+    }
+
+    /// Keeps what must be new.
+    pub async fn keep(&self, keep: Keep) -> (i64, Vec<Work>) {
+        match self.store.accept(keep).await.unwrap() {
+            Kept::New { message_key, work, .. } => (message_key, work),
+            other => panic!("expected a new message, found {other:?}"),
+        }
+    }
+
+    pub async fn state(&self, message: Uuid, index: usize) -> DeliveryState {
+        self.store.standing(message).await.unwrap().unwrap().deliveries[index].state
+    }
+}
+
+pub(super) fn settings(folder: &std::path::Path) -> StoreSettings {
+    StoreSettings { path: folder.join("data/emberpost.db"), min_free_bytes: 0, identities_days: 30 }
+}
+
+/// An R4 message of `sender`, without deliveries.
+pub(super) fn message(sender: &str, bundle_id: &str, header_id: &str, content: u8) -> Keep {
+    let now_us = Clock::default().now_us();
+    let facts = Facts {
+        id: Uuid::now_v7(),
+        sender: sender.into(),
+        source: Some(format!("https://{sender}.example/fhir")),
+        destinations: vec!["https://lab.example/fhir".into()],
+        event: Some(Event::Coding { system: Some("urn:events".into()), code: "patient-link".into() }),
+        version: None,
+        media_type: "application/fhir+json".into(),
+        header_id: Some(header_id.into()),
+        bundle_id: Some(bundle_id.into()),
+        bundle_identifier: None,
+        response: None,
+        definition: None,
+        category: None,
+        owed: None,
+        reply_to: ReplyTo::Wait,
+        in_reply_to: None,
+        unmatched: false,
+        via: None,
+        request_id: None,
+        size_bytes: 2,
+        received_at_us: now_us,
+        checked_at_us: Some(now_us),
+        planned_at_us: Some(now_us),
+    };
+    Keep {
+        identity: IdentityKeys {
+            transmission: Some((KeyKind::BundleId, bundle_id.into())),
+            message: Some((KeyKind::HeaderId, header_id.into())),
+            strict: false,
+            content: [content; 32],
+        },
+        facts,
+        state: MessageState::Accepted,
+        bytes: Bytes::from_static(b"{}"),
+        outcome: None,
+        deliveries: Vec::new(),
+        answer: None,
+        closes: None,
+        releases_request: false,
+    }
+}
+
+pub(super) fn numbered(number: usize) -> Keep {
+    message("clinic", &format!("bundle-{number}"), &format!("header-{number}"), 1)
+}
+
+pub(super) fn delivery(participant: &str, lane: i64) -> NewDelivery {
+    let now_us = Clock::default().now_us();
+    NewDelivery {
+        id: Uuid::now_v7(),
+        participant: participant.into(),
+        destination: Some("https://lab.example/fhir".into()),
+        lane,
+        kind: DeliveryKind::Request,
+        due_at_us: now_us,
+        expires_at_us: now_us + DAY_US,
+        carried: true,
+    }
+}
+
+pub(super) fn to(participant: &str, lane: i64, keep: Keep) -> Keep {
+    Keep { deliveries: vec![delivery(participant, lane)], ..keep }
+}
+
+/// An answer of `sender` with one delivery home.
+pub(super) fn answer(sender: &str, id: &str, content: u8) -> Keep {
+    let mut keep = message(sender, id, &format!("header-of-{id}"), content);
+    keep.facts.response = Some(ResponseFacts {
+        identifier: Identifier { system: None, value: "header".into() },
+        code: Some(ResponseCode::Ok),
+    });
+    keep.facts.reply_to = ReplyTo::Nobody;
+    keep.deliveries = vec![NewDelivery { kind: DeliveryKind::Answer, ..delivery("clinic", 0) }];
+    keep
+}
+
+pub(super) fn attempt(result: &str, status: u16) -> Option<AttemptRow> {
+    let started_at_us = Clock::default().now_us();
+    let result = result.to_owned();
+    Some(AttemptRow { started_at_us, duration_us: 5, status: Some(status), result, fault: None, detail: None })
+}
+
+pub(super) fn settlement(delivery_key: i64, state: DeliveryState, answer: Option<Keep>) -> Settlement {
+    let attempt = attempt("delivered", 200);
+    Settlement { delivery_key, state, due_at_us: 0, attempt, fault: None, answer: answer.map(Box::new) }
+}
+
+pub(super) fn category(keep: Keep, category: Category) -> Keep {
+    Keep { facts: Facts { category: Some(category), ..keep.facts }, ..keep }
+}
