@@ -11,7 +11,7 @@ fn with_lab(peer: &Peer) -> NodeConfig {
 async fn a_message_reaches_its_receiver_untouched_and_its_sender_gets_the_answer() {
     let peer = Peer::ok().await;
     let node = with_lab(&peer).start().await;
-    let message = Sample::new().to_party("lab");
+    let message = Sample::new().addressed_to("lab");
 
     let reply = node.post(message.bytes()).await.expect_status(200);
 
@@ -28,7 +28,7 @@ async fn a_message_to_an_unknown_destination_is_refused_and_reaches_nobody() {
     let node = with_lab(&peer).start().await;
 
     let reply =
-        node.post(Sample::new().to_party("lab").to("http://nobody.example/fhir").bytes()).await.expect_status(200);
+        node.post(Sample::new().addressed_to("lab").to("http://nobody.example/fhir").bytes()).await.expect_status(200);
 
     assert_eq!(reply.response_code().as_deref(), Some("fatal-error"));
     assert_eq!(reply.faults(), ["SEND_UNKNOWN_DESTINATION"]);
@@ -40,7 +40,7 @@ async fn a_message_to_an_unknown_destination_is_refused_and_reaches_nobody() {
 async fn a_repeat_gets_the_first_reply_word_for_word_also_after_a_crash() {
     let peer = Peer::answering(Answer::Fatal).await;
     let mut node = with_lab(&peer).start().await;
-    let message = Sample::new().to_party("lab").bytes();
+    let message = Sample::new().addressed_to("lab").bytes();
 
     let first = node.post(message.clone()).await.expect_status(200);
     assert_eq!(first.header("emberpost-repeat"), None);

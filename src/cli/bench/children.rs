@@ -106,9 +106,13 @@ impl RouterProcess {
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = command.spawn().with_context(|| format!("cannot start the router: {}", program.display()))?;
         let mut router = RouterProcess { child, address, fsync_table };
-        router
-            .wait_until_ready()
-            .with_context(|| format!("the router did not start; its log ends:\n{}", tail(&log_path)))?;
+        if let Err(error) = router.wait_until_ready() {
+            bail!(
+                "the router did not start: {error:#}; its log ends:
+{}",
+                tail(&log_path)
+            );
+        }
         Ok(router)
     }
 
@@ -192,8 +196,8 @@ impl Folder {
 
     /// Whether the folder is held in memory, so that figures of durable writes mean nothing.
     pub fn is_in_memory(&self) -> bool {
-        const TMPFS_MAGIC: i64 = 0x0102_1994;
-        rustix::fs::statfs(&self.0).is_ok_and(|system| i64::try_from(system.f_type) == Ok(TMPFS_MAGIC))
+        const TMPFS_MAGIC: rustix::fs::FsWord = 0x0102_1994;
+        rustix::fs::statfs(&self.0).is_ok_and(|system| system.f_type == TMPFS_MAGIC)
     }
 }
 

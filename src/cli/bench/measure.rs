@@ -194,10 +194,11 @@ impl<'a> Bench<'a> {
         let place = ["--seconds".to_owned(), seconds.to_string(), "--folder".to_owned(), text(folder.path())?];
         let mut process = RoleProcess::start(program, &[arguments.as_slice(), &place].concat())?;
         expect_measuring(&process.line()?)?;
-        let measured: Measured = serde_json::from_str(&process.line()?)?;
+        let mut measured: Measured = serde_json::from_str(&process.line()?)?;
         process.ended()?;
-        // It is its own server: its CPU time is in `measured` already, and so are the bytes that it wrote.
-        let used = vec![proc::Usage { cpu_us: 0, written_bytes: measured.written_bytes }];
+        // It is its own server, so what it used stands there, and not a second time as the senders' part.
+        let cpu_us = std::mem::take(&mut measured.cpu_us);
+        let used = vec![proc::Usage { cpu_us, written_bytes: measured.written_bytes }];
         Ok(Run { measured, used })
     }
 

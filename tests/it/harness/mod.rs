@@ -13,6 +13,8 @@ pub mod reply;
 pub mod sample;
 pub mod script;
 
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 pub use config::{NodeConfig, Party};
@@ -43,4 +45,22 @@ pub async fn wait_for<T>(limit: Duration, what: &str, mut look: impl AsyncFnMut(
         assert!(Instant::now() < deadline, "not within {limit:?}: {what}");
         tokio::time::sleep(POLL).await;
     }
+}
+
+/// A loopback address that nobody listens on. Its port lies below those that the system gives to outgoing connections, so that
+/// a node or peer that goes down finds it free when it comes up again.
+pub fn free_address() -> SocketAddr {
+    const FIRST: u16 = 20_000;
+    const COUNT: u16 = 12_000;
+    static TAKEN: AtomicU16 = AtomicU16::new(0);
+    // Two test runs at the same time begin at different places.
+    let begin = (std::process::id() % u32::from(COUNT)) as u16;
+    for _ in 0..COUNT {
+        let offset = (begin + TAKEN.fetch_add(1, Ordering::Relaxed) % COUNT) % COUNT;
+        let address = SocketAddr::from(([127, 0, 0, 1], FIRST + offset));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
+    panic!("no free port from {FIRST} on");
 }

@@ -3,7 +3,7 @@
 //! Dropping a node kills it, shows the end of its log when the test failed, and fails the test when the log tells of a panic.
 
 use std::fs::{File, OpenOptions};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use reqwest::{Client, Method, RequestBuilder};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{NodeConfig, Reply, SOON, wait_for};
+use super::{NodeConfig, Reply, SOON, free_address, wait_for};
 
 /// Where messages are posted.
 pub const PROCESS_MESSAGE: &str = "/fhir/$process-message";
@@ -62,14 +62,19 @@ impl NodeConfig {
 
 impl Node {
     fn new(config: NodeConfig) -> Node {
-        let address = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).unwrap();
         let client = Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .timeout(REPLY_LIMIT)
             .build()
             .unwrap();
-        Node { address, config, folder: TempDir::with_prefix("emberpost-it-").unwrap(), child: None, client }
+        Node {
+            address: free_address(),
+            config,
+            folder: TempDir::with_prefix("emberpost-it-").unwrap(),
+            child: None,
+            client,
+        }
     }
 
     async fn run(mut self) -> Result<Node, NotStarted> {

@@ -21,7 +21,7 @@ use tokio::runtime::Runtime;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::script::{Answer, Body};
-use super::wait_for;
+use super::{free_address, wait_for};
 
 /// One request, as it arrived.
 #[derive(Debug, Clone)]
@@ -79,8 +79,7 @@ impl Peer {
     /// A receiver on a free port that answers everything in this way.
     pub async fn answering(answer: Answer) -> Peer {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let any_port = "127.0.0.1:0".parse().unwrap();
-        let mut peer = Peer { address: any_port, shared: Arc::default(), serving: None, runtime: Some(runtime) };
+        let mut peer = Peer { address: free_address(), shared: Arc::default(), serving: None, runtime: Some(runtime) };
         peer.answer(answer);
         peer.up().await;
         peer
@@ -147,7 +146,6 @@ impl Peer {
         let listener =
             runtime.spawn(async move { TcpListener::bind(address).await.expect("the peer's port is taken") });
         let listener = listener.await.unwrap();
-        self.address = listener.local_addr().unwrap();
         self.serving = Some(runtime.spawn(serve(listener, Arc::clone(&self.shared))));
     }
 }

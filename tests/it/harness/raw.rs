@@ -89,3 +89,31 @@ pub fn nested(depth: usize) -> Vec<u8> {
     text.push(b'}');
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Peer, Sample};
+    use super::*;
+
+    #[tokio::test]
+    async fn a_whole_body_is_answered_and_half_a_body_never_arrives() {
+        let peer = Peer::ok().await;
+        let message = Sample::new().bytes();
+        let reply = whole_body(peer.address(), &message, "X-Test: 1\r\n").await.reply().await;
+        assert!(reply.starts_with("HTTP/1.1 200"), "{reply}");
+        let mut half = half_a_body(peer.address(), &message).await;
+        half.half_close().await;
+        assert!(!half.reply().await.starts_with("HTTP/1.1 200"));
+        assert_eq!(peer.count(), 1);
+    }
+
+    #[test]
+    fn a_bomb_is_small_until_it_is_unpacked() {
+        let bomb = gzip_bomb(10_000_000);
+        assert!(bomb.len() < 20_000, "{}", bomb.len());
+        assert_eq!(
+            std::io::copy(&mut flate2::read::GzDecoder::new(&bomb[..]), &mut std::io::sink()).unwrap(),
+            10_000_000
+        );
+    }
+}

@@ -80,7 +80,7 @@ impl Sample {
     }
 
     /// To the participant `id`, whose addresses are those that `Party::new` gives.
-    pub fn to_party(self, id: &str) -> Sample {
+    pub fn addressed_to(self, id: &str) -> Sample {
         self.to(&format!("http://{id}.example/fhir"))
     }
 
@@ -205,7 +205,7 @@ fn change(bundle: &mut Value, pointer: &str, value: Value) {
 fn equal_numbers_make_equal_messages_and_new_ones_differ() {
     assert_eq!(Sample::numbered(7).bytes(), Sample::numbered(7).bytes());
     assert_ne!(Sample::new().bytes(), Sample::new().bytes());
-    let message = Sample::new().r5().to_party("lab").unset("/timestamp").answering("x", "ok").value();
+    let message = Sample::new().r5().addressed_to("lab").unset("/timestamp").answering("x", "ok").value();
     assert_eq!(message["entry"][0]["resource"]["destination"][0]["endpointUrl"], "http://lab.example/fhir");
     assert_eq!(message["entry"][0]["resource"]["response"]["identifier"]["value"], "x");
     assert!(message.get("timestamp").is_none());
