@@ -254,6 +254,9 @@ impl Exchange {
         if !identifier.is_some_and(|identifier| names(&work.facts, identifier)) {
             return Err("response.identifier of the answer names another request".into());
         }
+        let essence = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        // The bytes were read as FHIR JSON, whatever they were called.
+        let media_type = if essence.is_empty() { "application/fhir+json".into() } else { essence };
         Ok(self.keep_answer(&message, work, bytes, media_type, rules))
     }
 

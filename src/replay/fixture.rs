@@ -3,7 +3,7 @@
 use crate::clock::Clock;
 use crate::courier::Handle;
 use crate::delivery::{DeliveryKind, DeliveryState, Facts, Keep, Kept, MessageState, NewDelivery, ReplyTo, Settlement};
-use crate::exchange::{Exchange, Rules};
+use crate::exchange::{Exchange, Rules, Settings};
 use crate::fhir::event::Category;
 use crate::fhir::{Event, Fault, FhirVersion};
 use crate::metrics::Metrics;
@@ -11,9 +11,9 @@ use crate::routing::{Channel, Order, Participant, Rejections, Table};
 use crate::store::{Store, StoreSettings};
 use crate::validation::definition::Definitions;
 use crate::validation::{Checks, ProseRules};
-use arc_swap::ArcSwap;
 use bytes::Bytes;
 use std::sync::Arc;
+use std::time::Duration;
 use uuid::Uuid;
 
 pub(crate) struct Fixture {
@@ -42,15 +42,17 @@ impl Fixture {
         let base_url = "http://127.0.0.1:8080/fhir".to_owned();
         let table = Table::build(participants, Vec::new(), Vec::new(), base_url).unwrap();
         let checks = Checks { prose_rules: ProseRules::Warning, take_unknown_events: true };
-        let rules = Rules { table, definitions: Definitions::default(), checks };
-        let exchange = Exchange {
-            store,
-            courier: courier(),
-            rules: ArcSwap::from_pointee(rules),
-            clock,
-            metrics: Metrics::default(),
+        let rules = Rules { table, definitions: Definitions::default(), checks, closed: false, report_only: false };
+        let settings = Settings {
+            base_url: "http://127.0.0.1:8080/fhir".into(),
+            name: "127.0.0.1:8080".into(),
+            answer_timeout: Duration::from_secs(1),
+            max_waiting: 10,
         };
-        Fixture { exchange: Arc::new(exchange), _folder: folder }
+        // A courier that was not started carries nothing.
+        let (courier, _inbox) = Handle::new();
+        let exchange = Exchange::new(store, courier, rules, clock, Metrics::default(), settings);
+        Fixture { exchange, _folder: folder }
     }
 
     /// Keeps a message of an event, whose header id is `name`.
@@ -98,11 +100,6 @@ impl Fixture {
         };
         self.exchange.store.settle(settlement).await.unwrap();
     }
-}
-
-/// A courier that carries nothing.
-fn courier() -> Handle {
-    Handle {}
 }
 
 pub(crate) fn participant(id: &str) -> Participant {

@@ -28,14 +28,14 @@ fn definition(id: &str, version: FhirVersion, responses: &[&str]) -> Arc<Definit
 
 fn loaded() -> Definitions {
     let answer = "http://example.org/MessageDefinition/link-response|1.0";
-    Definitions {
-        messages: vec![
-            definition("link", FhirVersion::R4, &[answer]),
-            definition("link", FhirVersion::R5, &[answer]),
-            definition("link-response", FhirVersion::R4, &[]),
-        ],
-        resources: vec![Arc::new(json!({ "resourceType": "OperationDefinition", "id": "expand" }))],
-    }
+    let mut loaded = Definitions::default();
+    loaded.messages = vec![
+        definition("link", FhirVersion::R4, &[answer]),
+        definition("link", FhirVersion::R5, &[answer]),
+        definition("link-response", FhirVersion::R4, &[]),
+    ];
+    loaded.resources = vec![Arc::new(json!({ "resourceType": "OperationDefinition", "id": "expand" }))];
+    loaded
 }
 
 fn statement(version: FhirVersion, definitions: &Definitions) -> Value {
