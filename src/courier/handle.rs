@@ -55,7 +55,6 @@ pub struct Inbox {
 
 impl Handle {
     /// A handle, and what `Courier::start` needs of it. What is offered before the start is not lost.
-    #[expect(clippy::new_ret_no_self, reason = "the two ends are made together, as channels are")]
     pub fn new() -> (Handle, Inbox) {
         let (sender, receiver) = mpsc::channel(COMMANDS_LIMIT);
         let shared = Arc::new(Shared::default());

@@ -8,6 +8,7 @@ use super::super::load::{LANES_LIMIT, Read};
 use super::{Desk, body_bytes};
 use crate::delivery::{DeliveryKind, Work};
 use crate::routing::Channel;
+use std::collections::hash_map::Entry;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -80,8 +81,8 @@ impl Desk {
             if *lane == 0 {
                 self.free.cursor.rewind();
                 self.load_free();
-            } else if !self.lanes.contains_key(&key) {
-                self.lanes.insert(key, Lane::unread());
+            } else if let Entry::Vacant(place) = self.lanes.entry(key) {
+                place.insert(Lane::unread());
                 self.arrange_if_idle(key, at);
             }
         }
