@@ -4,5 +4,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop at that place")]
 
+mod bad_input;
 mod harness;
+mod mutations;
 mod smoke;
