@@ -7,4 +7,5 @@
 mod bad_input;
 mod harness;
 mod mutations;
+mod receivers;
 mod smoke;
