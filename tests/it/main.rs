@@ -5,7 +5,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop at that place")]
 
 mod bad_input;
+mod crash;
 mod harness;
+mod limits;
 mod mutations;
 mod receivers;
 mod smoke;
