@@ -304,11 +304,11 @@ impl Desk {
         if lane.cursor.is_loading() {
             return;
         }
-        let Some(due_at_us) = lane.head().map(|head| head.due_at_us) else {
+        let Some(head) = lane.head() else {
             self.drop_lane(key);
             return;
         };
-        match self.wait_of(due_at_us, at) {
+        match wait_of(&self.settings, head, at) {
             Some(until) => self.block(key, until, false),
             None => self.make_ready(key),
         }
@@ -324,14 +324,6 @@ impl Desk {
         if self.lanes.remove(&key).is_some() && matches!(key, Key::Free(_)) {
             self.free.count -= 1;
         }
-    }
-
-    /// Until when a work that is due then waits. Bounded, so that a clock set back delays nothing for long.
-    fn wait_of(&self, due_at_us: i64, at: Moment) -> Option<Instant> {
-        let wait_us = u64::try_from(due_at_us.saturating_sub(at.now_us)).ok().filter(|wait_us| *wait_us > 0)?;
-        let longest = self.settings.retry_schedule_seconds.iter().copied().max().unwrap_or(0);
-        let limit = Duration::from_secs(longest).mul_f64(1.2).max(Duration::from_secs(WAIT_LIMIT_MIN_SECONDS));
-        Some(at.now + Duration::from_micros(wait_us).min(limit))
     }
 
     fn make_ready(&mut self, key: Key) {
@@ -410,6 +402,18 @@ impl Desk {
 
 fn key_of(work: &Work) -> Key {
     if work.lane == 0 { Key::Free(work.delivery_key) } else { Key::Ordered(work.lane) }
+}
+
+/// Until when a work that is due then waits. Bounded, so that a clock set back delays nothing for long.
+fn wait_of(settings: &Participant, work: &Work, at: Moment) -> Option<Instant> {
+    // Due at once when it got its place in the lane: that holds whatever the clock says now.
+    if work.due_at_us <= work.seq {
+        return None;
+    }
+    let wait_us = u64::try_from(work.due_at_us.saturating_sub(at.now_us)).ok().filter(|wait_us| *wait_us > 0)?;
+    let longest = settings.retry_schedule_seconds.iter().copied().max().unwrap_or(0);
+    let limit = Duration::from_secs(longest).mul_f64(1.2).max(Duration::from_secs(WAIT_LIMIT_MIN_SECONDS));
+    Some(at.now + Duration::from_micros(wait_us).min(limit))
 }
 
 fn body_bytes(work: &Work) -> usize {

@@ -42,6 +42,7 @@ pub(super) async fn open(settings: StoreSettings, clock: Clock) -> Result<Core, 
     {
         sqlx::query(reset).execute(&mut conn).await.map_err(database)?;
     }
+    mend_due_times(&mut conn, clock.now_us()).await.map_err(database)?;
     let keys = Keys::read(&mut conn).await.map_err(database)?;
     let parties = Core::read_parties(&mut conn).await.map_err(database)?;
     let readers = readers(&path).await.map_err(database)?;
@@ -58,6 +59,22 @@ pub(super) async fn open(settings: StoreSettings, clock: Clock) -> Result<Core, 
         sweep: Mutex::new(Cursors::default()),
         closed: AtomicBool::new(false),
     })
+}
+
+/// Where the newest message lies in the future, the clock was set back since: then the due times written under the old clock
+/// mean nothing, and what waits is tried now.
+async fn mend_due_times(conn: &mut SqliteConnection, now_us: i64) -> Result<(), Error> {
+    let newest =
+        sqlx::query("SELECT committed_us FROM message ORDER BY k DESC LIMIT 1").fetch_optional(&mut *conn).await?;
+    let Some(newest) = newest else { return Ok(()) };
+    if newest.try_get::<i64, _>(0)? <= now_us {
+        return Ok(());
+    }
+    tracing::warn!(
+        "the clock was set back since the last start; deliveries that wait for their next try are tried now"
+    );
+    let mend = "UPDATE delivery SET due_us = ?1 WHERE state = 0 AND due_us > ?1";
+    sqlx::query(mend).bind(now_us).execute(conn).await.map(drop)
 }
 
 pub(super) fn writer_options(path: &Path) -> SqliteConnectOptions {

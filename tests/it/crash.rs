@@ -12,11 +12,13 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::harness::node::PROCESS_MESSAGE;
-use crate::harness::{Answer, Gate, Node, NodeConfig, Party, Peer, Reply, SOON, Sample, free_address, wait_for, wait_until};
+use crate::harness::{
+    Answer, Gate, Node, NodeConfig, Party, Peer, Reply, SOON, Sample, free_address, wait_for, wait_until,
+};
 
 const SENDERS: usize = 32;
 const ROUNDS: usize = 3;
-/// Time for more than a hundred thousand microseconds' worth of restarts and retries on a busy machine.
+/// For hundreds of deliveries after several restarts, on a machine that may be very busy.
 const ALL_DELIVERED: Duration = Duration::from_secs(40);
 const DAY_MICROSECONDS: i64 = 86_400_000_000;
 

@@ -5,7 +5,7 @@
 use super::super::breaker::Moment;
 use super::super::lane::{Key, Lane};
 use super::super::load::{LANES_LIMIT, Read};
-use super::{Desk, body_bytes};
+use super::{Desk, body_bytes, wait_of};
 use crate::delivery::{DeliveryKind, Work};
 use crate::routing::Channel;
 use std::collections::hash_map::Entry;
@@ -103,7 +103,7 @@ impl Desk {
         if lane == 0 {
             self.free.cursor.end(last_seq, full);
             for work in fresh {
-                let wait = self.wait_of(work.due_at_us, at);
+                let wait = wait_of(&self.settings, &work, at);
                 self.add_free(work, at, wait.map(|until| (until, false)));
             }
             self.load_free();
