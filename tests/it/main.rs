@@ -4,5 +4,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop at that place")]
 
+mod asynchronous;
+mod delivery;
 mod harness;
+mod lanes;
+mod refusals;
+mod repeats;
+mod replies;
+mod responses;
 mod smoke;
