@@ -4,5 +4,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop at that place")]
 
+mod corpus;
 mod harness;
 mod smoke;
