@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop at that place")]
 
+mod bad_input;
 mod corpus;
 mod harness;
+mod mutations;
 mod smoke;
