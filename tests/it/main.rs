@@ -5,4 +5,13 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop at that place")]
 
 mod harness;
+
+mod commands;
+mod config;
+mod operations;
+mod readme;
+mod replay;
+mod retention;
+mod samples;
+mod security;
 mod smoke;
