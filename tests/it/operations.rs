@@ -56,8 +56,8 @@ async fn every_filter_of_messages_finds_its_message_and_no_other() {
     let second_id = accepted(&node, &second).await;
     let nobody = Sample::new().to("http://nobody.example/fhir");
     let third_id = accepted(&node, &nobody).await;
-    // A focus that is not in the Bundle is told by its rule.
-    let loose = Sample::new().addressed_to("lab").set("/timestamp", json!("yesterday"));
+    // What breaks a rule is found by that rule.
+    let loose = Sample::new().addressed_to("lab").set("/total", json!(2));
     let fourth_id = accepted(&node, &loose).await;
     let outcome = node.admin(&format!("messages/{fourth_id}")).await["outcome"].clone();
     let issue = &outcome["issues"][0];
