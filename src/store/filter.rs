@@ -43,6 +43,11 @@ impl Conditions {
         self.values.extend(values);
     }
 
+    /// Only dead and discarded deliveries.
+    pub fn ended(&mut self) {
+        self.add("d.k IN (SELECT k FROM delivery INDEXED BY delivery_dead WHERE state >= 4)", []);
+    }
+
     /// ` WHERE …`, or nothing.
     pub fn sql(&self) -> String {
         match self.texts.as_slice() {
@@ -132,9 +137,14 @@ pub(super) fn deliveries(core: &Core, filter: &DeliveryFilter) -> Result<Conditi
     }
     match filter.state {
         None => {}
-        // Literals let SQLite use the indexes of what waits and of what is dead.
-        Some(DeliveryState::Waiting) => all.add("d.state = 0", []),
-        Some(DeliveryState::Dead) => all.add("d.state = 4", []),
+        // What waits and what is dead is little among all that was delivered, and has indexes of its own.
+        Some(DeliveryState::Waiting) => {
+            all.add("d.k IN (SELECT k FROM delivery INDEXED BY delivery_waiting WHERE state = 0)", []);
+        }
+        Some(state @ (DeliveryState::Dead | DeliveryState::Discarded)) => {
+            let ended = "d.k IN (SELECT k FROM delivery INDEXED BY delivery_dead WHERE state >= 4 AND state = ?)";
+            all.integer(ended, row::state_code(state));
+        }
         Some(state) => all.integer("d.state = ?", row::state_code(state)),
     }
     event(&mut all, filter.event.as_deref());
