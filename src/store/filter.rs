@@ -4,7 +4,7 @@ use super::core::Core;
 use super::reference::hash;
 use super::row;
 use super::view::{DeliveryFilter, MessageFilter};
-use crate::delivery::DeliveryState;
+use crate::delivery::{DeliveryState, MessageState};
 use crate::fhir::identity::KeyKind;
 use sqlx::query::Query;
 use sqlx::sqlite::{Sqlite, SqliteArguments};
@@ -112,6 +112,13 @@ pub(super) fn messages(core: &Core, filter: &MessageFilter) -> Result<Conditions
     }
     for word in [&filter.issue, &filter.rule].into_iter().flatten() {
         all.text("instr(m.marks, ?)", &format!(" {word} "));
+    }
+    if filter.for_replay {
+        // The sender of a refused message was told that nobody gets it; that stays true.
+        all.integer("m.state = ?", row::message_state_code(MessageState::Accepted));
+        if !filter.means_answers() {
+            all.add("m.in_reply_to IS NULL", []);
+        }
     }
     Ok(all)
 }

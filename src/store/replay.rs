@@ -2,13 +2,13 @@
 //! restart neither repeats nor skips one.
 
 use super::batch::Batch;
-use super::core::{Core, unavailable};
-use super::filter::{self, Conditions};
+use super::core::unavailable;
+use super::filter;
 use super::row;
-use super::view::{MessageFilter, NewReplay, ReplayCandidate, ReplayState, ReplayView, ViewError};
+use super::view::{NewReplay, ReplayCandidate, ReplayState, ReplayView, ViewError};
 use super::writer::Writer;
 use super::{Store, Unavailable};
-use crate::delivery::{DeliveryKind, Facts, MessageState, NewDelivery, Work};
+use crate::delivery::{DeliveryKind, Facts, NewDelivery, Work};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use sqlx::sqlite::SqliteRow;
@@ -22,7 +22,7 @@ impl Store {
     /// Keeps an order to replay the accepted messages that match and are kept by now; it begins running.
     pub async fn create_replay(&self, order: &NewReplay) -> Result<ReplayView, ViewError> {
         let core = &self.inner.core;
-        let mut conditions = accepted(core, &order.filter)?;
+        let mut conditions = filter::messages(core, &order.filter.for_replay()).map_err(ViewError::BadFilter)?;
         let spec = serde_json::to_string(order).map_err(|error| ViewError::BadFilter(error.to_string()))?;
         let (id, now_us) = (order.id, core.clock.now_us());
         // Counted by a reader, so that a long count does not hold up the writer; what comes in meanwhile has higher keys.
@@ -75,7 +75,8 @@ impl Store {
         let read =
             |row: &SqliteRow| Ok((row::from_json::<NewReplay>(row.try_get(0)?)?, row.try_get(1)?, row.try_get(2)?));
         let Some((order, last, end)) = self.optional(query, read).await? else { return Ok(Vec::new()) };
-        let mut conditions = accepted(&self.inner.core, &order.filter)?;
+        let filter = order.filter.for_replay();
+        let mut conditions = filter::messages(&self.inner.core, &filter).map_err(ViewError::BadFilter)?;
         conditions.integer("m.k > ?", last);
         conditions.integer("m.k <= ?", end);
         let sql =
@@ -144,12 +145,6 @@ fn keyed_facts(row: &SqliteRow) -> Result<(i64, Arc<Facts>), Error> {
 }
 
 /// The filter's messages that were accepted: what was refused was never delivered, and replaying it would let it in.
-fn accepted(core: &Core, filter: &MessageFilter) -> Result<Conditions, ViewError> {
-    let mut conditions = filter::messages(core, filter).map_err(ViewError::BadFilter)?;
-    conditions.integer("m.state = ?", row::message_state_code(MessageState::Accepted));
-    Ok(conditions)
-}
-
 fn state_code(state: ReplayState) -> i64 {
     match state {
         ReplayState::Running => 0,
