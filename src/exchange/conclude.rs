@@ -126,15 +126,23 @@ impl Exchange {
         };
         self.courier.offer(settled.work);
         match (claim, settled.first_answer) {
-            (Some(claim), true) => claim.deliver(closed),
+            (claim, true) => self.tell(request, claim, closed),
             // Another answer was kept first: the waiters get that one.
             (Some(claim), false) => match self.first_answer(request).await {
                 Some(first) => claim.deliver(first),
                 None => self.waiters.unclaim(request, claim),
             },
-            (None, _) => {}
+            (None, false) => {}
         }
         Ok(settled.first_answer)
+    }
+
+    /// Tells those who were claimed for this answer, and those whose repeat came between the claim and the commit: they
+    /// looked at the store before it held the answer.
+    pub(super) fn tell(&self, request: Uuid, claim: Option<Claim>, closed: Closed) {
+        for claim in claim.into_iter().chain(self.waiters.claim(request)) {
+            claim.deliver(closed.clone());
+        }
     }
 
     pub(super) async fn first_answer(&self, request: Uuid) -> Option<Closed> {

@@ -5,11 +5,22 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop at that place")]
 
 mod asynchronous;
+mod bad_input;
+mod commands;
+mod config;
+mod corpus;
 mod delivery;
 mod harness;
 mod lanes;
+mod mutations;
+mod operations;
+mod readme;
 mod refusals;
 mod repeats;
+mod replay;
 mod replies;
 mod responses;
+mod retention;
+mod samples;
+mod security;
 mod smoke;
