@@ -91,7 +91,7 @@ impl Exchange {
         let claim = self.send_home(&work, &mut answer, rules, false);
         let closed = Closed::of_keep(&answer);
         let settlement = settlement(&work, DeliveryState::Answered, Some(row), None, Some(answer));
-        self.settle_and_tell(settlement, work.facts.id, claim, closed).await?;
+        self.settle_and_tell(settlement, &work, claim, closed).await?;
         Ok(Next::Done)
     }
 
@@ -111,10 +111,11 @@ impl Exchange {
     async fn settle_and_tell(
         &self,
         settlement: Settlement,
-        request: Uuid,
+        work: &Work,
         claim: Option<Claim>,
         closed: Closed,
     ) -> Result<bool, Unavailable> {
+        let request = work.facts.id;
         let settled = match self.store.settle(settlement).await {
             Ok(settled) => settled,
             Err(away) => {
@@ -126,13 +127,13 @@ impl Exchange {
         };
         self.courier.offer(settled.work);
         match (claim, settled.first_answer) {
-            (claim, true) => self.tell(request, claim, closed),
+            (claim, true) if work.kind == DeliveryKind::Request => self.tell(request, claim, closed),
             // Another answer was kept first: the waiters get that one.
             (Some(claim), false) => match self.first_answer(request).await {
                 Some(first) => claim.deliver(first),
                 None => self.waiters.unclaim(request, claim),
             },
-            (None, false) => {}
+            _ => {}
         }
         Ok(settled.first_answer)
     }
@@ -250,7 +251,7 @@ impl Exchange {
         let claim = self.send_home(&work, &mut answer, rules, true);
         let closed = Closed::of_keep(&answer);
         let settlement = settlement(&work, state, row, Some(fault), Some(answer));
-        self.settle_and_tell(settlement, work.facts.id, claim, closed).await
+        self.settle_and_tell(settlement, &work, claim, closed).await
     }
 
     /// Reads a 200's body as the answer to this delivery; the error says why it is none (MSG-37, MSG-90).

@@ -136,7 +136,7 @@ impl Exchange {
         };
         let id = keep.facts.id;
         let facts = keep.facts.clone();
-        let receivers = reply::Receivers::of(&keep.deliveries, &rules.table);
+        let receivers = reply::Receivers::of(&keep.deliveries, keep.answer.is_some(), &rules.table);
         let own = keep.answer.as_ref().map(|own| reply::Closed::of_keep(own));
         let at_once = self.reply_at_once(&facts, &receivers, own, false);
         // Only who will wait has a place: an answer that claims a place must find its sender there.
@@ -179,7 +179,7 @@ impl Exchange {
                 repeat: false,
                 refused: reply::first_fault(&refused.outcome),
             },
-            None => Reply::Refused { id, refusal: refused.refusal, outcome: refused.outcome.clone() },
+            None => Reply::Refused { id, refusal: refused.refusal, outcome: refused.outcome.clone(), repeat: false },
         };
         if refused.refusal.is_kept() {
             let keep = Keep {

@@ -39,7 +39,7 @@ impl Exchange {
             .map_err(|issues| judged.refused(Refusal::Unprocessable, issues))?;
         facts.planned_at_us = Some(self.clock.now_us());
         let answer = match plan.to_self {
-            true => self.answer_as_receiver(judged, &facts, rules),
+            true => self.answer_as_receiver(judged, &facts, rules, plan.receivers.is_empty()),
             false => None,
         };
         let deliveries =
@@ -102,8 +102,8 @@ impl Exchange {
     }
 
     /// Emberpost as the receiver: push events are kept and answered `ok`, the two expansions are answered with their
-    /// data, other pull events are not supported.
-    fn answer_as_receiver(&self, judged: &Judged, facts: &Facts, rules: &Rules) -> Option<Keep> {
+    /// data, other pull events are not supported. `alone`: there is no other receiver, so that the sender may wait.
+    fn answer_as_receiver(&self, judged: &Judged, facts: &Facts, rules: &Rules, alone: bool) -> Option<Keep> {
         let definition = judged.checked.definition.as_deref();
         let pulled = expand(&judged.message, &rules.definitions, self.clock.now_us());
         let (code, outcome, focus) = match pulled {
@@ -122,7 +122,7 @@ impl Exchange {
         }
         let say = Say { code, outcome: outcome.as_ref(), receiver_issues: &[], focus };
         let mut answer = self.own_answer(facts, definition, rules, say);
-        if !Self::holds(&facts.reply_to) {
+        if !(alone && Self::holds(&facts.reply_to)) {
             answer.deliveries = self.way_home(facts, &answer.facts, rules, false);
         }
         Some(answer)

@@ -36,10 +36,8 @@ impl Exchange {
         facts.in_reply_to = Some(request.facts.id);
         facts.planned_at_us = Some(self.clock.now_us());
         let id = facts.id;
-        let claim = match request.kind == DeliveryKind::Request && !answered {
-            true => self.waiters.claim(request.facts.id),
-            false => None,
-        };
+        let waited_for = request.kind == DeliveryKind::Request && !answered;
+        let claim = if waited_for { self.waiters.claim(request.facts.id) } else { None };
         let forwarded = match &request.kind {
             DeliveryKind::Replay { forward_answers, .. } => *forward_answers,
             _ => claim.is_none(),
@@ -58,9 +56,11 @@ impl Exchange {
             ..keep(&judged)
         };
         let kept = self.store.accept(keep).await;
-        if let Some(claim) = claim {
+        let first = matches!(&kept, Ok(Kept::New { first_answer: true, .. }));
+        if waited_for && first {
+            self.tell(request.facts.id, claim, closed);
+        } else if let Some(claim) = claim {
             match &kept {
-                Ok(Kept::New { first_answer: true, .. }) => claim.deliver(closed),
                 Ok(_) => match self.first_answer(request.facts.id).await {
                     Some(first) => claim.deliver(first),
                     None => self.waiters.unclaim(request.facts.id, claim),
@@ -68,7 +68,7 @@ impl Exchange {
                 Err(_) => self.waiters.unclaim(request.facts.id, claim),
             }
         }
-        if let Ok(Kept::New { first_answer: true, .. }) = &kept {
+        if first {
             self.courier.forget(&request.participant, request.delivery_key);
         }
         self.done(id, kept)

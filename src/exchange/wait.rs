@@ -100,8 +100,10 @@ impl Waiters {
     pub fn unclaim(&self, message: Uuid, claim: Claim) {
         let mut map = locked(&self.by_message);
         for slot in claim.slots {
-            slot.state.store(WAITING, Ordering::Release);
-            map.entry(message).or_default().push(slot);
+            // Who left meanwhile stays gone: a later answer must not take it for somebody who waits.
+            if slot.state.compare_exchange(CLAIMED, WAITING, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+                map.entry(message).or_default().push(slot);
+            }
         }
     }
 
