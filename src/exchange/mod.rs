@@ -218,8 +218,13 @@ impl Exchange {
         if state != DeliveryState::Waiting {
             return Ok(false);
         }
-        self.courier.forget(&work.participant, work.delivery_key);
-        self.end(work, Fault::RouteDiscarded).await
+        let (participant, key) = (work.participant.clone(), work.delivery_key);
+        let discarded = self.end(work, Fault::RouteDiscarded).await?;
+        // Only now: what could not be discarded is still to be delivered.
+        if discarded {
+            self.courier.forget(&participant, key);
+        }
+        Ok(discarded)
     }
 
     /// Puts dead or discarded deliveries back at their lane's end; how many (at most `limit`).

@@ -200,7 +200,7 @@ impl Exchange {
     }
 
     /// How a request to one receiver ended, if it has.
-    async fn closed(&self, standing: &Standing) -> Result<Option<Closed>, Unavailable> {
+    pub(super) async fn closed(&self, standing: &Standing) -> Result<Option<Closed>, Unavailable> {
         let Some(delivery) = standing.deliveries.first() else { return Ok(None) };
         if let Some(key) = delivery.answer {
             return Ok(self.store.content(key).await?.map(|(facts, bytes)| Closed::of_answer(&facts, bytes)));
