@@ -1,5 +1,6 @@
 //! A request's body, bounded before and after its content encoding is removed.
 
+use crate::apart::apart;
 use crate::fhir::{Fault, Issue, IssueCode};
 use axum::body::Body;
 use axum::http::StatusCode;
@@ -29,14 +30,18 @@ type Problem = (StatusCode, Issue);
 /// The decoded body. Errs with 413 beyond the limit, 400 when it stops half way or is badly encoded, 408 when it stalls.
 pub async fn read_body(body: Body, bounds: Bounds) -> Result<Bytes, Problem> {
     let raw = collect(body, bounds.limit_bytes).await?;
-    match bounds.encoding {
-        Encoding::Identity => Ok(raw),
+    if bounds.encoding == Encoding::Identity {
+        return Ok(raw);
+    }
+    // What comes out may be a hundred times as long as what came in.
+    apart(raw.len().saturating_mul(100), || match bounds.encoding {
+        Encoding::Identity => Ok(raw.clone()),
         Encoding::Gzip => inflate(flate2::read::MultiGzDecoder::new(&raw[..]), bounds.limit_bytes),
         Encoding::Zstd => match zstd::Decoder::new(&raw[..]) {
             Ok(decoder) => inflate(decoder, bounds.limit_bytes),
             Err(_) => Err(badly_encoded()),
         },
-    }
+    })
 }
 
 async fn collect(mut body: Body, limit_bytes: usize) -> Result<Bytes, Problem> {
