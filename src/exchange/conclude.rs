@@ -5,6 +5,7 @@ use super::own::Say;
 use super::reply::{Closed, closes_without_message};
 use super::wait::Claim;
 use super::{Exchange, Rules};
+use crate::apart::apart;
 use crate::courier::Conclude;
 use crate::delivery::{
     Attempt, AttemptRow, DeliveryKind, DeliveryState, Facts, Keep, MessageState, Next, ReplyTo, Said, Settlement, Work,
@@ -56,10 +57,12 @@ impl Exchange {
         match attempt.said.clone() {
             Said::Taken => self.taken(work, &attempt).await,
             Said::Body { .. } if !asks(&work) => self.taken(work, &attempt).await,
-            Said::Body { bytes, media_type } => match self.read_answer(&work, bytes, media_type, &rules) {
-                Ok(answer) => self.answered(work, &attempt, answer, &rules).await,
-                Err(detail) => self.again(work, &attempt, Fault::RecvBadAnswer, None, detail, &rules).await,
-            },
+            Said::Body { bytes, media_type } => {
+                match apart(bytes.len(), || self.read_answer(&work, bytes, media_type, &rules)) {
+                    Ok(answer) => self.answered(work, &attempt, answer, &rules).await,
+                    Err(detail) => self.again(work, &attempt, Fault::RecvBadAnswer, None, detail, &rules).await,
+                }
+            }
             Said::Later { fault, retry_after, detail } => {
                 self.again(work, &attempt, fault, retry_after, detail, &rules).await
             }

@@ -99,24 +99,26 @@ pub(super) struct Receivers {
     participants: Vec<Arc<str>>,
     /// Any of them reads a mailbox, so nobody can wait for it.
     mailbox: bool,
+    /// Emberpost is one, too, and has answered.
+    own: bool,
 }
 
 impl Receivers {
-    pub fn of(deliveries: &[NewDelivery], table: &Table) -> Self {
-        Self::named(deliveries.iter().map(|delivery| delivery.participant.clone()).collect(), table)
+    pub fn of(deliveries: &[NewDelivery], own: bool, table: &Table) -> Self {
+        Self::named(deliveries.iter().map(|delivery| delivery.participant.clone()).collect(), own, table)
     }
 
-    fn named(participants: Vec<Arc<str>>, table: &Table) -> Self {
+    fn named(participants: Vec<Arc<str>>, own: bool, table: &Table) -> Self {
         let reads =
             |id: &Arc<str>| table.participant(id).is_some_and(|found| matches!(found.channel, Some(Channel::Mailbox)));
         let mailbox = participants.iter().any(reads);
-        Receivers { participants, mailbox }
+        Receivers { participants, mailbox, own }
     }
 
     /// The one receiver whose answer can be waited for.
     pub fn single(&self) -> Option<&Arc<str>> {
         match self.participants.as_slice() {
-            [one] if !self.mailbox => Some(one),
+            [one] if !self.mailbox && !self.own => Some(one),
             _ => None,
         }
     }
@@ -175,7 +177,7 @@ impl Exchange {
         };
         let rules = self.rules.load_full();
         let names = standing.deliveries.iter().map(|delivery| Arc::from(delivery.participant.as_str())).collect();
-        let receivers = Receivers::named(names, &rules.table);
+        let receivers = Receivers::named(names, standing.own_answer.is_some(), &rules.table);
         let own = match standing.own_answer {
             Some(key) => self.store.content(key).await?.map(|(facts, bytes)| Closed::of_answer(&facts, bytes)),
             None => None,

@@ -3,6 +3,7 @@
 use super::judge::{Judged, forbidden_event};
 use super::reply::Closed;
 use super::{Exchange, Inbound, Refusal, Reply, Rules};
+use crate::apart::apart;
 use crate::delivery::{DeliveryKind, Facts, Keep, Kept, MessageState, Work};
 use crate::fhir::event::ResponseCode;
 use crate::fhir::{Fault, Issue, IssueCode, Outcome};
@@ -139,7 +140,7 @@ fn keep(judged: &Judged) -> Keep {
         state: MessageState::Accepted,
         bytes: judged.bytes.clone(),
         outcome: (!judged.checked.issues.is_empty()).then(|| judged.checked.issues.clone().into()),
-        identity: judged.message.identity(),
+        identity: apart(judged.bytes.len(), || judged.message.identity()),
         deliveries: Vec::new(),
         answer: None,
         closes: None,

@@ -18,7 +18,7 @@ use arc_swap::ArcSwap;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
-use axum::http::{HeaderMap, Method, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
 use axum::routing::any;
 use body::{Bounds, read_body};
@@ -183,10 +183,10 @@ async fn look(http: &HttpIn, id: &str, method: Method, headers: HeaderMap) -> Re
         }
         _ => {
             let text = "The status URL takes GET and DELETE";
-            return Err((
-                StatusCode::METHOD_NOT_ALLOWED,
-                Issue::error(IssueCode::NotSupported, Fault::SendRequest, text),
-            ));
+            let issue = Issue::error(IssueCode::NotSupported, Fault::SendRequest, text);
+            let mut response = outcome_response(StatusCode::METHOD_NOT_ALLOWED, &issue.into());
+            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, DELETE"));
+            return Ok(response);
         }
     }
     if !http.polls.admit(id) {
