@@ -61,7 +61,7 @@ impl Admin {
     }
 }
 
-/// The API, nested under `/admin/v1`.
+/// The API, under `/admin/v1` already.
 pub fn router(admin: Admin) -> Router {
     let limit = DefaultBodyLimit::max(admin.body_limit_bytes);
     let api = paths().into_iter().fold(Router::new(), |router, route| router.route(route.path, route.handler));

@@ -141,7 +141,7 @@ fn router(
     };
     let router = Router::new()
         .merge(health::routes(exchange.clone(), credentials.clone(), stopping.clone()))
-        .nest("/admin/v1", admin::router(admin))
+        .merge(admin::router(admin))
         .fallback(http_in::nothing_here);
     match base_path(&base_url) {
         "" => router.merge(fhir),

@@ -179,6 +179,7 @@ impl Exchange {
                 media_type: answer.facts.media_type.clone(),
                 version: answer.facts.version,
                 repeat: false,
+                refused: reply::first_fault(&refused.outcome),
             },
             None => Reply::Refused { id, refusal: refused.refusal, outcome: refused.outcome.clone() },
         };

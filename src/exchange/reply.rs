@@ -22,6 +22,8 @@ pub enum Reply {
         media_type: String,
         version: Option<FhirVersion>,
         repeat: bool,
+        /// Why Emberpost refused the message, where the answer says that it did.
+        refused: Option<Fault>,
     },
     /// The receiver took it and sent no message. `accepted`: it said 202.
     Taken {
@@ -179,7 +181,7 @@ impl Exchange {
         let names = standing.deliveries.iter().map(|delivery| Arc::from(delivery.participant.as_str())).collect();
         let receivers = Receivers::named(names, standing.own_answer.is_some(), &rules.table);
         let own = match standing.own_answer {
-            Some(key) => self.store.content(key).await?.map(|(facts, bytes)| Closed::of_answer(&facts, bytes)),
+            Some(key) => Some(self.kept_answer(key).await?),
             None => None,
         };
         if let Some(reply) = self.reply_at_once(&standing.facts, &receivers, own, true) {
@@ -205,10 +207,16 @@ impl Exchange {
     pub(super) async fn closed(&self, standing: &Standing) -> Result<Option<Closed>, Unavailable> {
         let Some(delivery) = standing.deliveries.first() else { return Ok(None) };
         if let Some(key) = delivery.answer {
-            return Ok(self.store.content(key).await?.map(|(facts, bytes)| Closed::of_answer(&facts, bytes)));
+            return self.kept_answer(key).await.map(Some);
         }
         let closes = delivery.state == DeliveryState::Delivered && closes_without_message(standing.facts.owed);
         Ok(closes.then(|| Closed::Taken { accepted: delivery.status == Some(202) }))
+    }
+
+    /// The answer as it was given. Where retention dropped its content, nothing is left to say or to wait for.
+    async fn kept_answer(&self, key: i64) -> Result<Closed, Unavailable> {
+        let content = self.store.content(key).await?;
+        Ok(content.map_or(Closed::Taken { accepted: true }, |(facts, bytes)| Closed::of_answer(&facts, bytes)))
     }
 }
 
@@ -233,7 +241,7 @@ fn spoken(facts: &Facts, closed: Closed, repeat: bool) -> Reply {
                 (false, Some(ResponseCode::Ok)) => Reply::Kept { id, repeat },
                 // The sender wants messages of success only: the failure is still told, by status (MSG-92).
                 (false, Some(code)) if facts.owed == Some(ResponseRequired::OnSuccess) => failed(id, code),
-                _ => Reply::Answer { id, bytes, media_type, version, repeat },
+                _ => Reply::Answer { id, bytes, media_type, version, repeat, refused: None },
             }
         }
     }
@@ -247,6 +255,10 @@ fn failed(id: Uuid, code: ResponseCode) -> Reply {
     let text =
         "The receiver answered with an error; its message is kept, since only messages of success were asked for";
     Reply::Refused { id, refusal, outcome: Issue::error(issue, Fault::RecvRefused, text).rule("MSG-92").into() }
+}
+
+pub(super) fn first_fault(outcome: &Outcome) -> Option<Fault> {
+    outcome.issues.iter().find(|issue| issue.is_error()).map(|issue| issue.fault)
 }
 
 impl Reply {
@@ -276,7 +288,7 @@ impl Reply {
     pub fn result(&self) -> &'static str {
         match self {
             Reply::Refused { refusal: Refusal::Conflict, .. } => "conflict",
-            Reply::Refused { .. } => "refused",
+            Reply::Refused { .. } | Reply::Answer { refused: Some(_), .. } => "refused",
             _ if self.is_repeat() => "repeat",
             _ => "accepted",
         }
@@ -284,9 +296,8 @@ impl Reply {
 
     pub fn first_fault(&self) -> Option<Fault> {
         match self {
-            Reply::Refused { outcome, .. } => {
-                outcome.issues.iter().find(|issue| issue.is_error()).map(|issue| issue.fault)
-            }
+            Reply::Refused { outcome, .. } => first_fault(outcome),
+            Reply::Answer { refused, .. } => *refused,
             _ => None,
         }
     }

@@ -4,5 +4,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop at that place")]
 
+mod bad_input;
+mod commands;
+mod config;
+mod corpus;
 mod harness;
+mod mutations;
+mod operations;
+mod readme;
+mod replay;
+mod retention;
+mod samples;
+mod security;
+mod settling;
 mod smoke;
