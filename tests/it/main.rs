@@ -26,4 +26,5 @@ mod responses;
 mod retention;
 mod samples;
 mod security;
+mod settling;
 mod smoke;
