@@ -252,6 +252,10 @@ impl Config {
         if !self.has_credentials() {
             notices.push("no credential is configured: only direct requests from loopback are served".to_owned());
         }
+        if (1..self.retention.identities_days).contains(&self.retention.bodies_days) {
+            let text = "retention.bodies_days is less than identities_days: a repeat whose answer was dropped gets 202";
+            notices.push(text.to_owned());
+        }
         if self.server.listen.ip().is_unspecified() && !self.server.base_url_is_set {
             notices.push("server.base_url is not set and others cannot reach the address that we listen on".to_owned());
         }

@@ -72,8 +72,9 @@ pub struct Count {
     pub examined: u64,
 }
 
-/// Counts, and changes nothing.
+/// Counts, and changes nothing. Refused messages, and answers that the filter does not mean, are no part of a replay.
 pub async fn count(store: &Store, filter: &MessageFilter) -> Result<Count, ViewError> {
+    let filter = &filter.for_replay();
     let mut count = Count { matched: store.count_messages(filter).await?, ..Count::default() };
     let mut cursor = None;
     while count.examined < EXAMINED_LIMIT {

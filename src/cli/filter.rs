@@ -75,6 +75,7 @@ impl MessageFlags {
             fault: flags.fault,
             issue: flags.issue,
             rule: flags.rule,
+            for_replay: false,
         }
     }
 }

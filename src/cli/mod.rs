@@ -126,7 +126,7 @@ pub async fn run(args: Args) -> i32 {
         Command::Participants(args) => participants::run(args, out).await,
         Command::Nodes(args) => participants::run_nodes(args, out).await,
         Command::Replay(args) => replay::run(*args, out).await,
-        Command::Store(args) => store::run(args, out).await,
+        Command::Store(args) => store::run(args, config.as_deref(), out).await,
         Command::Exchanges(_) => unbuilt::refuse("exchanges"),
         Command::Validate(_) => unbuilt::refuse("validate"),
         Command::Import(_) => unbuilt::refuse("import"),

@@ -2,6 +2,7 @@
 
 use super::failure::Failure;
 use super::unbuilt;
+use crate::config::{Config, Overrides};
 use clap::Subcommand;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -22,14 +23,15 @@ enum Action {
     ///
     /// Writes a consistent copy of the SQLite store to FILE while the router runs on. After a restore, what senders
     /// send again is processed again where it is newer than the backup.
-    #[command(after_help = "Example:\n  \
+    #[command(after_help = "Examples:\n  \
+        emberpost store backup /backup/emberpost-monday.db --config /etc/emberpost.toml\n  \
         emberpost store backup /backup/emberpost-monday.db --store sqlite:emberpost-data/emberpost.db")]
     Backup {
         /// File to write; it must not exist yet
         file: PathBuf,
-        /// The store to copy
-        #[arg(long, value_name = "URL", default_value = "sqlite:emberpost-data/emberpost.db")]
-        store: String,
+        /// The store to copy [default: store.url of the configuration]
+        #[arg(long, value_name = "URL")]
+        store: Option<String>,
     },
     /// Move a store into another database (not built yet)
     ///
@@ -43,12 +45,25 @@ enum Action {
     Check(unbuilt::AnyArgs),
 }
 
-pub async fn run(args: StoreArgs, out: &mut dyn Write) -> Result<i32, Failure> {
+/// `config` as for every command: the named file, else `emberpost.toml` where it exists.
+pub async fn run(args: StoreArgs, config: Option<&Path>, out: &mut dyn Write) -> Result<i32, Failure> {
     match args.action {
-        Action::Backup { file, store } => backup(&store, &file, out).await,
+        Action::Backup { file, store } => {
+            // A store that is named can be saved with a broken configuration, too.
+            let store = store.map_or_else(|| configured(config), Ok)?;
+            backup(&store, &file, out).await
+        }
         Action::Copy(_) => unbuilt::refuse("store copy"),
         Action::Check(_) => unbuilt::refuse("store check"),
     }
+}
+
+fn configured(config: Option<&Path>) -> Result<String, Failure> {
+    let config = Config::open(config, &Overrides::default()).map_err(|mistakes| {
+        let lines: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+        Failure::Usage(format!("the configuration does not say which store; --store does\n{}", lines.join("\n")))
+    })?;
+    Ok(config.store.url)
 }
 
 async fn backup(store: &str, to: &Path, out: &mut dyn Write) -> Result<i32, Failure> {

@@ -22,6 +22,8 @@ pub enum Reply {
         media_type: String,
         version: Option<FhirVersion>,
         repeat: bool,
+        /// Why Emberpost refused the message, where the answer says that it did.
+        refused: Option<Fault>,
     },
     /// The receiver took it and sent no message. `accepted`: it said 202.
     Taken {
@@ -50,6 +52,8 @@ pub enum Reply {
         id: Uuid,
         refusal: Refusal,
         outcome: Outcome,
+        /// What the receiver answered before, told again by status.
+        repeat: bool,
     },
 }
 
@@ -99,24 +103,26 @@ pub(super) struct Receivers {
     participants: Vec<Arc<str>>,
     /// Any of them reads a mailbox, so nobody can wait for it.
     mailbox: bool,
+    /// Emberpost is one, too, and has answered.
+    own: bool,
 }
 
 impl Receivers {
-    pub fn of(deliveries: &[NewDelivery], table: &Table) -> Self {
-        Self::named(deliveries.iter().map(|delivery| delivery.participant.clone()).collect(), table)
+    pub fn of(deliveries: &[NewDelivery], own: bool, table: &Table) -> Self {
+        Self::named(deliveries.iter().map(|delivery| delivery.participant.clone()).collect(), own, table)
     }
 
-    fn named(participants: Vec<Arc<str>>, table: &Table) -> Self {
+    fn named(participants: Vec<Arc<str>>, own: bool, table: &Table) -> Self {
         let reads =
             |id: &Arc<str>| table.participant(id).is_some_and(|found| matches!(found.channel, Some(Channel::Mailbox)));
         let mailbox = participants.iter().any(reads);
-        Receivers { participants, mailbox }
+        Receivers { participants, mailbox, own }
     }
 
     /// The one receiver whose answer can be waited for.
     pub fn single(&self) -> Option<&Arc<str>> {
         match self.participants.as_slice() {
-            [one] if !self.mailbox => Some(one),
+            [one] if !self.mailbox && !self.own => Some(one),
             _ => None,
         }
     }
@@ -175,9 +181,9 @@ impl Exchange {
         };
         let rules = self.rules.load_full();
         let names = standing.deliveries.iter().map(|delivery| Arc::from(delivery.participant.as_str())).collect();
-        let receivers = Receivers::named(names, &rules.table);
+        let receivers = Receivers::named(names, standing.own_answer.is_some(), &rules.table);
         let own = match standing.own_answer {
-            Some(key) => self.store.content(key).await?.map(|(facts, bytes)| Closed::of_answer(&facts, bytes)),
+            Some(key) => Some(self.kept_answer(key).await?),
             None => None,
         };
         if let Some(reply) = self.reply_at_once(&standing.facts, &receivers, own, true) {
@@ -200,13 +206,19 @@ impl Exchange {
     }
 
     /// How a request to one receiver ended, if it has.
-    async fn closed(&self, standing: &Standing) -> Result<Option<Closed>, Unavailable> {
+    pub(super) async fn closed(&self, standing: &Standing) -> Result<Option<Closed>, Unavailable> {
         let Some(delivery) = standing.deliveries.first() else { return Ok(None) };
         if let Some(key) = delivery.answer {
-            return Ok(self.store.content(key).await?.map(|(facts, bytes)| Closed::of_answer(&facts, bytes)));
+            return self.kept_answer(key).await.map(Some);
         }
         let closes = delivery.state == DeliveryState::Delivered && closes_without_message(standing.facts.owed);
         Ok(closes.then(|| Closed::Taken { accepted: delivery.status == Some(202) }))
+    }
+
+    /// The answer as it was given. Where retention dropped its content, nothing is left to say or to wait for.
+    async fn kept_answer(&self, key: i64) -> Result<Closed, Unavailable> {
+        let content = self.store.content(key).await?;
+        Ok(content.map_or(Closed::Taken { accepted: true }, |(facts, bytes)| Closed::of_answer(&facts, bytes)))
     }
 }
 
@@ -230,21 +242,26 @@ fn spoken(facts: &Facts, closed: Closed, repeat: bool) -> Reply {
             match (wanted, code) {
                 (false, Some(ResponseCode::Ok)) => Reply::Kept { id, repeat },
                 // The sender wants messages of success only: the failure is still told, by status (MSG-92).
-                (false, Some(code)) if facts.owed == Some(ResponseRequired::OnSuccess) => failed(id, code),
-                _ => Reply::Answer { id, bytes, media_type, version, repeat },
+                (false, Some(code)) if facts.owed == Some(ResponseRequired::OnSuccess) => failed(id, code, repeat),
+                _ => Reply::Answer { id, bytes, media_type, version, repeat, refused: None },
             }
         }
     }
 }
 
-fn failed(id: Uuid, code: ResponseCode) -> Reply {
+fn failed(id: Uuid, code: ResponseCode, repeat: bool) -> Reply {
     let (refusal, issue) = match code {
         ResponseCode::TransientError => (Refusal::Unavailable, IssueCode::Transient),
         _ => (Refusal::Unprocessable, IssueCode::Processing),
     };
     let text =
         "The receiver answered with an error; its message is kept, since only messages of success were asked for";
-    Reply::Refused { id, refusal, outcome: Issue::error(issue, Fault::RecvRefused, text).rule("MSG-92").into() }
+    let outcome = Issue::error(issue, Fault::RecvRefused, text).rule("MSG-92").into();
+    Reply::Refused { id, refusal, outcome, repeat }
+}
+
+pub(super) fn first_fault(outcome: &Outcome) -> Option<Fault> {
+    outcome.issues.iter().find(|issue| issue.is_error()).map(|issue| issue.fault)
 }
 
 impl Reply {
@@ -265,8 +282,8 @@ impl Reply {
             | Reply::Taken { repeat, .. }
             | Reply::Custody { repeat, .. }
             | Reply::Kept { repeat, .. }
-            | Reply::Done { repeat, .. } => *repeat,
-            Reply::Refused { .. } => false,
+            | Reply::Done { repeat, .. }
+            | Reply::Refused { repeat, .. } => *repeat,
         }
     }
 
@@ -274,7 +291,7 @@ impl Reply {
     pub fn result(&self) -> &'static str {
         match self {
             Reply::Refused { refusal: Refusal::Conflict, .. } => "conflict",
-            Reply::Refused { .. } => "refused",
+            Reply::Refused { .. } | Reply::Answer { refused: Some(_), .. } => "refused",
             _ if self.is_repeat() => "repeat",
             _ => "accepted",
         }
@@ -282,9 +299,8 @@ impl Reply {
 
     pub fn first_fault(&self) -> Option<Fault> {
         match self {
-            Reply::Refused { outcome, .. } => {
-                outcome.issues.iter().find(|issue| issue.is_error()).map(|issue| issue.fault)
-            }
+            Reply::Refused { outcome, .. } => first_fault(outcome),
+            Reply::Answer { refused, .. } => *refused,
             _ => None,
         }
     }
@@ -295,7 +311,7 @@ impl Reply {
              give each new message identities of its own"
         );
         let outcome = Issue::error(IssueCode::Duplicate, Fault::SendReused, text).rule("MSG-61").into();
-        Reply::Refused { id, refusal: Refusal::Conflict, outcome }
+        Reply::Refused { id, refusal: Refusal::Conflict, outcome, repeat: false }
     }
 
     pub(super) fn unavailable(id: Uuid, away: &Unavailable) -> Self {
@@ -306,6 +322,7 @@ impl Reply {
             }
         };
         tracing::warn!(message.id = %id, reason = %away, "the store refused");
-        Reply::Refused { id, refusal, outcome: Issue::error(code, Fault::RouteNoStore, text).into() }
+        let outcome = Issue::error(code, Fault::RouteNoStore, text).into();
+        Reply::Refused { id, refusal, outcome, repeat: false }
     }
 }

@@ -1,28 +1,27 @@
 //! One message of a replay: to whom it goes again, or that it is passed over.
 
-use crate::delivery::{DeliveryKind, MessageState, NewDelivery};
+use crate::delivery::{DeliveryKind, NewDelivery};
 use crate::exchange::Exchange;
 use crate::fhir::event::Category;
 use crate::routing::{Channel, Order, Participant};
 use crate::store::Unavailable;
-use crate::store::view::{DeliveryView, MessageView, ReplayCandidate, ReplayView};
+use crate::store::view::{DeliveryView, ReplayCandidate, ReplayView};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use uuid::Uuid;
 
 /// The new deliveries of one message. Empty where it is passed over: a consequence event without `force_consequence`,
-/// content that retention dropped, a refused message, an answer that was not asked for by name, nobody left to receive it.
+/// content that retention dropped, nobody left to receive it.
 pub(super) async fn deliveries(
     exchange: &Exchange,
     replay: &ReplayView,
     candidate: &ReplayCandidate,
 ) -> Result<Vec<NewDelivery>, Unavailable> {
-    if passed_over(replay, candidate) {
+    let is_consequence = candidate.facts.category == Some(Category::Consequence);
+    if is_consequence && !replay.order.force_consequence {
         return Ok(Vec::new());
     }
-    // The sender of a refused message was told that nobody gets it; that stays true.
-    let can_go = |message: &MessageView| message.body_kept && message.state == MessageState::Accepted;
-    if !exchange.store.message(candidate.facts.id).await?.as_ref().is_some_and(can_go) {
+    if !exchange.store.message(candidate.facts.id).await?.is_some_and(|message| message.body_kept) {
         return Ok(Vec::new());
     }
     let originals: Vec<&DeliveryView> =
@@ -46,15 +45,6 @@ pub(super) async fn deliveries(
         deliveries.push(delivery(exchange.clock.now_us(), replay, participant, *original, lane));
     }
     Ok(deliveries)
-}
-
-fn passed_over(replay: &ReplayView, candidate: &ReplayCandidate) -> bool {
-    let facts = &candidate.facts;
-    let is_consequence = facts.category == Some(Category::Consequence);
-    // An answer goes with its request. A filter that is wide enough to match both means the requests.
-    let is_answer = facts.in_reply_to.is_some();
-    let asks_for_answers = replay.order.filter.id.is_some() || replay.order.filter.response_code.is_some();
-    (is_consequence && !replay.order.force_consequence) || (is_answer && !asks_for_answers)
 }
 
 /// The lane of the original, behind what waits in it. Where there is none, the messages of one source keep their order

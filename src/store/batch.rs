@@ -32,6 +32,9 @@ pub(super) enum Answer {
 /// A kept message: its key and public id.
 pub(super) type Kin = (i64, Uuid);
 
+/// Sender, kind of key, normalized value.
+type IdentityOf = (i64, KeyKind, String);
+
 /// What a transaction knows and will write.
 pub(super) struct Batch<'w> {
     pub keys: &'w mut Keys,
@@ -41,7 +44,7 @@ pub(super) struct Batch<'w> {
     pub identities_from_us: i64,
     known: Known,
     /// Messages of this very batch, by sender, kind and value of their identity keys.
-    fresh: HashMap<(i64, KeyKind, String), Vec<([u8; 32], Kin)>>,
+    fresh: HashMap<IdentityOf, Vec<([u8; 32], Kin)>>,
     pub deliveries: HashMap<i64, Now>,
     /// Messages whose identity this batch gives up.
     pub released: HashSet<i64>,

@@ -4,7 +4,7 @@ use super::core::Core;
 use super::reference::hash;
 use super::row;
 use super::view::{DeliveryFilter, MessageFilter};
-use crate::delivery::DeliveryState;
+use crate::delivery::{DeliveryState, MessageState};
 use crate::fhir::identity::KeyKind;
 use sqlx::query::Query;
 use sqlx::sqlite::{Sqlite, SqliteArguments};
@@ -41,6 +41,11 @@ impl Conditions {
     fn add(&mut self, text: &'static str, values: impl IntoIterator<Item = Value>) {
         self.texts.push(text);
         self.values.extend(values);
+    }
+
+    /// Only dead and discarded deliveries.
+    pub fn ended(&mut self) {
+        self.add("d.k IN (SELECT k FROM delivery INDEXED BY delivery_dead WHERE state >= 4)", []);
     }
 
     /// ` WHERE …`, or nothing.
@@ -108,6 +113,13 @@ pub(super) fn messages(core: &Core, filter: &MessageFilter) -> Result<Conditions
     for word in [&filter.issue, &filter.rule].into_iter().flatten() {
         all.text("instr(m.marks, ?)", &format!(" {word} "));
     }
+    if filter.for_replay {
+        // The sender of a refused message was told that nobody gets it; that stays true.
+        all.integer("m.state = ?", row::message_state_code(MessageState::Accepted));
+        if !filter.means_answers() {
+            all.add("m.in_reply_to IS NULL", []);
+        }
+    }
     Ok(all)
 }
 
@@ -125,9 +137,14 @@ pub(super) fn deliveries(core: &Core, filter: &DeliveryFilter) -> Result<Conditi
     }
     match filter.state {
         None => {}
-        // Literals let SQLite use the indexes of what waits and of what is dead.
-        Some(DeliveryState::Waiting) => all.add("d.state = 0", []),
-        Some(DeliveryState::Dead) => all.add("d.state = 4", []),
+        // What waits and what is dead is little among all that was delivered, and has indexes of its own.
+        Some(DeliveryState::Waiting) => {
+            all.add("d.k IN (SELECT k FROM delivery INDEXED BY delivery_waiting WHERE state = 0)", []);
+        }
+        Some(state @ (DeliveryState::Dead | DeliveryState::Discarded)) => {
+            let ended = "d.k IN (SELECT k FROM delivery INDEXED BY delivery_dead WHERE state >= 4 AND state = ?)";
+            all.integer(ended, row::state_code(state));
+        }
         Some(state) => all.integer("d.state = ?", row::state_code(state)),
     }
     event(&mut all, filter.event.as_deref());

@@ -112,7 +112,7 @@ impl Store {
         let rows = sqlx::query(
             "SELECT p.id, \
              (SELECT count(*) FROM (SELECT 1 FROM delivery WHERE state = 0 AND party = p.k LIMIT 100000)), \
-             (SELECT count(*) FROM (SELECT 1 FROM delivery WHERE state = 4 AND party = p.k LIMIT 100000)) \
+             (SELECT count(*) FROM (SELECT 1 FROM delivery WHERE state >= 4 AND party = p.k AND state = 4 LIMIT 100000)) \
              FROM party p ORDER BY p.id",
         )
         .fetch_all(&mut *conn)
@@ -162,7 +162,7 @@ impl Store {
         page.map_err(|error| unavailable(&error).into())
     }
 
-    async fn count(&self, sql: String, conditions: Conditions) -> Result<u64, ViewError> {
+    pub(super) async fn count(&self, sql: String, conditions: Conditions) -> Result<u64, ViewError> {
         let query = conditions.bind(sqlx::query(AssertSqlSafe(sql)));
         let row = query.fetch_one(&self.inner.core.readers).await;
         let count = row.and_then(|row| row.try_get::<i64, _>(0));

@@ -31,17 +31,7 @@ pub(super) async fn open(settings: StoreSettings, clock: Clock) -> Result<Core, 
     let lock = take_lock(&path)?;
     let mut conn = writer_options(&path).connect().await.map_err(database)?;
     migrate(&mut conn, &path).await?;
-    // Attempts under way end with their process; rows say "waiting" through an attempt, so there is nothing to put back
-    // but what another version may have written.
-    let reset = "UPDATE delivery SET state = 0 WHERE state = 1";
-    if sqlx::query("SELECT 1 FROM delivery WHERE state = 1 LIMIT 1")
-        .fetch_optional(&mut conn)
-        .await
-        .map_err(database)?
-        .is_some()
-    {
-        sqlx::query(reset).execute(&mut conn).await.map_err(database)?;
-    }
+    // Attempts under way ended with their process. Rows say "waiting" through an attempt, so nothing is to be put back.
     mend_due_times(&mut conn, clock.now_us()).await.map_err(database)?;
     let keys = Keys::read(&mut conn).await.map_err(database)?;
     let parties = Core::read_parties(&mut conn).await.map_err(database)?;

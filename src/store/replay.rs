@@ -2,13 +2,13 @@
 //! restart neither repeats nor skips one.
 
 use super::batch::Batch;
-use super::core::{Core, unavailable};
-use super::filter::{self, Conditions};
+use super::core::unavailable;
+use super::filter;
 use super::row;
-use super::view::{MessageFilter, NewReplay, ReplayCandidate, ReplayState, ReplayView, ViewError};
+use super::view::{NewReplay, ReplayCandidate, ReplayState, ReplayView, ViewError};
 use super::writer::Writer;
 use super::{Store, Unavailable};
-use crate::delivery::{DeliveryKind, Facts, MessageState, NewDelivery, Work};
+use crate::delivery::{DeliveryKind, Facts, NewDelivery, Work};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use sqlx::sqlite::SqliteRow;
@@ -22,25 +22,24 @@ impl Store {
     /// Keeps an order to replay the accepted messages that match and are kept by now; it begins running.
     pub async fn create_replay(&self, order: &NewReplay) -> Result<ReplayView, ViewError> {
         let core = &self.inner.core;
-        let conditions = accepted(core, &order.filter)?;
+        let mut conditions = filter::messages(core, &order.filter.for_replay()).map_err(ViewError::BadFilter)?;
         let spec = serde_json::to_string(order).map_err(|error| ViewError::BadFilter(error.to_string()))?;
         let (id, now_us) = (order.id, core.clock.now_us());
-        let total = core
-            .write(move |_, writer| {
-                async move {
-                    let end: i64 = writer.keys.message;
-                    let count = format!("SELECT count(*) FROM message m{}", conditions.sql());
-                    let count = conditions.bind(sqlx::query(AssertSqlSafe(count)));
-                    let total: i64 = count.fetch_one(&mut writer.conn).await?.try_get(0)?;
-                    let insert =
-                        "INSERT INTO replay (id, state, spec, created_us, end_k, total) VALUES (?, 0, ?, ?, ?, ?)";
-                    let insert = sqlx::query(insert).bind(row::blob(id)).bind(spec).bind(now_us).bind(end).bind(total);
-                    insert.execute(&mut writer.conn).await?;
-                    Ok(total.unsigned_abs())
-                }
-                .boxed()
-            })
-            .await?;
+        // Counted by a reader, so that a long count does not hold up the writer; what comes in meanwhile has higher keys.
+        let newest = sqlx::query("SELECT coalesce(max(k), 0) FROM message");
+        let end = self.optional(newest, |row| row.try_get::<i64, _>(0)).await?.unwrap_or_default();
+        conditions.integer("m.k <= ?", end);
+        let total = self.count(format!("SELECT count(*) FROM message m{}", conditions.sql()), conditions).await?;
+        let kept_total = i64::try_from(total).unwrap_or(i64::MAX);
+        core.write(move |_, writer| {
+            async move {
+                let insert = "INSERT INTO replay (id, state, spec, created_us, end_k, total) VALUES (?, 0, ?, ?, ?, ?)";
+                let insert = sqlx::query(insert).bind(row::blob(id)).bind(spec).bind(now_us).bind(end).bind(kept_total);
+                insert.execute(&mut writer.conn).await.map(drop)
+            }
+            .boxed()
+        })
+        .await?;
         let (order, state) = (order.clone(), ReplayState::Running);
         Ok(ReplayView { order, state, created_at_us: now_us, total, done: 0, skipped: 0 })
     }
@@ -76,7 +75,8 @@ impl Store {
         let read =
             |row: &SqliteRow| Ok((row::from_json::<NewReplay>(row.try_get(0)?)?, row.try_get(1)?, row.try_get(2)?));
         let Some((order, last, end)) = self.optional(query, read).await? else { return Ok(Vec::new()) };
-        let mut conditions = accepted(&self.inner.core, &order.filter)?;
+        let filter = order.filter.for_replay();
+        let mut conditions = filter::messages(&self.inner.core, &filter).map_err(ViewError::BadFilter)?;
         conditions.integer("m.k > ?", last);
         conditions.integer("m.k <= ?", end);
         let sql =
@@ -145,12 +145,6 @@ fn keyed_facts(row: &SqliteRow) -> Result<(i64, Arc<Facts>), Error> {
 }
 
 /// The filter's messages that were accepted: what was refused was never delivered, and replaying it would let it in.
-fn accepted(core: &Core, filter: &MessageFilter) -> Result<Conditions, ViewError> {
-    let mut conditions = filter::messages(core, filter).map_err(ViewError::BadFilter)?;
-    conditions.integer("m.state = ?", row::message_state_code(MessageState::Accepted));
-    Ok(conditions)
-}
-
 fn state_code(state: ReplayState) -> i64 {
     match state {
         ReplayState::Running => 0,

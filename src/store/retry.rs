@@ -9,7 +9,8 @@ use super::writer::Writer;
 use super::{Store, Unavailable};
 use crate::delivery::Work;
 use futures_util::FutureExt;
-use sqlx::{AssertSqlSafe, Error};
+use sqlx::{AssertSqlSafe, Error, Row};
+use std::collections::HashSet;
 use uuid::Uuid;
 
 /// Deliveries that one order puts back at most.
@@ -20,30 +21,22 @@ impl Store {
     /// most `limit` (and 10,000), oldest first. Attempts made so far are kept. Gives the work, without bodies.
     pub async fn retry(&self, filter: &DeliveryFilter, limit: u32, expires_at_us: i64) -> Result<Vec<Work>, ViewError> {
         let core = &self.inner.core;
-        let conditions = filter::deliveries(core, filter).map_err(ViewError::BadFilter)?;
-        let ended = match conditions.sql() {
-            all if all.is_empty() => " WHERE d.state IN (4, 5)".to_owned(),
-            all => format!("{all} AND d.state IN (4, 5)"),
-        };
+        let mut conditions = filter::deliveries(core, filter).map_err(ViewError::BadFilter)?;
+        conditions.ended();
         let sql = format!(
-            "SELECT {} FROM delivery d JOIN message m ON m.k = d.message_k JOIN party p ON p.k = d.party{ended} \
+            "SELECT {} FROM delivery d JOIN message m ON m.k = d.message_k JOIN party p ON p.k = d.party{} \
              ORDER BY d.k LIMIT {}",
             row::WORK_COLUMNS,
+            conditions.sql(),
             limit.min(RETRY_LIMIT)
         );
+        // Found by a reader, so that a search through many does not hold up the writer; checked again there.
+        let rows = conditions.bind(sqlx::query(AssertSqlSafe(sql))).fetch_all(&core.readers).await;
+        let work: Result<Vec<_>, _> = rows.and_then(|rows| rows.iter().map(row::work).collect());
+        let work = work.map_err(|error| unavailable(&error))?;
         let now_us = core.clock.now_us();
-        let work = core
-            .write(move |_, writer| {
-                async move {
-                    let query = conditions.bind(sqlx::query(AssertSqlSafe(sql)));
-                    let rows = query.fetch_all(&mut writer.conn).await?;
-                    let work = rows.iter().map(row::work).collect::<Result<Vec<_>, _>>()?;
-                    put_back(writer, work, now_us, expires_at_us).await
-                }
-                .boxed()
-            })
-            .await?;
-        Ok(work)
+        let back = core.write(move |_, writer| put_back(writer, work, now_us, expires_at_us).boxed());
+        Ok(back.await?)
     }
 
     /// Keeps whether a participant's attempts are stopped.
@@ -99,14 +92,17 @@ async fn put_back(
         work.expires_at_us = expires_at_us;
     }
     let rows: Vec<_> = work.iter().map(|work| (work.delivery_key, work.seq)).collect();
-    sqlx::query(
+    let changed = sqlx::query(
         "UPDATE delivery SET state = 0, seq = c.seq, due_us = ?2, expires_us = ?3, ended_us = NULL \
-         FROM (SELECT value->>0 AS k, value->>1 AS seq FROM json_each(?1)) AS c WHERE delivery.k = c.k",
+         FROM (SELECT value->>0 AS k, value->>1 AS seq FROM json_each(?1)) AS c \
+         WHERE delivery.k = c.k AND delivery.state >= 4 RETURNING delivery.k",
     )
     .bind(json(&rows)?)
     .bind(now_us)
     .bind(expires_at_us)
-    .execute(&mut writer.conn)
+    .fetch_all(&mut writer.conn)
     .await?;
+    let changed: HashSet<i64> = changed.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    work.retain(|work| changed.contains(&work.delivery_key));
     Ok(work)
 }

@@ -44,6 +44,21 @@ pub struct MessageFilter {
     pub issue: Option<String>,
     /// Rule of the outcome, such as `MSG-04`.
     pub rule: Option<String>,
+    /// Only what a replay with this filter takes; see `for_replay`. Not the caller's to give.
+    #[serde(skip)]
+    pub for_replay: bool,
+}
+
+impl MessageFilter {
+    /// The same filter, of what can be replayed: accepted messages, and answers only where they are asked for by id or
+    /// response code. An answer goes with its request; a filter that is wide enough to match both means the requests.
+    pub fn for_replay(&self) -> MessageFilter {
+        MessageFilter { for_replay: true, ..self.clone() }
+    }
+
+    pub(super) fn means_answers(&self) -> bool {
+        self.id.is_some() || self.response_code.is_some()
+    }
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

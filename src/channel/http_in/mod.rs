@@ -19,7 +19,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
 use axum::routing::any;
 use body::{Bounds, discard, read_body};
@@ -194,13 +194,13 @@ async fn look(http: &HttpIn, id: &str, method: Method, headers: HeaderMap) -> Re
         }
         _ => {
             let text = "The status URL takes GET and DELETE";
-            return Err((
-                StatusCode::METHOD_NOT_ALLOWED,
-                Issue::error(IssueCode::NotSupported, Fault::SendRequest, text),
-            ));
+            let issue = Issue::error(IssueCode::NotSupported, Fault::SendRequest, text);
+            let mut response = outcome_response(StatusCode::METHOD_NOT_ALLOWED, &issue.into());
+            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, DELETE"));
+            return Ok(response);
         }
     }
-    if !http.polls.admit(id) {
+    if !http.polls.admit(id, asker.as_ref()) {
         let text = "More than 10 polls a second of one status URL; wait as long as Retry-After says";
         return Err((StatusCode::TOO_MANY_REQUESTS, Issue::error(IssueCode::Throttled, Fault::SendTooFast, text)));
     }

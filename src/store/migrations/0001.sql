@@ -71,7 +71,7 @@ CREATE UNIQUE INDEX delivery_id ON delivery (id);
 CREATE INDEX delivery_message ON delivery (message_k);
 CREATE INDEX delivery_waiting ON delivery (party, lane, seq) WHERE state = 0;
 CREATE INDEX delivery_expires ON delivery (expires_us) WHERE state = 0;
-CREATE INDEX delivery_dead ON delivery (party, k) WHERE state = 4;
+CREATE INDEX delivery_dead ON delivery (party, state) WHERE state >= 4;   -- dead and discarded
 CREATE INDEX delivery_replay_of ON delivery (replay_of) WHERE replay_of IS NOT NULL;
 
 CREATE TABLE attempt (

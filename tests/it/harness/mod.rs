@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 pub use config::{NodeConfig, Party};
-pub use node::{Node, emberpost};
+pub use node::{Node, emberpost, program};
 pub use peer::{Peer, Received};
 pub use reply::Reply;
 pub use sample::Sample;

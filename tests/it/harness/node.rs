@@ -258,7 +258,7 @@ pub fn emberpost(arguments: &[&str]) -> Output {
 }
 
 /// The program, in `folder`, knowing nothing of the environment that the tests run in.
-fn program(folder: &Path) -> Command {
+pub fn program(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_emberpost"));
     command.current_dir(folder);
     for (name, _) in std::env::vars_os() {

@@ -1,0 +1,198 @@
+//! The README's five minutes, word for word.
+//!
+//! Blocks fenced as `sh` are run by bash, those fenced as `sh server PORT` are started and left running until the end. They
+//! run in a folder that looks like the repository, so that what they write stays out of it.
+
+use std::fs::{self, File};
+use std::net::TcpListener;
+use std::os::unix::fs::symlink;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::harness::wait_for;
+
+/// A release build that is not there yet takes minutes.
+const BUILD_LIMIT: Duration = Duration::from_secs(900);
+
+/// A fenced block of the README.
+#[derive(Debug, PartialEq)]
+struct Block {
+    /// Of a server that goes on while the others run.
+    port: Option<u16>,
+    script: String,
+}
+
+/// The `sh` blocks of the section "Five minutes", in order.
+fn blocks(readme: &str) -> Vec<Block> {
+    let section = readme.split("\n## Five minutes\n").nth(1).expect("the README has no section \"Five minutes\"");
+    let section = section.split("\n## ").next().unwrap();
+    let mut blocks = Vec::new();
+    for fenced in section.split("\n```sh").skip(1) {
+        let (info, rest) = fenced.split_once('\n').unwrap();
+        let script = rest.split("\n```").next().unwrap().to_owned();
+        let port = info.trim().strip_prefix("server ").map(|port| port.parse().unwrap());
+        blocks.push(Block { port, script });
+    }
+    blocks
+}
+
+/// The walk's folder is not the one that cargo builds in: it is told where that is, so that nothing is built twice.
+const CARGO: &str = "cargo() { command cargo \"$1\" --manifest-path \"$ROOT/Cargo.toml\" \"${@:2}\"; }\n";
+
+/// The folder of the walk, and its servers, which end with it.
+struct Walk {
+    folder: TempDir,
+    servers: Vec<Child>,
+}
+
+impl Walk {
+    fn new() -> Walk {
+        let folder = TempDir::with_prefix("emberpost-readme-").unwrap();
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        for name in ["message-definitions", "examples"] {
+            symlink(root.join(name), folder.path().join(name)).unwrap();
+        }
+        fs::create_dir_all(target()).unwrap();
+        symlink(target(), folder.path().join("target")).unwrap();
+        Walk { folder, servers: Vec::new() }
+    }
+
+    fn bash(&self, script: &str) -> Command {
+        let mut command = Command::new("bash");
+        command
+            .args(["-euo", "pipefail", "-c", &format!("{CARGO}{script}")])
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null());
+        // A group of its own, so that what it starts ends with it.
+        command.process_group(0);
+        let ours = std::env::vars_os().map(|(name, _)| name);
+        for name in ours.filter(|name| name.to_string_lossy().starts_with("EMBERPOST_")) {
+            command.env_remove(name);
+        }
+        command.env_remove("RUST_LOG").env("NO_PROXY", "127.0.0.1");
+        command.env("ROOT", env!("CARGO_MANIFEST_DIR")).env("CARGO_TARGET_DIR", target());
+        command
+    }
+
+    async fn serve(&mut self, port: u16, script: &str) {
+        let log = File::create(self.folder.path().join(format!("{port}.log"))).unwrap();
+        let mut command = self.bash(script);
+        self.servers.push(command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap());
+        let url = format!("http://127.0.0.1:{port}/health/ready");
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let what = format!("{script}\nis ready at {url}");
+        wait_for(BUILD_LIMIT, &what, async || {
+            let ended = self.servers.last_mut().unwrap().try_wait().unwrap();
+            assert_eq!(ended, None, "{script}\nended:\n{}", self.logs());
+            client.get(&url).send().await.is_ok_and(|answer| answer.status() == 200).then_some(())
+        })
+        .await;
+    }
+
+    /// Runs a block to its end; standard output.
+    fn run(&self, script: &str) -> String {
+        let Output { status, stdout, stderr } = self.bash(script).output().unwrap();
+        let (out, err) = (String::from_utf8_lossy(&stdout).into_owned(), String::from_utf8_lossy(&stderr).into_owned());
+        assert!(status.success(), "{script}\nended with {status}\n{out}\n{err}\n{}", self.logs());
+        out
+    }
+
+    fn logs(&self) -> String {
+        let logs = ["8080", "8081", "8082"].map(|port| self.folder.path().join(format!("{port}.log")));
+        logs.iter().filter_map(|log| fs::read_to_string(log).ok()).collect::<Vec<_>>().join("\n")
+    }
+}
+
+impl Drop for Walk {
+    fn drop(&mut self) {
+        for server in &mut self.servers {
+            // The whole group: bash, cargo, and the router.
+            let _ = Command::new("bash").args(["-c", &format!("kill -KILL -- -{}", server.id())]).status();
+            let _ = server.wait();
+        }
+    }
+}
+
+fn target() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    root.join(std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
+}
+
+fn response(text: &str) -> (String, Value) {
+    let bundle: Value = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    let code = bundle.pointer("/entry/0/resource/response/code").and_then(Value::as_str);
+    (code.unwrap_or_else(|| panic!("no response message: {text}")).to_owned(), bundle)
+}
+
+/// What a block of the walk must show.
+fn check(script: &str, shown: &str) {
+    let has = |part: &str| assert!(shown.contains(part), "{script}\ndoes not show {part}:\n{shown}");
+    if script.contains("/health/ready") {
+        has("\"status\":\"ready\"");
+    } else if script.contains("patient-vanish") {
+        assert_eq!(response(shown).0, "fatal-error", "{shown}");
+        has("SEND_UNKNOWN_EVENT");
+    } else if script.contains("curl -si") {
+        has("HTTP/1.1 200 OK");
+        has("emberpost-repeat: true");
+        assert_eq!(response(shown.split("\r\n\r\n").nth(1).unwrap()).0, "ok");
+    } else if script.contains("valueset-expand-request") {
+        let (code, bundle) = response(shown);
+        let entries = bundle["entry"].as_array().unwrap();
+        let expansion = entries.iter().find_map(|entry| entry.pointer("/resource/expansion/contains"));
+        assert!(code == "ok" && expansion.is_some_and(|it| it.as_array().unwrap().len() > 3), "{shown}");
+    } else if script.contains("curl") && script.contains("patient-link-request") {
+        assert_eq!(response(shown).0, "ok", "{shown}");
+    } else if script.contains("emberpost messages") {
+        assert!(shown.lines().count() >= 7, "three messages and their answers: {shown}");
+        has("SEND_UNKNOWN_EVENT");
+        has("valueset-expand");
+    } else if script.contains("emberpost route") {
+        has("goes to:     lab");
+    } else if script.contains("emberpost send") {
+        has(" 200 ok ");
+        has("1 message in");
+    } else if script.contains("emberpost replay") {
+        has("1 message matches");
+        has("1 replayed, 0 left out");
+    } else if script.contains("emberpost deliveries") {
+        assert_eq!(shown.lines().filter(|line| line.contains(" lab ")).count(), 2, "{shown}");
+        has("request");
+        has("replay");
+    } else {
+        panic!("nobody looks at what this block of the README shows:\n{script}");
+    }
+}
+
+#[tokio::test]
+async fn the_five_minutes_of_the_readme_go_as_it_says() {
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let blocks = blocks(&readme);
+    assert!(blocks.len() >= 12 && blocks[0].script == "cargo run --release", "{blocks:?}");
+    for port in blocks.iter().filter_map(|block| block.port) {
+        let free = TcpListener::bind(("127.0.0.1", port));
+        assert!(
+            free.is_ok(),
+            "the README's walk needs port {port} of 127.0.0.1, which another program holds: end that first"
+        );
+    }
+    let mut walk = Walk::new();
+    for Block { port, script } in &blocks {
+        match port {
+            Some(port) => walk.serve(*port, script).await,
+            None => check(script, &walk.run(script)),
+        }
+    }
+}
+
+#[test]
+fn blocks_are_found_in_their_order_and_their_section() {
+    let readme = "# A\n\n```sh\nno\n```\n\n## Five minutes\n\nText.\n\n```sh server 8080\nserve \\\n  it\n```\n\n```sh\none\n```\n\n## B\n\n```sh\nno\n```\n";
+    let block = |port, script: &str| Block { port, script: script.to_owned() };
+    assert_eq!(blocks(readme), [block(Some(8080), "serve \\\n  it"), block(None, "one")]);
+}
