@@ -16,7 +16,11 @@ pub(super) fn check<'m>(message: &'m Message, report: &mut Report) {
     let bundle = message.tree.root();
     let is_r5 = message.version == FhirVersion::R5;
     if let Some(total) = bundle.get("total") {
-        report.error("Bundle.total", Some(total), invariant("bdl-1", "total is for searchset and history Bundles; leave it out"));
+        report.error(
+            "Bundle.total",
+            Some(total),
+            invariant("bdl-1", "total is for searchset and history Bundles; leave it out"),
+        );
     }
     if is_r5 && message.bundle_identifier.is_none() {
         let text = "Bundle.identifier is the identity of an R5 message; without it answers cannot be matched to it. Give it a system and value";
@@ -57,7 +61,11 @@ fn invariant(rule: &'static str, text: &str) -> Broken {
 fn parts(entry: &Entry, is_r5: bool, report: &mut Report) {
     let node = entry.node;
     if let Some(search) = node.get("search") {
-        report.error(entry.at(".search"), Some(search), invariant("bdl-2", "entry.search is for searchset Bundles; leave it out"));
+        report.error(
+            entry.at(".search"),
+            Some(search),
+            invariant("bdl-2", "entry.search is for searchset Bundles; leave it out"),
+        );
     }
     for (name, rule) in [("request", "bdl-3"), ("response", "bdl-4")] {
         if let Some(part) = node.get(name) {
@@ -68,10 +76,18 @@ fn parts(entry: &Entry, is_r5: bool, report: &mut Report) {
     }
     if entry.resource().is_none() {
         if is_r5 {
-            report.error(entry.at(""), Some(node), invariant("bdl-3a", "every entry of a message has a resource; add it or leave the entry out"));
+            report.error(
+                entry.at(""),
+                Some(node),
+                invariant("bdl-3a", "every entry of a message has a resource; add it or leave the entry out"),
+            );
         }
         if node.get("request").is_none() && node.get("response").is_none() {
-            report.error(entry.at(""), Some(node), invariant("bdl-5", "an entry must have a resource; add it or leave the entry out"));
+            report.error(
+                entry.at(""),
+                Some(node),
+                invariant("bdl-5", "an entry must have a resource; add it or leave the entry out"),
+            );
         }
     }
 }
@@ -79,7 +95,11 @@ fn parts(entry: &Entry, is_r5: bool, report: &mut Report) {
 fn no_full_url(entry: &Entry, is_r5: bool, report: &mut Report) {
     let place = entry.at(".fullUrl");
     if is_r5 {
-        report.error(place, Some(entry.node), invariant("bdl-15", "every entry of an R5 message has a fullUrl; add one, such as urn:uuid and a new UUID"));
+        report.error(
+            place,
+            Some(entry.node),
+            invariant("bdl-15", "every entry of an R5 message has a fullUrl; add one, such as urn:uuid and a new UUID"),
+        );
     } else {
         let text = "entry.fullUrl is missing, so references to the entry cannot be resolved; add one, such as urn:uuid and a new UUID";
         report.prose(place, Some(entry.node), Broken::new("MSG-10", IssueCode::Required, text));
@@ -93,7 +113,11 @@ fn full_url_rules<'m>(entry: &Entry<'m>, node: Node<'m>, seen: &mut Seen<'m>, re
         return;
     };
     if full_url.contains("/_history/") {
-        report.error(&place, Some(node), invariant("bdl-8", "entry.fullUrl must not name a version; put it into resource.meta.versionId"));
+        report.error(
+            &place,
+            Some(node),
+            invariant("bdl-8", "entry.fullUrl must not name a version; put it into resource.meta.versionId"),
+        );
     }
     if let Some(text) = wrong_form(&full_url) {
         report.prose(&place, Some(node), Broken::new("MSG-11", IssueCode::Value, text));
@@ -104,7 +128,8 @@ fn full_url_rules<'m>(entry: &Entry<'m>, node: Node<'m>, seen: &mut Seen<'m>, re
     let meta = entry.resource().and_then(|resource| resource.get("meta"));
     let version = meta.and_then(|meta| meta.get("versionId")).and_then(Node::text);
     if !seen.insert((full_url, version)) {
-        let text = "entry.fullUrl stands in an earlier entry already; give each entry its own, or differing meta.versionId";
+        let text =
+            "entry.fullUrl stands in an earlier entry already; give each entry its own, or differing meta.versionId";
         report.error(place, Some(node), invariant("bdl-7", text));
     }
 }
@@ -114,10 +139,12 @@ fn wrong_form(full_url: &str) -> Option<&'static str> {
     if let Some(uuid) = full_url.strip_prefix("urn:uuid:") {
         // The hyphenated form only: the parser alone would take braces and bare digits too.
         let is_uuid = uuid.len() == 36 && uuid::Uuid::try_parse(uuid).is_ok();
-        return (!is_uuid).then_some("entry.fullUrl begins with urn:uuid: and is no UUID; use 8-4-4-4-12 hexadecimal digits");
+        return (!is_uuid)
+            .then_some("entry.fullUrl begins with urn:uuid: and is no UUID; use 8-4-4-4-12 hexadecimal digits");
     }
     if let Some(oid) = full_url.strip_prefix("urn:oid:") {
-        return (!is_oid(oid)).then_some("entry.fullUrl begins with urn:oid: and is no OID; use numbers joined by dots");
+        return (!is_oid(oid))
+            .then_some("entry.fullUrl begins with urn:oid: and is no OID; use numbers joined by dots");
     }
     let absolute = full_url.split_once(':').is_some_and(|(scheme, rest)| {
         scheme.starts_with(|c: char| c.is_ascii_alphabetic())

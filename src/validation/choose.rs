@@ -28,8 +28,7 @@ impl Definitions {
             return Choice::One(named.clone());
         }
         let is_response = message.header.response.is_some();
-        let Some(mut candidates) =
-            message.header.event.as_ref().and_then(|event| self.candidates(event, is_response))
+        let Some(mut candidates) = message.header.event.as_ref().and_then(|event| self.candidates(event, is_response))
         else {
             return Choice::Unknown;
         };

@@ -40,7 +40,8 @@ impl<'d> Expander<'d> {
 
     fn compose(&mut self, value_set: &Value, depth: usize) -> Result<Vec<Concept>, Issue> {
         if depth > IMPORT_DEPTH_LIMIT {
-            let text = format!("value sets import each other more than {IMPORT_DEPTH_LIMIT} deep; correct their imports");
+            let text =
+                format!("value sets import each other more than {IMPORT_DEPTH_LIMIT} deep; correct their imports");
             return Err(refusal(IssueCode::BusinessRule, text));
         }
         let compose = &value_set["compose"];
@@ -74,7 +75,8 @@ impl<'d> Expander<'d> {
             None => None,
         };
         for import in list(part, "valueSet").filter_map(Value::as_str) {
-            let imported = self.definitions.resource("ValueSet", import).ok_or_else(|| not_loaded("ValueSet", import))?;
+            let imported =
+                self.definitions.resource("ValueSet", import).ok_or_else(|| not_loaded("ValueSet", import))?;
             let imported = self.compose(imported, depth + 1)?;
             concepts = Some(match concepts {
                 None => imported,
@@ -111,7 +113,8 @@ impl<'d> Expander<'d> {
     fn listed(&mut self, system: &str, listed: &[Value], code_system: Option<&Value>) -> Result<Vec<Concept>, Issue> {
         let all = code_system.map(flatten).unwrap_or_default();
         self.spend(all.len() + listed.len())?;
-        let displays = all.iter().filter_map(|one| Some((one.concept["code"].as_str()?, one.concept["display"].as_str()?)));
+        let displays =
+            all.iter().filter_map(|one| Some((one.concept["code"].as_str()?, one.concept["display"].as_str()?)));
         let displays = displays.collect::<std::collections::HashMap<_, _>>();
         let known = |one: &Value| one["code"].as_str().and_then(|code| displays.get(code).copied());
         Ok(listed.iter().filter_map(|one| concept(system, one, known(one))).collect())
@@ -164,7 +167,8 @@ impl<'v> Filter<'v> {
             ("concept", "descendent-of", value) => Ok(Filter::DescendentOf(value)),
             (property, "=", value) if !property.is_empty() => Ok(Filter::Equals { property, value }),
             (property, op, _) => {
-                let text = format!("the filter {} {} is not supported; list the concepts", quoted(property), quoted(op));
+                let text =
+                    format!("the filter {} {} is not supported; list the concepts", quoted(property), quoted(op));
                 Err(refusal(IssueCode::NotSupported, text))
             }
         }

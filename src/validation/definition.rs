@@ -158,7 +158,9 @@ impl Definitions {
         definitions.index_messages();
         definitions.index_answers();
         for (index, resource) in definitions.resources.iter().enumerate() {
-            let (Some(kind), Some(url)) = (resource["resourceType"].as_str(), resource["url"].as_str()) else { continue };
+            let (Some(kind), Some(url)) = (resource["resourceType"].as_str(), resource["url"].as_str()) else {
+                continue;
+            };
             let newest = definitions.by_type_and_url.entry((kind.to_owned(), url.to_owned())).or_insert(index);
             if resource_age(resource, &definitions.resources[*newest]).is_gt() {
                 *newest = index;

@@ -96,7 +96,8 @@ fn focus_break(broken: &Break, definition: &Definition, focus: &[Focus], header:
             report.error(format!("{HEADER}.focus"), whole, business(text));
         }
         Break::TooMany { code, max, found } => {
-            let text = format!("{canonical} allows at most {max} focus of type {code}; there are {found}. Split the message");
+            let text =
+                format!("{canonical} allows at most {max} focus of type {code}; there are {found}. Split the message");
             report.error(format!("{HEADER}.focus"), whole, business(text));
         }
     }
@@ -113,7 +114,9 @@ fn ambiguous(
     let listed = candidates.iter().take(LISTED_LIMIT).map(|one| one.canonical()).collect::<Vec<_>>().join(", ");
     let text = match any_fits {
         true => format!("several definitions of the event fit: {listed}. Name one in MessageHeader.definition"),
-        false => format!("the focus fits none of the event's definitions: {listed}. Correct it, or name one in MessageHeader.definition"),
+        false => format!(
+            "the focus fits none of the event's definitions: {listed}. Correct it, or name one in MessageHeader.definition"
+        ),
     };
     let node = header.and_then(|header| header.get("focus").or(Some(header)));
     report.error(format!("{HEADER}.focus"), node, business(text));

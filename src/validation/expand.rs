@@ -73,9 +73,10 @@ fn value_set(asked: Asked, definitions: &Definitions, now_us: i64) -> Result<Val
     let mut value_set = match (own, &asked.canonical) {
         (Some(own), _) => serde_json::from_str(own.raw())
             .map_err(|_| refusal(IssueCode::Structure, "the ValueSet of the focus cannot be read"))?,
-        (None, Some(canonical)) => {
-            definitions.resource("ValueSet", canonical).map(|known| Value::clone(known)).ok_or_else(|| unknown("ValueSet"))?
-        }
+        (None, Some(canonical)) => definitions
+            .resource("ValueSet", canonical)
+            .map(|known| Value::clone(known))
+            .ok_or_else(|| unknown("ValueSet"))?,
         (None, None) => return Err(refusal(IssueCode::Required, "the request names no ValueSet; give its url")),
     };
     let concepts = Expander::new(definitions).value_set(&value_set)?;

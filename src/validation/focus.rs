@@ -18,14 +18,23 @@ pub(super) struct Focus<'m> {
     pub resource_type: Option<Cow<'m, str>>,
 }
 
-/// All focus items in order; their index is that of the array.
+/// How many entries are looked at for the references of one message. Each look-up reads all entries, so that a message
+/// of many focus and many entries, which no real one is, would keep a core busy for minutes.
+const WORK_LIMIT_ENTRIES: usize = 5_000_000;
+
+/// All focus items in order; their index is that of the array. Beyond `WORK_LIMIT_ENTRIES` items are not looked up any
+/// more and pass as references without a target.
 pub(super) fn read(message: &Message) -> Vec<Focus<'_>> {
     let header = message.entry_resource(0);
+    let entries = message.entries().count().max(1);
+    let lookups_limit = WORK_LIMIT_ENTRIES / entries;
     let items = header.and_then(|header| header.get("focus")).into_iter().flat_map(Node::items);
     items
-        .map(|node| {
+        .enumerate()
+        .map(|(index, node)| {
             let reference = node.get("reference").and_then(Node::text);
-            let found = reference.as_deref().map(|reference| message.resolve(reference));
+            let found =
+                reference.as_deref().filter(|_| index < lookups_limit).map(|reference| message.resolve(reference));
             let resource_type = match &found {
                 Some(Resolved::Found(resource, _)) => resource.get("resourceType").and_then(Node::text),
                 _ => reference.as_deref().and_then(type_in_reference).map(|name| Cow::Owned(name.to_owned())),
@@ -48,9 +57,19 @@ fn type_in_reference(reference: &str) -> Option<&str> {
 #[derive(Debug, PartialEq)]
 pub(super) enum Break {
     /// The item at this index has a type that no rule names.
-    Type { index: usize },
-    TooFew { code: String, min: u64, found: usize },
-    TooMany { code: String, max: u64, found: usize },
+    Type {
+        index: usize,
+    },
+    TooFew {
+        code: String,
+        min: u64,
+        found: usize,
+    },
+    TooMany {
+        code: String,
+        max: u64,
+        found: usize,
+    },
 }
 
 /// Every break, in the order of the items and then of the rules. A definition without focus rules is never broken.
@@ -63,7 +82,8 @@ pub(super) fn breaks(message: &Message, definition: &Definition, focus: &[Focus]
     }
     let response = message.header.response.as_ref();
     let failed = response.is_some_and(|response| response.code != Some(ResponseCode::Ok));
-    let known = |item: &Focus| item.resource_type.as_deref().is_none_or(|name| rules.iter().any(|rule| rule.code == name));
+    let known =
+        |item: &Focus| item.resource_type.as_deref().is_none_or(|name| rules.iter().any(|rule| rule.code == name));
     let types = focus.iter().enumerate().filter(|(_, item)| !known(item)).map(|(index, _)| Break::Type { index });
     let mut found = types.collect::<Vec<_>>();
     let unknown = focus.iter().filter(|item| item.resource_type.is_none()).count();

@@ -10,7 +10,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 /// The types kept beside MessageDefinition.
-const KEPT_TYPES: [&str; 5] = ["GraphDefinition", "StructureDefinition", "ValueSet", "CodeSystem", "OperationDefinition"];
+const KEPT_TYPES: [&str; 5] =
+    ["GraphDefinition", "StructureDefinition", "ValueSet", "CodeSystem", "OperationDefinition"];
 
 #[derive(Default)]
 struct Loading {
@@ -185,7 +186,8 @@ mod tests {
         let mut no_event = definition("urn:none", "1");
         no_event.as_object_mut().expect("an object").remove("eventCoding");
         let mut bad_max = definition("urn:max", "1");
-        bad_max["focus"] = json!([{ "code": "Patient", "min": 0, "max": "0" }, { "code": "Patient", "min": 3, "max": "2" }]);
+        bad_max["focus"] =
+            json!([{ "code": "Patient", "min": 0, "max": "0" }, { "code": "Patient", "min": 3, "max": "2" }]);
         let broken = DefinitionFile { path: "broken.json".into(), bytes: b"{".to_vec() };
         let xml = DefinitionFile { path: "one.xml".into(), bytes: b"<MessageDefinition/>".to_vec() };
         let readme = DefinitionFile { path: "README.md".into(), bytes: b"# no json".to_vec() };
@@ -200,8 +202,14 @@ mod tests {
             file("patient.json", &json!({ "resourceType": "Patient" })),
         ]);
         assert_eq!(definitions.messages.len(), 1);
-        let beginnings = ["b.json: urn:a|1 is active in a.json", "c.json: urn:none has no event", "d.json: urn:max: focus[0]",
-            "d.json: urn:max: focus[1]", "broken.json: is not JSON", "one.xml: XML"];
+        let beginnings = [
+            "b.json: urn:a|1 is active in a.json",
+            "c.json: urn:none has no event",
+            "d.json: urn:max: focus[0]",
+            "d.json: urn:max: focus[1]",
+            "broken.json: is not JSON",
+            "one.xml: XML",
+        ];
         assert_eq!(mistakes.len(), beginnings.len(), "{mistakes:#?}");
         for (mistake, beginning) in mistakes.iter().zip(beginnings) {
             assert!(mistake.starts_with(beginning), "{mistake}");
@@ -210,8 +218,10 @@ mod tests {
 
     #[test]
     fn bundles_of_definitions_are_taken_apart_and_messages_are_passed_over() {
-        let bundle = |kind| json!({ "resourceType": "Bundle", "type": kind, "entry": [
-            { "resource": definition("urn:a", "1") }, { "resource": { "resourceType": "ValueSet", "url": "urn:v" } }] });
+        let bundle = |kind| {
+            json!({ "resourceType": "Bundle", "type": kind, "entry": [
+            { "resource": definition("urn:a", "1") }, { "resource": { "resourceType": "ValueSet", "url": "urn:v" } }] })
+        };
         let (definitions, mistakes) =
             Definitions::load(&[file("c.json", &bundle("collection")), file("m.json", &bundle("message"))]);
         assert!(mistakes.is_empty());
