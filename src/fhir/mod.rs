@@ -24,3 +24,6 @@ pub use header::MessageHeader;
 pub use message::Message;
 pub use outcome::{Issue, IssueCode, Outcome, Severity};
 pub use version::FhirVersion;
+
+#[cfg(test)]
+mod corpus;
