@@ -46,13 +46,17 @@ fn header(bundle: &mut Value) -> &mut Value {
     &mut bundle["entry"][0]["resource"]
 }
 
+fn push(list: &mut Value, item: Value) {
+    list.as_array_mut().expect("an array").push(item);
+}
+
 fn outcome(bundle: &mut Value, code: &str, severity: &str) {
     header(bundle)["response"] = json!({ "identifier": "q1", "code": code,
         "details": { "reference": "urn:uuid:33333333-3333-4333-8333-333333333333" } });
     let outcome =
         json!({ "resourceType": "OperationOutcome", "issue": [{ "severity": severity, "code": "processing" }] });
     let entry = json!({ "fullUrl": "urn:uuid:33333333-3333-4333-8333-333333333333", "resource": outcome });
-    bundle["entry"].as_array_mut().expect("entries").push(entry);
+    push(&mut bundle["entry"], entry);
 }
 
 fn definition(url: &str, focus: Value, allowed: &[&str]) -> Value {
@@ -147,8 +151,7 @@ fn bundle_invariants_are_errors_by_their_own_name() {
 #[test]
 fn r5_wants_a_resource_and_a_full_url_in_every_entry() {
     let bundle = r5(|bundle| {
-        bundle["entry"][2] = Value::Null;
-        bundle["entry"][2] = json!({ "request": { "method": "PUT", "url": "x" } });
+        push(&mut bundle["entry"], json!({ "request": { "method": "PUT", "url": "x" } }));
     });
     let wanted = [
         ("bdl-3a", true, "Bundle.entry[2].request"),
@@ -167,9 +170,9 @@ fn a_full_url_may_come_again_with_another_version_only() {
                 entry["resource"]["meta"] = json!({ "versionId": version });
             }
             entry["fullUrl"] = json!("https://a.example/fhir/Patient/p1");
-            bundle["entry"][2] = entry.clone();
+            push(&mut bundle["entry"], entry.clone());
             entry["resource"]["meta"] = json!({ "versionId": "1" });
-            bundle["entry"][3] = entry;
+            push(&mut bundle["entry"], entry);
         })
     };
     is(&rules_r4(&twice(Some("1")), LAX), &[("bdl-7", true, "Bundle.entry[3].fullUrl")]);
@@ -185,20 +188,25 @@ fn prose_rules_are_warnings_until_they_are_made_errors() {
             "MSG-10",
             "Bundle.entry[2].fullUrl",
             FhirVersion::R4,
-            message(|b| b["entry"][2] = json!({ "resource": { "resourceType": "Group" } })),
+            message(|b| push(&mut b["entry"], json!({ "resource": { "resourceType": "Group" } }))),
         ),
         (
             "MSG-11",
             "Bundle.entry[2].fullUrl",
             FhirVersion::R4B,
-            message(|b| b["entry"][2] = json!({ "fullUrl": "Group/1", "resource": { "resourceType": "Group" } })),
+            message(|b| {
+                push(&mut b["entry"], json!({ "fullUrl": "Group/1", "resource": { "resourceType": "Group" } }))
+            }),
         ),
         (
             "MSG-11",
             "Bundle.entry[2].fullUrl",
             FhirVersion::R4,
             message(|b| {
-                b["entry"][2] = json!({ "fullUrl": "http://a.example/Group/1", "resource": { "resourceType": "Group", "id": "2" } });
+                push(
+                    &mut b["entry"],
+                    json!({ "fullUrl": "http://a.example/Group/1", "resource": { "resourceType": "Group", "id": "2" } }),
+                );
             }),
         ),
         (
@@ -231,7 +239,10 @@ fn prose_rules_are_warnings_until_they_are_made_errors() {
 fn a_reference_that_fits_several_entries_is_told() {
     let bundle = message(|b| {
         header(b)["focus"][0]["reference"] = json!("Patient/p1");
-        b["entry"][2] = json!({ "fullUrl": "urn:oid:1.2", "resource": { "resourceType": "Patient", "id": "p1" } });
+        push(
+            &mut b["entry"],
+            json!({ "fullUrl": "urn:oid:1.2", "resource": { "resourceType": "Patient", "id": "p1" } }),
+        );
     });
     is(&rules_r4(&bundle, LAX), &[("MSG-16", false, "Bundle.entry[0].resource.focus[0]")]);
 }
@@ -296,7 +307,7 @@ fn a_definition_holds_its_event_focus_types_and_counts() {
         &judge(&message(|b| drop(header(b).as_object_mut().and_then(|h| h.remove("focus"))))),
         &[("MSG-51", true, focus)],
     );
-    is(&judge(&message(|b| header(b)["focus"][1] = b_focus())), &[("MSG-51", true, focus)]);
+    is(&judge(&message(|b| push(&mut header(b)["focus"], b_focus()))), &[("MSG-51", true, focus)]);
     let group = message(|b| b["entry"][1]["resource"] = json!({ "resourceType": "Group" }));
     is(&judge(&group), &[("MSG-51", true, "Bundle.entry[0].resource.focus[0]"), ("MSG-51", true, focus)]);
     let missing = message(|b| header(b)["focus"][0]["reference"] = json!("Patient/none"));
