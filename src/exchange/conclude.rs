@@ -5,6 +5,7 @@ use super::own::Say;
 use super::reply::{Closed, closes_without_message};
 use super::wait::Claim;
 use super::{Exchange, Rules};
+use crate::apart::apart;
 use crate::courier::Conclude;
 use crate::delivery::{
     Attempt, AttemptRow, DeliveryKind, DeliveryState, Facts, Keep, MessageState, Next, ReplyTo, Said, Settlement, Work,
@@ -56,10 +57,12 @@ impl Exchange {
         match attempt.said.clone() {
             Said::Taken => self.taken(work, &attempt).await,
             Said::Body { .. } if !asks(&work) => self.taken(work, &attempt).await,
-            Said::Body { bytes, media_type } => match self.read_answer(&work, bytes, media_type, &rules) {
-                Ok(answer) => self.answered(work, &attempt, answer, &rules).await,
-                Err(detail) => self.again(work, &attempt, Fault::RecvBadAnswer, None, detail, &rules).await,
-            },
+            Said::Body { bytes, media_type } => {
+                match apart(bytes.len(), || self.read_answer(&work, bytes, media_type, &rules)) {
+                    Ok(answer) => self.answered(work, &attempt, answer, &rules).await,
+                    Err(detail) => self.again(work, &attempt, Fault::RecvBadAnswer, None, detail, &rules).await,
+                }
+            }
             Said::Later { fault, retry_after, detail } => {
                 self.again(work, &attempt, fault, retry_after, detail, &rules).await
             }
@@ -70,12 +73,10 @@ impl Exchange {
 
     async fn taken(&self, work: Work, attempt: &Attempt) -> Result<Next, Unavailable> {
         let row = self.row(&work, attempt, "delivered", None, None);
-        self.store.settle(settlement(&work, DeliveryState::Delivered, Some(row), None, None)).await?;
-        if work.kind == DeliveryKind::Request
-            && closes_without_message(work.facts.owed)
-            && let Some(claim) = self.waiters.claim(work.facts.id)
-        {
-            claim.deliver(Closed::Taken { accepted: attempt.status == Some(202) });
+        let settled = self.store.settle(settlement(&work, DeliveryState::Delivered, Some(row), None, None)).await?;
+        if work.kind == DeliveryKind::Request && closes_without_message(work.facts.owed) {
+            let closed = settled.changed.then_some(Closed::Taken { accepted: attempt.status == Some(202) });
+            self.tell(work.facts.id, None, closed).await;
         }
         Ok(Next::Done)
     }
@@ -91,7 +92,7 @@ impl Exchange {
         let claim = self.send_home(&work, &mut answer, rules, false);
         let closed = Closed::of_keep(&answer);
         let settlement = settlement(&work, DeliveryState::Answered, Some(row), None, Some(answer));
-        self.settle_and_tell(settlement, work.facts.id, claim, closed).await?;
+        self.settle_and_tell(settlement, &work, claim, closed).await?;
         Ok(Next::Done)
     }
 
@@ -108,13 +109,15 @@ impl Exchange {
         claim
     }
 
+    /// Settles with an answer and tells who waits for it; whether the delivery took the settlement's state.
     async fn settle_and_tell(
         &self,
         settlement: Settlement,
-        request: Uuid,
+        work: &Work,
         claim: Option<Claim>,
         closed: Closed,
     ) -> Result<bool, Unavailable> {
+        let answer = settlement.answer.as_ref().map(|answer| answer.facts.id);
         let settled = match self.store.settle(settlement).await {
             Ok(settled) => settled,
             Err(away) => {
@@ -125,23 +128,35 @@ impl Exchange {
             }
         };
         self.courier.offer(settled.work);
-        match (claim, settled.first_answer) {
-            (Some(claim), true) => claim.deliver(closed),
-            // Another answer was kept first: the waiters get that one.
-            (Some(claim), false) => match self.first_answer(request).await {
-                Some(first) => claim.deliver(first),
-                None => self.waiters.unclaim(request, claim),
-            },
-            (None, _) => {}
-        }
-        Ok(settled.first_answer)
+        // Of a claimed request only: an answer to a replay is not what the request's sender waits for.
+        let is_it = settled.first_answer && settled.answer_id == answer && claim.is_some();
+        self.tell(request, claim, is_it.then_some(closed)).await;
+        Ok(settled.changed)
     }
 
-    pub(super) async fn first_answer(&self, request: Uuid) -> Option<Closed> {
+    /// Tells how a request ended: the waiters that were claimed before the commit, and those who came while it was
+    /// made and saw the store as it was before. `closed`: what was just kept as its end; else the store is asked.
+    pub(super) async fn tell(&self, request: Uuid, claim: Option<Claim>, closed: Option<Closed>) {
+        let claims: Vec<Claim> = [claim, self.waiters.claim(request)].into_iter().flatten().collect();
+        if claims.is_empty() {
+            return;
+        }
+        let closed = match closed {
+            Some(closed) => Some(closed),
+            None => self.ended(request).await,
+        };
+        for claim in claims {
+            match &closed {
+                Some(closed) => claim.deliver(closed.clone()),
+                None => self.waiters.unclaim(request, claim),
+            }
+        }
+    }
+
+    /// How a request ended, as the store has it.
+    async fn ended(&self, request: Uuid) -> Option<Closed> {
         let standing = self.store.standing(request).await.ok()??;
-        let key = standing.deliveries.first()?.answer?;
-        let (facts, bytes) = self.store.content(key).await.ok()??;
-        Some(Closed::of_answer(&facts, bytes))
+        self.closed(&standing).await.ok()?
     }
 
     async fn again(
@@ -232,7 +247,7 @@ impl Exchange {
         let tells = work.kind == DeliveryKind::Request && work.facts.reply_to != ReplyTo::Nobody;
         if !tells {
             let settled = self.store.settle(settlement(&work, state, row, Some(fault), None)).await?;
-            return Ok(settled.first_answer);
+            return Ok(settled.changed);
         }
         let (code, outcome) = last_words(fault);
         let definition = work.facts.definition.as_deref().and_then(|url| rules.definitions.by_canonical(url));
@@ -242,7 +257,7 @@ impl Exchange {
         let claim = self.send_home(&work, &mut answer, rules, true);
         let closed = Closed::of_keep(&answer);
         let settlement = settlement(&work, state, row, Some(fault), Some(answer));
-        self.settle_and_tell(settlement, work.facts.id, claim, closed).await
+        self.settle_and_tell(settlement, &work, claim, closed).await
     }
 
     /// Reads a 200's body as the answer to this delivery; the error says why it is none (MSG-37, MSG-90).
@@ -251,7 +266,7 @@ impl Exchange {
         let message = read_any_version(tree, work.facts.version).ok_or("the answer is no message Bundle")?;
         let response = message.header.response.as_ref().ok_or("the answer has no MessageHeader.response")?;
         let identifier = response.identifier.as_ref().map(|identifier| identifier.value.as_str());
-        if !identifier.is_some_and(|identifier| names(&work.facts, identifier)) {
+        if !identifier.is_some_and(|identifier| work.facts.is_named_by(identifier)) {
             return Err("response.identifier of the answer names another request".into());
         }
         let essence = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
@@ -352,15 +367,6 @@ fn asks(work: &Work) -> bool {
 /// An answer mostly has its request's version; a receiver may still write another spelling.
 fn read_any_version(tree: crate::fhir::tree::Tree, expected: Option<FhirVersion>) -> Option<Message> {
     Message::read(tree, None, expected).ok()
-}
-
-/// Whether `identifier` is one of the three identifiers of a request, with or without `urn:uuid:` (MSG-37).
-pub(super) fn names(request: &Facts, identifier: &str) -> bool {
-    let bare = |text: &str| text.strip_prefix("urn:uuid:").unwrap_or(text).to_string();
-    let wanted = bare(identifier);
-    let known = [&request.header_id, &request.bundle_id].into_iter().flatten();
-    let value = request.bundle_identifier.as_ref().map(|identifier| &identifier.value);
-    known.chain(value).any(|id| bare(id) == wanted)
 }
 
 /// The issues of a receiver's OperationOutcome, as they are.

@@ -52,6 +52,8 @@ pub enum Reply {
         id: Uuid,
         refusal: Refusal,
         outcome: Outcome,
+        /// What the receiver answered before, told again by status.
+        repeat: bool,
     },
 }
 
@@ -101,24 +103,26 @@ pub(super) struct Receivers {
     participants: Vec<Arc<str>>,
     /// Any of them reads a mailbox, so nobody can wait for it.
     mailbox: bool,
+    /// Emberpost is one, too, and has answered.
+    own: bool,
 }
 
 impl Receivers {
-    pub fn of(deliveries: &[NewDelivery], table: &Table) -> Self {
-        Self::named(deliveries.iter().map(|delivery| delivery.participant.clone()).collect(), table)
+    pub fn of(deliveries: &[NewDelivery], own: bool, table: &Table) -> Self {
+        Self::named(deliveries.iter().map(|delivery| delivery.participant.clone()).collect(), own, table)
     }
 
-    fn named(participants: Vec<Arc<str>>, table: &Table) -> Self {
+    fn named(participants: Vec<Arc<str>>, own: bool, table: &Table) -> Self {
         let reads =
             |id: &Arc<str>| table.participant(id).is_some_and(|found| matches!(found.channel, Some(Channel::Mailbox)));
         let mailbox = participants.iter().any(reads);
-        Receivers { participants, mailbox }
+        Receivers { participants, mailbox, own }
     }
 
     /// The one receiver whose answer can be waited for.
     pub fn single(&self) -> Option<&Arc<str>> {
         match self.participants.as_slice() {
-            [one] if !self.mailbox => Some(one),
+            [one] if !self.mailbox && !self.own => Some(one),
             _ => None,
         }
     }
@@ -177,7 +181,7 @@ impl Exchange {
         };
         let rules = self.rules.load_full();
         let names = standing.deliveries.iter().map(|delivery| Arc::from(delivery.participant.as_str())).collect();
-        let receivers = Receivers::named(names, &rules.table);
+        let receivers = Receivers::named(names, standing.own_answer.is_some(), &rules.table);
         let own = match standing.own_answer {
             Some(key) => Some(self.kept_answer(key).await?),
             None => None,
@@ -202,7 +206,7 @@ impl Exchange {
     }
 
     /// How a request to one receiver ended, if it has.
-    async fn closed(&self, standing: &Standing) -> Result<Option<Closed>, Unavailable> {
+    pub(super) async fn closed(&self, standing: &Standing) -> Result<Option<Closed>, Unavailable> {
         let Some(delivery) = standing.deliveries.first() else { return Ok(None) };
         if let Some(key) = delivery.answer {
             return self.kept_answer(key).await.map(Some);
@@ -238,21 +242,22 @@ fn spoken(facts: &Facts, closed: Closed, repeat: bool) -> Reply {
             match (wanted, code) {
                 (false, Some(ResponseCode::Ok)) => Reply::Kept { id, repeat },
                 // The sender wants messages of success only: the failure is still told, by status (MSG-92).
-                (false, Some(code)) if facts.owed == Some(ResponseRequired::OnSuccess) => failed(id, code),
+                (false, Some(code)) if facts.owed == Some(ResponseRequired::OnSuccess) => failed(id, code, repeat),
                 _ => Reply::Answer { id, bytes, media_type, version, repeat, refused: None },
             }
         }
     }
 }
 
-fn failed(id: Uuid, code: ResponseCode) -> Reply {
+fn failed(id: Uuid, code: ResponseCode, repeat: bool) -> Reply {
     let (refusal, issue) = match code {
         ResponseCode::TransientError => (Refusal::Unavailable, IssueCode::Transient),
         _ => (Refusal::Unprocessable, IssueCode::Processing),
     };
     let text =
         "The receiver answered with an error; its message is kept, since only messages of success were asked for";
-    Reply::Refused { id, refusal, outcome: Issue::error(issue, Fault::RecvRefused, text).rule("MSG-92").into() }
+    let outcome = Issue::error(issue, Fault::RecvRefused, text).rule("MSG-92").into();
+    Reply::Refused { id, refusal, outcome, repeat }
 }
 
 pub(super) fn first_fault(outcome: &Outcome) -> Option<Fault> {
@@ -277,8 +282,8 @@ impl Reply {
             | Reply::Taken { repeat, .. }
             | Reply::Custody { repeat, .. }
             | Reply::Kept { repeat, .. }
-            | Reply::Done { repeat, .. } => *repeat,
-            Reply::Refused { .. } => false,
+            | Reply::Done { repeat, .. }
+            | Reply::Refused { repeat, .. } => *repeat,
         }
     }
 
@@ -306,7 +311,7 @@ impl Reply {
              give each new message identities of its own"
         );
         let outcome = Issue::error(IssueCode::Duplicate, Fault::SendReused, text).rule("MSG-61").into();
-        Reply::Refused { id, refusal: Refusal::Conflict, outcome }
+        Reply::Refused { id, refusal: Refusal::Conflict, outcome, repeat: false }
     }
 
     pub(super) fn unavailable(id: Uuid, away: &Unavailable) -> Self {
@@ -317,6 +322,7 @@ impl Reply {
             }
         };
         tracing::warn!(message.id = %id, reason = %away, "the store refused");
-        Reply::Refused { id, refusal, outcome: Issue::error(code, Fault::RouteNoStore, text).into() }
+        let outcome = Issue::error(code, Fault::RouteNoStore, text).into();
+        Reply::Refused { id, refusal, outcome, repeat: false }
     }
 }

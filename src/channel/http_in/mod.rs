@@ -18,10 +18,11 @@ use arc_swap::ArcSwap;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
-use axum::http::{HeaderMap, Method, StatusCode};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
 use axum::routing::any;
-use body::{Bounds, read_body};
+use body::{Bounds, discard, read_body};
 use negotiate::{Asked, negotiate};
 use polls::Polls;
 use std::sync::Arc;
@@ -86,10 +87,15 @@ impl HttpIn {
 async fn process_message(State(http): State<HttpIn>, request: Request) -> Response {
     let started = std::time::Instant::now();
     let wording = Wording::new(&http.exchange.settings.base_url, request.headers());
-    let response = match take(&http, request, &wording).await {
+    let (head, mut body) = request.into_parts();
+    let response = match take(&http, &head, &mut body, &wording).await {
         Ok(response) => response,
         Err((status, issue)) => {
             http.exchange.metrics.fault(issue.fault.code());
+            // Who asked first has not sent its body, who stalled will not.
+            if !head.headers.contains_key(header::EXPECT) && status != StatusCode::REQUEST_TIMEOUT {
+                discard(&mut body).await;
+            }
             outcome_response(status, &issue.into())
         }
     };
@@ -97,25 +103,30 @@ async fn process_message(State(http): State<HttpIn>, request: Request) -> Respon
     wording.stamp(response)
 }
 
-async fn take(http: &HttpIn, request: Request, wording: &Wording) -> Result<Response, (StatusCode, Issue)> {
-    if request.method() != Method::POST {
+async fn take(
+    http: &HttpIn,
+    head: &Parts,
+    body: &mut Body,
+    wording: &Wording,
+) -> Result<Response, (StatusCode, Issue)> {
+    if head.method != Method::POST {
         let text = "$process-message is POSTed; use POST";
         return Err((
             StatusCode::METHOD_NOT_ALLOWED,
             Issue::error(IssueCode::NotSupported, Fault::SendRequest, text).rule("MSG-82"),
         ));
     }
-    let credential = http.participant(request.headers())?;
+    let credential = http.participant(&head.headers)?;
     if http.stopping.is_cancelled() {
         return Err(busy(Fault::RouteStopping, "The router is stopping; send again later"));
     }
     let Ok(place) = http.in_flight.clone().try_acquire_owned() else {
         return Err(busy(Fault::RouteBusy, "The router is at its limit of messages in flight; send again later"));
     };
-    let asked = negotiate(request.uri().query().unwrap_or(""), request.headers())?;
+    let asked = negotiate(head.uri.query().unwrap_or(""), &head.headers)?;
     let received_at_us = http.exchange.clock.now_us();
     let bounds = Bounds { limit_bytes: http.body_limit_bytes, encoding: asked.encoding };
-    let bytes = read_body(request.into_body(), bounds).await?;
+    let bytes = read_body(body, bounds).await?;
     let (inbound, _guard) = inbound(asked, bytes, credential, received_at_us, wording);
     let exchange = http.exchange.clone();
     let task = tokio::spawn(async move { exchange.accept(inbound, place).await });
@@ -183,13 +194,13 @@ async fn look(http: &HttpIn, id: &str, method: Method, headers: HeaderMap) -> Re
         }
         _ => {
             let text = "The status URL takes GET and DELETE";
-            return Err((
-                StatusCode::METHOD_NOT_ALLOWED,
-                Issue::error(IssueCode::NotSupported, Fault::SendRequest, text),
-            ));
+            let issue = Issue::error(IssueCode::NotSupported, Fault::SendRequest, text);
+            let mut response = outcome_response(StatusCode::METHOD_NOT_ALLOWED, &issue.into());
+            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, DELETE"));
+            return Ok(response);
         }
     }
-    if !http.polls.admit(id) {
+    if !http.polls.admit(id, asker.as_ref()) {
         let text = "More than 10 polls a second of one status URL; wait as long as Retry-After says";
         return Err((StatusCode::TOO_MANY_REQUESTS, Issue::error(IssueCode::Throttled, Fault::SendTooFast, text)));
     }

@@ -1,14 +1,19 @@
 //! Serving connections: a header timeout, HTTP/1 and HTTP/2, and a drain with a bound.
 
 use axum::Router;
+use axum::extract::Request;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
 
+/// From the connection, or from the end of the last request, to the end of the next header.
 const HEADER_TIMEOUT_SECONDS: u64 = 20;
 /// After `stop`, open requests have this long to end.
 const DRAIN_TIMEOUT_SECONDS: u64 = 40;
@@ -17,8 +22,12 @@ const ACCEPT_RETRY_MILLISECONDS: u64 = 100;
 
 /// Serves until `stop`, then lets open requests end.
 pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
+    serve_within(listener, router, stop, Duration::from_secs(HEADER_TIMEOUT_SECONDS)).await;
+}
+
+async fn serve_within(listener: TcpListener, router: Router, stop: CancellationToken, header_timeout: Duration) {
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(HEADER_TIMEOUT_SECONDS));
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(header_timeout);
     builder.http2().timer(TokioTimer::new());
     let graceful = GracefulShutdown::new();
     loop {
@@ -36,16 +45,88 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
         };
         // Replies are small and awaited: waiting to fill a packet would only add latency.
         let _ = stream.set_nodelay(true);
-        let service = TowerToHyperService::new(router.clone());
+        let spoke = Arc::new(AtomicBool::new(false));
+        let service = TowerToHyperService::new(router.clone().map_request(notice(spoke.clone())));
         let connection = graceful.watch(builder.serve_connection(TokioIo::new(stream), service).into_owned());
         tokio::spawn(async move {
-            // A connection that ends badly is its client's doing; what it asked for was answered or kept.
-            let _ = connection.await;
+            tokio::select! {
+                // A connection that ends badly is its client's doing; what it asked for was answered or kept.
+                _ = connection => {}
+                () = silence(&spoke, header_timeout) => {}
+            }
         });
     }
     drop(listener);
     let drained = tokio::time::timeout(Duration::from_secs(DRAIN_TIMEOUT_SECONDS), graceful.shutdown());
     if drained.await.is_err() {
         tracing::warn!("some requests did not end within {DRAIN_TIMEOUT_SECONDS} s of stopping");
+    }
+}
+
+fn notice(spoke: Arc<AtomicBool>) -> impl Fn(Request<hyper::body::Incoming>) -> Request<hyper::body::Incoming> + Clone {
+    move |request| {
+        spoke.store(true, Ordering::Relaxed);
+        request
+    }
+}
+
+/// Ends when a connection has made no request in this time: hyper's own header timeout begins only once it knows that the
+/// client speaks HTTP/1, which one that sends nothing, or the first letter of a preface, never lets it know.
+async fn silence(spoke: &AtomicBool, timeout: Duration) {
+    tokio::time::sleep(timeout).await;
+    if spoke.load(Ordering::Relaxed) {
+        std::future::pending::<()>().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    const HEADER_TIMEOUT: Duration = Duration::from_millis(200);
+    const SOON: Duration = Duration::from_secs(10);
+
+    #[tokio::test]
+    async fn a_connection_that_does_not_finish_a_header_in_time_is_closed() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let router = Router::new().route("/", get(|| async { "here" }));
+        let serving = tokio::spawn(serve_within(listener, router, stop.clone(), HEADER_TIMEOUT));
+        let whole = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+        for sent in ["", "P", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "GET / HT", "GET / HTTP/1.1\r\nHost: a\r\nX-", whole]
+        {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(sent.as_bytes()).await.unwrap();
+            let mut reply = Vec::new();
+            let end = tokio::time::timeout(SOON, stream.read_to_end(&mut reply)).await;
+            assert!(end.is_ok(), "still open after {sent:?}");
+            assert_eq!(reply.ends_with(b"here"), sent == whole, "{sent:?}");
+        }
+        stop.cancel();
+        serving.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_reply_may_take_longer_than_a_header() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let late = || async {
+            tokio::time::sleep(HEADER_TIMEOUT * 3).await;
+            "here"
+        };
+        let serving =
+            tokio::spawn(serve_within(listener, Router::new().route("/", get(late)), stop.clone(), HEADER_TIMEOUT));
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.unwrap();
+        let mut reply = Vec::new();
+        stream.read_to_end(&mut reply).await.unwrap();
+        assert!(reply.ends_with(b"here"), "{}", String::from_utf8_lossy(&reply));
+        stop.cancel();
+        serving.await.unwrap();
     }
 }
