@@ -117,6 +117,7 @@ impl Exchange {
         claim: Option<Claim>,
         closed: Closed,
     ) -> Result<bool, Unavailable> {
+        let request = work.facts.id;
         let answer = settlement.answer.as_ref().map(|answer| answer.facts.id);
         let settled = match self.store.settle(settlement).await {
             Ok(settled) => settled,

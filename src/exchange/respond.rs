@@ -69,7 +69,7 @@ impl Exchange {
             Ok(_) => self.tell(request.facts.id, claim, None).await,
             Err(_) => claim.into_iter().for_each(|claim| self.waiters.unclaim(request.facts.id, claim)),
         }
-        if first {
+        if matches!(&kept, Ok(Kept::New { first_answer: true, .. })) {
             self.courier.forget(&request.participant, request.delivery_key);
         }
         self.done(id, kept)
