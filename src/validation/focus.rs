@@ -18,16 +18,9 @@ pub(super) struct Focus<'m> {
     pub resource_type: Option<Cow<'m, str>>,
 }
 
-/// How many entries are looked at for the references of one message. Each look-up reads all entries, so that a message
-/// of many focus and many entries, which no real one is, would keep a core busy for minutes.
-const WORK_LIMIT_ENTRIES: usize = 5_000_000;
-
-/// All focus items in order; their index is that of the array. Beyond `WORK_LIMIT_ENTRIES` items are not looked up any
-/// more and pass as references without a target.
+/// All focus items in order; their index is that of the array.
 pub(super) fn read(message: &Message) -> Vec<Focus<'_>> {
     let header = message.entry_resource(0);
-    let entries = message.entries().count().max(1);
-    let lookups_limit = WORK_LIMIT_ENTRIES / entries;
     let items = header.and_then(|header| header.get("focus")).into_iter().flat_map(Node::items);
     // One focus is the rule; thousands of them in a Bundle of thousands must not take the product of both.
     let index = (message.header.focus.len() > 1).then(|| Index::new(&message.tree));
@@ -36,15 +29,9 @@ pub(super) fn read(message: &Message) -> Vec<Focus<'_>> {
         None => message.resolve(reference),
     };
     items
-        .enumerate()
-        .map(|(index, node)| {
+        .map(|node| {
             let reference = node.get("reference").and_then(Node::text);
-<<<<<<< HEAD
             let found = reference.as_deref().map(resolve);
-=======
-            let found =
-                reference.as_deref().filter(|_| index < lookups_limit).map(|reference| message.resolve(reference));
->>>>>>> checks
             let resource_type = match &found {
                 Some(Resolved::Found(resource, _)) => resource.get("resourceType").and_then(Node::text),
                 _ => reference.as_deref().and_then(type_in_reference).map(|name| Cow::Owned(name.to_owned())),

@@ -21,29 +21,8 @@ pub(super) fn check_header(message: &Message, report: &mut Report) {
     response(message, header, report);
 }
 
-<<<<<<< HEAD
-fn shapes(header: Node, report: &mut Report) {
-    for (name, kind) in SHAPES {
-        let Some(node) = header.get(name) else { continue };
-        shape(node, kind, format!("{HEADER}.{name}"), report);
-        for (index, item) in node.items().enumerate().filter(|_| matches!(name, "destination" | "focus")) {
-            shape(item, Kind::Object, format!("{HEADER}.{name}[{index}]"), report);
-        }
-    }
-    for (parent, name, kind) in INNER_SHAPES {
-        let Some(outer) = header.get(parent) else { continue };
-        if outer.is_array() {
-            for (index, item) in outer.items().enumerate() {
-                inner(item, name, kind, format!("{HEADER}.{parent}[{index}].{name}"), report);
-            }
-        } else {
-            inner(outer, name, kind, format!("{HEADER}.{parent}.{name}"), report);
-        }
-    }
-=======
 /// Wrong types are notes of reading already; an empty source would be read as no source at all.
 fn empty_source(header: Node, report: &mut Report) {
->>>>>>> checks
     if let Some(source) = header.get("source").filter(|source| source.is_object() && source.members().next().is_none())
     {
         let text = "source must not be empty; give it an endpoint";
@@ -51,31 +30,6 @@ fn empty_source(header: Node, report: &mut Report) {
     }
 }
 
-<<<<<<< HEAD
-fn inner(parent: Node, name: &str, kind: Kind, place: String, report: &mut Report) {
-    if let Some(node) = parent.get(name) {
-        shape(node, kind, place, report);
-    }
-}
-
-fn shape(node: Node, kind: Kind, place: String, report: &mut Report) {
-    if node.kind() == kind {
-        return;
-    }
-    let wanted = match kind {
-        Kind::Array => "an array, also for one item",
-        Kind::Object => "one object",
-        _ => "a string",
-    };
-    report.error(
-        place,
-        Some(node),
-        Broken::new("MSG-20", IssueCode::Structure, format!("this element must be {wanted}")),
-    );
-}
-
-=======
->>>>>>> checks
 fn event(message: &Message, header: Node, report: &mut Report) {
     let spellings = ["eventCoding", "eventUri", "eventCanonical"];
     let given = spellings.into_iter().filter(|name| header.get(name).is_some()).collect::<Vec<_>>();

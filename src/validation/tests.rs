@@ -1,6 +1,3 @@
-<<<<<<< HEAD
-
-=======
 //! Checking as its callers see it: messages in, issues out.
 
 mod samples;
@@ -418,4 +415,3 @@ fn what_is_left_out_of_a_long_list_is_counted_and_errors_are_kept() {
     assert!(checked.issues.iter().any(|issue| issue.rule.as_deref() == Some("bdl-5")));
     assert!(checked.issues.last().is_some_and(|issue| issue.diagnostics.starts_with("20 more")));
 }
->>>>>>> checks
