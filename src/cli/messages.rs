@@ -114,10 +114,18 @@ async fn list(client: &Client, args: ListArgs, out: &mut dyn Write) -> Result<i3
             cell(item, "sender"),
             event(&item["event"]),
             cell(&item["response"], "code"),
-            cell(&item["outcome"]["issues"][0], "fault"),
+            fault(&item["outcome"]),
         ]
     })?;
     Ok(0)
+}
+
+/// Why it was refused; of an accepted message the first warning.
+fn fault(outcome: &Value) -> String {
+    let issues = outcome["issues"].as_array();
+    let is_error = |issue: &&Value| matches!(issue["severity"].as_str(), Some("error" | "fatal"));
+    let first = issues.and_then(|issues| issues.iter().find(is_error).or_else(|| issues.first()));
+    first.map(|issue| cell(issue, "fault")).unwrap_or_default()
 }
 
 async fn show(client: &Client, id: &str, format: Format, out: &mut dyn Write) -> Result<i32, Failure> {
