@@ -4,11 +4,13 @@
 //! values. What only FHIR forbids and traffic does all the same, empty values and stray nulls, becomes notes of the
 //! tree. It does not recurse, allocates nothing per value, and knows no resource and no data type.
 
-use super::fault::Fault;
+mod finding;
+
 use super::outcome::{Issue, IssueCode, Severity};
 use super::scan::{self, Broken};
 use super::tree::{ESCAPED, KEY_ESCAPED, Kind, Slot, Tree};
 use bytes::Bytes;
+use finding::{Finding, issues, step};
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -58,17 +60,6 @@ struct Frame {
     compare: bool,
     first_null: Option<u32>,
     has_container: bool,
-}
-
-/// Something found, still without line and column.
-struct Finding {
-    offset: usize,
-    severity: Severity,
-    code: IssueCode,
-    rule: &'static str,
-    text: &'static str,
-    /// From the root's members down, without the name of the root's type.
-    path: String,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -432,35 +423,6 @@ fn key_bit(name: &[u8]) -> u64 {
 fn key_text(bytes: &[u8], key: Key) -> Cow<'_, str> {
     let text = std::str::from_utf8(&bytes[key.start as usize..key.end as usize]).unwrap_or_default();
     if key.flags & KEY_ESCAPED == 0 { Cow::Borrowed(text) } else { Cow::Owned(scan::unescape(text)) }
-}
-
-/// A step of an expression. A name that no FHIR element can have is not repeated, for it may be anything.
-fn step(name: &str) -> String {
-    let plain = !name.is_empty() && name.len() <= 64 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-    if plain { format!(".{name}") } else { ".`?`".to_owned() }
-}
-
-/// The findings as issues in document order, all positions in one pass.
-fn issues(tree: &Tree, mut findings: Vec<Finding>) -> Vec<Issue> {
-    findings.sort_by_key(|finding| finding.offset);
-    let resource = tree.slots.first().and_then(|_| tree.root().get("resourceType")).and_then(|node| node.text());
-    let root = resource.filter(|name| name.len() <= 64 && name.bytes().all(|b| b.is_ascii_alphabetic()));
-    let mut walk = scan::Walk::new(&tree.bytes);
-    let issue = |finding: Finding| {
-        let fault = match finding.rule {
-            "JSN-03" | "JSN-04" => Fault::SendStructure,
-            _ => Fault::SendSyntax,
-        };
-        let (line, column) = walk.to(&tree.bytes, finding.offset);
-        let issue =
-            Issue::new(finding.severity, finding.code, fault, finding.text).rule(finding.rule).position(line, column);
-        match (&root, finding.path.trim_start_matches('.')) {
-            (Some(root), _) => issue.at(format!("{root}{}", finding.path)),
-            (None, "") => issue,
-            (None, path) => issue.at(path),
-        }
-    };
-    findings.into_iter().map(issue).collect()
 }
 
 #[cfg(test)]
