@@ -92,7 +92,7 @@ impl Exchange {
         let claim = self.send_home(&work, &mut answer, rules, false);
         let closed = Closed::of_keep(&answer);
         let settlement = settlement(&work, DeliveryState::Answered, Some(row), None, Some(answer));
-        self.settle_and_tell(settlement, work.facts.id, claim, closed).await?;
+        self.settle_and_tell(settlement, &work, claim, closed).await?;
         Ok(Next::Done)
     }
 
@@ -113,7 +113,7 @@ impl Exchange {
     async fn settle_and_tell(
         &self,
         settlement: Settlement,
-        request: Uuid,
+        work: &Work,
         claim: Option<Claim>,
         closed: Closed,
     ) -> Result<bool, Unavailable> {
@@ -257,7 +257,7 @@ impl Exchange {
         let claim = self.send_home(&work, &mut answer, rules, true);
         let closed = Closed::of_keep(&answer);
         let settlement = settlement(&work, state, row, Some(fault), Some(answer));
-        self.settle_and_tell(settlement, work.facts.id, claim, closed).await
+        self.settle_and_tell(settlement, &work, claim, closed).await
     }
 
     /// Reads a 200's body as the answer to this delivery; the error says why it is none (MSG-37, MSG-90).

@@ -181,7 +181,7 @@ impl Exchange {
                 repeat: false,
                 refused: reply::first_fault(&refused.outcome),
             },
-            None => Reply::Refused { id, refusal: refused.refusal, outcome: refused.outcome.clone() },
+            None => Reply::Refused { id, refusal: refused.refusal, outcome: refused.outcome.clone(), repeat: false },
         };
         if refused.refusal.is_kept() {
             let keep = Keep {

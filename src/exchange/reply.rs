@@ -52,6 +52,8 @@ pub enum Reply {
         id: Uuid,
         refusal: Refusal,
         outcome: Outcome,
+        /// What the receiver answered before, told again by status.
+        repeat: bool,
     },
 }
 
@@ -240,21 +242,22 @@ fn spoken(facts: &Facts, closed: Closed, repeat: bool) -> Reply {
             match (wanted, code) {
                 (false, Some(ResponseCode::Ok)) => Reply::Kept { id, repeat },
                 // The sender wants messages of success only: the failure is still told, by status (MSG-92).
-                (false, Some(code)) if facts.owed == Some(ResponseRequired::OnSuccess) => failed(id, code),
+                (false, Some(code)) if facts.owed == Some(ResponseRequired::OnSuccess) => failed(id, code, repeat),
                 _ => Reply::Answer { id, bytes, media_type, version, repeat, refused: None },
             }
         }
     }
 }
 
-fn failed(id: Uuid, code: ResponseCode) -> Reply {
+fn failed(id: Uuid, code: ResponseCode, repeat: bool) -> Reply {
     let (refusal, issue) = match code {
         ResponseCode::TransientError => (Refusal::Unavailable, IssueCode::Transient),
         _ => (Refusal::Unprocessable, IssueCode::Processing),
     };
     let text =
         "The receiver answered with an error; its message is kept, since only messages of success were asked for";
-    Reply::Refused { id, refusal, outcome: Issue::error(issue, Fault::RecvRefused, text).rule("MSG-92").into() }
+    let outcome = Issue::error(issue, Fault::RecvRefused, text).rule("MSG-92").into();
+    Reply::Refused { id, refusal, outcome, repeat }
 }
 
 pub(super) fn first_fault(outcome: &Outcome) -> Option<Fault> {
@@ -279,8 +282,8 @@ impl Reply {
             | Reply::Taken { repeat, .. }
             | Reply::Custody { repeat, .. }
             | Reply::Kept { repeat, .. }
-            | Reply::Done { repeat, .. } => *repeat,
-            Reply::Refused { .. } => false,
+            | Reply::Done { repeat, .. }
+            | Reply::Refused { repeat, .. } => *repeat,
         }
     }
 
@@ -308,7 +311,7 @@ impl Reply {
              give each new message identities of its own"
         );
         let outcome = Issue::error(IssueCode::Duplicate, Fault::SendReused, text).rule("MSG-61").into();
-        Reply::Refused { id, refusal: Refusal::Conflict, outcome }
+        Reply::Refused { id, refusal: Refusal::Conflict, outcome, repeat: false }
     }
 
     pub(super) fn unavailable(id: Uuid, away: &Unavailable) -> Self {
@@ -319,6 +322,7 @@ impl Reply {
             }
         };
         tracing::warn!(message.id = %id, reason = %away, "the store refused");
-        Reply::Refused { id, refusal, outcome: Issue::error(code, Fault::RouteNoStore, text).into() }
+        let outcome = Issue::error(code, Fault::RouteNoStore, text).into();
+        Reply::Refused { id, refusal, outcome, repeat: false }
     }
 }

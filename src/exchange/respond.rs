@@ -42,10 +42,8 @@ impl Exchange {
         facts.in_reply_to = Some(request.facts.id);
         facts.planned_at_us = Some(self.clock.now_us());
         let id = facts.id;
-        let claim = match request.kind == DeliveryKind::Request && !answered {
-            true => self.waiters.claim(request.facts.id),
-            false => None,
-        };
+        let waited_for = request.kind == DeliveryKind::Request && !answered;
+        let claim = if waited_for { self.waiters.claim(request.facts.id) } else { None };
         let forwarded = match &request.kind {
             DeliveryKind::Replay { forward_answers, .. } => *forward_answers,
             _ => claim.is_none(),
@@ -71,7 +69,7 @@ impl Exchange {
             Ok(_) => self.tell(request.facts.id, claim, None).await,
             Err(_) => claim.into_iter().for_each(|claim| self.waiters.unclaim(request.facts.id, claim)),
         }
-        if let Ok(Kept::New { first_answer: true, .. }) = &kept {
+        if first {
             self.courier.forget(&request.participant, request.delivery_key);
         }
         self.done(id, kept)

@@ -4,15 +4,25 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop at that place")]
 
+mod asynchronous;
 mod bad_input;
 mod commands;
 mod config;
 mod corpus;
+mod crash;
+mod delivery;
 mod harness;
+mod lanes;
+mod limits;
 mod mutations;
 mod operations;
 mod readme;
+mod receivers;
+mod refusals;
+mod repeats;
 mod replay;
+mod replies;
+mod responses;
 mod retention;
 mod samples;
 mod security;

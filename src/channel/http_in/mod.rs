@@ -200,7 +200,7 @@ async fn look(http: &HttpIn, id: &str, method: Method, headers: HeaderMap) -> Re
             return Ok(response);
         }
     }
-    if !http.polls.admit(id) {
+    if !http.polls.admit(id, asker.as_ref()) {
         let text = "More than 10 polls a second of one status URL; wait as long as Retry-After says";
         return Err((StatusCode::TOO_MANY_REQUESTS, Issue::error(IssueCode::Throttled, Fault::SendTooFast, text)));
     }

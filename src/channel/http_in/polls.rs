@@ -1,7 +1,7 @@
-//! A bound on polls of one status URL: 10 a second.
+//! A bound on polls of one status URL: 10 a second of each party, so that nobody uses up another's.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
@@ -11,18 +11,18 @@ const COUNTED_LIMIT: usize = 100_000;
 
 #[derive(Default)]
 pub struct Polls {
-    seconds: Mutex<HashMap<Uuid, (Instant, u32)>>,
+    seconds: Mutex<HashMap<(Uuid, Option<Arc<str>>), (Instant, u32)>>,
 }
 
 impl Polls {
-    /// Whether this poll is within the bound.
-    pub fn admit(&self, id: Uuid) -> bool {
+    /// Whether this poll is within the bound. `asker`: None on open loopback.
+    pub fn admit(&self, id: Uuid, asker: Option<&Arc<str>>) -> bool {
         let now = Instant::now();
         let mut seconds = self.seconds.lock().unwrap_or_else(PoisonError::into_inner);
         if seconds.len() >= COUNTED_LIMIT {
             seconds.retain(|_, (since, _)| now.duration_since(*since) < Duration::from_secs(1));
         }
-        let (since, count) = seconds.entry(id).or_insert((now, 0));
+        let (since, count) = seconds.entry((id, asker.cloned())).or_insert((now, 0));
         if now.duration_since(*since) >= Duration::from_secs(1) {
             (*since, *count) = (now, 0);
         }
@@ -38,8 +38,9 @@ mod tests {
     #[test]
     fn the_eleventh_poll_of_a_second_is_too_many_and_other_urls_are_free() {
         let polls = Polls::default();
-        let admitted = (0..20).filter(|_| polls.admit(Uuid::from_u128(1))).count();
+        let admitted = (0..20).filter(|_| polls.admit(Uuid::from_u128(1), None)).count();
         assert_eq!(admitted, 10);
-        assert!(polls.admit(Uuid::from_u128(2)));
+        assert!(polls.admit(Uuid::from_u128(2), None));
+        assert!(polls.admit(Uuid::from_u128(1), Some(&"lab".into())));
     }
 }
