@@ -12,7 +12,9 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::harness::node::PROCESS_MESSAGE;
-use crate::harness::{Answer, Gate, Node, NodeConfig, Party, Peer, Reply, SOON, Sample, free_address, wait_for, wait_until};
+use crate::harness::{
+    Answer, Gate, Node, NodeConfig, Party, Peer, Reply, SOON, Sample, free_address, wait_for, wait_until,
+};
 
 const SENDERS: usize = 32;
 const ROUNDS: usize = 3;

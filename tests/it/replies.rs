@@ -211,7 +211,8 @@ async fn where_only_success_is_owed_a_failure_is_told_by_status() {
 
 #[tokio::test]
 async fn each_of_several_receivers_has_an_entry_and_each_answer_goes_home() {
-    let (lab, ward, home) = (Peer::ok().await, Peer::answering(Answer::Fatal).await, Peer::answering(Answer::Empty(204)).await);
+    let (lab, ward, home) =
+        (Peer::ok().await, Peer::answering(Answer::Fatal).await, Peer::answering(Answer::Empty(204)).await);
     let config = NodeConfig::new().participant(Party::sender().at(&home)).participant(Party::new("lab").at(&lab));
     let route = "[[route]]\ndestination = \"http://all.example/*\"\nto = [\"lab\", \"ward\"]";
     let node = config.participant(Party::new("ward").at(&ward)).toml(route).start().await;
@@ -233,7 +234,10 @@ async fn each_of_several_receivers_has_an_entry_and_each_answer_goes_home() {
     assert_eq!((code(0), code(1)), (json!("ok"), json!("fatal-error")));
     let again = node.post(message).await.expect_status(202);
     assert_eq!(again.header("emberpost-repeat"), Some("true"));
-    assert_eq!((again.body.clone(), again.header("content-location")), (reply.body.clone(), reply.header("content-location")));
+    assert_eq!(
+        (again.body.clone(), again.header("content-location")),
+        (reply.body.clone(), reply.header("content-location"))
+    );
 }
 
 #[tokio::test]

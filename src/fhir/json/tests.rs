@@ -1,4 +1,5 @@
 use super::*;
+use crate::fhir::Fault;
 use crate::fhir::tree::Node;
 use proptest::prelude::*;
 use serde_json::{Map, Value};
