@@ -129,8 +129,8 @@ impl Exchange {
             }
         };
         self.courier.offer(settled.work);
-        // Of a claimed request only: an answer to a replay is not what the request's sender waits for.
-        let is_it = settled.first_answer && settled.answer_id == answer && claim.is_some();
+        // An answer to a replay is not what the request's sender waits for.
+        let is_it = settled.first_answer && settled.answer_id == answer && work.kind == DeliveryKind::Request;
         self.tell(request, claim, is_it.then_some(closed)).await;
         Ok(settled.changed)
     }

@@ -62,11 +62,9 @@ impl Exchange {
             ..keep(&judged)
         };
         let kept = self.store.accept(keep).await;
+        let first = matches!(kept, Ok(Kept::New { first_answer: true, .. }));
         match &kept {
-            Ok(Kept::New { first_answer: true, .. }) if claim.is_some() => {
-                self.tell(request.facts.id, claim, Some(closed)).await;
-            }
-            Ok(_) => self.tell(request.facts.id, claim, None).await,
+            Ok(_) => self.tell(request.facts.id, claim, (first && waited_for).then_some(closed)).await,
             Err(_) => claim.into_iter().for_each(|claim| self.waiters.unclaim(request.facts.id, claim)),
         }
         if matches!(&kept, Ok(Kept::New { first_answer: true, .. })) {

@@ -13,7 +13,7 @@ async fn post_async(node: &Node, query: &str, message: &Sample) -> Reply {
 
 /// Deliveries that the admin API lists for this participant.
 async fn deliveries_to(node: &Node, participant: &str) -> Vec<Value> {
-    let page = node.admin(&format!("/deliveries?participant={participant}")).await;
+    let page = node.admin(&format!("deliveries?participant={participant}")).await;
     page["items"].as_array().unwrap().clone()
 }
 
@@ -59,11 +59,11 @@ async fn a_waiting_answer_that_is_discarded_is_reported_as_discarded() {
     .await;
 
     let id = waiting["id"].as_str().unwrap();
-    let reply = node.admin_post(&format!("/deliveries/{id}/discard"), json!({})).await.expect_status(200);
+    let reply = node.admin_post(&format!("deliveries/{id}/discard"), json!({})).await.expect_status(200);
 
     assert_eq!(reply.json()["state"], "discarded");
-    node.admin_post(&format!("/deliveries/{id}/discard"), json!({})).await.expect_status(409);
-    node.admin_post(&format!("/deliveries/{id}/retry"), json!({})).await.expect_status(200);
+    node.admin_post(&format!("deliveries/{id}/discard"), json!({})).await.expect_status(409);
+    node.admin_post(&format!("deliveries/{id}/retry"), json!({})).await.expect_status(200);
     sender.wait_for(2, SOON).await;
 }
 
