@@ -12,7 +12,7 @@ use crate::delivery::{
 };
 use crate::fhir::event::ResponseCode;
 use crate::fhir::{Fault, FhirVersion, Issue, IssueCode, Message, Outcome, json};
-use crate::store::Unavailable;
+use crate::store::{Unavailable, names};
 use crate::validation::check;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -361,15 +361,6 @@ fn asks(work: &Work) -> bool {
 /// An answer mostly has its request's version; a receiver may still write another spelling.
 fn read_any_version(tree: crate::fhir::tree::Tree, expected: Option<FhirVersion>) -> Option<Message> {
     Message::read(tree, None, expected).ok()
-}
-
-/// Whether `identifier` is one of the three identifiers of a request, with or without `urn:uuid:` (MSG-37).
-pub(super) fn names(request: &Facts, identifier: &str) -> bool {
-    let bare = |text: &str| text.strip_prefix("urn:uuid:").unwrap_or(text).to_string();
-    let wanted = bare(identifier);
-    let known = [&request.header_id, &request.bundle_id].into_iter().flatten();
-    let value = request.bundle_identifier.as_ref().map(|identifier| &identifier.value);
-    known.chain(value).any(|id| bare(id) == wanted)
 }
 
 /// The issues of a receiver's OperationOutcome, as they are.

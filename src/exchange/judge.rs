@@ -139,7 +139,9 @@ impl Exchange {
 
     /// Whether `Via` holds our own name (MSG-128).
     fn came_through_us(&self, inbound: &Inbound) -> bool {
-        let ours = |hop: &str| hop.split_whitespace().nth(1).is_some_and(|name| name.eq_ignore_ascii_case(&self.settings.name));
+        let ours = |hop: &str| {
+            hop.split_whitespace().nth(1).is_some_and(|name| name.eq_ignore_ascii_case(&self.settings.name))
+        };
         inbound.via.as_deref().is_some_and(|via| via.split(',').any(ours))
     }
 }

@@ -26,28 +26,13 @@ pub enum Reply {
         refused: Option<Fault>,
     },
     /// The receiver took it and sent no message. `accepted`: it said 202.
-    Taken {
-        id: Uuid,
-        accepted: bool,
-        repeat: bool,
-    },
+    Taken { id: Uuid, accepted: bool, repeat: bool },
     /// In custody, with a status URL. `preferred`: as `Prefer: respond-async` asked.
-    Custody {
-        id: Uuid,
-        outcome: Outcome,
-        preferred: bool,
-        repeat: bool,
-    },
+    Custody { id: Uuid, outcome: Outcome, preferred: bool, repeat: bool },
     /// In custody, and no answer is owed.
-    Kept {
-        id: Uuid,
-        repeat: bool,
-    },
+    Kept { id: Uuid, repeat: bool },
     /// Taken, with nothing to say: `async=true`, and responses.
-    Done {
-        id: Uuid,
-        repeat: bool,
-    },
+    Done { id: Uuid, repeat: bool },
     Refused {
         id: Uuid,
         refusal: Refusal,

@@ -1,6 +1,5 @@
 //! A response message that arrives on its own: matched to its request and sent home, or routed as unmatched.
 
-use super::conclude::names;
 use super::judge::{Judged, forbidden_event};
 use super::reply::Closed;
 use super::{Exchange, Inbound, Refusal, Reply, Rules};
@@ -26,7 +25,6 @@ impl Exchange {
         let response = judged.facts.response.as_ref();
         let (Some(participant), Some(response)) = (&judged.participant, response) else { return Ok(None) };
         let mut asked = self.store.asked(&participant.id, &response.identifier.value).await?;
-        asked.retain(|asked| names(&asked.delivery.facts, &response.identifier.value));
         let open = asked.iter().position(|asked| !asked.answered).unwrap_or(0);
         Ok((!asked.is_empty()).then(|| asked.swap_remove(open)).map(|asked| (asked.delivery, asked.answered)))
     }

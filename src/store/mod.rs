@@ -28,6 +28,7 @@ pub mod view;
 mod writer;
 
 pub use backup::backup_file;
+pub use reference::names;
 
 use self::core::{Core, unavailable};
 use self::writer::Job;

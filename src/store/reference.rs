@@ -51,7 +51,7 @@ pub(super) fn value(facts: &Facts, kind: KeyKind) -> Option<String> {
 }
 
 /// Whether a response's identifier may mean this message (MSG-36, MSG-37; publishers differ in which id they give).
-pub(super) fn names(facts: &Facts, identifier: &str) -> bool {
+pub fn names(facts: &Facts, identifier: &str) -> bool {
     let wanted = normal(identifier);
     let bundle_identifier = facts.bundle_identifier.as_ref();
     [facts.header_id.as_deref(), facts.bundle_id.as_deref(), bundle_identifier.map(|known| known.value.as_str())]

@@ -26,7 +26,8 @@ async fn node_with_definitions() -> (Node, Peer) {
 /// What the shipped definition of `patient-link` asks for: two Patients.
 fn link() -> Sample {
     let other = "urn:uuid:a0000000-0000-4000-8000-ffffffffffff";
-    let patient = json!({ "fullUrl": other, "resource": { "resourceType": "Patient", "name": [{ "family": "Other" }] } });
+    let patient =
+        json!({ "fullUrl": other, "resource": { "resourceType": "Patient", "name": [{ "family": "Other" }] } });
     Sample::new()
         .addressed_to("lab")
         .set("/entry/0/resource/focus/1", json!({ "reference": other }))
@@ -150,19 +151,22 @@ async fn an_stu3_message_is_refused_as_such() {
     let message = Sample::new()
         .addressed_to("lab")
         .unset("/entry/0/resource/eventCoding")
-        .set("/entry/0/resource/event", json!({ "system": "http://hl7.org/fhir/message-events", "code": "patient-link" }))
+        .set(
+            "/entry/0/resource/event",
+            json!({ "system": "http://hl7.org/fhir/message-events", "code": "patient-link" }),
+        )
         .set("/entry/0/resource/timestamp", json!("2018-01-01T10:00:00Z"));
     let reply = refused(message.bytes(), 400, "SEND_VERSION").await;
     assert!(reply.text().contains("STU3"), "{}", reply.text());
     let (node, lab) = node().await;
-    let said = node.request(Method::POST, PROCESS_MESSAGE).header("content-type", "application/fhir+json; fhirVersion=3.0");
+    let said =
+        node.request(Method::POST, PROCESS_MESSAGE).header("content-type", "application/fhir+json; fhirVersion=3.0");
     refused_by(&node, &lab, said.body(link().bytes()), 415, "SEND_VERSION").await;
 }
 
 #[tokio::test]
 async fn an_unknown_event_is_answered_fatal_error_and_names_the_event() {
-    let reply =
-        fatal(node_with_definitions().await, link().event("patient-vanish"), "SEND_UNKNOWN_EVENT").await;
+    let reply = fatal(node_with_definitions().await, link().event("patient-vanish"), "SEND_UNKNOWN_EVENT").await;
     assert!(reply.text().contains("patient-vanish"), "{}", reply.text());
 }
 

@@ -6,7 +6,9 @@ use std::process::{Output, Stdio};
 
 use serde_json::Value;
 
-use crate::harness::{Answer, Node, NodeConfig, Party, Peer, SOON, Sample, emberpost, free_address, program, wait_until};
+use crate::harness::{
+    Answer, Node, NodeConfig, Party, Peer, SOON, Sample, emberpost, free_address, program, wait_until,
+};
 
 async fn hub(lab: &Peer) -> Node {
     NodeConfig::with_sender().participant(Party::new("lab").at(lab)).start().await
@@ -38,7 +40,8 @@ fn write(folder: &Path, name: &str, bytes: &[u8]) -> String {
 }
 
 fn ids(ndjson: &str) -> Vec<String> {
-    let ids = ndjson.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["id"].as_str().unwrap().to_owned());
+    let ids =
+        ndjson.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["id"].as_str().unwrap().to_owned());
     ids.collect()
 }
 
@@ -57,7 +60,9 @@ async fn a_folder_a_file_of_lines_and_standard_input_are_sent() {
 
     let output = program(folder.path()).args(["send", &inbox, &lines, "--to", &to(&node)]).output().unwrap();
     let text = expect(&output, 0);
-    for part in ["a.json 200 ok", "b.fhir 200 ok", "day.ndjson:1 200 ok", "day.ndjson:2 200 ok", "4 messages in", "4 ok"] {
+    for part in
+        ["a.json 200 ok", "b.fhir 200 ok", "day.ndjson:1 200 ok", "day.ndjson:2 200 ok", "4 messages in", "4 ok"]
+    {
         assert!(text.contains(part), "{part} is missing in\n{text}");
     }
     assert_eq!(lab.count(), 4);
@@ -152,7 +157,8 @@ async fn a_participant_is_paused_and_resumed_and_its_deliveries_discarded_and_re
     assert_eq!(text, format!("{id}: discarded\n"));
     expect(&node.command(&["deliveries", "discard", &id]), 1);
     expect(&node.command(&["participants", "resume", "lab"]), 0);
-    let text = expect(&node.command(&["deliveries", "retry", "--all-matching", "--state", "discarded", "--dry-run"]), 0);
+    let text =
+        expect(&node.command(&["deliveries", "retry", "--all-matching", "--state", "discarded", "--dry-run"]), 0);
     assert!(text.starts_with("1 deliveries match"), "{text}");
     assert_eq!(lab.count(), 0);
     expect(&node.command(&["deliveries", "retry", &id]), 0);
@@ -232,7 +238,9 @@ async fn a_backup_of_a_running_router_opens_as_a_store_of_its_own_and_holds_the_
 #[tokio::test]
 async fn a_command_that_finds_no_server_is_exit_code_3() {
     let nobody = format!("http://{}", free_address());
-    for words in [&["messages"][..], &["deliveries"], &["participants"], &["nodes"], &["replay", "--event", "x", "--dry-run"]] {
+    for words in
+        [&["messages"][..], &["deliveries"], &["participants"], &["nodes"], &["replay", "--event", "x", "--dry-run"]]
+    {
         let output = emberpost(&[words, &["--server", &nobody]].concat());
         expect(&output, 3);
         assert!(err(&output).contains(&nobody), "{}", err(&output));
@@ -285,7 +293,8 @@ async fn tables_hold_what_senders_wrote_on_one_line_and_without_control_characte
     let node = hub(&lab).await;
     let wicked = Sample::new().addressed_to("lab").event_of("http://x.example", "a\u{1b}[31mb\nc");
     node.post(wicked.bytes()).await;
-    wait_until(SOON, "it is listed", async || !node.admin("messages").await["items"].as_array().unwrap().is_empty()).await;
+    wait_until(SOON, "it is listed", async || !node.admin("messages").await["items"].as_array().unwrap().is_empty())
+        .await;
     let table = expect(&node.command(&["messages"]), 0);
     assert!(!table.contains('\u{1b}'), "{table:?}");
     let count = node.admin("messages").await["items"].as_array().unwrap().len();

@@ -96,8 +96,11 @@ fn definitions_are_checked_too() {
     let folder = folder("[definitions]\npaths = [\"mine\"]\n");
     fs::create_dir(folder.path().join("mine")).unwrap();
     fs::write(folder.path().join("mine/broken.json"), "{\n  \"resourceType\": \n").unwrap();
-    fs::write(folder.path().join("mine/eventless.json"), "{\"resourceType\": \"MessageDefinition\", \"status\": \"active\"}")
-        .unwrap();
+    fs::write(
+        folder.path().join("mine/eventless.json"),
+        "{\"resourceType\": \"MessageDefinition\", \"status\": \"active\"}",
+    )
+    .unwrap();
     let output = check(folder.path(), &[]);
     let errors = text(&output.stderr);
     assert_eq!(output.status.code(), Some(2));
@@ -139,13 +142,12 @@ fn a_named_file_that_is_missing_is_exit_code_2() {
 #[test]
 fn a_variable_that_is_wrong_is_told_by_its_name() {
     let folder = folder(GOOD);
-    let output = check(
-        folder.path(),
-        &[("EMBERPOST__SERVER__MAX_IN_FLIHGT", "4"), ("EMBERPOST__SERVER__MAX_WAITING", "many")],
-    );
+    let output =
+        check(folder.path(), &[("EMBERPOST__SERVER__MAX_IN_FLIHGT", "4"), ("EMBERPOST__SERVER__MAX_WAITING", "many")]);
     let errors = text(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{errors}");
-    for part in ["EMBERPOST__SERVER__MAX_IN_FLIHGT", "did you mean \"max_in_flight\"", "EMBERPOST__SERVER__MAX_WAITING"] {
+    for part in ["EMBERPOST__SERVER__MAX_IN_FLIHGT", "did you mean \"max_in_flight\"", "EMBERPOST__SERVER__MAX_WAITING"]
+    {
         assert!(errors.contains(part), "{part}: {errors}");
     }
 }

@@ -28,7 +28,19 @@ impl Random {
 
 /// What programs write where something else should stand.
 const VALUES: [&str; 14] = [
-    "null", "true", "-0", "1e999", "1.50", "\"\"", "\" \"", "{}", "[]", "[[]]", "[null]", "\"\\u0000\"", "\"\\ud800\"",
+    "null",
+    "true",
+    "-0",
+    "1e999",
+    "1.50",
+    "\"\"",
+    "\" \"",
+    "{}",
+    "[]",
+    "[[]]",
+    "[null]",
+    "\"\\u0000\"",
+    "\"\\ud800\"",
     "{\"reference\":\"#\"}",
 ];
 

@@ -132,7 +132,10 @@ async fn a_message_is_shown_with_its_answer_its_bytes_and_its_timeline() {
     let shown = node.admin(&format!("messages/{id}")).await;
     assert_eq!((&shown["state"], &shown["sender"]), (&json!("accepted"), &json!("sender")));
     assert_eq!((&shown["header_id"], &shown["size_bytes"]), (&json!(message.header_id()), &json!(bytes.len())));
-    assert_eq!((&shown["deliveries"][0]["state"], &shown["deliveries"][0]["attempts"]), (&json!("answered"), &json!(2)));
+    assert_eq!(
+        (&shown["deliveries"][0]["state"], &shown["deliveries"][0]["attempts"]),
+        (&json!("answered"), &json!(2))
+    );
     let answer = shown["answers"][0]["id"].as_str().unwrap().to_owned();
     assert_eq!(shown["answers"][0]["in_reply_to"], id.as_str());
 
@@ -235,7 +238,10 @@ async fn a_discard_frees_the_lane_and_tells_the_sender() {
     assert_eq!(discarded["state"], "discarded", "{discarded}");
 
     let told = waiting.await.unwrap().expect_status(200);
-    assert_eq!((told.response_code().as_deref(), told.faults()), (Some("fatal-error"), vec!["ROUTE_DISCARDED".to_owned()]));
+    assert_eq!(
+        (told.response_code().as_deref(), told.faults()),
+        (Some("fatal-error"), vec!["ROUTE_DISCARDED".to_owned()])
+    );
     assert_eq!(told.response_identifier(), Some(stuck.header_id()));
     assert_eq!(behind.await.unwrap().response_code().as_deref(), Some("ok"));
     assert!(lab.received().iter().any(|received| received.header_id() == next.header_id()));
@@ -319,7 +325,11 @@ async fn the_plan_is_explained_and_nothing_is_kept() {
     let node = hub(&lab, &lab).await;
     let explain = async |message: &Sample| node.admin_post("route", message.value()).await.expect_status(200).json();
     let plan = explain(&Sample::new().addressed_to("lab")).await;
-    assert_eq!((&plan["accepted"], &plan["sender"], &plan["outcome"]), (&json!(true), &json!("sender"), &Value::Null), "{plan}");
+    assert_eq!(
+        (&plan["accepted"], &plan["sender"], &plan["outcome"]),
+        (&json!(true), &json!("sender"), &Value::Null),
+        "{plan}"
+    );
     assert_eq!(plan["receivers"], json!(["lab"]), "{plan}");
     assert!(!plan["reasons"].as_array().unwrap().is_empty(), "{plan}");
     let plan = explain(&Sample::new().to("http://nobody.example")).await;

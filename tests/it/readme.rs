@@ -64,7 +64,10 @@ impl Walk {
 
     fn bash(&self, script: &str) -> Command {
         let mut command = Command::new("bash");
-        command.args(["-euo", "pipefail", "-c", &format!("{CARGO}{script}")]).current_dir(self.folder.path()).stdin(Stdio::null());
+        command
+            .args(["-euo", "pipefail", "-c", &format!("{CARGO}{script}")])
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null());
         // A group of its own, so that what it starts ends with it.
         command.process_group(0);
         let ours = std::env::vars_os().map(|(name, _)| name);
@@ -173,7 +176,10 @@ async fn the_five_minutes_of_the_readme_go_as_it_says() {
     assert!(blocks.len() >= 12 && blocks[0].script == "cargo run --release", "{blocks:?}");
     for port in blocks.iter().filter_map(|block| block.port) {
         let free = TcpListener::bind(("127.0.0.1", port));
-        assert!(free.is_ok(), "the README's walk needs port {port} of 127.0.0.1, which another program holds: end that first");
+        assert!(
+            free.is_ok(),
+            "the README's walk needs port {port} of 127.0.0.1, which another program holds: end that first"
+        );
     }
     let mut walk = Walk::new();
     for Block { port, script } in &blocks {

@@ -182,7 +182,8 @@ async fn a_message_with_one_id_only_is_known_by_it() {
     let peer = Peer::ok().await;
     peer.answer(Answer::Empty(204));
     let node = node_with(&peer).await;
-    for first in [message().unset("/id"), message().unset("/entry/0/resource/id"), message().r5().unset("/identifier")] {
+    for first in [message().unset("/id"), message().unset("/entry/0/resource/id"), message().r5().unset("/identifier")]
+    {
         node.post(first.bytes()).await.expect_status(204);
         let again = node.post(first.bytes()).await.expect_status(204);
         assert_eq!(again.header("emberpost-repeat"), Some("true"));

@@ -125,7 +125,8 @@ async fn a_filter_is_counted_first_and_then_replayed_in_the_old_order() {
 
     // The answers have the same event; they are not meant.
     let filter = json!({ "event": "admin-notify" });
-    let count = node.admin_post("replays", json!({ "filter": filter, "dry_run": true })).await.expect_status(200).json();
+    let count =
+        node.admin_post("replays", json!({ "filter": filter, "dry_run": true })).await.expect_status(200).json();
     assert_eq!(count, json!({ "matched": 10, "consequence": 0, "without_body": 0, "examined": 10 }));
     assert_eq!((lab.count(), registry.count()), (before_lab, before_registry));
 
@@ -138,7 +139,8 @@ async fn a_filter_is_counted_first_and_then_replayed_in_the_old_order() {
 
     // A refused message stays refused, and everything at once is never a slip of the hand.
     let refused = json!({ "state": "refused" });
-    let count = node.admin_post("replays", json!({ "filter": refused, "dry_run": true })).await.expect_status(200).json();
+    let count =
+        node.admin_post("replays", json!({ "filter": refused, "dry_run": true })).await.expect_status(200).json();
     assert_eq!(count["matched"], 0, "{count}");
     let replay = replayed(&node, refused).await;
     assert_eq!((&replay["total"], &replay["done"]), (&json!(0), &json!(0)), "{replay}");

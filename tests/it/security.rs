@@ -21,7 +21,9 @@ fn token(token: &str) -> String {
 }
 
 fn operators() -> String {
-    let one = |name: &str, role: &str, of: &str| format!("[[operator]]\nname = \"{name}\"\nrole = \"{role}\"\n{}\n", token(of));
+    let one = |name: &str, role: &str, of: &str| {
+        format!("[[operator]]\nname = \"{name}\"\nrole = \"{role}\"\n{}\n", token(of))
+    };
     one("duty", "operator", DUTY_TOKEN) + &one("desk", "viewer", VIEWER_TOKEN)
 }
 
@@ -61,7 +63,11 @@ async fn without_credentials_only_direct_requests_are_served() {
         assert_eq!((reply.status, reply.faults()), (403, vec!["ROUTE_CLOSED".to_owned()]), "{header}: {value}");
         for (method, path) in &paths {
             let reply = node.ask(node.request(method.clone(), path).header(header, &value)).await;
-            assert_eq!((reply.status, reply.faults()), (403, vec!["ROUTE_CLOSED".to_owned()]), "{path} {header}: {value}");
+            assert_eq!(
+                (reply.status, reply.faults()),
+                (403, vec!["ROUTE_CLOSED".to_owned()]),
+                "{path} {header}: {value}"
+            );
         }
     }
     for (header, value) in [
@@ -117,7 +123,10 @@ async fn a_message_needs_the_token_of_its_source() {
     let wrong = node.post_as("token-of-nobody", message().bytes()).await.expect_status(401);
     assert_eq!(wrong.faults(), ["SEND_CREDENTIAL"]);
     let foreign = node.post_as(LAB_TOKEN, message().bytes()).await.expect_status(403);
-    assert_eq!((foreign.faults(), foreign.issue_codes()), (vec!["SEND_FOREIGN_SOURCE".to_owned()], vec!["forbidden".to_owned()]));
+    assert_eq!(
+        (foreign.faults(), foreign.issue_codes()),
+        (vec!["SEND_FOREIGN_SOURCE".to_owned()], vec!["forbidden".to_owned()])
+    );
     let event = node.post_as(SENDER_TOKEN, message().event("admin-notify").bytes()).await.expect_status(403);
     assert_eq!(event.faults(), ["SEND_FORBIDDEN_EVENT"]);
     node.post_as(DUTY_TOKEN, message().bytes()).await.expect_status(403);
@@ -160,7 +169,8 @@ async fn operators_viewers_and_participants_have_their_own_rights() {
         }
         assert_eq!(as_caller(&node, method, path, None).await.status, 401, "{path}");
     }
-    let orders = ["/admin/v1/participants/lab/pause", "/admin/v1/participants/lab/resume", "/admin/v1/deliveries/retry"];
+    let orders =
+        ["/admin/v1/participants/lab/pause", "/admin/v1/participants/lab/resume", "/admin/v1/deliveries/retry"];
     let acts = orders.into_iter().map(|path| (Method::POST, path)).chain([(Method::GET, content.as_str())]);
     for (method, path) in acts {
         for (token, status) in [(VIEWER_TOKEN, 403), (SENDER_TOKEN, 403), ("nobody", 401), (DUTY_TOKEN, 200)] {
@@ -204,7 +214,8 @@ async fn a_reload_brings_a_new_participant_and_a_new_token_and_ends_the_old_one(
         .participant(Party::new("clinic").with(&token("token-of-the-clinic")))
         .toml(&operators());
     node.reload(rotated);
-    wait_until(SOON, "the new token counts", async || node.post_as("second-token", message()).await.status == 200).await;
+    wait_until(SOON, "the new token counts", async || node.post_as("second-token", message()).await.status == 200)
+        .await;
     node.post_as(SENDER_TOKEN, message()).await.expect_status(401);
     let of_clinic = Sample::new().from("http://clinic.example/fhir").addressed_to("lab").bytes();
     let reply = node.post_as("token-of-the-clinic", of_clinic).await.expect_status(200);

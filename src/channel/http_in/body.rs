@@ -4,8 +4,8 @@ use crate::fhir::{Fault, Issue, IssueCode};
 use axum::body::Body;
 use axum::http::StatusCode;
 use bytes::{Bytes, BytesMut};
-use hyper::body::Body as _;
 use http_body_util::BodyExt;
+use hyper::body::Body as _;
 use std::io::Read;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
@@ -21,10 +21,8 @@ const DISCARD_TIMEOUT_SECONDS: u64 = 10;
 /// The largest window that a zstd body may ask memory for: 8 MiB, as RFC 9659 has it.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 
-const PATIENCE: Patience = Patience {
-    idle: Duration::from_secs(BODY_IDLE_TIMEOUT_SECONDS),
-    whole: Duration::from_secs(BODY_TIMEOUT_SECONDS),
-};
+const PATIENCE: Patience =
+    Patience { idle: Duration::from_secs(BODY_IDLE_TIMEOUT_SECONDS), whole: Duration::from_secs(BODY_TIMEOUT_SECONDS) };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encoding {

@@ -97,7 +97,8 @@ mod tests {
         let router = Router::new().route("/", get(|| async { "here" }));
         let serving = tokio::spawn(serve_within(listener, router, stop.clone(), HEADER_TIMEOUT));
         let whole = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
-        for sent in ["", "P", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "GET / HT", "GET / HTTP/1.1\r\nHost: a\r\nX-", whole] {
+        for sent in ["", "P", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "GET / HT", "GET / HTTP/1.1\r\nHost: a\r\nX-", whole]
+        {
             let mut stream = TcpStream::connect(address).await.unwrap();
             stream.write_all(sent.as_bytes()).await.unwrap();
             let mut reply = Vec::new();
@@ -118,7 +119,8 @@ mod tests {
             tokio::time::sleep(HEADER_TIMEOUT * 3).await;
             "here"
         };
-        let serving = tokio::spawn(serve_within(listener, Router::new().route("/", get(late)), stop.clone(), HEADER_TIMEOUT));
+        let serving =
+            tokio::spawn(serve_within(listener, Router::new().route("/", get(late)), stop.clone(), HEADER_TIMEOUT));
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.unwrap();
         let mut reply = Vec::new();
