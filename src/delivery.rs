@@ -3,6 +3,7 @@
 //! Data and pure rules only; who keeps, carries or concludes it is decided elsewhere.
 
 use crate::fhir::event::{Category, Identifier, ResponseCode, ResponseRequired};
+use crate::fhir::identity::normal;
 use crate::fhir::{Event, Fault, FhirVersion, Outcome};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -47,6 +48,19 @@ pub struct Facts {
     pub received_at_us: i64,
     pub checked_at_us: Option<i64>,
     pub planned_at_us: Option<i64>,
+}
+
+impl Facts {
+    /// Whether a response's identifier may mean this message, by any of its three ids: publishers differ in which one
+    /// they give (MSG-37).
+    pub fn is_named_by(&self, identifier: &str) -> bool {
+        let wanted = normal(identifier);
+        let bundle_identifier = self.bundle_identifier.as_ref();
+        let value = bundle_identifier.map(|known| known.value.as_str());
+        let ids = [self.header_id.as_deref(), self.bundle_id.as_deref(), value];
+        ids.into_iter().flatten().any(|known| normal(known) == wanted)
+            || bundle_identifier.is_some_and(|known| normal(&known.to_string()) == wanted)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -245,6 +259,8 @@ pub struct Settlement {
 /// What `Store::settle` did.
 #[derive(Debug)]
 pub struct Settled {
+    /// Whether the delivery was open and took the settlement's state; false when somebody else had settled it before.
+    pub changed: bool,
     /// Whether the answer was the first of its delivery. False too when the delivery was settled by somebody else before.
     pub first_answer: bool,
     /// The answer as kept: its own id, or that of the same answer kept before.

@@ -3,6 +3,7 @@
 //! Modules in reading order; imports point down this list only.
 
 pub mod admin;
+pub mod apart;
 pub mod app;
 pub mod channel;
 pub mod cli;

@@ -2,7 +2,7 @@
 
 use super::ask::{Body, Listing, Operating, Order, Viewing, id, order};
 use super::problem::Problem;
-use super::{Admin, json};
+use super::{Admin, json, to_the_end};
 use crate::delivery::DeliveryState;
 use crate::store::view::DeliveryFilter;
 use axum::extract::{Path, State};
@@ -45,7 +45,8 @@ pub(super) async fn retry(
 ) -> Result<Response, Problem> {
     let id = id(&path, "delivery")?;
     let filter = DeliveryFilter { id: Some(id), ..DeliveryFilter::default() };
-    if admin.exchange.retry(&filter, 1).await? == 0 {
+    let exchange = admin.exchange.clone();
+    if to_the_end(async move { Ok(exchange.retry(&filter, 1).await?) }).await? == 0 {
         return Err(why_not(&admin, id, "only a dead or discarded delivery can be retried").await?);
     }
     tracing::info!(delivery.id = %id, caller = %who.party(), "a delivery is retried");
@@ -58,7 +59,8 @@ pub(super) async fn discard(
     Path(path): Path<String>,
 ) -> Result<Response, Problem> {
     let id = id(&path, "delivery")?;
-    if !admin.exchange.discard(id).await? {
+    let exchange = admin.exchange.clone();
+    if !to_the_end(async move { Ok(exchange.discard(id).await?) }).await? {
         return Err(why_not(&admin, id, "only a waiting delivery can be discarded").await?);
     }
     tracing::info!(delivery.id = %id, caller = %who.party(), "a delivery was discarded");
@@ -91,7 +93,11 @@ pub(super) async fn retry_all(
         return Err(Problem::wrong("Only dead or discarded deliveries can be retried."));
     }
     let matched = admin.store().count_deliveries(&filter).await?;
-    let done = if options.dry_run { 0 } else { admin.exchange.retry(&filter, ORDER_LIMIT).await? };
+    let exchange = admin.exchange.clone();
+    let done = match options.dry_run {
+        true => 0,
+        false => to_the_end(async move { Ok(exchange.retry(&filter, ORDER_LIMIT).await?) }).await?,
+    };
     tracing::info!(matched, done, options.dry_run, caller = %who.party(), "deliveries are retried by filter");
     Ok(json(StatusCode::OK, &Ordered { matched, done }))
 }
@@ -112,7 +118,11 @@ pub(super) async fn discard_all(
         return Err(Problem::wrong("Only waiting deliveries can be discarded."));
     }
     let matched = admin.store().count_deliveries(&filter).await?;
-    let done = if options.dry_run { 0 } else { discard_matching(&admin, &filter).await? };
+    let worker = admin.clone();
+    let done = match options.dry_run {
+        true => 0,
+        false => to_the_end(async move { discard_matching(&worker, &filter).await }).await?,
+    };
     tracing::info!(matched, done, options.dry_run, caller = %who.party(), "deliveries are discarded by filter");
     Ok(json(StatusCode::OK, &Ordered { matched, done }))
 }

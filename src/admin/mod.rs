@@ -116,6 +116,18 @@ fn deletes<H: Handler<T, Admin>, T: 'static>(path: &'static str, handler: H) -> 
     Operation { method: "delete", path, handler: delete(handler) }
 }
 
+/// Does what was ordered to its end, also when the caller hangs up half way: what is kept and what runs must agree.
+async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, problem::Problem>> + Send + 'static,
+) -> Result<T, problem::Problem> {
+    tokio::spawn(work).await.unwrap_or_else(|error| {
+        tracing::error!(%error, "a defect stopped an order");
+        let (code, fault) = (crate::fhir::IssueCode::Exception, crate::fhir::Fault::RouteInternal);
+        let text = "A defect of the router stopped this order; look at what it did, and report it.";
+        Err(problem::Problem::new(StatusCode::INTERNAL_SERVER_ERROR, code, fault, text))
+    })
+}
+
 /// A JSON response. What we serialize are our own types, whose keys are strings; should it fail all the same, that is a
 /// defect and is said as one.
 fn json(status: StatusCode, value: &impl Serialize) -> Response {

@@ -2,7 +2,7 @@
 
 use super::ask::{Listing, Operating, Viewing};
 use super::problem::Problem;
-use super::{Admin, json};
+use super::{Admin, json, to_the_end};
 use crate::courier::ParticipantStatus;
 use crate::routing::{Channel, Order, Participant, Rejections};
 use crate::store::view::Page;
@@ -129,8 +129,13 @@ async fn set_paused(admin: &Admin, Operating(who): Operating, id: &str, paused: 
     if admin.exchange.rules.load().table.participant(id).is_none() {
         return Err(Problem::missing("participant"));
     }
-    admin.store().set_paused(id, paused).await?;
-    admin.exchange.courier.pause(id, paused);
+    let (exchange, participant) = (admin.exchange.clone(), id.to_owned());
+    to_the_end(async move {
+        exchange.store.set_paused(&participant, paused).await?;
+        exchange.courier.pause(&participant, paused);
+        Ok(())
+    })
+    .await?;
     tracing::info!(participant.id = id, paused, caller = %who.party(), "a participant was paused or resumed");
     Ok(json(StatusCode::OK, &serde_json::json!({ "participant": id, "paused": paused })))
 }

@@ -2,7 +2,7 @@
 
 use super::ask::{Body, Operating, Order, Viewing, id, order};
 use super::problem::Problem;
-use super::{Admin, json};
+use super::{Admin, json, to_the_end};
 use crate::replay::{MAX_RATE_PER_SECOND, is_open};
 use crate::store::view::{MessageFilter, NewReplay, ReplayState, ReplayView};
 use axum::extract::{Path, State};
@@ -46,11 +46,16 @@ pub(super) async fn create(
         forward_answers: options.forward_answers,
         force_consequence: options.force_consequence,
     };
-    admin.store().create_replay(&replay).await?;
-    admin.replays.wake();
-    tracing::info!(replay.id = %replay.id, caller = %who.party(), "a replay was ordered");
-    let location = [(header::LOCATION, format!("/admin/v1/replays/{}", replay.id))];
-    Ok((location, json(StatusCode::CREATED, &find(&admin, replay.id).await?)).into_response())
+    let (worker, id) = (admin.clone(), replay.id);
+    to_the_end(async move {
+        worker.store().create_replay(&replay).await?;
+        worker.replays.wake();
+        Ok(())
+    })
+    .await?;
+    tracing::info!(replay.id = %id, caller = %who.party(), "a replay was ordered");
+    let location = [(header::LOCATION, format!("/admin/v1/replays/{id}"))];
+    Ok((location, json(StatusCode::CREATED, &find(&admin, id).await?)).into_response())
 }
 
 fn check(admin: &Admin, options: &Options) -> Result<(), Problem> {
@@ -110,8 +115,13 @@ async fn change(admin: &Admin, Operating(who): Operating, path: &str, state: Rep
     if !is_open(replay.state) {
         return Err(Problem::conflict("The replay has ended; order a new one."));
     }
-    admin.store().set_replay_state(id, state).await?;
-    admin.replays.wake();
+    let worker = admin.clone();
+    to_the_end(async move {
+        worker.store().set_replay_state(id, state).await?;
+        worker.replays.wake();
+        Ok(())
+    })
+    .await?;
     tracing::info!(replay.id = %id, ?state, caller = %who.party(), "a replay was changed");
     Ok(json(StatusCode::OK, &find(admin, id).await?))
 }

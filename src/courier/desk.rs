@@ -57,6 +57,9 @@ struct Active {
     probe: bool,
     /// Ended elsewhere meanwhile: not to be tried again.
     forgotten: bool,
+    seq: i64,
+    /// It was ordered again meanwhile, and waits at this place of its lane in the store.
+    again_seq: Option<i64>,
 }
 
 /// The lane "no order": its works are lanes of their own; here is what is common to them.
@@ -204,6 +207,7 @@ impl Desk {
             None => {
                 self.recent.add(work.delivery_key, work.seq);
                 self.places.remove(&work.delivery_key);
+                self.read_again(key, active.again_seq);
                 self.arrange(key, at);
             }
         }
@@ -399,7 +403,8 @@ impl Desk {
         self.bodies_bytes -= body_bytes(&work);
         let expired = work.expires_at_us <= at.now_us;
         let probe = probe && !expired;
-        self.active.insert(work.delivery_key, Active { id: work.delivery_id, probe, forgotten: false });
+        let active = Active { id: work.delivery_id, probe, forgotten: false, seq: work.seq, again_seq: None };
+        self.active.insert(work.delivery_key, active);
         if probe {
             self.breaker.probe_started();
         }

@@ -5,6 +5,7 @@ use super::own::Say;
 use super::reply::{Closed, closes_without_message};
 use super::wait::Claim;
 use super::{Exchange, Rules};
+use crate::apart::apart;
 use crate::courier::Conclude;
 use crate::delivery::{
     Attempt, AttemptRow, DeliveryKind, DeliveryState, Facts, Keep, MessageState, Next, ReplyTo, Said, Settlement, Work,
@@ -12,7 +13,7 @@ use crate::delivery::{
 };
 use crate::fhir::event::ResponseCode;
 use crate::fhir::{Fault, FhirVersion, Issue, IssueCode, Message, Outcome, json};
-use crate::store::{Unavailable, names};
+use crate::store::Unavailable;
 use crate::validation::check;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -56,10 +57,12 @@ impl Exchange {
         match attempt.said.clone() {
             Said::Taken => self.taken(work, &attempt).await,
             Said::Body { .. } if !asks(&work) => self.taken(work, &attempt).await,
-            Said::Body { bytes, media_type } => match self.read_answer(&work, bytes, media_type, &rules) {
-                Ok(answer) => self.answered(work, &attempt, answer, &rules).await,
-                Err(detail) => self.again(work, &attempt, Fault::RecvBadAnswer, None, detail, &rules).await,
-            },
+            Said::Body { bytes, media_type } => {
+                match apart(bytes.len(), || self.read_answer(&work, bytes, media_type, &rules)) {
+                    Ok(answer) => self.answered(work, &attempt, answer, &rules).await,
+                    Err(detail) => self.again(work, &attempt, Fault::RecvBadAnswer, None, detail, &rules).await,
+                }
+            }
             Said::Later { fault, retry_after, detail } => {
                 self.again(work, &attempt, fault, retry_after, detail, &rules).await
             }
@@ -70,12 +73,10 @@ impl Exchange {
 
     async fn taken(&self, work: Work, attempt: &Attempt) -> Result<Next, Unavailable> {
         let row = self.row(&work, attempt, "delivered", None, None);
-        self.store.settle(settlement(&work, DeliveryState::Delivered, Some(row), None, None)).await?;
-        if work.kind == DeliveryKind::Request
-            && closes_without_message(work.facts.owed)
-            && let Some(claim) = self.waiters.claim(work.facts.id)
-        {
-            claim.deliver(Closed::Taken { accepted: attempt.status == Some(202) });
+        let settled = self.store.settle(settlement(&work, DeliveryState::Delivered, Some(row), None, None)).await?;
+        if work.kind == DeliveryKind::Request && closes_without_message(work.facts.owed) {
+            let closed = settled.changed.then_some(Closed::Taken { accepted: attempt.status == Some(202) });
+            self.tell(work.facts.id, None, closed).await;
         }
         Ok(Next::Done)
     }
@@ -108,6 +109,7 @@ impl Exchange {
         claim
     }
 
+    /// Settles with an answer and tells who waits for it; whether the delivery took the settlement's state.
     async fn settle_and_tell(
         &self,
         settlement: Settlement,
@@ -116,6 +118,7 @@ impl Exchange {
         closed: Closed,
     ) -> Result<bool, Unavailable> {
         let request = work.facts.id;
+        let answer = settlement.answer.as_ref().map(|answer| answer.facts.id);
         let settled = match self.store.settle(settlement).await {
             Ok(settled) => settled,
             Err(away) => {
@@ -126,31 +129,35 @@ impl Exchange {
             }
         };
         self.courier.offer(settled.work);
-        match (claim, settled.first_answer) {
-            (claim, true) if work.kind == DeliveryKind::Request => self.tell(request, claim, closed),
-            // Another answer was kept first: the waiters get that one.
-            (Some(claim), false) => match self.first_answer(request).await {
-                Some(first) => claim.deliver(first),
+        // Of a claimed request only: an answer to a replay is not what the request's sender waits for.
+        let is_it = settled.first_answer && settled.answer_id == answer && claim.is_some();
+        self.tell(request, claim, is_it.then_some(closed)).await;
+        Ok(settled.changed)
+    }
+
+    /// Tells how a request ended: the waiters that were claimed before the commit, and those who came while it was
+    /// made and saw the store as it was before. `closed`: what was just kept as its end; else the store is asked.
+    pub(super) async fn tell(&self, request: Uuid, claim: Option<Claim>, closed: Option<Closed>) {
+        let claims: Vec<Claim> = [claim, self.waiters.claim(request)].into_iter().flatten().collect();
+        if claims.is_empty() {
+            return;
+        }
+        let closed = match closed {
+            Some(closed) => Some(closed),
+            None => self.ended(request).await,
+        };
+        for claim in claims {
+            match &closed {
+                Some(closed) => claim.deliver(closed.clone()),
                 None => self.waiters.unclaim(request, claim),
-            },
-            _ => {}
-        }
-        Ok(settled.first_answer)
-    }
-
-    /// Tells those who were claimed for this answer, and those whose repeat came between the claim and the commit: they
-    /// looked at the store before it held the answer.
-    pub(super) fn tell(&self, request: Uuid, claim: Option<Claim>, closed: Closed) {
-        for claim in claim.into_iter().chain(self.waiters.claim(request)) {
-            claim.deliver(closed.clone());
+            }
         }
     }
 
-    pub(super) async fn first_answer(&self, request: Uuid) -> Option<Closed> {
+    /// How a request ended, as the store has it.
+    async fn ended(&self, request: Uuid) -> Option<Closed> {
         let standing = self.store.standing(request).await.ok()??;
-        let key = standing.deliveries.first()?.answer?;
-        let (facts, bytes) = self.store.content(key).await.ok()??;
-        Some(Closed::of_answer(&facts, bytes))
+        self.closed(&standing).await.ok()?
     }
 
     async fn again(
@@ -241,7 +248,7 @@ impl Exchange {
         let tells = work.kind == DeliveryKind::Request && work.facts.reply_to != ReplyTo::Nobody;
         if !tells {
             let settled = self.store.settle(settlement(&work, state, row, Some(fault), None)).await?;
-            return Ok(settled.first_answer);
+            return Ok(settled.changed);
         }
         let (code, outcome) = last_words(fault);
         let definition = work.facts.definition.as_deref().and_then(|url| rules.definitions.by_canonical(url));
@@ -260,7 +267,7 @@ impl Exchange {
         let message = read_any_version(tree, work.facts.version).ok_or("the answer is no message Bundle")?;
         let response = message.header.response.as_ref().ok_or("the answer has no MessageHeader.response")?;
         let identifier = response.identifier.as_ref().map(|identifier| identifier.value.as_str());
-        if !identifier.is_some_and(|identifier| names(&work.facts, identifier)) {
+        if !identifier.is_some_and(|identifier| work.facts.is_named_by(identifier)) {
             return Err("response.identifier of the answer names another request".into());
         }
         let essence = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();

@@ -2,6 +2,7 @@
 
 use super::judge::Judged;
 use super::{Exchange, Inbound, Rules};
+use crate::apart::apart;
 use crate::fhir::Outcome;
 use crate::routing::plan::plan;
 use bytes::Bytes;
@@ -40,7 +41,7 @@ impl Exchange {
             gone: CancellationToken::new(),
         };
         let rules = self.rules.load_full();
-        match self.judge(Uuid::nil(), &inbound, &rules) {
+        match apart(inbound.bytes.len(), || self.judge(Uuid::nil(), &inbound, &rules)) {
             Ok(judged) => planned(&judged, &rules),
             Err(refused) => Explanation {
                 sender: Some(refused.facts.sender.clone()),

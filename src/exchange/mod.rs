@@ -18,6 +18,7 @@ pub use explain::Explanation;
 pub use reply::{Refusal, Reply};
 pub use status::StatusPage;
 
+use crate::apart::apart;
 use crate::clock::Clock;
 use crate::courier::Handle;
 use crate::delivery::{DeliveryState, Keep, Kept, MessageState, ReplyTo};
@@ -111,7 +112,8 @@ impl Exchange {
     pub async fn accept(&self, inbound: Inbound, place: OwnedSemaphorePermit) -> Reply {
         let rules = self.rules.load_full();
         let id = Uuid::now_v7();
-        let reply = match self.judge(id, &inbound, &rules) {
+        let judged = apart(inbound.bytes.len(), || self.judge(id, &inbound, &rules));
+        let reply = match judged {
             Ok(judged) if judged.message.header.response.is_some() => {
                 self.take_response(judged, &inbound, &rules).await
             }
@@ -130,7 +132,7 @@ impl Exchange {
         rules: &Rules,
         place: OwnedSemaphorePermit,
     ) -> Reply {
-        let keep = match self.plan_request(&judged, inbound, rules) {
+        let keep = match apart(inbound.bytes.len(), || self.plan_request(&judged, inbound, rules)) {
             Ok(keep) => keep,
             Err(refused) => return self.refuse(*refused, rules).await,
         };
@@ -219,8 +221,13 @@ impl Exchange {
         if state != DeliveryState::Waiting {
             return Ok(false);
         }
-        self.courier.forget(&work.participant, work.delivery_key);
-        self.end(work, Fault::RouteDiscarded).await
+        let (participant, key) = (work.participant.clone(), work.delivery_key);
+        let discarded = self.end(work, Fault::RouteDiscarded).await?;
+        // Only now: what could not be discarded is still to be delivered.
+        if discarded {
+            self.courier.forget(&participant, key);
+        }
+        Ok(discarded)
     }
 
     /// Puts dead or discarded deliveries back at their lane's end; how many (at most `limit`).

@@ -71,6 +71,12 @@ impl Exchange {
         }
         let sender = &judged.facts.sender;
         if let Some(url) = &inbound.response_url {
+            let scheme = url.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
+            if !matches!(scheme.as_deref(), Some("http" | "https")) {
+                let text = "response-url is no http or https URL, so nothing can be posted to it; give one that is";
+                let issue = Issue::error(IssueCode::Value, Fault::SendRequest, text).rule("MSG-88");
+                return Err((Refusal::BadRequest, issue));
+            }
             if rules.table.owner(url).is_some_and(|owner| *owner.id == **sender) {
                 return Ok(ReplyTo::Callback(url.clone()));
             }
@@ -102,7 +108,7 @@ impl Exchange {
     }
 
     /// Emberpost as the receiver: push events are kept and answered `ok`, the two expansions are answered with their
-    /// data, other pull events are not supported. `alone`: there is no other receiver, so that the sender may wait.
+    /// data, other pull events are not supported. `alone`: a sender that waits gets this answer on the line.
     fn answer_as_receiver(&self, judged: &Judged, facts: &Facts, rules: &Rules, alone: bool) -> Option<Keep> {
         let definition = judged.checked.definition.as_deref();
         let pulled = expand(&judged.message, &rules.definitions, self.clock.now_us());
@@ -122,7 +128,7 @@ impl Exchange {
         }
         let say = Say { code, outcome: outcome.as_ref(), receiver_issues: &[], focus };
         let mut answer = self.own_answer(facts, definition, rules, say);
-        if !(alone && Self::holds(&facts.reply_to)) {
+        if !alone || !Self::holds(&facts.reply_to) {
             answer.deliveries = self.way_home(facts, &answer.facts, rules, false);
         }
         Some(answer)

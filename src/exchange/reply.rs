@@ -88,27 +88,26 @@ pub(super) struct Receivers {
     participants: Vec<Arc<str>>,
     /// Any of them reads a mailbox, so nobody can wait for it.
     mailbox: bool,
-    /// Emberpost itself is one, too.
-    itself: bool,
+    /// Emberpost is one, too, and has answered.
+    own: bool,
 }
 
 impl Receivers {
-    /// `itself`: whether Emberpost gave an answer of its own.
-    pub fn of(deliveries: &[NewDelivery], itself: bool, table: &Table) -> Self {
-        Self::named(deliveries.iter().map(|delivery| delivery.participant.clone()).collect(), itself, table)
+    pub fn of(deliveries: &[NewDelivery], own: bool, table: &Table) -> Self {
+        Self::named(deliveries.iter().map(|delivery| delivery.participant.clone()).collect(), own, table)
     }
 
-    fn named(participants: Vec<Arc<str>>, itself: bool, table: &Table) -> Self {
+    fn named(participants: Vec<Arc<str>>, own: bool, table: &Table) -> Self {
         let reads =
             |id: &Arc<str>| table.participant(id).is_some_and(|found| matches!(found.channel, Some(Channel::Mailbox)));
         let mailbox = participants.iter().any(reads);
-        Receivers { participants, mailbox, itself }
+        Receivers { participants, mailbox, own }
     }
 
     /// The one receiver whose answer can be waited for.
     pub fn single(&self) -> Option<&Arc<str>> {
         match self.participants.as_slice() {
-            [one] if !self.mailbox && !self.itself => Some(one),
+            [one] if !self.mailbox && !self.own => Some(one),
             _ => None,
         }
     }
@@ -192,7 +191,7 @@ impl Exchange {
     }
 
     /// How a request to one receiver ended, if it has.
-    async fn closed(&self, standing: &Standing) -> Result<Option<Closed>, Unavailable> {
+    pub(super) async fn closed(&self, standing: &Standing) -> Result<Option<Closed>, Unavailable> {
         let Some(delivery) = standing.deliveries.first() else { return Ok(None) };
         if let Some(key) = delivery.answer {
             return self.kept_answer(key).await.map(Some);

@@ -3,7 +3,8 @@
 use super::judge::{Judged, forbidden_event};
 use super::reply::Closed;
 use super::{Exchange, Inbound, Refusal, Reply, Rules};
-use crate::delivery::{DeliveryKind, Keep, Kept, MessageState, Work};
+use crate::apart::apart;
+use crate::delivery::{DeliveryKind, Facts, Keep, Kept, MessageState, Work};
 use crate::fhir::event::ResponseCode;
 use crate::fhir::{Fault, Issue, IssueCode, Outcome};
 use crate::routing::plan::plan;
@@ -13,7 +14,7 @@ impl Exchange {
     /// Never answered with a message (MSG-41): 200 once it is kept.
     pub(super) async fn take_response(&self, judged: Judged, inbound: &Inbound, rules: &Rules) -> Reply {
         let id = judged.facts.id;
-        match self.request_of(&judged).await {
+        match self.request_of(&judged, rules).await {
             Ok(Some((request, answered))) => self.take_answer(judged, request, answered, rules).await,
             Ok(None) => self.take_unmatched(judged, inbound, rules).await,
             Err(away) => Reply::unavailable(id, &away),
@@ -21,12 +22,19 @@ impl Exchange {
     }
 
     /// The delivery that asked for this response, by any of its message's three identifiers; whether it is answered.
-    async fn request_of(&self, judged: &Judged) -> Result<Option<(Work, bool)>, Unavailable> {
+    ///
+    /// Ids are unique per sender only, so that several may fit: first that whose sender the response is addressed to,
+    /// then one without an answer, then a request before its replays, then the newest.
+    async fn request_of(&self, judged: &Judged, rules: &Rules) -> Result<Option<(Work, bool)>, Unavailable> {
         let response = judged.facts.response.as_ref();
         let (Some(participant), Some(response)) = (&judged.participant, response) else { return Ok(None) };
-        let mut asked = self.store.asked(&participant.id, &response.identifier.value).await?;
-        let open = asked.iter().position(|asked| !asked.answered).unwrap_or(0);
-        Ok((!asked.is_empty()).then(|| asked.swap_remove(open)).map(|asked| (asked.delivery, asked.answered)))
+        let asked = self.store.asked(&participant.id, &response.identifier.value).await?;
+        let destinations = &judged.facts.destinations;
+        let best = asked.into_iter().min_by_key(|asked| {
+            let addressed = is_addressed_to(&asked.delivery.facts, destinations, rules);
+            (!addressed, asked.answered, asked.delivery.kind != DeliveryKind::Request)
+        });
+        Ok(best.map(|asked| (asked.delivery, asked.answered)))
     }
 
     async fn take_answer(&self, judged: Judged, request: Work, answered: bool, rules: &Rules) -> Reply {
@@ -54,19 +62,14 @@ impl Exchange {
             ..keep(&judged)
         };
         let kept = self.store.accept(keep).await;
-        let first = matches!(&kept, Ok(Kept::New { first_answer: true, .. }));
-        if waited_for && first {
-            self.tell(request.facts.id, claim, closed);
-        } else if let Some(claim) = claim {
-            match &kept {
-                Ok(_) => match self.first_answer(request.facts.id).await {
-                    Some(first) => claim.deliver(first),
-                    None => self.waiters.unclaim(request.facts.id, claim),
-                },
-                Err(_) => self.waiters.unclaim(request.facts.id, claim),
+        match &kept {
+            Ok(Kept::New { first_answer: true, .. }) if claim.is_some() => {
+                self.tell(request.facts.id, claim, Some(closed)).await;
             }
+            Ok(_) => self.tell(request.facts.id, claim, None).await,
+            Err(_) => claim.into_iter().for_each(|claim| self.waiters.unclaim(request.facts.id, claim)),
         }
-        if first {
+        if matches!(&kept, Ok(Kept::New { first_answer: true, .. })) {
             self.courier.forget(&request.participant, request.delivery_key);
         }
         self.done(id, kept)
@@ -120,6 +123,14 @@ impl Exchange {
     }
 }
 
+/// Whether a response is addressed to the sender of this request.
+fn is_addressed_to(request: &Facts, destinations: &[String], rules: &Rules) -> bool {
+    destinations.iter().any(|destination| {
+        request.source.as_ref() == Some(destination)
+            || rules.table.owner(destination).is_some_and(|owner| *owner.id == *request.sender)
+    })
+}
+
 /// A response as it is kept, before its way is known.
 fn keep(judged: &Judged) -> Keep {
     Keep {
@@ -127,7 +138,7 @@ fn keep(judged: &Judged) -> Keep {
         state: MessageState::Accepted,
         bytes: judged.bytes.clone(),
         outcome: (!judged.checked.issues.is_empty()).then(|| judged.checked.issues.clone().into()),
-        identity: judged.message.identity(),
+        identity: apart(judged.bytes.len(), || judged.message.identity()),
         deliveries: Vec::new(),
         answer: None,
         closes: None,

@@ -16,8 +16,9 @@ const WAITING: u8 = 0;
 const CLAIMED: u8 = 1;
 const GONE: u8 = 2;
 
-/// How long a claimed waiter waits for the commit that was about to happen.
-const CLAIMED_TIMEOUT_SECONDS: u64 = 30;
+/// How often a claimed waiter whose time is up looks whether it was given back. A claim itself always ends: with an
+/// answer, given back, or dropped.
+const CLAIMED_LOOK_MILLISECONDS: u64 = 200;
 
 /// All waiters, bounded; at most half of them for one receiver.
 pub(super) struct Waiters {
@@ -100,7 +101,7 @@ impl Waiters {
     pub fn unclaim(&self, message: Uuid, claim: Claim) {
         let mut map = locked(&self.by_message);
         for slot in claim.slots {
-            // Who left meanwhile stays gone: a later answer must not take it for somebody who waits.
+            // Under the lock that a waiter takes when it goes: one that is gone never comes back into the map.
             if slot.state.compare_exchange(CLAIMED, WAITING, Ordering::AcqRel, Ordering::Acquire).is_ok() {
                 map.entry(message).or_default().push(slot);
             }
@@ -136,11 +137,13 @@ impl Waiter<'_> {
             () = gone.cancelled() => {}
             () = self.waiters.released.cancelled() => {}
         }
-        if self.state.compare_exchange(WAITING, GONE, Ordering::AcqRel, Ordering::Acquire).is_ok() {
-            return None;
+        while self.state.compare_exchange(WAITING, GONE, Ordering::AcqRel, Ordering::Acquire).is_err() {
+            let look = Duration::from_millis(CLAIMED_LOOK_MILLISECONDS);
+            if let Ok(closed) = tokio::time::timeout(look, &mut self.answer).await {
+                return closed.ok();
+            }
         }
-        let longest = Duration::from_secs(CLAIMED_TIMEOUT_SECONDS);
-        tokio::time::timeout(longest, &mut self.answer).await.ok().and_then(Result::ok)
+        None
     }
 }
 
@@ -202,6 +205,30 @@ mod tests {
         };
         let (closed, ()) = tokio::join!(place.wait(Duration::from_millis(1), &gone), late);
         assert!(closed.is_some());
+    }
+
+    #[tokio::test]
+    async fn a_waiter_whose_time_is_up_goes_when_its_claim_is_given_back_and_is_not_claimed_again() {
+        let waiters = Waiters::new(10);
+        let (id, lab) = (Uuid::from_u128(1), Arc::from("lab"));
+        let gone = CancellationToken::new();
+        let place = waiters.register(id, &lab).expect("room");
+        let claim = waiters.claim(id).expect("one waits");
+        gone.cancel();
+        let back = async {
+            tokio::task::yield_now().await;
+            waiters.unclaim(id, claim);
+        };
+        let (closed, ()) = tokio::join!(place.wait(LONG, &gone), back);
+        assert!(closed.is_none());
+        assert!(waiters.claim(id).is_none());
+
+        let place = waiters.register(id, &lab).expect("room");
+        let claim = waiters.claim(id).expect("one waits");
+        drop(place);
+        waiters.unclaim(id, claim);
+        assert!(waiters.claim(id).is_none(), "nobody is there to hear an answer");
+        assert!(locked(&waiters.by_message).is_empty());
     }
 
     #[test]

@@ -9,12 +9,17 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The JSON messages of every source, in a fixed order.
-fn messages(root: &Path) -> Vec<PathBuf> {
-    let folders = fs::read_dir(root).unwrap().map(|source| source.unwrap().path().join("messages"));
-    let files = folders.filter(|folder| folder.is_dir()).flat_map(|folder| fs::read_dir(folder).unwrap());
-    let mut files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
-    files.retain(|file| file.extension().is_some_and(|end| end == "json" || end == "fhir"));
+/// The JSON messages of every source, at whatever depth a folder `messages` stands, in a fixed order.
+fn messages(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        let is_json = path.extension().is_some_and(|end| end == "json" || end == "fhir");
+        if path.is_dir() {
+            files.extend(messages(&path));
+        } else if is_json && folder.ends_with("messages") {
+            files.push(path);
+        }
+    }
     files.sort();
     files
 }

@@ -6,11 +6,16 @@
 use super::event::{Event, Identifier, ResponseCode, ResponseRequired};
 use super::fault::Fault;
 use super::outcome::{Issue, IssueCode};
-use super::resolve::{self, Resolved};
+use super::resolve::{self, Index, Resolved};
 use super::tree::{Kind, Node, Tree};
+use std::cell::OnceCell;
 
 /// The extension by which a sender says whether it wants a response (MSG-49).
 const RESPONSE_REQUEST: &str = "http://hl7.org/fhir/StructureDefinition/messageheader-response-request";
+/// Most notes of one message, those of its JSON included; one is enough to refuse it.
+const NOTES_LIMIT: usize = 2_000;
+/// Notes that say line and column.
+const POSITIONS_LIMIT: usize = 20;
 /// Where the header stands.
 const HEADER: &str = "Bundle.entry[0].resource";
 
@@ -49,7 +54,7 @@ pub struct Response {
 
 /// Reads the header that stands in entry 0; what is of a wrong type is noted and read as absent.
 pub(super) fn read(tree: &Tree, header: Node<'_>, notes: &mut Vec<Issue>) -> MessageHeader {
-    let mut reader = Reader { tree, notes };
+    let mut reader = Reader::new(tree, notes);
     let at = HEADER;
     let source = reader.object(header, "source", at);
     MessageHeader {
@@ -71,11 +76,21 @@ pub(super) fn identifier(node: Node<'_>) -> Option<Identifier> {
 
 /// Reads members by name and notes those of a wrong type. `at` is the expression of the node that is asked.
 pub(super) struct Reader<'t, 'n> {
-    pub tree: &'t Tree,
-    pub notes: &'n mut Vec<Issue>,
+    tree: &'t Tree,
+    notes: &'n mut Vec<Issue>,
+    /// Made for the first reference that is looked up.
+    index: OnceCell<Index<'t>>,
 }
 
-impl<'t> Reader<'t, '_> {
+impl<'t, 'n> Reader<'t, 'n> {
+    pub fn new(tree: &'t Tree, notes: &'n mut Vec<Issue>) -> Self {
+        Reader { tree, notes, index: OnceCell::new() }
+    }
+
+    fn resolve(&self, reference: &str) -> Resolved<'t> {
+        self.index.get_or_init(|| Index::new(self.tree)).resolve(reference)
+    }
+
     pub fn text(&mut self, node: Node<'t>, name: &str, at: &str) -> Option<String> {
         let member = node.get(name)?;
         self.expect(member, Kind::String, &format!("{at}.{name}"));
@@ -105,13 +120,21 @@ impl<'t> Reader<'t, '_> {
                 Kind::Object => "an object",
                 _ => "a string",
             };
-            let (line, column) = node.position();
             let text = format!("The element must be {wanted} in JSON; it is read as absent");
             let issue = Issue::error(IssueCode::Structure, Fault::SendStructure, text);
-            self.notes
-                .push(issue.rule(if kind == Kind::Array { "JSN-05" } else { "MSG-20" }).at(at).position(line, column));
+            let issue = issue.rule(if kind == Kind::Array { "JSN-05" } else { "MSG-20" }).at(at);
+            // Each position reads the bytes before it, so that only the first have one.
+            let positioned = self.notes.iter().filter(|note| note.position.is_some()).take(POSITIONS_LIMIT).count();
+            let (line, column) = if positioned < POSITIONS_LIMIT { node.position() } else { (0, 0) };
+            self.note(if line > 0 { issue.position(line, column) } else { issue });
         }
         node.kind() == kind
+    }
+
+    fn note(&mut self, issue: Issue) {
+        if self.notes.len() < NOTES_LIMIT {
+            self.notes.push(issue);
+        }
     }
 
     fn event(&mut self, header: Node<'t>) -> Option<Event> {
@@ -158,7 +181,7 @@ impl<'t> Reader<'t, '_> {
 
     /// The Device's identifiers as addresses, else the reference as written.
     fn targets(&self, reference: String) -> Vec<String> {
-        let device = resolve::resolve(self.tree, 0, &reference).0.node();
+        let device = self.resolve(&reference).node();
         let identifiers = device.and_then(|device| device.get("identifier")).into_iter().flat_map(Node::items);
         let addresses: Vec<_> = identifiers.filter_map(identifier).map(|identifier| identifier.to_string()).collect();
         if addresses.is_empty() { vec![reference] } else { addresses }
@@ -176,7 +199,7 @@ impl<'t> Reader<'t, '_> {
 
     /// The address of the Endpoint that a reference names within the Bundle.
     fn address(&mut self, reference: &str, at: &str) -> Option<String> {
-        let resolved = resolve::resolve(self.tree, 0, reference).0;
+        let resolved = self.resolve(reference);
         let address = resolved.node().and_then(|endpoint| resolve::text(endpoint, "address"));
         if address.is_none() {
             let (code, text) = match resolved {
@@ -189,7 +212,7 @@ impl<'t> Reader<'t, '_> {
                 }
             };
             let issue = Issue::error(code, Fault::SendStructure, format!("{text}; the address is read as absent"));
-            self.notes.push(issue.rule("MSG-20").at(at));
+            self.note(issue.rule("MSG-20").at(at));
         }
         address
     }

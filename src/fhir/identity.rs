@@ -28,6 +28,7 @@ use super::content;
 use super::event::Category;
 use super::message::Message;
 use super::version::FhirVersion;
+use std::borrow::Cow;
 
 /// Which of a message's ids a key is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -91,6 +92,17 @@ pub fn judge<K: Copy>(strict: bool, category: Option<Category>, transmission: Se
         }
         _ => Verdict::New,
     }
+}
+
+/// An id as it is compared: without a leading `urn:uuid:`, UUIDs without case, all others exactly.
+pub fn normal(value: &str) -> Cow<'_, str> {
+    const PREFIX: &str = "urn:uuid:";
+    let prefixed = value.get(..PREFIX.len()).is_some_and(|head| head.eq_ignore_ascii_case(PREFIX));
+    let bare = if prefixed { &value[PREFIX.len()..] } else { value };
+    if bare.len() == 36 && uuid::Uuid::try_parse(bare).is_ok() && bare.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        return Cow::Owned(bare.to_ascii_lowercase());
+    }
+    Cow::Borrowed(bare)
 }
 
 #[cfg(test)]

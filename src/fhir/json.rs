@@ -4,20 +4,22 @@
 //! values. What only FHIR forbids and traffic does all the same, empty values and stray nulls, becomes notes of the
 //! tree. It does not recurse, allocates nothing per value, and knows no resource and no data type.
 
-use super::fault::Fault;
+mod finding;
+mod keys;
+
+pub use self::finding::ISSUE_LIMIT;
+use self::finding::{Finding, Findings};
+use self::keys::Key;
 use super::outcome::{Issue, IssueCode, Severity};
 use super::scan::{self, Broken};
 use super::tree::{ESCAPED, KEY_ESCAPED, Kind, Slot, Tree};
 use bytes::Bytes;
-use std::borrow::Cow;
 use std::sync::Arc;
 
 /// Deepest nesting that is read.
 pub const DEPTH_LIMIT: usize = 64;
 /// Most values that are read, so that a body of commas cannot fill the memory: 48 MB of nodes.
 pub const NODE_LIMIT: usize = 2_000_000;
-/// Most issues that are reported of one document.
-pub const ISSUE_LIMIT: usize = 1_000;
 
 /// The rule that plain JSON grammar stands in.
 const GRAMMAR: &str = "RFC8259";
@@ -28,20 +30,11 @@ pub fn parse(bytes: Bytes) -> Result<Tree, Vec<Issue>> {
     let mut reader = Reader::new(&bytes);
     let read = reader.check_text().and_then(|()| reader.document());
     if let Err((broken, rule, code)) = read {
-        reader.abandon();
-        reader.find(broken.offset, Severity::Fatal, code, rule, broken.text, None);
+        reader.abandon(broken, rule, code);
     }
-    let refused = reader.refused;
     let Reader { slots, findings, .. } = reader;
     let mut tree = Tree { bytes: bytes.clone(), slots: Arc::new(slots), notes: Arc::default() };
-    if findings.is_empty() {
-        return Ok(tree);
-    }
-    let issues = issues(&tree, findings);
-    if refused {
-        return Err(issues);
-    }
-    tree.notes = Arc::new(issues);
+    tree.notes = Arc::new(findings.into_issues(&tree)?);
     Ok(tree)
 }
 
@@ -60,24 +53,6 @@ struct Frame {
     has_container: bool,
 }
 
-/// Something found, still without line and column.
-struct Finding {
-    offset: usize,
-    severity: Severity,
-    code: IssueCode,
-    rule: &'static str,
-    text: &'static str,
-    /// From the root's members down, without the name of the root's type.
-    path: String,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Key {
-    start: u32,
-    end: u32,
-    flags: u8,
-}
-
 struct Reader<'b> {
     bytes: &'b [u8],
     position: usize,
@@ -87,8 +62,9 @@ struct Reader<'b> {
     keys: Vec<Key>,
     /// The key of the value that comes next.
     key: Key,
-    findings: Vec<Finding>,
-    refused: bool,
+    /// A name must come next, and no value.
+    expects_key: bool,
+    findings: Findings,
 }
 
 /// A break of the grammar with its rule and issue code.
@@ -112,8 +88,8 @@ impl<'b> Reader<'b> {
             frames: Vec::with_capacity(16),
             keys: Vec::with_capacity(64),
             key: Key::default(),
-            findings: Vec::new(),
-            refused: false,
+            expects_key: false,
+            findings: Findings::default(),
         }
     }
 
@@ -245,6 +221,7 @@ impl<'b> Reader<'b> {
 
     /// A member's name and its colon.
     fn member_key(&mut self) -> Result<(), Stop> {
+        self.expects_key = true;
         match self.peek() {
             Some(b'"') => {}
             Some(b'/') => return self.comment(),
@@ -255,7 +232,8 @@ impl<'b> Reader<'b> {
         let (end, escaped) = scan::string_end(self.bytes, start).map_err(grammar)?;
         self.position = end + 1;
         let key = Key { start: start as u32, end: end as u32, flags: if escaped { KEY_ESCAPED } else { 0 } };
-        let bit = key_bit(&self.bytes[start..end]);
+        self.expects_key = false;
+        let bit = keys::bit(&self.bytes[start..end]);
         if let Some(frame) = self.frames.last_mut() {
             frame.compare |= escaped || frame.seen & bit != 0;
             frame.seen |= bit;
@@ -279,19 +257,13 @@ impl<'b> Reader<'b> {
         let (node, keys_from) = (frame.node as usize, frame.keys_from);
         let compare = frame.is_object && frame.compare;
         let null = frame.first_null.filter(|_| frame.has_container && !self.is_extension_array(node));
-        if compare && self.may_repeat(keys_from) {
+        if compare && keys::may_repeat(self.bytes, &self.keys[keys_from..]) {
             self.find_duplicates(keys_from);
         }
-        if let Some(child) = null {
-            let (offset, path) = (self.slots[node].start as usize, format!("{}[{child}]", self.path(1)));
-            self.find(
-                offset,
-                Severity::Error,
-                IssueCode::Structure,
-                "JSN-04",
-                "null stands among objects or arrays",
-                Some(path),
-            );
+        if let Some(child) = null.filter(|_| self.findings.has_room_for_notes()) {
+            let path = format!("{}[{child}]", self.path(1));
+            let text = "null stands among objects or arrays";
+            self.findings.note(Finding::new(self.slots[node].start as usize, "JSN-04", text, path));
         }
         self.frames.pop();
         self.keys.truncate(keys_from);
@@ -306,38 +278,25 @@ impl<'b> Reader<'b> {
         slot.key_end > slot.key_start && self.bytes[slot.key_start as usize] == b'_'
     }
 
-    /// Whether the keys must be sorted to know of duplicates. Most objects have few, and none equal: that is seen here
-    /// without allocating.
-    fn may_repeat(&self, keys_from: usize) -> bool {
-        let keys = &self.keys[keys_from..];
-        let text = |key: &Key| &self.bytes[key.start as usize..key.end as usize];
-        keys.len() > 32
-            || keys.iter().any(|key| key.flags != 0)
-            || keys.iter().enumerate().any(|(index, key)| keys[..index].iter().any(|other| text(other) == text(key)))
-    }
-
-    /// Every name that stands in the object before (JSN-01), compared decoded.
+    /// Every name that stands in the object before (JSN-01).
     fn find_duplicates(&mut self, keys_from: usize) {
-        let mut names: Vec<(Cow<'b, str>, u32)> =
-            self.keys[keys_from..].iter().map(|key| (key_text(self.bytes, *key), key.start)).collect();
-        names.sort();
-        for pair in names.windows(2) {
-            if pair[0].0 == pair[1].0 {
-                let path = format!("{}{}", self.path(1), step(&pair[1].0));
-                let text = "A name stands more than once in an object";
-                self.refused = true;
-                let offset = pair[1].1 as usize - 1;
-                self.find(offset, Severity::Error, IssueCode::Structure, "JSN-01", text, Some(path));
-            }
+        for (name, offset) in keys::repeated(self.bytes, &self.keys[keys_from..]) {
+            let path = format!("{}{}", self.path(1), keys::step(&name));
+            let text = "A name stands more than once in an object";
+            self.findings.refuse(Finding::new(offset, "JSN-01", text, path));
         }
     }
 
     /// Ends what is open where the grammar broke, so that the part before it can still be asked for its type.
-    fn abandon(&mut self) {
+    fn abandon(&mut self, broken: Broken, rule: &'static str, code: IssueCode) {
         let next = self.slots.len() as u32;
         for frame in &self.frames {
             self.slots[frame.node as usize].next = next;
         }
+        // Where a name should have come, the object is at fault and not the member before.
+        let path = self.path(usize::from(self.expects_key));
+        let finding = Finding::new(broken.offset, rule, broken.text, path);
+        self.findings.refuse(Finding { severity: Severity::Fatal, code, ..finding });
     }
 
     fn word(&mut self, word: &[u8], kind: Kind) -> Result<bool, Stop> {
@@ -376,28 +335,10 @@ impl<'b> Reader<'b> {
     }
 
     fn note(&mut self, offset: usize, rule: &'static str, text: &'static str) {
-        self.find(offset, Severity::Error, IssueCode::Structure, rule, text, None);
-    }
-
-    fn find(
-        &mut self,
-        offset: usize,
-        severity: Severity,
-        code: IssueCode,
-        rule: &'static str,
-        text: &'static str,
-        path: Option<String>,
-    ) {
-        self.refused |= severity == Severity::Fatal;
-        // The list stays bounded, but what made the document unreadable is always in it.
-        if self.findings.len() >= ISSUE_LIMIT {
-            match severity {
-                Severity::Fatal => drop(self.findings.pop()),
-                _ => return,
-            }
+        if self.findings.has_room_for_notes() {
+            let path = self.path(0);
+            self.findings.note(Finding::new(offset, rule, text, path));
         }
-        let path = path.unwrap_or_else(|| self.path(0));
-        self.findings.push(Finding { offset, severity, code, rule, text, path });
     }
 
     /// Where the reader stands: a step for each open container but the `skip` innermost ones.
@@ -412,55 +353,11 @@ impl<'b> Reader<'b> {
             // The last key of a frame stands just before the keys of the next.
             let end = self.frames.get(level + 1).map_or(self.keys.len(), |next| next.keys_from);
             if let Some(key) = self.keys[frame.keys_from..end].last() {
-                path.push_str(&step(&key_text(self.bytes, *key)));
+                path.push_str(&keys::step(&keys::text(self.bytes, *key)));
             }
         }
         path
     }
-}
-
-/// A cheap hash of a name, as one of 64 bits.
-fn key_bit(name: &[u8]) -> u64 {
-    let [first, middle, last] = match name {
-        [] => [0; 3],
-        _ => [name[0], name[name.len() / 2], name[name.len() - 1]].map(u32::from),
-    };
-    let mixed = (first * 31 + middle * 7 + last * 13 + name.len() as u32 * 5).wrapping_mul(0x9E37_79B9);
-    1 << (mixed >> 26)
-}
-
-fn key_text(bytes: &[u8], key: Key) -> Cow<'_, str> {
-    let text = std::str::from_utf8(&bytes[key.start as usize..key.end as usize]).unwrap_or_default();
-    if key.flags & KEY_ESCAPED == 0 { Cow::Borrowed(text) } else { Cow::Owned(scan::unescape(text)) }
-}
-
-/// A step of an expression. A name that no FHIR element can have is not repeated, for it may be anything.
-fn step(name: &str) -> String {
-    let plain = !name.is_empty() && name.len() <= 64 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-    if plain { format!(".{name}") } else { ".`?`".to_owned() }
-}
-
-/// The findings as issues in document order, all positions in one pass.
-fn issues(tree: &Tree, mut findings: Vec<Finding>) -> Vec<Issue> {
-    findings.sort_by_key(|finding| finding.offset);
-    let resource = tree.slots.first().and_then(|_| tree.root().get("resourceType")).and_then(|node| node.text());
-    let root = resource.filter(|name| name.len() <= 64 && name.bytes().all(|b| b.is_ascii_alphabetic()));
-    let mut walk = scan::Walk::new(&tree.bytes);
-    let issue = |finding: Finding| {
-        let fault = match finding.rule {
-            "JSN-03" | "JSN-04" => Fault::SendStructure,
-            _ => Fault::SendSyntax,
-        };
-        let (line, column) = walk.to(&tree.bytes, finding.offset);
-        let issue =
-            Issue::new(finding.severity, finding.code, fault, finding.text).rule(finding.rule).position(line, column);
-        match (&root, finding.path.trim_start_matches('.')) {
-            (Some(root), _) => issue.at(format!("{root}{}", finding.path)),
-            (None, "") => issue,
-            (None, path) => issue.at(path),
-        }
-    };
-    findings.into_iter().map(issue).collect()
 }
 
 #[cfg(test)]

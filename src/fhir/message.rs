@@ -9,7 +9,7 @@ use super::header::{self, MessageHeader, Reader};
 use super::identity::{self, IdentityKeys};
 use super::outcome::Issue;
 use super::resolve;
-pub use super::resolve::Resolved;
+pub use super::resolve::{Index, Resolved};
 use super::shape;
 use super::tree::{Node, Tree};
 use super::version::FhirVersion;
@@ -45,7 +45,7 @@ impl Message {
         let Some(header) = header.filter(|_| refused.is_empty()) else { return Err(refused) };
         let mut notes: Vec<Issue> = tree.notes.iter().cloned().chain(mixed).collect();
         let read = header::read(&tree, header, &mut notes);
-        let mut reader = Reader { tree: &tree, notes: &mut notes };
+        let mut reader = Reader::new(&tree, &mut notes);
         let bundle_id = reader.text(tree.root(), "id", "Bundle");
         let bundle_identifier = reader.object(tree.root(), "identifier", "Bundle").and_then(|node| {
             let system = reader.text(node, "system", "Bundle.identifier");

@@ -1,8 +1,10 @@
 //! References within a message, looked up in its Bundle only (MSG-16), with the lenient reading of MSG-17.
 //!
-//! One scan over the entries for each reference. Nothing is fetched, and canonicals are not references.
+//! One scan over the entries for each reference; who has many references makes an `Index` first. Nothing is fetched, and canonicals are not references.
 
 use super::tree::{Node, Tree};
+use std::borrow::Cow;
+use std::collections::HashMap;
 
 /// What a reference names within the Bundle.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -39,8 +41,58 @@ fn is(node: Node<'_>, name: &str, wanted: &str) -> bool {
     node.get(name).and_then(Node::text).is_some_and(|text| text == wanted)
 }
 
+/// Entries that share a name and are looked at for one reference; two of them are ambiguous already, or versions.
+const SAME_NAME_LIMIT: usize = 64;
+
+/// The entries of a Bundle by fullUrl and by `Type/id`, so that many references take no longer than their number.
+pub struct Index<'t> {
+    tree: &'t Tree,
+    named: HashMap<String, Vec<(usize, Node<'t>)>>,
+}
+
+impl<'t> Index<'t> {
+    pub fn new(tree: &'t Tree) -> Self {
+        let mut named: HashMap<String, Vec<(usize, Node<'t>)>> = HashMap::new();
+        for (index, entry) in entries(tree).enumerate() {
+            let resource = entry.get("resource");
+            let kind = resource.and_then(|resource| resource.get("resourceType")?.text());
+            let id = resource.and_then(|resource| resource.get("id")?.text());
+            let relative = kind.zip(id).map(|(kind, id)| format!("{kind}/{id}"));
+            let full_url = entry.get("fullUrl").and_then(Node::text).map(Cow::into_owned);
+            for name in [full_url, relative].into_iter().flatten() {
+                let same = named.entry(name).or_default();
+                if same.len() < SAME_NAME_LIMIT {
+                    same.push((index, entry));
+                }
+            }
+        }
+        Index { tree, named }
+    }
+
+    /// As `Message::resolve`: a reference of the header.
+    pub fn resolve(&self, reference: &str) -> Resolved<'t> {
+        let plain = reference.split_once("/_history/").map_or(reference, |(plain, _)| plain);
+        let target = rebased(self.tree, 0, plain);
+        let names = [Some(plain), Some(reference), target.as_deref()].into_iter().flatten();
+        let mut candidates: Vec<_> = names.filter_map(|name| self.named.get(name)).flatten().copied().collect();
+        candidates.sort_unstable_by_key(|(index, _)| *index);
+        candidates.dedup_by_key(|(index, _)| *index);
+        resolve_among(self.tree, 0, reference, candidates.into_iter()).0
+    }
+}
+
 /// Resolves a reference that stands in the resource of entry `from`; also says in which entry the resource was found.
 pub(super) fn resolve<'t>(tree: &'t Tree, from: usize, reference: &str) -> (Resolved<'t>, usize) {
+    resolve_among(tree, from, reference, entries(tree).enumerate())
+}
+
+/// The same among these entries, in their order, each with its index.
+fn resolve_among<'t>(
+    tree: &'t Tree,
+    from: usize,
+    reference: &str,
+    candidates: impl Iterator<Item = (usize, Node<'t>)>,
+) -> (Resolved<'t>, usize) {
     if let Some(id) = reference.strip_prefix('#') {
         return (contained(entries(tree).nth(from), id), from);
     }
@@ -53,7 +105,7 @@ pub(super) fn resolve<'t>(tree: &'t Tree, from: usize, reference: &str) -> (Reso
     let mut exact = Matches::default();
     let mut same_text = Matches::default();
     let mut same_id = Matches::default();
-    for (index, entry) in entries(tree).enumerate() {
+    for (index, entry) in candidates {
         let Some(resource) = entry.get("resource").filter(|resource| resource.is_object()) else { continue };
         let full_url = entry.get("fullUrl").and_then(Node::text);
         let full_url = full_url.as_deref();

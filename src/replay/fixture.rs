@@ -24,7 +24,6 @@ pub(crate) struct Fixture {
 /// A message that is kept, with its delivery to `lab`.
 pub(crate) struct KeptMessage {
     pub(crate) id: Uuid,
-    pub(crate) message_key: i64,
     pub(crate) delivery: Uuid,
     pub(crate) delivery_key: i64,
 }
@@ -81,9 +80,7 @@ impl Fixture {
             releases_request: false,
         };
         match self.exchange.store.accept(keep).await.unwrap() {
-            Kept::New { message_key, work, .. } => {
-                KeptMessage { id, message_key, delivery: delivery_id, delivery_key: work[0].delivery_key }
-            }
+            Kept::New { work, .. } => KeptMessage { id, delivery: delivery_id, delivery_key: work[0].delivery_key },
             other => panic!("{other:?}"),
         }
     }

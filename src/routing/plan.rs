@@ -180,7 +180,8 @@ impl<'a> Planner<'a> {
 
     /// A route that names a participant twice makes one issue.
     fn push(&mut self, issue: Issue) {
-        if !self.issues.contains(&issue) {
+        let mut here = self.issues.iter().rev().take_while(|known| known.expression == issue.expression);
+        if !here.any(|known| *known == issue) {
             self.issues.push(issue);
         }
     }

@@ -144,7 +144,8 @@ impl Insert {
     fn text(&self, rows: usize) -> Arc<str> {
         let make = || {
             let row = format!("({})", vec!["?"; self.columns].join(","));
-            Arc::from(format!("INSERT INTO {} VALUES {}", self.into, vec![row; rows].join(",")))
+            // ROLLBACK: what fails ends the transaction, so SQLite keeps no journal for taking back one statement.
+            Arc::from(format!("INSERT OR ROLLBACK INTO {} VALUES {}", self.into, vec![row; rows].join(",")))
         };
         self.texts[rows - 1].get_or_init(make).clone()
     }
@@ -243,7 +244,7 @@ async fn change(conn: &mut SqliteConnection, changed: &[Changed]) -> Result<(), 
         })
         .collect();
     sqlx::query(
-        "UPDATE delivery SET state = c.state, attempts = c.attempts, status = c.status, due_us = c.due_us, \
+        "UPDATE OR ROLLBACK delivery SET state = c.state, attempts = c.attempts, status = c.status, due_us = c.due_us, \
          fault = c.fault, answer_k = c.answer_k, ended_us = c.ended_us \
          FROM (SELECT value->>0 AS k, value->>1 AS state, value->>2 AS attempts, value->>3 AS status, \
                value->>4 AS due_us, value->>5 AS fault, value->>6 AS answer_k, value->>7 AS ended_us \

@@ -28,7 +28,6 @@ pub mod view;
 mod writer;
 
 pub use backup::backup_file;
-pub use reference::names;
 
 use self::core::{Core, unavailable};
 use self::writer::Job;
@@ -121,12 +120,22 @@ struct Inner {
 /// Jobs that may wait for the writer; who comes later waits to be let in.
 const QUEUE_JOBS: usize = 4096;
 
+const WRITER_THREAD: &str = "store-writer";
+
+/// The writer has a thread and a runtime of its own: among the requests it would wait for its turn after every statement,
+/// and everybody waits for it.
+fn start_writer(core: Arc<Core>, queue: mpsc::Receiver<Job>) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    let run = move || runtime.block_on(writer::run(core, queue));
+    std::thread::Builder::new().name(WRITER_THREAD.into()).spawn(run).map(drop)
+}
+
 impl Store {
     /// Opens or makes the store, runs migrations. Errs when another router has it, or a newer program wrote it.
     pub async fn open(settings: StoreSettings, clock: Clock) -> Result<Store, OpenError> {
         let core = Arc::new(open::open(settings, clock).await?);
         let (jobs, queue) = mpsc::channel(QUEUE_JOBS);
-        tokio::spawn(writer::run(core.clone(), queue));
+        start_writer(core.clone(), queue).map_err(|source| OpenError::File { path: WRITER_THREAD.into(), source })?;
         Ok(Store { inner: Arc::new(Inner { core, jobs }) })
     }
 

@@ -59,6 +59,8 @@ pub(super) fn writer_options(path: &Path) -> SqliteConnectOptions {
         .busy_timeout(BUSY_TIMEOUT)
         .foreign_keys(false)
         .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
+        // What SQLite keeps aside while a statement runs stays in memory: as a file it cost a tenth of all work.
+        .pragma("temp_store", "MEMORY")
         .pragma("cache_size", "-32768")
         .statement_cache_capacity(PREPARED_STATEMENTS)
         .disable_statement_logging()

@@ -1,6 +1,7 @@
 //! What can be done for a message before its turn in the writer: compress, serialize, hash. Runs in the caller's task.
 
 use super::reference::{Reference, references};
+use crate::apart::apart;
 use crate::delivery::{AttemptRow, DeliveryState, Facts, Keep, MessageState, NewDelivery, Settlement};
 use crate::fhir::identity::IdentityKeys;
 use crate::fhir::{Fault, Outcome};
@@ -101,7 +102,10 @@ pub(super) async fn settlement(settlement: Settlement) -> Result<PreparedSettlem
 pub(super) fn unpack(codec: i64, size: i64, bytes: Vec<u8>) -> Option<Bytes> {
     match codec {
         0 => Some(bytes.into()),
-        1 => zstd::bulk::decompress(&bytes, usize::try_from(size).ok()?).ok().map(Bytes::from),
+        1 => {
+            let size = usize::try_from(size).ok()?;
+            apart(size, || zstd::bulk::decompress(&bytes, size)).ok().map(Bytes::from)
+        }
         _ => None,
     }
 }

@@ -1,12 +1,11 @@
 //! References: the ids that a message carries, normalized and hashed, for identity, correlation and search.
 //!
-//! Hashes only narrow a search down: who decides on a candidate compares the ids themselves (`names`, `value`).
+//! Hashes only narrow a search down: who decides on a candidate compares the ids themselves (`Facts::is_named_by`, `value`).
 //! The hash is part of the stored format and never changes.
 
 use crate::delivery::Facts;
-use crate::fhir::identity::{IdentityKeys, KeyKind};
+use crate::fhir::identity::{IdentityKeys, KeyKind, normal};
 use sha2::{Digest, Sha256};
-use std::borrow::Cow;
 
 /// The value of a Bundle identifier without its system, kept where there is a system: for correlation and search.
 pub(super) const BARE_IDENTIFIER: i64 = 4;
@@ -18,17 +17,6 @@ pub(super) struct Reference {
     pub kind: i64,
     /// Whether it is one of the keys by which a repeat is known.
     pub identity: bool,
-}
-
-/// Ids compare without a leading `urn:uuid:`; UUIDs without case, all others exactly.
-pub(super) fn normal(value: &str) -> Cow<'_, str> {
-    const PREFIX: &str = "urn:uuid:";
-    let prefixed = value.get(..PREFIX.len()).is_some_and(|head| head.eq_ignore_ascii_case(PREFIX));
-    let bare = if prefixed { &value[PREFIX.len()..] } else { value };
-    if bare.len() == 36 && uuid::Uuid::try_parse(bare).is_ok() && bare.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        return Cow::Owned(bare.to_ascii_lowercase());
-    }
-    Cow::Borrowed(bare)
 }
 
 pub(super) fn hash(value: &str) -> i64 {
@@ -50,17 +38,6 @@ pub(super) fn value(facts: &Facts, kind: KeyKind) -> Option<String> {
     text.map(|text| normal(&text).into_owned())
 }
 
-/// Whether a response's identifier may mean this message (MSG-36, MSG-37; publishers differ in which id they give).
-pub fn names(facts: &Facts, identifier: &str) -> bool {
-    let wanted = normal(identifier);
-    let bundle_identifier = facts.bundle_identifier.as_ref();
-    [facts.header_id.as_deref(), facts.bundle_id.as_deref(), bundle_identifier.map(|known| known.value.as_str())]
-        .into_iter()
-        .flatten()
-        .any(|known| normal(known) == wanted)
-        || bundle_identifier.is_some_and(|known| normal(&known.to_string()) == wanted)
-}
-
 /// Every id of a message once, sorted by hash.
 pub(super) fn references(facts: &Facts, identity: &IdentityKeys) -> Vec<Reference> {
     let keys = [identity.transmission.as_ref(), identity.message.as_ref()];
@@ -80,16 +57,6 @@ pub(super) fn references(facts: &Facts, identity: &IdentityKeys) -> Vec<Referenc
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ids_compare_without_urn_uuid_and_uuids_without_case() {
-        let uuid = "6f2a0a6e-0c3a-4f3f-9a50-3d1a3f1c9a11";
-        for spelled in [uuid, &uuid.to_uppercase(), &format!("urn:uuid:{uuid}"), &format!("URN:UUID:{uuid}")] {
-            assert_eq!(normal(spelled), uuid);
-        }
-        assert_eq!(normal("Message-1"), "Message-1");
-        assert_ne!(hash("Message-1"), hash("message-1"));
-    }
 
     #[test]
     fn the_hash_is_that_of_every_version() {

@@ -7,9 +7,9 @@ use crate::delivery::{DeliveryState, Settled};
 
 impl Batch<'_> {
     pub fn settle(&mut self, settlement: PreparedSettlement) -> Settled {
-        let nothing = Settled { first_answer: false, answer_id: None, work: Vec::new() };
         let key = settlement.delivery_key;
-        let Some(now) = self.deliveries.get_mut(&key) else { return nothing };
+        let nothing = |changed| Settled { changed, first_answer: false, answer_id: None, work: Vec::new() };
+        let Some(now) = self.deliveries.get_mut(&key) else { return nothing(false) };
         if let Some(attempt) = settlement.attempt {
             now.attempts += 1;
             now.status = attempt.status;
@@ -19,12 +19,17 @@ impl Batch<'_> {
         let open = matches!(now.state, DeliveryState::Waiting | DeliveryState::Active);
         let unanswered = now.answer.is_none();
         let settled = match settlement.answer {
-            None => nothing,
+            None => nothing(open),
             // The word of a router that gave up comes too late once the receiver has spoken, and is said once.
-            Some(answer) if &*answer.facts.sender == OWN && !(open && unanswered) => nothing,
+            Some(answer) if &*answer.facts.sender == OWN && !(open && unanswered) => nothing(open),
             Some(answer) => {
                 let linked = self.link(*answer, key);
-                Settled { first_answer: linked.first, answer_id: Some(linked.answer.1), work: linked.work }
+                Settled {
+                    changed: open,
+                    first_answer: linked.first,
+                    answer_id: Some(linked.answer.1),
+                    work: linked.work,
+                }
             }
         };
         if let Some(now) = self.deliveries.get_mut(&key).filter(|_| open) {

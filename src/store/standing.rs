@@ -1,7 +1,7 @@
 //! What replies to a sender need: a message's standing, its content, the deliveries that a response may answer.
 
 use super::core::unavailable;
-use super::reference::{hash, names};
+use super::reference::hash;
 use super::row::{self, WORK_COLUMNS};
 use super::{Asked, Standing, StandingDelivery, Store, Unavailable, prepare};
 use crate::delivery::Facts;
@@ -89,7 +89,7 @@ impl Store {
         let mut found = Vec::new();
         for row in &rows {
             let delivery = row::work(row)?;
-            if names(&delivery.facts, identifier) {
+            if delivery.facts.is_named_by(identifier) {
                 found.push(Asked { delivery_key: delivery.delivery_key, delivery, answered: row.try_get(13)? });
             }
         }

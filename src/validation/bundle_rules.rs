@@ -12,7 +12,7 @@ use std::collections::HashSet;
 /// fullUrl and versionId, the pair that bdl-7 wants unique.
 type Seen<'m> = HashSet<(Cow<'m, str>, Option<Cow<'m, str>>)>;
 
-pub(super) fn check<'m>(message: &'m Message, report: &mut Report) {
+pub(super) fn check(message: &Message, report: &mut Report) {
     let bundle = message.tree.root();
     let is_r5 = message.version == FhirVersion::R5;
     if let Some(total) = bundle.get("total") {

@@ -134,3 +134,132 @@ pub(super) fn too_many() -> Issue {
 pub(super) fn refusal(code: IssueCode, text: impl Into<String>) -> Issue {
     Issue::error(code, Fault::SendDefinition, text).at(format!("{HEADER}.focus[0]"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fhir::{FhirVersion, json};
+    use crate::validation::definition::DefinitionFile;
+    use bytes::Bytes;
+
+    const PUSH: &str = "http://emberpost.org/fhir/ValueSet/push-events";
+    const EVENTS: &str = "http://emberpost.org/fhir/CodeSystem/shipped-events";
+
+    fn request(event: &str, focus: &Value) -> Message {
+        let bundle = json!({ "resourceType": "Bundle", "type": "message", "entry": [
+            { "fullUrl": "urn:oid:1.2.1", "resource": { "resourceType": "MessageHeader",
+                "eventCoding": { "system": SYSTEM, "code": event }, "source": { "endpoint": "https://a.example" },
+                "focus": [{ "reference": "urn:oid:1.2.2" }] } },
+            { "fullUrl": "urn:oid:1.2.2", "resource": focus }] });
+        let tree = json::parse(Bytes::from(bundle.to_string())).expect("JSON");
+        Message::read(tree, Some(FhirVersion::R4), None).expect("a message")
+    }
+
+    fn definitions(more: &[Value]) -> Definitions {
+        let mut files = crate::validation::shipped::definitions();
+        files.extend(more.iter().enumerate().map(|(index, resource)| DefinitionFile {
+            path: format!("{index}.json"),
+            bytes: resource.to_string().into_bytes(),
+        }));
+        Definitions::load(&files).0
+    }
+
+    fn value_set(compose: Value) -> Value {
+        json!({ "resourceType": "ValueSet", "url": "urn:v", "status": "active", "compose": compose })
+    }
+
+    fn expanded(focus: &Value, more: &[Value]) -> Result<Value, Issue> {
+        expand(&request("valueset-expand", focus), &definitions(more), 1_700_000_000_000_000).expect("an expansion")
+    }
+
+    fn codes(focus: &Value, more: &[Value]) -> Vec<String> {
+        let expanded = expanded(focus, more).expect("an expansion");
+        let contains = expanded["expansion"]["contains"].as_array().cloned().unwrap_or_default();
+        assert_eq!(expanded["expansion"]["total"], contains.len());
+        contains.iter().map(|one| one["code"].as_str().expect("a code").to_owned()).collect()
+    }
+
+    fn tree() -> Value {
+        json!({ "resourceType": "CodeSystem", "url": "urn:c", "content": "complete", "concept": [
+            { "code": "a", "display": "A", "concept": [{ "code": "b", "concept": [{ "code": "c" }] }] }, { "code": "d" }] })
+    }
+
+    #[test]
+    fn a_value_set_is_found_by_its_url_in_each_form_of_the_request() {
+        let asked = [
+            json!({ "resourceType": "ValueSet", "url": PUSH, "status": "active" }),
+            json!({ "resourceType": "Parameters", "parameter": [{ "name": "url", "valueUri": PUSH }] }),
+            json!({ "resourceType": "Parameters", "parameter": [{ "name": "url", "valueString": format!("{PUSH}|1.0.0") }] }),
+        ];
+        for focus in asked {
+            let answer = expanded(&focus, &[]).expect("an expansion");
+            assert_eq!(answer["expansion"]["total"], 10);
+            assert_eq!(answer["expansion"]["timestamp"], "2023-11-14T22:13:20Z");
+            let first = json!({ "system": EVENTS, "code": "admin-notify", "display": "Administrative notification" });
+            assert_eq!(answer["expansion"]["contains"][0], first);
+            assert_eq!((&answer["url"], &answer["compose"]), (&json!(PUSH), &Value::Null));
+        }
+        let all = json!({ "resourceType": "ValueSet", "url": PUSH.replace("push", "all") });
+        assert_eq!(codes(&all, &[]).len(), 15);
+    }
+
+    #[test]
+    fn includes_imports_excludes_and_filters_are_followed() {
+        let import = json!({ "resourceType": "ValueSet", "url": "urn:i", "compose": { "include": [
+            { "system": "urn:c", "concept": [{ "code": "b" }, { "code": "d" }] }] } });
+        let more = [tree(), import];
+        let cases = [
+            (json!({ "include": [{ "system": "urn:c" }] }), vec!["a", "b", "c", "d"]),
+            (
+                json!({ "include": [{ "system": "urn:c", "concept": [{ "code": "d" }, { "code": "a" }] }] }),
+                vec!["d", "a"],
+            ),
+            (json!({ "include": [{ "valueSet": ["urn:i"] }, { "system": "urn:c" }] }), vec!["b", "d", "a", "c"]),
+            (json!({ "include": [{ "system": "urn:c", "valueSet": ["urn:i"] }] }), vec!["b", "d"]),
+            (json!({ "include": [{ "system": "urn:c" }], "exclude": [{ "valueSet": ["urn:i"] }] }), vec!["a", "c"]),
+            (filter("is-a", "b"), vec!["b", "c"]),
+            (filter("descendent-of", "b"), vec!["c"]),
+        ];
+        for (compose, wanted) in cases {
+            assert_eq!(codes(&value_set(compose.clone()), &more), wanted, "{compose}");
+        }
+    }
+
+    fn filter(op: &str, value: &str) -> Value {
+        json!({ "include": [{ "system": "urn:c", "filter": [{ "property": "concept", "op": op, "value": value }] }] })
+    }
+
+    #[test]
+    fn what_cannot_be_expanded_is_refused_with_a_reason() {
+        let circle = json!({ "resourceType": "ValueSet", "url": "urn:o", "compose": { "include": [{ "valueSet": ["urn:o"] }] } });
+        let many = (0..=CONCEPTS_LIMIT).map(|n| json!({ "code": n.to_string() })).collect::<Vec<_>>();
+        let large = json!({ "resourceType": "CodeSystem", "url": "urn:l", "content": "complete", "concept": many });
+        let more = [tree(), circle, large];
+        let cases = [
+            (json!({ "resourceType": "ValueSet", "url": "urn:none" }), IssueCode::NotFound, "no ValueSet"),
+            (json!({ "resourceType": "ValueSet", "status": "active" }), IssueCode::Required, "names no ValueSet"),
+            (json!({ "resourceType": "Patient" }), IssueCode::Required, "the focus must be a ValueSet"),
+            (value_set(json!({ "include": [{ "system": "urn:none" }] })), IssueCode::NotFound, "CodeSystem urn:none"),
+            (value_set(filter("regex", "x")), IssueCode::NotSupported, "concept regex"),
+            (value_set(json!({ "include": [{ "valueSet": ["urn:o"] }] })), IssueCode::BusinessRule, "8 deep"),
+            (value_set(json!({ "include": [{ "system": "urn:l" }] })), IssueCode::TooLong, "10000 concepts"),
+        ];
+        for (focus, code, words) in cases {
+            let issue = expanded(&focus, &more).expect_err("a refusal");
+            assert_eq!((issue.code, issue.fault), (code, Fault::SendDefinition));
+            assert!(issue.diagnostics.contains(words), "{}", issue.diagnostics);
+        }
+    }
+
+    #[test]
+    fn a_code_system_comes_with_its_concepts_and_other_events_are_not_answered() {
+        let focus = json!({ "resourceType": "CodeSystem", "url": EVENTS });
+        let answer =
+            expand(&request("CodeSystem-expand", &focus), &definitions(&[]), 0).expect("asked").expect("known");
+        assert_eq!(answer["concept"].as_array().map(Vec::len), Some(15));
+        let unknown = json!({ "resourceType": "CodeSystem", "url": "urn:none" });
+        let refusal = expand(&request("CodeSystem-expand", &unknown), &definitions(&[]), 0).expect("asked");
+        assert_eq!(refusal.map_err(|issue| issue.code), Err(IssueCode::NotFound));
+        assert!(expand(&request("patient-link", &focus), &definitions(&[]), 0).is_none());
+    }
+}

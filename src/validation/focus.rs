@@ -5,7 +5,7 @@
 use super::definition::{Definition, FocusRule};
 use crate::fhir::Message;
 use crate::fhir::event::ResponseCode;
-use crate::fhir::message::Resolved;
+use crate::fhir::message::{Index, Resolved};
 use crate::fhir::tree::Node;
 use std::borrow::Cow;
 
@@ -22,10 +22,16 @@ pub(super) struct Focus<'m> {
 pub(super) fn read(message: &Message) -> Vec<Focus<'_>> {
     let header = message.entry_resource(0);
     let items = header.and_then(|header| header.get("focus")).into_iter().flat_map(Node::items);
+    // One focus is the rule; thousands of them in a Bundle of thousands must not take the product of both.
+    let index = (message.header.focus.len() > 1).then(|| Index::new(&message.tree));
+    let resolve = |reference: &str| match &index {
+        Some(index) => index.resolve(reference),
+        None => message.resolve(reference),
+    };
     items
         .map(|node| {
             let reference = node.get("reference").and_then(Node::text);
-            let found = reference.as_deref().map(|reference| message.resolve(reference));
+            let found = reference.as_deref().map(resolve);
             let resource_type = match &found {
                 Some(Resolved::Found(resource, _)) => resource.get("resourceType").and_then(Node::text),
                 _ => reference.as_deref().and_then(type_in_reference).map(|name| Cow::Owned(name.to_owned())),

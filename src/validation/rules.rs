@@ -1,8 +1,8 @@
-//! The MessageHeader of a message: its shape (MSG-20), event (MSG-03), response (MSG-35 to MSG-37), and what its
+//! The MessageHeader of a message: its source (MSG-20), event (MSG-03), response (MSG-35 to MSG-37), and what its
 //! references lead to (MSG-04, MSG-16, MSG-17).
 //!
-//! Relies on the header as read and on the tree for what could not be read. Source and identity are no questions of
-//! validity; the channel asks for them.
+//! Relies on the header as read, whose notes tell of wrong types, and on the tree for what was not read. A usable source
+//! and identity are no questions of validity; the channel asks for them.
 
 use super::focus::Focus;
 use super::report::{Broken, Report};
@@ -14,89 +14,20 @@ use crate::fhir::{IssueCode, Message};
 /// The header's place in every expression.
 pub(super) const HEADER: &str = "Bundle.entry[0].resource";
 
-/// JSON shapes of the header's elements that Emberpost reads, in R4 and R5 spelling.
-const SHAPES: [(&str, Kind); 10] = [
-    ("id", Kind::String),
-    ("eventCoding", Kind::Object),
-    ("eventUri", Kind::String),
-    ("eventCanonical", Kind::String),
-    ("destination", Kind::Array),
-    ("source", Kind::Object),
-    ("response", Kind::Object),
-    ("focus", Kind::Array),
-    ("definition", Kind::String),
-    ("extension", Kind::Array),
-];
-
-/// As `SHAPES`, of the elements within: parent, element, kind. A parent that repeats is looked into item by item.
-const INNER_SHAPES: [(&str, &str, Kind); 13] = [
-    ("eventCoding", "system", Kind::String),
-    ("eventCoding", "code", Kind::String),
-    ("destination", "name", Kind::String),
-    ("destination", "endpoint", Kind::String),
-    ("destination", "endpointUrl", Kind::String),
-    ("destination", "endpointReference", Kind::Object),
-    ("destination", "target", Kind::Object),
-    ("source", "endpoint", Kind::String),
-    ("source", "endpointUrl", Kind::String),
-    ("source", "endpointReference", Kind::Object),
-    ("response", "code", Kind::String),
-    ("response", "details", Kind::Object),
-    ("focus", "reference", Kind::String),
-];
-
 pub(super) fn check_header(message: &Message, report: &mut Report) {
     let Some(header) = message.entry_resource(0) else { return };
-    shapes(header, report);
+    empty_source(header, report);
     event(message, header, report);
     response(message, header, report);
 }
 
-fn shapes(header: Node, report: &mut Report) {
-    for (name, kind) in SHAPES {
-        let Some(node) = header.get(name) else { continue };
-        shape(node, kind, format!("{HEADER}.{name}"), report);
-        for (index, item) in node.items().enumerate().filter(|_| matches!(name, "destination" | "focus")) {
-            shape(item, Kind::Object, format!("{HEADER}.{name}[{index}]"), report);
-        }
-    }
-    for (parent, name, kind) in INNER_SHAPES {
-        let Some(outer) = header.get(parent) else { continue };
-        if outer.is_array() {
-            for (index, item) in outer.items().enumerate() {
-                inner(item, name, kind, format!("{HEADER}.{parent}[{index}].{name}"), report);
-            }
-        } else {
-            inner(outer, name, kind, format!("{HEADER}.{parent}.{name}"), report);
-        }
-    }
+/// Wrong types are notes of reading already; an empty source would be read as no source at all.
+fn empty_source(header: Node, report: &mut Report) {
     if let Some(source) = header.get("source").filter(|source| source.is_object() && source.members().next().is_none())
     {
         let text = "source must not be empty; give it an endpoint";
         report.error(format!("{HEADER}.source"), Some(source), Broken::new("MSG-20", IssueCode::Structure, text));
     }
-}
-
-fn inner(parent: Node, name: &str, kind: Kind, place: String, report: &mut Report) {
-    if let Some(node) = parent.get(name) {
-        shape(node, kind, place, report);
-    }
-}
-
-fn shape(node: Node, kind: Kind, place: String, report: &mut Report) {
-    if node.kind() == kind {
-        return;
-    }
-    let wanted = match kind {
-        Kind::Array => "an array, also for one item",
-        Kind::Object => "one object",
-        _ => "a string",
-    };
-    report.error(
-        place,
-        Some(node),
-        Broken::new("MSG-20", IssueCode::Structure, format!("this element must be {wanted}")),
-    );
 }
 
 fn event(message: &Message, header: Node, report: &mut Report) {

@@ -1,1 +1,417 @@
+//! Checking as its callers see it: messages in, issues out.
 
+mod samples;
+
+use super::definition::DefinitionFile;
+use super::*;
+use crate::fhir::{Fault, FhirVersion, IssueCode, Severity, json};
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+const LAX: Checks = Checks { prose_rules: ProseRules::Warning, take_unknown_events: true };
+const CLOSED: Checks = Checks { prose_rules: ProseRules::Warning, take_unknown_events: false };
+const STRICT: Checks = Checks { prose_rules: ProseRules::Error, take_unknown_events: true };
+
+fn read(message: &Value, version: FhirVersion) -> Message {
+    let tree = json::parse(Bytes::from(message.to_string())).expect("JSON");
+    Message::read(tree, Some(version), None).expect("a message")
+}
+
+/// An R4 message of event `urn:s|made` about one Patient, changed by the caller.
+fn message(change: impl FnOnce(&mut Value)) -> Value {
+    let mut bundle = json!({
+        "resourceType": "Bundle", "id": "b1", "type": "message",
+        "entry": [
+            { "fullUrl": "urn:uuid:11111111-1111-4111-8111-111111111111", "resource": {
+                "resourceType": "MessageHeader", "id": "m1",
+                "eventCoding": { "system": "urn:s", "code": "made" },
+                "source": { "endpoint": "https://a.example/fhir" },
+                "focus": [{ "reference": "urn:uuid:22222222-2222-4222-8222-222222222222" }] } },
+            { "fullUrl": "urn:uuid:22222222-2222-4222-8222-222222222222",
+                "resource": { "resourceType": "Patient", "id": "p1" } },
+        ]
+    });
+    change(&mut bundle);
+    bundle
+}
+
+fn r5(change: impl FnOnce(&mut Value)) -> Value {
+    let mut bundle = message(|bundle| {
+        bundle["identifier"] = json!({ "system": "urn:i", "value": "1" });
+        bundle["entry"][0]["resource"]["source"] = json!({ "endpointUrl": "https://a.example/fhir" });
+    });
+    change(&mut bundle);
+    bundle
+}
+
+fn header(bundle: &mut Value) -> &mut Value {
+    &mut bundle["entry"][0]["resource"]
+}
+
+fn push(list: &mut Value, item: Value) {
+    list.as_array_mut().expect("an array").push(item);
+}
+
+fn outcome(bundle: &mut Value, code: &str, severity: &str) {
+    header(bundle)["response"] = json!({ "identifier": "q1", "code": code,
+        "details": { "reference": "urn:uuid:33333333-3333-4333-8333-333333333333" } });
+    let outcome =
+        json!({ "resourceType": "OperationOutcome", "issue": [{ "severity": severity, "code": "processing" }] });
+    let entry = json!({ "fullUrl": "urn:uuid:33333333-3333-4333-8333-333333333333", "resource": outcome });
+    push(&mut bundle["entry"], entry);
+}
+
+fn definition(url: &str, focus: Value, allowed: &[&str]) -> Value {
+    json!({ "resourceType": "MessageDefinition", "url": url, "version": "1", "status": "active", "date": "2026-01-01",
+        "eventCoding": { "system": "urn:s", "code": "made" }, "focus": focus,
+        "allowedResponse": allowed.iter().map(|url| json!({ "message": url })).collect::<Vec<_>>() })
+}
+
+fn load(resources: &[Value]) -> Definitions {
+    let file = |(index, resource): (usize, &Value)| DefinitionFile {
+        path: format!("{index}.json"),
+        bytes: resource.to_string().into_bytes(),
+    };
+    let (definitions, mistakes) = Definitions::load(&resources.iter().enumerate().map(file).collect::<Vec<_>>());
+    assert_eq!(mistakes, Vec::<String>::new());
+    definitions
+}
+
+fn one_patient(url: &str) -> Value {
+    definition(url, json!([{ "code": "Patient", "min": 1, "max": "1" }]), &[])
+}
+
+/// Rule, whether it is an error, and expression of each issue.
+fn found(checked: &Checked) -> Vec<(&str, bool, &str)> {
+    checked
+        .issues
+        .iter()
+        .map(|issue| {
+            (issue.rule.as_deref().unwrap_or("-"), issue.is_error(), issue.expression.as_deref().unwrap_or("-"))
+        })
+        .collect()
+}
+
+fn rules_r4(bundle: &Value, checks: Checks) -> Vec<(String, bool, String)> {
+    rules(bundle, FhirVersion::R4, &Definitions::default(), checks)
+}
+
+fn rules(
+    bundle: &Value,
+    version: FhirVersion,
+    definitions: &Definitions,
+    checks: Checks,
+) -> Vec<(String, bool, String)> {
+    let message = read(bundle, version);
+    let checked = check(&message, definitions, checks);
+    for issue in &checked.issues {
+        assert!(issue.position.is_some(), "a place in the text for {}", issue.diagnostics);
+    }
+    found(&checked).into_iter().map(|(rule, error, at)| (rule.to_owned(), error, at.to_owned())).collect()
+}
+
+fn is(found: &[(String, bool, String)], wanted: &[(&str, bool, &str)]) {
+    let found = found.iter().map(|(rule, error, at)| (rule.as_str(), *error, at.as_str())).collect::<Vec<_>>();
+    assert_eq!(found, wanted);
+}
+
+#[test]
+fn a_good_message_has_no_issues_in_r4_and_r5() {
+    is(&rules_r4(&message(|_| ()), STRICT), &[]);
+    is(&rules(&r5(|_| ()), FhirVersion::R5, &Definitions::default(), STRICT), &[]);
+}
+
+#[test]
+fn bundle_invariants_are_errors_by_their_own_name() {
+    type Case = (&'static str, &'static str, fn(&mut Value));
+    let cases: [Case; 6] = [
+        ("bdl-1", "Bundle.total", |b| b["total"] = json!(2)),
+        ("bdl-2", "Bundle.entry[1].search", |b| b["entry"][1]["search"] = json!({ "mode": "match" })),
+        ("bdl-3", "Bundle.entry[1].request", |b| b["entry"][1]["request"] = json!({ "method": "PUT", "url": "x" })),
+        ("bdl-4", "Bundle.entry[1].response", |b| b["entry"][1]["response"] = json!({ "status": "200" })),
+        ("bdl-5", "Bundle.entry[2]", |b| b["entry"][2] = json!({ "fullUrl": "urn:oid:1.2" })),
+        ("bdl-8", "Bundle.entry[2].fullUrl", |b| {
+            b["entry"][2] = json!({ "fullUrl": "https://a.example/fhir/Group/1/_history/1", "resource": { "resourceType": "Group" } })
+        }),
+    ];
+    for (rule, place, change) in cases {
+        let bundle = message(|bundle| {
+            bundle["entry"]
+                .as_array_mut()
+                .expect("entries")
+                .push(json!({ "fullUrl": "urn:oid:1.2.3", "resource": { "resourceType": "Group" } }));
+            change(bundle);
+        });
+        is(&rules_r4(&bundle, LAX), &[(rule, true, place)]);
+    }
+}
+
+#[test]
+fn r5_wants_a_resource_and_a_full_url_in_every_entry() {
+    let bundle = r5(|bundle| {
+        push(&mut bundle["entry"], json!({ "request": { "method": "PUT", "url": "x" } }));
+    });
+    let wanted = [
+        ("bdl-3a", true, "Bundle.entry[2].request"),
+        ("bdl-3a", true, "Bundle.entry[2]"),
+        ("bdl-15", true, "Bundle.entry[2].fullUrl"),
+    ];
+    is(&rules(&bundle, FhirVersion::R5, &Definitions::default(), LAX), &wanted);
+}
+
+#[test]
+fn a_full_url_may_come_again_with_another_version_only() {
+    let twice = |version: Option<&str>| {
+        message(|bundle| {
+            let mut entry = bundle["entry"][1].clone();
+            if let Some(version) = version {
+                entry["resource"]["meta"] = json!({ "versionId": version });
+            }
+            entry["fullUrl"] = json!("https://a.example/fhir/Patient/p1");
+            push(&mut bundle["entry"], entry.clone());
+            entry["resource"]["meta"] = json!({ "versionId": "1" });
+            push(&mut bundle["entry"], entry);
+        })
+    };
+    is(&rules_r4(&twice(Some("1")), LAX), &[("bdl-7", true, "Bundle.entry[3].fullUrl")]);
+    is(&rules_r4(&twice(Some("2")), LAX), &[]);
+    is(&rules_r4(&twice(None), LAX), &[]);
+}
+
+#[test]
+fn prose_rules_are_warnings_until_they_are_made_errors() {
+    type Case = (&'static str, &'static str, FhirVersion, Value);
+    let cases: [Case; 7] = [
+        (
+            "MSG-10",
+            "Bundle.entry[2].fullUrl",
+            FhirVersion::R4,
+            message(|b| push(&mut b["entry"], json!({ "resource": { "resourceType": "Group" } }))),
+        ),
+        (
+            "MSG-11",
+            "Bundle.entry[2].fullUrl",
+            FhirVersion::R4B,
+            message(|b| {
+                push(&mut b["entry"], json!({ "fullUrl": "Group/1", "resource": { "resourceType": "Group" } }))
+            }),
+        ),
+        (
+            "MSG-11",
+            "Bundle.entry[2].fullUrl",
+            FhirVersion::R4,
+            message(|b| {
+                push(
+                    &mut b["entry"],
+                    json!({ "fullUrl": "http://a.example/Group/1", "resource": { "resourceType": "Group", "id": "2" } }),
+                );
+            }),
+        ),
+        (
+            "MSG-12",
+            "Bundle.identifier",
+            FhirVersion::R5,
+            r5(|b| drop(b.as_object_mut().and_then(|b| b.remove("identifier")))),
+        ),
+        (
+            "MSG-04",
+            "Bundle.entry[0].resource.focus[0]",
+            FhirVersion::R4,
+            message(|b| header(b)["focus"][0]["reference"] = json!("Patient/none")),
+        ),
+        (
+            "MSG-17",
+            "Bundle.entry[0].resource.focus[0]",
+            FhirVersion::R4,
+            message(|b| header(b)["focus"][0]["reference"] = json!("Patient/p1")),
+        ),
+        ("MSG-36", "Bundle.entry[0].resource.response.code", FhirVersion::R4, message(|b| outcome(b, "ok", "error"))),
+    ];
+    for (rule, place, version, bundle) in cases {
+        is(&rules(&bundle, version, &Definitions::default(), LAX), &[(rule, false, place)]);
+        is(&rules(&bundle, version, &Definitions::default(), STRICT), &[(rule, true, place)]);
+    }
+}
+
+#[test]
+fn a_reference_that_fits_several_entries_is_told() {
+    let bundle = message(|b| {
+        header(b)["focus"][0]["reference"] = json!("Patient/p1");
+        push(
+            &mut b["entry"],
+            json!({ "fullUrl": "urn:oid:1.2", "resource": { "resourceType": "Patient", "id": "p1" } }),
+        );
+    });
+    is(&rules_r4(&bundle, LAX), &[("MSG-16", false, "Bundle.entry[0].resource.focus[0]")]);
+}
+
+#[test]
+fn the_header_needs_one_event_a_source_that_is_not_empty_and_a_whole_response() {
+    let at = |element: &str| format!("Bundle.entry[0].resource.{element}");
+    type Case = (&'static str, &'static str, fn(&mut Value));
+    let cases: [Case; 7] = [
+        ("MSG-03", "event", |b| drop(header(b).as_object_mut().and_then(|h| h.remove("eventCoding")))),
+        ("MSG-03", "event", |b| header(b)["eventCoding"] = json!({ "system": "urn:s" })),
+        ("MSG-03", "event", |b| header(b)["eventUri"] = json!("urn:e")),
+        ("MSG-20", "source", |b| header(b)["source"] = json!({})),
+        ("MSG-35", "response.code", |b| header(b)["response"] = json!({ "identifier": "q1" })),
+        ("MSG-35", "response.code", |b| header(b)["response"] = json!({ "identifier": "q1", "code": "fine" })),
+        ("MSG-37", "response.identifier", |b| header(b)["response"] = json!({ "code": "ok" })),
+    ];
+    for (rule, element, change) in cases {
+        is(&rules_r4(&message(change), LAX), &[(rule, true, at(element).as_str())]);
+    }
+}
+
+#[test]
+fn all_issues_are_told_at_once_with_line_and_column() {
+    let bundle = message(|b| {
+        b["total"] = json!(1);
+        header(b)["response"] = json!({ "code": "fine" });
+        b["entry"][1]["search"] = json!({ "mode": "match" });
+    });
+    let text = serde_json::to_string_pretty(&bundle).expect("text");
+    let tree = json::parse(Bytes::from(text.clone())).expect("JSON");
+    let message = Message::read(tree, Some(FhirVersion::R4), None).expect("a message");
+    let checked = check(&message, &Definitions::default(), CLOSED);
+    assert_eq!(
+        found(&checked).iter().map(|one| one.0).collect::<Vec<_>>(),
+        ["MSG-35", "MSG-37", "bdl-1", "bdl-2", "MSG-30"]
+    );
+    let total = checked.issues.iter().find(|issue| issue.rule.as_deref() == Some("bdl-1")).expect("bdl-1");
+    let (line, column) = total.position.expect("a position");
+    assert!(text.lines().nth(line as usize - 1).expect("the line")[column as usize - 1..].starts_with('1'));
+}
+
+#[test]
+fn an_unknown_event_is_refused_unless_it_is_to_be_routed() {
+    let wanted = ("MSG-30", true, "Bundle.entry[0].resource.event");
+    let answer = message(|b| outcome(b, "ok", "information"));
+    for bundle in [message(|_| ()), answer] {
+        is(&rules_r4(&bundle, CLOSED), &[wanted]);
+        is(&rules_r4(&bundle, LAX), &[]);
+    }
+    let checked = check(&read(&message(|_| ()), FhirVersion::R4), &Definitions::default(), CLOSED);
+    assert_eq!((checked.issues[0].code, checked.issues[0].fault), (IssueCode::NotSupported, Fault::SendUnknownEvent));
+}
+
+#[test]
+fn a_definition_holds_its_event_focus_types_and_counts() {
+    let definitions = load(&[one_patient("urn:d")]);
+    let focus = "Bundle.entry[0].resource.focus";
+    let judge = |bundle: &Value| rules(bundle, FhirVersion::R4, &definitions, CLOSED);
+    is(&judge(&message(|_| ())), &[]);
+    is(
+        &judge(&message(|b| drop(header(b).as_object_mut().and_then(|h| h.remove("focus"))))),
+        &[("MSG-51", true, focus)],
+    );
+    is(&judge(&message(|b| push(&mut header(b)["focus"], b_focus()))), &[("MSG-51", true, focus)]);
+    let group = message(|b| b["entry"][1]["resource"] = json!({ "resourceType": "Group" }));
+    is(&judge(&group), &[("MSG-51", true, "Bundle.entry[0].resource.focus[0]"), ("MSG-51", true, focus)]);
+    let missing = message(|b| header(b)["focus"][0]["reference"] = json!("Patient/none"));
+    is(&judge(&missing), &[("MSG-04", true, "Bundle.entry[0].resource.focus[0]")]);
+    let other_event = message(|b| {
+        header(b)["definition"] = json!("urn:d|1");
+        header(b)["eventCoding"]["code"] = json!("other");
+    });
+    is(&judge(&other_event), &[("MSG-51", true, "Bundle.entry[0].resource.event")]);
+    let checked = check(&read(&group, FhirVersion::R4), &definitions, CLOSED);
+    assert!(checked.issues.iter().all(|issue| issue.diagnostics.contains("urn:d|1")), "the definition is named");
+}
+
+fn b_focus() -> Value {
+    json!({ "reference": "urn:uuid:22222222-2222-4222-8222-222222222222" })
+}
+
+#[test]
+fn an_unknown_definition_is_a_warning_and_the_events_own_definition_holds() {
+    let definitions = load(&[one_patient("urn:d")]);
+    for name in ["urn:d|7", "urn:other"] {
+        let message = read(&message(|b| header(b)["definition"] = json!(name)), FhirVersion::R4);
+        let checked = check(&message, &definitions, CLOSED);
+        assert_eq!(found(&checked), [("MSG-51", false, "Bundle.entry[0].resource.definition")]);
+        assert_eq!(checked.definition.map(|one| one.canonical()).as_deref(), Some("urn:d|1"));
+    }
+}
+
+#[test]
+fn of_several_definitions_the_one_whose_focus_fits_is_taken() {
+    let groups = definition("urn:g", json!([{ "code": "Group", "min": 1, "max": "1" }]), &[]);
+    let fitting = load(&[one_patient("urn:d"), groups.clone()]);
+    let about_patient = read(&message(|_| ()), FhirVersion::R4);
+    let checked = check(&about_patient, &fitting, CLOSED);
+    assert_eq!(checked.definition.map(|one| one.canonical()).as_deref(), Some("urn:d|1"));
+    for (definitions, listed) in [
+        (load(&[one_patient("urn:d"), one_patient("urn:e")]), ["urn:d|1", "urn:e|1"]),
+        (load(&[groups, definition("urn:h", json!([{ "code": "Group", "min": 2 }]), &[])]), ["urn:g|1", "urn:h|1"]),
+    ] {
+        let checked = check(&about_patient, &definitions, CLOSED);
+        assert_eq!(found(&checked), [("MSG-51", true, "Bundle.entry[0].resource.focus")]);
+        assert!(listed.iter().all(|one| checked.issues[0].diagnostics.contains(one)));
+    }
+}
+
+#[test]
+fn a_response_definition_governs_responses_only() {
+    let request = definition("urn:d", json!([{ "code": "Patient", "min": 1 }]), &["urn:answer"]);
+    let answer = definition("urn:answer", json!([{ "code": "Group", "min": 1 }]), &[]);
+    let definitions = load(&[request.clone(), answer]);
+    let chosen = |bundle: &Value, definitions: &Definitions| match definitions.choose(&read(bundle, FhirVersion::R4)) {
+        Choice::One(definition) => definition.canonical(),
+        other => format!("{other:?}"),
+    };
+    assert_eq!(chosen(&message(|_| ()), &definitions), "urn:d|1");
+    assert_eq!(chosen(&message(|b| outcome(b, "ok", "information")), &definitions), "urn:answer|1");
+    let alone = load(&[request]);
+    assert_eq!(chosen(&message(|b| outcome(b, "ok", "information")), &alone), "Undefined");
+    // An error brings no data, so its focus is not missed; a wrong type still is one.
+    let failed = message(|b| {
+        outcome(b, "fatal-error", "error");
+        drop(header(b).as_object_mut().and_then(|h| h.remove("focus")));
+    });
+    is(&rules(&failed, FhirVersion::R4, &definitions, CLOSED), &[]);
+}
+
+#[test]
+fn an_event_canonical_of_r5_finds_its_definition_without_version() {
+    let mut by_uri = one_patient("urn:d");
+    let members = by_uri.as_object_mut().expect("an object");
+    members.remove("eventCoding");
+    members.insert("eventUri".to_owned(), json!("urn:event"));
+    let bundle = r5(|b| {
+        drop(header(b).as_object_mut().and_then(|h| h.remove("eventCoding")));
+        header(b)["eventCanonical"] = json!("urn:event|2");
+    });
+    is(&rules(&bundle, FhirVersion::R5, &load(&[by_uri]), CLOSED), &[]);
+}
+
+#[test]
+fn a_response_that_the_request_does_not_allow_is_a_warning() {
+    let definitions = load(&[
+        definition("urn:d", json!([]), &["urn:answer"]),
+        definition("urn:answer", json!([]), &[]),
+        one_patient("urn:x"),
+    ]);
+    let by_url = |url| definitions.by_canonical(url).expect("loaded");
+    let request = by_url("urn:d");
+    assert_eq!(allowed_response(&definitions, request, Some(by_url("urn:answer")), None), None);
+    assert_eq!(allowed_response(&definitions, request, None, Some(&request.event)), None);
+    assert_eq!(allowed_response(&definitions, by_url("urn:x"), None, None), None);
+    let issue = allowed_response(&definitions, request, Some(by_url("urn:x")), None).expect("a warning");
+    assert_eq!((issue.severity, issue.rule.as_deref()), (Severity::Warning, Some("MSG-50")));
+    let other = crate::fhir::Event::Uri("urn:other".into());
+    assert!(allowed_response(&definitions, request, None, Some(&other)).is_some());
+}
+
+#[test]
+fn what_is_left_out_of_a_long_list_is_counted_and_errors_are_kept() {
+    let bundle = message(|b| {
+        let entries = b["entry"].as_array_mut().expect("entries");
+        entries.extend((0..report::ISSUES_LIMIT + 20).map(|_| json!({ "resource": { "resourceType": "Group" } })));
+        entries.push(json!({ "fullUrl": "urn:oid:1.2" }));
+    });
+    let checked = check(&read(&bundle, FhirVersion::R4), &Definitions::default(), LAX);
+    assert_eq!(checked.issues.len(), report::ISSUES_LIMIT + 2);
+    assert!(checked.issues.iter().any(|issue| issue.rule.as_deref() == Some("bdl-5")));
+    assert!(checked.issues.last().is_some_and(|issue| issue.diagnostics.starts_with("20 more")));
+}

@@ -1,5 +1,6 @@
 //! A request's body, bounded before and after its content encoding is removed.
 
+use crate::apart::apart;
 use crate::fhir::{Fault, Issue, IssueCode};
 use axum::body::Body;
 use axum::http::StatusCode;
@@ -53,11 +54,13 @@ pub async fn read_body(body: &mut Body, bounds: Bounds) -> Result<Bytes, Problem
         return Err(too_large(bounds.limit_bytes));
     }
     let raw = collect(body, bounds.limit_bytes, PATIENCE).await?;
-    match bounds.encoding {
-        Encoding::Identity => Ok(raw),
+    // What comes out may be a hundred times as long as what came in.
+    let work = if bounds.encoding == Encoding::Identity { 0 } else { raw.len().saturating_mul(100) };
+    apart(work, || match bounds.encoding {
+        Encoding::Identity => Ok(raw.clone()),
         Encoding::Gzip => inflate(flate2::read::MultiGzDecoder::new(&raw[..]), bounds.limit_bytes),
         Encoding::Zstd => inflate(zstd_decoder(&raw).map_err(|_| badly_encoded())?, bounds.limit_bytes),
-    }
+    })
 }
 
 /// Reads what is left of a refused body, within bounds, and forgets it.

@@ -26,7 +26,15 @@ const REWIND_MIN_SECONDS: u64 = 5;
 impl Desk {
     /// Takes work that was just committed.
     pub(in crate::courier) fn offer(&mut self, work: Work, at: Moment) {
-        if self.retired || !self.carries(&work) || self.knows(&work) {
+        if self.retired || !self.carries(&work) {
+            return;
+        }
+        if let Some(active) = self.active.get_mut(&work.delivery_key).filter(|active| active.seq != work.seq) {
+            active.again_seq = Some(work.seq);
+            self.forgotten.remove(&work.delivery_key);
+            return;
+        }
+        if self.knows(&work) {
             return;
         }
         if work.lane == 0 {
@@ -49,6 +57,18 @@ impl Desk {
             lane.cursor.miss(work.seq);
         }
         self.arrange_if_idle(key, at);
+    }
+
+    /// A delivery that was ordered again while its last attempt still ended is read from the store.
+    pub(super) fn read_again(&mut self, key: Key, seq: Option<i64>) {
+        let Some(seq) = seq.filter(|_| !self.retired) else { return };
+        match key {
+            Key::Free(_) => {
+                self.free.cursor.miss(seq);
+                self.load_free();
+            }
+            Key::Ordered(_) => self.lanes.entry(key).or_insert_with(Lane::unread).cursor.miss(seq),
+        }
     }
 
     /// Something that was offered did not reach the courier: memory is only a part of what the store has.

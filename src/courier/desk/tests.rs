@@ -189,3 +189,27 @@ fn a_clock_set_back_delays_a_stored_wait_by_a_day_at_most() {
     desk.advance(at, &mut Vec::new());
     assert_eq!(desk.next_wake(), Some(at.now + Duration::from_secs(WAIT_LIMIT_MIN_SECONDS)));
 }
+
+#[test]
+fn a_delivery_that_is_ordered_again_while_its_attempt_still_runs_is_tried_again() {
+    let at = Moment { now: Instant::now(), now_us: 0 };
+    let done = Ended { next: Next::Done, verdict: Verdict::Spoke, asked: None };
+    for lane in [0, 7] {
+        let mut desk = Desk::new(participant("lab", 4).into(), false);
+        desk.listed(&[], at);
+        let (first, mut actions) = (work("lab", lane, 1), Vec::new());
+        desk.offer(first.clone(), at);
+        desk.advance(at, &mut actions);
+        assert!(matches!(actions[..], [Action::Attempt(_)]));
+        desk.forget(first.delivery_key, at);
+        let again = Work { seq: 2, ..first.clone() };
+        desk.offer(again.clone(), at);
+        desk.reads.clear();
+        desk.finish(first, done, 0.0, at);
+        assert!(matches!(desk.reads[..], [Read::Works { .. }]), "lane {lane}: {:?}", desk.reads);
+        desk.loaded(lane, vec![again], false, at);
+        actions.clear();
+        desk.advance(at, &mut actions);
+        assert!(matches!(&actions[..], [Action::Attempt(work)] if work.seq == 2), "lane {lane}: {actions:?}");
+    }
+}

@@ -189,3 +189,13 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn ids_compare_without_urn_uuid_and_uuids_without_case() {
+    let uuid = "6f2a0a6e-0c3a-4f3f-9a50-3d1a3f1c9a11";
+    for spelled in [uuid, &uuid.to_uppercase(), &format!("urn:uuid:{uuid}"), &format!("URN:UUID:{uuid}")] {
+        assert_eq!(normal(spelled), uuid);
+    }
+    assert_eq!(normal("Message-1"), "Message-1");
+    assert_ne!(normal("Message-1"), normal("message-1"));
+}

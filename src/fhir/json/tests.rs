@@ -1,4 +1,5 @@
 use super::*;
+use crate::fhir::Fault;
 use crate::fhir::tree::Node;
 use proptest::prelude::*;
 use serde_json::{Map, Value};
@@ -157,9 +158,22 @@ fn empty_values_and_stray_nulls_are_notes_and_no_refusal() {
 
 #[test]
 fn issues_are_bounded_and_the_fatal_one_is_kept() {
-    let issues = read(&format!("[{}?", "[],".repeat(ISSUE_LIMIT * 3))).unwrap_err();
+    let many = "[],".repeat(ISSUE_LIMIT * 3);
+    let issues = read(&format!("[{many}?")).unwrap_err();
+    assert_eq!(issues.len(), ISSUE_LIMIT + 1);
+    assert_eq!(issues.last().map(|issue| issue.severity), Some(Severity::Fatal));
+    let duplicates = "{\"a\":1,\"a\":2},".repeat(ISSUE_LIMIT * 3);
+    let issues = read(&format!("[{duplicates}?")).unwrap_err();
     assert_eq!(issues.len(), ISSUE_LIMIT);
     assert_eq!(issues.last().map(|issue| issue.severity), Some(Severity::Fatal));
+    let issues = read(&format!("[{many}{{\"a\":1,\"a\":2}}]")).unwrap_err();
+    assert_eq!(issues.last().and_then(|issue| issue.rule.as_deref()), Some("JSN-01"));
+}
+
+#[test]
+fn where_a_name_is_missing_the_object_is_named() {
+    let issues = read("{\"resourceType\":\"Bundle\",\"x\":{\"a\":1,}}").unwrap_err();
+    assert_eq!(found(&issues), [("RFC8259", "Bundle.x", (1, 37))]);
 }
 
 #[test]

@@ -271,6 +271,13 @@ fn references_are_resolved_within_the_bundle() {
     ];
     for (from, reference, expected) in cases {
         assert_eq!(at(from, reference), expected, "{reference} from {from}");
+        if from == 0 {
+            assert_eq!(
+                Index::new(&message.tree).resolve(reference),
+                message.resolve(reference),
+                "{reference} by index"
+            );
+        }
     }
     assert_eq!(message.full_url(2).as_deref(), Some("http://x/fhir/Patient/2"));
     assert!(message.entry_resource(7).is_some() && message.entry_resource(8).is_none());
@@ -358,4 +365,24 @@ proptest! {
         }
         ask(bytes);
     }
+}
+
+#[test]
+fn thousands_of_references_in_a_bundle_of_thousands_are_looked_up_in_linear_time() {
+    let many = 30_000;
+    let entry = |n: usize| json!({ "fullUrl": format!("urn:uuid:{n}"), "resource": { "resourceType": "Device", "id": format!("d{n}"), "identifier": [{ "value": format!("v{n}") }] } });
+    let mut bundle = bundle(
+        json!({
+            "eventUri": "urn:e", "source": { "endpoint": "urn:s" },
+            "destination": (0..many).map(|n| json!({ "target": { "reference": format!("urn:uuid:{n}") } })).collect::<Vec<_>>(),
+            "focus": vec![json!(1); many],
+        }),
+        &[],
+    );
+    bundle["entry"].as_array_mut().unwrap().extend((0..many).map(entry));
+    let tree = tree(&bundle);
+    let started = std::time::Instant::now();
+    let message = Message::read(tree, None, None).unwrap();
+    assert_eq!(message.header.destinations[many - 1].targets, [format!("v{}", many - 1)]);
+    assert!(started.elapsed() < std::time::Duration::from_secs(10), "{:?}", started.elapsed());
 }

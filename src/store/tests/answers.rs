@@ -150,3 +150,16 @@ async fn a_response_finds_what_was_asked_by_any_id_and_only_at_its_receiver() {
     assert!(fixture.store.asked("lab", "Bundle-1").await.unwrap().is_empty());
     assert!(fixture.store.asked("clinic", "bundle-1").await.unwrap().is_empty());
 }
+
+#[tokio::test]
+async fn a_settlement_says_whether_the_delivery_was_still_open_with_or_without_an_answer() {
+    let fixture = Fixture::new().await;
+    let (_, work) = fixture.keep(to("lab", 1, numbered(1))).await;
+    let key = work[0].delivery_key;
+    let waiting = fixture.store.settle(settlement(key, DeliveryState::Waiting, None)).await.unwrap();
+    let ended = fixture.store.settle(settlement(key, DeliveryState::Discarded, None)).await.unwrap();
+    let late = fixture.store.settle(settlement(key, DeliveryState::Delivered, None)).await.unwrap();
+    let answered = settlement(key, DeliveryState::Answered, Some(answer("lab", "late", 2)));
+    let answered = fixture.store.settle(answered).await.unwrap();
+    assert_eq!([waiting.changed, ended.changed, late.changed, answered.changed], [true, true, false, false]);
+}

@@ -37,6 +37,8 @@ pub enum Answer {
     Redirect(String),
     /// 200 with these bytes as `application/fhir+json`.
     Bytes(Vec<u8>),
+    /// This status with these bytes as `application/fhir+json`.
+    Raw(u16, Vec<u8>),
     /// 200 with text that is no FHIR at all.
     Garbage,
     /// 200 with a response message, code `ok`, to a request that nobody made.
@@ -100,6 +102,7 @@ impl Answer {
             }
             Answer::Outcome(status) => json_response(status, outcome().to_string().into_bytes()),
             Answer::Bytes(bytes) => json_response(200, bytes),
+            Answer::Raw(status, bytes) => json_response(status, bytes),
             Answer::Garbage => json_response(200, b"<html>It works!</html>".to_vec()),
             Answer::RetryAfter(status, seconds) => empty(status, "retry-after", &seconds.to_string()),
             Answer::Redirect(url) => empty(307, "location", &url),

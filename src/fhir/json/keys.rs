@@ -1,0 +1,56 @@
+//! Names in objects: compared decoded, cheaply while they differ, and spelled as steps of an expression.
+
+use super::super::tree::KEY_ESCAPED;
+use super::scan;
+use std::borrow::Cow;
+
+/// Up to so many names are compared each with each; more are sorted.
+const PAIRS_LIMIT: usize = 32;
+
+/// A name between its quotes, as byte offsets.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Key {
+    pub start: u32,
+    pub end: u32,
+    /// `KEY_ESCAPED` or nothing.
+    pub flags: u8,
+}
+
+/// A cheap hash of a name, as one of 64 bits.
+pub(super) fn bit(name: &[u8]) -> u64 {
+    let [first, middle, last] = match name {
+        [] => [0; 3],
+        _ => [name[0], name[name.len() / 2], name[name.len() - 1]].map(u32::from),
+    };
+    let mixed = first * 31 + middle * 7 + last * 13 + (name.len() as u32).wrapping_mul(5);
+    1 << (mixed.wrapping_mul(0x9E37_79B9) >> 26)
+}
+
+/// Whether the names must be sorted to know of duplicates. Most objects have few, and none equal: that is seen here
+/// without allocating.
+pub(super) fn may_repeat(bytes: &[u8], keys: &[Key]) -> bool {
+    let raw = |key: &Key| &bytes[key.start as usize..key.end as usize];
+    keys.len() > PAIRS_LIMIT
+        || keys.iter().any(|key| key.flags != 0)
+        || keys.iter().enumerate().any(|(index, key)| keys[..index].iter().any(|other| raw(other) == raw(key)))
+}
+
+/// Each name that came before in the same object, with the offset of its opening quote.
+pub(super) fn repeated<'b>(bytes: &'b [u8], keys: &[Key]) -> Vec<(Cow<'b, str>, usize)> {
+    let mut names: Vec<(Cow<'b, str>, u32)> = keys.iter().map(|key| (text(bytes, *key), key.start)).collect();
+    names.sort();
+    let again = names.windows(2).filter(|pair| pair[0].0 == pair[1].0);
+    again.map(|pair| (pair[1].0.clone(), pair[1].1 as usize - 1)).collect()
+}
+
+/// The decoded name.
+pub(super) fn text(bytes: &[u8], key: Key) -> Cow<'_, str> {
+    let text = std::str::from_utf8(&bytes[key.start as usize..key.end as usize]).unwrap_or_default();
+    if key.flags & KEY_ESCAPED == 0 { Cow::Borrowed(text) } else { Cow::Owned(scan::unescape(text)) }
+}
+
+/// A step of an expression. A name that no FHIR element can have is not repeated, for it may be anything.
+pub(super) fn step(name: &str) -> String {
+    let plain = !name.is_empty() && name.len() <= 64 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    if plain { format!(".{name}") } else { ".`?`".to_owned() }
+}
