@@ -197,11 +197,10 @@ impl Desk {
         let after = match ended.next {
             _ if active.forgotten || self.retired => None,
             Next::Done => None,
-            Next::Again { after } => {
+            Next::Again { after } | Next::Hold { after } => {
                 work.attempts = work.attempts.saturating_add(1);
                 Some(after)
             }
-            Next::Hold { after } => Some(after),
         };
         match after {
             Some(after) => self.put_back(key, work, after, ended.asked.is_some(), at),

@@ -242,7 +242,7 @@ async fn another_party_cannot_use_up_the_polls_of_a_status_url() {
     let path = status_path(&reply);
     let strangers = (0..20).map(|_| node.ask(node.request(Method::GET, &path).bearer_auth("lab-secret")));
     for reply in futures_util::future::join_all(strangers).await {
-        assert_eq!(reply.status, 404);
+        assert!([404, 429].contains(&reply.status), "{}", reply.text());
     }
     node.ask(node.request(Method::GET, &path).bearer_auth("sender-secret")).await.expect_status(202);
 }

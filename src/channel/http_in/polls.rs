@@ -9,9 +9,12 @@ const POLLS_PER_SECOND: u32 = 10;
 /// Status URLs whose polls are counted at a time; beyond it the oldest second is forgotten.
 const COUNTED_LIMIT: usize = 100_000;
 
+/// A status URL and who asks; None on open loopback.
+type Poll = (Uuid, Option<Arc<str>>);
+
 #[derive(Default)]
 pub struct Polls {
-    seconds: Mutex<HashMap<(Uuid, Option<Arc<str>>), (Instant, u32)>>,
+    seconds: Mutex<HashMap<Poll, (Instant, u32)>>,
 }
 
 impl Polls {
