@@ -60,14 +60,14 @@ impl Exchange {
             Said::Body { bytes, media_type } => {
                 match apart(bytes.len(), || self.read_answer(&work, bytes, media_type, &rules)) {
                     Ok(answer) => self.answered(work, &attempt, answer, &rules).await,
-                    Err(detail) => self.again(work, &attempt, Fault::RecvBadAnswer, None, detail, &rules).await,
+                    Err(detail) => self.again(work, &attempt, (Fault::RecvBadAnswer, detail), None).await,
                 }
             }
             Said::Later { fault, retry_after, detail } => {
-                self.again(work, &attempt, fault, retry_after, detail, &rules).await
+                self.again(work, &attempt, (fault, detail), retry_after).await
             }
-            Said::Misconfigured { fault, detail } => self.hold(work, &attempt, fault, detail, &rules).await,
-            Said::Refused { outcome, detail } => self.refused(work, &attempt, outcome, detail, &rules).await,
+            Said::Misconfigured { fault, detail } => self.hold(work, &attempt, (fault, detail)).await,
+            Said::Refused { outcome, detail } => self.refused(work, &attempt, outcome, detail).await,
         }
     }
 
@@ -164,26 +164,17 @@ impl Exchange {
         &self,
         work: Work,
         attempt: &Attempt,
-        fault: Fault,
+        why: (Fault, String),
         asked: Option<Duration>,
-        detail: String,
-        rules: &Rules,
     ) -> Result<Next, Unavailable> {
-        let after = self.delay(&work, asked, rules);
-        self.put_back(&work, attempt, ("retry", fault), detail, after).await?;
+        let after = self.delay(&work, asked);
+        self.put_back(&work, attempt, "retry", why, after).await?;
         Ok(Next::Again { after })
     }
 
-    async fn hold(
-        &self,
-        work: Work,
-        attempt: &Attempt,
-        fault: Fault,
-        detail: String,
-        rules: &Rules,
-    ) -> Result<Next, Unavailable> {
-        let after = self.delay(&work, None, rules);
-        self.put_back(&work, attempt, ("held", fault), detail, after).await?;
+    async fn hold(&self, work: Work, attempt: &Attempt, why: (Fault, String)) -> Result<Next, Unavailable> {
+        let after = self.delay(&work, None);
+        self.put_back(&work, attempt, "held", why, after).await?;
         Ok(Next::Hold { after })
     }
 
@@ -191,8 +182,8 @@ impl Exchange {
         &self,
         work: &Work,
         attempt: &Attempt,
-        (result, fault): (&str, Fault),
-        detail: String,
+        result: &str,
+        (fault, detail): (Fault, String),
         after: Duration,
     ) -> Result<(), Unavailable> {
         let row = self.row(work, attempt, result, Some(fault), Some(detail));
@@ -201,7 +192,8 @@ impl Exchange {
         self.store.settle(settlement).await.map(drop)
     }
 
-    fn delay(&self, work: &Work, asked: Option<Duration>, rules: &Rules) -> Duration {
+    fn delay(&self, work: &Work, asked: Option<Duration>) -> Duration {
+        let rules = self.rules.load();
         let schedule = rules.table.participant(&work.participant).map(|found| found.retry_schedule_seconds.clone());
         // The low bits of a fresh UUID are random enough to spread retries.
         let random = (Uuid::new_v4().as_u128() as u32) as f64 / f64::from(u32::MAX);
@@ -215,33 +207,30 @@ impl Exchange {
         attempt: &Attempt,
         outcome: Option<Bytes>,
         detail: String,
-        rules: &Rules,
     ) -> Result<Next, Unavailable> {
         let row = self.row(&work, attempt, "refused", Some(Fault::RecvRefused), Some(detail));
         let issues = outcome.as_deref().map(receiver_issues).unwrap_or_default();
-        self.bury(work, DeliveryState::Dead, Fault::RecvRefused, Some(row), &issues, rules).await?;
+        self.bury(work, Fault::RecvRefused, Some(row), &issues).await?;
         Ok(Next::Done)
     }
 
     /// Ends a waiting delivery that expired or was discarded; false when it was settled otherwise before.
     pub(super) async fn end(&self, work: Work, fault: Fault) -> Result<bool, Unavailable> {
-        let state = match fault {
-            Fault::RouteDiscarded => DeliveryState::Discarded,
-            _ => DeliveryState::Dead,
-        };
-        let rules = self.rules.load_full();
-        self.bury(work, state, fault, None, &[], &rules).await
+        self.bury(work, fault, None, &[]).await
     }
 
     async fn bury(
         &self,
         work: Work,
-        state: DeliveryState,
         fault: Fault,
         row: Option<AttemptRow>,
         receiver_issues: &[Value],
-        rules: &Rules,
     ) -> Result<bool, Unavailable> {
+        let rules = self.rules.load_full();
+        let state = match fault {
+            Fault::RouteDiscarded => DeliveryState::Discarded,
+            _ => DeliveryState::Dead,
+        };
         tracing::warn!(delivery.id = %work.delivery_id, message.id = %work.facts.id, participant = %work.participant,
             fault = fault.code(), "a delivery ended as {}", state.as_str());
         self.metrics.fault(fault.code());
@@ -253,9 +242,9 @@ impl Exchange {
         let (code, outcome) = last_words(fault);
         let definition = work.facts.definition.as_deref().and_then(|url| rules.definitions.by_canonical(url));
         let say = Say { code, outcome: Some(&outcome), receiver_issues, focus: None };
-        let mut answer = self.own_answer(&work.facts, definition.map(|definition| &**definition), rules, say);
+        let mut answer = self.own_answer(&work.facts, definition.map(|definition| &**definition), &rules, say);
         answer.releases_request = code == ResponseCode::TransientError;
-        let claim = self.send_home(&work, &mut answer, rules, true);
+        let claim = self.send_home(&work, &mut answer, &rules, true);
         let closed = Closed::of_keep(&answer);
         let settlement = settlement(&work, state, row, Some(fault), Some(answer));
         self.settle_and_tell(settlement, &work, claim, closed).await

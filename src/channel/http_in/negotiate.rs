@@ -222,7 +222,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_served_is_refused_with_the_status_of_its_kind() {
-        let cases: &[(&str, &[(&str, &str)], u16)] = &[
+        type Case = (&'static str, &'static [(&'static str, &'static str)], u16);
+        let cases: &[Case] = &[
             ("", &[JSON], 200),
             ("", &[("content-type", "application/json")], 200),
             ("", &[("content-type", "text/plain")], 415),
