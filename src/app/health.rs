@@ -46,7 +46,7 @@ async fn ready(State(health): State<Health>) -> Response {
     (status, [(header::CONTENT_TYPE, "application/json")], format!("{body}\n")).into_response()
 }
 
-/// Prometheus text. With credentials configured, for operators and viewers.
+/// OpenMetrics text, as Prometheus reads it. With credentials configured, for operators and viewers.
 async fn metrics(State(health): State<Health>, headers: HeaderMap) -> Response {
     match health.credentials.load().who(&headers) {
         Ok(Who::Loopback | Who::Operator { .. }) => {}
@@ -61,5 +61,5 @@ async fn metrics(State(health): State<Health>, headers: HeaderMap) -> Response {
         Ok(figures) => health.exchange.metrics.render_with(&figures),
         Err(_) => health.exchange.metrics.render(),
     };
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
 }
