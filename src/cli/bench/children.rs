@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use super::message::{MAILBOX_ADDRESS, RECEIVER_ADDRESS, SENDER_ADDRESS};
+use super::message::{MAILBOX_ADDRESS, RECEIVER_ADDRESS, SENDER_ADDRESS, SLOW_ADDRESS};
 use super::{fsync, proc};
 
 /// How long the router may take from its start to its first `/health/ready`.
@@ -238,6 +238,12 @@ addresses = ["{RECEIVER_ADDRESS}"]
 channel = {{ type = "http", url = "http://{receiver}/fhir" }}
 order = "sender"
 concurrency = 64
+
+[[participant]]
+id = "slow"
+addresses = ["{SLOW_ADDRESS}"]
+channel = {{ type = "http", url = "http://{receiver}/slow" }}
+concurrency = 8
 
 [[participant]]
 id = "mailbox"

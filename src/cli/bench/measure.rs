@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use super::children::{Folder, RoleProcess, RouterProcess, usages};
-use super::message::{MAILBOX_ADDRESS, RECEIVER_ADDRESS};
+use super::message::{MAILBOX_ADDRESS, RECEIVER_ADDRESS, SLOW_ADDRESS};
 use super::report::{Case, FsyncsBy, Report, Sample};
 use super::roles::Measured;
 use super::{fsync, proc};
@@ -15,6 +15,8 @@ use super::{fsync, proc};
 const COMMITS_METRIC: &str = "emberpost_store_commits_total";
 /// Seconds of the pass that only counts fsyncs.
 const COUNTING_SECONDS: u64 = 2;
+/// Senders that keep the slow receiver busy and its lanes full.
+const SLOW_SENDERS: usize = 16;
 /// Rows in one commit of the bare SQLite baseline.
 const ROWS_PER_COMMIT: [usize; 2] = [1, 64];
 
@@ -36,6 +38,8 @@ pub enum Scenario {
     Accept,
     /// A router that delivers over HTTP and gives back the receiver's answer.
     Inout,
+    /// As inout, while another receiver takes 30 s for each of the messages that 16 more senders have for it.
+    Slow,
     /// The bare relay, to the same receiver.
     Relay,
     /// No messages: rows committed to SQLite.
@@ -51,7 +55,9 @@ pub fn measure(plan: &Plan) -> Result<Report> {
     }
     for &size_bytes in &plan.sizes_bytes {
         for &senders in &plan.senders {
-            report.cases.extend(bench.http_cases(senders, size_bytes)?);
+            let cases = bench.http_cases(senders, size_bytes)?;
+            report.note_slow(&cases);
+            report.cases.extend(cases);
         }
         if bench.chosen(Scenario::Sqlite) {
             report.cases.extend(bench.sqlite_cases(size_bytes)?);
@@ -87,7 +93,7 @@ impl<'a> Bench<'a> {
 
     /// The cases over HTTP with this many senders and this size. Their runs alternate.
     fn http_cases(&self, senders: usize, size_bytes: usize) -> Result<Vec<Case>> {
-        let scenarios = [Scenario::Relay, Scenario::Accept, Scenario::Inout].into_iter();
+        let scenarios = [Scenario::Relay, Scenario::Accept, Scenario::Inout, Scenario::Slow].into_iter();
         let mut cases: Vec<(Scenario, Case)> = scenarios
             .filter(|scenario| self.chosen(*scenario))
             .map(|scenario| (scenario, Case::new(scenario_name(scenario), senders, size_bytes)))
@@ -100,7 +106,7 @@ impl<'a> Bench<'a> {
             }
         }
         if self.fsyncs_by == FsyncsBy::Strace {
-            for (scenario, case) in cases.iter_mut().filter(|(scenario, _)| *scenario != Scenario::Relay) {
+            for (scenario, case) in cases.iter_mut().filter(|(scenario, _)| has_fsyncs(*scenario)) {
                 case.fsyncs_per_message = self.count_router(*scenario, load)?;
             }
         }
@@ -119,11 +125,26 @@ impl<'a> Bench<'a> {
         let folder = Folder::new("run")?;
         let router = RouterProcess::start(&self.server_program, folder.path(), &receiver_address, false)?;
         let served_by = [router.pid(), receiver.pid()];
+        // It ends with this run: nobody waits for its replies.
+        let _slow = match scenario {
+            Scenario::Slow => Some(self.slow_senders(load, router.address())?),
+            _ => None,
+        };
         let commits_before = router.metric(COMMITS_METRIC);
         let run = self.send(load, router.address(), destination(scenario), &served_by)?;
         let commits = commits_before.zip(router.metric(COMMITS_METRIC)).map(|(before, after)| after - before);
         router.stop()?;
         Ok(Sample { commits_per_message: commits.and_then(|commits| run.per_message_in_all(commits)), ..run.sample() })
+    }
+
+    /// Senders whose messages go to the slow receiver, as long as the value lives.
+    fn slow_senders(&self, load: Load, address: &str) -> Result<RoleProcess> {
+        let numbers = [SLOW_SENDERS, load.size_bytes].map(|number| number.to_string());
+        let place = ["--peer", address, "--destination", SLOW_ADDRESS, "--seconds", "600"];
+        let mut senders =
+            self.role("sender", &[&place[..], &["--width", &numbers[0], "--size-bytes", &numbers[1]]].concat())?;
+        expect_measuring(&senders.line()?)?;
+        Ok(senders)
     }
 
     /// The same case once more, briefly, with the router traced.
@@ -249,6 +270,10 @@ impl Run {
     fn per_message_in_all(&self, count: f64) -> Option<f64> {
         (self.measured.messages_in_all > 0).then(|| count / self.measured.messages_in_all as f64)
     }
+}
+
+fn has_fsyncs(scenario: Scenario) -> bool {
+    matches!(scenario, Scenario::Accept | Scenario::Inout)
 }
 
 fn scenario_name(scenario: Scenario) -> String {

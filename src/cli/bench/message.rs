@@ -9,6 +9,8 @@ use uuid::Uuid;
 pub const SENDER_ADDRESS: &str = "http://bench.example/sender/";
 /// The address of the receiver that answers over HTTP.
 pub const RECEIVER_ADDRESS: &str = "http://bench.example/receiver";
+/// The address of a receiver that takes half a minute for each message.
+pub const SLOW_ADDRESS: &str = "http://bench.example/slow";
 /// The address of the participant whose messages wait in a mailbox.
 pub const MAILBOX_ADDRESS: &str = "http://bench.example/mailbox";
 

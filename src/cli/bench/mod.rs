@@ -41,7 +41,7 @@ pub struct BenchArgs {
     /// Sizes of a message in bytes
     #[arg(long, value_delimiter = ',', default_values_t = [Bounded::<20_000_000>(2_048), Bounded(51_200)])]
     sizes: Vec<Bounded<20_000_000>>,
-    /// What to measure: accept (kept for a mailbox), inout (delivered and answered), relay (bare HTTP), sqlite (bare commits)
+    /// What to measure: accept (kept for a mailbox), inout (delivered and answered), slow (inout beside a slow receiver), relay (bare HTTP), sqlite (bare commits)
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Scenario::All])]
     scenario: Vec<Scenario>,
     /// The program whose `serve` is measured [default: this program]

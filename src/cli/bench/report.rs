@@ -91,6 +91,20 @@ impl Report {
         }
     }
 
+    /// Notes by how much a slow receiver changes the others' median time: the median over runs made next to each other.
+    pub fn note_slow(&mut self, cases: &[Case]) {
+        let named = |name: &str| cases.iter().find(|case| case.scenario == name);
+        let (Some(alone), Some(beside)) = (named("inout"), named("slow")) else { return };
+        let ratios = alone.samples.iter().zip(&beside.samples).map(|(alone, beside)| beside.p50_ms / alone.p50_ms);
+        let Some(ratio) = median(ratios) else { return };
+        let change = (ratio - 1.0) * 100.0;
+        let (senders, size) = (alone.senders, alone.size_bytes);
+        let text = format!(
+            "{senders} senders, {size} bytes: a receiver that takes 30 s per message changes the others' p50 by {change:+.1} %"
+        );
+        self.notes.push(text);
+    }
+
     /// Closes the report.
     pub fn end(&mut self) {
         self.load_average_at_end = proc::load_average();

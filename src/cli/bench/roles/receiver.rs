@@ -1,4 +1,4 @@
-//! The receiver: answers each message with `ok`, at once.
+//! The receiver: answers each message with `ok`, at once, or after half a minute where it plays the slow one.
 
 use anyhow::Result;
 use axum::Router;
@@ -7,17 +7,24 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use uuid::Uuid;
 
 use crate::cli::bench::message::answer;
+
+/// What the slow receiver takes for each message.
+const SLOW_ANSWER: Duration = Duration::from_secs(30);
 
 /// Listens on a free port of loopback until the benchmark ends.
 pub async fn run() -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("listening {}", listener.local_addr()?);
     super::end_with_parent();
-    let app = Router::new().route("/fhir/$process-message", post(process_message)).layer(DefaultBodyLimit::disable());
+    let app = Router::new()
+        .route("/fhir/$process-message", post(process_message))
+        .route("/slow/$process-message", post(process_slowly))
+        .layer(DefaultBodyLimit::disable());
     axum::serve(listener_without_delay(listener), app).await?;
     Ok(())
 }
@@ -27,6 +34,11 @@ async fn process_message(request: Bytes) -> Response {
         Some(answer) => ([(header::CONTENT_TYPE, "application/fhir+json")], answer).into_response(),
         None => StatusCode::BAD_REQUEST.into_response(),
     }
+}
+
+async fn process_slowly(request: Bytes) -> Response {
+    tokio::time::sleep(SLOW_ANSWER).await;
+    process_message(request).await
 }
 
 /// Small answers leave at once instead of waiting for more to send (Nagle).
