@@ -83,7 +83,8 @@ fn without_credentials_only_direct_loopback_requests_are_served() {
 fn with_credentials_the_token_says_who_asks() {
     let operators = vec![operator("duty", "o1", Role::Operator), operator("eyes", "v1", Role::Viewer)];
     let credentials = Credentials::new(&[participant("lab", &["t1", "t2"])], operators, BASE).unwrap();
-    let cases: &[(&[(&str, &str)], Result<&str, IssueCode>)] = &[
+    type Headers = &'static [(&'static str, &'static str)];
+    let cases: &[(Headers, Result<&str, IssueCode>)] = &[
         (&[("authorization", "Bearer t1")], Ok("participant lab")),
         (&[("authorization", "bearer  t2 ")], Ok("participant lab")),
         (&[("authorization", "Bearer o1"), ("host", "anything.example")], Ok("operator duty")),
