@@ -18,35 +18,50 @@ pub struct Facts {
     pub id: Uuid,
     /// Participant id of the sender: `anyone` without participants, `emberpost` for answers of our own.
     pub sender: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
     pub destinations: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub event: Option<Event>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<FhirVersion>,
     /// Media type of the body without parameters, such as `application/fhir+json`.
     pub media_type: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub header_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub bundle_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub bundle_identifier: Option<Identifier>,
     /// The response block, where the message is a response (MSG-27).
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub response: Option<ResponseFacts>,
     /// Canonical of the definition that governed it.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub definition: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub category: Option<Category>,
     /// When an answer is owed; None where neither definition nor extension speaks (design 1.5).
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub owed: Option<ResponseRequired>,
     pub reply_to: ReplyTo,
     /// Public id of the request that this message answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub in_reply_to: Option<Uuid>,
     /// A response that matched no request.
     pub unmatched: bool,
     /// `Via` as received, to be extended on the way out.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub via: Option<String>,
     /// X-Request-Id of the request that brought it.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
     pub size_bytes: u64,
     /// UTC microseconds since 1970, each.
     pub received_at_us: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub checked_at_us: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub planned_at_us: Option<i64>,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Jobs are decided in the order in which they came, each seeing what those before it did.
 
-use super::insert::{BodyRow, Changed, DeliveryRow, MessageRow, ReferenceRow, Rows};
+use super::insert::{Changed, DeliveryRow, MessageRow, ReferenceRow, Rows};
 use super::lookup::{self, Known, Now, Probe};
 use super::prepare::{Prepared, PreparedSettlement};
 use super::reference::{head, value};
@@ -51,16 +51,15 @@ pub(super) struct Batch<'w> {
     pub rows: Rows,
 }
 
-/// Decides and writes all jobs; the caller has the transaction open and commits it.
+/// Decides and writes all jobs, in one transaction from its beginning to its commit.
 pub(super) async fn run(
     conn: &mut SqliteConnection,
     mut batch: Batch<'_>,
     asks: Vec<Ask>,
 ) -> Result<Vec<Answer>, Error> {
     let probes: Vec<Probe> = asks.iter().filter_map(Ask::message).flat_map(|message| batch.probes(message)).collect();
-    batch.known = lookup::identities(conn, &probes).await?;
     let touched: Vec<i64> = asks.iter().filter_map(Ask::delivery_key).collect();
-    batch.deliveries = lookup::deliveries(conn, &touched).await?;
+    (batch.known, batch.deliveries) = lookup::begin(conn, &probes, &touched).await?;
     let answers = asks
         .into_iter()
         .map(|ask| match ask {
@@ -71,7 +70,7 @@ pub(super) async fn run(
     let changed = batch.deliveries.iter().filter(|(_, now)| now.changed);
     batch.rows.changed = changed.map(|(key, now)| Changed::new(*key, now)).collect();
     lookup::release(conn, &batch.released.into_iter().collect::<Vec<_>>()).await?;
-    batch.rows.write(conn).await?;
+    batch.rows.write_and_commit(conn).await?;
     Ok(answers)
 }
 
@@ -200,7 +199,6 @@ impl<'w> Batch<'w> {
             answer_key
         });
         let size = i64::try_from(message.plain.len()).unwrap_or(i64::MAX);
-        self.rows.bodies.push(BodyRow { message_key: key, size, packed: message.packed });
         self.rows.messages.push(MessageRow {
             key,
             state: message.state,
@@ -215,6 +213,8 @@ impl<'w> Batch<'w> {
             facts: message.facts,
             facts_json: message.facts_json,
             outcome_json: message.outcome_json,
+            size,
+            packed: message.packed,
         });
         (key, work)
     }

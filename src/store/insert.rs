@@ -1,21 +1,43 @@
-//! The rows of a batch and the statements that write them: one statement for up to 64 rows of a table.
+//! The rows of a batch and the statements that write them, in two calls: messages with their bodies, and all the rest.
 //!
-//! Statement texts are made once per number of rows, so that SQLite's prepared statements are used again.
+//! Each call is a trip to SQLite's thread and back, which costs more than many a statement: so several statements go in one
+//! call, and the transaction's end with them. Texts are fixed, or made once per number of rows, so that SQLite's prepared
+//! statements are used again; what is no body goes as one JSON array per table.
 
 use super::prepare::Packed;
 use super::row;
 use crate::delivery::{AttemptRow, DeliveryKind, DeliveryState, Facts, MessageState};
 use crate::fhir::Fault;
+use serde::Serialize;
 use sqlx::query::Query;
 use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteConnection};
 use sqlx::{AssertSqlSafe, Error};
 use std::sync::{Arc, LazyLock, OnceLock};
 use uuid::Uuid;
 
-const ROWS_PER_STATEMENT: usize = 64;
+const MESSAGES_PER_CALL: usize = 64;
 
 /// How many statement texts the writer's connection should keep prepared.
-pub(super) const PREPARED_STATEMENTS: usize = 5 * ROWS_PER_STATEMENT + 64;
+pub(super) const PREPARED_STATEMENTS: usize = MESSAGES_PER_CALL + 64;
+
+/// What is bound in `WRITE_REST`: references, deliveries, attempts, changed deliveries, each a JSON array of arrays.
+/// ROLLBACK: what fails ends the transaction, so SQLite keeps no journal for taking back one statement.
+const WRITE_REST: &str = "\
+INSERT OR ROLLBACK INTO reference (h, sender, kind, content, message_k) \
+ SELECT value->>0, value->>1, value->>2, value->>3, value->>4 FROM json_each(?); \
+INSERT OR ROLLBACK INTO delivery (k, id, message_k, party, lane, seq, state, due_us, expires_us, created_us, kind, \
+  replay_of, destination, detail) \
+ SELECT value->>0, unhex(value->>1), value->>2, value->>3, value->>4, value->>5, 0, value->>6, value->>7, value->>8, \
+  value->>9, unhex(value->>10), value->>11, value->>12 FROM json_each(?); \
+INSERT OR ROLLBACK INTO attempt (delivery_k, n, started_us, duration_us, status, result, fault, detail) \
+ SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7 FROM json_each(?); \
+UPDATE OR ROLLBACK delivery SET state = c.state, attempts = c.attempts, status = c.status, due_us = c.due_us, \
+  fault = c.fault, answer_k = c.answer_k, ended_us = c.ended_us \
+ FROM (SELECT value->>0 AS k, value->>1 AS state, value->>2 AS attempts, value->>3 AS status, value->>4 AS due_us, \
+        value->>5 AS fault, value->>6 AS answer_k, value->>7 AS ended_us FROM json_each(?)) AS c \
+ WHERE delivery.k = c.k";
+/// The same, and the transaction's end.
+static WRITE_REST_AND_COMMIT: LazyLock<String> = LazyLock::new(|| format!("{WRITE_REST}; COMMIT"));
 
 type Bound = Query<'static, Sqlite, SqliteArguments>;
 
@@ -33,10 +55,7 @@ pub(super) struct MessageRow {
     pub facts: Arc<Facts>,
     pub facts_json: String,
     pub outcome_json: Option<String>,
-}
-
-pub(super) struct BodyRow {
-    pub message_key: i64,
+    /// Bytes of the body as received, and the body as kept.
     pub size: i64,
     pub packed: Packed,
 }
@@ -88,7 +107,6 @@ pub(super) struct Changed {
 #[derive(Default)]
 pub(super) struct Rows {
     pub messages: Vec<MessageRow>,
-    pub bodies: Vec<BodyRow>,
     pub references: Vec<ReferenceRow>,
     pub deliveries: Vec<DeliveryRow>,
     pub attempts: Vec<AttemptKeyed>,
@@ -96,79 +114,60 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    /// Writes all of it; the caller has a transaction open.
-    pub async fn write(mut self, conn: &mut SqliteConnection) -> Result<(), Error> {
+    /// Writes all of it; the caller has a transaction open, and ends it.
+    pub async fn write(self, conn: &mut SqliteConnection) -> Result<(), Error> {
+        self.write_with(conn, WRITE_REST).await
+    }
+
+    /// Writes all of it and commits the caller's transaction.
+    pub async fn write_and_commit(self, conn: &mut SqliteConnection) -> Result<(), Error> {
+        self.write_with(conn, &WRITE_REST_AND_COMMIT).await
+    }
+
+    async fn write_with(mut self, conn: &mut SqliteConnection, rest: &'static str) -> Result<(), Error> {
+        let mut messages = std::mem::take(&mut self.messages);
+        for chunk in messages.chunks_mut(MESSAGES_PER_CALL) {
+            let query: Bound = sqlx::query(AssertSqlSafe(messages_text(chunk.len())));
+            let query = chunk.iter_mut().fold(query, bind_message);
+            chunk.iter_mut().fold(query, bind_body).execute(&mut *conn).await?;
+        }
         // Neighbors in the tree are written together, each page once.
         self.references.sort_unstable();
-        MESSAGE.run(conn, self.messages, bind_message).await?;
-        BODY.run(conn, self.bodies, bind_body).await?;
-        REFERENCE.run(conn, self.references, bind_reference).await?;
-        DELIVERY.run(conn, self.deliveries, bind_delivery).await?;
-        ATTEMPT.run(conn, self.attempts, bind_attempt).await?;
-        change(conn, &self.changed).await
+        let references: Vec<_> = self.references.iter().map(ReferenceRow::columns).collect();
+        let deliveries: Vec<_> = self.deliveries.iter().map(DeliveryRow::columns).collect();
+        let attempts: Vec<_> = self.attempts.iter().map(AttemptKeyed::columns).collect();
+        let changed: Vec<_> = self.changed.iter().map(Changed::columns).collect();
+        sqlx::query(AssertSqlSafe(rest))
+            .bind(json(&references)?)
+            .bind(json(&deliveries)?)
+            .bind(json(&attempts)?)
+            .bind(json(&changed)?)
+            .execute(conn)
+            .await
+            .map(drop)
     }
 }
 
-struct Insert {
-    into: &'static str,
-    columns: usize,
-    texts: [OnceLock<Arc<str>>; ROWS_PER_STATEMENT],
+/// The statements that insert `count` (1 to 64) messages and then their bodies.
+fn messages_text(count: usize) -> Arc<str> {
+    static TEXTS: [OnceLock<Arc<str>>; MESSAGES_PER_CALL] = [const { OnceLock::new() }; MESSAGES_PER_CALL];
+    let values = |columns: usize| {
+        let row = format!("({})", vec!["?"; columns].join(","));
+        vec![row; count].join(",")
+    };
+    let make = || {
+        Arc::from(format!(
+            "INSERT OR ROLLBACK INTO message (k, id, state, received_us, committed_us, sender, in_reply_to, own_answer, \
+             source, event, response_code, destinations, marks, content, facts, outcome) VALUES {}; \
+             INSERT OR ROLLBACK INTO body (message_k, codec, size, bytes) VALUES {}",
+            values(16),
+            values(4)
+        ))
+    };
+    TEXTS[count - 1].get_or_init(make).clone()
 }
 
-static MESSAGE: LazyLock<Insert> = LazyLock::new(|| {
-    Insert::new(
-        "message (k, id, state, received_us, committed_us, sender, in_reply_to, own_answer, source, event, \
-         response_code, destinations, marks, content, facts, outcome)",
-        16,
-    )
-});
-static BODY: LazyLock<Insert> = LazyLock::new(|| Insert::new("body (message_k, codec, size, bytes)", 4));
-static REFERENCE: LazyLock<Insert> =
-    LazyLock::new(|| Insert::new("reference (h, sender, kind, content, message_k)", 5));
-static DELIVERY: LazyLock<Insert> = LazyLock::new(|| {
-    Insert::new(
-        "delivery (k, id, message_k, party, lane, seq, state, due_us, expires_us, created_us, kind, replay_of, \
-         destination, detail)",
-        14,
-    )
-});
-static ATTEMPT: LazyLock<Insert> =
-    LazyLock::new(|| Insert::new("attempt (delivery_k, n, started_us, duration_us, status, result, fault, detail)", 8));
-
-impl Insert {
-    fn new(into: &'static str, columns: usize) -> Self {
-        Insert { into, columns, texts: [const { OnceLock::new() }; ROWS_PER_STATEMENT] }
-    }
-
-    /// `rows` is 1 to 64.
-    fn text(&self, rows: usize) -> Arc<str> {
-        let make = || {
-            let row = format!("({})", vec!["?"; self.columns].join(","));
-            // ROLLBACK: what fails ends the transaction, so SQLite keeps no journal for taking back one statement.
-            Arc::from(format!("INSERT OR ROLLBACK INTO {} VALUES {}", self.into, vec![row; rows].join(",")))
-        };
-        self.texts[rows - 1].get_or_init(make).clone()
-    }
-
-    async fn run<R>(
-        &self,
-        conn: &mut SqliteConnection,
-        rows: Vec<R>,
-        bind: impl Fn(Bound, R) -> Bound,
-    ) -> Result<(), Error> {
-        let mut left = rows.len();
-        let mut rows = rows.into_iter();
-        while left > 0 {
-            let count = left.min(ROWS_PER_STATEMENT);
-            left -= count;
-            let query: Bound = sqlx::query(AssertSqlSafe(self.text(count)));
-            rows.by_ref().take(count).fold(query, &bind).execute(&mut *conn).await?;
-        }
-        Ok(())
-    }
-}
-
-fn bind_message(query: Bound, row: MessageRow) -> Bound {
+fn bind_message(query: Bound, row: &mut MessageRow) -> Bound {
     let response_code = row.facts.response.as_ref().and_then(|response| response.code);
     query
         .bind(row.key)
@@ -180,81 +179,72 @@ fn bind_message(query: Bound, row: MessageRow) -> Bound {
         .bind(row.in_reply_to.map(row::blob))
         .bind(row.own_answer)
         .bind(row.facts.source.clone())
-        .bind(row.event)
+        .bind(row.event.take())
         .bind(response_code.map(|code| code.as_str()))
-        .bind(row.destinations)
-        .bind(row.marks)
+        .bind(std::mem::take(&mut row.destinations))
+        .bind(row.marks.take())
         .bind(row.content.to_vec())
-        .bind(row.facts_json)
-        .bind(row.outcome_json)
+        .bind(std::mem::take(&mut row.facts_json))
+        .bind(row.outcome_json.take())
 }
 
-fn bind_body(query: Bound, row: BodyRow) -> Bound {
-    query.bind(row.message_key).bind(row.packed.codec).bind(row.size).bind(row.packed.bytes)
+fn bind_body(query: Bound, row: &mut MessageRow) -> Bound {
+    query.bind(row.key).bind(row.packed.codec).bind(row.size).bind(std::mem::take(&mut row.packed.bytes))
 }
 
-fn bind_reference(query: Bound, row: ReferenceRow) -> Bound {
-    query.bind(row.hash).bind(row.sender).bind(row.kind).bind(row.content).bind(row.message_key)
-}
-
-fn bind_delivery(query: Bound, row: DeliveryRow) -> Bound {
-    let replay_of = match &row.kind {
-        DeliveryKind::Replay { of, .. } => of.map(row::blob),
-        _ => None,
-    };
-    query
-        .bind(row.key)
-        .bind(row::blob(row.id))
-        .bind(row.message_key)
-        .bind(row.party)
-        .bind(row.lane)
-        .bind(row.seq)
-        .bind(row::state_code(DeliveryState::Waiting))
-        .bind(row.due_us)
-        .bind(row.expires_us)
-        .bind(row.created_us)
-        .bind(row::kind_code(&row.kind))
-        .bind(replay_of)
-        .bind(row.destination)
-        .bind(row::kind_detail(&row.kind))
-}
-
-fn bind_attempt(query: Bound, row: AttemptKeyed) -> Bound {
-    query
-        .bind(row.delivery_key)
-        .bind(row.n)
-        .bind(row.attempt.started_at_us)
-        .bind(row.attempt.duration_us)
-        .bind(row.attempt.status)
-        .bind(row.attempt.result)
-        .bind(row.attempt.fault.map(Fault::code))
-        .bind(row.attempt.detail)
-}
-
-async fn change(conn: &mut SqliteConnection, changed: &[Changed]) -> Result<(), Error> {
-    if changed.is_empty() {
-        return Ok(());
+impl ReferenceRow {
+    fn columns(&self) -> impl Serialize {
+        (self.hash, self.sender, self.kind, self.content, self.message_key)
     }
-    let rows: Vec<_> = changed
-        .iter()
-        .map(|row| {
-            let fault = row.fault.map(Fault::code);
-            let state = row::state_code(row.state);
-            (row.key, state, row.attempts, row.status, row.due_us, fault, row.answer, row.ended_us)
-        })
-        .collect();
-    sqlx::query(
-        "UPDATE OR ROLLBACK delivery SET state = c.state, attempts = c.attempts, status = c.status, due_us = c.due_us, \
-         fault = c.fault, answer_k = c.answer_k, ended_us = c.ended_us \
-         FROM (SELECT value->>0 AS k, value->>1 AS state, value->>2 AS attempts, value->>3 AS status, \
-               value->>4 AS due_us, value->>5 AS fault, value->>6 AS answer_k, value->>7 AS ended_us \
-               FROM json_each(?)) AS c \
-         WHERE delivery.k = c.k",
-    )
-    .bind(json(&rows)?)
-    .execute(conn)
-    .await?;
-    Ok(())
+}
+
+impl DeliveryRow {
+    fn columns(&self) -> impl Serialize {
+        let replay_of = match &self.kind {
+            DeliveryKind::Replay { of, .. } => of.map(hex),
+            _ => None,
+        };
+        let (kind, detail) = (row::kind_code(&self.kind), row::kind_detail(&self.kind));
+        let (id, destination) = (hex(self.id), self.destination.clone());
+        let place = (self.message_key, self.party, self.lane, self.seq);
+        let times = (self.due_us, self.expires_us, self.created_us);
+        (
+            self.key,
+            id,
+            place.0,
+            place.1,
+            place.2,
+            place.3,
+            times.0,
+            times.1,
+            times.2,
+            kind,
+            replay_of,
+            destination,
+            detail,
+        )
+    }
+}
+
+impl AttemptKeyed {
+    fn columns(&self) -> impl Serialize {
+        let attempt = self.attempt.clone();
+        let fault = attempt.fault.map(Fault::code);
+        let times = (attempt.started_at_us, attempt.duration_us);
+        (self.delivery_key, self.n, times.0, times.1, attempt.status, attempt.result, fault, attempt.detail)
+    }
+}
+
+impl Changed {
+    fn columns(&self) -> impl Serialize {
+        let (fault, state) = (self.fault.map(Fault::code), row::state_code(self.state));
+        (self.key, state, self.attempts, self.status, self.due_us, fault, self.answer, self.ended_us)
+    }
+}
+
+/// A UUID as `unhex` reads it.
+fn hex(id: Uuid) -> String {
+    id.simple().to_string()
 }
 
 /// A parameter of `json_each`.

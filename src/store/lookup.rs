@@ -1,4 +1,4 @@
-//! What a batch must know before it decides: messages with the same identity, deliveries to be settled. A statement each.
+//! What a batch must know before it decides: messages with the same identity, deliveries to be settled. Both in one call.
 
 use super::insert::json;
 use super::reference::{head, value};
@@ -6,7 +6,7 @@ use super::row;
 use crate::delivery::{DeliveryState, Facts};
 use crate::fhir::Fault;
 use crate::fhir::identity::KeyKind;
-use sqlx::sqlite::SqliteConnection;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Error, Row};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -64,40 +64,64 @@ pub(super) struct Now {
     pub changed: bool,
 }
 
-/// Looks all keys of a batch up at once.
-pub(super) async fn identities(conn: &mut SqliteConnection, probes: &[Probe]) -> Result<Known, Error> {
-    let mut known = Known::default();
-    if probes.is_empty() {
-        return Ok(known);
-    }
-    let rows: Vec<_> = probes.iter().map(|probe| (probe.hash, probe.sender, probe.kind, probe.content)).collect();
-    // Of the messages with a key but other content one is enough; a bound keeps ids that are used for thousands cheap.
-    let rows = sqlx::query(
-        "SELECT * FROM (SELECT p.n, \
-            (SELECT max(message_k) FROM reference \
-             WHERE h = p.h AND sender = p.sender AND kind = p.kind AND content = p.content), \
-            (SELECT max(message_k) FROM (SELECT message_k FROM reference \
-             WHERE h = p.h AND sender = p.sender AND kind = p.kind LIMIT 16)) AS some \
-         FROM (SELECT key AS n, value->>0 AS h, value->>1 AS sender, value->>2 AS kind, value->>3 AS content \
-               FROM json_each(?)) AS p) \
-         WHERE some IS NOT NULL",
-    )
-    .bind(json(&rows)?)
-    .fetch_all(&mut *conn)
-    .await?;
-    let mut keys = Vec::new();
+/// Begins the transaction and reads both in one call; the first column tells what a row is.
+///
+/// Of the messages with a key but other content one is enough; a bound keeps ids that are used for thousands cheap.
+const BEGIN_AND_READ: &str = "\
+BEGIN IMMEDIATE; \
+SELECT * FROM (SELECT 0, p.n, \
+  (SELECT max(message_k) FROM reference \
+   WHERE h = p.h AND sender = p.sender AND kind = p.kind AND content = p.content), \
+  (SELECT max(message_k) FROM (SELECT message_k FROM reference \
+   WHERE h = p.h AND sender = p.sender AND kind = p.kind LIMIT 16)) AS some \
+ FROM (SELECT key AS n, value->>0 AS h, value->>1 AS sender, value->>2 AS kind, value->>3 AS content \
+       FROM json_each(?)) AS p) \
+ WHERE some IS NOT NULL; \
+SELECT 1, d.k, d.message_k, m.id, d.state, d.attempts, d.status, d.due_us, d.fault, d.answer_k, d.ended_us \
+ FROM (SELECT DISTINCT value AS k FROM json_each(?)) AS j \
+ CROSS JOIN delivery d ON d.k = j.k CROSS JOIN message m ON m.k = d.message_k";
+
+/// Begins the batch's transaction, and reads what is known of its identity keys and deliveries. What is absent is not kept.
+pub(super) async fn begin(
+    conn: &mut SqliteConnection,
+    probes: &[Probe],
+    delivery_keys: &[i64],
+) -> Result<(Known, HashMap<i64, Now>), Error> {
+    let keys: Vec<_> = probes.iter().map(|probe| (probe.hash, probe.sender, probe.kind, probe.content)).collect();
+    let rows = sqlx::query(BEGIN_AND_READ).bind(json(&keys)?).bind(json(&delivery_keys)?).fetch_all(&mut *conn).await?;
+    let (mut known, mut deliveries) = (Known::default(), HashMap::new());
+    let mut candidate_keys = Vec::new();
     for row in rows {
-        let index = usize::try_from(row.try_get::<i64, _>(0)?).unwrap_or(usize::MAX);
-        let (same, any): (Option<i64>, i64) = (row.try_get(1)?, row.try_get(2)?);
+        if row.try_get::<i64, _>(0)? == 1 {
+            deliveries.insert(row.try_get(1)?, now(&row)?);
+            continue;
+        }
+        let index = usize::try_from(row.try_get::<i64, _>(1)?).unwrap_or(usize::MAX);
+        let (same, any): (Option<i64>, i64) = (row.try_get(2)?, row.try_get(3)?);
         if let Some(probe) = probes.get(index) {
             known.keys.insert(*probe, (same, any));
-            keys.extend(same.into_iter().chain([any]));
+            candidate_keys.extend(same.into_iter().chain([any]));
         }
     }
-    if !keys.is_empty() {
-        known.candidates = candidates(conn, &keys).await?;
+    if !candidate_keys.is_empty() {
+        known.candidates = candidates(conn, &candidate_keys).await?;
     }
-    Ok(known)
+    Ok((known, deliveries))
+}
+
+fn now(row: &SqliteRow) -> Result<Now, Error> {
+    Ok(Now {
+        message_key: row.try_get(2)?,
+        message_id: row::uuid(row.try_get(3)?)?,
+        state: row::state(row.try_get(4)?)?,
+        attempts: row.try_get(5)?,
+        status: row.try_get(6)?,
+        due_us: row.try_get(7)?,
+        fault: row::fault(row.try_get(8)?)?,
+        answer: row.try_get(9)?,
+        ended_us: row.try_get(10)?,
+        changed: false,
+    })
 }
 
 async fn candidates(conn: &mut SqliteConnection, keys: &[i64]) -> Result<HashMap<i64, Candidate>, Error> {
@@ -118,38 +142,6 @@ async fn candidates(conn: &mut SqliteConnection, keys: &[i64]) -> Result<HashMap
             facts: row::facts(row.try_get(4)?, row.try_get(5)?)?,
         };
         found.insert(row.try_get(0)?, candidate);
-    }
-    Ok(found)
-}
-
-/// The deliveries of these keys; what is not kept is absent.
-pub(super) async fn deliveries(conn: &mut SqliteConnection, keys: &[i64]) -> Result<HashMap<i64, Now>, Error> {
-    let mut found = HashMap::new();
-    if keys.is_empty() {
-        return Ok(found);
-    }
-    let rows = sqlx::query(
-        "SELECT d.k, d.message_k, m.id, d.state, d.attempts, d.status, d.due_us, d.fault, d.answer_k, d.ended_us \
-         FROM (SELECT DISTINCT value AS k FROM json_each(?)) AS j \
-         CROSS JOIN delivery d ON d.k = j.k CROSS JOIN message m ON m.k = d.message_k",
-    )
-    .bind(json(&keys)?)
-    .fetch_all(conn)
-    .await?;
-    for row in rows {
-        let now = Now {
-            message_key: row.try_get(1)?,
-            message_id: row::uuid(row.try_get(2)?)?,
-            state: row::state(row.try_get(3)?)?,
-            attempts: row.try_get(4)?,
-            status: row.try_get(5)?,
-            due_us: row.try_get(6)?,
-            fault: row::fault(row.try_get(7)?)?,
-            answer: row.try_get(8)?,
-            ended_us: row.try_get(9)?,
-            changed: false,
-        };
-        found.insert(row.try_get(0)?, now);
     }
     Ok(found)
 }

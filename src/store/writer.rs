@@ -17,7 +17,9 @@ use tokio::time::{Instant, timeout_at};
 
 const BATCH_JOBS: usize = 256;
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
-/// How long a batch waits for those who were part of the last one.
+/// A batch waits to be so many, where the last one shows that there are many callers: each commit costs an fsync.
+const COMPANY_JOBS: usize = 16;
+/// How long a batch waits for company.
 const LINGER: Duration = Duration::from_millis(1);
 
 pub(super) enum Job {
@@ -164,12 +166,12 @@ impl Gathered {
         }
     }
 
-    /// Takes what is there. Where the last batch was much larger, its callers are likely about to come again: a millisecond
+    /// Takes what is there. Where the last batch was of several, its callers are likely about to come again: a millisecond
     /// for them saves each a commit.
     async fn gather(&mut self, jobs: &mut mpsc::Receiver<Job>, last: usize) {
         self.drain(jobs);
         let until = Instant::now() + LINGER;
-        while !self.full() && self.asks.len() * 2 < last {
+        while !self.full() && self.asks.len() < COMPANY_JOBS && last * 4 >= COMPANY_JOBS {
             match timeout_at(until, jobs.recv()).await {
                 Ok(Some(job)) => self.add(job),
                 Ok(None) | Err(_) => break,
@@ -209,11 +211,8 @@ async fn transact(core: &Core, writer: &mut Writer, asks: Vec<Ask>) -> Result<Ve
     let (known, new) = core.new_parties(asks.iter().flat_map(Ask::parties));
     let parties = core.number_all(&mut writer.conn, known, new).await?;
     let now_us = core.clock.now_us();
-    writer.begin().await?;
     let batch = Batch::new(&mut writer.keys, parties, now_us, core.identities_from_us(now_us));
-    let answers = batch::run(&mut writer.conn, batch, asks).await?;
-    writer.commit().await?;
-    Ok(answers)
+    batch::run(&mut writer.conn, batch, asks).await
 }
 
 impl Reply {
