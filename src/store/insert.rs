@@ -1,43 +1,22 @@
-//! The rows of a batch and the statements that write them, in two calls: messages with their bodies, and all the rest.
+//! The rows of a batch and the statements that write them: one call for up to 64 rows of a table.
 //!
-//! Each call is a trip to SQLite's thread and back, which costs more than many a statement: so several statements go in one
-//! call, and the transaction's end with them. Texts are fixed, or made once per number of rows, so that SQLite's prepared
-//! statements are used again; what is no body goes as one JSON array per table.
+//! Texts are made once per number of rows, so that SQLite's prepared statements are used again. Rows are bound, not passed
+//! as JSON arrays: taking those apart cost SQLite more than the trips to its thread that they saved.
 
 use super::prepare::Packed;
 use super::row;
 use crate::delivery::{AttemptRow, DeliveryKind, DeliveryState, Facts, MessageState};
 use crate::fhir::Fault;
-use serde::Serialize;
 use sqlx::query::Query;
 use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteConnection};
 use sqlx::{AssertSqlSafe, Error};
-use std::sync::{Arc, LazyLock, OnceLock};
+use std::sync::{Arc, OnceLock};
 use uuid::Uuid;
 
-const MESSAGES_PER_CALL: usize = 64;
+const ROWS_PER_CALL: usize = 64;
 
 /// How many statement texts the writer's connection should keep prepared.
-pub(super) const PREPARED_STATEMENTS: usize = MESSAGES_PER_CALL + 64;
-
-/// What is bound in `WRITE_REST`: references, deliveries, attempts, changed deliveries, each a JSON array of arrays.
-/// ROLLBACK: what fails ends the transaction, so SQLite keeps no journal for taking back one statement.
-const WRITE_REST: &str = "\
-INSERT OR ROLLBACK INTO reference (h, sender, kind, content, message_k) \
- SELECT value->>0, value->>1, value->>2, value->>3, value->>4 FROM json_each(?); \
-INSERT OR ROLLBACK INTO delivery (k, id, message_k, party, lane, seq, state, due_us, expires_us, created_us, kind, \
-  replay_of, destination, detail) \
- SELECT value->>0, unhex(value->>1), value->>2, value->>3, value->>4, value->>5, 0, value->>6, value->>7, value->>8, \
-  value->>9, unhex(value->>10), value->>11, value->>12 FROM json_each(?); \
-INSERT OR ROLLBACK INTO attempt (delivery_k, n, started_us, duration_us, status, result, fault, detail) \
- SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7 FROM json_each(?); \
-UPDATE OR ROLLBACK delivery SET state = c.state, attempts = c.attempts, status = c.status, due_us = c.due_us, \
-  fault = c.fault, answer_k = c.answer_k, ended_us = c.ended_us \
- FROM (SELECT value->>0 AS k, value->>1 AS state, value->>2 AS attempts, value->>3 AS status, value->>4 AS due_us, \
-        value->>5 AS fault, value->>6 AS answer_k, value->>7 AS ended_us FROM json_each(?)) AS c \
- WHERE delivery.k = c.k";
-/// The same, and the transaction's end.
-static WRITE_REST_AND_COMMIT: LazyLock<String> = LazyLock::new(|| format!("{WRITE_REST}; COMMIT"));
+pub(super) const PREPARED_STATEMENTS: usize = 5 * ROWS_PER_CALL + 64;
 
 type Bound = Query<'static, Sqlite, SqliteArguments>;
 
@@ -114,57 +93,86 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    /// Writes all of it; the caller has a transaction open, and ends it.
-    pub async fn write(self, conn: &mut SqliteConnection) -> Result<(), Error> {
-        self.write_with(conn, WRITE_REST).await
-    }
-
-    /// Writes all of it and commits the caller's transaction.
-    pub async fn write_and_commit(self, conn: &mut SqliteConnection) -> Result<(), Error> {
-        self.write_with(conn, &WRITE_REST_AND_COMMIT).await
-    }
-
-    async fn write_with(mut self, conn: &mut SqliteConnection, rest: &'static str) -> Result<(), Error> {
-        let mut messages = std::mem::take(&mut self.messages);
-        for chunk in messages.chunks_mut(MESSAGES_PER_CALL) {
-            let query: Bound = sqlx::query(AssertSqlSafe(messages_text(chunk.len())));
-            let query = chunk.iter_mut().fold(query, bind_message);
-            chunk.iter_mut().fold(query, bind_body).execute(&mut *conn).await?;
-        }
+    /// Writes all of it; the caller has a transaction open.
+    pub async fn write(mut self, conn: &mut SqliteConnection) -> Result<(), Error> {
+        MESSAGES.run(conn, &mut self.messages, &[bind_message, bind_body]).await?;
         // Neighbors in the tree are written together, each page once.
         self.references.sort_unstable();
-        let references: Vec<_> = self.references.iter().map(ReferenceRow::columns).collect();
-        let deliveries: Vec<_> = self.deliveries.iter().map(DeliveryRow::columns).collect();
-        let attempts: Vec<_> = self.attempts.iter().map(AttemptKeyed::columns).collect();
-        let changed: Vec<_> = self.changed.iter().map(Changed::columns).collect();
-        sqlx::query(AssertSqlSafe(rest))
-            .bind(json(&references)?)
-            .bind(json(&deliveries)?)
-            .bind(json(&attempts)?)
-            .bind(json(&changed)?)
-            .execute(conn)
-            .await
-            .map(drop)
+        REFERENCES.run(conn, &mut self.references, &[bind_reference]).await?;
+        DELIVERIES.run(conn, &mut self.deliveries, &[bind_delivery]).await?;
+        ATTEMPTS.run(conn, &mut self.attempts, &[bind_attempt]).await?;
+        CHANGES.run(conn, &mut self.changed, &[bind_changed]).await
     }
 }
 
-/// The statements that insert `count` (1 to 64) messages and then their bodies.
-fn messages_text(count: usize) -> Arc<str> {
-    static TEXTS: [OnceLock<Arc<str>>; MESSAGES_PER_CALL] = [const { OnceLock::new() }; MESSAGES_PER_CALL];
-    let values = |columns: usize| {
-        let row = format!("({})", vec!["?"; columns].join(","));
-        vec![row; count].join(",")
-    };
-    let make = || {
-        Arc::from(format!(
-            "INSERT OR ROLLBACK INTO message (k, id, state, received_us, committed_us, sender, in_reply_to, own_answer, \
-             source, event, response_code, destinations, marks, content, facts, outcome) VALUES {}; \
-             INSERT OR ROLLBACK INTO body (message_k, codec, size, bytes) VALUES {}",
-            values(16),
-            values(4)
-        ))
-    };
-    TEXTS[count - 1].get_or_init(make).clone()
+/// A call that writes up to 64 rows. Its text is made once per number of rows.
+struct Call {
+    /// For each statement what stands before and after its rows, and its number of columns.
+    statements: &'static [(&'static str, usize, &'static str)],
+    texts: [OnceLock<Arc<str>>; ROWS_PER_CALL],
+}
+
+/// ROLLBACK: what fails ends the transaction, so SQLite keeps no journal for taking back one statement.
+static MESSAGES: Call = Call::new(&[
+    (
+        "INSERT OR ROLLBACK INTO message (k, id, state, received_us, committed_us, sender, in_reply_to, own_answer, \
+         source, event, response_code, destinations, marks, content, facts, outcome) VALUES ",
+        16,
+        "",
+    ),
+    ("INSERT OR ROLLBACK INTO body (message_k, codec, size, bytes) VALUES ", 4, ""),
+]);
+static REFERENCES: Call =
+    Call::new(&[("INSERT OR ROLLBACK INTO reference (h, sender, kind, content, message_k) VALUES ", 5, "")]);
+static DELIVERIES: Call = Call::new(&[(
+    "INSERT OR ROLLBACK INTO delivery (k, id, message_k, party, lane, seq, state, due_us, expires_us, created_us, kind, \
+     replay_of, destination, detail) VALUES ",
+    14,
+    "",
+)]);
+static ATTEMPTS: Call = Call::new(&[(
+    "INSERT OR ROLLBACK INTO attempt (delivery_k, n, started_us, duration_us, status, result, fault, detail) VALUES ",
+    8,
+    "",
+)]);
+static CHANGES: Call = Call::new(&[(
+    "WITH c (k, state, attempts, status, due_us, fault, answer_k, ended_us) AS (VALUES ",
+    8,
+    ") UPDATE OR ROLLBACK delivery SET state = c.state, attempts = c.attempts, status = c.status, due_us = c.due_us, \
+     fault = c.fault, answer_k = c.answer_k, ended_us = c.ended_us FROM c WHERE delivery.k = c.k",
+)]);
+
+impl Call {
+    const fn new(statements: &'static [(&'static str, usize, &'static str)]) -> Self {
+        Call { statements, texts: [const { OnceLock::new() }; ROWS_PER_CALL] }
+    }
+
+    /// `rows` is 1 to 64.
+    fn text(&self, rows: usize) -> Arc<str> {
+        let statement = |(head, columns, tail): &(&str, usize, &str)| {
+            let row = format!("({})", vec!["?"; *columns].join(","));
+            format!("{head}{}{tail}", vec![row; rows].join(","))
+        };
+        let make = || Arc::from(self.statements.iter().map(statement).collect::<Vec<_>>().join("; "));
+        self.texts[rows - 1].get_or_init(make).clone()
+    }
+
+    /// `binds`: for each statement what binds a row; rows may give away what they hold.
+    async fn run<R>(
+        &self,
+        conn: &mut SqliteConnection,
+        rows: &mut [R],
+        binds: &[fn(Bound, &mut R) -> Bound],
+    ) -> Result<(), Error> {
+        for chunk in rows.chunks_mut(ROWS_PER_CALL) {
+            let mut query: Bound = sqlx::query(AssertSqlSafe(self.text(chunk.len())));
+            for bind in binds {
+                query = chunk.iter_mut().fold(query, bind);
+            }
+            query.execute(&mut *conn).await?;
+        }
+        Ok(())
+    }
 }
 
 fn bind_message(query: Bound, row: &mut MessageRow) -> Bound {
@@ -192,59 +200,54 @@ fn bind_body(query: Bound, row: &mut MessageRow) -> Bound {
     query.bind(row.key).bind(row.packed.codec).bind(row.size).bind(std::mem::take(&mut row.packed.bytes))
 }
 
-impl ReferenceRow {
-    fn columns(&self) -> impl Serialize {
-        (self.hash, self.sender, self.kind, self.content, self.message_key)
-    }
+fn bind_reference(query: Bound, row: &mut ReferenceRow) -> Bound {
+    query.bind(row.hash).bind(row.sender).bind(row.kind).bind(row.content).bind(row.message_key)
 }
 
-impl DeliveryRow {
-    fn columns(&self) -> impl Serialize {
-        let replay_of = match &self.kind {
-            DeliveryKind::Replay { of, .. } => of.map(hex),
-            _ => None,
-        };
-        let (kind, detail) = (row::kind_code(&self.kind), row::kind_detail(&self.kind));
-        let (id, destination) = (hex(self.id), self.destination.clone());
-        let place = (self.message_key, self.party, self.lane, self.seq);
-        let times = (self.due_us, self.expires_us, self.created_us);
-        (
-            self.key,
-            id,
-            place.0,
-            place.1,
-            place.2,
-            place.3,
-            times.0,
-            times.1,
-            times.2,
-            kind,
-            replay_of,
-            destination,
-            detail,
-        )
-    }
+fn bind_delivery(query: Bound, row: &mut DeliveryRow) -> Bound {
+    let replay_of = match &row.kind {
+        DeliveryKind::Replay { of, .. } => of.map(row::blob),
+        _ => None,
+    };
+    query
+        .bind(row.key)
+        .bind(row::blob(row.id))
+        .bind(row.message_key)
+        .bind(row.party)
+        .bind(row.lane)
+        .bind(row.seq)
+        .bind(row::state_code(DeliveryState::Waiting))
+        .bind(row.due_us)
+        .bind(row.expires_us)
+        .bind(row.created_us)
+        .bind(row::kind_code(&row.kind))
+        .bind(replay_of)
+        .bind(row.destination.take())
+        .bind(row::kind_detail(&row.kind))
 }
 
-impl AttemptKeyed {
-    fn columns(&self) -> impl Serialize {
-        let attempt = self.attempt.clone();
-        let fault = attempt.fault.map(Fault::code);
-        let times = (attempt.started_at_us, attempt.duration_us);
-        (self.delivery_key, self.n, times.0, times.1, attempt.status, attempt.result, fault, attempt.detail)
-    }
+fn bind_attempt(query: Bound, row: &mut AttemptKeyed) -> Bound {
+    query
+        .bind(row.delivery_key)
+        .bind(row.n)
+        .bind(row.attempt.started_at_us)
+        .bind(row.attempt.duration_us)
+        .bind(row.attempt.status)
+        .bind(std::mem::take(&mut row.attempt.result))
+        .bind(row.attempt.fault.map(Fault::code))
+        .bind(row.attempt.detail.take())
 }
 
-impl Changed {
-    fn columns(&self) -> impl Serialize {
-        let (fault, state) = (self.fault.map(Fault::code), row::state_code(self.state));
-        (self.key, state, self.attempts, self.status, self.due_us, fault, self.answer, self.ended_us)
-    }
-}
-
-/// A UUID as `unhex` reads it.
-fn hex(id: Uuid) -> String {
-    id.simple().to_string()
+fn bind_changed(query: Bound, row: &mut Changed) -> Bound {
+    query
+        .bind(row.key)
+        .bind(row::state_code(row.state))
+        .bind(row.attempts)
+        .bind(row.status)
+        .bind(row.due_us)
+        .bind(row.fault.map(Fault::code))
+        .bind(row.answer)
+        .bind(row.ended_us)
 }
 
 /// A parameter of `json_each`.

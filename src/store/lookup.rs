@@ -8,7 +8,7 @@ use crate::fhir::Fault;
 use crate::fhir::identity::KeyKind;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Error, Row};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -64,19 +64,11 @@ pub(super) struct Now {
     pub changed: bool,
 }
 
-/// Begins the transaction and reads both in one call; the first column tells what a row is.
-///
-/// Of the messages with a key but other content one is enough; a bound keeps ids that are used for thousands cheap.
+/// Begins the transaction, finds which hashes are known at all (of new messages none is), and reads deliveries. One call;
+/// the first column tells what a row is.
 const BEGIN_AND_READ: &str = "\
 BEGIN IMMEDIATE; \
-SELECT * FROM (SELECT 0, p.n, \
-  (SELECT max(message_k) FROM reference \
-   WHERE h = p.h AND sender = p.sender AND kind = p.kind AND content = p.content), \
-  (SELECT max(message_k) FROM (SELECT message_k FROM reference \
-   WHERE h = p.h AND sender = p.sender AND kind = p.kind LIMIT 16)) AS some \
- FROM (SELECT key AS n, value->>0 AS h, value->>1 AS sender, value->>2 AS kind, value->>3 AS content \
-       FROM json_each(?)) AS p) \
- WHERE some IS NOT NULL; \
+SELECT 0, j.value FROM json_each(?) AS j WHERE EXISTS (SELECT 1 FROM reference WHERE h = j.value); \
 SELECT 1, d.k, d.message_k, m.id, d.state, d.attempts, d.status, d.due_us, d.fault, d.answer_k, d.ended_us \
  FROM (SELECT DISTINCT value AS k FROM json_each(?)) AS j \
  CROSS JOIN delivery d ON d.k = j.k CROSS JOIN message m ON m.k = d.message_k";
@@ -87,26 +79,52 @@ pub(super) async fn begin(
     probes: &[Probe],
     delivery_keys: &[i64],
 ) -> Result<(Known, HashMap<i64, Now>), Error> {
-    let keys: Vec<_> = probes.iter().map(|probe| (probe.hash, probe.sender, probe.kind, probe.content)).collect();
-    let rows = sqlx::query(BEGIN_AND_READ).bind(json(&keys)?).bind(json(&delivery_keys)?).fetch_all(&mut *conn).await?;
-    let (mut known, mut deliveries) = (Known::default(), HashMap::new());
-    let mut candidate_keys = Vec::new();
+    let hashes: Vec<i64> = probes.iter().map(|probe| probe.hash).collect();
+    let rows =
+        sqlx::query(BEGIN_AND_READ).bind(json(&hashes)?).bind(json(&delivery_keys)?).fetch_all(&mut *conn).await?;
+    let (mut hit, mut deliveries) = (HashSet::new(), HashMap::new());
     for row in rows {
-        if row.try_get::<i64, _>(0)? == 1 {
-            deliveries.insert(row.try_get(1)?, now(&row)?);
-            continue;
+        match row.try_get::<i64, _>(0)? {
+            0 => drop(hit.insert(row.try_get::<i64, _>(1)?)),
+            _ => drop(deliveries.insert(row.try_get(1)?, now(&row)?)),
         }
-        let index = usize::try_from(row.try_get::<i64, _>(1)?).unwrap_or(usize::MAX);
-        let (same, any): (Option<i64>, i64) = (row.try_get(2)?, row.try_get(3)?);
+    }
+    let probes: Vec<Probe> = probes.iter().filter(|probe| hit.contains(&probe.hash)).copied().collect();
+    let known = if probes.is_empty() { Known::default() } else { identities(conn, &probes).await? };
+    Ok((known, deliveries))
+}
+
+/// The newest message of each key and content, and some message of each key.
+async fn identities(conn: &mut SqliteConnection, probes: &[Probe]) -> Result<Known, Error> {
+    let mut known = Known::default();
+    let rows: Vec<_> = probes.iter().map(|probe| (probe.hash, probe.sender, probe.kind, probe.content)).collect();
+    // Of the messages with a key but other content one is enough; a bound keeps ids that are used for thousands cheap.
+    let rows = sqlx::query(
+        "SELECT * FROM (SELECT p.n, \
+            (SELECT max(message_k) FROM reference \
+             WHERE h = p.h AND sender = p.sender AND kind = p.kind AND content = p.content), \
+            (SELECT max(message_k) FROM (SELECT message_k FROM reference \
+             WHERE h = p.h AND sender = p.sender AND kind = p.kind LIMIT 16)) AS some \
+         FROM (SELECT key AS n, value->>0 AS h, value->>1 AS sender, value->>2 AS kind, value->>3 AS content \
+               FROM json_each(?)) AS p) \
+         WHERE some IS NOT NULL",
+    )
+    .bind(json(&rows)?)
+    .fetch_all(&mut *conn)
+    .await?;
+    let mut keys = Vec::new();
+    for row in rows {
+        let index = usize::try_from(row.try_get::<i64, _>(0)?).unwrap_or(usize::MAX);
+        let (same, any): (Option<i64>, i64) = (row.try_get(1)?, row.try_get(2)?);
         if let Some(probe) = probes.get(index) {
             known.keys.insert(*probe, (same, any));
-            candidate_keys.extend(same.into_iter().chain([any]));
+            keys.extend(same.into_iter().chain([any]));
         }
     }
-    if !candidate_keys.is_empty() {
-        known.candidates = candidates(conn, &candidate_keys).await?;
+    if !keys.is_empty() {
+        known.candidates = candidates(conn, &keys).await?;
     }
-    Ok((known, deliveries))
+    Ok(known)
 }
 
 fn now(row: &SqliteRow) -> Result<Now, Error> {
