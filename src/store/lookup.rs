@@ -6,7 +6,7 @@ use super::row;
 use crate::delivery::{DeliveryState, Facts};
 use crate::fhir::Fault;
 use crate::fhir::identity::KeyKind;
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use sqlx::sqlite::SqliteConnection;
 use sqlx::{Error, Row};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -64,14 +64,18 @@ pub(super) struct Now {
     pub changed: bool,
 }
 
-/// Begins the transaction, finds which hashes are known at all (of new messages none is), and reads deliveries. One call;
-/// the first column tells what a row is.
+/// Begins the transaction, finds which hashes are known at all (of new messages none is), and reads deliveries. All of it
+/// is one call and one row: each row more would be a trip between SQLite's thread and ours.
 const BEGIN_AND_READ: &str = "\
 BEGIN IMMEDIATE; \
-SELECT 0, j.value FROM json_each(?) AS j WHERE EXISTS (SELECT 1 FROM reference WHERE h = j.value); \
-SELECT 1, d.k, d.message_k, m.id, d.state, d.attempts, d.status, d.due_us, d.fault, d.answer_k, d.ended_us \
- FROM (SELECT DISTINCT value AS k FROM json_each(?)) AS j \
- CROSS JOIN delivery d ON d.k = j.k CROSS JOIN message m ON m.k = d.message_k";
+SELECT \
+ (SELECT json_group_array(j.value) FROM json_each(?) AS j WHERE EXISTS (SELECT 1 FROM reference WHERE h = j.value)), \
+ (SELECT json_group_array(json_array(d.k, d.message_k, hex(m.id), d.state, d.attempts, d.status, d.due_us, d.fault, \
+    d.answer_k, d.ended_us)) \
+  FROM json_each(?) AS j CROSS JOIN delivery d ON d.k = j.value CROSS JOIN message m ON m.k = d.message_k)";
+
+/// A delivery as `BEGIN_AND_READ` writes it.
+type NowColumns = (i64, i64, Uuid, i64, i64, Option<u16>, i64, Option<String>, Option<i64>, Option<i64>);
 
 /// Begins the batch's transaction, and reads what is known of its identity keys and deliveries. What is absent is not kept.
 pub(super) async fn begin(
@@ -80,18 +84,24 @@ pub(super) async fn begin(
     delivery_keys: &[i64],
 ) -> Result<(Known, HashMap<i64, Now>), Error> {
     let hashes: Vec<i64> = probes.iter().map(|probe| probe.hash).collect();
-    let rows =
-        sqlx::query(BEGIN_AND_READ).bind(json(&hashes)?).bind(json(&delivery_keys)?).fetch_all(&mut *conn).await?;
-    let (mut hit, mut deliveries) = (HashSet::new(), HashMap::new());
-    for row in rows {
-        match row.try_get::<i64, _>(0)? {
-            0 => drop(hit.insert(row.try_get::<i64, _>(1)?)),
-            _ => drop(deliveries.insert(row.try_get(1)?, now(&row)?)),
-        }
-    }
+    let query = sqlx::query(BEGIN_AND_READ).bind(json(&hashes)?).bind(json(&delivery_keys)?);
+    let row = query.fetch_one(&mut *conn).await?;
+    let hit: HashSet<i64> = read(row.try_get(0)?)?;
+    let deliveries: Vec<NowColumns> = read(row.try_get(1)?)?;
+    let deliveries = deliveries.into_iter().map(now).collect::<Result<_, Error>>()?;
     let probes: Vec<Probe> = probes.iter().filter(|probe| hit.contains(&probe.hash)).copied().collect();
     let known = if probes.is_empty() { Known::default() } else { identities(conn, &probes).await? };
     Ok((known, deliveries))
+}
+
+fn read<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Error> {
+    serde_json::from_str(text).map_err(|error| Error::Decode(error.into()))
+}
+
+fn now(columns: NowColumns) -> Result<(i64, Now), Error> {
+    let (key, message_key, message_id, state, attempts, status, due_us, fault, answer, ended_us) = columns;
+    let (state, fault) = (row::state(state)?, row::fault(fault.as_deref())?);
+    Ok((key, Now { message_key, message_id, state, attempts, status, due_us, fault, answer, ended_us, changed: false }))
 }
 
 /// The newest message of each key and content, and some message of each key.
@@ -125,21 +135,6 @@ async fn identities(conn: &mut SqliteConnection, probes: &[Probe]) -> Result<Kno
         known.candidates = candidates(conn, &keys).await?;
     }
     Ok(known)
-}
-
-fn now(row: &SqliteRow) -> Result<Now, Error> {
-    Ok(Now {
-        message_key: row.try_get(2)?,
-        message_id: row::uuid(row.try_get(3)?)?,
-        state: row::state(row.try_get(4)?)?,
-        attempts: row.try_get(5)?,
-        status: row.try_get(6)?,
-        due_us: row.try_get(7)?,
-        fault: row::fault(row.try_get(8)?)?,
-        answer: row.try_get(9)?,
-        ended_us: row.try_get(10)?,
-        changed: false,
-    })
 }
 
 async fn candidates(conn: &mut SqliteConnection, keys: &[i64]) -> Result<HashMap<i64, Candidate>, Error> {

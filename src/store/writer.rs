@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout_at};
 const BATCH_JOBS: usize = 256;
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
 /// A batch waits to be so many, where the last one shows that there are many callers: each commit costs an fsync.
-const COMPANY_JOBS: usize = 16;
+const COMPANY_JOBS: usize = 24;
 /// How long a batch waits for company.
 const LINGER: Duration = Duration::from_millis(1);
 
