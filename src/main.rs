@@ -1,5 +1,10 @@
 //! The program: reads the command line, starts the log and the runtime, runs the command, ends with its exit code.
 
+/// Messages are many small allocations, made in one thread and given back in another: with the system's allocator a tenth
+/// of the router's time went there.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 use clap::Parser;
 use emberpost::{cli, telemetry};
 use std::process::ExitCode;
@@ -8,7 +13,7 @@ fn main() -> ExitCode {
     // Wrong usage ends here with exit code 2, `--help` and `--version` with 0.
     let args = cli::Args::parse();
     telemetry::init(args.log_format);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(workers()).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("emberpost: cannot start the runtime: {error}");
@@ -19,4 +24,9 @@ fn main() -> ExitCode {
     // A blocking read, such as of standard input, would hold the program up for ever.
     runtime.shutdown_background();
     ExitCode::from(u8::try_from(code).unwrap_or(1))
+}
+
+/// One thread less than there are cores: the store's writer works as much as a core's worth at full load.
+fn workers() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().saturating_sub(1).max(1))
 }

@@ -70,8 +70,7 @@ pub(super) async fn run(
     let changed = batch.deliveries.iter().filter(|(_, now)| now.changed);
     batch.rows.changed = changed.map(|(key, now)| Changed::new(*key, now)).collect();
     lookup::release(conn, &batch.released.into_iter().collect::<Vec<_>>()).await?;
-    batch.rows.write(conn).await?;
-    sqlx::query("COMMIT").execute(conn).await?;
+    batch.rows.write_and_commit(conn).await?;
     Ok(answers)
 }
 

@@ -16,7 +16,7 @@ use uuid::Uuid;
 const ROWS_PER_CALL: usize = 64;
 
 /// How many statement texts the writer's connection should keep prepared.
-pub(super) const PREPARED_STATEMENTS: usize = 5 * ROWS_PER_CALL + 64;
+pub(super) const PREPARED_STATEMENTS: usize = 6 * ROWS_PER_CALL + 64;
 
 type Bound = Query<'static, Sqlite, SqliteArguments>;
 
@@ -93,22 +93,41 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    /// Writes all of it; the caller has a transaction open.
+    /// Writes all of it; the caller has a transaction open, and ends it.
     pub async fn write(mut self, conn: &mut SqliteConnection) -> Result<(), Error> {
+        self.write_new(conn).await?;
+        ATTEMPTS.run(conn, &mut self.attempts, &[bind_attempt]).await?;
+        CHANGES.run(conn, &mut self.changed, &[bind_changed]).await
+    }
+
+    /// Writes all of it and commits the caller's transaction. A settlement mostly is one attempt and one change: those go
+    /// with the commit in one call.
+    pub async fn write_and_commit(mut self, conn: &mut SqliteConnection) -> Result<(), Error> {
+        self.write_new(conn).await?;
+        let count = self.changed.len();
+        if count == self.attempts.len() && (1..=ROWS_PER_CALL).contains(&count) {
+            let query: Bound = sqlx::query(AssertSqlSafe(SETTLE_AND_COMMIT.text(count)));
+            let query = self.attempts.iter_mut().fold(query, bind_attempt);
+            let query = self.changed.iter_mut().fold(query, bind_changed);
+            return query.execute(conn).await.map(drop);
+        }
+        ATTEMPTS.run(conn, &mut self.attempts, &[bind_attempt]).await?;
+        CHANGES.run(conn, &mut self.changed, &[bind_changed]).await?;
+        sqlx::query("COMMIT").execute(conn).await.map(drop)
+    }
+
+    async fn write_new(&mut self, conn: &mut SqliteConnection) -> Result<(), Error> {
         MESSAGES.run(conn, &mut self.messages, &[bind_message, bind_body]).await?;
         // Neighbors in the tree are written together, each page once.
         self.references.sort_unstable();
         REFERENCES.run(conn, &mut self.references, &[bind_reference]).await?;
-        DELIVERIES.run(conn, &mut self.deliveries, &[bind_delivery]).await?;
-        ATTEMPTS.run(conn, &mut self.attempts, &[bind_attempt]).await?;
-        CHANGES.run(conn, &mut self.changed, &[bind_changed]).await
+        DELIVERIES.run(conn, &mut self.deliveries, &[bind_delivery]).await
     }
 }
 
 /// A call that writes up to 64 rows. Its text is made once per number of rows.
 struct Call {
-    /// For each statement what stands before and after its rows, and its number of columns.
-    statements: &'static [(&'static str, usize, &'static str)],
+    statements: &'static [Statement],
     texts: [OnceLock<Arc<str>>; ROWS_PER_CALL],
 }
 
@@ -130,26 +149,41 @@ static DELIVERIES: Call = Call::new(&[(
     14,
     "",
 )]);
-static ATTEMPTS: Call = Call::new(&[(
+/// What stands before the rows of a statement, their number of columns, and what stands after them.
+type Statement = (&'static str, usize, &'static str);
+
+macro_rules! change_rows {
+    ($after:literal) => {
+        concat!(
+            ") UPDATE OR ROLLBACK delivery SET state = c.state, attempts = c.attempts, status = c.status, \
+             due_us = c.due_us, fault = c.fault, answer_k = c.answer_k, ended_us = c.ended_us FROM c \
+             WHERE delivery.k = c.k",
+            $after
+        )
+    };
+}
+
+const CHANGE_ROWS: &str = change_rows!("");
+const COMMIT_AFTER_CHANGE: &str = change_rows!("; COMMIT");
+const ATTEMPT: Statement = (
     "INSERT OR ROLLBACK INTO attempt (delivery_k, n, started_us, duration_us, status, result, fault, detail) VALUES ",
     8,
     "",
-)]);
-static CHANGES: Call = Call::new(&[(
-    "WITH c (k, state, attempts, status, due_us, fault, answer_k, ended_us) AS (VALUES ",
-    8,
-    ") UPDATE OR ROLLBACK delivery SET state = c.state, attempts = c.attempts, status = c.status, due_us = c.due_us, \
-     fault = c.fault, answer_k = c.answer_k, ended_us = c.ended_us FROM c WHERE delivery.k = c.k",
-)]);
+);
+const CHANGE: Statement =
+    ("WITH c (k, state, attempts, status, due_us, fault, answer_k, ended_us) AS (VALUES ", 8, CHANGE_ROWS);
+static ATTEMPTS: Call = Call::new(&[ATTEMPT]);
+static CHANGES: Call = Call::new(&[CHANGE]);
+static SETTLE_AND_COMMIT: Call = Call::new(&[ATTEMPT, (CHANGE.0, CHANGE.1, COMMIT_AFTER_CHANGE)]);
 
 impl Call {
-    const fn new(statements: &'static [(&'static str, usize, &'static str)]) -> Self {
+    const fn new(statements: &'static [Statement]) -> Self {
         Call { statements, texts: [const { OnceLock::new() }; ROWS_PER_CALL] }
     }
 
     /// `rows` is 1 to 64.
     fn text(&self, rows: usize) -> Arc<str> {
-        let statement = |(head, columns, tail): &(&str, usize, &str)| {
+        let statement = |(head, columns, tail): &Statement| {
             let row = format!("({})", vec!["?"; *columns].join(","));
             format!("{head}{}{tail}", vec![row; rows].join(","))
         };

@@ -13,7 +13,7 @@ use std::sync::Arc;
 /// Bodies beyond this are compressed outside the runtime's threads.
 const COMPRESS_APART_BYTES: usize = 256 * 1024;
 /// Below this, compressing saves less than it costs.
-const COMPRESS_FROM_BYTES: usize = 200;
+const COMPRESS_FROM_BYTES: usize = 1_000;
 const ZSTD_LEVEL: i32 = 1;
 
 /// A message ready for its rows.
