@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout_at};
 
 const BATCH_JOBS: usize = 256;
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
-/// A batch waits to be so many, where the last one shows that there are many callers: each commit costs an fsync.
+/// A batch waits to be so many at most, where those before it were: each commit costs an fsync.
 const COMPANY_JOBS: usize = 24;
 /// How long a batch waits for company.
 const LINGER: Duration = Duration::from_millis(1);
@@ -98,12 +98,13 @@ impl Writer {
 
 /// Runs until the store is closed or nobody holds it.
 pub(super) async fn run(core: Arc<Core>, mut jobs: mpsc::Receiver<Job>) {
-    let mut last = 0;
+    // How many callers a batch may find: the largest batch of late.
+    let mut expected = 0;
     while let Some(first) = jobs.recv().await {
         let mut gathered = Gathered::default();
         gathered.add(first);
-        gathered.gather(&mut jobs, last).await;
-        last = gathered.asks.len();
+        gathered.gather(&mut jobs, expected).await;
+        expected = gathered.asks.len().max(expected * 7 / 8);
         let closing = gathered.close.take();
         commit(&core, gathered).await;
         if let Some(closed) = closing {
@@ -166,12 +167,12 @@ impl Gathered {
         }
     }
 
-    /// Takes what is there. Where the last batch was of several, its callers are likely about to come again: a millisecond
+    /// Takes what is there. Where batches of late were larger, their callers are likely about to come again: a millisecond
     /// for them saves each a commit.
-    async fn gather(&mut self, jobs: &mut mpsc::Receiver<Job>, last: usize) {
+    async fn gather(&mut self, jobs: &mut mpsc::Receiver<Job>, expected: usize) {
         self.drain(jobs);
         let until = Instant::now() + LINGER;
-        while !self.full() && self.asks.len() < COMPANY_JOBS && last * 4 >= COMPANY_JOBS {
+        while !self.full() && self.asks.len() < expected.min(COMPANY_JOBS) {
             match timeout_at(until, jobs.recv()).await {
                 Ok(Some(job)) => self.add(job),
                 Ok(None) | Err(_) => break,

@@ -107,7 +107,9 @@ impl<'a> Bench<'a> {
         }
         if self.fsyncs_by == FsyncsBy::Strace {
             for (scenario, case) in cases.iter_mut().filter(|(scenario, _)| has_fsyncs(*scenario)) {
-                case.fsyncs_per_message = self.count_router(*scenario, load)?;
+                let per_commit = self.count_router(*scenario, load)?;
+                case.fsyncs_per_message =
+                    per_commit.zip(case.commits_per_message()).map(|(fsyncs, commits)| fsyncs * commits);
             }
         }
         Ok(cases.into_iter().map(|(_, case)| case).collect())
@@ -147,15 +149,17 @@ impl<'a> Bench<'a> {
         Ok(senders)
     }
 
-    /// The same case once more, briefly, with the router traced.
+    /// The same case once more, briefly, with the router traced: fsyncs of its whole life for each commit. Tracing slows the
+    /// router down so much that fewer messages share a commit, so commits per message are taken from the other runs.
     fn count_router(&self, scenario: Scenario, load: Load) -> Result<Option<f64>> {
         let mut receiver = self.role("receiver", &[])?;
         let receiver_address = receiver.address()?;
         let folder = Folder::new("run")?;
         let router = RouterProcess::start(&self.server_program, folder.path(), &receiver_address, true)?;
         let load = Load { seconds: COUNTING_SECONDS, ..load };
-        let run = self.send(load, router.address(), destination(scenario), &[router.pid()])?;
-        Ok(router.stop()?.and_then(|fsyncs| run.per_message_in_all(fsyncs as f64)))
+        self.send(load, router.address(), destination(scenario), &[router.pid()])?;
+        let commits = router.metric(COMMITS_METRIC).filter(|commits| *commits > 0.0);
+        Ok(router.stop()?.zip(commits).map(|(fsyncs, commits)| fsyncs as f64 / commits))
     }
 
     /// Has messages sent to `address` and reads what the processes in `served_by`, the server first, used meanwhile.

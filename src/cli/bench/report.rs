@@ -37,7 +37,7 @@ pub struct Case {
     pub scenario: String,
     pub senders: usize,
     pub size_bytes: usize,
-    /// Over the router's whole life in the counting pass; `None` when they were not counted.
+    /// Counted for each commit in a pass of its own, times commits per message; `None` when they were not counted.
     pub fsyncs_per_message: Option<f64>,
     pub samples: Vec<Sample>,
 }
@@ -139,7 +139,9 @@ impl Report {
             );
         }
         table += match self.fsyncs_by {
-            FsyncsBy::Strace => "\nfsyncs were counted by strace in a short pass of their own.\n",
+            FsyncsBy::Strace => {
+                "\nfsyncs: those of a commit, counted by strace in a short pass of their own, times the commits of the other runs.\n"
+            }
             FsyncsBy::Commits => "\nfsyncs are approximated by the store's commits (strace cannot be used here).\n",
         };
         for note in &self.notes {
@@ -185,13 +187,17 @@ impl Case {
         Case { scenario, senders, size_bytes, fsyncs_per_message: None, samples: Vec::new() }
     }
 
+    /// The store's commits for each message, the median over runs.
+    pub fn commits_per_message(&self) -> Option<f64> {
+        median(self.samples.iter().filter_map(|sample| sample.commits_per_message))
+    }
+
     fn unexpected_replies(&self) -> u64 {
         self.samples.iter().map(|sample| sample.unexpected_replies).sum()
     }
 
     fn line(&self, relay: Option<&Case>) -> Line<'_> {
         let of = |value: fn(&Sample) -> f64| median(self.samples.iter().map(value)).unwrap_or_default();
-        let commits = || median(self.samples.iter().filter_map(|sample| sample.commits_per_message));
         let shares = |relay: &Case| {
             let pairs = self.samples.iter().zip(&relay.samples);
             median(pairs.map(|(own, relay)| own.messages_per_second / relay.messages_per_second.max(1.0)))
@@ -205,7 +211,7 @@ impl Case {
             p99_ms: of(|sample| sample.p99_ms),
             server_cpu_us_per_message: of(|sample| sample.server_cpu_us_per_message),
             total_cpu_us_per_message: of(|sample| sample.total_cpu_us_per_message),
-            fsyncs_per_message: self.fsyncs_per_message.or_else(commits),
+            fsyncs_per_message: self.fsyncs_per_message.or_else(|| self.commits_per_message()),
             written_bytes_per_message: of(|sample| sample.written_bytes_per_message),
             share_of_relay: relay.and_then(shares),
             unexpected_replies: self.unexpected_replies(),
