@@ -43,6 +43,8 @@ impl Store {
         identities_days: u32,
         limit: u32,
     ) -> Result<Swept, Unavailable> {
+        // A repeat is known by the row of the first: traces stay as long as identities do.
+        let traces_days = if traces_days == 0 { 0 } else { traces_days.max(identities_days) };
         let before = |days: u32| (days > 0).then(|| now_us.saturating_sub(i64::from(days) * MICROSECONDS_PER_DAY));
         let (bodies, traces, identities) = (before(bodies_days), before(traces_days), before(identities_days));
         let core = &self.inner.core;

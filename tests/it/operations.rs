@@ -350,7 +350,7 @@ async fn the_metrics_have_the_figures() {
     accepted(&node, &Sample::new().to("http://nobody.example/fhir")).await;
     delivery_in(&node, &dead, "dead").await;
     let reply = node.get("/metrics").await.expect_status(200);
-    assert!(reply.header("content-type").unwrap().starts_with("text/plain"), "{:?}", reply.headers);
+    assert!(reply.header("content-type").unwrap().starts_with("application/openmetrics-text"), "{:?}", reply.headers);
     let text = reply.text();
     let figure = |name: &str| -> f64 {
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));

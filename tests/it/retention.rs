@@ -108,7 +108,7 @@ async fn bodies_go_and_their_traces_stay() {
 #[tokio::test]
 async fn traces_go_with_everything_of_theirs_but_not_what_is_open() {
     let (lab, folder) = (Peer::ok().await, folder());
-    let config = hub(&lab).retention("traces_days = 3");
+    let config = hub(&lab).retention("traces_days = 3").retention("identities_days = 1");
     let young = Aged::start(&config, folder.path(), 0).await;
     let id = id_of(&young.post(&Sample::new().addressed_to("lab")).await.expect_status(200));
     let waiting = Sample::new().addressed_to("box");
