@@ -8,7 +8,7 @@ use std::process::{Child, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::harness::{Reply, SOON, free_address, program, wait_for};
+use crate::harness::{Answer, NodeConfig, Party, Peer, Reply, SOON, free_address, program, wait_for};
 
 /// A router without any configuration, in a folder that holds `message-definitions/` and nothing else.
 struct DefaultStart {
@@ -236,4 +236,22 @@ async fn one_log_line_tells_of_each_message_and_none_of_its_content() {
     for secret in secrets.into_iter().chain(["Vanishing"]) {
         assert!(!log.contains(secret), "{secret} is in the log:\n{log}");
     }
+}
+
+/// Of the shipped events notifications leave open whether they are answered; pull events are always.
+#[tokio::test]
+async fn a_receiver_that_says_204_closes_a_notification_and_not_a_pull_event() {
+    let lab = Peer::answering(Answer::Empty(204)).await;
+    let node = NodeConfig::new()
+        .shipped_definitions()
+        .server("answer_timeout_ms = 300")
+        .participant(Party::new("ward").address("https://ward.example.org/*"))
+        .participant(Party::new("lab").at(&lab))
+        .toml("[[route]]\nto = [\"lab\"]")
+        .start()
+        .await;
+    let sample = |name: &str| fs::read(shipped().join("samples").join(name)).unwrap();
+    node.post(sample("patient-link-request.json")).await.expect_status(204);
+    let pull = node.post(sample("valueset-expand-request.json")).await.expect_status(202);
+    assert!(pull.header("content-location").is_some(), "the wait goes on at the status URL");
 }
