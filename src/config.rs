@@ -9,6 +9,7 @@ mod party;
 mod read;
 mod section;
 mod setting;
+mod shipped;
 
 use crate::fhir::FhirVersion;
 use crate::routing::{Conflict, Entry, Participant, Route, Table};
@@ -254,6 +255,11 @@ impl Config {
         }
         if (1..self.retention.identities_days).contains(&self.retention.bodies_days) {
             let text = "retention.bodies_days is less than identities_days: a repeat whose answer was dropped gets 202";
+            notices.push(text.to_owned());
+        }
+        if self.uses_shipped() {
+            let text =
+                "definitions.paths: there is no folder message-definitions here; those of the program itself are used";
             notices.push(text.to_owned());
         }
         if self.server.listen.ip().is_unspecified() && !self.server.base_url_is_set {

@@ -20,6 +20,8 @@ impl Config {
                 reading.folder(path, DEPTH_MOST);
             } else if path.is_file() {
                 reading.file(path);
+            } else if self.uses_shipped() {
+                reading.files.extend(super::shipped::files());
             } else {
                 let looked = std::path::absolute(path).unwrap_or_else(|_| path.clone());
                 let text = format!("definitions.paths names {}, which is not there", looked.display());
@@ -27,6 +29,12 @@ impl Config {
             }
         }
         (reading.files, reading.mistakes)
+    }
+
+    /// Whether nobody said where definitions are, and the default folder is not here: then those of the program hold.
+    pub(super) fn uses_shipped(&self) -> bool {
+        let is_default = self.places.definition_paths.starts_with("default.toml");
+        is_default && self.definitions.paths.iter().all(|path| !path.exists())
     }
 }
 

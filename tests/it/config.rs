@@ -187,3 +187,11 @@ async fn a_reload_takes_new_parties_and_a_mistake_keeps_the_old_ones() {
     assert!(node.log().contains("did you mean \\\"order\\\"") || node.log().contains("did you mean \"order\""));
     assert_eq!(node.post(to_lab()).await.response_code().as_deref(), Some("ok"));
 }
+
+#[test]
+fn without_a_folder_of_definitions_those_of_the_program_hold() {
+    let output = emberpost(&["check"]);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(text.contains("patient-link") && text.contains("those of the program itself are used"), "{text}");
+}
