@@ -28,6 +28,11 @@ pub(super) fn check(
     unknown_definition(message, definitions, header, report);
     match definitions.choose(message) {
         Choice::One(definition) => {
+            // A definition that is named governs; that nobody knows the event is still the sender's first mistake.
+            let (event, answers) = (message.header.event.as_ref(), message.header.response.is_some());
+            if event.is_some_and(|event| definitions.candidates(event, answers).is_none()) {
+                unknown_event(message, checks, header, report);
+            }
             governed(message, &definition, focus, header, report);
             Some(definition)
         }

@@ -156,6 +156,7 @@ fn focus_rule(rule: &Value) -> Result<FocusRule, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fhir::event::Category;
     use serde_json::json;
 
     fn file(path: &str, resource: &Value) -> DefinitionFile {
@@ -175,7 +176,9 @@ mod tests {
         assert_eq!(definitions.events().count(), 15);
         for request in definitions.messages.iter().filter(|one| !one.allowed_responses.is_empty()) {
             assert_eq!(definitions.allowed_response_event(request).as_ref(), Some(&request.event));
-            assert!(request.category.is_some() && request.response_required.is_some(), "{}", request.canonical());
+            let category = request.category.expect("a category");
+            let is_open = category == Category::Notification;
+            assert_eq!(request.response_required.is_none(), is_open, "{}", request.canonical());
             let candidates = definitions.candidates(&request.event, false).expect("the event is known");
             assert_eq!(candidates.len(), 1, "one request definition for {}", request.event);
         }

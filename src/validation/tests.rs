@@ -314,7 +314,8 @@ fn a_definition_holds_its_event_focus_types_and_counts() {
         header(b)["definition"] = json!("urn:d|1");
         header(b)["eventCoding"]["code"] = json!("other");
     });
-    is(&judge(&other_event), &[("MSG-51", true, "Bundle.entry[0].resource.event")]);
+    let event = "Bundle.entry[0].resource.event";
+    is(&judge(&other_event), &[("MSG-30", true, event), ("MSG-51", true, event)]);
     let checked = check(&read(&group, FhirVersion::R4), &definitions, CLOSED);
     assert!(checked.issues.iter().all(|issue| issue.diagnostics.contains("urn:d|1")), "the definition is named");
 }
