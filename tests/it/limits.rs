@@ -192,10 +192,11 @@ async fn a_store_that_is_no_database_is_refused_and_left_as_it_is() {
 async fn beyond_max_in_flight_a_message_is_told_to_come_again() {
     let lab = Peer::ok().await;
     let node = with_lab(&lab).server("max_in_flight = 1").start().await;
-    let half = half_a_body(node.address(), &Sample::new().addressed_to("lab").bytes()).await;
-    let busy = crate::harness::wait_for(SOON, "the one place is taken", async || {
+    // Where the whole message comes first, the half one is refused: then both try again.
+    let (half, busy) = crate::harness::wait_for(SOON, "the one place is taken", async || {
+        let half = half_a_body(node.address(), &Sample::new().addressed_to("lab").bytes()).await;
         let reply = node.post(Sample::new().addressed_to("lab").bytes()).await;
-        (reply.status != 200).then_some(reply)
+        (reply.status != 200).then_some((half, reply))
     })
     .await;
     let busy = busy.expect_status(503);
