@@ -182,7 +182,7 @@ pub struct Keep {
     pub answer: Option<Box<Keep>>,
     /// Key of the delivery that this response answers. Its deliveries are stored only if it is the first answer.
     pub closes: Option<i64>,
-    /// The requests's identity is given up with this answer (transient-error), so that it can be sent again.
+    /// The request's identity is given up with this answer (transient-error), so that it can be sent again.
     pub releases_request: bool,
 }
 
@@ -251,7 +251,7 @@ pub enum Said {
 pub enum Next {
     /// Settled for good: the lane goes on.
     Done,
-    /// Again after this long; the lane waits. `breaks`: the receiver is at fault, the breaker counts it.
+    /// Again after this long; the lane waits.
     Again { after: Duration },
     /// As Again, and the breaker opens at once.
     Hold { after: Duration },

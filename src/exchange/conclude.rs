@@ -12,7 +12,7 @@ use crate::delivery::{
     retry_after,
 };
 use crate::fhir::event::ResponseCode;
-use crate::fhir::{Fault, FhirVersion, Issue, IssueCode, Message, Outcome, json};
+use crate::fhir::{Fault, Issue, IssueCode, Message, Outcome, json};
 use crate::store::Unavailable;
 use crate::validation::check;
 use bytes::Bytes;
@@ -253,7 +253,8 @@ impl Exchange {
     /// Reads a 200's body as the answer to this delivery; the error says why it is none (MSG-37, MSG-90).
     fn read_answer(&self, work: &Work, bytes: Bytes, media_type: String, rules: &Rules) -> Result<Keep, String> {
         let tree = json::parse(bytes.clone()).map_err(|_| "the answer is not readable JSON".to_string())?;
-        let message = read_any_version(tree, work.facts.version).ok_or("the answer is no message Bundle")?;
+        // The request's version is expected only: a receiver may write another spelling.
+        let message = Message::read(tree, None, work.facts.version).map_err(|_| "the answer is no message Bundle")?;
         let response = message.header.response.as_ref().ok_or("the answer has no MessageHeader.response")?;
         let identifier = response.identifier.as_ref().map(|identifier| identifier.value.as_str());
         if !identifier.is_some_and(|identifier| work.facts.is_named_by(identifier)) {
@@ -352,11 +353,6 @@ fn settlement(
 /// Whether an answer to this delivery means something: answers themselves are never answered (MSG-41).
 fn asks(work: &Work) -> bool {
     work.facts.response.is_none() && matches!(work.kind, DeliveryKind::Request | DeliveryKind::Replay { .. })
-}
-
-/// An answer mostly has its request's version; a receiver may still write another spelling.
-fn read_any_version(tree: crate::fhir::tree::Tree, expected: Option<FhirVersion>) -> Option<Message> {
-    Message::read(tree, None, expected).ok()
 }
 
 /// The issues of a receiver's OperationOutcome, as they are.

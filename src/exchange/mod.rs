@@ -21,7 +21,7 @@ pub use status::StatusPage;
 use crate::apart::apart;
 use crate::clock::Clock;
 use crate::courier::Handle;
-use crate::delivery::{DeliveryState, Keep, Kept, MessageState, ReplyTo};
+use crate::delivery::{DeliveryState, Keep, Kept, MessageState};
 use crate::fhir::{Fault, FhirVersion, Outcome};
 use crate::metrics::Metrics;
 use crate::routing::Table;
@@ -114,9 +114,7 @@ impl Exchange {
         let id = Uuid::now_v7();
         let judged = apart(inbound.bytes.len(), || self.judge(id, &inbound, &rules));
         let reply = match judged {
-            Ok(judged) if judged.message.header.response.is_some() => {
-                self.take_response(judged, &inbound, &rules).await
-            }
+            Ok(judged) if judged.message.header.response.is_some() => self.take_response(judged, &rules).await,
             Ok(judged) => self.take_request(judged, &inbound, &rules, place).await,
             Err(refused) => self.refuse(*refused, &rules).await,
         };
@@ -244,11 +242,6 @@ impl Exchange {
     /// The router stops: senders that still wait get 202, their messages stay in custody.
     pub fn release_waiting(&self) {
         self.waiters.release();
-    }
-
-    /// Whether `reply_to` waits for its answer on the line.
-    fn holds(reply_to: &ReplyTo) -> bool {
-        matches!(reply_to, ReplyTo::Wait)
     }
 
     /// The outcome of custody: where to look.

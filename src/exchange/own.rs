@@ -128,7 +128,7 @@ impl Exchange {
         }
         let say = Say { code, outcome: outcome.as_ref(), receiver_issues: &[], focus };
         let mut answer = self.own_answer(facts, definition, rules, say);
-        if !alone || !Self::holds(&facts.reply_to) {
+        if !alone || facts.reply_to != ReplyTo::Wait {
             answer.deliveries = self.way_home(facts, &answer.facts, rules, false);
         }
         Some(answer)

@@ -2,7 +2,7 @@
 
 use super::judge::{Judged, forbidden_event};
 use super::reply::Closed;
-use super::{Exchange, Inbound, Refusal, Reply, Rules};
+use super::{Exchange, Refusal, Reply, Rules};
 use crate::apart::apart;
 use crate::delivery::{DeliveryKind, Facts, Keep, Kept, MessageState, Work};
 use crate::fhir::event::ResponseCode;
@@ -12,11 +12,11 @@ use crate::store::Unavailable;
 
 impl Exchange {
     /// Never answered with a message (MSG-41): 200 once it is kept.
-    pub(super) async fn take_response(&self, judged: Judged, inbound: &Inbound, rules: &Rules) -> Reply {
+    pub(super) async fn take_response(&self, judged: Judged, rules: &Rules) -> Reply {
         let id = judged.facts.id;
         match self.request_of(&judged, rules).await {
             Ok(Some((request, answered))) => self.take_answer(judged, request, answered, rules).await,
-            Ok(None) => self.take_unmatched(judged, inbound, rules).await,
+            Ok(None) => self.take_unmatched(judged, rules).await,
             Err(away) => Reply::unavailable(id, &away),
         }
     }
@@ -73,8 +73,8 @@ impl Exchange {
         self.done(id, kept)
     }
 
-    async fn take_unmatched(&self, judged: Judged, inbound: &Inbound, rules: &Rules) -> Reply {
-        match self.plan_unmatched(&judged, inbound, rules) {
+    async fn take_unmatched(&self, judged: Judged, rules: &Rules) -> Reply {
+        match self.plan_unmatched(&judged, rules) {
             Ok(keep) => {
                 let id = keep.facts.id;
                 let kept = self.store.accept(keep).await;
@@ -84,7 +84,7 @@ impl Exchange {
         }
     }
 
-    fn plan_unmatched(&self, judged: &Judged, _inbound: &Inbound, rules: &Rules) -> Result<Keep, (Refusal, Outcome)> {
+    fn plan_unmatched(&self, judged: &Judged, rules: &Rules) -> Result<Keep, (Refusal, Outcome)> {
         if rules.closed {
             let text = "The response answers no request that was sent to its sender";
             let at = "Bundle.entry[0].resource.response.identifier";

@@ -2,7 +2,7 @@
 //!
 //! Jobs are decided in the order in which they came, each seeing what those before it did.
 
-use super::insert::{Changed, DeliveryRow, MessageRow, ReferenceRow, Rows};
+use super::insert::{DeliveryRow, MessageRow, ReferenceRow, Rows};
 use super::lookup::{self, Known, Now, Probe};
 use super::prepare::{Prepared, PreparedSettlement};
 use super::reference::{head, value};
@@ -67,8 +67,7 @@ pub(super) async fn run(
             Ask::Settle(settlement) => Answer::Settle(batch.settle(*settlement)),
         })
         .collect();
-    let changed = batch.deliveries.iter().filter(|(_, now)| now.changed);
-    batch.rows.changed = changed.map(|(key, now)| Changed::new(*key, now)).collect();
+    batch.rows.changed = std::mem::take(&mut batch.deliveries).into_iter().filter(|(_, now)| now.changed).collect();
     lookup::release(conn, &batch.released.into_iter().collect::<Vec<_>>()).await?;
     batch.rows.write_and_commit(conn).await?;
     Ok(answers)
@@ -99,21 +98,6 @@ impl Ask {
         match self {
             Ask::Accept(message) => message.closes,
             Ask::Settle(settlement) => Some(settlement.delivery_key),
-        }
-    }
-}
-
-impl Changed {
-    fn new(key: i64, now: &Now) -> Self {
-        Changed {
-            key,
-            state: now.state,
-            attempts: now.attempts,
-            status: now.status,
-            due_us: now.due_us,
-            fault: now.fault,
-            answer: now.answer,
-            ended_us: now.ended_us,
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Texts are made once per number of rows, so that SQLite's prepared statements are used again. Rows are bound, not passed
 //! as JSON arrays: taking those apart cost SQLite more than the trips to its thread that they saved.
 
+use super::lookup::Now;
 use super::prepare::Packed;
 use super::row;
 use crate::delivery::{AttemptRow, DeliveryKind, DeliveryState, Facts, MessageState};
@@ -69,19 +70,6 @@ pub(super) struct AttemptKeyed {
     pub attempt: AttemptRow,
 }
 
-/// A delivery's columns that change, as they are to be.
-#[derive(Clone, Debug)]
-pub(super) struct Changed {
-    pub key: i64,
-    pub state: DeliveryState,
-    pub attempts: i64,
-    pub status: Option<u16>,
-    pub due_us: i64,
-    pub fault: Option<Fault>,
-    pub answer: Option<i64>,
-    pub ended_us: Option<i64>,
-}
-
 /// What one transaction writes.
 #[derive(Default)]
 pub(super) struct Rows {
@@ -89,7 +77,8 @@ pub(super) struct Rows {
     pub references: Vec<ReferenceRow>,
     pub deliveries: Vec<DeliveryRow>,
     pub attempts: Vec<AttemptKeyed>,
-    pub changed: Vec<Changed>,
+    /// Deliveries by key, as they are to be.
+    pub changed: Vec<(i64, Now)>,
 }
 
 impl Rows {
@@ -272,9 +261,9 @@ fn bind_attempt(query: Bound, row: &mut AttemptKeyed) -> Bound {
         .bind(row.attempt.detail.take())
 }
 
-fn bind_changed(query: Bound, row: &mut Changed) -> Bound {
+fn bind_changed(query: Bound, (key, row): &mut (i64, Now)) -> Bound {
     query
-        .bind(row.key)
+        .bind(*key)
         .bind(row::state_code(row.state))
         .bind(row.attempts)
         .bind(row.status)
