@@ -3,6 +3,7 @@
 //! Every mistake is reported at once with its place. Reading files is the only thing done here that touches the world;
 //! nothing is opened, bound or written. Tokens are known by their SHA-256 only, and not even that is printed.
 
+mod broker;
 mod folder;
 mod keys;
 mod party;
@@ -10,6 +11,8 @@ mod read;
 mod section;
 mod setting;
 mod shipped;
+
+pub use broker::{Amqp, BrokerUrl};
 
 use crate::fhir::FhirVersion;
 use crate::routing::{Conflict, Entry, Participant, Route, Table};
@@ -56,6 +59,8 @@ pub struct Config {
     pub server: Server,
     pub store: Store,
     pub retention: Retention,
+    /// None: no AMQP.
+    pub amqp: Option<Amqp>,
     pub definitions: Definitions,
     pub validation: Validation,
     pub participants: Vec<Participant>,

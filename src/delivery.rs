@@ -96,8 +96,21 @@ pub enum ReplyTo {
     Channel,
     /// `Prefer: respond-async`: the status URL only.
     Status,
+    /// It came over AMQP: its reply queue, else the source's channel.
+    Queue(ReplyQueue),
     /// A response: never answered (MSG-41).
     Nobody,
+}
+
+/// Where and under which name an AMQP sender looks for its answer (design 1.6).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplyQueue {
+    /// `reply_to`, on the default exchange. None: the source's channel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<String>,
+    /// The request's `correlation_id`, else its `message_id`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correlation: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,6 +129,17 @@ pub enum DeliveryState {
     Answered,
     Dead,
     Discarded,
+}
+
+impl DeliveryKind {
+    /// Whether it goes its own way, whatever channel the participant has.
+    pub fn has_own_way(&self) -> bool {
+        match self {
+            Self::Callback { .. } => true,
+            Self::Reply(reply) => reply.queue.is_some(),
+            Self::Request | Self::Answer | Self::Replay { .. } => false,
+        }
+    }
 }
 
 impl DeliveryState {
@@ -147,6 +171,8 @@ pub enum DeliveryKind {
     Answer,
     /// An answer to a `response-url`.
     Callback { url: String },
+    /// An answer to a sender's reply queue; where that is gone, to its channel.
+    Reply(ReplyQueue),
     /// A kept message again, on a person's order: `of` is the delivery that it repeats, where there was one.
     Replay { replay: Uuid, of: Option<Uuid>, forward_answers: bool },
 }
@@ -163,7 +189,7 @@ pub struct NewDelivery {
     pub kind: DeliveryKind,
     pub due_at_us: i64,
     pub expires_at_us: i64,
-    /// False for a participant without an active channel (mailbox): it waits for its reader, no courier.
+    /// False for a participant without a channel of ours (mailbox): it waits for its reader, no courier.
     pub carried: bool,
 }
 
@@ -236,6 +262,10 @@ pub struct Attempt {
 pub enum Said {
     /// 200, 202 or 204 without a body, or 200 with an OperationOutcome: it took it.
     Taken,
+    /// The broker has it in the receiver's queue. The receiver itself has said nothing yet.
+    Queued,
+    /// It was never sent, or nobody can tell because the connection was lost: no attempt is counted (design 1.6).
+    Unsent { detail: String },
     /// 200 with some other body: to be read as an answer.
     Body { bytes: Bytes, media_type: String },
     /// Try again by the schedule: 408, 425, 429, 5xx, no connection, timeout, redirect.
@@ -255,6 +285,8 @@ pub enum Next {
     Again { after: Duration },
     /// As Again, and the breaker opens at once.
     Hold { after: Duration },
+    /// As Again, but nothing was tried: the attempt does not count.
+    Postponed { after: Duration },
 }
 
 /// How a delivery is settled, in one transaction with the answer.

@@ -19,4 +19,5 @@ pub mod routing;
 pub mod security;
 pub mod store;
 pub mod telemetry;
+pub mod turn;
 pub mod validation;

@@ -86,6 +86,7 @@ fn idle(id: &str) -> ParticipantStatus {
 fn view(participant: &Participant, status: ParticipantStatus) -> ParticipantView<'_> {
     let (channel, url) = match &participant.channel {
         Some(Channel::Http { url, .. }) => (Some("http"), Some(url.as_str())),
+        Some(Channel::Amqp { .. }) => (Some("amqp"), None),
         Some(Channel::Mailbox) => (Some("mailbox"), None),
         None => (None, None),
     };

@@ -74,6 +74,7 @@ pub async fn start(config: &Config, definitions: Definitions, clock: Clock) -> R
     let (handle, inbox) = Handle::new();
     let rules = build_rules(config, definitions, &base_url).map_err(StartError::Configuration)?;
     let participants = rules.table.participants.clone();
+    let carried_to = rules.table.carried_to();
     let credentials = reload::credentials(config, &participants, &base_url).map_err(StartError::Configuration)?;
     let credentials = Arc::new(ArcSwap::from_pointee(credentials));
     let settings = Settings {
@@ -89,7 +90,7 @@ pub async fn start(config: &Config, definitions: Definitions, clock: Clock) -> R
     let courier = Courier::start(
         inbox,
         CourierSettings {
-            participants,
+            participants: carried_to,
             paused: store.paused().await?,
             store: store.clone(),
             clock: clock.clone(),

@@ -41,7 +41,7 @@ pub(super) fn credentials(
 pub(super) fn apply(running: &Running, config: &Config, definitions: Definitions) -> Result<(), String> {
     let rules = build_rules(config, definitions, &running.base_url)?;
     let credentials = credentials(config, &rules.table.participants, &running.base_url)?;
-    let participants = rules.table.participants.clone();
+    let participants = rules.table.carried_to();
     running.credentials.store(Arc::new(credentials));
     running.exchange.rules.store(Arc::new(rules));
     running.exchange.courier.reload(participants);

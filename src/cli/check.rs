@@ -73,6 +73,7 @@ fn participant_row(participant: &Participant) -> Vec<String> {
     let channel = match &participant.channel {
         Some(Channel::Http { url, asynchronous: true }) => format!("http {} (async)", without_user(url)),
         Some(Channel::Http { url, asynchronous: false }) => format!("http {}", without_user(url)),
+        Some(Channel::Amqp { exchange, routing_key }) => format!("amqp {exchange:?} {routing_key}"),
         Some(Channel::Mailbox) => "mailbox".to_owned(),
         None => "none, answers only".to_owned(),
     };

@@ -92,6 +92,7 @@ pub fn kind(value: &Value) -> String {
         Ok(DeliveryKind::Answer) => "answer".into(),
         Ok(DeliveryKind::Callback { .. }) => "callback".into(),
         Ok(DeliveryKind::Replay { .. }) => "replay".into(),
+        Ok(DeliveryKind::Reply(_)) => "reply".into(),
         Err(_) => text(value),
     }
 }

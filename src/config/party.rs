@@ -130,7 +130,14 @@ fn channel(of: &str, setting: Setting, mistakes: &Mistakes) -> Option<Channel> {
         }
     };
     match section.choice("type", CHANNEL_TYPES)? {
-        ChannelType::Amqp => section.none("type", "is \"amqp\": channel type \"amqp\" is not built yet"),
+        ChannelType::Amqp => {
+            foreign(&["url", "async"], "amqp");
+            let exchange = exchange(&section)?;
+            if section.get("routing_key").is_none() {
+                return section.none("routing_key", "is missing: a channel of type \"amqp\" has one");
+            }
+            Some(Channel::Amqp { exchange, routing_key: section.text("routing_key")? })
+        }
         ChannelType::Repository => {
             section.none("type", "is \"repository\": channel type \"repository\" is not built yet")
         }
@@ -147,6 +154,17 @@ fn channel(of: &str, setting: Setting, mistakes: &Mistakes) -> Option<Channel> {
             let url = section.text("url").and_then(|text| http_url(&section, "url", text))?;
             Some(Channel::Http { url, asynchronous })
         }
+    }
+}
+
+/// The default exchange is named `""`, which is no mistake here.
+fn exchange(section: &Section) -> Option<String> {
+    match section.get("exchange").map(|setting| &setting.value) {
+        None => {
+            section.none("exchange", "is missing: a channel of type \"amqp\" has one; \"\" is the default exchange")
+        }
+        Some(Value::Text(text)) if text.is_empty() => Some(String::new()),
+        Some(_) => section.text("exchange"),
     }
 }
 

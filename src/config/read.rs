@@ -3,7 +3,8 @@
 use super::section::{Mistakes, Section, unknown};
 use super::setting::{Setting, Settings, Value, lay_over};
 use super::{Config, Definitions, Level, OnFailure, Places, Retention, Server, Store, UnknownEvents, Validation};
-use super::{keys, party};
+use super::{broker, keys, party};
+use crate::routing::Channel;
 use crate::validation::ProseRules;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -40,10 +41,8 @@ pub fn config(mut settings: Settings, file: Option<PathBuf>, mistakes: &Mistakes
         let text = keys::section_of(name).map(|section| format!("{sentence}; it is a key of [{section}]"));
         mistakes.say(&setting.place, text.unwrap_or_else(|| unknown(&sentence, name, &names)));
     }
-    if let Some(amqp) = settings.remove("amqp") {
-        mistakes.say(&amqp.place, "AMQP is not built yet; remove the section [amqp]");
-        Section::new("[amqp]", amqp, keys::AMQP, mistakes);
-    }
+    let amqp =
+        settings.remove("amqp").map(|setting| broker::amqp(&Section::new("[amqp]", setting, keys::AMQP, mistakes)));
     let mut places = Places::default();
     let mut section = |name: &str, keys| {
         let place = "default.toml".to_owned();
@@ -58,8 +57,19 @@ pub fn config(mut settings: Settings, file: Option<PathBuf>, mistakes: &Mistakes
     let parties = party::read(&mut settings, &mut places, mistakes);
     validation.levels = parties.levels;
     let party::Parties { participants, operators, routes, .. } = parties;
-    let config =
-        Config { server, store, retention, definitions, validation, participants, operators, routes, file, places };
+    let config = Config {
+        server,
+        store,
+        retention,
+        amqp,
+        definitions,
+        validation,
+        participants,
+        operators,
+        routes,
+        file,
+        places,
+    };
     check_as_a_whole(&config, mistakes);
     config
 }
@@ -68,10 +78,28 @@ fn check_as_a_whole(config: &Config, mistakes: &Mistakes) {
     if let Err(conflicts) = config.table(&config.server.base_url) {
         mistakes.extend(conflicts);
     }
+    check_channels(config, mistakes);
     if !config.server.listen.ip().is_loopback() && !config.has_credentials() {
         let text = "listen is beyond loopback and no credential is configured; \
                     give a participant or an operator a token_sha256, or listen on 127.0.0.1";
         mistakes.say(&config.places.listen, text);
+    }
+}
+
+/// A channel over AMQP needs a broker, and must not lead back into what we consume ourselves.
+fn check_channels(config: &Config, mistakes: &Mistakes) {
+    for (participant, place) in config.participants.iter().zip(&config.places.participants) {
+        let Some(Channel::Amqp { exchange, routing_key }) = &participant.channel else { continue };
+        let id = &participant.id;
+        match &config.amqp {
+            None => mistakes.say(place, format!("the channel of \"{id}\" is amqp and there is no section [amqp]")),
+            Some(amqp) if exchange.is_empty() && amqp.is_own_queue(routing_key) => {
+                let text =
+                    format!("the channel of \"{id}\" is \"{routing_key}\", a queue that the router itself reads");
+                mistakes.say(place, text);
+            }
+            Some(_) => {}
+        }
     }
 }
 

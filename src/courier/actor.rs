@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::delivery::{Next, Work};
 use crate::fhir::Fault;
 use crate::metrics::Metrics;
-use crate::routing::{Channel, Participant};
+use crate::routing::Participant;
 use crate::store::Unavailable;
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -250,7 +250,7 @@ impl Actor {
             self.touched.insert(id.clone());
             match self.slots.get_mut(&id) {
                 Some(slot) => {
-                    if has_http(&slot.desk.settings) && !has_http(&participant) {
+                    if slot.desk.settings.is_carried_to() && !participant.is_carried_to() {
                         slot.desk.retire();
                     }
                     slot.desk.settings = participant;
@@ -394,8 +394,4 @@ fn status_of(desk: &Desk) -> ParticipantStatus {
         active: desk.active_count(),
         lanes: desk.lanes_count(),
     }
-}
-
-fn has_http(participant: &Participant) -> bool {
-    matches!(participant.channel, Some(Channel::Http { .. }))
 }

@@ -197,6 +197,7 @@ impl Desk {
         let after = match ended.next {
             _ if active.forgotten || self.retired => None,
             Next::Done => None,
+            Next::Postponed { after } => Some(after),
             Next::Again { after } | Next::Hold { after } => {
                 work.attempts = work.attempts.saturating_add(1);
                 Some(after)

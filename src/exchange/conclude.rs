@@ -56,6 +56,8 @@ impl Exchange {
         let rules = self.rules.load_full();
         match attempt.said.clone() {
             Said::Taken => self.taken(work, &attempt).await,
+            Said::Queued => self.queued(work, &attempt).await,
+            Said::Unsent { .. } => Ok(Next::Postponed { after: Duration::ZERO }),
             Said::Body { .. } if !asks(&work) => self.taken(work, &attempt).await,
             Said::Body { bytes, media_type } => {
                 match apart(bytes.len(), || self.read_answer(&work, bytes, media_type, &rules)) {
@@ -78,6 +80,13 @@ impl Exchange {
             let closed = settled.changed.then_some(Closed::Taken { accepted: attempt.status == Some(202) });
             self.tell(work.facts.id, None, closed).await;
         }
+        Ok(Next::Done)
+    }
+
+    /// The broker has it, and the receiver has said nothing yet: who waits for an answer goes on waiting.
+    async fn queued(&self, work: Work, attempt: &Attempt) -> Result<Next, Unavailable> {
+        let row = self.row(&work, attempt, "delivered", None, None);
+        self.store.settle(settlement(&work, DeliveryState::Delivered, Some(row), None, None)).await?;
         Ok(Next::Done)
     }
 

@@ -1,7 +1,7 @@
 //! The plan of a message that is not kept, for people.
 
 use super::judge::Judged;
-use super::{Exchange, Inbound, Rules};
+use super::{Exchange, Inbound, Rules, Wants};
 use crate::apart::apart;
 use crate::fhir::Outcome;
 use crate::routing::plan::plan;
@@ -34,9 +34,8 @@ impl Exchange {
             credential: sender.map(Arc::from),
             via: None,
             request_id: String::new(),
-            asynchronous: false,
-            response_url: None,
-            respond_async: false,
+            wants: Wants::OnTheLine,
+            expires_after: None,
             received_at_us: self.clock.now_us(),
             gone: CancellationToken::new(),
         };

@@ -1,7 +1,7 @@
 //! The way home of an answer: to whom it is delivered when nobody waits for it on the line.
 
 use super::{Exchange, Rules};
-use crate::delivery::{DeliveryKind, Facts, NewDelivery, ReplyTo};
+use crate::delivery::{DeliveryKind, Facts, NewDelivery, ReplyQueue, ReplyTo};
 use crate::routing::lane::lane_of_source;
 use crate::routing::{Participant, Receiver};
 use std::sync::Arc;
@@ -13,36 +13,49 @@ impl Exchange {
     pub(super) fn way_home(&self, request: &Facts, answer: &Facts, rules: &Rules, told: bool) -> Vec<NewDelivery> {
         let code = answer.response.as_ref().and_then(|response| response.code);
         let wanted = request.owed.is_none_or(|owed| code.is_none_or(|code| owed.wants(code)));
-        let Some(participant) = rules.table.participant(&request.sender) else { return Vec::new() };
         if !wanted && !told {
             return Vec::new();
         }
-        match &request.reply_to {
-            ReplyTo::Callback(url) => {
-                self.home(participant, request, answer, DeliveryKind::Callback { url: url.clone() })
+        let participant = rules.table.participant(&request.sender);
+        let has_channel = participant.is_some_and(|participant| participant.channel.is_some());
+        match (&request.reply_to, participant) {
+            (ReplyTo::Queue(reply), _) => self.to_queue(request, answer, reply, rules).into_iter().collect(),
+            (ReplyTo::Callback(url), Some(participant)) => {
+                vec![self.home(participant, request, answer, DeliveryKind::Callback { url: url.clone() })]
             }
-            ReplyTo::Wait | ReplyTo::Channel if participant.channel.is_some() => {
-                self.home(participant, request, answer, DeliveryKind::Answer)
+            (ReplyTo::Wait | ReplyTo::Channel, Some(participant)) if has_channel => {
+                vec![self.home(participant, request, answer, DeliveryKind::Answer)]
             }
             _ => Vec::new(),
         }
     }
 
-    fn home(
+    /// The delivery to a reply queue, also of a sender that is no participant; else to the source's channel.
+    pub(super) fn to_queue(
         &self,
-        participant: &Arc<Participant>,
         request: &Facts,
         answer: &Facts,
-        kind: DeliveryKind,
-    ) -> Vec<NewDelivery> {
+        reply: &ReplyQueue,
+        rules: &Rules,
+    ) -> Option<NewDelivery> {
+        let participant = rules.table.participant(&request.sender).unwrap_or(&rules.table.anyone);
+        if reply.queue.is_none() && participant.channel.is_none() {
+            return None;
+        }
+        let mut delivery = self.home(participant, request, answer, DeliveryKind::Reply(reply.clone()));
+        if reply.queue.is_some() {
+            // Whoever gives a queue to answer to tells its answers apart itself.
+            delivery.lane = 0;
+        }
+        Some(delivery)
+    }
+
+    fn home(&self, participant: &Arc<Participant>, request: &Facts, answer: &Facts, kind: DeliveryKind) -> NewDelivery {
         let receiver = Receiver {
             participant: participant.clone(),
             destination: request.source.clone(),
             lane: lane_of_source(participant.order, answer.source.as_deref().unwrap_or(&answer.sender)),
         };
-        let mut delivery = self.delivery_to(&receiver, kind);
-        // A callback goes to its own URL, whatever the participant's channel is.
-        delivery.carried |= matches!(delivery.kind, DeliveryKind::Callback { .. });
-        vec![delivery]
+        self.delivery_to(&receiver, kind)
     }
 }

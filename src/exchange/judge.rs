@@ -1,6 +1,6 @@
 //! The first half of the path: bytes to a message that may be taken, or the refusal with every reason at once.
 
-use super::{Exchange, Inbound, Refusal, Rules};
+use super::{Exchange, Inbound, Refusal, Rules, Wants};
 use crate::delivery::{Facts, ReplyTo, ResponseFacts};
 use crate::fhir::event::Identifier;
 use crate::fhir::{Fault, FhirVersion, Issue, IssueCode, Message, MessageHeader, Outcome, json};
@@ -19,7 +19,11 @@ pub(super) struct Judged {
     pub checked: Checked,
     pub facts: Facts,
     pub bytes: Bytes,
-    pub asynchronous: bool,
+    /// Asynchronous senders are told by status (MSG-87).
+    asynchronous: bool,
+    from_queue: bool,
+    /// Our message id, where an AMQP `correlation_id` may be one.
+    pub correlation: Option<Uuid>,
 }
 
 /// A message that is not taken.
@@ -31,6 +35,8 @@ pub(super) struct Refused {
     pub definition: Option<Arc<Definition>>,
     /// Asynchronous senders and senders of responses are told by status (MSG-41, MSG-87).
     by_status: bool,
+    /// It came over AMQP: every refusal is kept, because nothing else is left of it once it is acknowledged.
+    pub from_queue: bool,
 }
 
 impl Refused {
@@ -39,6 +45,11 @@ impl Refused {
         let sender = rules.table.participant(&self.facts.sender);
         let wants = sender.map(|participant| participant.rejections).unwrap_or_default();
         self.refusal == Refusal::Unprocessable && !self.by_status && wants == Rejections::Message
+    }
+
+    /// Whether the answer over AMQP is a response message; else it is a bare OperationOutcome.
+    pub fn header_was_read(&self) -> bool {
+        self.refusal != Refusal::BadRequest
     }
 }
 
@@ -51,6 +62,7 @@ impl Judged {
             outcome: outcome.into(),
             definition: self.checked.definition.clone(),
             by_status: self.asynchronous || self.message.header.response.is_some(),
+            from_queue: self.from_queue,
         })
     }
 }
@@ -80,8 +92,15 @@ impl Exchange {
         facts.definition = checked.definition.as_deref().and_then(canonical);
         facts.category = checked.definition.as_ref().and_then(|definition| definition.category);
         facts.checked_at_us = Some(self.clock.now_us());
-        let asynchronous = inbound.asynchronous || inbound.respond_async;
-        let judged = Judged { message, participant, checked, facts, bytes: inbound.bytes.clone(), asynchronous };
+        let (asynchronous, from_queue, correlation) = match &inbound.wants {
+            Wants::OnTheLine => (false, false, None),
+            Wants::Asynchronously { .. } | Wants::AtStatusUrl => (true, false, None),
+            Wants::InQueue { reply, .. } => {
+                (false, true, reply.correlation.as_deref().and_then(|text| Uuid::parse_str(text).ok()))
+            }
+        };
+        let bytes = inbound.bytes.clone();
+        let judged = Judged { message, participant, checked, facts, bytes, asynchronous, from_queue, correlation };
         self.may_pass(&judged, inbound, rules).map_err(|(refusal, outcome)| judged.refused(refusal, outcome))?;
         Ok(judged)
     }
@@ -106,7 +125,16 @@ impl Exchange {
             return Err((Refusal::BadRequest, missing.into()));
         }
         let source = header.source_endpoint.as_deref();
-        rules.table.sender_of(source, inbound.credential.as_deref()).map_err(|issue| (Refusal::Forbidden, issue.into()))
+        let sender = rules.table.sender_of(source, inbound.credential.as_deref());
+        let sender = sender.map_err(|issue| (Refusal::Forbidden, Outcome::from(issue)))?;
+        let of_the_broker = sender.participant().is_some_and(|participant| participant.amqp_user.is_some());
+        if inbound.is_from_queue() && inbound.credential.is_none() && of_the_broker {
+            let text =
+                "The participant of this source publishes with a user of the broker; set the property user_id to it";
+            let issue = Issue::error(IssueCode::Forbidden, Fault::SendForeignSource, text).rule("MSG-23");
+            return Err((Refusal::Forbidden, issue.at("Bundle.entry[0].resource.source").into()));
+        }
+        Ok(sender)
     }
 
     fn check(&self, message: &Message, participant: Option<&Participant>, rules: &Rules) -> Checked {
@@ -170,7 +198,13 @@ fn unread(facts: &Facts, inbound: &Inbound, refusal: Refusal, outcome: Outcome) 
         outcome,
         definition: None,
         by_status: true,
+        from_queue: inbound.is_from_queue(),
     })
+}
+
+/// A message of which only the bytes are known.
+pub(super) fn unpacked(id: Uuid, inbound: &Inbound, refusal: Refusal, issue: Issue) -> Refused {
+    *unread(&blank_facts(id, inbound), inbound, refusal, issue.into())
 }
 
 fn blank_facts(id: Uuid, inbound: &Inbound) -> Facts {
@@ -189,7 +223,10 @@ fn blank_facts(id: Uuid, inbound: &Inbound) -> Facts {
         definition: None,
         category: None,
         owed: None,
-        reply_to: ReplyTo::Wait,
+        reply_to: match &inbound.wants {
+            Wants::InQueue { reply, .. } => ReplyTo::Queue(reply.clone()),
+            _ => ReplyTo::Wait,
+        },
         in_reply_to: None,
         unmatched: false,
         via: inbound.via.clone(),

@@ -4,6 +4,7 @@
 //! a channel. What comes back from our own deliveries meets the same reading and keeping in `conclude`. The exchange
 //! knows no HTTP and no SQL: it sees `Inbound`, `Store` and `Reply`.
 
+mod again;
 mod conclude;
 mod explain;
 mod home;
@@ -21,12 +22,13 @@ pub use status::StatusPage;
 use crate::apart::apart;
 use crate::clock::Clock;
 use crate::courier::Handle;
-use crate::delivery::{DeliveryState, Keep, Kept, MessageState};
-use crate::fhir::{Fault, FhirVersion, Outcome};
+use crate::delivery::{DeliveryState, Keep, Kept, MessageState, ReplyQueue};
+use crate::fhir::{Fault, FhirVersion, Issue, IssueCode, Outcome};
 use crate::metrics::Metrics;
 use crate::routing::Table;
 use crate::store::view::{DeliveryFilter, ViewError};
 use crate::store::{Store, Unavailable};
+use crate::turn::Turn;
 use crate::validation::Checks;
 use crate::validation::definition::Definitions;
 use arc_swap::ArcSwap;
@@ -52,13 +54,40 @@ pub struct Inbound {
     /// `Via` as received.
     pub via: Option<String>,
     pub request_id: String,
-    pub asynchronous: bool,
-    pub response_url: Option<String>,
-    /// `Prefer: respond-async`.
-    pub respond_async: bool,
+    pub wants: Wants,
+    /// How long its deliveries are of use, where the sender said so (AMQP `expiration`).
+    pub expires_after: Option<Duration>,
     pub received_at_us: i64,
     /// Cancelled when the sender is no longer there to hear the answer.
     pub gone: CancellationToken,
+}
+
+/// How the sender hears the answer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Wants {
+    /// On the line, as long as it is held.
+    OnTheLine,
+    /// `async=true`: POSTed to the `response-url`, else to the source's channel.
+    Asynchronously { response_url: Option<String> },
+    /// `Prefer: respond-async`.
+    AtStatusUrl,
+    /// AMQP: published. `redelivered`: the broker brings it again, so that its answer may be on its way already.
+    InQueue { reply: ReplyQueue, redelivered: bool },
+}
+
+impl Inbound {
+    /// A sender over AMQP is told by messages only: there is no status, and what is not kept is gone.
+    fn is_from_queue(&self) -> bool {
+        matches!(self.wants, Wants::InQueue { .. })
+    }
+}
+
+/// What a message holds on its way in: its place among the bounded number between first byte and commit, and its turn
+/// among those that stay in order.
+#[derive(Default)]
+pub struct Place {
+    pub permit: Option<OwnedSemaphorePermit>,
+    pub turn: Turn,
 }
 
 /// What SIGHUP replaces as a whole.
@@ -108,31 +137,34 @@ impl Exchange {
     /// The whole path. Nothing is acknowledged before the transaction that keeps it has committed; a refusal is kept
     /// too, with its outcome, so that it can be explained later.
     ///
-    /// `place` bounds the messages between first byte and commit; it is given back before waiting for an answer.
-    pub async fn accept(&self, inbound: Inbound, place: OwnedSemaphorePermit) -> Reply {
+    /// `place` is given back before waiting for an answer.
+    pub async fn accept(self: &Arc<Self>, inbound: Inbound, place: Place) -> Reply {
         let rules = self.rules.load_full();
         let id = Uuid::now_v7();
         let judged = apart(inbound.bytes.len(), || self.judge(id, &inbound, &rules));
         let reply = match judged {
-            Ok(judged) if judged.message.header.response.is_some() => self.take_response(judged, &rules).await,
+            Ok(judged) if judged.message.header.response.is_some() => self.take_response(judged, &rules, place).await,
             Ok(judged) => self.take_request(judged, &inbound, &rules, place).await,
-            Err(refused) => self.refuse(*refused, &rules).await,
+            Err(refused) => self.refuse(*refused, &rules, place).await,
         };
         self.record(&reply, &inbound);
         reply
     }
 
+    /// Refuses what its channel could not even unpack: kept as it came, with the reason.
+    pub async fn reject(&self, inbound: Inbound, refusal: Refusal, issue: Issue, place: Place) -> Reply {
+        let rules = self.rules.load_full();
+        let refused = judge::unpacked(Uuid::now_v7(), &inbound, refusal, issue);
+        let reply = self.refuse(refused, &rules, place).await;
+        self.record(&reply, &inbound);
+        reply
+    }
+
     /// A request: planned, kept with its deliveries and, where Emberpost is the receiver, with its answer.
-    async fn take_request(
-        &self,
-        judged: Judged,
-        inbound: &Inbound,
-        rules: &Rules,
-        place: OwnedSemaphorePermit,
-    ) -> Reply {
+    async fn take_request(self: &Arc<Self>, judged: Judged, inbound: &Inbound, rules: &Rules, place: Place) -> Reply {
         let keep = match apart(inbound.bytes.len(), || self.plan_request(&judged, inbound, rules)) {
             Ok(keep) => keep,
-            Err(refused) => return self.refuse(*refused, rules).await,
+            Err(refused) => return self.refuse(*refused, rules, place).await,
         };
         let id = keep.facts.id;
         let facts = keep.facts.clone();
@@ -144,34 +176,44 @@ impl Exchange {
             (None, Some(receiver)) => self.waiters.register(id, receiver),
             _ => None,
         };
-        let kept = self.store.accept(keep).await;
-        drop(place);
-        match kept {
-            Ok(Kept::New { work, .. }) => {
-                self.courier.offer(work);
-                match at_once {
-                    Some(reply) => reply,
-                    None => self.reply_when_closed(&facts, waiter, inbound).await,
-                }
-            }
+        match self.keep(keep, place).await {
+            Ok(Kept::New { .. }) => match at_once {
+                Some(reply) => reply,
+                None => self.reply_when_closed(&facts, waiter, inbound).await,
+            },
             Ok(Kept::Repeat { message_id }) => {
                 drop(waiter);
                 self.repeat(message_id, inbound).await
             }
-            Ok(Kept::Conflict { message_id }) => Reply::conflict(id, message_id),
+            Ok(Kept::Conflict { message_id }) => {
+                self.refuse(*judged.refused(Refusal::Conflict, reused(message_id)), rules, Place::default()).await
+            }
             Err(away) => Reply::unavailable(id, &away),
         }
     }
 
+    /// Keeps a message in its turn, gives its place back, and hands its deliveries to the courier in the same order.
+    async fn keep(&self, keep: Keep, place: Place) -> Result<Kept, Unavailable> {
+        let Place { permit, mut turn } = place;
+        let mut kept = self.store.accept_in_turn(keep, &mut turn).await?;
+        drop(permit);
+        turn.leave().await;
+        if let Kept::New { work, .. } = &mut kept {
+            self.courier.offer(std::mem::take(work));
+        }
+        turn.left();
+        Ok(kept)
+    }
+
     /// Keeps a refusal with its outcome; the sender is told whether or not it could be kept.
-    async fn refuse(&self, refused: judge::Refused, rules: &Rules) -> Reply {
+    async fn refuse(&self, refused: judge::Refused, rules: &Rules, place: Place) -> Reply {
         let id = refused.facts.id;
         for issue in refused.outcome.issues.iter().filter(|issue| issue.is_error()) {
             self.metrics.fault(issue.fault.code());
         }
-        let own = refused.as_message(rules).then(|| self.fatal_error(&refused, rules));
+        let own = self.refusal_answer(&refused, rules);
         let reply = match &own {
-            Some(answer) => Reply::Answer {
+            Some(answer) if !refused.from_queue => Reply::Answer {
                 id,
                 bytes: answer.bytes.clone(),
                 media_type: answer.facts.media_type.clone(),
@@ -179,9 +221,9 @@ impl Exchange {
                 repeat: false,
                 refused: reply::first_fault(&refused.outcome),
             },
-            None => Reply::Refused { id, refusal: refused.refusal, outcome: refused.outcome.clone(), repeat: false },
+            _ => Reply::Refused { id, refusal: refused.refusal, outcome: refused.outcome.clone(), repeat: false },
         };
-        if refused.refusal.is_kept() {
+        if refused.refusal.is_kept() || refused.from_queue {
             let keep = Keep {
                 facts: refused.facts,
                 state: MessageState::Refused,
@@ -193,10 +235,11 @@ impl Exchange {
                 closes: None,
                 releases_request: false,
             };
-            if let Err(away) = self.store.accept(keep).await {
+            if let Err(away) = self.keep(keep, place).await {
                 tracing::warn!(message.id = %id, reason = %away, "a refusal could not be kept");
                 // With a message in reply, the sender would take it for final and look for it later: say so instead.
-                if matches!(reply, Reply::Answer { .. }) {
+                // What came from a queue stays there.
+                if matches!(reply, Reply::Answer { .. }) || refused.from_queue {
                     return Reply::unavailable(id, &away);
                 }
             }
@@ -246,12 +289,21 @@ impl Exchange {
 
     /// The outcome of custody: where to look.
     fn custody_outcome() -> Outcome {
-        crate::fhir::Issue::new(
+        Issue::new(
             crate::fhir::Severity::Information,
-            crate::fhir::IssueCode::Informational,
+            IssueCode::Informational,
             Fault::RouteCustody,
             "The message is kept and on its way; its answer will be at the address in Content-Location",
         )
         .into()
     }
+}
+
+/// Why a message with the identity of another one is not taken.
+fn reused(first: Uuid) -> Issue {
+    let text = format!(
+        "The identity of this message was used before with other content, for the message that is kept as {first}; \
+         give each new message identities of its own"
+    );
+    Issue::error(IssueCode::Duplicate, Fault::SendReused, text).rule("MSG-61")
 }

@@ -1,16 +1,17 @@
 //! Messages that Emberpost plans, receives or answers itself.
 
 use super::judge::{Judged, Refused, canonical};
-use super::{Exchange, Inbound, Refusal, Rules};
+use super::{Exchange, Inbound, Refusal, Rules, Wants};
 use crate::delivery::{DeliveryKind, Facts, Keep, MessageState, NewDelivery, ReplyTo, ResponseFacts};
 use crate::fhir::answer::OwnAnswer;
 use crate::fhir::event::{Identifier, ResponseCode, ResponseRequired};
 use crate::fhir::{Event, Fault, Issue, IssueCode, Outcome};
+use crate::routing::Receiver;
 use crate::routing::plan::plan;
-use crate::routing::{Channel, Receiver};
 use crate::validation::definition::Definition;
 use crate::validation::expand::expand;
 use serde_json::Value;
+use std::time::Duration;
 use uuid::Uuid;
 
 /// What an own answer says, beside who it answers.
@@ -43,7 +44,7 @@ impl Exchange {
             false => None,
         };
         let deliveries =
-            plan.receivers.iter().map(|receiver| self.delivery_to(receiver, DeliveryKind::Request)).collect();
+            plan.receivers.iter().map(|receiver| self.request_to(receiver, inbound.expires_after)).collect();
         let outcome = (!judged.checked.issues.is_empty()).then(|| Outcome::from(judged.checked.issues.clone()));
         Ok(Keep {
             identity: judged.message.identity(),
@@ -66,11 +67,14 @@ impl Exchange {
         rules: &Rules,
         owed: Option<ResponseRequired>,
     ) -> Result<ReplyTo, (Refusal, Issue)> {
-        if !inbound.asynchronous {
-            return Ok(if inbound.respond_async { ReplyTo::Status } else { ReplyTo::Wait });
-        }
+        let response_url = match &inbound.wants {
+            Wants::OnTheLine => return Ok(ReplyTo::Wait),
+            Wants::AtStatusUrl => return Ok(ReplyTo::Status),
+            Wants::InQueue { reply, .. } => return Ok(ReplyTo::Queue(reply.clone())),
+            Wants::Asynchronously { response_url } => response_url,
+        };
         let sender = &judged.facts.sender;
-        if let Some(url) = &inbound.response_url {
+        if let Some(url) = response_url {
             let scheme = url.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
             if !matches!(scheme.as_deref(), Some("http" | "https")) {
                 let text = "response-url is no http or https URL, so nothing can be posted to it; give one that is";
@@ -93,6 +97,16 @@ impl Exchange {
         Err((Refusal::BadRequest, Issue::error(IssueCode::Required, Fault::SendRequest, text).rule("MSG-87")))
     }
 
+    /// A request's delivery. What its sender says of its use by date counts, where it is sooner than the receiver's.
+    fn request_to(&self, receiver: &Receiver, expires_after: Option<Duration>) -> NewDelivery {
+        let mut delivery = self.delivery_to(receiver, DeliveryKind::Request);
+        if let Some(after) = expires_after {
+            let after_us = i64::try_from(after.as_micros()).unwrap_or(i64::MAX);
+            delivery.expires_at_us = delivery.expires_at_us.min(delivery.due_at_us.saturating_add(after_us));
+        }
+        delivery
+    }
+
     pub(super) fn delivery_to(&self, receiver: &Receiver, kind: DeliveryKind) -> NewDelivery {
         let now_us = self.clock.now_us();
         NewDelivery {
@@ -100,10 +114,10 @@ impl Exchange {
             participant: receiver.participant.id.clone(),
             destination: receiver.destination.clone(),
             lane: receiver.lane,
-            kind,
             due_at_us: now_us,
             expires_at_us: now_us.saturating_add(receiver.participant.expire_after_seconds as i64 * 1_000_000),
-            carried: matches!(receiver.participant.channel, Some(Channel::Http { .. })),
+            carried: kind.has_own_way() || receiver.participant.is_carried_to(),
+            kind,
         }
     }
 
@@ -134,10 +148,41 @@ impl Exchange {
         Some(answer)
     }
 
-    pub(super) fn fatal_error(&self, refused: &Refused, rules: &Rules) -> Keep {
+    /// What a refused sender gets beside or in place of a status. Over AMQP it is published: a response message where the
+    /// header could be read, else a bare OperationOutcome; a response is never answered (MSG-41).
+    pub(super) fn refusal_answer(&self, refused: &Refused, rules: &Rules) -> Option<Keep> {
+        if !refused.from_queue {
+            return refused.as_message(rules).then(|| self.fatal_error(refused, rules));
+        }
+        if refused.facts.reply_to == ReplyTo::Nobody {
+            return None;
+        }
+        let mut answer = match refused.header_was_read() {
+            true => self.fatal_error(refused, rules),
+            false => self.bare_outcome(&refused.facts, &refused.outcome),
+        };
+        answer.deliveries = self.way_home(&refused.facts, &answer.facts, rules, true);
+        Some(answer)
+    }
+
+    fn fatal_error(&self, refused: &Refused, rules: &Rules) -> Keep {
         let say =
             Say { code: ResponseCode::FatalError, outcome: Some(&refused.outcome), receiver_issues: &[], focus: None };
         self.own_answer(&refused.facts, refused.definition.as_deref(), rules, say)
+    }
+
+    /// An OperationOutcome in place of an answer, to what is no message that could be answered.
+    fn bare_outcome(&self, request: &Facts, outcome: &Outcome) -> Keep {
+        let bytes = outcome.to_resource().to_string().into_bytes();
+        let facts = Facts {
+            size_bytes: bytes.len() as u64,
+            header_id: None,
+            bundle_id: None,
+            response: None,
+            definition: None,
+            ..self.own_facts(request, Uuid::now_v7(), None)
+        };
+        kept_as_own(facts, bytes)
     }
 
     /// A response message of our own, ready to be kept with its request (MSG-36 to MSG-38).
@@ -179,17 +224,7 @@ impl Exchange {
         facts.bundle_id = Some(bundle_id.to_string());
         facts.size_bytes = bytes.len() as u64;
         facts.response = Some(ResponseFacts { identifier: answered(request), code: Some(say.code) });
-        Keep {
-            facts,
-            state: MessageState::Accepted,
-            bytes: bytes.into(),
-            outcome: None,
-            identity: Default::default(),
-            deliveries: Vec::new(),
-            answer: None,
-            closes: None,
-            releases_request: false,
-        }
+        kept_as_own(facts, bytes)
     }
 
     fn own_facts(&self, request: &Facts, id: Uuid, event: Option<Event>) -> Facts {
@@ -212,6 +247,20 @@ impl Exchange {
             planned_at_us: None,
             ..request.clone()
         }
+    }
+}
+
+fn kept_as_own(facts: Facts, bytes: Vec<u8>) -> Keep {
+    Keep {
+        facts,
+        state: MessageState::Accepted,
+        bytes: bytes.into(),
+        outcome: None,
+        identity: Default::default(),
+        deliveries: Vec::new(),
+        answer: None,
+        closes: None,
+        releases_request: false,
     }
 }
 

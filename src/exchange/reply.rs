@@ -1,12 +1,12 @@
 //! What a sender is told: the rows of the reply table, before a channel words them.
 
-use super::{Exchange, Inbound};
+use super::{Exchange, Inbound, Wants};
 use crate::delivery::{DeliveryState, Facts, Keep, NewDelivery, ReplyTo};
 use crate::exchange::wait::Waiter;
 use crate::fhir::event::{ResponseCode, ResponseRequired};
 use crate::fhir::{Fault, FhirVersion, Issue, IssueCode, Outcome};
 use crate::routing::{Channel, Table};
-use crate::store::{Standing, Unavailable};
+use crate::store::{Standing, StandingDelivery, Unavailable};
 use bytes::Bytes;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -137,7 +137,7 @@ impl Exchange {
         repeat: bool,
     ) -> Option<Reply> {
         match facts.reply_to {
-            ReplyTo::Callback(_) | ReplyTo::Channel | ReplyTo::Nobody => {
+            ReplyTo::Callback(_) | ReplyTo::Channel | ReplyTo::Queue(_) | ReplyTo::Nobody => {
                 return Some(Reply::Done { id: facts.id, repeat });
             }
             ReplyTo::Status => return Some(custody(facts, repeat)),
@@ -153,17 +153,19 @@ impl Exchange {
     }
 
     /// The same message again: as the first time, waiting with it while it is under way (MSG-61, MSG-62).
-    pub(super) async fn repeat(&self, first: Uuid, inbound: &Inbound) -> Reply {
-        match self.try_repeat(first, inbound).await {
+    pub(super) async fn repeat(self: &Arc<Self>, first: Uuid, inbound: &Inbound) -> Reply {
+        let repeated = match &inbound.wants {
+            Wants::InQueue { reply, redelivered } => self.repeat_to_queue(first, reply.clone(), *redelivered).await,
+            _ => self.try_repeat(first, inbound).await,
+        };
+        match repeated {
             Ok(reply) => reply,
             Err(away) => Reply::unavailable(first, &away),
         }
     }
 
     async fn try_repeat(&self, first: Uuid, inbound: &Inbound) -> Result<Reply, Unavailable> {
-        let Some(standing) = self.store.standing(first).await? else {
-            return Err(Unavailable::Away("the first message of this repeat is gone".into()));
-        };
+        let standing = self.first(first).await?;
         let rules = self.rules.load_full();
         let names = standing.deliveries.iter().map(|delivery| Arc::from(delivery.participant.as_str())).collect();
         let receivers = Receivers::named(names, standing.own_answer.is_some(), &rules.table);
@@ -176,9 +178,7 @@ impl Exchange {
         }
         // Registered before the look at the store, so that an answer between the two is not missed.
         let waiter = receivers.single().and_then(|receiver| self.waiters.register(first, receiver));
-        let Some(standing) = self.store.standing(first).await? else {
-            return Err(Unavailable::Away("the first message of this repeat is gone".into()));
-        };
+        let standing = self.first(first).await?;
         let closed = match self.closed(&standing).await? {
             Some(closed) => Some(closed),
             None => match waiter {
@@ -196,7 +196,7 @@ impl Exchange {
         if let Some(key) = delivery.answer {
             return self.kept_answer(key).await.map(Some);
         }
-        let closes = delivery.state == DeliveryState::Delivered && closes_without_message(standing.facts.owed);
+        let closes = delivery.state == DeliveryState::Delivered && is_taken(&standing.facts, delivery);
         Ok(closes.then(|| Closed::Taken { accepted: delivery.status == Some(202) }))
     }
 
@@ -210,6 +210,12 @@ impl Exchange {
 /// Whether a receiver's empty 2xx ends the request: not where an answer is always owed.
 pub(super) fn closes_without_message(owed: Option<ResponseRequired>) -> bool {
     owed != Some(ResponseRequired::Always)
+}
+
+/// Whether a delivered request is closed though its receiver sent no message. Without a status it went into a queue, and
+/// the receiver itself has said nothing yet.
+pub(super) fn is_taken(facts: &Facts, delivery: &StandingDelivery) -> bool {
+    delivery.status.is_some() && closes_without_message(facts.owed)
 }
 
 fn custody(facts: &Facts, repeat: bool) -> Reply {
@@ -288,15 +294,6 @@ impl Reply {
             Reply::Answer { refused, .. } => *refused,
             _ => None,
         }
-    }
-
-    pub(super) fn conflict(id: Uuid, first: Uuid) -> Self {
-        let text = format!(
-            "The identity of this message was used before with other content, for the message that is kept as {first}; \
-             give each new message identities of its own"
-        );
-        let outcome = Issue::error(IssueCode::Duplicate, Fault::SendReused, text).rule("MSG-61").into();
-        Reply::Refused { id, refusal: Refusal::Conflict, outcome, repeat: false }
     }
 
     pub(super) fn unavailable(id: Uuid, away: &Unavailable) -> Self {

@@ -2,21 +2,22 @@
 
 use super::judge::{Judged, forbidden_event};
 use super::reply::Closed;
-use super::{Exchange, Refusal, Reply, Rules};
+use super::{Exchange, Place, Refusal, Reply, Rules, reused};
 use crate::apart::apart;
 use crate::delivery::{DeliveryKind, Facts, Keep, Kept, MessageState, Work};
 use crate::fhir::event::ResponseCode;
 use crate::fhir::{Fault, Issue, IssueCode, Outcome};
 use crate::routing::plan::plan;
 use crate::store::Unavailable;
+use uuid::Uuid;
 
 impl Exchange {
     /// Never answered with a message (MSG-41): 200 once it is kept.
-    pub(super) async fn take_response(&self, judged: Judged, rules: &Rules) -> Reply {
+    pub(super) async fn take_response(&self, judged: Judged, rules: &Rules, place: Place) -> Reply {
         let id = judged.facts.id;
         match self.request_of(&judged, rules).await {
-            Ok(Some((request, answered))) => self.take_answer(judged, request, answered, rules).await,
-            Ok(None) => self.take_unmatched(judged, rules).await,
+            Ok(Some((request, answered))) => self.take_answer(judged, request, answered, rules, place).await,
+            Ok(None) => self.take_unmatched(judged, rules, place).await,
             Err(away) => Reply::unavailable(id, &away),
         }
     }
@@ -34,14 +35,26 @@ impl Exchange {
             let addressed = is_addressed_to(&asked.delivery.facts, destinations, rules);
             (!addressed, asked.answered, asked.delivery.kind != DeliveryKind::Request)
         });
-        Ok(best.map(|asked| (asked.delivery, asked.answered)))
+        match (best, judged.correlation) {
+            (None, Some(message)) => self.correlated(&participant.id, message).await,
+            (best, _) => Ok(best.map(|asked| (asked.delivery, asked.answered))),
+        }
     }
 
-    async fn take_answer(&self, judged: Judged, request: Work, answered: bool, rules: &Rules) -> Reply {
+    /// The delivery of this message to this participant: what a `correlation_id` of ours stands for (design 1.6).
+    async fn correlated(&self, participant: &str, message: Uuid) -> Result<Option<(Work, bool)>, Unavailable> {
+        let Some(standing) = self.store.standing(message).await? else { return Ok(None) };
+        let Some(delivery) = standing.deliveries.iter().find(|delivery| delivery.participant == participant) else {
+            return Ok(None);
+        };
+        let answered = delivery.answer.is_some();
+        Ok(self.store.delivery_work(delivery.id).await?.map(|(work, _)| (work, answered)))
+    }
+
+    async fn take_answer(&self, judged: Judged, request: Work, answered: bool, rules: &Rules, place: Place) -> Reply {
         let mut facts = judged.facts.clone();
         facts.in_reply_to = Some(request.facts.id);
         facts.planned_at_us = Some(self.clock.now_us());
-        let id = facts.id;
         let waited_for = request.kind == DeliveryKind::Request && !answered;
         let claim = if waited_for { self.waiters.claim(request.facts.id) } else { None };
         let forwarded = match &request.kind {
@@ -61,7 +74,7 @@ impl Exchange {
             releases_request: code == Some(ResponseCode::TransientError) && request.kind == DeliveryKind::Request,
             ..keep(&judged)
         };
-        let kept = self.store.accept(keep).await;
+        let kept = self.keep(keep, place).await;
         let first = matches!(kept, Ok(Kept::New { first_answer: true, .. }));
         match &kept {
             Ok(_) => self.tell(request.facts.id, claim, (first && waited_for).then_some(closed)).await,
@@ -70,17 +83,16 @@ impl Exchange {
         if matches!(&kept, Ok(Kept::New { first_answer: true, .. })) {
             self.courier.forget(&request.participant, request.delivery_key);
         }
-        self.done(id, kept)
+        self.done(judged, kept, rules).await
     }
 
-    async fn take_unmatched(&self, judged: Judged, rules: &Rules) -> Reply {
+    async fn take_unmatched(&self, judged: Judged, rules: &Rules, place: Place) -> Reply {
         match self.plan_unmatched(&judged, rules) {
             Ok(keep) => {
-                let id = keep.facts.id;
-                let kept = self.store.accept(keep).await;
-                self.done(id, kept)
+                let kept = self.keep(keep, place).await;
+                self.done(judged, kept, rules).await
             }
-            Err((refusal, outcome)) => self.refuse(*judged.refused(refusal, outcome), rules).await,
+            Err((refusal, outcome)) => self.refuse(*judged.refused(refusal, outcome), rules, place).await,
         }
     }
 
@@ -108,14 +120,14 @@ impl Exchange {
         Ok(Keep { facts, deliveries, ..keep(judged) })
     }
 
-    fn done(&self, id: uuid::Uuid, kept: Result<Kept, Unavailable>) -> Reply {
+    async fn done(&self, judged: Judged, kept: Result<Kept, Unavailable>, rules: &Rules) -> Reply {
+        let id = judged.facts.id;
         match kept {
-            Ok(Kept::New { work, .. }) => {
-                self.courier.offer(work);
-                Reply::Done { id, repeat: false }
-            }
+            Ok(Kept::New { .. }) => Reply::Done { id, repeat: false },
             Ok(Kept::Repeat { message_id }) => Reply::Done { id: message_id, repeat: true },
-            Ok(Kept::Conflict { message_id }) => Reply::conflict(id, message_id),
+            Ok(Kept::Conflict { message_id }) => {
+                self.refuse(*judged.refused(Refusal::Conflict, reused(message_id)), rules, Place::default()).await
+            }
             Err(away) => Reply::unavailable(id, &away),
         }
     }

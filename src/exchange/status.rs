@@ -1,7 +1,7 @@
 //! The status URL: how a request stands, as the batch-response that the synchronous call would have been (ASY-21, 22).
 
 use super::Exchange;
-use super::reply::closes_without_message;
+use super::reply::is_taken;
 use crate::delivery::{DeliveryState, Facts, MessageState, ReplyTo};
 use crate::fhir::{Fault, Issue, IssueCode, Outcome};
 use crate::store::{Standing, StandingDelivery, Unavailable};
@@ -79,7 +79,7 @@ fn progress(standing: &Standing) -> (usize, usize) {
 fn is_closed(facts: &Facts, delivery: &StandingDelivery) -> bool {
     match delivery.state {
         DeliveryState::Waiting | DeliveryState::Active => false,
-        DeliveryState::Delivered => closes_without_message(facts.owed),
+        DeliveryState::Delivered => is_taken(facts, delivery),
         DeliveryState::Answered | DeliveryState::Dead | DeliveryState::Discarded => true,
     }
 }

@@ -3,7 +3,7 @@
 use crate::delivery::{DeliveryKind, NewDelivery};
 use crate::exchange::Exchange;
 use crate::fhir::event::Category;
-use crate::routing::{Channel, Order, Participant};
+use crate::routing::{Order, Participant};
 use crate::store::Unavailable;
 use crate::store::view::{DeliveryView, ReplayCandidate, ReplayView};
 use sha2::{Digest, Sha256};
@@ -94,7 +94,7 @@ fn delivery(
         },
         due_at_us: now_us,
         expires_at_us: now_us.saturating_add(expire_us),
-        carried: matches!(participant.channel, Some(Channel::Http { .. })),
+        carried: participant.is_carried_to(),
     }
 }
 

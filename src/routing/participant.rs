@@ -10,6 +10,8 @@ use std::sync::Arc;
 
 /// Every sender, while no participant is configured.
 pub const ANYONE: &str = "anyone";
+/// Answers under way at once to reply queues of whoever is no participant.
+const ANYONE_CONCURRENCY: usize = 64;
 /// Emberpost itself, as sender of its own answers and as receiver of what names its base.
 pub const EMBERPOST: &str = "emberpost";
 
@@ -46,8 +48,20 @@ pub struct Participant {
 pub enum Channel {
     /// A FHIR base; `asynchronous` adds `?async=true` to requests.
     Http { url: String, asynchronous: bool },
+    /// Published with this routing key; the exchange `""` is the default one, where the key is a queue's name.
+    Amqp { exchange: String, routing_key: String },
     /// Deliveries wait until their reader comes.
     Mailbox,
+}
+
+impl Channel {
+    /// Whether the courier brings its messages; else they wait for a reader.
+    pub fn is_carried(&self) -> bool {
+        match self {
+            Channel::Http { .. } | Channel::Amqp { .. } => true,
+            Channel::Mailbox => false,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, serde::Deserialize, serde::Serialize)]
@@ -92,6 +106,16 @@ impl Participant {
         }
     }
 
+    /// Whether the courier brings its messages.
+    pub fn is_carried_to(&self) -> bool {
+        self.channel.as_ref().is_some_and(Channel::is_carried)
+    }
+
+    /// Whoever is let in without being a participant: it gets answers to its reply queue, and nothing else.
+    pub fn anyone() -> Participant {
+        Participant { order: Order::None, concurrency: ANYONE_CONCURRENCY, ..Participant::new(ANYONE) }
+    }
+
     pub fn may_send(&self, event: &Event) -> bool {
         self.may_send.iter().any(|pattern| event.matches(pattern))
     }
@@ -108,6 +132,9 @@ impl fmt::Debug for Channel {
             Channel::Http { url, asynchronous } => {
                 let url = address::without_user(url);
                 f.debug_struct("Http").field("url", &url).field("asynchronous", asynchronous).finish()
+            }
+            Channel::Amqp { exchange, routing_key } => {
+                f.debug_struct("Amqp").field("exchange", exchange).field("routing_key", routing_key).finish()
             }
             Channel::Mailbox => f.write_str("Mailbox"),
         }

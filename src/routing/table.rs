@@ -21,7 +21,7 @@ pub struct Route {
     pub to: Vec<String>,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Table {
     pub participants: Vec<Arc<Participant>>,
     pub routes: Vec<Route>,
@@ -29,6 +29,8 @@ pub struct Table {
     pub fan_out: Vec<String>,
     /// Our own base, as others address it.
     pub base_url: String,
+    /// Whoever is let in without being a participant.
+    pub anyone: Arc<Participant>,
     by_id: HashMap<Arc<str>, usize>,
     by_address: Index,
     /// The compiled `destination` of each route, in the routes' order.
@@ -56,6 +58,22 @@ impl fmt::Display for Conflict {
             // The text names the participant.
             Entry::Participant(_) => f.write_str(&self.text),
             Entry::Route(index) => write!(f, "route {}: {}", index + 1, self.text),
+        }
+    }
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Table {
+            participants: Vec::new(),
+            routes: Vec::new(),
+            fan_out: Vec::new(),
+            base_url: String::new(),
+            anyone: Arc::new(Participant::anyone()),
+            by_id: HashMap::new(),
+            by_address: Index::default(),
+            destinations: Vec::new(),
+            own_base: String::new(),
         }
     }
 }
@@ -93,6 +111,16 @@ impl Table {
         self.by_id.get(id).map(|index| &self.participants[*index])
     }
 
+    /// The participant that publishes with this `user_id` of the broker.
+    pub fn amqp_user(&self, user: &str) -> Option<&Arc<Participant>> {
+        self.participants.iter().find(|participant| participant.amqp_user.as_deref() == Some(user))
+    }
+
+    /// All to whom something may be carried: every participant, those without a channel too (callbacks, reply queues).
+    pub fn carried_to(&self) -> Vec<Arc<Participant>> {
+        self.participants.iter().chain([&self.anyone]).cloned().collect()
+    }
+
     /// The participant that owns an address: exactly, else by the longest pattern. Our own base has no other owner.
     pub fn owner(&self, address: &str) -> Option<&Arc<Participant>> {
         if self.is_own_base(address) {
@@ -128,6 +156,10 @@ impl Table {
                 say(format!("the participant id \"{id}\" is used twice"));
             } else {
                 self.by_id.insert(id.clone(), index);
+            }
+            let users = self.participants[..index].iter().filter(|other| other.amqp_user.is_some());
+            if let Some(other) = users.clone().find(|other| other.amqp_user == participant.amqp_user) {
+                say(format!("the participants \"{}\" and \"{id}\" have one amqp_user; each has its own", other.id));
             }
         }
         conflicts

@@ -34,6 +34,7 @@ use self::writer::Job;
 use crate::clock::Clock;
 use crate::delivery::{DeliveryState, Facts, Keep, Kept, MessageState, Settled, Settlement, Work};
 use crate::fhir::{Fault, Outcome};
+use crate::turn::Turn;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
@@ -144,9 +145,19 @@ impl Store {
     /// A response (`closes`) is always kept: as `Repeat` only where it was kept before and is not the first answer of its
     /// delivery; where an answer kept before becomes the first of this delivery, `New` names the kept message's key.
     pub async fn accept(&self, keep: Keep) -> Result<Kept, Unavailable> {
+        self.accept_in_turn(keep, &mut Turn::free()).await
+    }
+
+    /// As `accept`, behind every message that has an earlier turn; errs where one of those could not be kept.
+    pub async fn accept_in_turn(&self, keep: Keep, turn: &mut Turn) -> Result<Kept, Unavailable> {
         self.room()?;
         let message = prepare::keep(keep).await.map_err(unwritable)?;
-        self.ask(|reply| Job::Accept(Box::new(message), reply)).await
+        let broken = |_| Unavailable::Away("a message before this one could not be kept".into());
+        turn.enter().await.map_err(broken)?;
+        let (reply, answer) = oneshot::channel();
+        self.send(Job::Accept(Box::new(message), reply)).await?;
+        turn.entered();
+        answer.await.map_err(closed)?
     }
 
     /// Records an attempt and the delivery's new state, with the answer. Deliveries already settled stay as they are: the
@@ -157,10 +168,19 @@ impl Store {
     }
 
     async fn ask<T>(&self, job: impl FnOnce(oneshot::Sender<Result<T, Unavailable>>) -> Job) -> Result<T, Unavailable> {
-        let closed = || Unavailable::Away("the store is closed".into());
         let (reply, answer) = oneshot::channel();
-        self.inner.jobs.send(job(reply)).await.map_err(|_| closed())?;
-        answer.await.map_err(|_| closed())?
+        self.send(job(reply)).await?;
+        answer.await.map_err(closed)?
+    }
+
+    async fn send(&self, job: Job) -> Result<(), Unavailable> {
+        self.inner.jobs.send(job).await.map_err(closed)
+    }
+
+    /// Whether a message would be taken now: there is room, and the store answers.
+    pub async fn takes(&self) -> Result<(), Unavailable> {
+        self.room()?;
+        self.ping().await
     }
 
     /// Accepts need room for what follows from them; settlements use what was left for them.
@@ -199,6 +219,10 @@ impl Store {
     pub fn settings(&self) -> &StoreSettings {
         &self.inner.core.settings
     }
+}
+
+fn closed<E>(_: E) -> Unavailable {
+    Unavailable::Away("the store is closed".into())
 }
 
 fn unwritable(error: serde_json::Error) -> Unavailable {

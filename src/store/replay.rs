@@ -13,6 +13,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Error, Row};
+use std::collections::HashMap;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -113,16 +114,45 @@ impl Store {
                     return Ok(Vec::new());
                 }
                 let Some(facts) = facts(writer, message_key).await? else { return Ok(Vec::new()) };
-                let mut batch = Batch::new(&mut writer.keys, parties, now_us, i64::MIN);
-                let mut work = batch.deliver(message_key, &facts, &Bytes::new(), deliveries);
-                work.iter_mut().for_each(|work| work.body = None);
-                batch.rows.write(&mut writer.conn).await?;
-                Ok(work)
+                deliver(writer, parties, now_us, message_key, &facts, deliveries).await
             }
             .boxed()
         });
         work.await
     }
+}
+
+impl Store {
+    /// One more delivery of a kept message. Nothing happens where the message is gone. Work comes without its body.
+    pub async fn deliver_again(&self, message_key: i64, delivery: NewDelivery) -> Result<Vec<Work>, Unavailable> {
+        let core = &self.inner.core;
+        core.number(&delivery.participant).await?;
+        let (parties, now_us) = (core.known_parties(), core.clock.now_us());
+        let work = core.write(move |_, writer| {
+            async move {
+                let Some(facts) = facts(writer, message_key).await? else { return Ok(Vec::new()) };
+                deliver(writer, parties, now_us, message_key, &facts, vec![delivery]).await
+            }
+            .boxed()
+        });
+        work.await
+    }
+}
+
+/// Work comes without its body: the courier reads it when its turn comes.
+async fn deliver(
+    writer: &mut Writer,
+    parties: Arc<HashMap<Arc<str>, i64>>,
+    now_us: i64,
+    message_key: i64,
+    facts: &Arc<Facts>,
+    deliveries: Vec<NewDelivery>,
+) -> Result<Vec<Work>, Error> {
+    let mut batch = Batch::new(&mut writer.keys, parties, now_us, i64::MIN);
+    let mut work = batch.deliver(message_key, facts, &Bytes::new(), deliveries);
+    work.iter_mut().for_each(|work| work.body = None);
+    batch.rows.write(&mut writer.conn).await?;
+    Ok(work)
 }
 
 async fn advance(writer: &mut Writer, id: Uuid, message_key: i64, skipped: bool) -> Result<bool, Error> {

@@ -51,6 +51,7 @@ pub(super) fn kind_code(kind: &DeliveryKind) -> i64 {
         DeliveryKind::Answer => 1,
         DeliveryKind::Callback { .. } => 2,
         DeliveryKind::Replay { .. } => 3,
+        DeliveryKind::Reply(_) => 4,
     }
 }
 
@@ -58,7 +59,9 @@ pub(super) fn kind_code(kind: &DeliveryKind) -> i64 {
 pub(super) fn kind_detail(kind: &DeliveryKind) -> Option<String> {
     match kind {
         DeliveryKind::Request | DeliveryKind::Answer => None,
-        DeliveryKind::Callback { .. } | DeliveryKind::Replay { .. } => serde_json::to_string(kind).ok(),
+        DeliveryKind::Callback { .. } | DeliveryKind::Replay { .. } | DeliveryKind::Reply(_) => {
+            serde_json::to_string(kind).ok()
+        }
     }
 }
 

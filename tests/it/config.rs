@@ -111,9 +111,7 @@ fn definitions_are_checked_too() {
 fn what_is_not_built_is_exit_code_2_and_is_named() {
     let party = |rest: &str| format!("{GOOD}\n[[participant]]\nid = \"lab\"\naddresses = [\"urn:lab\"]\n{rest}\n");
     for (name, config) in [
-        ("amqp", party("channel = { type = \"amqp\", exchange = \"fhir.out\", routing_key = \"lab\" }")),
         ("repository", party("channel = { type = \"repository\" }")),
-        ("amqp", format!("{GOOD}\n[amqp]\nurl = \"amqp://guest@127.0.0.1\"\n")),
         ("PostgreSQL", format!("{GOOD}\n[store]\nurl = \"postgres://emberpost@127.0.0.1/emberpost\"\n")),
         ("when", party("channel = { type = \"mailbox\" }\n[[route]]\nwhen = \"true\"\nto = [\"lab\"]")),
         (".tgz", "[definitions]\npaths = [\"package.tgz\"]\n".to_owned()),

@@ -11,9 +11,10 @@ mod word;
 
 pub use serve::serve;
 
-use crate::exchange::{Exchange, Inbound, StatusPage};
+use crate::exchange::{Exchange, Inbound, Place, StatusPage};
 use crate::fhir::{Fault, Issue, IssueCode};
 use crate::security::{Credentials, Who};
+use crate::turn::Turn;
 use arc_swap::ArcSwap;
 use axum::Router;
 use axum::body::Body;
@@ -120,7 +121,7 @@ async fn take(
     if http.stopping.is_cancelled() {
         return Err(busy(Fault::RouteStopping, "The router is stopping; send again later"));
     }
-    let Ok(place) = http.in_flight.clone().try_acquire_owned() else {
+    let Ok(permit) = http.in_flight.clone().try_acquire_owned() else {
         return Err(busy(Fault::RouteBusy, "The router is at its limit of messages in flight; send again later"));
     };
     let asked = negotiate(head.uri.query().unwrap_or(""), &head.headers)?;
@@ -129,6 +130,7 @@ async fn take(
     let bytes = read_body(body, bounds).await?;
     let (inbound, _guard) = inbound(asked, bytes, credential, received_at_us, wording);
     let exchange = http.exchange.clone();
+    let place = Place { permit: Some(permit), turn: Turn::free() };
     let task = tokio::spawn(async move { exchange.accept(inbound, place).await });
     match task.await {
         Ok(reply) => Ok(wording.reply(&reply)),
@@ -156,9 +158,8 @@ fn inbound(
         credential,
         via: asked.via,
         request_id: wording.request_id().to_string(),
-        asynchronous: asked.asynchronous,
-        response_url: asked.response_url,
-        respond_async: asked.respond_async,
+        wants: asked.wants,
+        expires_after: None,
         received_at_us,
         gone: gone.clone(),
     };

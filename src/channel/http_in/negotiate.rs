@@ -1,6 +1,7 @@
 //! What the request's query and headers ask for: VER-01 to VER-04, MSG-86, MSG-87, MSG-94, ASY-02.
 
 use super::body::Encoding;
+use crate::exchange::Wants;
 use crate::fhir::{Fault, FhirVersion, Issue, IssueCode};
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 
@@ -9,9 +10,7 @@ pub struct Asked {
     pub media_type: String,
     pub version: Option<FhirVersion>,
     pub encoding: Encoding,
-    pub asynchronous: bool,
-    pub response_url: Option<String>,
-    pub respond_async: bool,
+    pub wants: Wants,
     pub via: Option<String>,
 }
 
@@ -24,9 +23,7 @@ pub fn negotiate(query: &str, headers: &HeaderMap) -> Result<Asked, Problem> {
         media_type,
         version,
         encoding: encoding(headers)?,
-        asynchronous: false,
-        response_url: None,
-        respond_async: prefers_async(headers),
+        wants: if prefers_async(headers) { Wants::AtStatusUrl } else { Wants::OnTheLine },
         via: joined(headers, &header::VIA),
     };
     let format = read_query(query, &mut asked)?;
@@ -35,21 +32,25 @@ pub fn negotiate(query: &str, headers: &HeaderMap) -> Result<Asked, Problem> {
 }
 
 fn read_query(query: &str, asked: &mut Asked) -> Result<Option<String>, Problem> {
-    let mut format = None;
+    let (mut format, mut asynchronous, mut response_url) = (None, false, None);
     for (name, value) in form_pairs(query) {
         match (name.as_str(), value.as_str()) {
-            ("async", "true") => asked.asynchronous = true,
-            ("async", "false") => asked.asynchronous = false,
+            ("async", "true") => asynchronous = true,
+            ("async", "false") => asynchronous = false,
             ("async", _) => return Err(bad_query("async is true or false", "MSG-87")),
             ("response-url", "") => return Err(bad_query("response-url is empty", "MSG-88")),
-            ("response-url", _) => asked.response_url = Some(value),
+            ("response-url", _) => response_url = Some(value),
             ("_format", _) => format = Some(value),
             // The specification allows no other parameter (MSG-86); what means nothing here does no harm.
             _ => {}
         }
     }
-    if asked.response_url.is_some() && !asked.asynchronous {
+    if response_url.is_some() && !asynchronous {
         return Err(bad_query("response-url goes with async=true only", "MSG-87"));
+    }
+    // It wins over `Prefer: respond-async` (design 1.5).
+    if asynchronous {
+        asked.wants = Wants::Asynchronously { response_url };
     }
     Ok(format)
 }
@@ -251,12 +252,12 @@ mod tests {
     #[test]
     fn a_response_url_is_decoded_whole() {
         let asked = negotiate("async=true&response-url=http%3A%2F%2Fa%2Fb%3Fc%3Dd", &headers(&[JSON])).expect("fine");
-        assert_eq!(asked.response_url.as_deref(), Some("http://a/b?c=d"));
+        assert_eq!(asked.wants, Wants::Asynchronously { response_url: Some("http://a/b?c=d".into()) });
     }
 
     #[test]
     fn respond_async_is_found_among_other_preferences() {
         let asked = negotiate("", &headers(&[JSON, ("prefer", "return=minimal, respond-async")])).expect("fine");
-        assert!(asked.respond_async);
+        assert_eq!(asked.wants, Wants::AtStatusUrl);
     }
 }

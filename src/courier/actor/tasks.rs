@@ -71,7 +71,8 @@ impl Actor {
 /// What the attempt tells of the receiver; None where the answer's reader must say.
 fn verdict_of(said: &Said) -> (Option<Verdict>, Option<Duration>) {
     match said {
-        Said::Taken | Said::Refused { .. } => (Some(Verdict::Spoke), None),
+        Said::Taken | Said::Queued | Said::Refused { .. } => (Some(Verdict::Spoke), None),
+        Said::Unsent { .. } => (Some(Verdict::Nothing), None),
         Said::Body { .. } => (None, None),
         // Our own store or a defect of ours: the receiver was never asked.
         Said::Later { fault: Fault::RouteNoStore | Fault::RouteInternal, .. } => (Some(Verdict::Nothing), None),

@@ -6,8 +6,7 @@ use super::super::breaker::Moment;
 use super::super::lane::{Key, Lane};
 use super::super::load::{LANES_LIMIT, Read};
 use super::{Desk, body_bytes, wait_of};
-use crate::delivery::{DeliveryKind, Work};
-use crate::routing::Channel;
+use crate::delivery::Work;
 use std::collections::hash_map::Entry;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -138,10 +137,9 @@ impl Desk {
         self.arrange_if_idle(key, at);
     }
 
-    /// A participant without a channel of ours is sent callbacks only; the rest waits for its reader.
+    /// A participant without a channel of ours is sent callbacks and replies only; the rest waits for its reader.
     fn carries(&self, work: &Work) -> bool {
-        matches!(work.kind, DeliveryKind::Callback { .. })
-            || matches!(self.settings.channel, Some(Channel::Http { .. }))
+        work.kind.has_own_way() || self.settings.is_carried_to()
     }
 
     pub(super) fn knows(&self, work: &Work) -> bool {

@@ -1,0 +1,74 @@
+//! The same message again over AMQP: its sender gets the same answer again, in the queue that it names now (MSG-61, MSG-62).
+
+use super::{Exchange, Reply};
+use crate::delivery::{ReplyQueue, ReplyTo};
+use crate::store::{Standing, Unavailable};
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+impl Exchange {
+    /// Publishes what was answered; where nothing was yet, in the background, within the time that a sender on the line
+    /// would be held. `redelivered` to the same queue: the first's own answer has its delivery already.
+    pub(super) async fn repeat_to_queue(
+        self: &Arc<Self>,
+        first: Uuid,
+        reply: ReplyQueue,
+        redelivered: bool,
+    ) -> Result<Reply, Unavailable> {
+        let standing = self.first(first).await?;
+        let done = Reply::Done { id: first, repeat: true };
+        if redelivered && standing.facts.reply_to == ReplyTo::Queue(reply.clone()) {
+            return Ok(done);
+        }
+        if !answers(&standing).is_empty() {
+            self.answer_again(&standing, &reply).await?;
+        } else if let [delivery] = standing.deliveries.as_slice() {
+            let (exchange, receiver) = (self.clone(), Arc::from(delivery.participant.as_str()));
+            tokio::spawn(async move {
+                if let Err(away) = exchange.answer_when_closed(first, &receiver, &reply).await {
+                    tracing::warn!(message.id = %first, reason = %away, "a repeat's answer could not be kept");
+                }
+            });
+        }
+        Ok(done)
+    }
+
+    async fn answer_when_closed(
+        &self,
+        first: Uuid,
+        receiver: &Arc<str>,
+        reply: &ReplyQueue,
+    ) -> Result<(), Unavailable> {
+        // Registered before the look at the store, so that an answer between the two is not missed. Without a place the
+        // sender hears it where the first asked for it, or by sending again.
+        let Some(waiter) = self.waiters.register(first, receiver) else { return Ok(()) };
+        let mut standing = self.first(first).await?;
+        if answers(&standing).is_empty() {
+            waiter.wait(self.settings.answer_timeout, &CancellationToken::new()).await;
+            standing = self.first(first).await?;
+        }
+        self.answer_again(&standing, reply).await
+    }
+
+    async fn answer_again(&self, standing: &Standing, reply: &ReplyQueue) -> Result<(), Unavailable> {
+        let rules = self.rules.load_full();
+        for key in answers(standing) {
+            let Some((answer, _)) = self.store.content(key).await? else { continue };
+            let Some(delivery) = self.to_queue(&standing.facts, &answer, reply, &rules) else { continue };
+            let work = self.store.deliver_again(key, delivery).await?;
+            self.courier.offer(work);
+        }
+        Ok(())
+    }
+
+    pub(super) async fn first(&self, id: Uuid) -> Result<Standing, Unavailable> {
+        let gone = || Unavailable::Away("the first message of this repeat is gone".into());
+        self.store.standing(id).await?.ok_or_else(gone)
+    }
+}
+
+/// Keys of the answers that are kept by now.
+fn answers(standing: &Standing) -> Vec<i64> {
+    standing.own_answer.into_iter().chain(standing.deliveries.iter().filter_map(|delivery| delivery.answer)).collect()
+}
