@@ -3,7 +3,10 @@
 //! Label values are participant ids, fault codes, results and HTTP statuses only, so that their number is bounded by the
 //! configuration. Counting costs a look-up and an atomic addition, well under a microsecond.
 
+mod amqp;
+
 use crate::store::view::Figures;
+use amqp::AmqpFigures;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::counter::Counter;
@@ -49,6 +52,7 @@ pub struct Metrics {
     attempt_seconds: Histogram,
     reply_seconds: Family<StatusLabel, Histogram>,
     breaker_open: Family<ParticipantLabel, Gauge>,
+    amqp: AmqpFigures,
 }
 
 impl Default for Metrics {
@@ -71,6 +75,7 @@ impl Default for Metrics {
                 "1 while only probes go to the participant",
                 Family::default(),
             ),
+            amqp: AmqpFigures::new(&mut registry),
             registry: Arc::new(registry),
         }
     }
@@ -103,6 +108,31 @@ impl Metrics {
     pub fn breaker(&self, participant: &str, open: bool) {
         let label = ParticipantLabel { participant: participant.to_owned() };
         self.breaker_open.get_or_create(&label).set(i64::from(open));
+    }
+
+    /// The broker confirmed a message after this long.
+    pub fn amqp_confirmed(&self, seconds: f64) {
+        self.amqp.confirmed(seconds);
+    }
+
+    /// Milliseconds that confirms took of late; None before the first.
+    pub fn amqp_confirm_ms(&self) -> Option<f64> {
+        self.amqp.confirm_ms()
+    }
+
+    /// One of the links, `in` or `out`, as it is now.
+    pub fn amqp_link(&self, link: &'static str, connected: bool, blocked: bool, connects: u64) {
+        self.amqp.link(link, connected, blocked, connects);
+    }
+
+    /// One of our queues, as it is now; `messages`: where the broker told.
+    pub fn amqp_queue(&self, queue: &str, messages: Option<u32>, unacked: u64) {
+        self.amqp.queue(queue, messages, unacked);
+    }
+
+    /// Messages published and not confirmed.
+    pub fn amqp_unconfirmed(&self, count: u64) {
+        self.amqp.unconfirmed(count);
     }
 
     /// Prometheus text format.

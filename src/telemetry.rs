@@ -18,6 +18,9 @@ pub const FILTER_VARIABLE: &str = "EMBERPOST_LOG";
 /// Dependencies that speak at info of what we say ourselves; a filter that names them still turns them up.
 const QUIET: &str = "hyper=warn,h2=warn,reqwest=warn,rustls=warn,sqlx=warn,tower=warn";
 
+/// The AMQP client writes the bodies of returned messages to its log: it is never turned up.
+const NEVER: &str = "lapin=off";
+
 /// Installs the logger for this process, once; a later call changes nothing. A filter that cannot be read counts as `info`
 /// and is said so.
 pub fn init(format: Format) {
@@ -39,10 +42,10 @@ pub fn init(format: Format) {
 
 /// What the variable asks for comes last, so that it wins over the quieting of dependencies.
 fn filter(asked: Option<&str>) -> (EnvFilter, Option<String>) {
-    let quiet = |level: &str| EnvFilter::new(format!("{QUIET},{level}"));
+    let quiet = |level: &str| EnvFilter::new(format!("{QUIET},{level},{NEVER}"));
     match asked {
         None => (quiet("info"), None),
-        Some(text) => match EnvFilter::try_new(format!("{QUIET},{text}")) {
+        Some(text) => match EnvFilter::try_new(format!("{QUIET},{text},{NEVER}")) {
             Ok(filter) => (filter, None),
             Err(error) => (quiet("info"), Some(error.to_string())),
         },
@@ -58,6 +61,9 @@ mod tests {
         let shown = |asked| filter(asked).0.to_string();
         assert!(shown(None).contains("info") && shown(None).contains("sqlx=warn"));
         assert!(shown(Some("debug")).contains("debug"));
+        assert!(
+            shown(Some("lapin=trace")).contains("lapin=off") && !shown(Some("lapin=trace")).contains("lapin=trace")
+        );
         assert!(shown(Some("sqlx=trace,info")).contains("sqlx=trace"));
         let (fallback, mistake) = filter(Some("emberpost=nonsense"));
         assert!(fallback.to_string().contains("info") && mistake.is_some());

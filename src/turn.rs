@@ -30,7 +30,7 @@ pub struct Turns {
 }
 
 impl Turns {
-    pub fn next(&mut self) -> Turn {
+    pub fn take(&mut self) -> Turn {
         Turn { enter: Link::behind(&mut self.entered), leave: Link::behind(&mut self.left) }
     }
 }
@@ -89,7 +89,7 @@ mod tests {
     #[tokio::test]
     async fn turns_enter_and_leave_in_order_whatever_order_they_ask_in() {
         let mut turns = Turns::default();
-        let all: Vec<Turn> = (0..5).map(|_| turns.next()).collect();
+        let all: Vec<Turn> = (0..5).map(|_| turns.take()).collect();
         let (log, mut seen) = tokio::sync::mpsc::unbounded_channel();
         for (number, mut turn) in all.into_iter().enumerate().rev() {
             let log = log.clone();
@@ -113,7 +113,7 @@ mod tests {
     #[tokio::test]
     async fn nobody_enters_behind_one_that_did_not() {
         let mut turns = Turns::default();
-        let (first, mut second, mut third) = (turns.next(), turns.next(), turns.next());
+        let (first, mut second, mut third) = (turns.take(), turns.take(), turns.take());
         drop(first);
         assert_eq!(second.enter().await, Err(Broken));
         drop(second);
@@ -123,7 +123,7 @@ mod tests {
     #[tokio::test]
     async fn one_that_is_dropped_after_it_entered_holds_nobody_up() {
         let mut turns = Turns::default();
-        let (mut first, mut second) = (turns.next(), turns.next());
+        let (mut first, mut second) = (turns.take(), turns.take());
         first.enter().await.unwrap();
         first.entered();
         drop(first);

@@ -1,5 +1,6 @@
 //! `/health/live`, `/health/ready` and `/metrics`.
 
+use crate::channel::amqp::AmqpHealth;
 use crate::channel::http_in::outcome;
 use crate::exchange::Exchange;
 use crate::fhir::{Fault, Issue, IssueCode};
@@ -18,31 +19,43 @@ use tokio_util::sync::CancellationToken;
 struct Health {
     exchange: Arc<Exchange>,
     credentials: Arc<ArcSwap<Credentials>>,
+    amqp: Option<AmqpHealth>,
     stopping: CancellationToken,
 }
 
 pub(super) fn routes(
     exchange: Arc<Exchange>,
     credentials: Arc<ArcSwap<Credentials>>,
+    amqp: Option<AmqpHealth>,
     stopping: CancellationToken,
 ) -> Router {
     Router::new()
         .route("/health/live", get(|| async { "live\n" }))
         .route("/health/ready", get(ready))
         .route("/metrics", get(metrics))
-        .with_state(Health { exchange, credentials, stopping })
+        .with_state(Health { exchange, credentials, amqp, stopping })
 }
 
-/// Says which part is not ready; 503 while stopping or without store.
+/// Says which part is not ready; 503 while starting, stopping or without store. A broker that is lost later is `degraded`
+/// with 200: HTTP goes on (design 1.6).
 async fn ready(State(health): State<Health>) -> Response {
     let store = match health.exchange.store.ping().await {
         Ok(()) => "ready",
         Err(_) => "away",
     };
     let router = if health.stopping.is_cancelled() { "stopping" } else { "ready" };
-    let all = store == "ready" && router == "ready";
-    let status = if all { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let body = json!({ "status": if all { "ready" } else { "not ready" }, "store": store, "router": router });
+    let started = health.amqp.as_ref().is_none_or(AmqpHealth::was_ready);
+    let amqp = health.amqp.as_ref().map_or("ready", AmqpHealth::word);
+    let (status, word) = match store == "ready" && router == "ready" && started {
+        true if amqp == "ready" => (StatusCode::OK, "ready"),
+        true => (StatusCode::OK, "degraded"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
+    };
+    let mut body = json!({ "status": word, "store": store, "router": router });
+    if let Some(detail) = health.amqp.as_ref().map(AmqpHealth::detail) {
+        body["amqp"] = amqp.into();
+        body["amqp_links"] = detail;
+    }
     (status, [(header::CONTENT_TYPE, "application/json")], format!("{body}\n")).into_response()
 }
 

@@ -12,6 +12,8 @@ pub use reload::build_rules;
 pub use serve::{ServeOptions, serve};
 
 use crate::admin::{self, Admin};
+use crate::channel::Carriers;
+use crate::channel::amqp::{Amqp, AmqpHealth, RunningAmqp};
 use crate::channel::http_in::{self, HttpIn};
 use crate::channel::http_out::HttpOut;
 use crate::channel::metadata;
@@ -51,6 +53,7 @@ pub struct Running {
     pub address: SocketAddr,
     pub base_url: String,
     pub exchange: Arc<Exchange>,
+    amqp: Option<RunningAmqp>,
     credentials: Arc<ArcSwap<Credentials>>,
     stopping: CancellationToken,
     courier_stop: CancellationToken,
@@ -83,8 +86,11 @@ pub async fn start(config: &Config, definitions: Definitions, clock: Clock) -> R
         answer_timeout: Duration::from_millis(config.server.answer_timeout_ms),
         max_waiting: config.server.max_waiting,
     };
-    let carrier = HttpOut::new(store.clone(), settings.name.clone(), clock.clone())
+    let http = HttpOut::new(store.clone(), settings.name.clone(), clock.clone())
         .map_err(|error| StartError::Configuration(format!("cannot set up TLS towards receivers: {error}")))?;
+    let amqp = config.amqp.clone().map(|amqp| Amqp::new(amqp, settings.name.clone(), metrics.clone()));
+    let out = amqp.as_ref().map(|amqp| amqp.out(store.clone(), clock.clone()));
+    let carrier = Carriers { http, amqp: out, clock: clock.clone() };
     let exchange = Exchange::new(store.clone(), handle, rules, clock.clone(), metrics.clone(), settings);
     let (stopping, courier_stop) = (CancellationToken::new(), CancellationToken::new());
     let courier = Courier::start(
@@ -100,11 +106,13 @@ pub async fn start(config: &Config, definitions: Definitions, clock: Clock) -> R
             stop: courier_stop.clone(),
         },
     );
+    let amqp = amqp.map(|amqp| amqp.start(exchange.clone(), &participants, config.server.body_limit_bytes));
     let replays = Replays::start(exchange.clone(), stopping.clone());
     let upkeep = tokio::spawn(upkeep::run(store, clock.clone(), config.retention.clone(), stopping.clone()));
-    let router = router(config, &exchange, &credentials, replays, &stopping);
+    let amqp_health = amqp.as_ref().map(|amqp| amqp.health.clone());
+    let router = router(config, &exchange, &credentials, replays, amqp_health, &stopping);
     let http = tokio::spawn(http_in::serve(listener, router, stopping.clone()));
-    Ok(Running { address, base_url, exchange, credentials, stopping, courier_stop, http, courier, upkeep })
+    Ok(Running { address, base_url, exchange, amqp, credentials, stopping, courier_stop, http, courier, upkeep })
 }
 
 fn store_settings(config: &Config) -> StoreSettings {
@@ -120,6 +128,7 @@ fn router(
     exchange: &Arc<Exchange>,
     credentials: &Arc<ArcSwap<Credentials>>,
     replays: Replays,
+    amqp: Option<AmqpHealth>,
     stopping: &CancellationToken,
 ) -> Router {
     let http = HttpIn::new(
@@ -141,7 +150,7 @@ fn router(
         body_limit_bytes: config.server.body_limit_bytes,
     };
     let router = Router::new()
-        .merge(health::routes(exchange.clone(), credentials.clone(), stopping.clone()))
+        .merge(health::routes(exchange.clone(), credentials.clone(), amqp, stopping.clone()))
         .merge(admin::router(admin))
         .fallback(http_in::nothing_here);
     match base_path(&base_url) {
@@ -164,13 +173,19 @@ impl Running {
     }
 
     /// Drains: no new messages, attempts under way end, waiting senders get 202, the store closes.
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
         self.stopping.cancel();
+        if let Some(amqp) = &mut self.amqp {
+            amqp.stop_consuming().await;
+        }
         self.courier_stop.cancel();
         let _ = self.courier.await;
         self.exchange.release_waiting();
         let _ = self.http.await;
         let _ = self.upkeep.await;
+        if let Some(amqp) = self.amqp {
+            amqp.stop().await;
+        }
         self.exchange.store.close().await;
     }
 }

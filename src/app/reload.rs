@@ -44,6 +44,9 @@ pub(super) fn apply(running: &Running, config: &Config, definitions: Definitions
     let participants = rules.table.carried_to();
     running.credentials.store(Arc::new(credentials));
     running.exchange.rules.store(Arc::new(rules));
+    if let Some(amqp) = &running.amqp {
+        amqp.reload(&participants);
+    }
     running.exchange.courier.reload(participants);
     Ok(())
 }

@@ -10,16 +10,13 @@ mod url;
 
 pub use reply::ANSWER_LIMIT_BYTES;
 
+use super::{body, later, via};
 use crate::clock::Clock;
-use crate::courier::Carrier;
-use crate::delivery::{Attempt, DeliveryKind, Facts, Said, Work};
+use crate::delivery::{DeliveryKind, Facts, Said, Work};
 use crate::fhir::Fault;
 use crate::routing::{Channel, Participant};
 use crate::store::Store;
-use bytes::Bytes;
-use futures_util::future::BoxFuture;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, VIA};
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -48,8 +45,9 @@ impl HttpOut {
         Ok(Self { client, store, name, clock })
     }
 
-    async fn attempt(&self, work: &Work, participant: &Participant) -> (Option<u16>, Said) {
-        let body = match self.body(work).await {
+    /// One attempt; the status and what was said.
+    pub(super) async fn attempt(&self, work: &Work, participant: &Participant) -> (Option<u16>, Said) {
+        let body = match body(&self.store, work).await {
             Ok(body) => body,
             Err(said) => return (None, said),
         };
@@ -65,17 +63,6 @@ impl HttpOut {
                 let status = response.status().as_u16();
                 (Some(status), reply::read(response, deadline, self.clock.now_us()).await)
             }
-        }
-    }
-
-    async fn body(&self, work: &Work) -> Result<Bytes, Said> {
-        if let Some(body) = &work.body {
-            return Ok(body.clone());
-        }
-        match self.store.content(work.message_key).await {
-            Ok(Some((_, body))) => Ok(body),
-            Ok(None) => Err(Said::Refused { outcome: None, detail: "the body is no longer kept".into() }),
-            Err(error) => Err(later(Fault::RouteNoStore, error.to_string())),
         }
     }
 
@@ -98,31 +85,13 @@ impl HttpOut {
             set(request_id, &work.delivery_id.to_string());
         }
         set(HeaderName::from_static("x-correlation-id"), &facts.id.to_string());
-        if !set(VIA, &self.via(facts)) {
+        if !set(VIA, &via(facts, &self.name)) {
             set(VIA, &format!("1.1 {}", self.name));
         }
         if work.attempts > 0 {
             set(HeaderName::from_static("emberpost-attempt"), &work.attempts.saturating_add(1).to_string());
         }
         headers
-    }
-
-    fn via(&self, facts: &Facts) -> String {
-        match facts.via.as_deref().filter(|via| !via.trim().is_empty()) {
-            Some(via) => format!("{via}, 1.1 {}", self.name),
-            None => format!("1.1 {}", self.name),
-        }
-    }
-}
-
-impl Carrier for HttpOut {
-    fn carry(&self, work: Work, participant: Arc<Participant>) -> BoxFuture<'_, Attempt> {
-        Box::pin(async move {
-            let (started_at_us, started) = (self.clock.now_us(), Instant::now());
-            let (status, said) = self.attempt(&work, &participant).await;
-            let duration_us = i64::try_from(started.elapsed().as_micros()).unwrap_or(i64::MAX);
-            Attempt { started_at_us, duration_us, status, said }
-        })
     }
 }
 
@@ -137,8 +106,4 @@ fn client() -> reqwest::ClientBuilder {
 
 fn timed_out(participant: &Participant) -> String {
     format!("no answer within {} seconds", participant.attempt_timeout_seconds)
-}
-
-fn later(fault: Fault, detail: impl Into<String>) -> Said {
-    Said::Later { fault, retry_after: None, detail: detail.into() }
 }

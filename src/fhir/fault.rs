@@ -51,11 +51,14 @@ faults! {
     RouteCredential "ROUTE_CREDENTIAL" "The receiver refuses the router's credential (401, 403, 407)" "The operator renews it; deliveries wait and are tried again";
     RouteUrl "ROUTE_URL" "The receiver's URL is wrong (404)" "The operator corrects the participant's url; deliveries wait and are tried again";
     RouteRedirect "ROUTE_REDIRECT" "The receiver answers with a redirect, which is never followed" "The operator configures the final url";
+    RouteUnroutable "ROUTE_UNROUTABLE" "No queue takes what is published with the participant's exchange and routing key" "The operator corrects the channel or binds a queue; deliveries are tried again";
+    RouteBroker "ROUTE_BROKER" "The broker did not take the message: no such exchange, no permission, or no confirm in time" "The operator looks at the attempt's detail and at the broker; deliveries are tried again";
     RouteDiscarded "ROUTE_DISCARDED" "An operator discarded the delivery" "Ask the operator";
     RouteInternal "ROUTE_INTERNAL" "A defect of the router" "Report it with the message id";
     RecvUnreachable "RECV_UNREACHABLE" "The receiver cannot be connected to" "The receiver brings its endpoint up; deliveries are tried again";
     RecvTimeout "RECV_TIMEOUT" "The receiver did not answer in time" "The receiver answers within attempt_timeout_seconds; deliveries are tried again";
     RecvBusy "RECV_BUSY" "The receiver asks to be tried later (408, 425, 429, 503)" "Nothing; deliveries are tried again";
+    RecvQueueFull "RECV_QUEUE_FULL" "The broker refused the message for the receiver's queue, which is full" "The receiver empties its queue; deliveries are tried again";
     RecvError "RECV_ERROR" "The receiver failed (5xx)" "The receiver repairs it; deliveries are tried again";
     RecvBadAnswer "RECV_BAD_ANSWER" "The receiver's answer is no answer to this message" "The receiver answers with a message whose response.identifier is that of the request";
     RecvRefused "RECV_REFUSED" "The receiver refused the message for good" "Read the receiver's OperationOutcome; correct the message or the agreement";

@@ -10,7 +10,7 @@ pub mod plan;
 pub mod sender;
 pub mod table;
 
-pub use participant::{Channel, Order, Participant, Rejections};
+pub use participant::{Channel, EMBERPOST, Order, Participant, Rejections};
 pub use plan::{Plan, Receiver, plan};
 pub use sender::SenderFound;
 pub use table::{Conflict, Entry, Route, Table};

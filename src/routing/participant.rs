@@ -2,7 +2,7 @@
 //!
 //! Data only; whether ids and addresses agree with those of the others is `Table::build`'s to say.
 
-use super::address;
+use super::address::{self, Pattern};
 use crate::fhir::{Event, FhirVersion};
 use crate::validation::ProseRules;
 use std::fmt;
@@ -114,6 +114,12 @@ impl Participant {
     /// Whoever is let in without being a participant: it gets answers to its reply queue, and nothing else.
     pub fn anyone() -> Participant {
         Participant { order: Order::None, concurrency: ANYONE_CONCURRENCY, ..Participant::new(ANYONE) }
+    }
+
+    /// The first of these addresses that it owns.
+    pub fn owned_of<'a>(&self, addresses: &'a [String]) -> Option<&'a String> {
+        let patterns: Vec<Pattern> = self.addresses.iter().map(|written| Pattern::new(written)).collect();
+        addresses.iter().find(|address| patterns.iter().any(|pattern| pattern.matches(address)))
     }
 
     pub fn may_send(&self, event: &Event) -> bool {

@@ -1,6 +1,6 @@
 //! What the request's query and headers ask for: VER-01 to VER-04, MSG-86, MSG-87, MSG-94, ASY-02.
 
-use super::body::Encoding;
+use crate::channel::media::{self, Encoding, MediaType};
 use crate::exchange::Wants;
 use crate::fhir::{Fault, FhirVersion, Issue, IssueCode};
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
@@ -18,11 +18,12 @@ type Problem = (StatusCode, Issue);
 
 /// Errs with 400, 406 or 415 and a sentence that says what to send instead.
 pub fn negotiate(query: &str, headers: &HeaderMap) -> Result<Asked, Problem> {
-    let (media_type, version) = content_type(headers)?;
+    let (media_type, version) =
+        media::content_type(header_text(headers, &header::CONTENT_TYPE)).map_err(unsupported)?;
     let mut asked = Asked {
         media_type,
         version,
-        encoding: encoding(headers)?,
+        encoding: media::encoding(header_text(headers, &header::CONTENT_ENCODING)).map_err(unsupported)?,
         wants: if prefers_async(headers) { Wants::AtStatusUrl } else { Wants::OnTheLine },
         via: joined(headers, &header::VIA),
     };
@@ -84,43 +85,8 @@ fn percent_decoded(text: &str) -> String {
     String::from_utf8_lossy(&decoded).into_owned()
 }
 
-fn content_type(headers: &HeaderMap) -> Result<(String, Option<FhirVersion>), Problem> {
-    let text = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
-    let media = MediaType::parse(text);
-    match media.essence.as_str() {
-        "application/fhir+json" | "application/json" | "application/json+fhir" => {}
-        "application/fhir+xml" | "application/xml" | "text/xml" | "application/xml+fhir" => {
-            let text = "XML messages are not built yet; send application/fhir+json";
-            return Err(unsupported(Fault::RouteNotBuilt, text));
-        }
-        "" => return Err(unsupported(Fault::SendMediaType, "Content-Type is missing; send application/fhir+json")),
-        _ => return Err(unsupported(Fault::SendMediaType, "Content-Type is not FHIR's; send application/fhir+json")),
-    }
-    if media.parameter("charset").is_some_and(|charset| !charset.eq_ignore_ascii_case("utf-8")) {
-        return Err(unsupported(Fault::SendMediaType, "FHIR is UTF-8 (VER-02); send charset=utf-8 or none"));
-    }
-    Ok(("application/fhir+json".into(), version_of(&media)?))
-}
-
-fn version_of(media: &MediaType) -> Result<Option<FhirVersion>, Problem> {
-    let Some(text) = media.parameter("fhirversion") else { return Ok(None) };
-    FhirVersion::parse(text).map(Some).ok_or_else(|| {
-        let text = "fhirVersion is none of 4.0, 4.3 and 5.0, the versions that are served";
-        (
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Issue::error(IssueCode::NotSupported, Fault::SendVersion, text).rule("VER-04"),
-        )
-    })
-}
-
-fn encoding(headers: &HeaderMap) -> Result<Encoding, Problem> {
-    let text = headers.get(header::CONTENT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or("").trim();
-    match text.to_ascii_lowercase().as_str() {
-        "" | "identity" => Ok(Encoding::Identity),
-        "gzip" | "x-gzip" => Ok(Encoding::Gzip),
-        "zstd" => Ok(Encoding::Zstd),
-        _ => Err(unsupported(Fault::SendMediaType, "Content-Encoding is gzip, zstd or none")),
-    }
+fn header_text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> &'h str {
+    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("")
 }
 
 /// `_format` overrides `Accept` (VER-03). Answers are JSON until XML is built.
@@ -145,7 +111,7 @@ fn acceptable(format: Option<&str>, headers: &HeaderMap, version: Option<FhirVer
         let text = "Answers are application/fhir+json; XML is not built yet";
         return Err((StatusCode::NOT_ACCEPTABLE, Issue::error(IssueCode::NotSupported, fault, text).rule("VER-03")));
     };
-    match (version_of(best)?, version) {
+    match (media::version_of(best).map_err(unsupported)?, version) {
         (Some(wanted), Some(sent)) if wanted != sent => {
             let text = "Content-Type and Accept name different fhirVersions";
             let issue = Issue::error(IssueCode::NotSupported, Fault::SendVersion, text).rule("VER-04");
@@ -170,35 +136,8 @@ fn bad_query(text: &str, rule: &'static str) -> Problem {
     (StatusCode::BAD_REQUEST, Issue::error(IssueCode::Value, Fault::SendRequest, text).rule(rule))
 }
 
-fn unsupported(fault: Fault, text: &str) -> Problem {
-    (StatusCode::UNSUPPORTED_MEDIA_TYPE, Issue::error(IssueCode::NotSupported, fault, text).rule("VER-03"))
-}
-
-/// A media type with its parameters, names in lower case.
-struct MediaType {
-    essence: String,
-    parameters: Vec<(String, String)>,
-}
-
-impl MediaType {
-    fn parse(text: &str) -> Self {
-        let mut parts = text.split(';');
-        // A `+` that a query decoder turned into a space is put back.
-        let essence = parts.next().unwrap_or("").trim().to_ascii_lowercase().replace(' ', "+");
-        let parameters = parts
-            .filter_map(|part| part.split_once('='))
-            .map(|(name, value)| (name.trim().to_ascii_lowercase(), value.trim().trim_matches('"').to_string()))
-            .collect();
-        MediaType { essence, parameters }
-    }
-
-    fn parameter(&self, name: &str) -> Option<&str> {
-        self.parameters.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
-    }
-
-    fn weight(&self) -> f32 {
-        self.parameter("q").and_then(|text| text.parse().ok()).unwrap_or(1.0)
-    }
+fn unsupported(issue: Issue) -> Problem {
+    (StatusCode::UNSUPPORTED_MEDIA_TYPE, issue)
 }
 
 #[cfg(test)]

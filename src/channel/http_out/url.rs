@@ -12,7 +12,7 @@ pub(super) fn target(kind: &DeliveryKind, facts: &Facts, channel: Option<&Channe
         return Some(with_async(url));
     }
     let Some(Channel::Http { url, asynchronous }) = channel else { return None };
-    let response = *kind == DeliveryKind::Answer || facts.response.is_some();
+    let response = matches!(kind, DeliveryKind::Answer | DeliveryKind::Reply(_)) || facts.response.is_some();
     let url = with_operation(url);
     Some(if response || *asynchronous { with_async(&url) } else { url })
 }

@@ -1,0 +1,55 @@
+//! One connection to one broker: TLS, SASL, virtual host, heartbeat, a deadline.
+
+use crate::config::BrokerUrl;
+use lapin::tcp::{OwnedIdentity, OwnedTLSConfig};
+use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo, SASLMechanism};
+use lapin::{Connect, Connection, ConnectionProperties};
+use std::path::Path;
+use std::time::Duration;
+
+const CONNECT_TIMEOUT_SECONDS: u64 = 10;
+
+/// Connects, and says why not in a sentence without the password. `name` is what the broker's list of connections shows.
+pub async fn connect(broker: &BrokerUrl, name: &str) -> Result<Connection, String> {
+    let tls = tls(broker)?;
+    let options = ConnectionProperties::default().with_connection_name(name.into());
+    let runtime = lapin::runtime::default_runtime().map_err(|error| error.to_string())?;
+    let connecting = uri(broker).connect_with_config(options, tls, runtime);
+    match tokio::time::timeout(Duration::from_secs(CONNECT_TIMEOUT_SECONDS), connecting).await {
+        Ok(Ok(connection)) => Ok(connection),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("no answer within {CONNECT_TIMEOUT_SECONDS} seconds")),
+    }
+}
+
+fn uri(broker: &BrokerUrl) -> AMQPUri {
+    AMQPUri {
+        scheme: if broker.tls { AMQPScheme::AMQPS } else { AMQPScheme::AMQP },
+        authority: AMQPAuthority {
+            userinfo: AMQPUserInfo { username: broker.user.clone(), password: broker.password.to_string() },
+            host: broker.host.clone(),
+            port: broker.port,
+        },
+        vhost: broker.vhost.clone(),
+        query: AMQPQueryString {
+            heartbeat: broker.heartbeat_seconds,
+            auth_mechanism: broker.external.then_some(SASLMechanism::External),
+            ..AMQPQueryString::default()
+        },
+    }
+}
+
+fn tls(broker: &BrokerUrl) -> Result<OwnedTLSConfig, String> {
+    let cert_chain = broker.ca_file.as_deref().map(read_text).transpose()?;
+    let identity = match (&broker.cert_file, &broker.key_file) {
+        (Some(certificate), Some(key)) => {
+            Some(OwnedIdentity::PKCS8 { pem: read_text(certificate)?.into(), key: read_text(key)?.into() })
+        }
+        _ => None,
+    };
+    Ok(OwnedTLSConfig { identity, cert_chain })
+}
+
+fn read_text(path: &Path) -> Result<String, String> {
+    std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
+}

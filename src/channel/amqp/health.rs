@@ -1,0 +1,122 @@
+//! What operators see of AMQP: both links, the queues' depths, what is under way, how long confirms take.
+
+use super::Unacked;
+use super::link::LinkState;
+use super::publisher::Publisher;
+use crate::config::Amqp as Settings;
+use crate::metrics::Metrics;
+use lapin::Connection;
+use lapin::options::QueueDeclareOptions;
+use lapin::types::FieldTable;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+const LOOK_SECONDS: u64 = 5;
+
+/// Clones share what was seen last.
+#[derive(Clone)]
+pub struct AmqpHealth {
+    settings: Arc<Settings>,
+    /// Inward, outward.
+    links: [watch::Receiver<LinkState>; 2],
+    publisher: Arc<Publisher>,
+    unacked: Arc<Unacked>,
+    depths: Arc<Mutex<BTreeMap<String, u32>>>,
+    metrics: Metrics,
+}
+
+impl AmqpHealth {
+    pub(super) fn new(
+        settings: Arc<Settings>,
+        links: [watch::Receiver<LinkState>; 2],
+        publisher: Arc<Publisher>,
+        unacked: Arc<Unacked>,
+        metrics: Metrics,
+    ) -> Self {
+        AmqpHealth { settings, links, publisher, unacked, depths: Arc::default(), metrics }
+    }
+
+    /// Whether everything was declared at least once since the start.
+    pub fn was_ready(&self) -> bool {
+        self.links.iter().all(|link| link.borrow().was_ready)
+    }
+
+    /// `ready`, or the word of the link that is worse: `blocked`, `mismatch`, `away`.
+    pub fn word(&self) -> &'static str {
+        let words = self.links.each_ref().map(|link| link.borrow().word());
+        ["away", "mismatch", "blocked"].into_iter().find(|word| words.contains(word)).unwrap_or("ready")
+    }
+
+    /// Both links in full, for `/health/ready`.
+    pub fn detail(&self) -> Value {
+        let [inward, outward] = self.links.each_ref().map(|link| link.borrow().clone());
+        let depths = self.depths.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let queues: serde_json::Map<String, Value> = self
+            .unacked
+            .0
+            .iter()
+            .map(|(queue, unacked)| {
+                let about = json!({ "messages": depths.get(&**queue), "unacked": unacked.load(Ordering::Relaxed) });
+                (queue.to_string(), about)
+            })
+            .collect();
+        let mut inward = link(&inward);
+        inward["queues"] = queues.into();
+        let mut outward = link(&outward);
+        outward["unconfirmed"] = self.publisher.under_way().into();
+        outward["confirm_ms"] = self.metrics.amqp_confirm_ms().into();
+        json!({ "in": inward, "out": outward })
+    }
+
+    /// Looks every few seconds, until the end.
+    pub(super) async fn watch(self, stop: CancellationToken) {
+        loop {
+            self.look().await;
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(Duration::from_secs(LOOK_SECONDS)) => {}
+            }
+        }
+    }
+
+    async fn look(&self) {
+        for (purpose, link) in ["in", "out"].into_iter().zip(&self.links) {
+            let state = link.borrow().clone();
+            self.metrics.amqp_link(purpose, state.connection.is_some(), state.blocked, state.connects);
+        }
+        let connection = self.links[0].borrow().connection.clone();
+        let depths = match connection {
+            Some(connection) => self.depths(&connection).await,
+            None => BTreeMap::new(),
+        };
+        for (queue, unacked) in &self.unacked.0 {
+            self.metrics.amqp_queue(queue, depths.get(&**queue).copied(), unacked.load(Ordering::Relaxed));
+        }
+        self.metrics.amqp_unconfirmed(self.publisher.under_way() as u64);
+        *self.depths.lock().unwrap_or_else(PoisonError::into_inner) = depths;
+    }
+
+    /// Messages that wait in our queues and their dead-letter queues; those that are not there are left out.
+    async fn depths(&self, connection: &Connection) -> BTreeMap<String, u32> {
+        let mut depths = BTreeMap::new();
+        for queue in self.settings.inbound_queues.iter().chain([&self.settings.answer_queue]) {
+            let Ok(channel) = connection.create_channel().await else { return depths };
+            let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+            if let Ok(found) = channel.queue_declare(queue.as_str().into(), options, FieldTable::default()).await {
+                depths.insert(queue.clone(), found.message_count());
+                // A channel that cannot be closed is gone with its connection.
+                let _ = channel.close(200, "looked".into()).await;
+            }
+        }
+        depths
+    }
+}
+
+fn link(state: &LinkState) -> Value {
+    json!({ "state": state.word(), "broker": state.broker, "why": state.why, "mistakes": state.mistakes })
+}

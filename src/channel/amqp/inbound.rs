@@ -1,0 +1,206 @@
+//! AMQP in: one delivery of a queue, read into what the exchange takes; and what becomes of it there (design 1.6).
+
+use super::properties::{delivery_count, expires_after, header, text};
+use super::publisher::{Address, Published, Publisher};
+use super::topology::dead_letter_queue;
+use crate::channel::media;
+use crate::config::Amqp;
+use crate::delivery::ReplyQueue;
+use crate::exchange::{Exchange, Inbound, Place, Refusal, Reply, Wants};
+use crate::fhir::{FhirVersion, Issue, IssueCode};
+use crate::routing::Channel;
+use crate::turn::Turn;
+use bytes::Bytes;
+use lapin::BasicProperties;
+use lapin::types::AMQPValue;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// A message that came back so often stops the router each time, or could never be kept: it is put aside.
+const DELIVERIES_MOST: u64 = 50;
+const DEAD_LETTER_PATIENCE: Duration = Duration::from_secs(30);
+const REQUEST_ID_LIMIT_CHARACTERS: usize = 128;
+const ASSUMED: &str = "application/fhir+json";
+
+/// A delivery as it came, of this queue.
+pub(super) struct Came {
+    pub queue: Arc<str>,
+    pub body: Bytes,
+    pub properties: BasicProperties,
+    pub redelivered: bool,
+}
+
+/// What became of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// Kept, as accepted, refused or a repeat; or put aside: the broker need not hold it any longer.
+    Settled,
+    /// Not kept: it stays with the broker, and so does everything behind it.
+    Unkept,
+}
+
+/// What every consumer shares.
+pub(super) struct Intake {
+    pub exchange: Arc<Exchange>,
+    pub publisher: Arc<Publisher>,
+    pub amqp: Arc<Amqp>,
+    pub body_limit_bytes: usize,
+}
+
+/// What the properties say of the body.
+struct Told {
+    media_type: String,
+    version: Option<FhirVersion>,
+    encoding: media::Encoding,
+}
+
+impl Intake {
+    pub async fn take(&self, came: Came, mut turn: Turn) -> Fate {
+        if came.body.len() > self.body_limit_bytes {
+            let why = format!("larger than {} bytes, the most that is taken", self.body_limit_bytes);
+            turn.entered();
+            return self.put_aside(&came, &why).await;
+        }
+        if delivery_count(&came.properties) >= DELIVERIES_MOST {
+            turn.entered();
+            return self.put_aside(&came, &format!("brought {DELIVERIES_MOST} times and never kept")).await;
+        }
+        let mut inbound = self.inbound(&came);
+        let place = Place { permit: None, turn };
+        let told = told(&came);
+        let reply = match told.and_then(|told| {
+            let bytes = media::decode(came.body.clone(), told.encoding, self.body_limit_bytes)?;
+            Ok((told, bytes))
+        }) {
+            Ok((told, bytes)) => {
+                inbound.bytes = bytes;
+                inbound.media_type = told.media_type;
+                inbound.said_version = told.version;
+                self.exchange.accept(inbound, place).await
+            }
+            Err(issue) => self.exchange.reject(inbound, Refusal::BadRequest, issue, place).await,
+        };
+        match reply {
+            Reply::Refused { refusal: Refusal::NoStore | Refusal::Unavailable, .. } => Fate::Unkept,
+            _ => Fate::Settled,
+        }
+    }
+
+    /// The message before its body is unpacked.
+    fn inbound(&self, came: &Came) -> Inbound {
+        let properties = &came.properties;
+        let rules = self.exchange.rules.load();
+        let sender = text(properties.user_id()).and_then(|user| rules.table.amqp_user(user));
+        let correlation = text(properties.correlation_id()).or(text(properties.message_id()));
+        let queue = text(properties.reply_to()).filter(|queue| !self.is_taken(queue));
+        let given = text(properties.message_id()).filter(|id| id.len() <= REQUEST_ID_LIMIT_CHARACTERS);
+        let reply = ReplyQueue { queue: queue.map(str::to_owned), correlation: correlation.map(str::to_owned) };
+        Inbound {
+            bytes: came.body.clone(),
+            media_type: text(properties.content_type()).unwrap_or(ASSUMED).to_owned(),
+            said_version: None,
+            credential: sender.map(|participant| participant.id.clone()),
+            via: header(properties, "via").map(|via| via.into_owned()),
+            request_id: given.map_or_else(|| Uuid::now_v7().to_string(), str::to_owned),
+            wants: Wants::InQueue { reply, redelivered: came.redelivered },
+            expires_after: expires_after(properties),
+            received_at_us: self.exchange.clock.now_us(),
+            gone: CancellationToken::new(),
+        }
+    }
+
+    /// A queue that nobody may have answered to: ours, or a participant's (design 1.6).
+    fn is_taken(&self, queue: &str) -> bool {
+        let live = queue.strip_suffix(".dead").unwrap_or(queue);
+        let theirs = |channel: &Option<Channel>| matches!(channel, Some(Channel::Amqp { exchange, routing_key }) if exchange.is_empty() && routing_key == live);
+        let rules = self.exchange.rules.load();
+        self.amqp.is_own_queue(queue) || rules.table.participants.iter().any(|participant| theirs(&participant.channel))
+    }
+
+    /// To the dead-letter queue, confirmed, before the broker may forget it: dead-lettering by the broker itself may lose
+    /// messages, and does not happen at all on a queue that somebody else declared without it.
+    async fn put_aside(&self, came: &Came, why: &str) -> Fate {
+        let queue = dead_letter_queue(&came.queue);
+        let mut headers = came.properties.headers().clone().unwrap_or_default();
+        headers.insert("emberpost-reason".into(), AMQPValue::LongString(why.into()));
+        let properties = came.properties.clone().with_headers(headers).with_delivery_mode(2);
+        let to = Address { exchange: "", routing_key: &queue };
+        match self.publisher.publish(to, &came.body, properties, DEAD_LETTER_PATIENCE).await {
+            Published::Confirmed => {
+                tracing::warn!(queue = %came.queue, message.bytes = came.body.len(), "AMQP: put aside in {queue}: {why}");
+                Fate::Settled
+            }
+            other => {
+                tracing::error!(queue = %came.queue, "AMQP: cannot put a message aside in {queue} ({other:?}); it stays");
+                Fate::Unkept
+            }
+        }
+    }
+}
+
+/// Errs with what to send instead.
+fn told(came: &Came) -> Result<Told, Issue> {
+    let properties = &came.properties;
+    let encoding = media::encoding(text(properties.content_encoding()).unwrap_or_default())?;
+    let said = match text(properties.content_type()) {
+        Some(said) => said,
+        None if encoding != media::Encoding::Identity || looks_like_json(&came.body) => ASSUMED,
+        None => "",
+    };
+    let (media_type, version) = media::content_type(said)?;
+    let header = header(properties, "fhirVersion").map(|text| media::version(&text)).transpose()?;
+    match (version, header) {
+        (Some(version), Some(header)) if version != header => {
+            let text = "The content type and the header fhirVersion name different versions";
+            Err(Issue::error(IssueCode::NotSupported, crate::fhir::Fault::SendVersion, text).rule("VER-04"))
+        }
+        (version, header) => Ok(Told { media_type, version: version.or(header), encoding }),
+    }
+}
+
+fn looks_like_json(body: &[u8]) -> bool {
+    body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).trim_ascii_start().starts_with(b"{")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fhir::Fault;
+    use lapin::types::FieldTable;
+
+    fn came(body: &[u8], properties: BasicProperties) -> Came {
+        Came { queue: "q".into(), body: Bytes::copy_from_slice(body), properties, redelivered: false }
+    }
+
+    #[test]
+    fn a_content_type_is_needed_unless_the_body_is_json() {
+        let none = BasicProperties::default;
+        let typed = |text: &str| none().with_content_type(text.into());
+        let with_header = |text: &str| {
+            let mut headers = FieldTable::default();
+            headers.insert("fhirVersion".into(), AMQPValue::LongString(text.into()));
+            headers
+        };
+        for (body, properties, wanted) in [
+            (&b" {}"[..], none(), Ok(None)),
+            (b"<a/>", none(), Err(Fault::SendMediaType)),
+            (b"", none(), Err(Fault::SendMediaType)),
+            (b"x", typed("application/fhir+json; fhirVersion=5.0"), Ok(Some(FhirVersion::R5))),
+            (b"x", typed("application/fhir+xml"), Err(Fault::RouteNotBuilt)),
+            (b"x", typed("text/plain"), Err(Fault::SendMediaType)),
+            (b"{", none().with_content_encoding("br".into()), Err(Fault::SendMediaType)),
+            (b"{", none().with_headers(with_header("4.3")), Ok(Some(FhirVersion::R4B))),
+            (b"{", none().with_headers(with_header("3.0")), Err(Fault::SendVersion)),
+            (
+                b"{",
+                typed("application/json; fhirVersion=4.0").with_headers(with_header("5.0")),
+                Err(Fault::SendVersion),
+            ),
+        ] {
+            let told = told(&came(body, properties)).map(|told| told.version).map_err(|issue| issue.fault);
+            assert_eq!(told, wanted, "{}", String::from_utf8_lossy(body));
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! AMQP 0-9-1 over RabbitMQ: messages in from queues, out to exchanges, answers to reply queues (design 1.6).
+//!
+//! Reading order: `link` (a connection that is kept up), `topology` (what must be there), `consumer` and `inbound` (in),
+//! `outbound` and `publisher` (out), `properties` (what is said beside the body), `health` (what is shown).
+
+mod acks;
+mod connect;
+mod consumer;
+mod health;
+mod inbound;
+mod link;
+mod outbound;
+mod properties;
+mod publisher;
+mod topology;
+
+pub use connect::connect;
+pub use health::AmqpHealth;
+pub use outbound::AmqpOut;
+
+use crate::clock::Clock;
+use crate::config::Amqp as Settings;
+use crate::exchange::Exchange;
+use crate::metrics::Metrics;
+use crate::routing::Participant;
+use crate::store::Store;
+use consumer::QueueConsumer;
+use inbound::Intake;
+use link::{Keeper, LinkState};
+use publisher::Publisher;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+use topology::Thing;
+
+/// The broker, before anything is connected: what publishes can be handed out, what consumes comes later.
+pub struct Amqp {
+    settings: Arc<Settings>,
+    name: String,
+    publisher: Arc<Publisher>,
+    inward: watch::Sender<LinkState>,
+    outward: watch::Sender<LinkState>,
+    things_out: watch::Sender<Vec<Thing>>,
+    metrics: Metrics,
+}
+
+/// AMQP at work.
+pub struct RunningAmqp {
+    pub health: AmqpHealth,
+    things_out: watch::Sender<Vec<Thing>>,
+    stop_in: CancellationToken,
+    stop_out: CancellationToken,
+    consuming: JoinHandle<()>,
+    keepers: [JoinHandle<()>; 2],
+}
+
+impl Amqp {
+    /// `name`: our name in `via`, and the broker's list of connections.
+    pub fn new(settings: Settings, name: String, metrics: Metrics) -> Amqp {
+        let outward = watch::Sender::new(LinkState::default());
+        Amqp {
+            settings: Arc::new(settings),
+            name,
+            publisher: Arc::new(Publisher::new(outward.subscribe())),
+            inward: watch::Sender::new(LinkState::default()),
+            outward,
+            things_out: watch::Sender::new(Vec::new()),
+            metrics,
+        }
+    }
+
+    pub fn out(&self, store: Store, clock: Clock) -> AmqpOut {
+        let answer_queue = self.settings.answer_queue.clone();
+        AmqpOut::new(self.publisher.clone(), store, answer_queue, self.name.clone(), clock, self.metrics.clone())
+    }
+
+    /// Connects in the background and consumes; what is not there yet is waited for.
+    pub fn start(
+        self,
+        exchange: Arc<Exchange>,
+        participants: &[Arc<Participant>],
+        body_limit_bytes: usize,
+    ) -> RunningAmqp {
+        let (stop_in, stop_out) = (CancellationToken::new(), CancellationToken::new());
+        self.things_out.send_replace(topology::outbound(participants));
+        let keeper = |purpose, state: &watch::Sender<LinkState>, things, stop: &CancellationToken| Keeper {
+            purpose,
+            name: self.name.clone(),
+            amqp: self.settings.clone(),
+            things,
+            state: state.clone(),
+            stop: stop.clone(),
+        };
+        let things_in = watch::Sender::new(topology::inbound(&self.settings));
+        let out = keeper("out", &self.outward, self.things_out.subscribe(), &stop_out);
+        // The inward link outlasts its consumers: what they have under way is acknowledged on it.
+        let inward = keeper("in", &self.inward, things_in.subscribe(), &stop_out);
+        let unacked = Arc::new(Unacked::of(&self.settings));
+        let health = AmqpHealth::new(
+            self.settings.clone(),
+            [self.inward.subscribe(), self.outward.subscribe()],
+            self.publisher.clone(),
+            unacked.clone(),
+            self.metrics.clone(),
+        );
+        let intake =
+            Arc::new(Intake { exchange, publisher: self.publisher, amqp: self.settings.clone(), body_limit_bytes });
+        let consumers = Consumers { intake, unacked, link: self.inward.subscribe(), stop: stop_in.clone() };
+        let keepers = [tokio::spawn(inward.run()), tokio::spawn(out.run())];
+        let consuming = tokio::spawn(async move {
+            // Held here, because a keeper whose things come to an end has nothing more to do.
+            let _things_in = things_in;
+            consumers.run().await;
+        });
+        tokio::spawn(health.clone().watch(stop_out.clone()));
+        RunningAmqp { health, things_out: self.things_out, stop_in, stop_out, consuming, keepers }
+    }
+}
+
+impl RunningAmqp {
+    /// Other participants: what they need is declared.
+    pub fn reload(&self, participants: &[Arc<Participant>]) {
+        self.things_out.send_replace(topology::outbound(participants));
+    }
+
+    /// Takes no more messages; returns when those under way are kept and acknowledged, or their time is up.
+    pub async fn stop_consuming(&mut self) {
+        self.stop_in.cancel();
+        // A task that panicked has nothing more under way.
+        let _ = (&mut self.consuming).await;
+    }
+
+    /// Closes the connections.
+    pub async fn stop(self) {
+        self.stop_out.cancel();
+        for keeper in self.keepers {
+            let _ = keeper.await;
+        }
+    }
+}
+
+/// Messages taken and not acknowledged, by queue.
+pub(crate) struct Unacked(Vec<(Arc<str>, Arc<AtomicU64>)>);
+
+impl Unacked {
+    fn of(settings: &Settings) -> Unacked {
+        let queues = settings.inbound_queues.iter().chain([&settings.answer_queue]);
+        Unacked(queues.map(|queue| (Arc::from(queue.as_str()), Arc::default())).collect())
+    }
+}
+
+/// The consumers of all queues, begun anew with each connection.
+struct Consumers {
+    intake: Arc<Intake>,
+    unacked: Arc<Unacked>,
+    link: watch::Receiver<LinkState>,
+    stop: CancellationToken,
+}
+
+impl Consumers {
+    async fn run(mut self) {
+        let mut last = 0;
+        loop {
+            let connection = tokio::select! {
+                () = self.stop.cancelled() => return,
+                state = self.link.wait_for(|state| state.connection.is_some() && state.connects > last) => match state {
+                    Ok(state) => {
+                        last = state.connects;
+                        state.connection.clone()
+                    }
+                    Err(_) => return,
+                },
+            };
+            let Some(connection) = connection else { continue };
+            let mut consumers = JoinSet::new();
+            for (queue, unacked) in &self.unacked.0 {
+                let consumer = QueueConsumer {
+                    intake: self.intake.clone(),
+                    queue: queue.clone(),
+                    prefetch: self.intake.amqp.prefetch,
+                    unacked: unacked.clone(),
+                    stop: self.stop.clone(),
+                };
+                consumers.spawn(consumer.run(connection.clone()));
+            }
+            consumers.join_all().await;
+        }
+    }
+}

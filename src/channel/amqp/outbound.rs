@@ -1,0 +1,88 @@
+//! AMQP out: publishes a delivery to its participant's exchange, or an answer to its sender's reply queue (design 1.6).
+
+use super::properties;
+use super::publisher::{Address, Published, Publisher};
+use crate::channel::{body, later};
+use crate::clock::Clock;
+use crate::delivery::{Said, Work};
+use crate::fhir::Fault;
+use crate::metrics::Metrics;
+use crate::routing::Participant;
+use crate::store::Store;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Carries deliveries over AMQP.
+pub struct AmqpOut {
+    publisher: Arc<Publisher>,
+    store: Store,
+    answer_queue: String,
+    /// Our name in `via`.
+    name: String,
+    clock: Clock,
+    metrics: Metrics,
+}
+
+impl AmqpOut {
+    pub(super) fn new(
+        publisher: Arc<Publisher>,
+        store: Store,
+        answer_queue: String,
+        name: String,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> Self {
+        AmqpOut { publisher, store, answer_queue, name, clock, metrics }
+    }
+
+    /// One attempt at a participant's exchange.
+    pub async fn to_exchange(&self, work: &Work, participant: &Participant, exchange: &str, routing_key: &str) -> Said {
+        let said = match self.publish(work, participant, Address { exchange, routing_key }).await {
+            Ok(published) => published,
+            Err(said) => return said,
+        };
+        match said {
+            Published::Unroutable => {
+                let way = if exchange.is_empty() { String::new() } else { format!("exchange {exchange}, ") };
+                later(Fault::RouteUnroutable, format!("no queue takes it: {way}routing key {routing_key}"))
+            }
+            other => told(other, participant),
+        }
+    }
+
+    /// One attempt at a reply queue. None: the queue is gone.
+    pub async fn to_reply_queue(&self, work: &Work, participant: &Participant, queue: &str) -> Option<Said> {
+        match self.publish(work, participant, Address { exchange: "", routing_key: queue }).await {
+            Ok(Published::Unroutable) => None,
+            Ok(published) => Some(told(published, participant)),
+            Err(said) => Some(said),
+        }
+    }
+
+    async fn publish(&self, work: &Work, participant: &Participant, to: Address<'_>) -> Result<Published, Said> {
+        let body = body(&self.store, work).await?;
+        let now_us = self.clock.now_us();
+        let properties = properties::outbound(work, participant, &self.answer_queue, &self.name, now_us);
+        let (patience, started) = (Duration::from_secs(participant.attempt_timeout_seconds), Instant::now());
+        let published = self.publisher.publish(to, &body, properties, patience).await;
+        if published == Published::Confirmed {
+            self.metrics.amqp_confirmed(started.elapsed().as_secs_f64());
+        }
+        Ok(published)
+    }
+}
+
+fn told(published: Published, participant: &Participant) -> Said {
+    match published {
+        Published::Confirmed => Said::Queued,
+        Published::Unroutable => later(Fault::RouteUnroutable, "no queue takes it"),
+        Published::Refused => later(Fault::RecvQueueFull, "the broker refused it: the receiver's queue is full"),
+        Published::Closed(why) => later(Fault::RouteBroker, format!("the broker closed the channel: {why}")),
+        Published::Silent => {
+            let seconds = participant.attempt_timeout_seconds;
+            later(Fault::RouteBroker, format!("no confirm of the broker within {seconds} seconds"))
+        }
+        Published::Unknown(why) => Said::Unsent { detail: why.into() },
+    }
+}

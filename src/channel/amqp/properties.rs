@@ -1,0 +1,185 @@
+//! AMQP properties and headers: what a message's sender says of it, and what we say of it on the way out (design 1.6).
+
+use crate::channel::via;
+use crate::delivery::{DeliveryKind, Facts, Work};
+use crate::fhir::FhirVersion;
+use crate::routing::{EMBERPOST, Participant};
+use lapin::BasicProperties;
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+use std::time::Duration;
+
+/// What the property `type` says of an answer to what is no message that could be answered.
+const OUTCOME_TYPE: &str = "OperationOutcome";
+/// `delivery_mode`: kept on disk.
+const PERSISTENT: u8 = 2;
+/// AMQP's short strings are no longer.
+const SHORT_LIMIT_BYTES: usize = 255;
+
+/// The content type and headers of a message that came in, as text.
+pub(super) fn text(value: &Option<ShortString>) -> Option<&str> {
+    value.as_ref().map(|value| value.as_str()).filter(|text| !text.is_empty())
+}
+
+/// A header that is a text.
+pub(super) fn header<'p>(properties: &'p BasicProperties, name: &str) -> Option<std::borrow::Cow<'p, str>> {
+    let value = properties.headers().as_ref()?.inner().get(name)?;
+    match value {
+        AMQPValue::LongString(text) => Some(String::from_utf8_lossy(text.as_bytes())),
+        AMQPValue::ShortString(text) => Some(text.as_str().into()),
+        _ => None,
+    }
+}
+
+/// How often a quorum queue brought this message before (RabbitMQ's `x-delivery-count`).
+pub(super) fn delivery_count(properties: &BasicProperties) -> u64 {
+    let count = properties.headers().as_ref().and_then(|headers| headers.inner().get("x-delivery-count"));
+    let number = match count {
+        Some(AMQPValue::LongLongInt(number)) => *number,
+        Some(AMQPValue::LongInt(number)) => i64::from(*number),
+        Some(AMQPValue::LongUInt(number)) => i64::from(*number),
+        _ => 0,
+    };
+    number.unsigned_abs()
+}
+
+/// The sender's use by date: milliseconds as text, which the broker has checked.
+pub(super) fn expires_after(properties: &BasicProperties) -> Option<Duration> {
+    text(properties.expiration())?.parse().ok().map(Duration::from_millis)
+}
+
+/// What is said of a message on its way to a participant or a reply queue. `now_us`: UTC microseconds.
+pub(super) fn outbound(
+    work: &Work,
+    participant: &Participant,
+    answer_queue: &str,
+    name: &str,
+    now_us: i64,
+) -> BasicProperties {
+    let facts = &*work.facts;
+    let correlation = match &work.kind {
+        DeliveryKind::Reply(reply) => reply.correlation.clone(),
+        _ => Some(facts.id.to_string()),
+    };
+    let mut properties = BasicProperties::default()
+        .with_delivery_mode(PERSISTENT)
+        .with_timestamp(u64::try_from(now_us / 1_000_000).unwrap_or_default())
+        .with_app_id(EMBERPOST.into())
+        .with_headers(headers(work, participant, name));
+    // What is too long for a property came with the message, and stands in it.
+    if let Some(value) = short(&media_type(facts)) {
+        properties = properties.with_content_type(value);
+    }
+    if let Some(value) = message_id(facts).and_then(short) {
+        properties = properties.with_message_id(value);
+    }
+    if let Some(value) = correlation.as_deref().and_then(short) {
+        properties = properties.with_correlation_id(value);
+    }
+    if let Some(value) = kind(facts).and_then(short) {
+        properties = properties.with_type(value);
+    }
+    if is_to_answer(work)
+        && let Some(value) = short(answer_queue)
+    {
+        properties = properties.with_reply_to(value);
+    }
+    properties
+}
+
+fn short(text: &str) -> Option<ShortString> {
+    (text.len() <= SHORT_LIMIT_BYTES).then(|| text.into())
+}
+
+fn media_type(facts: &Facts) -> String {
+    match facts.version {
+        Some(version) => format!("{}; fhirVersion={}", facts.media_type, version.short()),
+        None => facts.media_type.clone(),
+    }
+}
+
+/// MessageHeader.id in R4, the value of Bundle.identifier in R5; where that is missing, what else the message is known by.
+fn message_id(facts: &Facts) -> Option<&str> {
+    let identifier = facts.bundle_identifier.as_ref().map(|identifier| identifier.value.as_str());
+    let header = facts.header_id.as_deref();
+    let own = if facts.version == Some(FhirVersion::R5) { identifier.or(header) } else { header.or(identifier) };
+    own.or(facts.bundle_id.as_deref())
+}
+
+fn kind(facts: &Facts) -> Option<&str> {
+    match &facts.event {
+        Some(event) => Some(event.code()),
+        // Of what we write ourselves only an answer to what could not be read has no event.
+        None => (facts.sender == EMBERPOST).then_some(OUTCOME_TYPE),
+    }
+}
+
+/// Whether the receiver may answer: requests, but for those that want none; answers are never answered (MSG-41).
+fn is_to_answer(work: &Work) -> bool {
+    let never = work.facts.owed == Some(crate::fhir::event::ResponseRequired::Never);
+    let request = matches!(work.kind, DeliveryKind::Request | DeliveryKind::Replay { .. });
+    request && work.facts.response.is_none() && !never
+}
+
+fn headers(work: &Work, participant: &Participant, name: &str) -> FieldTable {
+    let facts = &*work.facts;
+    let mut headers = FieldTable::default();
+    let mut set = |key: &str, value: Option<String>| {
+        if let Some(value) = value {
+            headers.insert(key.into(), AMQPValue::LongString(value.into()));
+        }
+    };
+    set("fhirVersion", facts.version.map(|version| version.short().to_owned()));
+    set("event", facts.event.as_ref().map(ToString::to_string));
+    set("source", facts.source.clone());
+    set("destination", participant.owned_of(&facts.destinations).or(facts.destinations.first()).cloned());
+    set("via", Some(via(facts, name)));
+    let attempt = i32::try_from(work.attempts.saturating_add(1)).unwrap_or(i32::MAX);
+    headers.insert("attempt".into(), AMQPValue::LongInt(attempt));
+    headers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::courier::fixture;
+    use crate::delivery::ReplyQueue;
+    use crate::fhir::event::{Identifier, ResponseRequired};
+    use std::sync::Arc;
+
+    fn said(work: &Work) -> BasicProperties {
+        outbound(work, &Participant::new("lab"), "answers", "hub:1", 7_000_000)
+    }
+
+    #[test]
+    fn a_request_carries_its_identity_and_where_to_answer() {
+        let mut facts = fixture::facts();
+        facts.header_id = Some("header".into());
+        facts.bundle_identifier = Some(Identifier { system: None, value: "identifier".into() });
+        facts.via = Some("1.1 other".into());
+        let work = Work { facts: Arc::new(facts.clone()), attempts: 2, ..fixture::work("lab", 1, 1) };
+        let properties = said(&work);
+        assert_eq!(text(properties.message_id()), Some("header"));
+        assert_eq!(text(properties.correlation_id()), Some(&*facts.id.to_string()));
+        assert_eq!(text(properties.reply_to()), Some("answers"));
+        assert_eq!((properties.delivery_mode(), properties.timestamp()), (&Some(2), &Some(7)));
+        assert_eq!(header(&properties, "via").as_deref(), Some("1.1 other, 1.1 hub:1"));
+        assert_eq!(properties.headers().as_ref().unwrap().inner().get("attempt"), Some(&AMQPValue::LongInt(3)));
+
+        facts.version = Some(FhirVersion::R5);
+        facts.owed = Some(ResponseRequired::Never);
+        let properties = said(&Work { facts: Arc::new(facts), ..work });
+        assert_eq!(text(properties.message_id()), Some("identifier"));
+        assert_eq!(text(properties.reply_to()), None);
+    }
+
+    #[test]
+    fn a_reply_has_the_requests_correlation_and_an_outcome_says_what_it_is() {
+        let mut facts = fixture::facts();
+        (facts.sender, facts.event) = (EMBERPOST.into(), None);
+        let reply = ReplyQueue { queue: Some("q".into()), correlation: Some("mine".into()) };
+        let work = Work { kind: DeliveryKind::Reply(reply), facts: Arc::new(facts), ..fixture::work("lab", 1, 1) };
+        let properties = said(&work);
+        assert_eq!((text(properties.correlation_id()), text(properties.reply_to())), (Some("mine"), None));
+        assert_eq!(text(properties.kind()), Some("OperationOutcome"));
+    }
+}

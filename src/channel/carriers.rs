@@ -1,0 +1,65 @@
+//! Which way a delivery goes: its own (a callback, a reply queue), else its participant's channel.
+
+use super::amqp::AmqpOut;
+use super::http_out::HttpOut;
+use super::later;
+use crate::clock::Clock;
+use crate::courier::Carrier;
+use crate::delivery::{Attempt, DeliveryKind, Said, Work};
+use crate::fhir::Fault;
+use crate::routing::{Channel, Participant};
+use futures_util::future::BoxFuture;
+use std::sync::Arc;
+use tokio::time::Instant;
+
+/// The carrier over every channel.
+pub struct Carriers {
+    pub http: HttpOut,
+    /// None: no AMQP is configured.
+    pub amqp: Option<AmqpOut>,
+    pub clock: Clock,
+}
+
+impl Carrier for Carriers {
+    fn carry(&self, work: Work, participant: Arc<Participant>) -> BoxFuture<'_, Attempt> {
+        Box::pin(async move {
+            let (started_at_us, started) = (self.clock.now_us(), Instant::now());
+            let (status, said) = self.attempt(&work, &participant).await;
+            let duration_us = i64::try_from(started.elapsed().as_micros()).unwrap_or(i64::MAX);
+            Attempt { started_at_us, duration_us, status, said }
+        })
+    }
+}
+
+impl Carriers {
+    async fn attempt(&self, work: &Work, participant: &Participant) -> (Option<u16>, Said) {
+        if let DeliveryKind::Reply(reply) = &work.kind
+            && let Some(queue) = &reply.queue
+        {
+            let Some(amqp) = &self.amqp else { return (None, no_amqp()) };
+            if let Some(said) = amqp.to_reply_queue(work, participant, queue).await {
+                return (None, said);
+            }
+            if participant.channel.is_none() {
+                let detail = "the reply queue is gone, and the sender has no channel".into();
+                return (None, Said::Refused { outcome: None, detail });
+            }
+        }
+        match (&work.kind, &participant.channel) {
+            (DeliveryKind::Callback { .. }, _) | (_, Some(Channel::Http { .. })) => {
+                self.http.attempt(work, participant).await
+            }
+            (_, Some(Channel::Amqp { exchange, routing_key })) => match &self.amqp {
+                Some(amqp) => (None, amqp.to_exchange(work, participant, exchange, routing_key).await),
+                None => (None, no_amqp()),
+            },
+            // It waits for its reader from now on; the queue that it was to go to is gone.
+            (_, Some(Channel::Mailbox)) => (None, Said::Taken),
+            (_, None) => (None, later(Fault::RouteInternal, "the participant has no channel")),
+        }
+    }
+}
+
+fn no_amqp() -> Said {
+    later(Fault::RouteInternal, "no AMQP is configured")
+}

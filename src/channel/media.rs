@@ -1,0 +1,149 @@
+//! Media types, FHIR versions and content encodings, as every channel reads them (VER-01 to VER-04).
+
+use crate::apart::apart;
+use crate::fhir::{Fault, FhirVersion, Issue, IssueCode};
+use bytes::Bytes;
+use std::io::Read;
+
+/// The largest window that a zstd body may ask memory for: 8 MiB, as RFC 9659 has it.
+const ZSTD_WINDOW_LOG_MAX: u32 = 23;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    Identity,
+    Gzip,
+    Zstd,
+}
+
+/// The media type that a message counts as, and the version that it names. Errs with `not-supported`.
+pub fn content_type(text: &str) -> Result<(String, Option<FhirVersion>), Issue> {
+    let media = MediaType::parse(text);
+    match media.essence.as_str() {
+        "application/fhir+json" | "application/json" | "application/json+fhir" => {}
+        "application/fhir+xml" | "application/xml" | "text/xml" | "application/xml+fhir" => {
+            let text = "XML messages are not built yet; send application/fhir+json";
+            return Err(unsupported(Fault::RouteNotBuilt, text));
+        }
+        "" => return Err(unsupported(Fault::SendMediaType, "The content type is missing; send application/fhir+json")),
+        _ => {
+            return Err(unsupported(
+                Fault::SendMediaType,
+                "The content type is not FHIR's; send application/fhir+json",
+            ));
+        }
+    }
+    if media.parameter("charset").is_some_and(|charset| !charset.eq_ignore_ascii_case("utf-8")) {
+        return Err(unsupported(Fault::SendMediaType, "FHIR is UTF-8 (VER-02); send charset=utf-8 or none"));
+    }
+    Ok(("application/fhir+json".into(), version_of(&media)?))
+}
+
+/// The version that the parameter `fhirVersion` names.
+pub fn version_of(media: &MediaType) -> Result<Option<FhirVersion>, Issue> {
+    media.parameter("fhirversion").map(version).transpose()
+}
+
+/// A version as messages name it, `4.0` or `4.0.1`. Errs with `not-supported`.
+pub fn version(text: &str) -> Result<FhirVersion, Issue> {
+    FhirVersion::parse(text).ok_or_else(|| {
+        let text = "fhirVersion is none of 4.0, 4.3 and 5.0, the versions that are served";
+        Issue::error(IssueCode::NotSupported, Fault::SendVersion, text).rule("VER-04")
+    })
+}
+
+pub fn encoding(text: &str) -> Result<Encoding, Issue> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "" | "identity" => Ok(Encoding::Identity),
+        "gzip" | "x-gzip" => Ok(Encoding::Gzip),
+        "zstd" => Ok(Encoding::Zstd),
+        _ => Err(unsupported(Fault::SendMediaType, "The content encoding is gzip, zstd or none")),
+    }
+}
+
+pub fn unsupported(fault: Fault, text: &str) -> Issue {
+    Issue::error(IssueCode::NotSupported, fault, text).rule("VER-03")
+}
+
+/// Removes the content encoding. Errs with `too-long` beyond the limit, before or after, and with `structure` where the
+/// body is not encoded as was said. At most `limit_bytes` are decoded: a small body that unpacks to gigabytes stops there.
+pub fn decode(raw: Bytes, encoding: Encoding, limit_bytes: usize) -> Result<Bytes, Issue> {
+    if raw.len() > limit_bytes {
+        return Err(too_large(limit_bytes));
+    }
+    // What comes out may be a hundred times as long as what came in.
+    let work = if encoding == Encoding::Identity { 0 } else { raw.len().saturating_mul(100) };
+    apart(work, || match encoding {
+        Encoding::Identity => Ok(raw.clone()),
+        Encoding::Gzip => inflate(flate2::read::MultiGzDecoder::new(&raw[..]), limit_bytes),
+        Encoding::Zstd => inflate(zstd_decoder(&raw).map_err(|_| badly_encoded())?, limit_bytes),
+    })
+}
+
+pub fn too_large(limit_bytes: usize) -> Issue {
+    let text = format!("The body is larger than {limit_bytes} bytes, the most that is taken");
+    Issue::error(IssueCode::TooLong, Fault::SendTooLarge, text)
+}
+
+fn zstd_decoder(raw: &[u8]) -> std::io::Result<zstd::Decoder<'_, std::io::BufReader<&[u8]>>> {
+    let mut decoder = zstd::Decoder::new(raw)?;
+    decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
+    Ok(decoder)
+}
+
+fn inflate(decoder: impl Read, limit_bytes: usize) -> Result<Bytes, Issue> {
+    let mut whole = Vec::new();
+    match decoder.take(limit_bytes as u64 + 1).read_to_end(&mut whole) {
+        Ok(length) if length > limit_bytes => Err(too_large(limit_bytes)),
+        Ok(_) => Ok(whole.into()),
+        Err(_) => Err(badly_encoded()),
+    }
+}
+
+fn badly_encoded() -> Issue {
+    let text = "The body is not encoded as its content encoding says";
+    Issue::error(IssueCode::Structure, Fault::SendMediaType, text)
+}
+
+/// A media type with its parameters, names in lower case.
+pub struct MediaType {
+    pub essence: String,
+    parameters: Vec<(String, String)>,
+}
+
+impl MediaType {
+    pub fn parse(text: &str) -> Self {
+        let mut parts = text.split(';');
+        // A `+` that a query decoder turned into a space is put back.
+        let essence = parts.next().unwrap_or("").trim().to_ascii_lowercase().replace(' ', "+");
+        let parameters = parts
+            .filter_map(|part| part.split_once('='))
+            .map(|(name, value)| (name.trim().to_ascii_lowercase(), value.trim().trim_matches('"').to_string()))
+            .collect();
+        MediaType { essence, parameters }
+    }
+
+    pub fn parameter(&self, name: &str) -> Option<&str> {
+        self.parameters.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    pub fn weight(&self) -> f32 {
+        self.parameter("q").and_then(|text| text.parse().ok()).unwrap_or(1.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_zstd_frame_that_asks_for_a_huge_window_is_refused_and_an_ordinary_one_is_read() {
+        let text = vec![b' '; 100_000];
+        for (window_log, wanted) in [(20, Ok(100_000)), (27, Err(IssueCode::Structure))] {
+            let mut encoder = zstd::Encoder::new(Vec::new(), 3).unwrap();
+            encoder.window_log(window_log).unwrap();
+            std::io::copy(&mut &text[..], &mut encoder).unwrap();
+            let read = decode(encoder.finish().unwrap().into(), Encoding::Zstd, 1024 * 1024);
+            assert_eq!(read.map(|bytes| bytes.len()).map_err(|issue| issue.code), wanted, "{window_log}");
+        }
+    }
+}
