@@ -49,9 +49,9 @@ pub(super) fn kind_code(kind: &DeliveryKind) -> i64 {
     match kind {
         DeliveryKind::Request => 0,
         DeliveryKind::Answer => 1,
-        DeliveryKind::Callback { .. } => 2,
+        // An answer that goes its own way; the detail says which.
+        DeliveryKind::Callback { .. } | DeliveryKind::Reply(_) => 2,
         DeliveryKind::Replay { .. } => 3,
-        DeliveryKind::Reply(_) => 4,
     }
 }
 
@@ -134,6 +134,7 @@ pub(super) fn work(row: &SqliteRow) -> Result<Work, sqlx::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::delivery::ReplyQueue;
 
     #[test]
     fn states_and_kinds_survive_the_way_through_their_codes() {
@@ -142,7 +143,8 @@ mod tests {
         }
         let replay = DeliveryKind::Replay { replay: Uuid::nil(), of: Some(Uuid::max()), forward_answers: true };
         let callback = DeliveryKind::Callback { url: "https://sender.example/fhir".into() };
-        for wanted in [DeliveryKind::Request, DeliveryKind::Answer, callback, replay] {
+        let reply = DeliveryKind::Reply(ReplyQueue { queue: Some("q".into()), correlation: None });
+        for wanted in [DeliveryKind::Request, DeliveryKind::Answer, callback, replay, reply] {
             assert_eq!(kind(kind_code(&wanted), kind_detail(&wanted).as_deref()).unwrap(), wanted);
         }
         assert!(state(9).is_err() && kind(3, None).is_err() && fault(Some("NO_SUCH")).is_err());

@@ -57,7 +57,7 @@ impl QueueConsumer {
                 End::Stopped => return,
                 End::Unkept => {
                     tracing::warn!(queue = %self.queue, "AMQP: the store takes nothing; consuming stops until it does");
-                    self.store_is_back().await;
+                    self.store_is_back(failures).await;
                 }
                 End::Gone(why) if connection.status().connected() => {
                     tracing::warn!(queue = %self.queue, why, "AMQP: the consumer was ended; it begins anew");
@@ -107,8 +107,8 @@ impl QueueConsumer {
         }
     }
 
-    async fn store_is_back(&self) {
-        let mut failures = 0;
+    /// `failures`: sessions in a row in which nothing was kept, though the store said that it would take it.
+    async fn store_is_back(&self, mut failures: usize) {
         loop {
             self.pause(failures).await;
             if self.stop.is_cancelled() || self.intake.exchange.store.takes().await.is_ok() {
