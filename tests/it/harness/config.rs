@@ -57,6 +57,20 @@ impl NodeConfig {
         self.set("validation", line)
     }
 
+    /// The node takes messages from `inbound_queue` of the broker at `url`, and answers to what it sent from `answer_queue`.
+    pub fn amqp(self, url: &str, inbound_queue: &str, answer_queue: &str) -> NodeConfig {
+        self.with_amqp(&format!("url = {}", quoted(url)))
+            .with_amqp(&format!("inbound_queues = [{}]", quoted(inbound_queue)))
+            .with_amqp(&format!("answer_queue = {}", quoted(answer_queue)))
+            .with_amqp("declare = true")
+            .with_amqp("prefetch = 256")
+    }
+
+    /// One line of `[amqp]`, such as `prefetch = 1` or a list of brokers' URLs.
+    pub fn with_amqp(self, line: &str) -> NodeConfig {
+        self.set("amqp", line)
+    }
+
     /// The definitions that are shipped with the project, and unknown events refused, as without any configuration.
     pub fn shipped_definitions(self) -> NodeConfig {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("message-definitions");
@@ -146,6 +160,17 @@ impl Party {
         self.url(&peer.url())
     }
 
+    /// Its messages are published to this exchange.
+    pub fn amqp(self, exchange: &str, routing_key: &str) -> Party {
+        let (exchange, key) = (quoted(exchange), quoted(routing_key));
+        self.channel(&format!("{{ type = \"amqp\", exchange = {exchange}, routing_key = {key} }}"))
+    }
+
+    /// The broker's user that it publishes with.
+    pub fn amqp_user(self, user: &str) -> Party {
+        self.with(&format!("amqp_user = {}", quoted(user)))
+    }
+
     /// Its messages wait until it reads them.
     pub fn mailbox(self) -> Party {
         self.channel("{ type = \"mailbox\" }")
@@ -174,6 +199,10 @@ impl Party {
     }
 }
 
+fn quoted(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
+}
+
 #[test]
 fn a_configuration_is_toml_and_its_last_word_on_a_key_holds() {
     let config = NodeConfig::with_sender()
@@ -188,4 +217,21 @@ fn a_configuration_is_toml_and_its_last_word_on_a_key_holds() {
     assert_eq!(read["participant"][0]["addresses"][0].as_str(), Some("http://sender.example/*"));
     assert_eq!(read["participant"][1]["channel"]["type"].as_str(), Some("http"));
     assert_eq!(read["route"][0]["to"][0].as_str(), Some("lab"));
+}
+
+#[test]
+fn a_configuration_tells_of_the_broker_and_of_the_parties_on_it() {
+    let url = "amqp://guest:guest@127.0.0.1:1/%2f";
+    let config = NodeConfig::with_sender()
+        .amqp(url, "fhir.in", "answers")
+        .with_amqp("prefetch = 1")
+        .participant(Party::new("lab").amqp("fhir.out", "lab").amqp_user("lab-user"));
+    let read: toml::Table = config.render("127.0.0.1:8080".parse().unwrap(), Path::new("/folder")).parse().unwrap();
+    assert_eq!(read["amqp"]["url"].as_str(), Some(url));
+    assert_eq!(read["amqp"]["inbound_queues"][0].as_str(), Some("fhir.in"));
+    assert_eq!(read["amqp"]["answer_queue"].as_str(), Some("answers"));
+    assert_eq!(read["amqp"]["prefetch"].as_integer(), Some(1));
+    let lab = &read["participant"][1];
+    assert_eq!(lab["channel"]["routing_key"].as_str(), Some("lab"));
+    assert_eq!(lab["amqp_user"].as_str(), Some("lab-user"));
 }

@@ -1,13 +1,18 @@
-//! What tests are written with: routers (`Node`), receivers (`Peer`), messages (`sample`), raw connections (`raw`).
+//! What tests are written with: routers (`Node`), receivers (`Peer`), messages (`sample`), raw connections (`raw`), and for AMQP
+//! brokers (`Broker`, `Cluster`), a bad network before them (`Proxy`) and another party on them (`Amqp`).
 //!
 //! Nothing here sleeps for luck: everything is waited for with a deadline and a name, and every process, thread and folder ends
 //! with the value that stands for it. A node that panicked fails its test, whatever else the test looked at.
 
 #![allow(dead_code, unused_imports, reason = "each test module uses its own part of the harness")]
 
+pub mod amqp;
+pub mod broker;
+pub mod cluster;
 pub mod config;
 pub mod node;
 pub mod peer;
+pub mod proxy;
 pub mod raw;
 pub mod reply;
 pub mod sample;
@@ -17,9 +22,13 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
+pub use amqp::{Amqp, Props, Taken};
+pub use broker::Broker;
+pub use cluster::Cluster;
 pub use config::{NodeConfig, Party};
 pub use node::{Node, emberpost, program};
 pub use peer::{Peer, Received};
+pub use proxy::Proxy;
 pub use reply::Reply;
 pub use sample::Sample;
 pub use script::{Answer, Gate};
