@@ -34,7 +34,7 @@ const REPLY_SUCCESS: u16 = 200;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoLink {
     Unreachable(String),
-    /// The broker is there and does not let us in.
+    /// The broker is there and does not let us in; a whole sentence.
     Refused(String),
 }
 
@@ -71,7 +71,9 @@ impl Link {
     /// Connects; with `is_answered` also makes the queue for answers, the only thing that is ever declared.
     pub async fn open(uri: &AMQPUri, is_answered: bool) -> Result<Link, NoLink> {
         let open = async {
-            let connection = connect(uri.clone()).await.map_err(|error| NoLink::new(&error))?;
+            let connecting = connect(uri.clone()).await;
+            let connection = connecting
+                .map_err(|error| NoLink::new(&error, |why| format!("the broker refused the connection: {why}")))?;
             let answers = if is_answered { Some(Answers::open(&connection).await?) } else { None };
             Ok(Link { connection, idle: Mutex::default(), answers })
         };
@@ -83,6 +85,11 @@ impl Link {
 
     pub fn is_alive(&self) -> bool {
         self.connection.status().connected() && self.answers.as_ref().is_none_or(|it| !it.reader.is_finished())
+    }
+
+    /// Whether the broker said that it lacks memory or disk, and reads nothing.
+    pub fn is_blocked(&self) -> bool {
+        self.connection.status().blocked()
     }
 
     /// The queue to name in `reply_to`, where answers are waited for.
@@ -141,10 +148,8 @@ impl Link {
 
 impl Answers {
     async fn open(connection: &Connection) -> Result<Answers, NoLink> {
-        let (queue, consumer) = consume(connection).await.map_err(|error| match NoLink::new(&error) {
-            NoLink::Refused(why) => NoLink::Refused(format!("no queue for answers ({why}); --async needs none")),
-            unreachable => unreachable,
-        })?;
+        let refused = |why| format!("the broker refused a queue for answers, which --async does not need: {why}");
+        let (queue, consumer) = consume(connection).await.map_err(|error| NoLink::new(&error, refused))?;
         let waiting = Waiting::default();
         let reader = tokio::spawn(read(consumer, waiting.clone()));
         Ok(Answers { queue, waiting, reader })
@@ -179,14 +184,14 @@ async fn read(mut consumer: Consumer, waiting: Waiting) {
 }
 
 impl NoLink {
-    fn new(error: &lapin::Error) -> NoLink {
+    fn new(error: &lapin::Error, refused: impl FnOnce(String) -> String) -> NoLink {
         let is_refusal = match error.kind() {
             ErrorKind::ProtocolError(error) => {
                 matches!(error.kind(), AMQPErrorKind::Soft(_) | AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED))
             }
             _ => false,
         };
-        if is_refusal { NoLink::Refused(why(error)) } else { NoLink::Unreachable(why(error)) }
+        if is_refusal { NoLink::Refused(refused(why(error))) } else { NoLink::Unreachable(why(error)) }
     }
 }
 

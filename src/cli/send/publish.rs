@@ -49,7 +49,7 @@ impl Publisher {
         let link = Mutex::new(Err(NoLink::Unreachable("not connected".into())));
         let publisher = Publisher { address, answer_timeout, link, tries: AtomicU64::new(0) };
         match publisher.link().await {
-            Err(NoLink::Refused(why)) => Err(Failure::Refused(format!("the broker refused the connection: {why}"))),
+            Err(NoLink::Refused(why)) => Err(Failure::Refused(why)),
             // A broker that is away is told with each message, as an HTTP endpoint is.
             Ok(_) | Err(NoLink::Unreachable(_)) => Ok(publisher),
         }
@@ -103,7 +103,7 @@ impl Publisher {
         let fate = match timeout(Duration::from_secs(CONFIRM_TIMEOUT_SECONDS), confirming).await {
             Ok(Ok(confirmation)) => self.confirmed(&confirmation),
             Ok(Err(error)) => Err(self.failed(&error)),
-            Err(_) => Err((Verdict::Unreachable, Some("the broker did not confirm it in time".into()))),
+            Err(_) => Err((Verdict::Unreachable, Some(unconfirmed(&link).into()))),
         };
         let fate = match (fate, answer, self.answer_timeout) {
             (Err(fate), ..) => fate,
@@ -139,6 +139,15 @@ impl Publisher {
             _ => return (Verdict::Unreachable, Some(why(error))),
         };
         (Verdict::Declined, Some(why))
+    }
+}
+
+/// Why no confirm came in time. What was written to the connection may still be taken.
+fn unconfirmed(link: &Link) -> &'static str {
+    if link.is_blocked() {
+        "the broker takes no messages now, its memory or disk is full; it may still take this one"
+    } else {
+        "the broker did not confirm it in time; it may still take it"
     }
 }
 
