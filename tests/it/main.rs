@@ -26,5 +26,6 @@ mod responses;
 mod retention;
 mod samples;
 mod security;
+mod send_amqp;
 mod settling;
 mod smoke;
