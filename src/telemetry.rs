@@ -15,8 +15,9 @@ pub enum Format {
 /// The variable that sets the filter, in the syntax of `tracing-subscriber`: `debug`, `emberpost::courier=trace`.
 pub const FILTER_VARIABLE: &str = "EMBERPOST_LOG";
 
-/// Dependencies that speak at info of what we say ourselves; a filter that names them still turns them up.
-const QUIET: &str = "hyper=warn,h2=warn,reqwest=warn,rustls=warn,sqlx=warn,tower=warn";
+/// Dependencies that speak at info of what we say ourselves; a filter that names them still turns them up. lapin is off: a
+/// message that a broker returns is in its log with its content.
+const QUIET: &str = "hyper=warn,h2=warn,reqwest=warn,rustls=warn,sqlx=warn,tower=warn,lapin=off";
 
 /// The AMQP client writes the bodies of returned messages to its log: it is never turned up.
 const NEVER: &str = "lapin=off";

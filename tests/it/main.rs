@@ -27,5 +27,6 @@ mod responses;
 mod retention;
 mod samples;
 mod security;
+mod send_amqp;
 mod settling;
 mod smoke;

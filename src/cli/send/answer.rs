@@ -13,13 +13,17 @@ pub enum Verdict {
     Ok,
     TransientError,
     FatalError,
-    /// 200 or 204 without a message.
+    /// 200 or 204 without a message; confirmed by a broker where no answer is waited for.
     Taken,
     /// 202: it is kept, the answer comes later.
     Custody,
+    /// A broker has it; the answer did not come while it was waited for.
+    Unanswered,
     /// 2xx with something that is no answer to a message.
     NotUnderstood,
     Refused(u16),
+    /// Not taken by a broker, or refused by the party behind it.
+    Declined,
     /// No connection, or it broke off, or no answer in time.
     Unreachable,
     /// The file could not be read; nothing was sent.
@@ -28,7 +32,7 @@ pub enum Verdict {
 
 impl Verdict {
     pub fn is_success(&self) -> bool {
-        matches!(self, Verdict::Ok | Verdict::Taken | Verdict::Custody)
+        matches!(self, Verdict::Ok | Verdict::Taken | Verdict::Custody | Verdict::Unanswered)
     }
 
     /// As the summary names it.
@@ -39,8 +43,10 @@ impl Verdict {
             Verdict::FatalError => "fatal-error".into(),
             Verdict::Taken => "taken".into(),
             Verdict::Custody => "in custody (202)".into(),
+            Verdict::Unanswered => "in custody (no answer in time)".into(),
             Verdict::NotUnderstood => "answered with something else".into(),
             Verdict::Refused(status) => format!("refused with {status}"),
+            Verdict::Declined => "refused".into(),
             Verdict::Unreachable => "unreachable".into(),
             Verdict::Unreadable => "unreadable".into(),
         }
@@ -58,6 +64,16 @@ pub fn read(status: u16, body: &[u8]) -> (Verdict, Option<String>) {
     let verdict = verdict(status, body, &document);
     let diagnostics = if verdict.is_success() { None } else { diagnostics(&document) };
     (verdict, diagnostics)
+}
+
+/// Reads an answer that came through a broker. An OperationOutcome instead of a message is a refusal there, also one in
+/// a form that is not read here: the property `type` tells it (`is_outcome`).
+pub fn read_reply(is_outcome: bool, body: &[u8]) -> (Verdict, Option<String>) {
+    let document: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
+    if is_outcome || document["resourceType"] == "OperationOutcome" {
+        return (Verdict::Declined, diagnostics(&document));
+    }
+    read(200, body)
 }
 
 fn verdict(status: u16, body: &[u8], document: &Value) -> Verdict {
@@ -121,6 +137,24 @@ mod tests {
             (401, outcome, Verdict::Refused(401), Some("login")),
         ] {
             assert_eq!(read(status, body.as_bytes()), (verdict, said.map(String::from)), "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn an_outcome_instead_of_a_message_is_a_refusal_where_it_came_through_a_broker() {
+        let outcome = json!({"resourceType": "OperationOutcome", "issue": [
+            {"severity": "error", "code": "structure", "diagnostics": "not readable"}]});
+        let message = json!({"resourceType": "Bundle", "entry": [{"resource": {"response": {"code": "ok"}}}]});
+        let said = Some("not readable".to_owned());
+        for (is_outcome, body, expected) in [
+            (true, outcome.to_string(), (Verdict::Declined, said.clone())),
+            (false, outcome.to_string(), (Verdict::Declined, said)),
+            (true, "<OperationOutcome/>".into(), (Verdict::Declined, None)),
+            (false, message.to_string(), (Verdict::Ok, None)),
+            (false, "<Bundle/>".into(), (Verdict::NotUnderstood, None)),
+            (false, String::new(), (Verdict::Taken, None)),
+        ] {
+            assert_eq!(read_reply(is_outcome, body.as_bytes()), expected, "{is_outcome} {body}");
         }
     }
 }

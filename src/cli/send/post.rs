@@ -1,6 +1,7 @@
-//! One message to one endpoint: the request, its bounds, and what came back.
+//! One message to one HTTP endpoint: the request, its bounds, and what came back.
 
 use super::answer::{self, Verdict};
+use super::sent::Sent;
 use super::source::Source;
 use crate::cli::client::{http_client, http_url, read_limited, why};
 use crate::cli::failure::Failure;
@@ -9,7 +10,7 @@ use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValu
 use reqwest::{Client, Response, Url};
 use std::time::{Duration, Instant};
 
-/// Connecting, sending and the whole answer of one message.
+/// Connecting, sending and the whole answer of one message, unless told otherwise.
 const TIMEOUT_SECONDS: u64 = 120;
 /// No answer is read beyond this.
 const ANSWER_LIMIT_BYTES: usize = 20 * 1024 * 1024;
@@ -20,34 +21,19 @@ pub struct Endpoint {
     url: Url,
 }
 
-/// What came of one message.
-#[derive(Debug)]
-pub struct Sent {
-    pub label: String,
-    pub is_further: bool,
-    pub verdict: Verdict,
-    /// HTTP status, where an answer came.
-    pub status: Option<u16>,
-    /// `Emberpost-Message-Id` of the answer.
-    pub message_id: Option<String>,
-    /// The answer to an earlier copy of this message, given again.
-    pub is_repeat: bool,
-    /// Diagnostics of the first issue, or what broke.
-    pub detail: Option<String>,
-    /// From the request to the last byte of the answer; None where no answer came.
-    pub duration: Option<Duration>,
-}
-
 impl Endpoint {
-    /// Errs for an address that is no endpoint, and for one whose protocol is not built.
-    pub fn new(to: &str, is_async: bool, token: Option<HeaderValue>) -> Result<Endpoint, Failure> {
-        if to.starts_with("amqp://") || to.starts_with("amqps://") {
-            return Err(Failure::Usage("sending over AMQP is not built yet; give an http(s) URL".into()));
-        }
+    /// Errs for an address that is no endpoint.
+    pub fn new(
+        to: &str,
+        is_async: bool,
+        timeout: Option<Duration>,
+        token: Option<HeaderValue>,
+    ) -> Result<Endpoint, Failure> {
         let url = process_message(to, is_async)?;
+        let timeout = timeout.unwrap_or(Duration::from_secs(TIMEOUT_SECONDS));
         let mut headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("application/fhir+json"))]);
         headers.extend(token.map(|token| (AUTHORIZATION, token)));
-        let client = http_client(&url).default_headers(headers).timeout(Duration::from_secs(TIMEOUT_SECONDS)).build();
+        let client = http_client(&url).default_headers(headers).timeout(timeout).build();
         let client =
             client.map_err(|error| Failure::Usage(format!("cannot start the HTTP client: {}", why(&error))))?;
         Ok(Endpoint { client, url })
@@ -55,19 +41,9 @@ impl Endpoint {
 
     /// Sends one message, once. Never errs: what went wrong is its verdict.
     pub async fn send(&self, source: Source) -> Sent {
-        let mut sent = Sent {
-            label: source.label,
-            is_further: source.is_further,
-            verdict: Verdict::Unreadable,
-            status: None,
-            message_id: None,
-            is_repeat: false,
-            detail: None,
-            duration: None,
-        };
-        let bytes = match source.bytes {
-            Ok(bytes) => bytes,
-            Err(error) => return Sent { detail: Some(error), ..sent },
+        let (mut sent, bytes) = match Sent::begin(source) {
+            Ok(begun) => begun,
+            Err(unreadable) => return unreadable,
         };
         let started = Instant::now();
         let request = self.client.post(self.url.clone()).header(CONTENT_TYPE, media_type(&bytes)).body(bytes);
@@ -101,7 +77,9 @@ impl Sent {
 
 /// The URL of the operation, from that of the FHIR base or of the operation itself.
 fn process_message(to: &str, is_async: bool) -> Result<Url, Failure> {
-    let mut url = http_url(to).map_err(|sentence| Failure::Usage(format!("--to {to}: {sentence}")))?;
+    // The URL is not repeated: mistyped, it may still hold a password.
+    let wrong = |_| Failure::Usage("--to: give a URL that begins with http://, https://, amqp:// or amqps://".into());
+    let mut url = http_url(to).map_err(wrong)?;
     let base = url.path().trim_end_matches('/').to_owned();
     url.set_path(&if base.ends_with("/$process-message") { base } else { base + "/$process-message" });
     url.set_fragment(None);

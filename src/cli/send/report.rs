@@ -1,7 +1,7 @@
 //! What `send` prints: a line per message, a progress bar on a terminal, and the summary.
 
 use super::answer::Verdict;
-use super::post::Sent;
+use super::sent::Sent;
 use crate::cli::table::plain;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::collections::BTreeMap;
@@ -53,7 +53,8 @@ impl<'a> Report<'a> {
     /// Whether so many messages found nobody, and none found anybody.
     pub fn never_reached(&self, messages: u64) -> bool {
         let unreachable = self.counts.get(&Verdict::Unreachable).copied().unwrap_or(0);
-        unreachable >= messages && self.durations_us.is_empty()
+        let nobody = |verdict: &Verdict| matches!(verdict, Verdict::Unreachable | Verdict::Unreadable);
+        unreachable >= messages && self.counts.keys().all(nobody)
     }
 
     /// The rest is not sent.
@@ -110,16 +111,15 @@ fn bar(expected: u64) -> ProgressBar {
     bar
 }
 
-/// Path, HTTP status, response code, Emberpost's message id, and why not.
+/// Path, HTTP status and response code (without a status the verdict), Emberpost's message id, and why not.
 fn line(sent: &Sent) -> String {
     let mut parts = vec![plain(&sent.label)];
     match (sent.status, &sent.verdict) {
-        (Some(status), _) => parts.push(status.to_string()),
         (None, verdict) => parts.push(verdict.name()),
-    }
-    parts.extend(sent.verdict.response_code());
-    if sent.verdict == Verdict::NotUnderstood {
-        parts.push("not-understood".into());
+        (Some(status), Verdict::NotUnderstood) => parts.extend([status.to_string(), "not-understood".into()]),
+        (Some(status), verdict) => {
+            parts.extend([Some(status.to_string()), verdict.response_code()].into_iter().flatten())
+        }
     }
     parts.extend(sent.message_id.as_deref().map(plain));
     if sent.is_repeat {

@@ -96,18 +96,46 @@ async fn nobody_there_is_exit_code_3_and_ends_early() {
 }
 
 #[tokio::test]
+async fn no_broker_there_is_exit_code_3_and_ends_early() {
+    let lines = "{}\n".repeat(100);
+    let folder = folder(&[("a.ndjson", lines.as_str())]);
+    let to = fake::nobody().replace("http://", "amqp://user:s3cret@");
+    let (result, text) = command(folder.path(), &to, &[]).await;
+    assert_eq!(result.expect("tried"), 3);
+    assert!(text.contains(&format!("{GIVE_UP_AFTER} unreachable")) && text.contains("gave up"), "{text}");
+    assert!(!text.contains("s3cret"), "{text}");
+}
+
+#[test]
+fn a_message_goes_to_a_queue_or_to_an_exchange() {
+    for flags in [&["--queue", "q", "--exchange", "e"][..], &["--routing-key", "k"], &["--timeout", "0"]] {
+        let words = ["send", "a.json", "--to", "amqp://127.0.0.1"];
+        assert!(Line::try_parse_from(words.iter().chain(flags)).is_err(), "{flags:?}");
+    }
+}
+
+#[tokio::test]
 async fn wrong_addresses_paths_and_tokens_are_exit_code_2_before_anything_is_sent() {
     let folder = folder(&[("a.json", "{}")]);
     let server = fake::server(vec![(LINE, response("ok"))]).await;
     let to = format!("{}/fhir", server.url);
-    let cases: [(&Path, &str, &[&str]); 4] = [
-        (folder.path(), "amqp://127.0.0.1", &[]),
+    let broker = "amqp://user:s3cret@127.0.0.1:1";
+    let cases: [(&Path, &str, &[&str]); 10] = [
+        (folder.path(), "amqp://user:s3cret@", &[]),
+        (folder.path(), "ampq://user:s3cret@127.0.0.1", &[]),
+        (folder.path(), broker, &["--token-env", "PATH"]),
+        (folder.path(), broker, &["--async", "--timeout", "5"]),
+        (&folder.path().join("none.json"), broker, &[]),
+        (folder.path(), &to, &["--queue", "lab.in"]),
+        (folder.path(), &to, &["--exchange", "fhir", "--routing-key", "lab"]),
         (folder.path(), "127.0.0.1:8080", &[]),
         (&folder.path().join("none.json"), &to, &[]),
         (folder.path(), &to, &["--token-env", "EMBERPOST_TEST_TOKEN_THAT_IS_NOT_SET"]),
     ];
     for (path, to, flags) in cases {
-        assert_eq!(command(path, to, flags).await.0.expect_err(to).exit_code(), 2, "{to}");
+        let failure = command(path, to, flags).await.0.expect_err(to);
+        assert_eq!(failure.exit_code(), 2, "{to}");
+        assert!(!failure.to_string().contains("s3cret"), "{failure}");
     }
     assert!(server.asked().is_empty());
 }

@@ -1,0 +1,134 @@
+//! Where messages go over AMQP: the broker's URL, and the exchange and routing key there.
+
+use crate::cli::failure::Failure;
+use lapin::types::ShortString;
+use lapin::uri::AMQPUri;
+use reqwest::Url;
+
+/// The queue that a router reads unless it is configured otherwise (`amqp.inbound_queues`).
+const DEFAULT_QUEUE: &str = "fhir.inbound";
+
+/// The options that only AMQP has.
+#[derive(Debug, Default, clap::Args)]
+pub struct Place {
+    /// AMQP: the queue [default: fhir.inbound]
+    #[arg(long, value_name = "NAME", conflicts_with = "exchange")]
+    pub queue: Option<String>,
+    /// AMQP: an exchange instead of a queue
+    #[arg(long, value_name = "NAME")]
+    pub exchange: Option<String>,
+    /// AMQP: the routing key of the messages [default: none]
+    #[arg(long, value_name = "KEY", requires = "exchange")]
+    pub routing_key: Option<String>,
+}
+
+impl Place {
+    pub fn is_given(&self) -> bool {
+        self.queue.is_some() || self.exchange.is_some()
+    }
+}
+
+/// A broker and a place in it. No output may hold `uri`: it has a password.
+#[derive(Clone)]
+pub struct Address {
+    pub uri: AMQPUri,
+    pub exchange: ShortString,
+    pub routing_key: ShortString,
+}
+
+/// Whether the scheme is one of AMQP's.
+pub fn is_amqp(to: &str) -> bool {
+    to.split_once("://").is_some_and(|(scheme, _)| matches!(&*scheme.to_ascii_lowercase(), "amqp" | "amqps"))
+}
+
+impl Address {
+    /// Errs for a URL without a host, and for names longer than AMQP's 255 bytes.
+    pub fn new(to: &str, place: &Place) -> Result<Address, Failure> {
+        let wrong = || Failure::Usage("--to: give a URL such as amqp://user:password@host:5672/vhost".into());
+        let url = Url::parse(to).map_err(|_| wrong())?;
+        let host = url.host_str().filter(|host| !host.is_empty()).ok_or_else(wrong)?;
+        let mut uri: AMQPUri = to.parse().map_err(|_| wrong())?;
+        // The parser takes an IPv6 address for no host at all, and then this machine.
+        if let Some(address) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            uri.authority.host = address.into();
+        }
+        let queue = place.queue.as_deref().unwrap_or(DEFAULT_QUEUE);
+        let (exchange, routing_key) = match &place.exchange {
+            Some(exchange) => (exchange.as_str(), place.routing_key.as_deref().unwrap_or_default()),
+            None => ("", queue),
+        };
+        if exchange.is_empty() && routing_key.is_empty() {
+            return Err(Failure::Usage("the default exchange needs the name of a queue: give --queue NAME".into()));
+        }
+        let short = |name: &str| {
+            let long =
+                |_| Failure::Usage("names of queues and exchanges, and routing keys, have at most 255 bytes".into());
+            ShortString::try_new(name).map_err(long)
+        };
+        Ok(Address { uri, exchange: short(exchange)?, routing_key: short(routing_key)? })
+    }
+
+    /// Why the broker had nowhere to put a message.
+    pub fn no_route(&self) -> String {
+        let key = &self.routing_key;
+        match self.exchange.as_str() {
+            "" => format!("the broker has no queue {key}: start the router that makes it, or give --queue"),
+            exchange => format!("no queue is bound to the exchange {exchange} for the routing key \"{key}\""),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(queue: Option<&str>, exchange: Option<&str>, routing_key: Option<&str>) -> Place {
+        let owned = |text: Option<&str>| text.map(String::from);
+        Place { queue: owned(queue), exchange: owned(exchange), routing_key: owned(routing_key) }
+    }
+
+    #[test]
+    fn messages_go_to_the_inbound_queue_unless_told_otherwise() {
+        for (place, exchange, routing_key) in [
+            (Place::default(), "", "fhir.inbound"),
+            (place(Some("lab.in"), None, None), "", "lab.in"),
+            (place(None, Some("fhir"), Some("lab.#")), "fhir", "lab.#"),
+            (place(None, Some("amq.fanout"), None), "amq.fanout", ""),
+        ] {
+            let address = Address::new("amqp://127.0.0.1", &place).unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!((address.exchange.as_str(), address.routing_key.as_str()), (exchange, routing_key));
+        }
+    }
+
+    #[test]
+    fn the_broker_is_the_one_that_the_url_names() {
+        for (to, host, port, vhost) in [
+            ("amqp://u:p@rabbit/hub", "rabbit", 5672, "hub"),
+            ("AMQPS://rabbit", "rabbit", 5671, "/"),
+            ("amqp://[::1]:5673/%2f", "::1", 5673, "/"),
+        ] {
+            assert!(is_amqp(to), "{to}");
+            let uri = Address::new(to, &Place::default()).unwrap_or_else(|error| panic!("{error}")).uri;
+            assert_eq!((&*uri.authority.host, uri.authority.port, &*uri.vhost), (host, port, vhost), "{to}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_url_is_wrong_usage_and_its_password_is_not_repeated() {
+        let long = "q".repeat(256);
+        let secret = "amqp://u:s3cret@h";
+        for (to, place) in [
+            ("amqp://u:s3cret@", Place::default()),
+            ("amqp://u:s3cret@h:port", Place::default()),
+            ("amqp:///vhost", Place::default()),
+            ("amqp://u:s3cret@h?heartbeat=often", Place::default()),
+            (secret, place(Some(&long), None, None)),
+            (secret, place(Some(""), None, None)),
+            (secret, place(None, Some(""), None)),
+        ] {
+            let error = Address::new(to, &place).err().unwrap_or_else(|| panic!("{to} was taken"));
+            assert_eq!(error.exit_code(), 2, "{to}");
+            assert!(!error.to_string().contains("s3cret"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! One connection to a broker: channels to publish on, and the queue that answers come to.
+//!
+//! Each message under way has a channel of its own: what closes a channel closes it for the one message that is to blame.
+
+use super::address::Address;
+use crate::cli::table;
+use futures_util::StreamExt;
+use lapin::message::Delivery;
+use lapin::options::{
+    BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
+    QueueDeclareOptions,
+};
+use lapin::protocol::{AMQPErrorKind, AMQPHardError};
+use lapin::types::{FieldTable, ShortString};
+use lapin::uri::AMQPUri;
+use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, Consumer, ErrorKind};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+/// From the first packet to the queue for answers.
+const CONNECT_TIMEOUT_SECONDS: u64 = 10;
+/// Answers that are read from the broker before they are matched.
+const ANSWER_PREFETCH_MESSAGES: u16 = 64;
+/// A broker that does not say good-bye in time is left without.
+const CLOSE_TIMEOUT_SECONDS: u64 = 5;
+/// The reply code of a connection that is closed because all is done.
+const REPLY_SUCCESS: u16 = 200;
+
+/// Why there is no connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoLink {
+    Unreachable(String),
+    /// The broker is there and does not let us in; a whole sentence.
+    Refused(String),
+}
+
+/// An answer, as its party published it.
+#[derive(Debug)]
+pub struct Answer {
+    /// The property `type` says that it is an OperationOutcome instead of a message.
+    pub is_outcome: bool,
+    pub body: Vec<u8>,
+}
+
+type Waiting = Arc<Mutex<HashMap<String, oneshot::Sender<Answer>>>>;
+
+pub struct Link {
+    connection: Connection,
+    /// Channels that publish nothing now; at most as many as messages were under way at once.
+    idle: Mutex<Vec<Channel>>,
+    answers: Option<Answers>,
+}
+
+/// The queue for answers, for as long as the connection lives.
+struct Answers {
+    queue: ShortString,
+    waiting: Waiting,
+    reader: JoinHandle<()>,
+}
+
+async fn connect(uri: AMQPUri) -> Result<Connection, lapin::Error> {
+    let properties = ConnectionProperties::default().with_connection_name("emberpost send".into());
+    Connection::connect_uri(uri, properties).await
+}
+
+impl Link {
+    /// Connects; with `is_answered` also makes the queue for answers, the only thing that is ever declared.
+    pub async fn open(uri: &AMQPUri, is_answered: bool) -> Result<Link, NoLink> {
+        let open = async {
+            let connecting = connect(uri.clone()).await;
+            let connection = connecting
+                .map_err(|error| NoLink::new(&error, |why| format!("the broker refused the connection: {why}")))?;
+            let answers = if is_answered { Some(Answers::open(&connection).await?) } else { None };
+            Ok(Link { connection, idle: Mutex::default(), answers })
+        };
+        match timeout(Duration::from_secs(CONNECT_TIMEOUT_SECONDS), open).await {
+            Ok(link) => link,
+            Err(_) => Err(NoLink::Unreachable("no answer in time".into())),
+        }
+    }
+
+    pub fn is_alive(&self) -> bool {
+        self.connection.status().connected() && self.answers.as_ref().is_none_or(|it| !it.reader.is_finished())
+    }
+
+    /// Whether the broker said that it lacks memory or disk, and reads nothing.
+    pub fn is_blocked(&self) -> bool {
+        self.connection.status().blocked()
+    }
+
+    /// The queue to name in `reply_to`, where answers are waited for.
+    pub fn answer_queue(&self) -> Option<ShortString> {
+        self.answers.as_ref().map(|answers| answers.queue.clone())
+    }
+
+    /// The answer with this correlation id, once it comes. Errs when the connection is lost before.
+    pub fn expect(&self, correlation_id: &str) -> Option<oneshot::Receiver<Answer>> {
+        let answers = self.answers.as_ref()?;
+        let (sender, receiver) = oneshot::channel();
+        lock(&answers.waiting).insert(correlation_id.into(), sender);
+        Some(receiver)
+    }
+
+    /// An answer that comes after this is thrown away.
+    pub fn forget(&self, correlation_id: &str) {
+        if let Some(answers) = &self.answers {
+            lock(&answers.waiting).remove(correlation_id);
+        }
+    }
+
+    /// Publishes one message and waits for the broker's confirm.
+    pub async fn publish(
+        &self,
+        to: &Address,
+        properties: BasicProperties,
+        body: &[u8],
+    ) -> Result<Confirmation, lapin::Error> {
+        let channel = self.channel().await?;
+        let options = BasicPublishOptions { mandatory: true, ..Default::default() };
+        let (exchange, routing_key) = (to.exchange.clone(), to.routing_key.clone());
+        let confirm = channel.basic_publish(exchange, routing_key, options, body, properties).await?;
+        let confirmation = confirm.await?;
+        lock(&self.idle).push(channel);
+        Ok(confirmation)
+    }
+
+    async fn channel(&self) -> Result<Channel, lapin::Error> {
+        let idle = lock(&self.idle).pop();
+        if let Some(channel) = idle.filter(|channel| channel.status().connected()) {
+            return Ok(channel);
+        }
+        let channel = self.connection.create_channel().await?;
+        channel.confirm_select(ConfirmSelectOptions::default()).await?;
+        Ok(channel)
+    }
+
+    /// Says good-bye; the queue for answers goes with the connection.
+    pub async fn close(&self) {
+        let closing = self.connection.close(REPLY_SUCCESS, "done".into());
+        // Whatever comes of it: each message has had its verdict, and the process ends.
+        let _ = timeout(Duration::from_secs(CLOSE_TIMEOUT_SECONDS), closing).await;
+    }
+}
+
+impl Answers {
+    async fn open(connection: &Connection) -> Result<Answers, NoLink> {
+        let refused = |why| format!("the broker refused a queue for answers, which --async does not need: {why}");
+        let (queue, consumer) = consume(connection).await.map_err(|error| NoLink::new(&error, refused))?;
+        let waiting = Waiting::default();
+        let reader = tokio::spawn(read(consumer, waiting.clone()));
+        Ok(Answers { queue, waiting, reader })
+    }
+}
+
+/// A queue that nobody else may use, named by the broker, gone with its connection.
+async fn consume(connection: &Connection) -> Result<(ShortString, Consumer), lapin::Error> {
+    let channel = connection.create_channel().await?;
+    channel.basic_qos(ANSWER_PREFETCH_MESSAGES, BasicQosOptions::default()).await?;
+    let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..Default::default() };
+    let queue = channel.queue_declare("".into(), options, FieldTable::default()).await?.name().clone();
+    let options = BasicConsumeOptions { exclusive: true, ..Default::default() };
+    let consumer = channel.basic_consume(queue.clone(), "".into(), options, FieldTable::default()).await?;
+    Ok((queue, consumer))
+}
+
+/// Hands answers to those who wait, until the connection or the queue is gone; then nobody waits any longer.
+async fn read(mut consumer: Consumer, waiting: Waiting) {
+    while let Some(Ok(delivery)) = consumer.next().await {
+        // Where this fails the connection is lost, and the next turn ends.
+        let _ = delivery.ack(BasicAckOptions::default()).await;
+        let Delivery { properties, data, .. } = delivery;
+        let correlation_id = properties.correlation_id().as_ref().map(ShortString::as_str).unwrap_or_default();
+        let is_outcome = properties.kind().as_ref().is_some_and(|kind| kind.as_str() == "OperationOutcome");
+        // Without anybody who waits it is late, or one more receiver's: the first answer is the verdict.
+        if let Some(sender) = lock(&waiting).remove(correlation_id) {
+            let _ = sender.send(Answer { is_outcome, body: data });
+        }
+    }
+    lock(&waiting).clear();
+}
+
+impl NoLink {
+    fn new(error: &lapin::Error, refused: impl FnOnce(String) -> String) -> NoLink {
+        let is_refusal = match error.kind() {
+            ErrorKind::ProtocolError(error) => {
+                matches!(error.kind(), AMQPErrorKind::Soft(_) | AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED))
+            }
+            _ => false,
+        };
+        if is_refusal { NoLink::Refused(refused(why(error))) } else { NoLink::Unreachable(why(error)) }
+    }
+}
+
+/// The innermost cause, in the broker's words where it gave some.
+pub fn why(error: &lapin::Error) -> String {
+    if let ErrorKind::ProtocolError(error) = error.kind() {
+        return table::plain(error.get_message().as_str());
+    }
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    table::plain(&cause.to_string())
+}
+
+/// What is guarded stays whole whoever panicked.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
