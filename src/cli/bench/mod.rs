@@ -47,6 +47,9 @@ pub struct BenchArgs {
     /// The program whose `serve` is measured [default: this program]
     #[arg(long, value_name = "PATH")]
     server_binary: Option<PathBuf>,
+    /// A running broker for the AMQP scenarios, amqp://user:password@host:port/vhost
+    #[arg(long, value_name = "URL")]
+    broker: Option<String>,
     /// How standard output looks
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
@@ -68,7 +71,7 @@ enum Format {
 /// be written, 2 wrong usage, 3 a process of the benchmark (the router first of all) could not be started or reached.
 pub async fn run(args: BenchArgs) -> i32 {
     if let Some(role) = args.role.role {
-        return match roles::run(role, args.seconds, args.role).await {
+        return match roles::run(role, args.seconds, args.broker, args.role).await {
             Ok(()) => 0,
             Err(error) => {
                 eprintln!("bench: {error:#}");

@@ -3,6 +3,8 @@
 //! A role that serves prints `listening ADDRESS` and ends when its standard input closes, so that none outlives the benchmark.
 //! A role that measures prints `measuring` when its warming up is over, then one line of JSON, and ends.
 
+mod amqp_load;
+mod amqp_relay;
 mod receiver;
 mod relay;
 mod sender;
@@ -24,6 +26,8 @@ pub enum Role {
     Receiver,
     Relay,
     Sqlite,
+    AmqpLoad,
+    AmqpRelay,
 }
 
 /// What a role is told; hidden from the help, for only `bench` itself uses it.
@@ -42,6 +46,9 @@ pub struct RoleArgs {
     /// Sender: the destination that its messages name.
     #[arg(long, hide = true, default_value = "")]
     pub destination: String,
+    /// AmqpLoad: the queue that it publishes to, and `peer` the one at the far end. AmqpRelay: the queue that it takes from.
+    #[arg(long, hide = true, default_value = "")]
+    pub queue: String,
     /// Sqlite: the folder of the database.
     #[arg(long, hide = true, default_value = ".")]
     pub folder: PathBuf,
@@ -71,13 +78,15 @@ pub struct Measured {
 }
 
 /// Plays one role until it is done.
-pub async fn run(role: Role, seconds: u64, args: RoleArgs) -> Result<()> {
+pub async fn run(role: Role, seconds: u64, broker: Option<String>, args: RoleArgs) -> Result<()> {
     let time = Duration::from_secs(seconds);
     match role {
         Role::Sender => alone(move || sender::run(args, time)).await,
         Role::Receiver => alone(receiver::run).await,
         // The relay runs as the router does: on a runtime with as many threads as cores.
         Role::Relay => relay::run(&args.peer).await,
+        Role::AmqpLoad => alone(move || amqp_load::run(broker.unwrap_or_default(), args, time)).await,
+        Role::AmqpRelay => amqp_relay::run(&broker.unwrap_or_default(), &args.queue, &args.peer).await,
         Role::Sqlite => alone(move || sqlite::run(args, time)).await,
     }
 }
