@@ -1,6 +1,7 @@
 //! Several RabbitMQ nodes that are one broker: what quorum queues are for.
 
-use super::broker::{Broker, Home, START_LIMIT};
+use super::broker::{Broker, START_LIMIT};
+use super::broker_home::Home;
 use super::wait_until;
 
 /// Running (and killed) nodes, joined.

@@ -8,6 +8,7 @@
 
 pub mod amqp;
 pub mod broker;
+mod broker_home;
 pub mod cluster;
 pub mod config;
 pub mod node;
