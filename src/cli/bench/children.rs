@@ -84,12 +84,12 @@ pub struct RouterProcess {
 }
 
 impl RouterProcess {
-    /// Starts `program serve` with a store in `folder` and waits until it is ready. `receiver` is the `host:port` of the
-    /// HTTP receiver; with `counting`, fsyncs are counted until it stops.
-    pub fn start(program: &Path, folder: &Path, receiver: &str, counting: bool) -> Result<RouterProcess> {
+    /// Starts `program serve` with a store in `folder` and waits until it is ready. With `counting`, fsyncs are counted
+    /// until it stops.
+    pub fn start(program: &Path, folder: &Path, channel: Channel<'_>, counting: bool) -> Result<RouterProcess> {
         let address = free_address()?;
         let config = folder.join("emberpost.toml");
-        std::fs::write(&config, configuration(folder, &address, receiver))?;
+        std::fs::write(&config, configuration(folder, &address, channel))?;
         let log_path = folder.join("router.log");
         let log = File::create(&log_path)?;
         let fsync_table = counting.then(|| folder.join("fsync.txt"));
@@ -212,8 +212,57 @@ pub fn usages(pids: &[u32]) -> Result<Vec<proc::Usage>> {
     pids.iter().map(|pid| proc::Usage::of(*pid)).collect()
 }
 
-/// One lane per sender, and as many attempts at once as there may be senders.
-fn configuration(folder: &Path, address: &str, receiver: &str) -> String {
+/// The far end of what is measured.
+#[derive(Clone, Copy)]
+pub enum Channel<'a> {
+    /// The `host:port` of the HTTP receiver.
+    Http(&'a str),
+    /// The queues of the run.
+    Amqp { broker: &'a str, inbound: &'a str, outbound: &'a str, answers: &'a str },
+}
+
+impl Channel<'_> {
+    /// One lane per sender, and as many attempts at once as there may be messages under way.
+    fn configuration(self) -> String {
+        match self {
+            Channel::Http(receiver) => format!(
+                r#"
+[[participant]]
+id = "receiver"
+addresses = ["{RECEIVER_ADDRESS}"]
+channel = {{ type = "http", url = "http://{receiver}/fhir" }}
+order = "sender"
+concurrency = 64
+
+[[participant]]
+id = "slow"
+addresses = ["{SLOW_ADDRESS}"]
+channel = {{ type = "http", url = "http://{receiver}/slow" }}
+concurrency = 8
+"#
+            ),
+            Channel::Amqp { broker, inbound, outbound, answers } => format!(
+                r#"
+[[participant]]
+id = "receiver"
+addresses = ["{RECEIVER_ADDRESS}"]
+channel = {{ type = "amqp", exchange = "", routing_key = "{outbound}" }}
+order = "sender"
+concurrency = 256
+
+[amqp]
+url = {}
+inbound_queues = ["{inbound}"]
+answer_queue = "{answers}"
+prefetch = 256
+"#,
+                toml::Value::String(broker.to_owned())
+            ),
+        }
+    }
+}
+
+fn configuration(folder: &Path, address: &str, channel: Channel<'_>) -> String {
     let database = toml::Value::String(format!("sqlite:{}", folder.join("bench.db").display()));
     format!(
         r#"[server]
@@ -233,23 +282,11 @@ id = "senders"
 addresses = ["{SENDER_ADDRESS}*"]
 
 [[participant]]
-id = "receiver"
-addresses = ["{RECEIVER_ADDRESS}"]
-channel = {{ type = "http", url = "http://{receiver}/fhir" }}
-order = "sender"
-concurrency = 64
-
-[[participant]]
-id = "slow"
-addresses = ["{SLOW_ADDRESS}"]
-channel = {{ type = "http", url = "http://{receiver}/slow" }}
-concurrency = 8
-
-[[participant]]
 id = "mailbox"
 addresses = ["{MAILBOX_ADDRESS}"]
 channel = {{ type = "mailbox" }}
-"#
+{}"#,
+        channel.configuration()
     )
 }
 

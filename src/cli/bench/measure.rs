@@ -4,15 +4,16 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
 
-use super::children::{Folder, RoleProcess, RouterProcess, usages};
+use super::children::{Channel, Folder, RoleProcess, RouterProcess, usages};
 use super::message::{MAILBOX_ADDRESS, RECEIVER_ADDRESS, SLOW_ADDRESS};
 use super::report::{Case, FsyncsBy, Report, Sample};
 use super::roles::Measured;
 use super::{fsync, proc};
 
 /// The counter that stands for fsyncs where they cannot be counted: each commit of the store waits for the disk once.
-const COMMITS_METRIC: &str = "emberpost_store_commits_total";
+pub(super) const COMMITS_METRIC: &str = "emberpost_store_commits_total";
 /// Seconds of the pass that only counts fsyncs.
 const COUNTING_SECONDS: u64 = 2;
 /// Senders that keep the slow receiver busy and its lanes full.
@@ -28,10 +29,12 @@ pub struct Plan {
     pub sizes_bytes: Vec<usize>,
     pub scenarios: Vec<Scenario>,
     pub server_binary: Option<PathBuf>,
+    /// Of a broker that runs already.
+    pub broker: Option<String>,
 }
 
 /// What messages go through.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Scenario {
     All,
     /// A router that keeps the message for a mailbox and says 202.
@@ -44,6 +47,21 @@ pub enum Scenario {
     Relay,
     /// No messages: rows committed to SQLite.
     Sqlite,
+    /// From queue to queue of the broker, through a program that only passes on.
+    AmqpRelay,
+    /// From queue to queue of the broker, through a router.
+    AmqpInout,
+}
+
+impl Scenario {
+    /// As it is called on the command line.
+    pub fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+
+    pub fn needs_broker(self) -> bool {
+        matches!(self, Scenario::AmqpRelay | Scenario::AmqpInout)
+    }
 }
 
 /// Runs all that is planned. Errs when a process cannot be started, ends early, or cannot be stopped.
@@ -59,6 +77,16 @@ pub fn measure(plan: &Plan) -> Result<Report> {
             report.note_slow(&cases);
             report.cases.extend(cases);
         }
+        match &plan.broker {
+            Some(broker) => report.cases.extend(bench.amqp_cases(broker, size_bytes)?),
+            None if bench.chosen(Scenario::AmqpInout) => {
+                let note = "without --broker URL nothing is measured over AMQP".to_owned();
+                if !report.notes.contains(&note) {
+                    report.notes.push(note);
+                }
+            }
+            None => {}
+        }
         if bench.chosen(Scenario::Sqlite) {
             report.cases.extend(bench.sqlite_cases(size_bytes)?);
         }
@@ -67,12 +95,12 @@ pub fn measure(plan: &Plan) -> Result<Report> {
     Ok(report)
 }
 
-struct Bench<'a> {
-    plan: &'a Plan,
+pub(super) struct Bench<'a> {
+    pub(super) plan: &'a Plan,
     folder: Folder,
     this_program: PathBuf,
-    server_program: PathBuf,
-    fsyncs_by: FsyncsBy,
+    pub(super) server_program: PathBuf,
+    pub(super) fsyncs_by: FsyncsBy,
 }
 
 impl<'a> Bench<'a> {
@@ -87,7 +115,7 @@ impl<'a> Bench<'a> {
         Ok(Bench { plan, folder: Folder::new("all")?, this_program, server_program, fsyncs_by })
     }
 
-    fn chosen(&self, scenario: Scenario) -> bool {
+    pub(super) fn chosen(&self, scenario: Scenario) -> bool {
         self.plan.scenarios.iter().any(|chosen| matches!(chosen, Scenario::All) || *chosen == scenario)
     }
 
@@ -96,7 +124,7 @@ impl<'a> Bench<'a> {
         let scenarios = [Scenario::Relay, Scenario::Accept, Scenario::Inout, Scenario::Slow].into_iter();
         let mut cases: Vec<(Scenario, Case)> = scenarios
             .filter(|scenario| self.chosen(*scenario))
-            .map(|scenario| (scenario, Case::new(scenario_name(scenario), senders, size_bytes)))
+            .map(|scenario| (scenario, Case::new(scenario.name(), senders, size_bytes)))
             .collect();
         let load = Load { senders, size_bytes, seconds: self.plan.seconds };
         for run in 1..=self.plan.runs {
@@ -125,7 +153,8 @@ impl<'a> Bench<'a> {
             return Ok(self.send(load, &address, RECEIVER_ADDRESS, &served_by)?.sample());
         }
         let folder = Folder::new("run")?;
-        let router = RouterProcess::start(&self.server_program, folder.path(), &receiver_address, false)?;
+        let router =
+            RouterProcess::start(&self.server_program, folder.path(), Channel::Http(&receiver_address), false)?;
         let served_by = [router.pid(), receiver.pid()];
         // It ends with this run: nobody waits for its replies.
         let _slow = match scenario {
@@ -158,7 +187,7 @@ impl<'a> Bench<'a> {
         let mut receiver = self.role("receiver", &[])?;
         let receiver_address = receiver.address()?;
         let folder = Folder::new("run")?;
-        let router = RouterProcess::start(&self.server_program, folder.path(), &receiver_address, true)?;
+        let router = RouterProcess::start(&self.server_program, folder.path(), Channel::Http(&receiver_address), true)?;
         let load = Load { seconds: COUNTING_SECONDS, ..load };
         self.send(load, router.address(), destination(scenario), &[router.pid()])?;
         let commits = router.metric(COMMITS_METRIC).filter(|commits| *commits > 0.0);
@@ -230,13 +259,13 @@ impl<'a> Bench<'a> {
         Ok(Run { measured, used })
     }
 
-    fn role(&self, role: &str, arguments: &[&str]) -> Result<RoleProcess> {
+    pub(super) fn role(&self, role: &str, arguments: &[&str]) -> Result<RoleProcess> {
         let arguments: Vec<_> = ["--role", role].iter().chain(arguments).map(|text| (*text).to_owned()).collect();
         RoleProcess::start(Command::new(&self.this_program), &arguments)
     }
 
     /// A line on standard error after each run, so that a long benchmark shows that it lives.
-    fn progress(&self, case: &Case, run: u32) {
+    pub(super) fn progress(&self, case: &Case, run: u32) {
         let rate = case.samples.last().map_or(0.0, |sample| sample.messages_per_second);
         let Case { scenario, senders, size_bytes, .. } = case;
         eprintln!("{scenario}, {senders} senders, {size_bytes} bytes, run {run} of {}: {rate:.0}/s", self.plan.runs);
@@ -244,20 +273,21 @@ impl<'a> Bench<'a> {
 }
 
 #[derive(Clone, Copy)]
-struct Load {
-    senders: usize,
-    size_bytes: usize,
-    seconds: u64,
+pub(super) struct Load {
+    /// Concurrent senders over HTTP, messages in flight over AMQP.
+    pub senders: usize,
+    pub size_bytes: usize,
+    pub seconds: u64,
 }
 
 /// What one run gave: the senders' own figures, and what the processes serving them used, the server first.
-struct Run {
-    measured: Measured,
-    used: Vec<proc::Usage>,
+pub(super) struct Run {
+    pub measured: Measured,
+    pub used: Vec<proc::Usage>,
 }
 
 impl Run {
-    fn sample(self) -> Sample {
+    pub fn sample(self) -> Sample {
         let messages = self.measured.messages.max(1) as f64;
         let server = self.used.first().copied().unwrap_or_default();
         let served_us: u64 = self.used.iter().map(|usage| usage.cpu_us).sum();
@@ -274,7 +304,7 @@ impl Run {
         }
     }
 
-    fn per_message_in_all(&self, count: f64) -> Option<f64> {
+    pub fn per_message_in_all(&self, count: f64) -> Option<f64> {
         (self.measured.messages_in_all > 0).then(|| count / self.measured.messages_in_all as f64)
     }
 }
@@ -283,15 +313,11 @@ fn has_fsyncs(scenario: Scenario) -> bool {
     matches!(scenario, Scenario::Accept | Scenario::Inout)
 }
 
-fn scenario_name(scenario: Scenario) -> String {
-    format!("{scenario:?}").to_lowercase()
-}
-
 fn destination(scenario: Scenario) -> &'static str {
     if scenario == Scenario::Accept { MAILBOX_ADDRESS } else { RECEIVER_ADDRESS }
 }
 
-fn expect_measuring(line: &str) -> Result<()> {
+pub(super) fn expect_measuring(line: &str) -> Result<()> {
     if line != "measuring" {
         bail!("a process of the benchmark printed {line:?} instead of beginning to measure");
     }

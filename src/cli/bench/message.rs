@@ -43,11 +43,12 @@ impl Template {
         Template::of(render(source, destination, &notes))
     }
 
-    /// As `new`, about 120 bytes longer, with the extension that says that no answer is wanted (MSG-49).
+    /// As `new`, with the extension that says that no answer is wanted (MSG-49).
     pub fn without_answer(size_bytes: usize, source: &str, destination: &str) -> Template {
         const NEVER: &str = r#""extension":[{"url":"http://hl7.org/fhir/StructureDefinition/messageheader-response-request","valueCode":"never"}],"eventCoding":"#;
-        let whole = Template::new(size_bytes, source, destination);
-        Template::of(String::from_utf8_lossy(&whole.bytes).replacen("\"eventCoding\":", NEVER, 1))
+        const PLAIN: &str = "\"eventCoding\":";
+        let whole = Template::new(size_bytes.saturating_sub(NEVER.len() - PLAIN.len()), source, destination);
+        Template::of(String::from_utf8_lossy(&whole.bytes).replacen(PLAIN, NEVER, 1))
     }
 
     fn of(text: String) -> Template {

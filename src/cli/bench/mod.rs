@@ -7,6 +7,7 @@
 //! It measures and reports. It judges nothing but replies that are not what the case expects, and never touches a store
 //! other than the one in its own temporary folder.
 
+mod amqp;
 mod children;
 mod fsync;
 mod measure;
@@ -25,7 +26,7 @@ use self::roles::RoleArgs;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  emberpost bench\n  emberpost bench --seconds 2 --runs 1 --senders 64 --sizes 2048 \
---scenario relay,inout\n  emberpost bench --format json --out bench.json\n\nTemporary files go to TMPDIR, else to ./target, \
+--scenario relay,inout\n  emberpost bench --sizes 2048 --scenario amqp-relay,amqp-inout --broker amqp://127.0.0.1\n  emberpost bench --format json --out bench.json\n\nTemporary files go to TMPDIR, else to ./target, \
 else to the current folder: it should be on the disk that the store will use."
 )]
 pub struct BenchArgs {
@@ -41,7 +42,7 @@ pub struct BenchArgs {
     /// Sizes of a message in bytes
     #[arg(long, value_delimiter = ',', default_values_t = [Bounded::<20_000_000>(2_048), Bounded(51_200)])]
     sizes: Vec<Bounded<20_000_000>>,
-    /// What to measure: accept (kept for a mailbox), inout (delivered and answered), slow (inout beside a slow receiver), relay (bare HTTP), sqlite (bare commits)
+    /// What to measure: accept (kept for a mailbox), inout (delivered and answered), slow (inout beside a slow receiver), relay (bare HTTP), sqlite (bare commits), amqp-relay and amqp-inout (queue to queue, with --broker; 64 and 256 messages in flight)
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Scenario::All])]
     scenario: Vec<Scenario>,
     /// The program whose `serve` is measured [default: this program]
@@ -97,7 +98,12 @@ fn conduct(args: BenchArgs) -> i32 {
         sizes_bytes: args.sizes.iter().map(|bounded| bounded.0).collect(),
         scenarios: args.scenario,
         server_binary: args.server_binary,
+        broker: args.broker,
     };
+    if let Some(scenario) = plan.scenarios.iter().find(|scenario| scenario.needs_broker() && plan.broker.is_none()) {
+        eprintln!("bench: the scenario {} needs a broker that runs: --broker amqp://…", scenario.name());
+        return 2;
+    }
     let report = match measure::measure(&plan) {
         Ok(report) => report,
         Err(error) => {

@@ -177,8 +177,12 @@ impl Report {
 
     fn relay_beside(&self, case: &Case) -> Option<&Case> {
         let same = |other: &&Case| other.senders == case.senders && other.size_bytes == case.size_bytes;
-        let routed = case.scenario == "accept" || case.scenario == "inout";
-        self.cases.iter().filter(same).find(|other| routed && other.scenario == "relay")
+        let relay = match case.scenario.as_str() {
+            "accept" | "inout" => "relay",
+            "amqp-inout" => "amqp-relay",
+            _ => return None,
+        };
+        self.cases.iter().filter(same).find(|other| other.scenario == relay)
     }
 }
 
