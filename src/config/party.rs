@@ -35,6 +35,9 @@ const ATTEMPT_TIMEOUT_SECONDS_MOST: i64 = 3600;
 const RETRY_SECONDS_MOST: i64 = 86_400;
 const EXPIRE_AFTER_SECONDS_MOST: i64 = 31_536_000;
 
+/// AMQP's names have 255 bytes; five are for `.dead`.
+const AMQP_NAME_LIMIT_BYTES: usize = 250;
+
 #[derive(Default)]
 pub struct Parties {
     pub participants: Vec<Participant>,
@@ -136,7 +139,13 @@ fn channel(of: &str, setting: Setting, mistakes: &Mistakes) -> Option<Channel> {
             if section.get("routing_key").is_none() {
                 return section.none("routing_key", "is missing: a channel of type \"amqp\" has one");
             }
-            Some(Channel::Amqp { exchange, routing_key: section.text("routing_key")? })
+            let routing_key = section.text("routing_key")?;
+            for (key, name) in [("exchange", &exchange), ("routing_key", &routing_key)] {
+                if name.len() > AMQP_NAME_LIMIT_BYTES {
+                    section.say(key, format!("is longer than {AMQP_NAME_LIMIT_BYTES} bytes"));
+                }
+            }
+            Some(Channel::Amqp { exchange, routing_key })
         }
         ChannelType::Repository => {
             section.none("type", "is \"repository\": channel type \"repository\" is not built yet")

@@ -9,17 +9,24 @@ use std::time::Duration;
 
 const CONNECT_TIMEOUT_SECONDS: u64 = 10;
 
-/// Connects, and says why not in a sentence without the password. `name` is what the broker's list of connections shows.
-pub async fn connect(broker: &BrokerUrl, name: &str) -> Result<Connection, String> {
-    let tls = tls(broker)?;
+/// Why there is no connection; no sentence holds the password.
+#[derive(Debug, thiserror::Error)]
+pub enum NotConnected {
+    #[error("{0}")]
+    File(String),
+    #[error("{0}")]
+    Broker(#[from] lapin::Error),
+    #[error("no answer within {CONNECT_TIMEOUT_SECONDS} seconds")]
+    Silent,
+}
+
+/// Connects. `name` is what the broker's list of connections shows.
+pub async fn connect(broker: &BrokerUrl, name: &str) -> Result<Connection, NotConnected> {
+    let tls = tls(broker).map_err(NotConnected::File)?;
     let options = ConnectionProperties::default().with_connection_name(name.into());
-    let runtime = lapin::runtime::default_runtime().map_err(|error| error.to_string())?;
-    let connecting = uri(broker).connect_with_config(options, tls, runtime);
-    match tokio::time::timeout(Duration::from_secs(CONNECT_TIMEOUT_SECONDS), connecting).await {
-        Ok(Ok(connection)) => Ok(connection),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err(format!("no answer within {CONNECT_TIMEOUT_SECONDS} seconds")),
-    }
+    let connecting = uri(broker).connect_with_config(options, tls, lapin::runtime::default_runtime()?);
+    let connecting = tokio::time::timeout(Duration::from_secs(CONNECT_TIMEOUT_SECONDS), connecting);
+    Ok(connecting.await.map_err(|_| NotConnected::Silent)??)
 }
 
 fn uri(broker: &BrokerUrl) -> AMQPUri {

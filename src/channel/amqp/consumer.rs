@@ -12,11 +12,10 @@ use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection, Consumer};
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::task::{Id, JoinError, JoinSet};
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 /// Pauses before the queue is consumed again; the last repeats.
@@ -80,7 +79,7 @@ impl QueueConsumer {
                     channel: &channel,
                     acks: Acks::default(),
                     tasks: JoinSet::new(),
-                    tags: HashMap::new(),
+
                     turns: Turns::default(),
                     kept_any,
                 };
@@ -125,8 +124,6 @@ struct Session<'s> {
     channel: &'s Channel,
     acks: Acks,
     tasks: JoinSet<(u64, Fate)>,
-    /// By task, so that one that a defect ended is known, too.
-    tags: HashMap<Id, u64>,
     turns: Turns,
     kept_any: &'s mut bool,
 }
@@ -142,7 +139,7 @@ impl Session<'_> {
                     Some(Err(error)) => return End::Gone(error.to_string()),
                     None => return End::Gone("the broker cancelled it; was the queue deleted?".into()),
                 },
-                Some(ended) = self.tasks.join_next_with_id() => {
+                Some(ended) = self.tasks.join_next() => {
                     if let Some(end) = self.ended(ended).await {
                         return end;
                     }
@@ -161,34 +158,35 @@ impl Session<'_> {
             properties: delivery.properties,
             redelivered: delivery.redelivered,
         };
-        let task = self.tasks.spawn(async move { (tag, intake.take(came, turn).await) });
-        self.tags.insert(task.id(), tag);
+        self.tasks.spawn(async move { (tag, intake.take(came, turn).await) });
         self.count();
     }
 
     /// One message ended, and with it maybe more: all that may be is acknowledged at once.
-    async fn ended(&mut self, first: Result<(Id, (u64, Fate)), JoinError>) -> Option<End> {
+    async fn ended(&mut self, first: Result<(u64, Fate), JoinError>) -> Option<End> {
         let mut next = Some(first);
-        let mut unkept = false;
+        let mut unkept = Vec::new();
         while let Some(ended) = next {
             match ended {
-                Ok((id, (tag, Fate::Settled))) => {
-                    self.tags.remove(&id);
+                Ok((tag, Fate::Settled)) => {
                     self.acks.settle(tag);
                     *self.kept_any = true;
                 }
-                Ok((_, (_, Fate::Unkept))) => unkept = true,
-                Err(defect) => {
-                    tracing::error!(queue = %self.of.queue, %defect, "a defect stopped a message; it comes again");
-                    unkept = true;
-                }
+                Ok((tag, Fate::Unkept(came))) => unkept.push((tag, came)),
+                Err(defect) => return Some(End::Gone(format!("a defect of the router: {defect}"))),
             }
-            next = self.tasks.try_join_next_with_id();
+            next = self.tasks.try_join_next();
+        }
+        // Those behind it only waited for it.
+        if let Some((tag, came)) = unkept.iter().find(|(tag, _)| self.acks.oldest() == Some(*tag))
+            && self.of.intake.is_given_up(came).await
+        {
+            self.acks.settle(*tag);
         }
         if let Some(error) = self.acknowledge().await {
             return Some(End::Gone(error));
         }
-        unkept.then_some(End::Unkept)
+        (!unkept.is_empty()).then_some(End::Unkept)
     }
 
     async fn acknowledge(&mut self) -> Option<String> {
@@ -207,7 +205,7 @@ impl Session<'_> {
         // Without it the broker sends on until the channel closes, which loses nothing either.
         let _ = self.channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await;
         let deadline = tokio::time::Instant::now() + Duration::from_secs(DRAIN_SECONDS);
-        while let Ok(Some(ended)) = tokio::time::timeout_at(deadline, self.tasks.join_next_with_id()).await {
+        while let Ok(Some(ended)) = tokio::time::timeout_at(deadline, self.tasks.join_next()).await {
             if self.ended(ended).await.is_some() {
                 break;
             }

@@ -18,9 +18,12 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// A message that came back so often stops the router each time, or could never be kept: it is put aside.
-const DELIVERIES_MOST: u64 = 50;
+/// The oldest message of a queue that was brought so often, and still cannot be kept though others can, is put aside: one
+/// that the router fails on would hold up everything behind it.
+const DELIVERIES_MOST: u64 = 10;
 const DEAD_LETTER_PATIENCE: Duration = Duration::from_secs(30);
+/// What cannot be put aside either is tried again after this long.
+const DEAD_LETTER_RETRY: Duration = Duration::from_secs(5);
 const REQUEST_ID_LIMIT_CHARACTERS: usize = 128;
 const ASSUMED: &str = "application/fhir+json";
 
@@ -33,12 +36,11 @@ pub(super) struct Came {
 }
 
 /// What became of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
     /// Kept, as accepted, refused or a repeat; or put aside: the broker need not hold it any longer.
     Settled,
     /// Not kept: it stays with the broker, and so does everything behind it.
-    Unkept,
+    Unkept(Box<Came>),
 }
 
 /// What every consumer shares.
@@ -59,33 +61,47 @@ struct Told {
 impl Intake {
     pub async fn take(&self, came: Came, mut turn: Turn) -> Fate {
         if came.body.len() > self.body_limit_bytes {
+            // Nothing behind it has to wait: it is not kept here.
+            turn.entered();
             let why = format!("larger than {} bytes, the most that is taken", self.body_limit_bytes);
-            turn.entered();
-            return self.put_aside(&came, &why).await;
+            self.put_aside(&came, &why).await;
+            return Fate::Settled;
         }
-        if delivery_count(&came.properties) >= DELIVERIES_MOST {
-            turn.entered();
-            return self.put_aside(&came, &format!("brought {DELIVERIES_MOST} times and never kept")).await;
-        }
-        let mut inbound = self.inbound(&came);
         let place = Place { permit: None, turn };
-        let told = told(&came);
-        let reply = match told.and_then(|told| {
-            let bytes = media::decode(came.body.clone(), told.encoding, self.body_limit_bytes)?;
-            Ok((told, bytes))
-        }) {
-            Ok((told, bytes)) => {
-                inbound.bytes = bytes;
-                inbound.media_type = told.media_type;
-                inbound.said_version = told.version;
-                self.exchange.accept(inbound, place).await
+        let (exchange, inbound) = (self.exchange.clone(), self.inbound(&came));
+        let task = match self.unpacked(&came) {
+            // In a task of its own: what is committed is handed to the courier, whatever becomes of this consumer.
+            Ok((told, bytes)) => tokio::spawn(async move {
+                let Told { media_type, version: said_version, .. } = told;
+                exchange.accept(Inbound { bytes, media_type, said_version, ..inbound }, place).await
+            }),
+            Err(issue) => {
+                tokio::spawn(async move { exchange.reject(inbound, Refusal::BadRequest, issue, place).await })
             }
-            Err(issue) => self.exchange.reject(inbound, Refusal::BadRequest, issue, place).await,
         };
-        match reply {
-            Reply::Refused { refusal: Refusal::NoStore | Refusal::Unavailable, .. } => Fate::Unkept,
-            _ => Fate::Settled,
+        match task.await {
+            Ok(Reply::Refused { refusal: Refusal::NoStore | Refusal::Unavailable, .. }) => Fate::Unkept(came.into()),
+            Ok(_) => Fate::Settled,
+            Err(defect) => {
+                tracing::error!(queue = %came.queue, %defect, "AMQP: a defect stopped a message; it comes again");
+                Fate::Unkept(came.into())
+            }
         }
+    }
+
+    /// Puts the oldest message aside that is not kept, where it came too often and the store takes others.
+    pub async fn is_given_up(&self, came: &Came) -> bool {
+        if delivery_count(&came.properties) < DELIVERIES_MOST || self.exchange.store.takes().await.is_err() {
+            return false;
+        }
+        self.put_aside(came, &format!("brought {DELIVERIES_MOST} times and never kept")).await;
+        true
+    }
+
+    fn unpacked(&self, came: &Came) -> Result<(Told, Bytes), Issue> {
+        let told = told(came)?;
+        let bytes = media::decode(came.body.clone(), told.encoding, self.body_limit_bytes)?;
+        Ok((told, bytes))
     }
 
     /// The message before its body is unpacked.
@@ -120,23 +136,27 @@ impl Intake {
     }
 
     /// To the dead-letter queue, confirmed, before the broker may forget it: dead-lettering by the broker itself may lose
-    /// messages, and does not happen at all on a queue that somebody else declared without it.
-    async fn put_aside(&self, came: &Came, why: &str) -> Fate {
+    /// messages, and does not happen at all on a queue that somebody else declared without it. Tried until it is done; so
+    /// long nothing behind it is acknowledged, and the broker brings no more than the prefetch.
+    async fn put_aside(&self, came: &Came, why: &str) {
         let queue = dead_letter_queue(&came.queue);
         let mut headers = came.properties.headers().clone().unwrap_or_default();
         headers.insert("emberpost-reason".into(), AMQPValue::LongString(why.into()));
         let properties = came.properties.clone().with_headers(headers).with_delivery_mode(2);
         let to = Address { exchange: "", routing_key: &queue };
-        match self.publisher.publish(to, &came.body, properties, DEAD_LETTER_PATIENCE).await {
-            Published::Confirmed => {
-                tracing::warn!(queue = %came.queue, message.bytes = came.body.len(), "AMQP: put aside in {queue}: {why}");
-                Fate::Settled
+        let mut told = false;
+        loop {
+            match self.publisher.publish(to, &came.body, properties.clone(), DEAD_LETTER_PATIENCE).await {
+                Published::Confirmed => break,
+                other if !told => {
+                    tracing::error!(queue = %came.queue, "AMQP: cannot put a message aside in {queue} ({other:?}); trying on");
+                    told = true;
+                }
+                _ => {}
             }
-            other => {
-                tracing::error!(queue = %came.queue, "AMQP: cannot put a message aside in {queue} ({other:?}); it stays");
-                Fate::Unkept
-            }
+            tokio::time::sleep(DEAD_LETTER_RETRY).await;
         }
+        tracing::warn!(queue = %came.queue, message.bytes = came.body.len(), "AMQP: put aside in {queue}: {why}");
     }
 }
 

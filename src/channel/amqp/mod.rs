@@ -14,7 +14,7 @@ mod properties;
 mod publisher;
 mod topology;
 
-pub use connect::connect;
+pub use connect::{NotConnected, connect};
 pub use health::AmqpHealth;
 pub use outbound::AmqpOut;
 

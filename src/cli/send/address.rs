@@ -1,9 +1,8 @@
 //! Where messages go over AMQP: the broker's URL, and the exchange and routing key there.
 
 use crate::cli::failure::Failure;
+use crate::config::BrokerUrl;
 use lapin::types::ShortString;
-use lapin::uri::AMQPUri;
-use reqwest::Url;
 
 /// The queue that a router reads unless it is configured otherwise (`amqp.inbound_queues`).
 const DEFAULT_QUEUE: &str = "fhir.inbound";
@@ -28,10 +27,10 @@ impl Place {
     }
 }
 
-/// A broker and a place in it. No output may hold `uri`: it has a password.
+/// A broker and a place in it. Shown without the password.
 #[derive(Clone)]
 pub struct Address {
-    pub uri: AMQPUri,
+    pub broker: BrokerUrl,
     pub exchange: ShortString,
     pub routing_key: ShortString,
 }
@@ -44,14 +43,9 @@ pub fn is_amqp(to: &str) -> bool {
 impl Address {
     /// Errs for a URL without a host, and for names longer than AMQP's 255 bytes.
     pub fn new(to: &str, place: &Place) -> Result<Address, Failure> {
-        let wrong = || Failure::Usage("--to: give a URL such as amqp://user:password@host:5672/vhost".into());
-        let url = Url::parse(to).map_err(|_| wrong())?;
-        let host = url.host_str().filter(|host| !host.is_empty()).ok_or_else(wrong)?;
-        let mut uri: AMQPUri = to.parse().map_err(|_| wrong())?;
-        // The parser takes an IPv6 address for no host at all, and then this machine.
-        if let Some(address) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-            uri.authority.host = address.into();
-        }
+        let example = "give one such as amqp://user:password@host:5672/vhost";
+        let broker =
+            BrokerUrl::parse(to).map_err(|sentence| Failure::Usage(format!("--to: the URL {sentence}; {example}")))?;
         let queue = place.queue.as_deref().unwrap_or(DEFAULT_QUEUE);
         let (exchange, routing_key) = match &place.exchange {
             Some(exchange) => (exchange.as_str(), place.routing_key.as_deref().unwrap_or_default()),
@@ -65,7 +59,7 @@ impl Address {
                 |_| Failure::Usage("names of queues and exchanges, and routing keys, have at most 255 bytes".into());
             ShortString::try_new(name).map_err(long)
         };
-        Ok(Address { uri, exchange: short(exchange)?, routing_key: short(routing_key)? })
+        Ok(Address { broker, exchange: short(exchange)?, routing_key: short(routing_key)? })
     }
 
     /// Why the broker had nowhere to put a message.
@@ -108,8 +102,8 @@ mod tests {
             ("amqp://[::1]:5673/%2f", "::1", 5673, "/"),
         ] {
             assert!(is_amqp(to), "{to}");
-            let uri = Address::new(to, &Place::default()).unwrap_or_else(|error| panic!("{error}")).uri;
-            assert_eq!((&*uri.authority.host, uri.authority.port, &*uri.vhost), (host, port, vhost), "{to}");
+            let broker = Address::new(to, &Place::default()).unwrap_or_else(|error| panic!("{error}")).broker;
+            assert_eq!((&*broker.host, broker.port, &*broker.vhost), (host, port, vhost), "{to}");
         }
     }
 

@@ -3,7 +3,9 @@
 //! Each message under way has a channel of its own: what closes a channel closes it for the one message that is to blame.
 
 use super::address::Address;
+use crate::channel::amqp::{NotConnected, connect};
 use crate::cli::table;
+use crate::config::BrokerUrl;
 use futures_util::StreamExt;
 use lapin::message::Delivery;
 use lapin::options::{
@@ -12,8 +14,7 @@ use lapin::options::{
 };
 use lapin::protocol::{AMQPErrorKind, AMQPHardError};
 use lapin::types::{FieldTable, ShortString};
-use lapin::uri::AMQPUri;
-use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, Consumer, ErrorKind};
+use lapin::{BasicProperties, Channel, Confirmation, Connection, Consumer, ErrorKind};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -62,18 +63,17 @@ struct Answers {
     reader: JoinHandle<()>,
 }
 
-async fn connect(uri: AMQPUri) -> Result<Connection, lapin::Error> {
-    let properties = ConnectionProperties::default().with_connection_name("emberpost send".into());
-    Connection::connect_uri(uri, properties).await
-}
-
 impl Link {
     /// Connects; with `is_answered` also makes the queue for answers, the only thing that is ever declared.
-    pub async fn open(uri: &AMQPUri, is_answered: bool) -> Result<Link, NoLink> {
+    pub async fn open(broker: &BrokerUrl, is_answered: bool) -> Result<Link, NoLink> {
         let open = async {
-            let connecting = connect(uri.clone()).await;
-            let connection = connecting
-                .map_err(|error| NoLink::new(&error, |why| format!("the broker refused the connection: {why}")))?;
+            let connection = connect(broker, "emberpost send").await.map_err(|error| match error {
+                NotConnected::Broker(error) => {
+                    NoLink::new(&error, |why| format!("the broker refused the connection: {why}"))
+                }
+                NotConnected::File(sentence) => NoLink::Refused(sentence),
+                NotConnected::Silent => NoLink::Unreachable(error.to_string()),
+            })?;
             let answers = if is_answered { Some(Answers::open(&connection).await?) } else { None };
             Ok(Link { connection, idle: Mutex::default(), answers })
         };

@@ -147,7 +147,9 @@ impl Target {
     async fn open(self, args: &SendArgs) -> Result<Carrier, Failure> {
         Ok(match self {
             Target::Http(endpoint) => Carrier::Http(endpoint),
-            Target::Amqp(address) => Carrier::Amqp(Publisher::open(address, args.is_async, args.timeout()).await?),
+            Target::Amqp(address) => {
+                Carrier::Amqp(Publisher::open(address, args.is_async, args.timeout()).await?.into())
+            }
         })
     }
 }
@@ -155,7 +157,7 @@ impl Target {
 /// What carries each message.
 enum Carrier {
     Http(Endpoint),
-    Amqp(Publisher),
+    Amqp(Box<Publisher>),
 }
 
 impl Carrier {

@@ -86,7 +86,7 @@ impl Publisher {
             _ => {}
         }
         self.tries.fetch_add(1, Ordering::Relaxed);
-        *link = Link::open(&self.address.uri, self.answer_timeout.is_some()).await.map(Arc::new);
+        *link = Link::open(&self.address.broker, self.answer_timeout.is_some()).await.map(Arc::new);
         link.clone()
     }
 

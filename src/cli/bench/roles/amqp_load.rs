@@ -67,6 +67,7 @@ impl Tally {
 pub async fn run(broker: String, args: RoleArgs, time: Duration) -> Result<()> {
     let output = Connection::connect(&broker, ConnectionProperties::default()).await.context("no broker")?;
     let input = Connection::connect(&broker, ConnectionProperties::default()).await.context("no broker")?;
+    // Held to the end: a channel that nobody holds is closed, and its last confirms are lost.
     let published = output.create_channel().await?;
     published.confirm_select(Default::default()).await?;
     let (taken, deliveries) = consume(&input, &args.peer).await?;
@@ -84,7 +85,7 @@ pub async fn run(broker: String, args: RoleArgs, time: Duration) -> Result<()> {
     let local = LocalSet::new();
     local.spawn_local(watch(Rc::clone(&tally), confirms));
     local.spawn_local(told(Rc::clone(&tally), receive(Rc::clone(&tally), taken, deliveries)));
-    local.spawn_local(told(Rc::clone(&tally), publish(Rc::clone(&tally), args, published, sent)));
+    local.spawn_local(told(Rc::clone(&tally), publish(Rc::clone(&tally), args, published.clone(), sent)));
     let used = local
         .run_until(async {
             tokio::time::sleep_until(tally.from.into()).await;
