@@ -262,6 +262,14 @@ impl Config {
             let text = "retention.bodies_days is less than identities_days: a repeat whose answer was dropped gets 202";
             notices.push(text.to_owned());
         }
+        if let (Some(_), Some(known)) = (&self.amqp, self.participants.iter().find(|known| known.is_open_over_amqp())) {
+            let text = format!(
+                "participant \"{}\" has a token and no amqp_user: over AMQP whoever may publish to an inbound queue can send \
+                 in its name",
+                known.id
+            );
+            notices.push(text);
+        }
         if self.uses_shipped() {
             let text =
                 "definitions.paths: there is no folder message-definitions here; those of the program itself are used";

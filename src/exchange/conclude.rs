@@ -23,6 +23,8 @@ use uuid::Uuid;
 
 /// How long the same delivery waits when its attempt could not be recorded.
 const STORE_AWAY_RETRY_SECONDS: u64 = 5;
+/// How long a delivery waits that could not be sent at all; its channel waits for its connection before it says so.
+const UNSENT_RETRY_MILLISECONDS: u64 = 200;
 /// Issues of a receiver's OperationOutcome that are passed on at most.
 const RECEIVER_ISSUES_LIMIT: usize = 50;
 
@@ -57,7 +59,10 @@ impl Exchange {
         match attempt.said.clone() {
             Said::Taken => self.taken(work, &attempt).await,
             Said::Queued => self.queued(work, &attempt).await,
-            Said::Unsent { .. } => Ok(Next::Postponed { after: Duration::ZERO }),
+            Said::Unsent { detail } => {
+                tracing::debug!(delivery.id = %work.delivery_id, detail, "not sent; tried again");
+                Ok(Next::Postponed { after: Duration::from_millis(UNSENT_RETRY_MILLISECONDS) })
+            }
             Said::Body { .. } if !asks(&work) => self.taken(work, &attempt).await,
             Said::Body { bytes, media_type } => {
                 match apart(bytes.len(), || self.read_answer(&work, bytes, media_type, &rules)) {

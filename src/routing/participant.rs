@@ -106,6 +106,11 @@ impl Participant {
         }
     }
 
+    /// Whether it has a credential over HTTP and none over AMQP.
+    pub fn is_open_over_amqp(&self) -> bool {
+        !self.token_sha256.is_empty() && self.amqp_user.is_none()
+    }
+
     /// Whether the courier brings its messages.
     pub fn is_carried_to(&self) -> bool {
         self.channel.as_ref().is_some_and(Channel::is_carried)
