@@ -4,10 +4,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop at that place")]
 
+mod amqp_deleted;
+mod amqp_examples;
 mod amqp_harness;
 mod asynchronous;
 mod bad_input;
 mod commands;
+mod compose;
 mod config;
 mod corpus;
 mod crash;

@@ -1,7 +1,7 @@
-//! The README's five minutes, word for word.
+//! The README's walks, word for word.
 //!
-//! Blocks fenced as `sh` are run by bash, those fenced as `sh server PORT` are started and left running until the end. They
-//! run in a folder that looks like the repository, so that what they write stays out of it.
+//! Blocks fenced as `sh` are run by bash, those fenced as `sh server PORT` or `sh running` are started and left running until
+//! the end. They run in a folder that looks like the repository, so that what they write stays out of it.
 
 use std::fs::{self, File};
 use std::net::TcpListener;
@@ -13,30 +13,51 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::sync::Mutex;
 
-use crate::harness::wait_for;
+use crate::amqp_examples::{Language, cache};
+use crate::harness::{Broker, wait_for};
 
 /// A release build that is not there yet takes minutes.
 const BUILD_LIMIT: Duration = Duration::from_secs(900);
 
+/// Where the README says that RabbitMQ is; the one of the tests is elsewhere.
+const README_BROKER: &str = "127.0.0.1:5672";
+/// The walks use the same ports.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+
+/// How a block is run.
+#[derive(Debug, PartialEq)]
+enum Kind {
+    ToItsEnd,
+    /// Goes on while the others run, and is ready when this port says so.
+    Server(u16),
+    /// Goes on while the others run.
+    Running,
+}
+
 /// A fenced block of the README.
 #[derive(Debug, PartialEq)]
 struct Block {
-    /// Of a server that goes on while the others run.
-    port: Option<u16>,
+    kind: Kind,
     script: String,
 }
 
-/// The `sh` blocks of the section "Five minutes", in order.
-fn blocks(readme: &str) -> Vec<Block> {
-    let section = readme.split("\n## Five minutes\n").nth(1).expect("the README has no section \"Five minutes\"");
+/// The `sh` blocks of a section, in order.
+fn blocks(readme: &str, section: &str) -> Vec<Block> {
+    let section = readme.split(&format!("\n## {section}\n")).nth(1).expect("the README has no such section");
     let section = section.split("\n## ").next().unwrap();
     let mut blocks = Vec::new();
     for fenced in section.split("\n```sh").skip(1) {
         let (info, rest) = fenced.split_once('\n').unwrap();
         let script = rest.split("\n```").next().unwrap().to_owned();
-        let port = info.trim().strip_prefix("server ").map(|port| port.parse().unwrap());
-        blocks.push(Block { port, script });
+        let kind = match info.trim().split_once(' ').unwrap_or((info.trim(), "")) {
+            ("server", port) => Kind::Server(port.parse().unwrap()),
+            ("running", "") => Kind::Running,
+            ("", "") => Kind::ToItsEnd,
+            other => panic!("a block is fenced as {other:?}"),
+        };
+        blocks.push(Block { kind, script });
     }
     blocks
 }
@@ -48,18 +69,34 @@ const CARGO: &str = "cargo() { command cargo \"$1\" --manifest-path \"$ROOT/Carg
 struct Walk {
     folder: TempDir,
     servers: Vec<Child>,
+    environment: Vec<(&'static str, String)>,
 }
 
 impl Walk {
+    /// With the program as the first block builds it.
     fn new() -> Walk {
+        let walk = Walk::without_program();
+        fs::create_dir_all(target()).unwrap();
+        symlink(target(), walk.folder.path().join("target")).unwrap();
+        walk
+    }
+
+    /// With the program of these tests where a release build would be.
+    fn with_program() -> Walk {
+        let walk = Walk::without_program();
+        let release = walk.folder.path().join("target/release");
+        fs::create_dir_all(&release).unwrap();
+        symlink(env!("CARGO_BIN_EXE_emberpost"), release.join("emberpost")).unwrap();
+        walk
+    }
+
+    fn without_program() -> Walk {
         let folder = TempDir::with_prefix("emberpost-readme-").unwrap();
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         for name in ["message-definitions", "examples"] {
             symlink(root.join(name), folder.path().join(name)).unwrap();
         }
-        fs::create_dir_all(target()).unwrap();
-        symlink(target(), folder.path().join("target")).unwrap();
-        Walk { folder, servers: Vec::new() }
+        Walk { folder, servers: Vec::new(), environment: Vec::new() }
     }
 
     fn bash(&self, script: &str) -> Command {
@@ -76,13 +113,14 @@ impl Walk {
         }
         command.env_remove("RUST_LOG").env("NO_PROXY", "127.0.0.1");
         command.env("ROOT", env!("CARGO_MANIFEST_DIR")).env("CARGO_TARGET_DIR", target());
+        command.envs(self.environment.iter().cloned());
         command
     }
 
     async fn serve(&mut self, port: u16, script: &str) {
-        let log = File::create(self.folder.path().join(format!("{port}.log"))).unwrap();
-        let mut command = self.bash(script);
-        self.servers.push(command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap());
+        let free = TcpListener::bind(("127.0.0.1", port)).is_ok();
+        assert!(free, "the walk needs port {port} of 127.0.0.1, which another program holds: end that first");
+        self.begin(script, &format!("{port}.log"));
         let url = format!("http://127.0.0.1:{port}/health/ready");
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         let what = format!("{script}\nis ready at {url}");
@@ -92,6 +130,13 @@ impl Walk {
             client.get(&url).send().await.is_ok_and(|answer| answer.status() == 200).then_some(())
         })
         .await;
+    }
+
+    /// Starts what goes on until the end; its output is in a file of the walk's folder.
+    fn begin(&mut self, script: &str, log: &str) {
+        let log = File::create(self.folder.path().join(log)).unwrap();
+        let mut command = self.bash(script);
+        self.servers.push(command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap());
     }
 
     /// Runs a block to its end; standard output.
@@ -172,27 +217,56 @@ fn check(script: &str, shown: &str) {
 #[tokio::test]
 async fn the_five_minutes_of_the_readme_go_as_it_says() {
     let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
-    let blocks = blocks(&readme);
+    let blocks = blocks(&readme, "Five minutes");
+    let _alone = ONE_AT_A_TIME.lock().await;
     assert!(blocks.len() >= 12 && blocks[0].script == "cargo run --release", "{blocks:?}");
-    for port in blocks.iter().filter_map(|block| block.port) {
-        let free = TcpListener::bind(("127.0.0.1", port));
-        assert!(
-            free.is_ok(),
-            "the README's walk needs port {port} of 127.0.0.1, which another program holds: end that first"
-        );
-    }
     let mut walk = Walk::new();
-    for Block { port, script } in &blocks {
-        match port {
-            Some(port) => walk.serve(*port, script).await,
-            None => check(script, &walk.run(script)),
+    for Block { kind, script } in &blocks {
+        match kind {
+            Kind::Server(port) => walk.serve(*port, script).await,
+            Kind::Running => walk.begin(script, "running.log"),
+            Kind::ToItsEnd => check(script, &walk.run(script)),
         }
     }
 }
 
+#[tokio::test]
+async fn the_walk_over_amqp_goes_as_the_readme_says() {
+    let Some(broker) = Broker::shared().await else { return };
+    if !Language::Python.is_ready().await {
+        return;
+    }
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let blocks = blocks(&readme, "AMQP");
+    assert!(blocks.len() == 3 && blocks[1].kind == Kind::Running, "{blocks:?}");
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let mut walk = Walk::with_program();
+    walk.environment.push(("AMQP_URL", broker.url()));
+    walk.environment.push(("EMBERPOST__AMQP__URL", broker.url()));
+    walk.environment.push(("PYTHONPATH", cache("python").display().to_string()));
+    let elsewhere = format!("127.0.0.1:{}", broker.port());
+    for Block { kind, script } in &blocks {
+        let script = script.replace(README_BROKER, &elsewhere);
+        match kind {
+            Kind::Server(port) => walk.serve(*port, &script).await,
+            Kind::Running => walk.begin(&script, "running.log"),
+            Kind::ToItsEnd => {
+                let shown = walk.run(&script);
+                for told in ["sent ", "answered ok\nanswered ok\nvalueset-expand\n", "request.json ok\n", ": 1 ok\n"] {
+                    assert!(shown.contains(told), "{told} is not in\n{shown}");
+                }
+            }
+        }
+    }
+    let taken = fs::read_to_string(walk.folder.path().join("running.log")).unwrap();
+    assert_eq!(taken.matches("took ").count(), 2, "the push event and the file: {taken}");
+}
+
 #[test]
 fn blocks_are_found_in_their_order_and_their_section() {
-    let readme = "# A\n\n```sh\nno\n```\n\n## Five minutes\n\nText.\n\n```sh server 8080\nserve \\\n  it\n```\n\n```sh\none\n```\n\n## B\n\n```sh\nno\n```\n";
-    let block = |port, script: &str| Block { port, script: script.to_owned() };
-    assert_eq!(blocks(readme), [block(Some(8080), "serve \\\n  it"), block(None, "one")]);
+    let readme = "# A\n\n```sh\nno\n```\n\n## Five minutes\n\nText.\n\n```sh server 8080\nserve \\\n  it\n```\n\n```sh\none\n```\n\n## B\n\n```sh running\nno\n```\n";
+    let block = |kind, script: &str| Block { kind, script: script.to_owned() };
+    let wanted = [block(Kind::Server(8080), "serve \\\n  it"), block(Kind::ToItsEnd, "one")];
+    assert_eq!(blocks(readme, "Five minutes"), wanted);
+    assert_eq!(blocks(readme, "B"), [block(Kind::Running, "no")]);
 }
