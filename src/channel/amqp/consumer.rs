@@ -6,7 +6,6 @@
 
 use super::acks::Acks;
 use super::inbound::{Came, Fate, Intake};
-use super::topology;
 use crate::turn::Turns;
 use futures_util::StreamExt;
 use lapin::message::Delivery;
@@ -62,18 +61,9 @@ impl QueueConsumer {
                 End::Gone(why) if connection.status().connected() => {
                     tracing::warn!(queue = %self.queue, why, "AMQP: the consumer was ended; it begins anew");
                     self.pause(failures).await;
-                    self.declare(&connection).await;
                 }
                 End::Gone(_) => return,
             }
-        }
-    }
-
-    /// A queue that was deleted is made again, or is said to be missing where somebody else declares it.
-    async fn declare(&self, connection: &Connection) {
-        let things = topology::queue(&self.queue);
-        for mistake in topology::ensure(connection, &things, self.intake.amqp.declare).await {
-            tracing::warn!(queue = %self.queue, "AMQP: {mistake}");
         }
     }
 
