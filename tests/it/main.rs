@@ -5,6 +5,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop at that place")]
 
 mod amqp_harness;
+mod amqp_hub;
+mod amqp_network_faults;
 mod asynchronous;
 mod bad_input;
 mod commands;
