@@ -16,6 +16,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -41,6 +42,8 @@ pub(super) struct QueueConsumer {
     pub prefetch: u16,
     /// Messages taken and not yet acknowledged, for figures.
     pub unacked: Arc<AtomicU64>,
+    /// Told when the queue may be gone.
+    pub doubt: Arc<Notify>,
     pub stop: CancellationToken,
 }
 
@@ -61,6 +64,7 @@ impl QueueConsumer {
                 }
                 End::Gone(why) if connection.status().connected() => {
                     tracing::warn!(queue = %self.queue, why, "AMQP: the consumer was ended; it begins anew");
+                    self.doubt.notify_one();
                     self.pause(failures).await;
                 }
                 End::Gone(_) => return,
@@ -132,7 +136,17 @@ struct Session<'s> {
 }
 
 impl Session<'_> {
-    async fn run(mut self, mut consumer: Consumer) -> End {
+    async fn run(mut self, consumer: Consumer) -> End {
+        let end = self.consume(consumer).await;
+        if end != End::Stopped {
+            // A message that the store has must reach the courier, and before its repeat comes: nobody else brings it there.
+            // The store and the publisher bound how long each may take.
+            while self.tasks.join_next().await.is_some() {}
+        }
+        end
+    }
+
+    async fn consume(&mut self, mut consumer: Consumer) -> End {
         let stop = self.of.stop.clone();
         loop {
             tokio::select! {
@@ -203,7 +217,7 @@ impl Session<'_> {
     }
 
     /// Takes no more, and gives what is under way its time.
-    async fn drain(mut self, consumer: &Consumer) -> End {
+    async fn drain(&mut self, consumer: &Consumer) -> End {
         // Without it the broker sends on until the channel closes, which loses nothing either.
         let _ = self.channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await;
         let deadline = tokio::time::Instant::now() + Duration::from_secs(DRAIN_SECONDS);
