@@ -66,10 +66,15 @@ impl Hub {
     /// Nothing was lost and nothing processed twice: the store has each message sent once, with one delivery; at the far
     /// end are exactly those, in the order sent for each source. How many came more than once.
     pub async fn count(&self, node: &Node, sent: &[Sample]) -> usize {
+        self.count_of(&self.inbound, node, sent).await
+    }
+
+    /// As `count`, of what came in by this queue.
+    pub async fn count_of(&self, inbound: &str, node: &Node, sent: &[Sample]) -> usize {
         let came = self.delivered(node, sent).await;
         assert_eq!(accepted(node).await, sorted(sent.iter().map(Sample::header_id)), "accepted once each");
         let repeats = check_far_end(sent, &came);
-        assert_eq!(self.direct.depth(&self.inbound).await, Some(0));
+        assert_eq!(self.direct.depth(inbound).await, Some(0));
         repeats
     }
 }
@@ -162,4 +167,32 @@ pub async fn until_amqp_is(node: &Node, word: &str) -> Value {
         (body["amqp"] == word).then_some(body)
     })
     .await
+}
+
+/// A line of `rabbitmqctl` for each queue with this prefix: name, durable, arguments.
+pub async fn queues(hub: &Hub, names: &[&str]) -> Vec<String> {
+    let listed = hub.broker.ctl_ok(&["--silent", "list_queues", "name", "durable", "arguments"]).await;
+    let mut lines: Vec<_> = listed.lines().map(|line| line.replace('\t', " ")).collect();
+    lines.retain(|line| names.iter().any(|name| line.starts_with(&format!("{name} "))));
+    lines.sort();
+    lines
+}
+
+pub async fn exchanges(hub: &Hub) -> Vec<String> {
+    let listed = hub.broker.ctl_ok(&["--silent", "list_exchanges", "name", "type", "durable"]).await;
+    listed.lines().map(|line| line.replace('\t', " ")).collect()
+}
+
+/// What design and documentation promise of a queue and its dead-letter queue, as `rabbitmqctl` prints it.
+pub fn promised(queue: &str) -> [String; 2] {
+    let live = format!(
+        "{queue} true [{{\"x-dead-letter-exchange\",\"\"}},{{\"x-dead-letter-routing-key\",\"{queue}.dead\"}},\
+         {{\"x-queue-type\",\"quorum\"}}]"
+    );
+    [live, format!("{queue}.dead true [{{\"x-queue-type\",\"quorum\"}}]")]
+}
+
+/// The mistakes of one link, `in` or `out`, in one text.
+pub fn mistakes(body: &Value, link: &str) -> String {
+    body["amqp_links"][link]["mistakes"].to_string()
 }

@@ -102,6 +102,21 @@ async fn cuts_while_hundreds_pass_leave_counts_and_order_as_they_were() {
 }
 
 #[tokio::test]
+async fn cuts_while_messages_are_being_kept_leave_none_behind() {
+    let Some(hub) = Hub::new().await else { return };
+    let node = hub.config().start().await;
+    let sent: Vec<_> = messages(400, 8).into_iter().map(|message| message.padded(5_000)).collect();
+    for part in sent.chunks(40) {
+        let before = hub.proxy.bytes_from_broker();
+        hub.send(part).await;
+        wait_until(LONG, "some have come", async || hub.proxy.bytes_from_broker() > before + 20_000).await;
+        hub.proxy.cut();
+    }
+    let repeats = hub.count(&node, &sent).await;
+    assert!(repeats <= 10 * 8, "{repeats} came twice, and one at most in each lane was unconfirmed");
+}
+
+#[tokio::test]
 async fn a_half_open_connection_is_noticed_by_its_heartbeat_and_made_anew() {
     let Some(hub) = Hub::new().await else { return };
     let node = hub.bare("?heartbeat=1").participant(crate::amqp_hub::party("lab", &hub.exchange)).start().await;

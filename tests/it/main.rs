@@ -6,7 +6,9 @@
 
 mod amqp_harness;
 mod amqp_hub;
+mod amqp_missing;
 mod amqp_network_faults;
+mod amqp_topology;
 mod asynchronous;
 mod bad_input;
 mod commands;
