@@ -183,10 +183,11 @@ pub async fn exchanges(hub: &Hub) -> Vec<String> {
     listed.lines().map(|line| line.replace('\t', " ")).collect()
 }
 
-/// What design and documentation promise of a queue and its dead-letter queue, as `rabbitmqctl` prints it.
+/// What design and documentation promise of a queue and its dead-letter queue, as `rabbitmqctl` prints it
+/// (`[]` is the empty text).
 pub fn promised(queue: &str) -> [String; 2] {
     let live = format!(
-        "{queue} true [{{\"x-dead-letter-exchange\",\"\"}},{{\"x-dead-letter-routing-key\",\"{queue}.dead\"}},\
+        "{queue} true [{{\"x-dead-letter-exchange\",[]}},{{\"x-dead-letter-routing-key\",\"{queue}.dead\"}},\
          {{\"x-queue-type\",\"quorum\"}}]"
     );
     [live, format!("{queue}.dead true [{{\"x-queue-type\",\"quorum\"}}]")]

@@ -81,9 +81,10 @@ impl Publisher {
                 Err(_) => return Published::Unknown("the connection was lost"),
             }
         }
-        let channel = match self.take(&connection).await {
-            Ok(channel) => channel,
-            Err(error) => return failed(&connection, &error),
+        let channel = match tokio::time::timeout(patience, self.take(&connection)).await {
+            Ok(Ok(channel)) => channel,
+            Ok(Err(error)) => return failed(&connection, &error),
+            Err(_) => return Published::Unknown("the broker opened no channel in time"),
         };
         let published = self.confirmed(&connection, send(&channel, to, body, properties), patience).await;
         match published {
