@@ -169,7 +169,8 @@ async fn a_wrong_password_is_told_in_a_sentence_that_does_not_hold_it() {
     let Some(broker) = Broker::shared().await else { return };
     let url = broker.url().replace("guest:guest", "guest:s3cret-word");
     let [inbound, answers] = ["inbound", "answers"].map(Broker::name);
-    let mut node = NodeConfig::with_sender().amqp(&url, &inbound, &answers).start_unready().await;
+    let config = NodeConfig::with_sender().amqp(&url, &inbound, &answers).variable("EMBERPOST_LOG", "trace");
+    let mut node = config.start_unready().await;
     let told = async || health(&node).await.1["amqp_links"]["in"]["why"].is_string();
     wait_until(LONG, "the reason is known", told).await;
 
