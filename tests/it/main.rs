@@ -7,6 +7,10 @@
 mod amqp_deleted;
 mod amqp_examples;
 mod amqp_harness;
+mod amqp_hub;
+mod amqp_missing;
+mod amqp_network_faults;
+mod amqp_topology;
 mod asynchronous;
 mod bad_input;
 mod commands;

@@ -15,12 +15,13 @@ use lapin::{Channel, Connection, Consumer};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 /// Pauses before the queue is consumed again; the last repeats.
 const PAUSE_MILLISECONDS: [u64; 6] = [100, 500, 1000, 2000, 5000, 10_000];
-/// When the router stops, messages under way have so long to be kept.
+/// When a consumer ends, messages under way have so long to be kept.
 const DRAIN_SECONDS: u64 = 20;
 
 /// Why a consumer ended.
@@ -40,6 +41,8 @@ pub(super) struct QueueConsumer {
     pub prefetch: u16,
     /// Messages taken and not yet acknowledged, for figures.
     pub unacked: Arc<AtomicU64>,
+    /// Told when the queue may be gone.
+    pub doubt: Arc<Notify>,
     pub stop: CancellationToken,
 }
 
@@ -60,6 +63,7 @@ impl QueueConsumer {
                 }
                 End::Gone(why) if connection.status().connected() => {
                     tracing::warn!(queue = %self.queue, why, "AMQP: the consumer was ended; it begins anew");
+                    self.doubt.notify_one();
                     self.pause(failures).await;
                 }
                 End::Gone(_) => return,
@@ -129,7 +133,15 @@ struct Session<'s> {
 }
 
 impl Session<'_> {
-    async fn run(mut self, mut consumer: Consumer) -> End {
+    async fn run(mut self, consumer: Consumer) -> End {
+        let end = self.consume(consumer).await;
+        if end != End::Stopped {
+            self.finish().await;
+        }
+        end
+    }
+
+    async fn consume(&mut self, mut consumer: Consumer) -> End {
         let stop = self.of.stop.clone();
         loop {
             tokio::select! {
@@ -201,7 +213,7 @@ impl Session<'_> {
     }
 
     /// Takes no more, and gives what is under way its time.
-    async fn drain(mut self, consumer: &Consumer) -> End {
+    async fn drain(&mut self, consumer: &Consumer) -> End {
         // Without it the broker sends on until the channel closes, which loses nothing either.
         let _ = self.channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await;
         let deadline = tokio::time::Instant::now() + Duration::from_secs(DRAIN_SECONDS);
@@ -211,5 +223,12 @@ impl Session<'_> {
             }
         }
         End::Stopped
+    }
+
+    /// Lets what was begun come to its end before the queue is consumed again: what was kept reaches the courier before
+    /// anything that comes behind it.
+    async fn finish(&mut self) {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(DRAIN_SECONDS);
+        while let Ok(Some(_)) = tokio::time::timeout_at(deadline, self.tasks.join_next()).await {}
     }
 }

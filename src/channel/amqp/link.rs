@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use lapin::{Connection, Event};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 const BACKOFF_MILLISECONDS: [u64; 7] = [100, 200, 500, 1000, 2000, 5000, 10_000];
 /// A connection that held so long begins the pauses anew.
 const STABLE_SECONDS: u64 = 30;
-/// The client tells when a connection ends; this is for when it does not.
+/// The client tells when a connection ends; this is for when it does not. What is in doubt is declared no more often.
 const LOOK_SECONDS: u64 = 1;
 /// What could not be declared is tried again after this long.
 const TOPOLOGY_RETRY_SECONDS: u64 = 15;
@@ -64,6 +64,8 @@ pub struct Keeper {
     /// What must be there; a new value is declared at once.
     pub things: watch::Receiver<Vec<Thing>>,
     pub state: watch::Sender<LinkState>,
+    /// Told by who found something missing: it is declared, or looked for, with the next look.
+    pub doubt: Arc<Notify>,
     pub stop: CancellationToken,
 }
 
@@ -124,6 +126,8 @@ impl Keeper {
             state.why = None;
             state.connects += 1;
         });
+        let mut looks = tokio::time::interval(Duration::from_secs(LOOK_SECONDS));
+        let mut doubted = false;
         let mut again = Instant::now() + Duration::from_secs(TOPOLOGY_RETRY_SECONDS);
         while connection.status().connected() {
             tokio::select! {
@@ -141,8 +145,10 @@ impl Keeper {
                     }
                     self.declare(&connection).await;
                 }
-                () = tokio::time::sleep(Duration::from_secs(LOOK_SECONDS)) => {
-                    if Instant::now() >= again && !self.state.borrow().mistakes.is_empty() {
+                () = self.doubt.notified() => doubted = true,
+                _ = looks.tick() => {
+                    let retry = Instant::now() >= again && !self.state.borrow().mistakes.is_empty();
+                    if std::mem::take(&mut doubted) || retry {
                         self.declare(&connection).await;
                         again = Instant::now() + Duration::from_secs(TOPOLOGY_RETRY_SECONDS);
                     }

@@ -30,7 +30,7 @@ use link::{Keeper, LinkState};
 use publisher::Publisher;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use topology::Thing;
@@ -63,7 +63,7 @@ impl Amqp {
         Amqp {
             settings: Arc::new(settings),
             name,
-            publisher: Arc::new(Publisher::new(outward.subscribe())),
+            publisher: Arc::new(Publisher::new(outward.subscribe(), Arc::default())),
             inward: watch::Sender::new(LinkState::default()),
             outward,
             things_out: watch::Sender::new(Vec::new()),
@@ -85,18 +85,21 @@ impl Amqp {
     ) -> RunningAmqp {
         let (stop_in, stop_out) = (CancellationToken::new(), CancellationToken::new());
         self.things_out.send_replace(topology::outbound(participants));
-        let keeper = |purpose, state: &watch::Sender<LinkState>, things, stop: &CancellationToken| Keeper {
-            purpose,
-            name: self.name.clone(),
-            amqp: self.settings.clone(),
-            things,
-            state: state.clone(),
-            stop: stop.clone(),
-        };
+        let keeper =
+            |purpose, state: &watch::Sender<LinkState>, things, doubt: &Arc<Notify>, stop: &CancellationToken| Keeper {
+                purpose,
+                name: self.name.clone(),
+                amqp: self.settings.clone(),
+                things,
+                state: state.clone(),
+                doubt: doubt.clone(),
+                stop: stop.clone(),
+            };
         let things_in = watch::Sender::new(topology::inbound(&self.settings));
-        let out = keeper("out", &self.outward, self.things_out.subscribe(), &stop_out);
+        let doubt_in = Arc::default();
+        let out = keeper("out", &self.outward, self.things_out.subscribe(), &self.publisher.doubt, &stop_out);
         // The inward link outlasts its consumers: what they have under way is acknowledged on it.
-        let inward = keeper("in", &self.inward, things_in.subscribe(), &stop_out);
+        let inward = keeper("in", &self.inward, things_in.subscribe(), &doubt_in, &stop_out);
         let unacked = Arc::new(Unacked::of(&self.settings));
         let health = AmqpHealth::new(
             self.settings.clone(),
@@ -107,7 +110,8 @@ impl Amqp {
         );
         let intake =
             Arc::new(Intake { exchange, publisher: self.publisher, amqp: self.settings.clone(), body_limit_bytes });
-        let consumers = Consumers { intake, unacked, link: self.inward.subscribe(), stop: stop_in.clone() };
+        let consumers =
+            Consumers { intake, unacked, link: self.inward.subscribe(), doubt: doubt_in, stop: stop_in.clone() };
         let keepers = [tokio::spawn(inward.run()), tokio::spawn(out.run())];
         let consuming = tokio::spawn(async move {
             // Held here, because a keeper whose things come to an end has nothing more to do.
@@ -156,6 +160,7 @@ struct Consumers {
     intake: Arc<Intake>,
     unacked: Arc<Unacked>,
     link: watch::Receiver<LinkState>,
+    doubt: Arc<Notify>,
     stop: CancellationToken,
 }
 
@@ -181,6 +186,7 @@ impl Consumers {
                     queue: queue.clone(),
                     prefetch: self.intake.amqp.prefetch,
                     unacked: unacked.clone(),
+                    doubt: self.doubt.clone(),
                     stop: self.stop.clone(),
                 };
                 consumers.spawn(consumer.run(connection.clone()));

@@ -42,6 +42,10 @@ impl AmqpOut {
             Ok(published) => published,
             Err(said) => return said,
         };
+        // Declared by us and gone: it comes back without an operator.
+        if matches!(said, Published::Closed(_)) || (said == Published::Unroutable && exchange.is_empty()) {
+            self.publisher.doubt.notify_one();
+        }
         match said {
             Published::Unroutable => {
                 let way = if exchange.is_empty() { String::new() } else { format!("exchange {exchange}, ") };

@@ -11,7 +11,7 @@ use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Confirmation, Connection, ErrorKind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 
 /// Messages under way at once over all participants; brokers allow 2047 channels unless told otherwise.
@@ -47,14 +47,16 @@ pub(super) enum Published {
 
 pub(super) struct Publisher {
     link: watch::Receiver<LinkState>,
+    /// Told when an exchange or queue that messages need may be gone.
+    pub doubt: Arc<Notify>,
     places: Semaphore,
     /// Channels in confirm mode without a message under way, of the connection that they belong to.
     idle: Mutex<(Option<Arc<Connection>>, Vec<Channel>)>,
 }
 
 impl Publisher {
-    pub fn new(link: watch::Receiver<LinkState>) -> Self {
-        Publisher { link, places: Semaphore::new(UNDER_WAY_MOST), idle: Mutex::default() }
+    pub fn new(link: watch::Receiver<LinkState>, doubt: Arc<Notify>) -> Self {
+        Publisher { link, doubt, places: Semaphore::new(UNDER_WAY_MOST), idle: Mutex::default() }
     }
 
     pub fn under_way(&self) -> usize {
@@ -79,9 +81,10 @@ impl Publisher {
                 Err(_) => return Published::Unknown("the connection was lost"),
             }
         }
-        let channel = match self.take(&connection).await {
-            Ok(channel) => channel,
-            Err(error) => return failed(&connection, &error),
+        let channel = match tokio::time::timeout(patience, self.take(&connection)).await {
+            Ok(Ok(channel)) => channel,
+            Ok(Err(error)) => return failed(&connection, &error),
+            Err(_) => return Published::Unknown("the broker opened no channel in time"),
         };
         let published = self.confirmed(&connection, send(&channel, to, body, properties), patience).await;
         match published {

@@ -12,7 +12,7 @@ use reqwest::{Client, Method, RequestBuilder};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{NodeConfig, Reply, SOON, free_address, wait_for};
+use super::{NodeConfig, Reply, SOON, free_address, wait_for, wait_until};
 
 /// Where messages are posted.
 pub const PROCESS_MESSAGE: &str = "/fhir/$process-message";
@@ -57,6 +57,17 @@ impl NodeConfig {
             }
         }
         Node::new(self).run().await
+    }
+
+    /// Starts a node that has a reason not to become ready, and waits until it says so.
+    pub async fn start_unready(self) -> Node {
+        let mut node = Node::new(self);
+        node.write_config();
+        node.child = Some(node.spawn());
+        let url = node.url("/health/ready");
+        let answers = async || node.client.get(&url).send().await.is_ok();
+        wait_until(SOON, "the node answers", answers).await;
+        node
     }
 }
 
