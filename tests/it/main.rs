@@ -4,7 +4,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop at that place")]
 
+mod amqp_faults;
 mod amqp_harness;
+mod amqp_overload;
+mod amqp_poison;
+mod amqp_repeats;
+mod amqp_store_away;
 mod asynchronous;
 mod bad_input;
 mod commands;
