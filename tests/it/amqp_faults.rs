@@ -43,6 +43,13 @@ impl Queues {
         (queue, party)
     }
 
+    /// A queue to answer to.
+    pub async fn replies(&self) -> String {
+        let queue = Broker::name("replies");
+        self.client.declare(&queue, &[]).await;
+        queue
+    }
+
     /// Waits until everything in the inbound queue was taken and acknowledged.
     pub async fn wait_until_taken(&self, node: &Node) {
         wait_until(LATER, "all that came is acknowledged", async || {

@@ -107,7 +107,7 @@ fn invalid() -> Vec<Poison> {
     let not_asked = Sample::new().from("http://lab.example/fhir").to("http://nobody.example/fhir");
     let not_asked = not_asked.answering("never-asked", "ok").bytes();
     vec![
-        Poison::message("against a rule", &link().set("/entry/1/fullUrl", full_url), "SEND_RULE"),
+        Poison::message("against a rule", &link().set("/entry/1/fullUrl", full_url), "SEND_STRUCTURE"),
         Poison::message("against its definition", &Sample::new().addressed_to("lab"), "SEND_DEFINITION"),
         Poison::message("an unknown event", &link().event("no-such-event"), "SEND_UNKNOWN_EVENT"),
         Poison::message("an unknown source", &link().from("http://unknown.example/fhir"), "SEND_UNKNOWN_SOURCE"),
@@ -157,7 +157,7 @@ async fn poison_is_answered_kept_and_acknowledged_and_what_lies_between_is_proce
     let lab = Peer::ok().await;
     let config = queues.config().participant(Party::new("lab").at(&lab)).shipped_definitions();
     let node = config.server(&format!("name = \"{NAME}\"")).start().await;
-    let mine = queues.client.exclusive_queue().await;
+    let mine = queues.replies().await;
     let all: Vec<Poison> = unreadable().into_iter().chain(invalid()).collect();
     let good: Vec<Sample> = (0..=all.len()).map(|_| link()).collect();
     let huge = vec![b' '; 30 * MEBIBYTE];
@@ -204,11 +204,12 @@ async fn what_lies_behind_a_body_that_is_too_large_does_not_overtake_what_lies_b
     let queues = Queues::on(&broker).await;
     let lab = Peer::ok().await;
     let config = queues.config().participant(Party::new("lab").at(&lab));
-    let node = config.server("body_limit_bytes = 5000000").start().await;
+    let node = config.server("body_limit_bytes = 600000").start().await;
     // The first takes long to read, the last does not.
-    let large = || Sample::new().addressed_to("lab").padded(4_500_000);
+    let names: Value = (0..30_000).map(|_| json!({ "family": "x" })).collect();
+    let large = || Sample::new().addressed_to("lab").set("/entry/1/resource/name", names.clone());
     let good: Vec<Sample> = (0..3).flat_map(|_| [large(), Sample::new().addressed_to("lab")]).collect();
-    let huge = vec![b' '; 5_000_001];
+    let huge = vec![b' '; 600_001];
     let mut messages = Vec::new();
     for pair in good.chunks(2) {
         messages.push((pair[0].bytes(), Props::json()));

@@ -42,7 +42,7 @@ async fn a_thousand_copies_at_once_are_one_message_and_each_gets_the_same_answer
     let gate = Gate::closed();
     let lab = Peer::answering(Answer::Ok.behind(&gate)).await;
     let node = queues.config().participant(Party::new("lab").at(&lab)).start().await;
-    let (message, mine) = (Sample::new().addressed_to("lab"), queues.client.exclusive_queue().await);
+    let (message, mine) = (Sample::new().addressed_to("lab"), queues.replies().await);
 
     publish(&queues, &message, &mine, 0..COPIES).await;
     queues.wait_until_taken(&node).await;
@@ -66,7 +66,7 @@ async fn a_thousand_copies_for_a_receiver_on_amqp_reach_it_once_and_each_gets_it
     let queues = Queues::on(&broker).await;
     let (queue, remote) = queues.receiver("remote", &[]).await;
     let node = queues.config().participant(remote).start().await;
-    let (message, mine) = (Sample::new().addressed_to("remote"), queues.client.exclusive_queue().await);
+    let (message, mine) = (Sample::new().addressed_to("remote"), queues.replies().await);
 
     publish(&queues, &message, &mine, 0..COPIES).await;
     let asked = queues.client.take(&queue, 1, LATER).await;

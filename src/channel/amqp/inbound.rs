@@ -57,15 +57,14 @@ struct Told {
 }
 
 impl Intake {
-    pub async fn take(&self, came: Came, mut turn: Turn) -> Fate {
+    pub async fn take(&self, came: Came, turn: Turn) -> Fate {
         if came.body.len() > self.body_limit_bytes {
             let why = format!("larger than {} bytes, the most that is taken", self.body_limit_bytes);
-            turn.entered();
-            return self.put_aside(&came, &why).await;
+            return self.put_aside_in_turn(&came, turn, &why).await;
         }
         if delivery_count(&came.properties) >= DELIVERIES_MOST {
-            turn.entered();
-            return self.put_aside(&came, &format!("brought {DELIVERIES_MOST} times and never kept")).await;
+            let why = format!("brought {DELIVERIES_MOST} times and never kept");
+            return self.put_aside_in_turn(&came, turn, &why).await;
         }
         let mut inbound = self.inbound(&came);
         let place = Place { permit: None, turn };
@@ -117,6 +116,17 @@ impl Intake {
         let theirs = |channel: &Option<Channel>| matches!(channel, Some(Channel::Amqp { exchange, routing_key }) if exchange.is_empty() && routing_key == live);
         let rules = self.exchange.rules.load();
         self.amqp.is_own_queue(queue) || rules.table.participants.iter().any(|participant| theirs(&participant.channel))
+    }
+
+    /// What lies behind it goes on meanwhile, but not before what lies ahead of it.
+    async fn put_aside_in_turn(&self, came: &Came, mut turn: Turn, why: &str) -> Fate {
+        if turn.enter().await.is_err() {
+            return Fate::Unkept;
+        }
+        turn.entered();
+        turn.leave().await;
+        turn.left();
+        self.put_aside(came, why).await
     }
 
     /// To the dead-letter queue, confirmed, before the broker may forget it: dead-lettering by the broker itself may lose
