@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Pauses before the queue is consumed again; the last repeats.
 const PAUSE_MILLISECONDS: [u64; 6] = [100, 500, 1000, 2000, 5000, 10_000];
-/// When the router stops, messages under way have so long to be kept.
+/// When a consumer ends, messages under way have so long to be kept.
 const DRAIN_SECONDS: u64 = 20;
 
 /// Why a consumer ended.
@@ -132,7 +132,13 @@ struct Session<'s> {
 }
 
 impl Session<'_> {
-    async fn run(mut self, mut consumer: Consumer) -> End {
+    async fn run(mut self, consumer: Consumer) -> End {
+        let end = self.consume(consumer).await;
+        self.finish().await;
+        end
+    }
+
+    async fn consume(&mut self, mut consumer: Consumer) -> End {
         let stop = self.of.stop.clone();
         loop {
             tokio::select! {
@@ -203,7 +209,7 @@ impl Session<'_> {
     }
 
     /// Takes no more, and gives what is under way its time.
-    async fn drain(mut self, consumer: &Consumer) -> End {
+    async fn drain(&mut self, consumer: &Consumer) -> End {
         // Without it the broker sends on until the channel closes, which loses nothing either.
         let _ = self.channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await;
         let deadline = tokio::time::Instant::now() + Duration::from_secs(DRAIN_SECONDS);
@@ -213,5 +219,13 @@ impl Session<'_> {
             }
         }
         End::Stopped
+    }
+
+    /// Lets what was begun come to its end, before it is consumed again: a message that is cut off between its commit and
+    /// the courier would wait for the next start of the router, and be overtaken by those behind it.
+    async fn finish(&mut self) {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(DRAIN_SECONDS);
+        while let Ok(Some(_)) = tokio::time::timeout_at(deadline, self.tasks.join_next()).await {}
+        self.tasks.detach_all();
     }
 }
