@@ -158,7 +158,7 @@ async fn a_message_that_expires_before_its_receiver_is_back_ends_and_its_sender_
     assert_eq!((&dead[0]["state"], &dead[0]["fault"]), (&json!("dead"), &json!("RECV_EXPIRED")));
     lab.up().await;
     // It left no identity: sent again, it is new.
-    queues.send(&[message.clone()]).await;
+    queues.send(std::slice::from_ref(&message)).await;
     lab.wait_for(1, LATER).await;
     assert_eq!(ids_at(&lab), [message.header_id()]);
 }

@@ -53,7 +53,7 @@ impl Poison {
     /// `id` as the message's own; every other one has a correlation, too.
     fn props(&self, number: usize, reply_to: &str) -> Props {
         let mut props = Props::none().content_type(self.content_type).reply_to(reply_to).message_id(&id(number));
-        if number % 2 == 0 {
+        if number.is_multiple_of(2) {
             props = props.correlation_id(&correlation(number));
         }
         if let Some(encoding) = self.encoding {
@@ -81,7 +81,7 @@ fn id(number: usize) -> String {
 
 /// What the answer to this one must carry.
 fn correlation(number: usize) -> String {
-    if number % 2 == 0 { format!("correlation-{number}") } else { id(number) }
+    if number.is_multiple_of(2) { format!("correlation-{number}") } else { id(number) }
 }
 
 /// All that is wrong with bytes and properties, not with a message.
