@@ -76,6 +76,11 @@ impl Facts {
         ids.into_iter().flatten().any(|known| normal(known) == wanted)
             || bundle_identifier.is_some_and(|known| normal(&known.to_string()) == wanted)
     }
+
+    /// Whether its sender asked from a queue, and so is not on the line.
+    pub fn is_answered_in_queue(&self) -> bool {
+        matches!(self.reply_to, ReplyTo::Queue(_))
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

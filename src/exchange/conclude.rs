@@ -110,14 +110,15 @@ impl Exchange {
         Ok(Next::Done)
     }
 
-    /// Gives the answer its way home: the waiters, who are claimed for it, else a delivery.
+    /// Gives the answer its way home: the waiters, who are claimed for it, else a delivery. Who asked from a queue never waits:
+    /// the waiters are those of repeats, and the first has its delivery all the same.
     fn send_home(&self, work: &Work, answer: &mut Keep, rules: &Rules, told: bool) -> Option<Claim> {
         let claim = match &work.kind {
             DeliveryKind::Request => self.waiters.claim(work.facts.id),
             DeliveryKind::Replay { forward_answers: true, .. } => None,
             _ => return None,
         };
-        if claim.is_none() {
+        if claim.is_none() || work.facts.is_answered_in_queue() {
             answer.deliveries = self.way_home(&work.facts, &answer.facts, rules, told);
         }
         claim

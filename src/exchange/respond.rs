@@ -59,7 +59,7 @@ impl Exchange {
         let claim = if waited_for { self.waiters.claim(request.facts.id) } else { None };
         let forwarded = match &request.kind {
             DeliveryKind::Replay { forward_answers, .. } => *forward_answers,
-            _ => claim.is_none(),
+            _ => claim.is_none() || request.facts.is_answered_in_queue(),
         };
         let deliveries = match forwarded {
             true => self.way_home(&request.facts, &facts, rules, false),

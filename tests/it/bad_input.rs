@@ -24,7 +24,7 @@ async fn node_with_definitions() -> (Node, Peer) {
 }
 
 /// What the shipped definition of `patient-link` asks for: two Patients.
-fn link() -> Sample {
+pub fn link() -> Sample {
     let other = "urn:uuid:a0000000-0000-4000-8000-ffffffffffff";
     let patient =
         json!({ "fullUrl": other, "resource": { "resourceType": "Patient", "name": [{ "family": "Other" }] } });

@@ -29,11 +29,11 @@ fn assert_no_store(reply: &Reply) {
 }
 
 /// A disk of 8 MiB, until it is dropped.
-struct SmallDisk(TempDir);
+pub struct SmallDisk(TempDir);
 
 impl SmallDisk {
     /// None where the test may not mount.
-    fn mount() -> Option<SmallDisk> {
+    pub fn mount() -> Option<SmallDisk> {
         let folder = TempDir::with_prefix("emberpost-it-disk-").unwrap();
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", "size=8m", "emberpost-it"]).arg(folder.path());
@@ -41,7 +41,7 @@ impl SmallDisk {
         done.then(|| SmallDisk(folder))
     }
 
-    fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         self.0.path()
     }
 }
@@ -53,7 +53,7 @@ impl Drop for SmallDisk {
 }
 
 /// Does not compress, so that the store needs all of its bytes; about `LARGE_BYTES`.
-fn large() -> Sample {
+pub fn large() -> Sample {
     let sample = Sample::new().addressed_to("lab");
     let mut state = u64::from_le_bytes(sample.bundle_id().as_bytes()[28..].try_into().unwrap());
     let letters = (0..LARGE_BYTES).map(|_| {

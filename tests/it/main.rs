@@ -6,10 +6,15 @@
 
 mod amqp_deleted;
 mod amqp_examples;
+mod amqp_faults;
 mod amqp_harness;
 mod amqp_hub;
 mod amqp_missing;
 mod amqp_network_faults;
+mod amqp_overload;
+mod amqp_poison;
+mod amqp_repeats;
+mod amqp_store_away;
 mod amqp_topology;
 mod asynchronous;
 mod bad_input;

@@ -61,8 +61,13 @@ struct Told {
 impl Intake {
     pub async fn take(&self, came: Came, mut turn: Turn) -> Fate {
         if came.body.len() > self.body_limit_bytes {
-            // Nothing behind it has to wait: it is not kept here.
+            // What lies behind it goes on meanwhile, but not before what lies ahead of it.
+            if turn.enter().await.is_err() {
+                return Fate::Unkept(came.into());
+            }
             turn.entered();
+            turn.leave().await;
+            turn.left();
             let why = format!("larger than {} bytes, the most that is taken", self.body_limit_bytes);
             self.put_aside(&came, &why).await;
             return Fate::Settled;

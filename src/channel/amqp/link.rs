@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 /// Pauses between rounds over all brokers; the last repeats. Half of each is left to chance.
 const BACKOFF_MILLISECONDS: [u64; 7] = [100, 200, 500, 1000, 2000, 5000, 10_000];
 /// A connection that held so long begins the pauses anew.
-const STABLE_SECONDS: u64 = 30;
+const STABLE_SECONDS: u64 = 5;
 /// The client tells when a connection ends; this is for when it does not. What is in doubt is declared no more often.
 const LOOK_SECONDS: u64 = 1;
 /// What could not be declared is tried again after this long.

@@ -134,24 +134,37 @@ impl Publisher {
         publishing: impl Future<Output = lapin::Result<Confirmation>>,
         patience: Duration,
     ) -> Published {
-        tokio::pin!(publishing);
-        let mut deadline = Instant::now() + patience;
-        loop {
-            let confirmation = match tokio::time::timeout_at(deadline, &mut publishing).await {
-                Ok(confirmation) => confirmation,
-                Err(_) if self.link.borrow().blocked => {
+        match within(patience, self.link.clone(), publishing).await {
+            Some(Ok(Confirmation::Ack(None))) => Published::Confirmed,
+            Some(Ok(Confirmation::Ack(Some(_)))) => Published::Unroutable,
+            Some(Ok(Confirmation::Nack(_))) => Published::Refused,
+            None | Some(Ok(Confirmation::NotRequested)) => Published::Silent,
+            Some(Err(error)) => failed(connection, &error),
+        }
+    }
+}
+
+/// What `publishing` comes to; None when `patience` ends before. It runs only while the broker has no alarm, and begins anew
+/// after one: what waited for its end has not been read by the broker yet.
+async fn within<T>(
+    patience: Duration,
+    mut link: watch::Receiver<LinkState>,
+    publishing: impl Future<Output = T>,
+) -> Option<T> {
+    tokio::pin!(publishing);
+    let mut blocked = link.borrow_and_update().blocked;
+    let mut deadline = Instant::now() + patience;
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut publishing => return Some(done),
+            Ok(()) = link.changed() => {
+                let was_blocked = std::mem::replace(&mut blocked, link.borrow_and_update().blocked);
+                if was_blocked && !blocked {
                     deadline = Instant::now() + patience;
-                    continue;
                 }
-                Err(_) => return Published::Silent,
-            };
-            return match confirmation {
-                Ok(Confirmation::Ack(None)) => Published::Confirmed,
-                Ok(Confirmation::Ack(Some(_))) => Published::Unroutable,
-                Ok(Confirmation::Nack(_)) => Published::Refused,
-                Ok(Confirmation::NotRequested) => Published::Silent,
-                Err(error) => failed(connection, &error),
-            };
+            }
+            () = tokio::time::sleep_until(deadline), if !blocked => return None,
         }
     }
 }
@@ -191,5 +204,32 @@ fn failed(connection: &Connection, error: &lapin::Error) -> Published {
         ErrorKind::ChannelsLimitReached => Published::Closed("the broker allows no more channels".into()),
         _ if connection.status().connected() => Published::Closed("the channel was closed".into()),
         _ => Published::Unknown("the connection was lost"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_millis(50);
+
+    #[tokio::test]
+    async fn an_alarm_stops_the_time_that_a_confirm_has_and_its_end_begins_it_anew() {
+        let link = watch::Sender::new(LinkState { blocked: true, ..LinkState::default() });
+        let (confirm, confirmed) = tokio::sync::oneshot::channel();
+        let alarm = async {
+            tokio::time::sleep(PATIENCE * 4).await;
+            link.send_modify(|state| state.blocked = false);
+            confirm.send(()).expect("nobody waits for the confirm any more");
+        };
+        let (done, ()) = tokio::join!(within(PATIENCE, link.subscribe(), confirmed), alarm);
+        assert_eq!(done, Some(Ok(())), "the alarm counted");
+
+        let never = || std::future::pending::<()>();
+        assert_eq!(within(PATIENCE, link.subscribe(), never()).await, None);
+        link.send_modify(|state| state.blocked = true);
+        let end = async { link.send_modify(|state| state.blocked = false) };
+        let (done, ()) = tokio::join!(within(PATIENCE, link.subscribe(), never()), end);
+        assert_eq!(done, None, "after the alarm the wait has an end again");
     }
 }
