@@ -4,7 +4,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop at that place")]
 
+mod amqp_corpus;
+mod amqp_crossing;
 mod amqp_harness;
+mod amqp_properties;
+mod amqp_replies;
+mod amqp_security;
 mod asynchronous;
 mod bad_input;
 mod commands;

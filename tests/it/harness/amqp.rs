@@ -43,6 +43,10 @@ impl Taken {
         Taken { body: delivery.data.clone(), properties, redelivered: delivery.redelivered }
     }
 
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
     /// A header that is text.
     pub fn header(&self, name: &str) -> Option<String> {
         match self.properties.headers().as_ref()?.inner().get(name)? {
