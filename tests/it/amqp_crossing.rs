@@ -145,19 +145,18 @@ async fn a_sender_over_amqp_gets_the_answer_of_a_receiver_over_amqp_and_emberpos
     let Some(broker) = Broker::shared().await else { return };
     let lines = Lines::on(&broker).await;
     let node = lines.config().shipped_definitions().start().await;
-    let request = to_lab();
-    let (taken, answer) = tokio::join!(lines.request(&request), lines.lab_answers("ok"));
-    assert_eq!(taken.body, answer);
-    // A pull event is carried as any other.
-    let search = shipped("search-type-request", "http://lab.example/fhir");
-    let pulling = lines.client.request("", &lines.inbound, &search, Props::json(), SOON);
-    let answering = async {
-        let asked = lines.asked().await;
-        assert_eq!(asked.body, search);
-        lines.answer(&asked, "ok").await
-    };
-    let (pulled, answer) = tokio::join!(pulling, answering);
-    assert_eq!(pulled.unwrap().body, answer);
+    // A push event and a pull event.
+    for name in ["patient-link-request", "search-type-request"] {
+        let request = shipped(name, "http://lab.example/fhir");
+        let asking = lines.client.request("", &lines.inbound, &request, Props::json(), SOON);
+        let answering = async {
+            let asked = lines.asked().await;
+            assert_eq!(asked.body, request);
+            lines.answer(&asked, "ok").await
+        };
+        let (taken, answer) = tokio::join!(asking, answering);
+        assert_eq!(taken.unwrap().body, answer, "{name}");
+    }
     // Emberpost itself expands a value set.
     let own = shipped("valueset-expand-request", &node.url("/fhir"));
     let expanded = lines.client.request("", &lines.inbound, &own, Props::json(), SOON).await.unwrap();
