@@ -6,6 +6,7 @@
 
 mod amqp_corpus;
 mod amqp_crossing;
+mod amqp_figures;
 mod amqp_harness;
 mod amqp_properties;
 mod amqp_replies;

@@ -17,9 +17,17 @@ pub async fn connect(broker: &BrokerUrl, name: &str) -> Result<Connection, Strin
     let connecting = uri(broker).connect_with_config(options, tls, runtime);
     match tokio::time::timeout(Duration::from_secs(CONNECT_TIMEOUT_SECONDS), connecting).await {
         Ok(Ok(connection)) => Ok(connection),
-        Ok(Err(error)) => Err(error.to_string()),
+        Ok(Err(error)) => Err(explained(error.to_string())),
         Err(_) => Err(format!("no answer within {CONNECT_TIMEOUT_SECONDS} seconds")),
     }
+}
+
+/// The client names what is wrong with a certificate, but not what to do.
+fn explained(mut error: String) -> String {
+    if error.contains("UnknownIssuer") {
+        error += "; name the authority that signed the broker's certificate with the URL's parameter cacertfile";
+    }
+    error
 }
 
 fn uri(broker: &BrokerUrl) -> AMQPUri {

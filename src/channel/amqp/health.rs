@@ -17,6 +17,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 const LOOK_SECONDS: u64 = 5;
+/// A broker that says nothing for so long has no depths to show, and the other figures go on.
+const DEPTHS_TIMEOUT_SECONDS: u64 = 5;
 
 /// Clones share what was seen last.
 #[derive(Clone)]
@@ -91,7 +93,10 @@ impl AmqpHealth {
         }
         let connection = self.links[0].borrow().connection.clone();
         let depths = match connection {
-            Some(connection) => self.depths(&connection).await,
+            Some(connection) => {
+                let looking = self.depths(&connection);
+                tokio::time::timeout(Duration::from_secs(DEPTHS_TIMEOUT_SECONDS), looking).await.unwrap_or_default()
+            }
             None => BTreeMap::new(),
         };
         for (queue, unacked) in &self.unacked.0 {
