@@ -7,7 +7,7 @@ use lapin::BasicProperties;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use tempfile::TempDir;
 
-use crate::harness::{Amqp, Broker, Lines, Party, Props, Reply, SOON, Sample, free_address};
+use crate::harness::{Amqp, Broker, Lines, Party, Props, Reply, SOON, Sample, free_address, wait_until};
 
 const PASSWORD: &str = "broker-secret";
 
@@ -36,7 +36,8 @@ async fn a_participant_with_a_user_of_the_broker_is_known_by_it_alone() {
     let ward = Amqp::connect(&user(&broker, &ward_user, "/").await).await;
     let unit = Amqp::connect(&user(&broker, &unit_user, "/").await).await;
     let lines = Lines::on(&broker).await;
-    let config = lines.config().participant(Party::new("ward").amqp_user(&ward_user));
+    let home = Broker::name("home");
+    let config = lines.config().participant(Party::new("ward").amqp("", &home).amqp_user(&ward_user));
     let node = config.participant(Party::new("unit").amqp_user(&unit_user)).start().await;
     let said = |user: &str| Props::json().user_id(user);
 
@@ -56,8 +57,16 @@ async fn a_participant_with_a_user_of_the_broker_is_known_by_it_alone() {
     assert_eq!(refusal(&unit, &lines, &from("ward"), said(&unit_user)).await, foreign);
     assert_eq!(refusal(&ward, &lines, &from("ward"), Props::json()).await, foreign);
     assert_eq!(refusal(&ward, &lines, &from("sender"), said(&ward_user)).await, foreign);
-    let refused = node.admin("messages?state=refused").await;
-    assert_eq!(refused["items"].as_array().unwrap().len(), 5);
+    // Whoever speaks in its name without a reply queue is not answered at its door.
+    lines.tell(&from("ward").bytes(), Props::json()).await;
+    wait_until(SOON, "six are refused and kept", async || {
+        node.admin("messages?state=refused").await["items"].as_array().unwrap().len() == 6
+    })
+    .await;
+    // One delivery: of the answer to what it said itself in the sender's name.
+    let answers = node.admin("deliveries?participant=ward").await;
+    assert_eq!(answers["items"].as_array().unwrap().len(), 1, "{answers}");
+    assert_eq!(lines.client.depth(&home).await, Some(0));
 
     // A participant without a user is known by its source, whoever publishes.
     for props in [Props::json(), said("guest")] {
