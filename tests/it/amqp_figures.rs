@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::harness::amqp::text;
-use crate::harness::{Broker, Lines, Node, Props, Proxy, SOON, Sample, wait_until};
+use crate::harness::{Broker, Lines, Node, Props, Proxy, SOON, Sample, wait_for, wait_until};
 
 /// Depths and links are looked at every few seconds.
 const LOOK_LIMIT: Duration = Duration::from_secs(20);
@@ -26,7 +26,7 @@ async fn becomes(node: &Node, name: &str, value: f64) {
 
 /// `/health/ready`, when its word for AMQP is this one; it says 200 all the while.
 async fn health(node: &Node, word: &str) -> Value {
-    crate::harness::wait_for(LOOK_LIMIT, &format!("AMQP is {word}"), async || {
+    wait_for(LOOK_LIMIT, &format!("AMQP is {word}"), async || {
         let health = node.get("/health/ready").await.expect_status(200).json();
         (health["amqp"] == word).then_some(health)
     })
@@ -83,10 +83,16 @@ async fn a_broker_that_is_away_degrades_the_router_and_says_why() {
     }
     proxy.refuse(true).await;
     proxy.cut();
-    let away = health(&node, "away").await;
+    let away = wait_for(LOOK_LIMIT, "both links are away", async || {
+        let health = health(&node, "away").await;
+        ["in", "out"].iter().all(|link| health["amqp_links"][link]["why"].is_string()).then_some(health)
+    })
+    .await;
     assert_eq!(away["status"], "degraded");
-    let why = away["amqp_links"]["in"]["why"].as_str().expect("a reason");
-    assert!(why.contains(&proxy.port().to_string()) && !why.contains("guest"), "{why}");
+    for link in ["in", "out"] {
+        let why = away["amqp_links"][link]["why"].as_str().unwrap();
+        assert!(why.contains(&proxy.port().to_string()) && !why.contains("guest"), "{why}");
+    }
     becomes(&node, &link("connected", "in"), 0.0).await;
     becomes(&node, &link("connected", "out"), 0.0).await;
     // HTTP goes on; what is for the broker waits.

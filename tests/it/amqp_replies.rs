@@ -70,8 +70,8 @@ async fn without_a_reply_queue_or_when_it_is_gone_an_answer_goes_to_the_sources_
         lines.tell(&to_lab().bytes(), props).await;
         let answer = lines.lab_answers("ok").await;
         let received = peer.wait_for(count + 1, SOON).await;
-        assert_eq!(received[count].body, answer);
         assert_eq!(received[count].path_and_query, "/fhir/$process-message?async=true");
+        assert_eq!(received[count].body, answer);
     }
 }
 
