@@ -14,6 +14,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Metric, Registry};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -125,9 +126,14 @@ impl Metrics {
         self.amqp.link(link, connected, blocked, connects);
     }
 
-    /// One of our queues, as it is now; `messages`: where the broker told.
-    pub fn amqp_queue(&self, queue: &str, messages: Option<u32>, unacked: u64) {
-        self.amqp.queue(queue, messages, unacked);
+    /// Messages taken from a queue and not acknowledged.
+    pub fn amqp_unacked(&self, queue: &str, count: u64) {
+        self.amqp.unacked(queue, count);
+    }
+
+    /// Messages that wait in our queues, those of which the broker told.
+    pub fn amqp_depths(&self, depths: &BTreeMap<String, u32>) {
+        self.amqp.depths(depths);
     }
 
     /// Messages published and not confirmed.

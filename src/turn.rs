@@ -3,6 +3,8 @@
 //! A chain of turns is as long as its messages. One that ends without having entered breaks the chain behind it: what
 //! follows a message that could not be kept must not be kept before it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::oneshot;
 
 /// One message's turn. Dropped before `entered`, it lets none of its followers enter.
@@ -10,6 +12,23 @@ use tokio::sync::oneshot;
 pub struct Turn {
     enter: Link,
     leave: Link,
+    chain: Chain,
+}
+
+/// What the messages of one queue have in common: broken, once one that had entered could not be kept.
+#[derive(Clone, Debug, Default)]
+pub struct Chain(Option<Arc<AtomicBool>>);
+
+impl Chain {
+    pub fn break_off(&self) {
+        if let Some(broken) = &self.0 {
+            broken.store(true, Ordering::Release);
+        }
+    }
+
+    pub fn is_broken(&self) -> bool {
+        self.0.as_ref().is_some_and(|broken| broken.load(Ordering::Acquire))
+    }
 }
 
 /// An earlier message of the same queue did not enter.
@@ -23,15 +42,23 @@ struct Link {
 }
 
 /// Hands out turns, one after the other.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Turns {
+    chain: Chain,
     entered: Option<oneshot::Receiver<()>>,
     left: Option<oneshot::Receiver<()>>,
 }
 
+impl Default for Turns {
+    fn default() -> Self {
+        Turns { chain: Chain(Some(Arc::default())), entered: None, left: None }
+    }
+}
+
 impl Turns {
     pub fn take(&mut self) -> Turn {
-        Turn { enter: Link::behind(&mut self.entered), leave: Link::behind(&mut self.left) }
+        let chain = self.chain.clone();
+        Turn { enter: Link::behind(&mut self.entered), leave: Link::behind(&mut self.left), chain }
     }
 }
 
@@ -53,6 +80,10 @@ impl Turn {
     /// No order to keep with anybody.
     pub fn free() -> Turn {
         Turn::default()
+    }
+
+    pub fn chain(&self) -> Chain {
+        self.chain.clone()
     }
 
     /// Waits until every earlier message has entered.

@@ -6,6 +6,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -74,12 +75,15 @@ impl AmqpFigures {
         self.connects.get_or_create(&label).set(signed(connects));
     }
 
-    pub fn queue(&self, queue: &str, messages: Option<u32>, unacked: u64) {
-        let label = QueueLabel { queue: queue.to_owned() };
-        self.unacked.get_or_create(&label).set(signed(unacked));
-        match messages {
-            Some(messages) => drop(self.messages.get_or_create(&label).set(i64::from(messages))),
-            None => drop(self.messages.remove(&label)),
+    pub fn unacked(&self, queue: &str, count: u64) {
+        self.unacked.get_or_create(&QueueLabel { queue: queue.to_owned() }).set(signed(count));
+    }
+
+    /// Those that are not told of any more are shown no more.
+    pub fn depths(&self, depths: &BTreeMap<String, u32>) {
+        self.messages.clear();
+        for (queue, messages) in depths {
+            self.messages.get_or_create(&QueueLabel { queue: queue.clone() }).set(i64::from(*messages));
         }
     }
 

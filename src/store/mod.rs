@@ -155,7 +155,7 @@ impl Store {
         let broken = |_| Unavailable::Away("a message before this one could not be kept".into());
         turn.enter().await.map_err(broken)?;
         let (reply, answer) = oneshot::channel();
-        self.send(Job::Accept(Box::new(message), reply)).await?;
+        self.send(Job::Accept(Box::new(message), turn.chain(), reply)).await?;
         turn.entered();
         answer.await.map_err(closed)?
     }

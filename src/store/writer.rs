@@ -7,6 +7,7 @@ use super::core::{Core, unavailable};
 use super::prepare::{Prepared, PreparedSettlement};
 use super::{Unavailable, open};
 use crate::delivery::{Kept, Settled};
+use crate::turn::Chain;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{ConnectOptions, Connection, Error, Row};
 use std::sync::Arc;
@@ -23,13 +24,14 @@ const COMPANY_JOBS: usize = 24;
 const LINGER: Duration = Duration::from_millis(1);
 
 pub(super) enum Job {
-    Accept(Box<Prepared>, oneshot::Sender<Result<Kept, Unavailable>>),
+    /// With the chain of messages that are kept in order, if any.
+    Accept(Box<Prepared>, Chain, oneshot::Sender<Result<Kept, Unavailable>>),
     Settle(Box<PreparedSettlement>, oneshot::Sender<Result<Settled, Unavailable>>),
     Close(oneshot::Sender<()>),
 }
 
 enum Reply {
-    Accept(oneshot::Sender<Result<Kept, Unavailable>>),
+    Accept(Chain, oneshot::Sender<Result<Kept, Unavailable>>),
     Settle(oneshot::Sender<Result<Settled, Unavailable>>),
 }
 
@@ -141,10 +143,14 @@ struct Gathered {
 impl Gathered {
     fn add(&mut self, job: Job) {
         match job {
-            Job::Accept(message, reply) => {
+            Job::Accept(_, chain, reply) if chain.is_broken() => {
+                Reply::Accept(chain, reply)
+                    .fail(Unavailable::Away("a message before this one could not be kept".into()));
+            }
+            Job::Accept(message, chain, reply) => {
                 self.bytes += message.size_bytes();
                 self.asks.push(Ask::Accept(message));
-                self.replies.push(Reply::Accept(reply));
+                self.replies.push(Reply::Accept(chain, reply));
             }
             Job::Settle(settlement, reply) => {
                 self.bytes += settlement.answer.as_ref().map_or(0, |answer| answer.size_bytes());
@@ -220,7 +226,7 @@ impl Reply {
     /// A caller that is gone finds what was kept by asking again.
     fn send(self, answer: Answer) {
         match (self, answer) {
-            (Reply::Accept(reply), Answer::Accept(kept)) => drop(reply.send(Ok(kept))),
+            (Reply::Accept(_, reply), Answer::Accept(kept)) => drop(reply.send(Ok(kept))),
             (Reply::Settle(reply), Answer::Settle(settled)) => drop(reply.send(Ok(settled))),
             (reply, _) => reply.fail(Unavailable::Away("an answer of another kind".into())),
         }
@@ -228,7 +234,11 @@ impl Reply {
 
     fn fail(self, unavailable: Unavailable) {
         match self {
-            Reply::Accept(reply) => drop(reply.send(Err(unavailable))),
+            Reply::Accept(chain, reply) => {
+                // Those behind it may be in the next batch already.
+                chain.break_off();
+                drop(reply.send(Err(unavailable)))
+            }
             Reply::Settle(reply) => drop(reply.send(Err(unavailable))),
         }
     }

@@ -11,14 +11,16 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
-struct Message {
-    source: String,
-    path: PathBuf,
-    bytes: Vec<u8>,
+#[derive(Clone)]
+pub struct Message {
+    pub source: String,
+    pub path: PathBuf,
+    pub bytes: Vec<u8>,
     /// Ids by which it would be taken for another: each round holds each once.
     ids: BTreeSet<String>,
-    is_response: bool,
+    pub is_response: bool,
 }
 
 /// What became of the messages of one publisher.
@@ -43,14 +45,37 @@ async fn every_real_message_is_delivered_byte_for_byte_or_refused_by_a_named_rul
         run_round(round, &mut tallies).await;
     }
     let table = table(&tallies);
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/corpus.md");
-    if std::env::var("EMBERPOST_CORPUS_TABLE").is_ok_and(|wish| wish == "write") {
-        std::fs::write(&file, &table).unwrap();
-    }
-    assert_eq!(std::fs::read_to_string(&file).unwrap_or_default(), table, "docs/corpus.md is no longer true");
+    hold_to(Part::First, &table);
 }
 
-fn read_all(folder: &Path) -> Vec<Message> {
+/// The parts of `docs/corpus.md`; each is made by a test of its own.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    First,
+    OverAmqp,
+}
+
+/// What the second part begins with.
+pub const OVER_AMQP: &str = "\n## Over AMQP\n";
+
+/// Writes a part of the page, or compares it, as `EMBERPOST_CORPUS_TABLE` says.
+#[track_caller]
+pub fn hold_to(part: Part, text: &str) {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _one = ONE_AT_A_TIME.lock();
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/corpus.md");
+    let page = std::fs::read_to_string(&file).unwrap_or_default();
+    let (first, second) = page.split_at(page.find(OVER_AMQP).unwrap_or(page.len()));
+    if std::env::var("EMBERPOST_CORPUS_TABLE").is_ok_and(|wish| wish == "write") {
+        let page = if part == Part::First { [text, second] } else { [first, text] };
+        std::fs::write(&file, page.concat()).unwrap();
+        return;
+    }
+    let written = if part == Part::First { first } else { second };
+    assert_eq!(written, text, "docs/corpus.md is no longer true");
+}
+
+pub fn read_all(folder: &Path) -> Vec<Message> {
     let mut messages = Vec::new();
     for source in sorted(folder) {
         for path in files(&source).into_iter().filter(|path| path.iter().any(|part| part == "messages")) {
@@ -75,12 +100,12 @@ fn read_all(folder: &Path) -> Vec<Message> {
 }
 
 /// Every file below a folder; some sources have a folder for each version.
-fn files(folder: &Path) -> Vec<PathBuf> {
+pub fn files(folder: &Path) -> Vec<PathBuf> {
     let paths = sorted(folder);
     paths.into_iter().flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
 
-fn sorted(folder: &Path) -> Vec<PathBuf> {
+pub fn sorted(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
     let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
     paths.sort();
@@ -88,7 +113,7 @@ fn sorted(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// Rounds in which no id occurs twice; responses first, so that none is taken for the answer to a request of its round.
-fn rounds(messages: Vec<Message>) -> Vec<Vec<Message>> {
+pub fn rounds(messages: Vec<Message>) -> Vec<Vec<Message>> {
     let mut rounds: Vec<(HashSet<String>, Vec<Message>)> = Vec::new();
     for message in messages {
         let free = rounds.iter().position(|(ids, _)| message.ids.iter().all(|id| !ids.contains(id)));

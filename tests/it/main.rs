@@ -4,16 +4,22 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop at that place")]
 
+mod amqp_corpus;
+mod amqp_crossing;
 mod amqp_deleted;
 mod amqp_examples;
 mod amqp_faults;
+mod amqp_figures;
 mod amqp_harness;
 mod amqp_hub;
 mod amqp_missing;
 mod amqp_network_faults;
 mod amqp_overload;
 mod amqp_poison;
+mod amqp_properties;
 mod amqp_repeats;
+mod amqp_replies;
+mod amqp_security;
 mod amqp_store_away;
 mod amqp_topology;
 mod asynchronous;

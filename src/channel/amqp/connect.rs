@@ -14,7 +14,7 @@ const CONNECT_TIMEOUT_SECONDS: u64 = 10;
 pub enum NotConnected {
     #[error("{0}")]
     File(String),
-    #[error("{0}")]
+    #[error("{}", explained(.0))]
     Broker(#[from] lapin::Error),
     #[error("no answer within {CONNECT_TIMEOUT_SECONDS} seconds")]
     Silent,
@@ -27,6 +27,15 @@ pub async fn connect(broker: &BrokerUrl, name: &str) -> Result<Connection, NotCo
     let connecting = uri(broker).connect_with_config(options, tls, lapin::runtime::default_runtime()?);
     let connecting = tokio::time::timeout(Duration::from_secs(CONNECT_TIMEOUT_SECONDS), connecting);
     Ok(connecting.await.map_err(|_| NotConnected::Silent)??)
+}
+
+/// The client names what is wrong with a certificate, but not what to do.
+fn explained(error: &lapin::Error) -> String {
+    let mut text = error.to_string();
+    if text.contains("UnknownIssuer") {
+        text += "; name the authority that signed the broker's certificate with the URL's parameter cacertfile";
+    }
+    text
 }
 
 fn uri(broker: &BrokerUrl) -> AMQPUri {

@@ -3,6 +3,7 @@
 use super::Unacked;
 use super::link::LinkState;
 use super::publisher::Publisher;
+use super::topology::dead_letter_queue;
 use crate::config::Amqp as Settings;
 use crate::metrics::Metrics;
 use lapin::Connection;
@@ -17,6 +18,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 const LOOK_SECONDS: u64 = 5;
+/// A broker that says nothing for so long has no depths to show, and the other figures go on.
+const DEPTHS_TIMEOUT_SECONDS: u64 = 5;
 
 /// Clones share what was seen last.
 #[derive(Clone)]
@@ -61,7 +64,9 @@ impl AmqpHealth {
             .0
             .iter()
             .map(|(queue, unacked)| {
-                let about = json!({ "messages": depths.get(&**queue), "unacked": unacked.load(Ordering::Relaxed) });
+                let dead = depths.get(&dead_letter_queue(queue));
+                let unacked = unacked.load(Ordering::Relaxed);
+                let about = json!({ "messages": depths.get(&**queue), "unacked": unacked, "dead_letters": dead });
                 (queue.to_string(), about)
             })
             .collect();
@@ -91,12 +96,16 @@ impl AmqpHealth {
         }
         let connection = self.links[0].borrow().connection.clone();
         let depths = match connection {
-            Some(connection) => self.depths(&connection).await,
+            Some(connection) => {
+                let looking = self.depths(&connection);
+                tokio::time::timeout(Duration::from_secs(DEPTHS_TIMEOUT_SECONDS), looking).await.unwrap_or_default()
+            }
             None => BTreeMap::new(),
         };
         for (queue, unacked) in &self.unacked.0 {
-            self.metrics.amqp_queue(queue, depths.get(&**queue).copied(), unacked.load(Ordering::Relaxed));
+            self.metrics.amqp_unacked(queue, unacked.load(Ordering::Relaxed));
         }
+        self.metrics.amqp_depths(&depths);
         self.metrics.amqp_unconfirmed(self.publisher.under_way() as u64);
         *self.depths.lock().unwrap_or_else(PoisonError::into_inner) = depths;
     }
@@ -104,7 +113,8 @@ impl AmqpHealth {
     /// Messages that wait in our queues and their dead-letter queues; those that are not there are left out.
     async fn depths(&self, connection: &Connection) -> BTreeMap<String, u32> {
         let mut depths = BTreeMap::new();
-        for queue in self.settings.inbound_queues.iter().chain([&self.settings.answer_queue]) {
+        let live = self.settings.inbound_queues.iter().chain([&self.settings.answer_queue]);
+        for queue in live.flat_map(|queue| [queue.clone(), dead_letter_queue(queue)]) {
             let Ok(channel) = connection.create_channel().await else { return depths };
             let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
             if let Ok(found) = channel.queue_declare(queue.as_str().into(), options, FieldTable::default()).await {

@@ -43,6 +43,10 @@ impl Taken {
         Taken { body: delivery.data.clone(), properties, redelivered: delivery.redelivered }
     }
 
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
     /// A header that is text.
     pub fn header(&self, name: &str) -> Option<String> {
         match self.properties.headers().as_ref()?.inner().get(name)? {
@@ -170,8 +174,11 @@ impl Amqp {
         let all = async {
             while taken.len() < count {
                 let delivery = consuming.consumer.next().await.expect("the queue goes on").unwrap();
-                delivery.ack(BasicAckOptions::default()).await.unwrap();
                 taken.push(Taken::of(&delivery));
+                if taken.len() == count {
+                    // One for all: of thousands, one by one, some had not arrived when the channel closed, and came back.
+                    delivery.ack(BasicAckOptions { multiple: true }).await.unwrap();
+                }
             }
         };
         let in_time = tokio::time::timeout(limit, all).await;

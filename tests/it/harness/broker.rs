@@ -56,6 +56,14 @@ impl Broker {
         Some(broker)
     }
 
+    /// A node for one test with further lines of its configuration and plugins by name.
+    pub async fn start_with(settings: &str, plugins: &[&str]) -> Option<Broker> {
+        let mut broker = Broker::new(Home::open()?, "emberpost", settings);
+        std::fs::write(broker.folder().join("plugins"), format!("[{}].", plugins.join(","))).unwrap();
+        broker.run().await;
+        Some(broker)
+    }
+
     /// The node for every test that does not harm it; names of queues come from `Broker::name`.
     pub async fn shared() -> Option<SharedBroker> {
         static SHARED: OnceCell<Option<Broker>> = OnceCell::const_new();
