@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop at that place")]
 
+mod amqp_broker_faults;
 mod amqp_harness;
 mod asynchronous;
 mod bad_input;
