@@ -65,10 +65,11 @@ pub async fn assert_kept_once(node: &Node, lanes: &[Lane], attempts: impl Fn(u64
     kept.sort();
     assert!(sent == kept, "{}", difference(&sent, &kept));
     let deliveries = all(node, "deliveries?").await;
-    let of_requests: Vec<_> = deliveries.iter().filter(|item| item["kind"] == "request").collect();
+    let of_requests: Vec<_> = deliveries.iter().filter(|item| item["kind"] == "Request").collect();
     let of: HashSet<_> = of_requests.iter().map(|item| item["message"].as_str().unwrap()).collect();
     let ids: HashSet<_> = messages.iter().map(|item| item["id"].as_str().unwrap()).collect();
-    assert_eq!((of_requests.len(), &of), (sent.len(), &ids), "not one delivery for each message");
+    assert_eq!((of_requests.len(), of.len()), (sent.len(), sent.len()), "not one delivery for each message");
+    assert!(of == ids, "a delivery is of another message");
     for delivery in of_requests {
         let done = delivery["state"] == "delivered" || delivery["state"] == "answered";
         assert!(done && attempts(delivery["attempts"].as_u64().unwrap()), "{delivery}");

@@ -21,6 +21,8 @@ const TAKEN_LIMIT: Duration = Duration::from_secs(180);
 const BROKER_LIMIT: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(100);
 const PREFETCH: u16 = 64;
+/// Between a sender's messages: faults are looked for here, not speed.
+const PACE: Duration = Duration::from_millis(5);
 
 /// What one source sent, in the order sent.
 pub struct Lane {
@@ -57,6 +59,7 @@ impl Senders {
                 }
                 lane.ids.push(message.header_id());
                 count.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(PACE).await;
             }
             lane
         }));
@@ -76,6 +79,7 @@ impl Senders {
                 assert!(reply.status().is_success(), "a sender is told {}", reply.status());
                 lane.ids.push(message.header_id());
                 count.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(PACE).await;
             }
             lane
         }));
