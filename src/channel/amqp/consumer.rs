@@ -132,7 +132,22 @@ struct Session<'s> {
 }
 
 impl Session<'_> {
-    async fn run(mut self, mut consumer: Consumer) -> End {
+    async fn run(mut self, consumer: Consumer) -> End {
+        let end = self.consume(consumer).await;
+        self.finish().await;
+        end
+    }
+
+    /// What is under way goes on to its end, whoever ended the subscription: cut off between its commit and its way to the
+    /// courier, a message would be kept and not delivered before the next start. Nothing is consumed anew before that,
+    /// so that what comes again does not overtake it.
+    async fn finish(&mut self) {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(DRAIN_SECONDS);
+        while let Ok(Some(_)) = tokio::time::timeout_at(deadline, self.tasks.join_next()).await {}
+        self.tasks.detach_all();
+    }
+
+    async fn consume(&mut self, mut consumer: Consumer) -> End {
         let stop = self.of.stop.clone();
         loop {
             tokio::select! {
@@ -203,7 +218,7 @@ impl Session<'_> {
     }
 
     /// Takes no more, and gives what is under way its time.
-    async fn drain(mut self, consumer: &Consumer) -> End {
+    async fn drain(&mut self, consumer: &Consumer) -> End {
         // Without it the broker sends on until the channel closes, which loses nothing either.
         let _ = self.channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await;
         let deadline = tokio::time::Instant::now() + Duration::from_secs(DRAIN_SECONDS);
