@@ -71,6 +71,18 @@ impl NodeConfig {
     }
 }
 
+impl NodeConfig {
+    /// Starts a node whose broker may be away: waits until it serves, ready or not.
+    pub async fn start_serving(self) -> Node {
+        let mut node = Node::new(self);
+        node.write_config();
+        node.child = Some(node.spawn());
+        let (client, url) = (node.client.clone(), node.url("/health/live"));
+        wait_for(SOON, "the node serves", async || client.get(&url).send().await.ok().map(drop)).await;
+        node
+    }
+}
+
 impl Node {
     fn new(config: NodeConfig) -> Node {
         let client = Client::builder()
