@@ -110,7 +110,7 @@ async fn a_router_started_before_its_broker_serves_http_and_is_ready_once_all_is
     broker.stop().await;
     let (queues, peer) = (Queues::new(), Peer::ok().await);
     let config = queues.config(&broker.url()).participant(Party::new("web").at(&peer));
-    let node = config.server("answer_timeout_ms = 5000").start_serving().await;
+    let node = config.server("answer_timeout_ms = 5000").start_unready().await;
     assert_eq!(health(&node).await, (503, "not ready".to_owned()));
     let to_web = node.post(Sample::new().addressed_to("web").bytes()).await.expect_status(200);
     assert_eq!(to_web.response_code().as_deref(), Some("ok"));

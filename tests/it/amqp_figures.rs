@@ -58,7 +58,11 @@ async fn the_depth_of_a_queue_and_what_is_taken_from_it_are_figures() {
     becomes(&node, &messages, 2.0).await;
     assert_eq!(figure(&node, &unacked).await, Some(0.0));
     let queues = node.get("/health/ready").await.json()["amqp_links"]["in"]["queues"].clone();
-    assert_eq!(queues[&lines.inbound], serde_json::json!({ "messages": 2, "unacked": 0 }), "{queues}");
+    assert_eq!(
+        queues[&lines.inbound],
+        serde_json::json!({ "messages": 2, "unacked": 0, "dead_letters": 0 }),
+        "{queues}"
+    );
     reader.reject(&held, true).await;
     drop(reader);
     lines.client.take(&lines.lab, 3, SOON).await;

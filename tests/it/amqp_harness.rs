@@ -89,7 +89,9 @@ async fn a_bad_network_cuts_refuses_and_swallows() {
     let mut consuming = client.consume(&queue, 1).await;
     let delivery = consuming.next(SOON).await.unwrap();
     proxy.swallow_to_broker(true);
+    let before = proxy.bytes_to_broker();
     consuming.ack(&delivery).await;
+    wait_until(SOON, "the acknowledgement is swallowed", async || proxy.bytes_to_broker() > before).await;
     proxy.cut();
     proxy.swallow_to_broker(false);
     assert!(direct.take(&queue, 1, SOON).await[0].redelivered);

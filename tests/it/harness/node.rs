@@ -71,17 +71,7 @@ impl NodeConfig {
     }
 }
 
-impl NodeConfig {
-    /// Starts a node whose broker may be away: waits until it serves, ready or not.
-    pub async fn start_serving(self) -> Node {
-        let mut node = Node::new(self);
-        node.write_config();
-        node.child = Some(node.spawn());
-        let (client, url) = (node.client.clone(), node.url("/health/live"));
-        wait_for(SOON, "the node serves", async || client.get(&url).send().await.ok().map(drop)).await;
-        node
-    }
-}
+impl NodeConfig {}
 
 impl Node {
     fn new(config: NodeConfig) -> Node {
@@ -128,7 +118,9 @@ impl Node {
                 return Some(Err(status));
             }
             let answer = client.get(&url).send().await;
-            answer.is_ok_and(|answer| answer.status() == 200).then_some(Ok(()))
+            let ready = answer.is_ok_and(|answer| answer.status() == 200);
+            // Another program may have taken the port and answer in its place: then this one ends, or has ended.
+            (ready && child.try_wait().unwrap().is_none()).then_some(Ok(()))
         });
         let ended = match ready.await {
             Ok(()) => return Ok(()),
