@@ -12,7 +12,7 @@ mod section;
 mod setting;
 mod shipped;
 
-pub use broker::{Amqp, BrokerUrl};
+pub use broker::{Amqp, BrokerUrl, DEAD_LETTERS, is_or_is_behind};
 
 use crate::fhir::FhirVersion;
 use crate::routing::{Conflict, Entry, Participant, Route, Table};

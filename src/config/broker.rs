@@ -41,14 +41,20 @@ const PORT: u16 = 5672;
 const TLS_PORT: u16 = 5671;
 /// AMQP's short strings, names of queues among them, are no longer.
 const NAME_LIMIT_BYTES: usize = 255;
+/// Behind the name of a queue, that of its dead-letter queue.
+pub const DEAD_LETTERS: &str = ".dead";
 const QUEUES_MOST: usize = 64;
 
 impl Amqp {
     /// Whether the router itself reads this queue, or puts what it cannot keep there.
     pub fn is_own_queue(&self, name: &str) -> bool {
-        let live = name.strip_suffix(".dead").unwrap_or(name);
-        live == self.answer_queue || self.inbound_queues.iter().any(|queue| queue == live)
+        self.inbound_queues.iter().chain([&self.answer_queue]).any(|queue| is_or_is_behind(name, queue))
     }
+}
+
+/// Whether a name is that of this queue or of its dead-letter queue.
+pub fn is_or_is_behind(name: &str, queue: &str) -> bool {
+    name == queue || name.strip_suffix(DEAD_LETTERS) == Some(queue)
 }
 
 impl BrokerUrl {
@@ -179,8 +185,11 @@ pub fn amqp(section: &Section) -> Amqp {
         check_queue(section, "inbound_queues", queue);
     }
     check_queue(section, "answer_queue", &amqp.answer_queue);
-    if amqp.inbound_queues.contains(&amqp.answer_queue) {
-        say("answer_queue", "is one of inbound_queues, too; answers need a queue of their own".into());
+    for (index, queue) in amqp.inbound_queues.iter().enumerate() {
+        let others = amqp.inbound_queues[..index].iter().chain([&amqp.answer_queue]);
+        if others.clone().any(|other| is_or_is_behind(queue, other) || is_or_is_behind(other, queue)) {
+            say("inbound_queues", format!("names \"{queue}\", which is another of the router's queues, too"));
+        }
     }
     if amqp.inbound_queues.len() > QUEUES_MOST {
         say("inbound_queues", format!("names more than {QUEUES_MOST} queues"));
@@ -192,7 +201,7 @@ fn check_queue(section: &Section, key: &str, queue: &str) {
     if queue.starts_with("amq.") {
         section.say(key, format!("names \"{queue}\"; names that begin with amq. are the broker's own"));
     }
-    if queue.len() + ".dead".len() > NAME_LIMIT_BYTES {
+    if queue.len() + DEAD_LETTERS.len() > NAME_LIMIT_BYTES {
         section.say(key, "names a queue with a name of more than 250 bytes");
     }
 }

@@ -1,7 +1,8 @@
 //! The same message again over AMQP: its sender gets the same answer again, in the queue that it names now (MSG-61, MSG-62).
 
 use super::{Exchange, Reply};
-use crate::delivery::{ReplyQueue, ReplyTo};
+use crate::delivery::{DeliveryKind, DeliveryState, ReplyQueue, ReplyTo};
+use crate::store::view::DeliveryView;
 use crate::store::{Standing, Unavailable};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -18,7 +19,8 @@ impl Exchange {
     ) -> Result<Reply, Unavailable> {
         let standing = self.first(first).await?;
         let done = Reply::Done { id: first, repeat: true };
-        if redelivered && standing.facts.reply_to == ReplyTo::Queue(reply.clone()) {
+        let same = redelivered && standing.facts.reply_to == ReplyTo::Queue(reply.clone());
+        if same && self.is_on_its_way(&standing, &reply).await? {
             return Ok(done);
         }
         if !answers(&standing).is_empty() {
@@ -32,6 +34,22 @@ impl Exchange {
             });
         }
         Ok(done)
+    }
+
+    /// Whether every answer that is kept by now went to this queue or still goes there; also where there is none yet.
+    async fn is_on_its_way(&self, standing: &Standing, reply: &ReplyQueue) -> Result<bool, Unavailable> {
+        for key in answers(standing) {
+            let Some((answer, _)) = self.store.content(key).await? else { continue };
+            let deliveries = self.store.deliveries_of(answer.id).await?;
+            let goes = |delivery: &DeliveryView| {
+                let alive = !matches!(delivery.state, DeliveryState::Dead | DeliveryState::Discarded);
+                alive && delivery.kind == DeliveryKind::Reply(reply.clone())
+            };
+            if !deliveries.iter().any(goes) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     async fn answer_when_closed(

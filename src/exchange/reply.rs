@@ -213,9 +213,10 @@ pub(super) fn closes_without_message(owed: Option<ResponseRequired>) -> bool {
 }
 
 /// Whether a delivered request is closed though its receiver sent no message. Without a status it went into a queue, and
-/// the receiver itself has said nothing yet.
+/// the receiver itself has said nothing yet, which is all there is to expect where only an error is answered.
 pub(super) fn is_taken(facts: &Facts, delivery: &StandingDelivery) -> bool {
-    delivery.status.is_some() && closes_without_message(facts.owed)
+    let silent = matches!(facts.owed, Some(ResponseRequired::Never | ResponseRequired::OnError));
+    silent || delivery.status.is_some() && closes_without_message(facts.owed)
 }
 
 fn custody(facts: &Facts, repeat: bool) -> Reply {

@@ -91,7 +91,7 @@ fn entry_of_silence(delivery: &StandingDelivery) -> String {
             let outcome: Outcome = Issue::error(IssueCode::Processing, fault, fault.cause()).into();
             json!({"response": {"status": "422 Unprocessable Content", "outcome": outcome.to_resource()}})
         }
-        _ if delivery.status == Some(202) => json!({"response": {"status": "202 Accepted"}}),
+        _ if matches!(delivery.status, Some(202) | None) => json!({"response": {"status": "202 Accepted"}}),
         _ => json!({"response": {"status": "204 No Content"}}),
     };
     entry.to_string()

@@ -5,6 +5,7 @@
 //! recognised as a repeat.
 
 use super::acks::Acks;
+use super::health::Seen;
 use super::inbound::{Came, Fate, Intake};
 use crate::turn::Turns;
 use futures_util::StreamExt;
@@ -13,7 +14,6 @@ use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, B
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection, Consumer};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinSet};
@@ -23,6 +23,9 @@ use tokio_util::sync::CancellationToken;
 const PAUSE_MILLISECONDS: [u64; 6] = [100, 500, 1000, 2000, 5000, 10_000];
 /// When a consumer ends, messages under way have so long to be kept.
 const DRAIN_SECONDS: u64 = 20;
+
+/// What the broker is asked and does not answer within this time is not waited for.
+const BROKER_SECONDS: u64 = 10;
 
 /// Why a consumer ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -39,8 +42,8 @@ pub(super) struct QueueConsumer {
     pub intake: Arc<Intake>,
     pub queue: Arc<str>,
     pub prefetch: u16,
-    /// Messages taken and not yet acknowledged, for figures.
-    pub unacked: Arc<AtomicU64>,
+    /// What operators see of it.
+    pub seen: Arc<Seen>,
     /// Told when the queue may be gone.
     pub doubt: Arc<Notify>,
     pub stop: CancellationToken,
@@ -53,7 +56,7 @@ impl QueueConsumer {
         while connection.status().connected() && !self.stop.is_cancelled() {
             let mut kept_any = false;
             let end = self.session(&connection, &mut kept_any).await;
-            self.unacked.store(0, Ordering::Relaxed);
+            self.seen.unacked(0);
             failures = if kept_any { 0 } else { failures + 1 };
             match end {
                 End::Stopped => return,
@@ -72,34 +75,40 @@ impl QueueConsumer {
     }
 
     async fn session(&self, connection: &Connection, kept_any: &mut bool) -> End {
-        let channel = match connection.create_channel().await {
-            Ok(channel) => channel,
-            Err(error) => return End::Gone(error.to_string()),
+        let opening = tokio::time::timeout(Duration::from_secs(BROKER_SECONDS), self.subscribe(connection)).await;
+        let subscribed = match opening {
+            Ok(subscribed) => subscribed.map_err(|error| error.to_string()),
+            Err(_) => Err(format!("the broker did not answer within {BROKER_SECONDS} seconds")),
         };
-        let end = match self.subscribe(&channel).await {
-            Ok(consumer) => {
+        self.seen.trouble(subscribed.as_ref().err().cloned());
+        let (channel, end) = match subscribed {
+            Ok((channel, consumer)) => {
                 let session = Session {
                     of: self,
                     channel: &channel,
                     acks: Acks::default(),
                     tasks: JoinSet::new(),
-
                     turns: Turns::default(),
+                    failed: Vec::new(),
                     kept_any,
                 };
-                session.run(consumer).await
+                let end = session.run(consumer).await;
+                (channel, end)
             }
-            Err(error) => return End::Gone(error.to_string()),
+            Err(error) => return End::Gone(error),
         };
         // Gives back what is not acknowledged; a channel that is closed already has done so.
-        let _ = channel.close(200, "done".into()).await;
+        let closing = channel.close(200, "done".into());
+        let _ = tokio::time::timeout(Duration::from_secs(BROKER_SECONDS), closing).await;
         end
     }
 
-    async fn subscribe(&self, channel: &Channel) -> lapin::Result<Consumer> {
+    async fn subscribe(&self, connection: &Connection) -> lapin::Result<(Channel, Consumer)> {
+        let channel = connection.create_channel().await?;
         channel.basic_qos(self.prefetch, BasicQosOptions::default()).await?;
         let options = BasicConsumeOptions::default();
-        channel.basic_consume((&*self.queue).into(), "".into(), options, FieldTable::default()).await
+        let consumer = channel.basic_consume((&*self.queue).into(), "".into(), options, FieldTable::default()).await?;
+        Ok((channel, consumer))
     }
 
     async fn pause(&self, failures: usize) {
@@ -129,15 +138,17 @@ struct Session<'s> {
     acks: Acks,
     tasks: JoinSet<(u64, Fate)>,
     turns: Turns,
+    /// Those that the router failed on.
+    failed: Vec<(u64, Box<Came>)>,
     kept_any: &'s mut bool,
 }
+
+type Ended = Result<(u64, Fate), JoinError>;
 
 impl Session<'_> {
     async fn run(mut self, consumer: Consumer) -> End {
         let end = self.consume(consumer).await;
-        if end != End::Stopped {
-            self.finish().await;
-        }
+        self.finish().await;
         end
     }
 
@@ -175,30 +186,37 @@ impl Session<'_> {
     }
 
     /// One message ended, and with it maybe more: all that may be is acknowledged at once.
-    async fn ended(&mut self, first: Result<(u64, Fate), JoinError>) -> Option<End> {
+    async fn ended(&mut self, first: Ended) -> Option<End> {
         let mut next = Some(first);
-        let mut unkept = Vec::new();
+        let mut unkept = false;
         while let Some(ended) = next {
-            match ended {
-                Ok((tag, Fate::Settled)) => {
-                    self.acks.settle(tag);
-                    *self.kept_any = true;
-                }
-                Ok((tag, Fate::Unkept(came))) => unkept.push((tag, came)),
-                Err(defect) => return Some(End::Gone(format!("a defect of the router: {defect}"))),
-            }
+            unkept |= !self.settle(ended);
             next = self.tasks.try_join_next();
-        }
-        // Those behind it only waited for it.
-        if let Some((tag, came)) = unkept.iter().find(|(tag, _)| self.acks.oldest() == Some(*tag))
-            && self.of.intake.is_given_up(came).await
-        {
-            self.acks.settle(*tag);
         }
         if let Some(error) = self.acknowledge().await {
             return Some(End::Gone(error));
         }
-        (!unkept.is_empty()).then_some(End::Unkept)
+        unkept.then_some(End::Unkept)
+    }
+
+    /// Whether it was kept.
+    fn settle(&mut self, ended: Ended) -> bool {
+        match ended {
+            Ok((tag, Fate::Settled)) => {
+                self.acks.settle(tag);
+                *self.kept_any = true;
+                true
+            }
+            Ok((tag, Fate::Failed(came))) => {
+                self.failed.push((tag, came));
+                false
+            }
+            Ok((_, Fate::Unkept)) => false,
+            Err(defect) => {
+                tracing::error!(queue = %self.of.queue, %defect, "AMQP: a defect stopped a message; it comes again");
+                false
+            }
+        }
     }
 
     async fn acknowledge(&mut self) -> Option<String> {
@@ -209,26 +227,33 @@ impl Session<'_> {
     }
 
     fn count(&self) {
-        self.of.unacked.store(self.acks.len() as u64, Ordering::Relaxed);
+        self.of.seen.unacked(self.acks.len() as u64);
     }
 
     /// Takes no more, and gives what is under way its time.
     async fn drain(&mut self, consumer: &Consumer) -> End {
         // Without it the broker sends on until the channel closes, which loses nothing either.
-        let _ = self.channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await;
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(DRAIN_SECONDS);
-        while let Ok(Some(ended)) = tokio::time::timeout_at(deadline, self.tasks.join_next()).await {
-            if self.ended(ended).await.is_some() {
-                break;
-            }
-        }
+        let cancel = self.channel.basic_cancel(consumer.tag(), BasicCancelOptions::default());
+        let _ = tokio::time::timeout(Duration::from_secs(BROKER_SECONDS), cancel).await;
         End::Stopped
     }
 
-    /// Lets what was begun come to its end before the queue is consumed again: what was kept reaches the courier before
-    /// anything that comes behind it.
+    /// Lets what was begun come to its end before the queue is consumed again: what was kept is acknowledged, and reaches
+    /// the courier before anything that comes behind it.
     async fn finish(&mut self) {
         let deadline = tokio::time::Instant::now() + Duration::from_secs(DRAIN_SECONDS);
-        while let Ok(Some(_)) = tokio::time::timeout_at(deadline, self.tasks.join_next()).await {}
+        while let Ok(Some(ended)) = tokio::time::timeout_at(deadline, self.tasks.join_next()).await {
+            self.settle(ended);
+        }
+        // Those behind it only waited for it.
+        let oldest = self.acks.oldest();
+        if let Some((tag, came)) = self.failed.iter().find(|(tag, _)| oldest == Some(*tag))
+            && self.of.intake.is_given_up(came).await
+        {
+            self.acks.settle(*tag);
+        }
+        if let Some(error) = self.acknowledge().await {
+            tracing::debug!(queue = %self.of.queue, error, "AMQP: what was kept comes again, as a repeat");
+        }
     }
 }

@@ -1,6 +1,5 @@
 //! What operators see of AMQP: both links, the queues' depths, what is under way, how long confirms take.
 
-use super::Unacked;
 use super::link::LinkState;
 use super::publisher::Publisher;
 use super::topology::dead_letter_queue;
@@ -11,7 +10,7 @@ use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -21,6 +20,33 @@ const LOOK_SECONDS: u64 = 5;
 /// A broker that says nothing for so long has no depths to show, and the other figures go on.
 const DEPTHS_TIMEOUT_SECONDS: u64 = 5;
 
+/// What is seen of one queue's consumer.
+pub(super) struct Seen {
+    pub queue: Arc<str>,
+    /// Messages taken and not yet acknowledged.
+    unacked: AtomicU64,
+    /// Why it cannot be consumed.
+    trouble: Mutex<Option<String>>,
+}
+
+impl Seen {
+    pub fn new(queue: &str) -> Seen {
+        Seen { queue: queue.into(), unacked: AtomicU64::new(0), trouble: Mutex::default() }
+    }
+
+    pub fn unacked(&self, count: u64) {
+        self.unacked.store(count, Ordering::Relaxed);
+    }
+
+    pub fn trouble(&self, why: Option<String>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
+    fn why(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 /// Clones share what was seen last.
 #[derive(Clone)]
 pub struct AmqpHealth {
@@ -28,7 +54,7 @@ pub struct AmqpHealth {
     /// Inward, outward.
     links: [watch::Receiver<LinkState>; 2],
     publisher: Arc<Publisher>,
-    unacked: Arc<Unacked>,
+    queues: Arc<[Arc<Seen>]>,
     depths: Arc<Mutex<BTreeMap<String, u32>>>,
     metrics: Metrics,
 }
@@ -38,10 +64,10 @@ impl AmqpHealth {
         settings: Arc<Settings>,
         links: [watch::Receiver<LinkState>; 2],
         publisher: Arc<Publisher>,
-        unacked: Arc<Unacked>,
+        queues: Arc<[Arc<Seen>]>,
         metrics: Metrics,
     ) -> Self {
-        AmqpHealth { settings, links, publisher, unacked, depths: Arc::default(), metrics }
+        AmqpHealth { settings, links, publisher, queues, depths: Arc::default(), metrics }
     }
 
     /// Whether everything was declared at least once since the start.
@@ -51,7 +77,10 @@ impl AmqpHealth {
 
     /// `ready`, or the word of the link that is worse: `blocked`, `mismatch`, `away`.
     pub fn word(&self) -> &'static str {
-        let words = self.links.each_ref().map(|link| link.borrow().word());
+        let mut words = self.links.each_ref().map(|link| link.borrow().word()).to_vec();
+        if self.queues.iter().any(|seen| seen.why().is_some()) {
+            words.push("mismatch");
+        }
         ["away", "mismatch", "blocked"].into_iter().find(|word| words.contains(word)).unwrap_or("ready")
     }
 
@@ -60,14 +89,16 @@ impl AmqpHealth {
         let [inward, outward] = self.links.each_ref().map(|link| link.borrow().clone());
         let depths = self.depths.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let queues: serde_json::Map<String, Value> = self
-            .unacked
-            .0
+            .queues
             .iter()
-            .map(|(queue, unacked)| {
-                let dead = depths.get(&dead_letter_queue(queue));
-                let unacked = unacked.load(Ordering::Relaxed);
-                let about = json!({ "messages": depths.get(&**queue), "unacked": unacked, "dead_letters": dead });
-                (queue.to_string(), about)
+            .map(|seen| {
+                let about = json!({
+                    "messages": depths.get(&*seen.queue),
+                    "unacked": seen.unacked.load(Ordering::Relaxed),
+                    "dead_letters": depths.get(&dead_letter_queue(&seen.queue)),
+                    "why": seen.why(),
+                });
+                (seen.queue.to_string(), about)
             })
             .collect();
         let mut inward = link(&inward);
@@ -102,8 +133,8 @@ impl AmqpHealth {
             }
             None => BTreeMap::new(),
         };
-        for (queue, unacked) in &self.unacked.0 {
-            self.metrics.amqp_unacked(queue, unacked.load(Ordering::Relaxed));
+        for seen in self.queues.iter() {
+            self.metrics.amqp_unacked(&seen.queue, seen.unacked.load(Ordering::Relaxed));
         }
         self.metrics.amqp_depths(&depths);
         self.metrics.amqp_unconfirmed(self.publisher.under_way() as u64);

@@ -1,10 +1,10 @@
 //! AMQP in: one delivery of a queue, read into what the exchange takes; and what becomes of it there (design 1.6).
 
-use super::properties::{delivery_count, expires_after, header, text};
+use super::properties::{delivery_count, expires_after, header, put_aside, text};
 use super::publisher::{Address, Published, Publisher};
 use super::topology::dead_letter_queue;
 use crate::channel::media;
-use crate::config::Amqp;
+use crate::config::{Amqp, is_or_is_behind};
 use crate::delivery::ReplyQueue;
 use crate::exchange::{Exchange, Inbound, Place, Refusal, Reply, Wants};
 use crate::fhir::{FhirVersion, Issue, IssueCode};
@@ -12,14 +12,13 @@ use crate::routing::Channel;
 use crate::turn::Turn;
 use bytes::Bytes;
 use lapin::BasicProperties;
-use lapin::types::AMQPValue;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// The oldest message of a queue that was brought so often, and still cannot be kept though others can, is put aside: one
-/// that the router fails on would hold up everything behind it.
+/// The oldest message of a queue that was brought so often, and that the router fails on again, is put aside: it would hold
+/// up everything behind it.
 const DELIVERIES_MOST: u64 = 10;
 const DEAD_LETTER_PATIENCE: Duration = Duration::from_secs(30);
 /// What cannot be put aside either is tried again after this long.
@@ -40,7 +39,9 @@ pub(super) enum Fate {
     /// Kept, as accepted, refused or a repeat; or put aside: the broker need not hold it any longer.
     Settled,
     /// Not kept: it stays with the broker, and so does everything behind it.
-    Unkept(Box<Came>),
+    Unkept,
+    /// As `Unkept`, by a defect of ours.
+    Failed(Box<Came>),
 }
 
 /// What every consumer shares.
@@ -63,7 +64,7 @@ impl Intake {
         if came.body.len() > self.body_limit_bytes {
             // What lies behind it goes on meanwhile, but not before what lies ahead of it.
             if turn.enter().await.is_err() {
-                return Fate::Unkept(came.into());
+                return Fate::Unkept;
             }
             turn.entered();
             turn.leave().await;
@@ -85,22 +86,20 @@ impl Intake {
             }
         };
         match task.await {
-            Ok(Reply::Refused { refusal: Refusal::NoStore | Refusal::Unavailable, .. }) => Fate::Unkept(came.into()),
+            Ok(Reply::Refused { refusal: Refusal::NoStore | Refusal::Unavailable, .. }) => Fate::Unkept,
             Ok(_) => Fate::Settled,
             Err(defect) => {
                 tracing::error!(queue = %came.queue, %defect, "AMQP: a defect stopped a message; it comes again");
-                Fate::Unkept(came.into())
+                Fate::Failed(came.into())
             }
         }
     }
 
-    /// Puts the oldest message aside that is not kept, where it came too often and the store takes others.
+    /// Puts a message aside that the router failed on, where it came too often; false where it came seldom, or cannot be put
+    /// aside now.
     pub async fn is_given_up(&self, came: &Came) -> bool {
-        if delivery_count(&came.properties) < DELIVERIES_MOST || self.exchange.store.takes().await.is_err() {
-            return false;
-        }
-        self.put_aside(came, &format!("brought {DELIVERIES_MOST} times and never kept")).await;
-        true
+        let why = format!("brought {DELIVERIES_MOST} times, and the router fails on it");
+        delivery_count(&came.properties) >= DELIVERIES_MOST && self.is_put_aside(came, &why).await.is_ok()
     }
 
     fn unpacked(&self, came: &Came) -> Result<(Told, Bytes), Issue> {
@@ -134,34 +133,40 @@ impl Intake {
 
     /// A queue that nobody may have answered to: ours, or a participant's (design 1.6).
     fn is_taken(&self, queue: &str) -> bool {
-        let live = queue.strip_suffix(".dead").unwrap_or(queue);
-        let theirs = |channel: &Option<Channel>| matches!(channel, Some(Channel::Amqp { exchange, routing_key }) if exchange.is_empty() && routing_key == live);
+        let theirs = |channel: &Option<Channel>| match channel {
+            Some(Channel::Amqp { exchange, routing_key }) if exchange.is_empty() => is_or_is_behind(queue, routing_key),
+            _ => false,
+        };
         let rules = self.exchange.rules.load();
         self.amqp.is_own_queue(queue) || rules.table.participants.iter().any(|participant| theirs(&participant.channel))
     }
 
-    /// To the dead-letter queue, confirmed, before the broker may forget it: dead-lettering by the broker itself may lose
-    /// messages, and does not happen at all on a queue that somebody else declared without it. Tried until it is done; so
-    /// long nothing behind it is acknowledged, and the broker brings no more than the prefetch.
+    /// Puts a message aside, however long that takes: so long nothing behind it is acknowledged, and the broker brings no
+    /// more than the prefetch.
     async fn put_aside(&self, came: &Came, why: &str) {
-        let queue = dead_letter_queue(&came.queue);
-        let mut headers = came.properties.headers().clone().unwrap_or_default();
-        headers.insert("emberpost-reason".into(), AMQPValue::LongString(why.into()));
-        let properties = came.properties.clone().with_headers(headers).with_delivery_mode(2);
-        let to = Address { exchange: "", routing_key: &queue };
         let mut told = false;
-        loop {
-            match self.publisher.publish(to, &came.body, properties.clone(), DEAD_LETTER_PATIENCE).await {
-                Published::Confirmed => break,
-                other if !told => {
-                    tracing::error!(queue = %came.queue, "AMQP: cannot put a message aside in {queue} ({other:?}); trying on");
-                    told = true;
-                }
-                _ => {}
+        while let Err(refusal) = self.is_put_aside(came, why).await {
+            if !told {
+                tracing::error!(queue = %came.queue, "AMQP: cannot put a message aside ({refusal:?}); trying on");
+                told = true;
             }
             tokio::time::sleep(DEAD_LETTER_RETRY).await;
         }
-        tracing::warn!(queue = %came.queue, message.bytes = came.body.len(), "AMQP: put aside in {queue}: {why}");
+    }
+
+    /// To the dead-letter queue, confirmed, before the broker may forget it: dead-lettering by the broker itself may lose
+    /// messages, and does not happen at all on a queue that somebody else declared without it.
+    async fn is_put_aside(&self, came: &Came, why: &str) -> Result<(), Published> {
+        let queue = dead_letter_queue(&came.queue);
+        let properties = put_aside(&came.properties, why);
+        let to = Address { exchange: "", routing_key: &queue };
+        match self.publisher.publish(to, &came.body, properties, DEAD_LETTER_PATIENCE).await {
+            Published::Confirmed => {
+                tracing::warn!(queue = %came.queue, message.bytes = came.body.len(), "AMQP: put aside in {queue}: {why}");
+                Ok(())
+            }
+            other => Err(other),
+        }
     }
 }
 
@@ -193,7 +198,7 @@ fn looks_like_json(body: &[u8]) -> bool {
 mod tests {
     use super::*;
     use crate::fhir::Fault;
-    use lapin::types::FieldTable;
+    use lapin::types::{AMQPValue, FieldTable};
 
     fn came(body: &[u8], properties: BasicProperties) -> Came {
         Came { queue: "q".into(), body: Bytes::copy_from_slice(body), properties, redelivered: false }

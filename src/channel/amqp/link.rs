@@ -20,6 +20,8 @@ const BACKOFF_MILLISECONDS: [u64; 7] = [100, 200, 500, 1000, 2000, 5000, 10_000]
 const STABLE_SECONDS: u64 = 5;
 /// The client tells when a connection ends; this is for when it does not. What is in doubt is declared no more often.
 const LOOK_SECONDS: u64 = 1;
+/// A broker that does not say good-bye in time is left without.
+const CLOSE_SECONDS: u64 = 3;
 /// What could not be declared is tried again after this long.
 const TOPOLOGY_RETRY_SECONDS: u64 = 15;
 
@@ -127,7 +129,7 @@ impl Keeper {
             state.connects += 1;
         });
         let mut looks = tokio::time::interval(Duration::from_secs(LOOK_SECONDS));
-        let mut doubted = false;
+        let (mut doubted, mut lost) = (false, None);
         let mut again = Instant::now() + Duration::from_secs(TOPOLOGY_RETRY_SECONDS);
         while connection.status().connected() {
             tokio::select! {
@@ -135,6 +137,8 @@ impl Keeper {
                 event = events.next() => match event {
                     Some(Event::ConnectionBlocked(reason)) => self.is_blocked(Some(&reason)),
                     Some(Event::ConnectionUnblocked) => self.is_blocked(None),
+                    // It names frames and codes, never a body.
+                    Some(Event::Error(error)) => lost = Some(error.to_string()),
                     Some(_) => {}
                     // The client is gone with its connection; the loop ends with the next look.
                     None => tokio::time::sleep(Duration::from_secs(LOOK_SECONDS)).await,
@@ -156,11 +160,13 @@ impl Keeper {
             }
         }
         if self.stop.is_cancelled() {
-            // Whether or not the broker hears it: the process ends.
-            let _ = connection.close(200, "stopping".into()).await;
+            // Whether or not the broker hears it: the process ends. One in alarm hears nothing.
+            let closing = connection.close(200, "stopping".into());
+            let _ = tokio::time::timeout(Duration::from_secs(CLOSE_SECONDS), closing).await;
             self.state.send_modify(|state| state.connection = None);
         } else {
-            self.is_away(format!("the connection to {broker} was lost"));
+            let why = lost.map(|error| format!(": {error}")).unwrap_or_default();
+            self.is_away(format!("the connection to {broker} was lost{why}"));
         }
     }
 
@@ -174,7 +180,10 @@ impl Keeper {
 
     async fn declare(&mut self, connection: &Connection) {
         let things = self.things.borrow_and_update().clone();
-        let mistakes = topology::ensure(connection, &things, self.amqp.declare).await;
+        let mistakes = tokio::select! {
+            () = self.stop.cancelled() => return,
+            mistakes = topology::ensure(connection, &things, self.amqp.declare) => mistakes,
+        };
         let still_there = connection.status().connected();
         self.state.send_modify(|state| {
             for mistake in mistakes.iter().filter(|mistake| !state.mistakes.contains(mistake)) {

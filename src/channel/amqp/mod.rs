@@ -16,6 +16,7 @@ mod topology;
 
 pub use connect::{NotConnected, connect};
 pub use health::AmqpHealth;
+use health::Seen;
 pub use outbound::AmqpOut;
 
 use crate::clock::Clock;
@@ -29,7 +30,6 @@ use inbound::Intake;
 use link::{Keeper, LinkState};
 use publisher::Publisher;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -50,6 +50,8 @@ pub struct Amqp {
 pub struct RunningAmqp {
     pub health: AmqpHealth,
     things_out: watch::Sender<Vec<Thing>>,
+    /// Never changes; a keeper whose things come to an end has nothing more to do.
+    _things_in: watch::Sender<Vec<Thing>>,
     stop_in: CancellationToken,
     stop_out: CancellationToken,
     consuming: JoinHandle<()>,
@@ -100,26 +102,31 @@ impl Amqp {
         let out = keeper("out", &self.outward, self.things_out.subscribe(), &self.publisher.doubt, &stop_out);
         // The inward link outlasts its consumers: what they have under way is acknowledged on it.
         let inward = keeper("in", &self.inward, things_in.subscribe(), &doubt_in, &stop_out);
-        let unacked = Arc::new(Unacked::of(&self.settings));
+        let queues = self.settings.inbound_queues.iter().chain([&self.settings.answer_queue]);
+        let queues: Arc<[Arc<Seen>]> = queues.map(|queue| Arc::new(Seen::new(queue))).collect();
         let health = AmqpHealth::new(
             self.settings.clone(),
             [self.inward.subscribe(), self.outward.subscribe()],
             self.publisher.clone(),
-            unacked.clone(),
+            queues.clone(),
             self.metrics.clone(),
         );
         let intake =
             Arc::new(Intake { exchange, publisher: self.publisher, amqp: self.settings.clone(), body_limit_bytes });
         let consumers =
-            Consumers { intake, unacked, link: self.inward.subscribe(), doubt: doubt_in, stop: stop_in.clone() };
+            Consumers { intake, queues, link: self.inward.subscribe(), doubt: doubt_in, stop: stop_in.clone() };
         let keepers = [tokio::spawn(inward.run()), tokio::spawn(out.run())];
-        let consuming = tokio::spawn(async move {
-            // Held here, because a keeper whose things come to an end has nothing more to do.
-            let _things_in = things_in;
-            consumers.run().await;
-        });
+        let consuming = tokio::spawn(consumers.run());
         tokio::spawn(health.clone().watch(stop_out.clone()));
-        RunningAmqp { health, things_out: self.things_out, stop_in, stop_out, consuming, keepers }
+        RunningAmqp {
+            health,
+            things_out: self.things_out,
+            _things_in: things_in,
+            stop_in,
+            stop_out,
+            consuming,
+            keepers,
+        }
     }
 }
 
@@ -145,20 +152,10 @@ impl RunningAmqp {
     }
 }
 
-/// Messages taken and not acknowledged, by queue.
-pub(crate) struct Unacked(Vec<(Arc<str>, Arc<AtomicU64>)>);
-
-impl Unacked {
-    fn of(settings: &Settings) -> Unacked {
-        let queues = settings.inbound_queues.iter().chain([&settings.answer_queue]);
-        Unacked(queues.map(|queue| (Arc::from(queue.as_str()), Arc::default())).collect())
-    }
-}
-
 /// The consumers of all queues, begun anew with each connection.
 struct Consumers {
     intake: Arc<Intake>,
-    unacked: Arc<Unacked>,
+    queues: Arc<[Arc<Seen>]>,
     link: watch::Receiver<LinkState>,
     doubt: Arc<Notify>,
     stop: CancellationToken,
@@ -180,12 +177,12 @@ impl Consumers {
             };
             let Some(connection) = connection else { continue };
             let mut consumers = JoinSet::new();
-            for (queue, unacked) in &self.unacked.0 {
+            for seen in self.queues.iter() {
                 let consumer = QueueConsumer {
                     intake: self.intake.clone(),
-                    queue: queue.clone(),
+                    queue: seen.queue.clone(),
                     prefetch: self.intake.amqp.prefetch,
-                    unacked: unacked.clone(),
+                    seen: seen.clone(),
                     doubt: self.doubt.clone(),
                     stop: self.stop.clone(),
                 };

@@ -14,8 +14,16 @@ const OUTCOME_TYPE: &str = "OperationOutcome";
 const PERSISTENT: u8 = 2;
 /// AMQP's short strings are no longer.
 const SHORT_LIMIT_BYTES: usize = 255;
+/// Longer values are left out of the headers: they stand in the message. All properties together must fit into one frame, of
+/// 128 KiB as a rule; the broker closes a connection that sends more.
+const HEADER_LIMIT_BYTES: usize = 1024;
+/// `via` grows with each router.
+const VIA_LIMIT_BYTES: usize = 8 * 1024;
+/// Headers that mean something to the broker: carbon copies, and its own notes of where a message has been.
+const BROKER_HEADERS: [&str; 2] = ["CC", "BCC"];
+const BROKER_HEADER_PREFIX: &str = "x-";
 
-/// The content type and headers of a message that came in, as text.
+/// A property that is a text.
 pub(super) fn text(value: &Option<ShortString>) -> Option<&str> {
     value.as_ref().map(|value| value.as_str()).filter(|text| !text.is_empty())
 }
@@ -45,6 +53,48 @@ pub(super) fn delivery_count(properties: &BasicProperties) -> u64 {
 /// The sender's use by date: milliseconds as text, which the broker has checked.
 pub(super) fn expires_after(properties: &BasicProperties) -> Option<Duration> {
     text(properties.expiration())?.parse().ok().map(Duration::from_millis)
+}
+
+/// The properties of a message that is put aside, as they came but for what the broker would act on: the user, because it is
+/// published by ours, the expiration, and headers for the broker.
+pub(super) fn put_aside(came: &BasicProperties, why: &str) -> BasicProperties {
+    let mut headers = FieldTable::default();
+    for (name, value) in came.headers().iter().flat_map(|headers| headers.inner()) {
+        let name_text = name.as_str();
+        if !BROKER_HEADERS.contains(&name_text) && !name_text.starts_with(BROKER_HEADER_PREFIX) {
+            headers.insert(name.clone(), value.clone());
+        }
+    }
+    let mut note = |name: &str, value: &str| {
+        headers.insert(name.into(), AMQPValue::LongString(value.into()));
+    };
+    note("emberpost-reason", why);
+    if let Some(user) = text(came.user_id()) {
+        note("emberpost-user-id", user);
+    }
+    if let Some(expiration) = text(came.expiration()) {
+        note("emberpost-expiration", expiration);
+    }
+    let mut kept = BasicProperties::default().with_delivery_mode(PERSISTENT).with_headers(headers);
+    type Setter = fn(BasicProperties, ShortString) -> BasicProperties;
+    let texts: [(&Option<ShortString>, Setter); 7] = [
+        (came.content_type(), BasicProperties::with_content_type),
+        (came.content_encoding(), BasicProperties::with_content_encoding),
+        (came.correlation_id(), BasicProperties::with_correlation_id),
+        (came.reply_to(), BasicProperties::with_reply_to),
+        (came.message_id(), BasicProperties::with_message_id),
+        (came.kind(), BasicProperties::with_type),
+        (came.app_id(), BasicProperties::with_app_id),
+    ];
+    for (value, set) in texts {
+        if let Some(value) = value {
+            kept = set(kept, value.clone());
+        }
+    }
+    match came.timestamp() {
+        Some(timestamp) => kept.with_timestamp(*timestamp),
+        None => kept,
+    }
 }
 
 /// What is said of a message on its way to a participant or a reply queue. `now_us`: UTC microseconds.
@@ -124,7 +174,7 @@ fn headers(work: &Work, participant: &Participant, name: &str) -> FieldTable {
     let facts = &*work.facts;
     let mut headers = FieldTable::default();
     let mut set = |key: &str, value: Option<String>| {
-        if let Some(value) = value {
+        if let Some(value) = value.filter(|value| value.len() <= HEADER_LIMIT_BYTES) {
             headers.insert(key.into(), AMQPValue::LongString(value.into()));
         }
     };
@@ -132,7 +182,9 @@ fn headers(work: &Work, participant: &Participant, name: &str) -> FieldTable {
     set("event", facts.event.as_ref().map(ToString::to_string));
     set("source", facts.source.clone());
     set("destination", participant.owned_of(&facts.destinations).or(facts.destinations.first()).cloned());
-    set("via", Some(via(facts, name)));
+    let came_through = via(facts, name);
+    let via = if came_through.len() <= VIA_LIMIT_BYTES { came_through } else { format!("1.1 {name}") };
+    headers.insert("via".into(), AMQPValue::LongString(via.into()));
     let attempt = i32::try_from(work.attempts.saturating_add(1)).unwrap_or(i32::MAX);
     headers.insert("attempt".into(), AMQPValue::LongInt(attempt));
     headers
@@ -170,6 +222,39 @@ mod tests {
         let properties = said(&Work { facts: Arc::new(facts), ..work });
         assert_eq!(text(properties.message_id()), Some("identifier"));
         assert_eq!(text(properties.reply_to()), None);
+    }
+
+    #[test]
+    fn what_is_too_long_for_a_frame_is_left_to_the_message() {
+        let mut facts = fixture::facts();
+        (facts.source, facts.via) = (Some("s".repeat(200_000)), Some("1.1 x, ".repeat(50_000)));
+        let properties = said(&Work { facts: Arc::new(facts), ..fixture::work("lab", 1, 1) });
+        assert_eq!(header(&properties, "source"), None);
+        assert_eq!(header(&properties, "via").as_deref(), Some("1.1 hub:1"));
+    }
+
+    #[test]
+    fn what_is_put_aside_keeps_its_properties_but_for_what_the_broker_would_act_on() {
+        let mut headers = FieldTable::default();
+        for name in ["CC", "BCC", "x-delivery-count", "mine"] {
+            headers.insert(name.into(), AMQPValue::LongString("value".into()));
+        }
+        let came = BasicProperties::default()
+            .with_user_id("lab".into())
+            .with_expiration("60000".into())
+            .with_correlation_id("c".into())
+            .with_type("t".into())
+            .with_timestamp(7)
+            .with_headers(headers);
+        let kept = put_aside(&came, "too large");
+        assert_eq!((text(kept.user_id()), text(kept.expiration())), (None, None));
+        assert_eq!(
+            (text(kept.correlation_id()), text(kept.kind()), kept.timestamp()),
+            (Some("c"), Some("t"), &Some(7))
+        );
+        let mut names: Vec<_> = kept.headers().as_ref().unwrap().inner().keys().map(|name| name.to_string()).collect();
+        names.sort();
+        assert_eq!(names, ["emberpost-expiration", "emberpost-reason", "emberpost-user-id", "mine"]);
     }
 
     #[test]

@@ -75,18 +75,19 @@ impl Publisher {
         // Never closed, so the error cannot happen; without a place nothing may be published.
         let Ok(_place) = self.places.acquire().await else { return Published::Unknown("the publisher is closed") };
         if to.exchange.is_empty() && to.routing_key.starts_with(DIRECT_REPLY) {
-            match listens(&connection, to.routing_key).await {
-                Ok(true) => {}
-                Ok(false) => return Published::Unroutable,
-                Err(_) => return Published::Unknown("the connection was lost"),
+            match tokio::time::timeout(patience, listens(&connection, to.routing_key)).await {
+                Ok(Ok(true)) => {}
+                Ok(Ok(false)) => return Published::Unroutable,
+                Ok(Err(_)) => return Published::Unknown("the connection was lost"),
+                Err(_) => return Published::Unknown("the broker did not say whether the requester listens"),
             }
         }
         let channel = match tokio::time::timeout(patience, self.take(&connection)).await {
             Ok(Ok(channel)) => channel,
-            Ok(Err(error)) => return failed(&connection, &error),
+            Ok(Err(error)) => return failed(&error),
             Err(_) => return Published::Unknown("the broker opened no channel in time"),
         };
-        let published = self.confirmed(&connection, send(&channel, to, body, properties), patience).await;
+        let published = self.confirmed(send(&channel, to, body, properties), patience).await;
         match published {
             Published::Confirmed | Published::Unroutable | Published::Refused => self.give_back(&connection, channel),
             // One message of it is still under way: whatever the broker says of it must not be taken for the next.
@@ -130,7 +131,6 @@ impl Publisher {
     /// Waits for the confirm of what is being published.
     async fn confirmed(
         &self,
-        connection: &Connection,
         publishing: impl Future<Output = lapin::Result<Confirmation>>,
         patience: Duration,
     ) -> Published {
@@ -139,7 +139,7 @@ impl Publisher {
             Some(Ok(Confirmation::Ack(Some(_)))) => Published::Unroutable,
             Some(Ok(Confirmation::Nack(_))) => Published::Refused,
             None | Some(Ok(Confirmation::NotRequested)) => Published::Silent,
-            Some(Err(error)) => failed(connection, &error),
+            Some(Err(error)) => failed(&error),
         }
     }
 }
@@ -196,13 +196,14 @@ async fn listens(connection: &Connection, name: &str) -> lapin::Result<bool> {
     }
 }
 
-fn failed(connection: &Connection, error: &lapin::Error) -> Published {
+/// Only what the broker says of this channel is a failed attempt. All else is the connection's end, which the client may tell
+/// of before it counts the connection as lost.
+fn failed(error: &lapin::Error) -> Published {
     match error.kind() {
         ErrorKind::ProtocolError(said) if error.is_amqp_soft_error() => {
             Published::Closed(said.get_message().to_string())
         }
         ErrorKind::ChannelsLimitReached => Published::Closed("the broker allows no more channels".into()),
-        _ if connection.status().connected() => Published::Closed("the channel was closed".into()),
         _ => Published::Unknown("the connection was lost"),
     }
 }

@@ -1,7 +1,7 @@
 //! Queues and exchanges: what must be there, declared or only checked, and what to change where the broker has it otherwise
 //! (design 1.6).
 
-use crate::config::Amqp;
+use crate::config::{Amqp, DEAD_LETTERS};
 use crate::routing::{Channel, Participant};
 use lapin::options::{ExchangeDeclareOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
@@ -29,7 +29,7 @@ impl fmt::Display for Thing {
 
 /// Where what cannot be kept of this queue goes.
 pub fn dead_letter_queue(queue: &str) -> String {
-    format!("{queue}.dead")
+    format!("{queue}{DEAD_LETTERS}")
 }
 
 /// A queue and, before it, its dead-letter queue.
