@@ -60,7 +60,7 @@ async fn the_depth_of_a_queue_and_what_is_taken_from_it_are_figures() {
     let queues = node.get("/health/ready").await.json()["amqp_links"]["in"]["queues"].clone();
     assert_eq!(
         queues[&lines.inbound],
-        serde_json::json!({ "messages": 2, "unacked": 0, "dead_letters": 0 }),
+        serde_json::json!({ "messages": 2, "unacked": 0, "dead_letters": 0, "why": null }),
         "{queues}"
     );
     reader.reject(&held, true).await;

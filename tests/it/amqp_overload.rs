@@ -88,7 +88,6 @@ async fn an_alarm_of_the_broker_stops_publishing_and_is_no_failure_of_anybody() 
     }
     assert_eq!(listed(&node, "deliveries?participant=remote&state=dead").await, Vec::<Value>::new());
     assert_eq!(queues.client.depth(&queue).await, Some(0));
-
     broker.memory_alarm(false).await;
 
     // A blocked connection of the test would not hear it.
@@ -161,4 +160,29 @@ async fn a_message_that_expires_before_its_receiver_is_back_ends_and_its_sender_
     queues.send(std::slice::from_ref(&message)).await;
     lab.wait_for(1, LATER).await;
     assert_eq!(ids_at(&lab), [message.header_id()]);
+}
+
+#[tokio::test]
+async fn an_alarm_of_the_broker_does_not_hold_up_a_router_that_is_asked_to_stop() {
+    let Some(broker) = Broker::start().await else { return };
+    let queues = Queues::on(&broker).await;
+    let (queue, party) = queues.receiver("remote", &[]).await;
+    let mut node = queues.config().participant(party).server("answer_timeout_ms = 100").start().await;
+    broker.memory_alarm(true).await;
+    let message = Sample::new().addressed_to("remote");
+    node.post(message.bytes()).await.expect_status(202);
+    wait_until(LATER, "the broker tells of its alarm", async || {
+        node.get("/health/ready").await.json()["amqp"] == "blocked"
+    })
+    .await;
+
+    assert!(node.terminate().await.success());
+
+    assert!(!node.log().contains("was lost"), "a stop is no lost connection");
+    broker.memory_alarm(false).await;
+    node.restart().await;
+    let client = Amqp::connect(&broker.url()).await;
+    // What was on its way may come from both.
+    let taken = client.take(&queue, 1, LATER).await;
+    assert_eq!(ids_of(&taken), ids(&[message]));
 }

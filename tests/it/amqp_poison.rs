@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 use crate::amqp_faults::{LATER, Queues, as_reply, ids, ids_at, listed};
 use crate::bad_input::link;
 use crate::harness::amqp::Taken;
+use crate::harness::lines::Lines;
 use crate::harness::node::PROCESS_MESSAGE;
 use crate::harness::raw::gzip_bomb;
-use crate::harness::{Broker, Node, Party, Peer, Props, Reply, Sample, wait_until};
+use crate::harness::{Broker, Node, Party, Peer, Props, Reply, SOON, Sample, wait_until};
 
 const MEBIBYTE: usize = 1024 * 1024;
 const NAME: &str = "router.one";
@@ -148,6 +149,22 @@ fn assert_told(poison: &Poison, answer: Option<&Taken>) {
     };
     assert_eq!(found, poison.told, "{}: {}", poison.what, reply.text());
     assert_eq!(reply.faults().first().map(String::as_str), Some(poison.fault), "{}: {}", poison.what, reply.text());
+}
+
+#[tokio::test]
+async fn an_address_that_no_frame_holds_is_left_out_of_the_headers_and_everything_goes_on() {
+    let Some(broker) = Broker::shared().await else { return };
+    let lines = Lines::on(&broker).await;
+    let node = lines.config().start().await;
+    let endless = format!("urn:{}", "x".repeat(200_000));
+    let stranger = Sample::new().from(&endless).addressed_to("lab");
+    let told = lines.request(&stranger).await;
+    assert!(told.text().contains("SEND_UNKNOWN_SOURCE"), "{}", told.text());
+    assert_eq!(told.header("destination"), None);
+
+    lines.tell(&Sample::new().addressed_to("lab").bytes(), Props::json()).await;
+    lines.client.take(&lines.lab, 1, SOON).await;
+    assert!(!node.log().contains("was lost"), "a connection was lost");
 }
 
 #[tokio::test]

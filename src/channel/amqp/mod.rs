@@ -65,7 +65,7 @@ impl Amqp {
         Amqp {
             settings: Arc::new(settings),
             name,
-            publisher: Arc::new(Publisher::new(outward.subscribe(), Arc::default())),
+            publisher: Arc::new(Publisher::new(outward.subscribe())),
             inward: watch::Sender::new(LinkState::default()),
             outward,
             things_out: watch::Sender::new(Vec::new()),
@@ -85,7 +85,7 @@ impl Amqp {
         participants: &[Arc<Participant>],
         body_limit_bytes: usize,
     ) -> RunningAmqp {
-        let (stop_in, stop_out) = (CancellationToken::new(), CancellationToken::new());
+        let (stop_in, stop_out) = (self.publisher.stop.clone(), CancellationToken::new());
         self.things_out.send_replace(topology::outbound(participants));
         let keeper =
             |purpose, state: &watch::Sender<LinkState>, things, doubt: &Arc<Notify>, stop: &CancellationToken| Keeper {

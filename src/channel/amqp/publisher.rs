@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 /// Messages under way at once over all participants; brokers allow 2047 channels unless told otherwise.
 const UNDER_WAY_MOST: usize = 512;
@@ -49,22 +50,51 @@ pub(super) struct Publisher {
     link: watch::Receiver<LinkState>,
     /// Told when an exchange or queue that messages need may be gone.
     pub doubt: Arc<Notify>,
+    /// Cancelled when the router stops.
+    pub stop: CancellationToken,
     places: Semaphore,
     /// Channels in confirm mode without a message under way, of the connection that they belong to.
     idle: Mutex<(Option<Arc<Connection>>, Vec<Channel>)>,
 }
 
 impl Publisher {
-    pub fn new(link: watch::Receiver<LinkState>, doubt: Arc<Notify>) -> Self {
-        Publisher { link, doubt, places: Semaphore::new(UNDER_WAY_MOST), idle: Mutex::default() }
+    pub fn new(link: watch::Receiver<LinkState>) -> Self {
+        Publisher {
+            link,
+            doubt: Arc::default(),
+            stop: CancellationToken::new(),
+            places: Semaphore::new(UNDER_WAY_MOST),
+            idle: Mutex::default(),
+        }
     }
 
     pub fn under_way(&self) -> usize {
         UNDER_WAY_MOST - self.places.available_permits()
     }
 
-    /// Publishes, mandatory and confirmed. Time in which the broker takes nothing because of an alarm does not count.
+    /// Publishes, mandatory and confirmed. Time in which the broker takes nothing because of an alarm does not count; when
+    /// the router stops meanwhile, the end of the alarm is not waited for.
     pub async fn publish(
+        &self,
+        to: Address<'_>,
+        body: &Bytes,
+        properties: BasicProperties,
+        patience: Duration,
+    ) -> Published {
+        tokio::select! {
+            published = self.publish_to_the_end(to, body, properties, patience) => published,
+            () = self.stops_without_broker() => Published::Unknown("the router stops"),
+        }
+    }
+
+    async fn stops_without_broker(&self) {
+        self.stop.cancelled().await;
+        let mut link = self.link.clone();
+        // An error means that the link itself has ended.
+        let _ = link.wait_for(|state| state.blocked || state.connection.is_none()).await;
+    }
+
+    async fn publish_to_the_end(
         &self,
         to: Address<'_>,
         body: &Bytes,

@@ -32,6 +32,8 @@ async fn a_router_killed_with_5000_unacknowledged_messages_processes_each_once_a
     let mut node = queues.config(&proxy.url()).with_amqp(&format!("prefetch = {PREFETCH}")).start().await;
     let mut lanes: Vec<_> = (0..LANES).map(|_| Lane { to: "lab", ids: Vec::new() }).collect();
 
+    wait_until(CONNECTED, "the router consumes", async || direct.consumers(&queues.inbound).await == 1).await;
+
     // Its acknowledgements get lost: all that it takes stays unacknowledged, what it has committed too.
     proxy.swallow_to_broker(true);
     publish(&direct, &queues.inbound, &mut lanes, 5500).await;

@@ -127,9 +127,17 @@ impl Amqp {
 
     /// Messages that wait in a queue and are with no consumer; none when there is no such queue.
     pub async fn depth(&self, queue: &str) -> Option<u32> {
+        self.look(queue).await.map(|queue| queue.message_count())
+    }
+
+    /// Those who consume a queue.
+    pub async fn consumers(&self, queue: &str) -> u32 {
+        self.look(queue).await.map_or(0, |queue| queue.consumer_count())
+    }
+
+    async fn look(&self, queue: &str) -> Option<lapin::Queue> {
         let options = QueueDeclareOptions { passive: true, ..Default::default() };
-        let declared = self.channel().await.queue_declare(queue.into(), options, FieldTable::default()).await;
-        declared.ok().map(|queue| queue.message_count())
+        self.channel().await.queue_declare(queue.into(), options, FieldTable::default()).await.ok()
     }
 
     /// Publishes with a confirm; whether the message was routed to a queue and not refused by it.
