@@ -137,15 +137,17 @@ impl Exchange {
     /// The whole path. Nothing is acknowledged before the transaction that keeps it has committed; a refusal is kept
     /// too, with its outcome, so that it can be explained later.
     ///
-    /// `place` is given back before waiting for an answer.
+    /// `place` is given back before waiting for an answer. The rare ways are boxed, so that the common one is a small future.
     pub async fn accept(self: &Arc<Self>, inbound: Inbound, place: Place) -> Reply {
         let rules = self.rules.load_full();
         let id = Uuid::now_v7();
         let judged = apart(inbound.bytes.len(), || self.judge(id, &inbound, &rules));
         let reply = match judged {
-            Ok(judged) if judged.message.header.response.is_some() => self.take_response(judged, &rules, place).await,
+            Ok(judged) if judged.message.header.response.is_some() => {
+                Box::pin(self.take_response(judged, &rules, place)).await
+            }
             Ok(judged) => self.take_request(judged, &inbound, &rules, place).await,
-            Err(refused) => self.refuse(*refused, &rules, place).await,
+            Err(refused) => Box::pin(self.refuse(*refused, &rules, place)).await,
         };
         self.record(&reply, &inbound);
         reply
@@ -164,7 +166,7 @@ impl Exchange {
     async fn take_request(self: &Arc<Self>, judged: Judged, inbound: &Inbound, rules: &Rules, place: Place) -> Reply {
         let keep = match apart(inbound.bytes.len(), || self.plan_request(&judged, inbound, rules)) {
             Ok(keep) => keep,
-            Err(refused) => return self.refuse(*refused, rules, place).await,
+            Err(refused) => return Box::pin(self.refuse(*refused, rules, place)).await,
         };
         let id = keep.facts.id;
         let facts = keep.facts.clone();
@@ -183,10 +185,11 @@ impl Exchange {
             },
             Ok(Kept::Repeat { message_id }) => {
                 drop(waiter);
-                self.repeat(message_id, inbound).await
+                Box::pin(self.repeat(message_id, inbound)).await
             }
             Ok(Kept::Conflict { message_id }) => {
-                self.refuse(*judged.refused(Refusal::Conflict, reused(message_id)), rules, Place::default()).await
+                let refused = judged.refused(Refusal::Conflict, reused(message_id));
+                Box::pin(self.refuse(*refused, rules, Place::default())).await
             }
             Err(away) => Reply::unavailable(id, &away),
         }
