@@ -45,14 +45,20 @@ fn check(path: Option<&Path>, overrides: &Overrides) -> Result<String, Vec<Strin
 
 fn report(config: &Config, definitions: &Definitions) -> String {
     let file = config.file.as_ref().map_or("defaults only".to_owned(), |file| file.display().to_string());
-    let mut report = aligned(&[
+    let mut rows = vec![
         row(["configuration", &file]),
         row(["listens on", &config.server.listen.to_string()]),
         row(["base", &without_user(&config.server.base_url)]),
         row(["name in Via", &config.server.name]),
         row(["store", &config.store_path().display().to_string()]),
         row(["operators", &config.operators.len().to_string()]),
-    ]);
+    ];
+    if let Some(amqp) = &config.amqp {
+        rows.push(row(["brokers", &listed(&amqp.urls.iter().map(ToString::to_string).collect::<Vec<_>>())]));
+        rows.push(row(["takes from", &listed(&amqp.inbound_queues)]));
+        rows.push(row(["answers come to", &amqp.answer_queue]));
+    }
+    let mut report = aligned(&rows);
     let heading = row(["id", "channel", "order", "credential", "may send", "may receive", "addresses"]);
     let participants = config.participants.iter().map(participant_row).collect();
     table(&mut report, "participant", heading, participants);
@@ -201,6 +207,15 @@ to = ["lab"]
         assert!(report.contains(expected), "{report}");
         assert!(report.contains("notice: validation.level"), "{report}");
         assert!(report.starts_with("  configuration  FOLDER/x.toml\n  listens on     127.0.0.1:8080\n"), "{report}");
+    }
+
+    #[test]
+    fn the_broker_is_shown_without_its_password() {
+        let report = check_text("[amqp]\nurl = \"amqp://hub:secret@mq.example.org\"\n", None).unwrap();
+        for line in ["brokers", "amqp://mq.example.org:5672/", "takes from", "fhir.inbound", "emberpost.answers"] {
+            assert!(report.contains(line), "{report}");
+        }
+        assert!(!report.contains("secret"), "{report}");
     }
 
     #[test]
