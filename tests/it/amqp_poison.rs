@@ -5,12 +5,13 @@ use std::collections::HashMap;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::amqp_faults::{LATER, Queues, as_reply, ids, ids_at, listed};
+use crate::amqp_faults::{LATER, Queues, as_reply, ids, ids_at, ids_of, listed};
 use crate::bad_input::link;
 use crate::harness::amqp::Taken;
 use crate::harness::lines::Lines;
 use crate::harness::node::PROCESS_MESSAGE;
 use crate::harness::raw::gzip_bomb;
+use crate::harness::raw_amqp::publish_with_correlation;
 use crate::harness::{Broker, Node, Party, Peer, Props, Reply, SOON, Sample, wait_until};
 
 const MEBIBYTE: usize = 1024 * 1024;
@@ -149,6 +150,30 @@ fn assert_told(poison: &Poison, answer: Option<&Taken>) {
     };
     assert_eq!(found, poison.told, "{}: {}", poison.what, reply.text());
     assert_eq!(reply.faults().first().map(String::as_str), Some(poison.fault), "{}: {}", poison.what, reply.text());
+}
+
+#[tokio::test]
+async fn a_property_that_is_no_text_is_dead_lettered_and_what_is_behind_it_comes() {
+    let Some(broker) = Broker::shared().await else { return };
+    let lines = Lines::on(&broker).await;
+    let _node = lines.config().start().await;
+    let messages: Vec<_> = (0..4).map(|_| Sample::new().addressed_to("lab")).collect();
+    let (before, behind) = messages.split_at(2);
+    for message in before {
+        lines.tell(&message.bytes(), Props::json()).await;
+    }
+    let (port, queue) = (broker.port(), lines.inbound.clone());
+    // Latin-1 for café.
+    tokio::task::spawn_blocking(move || publish_with_correlation(port, &queue, b"caf\xE9")).await.unwrap();
+    for message in behind {
+        lines.tell(&message.bytes(), Props::json()).await;
+    }
+    let mut seen = std::collections::HashSet::new();
+    let taken = lines.client.take(&lines.lab, messages.len(), LATER).await;
+    let first: Vec<_> = ids_of(&taken).into_iter().filter(|id| seen.insert(id.clone())).collect();
+    assert_eq!(first, ids(&messages));
+    let dead = format!("{}.dead", lines.inbound);
+    wait_until(LATER, "it is dead-lettered", async || lines.client.depth(&dead).await == Some(1)).await;
 }
 
 #[tokio::test]

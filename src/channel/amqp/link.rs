@@ -6,8 +6,8 @@
 use super::connect::connect;
 use super::topology::{self, Thing};
 use crate::config::Amqp;
-use futures_util::StreamExt;
-use lapin::{Connection, Event};
+use futures_util::{FutureExt, StreamExt};
+use lapin::{Connection, ErrorKind, Event};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -40,6 +40,8 @@ pub struct LinkState {
     pub mistakes: Vec<String>,
     /// It was up with everything in order at least once since the start.
     pub was_ready: bool,
+    /// Connections that ended because the client could not read what the broker brought.
+    pub unreadable: u64,
     /// Connections made.
     pub connects: u64,
 }
@@ -138,7 +140,7 @@ impl Keeper {
                     Some(Event::ConnectionBlocked(reason)) => self.is_blocked(Some(&reason)),
                     Some(Event::ConnectionUnblocked) => self.is_blocked(None),
                     // It names frames and codes, never a body.
-                    Some(Event::Error(error)) => lost = Some(error.to_string()),
+                    Some(Event::Error(error)) => lost = Some(error),
                     Some(_) => {}
                     // The client is gone with its connection; the loop ends with the next look.
                     None => tokio::time::sleep(Duration::from_secs(LOOK_SECONDS)).await,
@@ -165,6 +167,15 @@ impl Keeper {
             let _ = tokio::time::timeout(Duration::from_secs(CLOSE_SECONDS), closing).await;
             self.state.send_modify(|state| state.connection = None);
         } else {
+            // The loop may have ended before it heard why.
+            while let Some(Some(event)) = events.next().now_or_never() {
+                if let Event::Error(error) = event {
+                    lost = Some(error);
+                }
+            }
+            if lost.as_ref().is_some_and(|error| matches!(error.kind(), ErrorKind::ParsingError(_))) {
+                self.state.send_modify(|state| state.unreadable += 1);
+            }
             let why = lost.map(|error| format!(": {error}")).unwrap_or_default();
             self.is_away(format!("the connection to {broker} was lost{why}"));
         }

@@ -12,6 +12,7 @@ mod link;
 mod outbound;
 mod properties;
 mod publisher;
+mod rescue;
 mod topology;
 
 pub use connect::{NotConnected, connect};
@@ -30,10 +31,14 @@ use inbound::Intake;
 use link::{Keeper, LinkState};
 use publisher::Publisher;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use topology::Thing;
+
+/// How long the consumers of a lost connection wait to learn why it was lost.
+const RESCUE_WAIT: Duration = Duration::from_secs(2);
 
 /// The broker, before anything is connected: what publishes can be handed out, what consumes comes later.
 pub struct Amqp {
@@ -163,7 +168,7 @@ struct Consumers {
 
 impl Consumers {
     async fn run(mut self) {
-        let mut last = 0;
+        let (mut last, mut unreadable) = (0, 0);
         loop {
             let connection = tokio::select! {
                 () = self.stop.cancelled() => return,
@@ -189,6 +194,31 @@ impl Consumers {
                 consumers.spawn(consumer.run(connection.clone()));
             }
             consumers.join_all().await;
+            unreadable = self.rescue(last, unreadable).await;
         }
+    }
+
+    /// Puts a message out of the way that the client could not read, and that ended the connection. Where the queues are
+    /// somebody else's, the broker might drop what is rejected: then it is left. `connects`: which connection was lost;
+    /// `known`: how many were lost so before. Returns how many are known now.
+    async fn rescue(&mut self, connects: u64, known: u64) -> u64 {
+        // The link learns of the end of its connection a moment after the consumers.
+        let lost = self.link.wait_for(|state| state.connection.is_none() || state.connects > connects);
+        let state = match tokio::time::timeout(RESCUE_WAIT, lost).await {
+            Ok(Ok(state)) if state.unreadable > known => state.clone(),
+            _ => return known,
+        };
+        let amqp = &self.intake.amqp;
+        let broker = amqp.urls.iter().find(|url| Some(url.to_string()) == state.broker);
+        let Some(broker) = broker.filter(|_| amqp.declare) else { return state.unreadable };
+        for seen in self.queues.iter() {
+            match rescue::reject_unreadable(broker, &seen.queue, u32::from(amqp.prefetch) + 1).await {
+                Ok(true) => tracing::error!(queue = %seen.queue,
+                    "AMQP: a message with a property that is no UTF-8 text was dead-lettered by the broker"),
+                Ok(false) => {}
+                Err(why) => tracing::error!(queue = %seen.queue, why, "AMQP: a message that cannot be read stays"),
+            }
+        }
+        state.unreadable
     }
 }

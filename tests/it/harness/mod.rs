@@ -16,6 +16,7 @@ pub mod node;
 pub mod peer;
 pub mod proxy;
 pub mod raw;
+pub mod raw_amqp;
 pub mod reply;
 pub mod sample;
 pub mod script;
