@@ -8,7 +8,7 @@ use super::acks::Acks;
 use super::health::Seen;
 use super::inbound::{Came, Fate, Intake};
 use crate::turn::Turns;
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
@@ -156,7 +156,7 @@ impl Session<'_> {
         let stop = self.of.stop.clone();
         loop {
             tokio::select! {
-                () = stop.cancelled() => return self.drain(&consumer).await,
+                () = stop.cancelled() => return self.drain(&mut consumer).await,
                 delivery = consumer.next() => match delivery {
                     Some(Ok(delivery)) => self.begin(delivery),
                     Some(Err(error)) => return End::Gone(error.to_string()),
@@ -231,10 +231,14 @@ impl Session<'_> {
     }
 
     /// Takes no more, and gives what is under way its time.
-    async fn drain(&mut self, consumer: &Consumer) -> End {
+    async fn drain(&mut self, consumer: &mut Consumer) -> End {
         // Without it the broker sends on until the channel closes, which loses nothing either.
         let cancel = self.channel.basic_cancel(consumer.tag(), BasicCancelOptions::default());
         let _ = tokio::time::timeout(Duration::from_secs(BROKER_SECONDS), cancel).await;
+        // What was brought before is taken, too: given back, it might come behind what lies behind it.
+        while let Some(Some(Ok(delivery))) = consumer.next().now_or_never() {
+            self.begin(delivery);
+        }
         End::Stopped
     }
 
