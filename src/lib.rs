@@ -13,6 +13,7 @@ pub mod courier;
 pub mod delivery;
 pub mod exchange;
 pub mod fhir;
+pub mod fhirpath;
 pub mod metrics;
 pub mod replay;
 pub mod routing;

@@ -4,6 +4,7 @@
 
 pub mod answer;
 mod content;
+pub mod element;
 mod envelope;
 pub mod event;
 pub mod fault;
@@ -14,6 +15,7 @@ pub mod message;
 pub mod outcome;
 mod resolve;
 mod scan;
+pub mod schema;
 mod shape;
 pub mod tree;
 pub mod version;

@@ -1,0 +1,31 @@
+//! A value set with all its codes, where they can be enumerated.
+
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ValueSet {
+    /// Without version.
+    pub url: Box<str>,
+    /// None: it cannot be enumerated from the base packages (SNOMED CT, MIME types, languages …).
+    pub codes: Option<Codes>,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Codes {
+    pub systems: Vec<Box<str>>,
+    /// Code and position of its system, in ascending order.
+    pub codes: Vec<(Box<str>, u16)>,
+}
+
+impl Codes {
+    /// Whether the code is in it, whatever its system: what an element of type code needs.
+    pub fn has_code(&self, code: &str) -> bool {
+        self.codes.binary_search_by(|(known, _)| (**known).cmp(code)).is_ok()
+    }
+
+    pub fn has(&self, system: &str, code: &str) -> bool {
+        let from = self.codes.partition_point(|(known, _)| **known < *code);
+        let same = self.codes[from..].iter().take_while(|(known, _)| **known == *code);
+        same.into_iter().any(|(_, of)| self.systems.get(usize::from(*of)).is_some_and(|known| **known == *system))
+    }
+}
