@@ -4,7 +4,7 @@
 
 use crate::fhir::event::{Category, Identifier, ResponseCode, ResponseRequired};
 use crate::fhir::identity::normal;
-use crate::fhir::{Event, Fault, FhirVersion, Outcome};
+use crate::fhir::{Event, Fault, FhirVersion, Form, Outcome};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -48,6 +48,9 @@ pub struct Facts {
     /// Public id of the request that this message answers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub in_reply_to: Option<Uuid>,
+    /// Of an answer: as what its requester spoke, so that it can be told in the same words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Box<Asked>>,
     /// A response that matched no request.
     pub unmatched: bool,
     /// `Via` as received, to be extended on the way out.
@@ -77,10 +80,31 @@ impl Facts {
             || bundle_identifier.is_some_and(|known| normal(&known.to_string()) == wanted)
     }
 
+    /// As what its sender spoke, for its answer.
+    pub fn as_asked(&self) -> Option<Box<Asked>> {
+        Some(Box::new(Asked {
+            form: Form::named(&self.media_type).unwrap_or_default(),
+            version: self.version?,
+            header_id: self.header_id.clone(),
+            bundle_identifier: self.bundle_identifier.clone(),
+        }))
+    }
+
     /// Whether its sender asked from a queue, and so is not on the line.
     pub fn is_answered_in_queue(&self) -> bool {
         matches!(self.reply_to, ReplyTo::Queue(_))
     }
+}
+
+/// How a request was written, and the identity that its sender gave it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Asked {
+    pub form: Form,
+    pub version: FhirVersion,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub header_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle_identifier: Option<Identifier>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -9,6 +9,7 @@ pub mod channel;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod conversion;
 pub mod courier;
 pub mod delivery;
 pub mod exchange;

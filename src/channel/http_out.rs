@@ -10,7 +10,8 @@ mod url;
 
 pub use reply::ANSWER_LIMIT_BYTES;
 
-use super::{body, later, via};
+use super::outgoing::{Outgoing, outgoing};
+use super::{later, via};
 use crate::clock::Clock;
 use crate::delivery::{DeliveryKind, Facts, Said, Work};
 use crate::fhir::Fault;
@@ -47,15 +48,15 @@ impl HttpOut {
 
     /// One attempt; the status and what was said.
     pub(super) async fn attempt(&self, work: &Work, participant: &Participant) -> (Option<u16>, Said) {
-        let body = match body(&self.store, work).await {
-            Ok(body) => body,
+        let outgoing = match outgoing(&self.store, work, participant).await {
+            Ok(outgoing) => outgoing,
             Err(said) => return (None, said),
         };
         let Some(url) = url::target(&work.kind, &work.facts, participant.channel.as_ref()) else {
             return (None, later(Fault::RouteInternal, "the participant has no channel for HTTP"));
         };
         let deadline = Instant::now() + Duration::from_secs(participant.attempt_timeout_seconds);
-        let request = self.client.post(url).headers(self.headers(work)).body(body);
+        let request = self.client.post(url).headers(self.headers(&outgoing)).body(outgoing.body);
         match tokio::time::timeout_at(deadline, request.send()).await {
             Err(_) => (None, later(Fault::RecvTimeout, timed_out(participant))),
             Ok(Err(error)) => (None, reply::not_sent(&error)),
@@ -66,8 +67,8 @@ impl HttpOut {
         }
     }
 
-    fn headers(&self, work: &Work) -> HeaderMap {
-        let facts = &work.facts;
+    fn headers(&self, outgoing: &Outgoing<'_>) -> HeaderMap {
+        let (work, facts) = (&outgoing.work, &outgoing.work.facts);
         let mut headers = HeaderMap::with_capacity(8);
         let content_type = match facts.version {
             Some(version) => format!("{}; fhirVersion={}", facts.media_type, version.short()),
@@ -87,6 +88,9 @@ impl HttpOut {
         set(HeaderName::from_static("x-correlation-id"), &facts.id.to_string());
         if !set(VIA, &via(facts, &self.name)) {
             set(VIA, &format!("1.1 {}", self.name));
+        }
+        if outgoing.is_converted() {
+            set(HeaderName::from_static("x-intermediary"), &self.name);
         }
         if work.attempts > 0 {
             set(HeaderName::from_static("emberpost-attempt"), &work.attempts.saturating_add(1).to_string());

@@ -1,7 +1,7 @@
 //! Media types, FHIR versions and content encodings, as every channel reads them (VER-01 to VER-04).
 
 use crate::apart::apart;
-use crate::fhir::{Fault, FhirVersion, Issue, IssueCode};
+use crate::fhir::{Fault, FhirVersion, Form, Issue, IssueCode};
 use bytes::Bytes;
 use std::io::Read;
 
@@ -15,27 +15,24 @@ pub enum Encoding {
     Zstd,
 }
 
-/// The media type that a message counts as, and the version that it names. Errs with `not-supported`.
-pub fn content_type(text: &str) -> Result<(String, Option<FhirVersion>), Issue> {
+/// The form that a message has, and the version that its media type names. Errs with `not-supported`.
+pub fn content_type(text: &str) -> Result<(Form, Option<FhirVersion>), Issue> {
     let media = MediaType::parse(text);
-    match media.essence.as_str() {
-        "application/fhir+json" | "application/json" | "application/json+fhir" => {}
-        "application/fhir+xml" | "application/xml" | "text/xml" | "application/xml+fhir" => {
-            let text = "XML messages are not built yet; send application/fhir+json";
-            return Err(unsupported(Fault::RouteNotBuilt, text));
+    let form = match (Form::named(&media.essence), media.essence.as_str()) {
+        (Some(form), essence) if essence.contains('/') => form,
+        (_, "") => {
+            let text = "The content type is missing; send application/fhir+json or application/fhir+xml";
+            return Err(unsupported(Fault::SendMediaType, text));
         }
-        "" => return Err(unsupported(Fault::SendMediaType, "The content type is missing; send application/fhir+json")),
         _ => {
-            return Err(unsupported(
-                Fault::SendMediaType,
-                "The content type is not FHIR's; send application/fhir+json",
-            ));
+            let text = "The content type is not FHIR's; send application/fhir+json or application/fhir+xml";
+            return Err(unsupported(Fault::SendMediaType, text));
         }
-    }
+    };
     if media.parameter("charset").is_some_and(|charset| !charset.eq_ignore_ascii_case("utf-8")) {
         return Err(unsupported(Fault::SendMediaType, "FHIR is UTF-8 (VER-02); send charset=utf-8 or none"));
     }
-    Ok(("application/fhir+json".into(), version_of(&media)?))
+    Ok((form, version_of(&media)?))
 }
 
 /// The version that the parameter `fhirVersion` names.
@@ -102,6 +99,30 @@ fn inflate(decoder: impl Read, limit_bytes: usize) -> Result<Bytes, Issue> {
 fn badly_encoded() -> Issue {
     let text = "The body is not encoded as its content encoding says";
     Issue::error(IssueCode::Structure, Fault::SendMediaType, text)
+}
+
+/// The form of an answer, and the version that is asked for with it. `accept`: `_format`, else `Accept`, which it overrides
+/// (VER-03); empty: the answer has the form of what was sent, or `sent` where nothing was. Of several forms the one with
+/// the greatest weight is taken, then the first. Errs with `not-supported` when none is ours.
+pub fn wanted(accept: &str, sent: Form) -> Result<(Form, Option<FhirVersion>), Issue> {
+    if accept.trim().is_empty() {
+        return Ok((sent, None));
+    }
+    let mut best: Option<(MediaType, Form)> = None;
+    for media in accept.split(',').map(MediaType::parse).filter(|media| media.weight() > 0.0) {
+        let form = match media.essence.as_str() {
+            "*/*" | "application/*" => Some(sent),
+            essence => Form::named(essence),
+        };
+        if let Some(form) = form.filter(|_| best.as_ref().is_none_or(|(best, _)| media.weight() > best.weight())) {
+            best = Some((media, form));
+        }
+    }
+    let Some((media, form)) = best else {
+        let text = "Answers are application/fhir+json or application/fhir+xml; accept one of them";
+        return Err(unsupported(Fault::SendMediaType, text));
+    };
+    Ok((form, version_of(&media)?))
 }
 
 /// A media type with its parameters, names in lower case.

@@ -1,6 +1,6 @@
 //! What this endpoint says of itself: `GET [base]/metadata`, and the definitions that it follows (MSG-130 to MSG-133).
 //!
-//! Relies on the definitions as loaded; what it serves changes with them on SIGHUP. JSON only. Whether a caller may ask is
+//! Relies on the definitions as loaded; what it serves changes with them on SIGHUP. JSON or XML. Whether a caller may ask is
 //! decided by who wires these routes; nothing here is secret.
 
 mod asked;
@@ -10,7 +10,8 @@ mod definitions;
 pub use capability::{Capability, capability_statement};
 
 use crate::exchange::Exchange;
-use crate::fhir::{Fault, Issue, IssueCode, Outcome};
+use crate::fhir::form::convert;
+use crate::fhir::{Fault, Form, Issue, IssueCode, Outcome};
 use asked::Asked;
 use axum::Router;
 use axum::extract::{Path, State};
@@ -47,23 +48,23 @@ pub fn routes(exchange: Arc<Exchange>, base_url: String, identities_days: u32) -
 type Refusal = (StatusCode, Issue);
 
 async fn metadata(State(served): State<Arc<Served>>, headers: HeaderMap, uri: Uri) -> Response {
-    respond(Asked::read(&headers, uri.query()).map(|asked| {
+    answer(&headers, &uri, |asked| {
         let rules = served.exchange.rules.load();
-        capability_statement(&Capability {
+        Ok(capability_statement(&Capability {
             version: asked.version(),
             base_url: &served.base_url,
             identities_days: served.identities_days,
             since_us: served.since_us,
             definitions: &rules.definitions,
-        })
-    }))
+        }))
+    })
 }
 
 async fn search(State(served): State<Arc<Served>>, headers: HeaderMap, uri: Uri) -> Response {
-    respond(Asked::read(&headers, uri.query()).and_then(|asked| {
+    answer(&headers, &uri, |asked| {
         let rules = served.exchange.rules.load();
-        definitions::search(&rules.definitions, &asked, &served.base_url, uri.query())
-    }))
+        definitions::search(&rules.definitions, asked, &served.base_url, uri.query())
+    })
 }
 
 async fn read_message_definition(
@@ -72,10 +73,10 @@ async fn read_message_definition(
     headers: HeaderMap,
     uri: Uri,
 ) -> Response {
-    respond(Asked::read(&headers, uri.query()).and_then(|asked| {
+    answer(&headers, &uri, |asked| {
         let rules = served.exchange.rules.load();
         definitions::message(&rules.definitions, &id, asked.version()).ok_or_else(|| not_found("MessageDefinition"))
-    }))
+    })
 }
 
 async fn read_operation_definition(
@@ -84,11 +85,11 @@ async fn read_operation_definition(
     headers: HeaderMap,
     uri: Uri,
 ) -> Response {
-    respond(Asked::read(&headers, uri.query()).and_then(|_| {
+    answer(&headers, &uri, |_| {
         let rules = served.exchange.rules.load();
         definitions::resource(&rules.definitions, "OperationDefinition", &id)
             .ok_or_else(|| not_found("OperationDefinition"))
-    }))
+    })
 }
 
 async fn wrong_method() -> Response {
@@ -103,12 +104,35 @@ fn not_found(kind: &str) -> Refusal {
     (StatusCode::NOT_FOUND, Issue::error(IssueCode::NotFound, Fault::RouteNotFound, text))
 }
 
+/// What `make` says to who asked, in the form that was asked for.
+fn answer(headers: &HeaderMap, uri: &Uri, make: impl FnOnce(&Asked) -> Result<Value, Refusal>) -> Response {
+    let asked = match Asked::read(headers, uri.query()) {
+        Ok(asked) => asked,
+        Err(refusal) => return respond(Err(refusal)),
+    };
+    let resource = match make(&asked) {
+        Ok(resource) if asked.form == Form::Xml => resource,
+        other => return respond(other),
+    };
+    match convert(resource.to_string().into(), Form::Xml, asked.version()) {
+        Ok(bytes) => ([(header::CONTENT_TYPE, Form::Xml.media_type())], bytes).into_response(),
+        // A definition of one version need not fit the tables of another.
+        Err(_) => {
+            let text = "This resource cannot be written as XML of this fhirVersion; ask for application/fhir+json";
+            respond(Err((
+                StatusCode::NOT_ACCEPTABLE,
+                Issue::error(IssueCode::NotSupported, Fault::RouteConversion, text),
+            )))
+        }
+    }
+}
+
 fn respond(result: Result<Value, Refusal>) -> Response {
     let (status, resource) = match result {
         Ok(resource) => (StatusCode::OK, resource),
         Err((status, issue)) => (status, Outcome::from(issue).to_resource()),
     };
-    (status, [(header::CONTENT_TYPE, "application/fhir+json")], resource.to_string()).into_response()
+    (status, [(header::CONTENT_TYPE, Form::Json.media_type())], resource.to_string()).into_response()
 }
 
 #[cfg(test)]

@@ -6,25 +6,12 @@ pub mod http_in;
 pub mod http_out;
 mod media;
 pub mod metadata;
+mod outgoing;
 
 pub use carriers::Carriers;
 
-use crate::delivery::{Facts, Said, Work};
+use crate::delivery::{Facts, Said};
 use crate::fhir::Fault;
-use crate::store::Store;
-use bytes::Bytes;
-
-/// The body of a delivery: from memory, else from the store.
-async fn body(store: &Store, work: &Work) -> Result<Bytes, Said> {
-    if let Some(body) = &work.body {
-        return Ok(body.clone());
-    }
-    match store.content(work.message_key).await {
-        Ok(Some((_, body))) => Ok(body),
-        Ok(None) => Err(Said::Refused { outcome: None, detail: "the body is no longer kept".into() }),
-        Err(error) => Err(later(Fault::RouteNoStore, error.to_string())),
-    }
-}
 
 /// `Via` as it came, and ourselves behind it (RFC 9110, 7.6.3).
 fn via(facts: &Facts, name: &str) -> String {

@@ -39,6 +39,8 @@ pub const PARTICIPANT: &[&str] = &[
     "retry_schedule_seconds",
     "expire_after_seconds",
     "rejections",
+    "format",
+    "bridge_versions",
     "level",
     "prose_rules",
     "token_sha256",

@@ -6,12 +6,14 @@ use super::read::{LEVELS, PROSE_RULES, http_url};
 use super::section::{Mistakes, Section};
 use super::setting::{Setting, Settings, Value};
 use super::{FHIR_VERSIONS, Level, Operator, Places, Role, keys};
+use crate::fhir::Form;
 use crate::routing::{Channel, Order, Participant, Rejections, Route};
 use std::collections::HashMap;
 use std::sync::Arc;
 
 const ORDERS: &[(&str, Order)] = &[("none", Order::None), ("sender", Order::Sender), ("subject", Order::Subject)];
 const REJECTIONS: &[(&str, Rejections)] = &[("message", Rejections::Message), ("status", Rejections::Status)];
+const FORMATS: &[(&str, Form)] = &[("json", Form::Json), ("xml", Form::Xml)];
 const ROLES: &[(&str, Role)] = &[("viewer", Role::Viewer), ("operator", Role::Operator)];
 
 #[derive(Clone, Copy)]
@@ -115,11 +117,21 @@ fn participant(section: &mut Section, tokens: &mut Tokens, mistakes: &Mistakes) 
         expire_after_seconds: number("expire_after_seconds", EXPIRE_AFTER_SECONDS_MOST)
             .map_or(defaults.expire_after_seconds, i64::unsigned_abs),
         rejections: section.choice("rejections", REJECTIONS).unwrap_or(defaults.rejections),
+        format: section.choice("format", FORMATS),
+        bridge_versions: bridge_versions(section),
         prose_rules: section.choice("prose_rules", PROSE_RULES),
         token_sha256: tokens.take(section),
         amqp_user: section.text("amqp_user"),
         id: defaults.id,
     }
+}
+
+fn bridge_versions(section: &Section) -> bool {
+    let allowed = section.flag("bridge_versions").unwrap_or(false);
+    if allowed && section.get("fhir_version").is_none() {
+        section.say("bridge_versions", "needs fhir_version: to which version is otherwise unknown");
+    }
+    allowed
 }
 
 fn channel(of: &str, setting: Setting, mistakes: &Mistakes) -> Option<Channel> {

@@ -12,7 +12,7 @@ use crate::delivery::{
     retry_after,
 };
 use crate::fhir::event::ResponseCode;
-use crate::fhir::{Fault, Issue, IssueCode, Message, Outcome, json};
+use crate::fhir::{Fault, Form, Issue, IssueCode, Message, Outcome, form};
 use crate::store::Unavailable;
 use crate::validation::check;
 use bytes::Bytes;
@@ -267,7 +267,10 @@ impl Exchange {
 
     /// Reads a 200's body as the answer to this delivery; the error says why it is none (MSG-37, MSG-90).
     fn read_answer(&self, work: &Work, bytes: Bytes, media_type: String, rules: &Rules) -> Result<Keep, String> {
-        let tree = json::parse(bytes.clone()).map_err(|_| "the answer is not readable JSON".to_string())?;
+        // As what it looks like, whatever it is called.
+        let form = Form::seen(&bytes);
+        let tree = form::read(bytes.clone(), form, work.facts.version)
+            .map_err(|_| "the answer is neither readable JSON nor XML".to_string())?;
         // The request's version is expected only: a receiver may write another spelling.
         let message = Message::read(tree, None, work.facts.version).map_err(|_| "the answer is no message Bundle")?;
         let response = message.header.response.as_ref().ok_or("the answer has no MessageHeader.response")?;
@@ -276,8 +279,7 @@ impl Exchange {
             return Err("response.identifier of the answer names another request".into());
         }
         let essence = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        // The bytes were read as FHIR JSON, whatever they were called.
-        let media_type = if essence.is_empty() { "application/fhir+json".into() } else { essence };
+        let media_type = if Form::named(&essence) == Some(form) { essence } else { form.media_type().to_owned() };
         Ok(self.keep_answer(&message, work, bytes, media_type, rules))
     }
 
@@ -299,6 +301,7 @@ impl Exchange {
             size_bytes: bytes.len() as u64,
             reply_to: ReplyTo::Nobody,
             in_reply_to: Some(work.facts.id),
+            asked: work.facts.as_asked(),
             owed: None,
             category: None,
             definition: message.header.definition.clone(),

@@ -3,7 +3,7 @@
 use super::judge::Judged;
 use super::{Exchange, Inbound, Rules, Wants};
 use crate::apart::apart;
-use crate::fhir::Outcome;
+use crate::fhir::{Form, Outcome};
 use crate::routing::plan::plan;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -27,9 +27,10 @@ pub struct Explanation {
 impl Exchange {
     /// Where this message would go, and why; nothing is stored. `sender`: the participant to take as the sender.
     pub fn explain(&self, bytes: Bytes, media_type: Option<&str>, sender: Option<&str>) -> Explanation {
+        let seen = Form::seen(&bytes);
         let inbound = Inbound {
             bytes,
-            media_type: media_type.unwrap_or("application/fhir+json").to_string(),
+            media_type: media_type.unwrap_or(seen.media_type()).to_string(),
             said_version: None,
             credential: sender.map(Arc::from),
             via: None,

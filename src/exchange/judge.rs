@@ -3,7 +3,7 @@
 use super::{Exchange, Inbound, Refusal, Rules, Wants};
 use crate::delivery::{Facts, ReplyTo, ResponseFacts};
 use crate::fhir::event::Identifier;
-use crate::fhir::{Fault, FhirVersion, Issue, IssueCode, Message, MessageHeader, Outcome, json};
+use crate::fhir::{Fault, FhirVersion, Form, Issue, IssueCode, Message, MessageHeader, Outcome, form};
 use crate::routing::{Participant, Rejections, SenderFound};
 use crate::validation::definition::Definition;
 use crate::validation::{Checked, check};
@@ -72,10 +72,11 @@ impl Exchange {
     pub(super) fn judge(&self, id: Uuid, inbound: &Inbound, rules: &Rules) -> Result<Judged, Box<Refused>> {
         let mut facts = blank_facts(id, inbound);
         let bad = |facts: &Facts, refusal, outcome: Outcome| unread(facts, inbound, refusal, outcome);
-        let tree =
-            json::parse(inbound.bytes.clone()).map_err(|issues| bad(&facts, Refusal::BadRequest, issues.into()))?;
         let expected = inbound.credential.as_ref().and_then(|sender| rules.table.participant(sender));
         let expected = expected.and_then(|participant| participant.fhir_version);
+        let form = Form::named(&inbound.media_type).unwrap_or_default();
+        let tree = form::read(inbound.bytes.clone(), form, inbound.said_version.or(expected))
+            .map_err(|issues| bad(&facts, Refusal::BadRequest, issues.into()))?;
         let mut message = Message::read(tree, inbound.said_version, expected)
             .map_err(|issues| bad(&facts, Refusal::BadRequest, issues.into()))?;
         fill_facts(&mut facts, &message);
@@ -228,6 +229,7 @@ fn blank_facts(id: Uuid, inbound: &Inbound) -> Facts {
             _ => ReplyTo::Wait,
         },
         in_reply_to: None,
+        asked: None,
         unmatched: false,
         via: inbound.via.clone(),
         request_id: Some(inbound.request_id.clone()),

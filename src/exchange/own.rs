@@ -5,11 +5,13 @@ use super::{Exchange, Inbound, Refusal, Rules, Wants};
 use crate::delivery::{DeliveryKind, Facts, Keep, MessageState, NewDelivery, ReplyTo, ResponseFacts};
 use crate::fhir::answer::OwnAnswer;
 use crate::fhir::event::{Identifier, ResponseCode, ResponseRequired};
-use crate::fhir::{Event, Fault, Issue, IssueCode, Outcome};
+use crate::fhir::form::convert;
+use crate::fhir::{Event, Fault, FhirVersion, Form, Issue, IssueCode, Outcome};
 use crate::routing::Receiver;
 use crate::routing::plan::plan;
 use crate::validation::definition::Definition;
 use crate::validation::expand::expand;
+use bytes::Bytes;
 use serde_json::Value;
 use std::time::Duration;
 use uuid::Uuid;
@@ -182,7 +184,7 @@ impl Exchange {
             definition: None,
             ..self.own_facts(request, Uuid::now_v7(), None)
         };
-        kept_as_own(facts, bytes)
+        kept_as_own(facts, request, bytes)
     }
 
     /// A response message of our own, ready to be kept with its request (MSG-36 to MSG-38).
@@ -198,7 +200,7 @@ impl Exchange {
         let response = definition.and_then(|definition| rules.definitions.allowed_response_definition(definition));
         let event = response.map(|response| &response.event).or(request.event.as_ref());
         let canonical = response.and_then(|response| canonical(response));
-        let version = request.version.unwrap_or(crate::fhir::FhirVersion::R4);
+        let version = request.version.unwrap_or(FhirVersion::R4);
         let bytes = OwnAnswer {
             version,
             bundle_id,
@@ -224,7 +226,7 @@ impl Exchange {
         facts.bundle_id = Some(bundle_id.to_string());
         facts.size_bytes = bytes.len() as u64;
         facts.response = Some(ResponseFacts { identifier: answered(request), code: Some(say.code) });
-        kept_as_own(facts, bytes)
+        kept_as_own(facts, request, bytes)
     }
 
     fn own_facts(&self, request: &Facts, id: Uuid, event: Option<Event>) -> Facts {
@@ -234,12 +236,13 @@ impl Exchange {
             source: Some(self.settings.base_url.clone()),
             destinations: request.source.iter().cloned().collect(),
             event,
-            media_type: "application/fhir+json".into(),
+            media_type: Form::Json.media_type().to_owned(),
             bundle_identifier: None,
             category: None,
             owed: None,
             reply_to: ReplyTo::Nobody,
             in_reply_to: Some(request.id),
+            asked: None,
             unmatched: false,
             via: None,
             received_at_us: self.clock.now_us(),
@@ -250,11 +253,19 @@ impl Exchange {
     }
 }
 
-fn kept_as_own(facts: Facts, bytes: Vec<u8>) -> Keep {
+/// Own words as they are kept: in the form of the request (design 1.5).
+fn kept_as_own(mut facts: Facts, request: &Facts, bytes: Vec<u8>) -> Keep {
+    let mut bytes = Bytes::from(bytes);
+    if Form::named(&request.media_type) == Some(Form::Xml)
+        && let Ok(xml) = convert(bytes.clone(), Form::Xml, facts.version.unwrap_or(FhirVersion::R4))
+    {
+        (facts.media_type, facts.size_bytes) = (Form::Xml.media_type().to_owned(), xml.len() as u64);
+        bytes = xml;
+    }
     Keep {
         facts,
         state: MessageState::Accepted,
-        bytes: bytes.into(),
+        bytes,
         outcome: None,
         identity: Default::default(),
         deliveries: Vec::new(),

@@ -1,6 +1,8 @@
 //! What a sender is told: the rows of the reply table, before a channel words them.
 
 use super::{Exchange, Inbound, Wants};
+use crate::apart::apart;
+use crate::conversion::{Converted, Wanted, converted};
 use crate::delivery::{DeliveryState, Facts, Keep, NewDelivery, ReplyTo};
 use crate::exchange::wait::Waiter;
 use crate::fhir::event::{ResponseCode, ResponseRequired};
@@ -77,9 +79,17 @@ impl Closed {
         Self::of_answer(&answer.facts, answer.bytes.clone())
     }
 
+    /// In the version of the request, where that can be told; its form is for the channel to choose.
     pub fn of_answer(facts: &Facts, bytes: Bytes) -> Self {
         let code = facts.response.as_ref().and_then(|response| response.code);
-        Closed::Answer { bytes, media_type: facts.media_type.clone(), version: facts.version, code }
+        let wanted = Wanted { form: None, version: facts.asked.as_ref().map(|asked| asked.version) };
+        match apart(bytes.len(), || converted(facts, &bytes, wanted)) {
+            Ok(Some(told)) => {
+                let Converted { bytes, facts } = told;
+                Closed::Answer { bytes, media_type: facts.media_type, version: facts.version, code }
+            }
+            _ => Closed::Answer { bytes, media_type: facts.media_type.clone(), version: facts.version, code },
+        }
     }
 }
 

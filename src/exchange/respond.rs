@@ -54,6 +54,7 @@ impl Exchange {
     async fn take_answer(&self, judged: Judged, request: Work, answered: bool, rules: &Rules, place: Place) -> Reply {
         let mut facts = judged.facts.clone();
         facts.in_reply_to = Some(request.facts.id);
+        facts.asked = request.facts.as_asked();
         facts.planned_at_us = Some(self.clock.now_us());
         let waited_for = request.kind == DeliveryKind::Request && !answered;
         let claim = if waited_for { self.waiters.claim(request.facts.id) } else { None };

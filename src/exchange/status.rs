@@ -2,8 +2,10 @@
 
 use super::Exchange;
 use super::reply::is_taken;
+use crate::apart::apart;
 use crate::delivery::{DeliveryState, Facts, MessageState, ReplyTo};
-use crate::fhir::{Fault, Issue, IssueCode, Outcome};
+use crate::fhir::form::convert;
+use crate::fhir::{Fault, FhirVersion, Form, Issue, IssueCode, Outcome};
 use crate::store::{Standing, StandingDelivery, Unavailable};
 use serde_json::json;
 use uuid::Uuid;
@@ -12,8 +14,8 @@ use uuid::Uuid;
 pub enum StatusPage {
     /// Still open: `done` of `all` receivers are closed.
     Open { done: usize, all: usize },
-    /// The batch-response Bundle, JSON.
-    Done(Vec<u8>),
+    /// The batch-response Bundle, JSON, and the version of the request.
+    Done { bytes: Vec<u8>, version: Option<FhirVersion> },
     /// Unknown, expired, ended or somebody else's.
     Unknown,
 }
@@ -37,7 +39,8 @@ impl Exchange {
             });
         }
         let head = r#"{"resourceType":"Bundle","type":"batch-response","entry":["#;
-        Ok(StatusPage::Done(format!("{head}{}]}}", entries.join(",")).into_bytes()))
+        let bytes = format!("{head}{}]}}", entries.join(",")).into_bytes();
+        Ok(StatusPage::Done { bytes, version: standing.facts.version })
     }
 
     /// The client is finished with the status URL; false when there is none. What is under way goes on (ASY-42).
@@ -59,12 +62,18 @@ impl Exchange {
     }
 
     async fn entry_of_answer(&self, key: i64) -> Result<String, Unavailable> {
-        let Some((_, bytes)) = self.store.content(key).await? else {
+        let Some((facts, bytes)) = self.store.content(key).await? else {
             let text = "The answer's body is no longer kept";
             let outcome: Outcome = Issue::error(IssueCode::NotFound, Fault::RouteNotFound, text).into();
             return Ok(json!({"response": {"status": "404 Not Found", "outcome": outcome.to_resource()}}).to_string());
         };
-        // The bytes as they are, so that numbers and texts stay as the receiver wrote them.
+        // JSON as it is, XML converted: numbers and texts stay as the receiver wrote them.
+        let version = facts.version.unwrap_or(FhirVersion::R4);
+        let Ok(bytes) = apart(bytes.len(), || convert(bytes, Form::Json, version)) else {
+            let text = "The answer is XML that cannot be said in JSON; ask an operator for its content";
+            let outcome: Outcome = Issue::error(IssueCode::NotSupported, Fault::RouteConversion, text).into();
+            return Ok(json!({"response": {"status": "200 OK", "outcome": outcome.to_resource()}}).to_string());
+        };
         let resource = String::from_utf8_lossy(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes));
         Ok(format!(r#"{{"resource":{resource},"response":{{"status":"200 OK"}}}}"#))
     }

@@ -19,7 +19,7 @@ macro_rules! faults {
 }
 
 faults! {
-    SendSyntax "SEND_SYNTAX" "The body is not JSON, or breaks FHIR's rules for JSON" "Correct the text at the line and column given";
+    SendSyntax "SEND_SYNTAX" "The body is not JSON or XML, or breaks FHIR's rules for them" "Correct the text at the line and column given";
     SendNotMessage "SEND_NOT_MESSAGE" "The body is FHIR, but no message Bundle with a MessageHeader first" "Send one Bundle of type message";
     SendStructure "SEND_STRUCTURE" "The message breaks a rule of FHIR messaging" "Correct the element that the issue names";
     SendVersion "SEND_VERSION" "The FHIR version is unknown, conflicting or not supported" "Send R4, R4B or R5 and name it with the media type parameter fhirVersion";
@@ -34,7 +34,7 @@ faults! {
     SendUnknownDestination "SEND_UNKNOWN_DESTINATION" "No participant and no route takes the destination" "Correct the destination, or ask the operator to add it";
     SendNotAsked "SEND_NOT_ASKED" "The response answers no request that was sent to its sender" "Answer with the identifier of the request, from the party that was asked";
     SendRequest "SEND_REQUEST" "The HTTP request is wrong: method, query or headers" "Correct the request as the issue says";
-    SendMediaType "SEND_MEDIA_TYPE" "The media type or content encoding is not supported" "Send application/fhir+json, plain, gzip or zstd";
+    SendMediaType "SEND_MEDIA_TYPE" "The media type or content encoding is not supported" "Send application/fhir+json or application/fhir+xml, plain, gzip or zstd";
     SendTooLarge "SEND_TOO_LARGE" "The body is larger than the router takes" "Send a smaller message";
     SendTooFast "SEND_TOO_FAST" "More requests than the router takes from one party" "Wait as long as Retry-After says";
     RouteForbidden "ROUTE_FORBIDDEN" "The receiver may not receive this event" "The operator adds the event to may_receive, if it should";
@@ -53,6 +53,7 @@ faults! {
     RouteRedirect "ROUTE_REDIRECT" "The receiver answers with a redirect, which is never followed" "The operator configures the final url";
     RouteUnroutable "ROUTE_UNROUTABLE" "No queue takes what is published with the participant's exchange and routing key" "The operator corrects the channel or binds a queue; deliveries are tried again";
     RouteBroker "ROUTE_BROKER" "The broker did not take the message: no such exchange, no permission, or no confirm in time" "The operator looks at the attempt's detail and at the broker; deliveries are tried again";
+    RouteConversion "ROUTE_CONVERSION" "The receiver wants another form (JSON, XML) or FHIR version, and the message cannot be converted without loss" "The sender sends what the receiver reads, or the operator corrects the participant's format, fhir_version or bridge_versions";
     RouteDiscarded "ROUTE_DISCARDED" "An operator discarded the delivery" "Ask the operator";
     RouteInternal "ROUTE_INTERNAL" "A defect of the router" "Report it with the message id";
     RecvUnreachable "RECV_UNREACHABLE" "The receiver cannot be connected to" "The receiver brings its endpoint up; deliveries are tried again";

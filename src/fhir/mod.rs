@@ -3,11 +3,13 @@
 //! Pure: no clock, no disk, no network. Bytes go in, values and issues come out.
 
 pub mod answer;
+pub mod bridge;
 mod content;
 pub mod element;
 mod envelope;
 pub mod event;
 pub mod fault;
+pub mod form;
 pub mod header;
 pub mod identity;
 pub mod json;
@@ -22,6 +24,7 @@ pub mod version;
 
 pub use event::Event;
 pub use fault::Fault;
+pub use form::Form;
 pub use header::MessageHeader;
 pub use message::Message;
 pub use outcome::{Issue, IssueCode, Outcome, Severity};

@@ -196,6 +196,19 @@ impl<'t> Node<'t> {
         (self.tree.slice(slot.key_start, slot.key_end), slot.flags & KEY_ESCAPED != 0)
     }
 
+    /// Where the value stands in the tree's bytes, with quotes and brackets.
+    pub(super) fn range(self) -> std::ops::Range<usize> {
+        let slot = self.slot();
+        let quote = usize::from(slot.kind == Kind::String);
+        slot.start as usize - quote..slot.end as usize + quote
+    }
+
+    /// Where its name stands between the quotes, in the tree's bytes; empty outside objects.
+    pub(super) fn key_range(self) -> std::ops::Range<usize> {
+        let slot = self.slot();
+        slot.key_start as usize..slot.key_end as usize
+    }
+
     /// Where the value begins in the bytes; of a string, its opening quote.
     pub fn offset(self) -> usize {
         let slot = self.slot();

@@ -3,7 +3,7 @@
 //! Data only; whether ids and addresses agree with those of the others is `Table::build`'s to say.
 
 use super::address::{self, Pattern};
-use crate::fhir::{Event, FhirVersion};
+use crate::fhir::{Event, FhirVersion, Form};
 use crate::validation::ProseRules;
 use std::fmt;
 use std::sync::Arc;
@@ -37,6 +37,10 @@ pub struct Participant {
     /// Counted from acceptance.
     pub expire_after_seconds: u64,
     pub rejections: Rejections,
+    /// The form in which it is given messages and answers; None: messages as they came, answers as it asked.
+    pub format: Option<Form>,
+    /// Whether messages of another version than its own are given to it, where only the header's spelling differs.
+    pub bridge_versions: bool,
     /// None: as `[validation]` says.
     pub prose_rules: Option<ProseRules>,
     /// Lower-case hex.
@@ -100,6 +104,8 @@ impl Participant {
             retry_schedule_seconds: vec![1, 5, 30, 120, 600, 3600, 14_400],
             expire_after_seconds: 432_000,
             rejections: Rejections::Message,
+            format: None,
+            bridge_versions: false,
             prose_rules: None,
             token_sha256: Vec::new(),
             amqp_user: None,
@@ -169,6 +175,8 @@ impl fmt::Debug for Participant {
             .field("retry_schedule_seconds", &self.retry_schedule_seconds)
             .field("expire_after_seconds", &self.expire_after_seconds)
             .field("rejections", &self.rejections)
+            .field("format", &self.format)
+            .field("bridge_versions", &self.bridge_versions)
             .field("prose_rules", &self.prose_rules)
             .field("token_sha256", &format_args!("[{} masked]", self.token_sha256.len()))
             .field("amqp_user", &self.amqp_user)

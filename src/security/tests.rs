@@ -16,6 +16,8 @@ fn participant(id: &str, tokens: &[&str]) -> Arc<Participant> {
         retry_schedule_seconds: vec![1],
         expire_after_seconds: 1,
         rejections: Rejections::Message,
+        format: None,
+        bridge_versions: false,
         prose_rules: None,
         token_sha256: tokens.iter().map(|token| sha256_hex(token)).collect(),
         amqp_user: None,

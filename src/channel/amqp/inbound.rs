@@ -179,14 +179,16 @@ fn told(came: &Came) -> Result<Told, Issue> {
         None if encoding != media::Encoding::Identity || looks_like_json(&came.body) => ASSUMED,
         None => "",
     };
-    let (media_type, version) = media::content_type(said)?;
+    let (form, version) = media::content_type(said)?;
     let header = header(properties, "fhirVersion").map(|text| media::version(&text)).transpose()?;
     match (version, header) {
         (Some(version), Some(header)) if version != header => {
             let text = "The content type and the header fhirVersion name different versions";
             Err(Issue::error(IssueCode::NotSupported, crate::fhir::Fault::SendVersion, text).rule("VER-04"))
         }
-        (version, header) => Ok(Told { media_type, version: version.or(header), encoding }),
+        (version, header) => {
+            Ok(Told { media_type: form.media_type().to_owned(), version: version.or(header), encoding })
+        }
     }
 }
 

@@ -2,7 +2,8 @@
 
 use super::properties;
 use super::publisher::{Address, Published, Publisher};
-use crate::channel::{body, later};
+use crate::channel::later;
+use crate::channel::outgoing::outgoing;
 use crate::clock::Clock;
 use crate::delivery::{Said, Work};
 use crate::fhir::Fault;
@@ -65,11 +66,11 @@ impl AmqpOut {
     }
 
     async fn publish(&self, work: &Work, participant: &Participant, to: Address<'_>) -> Result<Published, Said> {
-        let body = body(&self.store, work).await?;
+        let outgoing = outgoing(&self.store, work, participant).await?;
         let now_us = self.clock.now_us();
-        let properties = properties::outbound(work, participant, &self.answer_queue, &self.name, now_us);
+        let properties = properties::outbound(&outgoing.work, participant, &self.answer_queue, &self.name, now_us);
         let (patience, started) = (Duration::from_secs(participant.attempt_timeout_seconds), Instant::now());
-        let published = self.publisher.publish(to, &body, properties, patience).await;
+        let published = self.publisher.publish(to, &outgoing.body, properties, patience).await;
         if published == Published::Confirmed {
             self.metrics.amqp_confirmed(started.elapsed().as_secs_f64());
         }

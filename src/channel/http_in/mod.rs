@@ -11,8 +11,9 @@ mod word;
 
 pub use serve::serve;
 
+use crate::channel::media;
 use crate::exchange::{Exchange, Inbound, Place, StatusPage};
-use crate::fhir::{Fault, Issue, IssueCode};
+use crate::fhir::{Fault, Form, Issue, IssueCode};
 use crate::security::{Credentials, Who};
 use crate::turn::Turn;
 use arc_swap::ArcSwap;
@@ -128,12 +129,13 @@ async fn take(
     let received_at_us = http.exchange.clock.now_us();
     let bounds = Bounds { limit_bytes: http.body_limit_bytes, encoding: asked.encoding };
     let bytes = read_body(body, bounds).await?;
+    let answer = asked.answer;
     let (inbound, _guard) = inbound(asked, bytes, credential, received_at_us, wording);
     let exchange = http.exchange.clone();
     let place = Place { permit: Some(permit), turn: Turn::free() };
     let task = tokio::spawn(async move { exchange.accept(inbound, place).await });
     match task.await {
-        Ok(reply) => Ok(wording.reply(&reply)),
+        Ok(reply) => Ok(wording.reply(&reply, answer)),
         Err(failure) => {
             tracing::error!(%failure, "a defect stopped a message");
             let text = "A defect of the router stopped this message; send it again, and report it";
@@ -153,7 +155,7 @@ fn inbound(
     let gone = CancellationToken::new();
     let inbound = Inbound {
         bytes,
-        media_type: asked.media_type,
+        media_type: asked.form.media_type().to_owned(),
         said_version: asked.version,
         credential,
         via: asked.via,
@@ -205,9 +207,11 @@ async fn look(http: &HttpIn, id: &str, method: Method, headers: HeaderMap) -> Re
         let text = "More than 10 polls a second of one status URL; wait as long as Retry-After says";
         return Err((StatusCode::TOO_MANY_REQUESTS, Issue::error(IssueCode::Throttled, Fault::SendTooFast, text)));
     }
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let (form, _) = media::wanted(accept, Form::Json).map_err(|issue| (StatusCode::NOT_ACCEPTABLE, issue))?;
     match http.exchange.status(id, asker.as_deref()).await.map_err(away)? {
         StatusPage::Unknown => Err(unknown()),
-        page => Ok(status_page(page)),
+        page => Ok(status_page(page, form)),
     }
 }
 

@@ -1,13 +1,16 @@
 //! What the request's query and headers ask for: VER-01 to VER-04, MSG-86, MSG-87, MSG-94, ASY-02.
 
-use crate::channel::media::{self, Encoding, MediaType};
+use crate::channel::media::{self, Encoding};
 use crate::exchange::Wants;
-use crate::fhir::{Fault, FhirVersion, Issue, IssueCode};
+use crate::fhir::{Fault, FhirVersion, Form, Issue, IssueCode};
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 
 #[derive(Clone, Debug)]
 pub struct Asked {
-    pub media_type: String,
+    /// The form of the body.
+    pub form: Form,
+    /// The form that the answer is to have.
+    pub answer: Form,
     pub version: Option<FhirVersion>,
     pub encoding: Encoding,
     pub wants: Wants,
@@ -18,17 +21,27 @@ type Problem = (StatusCode, Issue);
 
 /// Errs with 400, 406 or 415 and a sentence that says what to send instead.
 pub fn negotiate(query: &str, headers: &HeaderMap) -> Result<Asked, Problem> {
-    let (media_type, version) =
-        media::content_type(header_text(headers, &header::CONTENT_TYPE)).map_err(unsupported)?;
+    let (form, version) = media::content_type(header_text(headers, &header::CONTENT_TYPE)).map_err(unsupported)?;
     let mut asked = Asked {
-        media_type,
+        form,
+        answer: form,
         version,
         encoding: media::encoding(header_text(headers, &header::CONTENT_ENCODING)).map_err(unsupported)?,
         wants: if prefers_async(headers) { Wants::AtStatusUrl } else { Wants::OnTheLine },
         via: joined(headers, &header::VIA),
     };
     let format = read_query(query, &mut asked)?;
-    acceptable(format.as_deref(), headers, asked.version)?;
+    let accept = format.or_else(|| joined(headers, &header::ACCEPT)).unwrap_or_default();
+    let (answer, wanted) = media::wanted(&accept, form).map_err(|issue| match issue.fault {
+        Fault::SendVersion => (StatusCode::UNSUPPORTED_MEDIA_TYPE, issue),
+        _ => (StatusCode::NOT_ACCEPTABLE, issue),
+    })?;
+    if wanted.zip(version).is_some_and(|(wanted, sent)| wanted != sent) {
+        let text = "Content-Type and Accept name different fhirVersions";
+        let issue = Issue::error(IssueCode::NotSupported, Fault::SendVersion, text).rule("VER-04");
+        return Err((StatusCode::BAD_REQUEST, issue));
+    }
+    asked.answer = answer;
     Ok(asked)
 }
 
@@ -89,38 +102,6 @@ fn header_text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> &'h str {
     headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("")
 }
 
-/// `_format` overrides `Accept` (VER-03). Answers are JSON until XML is built.
-fn acceptable(format: Option<&str>, headers: &HeaderMap, version: Option<FhirVersion>) -> Result<(), Problem> {
-    let accept = match format {
-        Some(format) => format.to_string(),
-        None => joined(headers, &header::ACCEPT).unwrap_or_default(),
-    };
-    if accept.trim().is_empty() {
-        return Ok(());
-    }
-    let wanted: Vec<MediaType> = accept.split(',').map(MediaType::parse).filter(|media| media.weight() > 0.0).collect();
-    let json = |media: &&MediaType| {
-        matches!(
-            media.essence.as_str(),
-            "*/*" | "application/*" | "application/fhir+json" | "application/json" | "application/json+fhir" | "json"
-        )
-    };
-    let Some(best) = wanted.iter().find(json) else {
-        let xml = wanted.iter().any(|media| media.essence.contains("xml"));
-        let fault = if xml { Fault::RouteNotBuilt } else { Fault::SendMediaType };
-        let text = "Answers are application/fhir+json; XML is not built yet";
-        return Err((StatusCode::NOT_ACCEPTABLE, Issue::error(IssueCode::NotSupported, fault, text).rule("VER-03")));
-    };
-    match (media::version_of(best).map_err(unsupported)?, version) {
-        (Some(wanted), Some(sent)) if wanted != sent => {
-            let text = "Content-Type and Accept name different fhirVersions";
-            let issue = Issue::error(IssueCode::NotSupported, Fault::SendVersion, text).rule("VER-04");
-            Err((StatusCode::BAD_REQUEST, issue))
-        }
-        _ => Ok(()),
-    }
-}
-
 fn prefers_async(headers: &HeaderMap) -> bool {
     let preferences = joined(headers, &HeaderName::from_static("prefer")).unwrap_or_default();
     preferences.split([',', ';']).any(|preference| preference.trim().eq_ignore_ascii_case("respond-async"))
@@ -168,16 +149,18 @@ mod tests {
             ("", &[("content-type", "application/json")], 200),
             ("", &[("content-type", "text/plain")], 415),
             ("", &[], 415),
-            ("", &[("content-type", "application/fhir+xml")], 415),
+            ("", &[("content-type", "application/fhir+xml")], 200),
+            ("", &[("content-type", "application/fhir+turtle")], 415),
             ("", &[("content-type", "application/fhir+json; fhirVersion=3.0")], 415),
             ("", &[("content-type", "application/fhir+json; charset=latin1")], 415),
             ("", &[JSON, ("content-encoding", "br")], 415),
-            ("", &[JSON, ("accept", "application/fhir+xml")], 406),
+            ("", &[JSON, ("accept", "application/fhir+xml")], 200),
+            ("", &[JSON, ("accept", "application/fhir+turtle")], 406),
             ("", &[JSON, ("accept", "application/fhir+xml, */*;q=0.1")], 200),
             ("", &[JSON, ("accept", "application/fhir+json; fhirVersion=5.0")], 400),
             ("_format=json", &[JSON, ("accept", "image/png")], 200),
             ("_format=application/fhir%2Bjson", &[JSON], 200),
-            ("_format=xml", &[JSON], 406),
+            ("_format=ttl", &[JSON], 406),
             ("async=true", &[JSON], 200),
             ("async=yes", &[JSON], 400),
             ("response-url=http%3A%2F%2Fa", &[JSON], 400),

@@ -1,7 +1,9 @@
 //! The wording of replies: the one place that chooses HTTP statuses and headers for `$process-message`.
 
+use crate::apart::apart;
 use crate::exchange::{Refusal, Reply, StatusPage};
-use crate::fhir::{FhirVersion, Outcome};
+use crate::fhir::form::convert;
+use crate::fhir::{FhirVersion, Form, Outcome};
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
@@ -43,15 +45,15 @@ impl Wording {
         &self.request_id
     }
 
-    /// The rows of the reply table.
-    pub fn reply(&self, reply: &Reply) -> Response {
+    /// The rows of the reply table. `form`: as which the sender wants what it is told.
+    pub fn reply(&self, reply: &Reply, form: Form) -> Response {
         let mut response = match reply {
-            Reply::Answer { bytes, media_type, version, .. } => message(bytes.clone(), media_type, *version),
+            Reply::Answer { bytes, media_type, version, .. } => answer(bytes, media_type, *version, form),
             Reply::Taken { accepted: false, .. } => empty(StatusCode::NO_CONTENT),
             Reply::Taken { accepted: true, .. } | Reply::Kept { .. } => accepted(),
             Reply::Done { .. } => empty(StatusCode::OK),
-            Reply::Custody { id, outcome, preferred, .. } => self.custody(*id, outcome, *preferred),
-            Reply::Refused { refusal, outcome, .. } => outcome_response(status_of(*refusal), outcome),
+            Reply::Custody { id, outcome, preferred, .. } => self.custody(*id, outcome, *preferred, form),
+            Reply::Refused { refusal, outcome, .. } => outcome_as(status_of(*refusal), outcome, form),
         };
         let headers = response.headers_mut();
         headers.insert(MESSAGE_ID, value(&reply.id().to_string()));
@@ -61,8 +63,8 @@ impl Wording {
         response
     }
 
-    fn custody(&self, id: Uuid, outcome: &Outcome, preferred: bool) -> Response {
-        let mut response = outcome_response(StatusCode::ACCEPTED, outcome);
+    fn custody(&self, id: Uuid, outcome: &Outcome, preferred: bool, form: Form) -> Response {
+        let mut response = outcome_as(StatusCode::ACCEPTED, outcome, form);
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_LOCATION, value(&format!("{}/async/{id}", self.base_url)));
         headers.insert(header::RETRY_AFTER, HeaderValue::from(POLL_AFTER_SECONDS));
@@ -97,6 +99,18 @@ fn status_of(refusal: Refusal) -> StatusCode {
     }
 }
 
+/// An answer in the form that its reader wants. What cannot be said in it is given as it came, and its media type says so:
+/// it answers a message that is kept.
+fn answer(bytes: &Bytes, media_type: &str, version: Option<FhirVersion>, form: Form) -> Response {
+    if Form::named(media_type) == Some(form) {
+        return message(bytes.clone(), media_type, version);
+    }
+    match apart(bytes.len(), || convert(bytes.clone(), form, version.unwrap_or(FhirVersion::R4))) {
+        Ok(converted) => message(converted, form.media_type(), version),
+        Err(_) => message(bytes.clone(), media_type, version),
+    }
+}
+
 fn message(bytes: Bytes, media_type: &str, version: Option<FhirVersion>) -> Response {
     let mut response = Response::new(Body::from(bytes));
     let text = match version {
@@ -117,9 +131,15 @@ pub fn accepted() -> Response {
     empty(StatusCode::ACCEPTED)
 }
 
-/// An OperationOutcome with this status, and the headers that the status calls for.
+/// An OperationOutcome in JSON, where nobody has said what is wanted.
 pub fn outcome_response(status: StatusCode, outcome: &Outcome) -> Response {
-    let mut response = message(outcome.to_resource().to_string().into(), "application/fhir+json", None);
+    outcome_as(status, outcome, Form::Json)
+}
+
+/// An OperationOutcome with this status, and the headers that the status calls for.
+pub fn outcome_as(status: StatusCode, outcome: &Outcome, form: Form) -> Response {
+    let bytes = Bytes::from(outcome.to_resource().to_string());
+    let mut response = answer(&bytes, Form::Json.media_type(), None, form);
     *response.status_mut() = status;
     let headers = response.headers_mut();
     match status {
@@ -140,9 +160,9 @@ pub fn outcome_response(status: StatusCode, outcome: &Outcome) -> Response {
     response
 }
 
-pub fn status_page(page: StatusPage) -> Response {
+pub fn status_page(page: StatusPage, form: Form) -> Response {
     match page {
-        StatusPage::Done(bytes) => message(bytes.into(), "application/fhir+json", None),
+        StatusPage::Done { bytes, version } => answer(&bytes.into(), Form::Json.media_type(), version, form),
         StatusPage::Open { done, all } => {
             let mut response = accepted();
             let headers = response.headers_mut();

@@ -1,50 +1,41 @@
 //! What a GET asks for: the FHIR version, the format, and search parameters.
 
 use super::Refusal;
-use crate::fhir::{Fault, FhirVersion, Issue, IssueCode};
+use crate::channel::media;
+use crate::fhir::{Fault, FhirVersion, Form, Issue, IssueCode};
 use axum::extract::Query;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 
 /// A request for one of the resources that describe this endpoint.
 pub(super) struct Asked {
     version: Option<FhirVersion>,
+    pub(super) form: Form,
     /// The parameters that are left for a search, in order.
     pub(super) parameters: Vec<(String, String)>,
 }
 
 impl Asked {
-    /// Reads `Accept`, `_format` and `fhirVersion` (the query wins). Errs with 406 where JSON in a version that Emberpost
-    /// speaks is not acceptable, 400 where the query cannot be read.
+    /// Reads `Accept`, `_format` and `fhirVersion` (the query wins). Errs with 406 where neither form, or no version that
+    /// Emberpost speaks, is acceptable, 400 where the query cannot be read.
     pub(super) fn read(headers: &HeaderMap, query: Option<&str>) -> Result<Asked, Refusal> {
         let pairs = pairs(query)?;
-        let mut asked = Asked { version: None, parameters: Vec::new() };
+        let mut asked = Asked { version: None, form: Form::Json, parameters: Vec::new() };
         let mut format = None;
         for (name, value) in pairs {
             match name.as_str() {
                 "_format" => format = Some(value),
-                "fhirVersion" => asked.version = Some(version(&value)?),
+                "fhirVersion" => asked.version = Some(media::version(&value).map_err(not_acceptable)?),
                 "_pretty" | "mode" => {}
                 _ => asked.parameters.push((name, value)),
             }
         }
-        let accept: Vec<&str> = match &format {
-            Some(format) => vec![format.as_str()],
-            None => headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect(),
-        };
-        let ranges: Vec<&str> = accept.iter().flat_map(|text| text.split(',')).map(str::trim).collect();
-        if ranges.is_empty() {
-            return Ok(asked);
-        }
-        let Some(range) = ranges.iter().find(|range| is_json(range)) else {
-            let text = "Only application/fhir+json can be given. XML is not built yet.";
-            return Err((
-                StatusCode::NOT_ACCEPTABLE,
-                Issue::error(IssueCode::NotSupported, Fault::SendMediaType, text),
-            ));
-        };
-        if asked.version.is_none() {
-            asked.version = parameter(range, "fhirVersion").map(version).transpose()?;
-        }
+        let accept = format.unwrap_or_else(|| {
+            let values = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+            values.collect::<Vec<_>>().join(", ")
+        });
+        let (form, said) = media::wanted(&accept, Form::Json).map_err(not_acceptable)?;
+        asked.form = form;
+        asked.version = asked.version.or(said);
         Ok(asked)
     }
 
@@ -52,6 +43,10 @@ impl Asked {
     pub(super) fn version(&self) -> FhirVersion {
         self.version.unwrap_or(FhirVersion::R4)
     }
+}
+
+fn not_acceptable(issue: Issue) -> Refusal {
+    (StatusCode::NOT_ACCEPTABLE, issue)
 }
 
 fn pairs(query: Option<&str>) -> Result<Vec<(String, String)>, Refusal> {
@@ -62,30 +57,6 @@ fn pairs(query: Option<&str>) -> Result<Vec<(String, String)>, Refusal> {
     };
     let uri: Uri = format!("/?{query}").parse().map_err(|_| unreadable())?;
     Query::try_from_uri(&uri).map(|Query(pairs)| pairs).map_err(|_| unreadable())
-}
-
-fn version(text: &str) -> Result<FhirVersion, Refusal> {
-    FhirVersion::parse(text).ok_or_else(|| {
-        let text = "This fhirVersion is not supported. Ask for 4.0, 4.3 or 5.0.";
-        (StatusCode::NOT_ACCEPTABLE, Issue::error(IssueCode::NotSupported, Fault::SendVersion, text))
-    })
-}
-
-fn is_json(range: &str) -> bool {
-    let kind = range.split(';').next().unwrap_or_default().trim();
-    let refused = parameter(range, "q").is_some_and(|quality| quality.parse() == Ok(0.0_f32));
-    !refused
-        && ["*/*", "application/*", "application/json", "application/fhir+json", "json", "text/json"]
-            .iter()
-            .any(|json| kind.eq_ignore_ascii_case(json))
-}
-
-/// The value of a media type's parameter, without quotes.
-fn parameter<'r>(range: &'r str, name: &str) -> Option<&'r str> {
-    range.split(';').skip(1).find_map(|part| {
-        let (key, value) = part.split_once('=')?;
-        key.trim().eq_ignore_ascii_case(name).then(|| value.trim().trim_matches('"'))
-    })
 }
 
 #[cfg(test)]
@@ -101,9 +72,10 @@ mod tests {
             ("text/html, application/fhir+json;fhirVersion=\"4.3\";q=0.9", None, Ok(FhirVersion::R4B)),
             ("application/fhir+json; fhirVersion=5.0", Some("fhirVersion=4.0"), Ok(FhirVersion::R4)),
             ("application/fhir+xml", Some("_format=json"), Ok(FhirVersion::R4)),
-            ("application/fhir+xml", None, Err(406)),
+            ("application/fhir+xml; fhirVersion=5.0", None, Ok(FhirVersion::R5)),
+            ("application/fhir+turtle", None, Err(406)),
             ("application/json;q=0", None, Err(406)),
-            ("", Some("_format=xml"), Err(406)),
+            ("", Some("_format=ttl"), Err(406)),
             ("", Some("fhirVersion=3.0"), Err(406)),
             ("", Some("_format=application%2Ffhir%2Bjson"), Ok(FhirVersion::R4)),
         ];

@@ -35,7 +35,7 @@ pub fn capability_statement(capability: &Capability) -> Value {
             "url": capability.base_url,
         },
         "fhirVersion": capability.version.full(),
-        "format": ["application/fhir+json", "json"],
+        "format": ["application/fhir+json", "application/fhir+xml", "json", "xml"],
         "rest": [{
             "mode": "server",
             "resource": [

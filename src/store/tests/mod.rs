@@ -74,6 +74,7 @@ pub(super) fn message(sender: &str, bundle_id: &str, header_id: &str, content: u
         owed: None,
         reply_to: ReplyTo::Wait,
         in_reply_to: None,
+        asked: None,
         unmatched: false,
         via: None,
         request_id: None,
