@@ -16,7 +16,7 @@ pub use broker::{Amqp, BrokerUrl, DEAD_LETTERS, is_or_is_behind};
 
 use crate::fhir::FhirVersion;
 use crate::routing::{Conflict, Entry, Participant, Route, Table};
-use crate::validation::ProseRules;
+use crate::validation::{OnFailure, ProseRules};
 use section::Mistakes;
 use setting::{Setting, Settings, Value};
 use std::fmt;
@@ -127,12 +127,6 @@ pub enum Level {
     Message,
     Structure,
     Profile,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnFailure {
-    Reject,
-    Report,
 }
 
 /// Somebody who runs the exchange, known by a token.

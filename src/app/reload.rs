@@ -1,7 +1,7 @@
 //! What SIGHUP reads again: participants, routes, definitions, credentials.
 
 use super::Running;
-use crate::config::{self, Config, OnFailure, UnknownEvents};
+use crate::config::{self, Config, UnknownEvents};
 use crate::exchange::Rules;
 use crate::routing::Participant;
 use crate::security::{Credentials, Operator, Role};
@@ -19,7 +19,7 @@ pub fn build_rules(config: &Config, definitions: Definitions, base_url: &str) ->
         take_unknown_events: config.definitions.unknown_events == UnknownEvents::Route,
     };
     let closed = !config.operators.is_empty() || table.has_credentials();
-    Ok(Rules { table, definitions, checks, closed, report_only: config.validation.on_failure == OnFailure::Report })
+    Ok(Rules { table, definitions, checks, closed, on_failure: config.validation.on_failure })
 }
 
 pub(super) fn credentials(

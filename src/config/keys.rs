@@ -42,6 +42,7 @@ pub const PARTICIPANT: &[&str] = &[
     "format",
     "bridge_versions",
     "level",
+    "on_failure",
     "prose_rules",
     "token_sha256",
     "amqp_user",

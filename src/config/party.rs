@@ -2,7 +2,7 @@
 //!
 //! What one entry says about another (an address claimed twice, a route to nobody) is `routing::Table`'s to check.
 
-use super::read::{LEVELS, PROSE_RULES, http_url};
+use super::read::{LEVELS, ON_FAILURE, PROSE_RULES, http_url};
 use super::section::{Mistakes, Section};
 use super::setting::{Setting, Settings, Value};
 use super::{FHIR_VERSIONS, Level, Operator, Places, Role, keys};
@@ -120,6 +120,7 @@ fn participant(section: &mut Section, tokens: &mut Tokens, mistakes: &Mistakes) 
         format: section.choice("format", FORMATS),
         bridge_versions: bridge_versions(section),
         prose_rules: section.choice("prose_rules", PROSE_RULES),
+        on_failure: section.choice("on_failure", ON_FAILURE),
         token_sha256: tokens.take(section),
         amqp_user: section.text("amqp_user"),
         id: defaults.id,

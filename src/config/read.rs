@@ -2,10 +2,10 @@
 
 use super::section::{Mistakes, Section, unknown};
 use super::setting::{Setting, Settings, Value, lay_over};
-use super::{Config, Definitions, Level, OnFailure, Places, Retention, Server, Store, UnknownEvents, Validation};
+use super::{Config, Definitions, Level, Places, Retention, Server, Store, UnknownEvents, Validation};
 use super::{broker, keys, party};
 use crate::routing::Channel;
-use crate::validation::ProseRules;
+use crate::validation::{OnFailure, ProseRules};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ pub const LEVELS: &[(&str, Level)] =
     &[("message", Level::Message), ("structure", Level::Structure), ("profile", Level::Profile)];
 pub const PROSE_RULES: &[(&str, ProseRules)] = &[("warning", ProseRules::Warning), ("error", ProseRules::Error)];
 const UNKNOWN_EVENTS: &[(&str, UnknownEvents)] = &[("reject", UnknownEvents::Reject), ("route", UnknownEvents::Route)];
-const ON_FAILURE: &[(&str, OnFailure)] = &[("reject", OnFailure::Reject), ("report", OnFailure::Report)];
+pub(super) const ON_FAILURE: &[(&str, OnFailure)] = &[("reject", OnFailure::Reject), ("report", OnFailure::Report)];
 
 /// Sections that are lists of entries, which no variable can name.
 const LISTS: [&str; 3] = ["participant", "operator", "route"];

@@ -71,6 +71,7 @@ pub fn participant(id: &str, concurrency: usize) -> Participant {
         format: None,
         bridge_versions: false,
         prose_rules: None,
+        on_failure: None,
         token_sha256: Vec::new(),
         amqp_user: None,
     }

@@ -6,7 +6,7 @@ use crate::fhir::event::Identifier;
 use crate::fhir::{Fault, FhirVersion, Form, Issue, IssueCode, Message, MessageHeader, Outcome, form};
 use crate::routing::{Participant, Rejections, SenderFound};
 use crate::validation::definition::Definition;
-use crate::validation::{Checked, check};
+use crate::validation::{Checked, OnFailure, check};
 use bytes::Bytes;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -54,6 +54,12 @@ impl Refused {
 }
 
 impl Judged {
+    /// Whether errors refuse the message: what its sender's participant says, else the configuration.
+    pub fn is_refused_for_errors(&self, rules: &Rules) -> bool {
+        let own = self.participant.as_ref().and_then(|participant| participant.on_failure);
+        own.unwrap_or(rules.on_failure) == OnFailure::Reject
+    }
+
     pub fn refused(&self, refusal: Refusal, outcome: impl Into<Outcome>) -> Box<Refused> {
         Box::new(Refused {
             facts: self.facts.clone(),
@@ -160,7 +166,7 @@ impl Exchange {
             return Err((Refusal::Forbidden, issue.into()));
         }
         let outcome = Outcome::from(judged.checked.issues.clone());
-        match outcome.has_errors() && !rules.report_only {
+        match outcome.has_errors() && judged.is_refused_for_errors(rules) {
             true => Err((Refusal::Unprocessable, outcome)),
             false => Ok(()),
         }

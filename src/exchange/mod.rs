@@ -13,6 +13,7 @@ mod own;
 mod reply;
 mod respond;
 mod status;
+mod told;
 mod wait;
 
 pub use explain::Explanation;
@@ -29,8 +30,8 @@ use crate::routing::Table;
 use crate::store::view::{DeliveryFilter, ViewError};
 use crate::store::{Store, Unavailable};
 use crate::turn::Turn;
-use crate::validation::Checks;
 use crate::validation::definition::Definitions;
+use crate::validation::{Checks, OnFailure};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use judge::Judged;
@@ -97,8 +98,8 @@ pub struct Rules {
     pub checks: Checks,
     /// Whether any credential is configured: then answers are taken only from the party that was asked.
     pub closed: bool,
-    /// `validation.on_failure = "report"`: deliver invalid messages, and keep the outcome with them.
-    pub report_only: bool,
+    /// Of senders that have none of their own.
+    pub on_failure: OnFailure,
 }
 
 /// What the exchange is told once, at start.

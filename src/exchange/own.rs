@@ -1,7 +1,7 @@
 //! Messages that Emberpost plans, receives or answers itself.
 
 use super::judge::{Judged, Refused, canonical};
-use super::{Exchange, Inbound, Refusal, Rules, Wants};
+use super::{Exchange, Inbound, Refusal, Rules, Wants, told};
 use crate::delivery::{DeliveryKind, Facts, Keep, MessageState, NewDelivery, ReplyTo, ResponseFacts};
 use crate::fhir::answer::OwnAnswer;
 use crate::fhir::event::{Identifier, ResponseCode, ResponseRequired};
@@ -40,6 +40,7 @@ impl Exchange {
             .map_err(|(refusal, issue)| judged.refused(refusal, issue))?;
         let plan = plan(&judged.message, &facts.sender, facts.category, &rules.table)
             .map_err(|issues| judged.refused(Refusal::Unprocessable, issues))?;
+        told::check(judged, &facts, &plan).map_err(|issues| judged.refused(Refusal::Unprocessable, issues))?;
         facts.planned_at_us = Some(self.clock.now_us());
         let answer = match plan.to_self {
             true => self.answer_as_receiver(judged, &facts, rules, plan.receivers.is_empty()),

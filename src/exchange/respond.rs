@@ -108,7 +108,7 @@ impl Exchange {
             return Err((Refusal::Forbidden, issue.into()));
         }
         let outcome = Outcome::from(judged.checked.issues.clone());
-        if outcome.has_errors() && !rules.report_only {
+        if outcome.has_errors() && judged.is_refused_for_errors(rules) {
             return Err((Refusal::Unprocessable, outcome));
         }
         let mut facts = judged.facts.clone();

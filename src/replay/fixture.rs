@@ -41,7 +41,8 @@ impl Fixture {
         let base_url = "http://127.0.0.1:8080/fhir".to_owned();
         let table = Table::build(participants, Vec::new(), Vec::new(), base_url).unwrap();
         let checks = Checks { prose_rules: ProseRules::Warning, take_unknown_events: true };
-        let rules = Rules { table, definitions: Definitions::default(), checks, closed: false, report_only: false };
+        let rules =
+            Rules { table, definitions: Definitions::default(), checks, closed: false, on_failure: Default::default() };
         let settings = Settings {
             base_url: "http://127.0.0.1:8080/fhir".into(),
             name: "127.0.0.1:8080".into(),
@@ -117,6 +118,7 @@ pub(crate) fn participant(id: &str) -> Participant {
         format: None,
         bridge_versions: false,
         prose_rules: None,
+        on_failure: None,
         token_sha256: Vec::new(),
         amqp_user: None,
     }

@@ -4,7 +4,7 @@
 
 use super::address::{self, Pattern};
 use crate::fhir::{Event, FhirVersion, Form};
-use crate::validation::ProseRules;
+use crate::validation::{OnFailure, ProseRules};
 use std::fmt;
 use std::sync::Arc;
 
@@ -43,6 +43,8 @@ pub struct Participant {
     pub bridge_versions: bool,
     /// None: as `[validation]` says.
     pub prose_rules: Option<ProseRules>,
+    /// None: as `[validation]` says.
+    pub on_failure: Option<OnFailure>,
     /// Lower-case hex.
     pub token_sha256: Vec<String>,
     pub amqp_user: Option<String>,
@@ -107,6 +109,7 @@ impl Participant {
             format: None,
             bridge_versions: false,
             prose_rules: None,
+            on_failure: None,
             token_sha256: Vec::new(),
             amqp_user: None,
         }

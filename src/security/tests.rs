@@ -19,6 +19,7 @@ fn participant(id: &str, tokens: &[&str]) -> Arc<Participant> {
         format: None,
         bridge_versions: false,
         prose_rules: None,
+        on_failure: None,
         token_sha256: tokens.iter().map(|token| sha256_hex(token)).collect(),
         amqp_user: None,
     })

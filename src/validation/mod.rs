@@ -36,6 +36,17 @@ pub enum ProseRules {
     Error,
 }
 
+/// What becomes of a message that fails (`validation.on_failure`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFailure {
+    /// It is refused.
+    #[default]
+    Reject,
+    /// It is delivered, and its outcome kept with it.
+    Report,
+}
+
 #[derive(Clone, Copy, Debug)]
 pub struct Checks {
     pub prose_rules: ProseRules,

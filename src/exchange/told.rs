@@ -1,0 +1,54 @@
+//! Whether a request can be given to each of its receivers: in its form, and in its FHIR version.
+
+use super::judge::Judged;
+use crate::conversion::{Wanted, converted};
+use crate::delivery::Facts;
+use crate::fhir::{Fault, FhirVersion, Issue, IssueCode};
+use crate::routing::Participant;
+use crate::routing::plan::Plan;
+
+/// Errs with why a receiver cannot be told; the message is then refused as a whole, like one that cannot be routed.
+pub(super) fn check(judged: &Judged, facts: &Facts, plan: &Plan) -> Result<(), Vec<Issue>> {
+    let mut issues = Vec::new();
+    for receiver in &plan.receivers {
+        if let Err(broken) = check_one(judged, facts, &receiver.participant) {
+            issues.extend(broken);
+        }
+    }
+    if issues.is_empty() { Ok(()) } else { Err(issues) }
+}
+
+fn check_one(judged: &Judged, facts: &Facts, receiver: &Participant) -> Result<(), Vec<Issue>> {
+    let version = receiver.fhir_version.filter(|wanted| Some(*wanted) != facts.version);
+    if let Some(wanted) = version.filter(|_| !receiver.bridge_versions) {
+        return Err(vec![foreign(receiver, wanted, facts.version)]);
+    }
+    let wanted = Wanted { form: receiver.format, version };
+    let told = converted(facts, &judged.bytes, wanted);
+    match told {
+        Ok(None) => Ok(()),
+        Ok(Some(_)) => Ok(()),
+        Err(issues) => Err(named(issues, receiver)),
+    }
+}
+
+fn foreign(receiver: &Participant, wanted: FhirVersion, sent: Option<FhirVersion>) -> Issue {
+    let text = format!(
+        "Participant {} reads FHIR {}, and the message is {}; send it in that version, or the operator sets bridge_versions \
+         where only the header's spelling differs",
+        receiver.id,
+        wanted.short(),
+        sent.map_or("of none that is known", FhirVersion::short)
+    );
+    Issue::error(IssueCode::NotSupported, Fault::RouteConversion, text).rule("MSG-37").at("Bundle")
+}
+
+/// The issues, each saying for whom.
+fn named(issues: Vec<Issue>, receiver: &Participant) -> Vec<Issue> {
+    let of = |mut issue: Issue| {
+        issue.fault = Fault::RouteConversion;
+        issue.diagnostics = format!("For participant {}: {}", receiver.id, issue.diagnostics);
+        issue
+    };
+    issues.into_iter().map(of).collect()
+}
