@@ -5,6 +5,9 @@ use std::io::Write;
 use lapin::types::AMQPValue;
 use serde_json::json;
 
+use emberpost::fhir::form::convert;
+use emberpost::fhir::{FhirVersion, Form};
+
 use crate::harness::sample::EVENT_SYSTEM;
 use crate::harness::{Answer, Broker, Lines, Node, Party, Peer, Props, Reply, SOON, Sample, Taken, wait_for};
 
@@ -164,7 +167,7 @@ async fn what_its_properties_do_not_explain_is_refused_with_an_outcome_and_kept(
     let none = Props::none;
     let cases: [(Props, &[u8], &str); 7] = [
         (none(), b"<Bundle xmlns=\"http://hl7.org/fhir\"/>", "SEND_MEDIA_TYPE"),
-        (none().content_type("application/fhir+xml"), b"<Bundle xmlns=\"http://hl7.org/fhir\"/>", "ROUTE_NOT_BUILT"),
+        (none().content_type("application/fhir+xml"), b"<Bundle xmlns=\"http://hl7.org/fhir\"/>", "SEND_NOT_MESSAGE"),
         (none().content_type("text/plain"), &json, "SEND_MEDIA_TYPE"),
         (none().content_encoding("br"), &json, "SEND_MEDIA_TYPE"),
         (Props::json().content_encoding("gzip"), &json, "SEND_MEDIA_TYPE"),
@@ -180,7 +183,9 @@ async fn what_its_properties_do_not_explain_is_refused_with_an_outcome_and_kept(
         let kind = answer.properties.kind().as_ref().map(|kind| kind.as_str().to_owned());
         assert_eq!(kind.as_deref(), Some("OperationOutcome"), "{}", answer.text());
         assert_eq!(answer.properties.app_id().as_ref().unwrap().as_str(), "emberpost");
-        let reply = Reply { status: 200, headers: Default::default(), body: answer.body.into() };
+        // An answer has the form of its request; all are looked at in JSON.
+        let outcome = convert(answer.body.into(), Form::Json, FhirVersion::R4).unwrap();
+        let reply = Reply { status: 200, headers: Default::default(), body: outcome };
         assert_eq!(reply.json()["resourceType"], "OperationOutcome");
         assert_eq!(reply.faults(), [fault]);
         let refused = node.admin("messages?state=refused").await;

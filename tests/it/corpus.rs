@@ -1,12 +1,14 @@
 //! Real messages of many publishers through one router: each is delivered byte for byte, or refused by a named rule.
 //!
-//! `EMBERPOST_CORPUS` names a folder with `<source>/**/messages/*.json` (or `.fhir`). Some files reuse another's identity with
+//! `EMBERPOST_CORPUS` names a folder with `<source>/**/messages/*.json` (or `.fhir`, `.xml`). Some files reuse another's identity with
 //! other content, which is a conflict by design, so the messages go in rounds, each with a store of its own.
 //!
 //! The same run makes the table of `docs/corpus.md`: with `EMBERPOST_CORPUS_TABLE=write` it is written, else compared.
 
 use crate::harness::{Answer, NodeConfig, Party, Peer, Reply, SOON, wait_until};
 use bytes::Bytes;
+use emberpost::fhir::form::convert;
+use emberpost::fhir::{FhirVersion, Form};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt::Write;
@@ -80,11 +82,13 @@ pub fn read_all(folder: &Path) -> Vec<Message> {
     for source in sorted(folder) {
         for path in files(&source).into_iter().filter(|path| path.iter().any(|part| part == "messages")) {
             let ending = path.extension().and_then(|ending| ending.to_str());
-            if !matches!(ending, Some("json" | "fhir")) {
+            if !matches!(ending, Some("json" | "fhir" | "xml")) {
                 continue;
             }
             let bytes = std::fs::read(&path).unwrap();
-            let value: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+            // Read by the product, but only to know which messages share a round.
+            let json = convert(bytes.clone().into(), Form::Json, FhirVersion::R4).unwrap_or_default();
+            let value: Value = serde_json::from_slice(&json).unwrap_or_default();
             let header = &value["entry"][0]["resource"];
             let ids = [&value["id"], &value["identifier"]["value"], &header["id"]];
             messages.push(Message {
@@ -136,6 +140,7 @@ async fn run_round(round: Vec<Message>, tallies: &mut BTreeMap<String, Tally>) {
     let node = NodeConfig::new()
         .shipped_definitions()
         .definitions("unknown_events = \"route\"")
+        .validation("level = \"message\"")
         .participant(Party::new("everyone").address("*").at(&everyone).with("order = \"none\""))
         .toml("[[route]]\nto = [\"everyone\"]")
         .start()
@@ -144,7 +149,7 @@ async fn run_round(round: Vec<Message>, tallies: &mut BTreeMap<String, Tally>) {
     for message in round {
         let tally = tallies.entry(message.source.clone()).or_default();
         tally.all += 1;
-        let reply = node.post(message.bytes.clone()).await;
+        let reply = node.ask(node.posting(message.bytes.clone()).header("accept", "application/fhir+json")).await;
         match judged(&message, &reply) {
             Ok(()) => {
                 tally.taken += 1;
@@ -185,8 +190,8 @@ fn judged(message: &Message, reply: &Reply) -> Result<(), String> {
 
 fn table(tallies: &BTreeMap<String, Tally>) -> String {
     let mut text = String::from(
-        "# Real messages\n\nWhat became of the JSON messages of many publishers, sent to a router whose participants cover \
-         their addresses, with\nthe shipped definitions and `unknown_events = \"route\"`. Each message that was taken arrived \
+        "# Real messages\n\nWhat became of the messages of many publishers, JSON and XML, sent to a router whose participants \
+         cover their addresses, with\nthe shipped definitions, `unknown_events = \"route\"` and `level = \"message\"`. Each message that was taken arrived \
          byte for byte; each other\nwas refused by the rules named, with the HTTP status in brackets (200: a `fatal-error` \
          message).\n\nMade by `EMBERPOST_CORPUS=<folder> EMBERPOST_CORPUS_TABLE=write cargo test --test it corpus`, and \
          compared by the same test\nwithout the second variable.\n\n| source | messages | taken | refused, by rule |\n\

@@ -12,6 +12,8 @@ use reqwest::{Client, Method, RequestBuilder};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use emberpost::fhir::Form;
+
 use super::{NodeConfig, Reply, SOON, free_address, wait_for, wait_until};
 
 /// Where messages are posted.
@@ -186,8 +188,9 @@ impl Node {
 
     /// The request that `post` sends, for a test to add a query or headers to.
     pub fn posting(&self, message: impl Into<Vec<u8>>) -> RequestBuilder {
+        let message = message.into();
         let request = self.request(Method::POST, PROCESS_MESSAGE);
-        request.header("content-type", "application/fhir+json").body(message.into())
+        request.header("content-type", Form::seen(&message).media_type()).body(message)
     }
 
     pub async fn get(&self, path: &str) -> Reply {
