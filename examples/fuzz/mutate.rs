@@ -1,0 +1,76 @@
+//! Broken input from whole input: bytes changed, pieces cut, doubled, moved and mixed, words of the format put in.
+
+/// Longest input that is made.
+const INPUT_LIMIT_BYTES: usize = 256 * 1024;
+
+pub struct Mutator {
+    state: u64,
+    seeds: Vec<Vec<u8>>,
+    dictionary: &'static [&'static str],
+}
+
+impl Mutator {
+    /// The same seed makes the same inputs in the same order. There is at least one seed input.
+    pub fn new(seed: u64, mut seeds: Vec<Vec<u8>>, dictionary: &'static [&'static str]) -> Self {
+        if seeds.is_empty() {
+            seeds.push(Vec::new());
+        }
+        Mutator { state: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1, seeds, dictionary }
+    }
+
+    pub fn next(&mut self) -> Vec<u8> {
+        let first = self.below(self.seeds.len());
+        let mut input = self.seeds[first].clone();
+        for _ in 0..1 + self.below(6) {
+            self.change(&mut input);
+        }
+        input.truncate(INPUT_LIMIT_BYTES);
+        input
+    }
+
+    fn change(&mut self, input: &mut Vec<u8>) {
+        let at = self.below(input.len() + 1);
+        let to = (at + 1 + self.below(64)).min(input.len());
+        match self.below(9) {
+            0 if at < input.len() => input[at] ^= 1 << self.below(8),
+            1 if at < input.len() => input[at] = self.random() as u8,
+            2 if at < to => {
+                input.drain(at..to);
+            }
+            3 if at < to => {
+                let piece = input[at..to].to_vec();
+                let place = self.below(input.len() + 1);
+                input.splice(place..place, piece);
+            }
+            // The same piece many times: depth and length.
+            4 if at < to => {
+                let piece = input[at..to].repeat(1 + self.below(2_000));
+                input.splice(at..at, piece);
+            }
+            5 => input.truncate(at),
+            6 => {
+                let other = self.below(self.seeds.len());
+                let from = self.below(self.seeds[other].len() + 1);
+                let piece = self.seeds[other][from..].iter().take(512).copied().collect::<Vec<_>>();
+                input.splice(at..at, piece);
+            }
+            _ if !self.dictionary.is_empty() => {
+                let word = self.dictionary[self.below(self.dictionary.len())];
+                input.splice(at..at, word.bytes());
+            }
+            _ => input.insert(at, self.random() as u8),
+        }
+    }
+
+    fn below(&mut self, limit: usize) -> usize {
+        (self.random() % limit.max(1) as u64) as usize
+    }
+
+    /// xorshift64*.
+    fn random(&mut self) -> u64 {
+        self.state ^= self.state >> 12;
+        self.state ^= self.state << 25;
+        self.state ^= self.state >> 27;
+        self.state.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+}

@@ -1,0 +1,176 @@
+//! What the HL7 reference validator said of real messages and of mutants, held against what Emberpost says.
+//!
+//! The folder has `outcomes-corpus.ndjson`, `outcomes-mutants.ndjson` and `mutate.py`, which makes the mutants from the
+//! corpus. Each line says as which FHIR version a message was read, and what is expected of a validator.
+
+use emberpost::fhir::{FhirVersion, Form, Issue};
+use serde::Deserialize;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Classes of issues that count against a message; the others are the reference's own, or need a terminology server.
+const COUNTED: [&str; 10] =
+    ["syntax", "base", "binding", "invariant", "narrative", "reference", "extension", "bundle", "prose", "crash"];
+
+/// Severity, class, rule, expression, line, column, text.
+type Said = (String, String, String, String, i64, i64, String);
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct Line {
+    /// Of the corpus: the path.
+    #[serde(default)]
+    pub file: String,
+    /// Of a mutant: way and base.
+    #[serde(default)]
+    pub id: String,
+    #[serde(default)]
+    pub way: String,
+    #[serde(default)]
+    pub group: String,
+    /// Where the message was changed; empty where that is the text or XML.
+    #[serde(default)]
+    pub at: String,
+    pub version: String,
+    pub format: String,
+    /// `refused`, `accepted` or `either`; of the corpus what the reference says.
+    #[serde(default, alias = "verdict")]
+    pub verdict: String,
+    #[serde(default)]
+    pub expected: String,
+    #[serde(default)]
+    pub issues: Vec<Said>,
+}
+
+/// One message, and both opinions of it.
+pub struct Judged {
+    pub line: Line,
+    pub issues: Vec<Issue>,
+}
+
+/// Where everything is.
+pub struct Source {
+    pub corpus: PathBuf,
+    pub oracle: PathBuf,
+}
+
+/// Checks the bytes as of this version, with prose rules as errors.
+pub type Check<'c> = &'c (dyn Fn(Vec<u8>, Form, FhirVersion) -> Vec<Issue> + Sync);
+
+impl Source {
+    /// From `EMBERPOST_CORPUS` and `EMBERPOST_ORACLE`; None when one is not set.
+    pub fn of_environment() -> Option<Source> {
+        let folder = |name| std::env::var_os(name).map(PathBuf::from);
+        Some(Source { corpus: folder("EMBERPOST_CORPUS")?, oracle: folder("EMBERPOST_ORACLE")? })
+    }
+
+    /// Every message of the corpus that is R4, R4B or R5, those of `invalid/` too.
+    pub fn corpus(&self, check: Check<'_>) -> io::Result<Vec<Judged>> {
+        let lines = read(&self.oracle.join("outcomes-corpus.ndjson"))?;
+        judge(lines, check, |line| std::fs::read(self.corpus.join(&line.file)))
+    }
+
+    /// Every mutant; the untouched bases are left out.
+    pub fn mutants(&self, made: &Path, check: Check<'_>) -> io::Result<Vec<Judged>> {
+        let script = Command::new("python3").arg(self.oracle.join("mutate.py"));
+        let status = script_arguments(script, &self.corpus, made).status()?;
+        if !status.success() {
+            return Err(io::Error::other("mutate.py failed"));
+        }
+        let lines = read(&self.oracle.join("outcomes-mutants.ndjson"))?;
+        let lines = lines.into_iter().filter(|line| line.way != "base").collect();
+        judge(lines, check, |line| std::fs::read(made.join(format!("{}.{}", line.id, line.format))))
+    }
+}
+
+fn script_arguments<'c>(mut script: &'c mut Command, corpus: &Path, made: &Path) -> &'c mut Command {
+    script = script.arg("--corpus").arg(corpus).arg("--out").arg(made);
+    script.stdout(std::process::Stdio::null())
+}
+
+fn read(path: &Path) -> io::Result<Vec<Line>> {
+    let text = std::fs::read_to_string(path)?;
+    text.lines().map(|line| serde_json::from_str(line).map_err(io::Error::other)).collect()
+}
+
+fn judge(
+    lines: Vec<Line>,
+    check: Check<'_>,
+    bytes: impl Fn(&Line) -> io::Result<Vec<u8>>,
+) -> io::Result<Vec<Judged>> {
+    let mut judged = Vec::with_capacity(lines.len());
+    for line in lines {
+        let version = match line.version.as_str() {
+            "R4" => FhirVersion::R4,
+            "R4B" => FhirVersion::R4B,
+            "R5" => FhirVersion::R5,
+            // STU3 is not handled.
+            _ => continue,
+        };
+        let form = if line.format == "xml" { Form::Xml } else { Form::Json };
+        let issues = check(bytes(&line)?, form, version);
+        judged.push(Judged { line, issues });
+    }
+    Ok(judged)
+}
+
+impl Judged {
+    pub fn is_refused(&self) -> bool {
+        self.issues.iter().any(Issue::is_error)
+    }
+
+    /// The name of the message.
+    pub fn name(&self) -> &str {
+        if self.line.id.is_empty() { &self.line.file } else { &self.line.id }
+    }
+
+    /// Whether an error names the element that was changed, one below it, or the one directly above.
+    pub fn is_located(&self) -> bool {
+        let at = plain(&self.line.at);
+        let errors = self.issues.iter().filter(|issue| issue.is_error());
+        errors.filter_map(|issue| issue.expression.as_deref()).any(|found| {
+            let found = plain(found);
+            let below = |inner: &str, outer: &str| {
+                inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('.') && !rest[1..].contains('.'))
+            };
+            found == at || below(&found, &at) || below(&at, &found)
+        })
+    }
+
+    /// What the reference says against it, of the classes that count.
+    pub fn counted(&self) -> impl Iterator<Item = &Said> {
+        self.line.issues.iter().filter(|said| matches!(said.0.as_str(), "error" | "fatal") && COUNTED.contains(&said.1.as_str()))
+    }
+
+    /// Our errors, each as rule and place; the first few.
+    pub fn ours(&self) -> String {
+        let errors = self.issues.iter().filter(|issue| issue.is_error());
+        brief(errors.map(|issue| {
+            format!("{} {}", issue.rule.as_deref().unwrap_or("-"), issue.expression.as_deref().unwrap_or("-"))
+        }))
+    }
+
+    /// The same of the reference.
+    pub fn theirs(&self) -> String {
+        brief(self.counted().map(|said| format!("{} {}", said.2, said.3)))
+    }
+}
+
+/// An expression without types of choices.
+fn plain(expression: &str) -> String {
+    let mut text = expression.replace("[x]", "");
+    while let Some(start) = text.find(".ofType(") {
+        let Some(end) = text[start..].find(')') else { break };
+        text.replace_range(start..=start + end, "");
+    }
+    text
+}
+
+fn brief(items: impl Iterator<Item = String>) -> String {
+    let all: Vec<String> = items.collect();
+    let mut text = all.iter().take(3).cloned().collect::<Vec<_>>().join("; ");
+    if all.len() > 3 {
+        text.push_str(&format!("; and {} more", all.len() - 3));
+    }
+    if text.is_empty() { "nothing".to_owned() } else { text }
+}
