@@ -34,8 +34,9 @@ pub struct Line {
     pub version: String,
     pub format: String,
     /// `refused`, `accepted` or `either`; of the corpus what the reference says.
-    #[serde(default, alias = "verdict")]
-    pub verdict: String,
+    /// How many errors of the classes that count.
+    #[serde(default)]
+    pub errors: usize,
     #[serde(default)]
     pub expected: String,
     #[serde(default)]
@@ -93,11 +94,7 @@ fn read(path: &Path) -> io::Result<Vec<Line>> {
     text.lines().map(|line| serde_json::from_str(line).map_err(io::Error::other)).collect()
 }
 
-fn judge(
-    lines: Vec<Line>,
-    check: Check<'_>,
-    bytes: impl Fn(&Line) -> io::Result<Vec<u8>>,
-) -> io::Result<Vec<Judged>> {
+fn judge(lines: Vec<Line>, check: Check<'_>, bytes: impl Fn(&Line) -> io::Result<Vec<u8>>) -> io::Result<Vec<Judged>> {
     let mut judged = Vec::with_capacity(lines.len());
     for line in lines {
         let version = match line.version.as_str() {
@@ -126,20 +123,21 @@ impl Judged {
 
     /// Whether an error names the element that was changed, one below it, or the one directly above.
     pub fn is_located(&self) -> bool {
-        let at = plain(&self.line.at);
         let errors = self.issues.iter().filter(|issue| issue.is_error());
-        errors.filter_map(|issue| issue.expression.as_deref()).any(|found| {
-            let found = plain(found);
-            let below = |inner: &str, outer: &str| {
-                inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('.') && !rest[1..].contains('.'))
-            };
-            found == at || below(&found, &at) || below(&at, &found)
-        })
+        errors.filter_map(|issue| issue.expression.as_deref()).any(|found| is_near(found, &self.line.at))
     }
 
-    /// What the reference says against it, of the classes that count.
+    /// Whether the reference has an error of a class that counts.
+    pub fn is_refused_there(&self) -> bool {
+        self.line.errors > 0
+    }
+
+    /// What the reference says against it, of the classes that count; of very many only the first.
     pub fn counted(&self) -> impl Iterator<Item = &Said> {
-        self.line.issues.iter().filter(|said| matches!(said.0.as_str(), "error" | "fatal") && COUNTED.contains(&said.1.as_str()))
+        self.line
+            .issues
+            .iter()
+            .filter(|said| matches!(said.0.as_str(), "error" | "fatal") && COUNTED.contains(&said.1.as_str()))
     }
 
     /// Our errors, each as rule and place; the first few.
@@ -154,6 +152,15 @@ impl Judged {
     pub fn theirs(&self) -> String {
         brief(self.counted().map(|said| format!("{} {}", said.2, said.3)))
     }
+}
+
+/// The same element, one below, or the one directly above.
+pub fn is_near(found: &str, at: &str) -> bool {
+    let (found, at) = (plain(found), plain(at));
+    let below = |inner: &str, outer: &str| {
+        inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('.') && !rest[1..].contains('.'))
+    };
+    found == at || below(&found, &at) || below(&at, &found)
 }
 
 /// An expression without types of choices.

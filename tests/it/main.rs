@@ -31,6 +31,7 @@ mod config;
 mod corpus;
 mod crash;
 mod delivery;
+mod forms;
 mod harness;
 mod lanes;
 mod limits;
