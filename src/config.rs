@@ -16,13 +16,12 @@ pub use broker::{Amqp, BrokerUrl, DEAD_LETTERS, is_or_is_behind};
 
 use crate::fhir::FhirVersion;
 use crate::routing::{Conflict, Entry, Participant, Route, Table};
-use crate::validation::{OnFailure, ProseRules};
+use crate::validation::{Level, OnFailure, ProseRules};
 use section::Mistakes;
 use setting::{Setting, Settings, Value};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// The defaults, which are also the manual.
 pub const DEFAULT_TOML: &str = include_str!("default.toml");
@@ -118,15 +117,6 @@ pub struct Validation {
     pub level: Level,
     pub on_failure: OnFailure,
     pub prose_rules: ProseRules,
-    /// Participants with a level of their own.
-    pub levels: Vec<(Arc<str>, Level)>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
-    Message,
-    Structure,
-    Profile,
 }
 
 /// Somebody who runs the exchange, known by a token.
@@ -245,10 +235,6 @@ impl Config {
     /// Sentences that whoever starts this should read: what is configured and not built, or works and surprises.
     pub fn notices(&self) -> Vec<String> {
         let mut notices = Vec::new();
-        let own = self.validation.levels.iter().map(|(_, level)| *level);
-        if own.chain([self.validation.level]).any(|level| level > Level::Message) {
-            notices.push("validation.level: this build checks messages at level \"message\" only".to_owned());
-        }
         if !self.has_credentials() {
             notices.push("no credential is configured: only direct requests from loopback are served".to_owned());
         }

@@ -10,7 +10,7 @@ mod ways;
 
 use emberpost::fhir::{FhirVersion, Form, Issue};
 use emberpost::validation::definition::Definitions;
-use emberpost::validation::{Checks, Level, OnFailure, ProseRules, check_document};
+use emberpost::validation::{Checks, Level, ProseRules, check_document};
 use oracle::Source;
 use page::Page;
 use std::io;
@@ -35,4 +35,10 @@ fn main() -> io::Result<()> {
         return Ok(());
     }
     std::fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/validation.md"), text)
+}
+
+/// Level structure, prose rules as errors, any event.
+fn check(bytes: Vec<u8>, form: Form, version: FhirVersion) -> Vec<Issue> {
+    let checks = Checks { level: Level::Structure, prose_rules: ProseRules::Error, take_unknown_events: true };
+    check_document(bytes.into(), form, Some(version), &Definitions::default(), checks).1
 }

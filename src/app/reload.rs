@@ -15,6 +15,7 @@ pub fn build_rules(config: &Config, definitions: Definitions, base_url: &str) ->
         .table(base_url)
         .map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
     let checks = Checks {
+        level: config.validation.level,
         prose_rules: config.validation.prose_rules,
         take_unknown_events: config.definitions.unknown_events == UnknownEvents::Route,
     };

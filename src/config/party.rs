@@ -5,11 +5,10 @@
 use super::read::{LEVELS, ON_FAILURE, PROSE_RULES, http_url};
 use super::section::{Mistakes, Section};
 use super::setting::{Setting, Settings, Value};
-use super::{FHIR_VERSIONS, Level, Operator, Places, Role, keys};
+use super::{FHIR_VERSIONS, Operator, Places, Role, keys};
 use crate::fhir::Form;
 use crate::routing::{Channel, Order, Participant, Rejections, Route};
 use std::collections::HashMap;
-use std::sync::Arc;
 
 const ORDERS: &[(&str, Order)] = &[("none", Order::None), ("sender", Order::Sender), ("subject", Order::Subject)];
 const REJECTIONS: &[(&str, Rejections)] = &[("message", Rejections::Message), ("status", Rejections::Status)];
@@ -45,8 +44,6 @@ pub struct Parties {
     pub participants: Vec<Participant>,
     pub operators: Vec<Operator>,
     pub routes: Vec<Route>,
-    /// Participants with a validation level of their own.
-    pub levels: Vec<(Arc<str>, Level)>,
 }
 
 pub fn read(settings: &mut Settings, places: &mut Places, mistakes: &Mistakes) -> Parties {
@@ -55,9 +52,7 @@ pub fn read(settings: &mut Settings, places: &mut Places, mistakes: &Mistakes) -
     for setting in entries(settings, "participant", mistakes) {
         places.participants.push(setting.place.clone());
         let mut section = Section::new(&named("participant", "id", &setting), setting, keys::PARTICIPANT, mistakes);
-        let participant = participant(&mut section, &mut tokens, mistakes);
-        parties.levels.extend(section.choice("level", LEVELS).map(|level| (participant.id.clone(), level)));
-        parties.participants.push(participant);
+        parties.participants.push(participant(&mut section, &mut tokens, mistakes));
     }
     for setting in entries(settings, "operator", mistakes) {
         let section = Section::new(&named("operator", "name", &setting), setting, keys::OPERATOR, mistakes);
@@ -119,6 +114,7 @@ fn participant(section: &mut Section, tokens: &mut Tokens, mistakes: &Mistakes) 
         rejections: section.choice("rejections", REJECTIONS).unwrap_or(defaults.rejections),
         format: section.choice("format", FORMATS),
         bridge_versions: bridge_versions(section),
+        level: section.choice("level", LEVELS),
         prose_rules: section.choice("prose_rules", PROSE_RULES),
         on_failure: section.choice("on_failure", ON_FAILURE),
         token_sha256: tokens.take(section),

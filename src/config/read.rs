@@ -2,10 +2,10 @@
 
 use super::section::{Mistakes, Section, unknown};
 use super::setting::{Setting, Settings, Value, lay_over};
-use super::{Config, Definitions, Level, Places, Retention, Server, Store, UnknownEvents, Validation};
+use super::{Config, Definitions, Places, Retention, Server, Store, UnknownEvents, Validation};
 use super::{broker, keys, party};
 use crate::routing::Channel;
-use crate::validation::{OnFailure, ProseRules};
+use crate::validation::{Level, OnFailure, ProseRules};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -53,9 +53,8 @@ pub fn config(mut settings: Settings, file: Option<PathBuf>, mistakes: &Mistakes
     let store = store(&section("store", keys::STORE));
     let retention = retention(&section("retention", keys::RETENTION));
     let definitions = definitions(&section("definitions", keys::DEFINITIONS), &mut places);
-    let mut validation = validation(&section("validation", keys::VALIDATION));
+    let validation = validation(&section("validation", keys::VALIDATION));
     let parties = party::read(&mut settings, &mut places, mistakes);
-    validation.levels = parties.levels;
     let party::Parties { participants, operators, routes, .. } = parties;
     let config = Config {
         server,
@@ -195,7 +194,6 @@ fn validation(section: &Section) -> Validation {
         level: section.choice("level", LEVELS).unwrap_or(Level::Structure),
         on_failure: section.choice("on_failure", ON_FAILURE).unwrap_or(OnFailure::Reject),
         prose_rules: section.choice("prose_rules", PROSE_RULES).unwrap_or_default(),
-        levels: Vec::new(),
     }
 }
 

@@ -70,6 +70,7 @@ pub fn participant(id: &str, concurrency: usize) -> Participant {
         rejections: Rejections::Message,
         format: None,
         bridge_versions: false,
+        level: None,
         prose_rules: None,
         on_failure: None,
         token_sha256: Vec::new(),

@@ -146,8 +146,9 @@ impl Exchange {
 
     fn check(&self, message: &Message, participant: Option<&Participant>, rules: &Rules) -> Checked {
         let mut checks = rules.checks;
-        if let Some(own) = participant.and_then(|participant| participant.prose_rules) {
-            checks.prose_rules = own;
+        if let Some(own) = participant {
+            checks.level = own.level.unwrap_or(checks.level);
+            checks.prose_rules = own.prose_rules.unwrap_or(checks.prose_rules);
         }
         check(message, &rules.definitions, checks)
     }

@@ -4,7 +4,7 @@
 
 use super::address::{self, Pattern};
 use crate::fhir::{Event, FhirVersion, Form};
-use crate::validation::{OnFailure, ProseRules};
+use crate::validation::{Level, OnFailure, ProseRules};
 use std::fmt;
 use std::sync::Arc;
 
@@ -41,6 +41,8 @@ pub struct Participant {
     pub format: Option<Form>,
     /// Whether messages of another version than its own are given to it, where only the header's spelling differs.
     pub bridge_versions: bool,
+    /// None: as `[validation]` says.
+    pub level: Option<Level>,
     /// None: as `[validation]` says.
     pub prose_rules: Option<ProseRules>,
     /// None: as `[validation]` says.
@@ -108,6 +110,7 @@ impl Participant {
             rejections: Rejections::Message,
             format: None,
             bridge_versions: false,
+            level: None,
             prose_rules: None,
             on_failure: None,
             token_sha256: Vec::new(),
@@ -180,6 +183,7 @@ impl fmt::Debug for Participant {
             .field("rejections", &self.rejections)
             .field("format", &self.format)
             .field("bridge_versions", &self.bridge_versions)
+            .field("level", &self.level)
             .field("prose_rules", &self.prose_rules)
             .field("token_sha256", &format_args!("[{} masked]", self.token_sha256.len()))
             .field("amqp_user", &self.amqp_user)

@@ -18,6 +18,7 @@ fn participant(id: &str, tokens: &[&str]) -> Arc<Participant> {
         rejections: Rejections::Message,
         format: None,
         bridge_versions: false,
+        level: None,
         prose_rules: None,
         on_failure: None,
         token_sha256: tokens.iter().map(|token| sha256_hex(token)).collect(),

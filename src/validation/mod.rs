@@ -19,7 +19,9 @@ mod shipped;
 #[cfg(test)]
 mod tests;
 
-use crate::fhir::{Issue, Message};
+use crate::fhir::form::read;
+use crate::fhir::{FhirVersion, Form, Issue, Message};
+use bytes::Bytes;
 use definition::{Definition, Definitions};
 use report::Report;
 use std::sync::Arc;
@@ -36,6 +38,19 @@ pub enum ProseRules {
     Error,
 }
 
+/// How deep a message is checked (`validation.level`); each level holds those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Envelope, header, event and MessageDefinition.
+    Message,
+    /// All of the base specification.
+    #[default]
+    Structure,
+    /// Profiles and graphs.
+    Profile,
+}
+
 /// What becomes of a message that fails (`validation.on_failure`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -49,6 +64,7 @@ pub enum OnFailure {
 
 #[derive(Clone, Copy, Debug)]
 pub struct Checks {
+    pub level: Level,
     pub prose_rules: ProseRules,
     /// `definitions.unknown_events = "route"`.
     pub take_unknown_events: bool,
@@ -81,4 +97,23 @@ pub fn check(message: &Message, definitions: &Definitions, checks: Checks) -> Ch
     rules::check_focus(&focus, counted, &mut report);
     rules::check_details(message, &mut report);
     Checked { issues: report.finish(), definition }
+}
+
+/// Reads and checks a document, whatever it is: what is no message gets the issues of its envelope. `version`: as which it is
+/// read; None: as it shows. Returns the version, None when it is unreadable, and every issue.
+pub fn check_document(
+    bytes: Bytes,
+    form: Form,
+    version: Option<FhirVersion>,
+    definitions: &Definitions,
+    checks: Checks,
+) -> (Option<FhirVersion>, Vec<Issue>) {
+    let tree = match read(bytes, form, version) {
+        Ok(tree) => tree,
+        Err(issues) => return (None, issues),
+    };
+    match Message::read(tree, version, None) {
+        Ok(message) => (Some(message.version), check(&message, definitions, checks).issues),
+        Err(issues) => (None, issues),
+    }
 }

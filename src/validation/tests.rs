@@ -4,13 +4,13 @@ mod samples;
 
 use super::definition::DefinitionFile;
 use super::*;
-use crate::fhir::{Fault, FhirVersion, IssueCode, Severity, json};
-use bytes::Bytes;
+use crate::fhir::{Fault, IssueCode, Severity, json};
+
 use serde_json::{Value, json};
 
-const LAX: Checks = Checks { prose_rules: ProseRules::Warning, take_unknown_events: true };
-const CLOSED: Checks = Checks { prose_rules: ProseRules::Warning, take_unknown_events: false };
-const STRICT: Checks = Checks { prose_rules: ProseRules::Error, take_unknown_events: true };
+const LAX: Checks = Checks { level: Level::Message, prose_rules: ProseRules::Warning, take_unknown_events: true };
+const CLOSED: Checks = Checks { level: Level::Message, prose_rules: ProseRules::Warning, take_unknown_events: false };
+const STRICT: Checks = Checks { level: Level::Message, prose_rules: ProseRules::Error, take_unknown_events: true };
 
 fn read(message: &Value, version: FhirVersion) -> Message {
     let tree = json::parse(Bytes::from(message.to_string())).expect("JSON");

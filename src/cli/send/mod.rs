@@ -11,10 +11,10 @@ mod post;
 mod publish;
 mod report;
 mod sent;
-mod source;
 
 use super::client::{TOKEN_VARIABLE, token_of};
 use super::failure::Failure;
+use super::source::{self, Source};
 use address::{Address, Place};
 use futures_util::StreamExt;
 use futures_util::stream;
@@ -22,7 +22,6 @@ use post::Endpoint;
 use publish::Publisher;
 use report::Report;
 use sent::Sent;
-use source::Source;
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
@@ -37,7 +36,7 @@ const CATCH_UP_MS: u64 = 20;
 /// Send messages to a FHIR messaging endpoint
 ///
 /// Posts each message to the endpoint's $process-message, or publishes it to a broker, and sums the answers up. A named
-/// file is read whatever its ending; of folders .json, .fhir and .ndjson files, recursively, in order of their names; - is
+/// file is read whatever its ending; of folders .json, .xml, .fhir and .ndjson files, recursively, in order of their names; - is
 /// standard input. An .ndjson file has one message per line. Messages that are under way together may overtake each other:
 /// --concurrency 1 keeps their order. On a terminal a progress bar and the messages that failed are shown, elsewhere one
 /// line per message.

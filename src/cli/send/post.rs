@@ -2,10 +2,10 @@
 
 use super::answer::{self, Verdict};
 use super::sent::Sent;
-use super::source::Source;
 use crate::cli::client::{http_client, http_url, read_limited, why};
 use crate::cli::failure::Failure;
 use crate::cli::route::media_type;
+use crate::cli::source::Source;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Client, Response, Url};
 use std::time::{Duration, Instant};

@@ -1,7 +1,7 @@
 //! What came of one message, over whichever protocol it went.
 
 use super::answer::Verdict;
-use super::source::Source;
+use crate::cli::source::Source;
 use std::time::Duration;
 
 #[derive(Debug)]

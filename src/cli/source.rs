@@ -1,14 +1,14 @@
-//! The messages to send: files found first, so that a wrong path is told before anything is sent; read one by one.
+//! Messages in files and folders: found first, so that a wrong path is told before anything is done; read one by one.
 
-use crate::cli::failure::Failure;
-use crate::cli::route::MESSAGE_LIMIT_BYTES;
+use super::failure::Failure;
+use super::route::MESSAGE_LIMIT_BYTES;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use tokio::sync::mpsc;
 
-/// One message as it is to be sent.
+/// One message as it stands in its file.
 #[derive(Debug)]
 pub struct Source {
     /// The path as given or found, with `:n` for line n of a file with several.
@@ -41,7 +41,7 @@ pub fn find(paths: &[OsString]) -> Result<Vec<PathBuf>, Failure> {
         let before = files.len();
         walk(&path, &mut files).map_err(told)?;
         if files.len() == before {
-            return Err(Failure::Usage(format!("{} has no .json, .fhir or .ndjson file", path.display())));
+            return Err(Failure::Usage(format!("{} has no .json, .xml, .fhir or .ndjson file", path.display())));
         }
     }
     Ok(files)
@@ -55,7 +55,7 @@ fn walk(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
         let path = entry.path();
         if entry.file_type()?.is_dir() {
             walk(&path, files)?;
-        } else if matches!(ending(&path).as_str(), "json" | "fhir" | "ndjson") && path.is_file() {
+        } else if matches!(ending(&path).as_str(), "json" | "xml" | "fhir" | "ndjson") && path.is_file() {
             files.push(path);
         }
     }
@@ -171,11 +171,14 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let at = |name: &str| folder.path().join(name);
         fs::create_dir(at("b")).expect("made");
-        for name in ["c.json", "a.FHIR", "b/x.ndjson", "notes.txt"] {
+        for name in ["c.json", "a.FHIR", "b/x.ndjson", "d.xml", "notes.txt"] {
             fs::write(at(name), "{}").expect("written");
         }
         let find_one = |path: PathBuf| find(&[path.into_os_string()]);
-        assert_eq!(find_one(folder.path().into()).expect("found"), [at("a.FHIR"), at("b/x.ndjson"), at("c.json")]);
+        assert_eq!(
+            find_one(folder.path().into()).expect("found"),
+            [at("a.FHIR"), at("b/x.ndjson"), at("c.json"), at("d.xml")]
+        );
         assert_eq!(find_one(at("notes.txt")).expect("found"), [at("notes.txt")]);
         fs::create_dir(at("empty")).expect("made");
         for wrong in ["empty", "missing.json"] {
