@@ -35,7 +35,7 @@ fn main() -> ExitCode {
         }
     };
     let chosen: Vec<&Target> =
-        TARGETS.iter().filter(|target| asked.target.as_deref().is_none_or(|name| name == target.name)).collect();
+        TARGETS.into_iter().filter(|target| asked.target.as_deref().is_none_or(|name| name == target.name)).collect();
     if chosen.is_empty() {
         eprintln!("no such target; there are {}", TARGETS.map(|target| target.name).join(", "));
         return ExitCode::from(2);
