@@ -8,9 +8,9 @@ use crate::fhir::{Fault, Issue, IssueCode, Severity};
 use std::borrow::Cow;
 
 /// Most issues reported of one message, warnings and errors each; the rest is counted.
-pub(super) const ISSUES_LIMIT: usize = 500;
+pub const ISSUES_LIMIT: usize = 500;
 
-pub(super) struct Report<'m> {
+pub struct Report<'m> {
     tree: &'m Tree,
     prose: Severity,
     found: Vec<(Issue, Option<usize>)>,
@@ -19,7 +19,7 @@ pub(super) struct Report<'m> {
 }
 
 /// A broken rule: which, what kind of issue, and what to tell the sender.
-pub(super) struct Broken {
+pub struct Broken {
     pub rule: Cow<'static, str>,
     pub code: IssueCode,
     pub fault: Fault,
