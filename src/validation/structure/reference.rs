@@ -129,13 +129,16 @@ impl<'t> Walker<'t, '_, '_> {
     }
 }
 
-/// The type in a URL that ends with `Type/id`, or that with a version.
+/// The type in a URL that ends with `Type/id`, or that with a version. What is relative may have a strange id.
 fn type_of_url(url: &str) -> Option<&str> {
     let plain = url.split_once("/_history/").map_or(url, |(plain, _)| plain);
     let plain = plain.split_once('#').map_or(plain, |(plain, _)| plain);
     let (before, id) = plain.rsplit_once('/')?;
     let name = before.rsplit_once('/').map_or(before, |(_, name)| name);
-    let is_web = !is_absolute(url) || url.starts_with("http://") || url.starts_with("https://");
+    if !is_absolute(url) {
+        return (!id.is_empty()).then_some(name);
+    }
+    let is_web = url.starts_with("http://") || url.starts_with("https://");
     (is_web && super::primitive::id(id.as_bytes())).then_some(name)
 }
 
