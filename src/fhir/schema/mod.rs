@@ -130,6 +130,18 @@ static R4B: LazyLock<Schema> = LazyLock::new(|| Schema::embedded(include_bytes!(
 static R5: LazyLock<Schema> = LazyLock::new(|| Schema::embedded(include_bytes!("base/r5.bin")));
 
 impl Schema {
+    /// With nothing in it yet.
+    pub fn empty(version: FhirVersion) -> Schema {
+        Schema {
+            version,
+            types: Vec::new(),
+            value_sets: Vec::new(),
+            constraints: Vec::new(),
+            extensions: Vec::new(),
+            names: FxHashMap::default(),
+        }
+    }
+
     /// The base definitions of a version; the first call reads them, which takes milliseconds.
     pub fn of(version: FhirVersion) -> &'static Schema {
         match version {
@@ -208,6 +220,22 @@ impl Schema {
     pub fn extension(&self, url: &str) -> Option<&ExtensionDef> {
         let at = self.extensions.binary_search_by(|known| (*known.url).cmp(url)).ok()?;
         self.extensions.get(at)
+    }
+}
+
+impl TypeDef {
+    /// Concrete, without base, elements and constraints.
+    pub fn new(name: &str, code: &str, kind: TypeKind) -> TypeDef {
+        TypeDef {
+            name: name.into(),
+            code: code.into(),
+            kind,
+            is_abstract: false,
+            base: None,
+            elements: Vec::new(),
+            constraints: Vec::new(),
+            members: Members::default(),
+        }
     }
 }
 
