@@ -10,7 +10,7 @@ mod value_set;
 
 pub use extension::{Context, ExtensionDef};
 pub use primitive::Primitive;
-pub use value_set::ValueSet;
+pub use value_set::{Codes, ValueSet};
 
 use super::version::FhirVersion;
 use lookup::Members;
