@@ -3,6 +3,7 @@
 //! `base-definitions --r4 DIR --r4b DIR --r5 DIR --out DIR`, each DIR an unpacked artefact as `fetch.sh` leaves it. The
 //! same input gives the same bytes.
 
+mod extensions;
 mod faults;
 mod filter;
 mod look;
@@ -13,7 +14,7 @@ mod xml;
 
 use anyhow::{Context, Result, bail};
 use emberpost::fhir::FhirVersion;
-use emberpost::fhir::schema::{Schema, ValueSet};
+use emberpost::fhir::schema::{MoreSets, Schema, ValueSet};
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -56,6 +57,7 @@ fn arguments() -> Result<HashMap<String, PathBuf>> {
 fn make(version: FhirVersion, name: &str, resources: &[serde_json::Value], terminology: &Terminology, out: &Path) -> Result<()> {
     let mut maker = Maker::new(version, resources);
     maker.make_types()?;
+    let extensions = extensions::make(&mut maker, resources)?;
     for note in &maker.notes {
         eprintln!("{name}: {note}");
     }
@@ -64,11 +66,13 @@ fn make(version: FhirVersion, name: &str, resources: &[serde_json::Value], termi
     let more = more_sets(terminology, &maker.value_sets);
     schema.types = maker.types;
     schema.constraints = maker.constraints;
+    schema.extensions = extensions;
     println!(
-        "{name}: {} types, {} constraints, {} value sets",
+        "{name}: {} types, {} constraints, {} value sets, {} extensions",
         schema.types.len(),
         schema.constraints.len(),
-        schema.value_sets.len()
+        schema.value_sets.len(),
+        schema.extensions.len()
     );
     for set in schema.value_sets.iter().filter(|set| set.codes.is_none()) {
         println!("{name}: not enumerable: {}", set.url);
@@ -76,7 +80,7 @@ fn make(version: FhirVersion, name: &str, resources: &[serde_json::Value], termi
     let codes: usize = more.iter().filter_map(|set| set.codes.as_ref()).map(|codes| codes.codes.len()).sum();
     println!("{name}: {} further value sets with {codes} codes", more.len());
     write(&out.join(format!("{name}.bin")), &postcard::to_stdvec(&schema)?)?;
-    write(&out.join(format!("{name}-sets.bin")), &postcard::to_stdvec(&more)?)
+    write(&out.join(format!("{name}-sets.bin")), &postcard::to_stdvec(&MoreSets::new(more))?)
 }
 
 fn value_set(terminology: &Terminology, url: &str) -> ValueSet {

@@ -220,7 +220,8 @@ impl<'v> Maker<'v> {
         Some(Binding { strength: Strength::Required, value_set: ValueSetId(u16::try_from(at).ok()?) })
     }
 
-    fn constraints_of(&mut self, element: &Value, without: &[&str]) -> Vec<ConstraintId> {
+    /// The constraints of an element but those of the keys `without`.
+    pub fn constraints_of(&mut self, element: &Value, without: &[&str]) -> Vec<ConstraintId> {
         let mut ids: Vec<ConstraintId> = Vec::new();
         for constraint in each(element, "constraint") {
             let key = text(constraint, "key").unwrap_or_default();

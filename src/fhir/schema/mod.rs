@@ -5,10 +5,12 @@
 
 mod extension;
 mod lookup;
+mod more;
 mod primitive;
 mod value_set;
 
 pub use extension::{Context, ExtensionDef};
+pub use more::{MoreSets, more_sets};
 pub use primitive::Primitive;
 pub use value_set::{Codes, ValueSet};
 
@@ -215,6 +217,14 @@ impl Schema {
 
     pub fn value_set(&self, id: ValueSetId) -> &ValueSet {
         &self.value_sets[usize::from(id.0)]
+    }
+
+    /// The value set of this url, with or without version, among all that the base packages have; `codes` is None when
+    /// they cannot be enumerated. The first call for one that no element is bound to reads the further sets.
+    pub fn value_set_named(&self, url: &str) -> Option<&ValueSet> {
+        let url = url.split('|').next()?;
+        let bound = self.value_sets.iter().find(|known| *known.url == *url);
+        bound.or_else(|| more_sets(self.version).get(url))
     }
 
     pub fn extension(&self, url: &str) -> Option<&ExtensionDef> {
