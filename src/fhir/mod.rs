@@ -8,6 +8,7 @@ pub mod element;
 mod envelope;
 pub mod event;
 pub mod fault;
+mod finding;
 pub mod header;
 pub mod identity;
 pub mod json;
@@ -19,6 +20,7 @@ pub mod schema;
 mod shape;
 pub mod tree;
 pub mod version;
+pub mod xml;
 
 pub use event::Event;
 pub use fault::Fault;
