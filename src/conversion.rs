@@ -46,14 +46,14 @@ pub fn converted(facts: &Facts, bytes: &Bytes, wanted: Wanted) -> Result<Option<
 
 /// JSON in the spelling of the version; the facts are those of what is written.
 fn respelled(facts: &mut Facts, bytes: &Bytes, form: Form, version: FhirVersion) -> Result<Bytes, Vec<Issue>> {
-    let message = Message::read(read(bytes.clone(), form, facts.version)?, facts.version, None)?;
+    let message = Message::read(read(bytes.clone(), form, facts.version, None)?, facts.version, None)?;
     let asked = facts.asked.as_ref();
     let request = Request {
         header_id: asked.and_then(|asked| asked.header_id.as_deref()),
         identifier: asked.and_then(|asked| asked.bundle_identifier.as_ref()),
     };
     let spelled = spell(&message, version, request)?;
-    let told = Message::read(read(spelled.clone(), Form::Json, Some(version))?, Some(version), None)?;
+    let told = Message::read(read(spelled.clone(), Form::Json, Some(version), None)?, Some(version), None)?;
     facts.version = Some(version);
     facts.event = told.header.event.clone();
     facts.header_id = told.header.id.clone();

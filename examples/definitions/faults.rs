@@ -13,6 +13,7 @@ const FAULTS: [Fault; 0] = [];
 
 /// The expression to use.
 pub fn mended<'e>(version: FhirVersion, key: &str, published: &'e str) -> &'e str {
-    let known = FAULTS.iter().find(|fault| fault.version == version && fault.key == key && fault.published == published);
+    let known =
+        FAULTS.iter().find(|fault| fault.version == version && fault.key == key && fault.published == published);
     known.map_or(published, |fault| fault.used)
 }

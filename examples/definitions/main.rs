@@ -54,7 +54,13 @@ fn arguments() -> Result<HashMap<String, PathBuf>> {
     Ok(given)
 }
 
-fn make(version: FhirVersion, name: &str, resources: &[serde_json::Value], terminology: &Terminology, out: &Path) -> Result<()> {
+fn make(
+    version: FhirVersion,
+    name: &str,
+    resources: &[serde_json::Value],
+    terminology: &Terminology,
+    out: &Path,
+) -> Result<()> {
     let mut maker = Maker::new(version, resources);
     maker.make_types()?;
     let extensions = extensions::make(&mut maker, resources)?;

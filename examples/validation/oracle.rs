@@ -5,16 +5,17 @@
 
 use emberpost::fhir::{FhirVersion, Form, Issue};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// Classes of issues that count against a message; the others are the reference's own, or need a terminology server.
 const COUNTED: [&str; 10] =
     ["syntax", "base", "binding", "invariant", "narrative", "reference", "extension", "bundle", "prose", "crash"];
 
-/// Severity, class, rule, expression, line, column, text.
-type Said = (String, String, String, String, i64, i64, String);
+/// Severity, class, rule, expression, line, column; the text is cut, in the middle of a letter too.
+type Said = (String, String, String, String, i64, i64, IgnoredAny);
 
 #[derive(Clone, Debug, Deserialize)]
 pub struct Line {
@@ -73,8 +74,9 @@ impl Source {
 
     /// Every mutant; the untouched bases are left out.
     pub fn mutants(&self, made: &Path, check: Check<'_>) -> io::Result<Vec<Judged>> {
-        let script = Command::new("python3").arg(self.oracle.join("mutate.py"));
-        let status = script_arguments(script, &self.corpus, made).status()?;
+        let mut script = Command::new("python3");
+        script.arg(self.oracle.join("mutate.py")).arg("--corpus").arg(&self.corpus).arg("--out").arg(made);
+        let status = script.stdout(Stdio::null()).status()?;
         if !status.success() {
             return Err(io::Error::other("mutate.py failed"));
         }
@@ -82,11 +84,6 @@ impl Source {
         let lines = lines.into_iter().filter(|line| line.way != "base").collect();
         judge(lines, check, |line| std::fs::read(made.join(format!("{}.{}", line.id, line.format))))
     }
-}
-
-fn script_arguments<'c>(mut script: &'c mut Command, corpus: &Path, made: &Path) -> &'c mut Command {
-    script = script.arg("--corpus").arg(corpus).arg("--out").arg(made);
-    script.stdout(std::process::Stdio::null())
 }
 
 fn read(path: &Path) -> io::Result<Vec<Line>> {

@@ -269,7 +269,7 @@ impl Exchange {
     fn read_answer(&self, work: &Work, bytes: Bytes, media_type: String, rules: &Rules) -> Result<Keep, String> {
         // As what it looks like, whatever it is called.
         let form = Form::seen(&bytes);
-        let tree = form::read(bytes.clone(), form, work.facts.version)
+        let tree = form::read(bytes.clone(), form, None, work.facts.version)
             .map_err(|_| "the answer is neither readable JSON nor XML".to_string())?;
         // The request's version is expected only: a receiver may write another spelling.
         let message = Message::read(tree, None, work.facts.version).map_err(|_| "the answer is no message Bundle")?;

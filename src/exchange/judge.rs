@@ -81,7 +81,7 @@ impl Exchange {
         let expected = inbound.credential.as_ref().and_then(|sender| rules.table.participant(sender));
         let expected = expected.and_then(|participant| participant.fhir_version);
         let form = Form::named(&inbound.media_type).unwrap_or_default();
-        let tree = form::read(inbound.bytes.clone(), form, inbound.said_version.or(expected))
+        let tree = form::read(inbound.bytes.clone(), form, inbound.said_version, expected)
             .map_err(|issues| bad(&facts, Refusal::BadRequest, issues.into()))?;
         let mut message = Message::read(tree, inbound.said_version, expected)
             .map_err(|issues| bad(&facts, Refusal::BadRequest, issues.into()))?;

@@ -1,10 +1,11 @@
 //! The two forms of a document, JSON and XML: one tree for both, and exact conversion between them (VER-01).
 
-use super::fault::Fault;
 use super::json;
-use super::outcome::{Issue, IssueCode};
+use super::outcome::Issue;
+use super::schema::Schema;
 use super::tree::Tree;
 use super::version::FhirVersion;
+use super::xml;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -44,16 +45,17 @@ impl Form {
     }
 }
 
-/// Reads a document. `version`: as which XML is read where it does not show its version itself; JSON needs none.
+/// Reads a document. XML needs a version: `said` by the media type, else as it shows itself, or as `expected`; JSON needs none.
 /// Errs with everything that makes it unreadable, each with line and column.
-pub fn read(bytes: Bytes, form: Form, version: Option<FhirVersion>) -> Result<Tree, Vec<Issue>> {
+pub fn read(
+    bytes: Bytes,
+    form: Form,
+    said: Option<FhirVersion>,
+    expected: Option<FhirVersion>,
+) -> Result<Tree, Vec<Issue>> {
     match form {
         Form::Json => json::parse(bytes),
-        Form::Xml => {
-            let _ = version;
-            let text = "XML is not built yet; send application/fhir+json";
-            Err(vec![Issue::error(IssueCode::NotSupported, Fault::RouteNotBuilt, text)])
-        }
+        Form::Xml => xml::parse(bytes, said, expected),
     }
 }
 
@@ -63,13 +65,10 @@ pub fn convert(bytes: Bytes, to: Form, version: FhirVersion) -> Result<Bytes, Ve
     if from == to {
         return Ok(bytes);
     }
-    let tree = read(bytes, from, Some(version))?;
+    let tree = read(bytes, from, Some(version), None)?;
     match to {
-        Form::Json => Ok(tree.bytes.clone()),
-        Form::Xml => {
-            let text = "XML is not built yet; ask for application/fhir+json";
-            Err(vec![Issue::error(IssueCode::NotSupported, Fault::RouteNotBuilt, text)])
-        }
+        Form::Json => xml::json(&tree).cloned(),
+        Form::Xml => xml::write(tree.root(), Schema::of(version)).map(Bytes::from),
     }
 }
 

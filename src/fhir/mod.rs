@@ -9,6 +9,7 @@ pub mod element;
 mod envelope;
 pub mod event;
 pub mod fault;
+mod finding;
 pub mod form;
 pub mod header;
 pub mod identity;
@@ -22,6 +23,7 @@ mod shape;
 mod steps;
 pub mod tree;
 pub mod version;
+pub mod xml;
 
 pub use event::Event;
 pub use fault::Fault;

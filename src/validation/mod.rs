@@ -14,13 +14,14 @@ mod focus;
 mod load;
 pub mod report;
 mod rules;
-pub mod structure;
 #[cfg(test)]
 mod shipped;
+pub mod structure;
 #[cfg(test)]
 mod tests;
 
 use crate::fhir::form::read;
+use crate::fhir::schema::Schema;
 use crate::fhir::{FhirVersion, Form, Issue, Message};
 use bytes::Bytes;
 use definition::{Definition, Definitions};
@@ -78,8 +79,9 @@ pub struct Checked {
     pub definition: Option<Arc<Definition>>,
 }
 
-/// Rules of JSON that belong to the check of structure: empty values and stray nulls make no message unusable.
-const STRUCTURE_RULES: [&str; 2] = ["JSN-03", "JSN-04"];
+/// Rules of JSON and XML that belong to the check of structure: empty values, stray nulls, elements out of order and what
+/// FHIR knows no place for make no message unusable.
+const STRUCTURE_RULES: [&str; 6] = ["JSN-03", "JSN-04", "XML-01", "XML-02", "XML-03", "XML-05"];
 
 /// Checks a message against every rule at level `message`; reports all issues at once, each with rule and place.
 /// Time is linear in the size of the message.
@@ -97,6 +99,10 @@ pub fn check(message: &Message, definitions: &Definitions, checks: Checks) -> Ch
     let counted = definition.as_ref().is_some_and(|definition| !definition.focus.is_empty());
     rules::check_focus(&focus, counted, &mut report);
     rules::check_details(message, &mut report);
+    if checks.level >= Level::Structure {
+        let options = structure::Options { skip_root_bundle: true };
+        structure::check(&message.tree, Schema::of(message.version), options, &mut report);
+    }
     Checked { issues: report.finish(), definition }
 }
 
@@ -109,12 +115,20 @@ pub fn check_document(
     definitions: &Definitions,
     checks: Checks,
 ) -> (Option<FhirVersion>, Vec<Issue>) {
-    let tree = match read(bytes, form, version) {
+    let tree = match read(bytes, form, version, None) {
         Ok(tree) => tree,
         Err(issues) => return (None, issues),
     };
-    match Message::read(tree, version, None) {
+    match Message::read(tree.clone(), version, None) {
         Ok(message) => (Some(message.version), check(&message, definitions, checks).issues),
-        Err(issues) => (None, issues),
+        Err(mut issues) => {
+            let version = version.unwrap_or(FhirVersion::R4);
+            let mut report = Report::new(&tree, checks.prose_rules);
+            if checks.level >= Level::Structure {
+                structure::check(&tree, Schema::of(version), structure::Options::default(), &mut report);
+            }
+            issues.extend(report.finish());
+            (Some(version), issues)
+        }
     }
 }

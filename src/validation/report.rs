@@ -118,7 +118,7 @@ impl<'m> Report<'m> {
 
 /// Line and column of an offset from those of an earlier one; columns count characters.
 fn advance(tree: &Tree, from: usize, to: usize, (mut line, mut column): (u32, u32)) -> (u32, u32) {
-    for byte in tree.bytes.get(from..to).unwrap_or_default() {
+    for byte in tree.source_bytes().get(from..to).unwrap_or_default() {
         match byte {
             b'\n' => (line, column) = (line.saturating_add(1), 1),
             // A continuation byte belongs to the character that began before it.

@@ -124,7 +124,8 @@ fn entity(name: &str) -> Result<(), Fault> {
         Some(digits) => u32::from_str_radix(digits, 16).ok(),
         None => number.parse().ok(),
     });
-    let is_allowed = |c: char| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{D7FF}' | '\u{E000}'..='\u{FFFD}' | '\u{10000}'..);
+    let is_allowed =
+        |c: char| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{D7FF}' | '\u{E000}'..='\u{FFFD}' | '\u{10000}'..);
     match code.and_then(char::from_u32).is_some_and(is_allowed) {
         true => Ok(()),
         false => Err(formed("the narrative has an entity that is not one of XML; write the character or its number")),
@@ -136,9 +137,8 @@ fn attribute(name: &str, value: &str) -> Result<(), Fault> {
     if value.contains('<') {
         return Err(formed("the narrative has < in an attribute; write &lt;"));
     }
-    let is_allowed = is_listed(name, ATTRIBUTES)
-        || (name == "xmlns" && value == NAMESPACE)
-        || name.starts_with("xmlns:");
+    let is_allowed =
+        is_listed(name, ATTRIBUTES) || (name == "xmlns" && value == NAMESPACE) || name.starts_with("xmlns:");
     if !is_allowed {
         return Err(formatting("the narrative has an attribute that is no basic formatting; remove it"));
     }
@@ -152,7 +152,8 @@ fn attribute(name: &str, value: &str) -> Result<(), Fault> {
 fn entities(value: &str) -> Result<(), Fault> {
     let mut rest = value;
     while let Some((_, after)) = rest.split_once('&') {
-        let (name, after) = after.split_once(';').ok_or(formed("the narrative has & without an entity; write &amp;"))?;
+        let (name, after) =
+            after.split_once(';').ok_or(formed("the narrative has & without an entity; write &amp;"))?;
         entity(name)?;
         rest = after;
     }
@@ -177,19 +178,117 @@ fn is_listed(name: &str, list: &[&str]) -> bool {
 
 /// The most frequent first.
 const ELEMENTS: &[&str] = &[
-    "td", "a", "p", "b", "img", "span", "tr", "div", "table", "code", "br", "th", "li", "ul", "strong", "blockquote",
-    "h1", "h2", "h3", "h4", "h5", "h6", "hr", "ol", "thead", "tbody", "tfoot", "pre", "em", "i", "small", "big", "tt",
-    "dfn", "q", "var", "abbr", "acronym", "cite", "address", "bdo", "kbd", "sub", "sup", "dl", "dt", "dd", "caption",
-    "colgroup", "col", "samp", "map", "area",
+    "td",
+    "a",
+    "p",
+    "b",
+    "img",
+    "span",
+    "tr",
+    "div",
+    "table",
+    "code",
+    "br",
+    "th",
+    "li",
+    "ul",
+    "strong",
+    "blockquote",
+    "h1",
+    "h2",
+    "h3",
+    "h4",
+    "h5",
+    "h6",
+    "hr",
+    "ol",
+    "thead",
+    "tbody",
+    "tfoot",
+    "pre",
+    "em",
+    "i",
+    "small",
+    "big",
+    "tt",
+    "dfn",
+    "q",
+    "var",
+    "abbr",
+    "acronym",
+    "cite",
+    "address",
+    "bdo",
+    "kbd",
+    "sub",
+    "sup",
+    "dl",
+    "dt",
+    "dd",
+    "caption",
+    "colgroup",
+    "col",
+    "samp",
+    "map",
+    "area",
 ];
 
 /// Those that the published expression of txt-1 lists, and those of the chapters that it left out.
 const ATTRIBUTES: &[&str] = &[
-    "style", "class", "href", "title", "src", "alt", "name", "id", "colspan", "border", "cellpadding", "cellspacing",
-    "rowspan", "lang", "xml:lang", "dir", "width", "height", "align", "valign", "abbr", "accesskey", "axis", "bgcolor",
-    "cellhalign", "cellvalign", "char", "charoff", "charset", "cite", "compact", "coords", "frame", "headers",
-    "hreflang", "hspace", "longdesc", "nowrap", "rel", "rev", "rules", "scope", "shape", "span", "start", "summary",
-    "tabindex", "type", "value", "vspace", "usemap", "ismap", "nohref", "xml:space",
+    "style",
+    "class",
+    "href",
+    "title",
+    "src",
+    "alt",
+    "name",
+    "id",
+    "colspan",
+    "border",
+    "cellpadding",
+    "cellspacing",
+    "rowspan",
+    "lang",
+    "xml:lang",
+    "dir",
+    "width",
+    "height",
+    "align",
+    "valign",
+    "abbr",
+    "accesskey",
+    "axis",
+    "bgcolor",
+    "cellhalign",
+    "cellvalign",
+    "char",
+    "charoff",
+    "charset",
+    "cite",
+    "compact",
+    "coords",
+    "frame",
+    "headers",
+    "hreflang",
+    "hspace",
+    "longdesc",
+    "nowrap",
+    "rel",
+    "rev",
+    "rules",
+    "scope",
+    "shape",
+    "span",
+    "start",
+    "summary",
+    "tabindex",
+    "type",
+    "value",
+    "vspace",
+    "usemap",
+    "ismap",
+    "nohref",
+    "xml:space",
 ];
 
 #[cfg(test)]

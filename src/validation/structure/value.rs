@@ -154,7 +154,6 @@ impl<'t> Walker<'t, '_, '_> {
             }),
         }
     }
-
 }
 
 /// What stands on the other side of a primitive: `_x` of `x`, `x` of `_x`. Looked up when a null asks for it, and passed

@@ -115,13 +115,7 @@ impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
         present
     }
 
-    fn known(
-        &self,
-        object: Object<'t, '_>,
-        node: Node<'t>,
-        name: &str,
-        is_sibling: bool,
-    ) -> Option<(u16, Member<'t>)> {
+    fn known(&self, object: Object<'t, '_>, node: Node<'t>, name: &str, is_sibling: bool) -> Option<(u16, Member<'t>)> {
         let (index, choice) = self.plan.schema.member_index(object.plan.def, name)?;
         let element = object.plan.elements.get(usize::from(index))?;
         let of_type = element.types.get(usize::from(choice))?;
@@ -206,7 +200,10 @@ impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
             if missing & bit(index) != 0 {
                 let choice = if element.is_choice { "[x]" } else { "" };
                 self.fail(object.place, object.node, "min", IssueCode::Required, || {
-                    format!("{}{choice} is missing; {} must have at least {}", element.name, object.plan.def.name, element.min)
+                    format!(
+                        "{}{choice} is missing; {} must have at least {}",
+                        element.name, object.plan.def.name, element.min
+                    )
                 });
             }
         }
