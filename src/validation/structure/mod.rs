@@ -25,7 +25,7 @@ mod value;
 mod walk;
 
 use super::report::Report;
-use crate::fhir::schema::Schema;
+use crate::fhir::schema::{Constraint, Schema};
 use crate::fhir::tree::Tree;
 use plan::Plan;
 use walk::Walker;
@@ -44,4 +44,9 @@ pub fn check(tree: &Tree, schema: &'static Schema, options: Options, report: &mu
         return;
     }
     Walker::new(tree, Plan::of(schema.version), options, report).root();
+}
+
+/// The constraints of error severity that are not evaluated, as their expressions cannot be read: none in R4, R4B and R5.
+pub fn not_evaluated(schema: &'static Schema) -> Vec<&'static Constraint> {
+    plan::not_evaluated(schema)
 }

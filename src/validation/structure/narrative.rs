@@ -1,12 +1,13 @@
 //! Narrative: well-formed XHTML in a `div`, with the elements and attributes of HTML 4.0 chapters 7 to 11 (without 9.4)
 //! and 15, `a`, images and `style` attributes; no active content, no DTD, none of HTML's entities; some content.
 //!
-//! Lists as the reference holds them: txt-1 names chapters, and these are what it reads out of them.
+//! Narratives are most of the bytes of many messages, so they are scanned here rather than read into events.
 
-use quick_xml::events::{BytesStart, Event};
-use quick_xml::reader::Reader;
+mod allowed;
 
-const NAMESPACE: &str = "http://www.w3.org/1999/xhtml";
+use allowed::{is_active, is_attribute, is_element};
+
+const NAMESPACE: &[u8] = b"http://www.w3.org/1999/xhtml";
 
 /// Which rule the narrative breaks, and how.
 #[derive(Debug, PartialEq)]
@@ -23,76 +24,194 @@ const fn formatting(text: &'static str) -> Fault {
     Fault { rule: "txt-1", text }
 }
 
+const NOT_WELL_FORMED: Fault = formed("the narrative is not well-formed XHTML; close every element in order");
+
 /// The first fault of a `div`, its text decoded. Time is linear in its length.
 pub(super) fn check(text: &str) -> Result<(), Fault> {
-    let mut reader = Reader::from_str(text);
-    reader.config_mut().check_comments = true;
-    let mut seen = Seen::default();
-    loop {
-        match reader.read_event() {
-            Err(_) => return Err(formed("the narrative is not well-formed XHTML; close every element in order")),
-            Ok(Event::Eof) => break,
-            Ok(Event::Start(start)) => {
-                seen.element(&start)?;
-                seen.depth += 1;
-            }
-            Ok(Event::Empty(start)) => seen.element(&start)?,
-            Ok(Event::End(_)) => seen.depth = seen.depth.saturating_sub(1),
-            Ok(Event::Text(text)) => seen.text(&text)?,
-            Ok(Event::CData(text)) => seen.text(&text)?,
-            Ok(Event::GeneralRef(name)) => {
-                entity(&name)?;
-                seen.text("&")?;
-            }
-            Ok(Event::DocType(_)) => return Err(formed("the narrative must not have a DOCTYPE; remove it")),
-            Ok(Event::Comment(_) | Event::PI(_) | Event::Decl(_)) => {}
+    let mut scanner = Scanner { text: text.as_bytes(), at: 0, open: Vec::new(), has_root: false, has_content: false };
+    while scanner.at < text.len() {
+        scanner.characters()?;
+        match scanner.rest() {
+            [] => break,
+            [b'&', ..] => scanner.reference()?,
+            [b'<', b'/', ..] => scanner.end_tag()?,
+            [b'<', b'!', ..] => scanner.declaration()?,
+            [b'<', b'?', ..] => scanner.skip_to(b"?>")?,
+            _ => scanner.start_tag()?,
         }
     }
-    seen.end()
+    scanner.end()
 }
 
-#[derive(Default)]
-struct Seen {
-    depth: u32,
+struct Scanner<'t> {
+    text: &'t [u8],
+    at: usize,
+    /// Names of the open elements.
+    open: Vec<&'t [u8]>,
     has_root: bool,
     has_content: bool,
 }
 
-impl Seen {
-    fn element(&mut self, start: &BytesStart) -> Result<(), Fault> {
-        let name = start.name();
-        let name: &str = name.as_ref();
-        if self.depth == 0 {
-            if self.has_root {
-                return Err(formed("the narrative must have one root element, a div"));
-            }
-            self.has_root = true;
-            root(name, start)?;
-        }
-        if !is_listed(name, ELEMENTS) {
-            return Err(formatting("the narrative has an element that is no basic formatting; remove it"));
-        }
-        for attribute in start.attributes() {
-            let attribute = attribute.map_err(|_| formed("the narrative has a malformed or repeated attribute"))?;
-            self::attribute(attribute.key.as_ref(), &attribute.value)?;
-            self.has_content |= name == "img" && attribute.key.as_ref() == "src";
-        }
-        Ok(())
+impl<'t> Scanner<'t> {
+    fn rest(&self) -> &'t [u8] {
+        self.text.get(self.at..).unwrap_or_default()
     }
 
-    fn text(&mut self, text: &str) -> Result<(), Fault> {
-        if text.bytes().all(|byte| byte.is_ascii_whitespace()) {
+    /// Text up to the next markup.
+    fn characters(&mut self) -> Result<(), Fault> {
+        let rest = self.rest();
+        let length = memchr::memchr2(b'<', b'&', rest).unwrap_or(rest.len());
+        self.at += length;
+        self.content(&rest[..length])
+    }
+
+    fn content(&mut self, text: &[u8]) -> Result<(), Fault> {
+        let is_settled = self.has_content && !self.open.is_empty();
+        if is_settled || text.iter().all(u8::is_ascii_whitespace) {
             return Ok(());
         }
-        if self.depth == 0 {
+        if self.open.is_empty() {
             return Err(formed("the narrative must be an XHTML div; text stands outside of it"));
         }
         self.has_content = true;
         Ok(())
     }
 
+    fn reference(&mut self) -> Result<(), Fault> {
+        self.at += entity(self.rest())?;
+        self.content(b"&")
+    }
+
+    fn skip_to(&mut self, end: &[u8]) -> Result<(), Fault> {
+        let found = memchr::memmem::find(self.rest(), end).ok_or(NOT_WELL_FORMED)?;
+        self.at += found + end.len();
+        Ok(())
+    }
+
+    fn declaration(&mut self) -> Result<(), Fault> {
+        let rest = self.rest();
+        if rest.starts_with(b"<!--") {
+            self.at += 4;
+            self.skip_to(b"--")?;
+            return self.expect(b'>');
+        }
+        if rest.starts_with(b"<![CDATA[") {
+            let from = self.at + 9;
+            self.skip_to(b"]]>")?;
+            return self.content(self.text.get(from..self.at - 3).unwrap_or_default());
+        }
+        Err(formed("the narrative must not have a DOCTYPE; remove it"))
+    }
+
+    fn expect(&mut self, byte: u8) -> Result<(), Fault> {
+        match self.text.get(self.at) == Some(&byte) {
+            true => self.at += 1,
+            false => return Err(NOT_WELL_FORMED),
+        }
+        Ok(())
+    }
+
+    /// Passes over white space; whether there was any.
+    fn white(&mut self) -> bool {
+        let from = self.at;
+        while self.text.get(self.at).is_some_and(u8::is_ascii_whitespace) {
+            self.at += 1;
+        }
+        self.at > from
+    }
+
+    fn name(&mut self) -> Result<&'t [u8], Fault> {
+        let rest = self.rest();
+        let is_end = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b'>' | b'/' | b'=' | b'<' | b'"' | b'\'' | b'&');
+        let length = rest.iter().position(is_end).unwrap_or(rest.len());
+        self.at += length;
+        match rest.first().is_some_and(|first| first.is_ascii_alphabetic() || *first == b'_' || *first >= 0x80) {
+            true => Ok(&rest[..length]),
+            false => Err(NOT_WELL_FORMED),
+        }
+    }
+
+    fn end_tag(&mut self) -> Result<(), Fault> {
+        self.at += 2;
+        let name = self.name()?;
+        self.white();
+        if self.open.pop() != Some(name) {
+            return Err(NOT_WELL_FORMED);
+        }
+        self.expect(b'>')
+    }
+
+    fn start_tag(&mut self) -> Result<(), Fault> {
+        self.at += 1;
+        let name = self.name()?;
+        let is_root = self.open.is_empty();
+        if is_root {
+            self.root(name)?;
+        }
+        if !is_element(name) {
+            return Err(formatting("the narrative has an element that is no basic formatting; remove it"));
+        }
+        let mut seen = Attributes::default();
+        loop {
+            let white = self.white();
+            match self.rest() {
+                [b'>', ..] => {
+                    self.at += 1;
+                    self.open.push(name);
+                    break;
+                }
+                [b'/', b'>', ..] => {
+                    self.at += 2;
+                    break;
+                }
+                _ if white => self.attribute(name, &mut seen)?,
+                _ => return Err(NOT_WELL_FORMED),
+            }
+        }
+        match is_root && !seen.has_namespace {
+            true => Err(formed("the div of the narrative must be in the namespace http://www.w3.org/1999/xhtml")),
+            false => Ok(()),
+        }
+    }
+
+    fn root(&mut self, name: &[u8]) -> Result<(), Fault> {
+        if self.has_root {
+            return Err(formed("the narrative must have one root element, a div"));
+        }
+        self.has_root = true;
+        match name == b"div" {
+            true => Ok(()),
+            false => Err(formed("the root of the narrative must be a div without prefix")),
+        }
+    }
+
+    fn attribute(&mut self, element: &[u8], seen: &mut Attributes<'t>) -> Result<(), Fault> {
+        let name = self.name()?;
+        self.white();
+        self.expect(b'=')?;
+        self.white();
+        let quote = self.text.get(self.at).copied().filter(|quote| matches!(quote, b'"' | b'\'')).ok_or(NOT_WELL_FORMED)?;
+        self.at += 1;
+        let rest = self.rest();
+        let value = &rest[..memchr::memchr(quote, rest).ok_or(NOT_WELL_FORMED)?];
+        self.at += value.len() + 1;
+        seen.add(name)?;
+        if name.starts_with(b"xmlns") {
+            return seen.namespace(name, value);
+        }
+        if !is_attribute(name) {
+            return Err(formatting("the narrative has an attribute that is no basic formatting; remove it"));
+        }
+        references(value)?;
+        if is_active(name, value) {
+            return Err(formatting("the narrative has a link with active content; remove it"));
+        }
+        self.has_content |= element == b"img" && name == b"src";
+        Ok(())
+    }
+
     fn end(self) -> Result<(), Fault> {
-        if self.depth > 0 || !self.has_root {
+        if !self.open.is_empty() || !self.has_root {
             return Err(formed("the narrative must be one XHTML div that is closed"));
         }
         if !self.has_content {
@@ -103,193 +222,71 @@ impl Seen {
     }
 }
 
-fn root(name: &str, start: &BytesStart) -> Result<(), Fault> {
-    if name != "div" {
-        return Err(formed("the root of the narrative must be a div without prefix"));
+/// Most attributes of one element: more than XHTML knows.
+const ATTRIBUTES_LIMIT: usize = 24;
+
+/// The attributes of one element.
+#[derive(Default)]
+struct Attributes<'t> {
+    names: [&'t [u8]; ATTRIBUTES_LIMIT],
+    count: usize,
+    has_namespace: bool,
+}
+
+impl<'t> Attributes<'t> {
+    fn add(&mut self, name: &'t [u8]) -> Result<(), Fault> {
+        let is_new = !self.names[..self.count].contains(&name);
+        match self.names.get_mut(self.count).filter(|_| is_new) {
+            Some(free) => *free = name,
+            None => return Err(formed("the narrative has a repeated attribute, or too many of them")),
+        }
+        self.count += 1;
+        Ok(())
     }
-    let mut attributes = start.attributes().filter_map(Result::ok);
-    let namespace = attributes.find(|attribute| attribute.key.as_ref() == "xmlns");
-    match namespace.is_some_and(|namespace| &*namespace.value == NAMESPACE) {
-        true => Ok(()),
-        false => Err(formed("the div of the narrative must be in the namespace http://www.w3.org/1999/xhtml")),
+
+    /// XHTML's own on any element; prefixes mean nothing as long as no name uses them.
+    fn namespace(&mut self, name: &[u8], value: &[u8]) -> Result<(), Fault> {
+        if name == b"xmlns" {
+            self.has_namespace = value == NAMESPACE;
+            if !self.has_namespace {
+                return Err(formed("the narrative must be in the namespace http://www.w3.org/1999/xhtml"));
+            }
+        }
+        Ok(())
     }
 }
 
-/// XML's five and numbers; those of HTML need a DTD.
-fn entity(name: &str) -> Result<(), Fault> {
-    if matches!(name, "amp" | "lt" | "gt" | "quot" | "apos") {
-        return Ok(());
+/// Every reference in an attribute is whole and known, and `<` is written as one.
+fn references(value: &[u8]) -> Result<(), Fault> {
+    let mut at = 0;
+    while let Some(found) = memchr::memchr2(b'<', b'&', &value[at..]) {
+        at += found;
+        if value[at] == b'<' {
+            return Err(formed("the narrative has < in an attribute; write &lt;"));
+        }
+        at += entity(&value[at..])?;
     }
-    let code = name.strip_prefix('#').and_then(|number| match number.strip_prefix('x') {
-        Some(digits) => u32::from_str_radix(digits, 16).ok(),
-        None => number.parse().ok(),
-    });
-    let is_allowed =
-        |c: char| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{D7FF}' | '\u{E000}'..='\u{FFFD}' | '\u{10000}'..);
+    Ok(())
+}
+
+/// The length of a reference to one of XML's five entities or to a character; HTML's need a DTD.
+fn entity(text: &[u8]) -> Result<usize, Fault> {
+    const UNKNOWN: Fault = formed("the narrative has an entity that is not one of XML; write the character or its number");
+    let end = text.iter().take(16).position(|byte| *byte == b';').ok_or(UNKNOWN)?;
+    let name = &text[1..end];
+    let (digits, radix) = match name {
+        b"amp" | b"lt" | b"gt" | b"quot" | b"apos" => return Ok(end + 1),
+        [b'#', b'x', digits @ ..] => (digits, 16),
+        [b'#', digits @ ..] => (digits, 10),
+        _ => return Err(UNKNOWN),
+    };
+    let code = std::str::from_utf8(digits).ok().and_then(|digits| u32::from_str_radix(digits, radix).ok());
+    let is_allowed = |c: char| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{D7FF}' | '\u{E000}'..='\u{FFFD}' | '\u{10000}'..);
     match code.and_then(char::from_u32).is_some_and(is_allowed) {
-        true => Ok(()),
-        false => Err(formed("the narrative has an entity that is not one of XML; write the character or its number")),
+        true => Ok(end + 1),
+        false => Err(UNKNOWN),
     }
 }
-
-fn attribute(name: &str, value: &str) -> Result<(), Fault> {
-    entities(value)?;
-    if value.contains('<') {
-        return Err(formed("the narrative has < in an attribute; write &lt;"));
-    }
-    let is_allowed =
-        is_listed(name, ATTRIBUTES) || (name == "xmlns" && value == NAMESPACE) || name.starts_with("xmlns:");
-    if !is_allowed {
-        return Err(formatting("the narrative has an attribute that is no basic formatting; remove it"));
-    }
-    if matches!(name, "href" | "src" | "cite" | "longdesc" | "usemap" | "style") && is_active(value, name == "style") {
-        return Err(formatting("the narrative has a link with active content; remove it"));
-    }
-    Ok(())
-}
-
-/// Every reference in an attribute is whole and known.
-fn entities(value: &str) -> Result<(), Fault> {
-    let mut rest = value;
-    while let Some((_, after)) = rest.split_once('&') {
-        let (name, after) =
-            after.split_once(';').ok_or(formed("the narrative has & without an entity; write &amp;"))?;
-        entity(name)?;
-        rest = after;
-    }
-    Ok(())
-}
-
-/// Whether a link, or one within a style, runs a script. Entities and white space are no hiding place.
-fn is_active(value: &str, is_style: bool) -> bool {
-    if !value.contains([':', '&']) {
-        return false;
-    }
-    let Ok(plain) = quick_xml::escape::unescape(value) else { return true };
-    let letters = plain.chars().filter(|c| !c.is_whitespace() && !c.is_control());
-    let plain: String = letters.map(|c| c.to_ascii_lowercase()).collect();
-    let mut schemes = ["javascript:", "vbscript:", "livescript:", "data:text/html"].into_iter();
-    schemes.any(|scheme| if is_style { plain.contains(scheme) } else { plain.starts_with(scheme) })
-}
-
-fn is_listed(name: &str, list: &[&str]) -> bool {
-    list.iter().any(|known| *known == name)
-}
-
-/// The most frequent first.
-const ELEMENTS: &[&str] = &[
-    "td",
-    "a",
-    "p",
-    "b",
-    "img",
-    "span",
-    "tr",
-    "div",
-    "table",
-    "code",
-    "br",
-    "th",
-    "li",
-    "ul",
-    "strong",
-    "blockquote",
-    "h1",
-    "h2",
-    "h3",
-    "h4",
-    "h5",
-    "h6",
-    "hr",
-    "ol",
-    "thead",
-    "tbody",
-    "tfoot",
-    "pre",
-    "em",
-    "i",
-    "small",
-    "big",
-    "tt",
-    "dfn",
-    "q",
-    "var",
-    "abbr",
-    "acronym",
-    "cite",
-    "address",
-    "bdo",
-    "kbd",
-    "sub",
-    "sup",
-    "dl",
-    "dt",
-    "dd",
-    "caption",
-    "colgroup",
-    "col",
-    "samp",
-    "map",
-    "area",
-];
-
-/// Those that the published expression of txt-1 lists, and those of the chapters that it left out.
-const ATTRIBUTES: &[&str] = &[
-    "style",
-    "class",
-    "href",
-    "title",
-    "src",
-    "alt",
-    "name",
-    "id",
-    "colspan",
-    "border",
-    "cellpadding",
-    "cellspacing",
-    "rowspan",
-    "lang",
-    "xml:lang",
-    "dir",
-    "width",
-    "height",
-    "align",
-    "valign",
-    "abbr",
-    "accesskey",
-    "axis",
-    "bgcolor",
-    "cellhalign",
-    "cellvalign",
-    "char",
-    "charoff",
-    "charset",
-    "cite",
-    "compact",
-    "coords",
-    "frame",
-    "headers",
-    "hreflang",
-    "hspace",
-    "longdesc",
-    "nowrap",
-    "rel",
-    "rev",
-    "rules",
-    "scope",
-    "shape",
-    "span",
-    "start",
-    "summary",
-    "tabindex",
-    "type",
-    "value",
-    "vspace",
-    "usemap",
-    "ismap",
-    "nohref",
-    "xml:space",
-];
 
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@ use crate::fhir::schema::{
     Codes, Constraint, ConstraintId, ElementDef, ElementType, ExtensionDef, Primitive, Schema, Strength, TypeDef,
     TypeId, TypeKind,
 };
+use crate::fhirpath::Expression;
 use rustc_hash::FxHashMap;
 use std::sync::LazyLock;
 
@@ -39,6 +40,7 @@ pub(super) enum Special {
 }
 
 pub(super) struct TypePlan {
+    pub type_id: TypeId,
     pub def: &'static TypeDef,
     pub primitive: Option<Primitive>,
     pub special: Special,
@@ -74,7 +76,7 @@ pub(super) struct Bound {
 pub(super) struct Constraints {
     pub present: Vec<(Presence, &'static Constraint)>,
     pub native: Vec<(Native, &'static Constraint)>,
-    pub evaluated: Vec<&'static Constraint>,
+    pub evaluated: Vec<(Expression, &'static Constraint)>,
 }
 
 impl Constraints {
@@ -87,8 +89,8 @@ impl Constraints {
                 }
             } else if let Some(presence) = Presence::compile(&constraint.expression, of) {
                 found.present.push((presence, constraint));
-            } else {
-                found.evaluated.push(constraint);
+            } else if let Ok(expression) = Expression::parse(&constraint.expression) {
+                found.evaluated.push((expression, constraint));
             }
         }
         found
@@ -117,7 +119,7 @@ impl Plan {
         let mut bounds = Bounds::default();
         Plan {
             schema,
-            types: schema.types.iter().map(|def| TypePlan::new(def, schema, &mut bounds)).collect(),
+            types: (0u16..).zip(&schema.types).map(|(id, def)| TypePlan::new(TypeId(id), def, schema, &mut bounds)).collect(),
             extensions: schema.extensions.iter().map(|def| (&*def.url, def)).collect(),
             extension: schema.named("Extension"),
         }
@@ -151,7 +153,7 @@ impl Bounds {
 }
 
 impl TypePlan {
-    fn new(def: &'static TypeDef, schema: &'static Schema, bounds: &mut Bounds) -> TypePlan {
+    fn new(type_id: TypeId, def: &'static TypeDef, schema: &'static Schema, bounds: &mut Bounds) -> TypePlan {
         let primitive = match def.kind {
             TypeKind::Primitive(primitive) => Some(primitive),
             _ => None,
@@ -174,8 +176,14 @@ impl TypePlan {
         let (required, id) = (bits(&|element| element.min > 0), bits(&|element| &*element.name == "id"));
         let elements = def.elements.iter().map(|element| ElementPlan::new(element, schema, bounds)).collect();
         let constraints = Constraints::of(&def.constraints, def, schema);
-        TypePlan { def, primitive, special, required, id, elements, constraints }
+        TypePlan { type_id, def, primitive, special, required, id, elements, constraints }
     }
+}
+
+/// The constraints of error severity that are not evaluated, for the documentation.
+pub(super) fn not_evaluated(schema: &'static Schema) -> Vec<&'static Constraint> {
+    let errors = schema.constraints.iter().filter(|constraint| constraint.is_error);
+    errors.filter(|known| Native::of(known).is_none() && Expression::parse(&known.expression).is_err()).collect()
 }
 
 /// The bit of an element's position; none beyond the last.

@@ -6,6 +6,7 @@ use super::plan::Special;
 use super::primitive;
 use super::walk::{Member, Object, Walker, named};
 use crate::fhir::IssueCode;
+use crate::fhir::element::Element;
 use crate::fhir::schema::Primitive;
 use crate::fhir::tree::{Children, Kind, Node};
 
@@ -58,16 +59,15 @@ impl<'t> Walker<'t, '_, '_> {
         let of = if is_id { Primitive::Id } else { of };
         let (span, escaped) = node.span();
         if !escaped {
-            return self.text(object, member, of, (node, span), place);
+            return self.text(member, of, (node, span), place);
         }
         let decoded = node.text().unwrap_or_default();
-        self.text(object, member, of, (node, decoded.as_bytes()), place);
+        self.text(member, of, (node, decoded.as_bytes()), place);
     }
 
     /// The value of a primitive, decoded.
     fn text(
         &mut self,
-        object: Object<'t, '_>,
         member: Member<'t>,
         of: Primitive,
         (node, text): (Node<'t>, &[u8]),
@@ -90,7 +90,8 @@ impl<'t> Walker<'t, '_, '_> {
             self.bound_text(bound, of, node, text, place);
         }
         if !member.role.of_type.constraints.is_empty() || !member.target.constraints.is_empty() {
-            self.primitive_constraints(object, member, node, place);
+            let element = Element { value: Some(node), extra: None, type_id: member.role.of_type.of_type.type_id };
+            self.primitive_constraints(member, element, place);
         }
     }
 

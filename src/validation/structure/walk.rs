@@ -7,6 +7,7 @@ use super::reference::{ContainedIds, Local};
 use super::resources::{Entries, Holder};
 use super::value::Counterpart;
 use crate::fhir::IssueCode;
+use crate::fhir::schema::TypeId;
 use crate::fhir::tree::{Kind, Node, Tree};
 use crate::validation::report::{Broken, Report};
 use std::borrow::Cow;
@@ -41,6 +42,13 @@ pub(super) struct Object<'t, 'p> {
     /// None: the root.
     pub role: Option<Role>,
     pub place: &'p Place<'p>,
+}
+
+impl Object<'_, '_> {
+    /// Of a resource the actual one.
+    pub fn type_id(&self) -> TypeId {
+        self.plan.type_id
+    }
 }
 
 /// A member of an object that the object's type knows.
