@@ -18,6 +18,7 @@ mod resolve;
 mod scan;
 pub mod schema;
 mod shape;
+mod steps;
 pub mod tree;
 pub mod version;
 pub mod xml;

@@ -192,7 +192,7 @@ impl<'t> Node<'t> {
     }
 
     /// Items of an array or members of an object, in document order.
-    pub(super) fn children(self) -> Children<'t> {
+    pub fn children(self) -> Children<'t> {
         match self.kind() {
             Kind::Array | Kind::Object => Children { tree: self.tree, index: self.index + 1, end: self.slot().next },
             _ => Children { tree: self.tree, index: 0, end: 0 },
@@ -209,15 +209,32 @@ impl<'t> Node<'t> {
     }
 
     /// The bytes between the quotes of a string, or of a number as written, and whether they have escapes.
-    pub(super) fn span(self) -> (&'t [u8], bool) {
+    pub fn span(self) -> (&'t [u8], bool) {
         let slot = self.slot();
         (self.tree.slice(slot.start, slot.end), slot.flags & ESCAPED != 0)
     }
 
     /// The same of the key.
-    pub(super) fn key_span(self) -> (&'t [u8], bool) {
+    pub fn key_span(self) -> (&'t [u8], bool) {
         let slot = self.slot();
         (self.tree.slice(slot.key_start, slot.key_end), slot.flags & KEY_ESCAPED != 0)
+    }
+
+    /// The members of an object; none for anything else.
+    pub(super) fn members_of(self) -> Children<'t> {
+        if self.is_object() { self.children() } else { Children { tree: self.tree, index: 0, end: 0 } }
+    }
+
+    /// The bytes of the key as written, and the flags.
+    pub(super) fn key_bytes(self) -> (&'t [u8], u8) {
+        let slot = self.slot();
+        (self.tree.slice(slot.key_start, slot.key_end), slot.flags)
+    }
+
+    /// The bytes of a string that has no escapes: its text without looking for them.
+    pub fn plain(self) -> Option<&'t [u8]> {
+        let slot = self.slot();
+        (slot.kind == Kind::String && slot.flags & ESCAPED == 0).then(|| self.tree.slice(slot.start, slot.end))
     }
 
     /// Where the value begins in the received bytes; of a string in JSON, its opening quote; in XML, its element's tag.
@@ -229,6 +246,11 @@ impl<'t> Node<'t> {
         slot.start as usize - usize::from(slot.kind == Kind::String)
     }
 
+    /// The index after its subtree.
+    pub fn end(self) -> u32 {
+        self.slot().next
+    }
+
     /// Line and column of the value, both from 1.
     pub fn position(self) -> (u32, u32) {
         self.tree.position(self.offset())
@@ -237,7 +259,7 @@ impl<'t> Node<'t> {
 
 /// The direct children of a container.
 #[derive(Clone, Debug)]
-pub(super) struct Children<'t> {
+pub struct Children<'t> {
     tree: &'t Tree,
     index: u32,
     end: u32,

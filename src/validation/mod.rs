@@ -12,8 +12,9 @@ pub mod definition_rules;
 pub mod expand;
 mod focus;
 mod load;
-mod report;
+pub mod report;
 mod rules;
+pub mod structure;
 #[cfg(test)]
 mod shipped;
 #[cfg(test)]
