@@ -245,7 +245,10 @@ impl<'v> Maker<'v> {
         let human = text(constraint, "human").unwrap_or_default();
         let is_error = text(constraint, "severity") == Some("error");
         let at = self.constraints.iter().position(|known| {
-            *known.key == *key && *known.expression == *expression && *known.human == *human && known.is_error == is_error
+            *known.key == *key
+                && *known.expression == *expression
+                && *known.human == *human
+                && known.is_error == is_error
         });
         let at = at.unwrap_or_else(|| {
             self.constraints.push(Constraint {

@@ -45,7 +45,8 @@ impl<'v> Terminology<'v> {
             made.take(resource);
         }
         made.own = made.sets.keys().copied().collect();
-        let is_shared = |found: &&Value| text(found, "url").is_some_and(|url| url.starts_with("http://terminology.hl7.org/"));
+        let is_shared =
+            |found: &&Value| text(found, "url").is_some_and(|url| url.starts_with("http://terminology.hl7.org/"));
         for resource in fallback.iter().filter(is_shared) {
             made.take(resource);
         }
@@ -134,9 +135,9 @@ impl<'v> System<'v> {
     fn add(&mut self, above: &'v Value, parent: Option<&'v str>) {
         for value in each(above, "concept") {
             let Some(code) = text(value, "code") else { continue };
-            let named = each(value, "property").iter().filter(|property| {
-                matches!(text(property, "code"), Some("subsumedBy" | "parent"))
-            });
+            let named = each(value, "property")
+                .iter()
+                .filter(|property| matches!(text(property, "code"), Some("subsumedBy" | "parent")));
             let parents = parent.into_iter().chain(named.filter_map(|property| text(property, "valueCode"))).collect();
             self.concepts.push(Concept { code, value, parents });
             self.add(value, Some(code));
@@ -149,7 +150,8 @@ impl<'v> System<'v> {
         let mut branch = BTreeSet::from([top.code]);
         loop {
             let before = branch.len();
-            let below = self.concepts.iter().filter(|concept| concept.parents.iter().any(|parent| branch.contains(parent)));
+            let below =
+                self.concepts.iter().filter(|concept| concept.parents.iter().any(|parent| branch.contains(parent)));
             let below: Vec<&str> = below.map(|concept| concept.code).collect();
             branch.extend(below);
             if branch.len() == before {
