@@ -8,6 +8,7 @@ mod value;
 
 use self::order::Member;
 use super::super::fault::Fault;
+use super::super::finding::step;
 use super::super::outcome::{Issue, IssueCode};
 use super::super::schema::{Primitive, Schema, TypeDef, TypeKind};
 use super::super::tree::{Kind, Node};
@@ -20,10 +21,14 @@ pub fn write(node: Node<'_>, schema: &Schema) -> Result<Vec<u8>, Vec<Issue>> {
     writer.out.extend_from_slice(b"<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
     match writer.resource(node, true) {
         Ok(()) => Ok(writer.out),
-        Err(Refused { text, node }) => {
+        Err(Refused { text, node, is_member }) => {
             let (line, column) = node.position();
+            let mut path = writer.path(root_name(writer.schema, node));
+            if is_member {
+                path.push_str(&step(&node.key().unwrap_or_default()));
+            }
             let issue = Issue::error(IssueCode::NotSupported, Fault::SendStructure, text).rule("XML-05");
-            Err(vec![issue.at(writer.path(root_name(writer.schema, node))).position(line, column)])
+            Err(vec![issue.at(path).position(line, column)])
         }
     }
 }
@@ -38,10 +43,16 @@ fn root_name<'s>(schema: &'s Schema, node: Node<'_>) -> &'s str {
 struct Refused<'t> {
     text: &'static str,
     node: Node<'t>,
+    /// The node is a member of where the writer stands.
+    is_member: bool,
 }
 
 fn refuse<'t, T>(node: Node<'t>, text: &'static str) -> Result<T, Refused<'t>> {
-    Err(Refused { text, node })
+    Err(Refused { text, node, is_member: false })
+}
+
+fn refuse_member<'t, T>(node: Node<'t>, text: &'static str) -> Result<T, Refused<'t>> {
+    Err(Refused { text, node, is_member: true })
 }
 
 struct Writer<'t, 's> {
@@ -91,7 +102,7 @@ impl<'t, 's> Writer<'t, 's> {
                 }
                 (value, extra) => {
                     let at = value.or(extra).unwrap_or(node);
-                    return refuse(at, "What XML writes as an attribute is no plain string");
+                    return refuse_member(at, "What XML writes as an attribute is no plain string");
                 }
             }
         }
@@ -103,11 +114,10 @@ impl<'t, 's> Writer<'t, 's> {
         Ok(())
     }
 
-    /// The end tag, or `/>` where nothing came since the start tag.
+    /// The end tag, or `/>` where nothing came since the start tag, whose `>` is the first from `start` on.
     fn end(&mut self, start: usize, name: &str) {
-        let is_empty = self.out.last() == Some(&b'>')
-            && memchr::memchr(b'>', &self.out[start..]) == Some(self.out.len() - 1 - start);
-        if is_empty {
+        let tag_end = memchr::memchr(b'>', self.out.get(start..).unwrap_or_default()).map(|at| start + at + 1);
+        if tag_end == Some(self.out.len()) {
             self.out.pop();
             self.out.extend_from_slice(b"/>");
         } else {
@@ -124,7 +134,7 @@ impl<'t, 's> Writer<'t, 's> {
         let Some(of_type) = element.types.get(usize::from(member.of_type)) else { return Ok(()) };
         let (name, def) = (element.member_name(self.schema, of_type), self.schema.def(of_type.type_id));
         let is_array = member.value.or(member.extra).is_some_and(Node::is_array);
-        self.steps.push((&element.name, is_array.then_some(0)));
+        self.steps.push((&element.name, None));
         if is_array {
             self.array(member, &name, def, element.is_array)?;
         } else {
@@ -157,17 +167,14 @@ impl<'t, 's> Writer<'t, 's> {
         for array in member.value.into_iter().chain(member.extra) {
             let is_padding = array.items().all(|item| item.kind() == Kind::Null);
             if is_padding || array.items().count() != length {
-                return refuse(
-                    array,
-                    "An array and that of its _ sibling are not filled to one length, or hold null alone",
-                );
+                return refuse(array, "An array and that of its _ sibling are not filled to one length, or hold null alone");
             }
         }
         let mut values = member.value.map(Node::items);
         let mut extras = member.extra.map(Node::items);
         for index in 0..length {
-            if let Some((_, Some(at))) = self.steps.last_mut() {
-                *at = index;
+            if let Some((_, at)) = self.steps.last_mut() {
+                *at = Some(index);
             }
             let value = values.as_mut().and_then(Iterator::next);
             let extra = extras.as_mut().and_then(Iterator::next);
@@ -197,10 +204,10 @@ impl<'t, 's> Writer<'t, 's> {
             TypeKind::Primitive(primitive) => self.primitive(name, primitive, def, value, extra),
             TypeKind::Resource => match value {
                 Some(value) => {
-                    self.open(name);
+                    let start = self.open(name);
                     self.out.push(b'>');
                     self.resource(value, false)?;
-                    self.end(0, name);
+                    self.end(start, name);
                     Ok(())
                 }
                 None => Ok(()),

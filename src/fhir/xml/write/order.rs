@@ -2,7 +2,7 @@
 
 use super::super::super::schema::TypeDef;
 use super::super::super::tree::{Kind, Node};
-use super::{Refused, Writer, refuse};
+use super::{Refused, Writer, refuse_member};
 
 #[derive(Clone, Copy)]
 pub(super) struct Member<'t> {
@@ -27,13 +27,13 @@ impl<'t> Writer<'t, '_> {
                 None => (&*key, false),
             };
             let Some((element, of_type)) = self.schema.member_index(def, name) else {
-                return refuse(child, "The definitions do not know a member of this name, so that it has no XML form");
+                return refuse_member(child, "The definitions do not know a member of this name, so that it has no XML form");
             };
             if child.kind() == Kind::Null {
-                return refuse(child, "null stands outside an array; leave the property out");
+                return refuse_member(child, "null stands outside an array; leave the property out");
             }
             if is_extra && !self.is_primitive(def, element, of_type) {
-                return refuse(child, "A value that is no primitive has a _ sibling");
+                return refuse_member(child, "A value that is no primitive has a _ sibling");
             }
             let (value, extra) = if is_extra { (None, Some(child)) } else { (Some(child), None) };
             self.members.push(Member { element, of_type, value, extra });
