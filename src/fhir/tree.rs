@@ -167,6 +167,12 @@ impl<'t> Node<'t> {
         (self.index > 0).then(|| self.tree.decoded(slot.key_start, slot.key_end, slot.flags & KEY_ESCAPED != 0))
     }
 
+    /// Whether an object holds this node under a name; the name as it is written, so an escaped one is none.
+    pub fn has_key(self, name: &str) -> bool {
+        let slot = self.slot();
+        self.tree.slice(slot.key_start, slot.key_end) == name.as_bytes() && slot.key_end > slot.key_start
+    }
+
     /// Items of an array or members of an object, in document order.
     pub fn children(self) -> Children<'t> {
         match self.kind() {
@@ -202,6 +208,11 @@ impl<'t> Node<'t> {
         slot.start as usize - usize::from(slot.kind == Kind::String)
     }
 
+    /// The index after its subtree.
+    pub fn end(self) -> u32 {
+        self.slot().next
+    }
+
     /// Line and column of the value, both from 1.
     pub fn position(self) -> (u32, u32) {
         self.tree.position(self.offset())
@@ -214,6 +225,13 @@ pub struct Children<'t> {
     tree: &'t Tree,
     index: u32,
     end: u32,
+}
+
+impl<'t> Children<'t> {
+    /// Goes on with this child, which is one of those still to come.
+    pub fn skip_to(&mut self, child: Node<'t>) {
+        self.index = child.index.clamp(self.index, self.end);
+    }
 }
 
 impl<'t> Iterator for Children<'t> {
