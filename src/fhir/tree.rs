@@ -191,6 +191,12 @@ impl<'t> Node<'t> {
         (self.index > 0).then(|| self.tree.decoded(slot.key_start, slot.key_end, slot.flags & KEY_ESCAPED != 0))
     }
 
+    /// Whether an object holds this node under a name; the name as it is written, so an escaped one is none.
+    pub fn has_key(self, name: &str) -> bool {
+        let slot = self.slot();
+        self.tree.slice(slot.key_start, slot.key_end) == name.as_bytes() && slot.key_end > slot.key_start
+    }
+
     /// Items of an array or members of an object, in document order.
     pub fn children(self) -> Children<'t> {
         match self.kind() {
@@ -276,6 +282,13 @@ pub struct Children<'t> {
     tree: &'t Tree,
     index: u32,
     end: u32,
+}
+
+impl<'t> Children<'t> {
+    /// Goes on with this child, which is one of those still to come.
+    pub fn skip_to(&mut self, child: Node<'t>) {
+        self.index = child.index.clamp(self.index, self.end);
+    }
 }
 
 impl<'t> Iterator for Children<'t> {

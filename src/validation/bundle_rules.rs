@@ -1,8 +1,10 @@
-//! The Bundle of a message: its invariants (MSG-09), fullUrl (MSG-10, MSG-11) and identifier (MSG-12).
+//! The Bundle of a message: its invariants (MSG-09), and its identifier (MSG-12).
 //!
+//! Invariants are those of the Bundle, and so are told of an entry as a whole; line and column are the member's.
 //! Relies on `Message::read` for what makes it a message at all: type `message` and, by bdl-12, a MessageHeader first.
 //! Nested Bundles are content and are not looked into. One pass over the entries.
 
+use super::full_url;
 use super::report::{Broken, Report};
 use crate::fhir::tree::Node;
 use crate::fhir::{FhirVersion, IssueCode, Message};
@@ -24,7 +26,10 @@ pub(super) fn check(message: &Message, report: &mut Report) {
     }
     if is_r5 && message.bundle_identifier.is_none() {
         let text = "Bundle.identifier is the identity of an R5 message; without it answers cannot be matched to it. Give it a system and value";
-        report.prose("Bundle.identifier", Some(bundle), Broken::new("MSG-12", IssueCode::Required, text));
+        report.warning("Bundle.identifier", Some(bundle), Broken::new("MSG-12", IssueCode::Required, text));
+    }
+    if is_r5 {
+        issues(bundle, report);
     }
     let mut seen = Seen::new();
     for (index, entry) in bundle.get("entry").into_iter().flat_map(Node::items).enumerate() {
@@ -32,8 +37,25 @@ pub(super) fn check(message: &Message, report: &mut Report) {
         parts(&place, is_r5, report);
         match entry.get("fullUrl") {
             Some(full_url) => full_url_rules(&place, full_url, &mut seen, report),
-            None => no_full_url(&place, is_r5, report),
+            None if is_r5 => report.error(
+                place.at(".fullUrl"),
+                Some(entry),
+                invariant("bdl-15", "every entry of an R5 message has a fullUrl; add one, such as urn:uuid and a new UUID"),
+            ),
+            None => {}
         }
+        full_url::check(entry, true, message.version, report);
+    }
+}
+
+/// `Bundle.issues` tells what was met while the Bundle was made, and no errors.
+fn issues(bundle: Node, report: &mut Report) {
+    let Some(outcome) = bundle.get("issues") else { return };
+    let severities = outcome.get("issue").into_iter().flat_map(Node::items).filter_map(|issue| issue.get("severity"));
+    let is_grave = |node: &Node| node.text().is_some_and(|text| text != "information" && text != "warning");
+    for node in severities.filter(is_grave).take(1) {
+        let text = "Bundle.issues holds only issues of severity information or warning";
+        report.error("Bundle.issues", Some(node), invariant("bdl-16", text));
     }
 }
 
@@ -62,7 +84,7 @@ fn parts(entry: &Entry, is_r5: bool, report: &mut Report) {
     let node = entry.node;
     if let Some(search) = node.get("search") {
         report.error(
-            entry.at(".search"),
+            entry.at(""),
             Some(search),
             invariant("bdl-2", "entry.search is for searchset Bundles; leave it out"),
         );
@@ -71,7 +93,7 @@ fn parts(entry: &Entry, is_r5: bool, report: &mut Report) {
         if let Some(part) = node.get(name) {
             let rule = if is_r5 { "bdl-3a" } else { rule };
             let text = format!("entry.{name} is for batch, transaction and history Bundles; leave it out");
-            report.error(entry.at(&format!(".{name}")), Some(part), invariant(rule, &text));
+            report.error(entry.at(""), Some(part), invariant(rule, &text));
         }
     }
     if entry.resource().is_none() {
@@ -92,110 +114,18 @@ fn parts(entry: &Entry, is_r5: bool, report: &mut Report) {
     }
 }
 
-fn no_full_url(entry: &Entry, is_r5: bool, report: &mut Report) {
-    let place = entry.at(".fullUrl");
-    if is_r5 {
-        report.error(
-            place,
-            Some(entry.node),
-            invariant("bdl-15", "every entry of an R5 message has a fullUrl; add one, such as urn:uuid and a new UUID"),
-        );
-    } else {
-        let text = "entry.fullUrl is missing, so references to the entry cannot be resolved; add one, such as urn:uuid and a new UUID";
-        report.prose(place, Some(entry.node), Broken::new("MSG-10", IssueCode::Required, text));
-    }
-}
-
+/// bdl-7 and bdl-8; what prose says of a fullUrl is in `full_url`.
 fn full_url_rules<'m>(entry: &Entry<'m>, node: Node<'m>, seen: &mut Seen<'m>, report: &mut Report) {
-    let place = entry.at(".fullUrl");
-    let Some(full_url) = node.text() else {
-        report.error(place, Some(node), Broken::new("MSG-11", IssueCode::Structure, "entry.fullUrl must be a string"));
-        return;
-    };
+    let Some(full_url) = node.text() else { return };
     if full_url.contains("/_history/") {
-        report.error(
-            &place,
-            Some(node),
-            invariant("bdl-8", "entry.fullUrl must not name a version; put it into resource.meta.versionId"),
-        );
-    }
-    if let Some(text) = wrong_form(&full_url) {
-        report.prose(&place, Some(node), Broken::new("MSG-11", IssueCode::Value, text));
-    } else if disagrees(&full_url, entry.resource()) {
-        let text = "entry.fullUrl ends with another id than its resource has; make the two agree, or use a urn:uuid";
-        report.prose(&place, Some(node), Broken::new("MSG-11", IssueCode::Value, text));
+        let text = "entry.fullUrl must not name a version; put it into resource.meta.versionId";
+        report.error(entry.at(".fullUrl"), Some(node), invariant("bdl-8", text));
     }
     let meta = entry.resource().and_then(|resource| resource.get("meta"));
     let version = meta.and_then(|meta| meta.get("versionId")).and_then(Node::text);
     if !seen.insert((full_url, version)) {
         let text =
             "entry.fullUrl stands in an earlier entry already; give each entry its own, or differing meta.versionId";
-        report.error(place, Some(node), invariant("bdl-7", text));
-    }
-}
-
-/// What is wrong with a fullUrl for itself: it is absolute, and a UUID or OID has the form of one.
-fn wrong_form(full_url: &str) -> Option<&'static str> {
-    if let Some(uuid) = full_url.strip_prefix("urn:uuid:") {
-        // The hyphenated form only: the parser alone would take braces and bare digits too.
-        let is_uuid = uuid.len() == 36 && uuid::Uuid::try_parse(uuid).is_ok();
-        return (!is_uuid)
-            .then_some("entry.fullUrl begins with urn:uuid: and is no UUID; use 8-4-4-4-12 hexadecimal digits");
-    }
-    if let Some(oid) = full_url.strip_prefix("urn:oid:") {
-        return (!is_oid(oid))
-            .then_some("entry.fullUrl begins with urn:oid: and is no OID; use numbers joined by dots");
-    }
-    let absolute = full_url.split_once(':').is_some_and(|(scheme, rest)| {
-        scheme.starts_with(|c: char| c.is_ascii_alphabetic())
-            && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
-            && !rest.is_empty()
-    });
-    (!absolute).then_some("entry.fullUrl must be absolute; begin it with the server's base, or use a urn:uuid")
-}
-
-fn is_oid(oid: &str) -> bool {
-    let mut numbers = oid.split('.');
-    let root = numbers.next().is_some_and(|root| matches!(root, "0" | "1" | "2"));
-    let is_number = |part: &str| {
-        !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()) && (part == "0" || !part.starts_with('0'))
-    };
-    root && oid.contains('.') && numbers.all(is_number)
-}
-
-/// Whether a RESTful fullUrl of the resource's own type ends with another id than the resource's.
-fn disagrees(full_url: &str, resource: Option<Node>) -> bool {
-    let text = |name| resource.and_then(|resource: Node| resource.get(name)).and_then(Node::text);
-    let (Some(kind), Some(id)) = (text("resourceType"), text("id")) else { return false };
-    let is_web = full_url.get(..4).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http"));
-    let mut parts = full_url.rsplit('/');
-    let (last, before) = (parts.next(), parts.next());
-    is_web && before == Some(&*kind) && last.is_some_and(|last| last != id)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_full_url_is_absolute_and_its_uuid_or_oid_well_formed() {
-        let cases = [
-            ("urn:uuid:0c1646f0-656a-58bb-9b1f-a5b80b67484e", true),
-            ("urn:uuid:0C1646F0-656A-58BB-9B1F-A5B80B67484E", true),
-            ("urn:uuid:0c1646f0656a58bb9b1fa5b80b67484e", false),
-            ("urn:uuid:1", false),
-            ("urn:oid:1.2.840.0.1", true),
-            ("urn:oid:1.02", false),
-            ("urn:oid:3.1", false),
-            ("https://x.example/fhir/Patient/1", true),
-            ("mailto:x@y.example", true),
-            ("Patient/1", false),
-            ("Patient", false),
-            ("http:", false),
-            ("", false),
-        ];
-        for (full_url, good) in cases {
-            assert_eq!(wrong_form(full_url).is_none(), good, "{full_url}");
-        }
+        report.error(entry.at(""), Some(node), invariant("bdl-7", text));
     }
 }

@@ -11,7 +11,12 @@ pub mod definition;
 pub mod definition_rules;
 pub mod expand;
 mod focus;
+mod forms;
+mod full_url;
+mod links;
 mod load;
+mod places;
+mod prose;
 pub mod report;
 mod rules;
 #[cfg(test)]
@@ -86,7 +91,7 @@ const STRUCTURE_RULES: [&str; 6] = ["JSN-03", "JSN-04", "XML-01", "XML-02", "XML
 /// Checks a message against every rule at level `message`; reports all issues at once, each with rule and place.
 /// Time is linear in the size of the message.
 pub fn check(message: &Message, definitions: &Definitions, checks: Checks) -> Checked {
-    let mut report = Report::new(&message.tree, checks.prose_rules);
+    let mut report = Report::new(&message.tree, checks.prose_rules).of_version(message.version);
     for note in &message.notes {
         if !note.rule.as_deref().is_some_and(|rule| STRUCTURE_RULES.contains(&rule)) {
             report.take(note.clone());
@@ -97,8 +102,12 @@ pub fn check(message: &Message, definitions: &Definitions, checks: Checks) -> Ch
     let focus = focus::read(message);
     let definition = definition_rules::check(message, definitions, checks, &focus, &mut report);
     let counted = definition.as_ref().is_some_and(|definition| !definition.focus.is_empty());
-    rules::check_focus(&focus, counted, &mut report);
+    if counted {
+        rules::check_focus(&focus, &mut report);
+    }
     rules::check_details(message, &mut report);
+    links::check_message(message.tree.root(), message.version, counted, &mut report);
+    prose::pass::resource(message.tree.root(), Schema::of(message.version), &mut report);
     if checks.level >= Level::Structure {
         let options = structure::Options { skip_root_bundle: true };
         structure::check(&message.tree, Schema::of(message.version), options, &mut report);

@@ -1,10 +1,13 @@
 //! Collects the issues of one message: severities by `prose_rules`, places by node, a bound on how many.
 //!
-//! Line and column are found for all issues in one pass at the end, because each look-up reads the bytes before it.
+//! Line and column are found for all issues in one pass at the end, because each look-up reads the bytes before it; so are
+//! the expressions of those that only gave their node.
 
 use super::ProseRules;
+use super::places::Places;
+use crate::fhir::schema::Schema;
 use crate::fhir::tree::{Node, Tree};
-use crate::fhir::{Fault, Issue, IssueCode, Severity};
+use crate::fhir::{Fault, FhirVersion, Issue, IssueCode, Severity};
 use std::borrow::Cow;
 
 /// Most issues reported of one message, warnings and errors each; the rest is counted.
@@ -13,9 +16,27 @@ pub const ISSUES_LIMIT: usize = 500;
 pub struct Report<'m> {
     tree: &'m Tree,
     prose: Severity,
-    found: Vec<(Issue, Option<usize>)>,
+    /// Names choices in expressions made at the end; asked for only when there is one to make.
+    schema: Option<fn() -> &'static Schema>,
+    found: Vec<Found>,
     errors: usize,
     warnings: usize,
+}
+
+struct Found {
+    issue: Issue,
+    offset: Option<usize>,
+    /// The node whose expression is still to be made.
+    node: Option<u32>,
+}
+
+/// How grave a broken rule is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Gravity {
+    Error,
+    Warning,
+    /// As `prose_rules` says.
+    Prose,
 }
 
 /// A broken rule: which, what kind of issue, and what to tell the sender.
@@ -44,7 +65,28 @@ impl<'m> Report<'m> {
             ProseRules::Warning => Severity::Warning,
             ProseRules::Error => Severity::Error,
         };
-        Report { tree, prose, found: Vec::new(), errors: 0, warnings: 0 }
+        Report { tree, prose, schema: None, found: Vec::new(), errors: 0, warnings: 0 }
+    }
+
+    /// With the names of choices in expressions as that version has them.
+    pub fn of_version(self, version: FhirVersion) -> Self {
+        let schema: fn() -> &'static Schema = match version {
+            FhirVersion::R4 => || Schema::of(FhirVersion::R4),
+            FhirVersion::R4B => || Schema::of(FhirVersion::R4B),
+            FhirVersion::R5 => || Schema::of(FhirVersion::R5),
+        };
+        Report { schema: Some(schema), ..self }
+    }
+
+    /// A broken rule at a node of the tree; the expression is made at the end.
+    pub fn at(&mut self, gravity: Gravity, node: Node, broken: Broken) {
+        let severity = match gravity {
+            Gravity::Error => Severity::Error,
+            Gravity::Warning => Severity::Warning,
+            Gravity::Prose => self.prose,
+        };
+        let issue = Issue::new(severity, broken.code, broken.fault, broken.text).rule(broken.rule);
+        self.push(Found { issue, offset: Some(node.offset()), node: Some(node.index) });
     }
 
     pub fn error(&mut self, expression: impl Into<String>, node: Option<Node>, broken: Broken) {
@@ -62,7 +104,7 @@ impl<'m> Report<'m> {
 
     fn add(&mut self, severity: Severity, expression: impl Into<String>, node: Option<Node>, broken: Broken) {
         let issue = Issue::new(severity, broken.code, broken.fault, broken.text).rule(broken.rule).at(expression);
-        self.push(issue, node.map(Node::offset));
+        self.push(Found { issue, offset: node.map(Node::offset), node: None });
     }
 
     /// Whether further errors are only counted, so that nobody makes texts for them.
@@ -77,22 +119,30 @@ impl<'m> Report<'m> {
 
     /// An issue found elsewhere, with its position if it has one.
     pub fn take(&mut self, issue: Issue) {
-        self.push(issue, None);
+        self.push(Found { issue, offset: None, node: None });
     }
 
-    fn push(&mut self, issue: Issue, offset: Option<usize>) {
-        let count = if issue.is_error() { &mut self.errors } else { &mut self.warnings };
+    fn push(&mut self, found: Found) {
+        let count = if found.issue.is_error() { &mut self.errors } else { &mut self.warnings };
         *count += 1;
         if *count <= ISSUES_LIMIT {
-            self.found.push((issue, offset));
+            self.found.push(found);
         }
     }
 
-    /// The issues in the order they were found, with line and column.
+    /// The issues by their place in the source, and where they share one as they were found; those without a place first.
+    /// What two checks found alike is told once.
     pub fn finish(mut self) -> Vec<Issue> {
         self.locate();
+        self.express();
         let left_out = self.errors.saturating_sub(ISSUES_LIMIT) + self.warnings.saturating_sub(ISSUES_LIMIT);
-        let mut issues = self.found.into_iter().map(|(issue, _)| issue).collect::<Vec<_>>();
+        let mut issues = self.found.into_iter().map(|found| found.issue).collect::<Vec<_>>();
+        issues.sort_by_key(|issue| issue.position);
+        issues.dedup_by(|later, first| {
+            let is_readers = later.rule.as_deref().is_some_and(|rule| rule.starts_with("JSN-"));
+            let same_place = is_readers || later.expression == first.expression;
+            later.position.is_some() && later.position == first.position && later.rule == first.rule && same_place
+        });
         if left_out > 0 {
             let text = format!("{left_out} more issues are not listed; correct these first");
             issues.push(Issue::new(Severity::Information, IssueCode::Informational, Fault::SendStructure, text));
@@ -101,17 +151,31 @@ impl<'m> Report<'m> {
     }
 
     fn locate(&mut self) {
-        let mut order = (0..self.found.len()).filter(|&index| self.found[index].1.is_some()).collect::<Vec<_>>();
-        order.sort_by_key(|&index| self.found[index].1);
+        let mut order = self.found.iter_mut().filter(|found| found.offset.is_some()).collect::<Vec<_>>();
+        order.sort_by_key(|found| found.offset);
         let mut reached: Option<(usize, (u32, u32))> = None;
-        for index in order {
-            let Some(offset) = self.found[index].1 else { continue };
+        for found in order {
+            let Some(offset) = found.offset else { continue };
             let position = match reached {
                 None => self.tree.position(offset),
                 Some((from, position)) => advance(self.tree, from, offset, position),
             };
             reached = Some((offset, position));
-            self.found[index].0.position = Some(position);
+            found.issue.position = Some(position);
+        }
+    }
+
+    fn express(&mut self) {
+        let mut order = self.found.iter_mut().filter(|found| found.node.is_some()).collect::<Vec<_>>();
+        if order.is_empty() {
+            return;
+        }
+        order.sort_by_key(|found| found.node);
+        let mut places = Places::new(self.tree, self.schema.map(|schema| schema()));
+        for found in order {
+            if let Some(index) = found.node {
+                found.issue.expression = Some(places.of(Node { tree: self.tree, index }));
+            }
         }
     }
 }

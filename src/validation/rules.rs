@@ -1,5 +1,5 @@
-//! The MessageHeader of a message: its source (MSG-20), event (MSG-03), response (MSG-35 to MSG-37), and what its
-//! references lead to (MSG-04, MSG-16, MSG-17).
+//! The MessageHeader of a message: its source (MSG-20), event (MSG-03), response (MSG-35 to MSG-37), and a focus that is
+//! missing where it counts (MSG-04).
 //!
 //! Relies on the header as read, whose notes tell of wrong types, and on the tree for what was not read. A usable source
 //! and identity are no questions of validity; the channel asks for them.
@@ -75,19 +75,18 @@ fn response(message: &Message, header: Node, report: &mut Report) {
     }
 }
 
-/// Looks at every focus. One that is not in the Bundle is an error where the definition counts them (`counted`).
-pub(super) fn check_focus(items: &[Focus], counted: bool, report: &mut Report) {
+/// A focus that is not in the Bundle is an error where the definition counts them; else `links` tells of it.
+pub(super) fn check_focus(items: &[Focus], report: &mut Report) {
     for (index, item) in items.iter().enumerate() {
-        let place = format!("{HEADER}.focus[{index}]");
-        match &item.found {
-            Some(Resolved::Missing) if counted => report.error(place, Some(item.node), missing("focus")),
-            Some(found) => lookup("focus", place, item.node, found, report),
-            None => {}
+        if item.found == Some(Resolved::Missing) {
+            let text = "the resource that focus refers to is not in the Bundle; add its entry, or refer to the fullUrl of one";
+            let place = format!("{HEADER}.focus[{index}]");
+            report.error(place, Some(item.node), Broken::new("MSG-04", IssueCode::NotFound, text));
         }
     }
 }
 
-/// Looks at `response.details`: it is in the Bundle, an OperationOutcome, and agrees with the code (MSG-36).
+/// Looks at what `response.details` leads to: it is an OperationOutcome and agrees with the code (MSG-36).
 pub(super) fn check_details(message: &Message, report: &mut Report) {
     let Some(response) = &message.header.response else { return };
     let node = message.entry_resource(0).and_then(|header| header.get("response")?.get("details"));
@@ -107,35 +106,10 @@ pub(super) fn check_details(message: &Message, report: &mut Report) {
             );
         }
     }
-    lookup("response.details", place, node, &found, report);
 }
 
 fn tells_error(outcome: Node) -> bool {
     let severities =
         outcome.get("issue").into_iter().flat_map(Node::items).filter_map(|issue| issue.get("severity")?.text());
     severities.into_iter().any(|severity| severity == "error" || severity == "fatal")
-}
-
-fn lookup(element: &str, place: String, node: Node, found: &Resolved, report: &mut Report) {
-    match found {
-        Resolved::Found(_, false) => {}
-        Resolved::Found(_, true) => {
-            let text = format!(
-                "the reference of {element} matches no fullUrl by the rules of Bundles; it was taken for the one entry with that type and id. Refer to the entry's fullUrl"
-            );
-            report.prose(place, Some(node), Broken::new("MSG-17", IssueCode::Value, text));
-        }
-        Resolved::Ambiguous => {
-            let text = format!("the reference of {element} fits several entries; refer to the fullUrl of one");
-            report.prose(place, Some(node), Broken::new("MSG-16", IssueCode::MultipleMatches, text));
-        }
-        Resolved::Missing => report.prose(place, Some(node), missing(element)),
-    }
-}
-
-fn missing(element: &str) -> Broken {
-    let text = format!(
-        "the resource that {element} refers to is not in the Bundle; add its entry, or refer to the fullUrl of one"
-    );
-    Broken::new("MSG-04", IssueCode::NotFound, text)
 }

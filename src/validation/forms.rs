@@ -1,0 +1,109 @@
+//! The forms of uris that the specification's prose asks for: absolute, and a UUID or OID where the scheme says so.
+//!
+//! The definitions only say that a uri has no white space; what stands here is what the data types page says in words.
+
+/// Whether a uri begins with a scheme and goes on after it, without spaces (RFC 3986).
+pub(super) fn is_absolute(uri: &str) -> bool {
+    uri.split_once(':').is_some_and(|(scheme, rest)| {
+        scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+            && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'))
+            && !rest.is_empty()
+            && !rest.contains(' ')
+    })
+}
+
+/// 8-4-4-4-12 hexadecimal digits in lower case, as the type `uuid` has them after `urn:uuid:`.
+pub(super) fn is_uuid(text: &str) -> bool {
+    text.len() == 36
+        && text.bytes().enumerate().all(|(index, byte)| match index {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => matches!(byte, b'0'..=b'9' | b'a'..=b'f'),
+        })
+}
+
+/// Numbers joined by dots, the first 0, 1 or 2, as the type `oid` has them after `urn:oid:`.
+pub(super) fn is_oid(text: &str) -> bool {
+    let mut numbers = text.split('.');
+    let root = numbers.next().is_some_and(|root| matches!(root, "0" | "1" | "2"));
+    let is_number = |part: &str| {
+        !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()) && (part == "0" || !part.starts_with('0'))
+    };
+    root && text.contains('.') && numbers.all(is_number)
+}
+
+/// What is wrong with a uri that calls itself a UUID or OID.
+pub(super) fn wrong_urn(uri: &str) -> Option<&'static str> {
+    let rest = uri.strip_prefix("urn:")?;
+    if let Some(uuid) = rest.strip_prefix("uuid:") {
+        return (!is_uuid(uuid)).then_some(
+            "begins with urn:uuid: and is no UUID as FHIR writes them; use 8-4-4-4-12 hexadecimal digits in lower case",
+        );
+    }
+    let oid = rest.strip_prefix("oid:")?;
+    (!is_oid(oid)).then_some("begins with urn:oid: and is no OID; use numbers joined by dots, the first 0, 1 or 2")
+}
+
+/// Base, type and id of a RESTful URL: `https://x.example/fhir/`, `Patient`, `1`. `is_type` knows the resource types; a
+/// version after the id is passed over.
+pub(super) fn restful(url: &str, is_type: impl Fn(&str) -> bool) -> Option<(&str, &str, &str)> {
+    if !url.starts_with("http://") && !url.starts_with("https://") {
+        return None;
+    }
+    let url = url.split_once("/_history/").map_or(url, |(plain, _)| plain);
+    let (before, id) = url.rsplit_once('/')?;
+    let (base, kind) = before.rsplit_once('/')?;
+    let is_id = (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.');
+    (is_id && is_type(kind)).then(|| (&url[..=base.len()], kind, id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_uri_is_absolute_with_a_scheme_and_what_it_is_for() {
+        for (uri, absolute) in [
+            ("https://x.example/fhir/Patient/1", true),
+            ("mailto:x@y.example", true),
+            ("urn:iso:std:iso:3166", true),
+            ("Patient/1", false),
+            ("Patient", false),
+            ("http:", false),
+            ("http//://x.example", false),
+            ("https://x.example/my server/1", false),
+            ("2.16.840.1", false),
+            ("", false),
+        ] {
+            assert_eq!(is_absolute(uri), absolute, "{uri}");
+        }
+    }
+
+    #[test]
+    fn a_urn_of_a_uuid_or_oid_holds_one() {
+        for (uri, good) in [
+            ("urn:uuid:0c1646f0-656a-58bb-9b1f-a5b80b67484e", true),
+            ("urn:uuid:0C1646F0-656A-58BB-9B1F-A5B80B67484E", false),
+            ("urn:uuid:0c1646f0656a58bb9b1fa5b80b67484e", false),
+            ("urn:uuid:1", false),
+            ("urn:oid:1.2.840.0.1", true),
+            ("urn:oid:1.02", false),
+            ("urn:oid:3.1", false),
+            ("urn:oid:2", false),
+            ("urn:other:2", true),
+            ("https://x.example", true),
+        ] {
+            assert_eq!(wrong_urn(uri).is_none(), good, "{uri}");
+        }
+    }
+
+    #[test]
+    fn a_restful_url_is_taken_apart() {
+        let is_type = |name: &str| name == "Patient";
+        let parts = Some(("https://x.example/fhir/", "Patient", "1"));
+        assert_eq!(restful("https://x.example/fhir/Patient/1", is_type), parts);
+        assert_eq!(restful("https://x.example/fhir/Patient/1/_history/2", is_type), parts);
+        for other in ["https://x.example/fhir/Pet/1", "urn:oid:1.2", "https://x.example/Patient/", "Patient/1"] {
+            assert_eq!(restful(other, is_type), None, "{other}");
+        }
+    }
+}

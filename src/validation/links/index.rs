@@ -1,0 +1,168 @@
+//! The entries of one Bundle by fullUrl and by type and id, for many references; nothing of them is copied.
+
+use crate::fhir::schema::Schema;
+use crate::fhir::tree::Node;
+use crate::validation::forms;
+use rustc_hash::{FxHashMap, FxHasher};
+use std::borrow::Cow;
+use std::hash::Hasher;
+
+/// Entries of one name that are compared for a reference; more of them than versions could be are an error anyway.
+const SAME_NAME_LIMIT: usize = 64;
+/// No further entry of this name.
+const END: u32 = u32::MAX;
+
+pub(super) struct Entry<'t> {
+    pub node: Node<'t>,
+    pub resource: Option<Node<'t>>,
+    full_url: Option<Cow<'t, str>>,
+    kind: Option<Cow<'t, str>>,
+    id: Option<Cow<'t, str>>,
+}
+
+/// What a reference leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// By the rules of Bundles (MSG-16).
+    Exact(usize),
+    /// By the text of a fullUrl that is relative itself.
+    SameText(usize),
+    /// By type and id alone (MSG-17).
+    Lenient(usize),
+    Several,
+    Missing,
+}
+
+pub(super) struct Index<'t> {
+    pub entries: Vec<Entry<'t>>,
+    by_url: Chains,
+    by_id: Chains,
+    schema: &'static Schema,
+}
+
+/// Hash to the first entry, and from each entry to the next of that hash.
+struct Chains {
+    first: FxHashMap<u64, u32>,
+    next: Vec<u32>,
+}
+
+impl Chains {
+    fn new(length: usize) -> Self {
+        Chains { first: FxHashMap::with_capacity_and_hasher(length, Default::default()), next: vec![END; length] }
+    }
+
+    /// Entries are added last to first, so that chains are in document order.
+    fn add(&mut self, hash: u64, entry: usize) {
+        let entry_number = u32::try_from(entry).unwrap_or(END);
+        if let (Some(next), old) = (self.next.get_mut(entry), self.first.insert(hash, entry_number)) {
+            *next = old.unwrap_or(END);
+        }
+    }
+
+    fn all(&self, hash: u64) -> impl Iterator<Item = usize> {
+        let first = self.first.get(&hash).copied().unwrap_or(END);
+        let link = |entry: u32| (entry != END).then_some(entry as usize);
+        std::iter::successors(link(first), move |entry| link(self.next.get(*entry).copied().unwrap_or(END)))
+            .take(SAME_NAME_LIMIT)
+    }
+}
+
+fn hash(parts: &[&str]) -> u64 {
+    let mut hasher = FxHasher::default();
+    for part in parts {
+        hasher.write(part.as_bytes());
+        hasher.write_u8(0xFF);
+    }
+    hasher.finish()
+}
+
+impl<'t> Index<'t> {
+    pub fn of(bundle: Node<'t>, schema: &'static Schema) -> Self {
+        let entries = bundle.get("entry").into_iter().flat_map(Node::items).map(|node| {
+            let resource = node.get("resource").filter(|resource| resource.is_object());
+            let text = |name| resource.and_then(|resource: Node<'t>| resource.get(name)).and_then(Node::text);
+            let full_url = node.get("fullUrl").and_then(Node::text);
+            Entry { node, resource, full_url, kind: text("resourceType"), id: text("id") }
+        });
+        let entries = entries.collect::<Vec<_>>();
+        let (mut by_url, mut by_id) = (Chains::new(entries.len()), Chains::new(entries.len()));
+        for (number, entry) in entries.iter().enumerate().rev().filter(|(_, entry)| entry.resource.is_some()) {
+            if let Some(full_url) = &entry.full_url {
+                by_url.add(hash(&[full_url]), number);
+            }
+            if let (Some(kind), Some(id)) = (&entry.kind, &entry.id) {
+                by_id.add(hash(&[kind, id]), number);
+            }
+        }
+        Index { entries, by_url, by_id, schema }
+    }
+
+    /// What a reference in the resource of entry `from` leads to; `#` references are not asked.
+    pub fn resolve(&self, from: usize, reference: &str) -> Found {
+        let (plain, version) = match reference.split_once("/_history/") {
+            Some((plain, version)) => (plain, Some(version)),
+            None => (reference, None),
+        };
+        if forms::is_absolute(plain) {
+            return self.by_full_url(plain, version).map_or(Found::Missing, |found| found.unwrap_or(Found::Several));
+        }
+        let full_url = self.entries.get(from).and_then(|entry| entry.full_url.as_deref());
+        let is_type = |name: &str| self.schema.resource(name).is_some();
+        if let Some((base, _, _)) = full_url.and_then(|url| forms::restful(url, is_type)) {
+            if let Some(found) = self.by_full_url(&format!("{base}{plain}"), version) {
+                return found.unwrap_or(Found::Several);
+            }
+        }
+        match self.by_full_url(reference, None) {
+            Some(Some(Found::Exact(entry))) => return Found::SameText(entry),
+            Some(_) => return Found::Several,
+            None => {}
+        }
+        let Some((kind, id)) = plain.split_once('/') else { return Found::Missing };
+        let is = |own: &Option<Cow<str>>, wanted: &str| own.as_deref() == Some(wanted);
+        let same = self.by_id.all(hash(&[kind, id])).filter(|entry| {
+            self.entries.get(*entry).is_some_and(|entry| is(&entry.kind, kind) && is(&entry.id, id))
+        });
+        match self.only(same, version) {
+            Some(Some(Found::Exact(entry))) => Found::Lenient(entry),
+            Some(_) => Found::Several,
+            None => Found::Missing,
+        }
+    }
+
+    /// The entry of a fullUrl, whatever uses it as a link.
+    pub fn exact(&self, full_url: &str) -> Option<usize> {
+        self.by_url.all(hash(&[full_url])).find(|entry| self.has_url(*entry, full_url))
+    }
+
+    fn has_url(&self, entry: usize, full_url: &str) -> bool {
+        self.entries.get(entry).is_some_and(|entry| entry.full_url.as_deref() == Some(full_url))
+    }
+
+    fn by_full_url(&self, full_url: &str, version: Option<&str>) -> Option<Option<Found>> {
+        let same = self.by_url.all(hash(&[full_url])).filter(|entry| self.has_url(*entry, full_url));
+        self.only(same, version)
+    }
+
+    /// The one of several; None: there is none, `Some(None)`: they are several. Versions of one resource are one: the
+    /// first stands for all, as who is referred to is known.
+    fn only(&self, same: impl Iterator<Item = usize>, version: Option<&str>) -> Option<Option<Found>> {
+        let mut first: Option<(usize, Option<Cow<str>>)> = None;
+        for entry in same {
+            let own = self.version(entry);
+            if version.is_some() && own.as_deref() != version {
+                continue;
+            }
+            match &first {
+                None => first = Some((entry, own)),
+                Some((_, other)) if own.is_some() && other.is_some() && *other != own => {}
+                Some(_) => return Some(None),
+            }
+        }
+        first.map(|(entry, _)| Some(Found::Exact(entry)))
+    }
+
+    fn version(&self, entry: usize) -> Option<Cow<'t, str>> {
+        self.entries.get(entry)?.resource?.get("meta")?.get("versionId")?.text()
+    }
+}
