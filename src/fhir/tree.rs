@@ -168,7 +168,7 @@ impl<'t> Node<'t> {
     }
 
     /// Items of an array or members of an object, in document order.
-    pub(super) fn children(self) -> Children<'t> {
+    pub fn children(self) -> Children<'t> {
         match self.kind() {
             Kind::Array | Kind::Object => Children { tree: self.tree, index: self.index + 1, end: self.slot().next },
             _ => Children { tree: self.tree, index: 0, end: 0 },
@@ -185,13 +185,13 @@ impl<'t> Node<'t> {
     }
 
     /// The bytes between the quotes of a string, or of a number as written, and whether they have escapes.
-    pub(super) fn span(self) -> (&'t [u8], bool) {
+    pub fn span(self) -> (&'t [u8], bool) {
         let slot = self.slot();
         (self.tree.slice(slot.start, slot.end), slot.flags & ESCAPED != 0)
     }
 
     /// The same of the key.
-    pub(super) fn key_span(self) -> (&'t [u8], bool) {
+    pub fn key_span(self) -> (&'t [u8], bool) {
         let slot = self.slot();
         (self.tree.slice(slot.key_start, slot.key_end), slot.flags & KEY_ESCAPED != 0)
     }
@@ -210,7 +210,7 @@ impl<'t> Node<'t> {
 
 /// The direct children of a container.
 #[derive(Clone, Debug)]
-pub(super) struct Children<'t> {
+pub struct Children<'t> {
     tree: &'t Tree,
     index: u32,
     end: u32,

@@ -5,6 +5,7 @@
 use super::ProseRules;
 use crate::fhir::tree::{Node, Tree};
 use crate::fhir::{Fault, Issue, IssueCode, Severity};
+use std::borrow::Cow;
 
 /// Most issues reported of one message, warnings and errors each; the rest is counted.
 pub(super) const ISSUES_LIMIT: usize = 500;
@@ -19,7 +20,7 @@ pub(super) struct Report<'m> {
 
 /// A broken rule: which, what kind of issue, and what to tell the sender.
 pub(super) struct Broken {
-    pub rule: &'static str,
+    pub rule: Cow<'static, str>,
     pub code: IssueCode,
     pub fault: Fault,
     /// Element, rule and remedy in words.
@@ -27,13 +28,13 @@ pub(super) struct Broken {
 }
 
 impl Broken {
-    pub fn new(rule: &'static str, code: IssueCode, text: impl Into<String>) -> Self {
-        Broken { rule, code, fault: Fault::SendStructure, text: text.into() }
+    pub fn new(rule: impl Into<Cow<'static, str>>, code: IssueCode, text: impl Into<String>) -> Self {
+        Broken { rule: rule.into(), code, fault: Fault::SendStructure, text: text.into() }
     }
 
     /// Of the message's definition rather than of FHIR messaging.
-    pub fn definition(rule: &'static str, code: IssueCode, text: impl Into<String>) -> Self {
-        Broken { rule, code, fault: Fault::SendDefinition, text: text.into() }
+    pub fn definition(rule: impl Into<Cow<'static, str>>, code: IssueCode, text: impl Into<String>) -> Self {
+        Broken { rule: rule.into(), code, fault: Fault::SendDefinition, text: text.into() }
     }
 }
 
@@ -62,6 +63,16 @@ impl<'m> Report<'m> {
     fn add(&mut self, severity: Severity, expression: impl Into<String>, node: Option<Node>, broken: Broken) {
         let issue = Issue::new(severity, broken.code, broken.fault, broken.text).rule(broken.rule).at(expression);
         self.push(issue, node.map(Node::offset));
+    }
+
+    /// Whether further errors are only counted, so that nobody makes texts for them.
+    pub fn is_full(&self) -> bool {
+        self.errors >= ISSUES_LIMIT
+    }
+
+    /// An error that is not listed, for who asked `is_full`.
+    pub fn count_error(&mut self) {
+        self.errors += 1;
     }
 
     /// An issue found elsewhere, with its position if it has one.
