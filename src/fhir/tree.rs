@@ -202,6 +202,11 @@ impl<'t> Node<'t> {
         slot.start as usize - usize::from(slot.kind == Kind::String)
     }
 
+    /// The index after this node's subtree.
+    pub fn end_index(self) -> u32 {
+        self.slot().next
+    }
+
     /// Line and column of the value, both from 1.
     pub fn position(self) -> (u32, u32) {
         self.tree.position(self.offset())

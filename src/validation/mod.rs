@@ -12,6 +12,8 @@ pub mod definition_rules;
 pub mod expand;
 mod focus;
 mod load;
+pub mod package;
+pub mod profile;
 mod report;
 mod rules;
 #[cfg(test)]
@@ -70,4 +72,17 @@ pub fn check(message: &Message, definitions: &Definitions, checks: Checks) -> Ch
     rules::check_focus(&focus, counted, &mut report);
     rules::check_details(message, &mut report);
     Checked { issues: report.finish(), definition }
+}
+
+/// The issues of level `profile` alone, beyond `check`: what the message's definition and the claims of its resources
+/// ask by profiles and graphs. Time is bounded by `profile`'s limit of work.
+pub fn check_profiles(
+    message: &Message,
+    definition: Option<&Arc<Definition>>,
+    (definitions, profiles): (&Definitions, &profile::Profiles),
+    asked: profile::Asked,
+) -> Vec<Issue> {
+    let mut report = Report::new(&message.tree, ProseRules::default());
+    profile::check_message(message, definition, (definitions, profiles), asked, &mut report);
+    report.finish()
 }

@@ -1,0 +1,1 @@
+//! Behaviour of profiles, by our own definitions.
