@@ -17,6 +17,7 @@ mod resolve;
 mod scan;
 pub mod schema;
 mod shape;
+mod steps;
 pub mod tree;
 pub mod version;
 

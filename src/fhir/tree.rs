@@ -196,6 +196,23 @@ impl<'t> Node<'t> {
         (self.tree.slice(slot.key_start, slot.key_end), slot.flags & KEY_ESCAPED != 0)
     }
 
+    /// The members of an object; none for anything else.
+    pub(super) fn members_of(self) -> Children<'t> {
+        if self.is_object() { self.children() } else { Children { tree: self.tree, index: 0, end: 0 } }
+    }
+
+    /// The bytes of the key as written, and the flags.
+    pub(super) fn key_bytes(self) -> (&'t [u8], u8) {
+        let slot = self.slot();
+        (self.tree.slice(slot.key_start, slot.key_end), slot.flags)
+    }
+
+    /// The bytes of a string that has no escapes: its text without looking for them.
+    pub fn plain(self) -> Option<&'t [u8]> {
+        let slot = self.slot();
+        (slot.kind == Kind::String && slot.flags & ESCAPED == 0).then(|| self.tree.slice(slot.start, slot.end))
+    }
+
     /// Where the value begins in the bytes; of a string, its opening quote.
     pub fn offset(self) -> usize {
         let slot = self.slot();

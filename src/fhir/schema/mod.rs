@@ -197,6 +197,11 @@ impl Schema {
         of.members.get(name)
     }
 
+    /// Position in `TypeDef::elements` of the element that paths call so: `value` for `value[x]`.
+    pub fn element_index(&self, of: &TypeDef, name: &str) -> Option<u16> {
+        of.members.element(name)
+    }
+
     pub fn constraint(&self, id: ConstraintId) -> &Constraint {
         &self.constraints[usize::from(id.0)]
     }
