@@ -1,1 +1,0 @@
-//! Behaviour of profiles, by our own definitions.
