@@ -39,29 +39,29 @@ impl<'t> Checker<'t> {
 pub(super) fn is_member(schema: &Schema, element: Element, codes: &Codes) -> Option<bool> {
     let def = element.def(schema);
     if let TypeKind::Primitive(_) = def.kind {
-        return element.text().map(|code| codes.has_code(schema, &code));
+        return element.text().map(|code| codes.has_code(&code));
     }
     let node = element.value?;
     match &*def.code {
-        "CodeableConcept" => concept(schema, node, codes),
-        "CodeableReference" => concept(schema, node.get("concept")?, codes),
-        "Coding" | "Quantity" => coding(schema, node, codes),
+        "CodeableConcept" => concept(node, codes),
+        "CodeableReference" => concept(node.get("concept")?, codes),
+        "Coding" | "Quantity" => coding(node, codes),
         _ => None,
     }
 }
 
-fn concept(schema: &Schema, node: Node, codes: &Codes) -> Option<bool> {
+fn concept(node: Node, codes: &Codes) -> Option<bool> {
     let mut listed = node.get("coding").into_iter().flat_map(Node::items).peekable();
     if listed.peek().is_none() {
         return node.get("extension").is_none().then_some(false);
     }
-    Some(listed.any(|one| coding(schema, one, codes) != Some(false)))
+    Some(listed.any(|one| coding(one, codes) != Some(false)))
 }
 
-fn coding(schema: &Schema, node: Node, codes: &Codes) -> Option<bool> {
+fn coding(node: Node, codes: &Codes) -> Option<bool> {
     let text = |name: &str| node.get(name).and_then(Node::text);
     match (text("system"), text("code")) {
-        (Some(system), Some(code)) => Some(codes.has(schema, &system, &code)),
+        (Some(system), Some(code)) => Some(codes.has(&system, &code)),
         (None, Some(_)) => Some(false),
         (_, None) if node.get("extension").is_some() || node.get("_code").is_some() => None,
         (_, None) => Some(false),

@@ -203,8 +203,9 @@ impl<'t> Checker<'t> {
     /// The values of a child element: how many, each, and their slices.
     fn child(&'t self, at: At<'t>, rules: &'t Rules, place: &Place, sink: &mut Sink) {
         let def = at.element.def(self.schema);
-        let Some(of) = def.elements.iter().find(|one| *one.name == *rules.name) else { return };
-        let values = at.element.child(self.schema, &rules.name);
+        let index = self.schema.element_index(def, &rules.name);
+        let Some(of) = index.and_then(|index| def.elements.get(usize::from(index))) else { return };
+        let values: Vec<Element<'t>> = at.element.step(self.schema, &rules.name).collect();
         self.spend(values.len() as u64);
         self.count(at, rules, values.len(), place, sink);
         let spot = |index: u32, element: &Element<'t>| Place {
@@ -261,7 +262,7 @@ impl<'s, 't: 's> Host<'s> for Checker<'t> {
     }
 
     fn member_of(&self, element: Element<'s>, value_set: &str) -> Option<bool> {
-        let codes = self.profiles.value_sets.ready(self.schema, value_set)?;
+        let codes = self.profiles.value_sets.ready(value_set)?;
         binding::is_member(self.schema, element, &codes)
     }
 

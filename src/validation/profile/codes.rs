@@ -3,8 +3,8 @@
 //! Relies on `compose` for expanding. What cannot be enumerated says why, for the warning that names it.
 
 use super::super::compose::Expander;
-use super::super::definition::{Definitions, split_canonical};
-use crate::fhir::schema::{Schema, ValueSetId};
+use super::super::definition::Definitions;
+use crate::fhir::schema::{self, Schema};
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde_json::Value;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ const EXPANSION_LIMIT_CODES: usize = 100_000;
 
 #[derive(Debug)]
 pub(super) enum Codes {
-    Base(ValueSetId),
+    Base(&'static schema::Codes),
     Own {
         /// Systems of each code.
         systems: FxHashMap<Box<str>, FxHashSet<Box<str>>>,
@@ -23,16 +23,16 @@ pub(super) enum Codes {
 
 impl Codes {
     /// Whether the code is in it, whatever its system: what an element of type code needs.
-    pub fn has_code(&self, schema: &Schema, code: &str) -> bool {
+    pub fn has_code(&self, code: &str) -> bool {
         match self {
-            Codes::Base(id) => schema.value_set(*id).codes.as_ref().is_some_and(|codes| codes.has_code(code)),
+            Codes::Base(codes) => codes.has_code(code),
             Codes::Own { systems } => systems.contains_key(code),
         }
     }
 
-    pub fn has(&self, schema: &Schema, system: &str, code: &str) -> bool {
+    pub fn has(&self, system: &str, code: &str) -> bool {
         match self {
-            Codes::Base(id) => schema.value_set(*id).codes.as_ref().is_some_and(|codes| codes.has(system, code)),
+            Codes::Base(codes) => codes.has(system, code),
             Codes::Own { systems } => systems.get(code).is_some_and(|systems| systems.contains(system)),
         }
     }
@@ -47,63 +47,57 @@ impl Codes {
 }
 
 /// The value sets that bindings and `memberOf` ask for.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct ValueSets {
-    base: FxHashMap<&'static str, ValueSetId>,
+    schema: &'static Schema,
     known: FxHashMap<Box<str>, Result<Arc<Codes>, Box<str>>>,
 }
 
 impl ValueSets {
     pub fn new(schema: &'static Schema) -> ValueSets {
-        let base = (0u16..).zip(&schema.value_sets).map(|(index, set)| (&*set.url, ValueSetId(index))).collect();
-        ValueSets { base, known: FxHashMap::default() }
+        ValueSets { schema, known: FxHashMap::default() }
     }
 
     /// Makes every loaded value set ready for `memberOf`.
-    pub fn take_all(&mut self, schema: &Schema, definitions: &Definitions) {
+    pub fn take_all(&mut self, definitions: &Definitions) {
         let loaded = definitions.resources.iter().filter(|one| one["resourceType"] == "ValueSet");
         for url in loaded.filter_map(|one| one["url"].as_str()) {
-            let _known = self.find(schema, definitions, url);
+            let _known = self.find(definitions, url);
         }
     }
 
     /// The codes of `url` or `url|version`; errs with the reason why they are not known.
-    pub fn find(
-        &mut self,
-        schema: &Schema,
-        definitions: &Definitions,
-        canonical: &str,
-    ) -> Result<Arc<Codes>, Box<str>> {
+    pub fn find(&mut self, definitions: &Definitions, canonical: &str) -> Result<Arc<Codes>, Box<str>> {
         if let Some(known) = self.known.get(canonical) {
             return known.clone();
         }
         let found = match definitions.resource("ValueSet", canonical) {
-            Some(loaded) => expanded(loaded, definitions),
-            None => self.of_base(schema, canonical),
+            Some(loaded) => expanded(loaded, definitions, self.schema),
+            None => self.of_base(canonical),
         };
         self.known.insert(canonical.into(), found.clone());
         found
     }
 
     /// Only what `find` or `take_all` made ready, or the base has; None: it cannot be checked.
-    pub fn ready(&self, schema: &Schema, canonical: &str) -> Option<Arc<Codes>> {
+    pub fn ready(&self, canonical: &str) -> Option<Arc<Codes>> {
         match self.known.get(canonical) {
             Some(known) => known.clone().ok(),
-            None => self.of_base(schema, canonical).ok(),
+            None => self.of_base(canonical).ok(),
         }
     }
 
-    fn of_base(&self, schema: &Schema, canonical: &str) -> Result<Arc<Codes>, Box<str>> {
-        let id = self.base.get(split_canonical(canonical).0).ok_or("it is not loaded")?;
-        match schema.value_set(*id).codes {
-            Some(_) => Ok(Arc::new(Codes::Base(*id))),
+    fn of_base(&self, canonical: &str) -> Result<Arc<Codes>, Box<str>> {
+        let known = self.schema.value_set_named(canonical).ok_or("it is not loaded")?;
+        match &known.codes {
+            Some(codes) => Ok(Arc::new(Codes::Base(codes))),
             None => Err("its codes cannot be enumerated".into()),
         }
     }
 }
 
-fn expanded(value_set: &Value, definitions: &Definitions) -> Result<Arc<Codes>, Box<str>> {
-    match Expander::new(definitions).value_set(value_set) {
+fn expanded(value_set: &Value, definitions: &Definitions, schema: &'static Schema) -> Result<Arc<Codes>, Box<str>> {
+    match Expander::with_base(definitions, schema).value_set(value_set) {
         Ok(concepts) => {
             Ok(Arc::new(Codes::own(concepts.iter().map(|concept| (&*concept.system, &*concept.code)))))
         }

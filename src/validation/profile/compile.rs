@@ -119,7 +119,7 @@ impl<'d> Compiler<'d> {
         );
         let find = |canonical: &str| BindingRule {
             value_set: shown(canonical).into(),
-            codes: self.value_sets.find(self.schema, self.definitions, canonical),
+            codes: self.value_sets.find(self.definitions, canonical),
         };
         canonicals.into_iter().map(find).collect()
     }

@@ -99,9 +99,9 @@ impl Profiles {
             let found = std::mem::take(&mut compiler.mistakes);
             mistakes.extend(found.into_iter().map(|mistake| format!("{}: {}: {mistake}", source.file, source.url())));
         }
-        compiler.value_sets.take_all(schema, definitions);
+        compiler.value_sets.take_all(definitions);
         let graphs = Graphs::compile(&mut compiler, &mut mistakes);
-        let value_sets = std::mem::take(&mut compiler.value_sets);
+        let value_sets = std::mem::replace(&mut compiler.value_sets, ValueSets::new(schema));
         let by_url = named(&library);
         (Profiles { schema, profiles, by_url, value_sets, graphs }, mistakes)
     }

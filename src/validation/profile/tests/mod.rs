@@ -1,5 +1,6 @@
 //! Behaviour of profiles, by definitions and instances of our own.
 
+mod constraints;
 mod corpus;
 mod extensions;
 mod graphs;
