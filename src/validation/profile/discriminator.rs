@@ -61,7 +61,9 @@ fn matcher(compiler: &mut Compiler, of: &Draft, slice: &Draft, kind: &str, path:
         "position" => position(of, slice),
         _ => None,
     };
-    if test.is_none() && compiler.is_whole {
+    // What is not loaded might say it.
+    let is_open = refs(compiler, slice, "profile").iter().any(|profile| matches!(profile, ProfileRef::Missing(_)));
+    if test.is_none() && compiler.is_whole && !is_open {
         let text = format!(
             "slice {name} of {}: nothing in it says what the discriminator {kind} {} looks for",
             of.name,

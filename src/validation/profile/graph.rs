@@ -226,11 +226,21 @@ impl<'t> Checker<'t> {
     fn linked(&'t self, link: &'t Link, source: Target<'t>) -> Result<Vec<Target<'t>>, String> {
         let scope = Scope { schema: self.schema, resource: source.resource, root: source.root, host: self };
         let elements = link.expression.elements(source.element, &scope)?;
-        let target = |element: crate::fhir::element::Element<'t>| match element.is_resource(self.schema) {
-            true => Some(Target::whole(element)),
-            false => self.world.resolve(source.resource, &reference_of(element)?),
-        };
-        let mut reached: Vec<Target<'t>> = elements.into_iter().filter_map(target).collect();
+        let mut reached = Vec::new();
+        for element in elements {
+            if element.is_resource(self.schema) {
+                reached.push(Target::whole(element));
+            } else if let Some(reference) = reference_of(element) {
+                reached.extend(self.world.resolve(source.resource, &reference));
+            } else {
+                // A path may end at the element that holds the reference: `Encounter.location`.
+                let mut leads = |inner| {
+                    let reference = reference_of(inner).filter(|_| inner.value.is_some_and(|node| node.is_object()));
+                    reached.extend(reference.and_then(|reference| self.world.resolve(source.resource, &reference)));
+                };
+                element.each_child(self.schema, &mut leads);
+            }
+        }
         let mut seen = FxHashSet::default();
         reached.retain(|target| target.element.node().is_some_and(|node| seen.insert(node.index)));
         Ok(reached)

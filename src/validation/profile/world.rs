@@ -65,6 +65,11 @@ impl<'t> World<'t> {
     /// The resource that a reference leads to; `from` is, or is within, the resource that holds the reference.
     pub fn resolve(&self, from: Element<'t>, reference: &str) -> Option<Target<'t>> {
         let node = from.node()?;
+        // What is asked of a Bundle as a whole may stand in any entry; its first one tells the base of its urls.
+        if let Some((_, _, index)) = self.bundles.iter().find(|(at, _, _)| *at == node.index) {
+            let element = Element::resource(index.resolve_from(0, reference).node()?, self.schema)?;
+            return Some(Target::whole(element));
+        }
         let Some((index, at, container)) = self.holder(node) else {
             return self.contained(node.tree.root(), reference);
         };
