@@ -16,6 +16,8 @@ mod full_url;
 mod links;
 mod load;
 mod places;
+pub mod package;
+pub mod profile;
 mod prose;
 pub mod report;
 mod rules;
@@ -140,4 +142,17 @@ pub fn check_document(
             (Some(version), issues)
         }
     }
+}
+
+/// The issues of level `profile` alone, beyond `check`: what the message's definition and the claims of its resources
+/// ask by profiles and graphs. Time is bounded by `profile`'s limit of work.
+pub fn check_profiles(
+    message: &Message,
+    definition: Option<&Arc<Definition>>,
+    (definitions, profiles): (&Definitions, &profile::Profiles),
+    asked: profile::Asked,
+) -> Vec<Issue> {
+    let mut report = Report::new(&message.tree, ProseRules::default());
+    profile::check_message(message, definition, (definitions, profiles), asked, &mut report);
+    report.finish()
 }
