@@ -100,8 +100,8 @@ impl QueueConsumer {
         // Gives back all that is not acknowledged at once, and so in order; a channel that is closed already has done so.
         let closing = channel.close(200, "done".into());
         let _ = tokio::time::timeout(Duration::from_secs(BROKER_SECONDS), closing).await;
-        // Not before: a consumer that is dropped is cancelled, and of a cancelled one a quorum queue takes back what is on its
-        // way to us, ahead of what it brought before and we give back after.
+        // Not before: dropping it cancels it, and what is on its way to a cancelled consumer goes to the end of a quorum queue,
+        // behind what came later. What a closed channel held goes to its front.
         drop(consumer);
         end
     }
