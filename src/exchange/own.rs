@@ -6,8 +6,8 @@ use crate::delivery::{DeliveryKind, Facts, Keep, MessageState, NewDelivery, Repl
 use crate::fhir::answer::OwnAnswer;
 use crate::fhir::event::{Identifier, ResponseCode, ResponseRequired};
 use crate::fhir::{Event, Fault, Issue, IssueCode, Outcome};
-use crate::routing::Receiver;
 use crate::routing::plan::plan;
+use crate::routing::{EMBERPOST, Receiver};
 use crate::validation::definition::Definition;
 use crate::validation::expand::expand;
 use serde_json::Value;
@@ -230,7 +230,7 @@ impl Exchange {
     fn own_facts(&self, request: &Facts, id: Uuid, event: Option<Event>) -> Facts {
         Facts {
             id,
-            sender: "emberpost".into(),
+            sender: EMBERPOST.into(),
             source: Some(self.settings.base_url.clone()),
             destinations: request.source.iter().cloned().collect(),
             event,
