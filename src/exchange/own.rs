@@ -7,8 +7,8 @@ use crate::fhir::answer::OwnAnswer;
 use crate::fhir::event::{Identifier, ResponseCode, ResponseRequired};
 use crate::fhir::form::convert;
 use crate::fhir::{Event, Fault, FhirVersion, Form, Issue, IssueCode, Outcome};
-use crate::routing::Receiver;
 use crate::routing::plan::plan;
+use crate::routing::{EMBERPOST, Receiver};
 use crate::validation::definition::Definition;
 use crate::validation::expand::expand;
 use bytes::Bytes;
@@ -233,7 +233,7 @@ impl Exchange {
     fn own_facts(&self, request: &Facts, id: Uuid, event: Option<Event>) -> Facts {
         Facts {
             id,
-            sender: "emberpost".into(),
+            sender: EMBERPOST.into(),
             source: Some(self.settings.base_url.clone()),
             destinations: request.source.iter().cloned().collect(),
             event,

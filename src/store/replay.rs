@@ -174,7 +174,7 @@ fn keyed_facts(row: &SqliteRow) -> Result<(i64, Arc<Facts>), Error> {
     Ok((row.try_get(0)?, row::facts(row.try_get(1)?, row.try_get(2)?)?))
 }
 
-/// The filter's messages that were accepted: what was refused was never delivered, and replaying it would let it in.
+/// As it stands in the column `state`.
 fn state_code(state: ReplayState) -> i64 {
     match state {
         ReplayState::Running => 0,

@@ -156,18 +156,20 @@ fn assert_told(poison: &Poison, answer: Option<&Taken>) {
 async fn a_property_that_is_no_text_is_dead_lettered_and_what_is_behind_it_comes() {
     let Some(broker) = Broker::shared().await else { return };
     let lines = Lines::on(&broker).await;
-    let _node = lines.config().start().await;
-    let messages: Vec<_> = (0..4).map(|_| Sample::new().addressed_to("lab")).collect();
-    let (before, behind) = messages.split_at(2);
-    for message in before {
-        lines.tell(&message.bytes(), Props::json()).await;
-    }
+    let mut node = lines.config().start().await;
+    assert!(node.terminate().await.success());
+    // So many that some are not begun when the connection is lost, all of them there from the start.
+    let messages: Vec<_> = (0..202).map(|_| Sample::new().addressed_to("lab")).collect();
+    let (before, behind) = messages.split_at(200);
+    let bodies: Vec<_> = before.iter().map(|message| (message.bytes(), Props::json())).collect();
+    assert_eq!(lines.client.publish_many("", &lines.inbound, bodies).await, before.len());
     let (port, queue) = (broker.port(), lines.inbound.clone());
     // Latin-1 for café.
     tokio::task::spawn_blocking(move || publish_with_correlation(port, &queue, b"caf\xE9")).await.unwrap();
     for message in behind {
         lines.tell(&message.bytes(), Props::json()).await;
     }
+    node.restart().await;
     let mut seen = std::collections::HashSet::new();
     let taken = lines.client.take(&lines.lab, messages.len(), LATER).await;
     let first: Vec<_> = ids_of(&taken).into_iter().filter(|id| seen.insert(id.clone())).collect();

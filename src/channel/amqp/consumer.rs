@@ -8,9 +8,9 @@ use super::acks::Acks;
 use super::health::Seen;
 use super::inbound::{Came, Fate, Intake};
 use crate::turn::Turns;
-use futures_util::{FutureExt, StreamExt};
+use futures_util::StreamExt;
 use lapin::message::Delivery;
-use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection, Consumer};
 use std::sync::Arc;
@@ -81,8 +81,8 @@ impl QueueConsumer {
             Err(_) => Err(format!("the broker did not answer within {BROKER_SECONDS} seconds")),
         };
         self.seen.trouble(subscribed.as_ref().err().cloned());
-        let (channel, end) = match subscribed {
-            Ok((channel, consumer)) => {
+        let (channel, consumer, end) = match subscribed {
+            Ok((channel, mut consumer)) => {
                 let session = Session {
                     of: self,
                     channel: &channel,
@@ -92,14 +92,17 @@ impl QueueConsumer {
                     failed: Vec::new(),
                     kept_any,
                 };
-                let end = session.run(consumer).await;
-                (channel, end)
+                let end = session.run(&mut consumer).await;
+                (channel, consumer, end)
             }
             Err(error) => return End::Gone(error),
         };
-        // Gives back what is not acknowledged; a channel that is closed already has done so.
+        // Gives back all that is not acknowledged at once, and so in order; a channel that is closed already has done so.
         let closing = channel.close(200, "done".into());
         let _ = tokio::time::timeout(Duration::from_secs(BROKER_SECONDS), closing).await;
+        // Not before: dropping it cancels it, and what is on its way to a cancelled consumer goes to the end of a quorum queue,
+        // behind what came later. What a closed channel held goes to its front.
+        drop(consumer);
         end
     }
 
@@ -146,17 +149,18 @@ struct Session<'s> {
 type Ended = Result<(u64, Fate), JoinError>;
 
 impl Session<'_> {
-    async fn run(mut self, consumer: Consumer) -> End {
+    async fn run(mut self, consumer: &mut Consumer) -> End {
         let end = self.consume(consumer).await;
         self.finish().await;
         end
     }
 
-    async fn consume(&mut self, mut consumer: Consumer) -> End {
+    /// When it stops it only reads no further: what the broker brings until the channel closes goes back with the rest.
+    async fn consume(&mut self, consumer: &mut Consumer) -> End {
         let stop = self.of.stop.clone();
         loop {
             tokio::select! {
-                () = stop.cancelled() => return self.drain(&mut consumer).await,
+                () = stop.cancelled() => return End::Stopped,
                 delivery = consumer.next() => match delivery {
                     Some(Ok(delivery)) => self.begin(delivery),
                     Some(Err(error)) => return End::Gone(error.to_string()),
@@ -228,18 +232,6 @@ impl Session<'_> {
 
     fn count(&self) {
         self.of.seen.unacked(self.acks.len() as u64);
-    }
-
-    /// Takes no more, and gives what is under way its time.
-    async fn drain(&mut self, consumer: &mut Consumer) -> End {
-        // Without it the broker sends on until the channel closes, which loses nothing either.
-        let cancel = self.channel.basic_cancel(consumer.tag(), BasicCancelOptions::default());
-        let _ = tokio::time::timeout(Duration::from_secs(BROKER_SECONDS), cancel).await;
-        // What was brought before is taken, too: given back, it might come behind what lies behind it.
-        while let Some(Some(Ok(delivery))) = consumer.next().now_or_never() {
-            self.begin(delivery);
-        }
-        End::Stopped
     }
 
     /// Lets what was begun come to its end before the queue is consumed again: what was kept is acknowledged, and reaches

@@ -212,7 +212,7 @@ impl Consumers {
         let broker = amqp.urls.iter().find(|url| Some(url.to_string()) == state.broker);
         let Some(broker) = broker.filter(|_| amqp.declare) else { return state.unreadable };
         for seen in self.queues.iter() {
-            match rescue::reject_unreadable(broker, &seen.queue, u32::from(amqp.prefetch) + 1).await {
+            match rescue::reject_unreadable(broker, &seen.queue, amqp.prefetch.saturating_add(1)).await {
                 Ok(true) => tracing::error!(queue = %seen.queue,
                     "AMQP: a message with a property that is no UTF-8 text was dead-lettered by the broker"),
                 Ok(false) => {}

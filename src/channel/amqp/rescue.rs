@@ -1,9 +1,10 @@
 //! The way out of a message that the client cannot read: a text property that is no UTF-8 ends its connection, each time
 //! the broker brings the message, and nothing behind it would ever come.
 //!
-//! A few frames of AMQP 0-9-1 spoken by hand (chapter 4.2): take messages from the queue one by one until one comes whose
-//! properties the client's own parser refuses, reject that one, so that the broker dead-letters it, and leave; the others
-//! are the broker's again. Without TLS only.
+//! A few frames of AMQP 0-9-1 spoken by hand (chapter 4.2): consume the queue until a message comes whose properties the
+//! client's own parser refuses, reject that one, so that the broker dead-letters it, and leave; the others are the broker's
+//! again, in order: of one consumer, a quorum queue takes them back so, but not those that were got one by one. Without TLS
+//! only.
 
 use crate::config::BrokerUrl;
 use std::time::Duration;
@@ -11,6 +12,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 const RESCUE_SECONDS: u64 = 30;
+/// A queue that brings nothing for so long has no more.
+const SILENCE: Duration = Duration::from_secs(1);
 /// Frames that are longer are not read; brokers send 128 KiB as a rule.
 const FRAME_LIMIT_BYTES: usize = 16 * 1024 * 1024;
 const FRAME_END: u8 = 0xCE;
@@ -18,23 +21,28 @@ const METHOD: u8 = 1;
 const HEADER: u8 = 2;
 const BODY: u8 = 3;
 const CHANNEL: u16 = 1;
+/// The consumer's.
+const TAG: &str = "rescue";
 
 /// Rejects the first message of the queue that the client cannot read, among the first `most`. False where there is none.
 /// Errs with a sentence where the broker cannot be spoken to.
-pub(super) async fn reject_unreadable(broker: &BrokerUrl, queue: &str, most: u32) -> Result<bool, String> {
+pub(super) async fn reject_unreadable(broker: &BrokerUrl, queue: &str, most: u16) -> Result<bool, String> {
     if broker.tls {
         return Err("messages that cannot be read are not looked for over TLS".into());
     }
     let looking = async {
         let mut wire = Wire::open(broker).await?;
+        wire.consume(queue, most).await?;
         for _ in 0..most {
-            match wire.get(queue).await? {
-                None => return Ok(false),
-                Some((_, true)) => {}
-                Some((tag, false)) => {
-                    wire.reject(tag).await?;
-                    return Ok(true);
-                }
+            match tokio::time::timeout(SILENCE, wire.delivery()).await {
+                Err(_) => break,
+                Ok(delivery) => match delivery? {
+                    (_, true) => {}
+                    (tag, false) => {
+                        wire.reject(tag).await?;
+                        return Ok(true);
+                    }
+                },
             }
         }
         Ok(false)
@@ -79,16 +87,19 @@ impl Wire {
         Ok(wire)
     }
 
-    /// The next message's tag, and whether the client can read its properties; None when the queue is empty.
-    async fn get(&mut self, queue: &str) -> std::io::Result<Option<(u64, bool)>> {
-        self.send(CHANNEL, (60, 70), &[&[0, 0][..], &short(queue), &[0]].concat()).await?;
-        let got = self.frame().await?;
-        match got.method() {
-            Some((60, 72)) => return Ok(None),
-            Some((60, 71)) => {}
-            _ => return Err(broken()),
-        }
-        let tag = got.payload.get(4..12).and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
+    async fn consume(&mut self, queue: &str, most: u16) -> std::io::Result<()> {
+        self.send(CHANNEL, (60, 10), &[&[0; 4][..], &most.to_be_bytes(), &[0]].concat()).await?;
+        self.expect((60, 11)).await?;
+        self.send(CHANNEL, (60, 20), &[&[0, 0][..], &short(queue), &short(TAG), &[0], &[0; 4]].concat()).await?;
+        self.expect((60, 21)).await.map(drop)
+    }
+
+    /// The next message's tag, and whether the client can read its properties.
+    async fn delivery(&mut self) -> std::io::Result<(u64, bool)> {
+        let came = self.expect((60, 60)).await?;
+        // Behind class and method stands the consumer's tag, which we gave, with its length.
+        let tag = came.payload.get(5 + TAG.len()..13 + TAG.len());
+        let tag = tag.and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
         let header = self.frame().await?;
         let size = header.payload.get(4..12).and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
         let (Some(tag), Some(mut left), HEADER) = (tag, size, header.kind) else { return Err(broken()) };
@@ -100,7 +111,7 @@ impl Wire {
             }
             left = left.saturating_sub(body.payload.len() as u64);
         }
-        Ok(Some((tag, readable)))
+        Ok((tag, readable))
     }
 
     /// Has the broker dead-letter it, and closes, so that it has been done before the queue is consumed again.
@@ -108,7 +119,9 @@ impl Wire {
         self.send(CHANNEL, (60, 90), &[&tag.to_be_bytes()[..], &[0]].concat()).await?;
         let close = [&200_u16.to_be_bytes()[..], &short("done"), &[0; 4]].concat();
         self.send(0, (10, 50), &close).await?;
-        self.expect((10, 51)).await.map(drop)
+        // What was on its way to us comes before the answer.
+        while self.frame().await?.method() != Some((10, 51)) {}
+        Ok(())
     }
 
     async fn send(&mut self, channel: u16, (class, method): (u16, u16), arguments: &[u8]) -> std::io::Result<()> {
