@@ -154,8 +154,10 @@ impl Judged {
 /// The same element, one below, or the one directly above.
 pub fn is_near(found: &str, at: &str) -> bool {
     let (found, at) = (plain(found), plain(at));
+    // A step is a name or an index.
     let below = |inner: &str, outer: &str| {
-        inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('.') && !rest[1..].contains('.'))
+        let rest = inner.strip_prefix(outer).unwrap_or_default();
+        rest.starts_with(['.', '[']) && !rest[1..].contains(['.', '['])
     };
     found == at || below(&found, &at) || below(&at, &found)
 }

@@ -86,19 +86,16 @@ pub struct Checked {
     pub definition: Option<Arc<Definition>>,
 }
 
-/// Rules of JSON and XML that belong to the check of structure: empty values, stray nulls, elements out of order and what
-/// FHIR knows no place for make no message unusable.
-const STRUCTURE_RULES: [&str; 6] = ["JSN-03", "JSN-04", "XML-01", "XML-02", "XML-03", "XML-05"];
+/// Rules of JSON that the check of structure tells itself: empty values and stray nulls make no message unusable.
+const TOLD_BY_STRUCTURE: [&str; 2] = ["JSN-03", "JSN-04"];
+/// Rules of XML that belong to the check of structure: elements out of order and what FHIR knows no place for.
+const XML_RULES: [&str; 4] = ["XML-01", "XML-02", "XML-03", "XML-05"];
 
 /// Checks a message against every rule at level `message`; reports all issues at once, each with rule and place.
 /// Time is linear in the size of the message.
 pub fn check(message: &Message, definitions: &Definitions, checks: Checks) -> Checked {
     let mut report = Report::new(&message.tree, checks.prose_rules).of_version(message.version);
-    for note in &message.notes {
-        if !note.rule.as_deref().is_some_and(|rule| STRUCTURE_RULES.contains(&rule)) {
-            report.take(note.clone());
-        }
-    }
+    take_notes(&message.notes, checks.level, &mut report);
     rules::check_header(message, &mut report);
     bundle_rules::check(message, &mut report);
     let focus = focus::read(message);
@@ -115,6 +112,17 @@ pub fn check(message: &Message, definitions: &Definitions, checks: Checks) -> Ch
         structure::check(&message.tree, Schema::of(message.version), options, &mut report);
     }
     Checked { issues: report.finish(), definition }
+}
+
+/// What reading found, as far as the level holds it.
+fn take_notes(notes: &[Issue], level: Level, report: &mut Report) {
+    for note in notes {
+        let rule = note.rule.as_deref().unwrap_or_default();
+        let is_of_structure = XML_RULES.contains(&rule) && level < Level::Structure;
+        if !TOLD_BY_STRUCTURE.contains(&rule) && !is_of_structure {
+            report.take(note.clone());
+        }
+    }
 }
 
 /// Reads and checks a document, whatever it is: what is no message gets the issues of its envelope. `version`: as which it is
@@ -134,7 +142,8 @@ pub fn check_document(
         Ok(message) => (Some(message.version), check(&message, definitions, checks).issues),
         Err(mut issues) => {
             let version = version.unwrap_or(FhirVersion::R4);
-            let mut report = Report::new(&tree, checks.prose_rules);
+            let mut report = Report::new(&tree, checks.prose_rules).of_version(version);
+            take_notes(&tree.notes, checks.level, &mut report);
             if checks.level >= Level::Structure {
                 structure::check(&tree, Schema::of(version), structure::Options::default(), &mut report);
             }
