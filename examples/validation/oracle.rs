@@ -154,12 +154,22 @@ impl Judged {
 /// The same element, one below, or the one directly above.
 pub fn is_near(found: &str, at: &str) -> bool {
     let (found, at) = (plain(found), plain(at));
-    // A step is a name or an index.
+    // A step is a name with its index; an array and its items count as the same.
+    let (found, at) = (without_last_index(&found), without_last_index(&at));
     let below = |inner: &str, outer: &str| {
-        let rest = inner.strip_prefix(outer).unwrap_or_default();
-        rest.starts_with(['.', '[']) && !rest[1..].contains(['.', '['])
+        inner.strip_prefix(outer).is_some_and(|rest| {
+            let rest = rest.strip_prefix('[').and_then(|rest| rest.split_once(']')).map_or(rest, |(_, rest)| rest);
+            rest.starts_with('.') && !rest[1..].contains('.')
+        })
     };
-    found == at || below(&found, &at) || below(&at, &found)
+    found == at || below(found, at) || below(at, found)
+}
+
+fn without_last_index(expression: &str) -> &str {
+    match expression.rsplit_once('[') {
+        Some((array, rest)) if rest.ends_with(']') => array,
+        _ => expression,
+    }
 }
 
 /// An expression without types of choices.
