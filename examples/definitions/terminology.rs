@@ -12,12 +12,8 @@ const DEPTH_LIMIT: usize = 16;
 pub const CODES_LIMIT: usize = 5_000;
 
 /// Their owners license the codes; even the few that value sets list are not carried on.
-const LICENSED: [&str; 4] = [
-    "http://snomed.info/sct",
-    "http://loinc.org",
-    "http://www.ada.org/snodent",
-    "http://nucc.org/provider-taxonomy",
-];
+const LICENSED: [&str; 4] =
+    ["http://snomed.info/sct", "http://loinc.org", "http://www.ada.org/snodent", "http://nucc.org/provider-taxonomy"];
 /// Languages and MIME types: lists of them are never all that may be written.
 const OPEN: [&str; 2] = ["urn:ietf:bcp:47", "urn:ietf:bcp:13"];
 
