@@ -87,4 +87,6 @@ mod constraint_tests;
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
+mod fuzz_tests;
+#[cfg(test)]
 mod suite_tests;
