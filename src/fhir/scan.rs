@@ -120,7 +120,7 @@ pub(super) fn unescape(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut decoded = String::with_capacity(text.len());
     let mut done = 0;
-    while let Some(found) = text[done..].find('\\') {
+    while let Some(found) = memchr::memchr(b'\\', &bytes[done..]) {
         let position = done + found;
         decoded.push_str(&text[done..position]);
         let (character, length) = match bytes.get(position + 1) {

@@ -60,7 +60,7 @@ impl<'t> Scanner<'t> {
     /// Text up to the next markup.
     fn characters(&mut self) -> Result<(), Fault> {
         let rest = self.rest();
-        let length = memchr::memchr2(b'<', b'&', rest).unwrap_or(rest.len());
+        let length = rest.iter().position(|byte| matches!(byte, b'<' | b'&')).unwrap_or(rest.len());
         self.at += length;
         self.content(&rest[..length])
     }
@@ -193,7 +193,7 @@ impl<'t> Scanner<'t> {
         let quote = self.text.get(self.at).copied().filter(|quote| matches!(quote, b'"' | b'\'')).ok_or(NOT_WELL_FORMED)?;
         self.at += 1;
         let rest = self.rest();
-        let value = &rest[..memchr::memchr(quote, rest).ok_or(NOT_WELL_FORMED)?];
+        let value = &rest[..rest.iter().position(|byte| *byte == quote).ok_or(NOT_WELL_FORMED)?];
         self.at += value.len() + 1;
         seen.add(name)?;
         if name.starts_with(b"xmlns") {
@@ -202,7 +202,9 @@ impl<'t> Scanner<'t> {
         if !is_attribute(name) {
             return Err(formatting("the narrative has an attribute that is no basic formatting; remove it"));
         }
-        references(value)?;
+        if value.iter().any(|byte| matches!(byte, b'<' | b'&')) {
+            references(value)?;
+        }
         if is_active(name, value) {
             return Err(formatting("the narrative has a link with active content; remove it"));
         }

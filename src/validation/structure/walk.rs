@@ -98,15 +98,15 @@ impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
         for node in object.node.children() {
             let (key, escaped) = node.key_span();
             let name = match escaped {
-                false => Cow::Borrowed(std::str::from_utf8(key).unwrap_or_default()),
-                true => node.key().unwrap_or_default(),
+                false => Cow::Borrowed(key),
+                true => Cow::Owned(node.key().unwrap_or_default().into_owned().into_bytes()),
             };
-            let (base, is_sibling) = match name.strip_prefix('_') {
-                Some(base) => (base, true),
-                None => (&*name, false),
+            let (base, is_sibling) = match &*name {
+                [b'_', base @ ..] => (base, true),
+                base => (base, false),
             };
             let Some(member) = self.known(object, node, base, is_sibling) else {
-                let is_type = base == "resourceType" && !is_sibling;
+                let is_type = base == b"resourceType" && !is_sibling;
                 if !is_type || !matches!(object.plan.special, Special::Resource | Special::Bundle) {
                     self.unknown(object, node, &name);
                 }
@@ -127,7 +127,7 @@ impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
         &self,
         object: Object<'t, '_>,
         node: Node<'t>,
-        name: &str,
+        name: &[u8],
         is_sibling: bool,
     ) -> Option<(u16, Member<'t>)> {
         let (index, choice) = self.plan.schema.member_index(object.plan.def, name)?;
@@ -191,13 +191,13 @@ impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
     }
 
     /// A choice holds one value: another member of the same element is another type.
-    fn second_choice(&mut self, object: Object<'t, '_>, member: Member<'t>, name: &str) {
+    fn second_choice(&mut self, object: Object<'t, '_>, member: Member<'t>, name: &[u8]) {
         let of_element = |node: &Node<'t>| {
             let key = node.key().unwrap_or_default();
             let base = key.strip_prefix('_').unwrap_or(&key);
-            let index = self.plan.schema.member_index(object.plan.def, base);
+            let index = self.plan.schema.member_index(object.plan.def, base.as_bytes());
             let this = self.plan.schema.member_index(object.plan.def, name);
-            base != name && index.zip(this).is_some_and(|(index, this)| index.0 == this.0)
+            base.as_bytes() != name && index.zip(this).is_some_and(|(index, this)| index.0 == this.0)
         };
         if object.node.children().take_while(|node| node.index < member.node.index).any(|node| of_element(&node)) {
             let place = object.place.element(member.role.element.def, member.choice, SINGLE);
@@ -221,9 +221,9 @@ impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
     }
 
     #[cold]
-    fn unknown(&mut self, object: Object<'t, '_>, node: Node<'t>, name: &str) {
-        let is_plain = name.len() <= 64 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-        let name = if is_plain { name } else { "a member" };
+    fn unknown(&mut self, object: Object<'t, '_>, node: Node<'t>, name: &[u8]) {
+        let is_plain = name.len() <= 64 && name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
+        let name = std::str::from_utf8(name).ok().filter(|_| is_plain).unwrap_or("a member");
         // At the object: FHIRPath has no place for what no type has. Line and column are the member's.
         self.fail(object.place, node, "unknown-element", IssueCode::Structure, || {
             format!("{name} is no element of {}", object.plan.def.name)

@@ -1,29 +1,36 @@
 //! The elements and attributes of narrative: those that the published expression of txt-1 lists, and those of the
 //! chapters it names that it left out.
 
+/// A name of at most 8 bytes as a number; of longer ones 0.
+const fn word(name: &[u8]) -> u64 {
+    let (mut word, mut at) = (0, 0);
+    while name.len() <= 8 && at < name.len() {
+        word |= (name[at] as u64) << (8 * at);
+        at += 1;
+    }
+    word
+}
+
+/// Whether a word is one of these names; compared as numbers.
+macro_rules! is_one_of {
+    ($word:expr, $($name:literal),* $(,)?) => {{
+        let found = $word;
+        $(found == const { word($name.as_bytes()) })||*
+    }};
+}
+
 pub(super) fn is_element(name: &[u8]) -> bool {
     match name.len() {
-        1 => matches!(name, b"a" | b"p" | b"b" | b"i" | b"q"),
-        2 => matches!(
-            name,
-            b"td" | b"tr" | b"br" | b"th" | b"li" | b"ul" | b"h1" | b"h2" | b"h3" | b"h4" | b"h5" | b"h6" | b"hr"
-                | b"ol" | b"em" | b"tt" | b"dl" | b"dt" | b"dd"
-        ),
-        3 => matches!(name, b"div" | b"img" | b"pre" | b"dfn" | b"var" | b"bdo" | b"kbd" | b"sub" | b"sup" | b"col" | b"big" | b"map"),
-        4 => matches!(name, b"span" | b"code" | b"abbr" | b"cite" | b"samp" | b"area"),
-        5 => matches!(name, b"table" | b"thead" | b"tbody" | b"tfoot" | b"small"),
-        _ => matches!(name, b"strong" | b"blockquote" | b"acronym" | b"address" | b"caption" | b"colgroup"),
+        0 => false,
+        1..=8 => is_one_of!(word(name), "a", "p", "b", "i", "q", "td", "tr", "br", "th", "li", "ul", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "ol", "em", "tt", "dl", "dt", "dd", "div", "img", "pre", "dfn", "var", "bdo", "kbd", "sub", "sup", "col", "big", "map", "span", "code", "abbr", "cite", "samp", "area", "table", "thead", "tbody", "tfoot", "small", "strong", "acronym", "address", "caption", "colgroup"),
+        _ => name == b"blockquote",
     }
 }
 
 pub(super) fn is_attribute(name: &[u8]) -> bool {
     match name.len() {
-        2 | 3 => matches!(name, b"id" | b"src" | b"alt" | b"dir" | b"rel" | b"rev"),
-        4 => matches!(name, b"href" | b"name" | b"lang" | b"abbr" | b"axis" | b"char" | b"cite" | b"span" | b"type"),
-        5 => matches!(name, b"style" | b"class" | b"title" | b"width" | b"align" | b"frame" | b"rules" | b"scope" | b"shape" | b"start" | b"value" | b"ismap"),
-        6 => matches!(name, b"border" | b"height" | b"valign" | b"coords" | b"hspace" | b"vspace" | b"nowrap" | b"usemap" | b"nohref"),
-        7 => matches!(name, b"colspan" | b"rowspan" | b"bgcolor" | b"charoff" | b"charset" | b"compact" | b"headers" | b"summary"),
-        8 => matches!(name, b"xml:lang" | b"hreflang" | b"longdesc" | b"tabindex"),
+        0 => false,
+        1..=8 => is_one_of!(word(name), "id", "src", "alt", "dir", "rel", "rev", "href", "name", "lang", "abbr", "axis", "char", "cite", "span", "type", "style", "class", "title", "width", "align", "frame", "rules", "scope", "shape", "start", "value", "ismap", "border", "height", "valign", "coords", "hspace", "vspace", "nowrap", "usemap", "nohref", "colspan", "rowspan", "bgcolor", "charoff", "charset", "compact", "headers", "summary", "xml:lang", "hreflang", "longdesc", "tabindex"),
         _ => matches!(name, b"cellpadding" | b"cellspacing" | b"cellhalign" | b"cellvalign" | b"accesskey" | b"xml:space"),
     }
 }
