@@ -23,6 +23,8 @@ pub(super) struct Walker<'t, 'r, 'm> {
     pub locals: Vec<Local<'t>>,
     /// Of the container that was last asked for.
     pub contained_ids: Option<ContainedIds<'t>>,
+    /// For decoding texts.
+    pub buffer: Vec<u8>,
     /// The Bundles around, outermost first.
     pub bundles: Vec<Entries<'t>>,
 }
@@ -66,7 +68,7 @@ pub(super) struct Member<'t> {
 impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
     pub fn new(tree: &'t Tree, plan: &'static Plan, options: Options, report: &'r mut Report<'m>) -> Self {
         let holder = Holder { resource: tree.root(), type_id: None, container: None };
-        Walker { tree, plan, options, report, holder, locals: Vec::new(), contained_ids: None, bundles: Vec::new() }
+        Walker { tree, plan, options, report, holder, locals: Vec::new(), contained_ids: None, buffer: Vec::new(), bundles: Vec::new() }
     }
 
     /// Members, minima and the rules of its type; what an object holds is walked on the way.

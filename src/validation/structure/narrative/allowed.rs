@@ -1,63 +1,58 @@
 //! The elements and attributes of narrative: those that the published expression of txt-1 lists, and those of the
 //! chapters it names that it left out.
 
-/// A name of at most 8 bytes as a number; of longer ones 0.
-const fn word(name: &[u8]) -> u64 {
+/// A name as a number: its bytes, of longer names than 8 bytes the first 8 and the length.
+pub(super) const fn word(name: &[u8]) -> u64 {
     let (mut word, mut at) = (0, 0);
-    while name.len() <= 8 && at < name.len() {
+    while at < name.len() && at < 8 {
         word |= (name[at] as u64) << (8 * at);
         at += 1;
     }
-    word
+    if name.len() > 8 { word.rotate_left(4) ^ name.len() as u64 } else { word }
 }
 
-/// Whether a word is one of these names; compared as numbers.
-macro_rules! is_one_of {
-    ($word:expr, $($name:literal),* $(,)?) => {{
-        let found = $word;
-        $(found == const { word($name.as_bytes()) })||*
-    }};
+macro_rules! words {
+    ($($name:literal),* $(,)?) => { [$(word($name.as_bytes())),*] };
 }
 
-pub(super) fn is_element(name: &[u8]) -> bool {
-    match name.len() {
-        0 => false,
-        1..=8 => is_one_of!(word(name), "a", "p", "b", "i", "q", "td", "tr", "br", "th", "li", "ul", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "ol", "em", "tt", "dl", "dt", "dd", "div", "img", "pre", "dfn", "var", "bdo", "kbd", "sub", "sup", "col", "big", "map", "span", "code", "abbr", "cite", "samp", "area", "table", "thead", "tbody", "tfoot", "small", "strong", "acronym", "address", "caption", "colgroup"),
-        _ => name == b"blockquote",
-    }
+/// The most frequent first.
+const ELEMENTS: [u64; 53] = words!["td", "a", "p", "b", "img", "span", "tr", "div", "table", "th", "li", "ul", "br", "strong", "code", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "ol", "em", "i", "thead", "tbody", "tfoot", "pre", "small", "big", "tt", "dfn", "q", "var", "abbr", "acronym", "cite", "address", "bdo", "kbd", "sub", "sup", "dl", "dt", "dd", "caption", "colgroup", "col", "samp", "map", "area", "blockquote"];
+
+/// The most frequent first. At most 64, for each has a bit.
+const ATTRIBUTES: [u64; 54] = words!["style", "class", "href", "src", "alt", "title", "name", "id", "colspan", "rowspan", "border", "width", "height", "lang", "xml:lang", "align", "valign", "dir", "abbr", "axis", "char", "charoff", "charset", "cite", "span", "type", "frame", "rules", "scope", "shape", "start", "value", "ismap", "coords", "hspace", "vspace", "nowrap", "usemap", "nohref", "bgcolor", "compact", "headers", "summary", "hreflang", "longdesc", "tabindex", "rel", "rev", "cellpadding", "cellspacing", "cellhalign", "cellvalign", "accesskey", "xml:space"];
+
+pub(super) fn is_element(name: u64) -> bool {
+    ELEMENTS.contains(&name)
 }
 
-pub(super) fn is_attribute(name: &[u8]) -> bool {
-    match name.len() {
-        0 => false,
-        1..=8 => is_one_of!(word(name), "id", "src", "alt", "dir", "rel", "rev", "href", "name", "lang", "abbr", "axis", "char", "cite", "span", "type", "style", "class", "title", "width", "align", "frame", "rules", "scope", "shape", "start", "value", "ismap", "border", "height", "valign", "coords", "hspace", "vspace", "nowrap", "usemap", "nohref", "colspan", "rowspan", "bgcolor", "charoff", "charset", "compact", "headers", "summary", "xml:lang", "hreflang", "longdesc", "tabindex"),
-        _ => matches!(name, b"cellpadding" | b"cellspacing" | b"cellhalign" | b"cellvalign" | b"accesskey" | b"xml:space"),
-    }
+/// The position of an attribute in the list.
+pub(super) fn attribute(name: u64) -> Option<usize> {
+    ATTRIBUTES.iter().position(|known| *known == name)
 }
 
 const SCHEMES: [&str; 4] = ["javascript:", "vbscript:", "livescript:", "data:text/html"];
 
 /// Whether a link, or one within a style, runs a script. Entities and white space are no hiding place.
-pub(super) fn is_active(name: &[u8], value: &[u8]) -> bool {
-    let is_style = name == b"style";
-    if !is_style && !matches!(name, b"href" | b"src" | b"cite" | b"longdesc" | b"usemap") {
-        return false;
+pub(super) fn is_active(name: u64, value: &[u8]) -> bool {
+    const LINKS: [u64; 5] = words!["href", "src", "cite", "longdesc", "usemap"];
+    match name == const { word(b"style") } {
+        // Only what has a link in it, or hides it.
+        true => memchr::memchr3(b'(', b'&', b'\\', value).is_some() && runs_script(value, true),
+        false => LINKS.contains(&name) && !is_plain(value) && runs_script(value, false),
     }
-    if memchr::memchr2(b':', b'&', value).is_none() || (!is_style && is_plain_web(value)) {
-        return false;
-    }
+}
+
+/// A link of the usual kind, or a relative one.
+fn is_plain(value: &[u8]) -> bool {
+    const SCHEMES: [&[u8]; 3] = [b"http://", b"https://", b"#"];
+    SCHEMES.iter().any(|scheme| value.starts_with(scheme)) || memchr::memchr2(b':', b'&', value).is_none()
+}
+
+fn runs_script(value: &[u8], is_style: bool) -> bool {
     let Some(plain) = std::str::from_utf8(value).ok().and_then(|value| quick_xml::escape::unescape(value).ok()) else {
         return true;
     };
-    // Of a style only what has a link in it.
-    if is_style && !plain.contains("(") {
-        return false;
-    }
     let letters = plain.chars().filter(|c| !c.is_whitespace() && !c.is_control());
     let plain: String = letters.map(|c| c.to_ascii_lowercase()).collect();
     SCHEMES.iter().any(|scheme| if is_style { plain.contains(scheme) } else { plain.starts_with(scheme) })
-}
-
-fn is_plain_web(value: &[u8]) -> bool {
-    value.starts_with(b"http://") || value.starts_with(b"https://") || value.starts_with(b"#") || value.starts_with(b"mailto:")
 }
