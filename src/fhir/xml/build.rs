@@ -31,6 +31,8 @@ pub(super) struct Built {
 #[derive(Clone, Copy)]
 struct Step<'a> {
     name: &'a [u8],
+    /// Of a choice its type.
+    of_type: Option<&'a str>,
     /// Within an array.
     index: Option<usize>,
 }
@@ -79,7 +81,7 @@ pub(super) fn build(document: &Document<'_>, schema: &Schema) -> Result<Built, (
         findings: Findings::default(),
         buffer: Vec::new(),
     };
-    let done = builder.resource(0).and_then(|()| match u32::try_from(builder.json.len()) {
+    let done = builder.root().and_then(|()| match u32::try_from(builder.json.len()) {
         Ok(_) => Ok(()),
         Err(_) => Err(Stop::too_long(0, "The JSON form is longer than 4 GiB, which is the most that is read")),
     });
@@ -91,6 +93,11 @@ pub(super) fn build(document: &Document<'_>, schema: &Schema) -> Result<Built, (
 }
 
 impl<'a> Builder<'a> {
+    fn root(&mut self) -> Result<(), Stop> {
+        let offset = self.document.elements.first().map_or(0, |element| element.span.start);
+        self.resource(0, offset)
+    }
+
     fn element(&self, index: u32) -> &'a Element {
         &self.document.elements[index as usize]
     }
@@ -147,13 +154,13 @@ impl<'a> Builder<'a> {
         self.json.extend_from_slice(b"\":");
     }
 
-    /// An element whose name is the type of a resource.
-    fn resource(&mut self, index: u32) -> Result<(), Stop> {
+    /// An element whose name is the type of a resource. `offset` is that of the element that holds it.
+    fn resource(&mut self, index: u32, offset: u32) -> Result<(), Stop> {
         let element = self.element(index);
         let name = self.document.name(element);
         let found = std::str::from_utf8(name).ok().and_then(|name| self.schema.resource(name));
         let def = found.map(|id| self.schema.def(id));
-        let node = self.open(Kind::Object, element.span.start)?;
+        let node = self.open(Kind::Object, offset)?;
         self.key(b"resourceType", false);
         self.text(name, element.span.start)?;
         self.check_text(index);
@@ -212,11 +219,14 @@ impl<'a> Builder<'a> {
         let Child { name, known, .. } = self.children[from];
         let of_type = known.map(|(_, type_id)| self.schema.def(type_id));
         let is_repeated = known.is_some_and(|(element, _)| element.is_array) || to - from > 1;
-        let step = known.map_or(name, |(element, _)| element.name.as_bytes());
-        self.steps.push(Step { name: step, index: is_repeated.then_some(0) });
+        self.steps.push(self.step(name, known, is_repeated.then_some(0)));
         let (mut has_value, mut has_extra, mut is_array) = (false, false, is_repeated);
         for at in from..to {
             self.step_to(at - from);
+            if self.children[at].is_late {
+                let offset = self.element(self.children[at].index).span.start;
+                self.note(offset, "XML-01", "An element is out of order; XML fixes the order");
+            }
             let (shape, extra) = self.shape(self.children[at].index, known);
             let child = &mut self.children[at];
             (child.shape, child.has_extra) = (shape, extra);
@@ -234,6 +244,12 @@ impl<'a> Builder<'a> {
         }
         self.steps.pop();
         Ok(())
+    }
+
+    fn step(&self, name: &'a [u8], known: Option<(&'a ElementDef, TypeId)>, index: Option<usize>) -> Step<'a> {
+        let Some((element, type_id)) = known else { return Step { name, of_type: None, index } };
+        let of_type = element.is_choice.then(|| &*self.schema.def(type_id).code);
+        Step { name: element.name.as_bytes(), of_type, index }
     }
 
     fn step_to(&mut self, index: usize) {
@@ -302,16 +318,17 @@ impl<'a> Builder<'a> {
 
     /// The resources in an element that should hold one.
     fn resources(&mut self, index: u32) -> Result<(), Stop> {
+        let offset = self.element(index).span.start;
         let mut inner = self.document.children(index);
         let Some(first) = inner.next() else {
-            let node = self.open(Kind::Object, self.element(index).span.start)?;
+            let node = self.open(Kind::Object, offset)?;
             self.close(node, b'}');
             return Ok(());
         };
-        self.resource(first)?;
+        self.resource(first, offset)?;
         for next in inner {
             self.comma();
-            self.resource(next)?;
+            self.resource(next, self.element(next).span.start)?;
         }
         Ok(())
     }
@@ -322,7 +339,9 @@ impl<'a> Builder<'a> {
         let of_type = known.map(|(_, type_id)| self.schema.def(type_id));
         let kind = of_type.map(|def| def.kind);
         if element.content != Content::Fhir || kind == Some(TypeKind::Primitive(Primitive::Xhtml)) {
-            if element.content != Content::Fhir && kind.is_some_and(|kind| kind != TypeKind::Primitive(Primitive::Xhtml)) {
+            if element.content != Content::Fhir
+                && kind.is_some_and(|kind| kind != TypeKind::Primitive(Primitive::Xhtml))
+            {
                 self.note(element.span.start, "XML-01", "An element of FHIR is in the namespace of XHTML");
             }
             return (Shape::Narrative, false);

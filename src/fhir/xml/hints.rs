@@ -32,7 +32,8 @@ impl Hints {
         let identifier = below(header, "response").and_then(|response| below(response, "identifier"));
         if let Some(element) = identifier.and_then(|index| document.elements.get(index as usize)) {
             hints.is_r4 |= element.value.is_some();
-            hints.is_r5 |= identifier.is_some_and(|index| below(index, "value").or_else(|| below(index, "system")).is_some());
+            hints.is_r5 |=
+                identifier.is_some_and(|index| below(index, "value").or_else(|| below(index, "system")).is_some());
         }
         hints
     }

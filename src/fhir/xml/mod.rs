@@ -26,8 +26,8 @@ mod text;
 mod write;
 
 pub use self::hints::Hints;
-pub use self::write::write;
 use self::scan::Stop;
+pub use self::write::write;
 use super::finding::{Finding, Findings, ISSUE_LIMIT};
 use super::outcome::{Issue, Severity};
 use super::schema::Schema;
@@ -76,8 +76,7 @@ pub fn to_json(bytes: Bytes, version: FhirVersion) -> Result<Bytes, Vec<Issue>> 
 
 /// The JSON form of a tree, which is its own text. Errs when it was read from XML that says more (XML-05).
 pub fn json(tree: &Tree) -> Result<&Bytes, Vec<Issue>> {
-    let lost: Vec<Issue> =
-        tree.notes.iter().filter(|note| note.rule.as_deref() == Some(NO_PLACE)).cloned().collect();
+    let lost: Vec<Issue> = tree.notes.iter().filter(|note| note.rule.as_deref() == Some(NO_PLACE)).cloned().collect();
     if lost.is_empty() { Ok(&tree.bytes) } else { Err(lost) }
 }
 

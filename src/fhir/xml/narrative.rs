@@ -10,7 +10,8 @@ pub(super) fn standing_alone(raw: &[u8]) -> Vec<u8> {
     let prefix = root.prefix.of(raw);
     let mut done = Vec::with_capacity(raw.len() + 48);
     let mut position = 0;
-    while let Some(tag) = raw.get(position..).and_then(|rest| memchr::memchr(b'<', rest)).map(|found| position + found) {
+    while let Some(tag) = raw.get(position..).and_then(|rest| memchr::memchr(b'<', rest)).map(|found| position + found)
+    {
         done.extend_from_slice(&raw[position..tag]);
         let rest = &raw[tag..];
         let end = [(&b"<!--"[..], &b"-->"[..]), (b"<![CDATA[", b"]]>"), (b"<?", b"?>")]

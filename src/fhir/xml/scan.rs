@@ -479,9 +479,11 @@ impl<'x> Scanner<'x> {
         match tag.space {
             Space::Fhir => self.keep_attributes(&mut element, tag.mark)?,
             Space::Xhtml if index > 0 => {
-                let text = "The narrative has an attribute whose prefix is declared outside of it; declare it on the div";
+                let text =
+                    "The narrative has an attribute whose prefix is declared outside of it; declare it on the div";
                 self.check_narrative_attributes(tag.mark, Stop::new(tag.start, "XML-01", text))?;
-                let stands_alone = tag.name.prefix.start == tag.name.prefix.end && self.scope.has_default_since(tag.mark);
+                let stands_alone =
+                    tag.name.prefix.start == tag.name.prefix.end && self.scope.has_default_since(tag.mark);
                 element.content = if stands_alone { Content::Xhtml } else { Content::ForeignXhtml };
             }
             _ if self.is_fragment => {}

@@ -31,7 +31,8 @@ fn found(issues: &[Issue]) -> Vec<(&str, &str, (u32, u32))> {
 
 /// Whether two values are equal: members in any order, numbers as they are written.
 fn is_same(one: Node<'_>, other: Node<'_>) -> bool {
-    let same_items = |one: Node<'_>, other: Node<'_>| one.items().zip(other.items()).all(|(one, other)| is_same(one, other));
+    let same_items =
+        |one: Node<'_>, other: Node<'_>| one.items().zip(other.items()).all(|(one, other)| is_same(one, other));
     one.kind() == other.kind()
         && match one.kind() {
             Kind::Null => true,

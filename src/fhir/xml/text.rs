@@ -161,7 +161,10 @@ pub(super) fn reference(bytes: &[u8], at: usize) -> Result<(char, usize), Broken
         [b'#', b'x', digits @ ..] => number(digits, 16),
         [b'#', digits @ ..] => number(digits, 10),
         _ => {
-            return broken(at, "& begins a name that XML does not define, or stands alone; write the character or &amp;");
+            return broken(
+                at,
+                "& begins a name that XML does not define, or stands alone; write the character or &amp;",
+            );
         }
     };
     found.map(|found| (found, end)).ok_or(Broken { offset: at, text: "A reference names no character that XML allows" })

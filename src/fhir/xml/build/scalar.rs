@@ -91,9 +91,7 @@ pub(in super::super) fn bare(primitive: Primitive, text: &[u8]) -> Option<Kind> 
     let kind = kind(primitive);
     let fits = match kind {
         Kind::Boolean => text == b"true" || text == b"false",
-        Kind::Number => {
-            matches!(text.first(), Some(b'-' | b'0'..=b'9')) && scan::number_end(text, 0) == Ok(text.len())
-        }
+        Kind::Number => matches!(text.first(), Some(b'-' | b'0'..=b'9')) && scan::number_end(text, 0) == Ok(text.len()),
         _ => false,
     };
     fits.then_some(kind)

@@ -28,6 +28,7 @@ fn a_definition_in_xml_is_its_json() {
         xsi:schemaLocation=\"http://hl7.org/fhir fhir-all.xsd\"><url value=\"http://x\"/><focus><code value=\"Patient\"/>\
         <min value=\"0\"/><max value=\"*\"/></focus></MessageDefinition>";
     let json = to_json(Bytes::from(xml), FhirVersion::R4).unwrap();
-    let expected = r#"{"resourceType":"MessageDefinition","url":"http://x","focus":[{"code":"Patient","min":0,"max":"*"}]}"#;
+    let expected =
+        r#"{"resourceType":"MessageDefinition","url":"http://x","focus":[{"code":"Patient","min":0,"max":"*"}]}"#;
     assert_eq!(std::str::from_utf8(&json).unwrap(), expected);
 }

@@ -24,25 +24,51 @@ fn check(bytes: Vec<u8>) -> Result<(), TestCaseError> {
 /// Pieces of XML that are put together in any order.
 fn pieces() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
-        Just("<name>"), Just("</name>"), Just("<given value=\"a\"/>"), Just("<family id='f' value='&lt;'/>"), Just("<text>"),
-        Just("</text>"), Just("<div xmlns=\"http://www.w3.org/1999/xhtml\">"), Just("</div>"), Just("<x:div>"), Just("</x:div>"),
-        Just("<b/>"), Just(" "), Just("t"), Just("<!-- -->"), Just("<![CDATA[ ]]>"), Just("<?p?>"), Just("&#9;"), Just("<contained>"),
-        Just("</contained>"), Just("<Basic>"), Just("</Basic>"), Just("<extension url=\"u\">"), Just("</extension>"),
-        Just("<valueInteger value=\"1\"/>"), Just("<valueInteger/>"), Just("<active value=\"true\"/>"), Just("<_a/>"),
+        Just("<name>"),
+        Just("</name>"),
+        Just("<given value=\"a\"/>"),
+        Just("<family id='f' value='&lt;'/>"),
+        Just("<text>"),
+        Just("</text>"),
+        Just("<div xmlns=\"http://www.w3.org/1999/xhtml\">"),
+        Just("</div>"),
+        Just("<x:div>"),
+        Just("</x:div>"),
+        Just("<b/>"),
+        Just(" "),
+        Just("t"),
+        Just("<!-- -->"),
+        Just("<![CDATA[ ]]>"),
+        Just("<?p?>"),
+        Just("&#9;"),
+        Just("<contained>"),
+        Just("</contained>"),
+        Just("<Basic>"),
+        Just("</Basic>"),
+        Just("<extension url=\"u\">"),
+        Just("</extension>"),
+        Just("<valueInteger value=\"1\"/>"),
+        Just("<valueInteger/>"),
+        Just("<active value=\"true\"/>"),
+        Just("<_a/>"),
     ];
     proptest::collection::vec(piece, 0..14).prop_map(|pieces| pieces.concat())
 }
 
 /// A value of this type as JSON, by the schema.
-fn any_value(schema: &'static Schema, id: crate::fhir::schema::TypeId, depth: usize) -> BoxedStrategy<serde_json::Value> {
+fn any_value(
+    schema: &'static Schema,
+    id: crate::fhir::schema::TypeId,
+    depth: usize,
+) -> BoxedStrategy<serde_json::Value> {
     use crate::fhir::schema::{Primitive, TypeKind};
     use serde_json::{Map, Value, json};
     let def = schema.def(id);
     match def.kind {
         TypeKind::Primitive(Primitive::Boolean) => any::<bool>().prop_map(Value::from).boxed(),
-        TypeKind::Primitive(Primitive::Integer | Primitive::UnsignedInt | Primitive::PositiveInt | Primitive::Decimal) => {
-            any::<i32>().prop_map(Value::from).boxed()
-        }
+        TypeKind::Primitive(
+            Primitive::Integer | Primitive::UnsignedInt | Primitive::PositiveInt | Primitive::Decimal,
+        ) => any::<i32>().prop_map(Value::from).boxed(),
         TypeKind::Primitive(Primitive::Xhtml) => "[a-z éλ]{0,8}"
             .prop_map(|text| Value::from(format!("<div xmlns=\"http://www.w3.org/1999/xhtml\">{text}<br/></div>")))
             .boxed(),
@@ -55,9 +81,7 @@ fn any_value(schema: &'static Schema, id: crate::fhir::schema::TypeId, depth: us
                 .iter()
                 .flat_map(|element| element.types.iter().map(move |of_type| (element, of_type)))
                 .filter(|(element, _)| &*element.name != "div" || &*def.name == "Narrative")
-                .map(|(element, of_type)| {
-                    (element.member_name(schema, of_type), element.is_array, of_type.type_id)
-                })
+                .map(|(element, of_type)| (element.member_name(schema, of_type), element.is_array, of_type.type_id))
                 .collect();
             let name = def.name.to_string();
             proptest::collection::vec(0..members.len(), 1..5)
@@ -67,7 +91,11 @@ fn any_value(schema: &'static Schema, id: crate::fhir::schema::TypeId, depth: us
                         .map(|at| {
                             let (name, is_array, id) = members[at].clone();
                             let value = any_value(schema, id, depth - 1);
-                            let value = if is_array { proptest::collection::vec(value, 1..3).prop_map(Value::Array).boxed() } else { value };
+                            let value = if is_array {
+                                proptest::collection::vec(value, 1..3).prop_map(Value::Array).boxed()
+                            } else {
+                                value
+                            };
                             value.prop_map(move |value| (name.clone(), value))
                         })
                         .collect();

@@ -11,7 +11,9 @@ fn values_take_the_kind_that_json_writes_their_type_in() {
 #[test]
 fn decimals_are_kept_as_they_are_written() {
     for text in ["6.30", "0.10e1", "-1E+05", "100", "0.000"] {
-        let xml = format!("<Observation xmlns=\"http://hl7.org/fhir\"><valueQuantity><value value=\"{text}\"/></valueQuantity></Observation>");
+        let xml = format!(
+            "<Observation xmlns=\"http://hl7.org/fhir\"><valueQuantity><value value=\"{text}\"/></valueQuantity></Observation>"
+        );
         let tree = read(&xml).unwrap();
         assert_eq!(tree.root().get("valueQuantity").unwrap().get("value").unwrap().number(), Some(text));
     }
@@ -56,11 +58,15 @@ fn ids_and_extensions_of_values_are_siblings_filled_with_null() {
 #[test]
 fn resources_stand_in_the_element_of_their_type() {
     let json = patient("<contained><Basic><id value=\"b\"/></Basic></contained><contained><Basic/></contained>");
-    let expected = r#"{"resourceType":"Patient","contained":[{"resourceType":"Basic","id":"b"},{"resourceType":"Basic"}]}"#;
+    let expected =
+        r#"{"resourceType":"Patient","contained":[{"resourceType":"Basic","id":"b"},{"resourceType":"Basic"}]}"#;
     assert_eq!(json, expected);
     let xml = "<Parameters xmlns=\"http://hl7.org/fhir\"><parameter><name value=\"p\"/><resource><Basic/></resource></parameter></Parameters>";
     let tree = read(xml).unwrap();
-    assert_eq!(tree.root().raw(), r#"{"resourceType":"Parameters","parameter":[{"name":"p","resource":{"resourceType":"Basic"}}]}"#);
+    assert_eq!(
+        tree.root().raw(),
+        r#"{"resourceType":"Parameters","parameter":[{"name":"p","resource":{"resourceType":"Basic"}}]}"#
+    );
 }
 
 #[test]
@@ -73,8 +79,10 @@ fn references_mean_their_characters_and_white_space_is_kept() {
 
 #[test]
 fn narrative_is_its_bytes() {
-    let div = "<div xmlns=\"http://www.w3.org/1999/xhtml\">\r\n a <b class='x'>&#160;é &amp; \\</b><!-- c --><br/>\t</div>";
-    let xml = format!("<Patient xmlns=\"http://hl7.org/fhir\"><text><status value=\"generated\"/>{div}</text></Patient>");
+    let div =
+        "<div xmlns=\"http://www.w3.org/1999/xhtml\">\r\n a <b class='x'>&#160;é &amp; \\</b><!-- c --><br/>\t</div>";
+    let xml =
+        format!("<Patient xmlns=\"http://hl7.org/fhir\"><text><status value=\"generated\"/>{div}</text></Patient>");
     let tree = read(&xml).unwrap();
     assert_eq!(tree.root().get("text").unwrap().get("div").unwrap().text().unwrap(), div);
     assert!(tree.notes.is_empty() && is_as_json_reads(&tree));
@@ -121,7 +129,9 @@ fn places_are_those_of_the_xml() {
 }
 
 fn header(content: &str) -> String {
-    format!("<Bundle xmlns=\"http://hl7.org/fhir\"><entry><resource><MessageHeader>{content}</MessageHeader></resource></entry></Bundle>")
+    format!(
+        "<Bundle xmlns=\"http://hl7.org/fhir\"><entry><resource><MessageHeader>{content}</MessageHeader></resource></entry></Bundle>"
+    )
 }
 
 #[test]

@@ -79,14 +79,25 @@ fn bytes_that_are_no_utf_8_are_refused() {
 
 #[test]
 fn a_dtd_is_refused_wherever_it_stands() {
-    for text in ["<!DOCTYPE A [<!ENTITY e \"x\">]><A X/>", "\n<!DOCTYPE A SYSTEM \"file:///dev/null\"><A X/>", "<A X><!DOCTYPE A></A>", "<A X/><!ENTITY e \"x\">"] {
+    for text in [
+        "<!DOCTYPE A [<!ENTITY e \"x\">]><A X/>",
+        "\n<!DOCTYPE A SYSTEM \"file:///dev/null\"><A X/>",
+        "<A X><!DOCTYPE A></A>",
+        "<A X/><!ENTITY e \"x\">",
+    ] {
         assert_eq!(refused(text)[0].rule.as_deref(), Some("XML-03"), "{text}");
     }
 }
 
 #[test]
 fn elements_of_other_namespaces_are_refused() {
-    for text in ["<A/>", "<A xmlns=\"http://hl7.org/fhir/\"/>", "<A X><b xmlns=\"\"/></A>", "<A X xmlns:b=\"u\"><b:c/></A>", "<div xmlns=\"http://www.w3.org/1999/xhtml\"/>"] {
+    for text in [
+        "<A/>",
+        "<A xmlns=\"http://hl7.org/fhir/\"/>",
+        "<A X><b xmlns=\"\"/></A>",
+        "<A X xmlns:b=\"u\"><b:c/></A>",
+        "<div xmlns=\"http://www.w3.org/1999/xhtml\"/>",
+    ] {
         assert_eq!(refused(text)[0].rule.as_deref(), Some("XML-01"), "{text}");
     }
 }
@@ -94,14 +105,18 @@ fn elements_of_other_namespaces_are_refused() {
 #[test]
 fn narrative_that_needs_a_prefix_from_outside_is_refused() {
     for inner in ["<o:p/>", "<p o:a=\"\"/>", "<p o:a=\"\" b=\"\"/>"] {
-        let text = format!("<Patient X xmlns:o=\"u\"><text><div xmlns=\"http://www.w3.org/1999/xhtml\">{inner}</div></text></Patient>");
+        let text = format!(
+            "<Patient X xmlns:o=\"u\"><text><div xmlns=\"http://www.w3.org/1999/xhtml\">{inner}</div></text></Patient>"
+        );
         assert_eq!(refused(&text)[0].rule.as_deref(), Some("XML-01"), "{text}");
     }
 }
 
 #[test]
 fn nesting_is_read_up_to_the_limit_and_no_further() {
-    let nested = |depth: usize| format!("<Patient xmlns=\"http://hl7.org/fhir\">{}{}</Patient>", "<a>".repeat(depth), "</a>".repeat(depth));
+    let nested = |depth: usize| {
+        format!("<Patient xmlns=\"http://hl7.org/fhir\">{}{}</Patient>", "<a>".repeat(depth), "</a>".repeat(depth))
+    };
     assert!(read(&nested(63)).is_ok());
     for depth in [64, 126, 127, 128, 100_000] {
         let issues = read(&nested(depth)).unwrap_err();
@@ -109,18 +124,27 @@ fn nesting_is_read_up_to_the_limit_and_no_further() {
     }
     let div = |depth: usize| {
         let inner = format!("{}{}", "<p>".repeat(depth), "</p>".repeat(depth));
-        format!("<Patient xmlns=\"http://hl7.org/fhir\"><text><div xmlns=\"http://www.w3.org/1999/xhtml\">{inner}</div></text></Patient>")
+        format!(
+            "<Patient xmlns=\"http://hl7.org/fhir\"><text><div xmlns=\"http://www.w3.org/1999/xhtml\">{inner}</div></text></Patient>"
+        )
     };
     assert!(read(&div(200)).is_ok() && read(&div(300)).is_err());
 }
 
 #[test]
-fn more_elements_attributes_or_namespaces_than_the_limits_are_refused() {
+fn more_elements_or_attributes_than_the_limits_are_refused() {
     let code = |text: &str| read(text).unwrap_err()[0].code;
     let many = format!("<A xmlns=\"http://hl7.org/fhir\">{}</A>", "<a/>".repeat(2_000_001));
     assert_eq!(code(&many), crate::fhir::IssueCode::TooLong);
     let many: String = (0..70).map(|n| format!(" a{n}=\"\"")).collect();
     assert_eq!(code(&format!("<A xmlns=\"http://hl7.org/fhir\"{many}/>")), crate::fhir::IssueCode::TooLong);
+}
+
+#[test]
+fn more_namespaces_in_force_than_the_limit_are_refused() {
+    let declared = |count: usize| -> String { (0..count).map(|n| format!(" xmlns:a{n}=\"u\"")).collect() };
+    let nested = |count: usize| format!("<A xmlns=\"http://hl7.org/fhir\"{}><b{}/></A>", declared(32), declared(count));
+    assert!(read(&nested(31)).is_ok() && read(&nested(32)).is_err());
 }
 
 /// The notes of a Patient of this content on a line of its own.
@@ -138,7 +162,7 @@ fn what_fhir_alone_forbids_is_noted_at_its_place() {
         ("<name/><active value=\"true\"/>", "XML-02", "Patient.name[0]", 1),
         ("<gender value=\"\"/>", "XML-02", "Patient.gender", 1),
         ("<gender/>", "XML-02", "Patient.gender", 1),
-        ("<deceasedBoolean value=\"true\" lang=\"en\"/>", "XML-05", "Patient.deceased", 31),
+        ("<deceasedBoolean value=\"true\" lang=\"en\"/>", "XML-05", "Patient.deceased.ofType(boolean)", 31),
         ("<name Value=\"x\"/>", "XML-05", "Patient.name[0]", 7),
         ("<gender value=\"male\">x</gender>", "XML-05", "Patient.gender", 22),
         ("<gender value=\"male\"><![CDATA[x]]></gender>", "XML-05", "Patient.gender", 22),
@@ -150,7 +174,12 @@ fn what_fhir_alone_forbids_is_noted_at_its_place() {
         ("<contained><Basic id=\"b\"/></contained>", "XML-05", "Patient.contained[0]", 19),
         ("<contained><Basic/><Basic/></contained>", "XML-01", "Patient.contained[0]", 1),
         ("<contained/>", "XML-02", "Patient.contained[0]", 1),
-        ("<name><family value=\"a\" xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\" xsi:schemaLocation=\"u v\"/></name>", "XML-03", "Patient.name[0].family", 79),
+        (
+            "<name><family value=\"a\" xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\" xsi:schemaLocation=\"u v\"/></name>",
+            "XML-03",
+            "Patient.name[0].family",
+            79,
+        ),
     ];
     for (content, rule, at, column) in cases {
         let notes = noted(content);
@@ -167,8 +196,16 @@ fn elements_of_one_name_apart_come_together() {
 }
 
 #[test]
+fn very_many_elements_out_of_order_are_read_in_fair_time() {
+    let many = "<name/>".repeat(200_000) + &"<active value=\"true\"/>".repeat(100_000);
+    let tree = read(&format!("<Patient xmlns=\"http://hl7.org/fhir\">{many}{many}</Patient>")).unwrap();
+    assert_eq!(tree.root().get("name").unwrap().items().count(), 400_000);
+}
+
+#[test]
 fn comments_instructions_and_either_form_of_a_tag_are_no_faults() {
-    let content = "<!-- a --><?b c?><active  value = 'true'  ></active ><name ><!-- <x> --><family value=\"f\"\n/></name\n>";
+    let content =
+        "<!-- a --><?b c?><active  value = 'true'  ></active ><name ><!-- <x> --><family value=\"f\"\n/></name\n>";
     assert!(noted(content).is_empty());
     let text = "<?xml version='1.0' encoding='utf-8' standalone=\"yes\" ?>\n<!-- a --><f:Patient xmlns:f=\"http://hl7.org/fhir\"><f:active value=\"true\"/></f:Patient>\n<?b?>";
     assert!(read(text).unwrap().notes.is_empty());

@@ -27,7 +27,10 @@ impl<'t> Writer<'t, '_> {
                 None => (&*key, false),
             };
             let Some((element, of_type)) = self.schema.member_index(def, name) else {
-                return refuse_member(child, "The definitions do not know a member of this name, so that it has no XML form");
+                return refuse_member(
+                    child,
+                    "The definitions do not know a member of this name, so that it has no XML form",
+                );
             };
             if child.kind() == Kind::Null {
                 return refuse_member(child, "null stands outside an array; leave the property out");
@@ -63,8 +66,6 @@ impl<'t> Writer<'t, '_> {
     fn is_primitive(&self, def: &TypeDef, element: u16, of_type: u16) -> bool {
         let element = def.elements.get(usize::from(element));
         let of_type = element.and_then(|element| element.types.get(usize::from(of_type)));
-        of_type.is_some_and(|of_type| {
-            matches!(self.schema.def(of_type.type_id).kind, super::TypeKind::Primitive(_))
-        })
+        of_type.is_some_and(|of_type| matches!(self.schema.def(of_type.type_id).kind, super::TypeKind::Primitive(_)))
     }
 }

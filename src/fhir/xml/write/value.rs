@@ -15,7 +15,9 @@ impl<'t> Writer<'t, '_> {
         };
         match is_same {
             true => Ok(()),
-            false => refuse(value, "A value is written as another kind of JSON than its type has, which XML cannot keep"),
+            false => {
+                refuse(value, "A value is written as another kind of JSON than its type has, which XML cannot keep")
+            }
         }
     }
 
@@ -38,7 +40,8 @@ impl<'t> Writer<'t, '_> {
         let Some(found) = value.text() else {
             return refuse(value, "Narrative is no string");
         };
-        let is_named = text::name(found.as_bytes(), 1).is_ok_and(|(root, _)| root.whole.of(found.as_bytes()) == name.as_bytes());
+        let is_named =
+            text::name(found.as_bytes(), 1).is_ok_and(|(root, _)| root.whole.of(found.as_bytes()) == name.as_bytes());
         if !found.starts_with('<') || !is_named {
             return refuse(value, "The narrative is not one element div and nothing else, so that it has no XML form");
         }
