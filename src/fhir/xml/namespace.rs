@@ -11,7 +11,7 @@ const XML: &[u8] = b"http://www.w3.org/XML/1998/namespace";
 const XMLNS: &[u8] = b"http://www.w3.org/2000/xmlns/";
 
 /// Most declarations in force at once.
-const BINDINGS_LIMIT: usize = 256;
+const BINDINGS_LIMIT: usize = 64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Space {
@@ -60,7 +60,7 @@ impl Scope {
         let (name, named) = (prefix.of(bytes), uri.of(bytes));
         let at = uri.start as usize;
         if self.bindings.len() >= BINDINGS_LIMIT {
-            return broken(at, "More namespaces are declared than are read (256)");
+            return broken(at, "More namespaces are declared than are read (64)");
         }
         if name == b"xml" && named == XML {
             return Ok(());

@@ -58,8 +58,8 @@ fn refuse_member<'t, T>(node: Node<'t>, text: &'static str) -> Result<T, Refused
 struct Writer<'t, 's> {
     schema: &'s Schema,
     out: Vec<u8>,
-    /// Names of the open elements, each with its index in an array.
-    steps: Vec<(&'s str, Option<usize>)>,
+    /// The open elements, each with its type where it is a choice, and its index in an array.
+    steps: Vec<(&'s str, Option<&'s str>, Option<usize>)>,
     /// The members of the open objects, innermost last: one vector for all.
     members: Vec<Member<'t>>,
 }
@@ -134,7 +134,7 @@ impl<'t, 's> Writer<'t, 's> {
         let Some(of_type) = element.types.get(usize::from(member.of_type)) else { return Ok(()) };
         let (name, def) = (element.member_name(self.schema, of_type), self.schema.def(of_type.type_id));
         let is_array = member.value.or(member.extra).is_some_and(Node::is_array);
-        self.steps.push((&element.name, None));
+        self.steps.push((&element.name, element.is_choice.then_some(&*def.code), None));
         if is_array {
             self.array(member, &name, def, element.is_array)?;
         } else {
@@ -167,13 +167,16 @@ impl<'t, 's> Writer<'t, 's> {
         for array in member.value.into_iter().chain(member.extra) {
             let is_padding = array.items().all(|item| item.kind() == Kind::Null);
             if is_padding || array.items().count() != length {
-                return refuse(array, "An array and that of its _ sibling are not filled to one length, or hold null alone");
+                return refuse(
+                    array,
+                    "An array and that of its _ sibling are not filled to one length, or hold null alone",
+                );
             }
         }
         let mut values = member.value.map(Node::items);
         let mut extras = member.extra.map(Node::items);
         for index in 0..length {
-            if let Some((_, at)) = self.steps.last_mut() {
+            if let Some((_, _, at)) = self.steps.last_mut() {
                 *at = Some(index);
             }
             let value = values.as_mut().and_then(Iterator::next);
@@ -262,11 +265,14 @@ impl<'t, 's> Writer<'t, 's> {
 
     fn path(&self, root: &str) -> String {
         let mut path = root.to_owned();
-        for (name, index) in &self.steps {
+        for (name, of_type, index) in &self.steps {
             if !path.is_empty() {
                 path.push('.');
             }
             path.push_str(name);
+            if let Some(of_type) = of_type {
+                let _ = write!(path, ".ofType({of_type})");
+            }
             if let Some(index) = index {
                 let _ = write!(path, "[{index}]");
             }

@@ -2,13 +2,14 @@
 
 use super::super::super::schema::{ElementDef, TypeDef, TypeId};
 use super::{Builder, Shape};
-use rustc_hash::FxHashMap;
 
 #[derive(Clone, Copy)]
 pub(super) struct Child<'a> {
     pub index: u32,
     pub name: &'a [u8],
     pub known: Option<(&'a ElementDef, TypeId)>,
+    /// It should stand before one that it follows.
+    pub is_late: bool,
     pub shape: Shape,
     pub has_extra: bool,
 }
@@ -20,9 +21,8 @@ impl<'a> Builder<'a> {
         let mut last: Option<(u16, &[u8])> = None;
         let mut is_grouped = true;
         let document = self.document;
-        for child in document.children(index) {
-            let element = self.element(child);
-            let name = document.name(element);
+        for index in document.children(index) {
+            let name = document.name(self.element(index));
             let found =
                 def.and_then(|def| Some((def, self.schema.member_index(def, std::str::from_utf8(name).ok()?)?)));
             let known = found.and_then(|(def, (at, of))| {
@@ -30,35 +30,44 @@ impl<'a> Builder<'a> {
                 Some((element, element.types.get(usize::from(of))?.type_id))
             });
             if let Some(text) = misplaced(name, known, is_resource) {
-                self.note_child(child, name, from, "XML-05", text);
+                self.note_misplaced(index, name, text);
                 continue;
             }
-            match (found, last) {
-                (Some((_, (at, _))), Some((before, _))) if at < before => {
-                    self.note_child(child, name, from, "XML-01", "An element is out of order; XML fixes the order");
-                    is_grouped = false;
-                }
-                (Some((_, (at, _))), before) => {
-                    is_grouped &= before.is_none_or(|(before, named)| before < at || named == name);
+            let is_late = matches!((found, last), (Some((_, (at, _))), Some((before, _))) if at < before);
+            match found {
+                Some((_, (at, _))) if !is_late => {
+                    is_grouped &= last.is_none_or(|(before, named)| before < at || named == name);
                     last = Some((at, name));
                 }
-                (None, _) => is_grouped = false,
+                _ => is_grouped = false,
             }
-            self.children.push(Child { index: child, name, known, shape: Shape::Nothing, has_extra: false });
+            self.children.push(Child { index, name, known, is_late, shape: Shape::Nothing, has_extra: false });
         }
         if !is_grouped {
-            self.group(from);
+            group(&mut self.children[from..]);
         }
     }
+}
 
-    /// Brings children of one name together, where the first of them stands.
-    fn group(&mut self, from: usize) {
-        let mut first: FxHashMap<&[u8], usize> = FxHashMap::default();
-        let children = &mut self.children[from..];
-        for (at, child) in children.iter().enumerate() {
-            first.entry(child.name).or_insert(at);
+/// Brings children of one name together, where the first of them stands. Sorts, because whoever chooses the names could
+/// choose such that are slow to look up.
+fn group(children: &mut [Child<'_>]) {
+    let mut names: Vec<(&[u8], usize)> = children.iter().enumerate().map(|(at, child)| (child.name, at)).collect();
+    names.sort_unstable();
+    let mut ranks = vec![0; children.len()];
+    let mut first = (&b""[..], usize::MAX);
+    for (name, at) in names {
+        if first.1 == usize::MAX || first.0 != name {
+            first = (name, at);
         }
-        children.sort_by_key(|child| first.get(child.name).copied());
+        if let Some(rank) = ranks.get_mut(at) {
+            *rank = first.1;
+        }
+    }
+    let mut ranked: Vec<(usize, Child<'_>)> = ranks.into_iter().zip(children.iter().copied()).collect();
+    ranked.sort_by_key(|(rank, _)| *rank);
+    for (child, (_, grouped)) in children.iter_mut().zip(ranked) {
+        *child = grouped;
     }
 }
 

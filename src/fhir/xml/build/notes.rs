@@ -3,18 +3,15 @@
 use super::super::super::finding::{Finding, step};
 use super::super::super::schema::{TypeDef, TypeKind};
 use super::super::document::{Attribute, Value};
-use super::Builder;
+use super::{Builder, Step};
 use std::fmt::Write;
 
-impl Builder<'_> {
+impl<'a> Builder<'a> {
     /// From the root's members down to where the builder stands.
     pub(super) fn path(&self) -> String {
         let mut path = String::new();
         for at in &self.steps {
-            path.push_str(&step(std::str::from_utf8(at.name).unwrap_or_default()));
-            if let Some(index) = at.index {
-                let _ = write!(path, "[{index}]");
-            }
+            spell(at, &mut path);
         }
         path
     }
@@ -26,20 +23,11 @@ impl Builder<'_> {
         }
     }
 
-    /// Of a child that is being gathered, those before it standing from `from` on.
-    pub(super) fn note_child(&mut self, child: u32, name: &[u8], from: usize, rule: &'static str, text: &'static str) {
-        if !self.findings.has_room_for_notes() {
-            return;
-        }
-        let offset = self.element(child).span.start;
-        let before = self.children[from..].iter().filter(|child| child.name == name);
-        let (count, known) = before.fold((0, None), |(count, _), child| (count + 1, child.known));
-        let is_array = count > 0 || known.is_some_and(|(element, _)| element.is_array);
-        let mut path = self.path() + &step(std::str::from_utf8(name).unwrap_or_default());
-        if is_array {
-            let _ = write!(path, "[{count}]");
-        }
-        self.findings.note(Finding::new(offset as usize, rule, text, path));
+    /// An element that JSON has no place for.
+    pub(super) fn note_misplaced(&mut self, index: u32, name: &'a [u8], text: &'static str) {
+        self.steps.push(Step { name, of_type: None, index: None });
+        self.note(self.element(index).span.start, "XML-05", text);
+        self.steps.pop();
     }
 
     /// Text in an element.
@@ -91,5 +79,15 @@ impl Builder<'_> {
     /// The attribute `value` of what is no primitive.
     pub(super) fn note_value(&mut self, value: Value) {
         self.note(value.span.start, "XML-05", "An element that has no value has the attribute value");
+    }
+}
+
+fn spell(at: &Step<'_>, path: &mut String) {
+    path.push_str(&step(std::str::from_utf8(at.name).unwrap_or_default()));
+    if let Some(of_type) = at.of_type {
+        let _ = write!(path, ".ofType({of_type})");
+    }
+    if let Some(index) = at.index {
+        let _ = write!(path, "[{index}]");
     }
 }

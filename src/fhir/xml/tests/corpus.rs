@@ -49,7 +49,9 @@ fn reasons(issues: &[Issue]) -> String {
 fn every_json_message_of_the_corpus_comes_back_from_xml_equal_or_is_refused() {
     let Some(root) = corpus() else { return };
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-    for file in files(&root, &["json", "fhir"]).iter().filter(|file| file.parent().is_some_and(|at| at.ends_with("messages"))) {
+    for file in
+        files(&root, &["json", "fhir"]).iter().filter(|file| file.parent().is_some_and(|at| at.ends_with("messages")))
+    {
         let name = file.strip_prefix(&root).unwrap().display();
         let Ok(tree) = json_reader::parse(Bytes::from(fs::read(file).unwrap())) else {
             *counts.entry("no JSON".to_owned()).or_default() += 1;
@@ -65,7 +67,8 @@ fn every_json_message_of_the_corpus_comes_back_from_xml_equal_or_is_refused() {
                 continue;
             }
         };
-        let back = parse(Bytes::from(written), Some(version), None).unwrap_or_else(|issues| panic!("{name}: {}", reasons(&issues)));
+        let back = parse(Bytes::from(written), Some(version), None)
+            .unwrap_or_else(|issues| panic!("{name}: {}", reasons(&issues)));
         assert!(is_same(tree.root(), back.root()), "{name}");
         assert!(is_as_json_reads(&back), "{name}");
         if let (Ok(one), Ok(other)) = (Message::read(tree, None, None), Message::read(back, None, None)) {
@@ -103,7 +106,8 @@ fn every_xml_file_of_the_corpus_comes_back_equal_or_is_refused() {
                 count("has no XML form");
             }
             Ok(written) => {
-                let back = parse(Bytes::from(written), Some(version(&tree, &file)), None).unwrap_or_else(|issues| panic!("{name}: {}", reasons(&issues)));
+                let back = parse(Bytes::from(written), Some(version(&tree, &file)), None)
+                    .unwrap_or_else(|issues| panic!("{name}: {}", reasons(&issues)));
                 assert!(is_same(tree.root(), back.root()), "{name}");
                 assert!(back.notes.iter().all(|note| note.rule.as_deref() == Some("XML-02")), "{name}");
                 count("equal");

@@ -132,12 +132,19 @@ fn nesting_is_read_up_to_the_limit_and_no_further() {
 }
 
 #[test]
-fn more_elements_attributes_or_namespaces_than_the_limits_are_refused() {
+fn more_elements_or_attributes_than_the_limits_are_refused() {
     let code = |text: &str| read(text).unwrap_err()[0].code;
     let many = format!("<A xmlns=\"http://hl7.org/fhir\">{}</A>", "<a/>".repeat(2_000_001));
     assert_eq!(code(&many), crate::fhir::IssueCode::TooLong);
     let many: String = (0..70).map(|n| format!(" a{n}=\"\"")).collect();
     assert_eq!(code(&format!("<A xmlns=\"http://hl7.org/fhir\"{many}/>")), crate::fhir::IssueCode::TooLong);
+}
+
+#[test]
+fn more_namespaces_in_force_than_the_limit_are_refused() {
+    let declared = |count: usize| -> String { (0..count).map(|n| format!(" xmlns:a{n}=\"u\"")).collect() };
+    let nested = |count: usize| format!("<A xmlns=\"http://hl7.org/fhir\"{}><b{}/></A>", declared(32), declared(count));
+    assert!(read(&nested(31)).is_ok() && read(&nested(32)).is_err());
 }
 
 /// The notes of a Patient of this content on a line of its own.
@@ -155,7 +162,7 @@ fn what_fhir_alone_forbids_is_noted_at_its_place() {
         ("<name/><active value=\"true\"/>", "XML-02", "Patient.name[0]", 1),
         ("<gender value=\"\"/>", "XML-02", "Patient.gender", 1),
         ("<gender/>", "XML-02", "Patient.gender", 1),
-        ("<deceasedBoolean value=\"true\" lang=\"en\"/>", "XML-05", "Patient.deceased", 31),
+        ("<deceasedBoolean value=\"true\" lang=\"en\"/>", "XML-05", "Patient.deceased.ofType(boolean)", 31),
         ("<name Value=\"x\"/>", "XML-05", "Patient.name[0]", 7),
         ("<gender value=\"male\">x</gender>", "XML-05", "Patient.gender", 22),
         ("<gender value=\"male\"><![CDATA[x]]></gender>", "XML-05", "Patient.gender", 22),
@@ -186,6 +193,13 @@ fn elements_of_one_name_apart_come_together() {
     assert_eq!(notes, [("XML-01".to_owned(), "Patient.active".to_owned(), (2, 31))]);
     let json = patient("<name><text value=\"a\"/></name><active value=\"true\"/><name><text value=\"b\"/></name>");
     assert_eq!(json, r#"{"resourceType":"Patient","name":[{"text":"a"},{"text":"b"}],"active":true}"#);
+}
+
+#[test]
+fn very_many_elements_out_of_order_come_together() {
+    let many = "<name/>".repeat(200_000) + &"<active value=\"true\"/>".repeat(100_000);
+    let tree = read(&format!("<Patient xmlns=\"http://hl7.org/fhir\">{many}{many}</Patient>")).unwrap();
+    assert_eq!(tree.root().get("name").unwrap().items().count(), 400_000);
 }
 
 #[test]

@@ -47,7 +47,7 @@ fn what_xml_could_not_give_back_is_refused_at_its_place() {
         ("\"gender\":1".to_owned(), "Patient.gender"),
         ("\"active\":\"true\"".to_owned(), "Patient.active"),
         ("\"active\":null".to_owned(), "Patient.active"),
-        ("\"multipleBirthInteger\":\"2\"".to_owned(), "Patient.multipleBirth"),
+        ("\"multipleBirthInteger\":\"2\"".to_owned(), "Patient.multipleBirth.ofType(integer)"),
         ("\"name\":[null]".to_owned(), "Patient.name"),
         ("\"name\":[{\"given\":[\"a\",null]}]".to_owned(), "Patient.name[0].given[1]"),
         ("\"name\":[{\"given\":[\"a\"],\"_given\":[null]}]".to_owned(), "Patient.name[0].given"),

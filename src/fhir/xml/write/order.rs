@@ -27,7 +27,10 @@ impl<'t> Writer<'t, '_> {
                 None => (&*key, false),
             };
             let Some((element, of_type)) = self.schema.member_index(def, name) else {
-                return refuse_member(child, "The definitions do not know a member of this name, so that it has no XML form");
+                return refuse_member(
+                    child,
+                    "The definitions do not know a member of this name, so that it has no XML form",
+                );
             };
             if child.kind() == Kind::Null {
                 return refuse_member(child, "null stands outside an array; leave the property out");
