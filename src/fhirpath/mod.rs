@@ -1,10 +1,36 @@
 //! FHIRPath (N1 with what FHIR adds): expressions compiled once, evaluated over elements of a tree.
 //!
 //! Pure: the clock and what lies outside the tree come in through `Host`. Bounded: an evaluation that takes more than
-//! `STEP_LIMIT` steps fails.
+//! `STEP_LIMIT` steps fails. Reading order: `lexer`, `parser`, `ast`, `value`, then `eval`, which streams items from
+//! step to step so that invariants, which mostly ask whether something is there, collect nothing.
+
+mod ast;
+mod collection;
+mod constant;
+mod convert;
+mod eval;
+mod failure;
+mod function;
+mod lexer;
+mod parser;
+mod value;
+
+pub use collection::Collection;
+pub use failure::{Failure, SyntaxError};
+pub use value::{DateTime, Item, Precision, Quantity, Text, Unit, Value};
 
 use crate::fhir::element::Element;
 use crate::fhir::schema::Schema;
+use ast::Expr;
+
+/// Most steps of one evaluation: items looked at, functions called, every 16 bytes of text made.
+pub const STEP_LIMIT: u32 = 2_000_000;
+/// Longest expression, in bytes.
+pub const LENGTH_LIMIT_BYTES: usize = 32 * 1024;
+/// Deepest nesting of an expression; `and`, `or` and `|` in a row are one level.
+pub const DEPTH_LIMIT_LEVELS: usize = 96;
+/// Largest regular expression, compiled.
+pub const REGEX_LIMIT_BYTES: usize = 1024 * 1024;
 
 /// What an expression may ask of the world around its document.
 pub trait Host<'t> {
@@ -27,4 +53,31 @@ pub struct Scope<'t> {
     /// `%rootResource`: what contains a contained resource, else as `resource`.
     pub root: Element<'t>,
     pub host: &'t dyn Host<'t>,
+}
+
+/// An expression that was read; to be kept and evaluated many times, by any thread.
+#[derive(Clone, Debug)]
+pub struct Expression {
+    expr: Expr,
+    defines_variables: bool,
+    memos: u16,
+}
+
+impl Expression {
+    /// Reads an expression of at most `LENGTH_LIMIT_BYTES` and `DEPTH_LIMIT_LEVELS`. Unknown functions, wrong numbers
+    /// of arguments and regular expressions that cannot be read are errors, too.
+    pub fn parse(text: &str) -> Result<Expression, SyntaxError> {
+        let parsed = parser::parse(text)?;
+        Ok(Expression { expr: parsed.expr, defines_variables: parsed.defines_variables, memos: parsed.memos })
+    }
+
+    /// Everything that the expression leads to from `focus`, in order. Items of the document stay elements.
+    pub fn evaluate<'t>(&self, scope: &Scope<'t>, focus: Element<'t>) -> Result<Collection<'t>, Failure> {
+        eval::evaluate(self, scope, focus)
+    }
+
+    /// Whether an invariant holds: None when the expression has no result; a single item that is no boolean is true.
+    pub fn holds<'t>(&self, scope: &Scope<'t>, focus: Element<'t>) -> Result<Option<bool>, Failure> {
+        eval::holds(self, scope, focus)
+    }
 }

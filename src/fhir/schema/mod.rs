@@ -5,12 +5,14 @@
 
 mod extension;
 mod lookup;
+mod more;
 mod primitive;
 mod value_set;
 
 pub use extension::{Context, ExtensionDef};
+pub use more::{MoreSets, more_sets};
 pub use primitive::Primitive;
-pub use value_set::ValueSet;
+pub use value_set::{Codes, ValueSet};
 
 use super::version::FhirVersion;
 use lookup::Members;
@@ -130,6 +132,18 @@ static R4B: LazyLock<Schema> = LazyLock::new(|| Schema::embedded(include_bytes!(
 static R5: LazyLock<Schema> = LazyLock::new(|| Schema::embedded(include_bytes!("base/r5.bin")));
 
 impl Schema {
+    /// With nothing in it yet.
+    pub fn empty(version: FhirVersion) -> Schema {
+        Schema {
+            version,
+            types: Vec::new(),
+            value_sets: Vec::new(),
+            constraints: Vec::new(),
+            extensions: Vec::new(),
+            names: FxHashMap::default(),
+        }
+    }
+
     /// The base definitions of a version; the first call reads them, which takes milliseconds.
     pub fn of(version: FhirVersion) -> &'static Schema {
         match version {
@@ -197,6 +211,11 @@ impl Schema {
         of.members.get(name)
     }
 
+    /// Position in `TypeDef::elements` of the element that paths call so: `value` for `value[x]`.
+    pub fn element_index(&self, of: &TypeDef, name: &str) -> Option<u16> {
+        of.members.element(name)
+    }
+
     pub fn constraint(&self, id: ConstraintId) -> &Constraint {
         &self.constraints[usize::from(id.0)]
     }
@@ -205,9 +224,33 @@ impl Schema {
         &self.value_sets[usize::from(id.0)]
     }
 
+    /// The value set of this url, with or without version, among all that the base packages have; `codes` is None when
+    /// they cannot be enumerated. The first call for one that no element is bound to reads the further sets.
+    pub fn value_set_named(&self, url: &str) -> Option<&ValueSet> {
+        let url = url.split('|').next()?;
+        let bound = self.value_sets.iter().find(|known| *known.url == *url);
+        bound.or_else(|| more_sets(self.version).get(url))
+    }
+
     pub fn extension(&self, url: &str) -> Option<&ExtensionDef> {
         let at = self.extensions.binary_search_by(|known| (*known.url).cmp(url)).ok()?;
         self.extensions.get(at)
+    }
+}
+
+impl TypeDef {
+    /// Concrete, without base, elements and constraints.
+    pub fn new(name: &str, code: &str, kind: TypeKind) -> TypeDef {
+        TypeDef {
+            name: name.into(),
+            code: code.into(),
+            kind,
+            is_abstract: false,
+            base: None,
+            elements: Vec::new(),
+            constraints: Vec::new(),
+            members: Members::default(),
+        }
     }
 }
 

@@ -1,0 +1,111 @@
+//! Makes the tables of the base specification (src/fhir/schema/base) from the published definitions.
+//!
+//! `base-definitions --r4 DIR --r4b DIR --r5 DIR --out DIR`, each DIR an unpacked artefact as `fetch.sh` leaves it. The
+//! same input gives the same bytes.
+
+mod extensions;
+mod faults;
+mod filter;
+mod look;
+mod source;
+mod structures;
+mod terminology;
+mod xml;
+
+use anyhow::{Context, Result, bail, ensure};
+use emberpost::fhir::FhirVersion;
+use emberpost::fhir::schema::{MoreSets, Schema, ValueSet};
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use structures::Maker;
+use terminology::{CODES_LIMIT, Terminology};
+
+fn main() -> Result<()> {
+    let folders = arguments()?;
+    let folder = |name: &str| folders.get(name).with_context(|| format!("--{name} DIR is missing"));
+    let out = folder("out")?;
+    fs::create_dir_all(out)?;
+    let r4 = source::read(folder("r4")?)?;
+    let r4b = source::read(folder("r4b")?)?;
+    let r5 = source::read(folder("r5")?)?;
+    // The artefact of R4B has no v2 and v3 tables; the terminology package beside R5 has them for every version.
+    let versions = [
+        (FhirVersion::R4, "r4", &r4, [].as_slice()),
+        (FhirVersion::R4B, "r4b", &r4b, &r5),
+        (FhirVersion::R5, "r5", &r5, &[]),
+    ];
+    for (version, name, resources, fallback) in versions {
+        let terminology = Terminology::new(resources, fallback);
+        make(version, name, resources, &terminology, out).with_context(|| name.to_owned())?;
+    }
+    Ok(())
+}
+
+fn arguments() -> Result<HashMap<String, PathBuf>> {
+    let mut given = HashMap::new();
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        match (word.strip_prefix("--"), words.next()) {
+            (Some(name), Some(folder)) => drop(given.insert(name.to_owned(), PathBuf::from(folder))),
+            _ => bail!("usage: base-definitions --r4 DIR --r4b DIR --r5 DIR --out DIR"),
+        }
+    }
+    Ok(given)
+}
+
+fn make(
+    version: FhirVersion,
+    name: &str,
+    resources: &[serde_json::Value],
+    terminology: &Terminology,
+    out: &Path,
+) -> Result<()> {
+    let mut maker = Maker::new(version, resources);
+    maker.make_types()?;
+    let extensions = extensions::make(&mut maker, resources)?;
+    for note in &maker.notes {
+        eprintln!("{name}: {note}");
+    }
+    let mut schema = Schema::empty(version);
+    schema.value_sets = maker.value_sets.iter().map(|url| value_set(terminology, url)).collect();
+    let more = more_sets(terminology, &maker.value_sets);
+    schema.types = maker.types;
+    schema.constraints = maker.constraints;
+    schema.extensions = extensions;
+    let constraints = schema.constraints.iter().map(|constraint| &*constraint.expression);
+    let invariants = schema.extensions.iter().flat_map(|extension| &extension.context_invariants).map(|text| &**text);
+    let unmet = faults::unmet(version, &constraints.chain(invariants).collect::<Vec<_>>());
+    ensure!(unmet.is_empty(), "these are not published as faults.rs has them: {unmet:?}");
+    println!(
+        "{name}: {} types, {} constraints, {} value sets, {} extensions",
+        schema.types.len(),
+        schema.constraints.len(),
+        schema.value_sets.len(),
+        schema.extensions.len()
+    );
+    for set in schema.value_sets.iter().filter(|set| set.codes.is_none()) {
+        println!("{name}: not enumerable: {}", set.url);
+    }
+    let codes: usize = more.iter().filter_map(|set| set.codes.as_ref()).map(|codes| codes.codes.len()).sum();
+    println!("{name}: {} further value sets with {codes} codes", more.len());
+    write(&out.join(format!("{name}.bin")), &postcard::to_stdvec(&schema)?)?;
+    write(&out.join(format!("{name}-sets.bin")), &postcard::to_stdvec(&MoreSets::new(more))?)
+}
+
+fn value_set(terminology: &Terminology, url: &str) -> ValueSet {
+    let codes = terminology.codes(url).filter(|codes| codes.codes.len() <= CODES_LIMIT);
+    ValueSet { url: url.into(), codes }
+}
+
+/// Every value set of the version that no element is bound to by force, by url.
+fn more_sets(terminology: &Terminology, bound: &[String]) -> Vec<ValueSet> {
+    let further = terminology.urls().filter(|url| !bound.iter().any(|known| known == url));
+    further.map(|url| value_set(terminology, url)).collect()
+}
+
+fn write(file: &Path, bytes: &[u8]) -> Result<()> {
+    let packed = zstd::encode_all(bytes, 19)?;
+    println!("{}: {} bytes, {} packed", file.display(), bytes.len(), packed.len());
+    fs::write(file, packed).with_context(|| file.display().to_string())
+}

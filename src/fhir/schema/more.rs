@@ -1,0 +1,53 @@
+//! The value sets of the base packages that no element is bound to by force, for profiles that bind to them.
+//!
+//! They are many and few profiles want them, so they are read when the first is asked for.
+
+use super::ValueSet;
+use crate::fhir::version::FhirVersion;
+use serde::{Deserialize, Serialize};
+use std::sync::LazyLock;
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct MoreSets {
+    /// By url in ascending order; none of them is in `Schema::value_sets`, none has more than 5,000 codes.
+    sets: Vec<ValueSet>,
+}
+
+static R4: LazyLock<MoreSets> = LazyLock::new(|| MoreSets::embedded(include_bytes!("base/r4-sets.bin")));
+static R4B: LazyLock<MoreSets> = LazyLock::new(|| MoreSets::embedded(include_bytes!("base/r4b-sets.bin")));
+static R5: LazyLock<MoreSets> = LazyLock::new(|| MoreSets::embedded(include_bytes!("base/r5-sets.bin")));
+
+/// The further value sets of a version; the first call reads them, which takes milliseconds. `Schema::value_set_named`
+/// looks into both.
+pub fn more_sets(version: FhirVersion) -> &'static MoreSets {
+    match version {
+        FhirVersion::R4 => &R4,
+        FhirVersion::R4B => &R4B,
+        FhirVersion::R5 => &R5,
+    }
+}
+
+impl MoreSets {
+    /// In any order.
+    pub fn new(mut sets: Vec<ValueSet>) -> MoreSets {
+        sets.sort_by(|left, right| left.url.cmp(&right.url));
+        MoreSets { sets }
+    }
+
+    #[expect(clippy::expect_used, reason = "the program's own data; a test reads every version")]
+    fn embedded(packed: &[u8]) -> MoreSets {
+        let bytes = zstd::decode_all(packed).expect("the embedded value sets unpack");
+        postcard::from_bytes(&bytes).expect("the embedded value sets are read")
+    }
+
+    /// By its url without version.
+    pub fn get(&self, url: &str) -> Option<&ValueSet> {
+        let at = self.sets.binary_search_by(|known| (*known.url).cmp(url)).ok()?;
+        self.sets.get(at)
+    }
+
+    /// In ascending order of their urls.
+    pub fn iter(&self) -> impl Iterator<Item = &ValueSet> {
+        self.sets.iter()
+    }
+}

@@ -1,0 +1,185 @@
+//! The children of an element one after the other, without collecting them: what FHIRPath asks most.
+//!
+//! Relies on the look-ups of the schema; what the schema does not know is passed over, as `element` does.
+
+use super::element::Element;
+use super::schema::{Schema, TypeDef, TypeId, TypeKind};
+use super::tree::{Children, KEY_ESCAPED, Kind, Node};
+
+/// What a type says of the values of a member.
+#[derive(Clone, Copy)]
+struct Shape {
+    type_id: TypeId,
+    is_primitive: bool,
+    is_resource: bool,
+}
+
+impl Shape {
+    fn of(schema: &Schema, type_id: TypeId) -> Shape {
+        let kind = schema.def(type_id).kind;
+        Shape {
+            type_id,
+            is_primitive: matches!(kind, TypeKind::Primitive(_)),
+            is_resource: kind == TypeKind::Resource,
+        }
+    }
+
+    fn element<'t>(self, schema: &Schema, value: Option<Node<'t>>, extra: Option<Node<'t>>) -> Option<Element<'t>> {
+        let value = value.filter(|node| match node.kind() {
+            Kind::Null | Kind::Array => false,
+            Kind::Object => !self.is_primitive,
+            _ => self.is_primitive,
+        });
+        let extra = extra.filter(|node| node.is_object());
+        let node = value.or(extra)?;
+        match self.is_resource {
+            true => Element::resource(node, schema),
+            false => Some(Element { value, extra, type_id: self.type_id }),
+        }
+    }
+}
+
+/// The children under one FHIRPath name, in document order.
+pub struct Steps<'t> {
+    schema: &'static Schema,
+    state: State<'t>,
+}
+
+enum State<'t> {
+    One(Option<Element<'t>>),
+    Items { values: Option<Children<'t>>, extras: Option<Children<'t>>, shape: Shape },
+    /// Members of the holder of a choice that were not looked at yet.
+    Choice { members: Children<'t>, holder: Node<'t>, def: &'static TypeDef, element: u16 },
+}
+
+impl<'t> Element<'t> {
+    /// Whose members are this element's children: `id` and `extension` of a primitive stand in its `_x`.
+    fn holder(self, def: &TypeDef) -> Option<Node<'t>> {
+        if matches!(def.kind, TypeKind::Primitive(_)) { self.extra } else { self.value }
+    }
+
+    /// The children of this FHIRPath name: `value` is `valueQuantity` and the others.
+    pub fn step(self, schema: &'static Schema, name: &str) -> Steps<'t> {
+        let state = self.step_state(schema, name).unwrap_or(State::One(None));
+        Steps { schema, state }
+    }
+
+    fn step_state(self, schema: &'static Schema, name: &str) -> Option<State<'t>> {
+        let def = schema.def(self.type_id);
+        let holder = self.holder(def)?;
+        let index = schema.element_index(def, name)?;
+        let element = def.elements.get(usize::from(index))?;
+        if element.is_choice {
+            return Some(State::Choice { members: holder.members_of(), holder, def, element: index });
+        }
+        let shape = Shape::of(schema, element.types.first()?.type_id);
+        let (value, extra) = pair(holder, name.as_bytes(), shape.is_primitive);
+        Some(state(schema, shape, value, extra))
+    }
+
+    /// Calls `visit` with every child, in document order.
+    pub fn each_child(self, schema: &'static Schema, mut visit: impl FnMut(Element<'t>)) {
+        let def = schema.def(self.type_id);
+        let Some(holder) = self.holder(def) else { return };
+        for member in holder.members_of() {
+            let Some(state) = member_state(schema, def, holder, member, None) else { continue };
+            Steps { schema, state }.for_each(&mut visit);
+        }
+    }
+}
+
+fn state<'t>(schema: &Schema, shape: Shape, value: Option<Node<'t>>, extra: Option<Node<'t>>) -> State<'t> {
+    if value.is_some_and(Node::is_array) || extra.is_some_and(Node::is_array) {
+        let items = |node: Option<Node<'t>>| node.filter(|node| node.is_array()).map(Node::children);
+        return State::Items { values: items(value), extras: items(extra), shape };
+    }
+    State::One(shape.element(schema, value, extra))
+}
+
+/// A member and, where it can have one, its `_` sibling; looks at each member of the holder once.
+fn pair<'t>(holder: Node<'t>, name: &[u8], with_extra: bool) -> (Option<Node<'t>>, Option<Node<'t>>) {
+    let (mut value, mut extra) = (None, None);
+    for member in holder.members_of() {
+        let (key, flags) = member.key_bytes();
+        if flags & KEY_ESCAPED != 0 {
+            let text = member.key().unwrap_or_default();
+            match text.strip_prefix('_') {
+                Some(rest) if rest.as_bytes() == name => extra = extra.or(Some(member)),
+                _ if text.as_bytes() == name => value = value.or(Some(member)),
+                _ => {}
+            }
+        } else if key == name {
+            value = value.or(Some(member));
+            if !with_extra || extra.is_some() {
+                break;
+            }
+        } else if with_extra && key.len() == name.len() + 1 && key.first() == Some(&b'_') && key.ends_with(name) {
+            extra = extra.or(Some(member));
+            if value.is_some() {
+                break;
+            }
+        }
+    }
+    (value, if with_extra { extra } else { None })
+}
+
+/// The values of one member, if the type knows it, and if it is of the wanted element. A `_x` beside `x` is told with `x`.
+fn member_state<'t>(
+    schema: &'static Schema,
+    def: &'static TypeDef,
+    holder: Node<'t>,
+    member: Node<'t>,
+    wanted: Option<u16>,
+) -> Option<State<'t>> {
+    let key = member.key()?;
+    let (name, is_extra) = match key.strip_prefix('_') {
+        Some(name) => (name, true),
+        None => (&*key, false),
+    };
+    let (index, position) = schema.member_index(def, name)?;
+    if wanted.is_some_and(|wanted| wanted != index) {
+        return None;
+    }
+    let of_type = def.elements.get(usize::from(index))?.types.get(usize::from(position))?;
+    let shape = Shape::of(schema, of_type.type_id);
+    if is_extra {
+        let alone = shape.is_primitive && holder.get(name).is_none();
+        return alone.then(|| state(schema, shape, None, Some(member)));
+    }
+    let extra = if shape.is_primitive { pair(holder, name.as_bytes(), true).1 } else { None };
+    Some(state(schema, shape, Some(member), extra))
+}
+
+impl<'t> Iterator for Steps<'t> {
+    type Item = Element<'t>;
+
+    fn next(&mut self) -> Option<Element<'t>> {
+        match &mut self.state {
+            State::One(element) => element.take(),
+            State::Items { values, extras, shape } => loop {
+                let (value, extra) = (values.as_mut().and_then(Children::next), extras.as_mut().and_then(Children::next));
+                if value.is_none() && extra.is_none() {
+                    return None;
+                }
+                if let Some(element) = shape.element(self.schema, value, extra) {
+                    return Some(element);
+                }
+            },
+            State::Choice { members, holder, def, element } => {
+                let prefix = def.elements.get(usize::from(*element))?.name.as_bytes();
+                for member in members {
+                    let (key, flags) = member.key_bytes();
+                    let key = key.strip_prefix(b"_").unwrap_or(key);
+                    if flags & KEY_ESCAPED == 0 && !key.starts_with(prefix) {
+                        continue;
+                    }
+                    let state = member_state(self.schema, def, *holder, member, Some(*element));
+                    if let Some(State::One(Some(found))) = state {
+                        return Some(found);
+                    }
+                }
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! A document to a tree: the JSON text that says the same, and the nodes over it, in one pass.
+//!
+//! What the schema knows takes the shape that JSON gives it. What it does not know is kept in the shape that it has, so
+//! that the check of structure reports it as it does in JSON. Only what JSON has no place for is left out, and noted
+//! (XML-05). Recurses as deep as JSON may be nested.
+
+mod group;
+mod member;
+mod notes;
+mod scalar;
+
+use self::group::Child;
+pub(super) use self::scalar::{bare, kind};
+use super::super::finding::Findings;
+use super::super::json::{DEPTH_LIMIT, NODE_LIMIT};
+use super::super::schema::{Primitive, Schema, TypeDef};
+use super::super::tree::{Kind, Slot};
+use super::GRAMMAR;
+use super::document::{Attribute, Document, Element};
+use super::scan::Stop;
+
+/// What a document becomes.
+pub(super) struct Built {
+    pub json: Vec<u8>,
+    pub slots: Vec<Slot>,
+    /// For each slot where it stood in the XML.
+    pub offsets: Vec<u32>,
+    pub findings: Findings,
+}
+
+/// Where the builder stands.
+#[derive(Clone, Copy)]
+struct Step<'a> {
+    name: &'a [u8],
+    /// Of a choice its type.
+    of_type: Option<&'a str>,
+    /// Within an array.
+    index: Option<usize>,
+}
+
+struct Builder<'a> {
+    document: &'a Document<'a>,
+    schema: &'a Schema,
+    json: Vec<u8>,
+    slots: Vec<Slot>,
+    offsets: Vec<u32>,
+    /// The span of the name of the value that comes next.
+    key: (u32, u32),
+    depth: usize,
+    steps: Vec<Step<'a>>,
+    /// The children of the open elements, innermost last: one vector for all.
+    children: Vec<Child<'a>>,
+    findings: Findings,
+    /// For values that are not what is written.
+    buffer: Vec<u8>,
+}
+
+/// What an element's value is in JSON.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    /// No value: there may be a `_` sibling.
+    Nothing,
+    Scalar(Option<Primitive>),
+    Narrative,
+    Object,
+    /// An element that holds a resource in its own element.
+    Resource,
+}
+
+pub(super) fn build(document: &Document<'_>, schema: &Schema) -> Result<Built, (Stop, Findings)> {
+    let count = document.elements.len() + document.elements.len() / 4 + 8;
+    let mut builder = Builder {
+        document,
+        schema,
+        json: Vec::with_capacity(document.bytes.len()),
+        slots: Vec::with_capacity(count),
+        offsets: Vec::with_capacity(count),
+        key: (0, 0),
+        depth: 0,
+        steps: Vec::with_capacity(32),
+        children: Vec::with_capacity(64),
+        findings: Findings::default(),
+        buffer: Vec::new(),
+    };
+    let done = builder.root().and_then(|()| match u32::try_from(builder.json.len()) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(Stop::too_long(0, "The JSON form is longer than 4 GiB, which is the most that is read")),
+    });
+    let Builder { json, slots, offsets, findings, .. } = builder;
+    match done {
+        Ok(()) => Ok(Built { json, slots, offsets, findings }),
+        Err(stop) => Err((stop, findings)),
+    }
+}
+
+impl<'a> Builder<'a> {
+    fn root(&mut self) -> Result<(), Stop> {
+        let offset = self.document.elements.first().map_or(0, |element| element.span.start);
+        self.resource(0, offset)
+    }
+
+    fn element(&self, index: u32) -> &'a Element {
+        &self.document.elements[index as usize]
+    }
+
+    fn open(&mut self, kind: Kind, offset: u32) -> Result<u32, Stop> {
+        if self.depth >= DEPTH_LIMIT {
+            let text = "The document is nested more deeply than is read (64 levels)";
+            return Err(Stop::new(offset as usize, GRAMMAR, text));
+        }
+        self.depth += 1;
+        let start = self.json.len();
+        self.json.push(if kind == Kind::Object { b'{' } else { b'[' });
+        self.push(kind, start, start, 0, offset)
+    }
+
+    fn close(&mut self, node: u32, bracket: u8) {
+        self.depth -= 1;
+        self.json.push(bracket);
+        let next = self.slots.len() as u32;
+        if let Some(slot) = self.slots.get_mut(node as usize) {
+            slot.end = self.json.len() as u32;
+            slot.next = next;
+        }
+    }
+
+    fn push(&mut self, kind: Kind, start: usize, end: usize, flags: u8, offset: u32) -> Result<u32, Stop> {
+        let index = self.slots.len();
+        if index >= NODE_LIMIT {
+            return Err(Stop::too_long(offset as usize, "The document has more values than are read (2000000)"));
+        }
+        let (key_start, key_end) = std::mem::take(&mut self.key);
+        let next = index as u32 + 1;
+        self.slots.push(Slot { start: start as u32, end: end as u32, key_start, key_end, next, kind, flags });
+        self.offsets.push(offset);
+        Ok(index as u32)
+    }
+
+    fn comma(&mut self) {
+        if !matches!(self.json.last(), Some(b'{' | b'[')) {
+            self.json.push(b',');
+        }
+    }
+
+    /// A member's name; `extra` is the one that begins with `_`. Names of XML need no escapes.
+    fn key(&mut self, name: &[u8], extra: bool) {
+        self.comma();
+        self.json.push(b'"');
+        let start = self.json.len() as u32;
+        if extra {
+            self.json.push(b'_');
+        }
+        self.json.extend_from_slice(name);
+        self.key = (start, self.json.len() as u32);
+        self.json.extend_from_slice(b"\":");
+    }
+
+    /// An element whose name is the type of a resource. `offset` is that of the element that holds it.
+    fn resource(&mut self, index: u32, offset: u32) -> Result<(), Stop> {
+        let element = self.element(index);
+        let name = self.document.name(element);
+        let found = std::str::from_utf8(name).ok().and_then(|name| self.schema.resource(name));
+        let def = found.map(|id| self.schema.def(id));
+        let node = self.open(Kind::Object, offset)?;
+        self.key(b"resourceType", false);
+        self.text(name, element.span.start)?;
+        self.check_text(index);
+        if let Some(value) = element.value {
+            self.note_value(value);
+        }
+        // The id of a resource is an element.
+        for attribute in self.document.attributes_of(element) {
+            self.note_attribute(attribute);
+        }
+        self.members(index, def, true)?;
+        self.close(node, b'}');
+        Ok(())
+    }
+
+    /// A value with elements of its own, or the `_` sibling of a primitive.
+    fn object(&mut self, index: u32, def: Option<&'a TypeDef>) -> Result<(), Stop> {
+        let element = self.element(index);
+        let node = self.open(Kind::Object, element.span.start)?;
+        for attribute in self.document.attributes_of(element) {
+            if self.is_known_attribute(def, attribute) {
+                self.key(attribute.name.of(self.document.bytes), false);
+                self.value(attribute.value, None, attribute.name.start)?;
+            }
+        }
+        self.members(index, def, false)?;
+        self.close(node, b'}');
+        Ok(())
+    }
+
+    fn is_known_attribute(&self, def: Option<&TypeDef>, attribute: &Attribute) -> bool {
+        let name = attribute.name.of(self.document.bytes);
+        match (def, std::str::from_utf8(name)) {
+            (Some(def), Ok(name)) => self.schema.member(def, name).is_some_and(|(element, _)| element.is_attribute),
+            _ => matches!(name, b"id" | b"url"),
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! Ordered collections: most have no item or one, which takes no allocation.
+
+use super::value::{Item, Value};
+
+#[derive(Clone, Debug, PartialEq, Default)]
+pub enum Collection<'t> {
+    #[default]
+    Empty,
+    One(Item<'t>),
+    /// At least one; two or more but where items were taken out.
+    Many(Vec<Item<'t>>),
+}
+
+impl<'t> Collection<'t> {
+    pub fn len(&self) -> usize {
+        self.items().len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.items().is_empty()
+    }
+
+    pub fn items(&self) -> &[Item<'t>] {
+        match self {
+            Collection::Empty => &[],
+            Collection::One(item) => std::slice::from_ref(item),
+            Collection::Many(items) => items,
+        }
+    }
+
+    pub fn push(&mut self, item: Item<'t>) {
+        match self {
+            Collection::Many(items) => items.push(item),
+            Collection::Empty => *self = Collection::One(item),
+            Collection::One(_) => {
+                let Collection::One(first) = std::mem::take(self) else { return };
+                *self = Collection::Many(vec![first, item]);
+            }
+        }
+    }
+}
+
+impl<'t> IntoIterator for Collection<'t> {
+    type Item = Item<'t>;
+    type IntoIter = std::iter::Chain<std::option::IntoIter<Item<'t>>, std::vec::IntoIter<Item<'t>>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        let (one, many) = match self {
+            Collection::Empty => (None, Vec::new()),
+            Collection::One(item) => (Some(item), Vec::new()),
+            Collection::Many(items) => (None, items),
+        };
+        one.into_iter().chain(many)
+    }
+}
+
+impl<'t> FromIterator<Item<'t>> for Collection<'t> {
+    fn from_iter<I: IntoIterator<Item = Item<'t>>>(items: I) -> Self {
+        let mut found = Collection::Empty;
+        items.into_iter().for_each(|item| found.push(item));
+        found
+    }
+}
+
+impl<'t> From<Vec<Item<'t>>> for Collection<'t> {
+    fn from(items: Vec<Item<'t>>) -> Self {
+        items.into_iter().collect()
+    }
+}
+
+impl<'t> From<Option<Value<'t>>> for Collection<'t> {
+    fn from(value: Option<Value<'t>>) -> Self {
+        value.map_or(Collection::Empty, |value| Collection::One(Item::Value(value)))
+    }
+}
+
+impl<'t> From<Option<bool>> for Collection<'t> {
+    fn from(truth: Option<bool>) -> Self {
+        Collection::from(truth.map(Value::Boolean))
+    }
+}

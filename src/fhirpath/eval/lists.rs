@@ -1,0 +1,168 @@
+//! Functions on collections as wholes.
+
+use super::super::Failure;
+use super::super::ast::{Call, Expr};
+use super::super::collection::Collection;
+use super::super::function::Function;
+use super::super::value::Item;
+use super::seen::Seen;
+use super::{Done, Eval, Focus};
+use std::cmp::Ordering;
+
+impl<'t> Eval<'t> {
+    pub(super) fn distinct(&mut self, items: Collection<'t>) -> Done<Collection<'t>> {
+        if items.len() < 2 {
+            return Ok(items);
+        }
+        let mut seen = Seen::default();
+        for item in items {
+            seen.add(item, self)?;
+        }
+        Ok(seen.into_items().into())
+    }
+
+    pub(super) fn is_distinct(&mut self, items: Collection<'t>) -> Done<bool> {
+        let mut seen = Seen::default();
+        for item in items {
+            if !seen.add(item, self)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    pub(super) fn union(&mut self, all: &[Expr], focus: Focus<'_, 't>) -> Done<Collection<'t>> {
+        let mut seen = Seen::default();
+        for one in all {
+            for item in self.scoped(one, focus)? {
+                seen.add(item, self)?;
+            }
+        }
+        Ok(seen.into_items().into())
+    }
+
+    /// Whether every item of the one is in the other.
+    pub(super) fn is_subset(&mut self, items: Collection<'t>, of: Collection<'t>) -> Done<bool> {
+        let all = self.seen(of)?;
+        for item in items {
+            if !all.has(&item, self)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn seen(&mut self, items: Collection<'t>) -> Done<Seen<'t>> {
+        let mut seen = Seen::default();
+        for item in items {
+            seen.add(item, self)?;
+        }
+        Ok(seen)
+    }
+
+    /// `intersect` keeps what is in the other, once; `exclude` keeps what is not, as often as it stands.
+    pub(super) fn filter_by(
+        &mut self,
+        items: Collection<'t>,
+        other: Collection<'t>,
+        keeps: bool,
+    ) -> Done<Collection<'t>> {
+        let other = self.seen(other)?;
+        let mut found = Collection::Empty;
+        for item in items {
+            if other.has(&item, self)? == keeps {
+                found.push(item);
+            }
+        }
+        if keeps { self.distinct(found) } else { Ok(found) }
+    }
+
+    /// `repeat` takes each item once; `repeatAll` every time, which the limit of steps ends.
+    pub(super) fn repeat(&mut self, call: &Call, of: &Expr, focus: Focus<'_, 't>) -> Done<Collection<'t>> {
+        let once = call.function == Function::Repeat;
+        let mut waiting = std::collections::VecDeque::from([self.input(call, focus)?]);
+        let mut seen = Seen::default();
+        let mut found = Vec::new();
+        self.loops += 1;
+        while let Some(items) = waiting.pop_front() {
+            for (index, item) in (0..).zip(items) {
+                self.spend(1)?;
+                let this = Collection::One(item);
+                let mut next = Collection::Empty;
+                for item in self.scoped(of, focus.with(&this, index))? {
+                    if !once || seen.add(item.clone(), self)? {
+                        found.push(item.clone());
+                        next.push(item);
+                    }
+                }
+                if !next.is_empty() {
+                    waiting.push_back(next);
+                }
+            }
+        }
+        self.loops -= 1;
+        Ok(found.into())
+    }
+
+    pub(super) fn aggregate(&mut self, call: &Call, focus: Focus<'_, 't>) -> Done<Collection<'t>> {
+        let [of, first @ ..] = call.arguments.as_slice() else { return Ok(Collection::Empty) };
+        let mut total = match first.first() {
+            Some(first) => self.scoped(first, focus)?,
+            None => Collection::Empty,
+        };
+        let items = self.input(call, focus)?;
+        self.loops += 1;
+        for (index, item) in (0..).zip(items) {
+            let this = Collection::One(item);
+            total = self.scoped(of, Focus { this: &this, index, total: Some(&total) })?;
+        }
+        self.loops -= 1;
+        Ok(total)
+    }
+
+    /// By the values of the arguments, or of the items themselves; `-` before an argument sorts downwards. What has no
+    /// value comes first.
+    pub(super) fn sort(&mut self, call: &Call, focus: Focus<'_, 't>) -> Done<Collection<'t>> {
+        let items = self.input(call, focus)?;
+        let by: &[Expr] = if call.arguments.is_empty() { &[Expr::This] } else { &call.arguments };
+        let mut keyed = Vec::new();
+        for (index, item) in (0..).zip(items) {
+            let this = Collection::One(item);
+            let mut keys = Vec::new();
+            for expr in by {
+                let (down, expr) = match expr {
+                    Expr::Sign(true, inner) => (true, &**inner),
+                    other => (false, other),
+                };
+                let key = self.scoped(expr, focus.with(&this, index))?;
+                keys.push((down, self.single(key, "sort")?));
+            }
+            keyed.push((keys, this));
+        }
+        self.spend(keyed.len().saturating_mul(keyed.len().checked_ilog2().unwrap_or(0) as usize + 1))?;
+        let mut failure = None;
+        keyed.sort_by(|left, right| {
+            self.sort_order(&left.0, &right.0).unwrap_or_else(|found| {
+                failure = Some(found);
+                Ordering::Equal
+            })
+        });
+        match failure {
+            Some(failure) => Err(failure),
+            None => Ok(keyed.into_iter().flat_map(|(_, item)| item).collect()),
+        }
+    }
+
+    fn sort_order(&self, left: &[(bool, Option<Item<'t>>)], right: &[(bool, Option<Item<'t>>)]) -> Done<Ordering> {
+        for ((down, left), (_, right)) in left.iter().zip(right) {
+            let order = match (left, right) {
+                (Some(left), Some(right)) => self.order(left, right)?.ok_or(Failure::Unordered)?,
+                (left, right) => left.is_some().cmp(&right.is_some()),
+            };
+            if order != Ordering::Equal {
+                return Ok(if *down { order.reverse() } else { order });
+            }
+        }
+        Ok(Ordering::Equal)
+    }
+}

@@ -1,0 +1,174 @@
+//! Functions on texts. Positions count characters.
+
+use super::super::Failure;
+use super::super::ast::Call;
+use super::super::collection::Collection;
+use super::super::function::Function;
+use super::super::parser;
+use super::super::value::{Item, Text, Value};
+use super::{Done, Eval, Focus, encode};
+use regex::Regex;
+use std::borrow::Cow;
+
+impl<'t> Eval<'t> {
+    pub(super) fn string_function(
+        &mut self,
+        call: &Call,
+        input: Collection<'t>,
+        focus: Focus<'_, 't>,
+    ) -> Done<Collection<'t>> {
+        use Function as F;
+        if call.function == F::Join {
+            return self.join(call, input, focus);
+        }
+        let name = call.function.name();
+        let Some(text) = self.text(input, name)? else { return Ok(Collection::Empty) };
+        self.spend(text.len() / 16)?;
+        let made = |text: String| Ok(Some(Value::String(text.into())).into());
+        match call.function {
+            F::Length => Ok(Some(Value::Integer(count(&text))).into()),
+            F::Upper => made(text.to_uppercase()),
+            F::Lower => made(text.to_lowercase()),
+            F::Trim => made(text.trim().to_owned()),
+            F::ToChars => {
+                self.spend(text.len())?;
+                Ok(text.chars().map(|letter| Item::Value(Value::text(letter.encode_utf8(&mut [0; 4])))).collect())
+            }
+            F::Substring => self.substring(call, text, focus),
+            F::Matches | F::MatchesFull => self.matches(call, &text, focus),
+            F::ReplaceMatches => self.replace_matches(call, &text, focus),
+            F::Replace => self.replace(call, &text, focus),
+            _ => {
+                let Some(argument) = self.text_argument(call, 0, focus)? else { return Ok(Collection::Empty) };
+                self.with_argument(call.function, &text, &argument)
+            }
+        }
+    }
+
+    fn text_argument(&mut self, call: &Call, at: usize, focus: Focus<'_, 't>) -> Done<Option<Text<'t>>> {
+        let argument = self.argument(call, at, focus)?;
+        self.text(argument, call.function.name())
+    }
+
+    fn with_argument(&mut self, function: Function, text: &str, argument: &str) -> Done<Collection<'t>> {
+        use Function as F;
+        let position = |found: Option<usize>| match found {
+            Some(at) => count(text.get(..at).unwrap_or_default()),
+            None => -1,
+        };
+        Ok(match function {
+            F::StartsWith => Some(text.starts_with(argument)).into(),
+            F::EndsWith => Some(text.ends_with(argument)).into(),
+            F::Contains => Some(text.contains(argument)).into(),
+            F::IndexOf => Some(Value::Integer(position(text.find(argument)))).into(),
+            F::LastIndexOf => Some(Value::Integer(position(text.rfind(argument)))).into(),
+            F::Split if argument.is_empty() => Some(Value::text(text)).into(),
+            F::Split => {
+                self.spend(text.len())?;
+                text.split(argument).map(|part| Item::Value(Value::text(part))).collect()
+            }
+            F::Encode => encode::encode(text, argument).map(|found| Value::String(found.into())).into(),
+            F::Decode => encode::decode(text, argument).map(|found| Value::String(found.into())).into(),
+            F::Escape => encode::escape(text, argument).map(|found| Value::String(found.into())).into(),
+            _ => encode::unescape(text, argument).map(|found| Value::String(found.into())).into(),
+        })
+    }
+
+    /// Parts of the document's text are not copied.
+    fn substring(&mut self, call: &Call, text: Text<'t>, focus: Focus<'_, 't>) -> Done<Collection<'t>> {
+        let start = self.argument(call, 0, focus)?;
+        let Some(start) = self.integer(&start, "substring")? else { return Ok(Collection::Empty) };
+        let length = match call.arguments.get(1) {
+            Some(_) => {
+                let length = self.argument(call, 1, focus)?;
+                self.integer(&length, "substring")?
+            }
+            None => None,
+        };
+        let Some(start) = usize::try_from(start).ok().and_then(|start| offset(&text, start)) else {
+            return Ok(Collection::Empty);
+        };
+        let cut = |text: &str| -> (usize, usize) {
+            let rest = text.get(start..).unwrap_or_default();
+            let end = length.map(|length| usize::try_from(length).unwrap_or(0));
+            let end = end.and_then(|length| rest.char_indices().nth(length)).map_or(text.len(), |(at, _)| start + at);
+            (start, end)
+        };
+        let (start, end) = cut(&text);
+        let part = match &text {
+            Text::Borrowed(text) => Text::Borrowed(text.get(start..end).unwrap_or_default()),
+            Text::Shared(text) => Text::Shared(text.get(start..end).unwrap_or_default().into()),
+        };
+        Ok(Some(Value::String(part)).into())
+    }
+
+    /// The pattern read with the expression, else the argument's now.
+    fn pattern<'c>(&mut self, call: &'c Call, focus: Focus<'_, 't>) -> Done<Option<Cow<'c, Regex>>> {
+        if let Some(regex) = &call.regex {
+            return Ok(Some(Cow::Borrowed(regex)));
+        }
+        let Some(pattern) = self.text_argument(call, 0, focus)? else { return Ok(None) };
+        let flags = if call.function == Function::ReplaceMatches { 2 } else { 1 };
+        let flags = self.text_argument(call, flags, focus)?;
+        // Compiling costs as much as many other steps.
+        self.spend(1000 + pattern.len())?;
+        let whole = call.function == Function::MatchesFull;
+        let regex = parser::regex(&pattern, whole, flags.as_deref().unwrap_or_default()).ok_or(Failure::Regex)?;
+        Ok(Some(Cow::Owned(regex)))
+    }
+
+    fn matches(&mut self, call: &Call, text: &str, focus: Focus<'_, 't>) -> Done<Collection<'t>> {
+        let Some(regex) = self.pattern(call, focus)? else { return Ok(Collection::Empty) };
+        Ok(Some(regex.is_match(text)).into())
+    }
+
+    fn replace_matches(&mut self, call: &Call, text: &str, focus: Focus<'_, 't>) -> Done<Collection<'t>> {
+        let Some(regex) = self.pattern(call, focus)? else { return Ok(Collection::Empty) };
+        let Some(by) = self.text_argument(call, 1, focus)? else { return Ok(Collection::Empty) };
+        if regex.as_str().is_empty() {
+            return Ok(Some(Value::text(text)).into());
+        }
+        self.spend(text.len().saturating_mul(by.len()) / 16)?;
+        Ok(Some(Value::String(regex.replace_all(text, &*by).into_owned().into())).into())
+    }
+
+    fn replace(&mut self, call: &Call, text: &str, focus: Focus<'_, 't>) -> Done<Collection<'t>> {
+        let Some(pattern) = self.text_argument(call, 0, focus)? else { return Ok(Collection::Empty) };
+        let Some(by) = self.text_argument(call, 1, focus)? else { return Ok(Collection::Empty) };
+        self.spend(text.len().saturating_mul(by.len()) / 16)?;
+        Ok(Some(Value::String(text.replace(&*pattern, &by).into())).into())
+    }
+
+    fn join(&mut self, call: &Call, input: Collection<'t>, focus: Focus<'_, 't>) -> Done<Collection<'t>> {
+        let separator = self.text_argument(call, 0, focus)?;
+        let separator = separator.as_deref().unwrap_or_default();
+        if input.is_empty() {
+            return Ok(Collection::Empty);
+        }
+        let mut joined = String::new();
+        let mut is_first = true;
+        for item in input {
+            let Some(text) = self.text(Collection::One(item), "join")? else { continue };
+            if !is_first {
+                joined.push_str(separator);
+            }
+            is_first = false;
+            self.spend((text.len() + separator.len()) / 16 + 1)?;
+            joined.push_str(&text);
+        }
+        Ok(Some(Value::String(joined.into())).into())
+    }
+}
+
+/// Characters.
+fn count(text: &str) -> i64 {
+    i64::try_from(text.chars().count()).unwrap_or(i64::MAX)
+}
+
+/// Where the character of this number begins; None behind the last one.
+fn offset(text: &str, number: usize) -> Option<usize> {
+    match number {
+        0 if text.is_empty() => Some(0),
+        _ => text.char_indices().nth(number).map(|(at, _)| at),
+    }
+}
