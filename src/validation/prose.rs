@@ -4,6 +4,8 @@
 //! For who walks the elements by their types. Nothing is made while nothing is wrong.
 
 pub(super) mod pass;
+#[cfg(test)]
+mod tests;
 
 use super::forms;
 use super::report::{Broken, Gravity, Report};

@@ -32,7 +32,7 @@ struct Found {
 
 /// How grave a broken rule is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Gravity {
+pub enum Gravity {
     Error,
     Warning,
     /// As `prose_rules` says.
