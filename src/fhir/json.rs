@@ -4,15 +4,14 @@
 //! values. What only FHIR forbids and traffic does all the same, empty values and stray nulls, becomes notes of the
 //! tree. It does not recurse, allocates nothing per value, and knows no resource and no data type.
 
-mod finding;
 mod keys;
 
-pub use self::finding::ISSUE_LIMIT;
-use self::finding::{Finding, Findings};
 use self::keys::Key;
+pub use super::finding::ISSUE_LIMIT;
+use super::finding::{Finding, Findings, step};
 use super::outcome::{Issue, IssueCode, Severity};
 use super::scan::{self, Broken};
-use super::tree::{ESCAPED, KEY_ESCAPED, Kind, Slot, Tree};
+use super::tree::{ESCAPED, KEY_ESCAPED, Kind, Node, Slot, Tree};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -33,8 +32,10 @@ pub fn parse(bytes: Bytes) -> Result<Tree, Vec<Issue>> {
         reader.abandon(broken, rule, code);
     }
     let Reader { slots, findings, .. } = reader;
-    let mut tree = Tree { bytes: bytes.clone(), slots: Arc::new(slots), notes: Arc::default() };
-    tree.notes = Arc::new(findings.into_issues(&tree)?);
+    let mut tree = Tree { bytes, slots: Arc::new(slots), notes: Arc::default(), source: None };
+    let named = if tree.is_empty() { None } else { tree.root().get("resourceType").and_then(Node::text) };
+    let notes = findings.into_issues(&tree.bytes, named.as_deref())?;
+    tree.notes = Arc::new(notes);
     Ok(tree)
 }
 
@@ -281,7 +282,7 @@ impl<'b> Reader<'b> {
     /// Every name that stands in the object before (JSN-01).
     fn find_duplicates(&mut self, keys_from: usize) {
         for (name, offset) in keys::repeated(self.bytes, &self.keys[keys_from..]) {
-            let path = format!("{}{}", self.path(1), keys::step(&name));
+            let path = format!("{}{}", self.path(1), step(&name));
             let text = "A name stands more than once in an object";
             self.findings.refuse(Finding::new(offset, "JSN-01", text, path));
         }
@@ -353,7 +354,7 @@ impl<'b> Reader<'b> {
             // The last key of a frame stands just before the keys of the next.
             let end = self.frames.get(level + 1).map_or(self.keys.len(), |next| next.keys_from);
             if let Some(key) = self.keys[frame.keys_from..end].last() {
-                path.push_str(&keys::step(&keys::text(self.bytes, *key)));
+                path.push_str(&step(&keys::text(self.bytes, *key)));
             }
         }
         path

@@ -8,6 +8,7 @@ pub mod element;
 mod envelope;
 pub mod event;
 pub mod fault;
+mod finding;
 pub mod header;
 pub mod identity;
 pub mod json;
@@ -20,6 +21,7 @@ mod shape;
 mod steps;
 pub mod tree;
 pub mod version;
+pub mod xml;
 
 pub use event::Event;
 pub use fault::Fault;

@@ -13,17 +13,17 @@ fn broken<T>(offset: usize, text: &'static str) -> Result<T, Broken> {
     Err(Broken { offset, text })
 }
 
-const ONES: u64 = 0x0101_0101_0101_0101;
-const HIGHS: u64 = 0x8080_8080_8080_8080;
+pub(super) const ONES: u64 = 0x0101_0101_0101_0101;
+pub(super) const HIGHS: u64 = 0x8080_8080_8080_8080;
 
 /// The high bit of each byte that is zero; bytes above a zero may be marked too, never one below it.
-fn zeros(word: u64) -> u64 {
+pub(super) fn zeros(word: u64) -> u64 {
     word.wrapping_sub(ONES) & !word & HIGHS
 }
 
 /// The first quote, backslash or control character from `position` on. Eight bytes at a time, because narrative
 /// and attachments are most of a message.
-fn special(bytes: &[u8], mut position: usize) -> usize {
+pub(super) fn special(bytes: &[u8], mut position: usize) -> usize {
     while let Some(chunk) = bytes.get(position..).and_then(|rest| rest.first_chunk::<8>()) {
         let word = u64::from_le_bytes(*chunk);
         let controls = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;

@@ -2,7 +2,8 @@
 //!
 //! The nodes lie in one vector in document order, each with the index after its subtree, so that walking is a scan.
 //! `json` builds the tree and vouches for it: what stands here trusts that spans are valid UTF-8 and escapes are whole.
-//! It knows nothing of FHIR beyond what `json` noted on the way.
+//! `xml` builds the same tree over the JSON text that says the same, and keeps where each value stood in the XML.
+//! It knows nothing of FHIR beyond what the readers noted on the way.
 
 use super::outcome::Issue;
 use super::scan;
@@ -41,14 +42,27 @@ pub(super) struct Slot {
     pub flags: u8,
 }
 
+/// Where the nodes stood in a document that was not JSON.
+#[derive(Debug)]
+pub(super) struct Source {
+    /// The bytes as they were received, a byte order mark included.
+    pub bytes: Bytes,
+    /// For each slot the byte offset in them.
+    pub offsets: Vec<u32>,
+}
+
 /// A read document. Cloning shares bytes and nodes.
 #[derive(Clone, Debug)]
 pub struct Tree {
-    /// The bytes as they were received, a byte order mark included.
+    /// The JSON text that the nodes are spans of: the bytes as they were received, a byte order mark included, or what
+    /// says the same as the XML that was received.
     pub bytes: Bytes,
     pub(super) slots: Arc<Vec<Slot>>,
-    /// What breaks FHIR's rules for JSON without making it unreadable (JSN-03, JSN-04), in document order.
+    /// What breaks FHIR's rules for JSON or XML without making it unreadable (JSN-03, JSN-04, XML-01 to XML-05), in
+    /// document order.
     pub notes: Arc<Vec<Issue>>,
+    /// None where the bytes themselves were received.
+    pub(super) source: Option<Arc<Source>>,
 }
 
 /// One value in a tree.
@@ -80,9 +94,19 @@ impl Tree {
         self.slots.is_empty()
     }
 
-    /// Line and column of a byte offset, both from 1, the column in characters. Scans the bytes before it.
+    /// The bytes as they were received, which offsets and positions speak of: JSON or XML.
+    pub fn source_bytes(&self) -> &Bytes {
+        self.source.as_ref().map_or(&self.bytes, |source| &source.bytes)
+    }
+
+    /// Whether it was read from XML.
+    pub fn is_xml(&self) -> bool {
+        self.source.is_some()
+    }
+
+    /// Line and column of an offset in the received bytes, both from 1, the column in characters. Scans what is before.
     pub fn position(&self, offset: usize) -> (u32, u32) {
-        scan::position(&self.bytes, offset)
+        scan::position(self.source_bytes(), offset)
     }
 
     fn slice(&self, start: u32, end: u32) -> &[u8] {
@@ -213,14 +237,17 @@ impl<'t> Node<'t> {
         (slot.kind == Kind::String && slot.flags & ESCAPED == 0).then(|| self.tree.slice(slot.start, slot.end))
     }
 
-    /// Where the value begins in the bytes; of a string, its opening quote.
+    /// Where the value begins in the received bytes; of a string in JSON, its opening quote; in XML, its element's tag.
     pub fn offset(self) -> usize {
+        if let Some(source) = &self.tree.source {
+            return source.offsets.get(self.index as usize).map_or(0, |offset| *offset as usize);
+        }
         let slot = self.slot();
         slot.start as usize - usize::from(slot.kind == Kind::String)
     }
 
-    /// The index after this node's subtree.
-    pub fn end_index(self) -> u32 {
+    /// The index after its subtree.
+    pub fn end(self) -> u32 {
         self.slot().next
     }
 

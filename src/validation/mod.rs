@@ -14,8 +14,9 @@ mod focus;
 mod load;
 pub mod package;
 pub mod profile;
-mod report;
+pub mod report;
 mod rules;
+pub mod structure;
 #[cfg(test)]
 mod shipped;
 #[cfg(test)]
@@ -52,8 +53,9 @@ pub struct Checked {
     pub definition: Option<Arc<Definition>>,
 }
 
-/// Rules of JSON that belong to the check of structure: empty values and stray nulls make no message unusable.
-const STRUCTURE_RULES: [&str; 2] = ["JSN-03", "JSN-04"];
+/// Rules of JSON and XML that belong to the check of structure: empty values, stray nulls, elements out of order and what
+/// FHIR knows no place for make no message unusable.
+const STRUCTURE_RULES: [&str; 6] = ["JSN-03", "JSN-04", "XML-01", "XML-02", "XML-03", "XML-05"];
 
 /// Checks a message against every rule at level `message`; reports all issues at once, each with rule and place.
 /// Time is linear in the size of the message.

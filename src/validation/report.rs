@@ -8,9 +8,9 @@ use crate::fhir::{Fault, Issue, IssueCode, Severity};
 use std::borrow::Cow;
 
 /// Most issues reported of one message, warnings and errors each; the rest is counted.
-pub(super) const ISSUES_LIMIT: usize = 500;
+pub const ISSUES_LIMIT: usize = 500;
 
-pub(super) struct Report<'m> {
+pub struct Report<'m> {
     tree: &'m Tree,
     prose: Severity,
     found: Vec<(Issue, Option<usize>)>,
@@ -19,7 +19,7 @@ pub(super) struct Report<'m> {
 }
 
 /// A broken rule: which, what kind of issue, and what to tell the sender.
-pub(super) struct Broken {
+pub struct Broken {
     pub rule: Cow<'static, str>,
     pub code: IssueCode,
     pub fault: Fault,
@@ -118,7 +118,7 @@ impl<'m> Report<'m> {
 
 /// Line and column of an offset from those of an earlier one; columns count characters.
 fn advance(tree: &Tree, from: usize, to: usize, (mut line, mut column): (u32, u32)) -> (u32, u32) {
-    for byte in tree.bytes.get(from..to).unwrap_or_default() {
+    for byte in tree.source_bytes().get(from..to).unwrap_or_default() {
         match byte {
             b'\n' => (line, column) = (line.saturating_add(1), 1),
             // A continuation byte belongs to the character that began before it.

@@ -1,4 +1,4 @@
-//! Names in objects: compared decoded, cheaply while they differ, and spelled as steps of an expression.
+//! Names in objects: compared decoded, cheaply while they differ.
 
 use super::super::tree::KEY_ESCAPED;
 use super::scan;
@@ -47,10 +47,4 @@ pub(super) fn repeated<'b>(bytes: &'b [u8], keys: &[Key]) -> Vec<(Cow<'b, str>, 
 pub(super) fn text(bytes: &[u8], key: Key) -> Cow<'_, str> {
     let text = std::str::from_utf8(&bytes[key.start as usize..key.end as usize]).unwrap_or_default();
     if key.flags & KEY_ESCAPED == 0 { Cow::Borrowed(text) } else { Cow::Owned(scan::unescape(text)) }
-}
-
-/// A step of an expression. A name that no FHIR element can have is not repeated, for it may be anything.
-pub(super) fn step(name: &str) -> String {
-    let plain = !name.is_empty() && name.len() <= 64 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-    if plain { format!(".{name}") } else { ".`?`".to_owned() }
 }

@@ -1,0 +1,85 @@
+//! What a reader finds, gathered with offsets and turned into issues with line and column at the end, in one pass.
+
+use super::fault::Fault;
+use super::outcome::{Issue, IssueCode, Severity};
+use super::scan;
+use std::borrow::Cow;
+
+/// Most issues, and most notes, that are reported of one document.
+pub const ISSUE_LIMIT: usize = 1_000;
+
+/// Something found, still without line and column.
+pub(super) struct Finding {
+    pub offset: usize,
+    pub severity: Severity,
+    pub code: IssueCode,
+    pub rule: &'static str,
+    pub text: Cow<'static, str>,
+    /// From the root's members down, without the name of the root's type.
+    pub path: String,
+}
+
+impl Finding {
+    pub fn new(offset: usize, rule: &'static str, text: impl Into<Cow<'static, str>>, path: String) -> Self {
+        Finding { offset, severity: Severity::Error, code: IssueCode::Structure, rule, text: text.into(), path }
+    }
+}
+
+/// What refuses the document, and what is only noted: neither crowds the other out.
+#[derive(Default)]
+pub(super) struct Findings {
+    refusals: Vec<Finding>,
+    notes: Vec<Finding>,
+}
+
+impl Findings {
+    /// Adds a reason to refuse the document. Of too many the last is replaced, which keeps the one that ended reading.
+    pub fn refuse(&mut self, finding: Finding) {
+        self.refusals.truncate(ISSUE_LIMIT - 1);
+        self.refusals.push(finding);
+    }
+
+    /// Asked before a path is made, because a document of empty arrays would make millions of them.
+    pub fn has_room_for_notes(&self) -> bool {
+        self.notes.len() < ISSUE_LIMIT
+    }
+
+    pub fn note(&mut self, finding: Finding) {
+        if self.has_room_for_notes() {
+            self.notes.push(finding);
+        }
+    }
+
+    /// The notes as issues in document order. Errs with all findings when one refuses the document. `bytes` are what
+    /// the offsets speak of, `root` is the type of the resource, if it is known.
+    pub fn into_issues(self, bytes: &[u8], root: Option<&str>) -> Result<Vec<Issue>, Vec<Issue>> {
+        let Findings { refusals, notes } = self;
+        let refused = !refusals.is_empty();
+        let refusals = refusals.into_iter().map(|finding| (finding, Fault::SendSyntax));
+        let mut findings: Vec<_> = refusals.chain(notes.into_iter().map(|note| (note, Fault::SendStructure))).collect();
+        findings.sort_by_key(|(finding, _)| finding.offset);
+        if refused { Err(issues(bytes, root, findings)) } else { Ok(issues(bytes, root, findings)) }
+    }
+}
+
+fn issues(bytes: &[u8], root: Option<&str>, findings: Vec<(Finding, Fault)>) -> Vec<Issue> {
+    let root = root.filter(|name| name.len() <= 64 && name.bytes().all(|b| b.is_ascii_alphabetic()));
+    let mut walk = scan::Walk::new(bytes);
+    let issue = |(finding, fault): (Finding, Fault)| {
+        let (line, column) = walk.to(bytes, finding.offset);
+        let issue = Issue::new(finding.severity, finding.code, fault, finding.text);
+        let issue = issue.rule(finding.rule).position(line, column);
+        match (root, finding.path.trim_start_matches('.')) {
+            (Some(root), _) => issue.at(format!("{root}{}", finding.path)),
+            (None, "") => issue,
+            (None, path) => issue.at(path),
+        }
+    };
+    findings.into_iter().map(issue).collect()
+}
+
+/// A step of an expression. A name that no FHIR element can have is not repeated, for it may be anything.
+pub(super) fn step(name: &str) -> String {
+    let plain = !name.is_empty() && name.len() <= 64 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    if plain { format!(".{name}") } else { ".`?`".to_owned() }
+}

@@ -1,0 +1,81 @@
+//! The children of an element, those of one name beside each other, and whether they stand in their order (XML-01).
+
+use super::super::super::schema::{ElementDef, TypeDef, TypeId};
+use super::{Builder, Shape};
+
+#[derive(Clone, Copy)]
+pub(super) struct Child<'a> {
+    pub index: u32,
+    pub name: &'a [u8],
+    pub known: Option<(&'a ElementDef, TypeId)>,
+    /// It should stand before one that it follows.
+    pub is_late: bool,
+    pub shape: Shape,
+    pub has_extra: bool,
+}
+
+impl<'a> Builder<'a> {
+    /// Adds the children of an element to `children`, in the order in which JSON gets them.
+    pub(super) fn gather(&mut self, index: u32, def: Option<&'a TypeDef>, is_resource: bool) {
+        let from = self.children.len();
+        let mut last: Option<(u16, &[u8])> = None;
+        let mut is_grouped = true;
+        let document = self.document;
+        for index in document.children(index) {
+            let name = document.name(self.element(index));
+            let found =
+                def.and_then(|def| Some((def, self.schema.member_index(def, std::str::from_utf8(name).ok()?)?)));
+            let known = found.and_then(|(def, (at, of))| {
+                let element = def.elements.get(usize::from(at))?;
+                Some((element, element.types.get(usize::from(of))?.type_id))
+            });
+            if let Some(text) = misplaced(name, known, is_resource) {
+                self.note_misplaced(index, name, text);
+                continue;
+            }
+            let is_late = matches!((found, last), (Some((_, (at, _))), Some((before, _))) if at < before);
+            match found {
+                Some((_, (at, _))) if !is_late => {
+                    is_grouped &= last.is_none_or(|(before, named)| before < at || named == name);
+                    last = Some((at, name));
+                }
+                _ => is_grouped = false,
+            }
+            self.children.push(Child { index, name, known, is_late, shape: Shape::Nothing, has_extra: false });
+        }
+        if !is_grouped {
+            group(&mut self.children[from..]);
+        }
+    }
+}
+
+/// Brings children of one name together, where the first of them stands. Sorts, because whoever chooses the names could
+/// choose such that are slow to look up.
+fn group(children: &mut [Child<'_>]) {
+    let mut names: Vec<(&[u8], usize)> = children.iter().enumerate().map(|(at, child)| (child.name, at)).collect();
+    names.sort_unstable();
+    let mut ranks = vec![0; children.len()];
+    let mut first = (&b""[..], usize::MAX);
+    for (name, at) in names {
+        if first.1 == usize::MAX || first.0 != name {
+            first = (name, at);
+        }
+        if let Some(rank) = ranks.get_mut(at) {
+            *rank = first.1;
+        }
+    }
+    let mut ranked: Vec<(usize, Child<'_>)> = ranks.into_iter().zip(children.iter().copied()).collect();
+    ranked.sort_by_key(|(rank, _)| *rank);
+    for (child, (_, grouped)) in children.iter_mut().zip(ranked) {
+        *child = grouped;
+    }
+}
+
+/// Why JSON has no place for an element of this name.
+fn misplaced(name: &[u8], known: Option<(&ElementDef, TypeId)>, is_resource: bool) -> Option<&'static str> {
+    if known.is_some_and(|(element, _)| element.is_attribute) {
+        return Some("What XML writes as an attribute stands as an element");
+    }
+    let is_reserved = name.starts_with(b"_") || (is_resource && name == b"resourceType");
+    is_reserved.then_some("An element has a name that FHIR keeps for JSON")
+}

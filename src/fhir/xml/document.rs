@@ -1,0 +1,107 @@
+//! An XML document as elements in document order, before any version of FHIR is known: spans of its bytes, no copies.
+//!
+//! `scan` builds it and vouches for it: well-formed, in FHIR's namespace, names and references checked. XHTML is one
+//! element, whose text is its bytes.
+
+/// Byte offsets, end exclusive.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Span {
+    pub start: u32,
+    pub end: u32,
+}
+
+impl Span {
+    pub fn new(start: usize, end: usize) -> Span {
+        Span { start: start as u32, end: end as u32 }
+    }
+
+    pub fn of<'x>(self, bytes: &'x [u8]) -> &'x [u8] {
+        bytes.get(self.start as usize..self.end as usize).unwrap_or_default()
+    }
+}
+
+/// An attribute's value between its quotes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Value {
+    pub span: Span,
+    /// It has references, or white space that XML reads as a space.
+    pub is_coded: bool,
+    /// It has quotes or backslashes, which JSON escapes.
+    pub is_quoted: bool,
+}
+
+/// An attribute that is neither `value` nor a namespace.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Attribute {
+    pub name: Span,
+    /// `xsi:schemaLocation` or its like.
+    pub is_schema_location: bool,
+    pub value: Value,
+}
+
+/// What an element is beyond its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Content {
+    /// In FHIR's namespace.
+    Fhir,
+    /// In that of XHTML: its bytes say it all.
+    Xhtml,
+    /// The same, but what it stands in must be written into it: its prefix taken off, its namespace put in.
+    ForeignXhtml,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Element {
+    /// From `<` of its start tag to after `>` of its end tag.
+    pub span: Span,
+    /// Without prefix.
+    pub name: Span,
+    /// The index after its subtree.
+    pub next: u32,
+    /// Where its attributes begin in `Document::attributes`.
+    pub attributes: u32,
+    pub attribute_count: u8,
+    pub content: Content,
+    /// It holds text, which FHIR has only in narrative.
+    pub has_text: bool,
+    pub value: Option<Value>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Document<'x> {
+    pub bytes: &'x [u8],
+    pub elements: Vec<Element>,
+    pub attributes: Vec<Attribute>,
+    /// The first text of elements that have some: element and offset. Bounded by the number of issues.
+    pub texts: Vec<(u32, u32)>,
+}
+
+impl<'x> Document<'x> {
+    pub fn name(&self, element: &Element) -> &'x [u8] {
+        element.name.of(self.bytes)
+    }
+
+    pub fn attributes_of(&self, element: &Element) -> &[Attribute] {
+        let from = element.attributes as usize;
+        self.attributes.get(from..from + usize::from(element.attribute_count)).unwrap_or_default()
+    }
+
+    /// The indexes of the direct children.
+    pub fn children(&self, index: u32) -> impl Iterator<Item = u32> + use<'_, 'x> {
+        let end = self.elements.get(index as usize).map_or(0, |element| element.next);
+        let mut next = index + 1;
+        std::iter::from_fn(move || {
+            let index = (next < end).then_some(next)?;
+            next = self.elements.get(index as usize)?.next;
+            Some(index)
+        })
+    }
+
+    /// The first child of this name.
+    pub fn child(&self, index: u32, name: &str) -> Option<u32> {
+        self.children(index).find(|child| {
+            let element = self.elements.get(*child as usize);
+            element.is_some_and(|element| self.name(element) == name.as_bytes())
+        })
+    }
+}

@@ -1,0 +1,111 @@
+//! Namespaces in scope (Namespaces in XML 1.0).
+
+use super::super::scan::Broken;
+use super::document::Span;
+use super::text::broken;
+
+pub(super) const FHIR: &[u8] = b"http://hl7.org/fhir";
+pub(super) const XHTML: &[u8] = b"http://www.w3.org/1999/xhtml";
+const XSI: &[u8] = b"http://www.w3.org/2001/XMLSchema-instance";
+const XML: &[u8] = b"http://www.w3.org/XML/1998/namespace";
+const XMLNS: &[u8] = b"http://www.w3.org/2000/xmlns/";
+
+/// Most declarations in force at once.
+const BINDINGS_LIMIT: usize = 64;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Space {
+    Fhir,
+    Xhtml,
+    Schema,
+    None,
+    Other,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Binding {
+    /// Empty: the default.
+    prefix: Span,
+    space: Space,
+    uri: Span,
+}
+
+/// The declarations in force, innermost last.
+#[derive(Debug, Default)]
+pub(super) struct Scope {
+    bindings: Vec<Binding>,
+    /// Where the default one stands.
+    default: Option<usize>,
+}
+
+/// A point to go back to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mark {
+    count: usize,
+    default: Option<usize>,
+}
+
+impl Scope {
+    pub fn mark(&self) -> Mark {
+        Mark { count: self.bindings.len(), default: self.default }
+    }
+
+    pub fn back(&mut self, mark: Mark) {
+        self.bindings.truncate(mark.count);
+        self.default = mark.default;
+    }
+
+    /// Adds what `xmlns` or `xmlns:prefix` says. The uri is compared as it is written: no known one needs references.
+    pub fn declare(&mut self, bytes: &[u8], prefix: Span, uri: Span) -> Result<(), Broken> {
+        let (name, named) = (prefix.of(bytes), uri.of(bytes));
+        let at = uri.start as usize;
+        if self.bindings.len() >= BINDINGS_LIMIT {
+            return broken(at, "More namespaces are declared than are read (64)");
+        }
+        if name == b"xml" && named == XML {
+            return Ok(());
+        }
+        if name == b"xml" || name == b"xmlns" || named == XML || named == XMLNS {
+            return broken(at, "A namespace that XML keeps for itself is declared");
+        }
+        let space = match named {
+            FHIR => Space::Fhir,
+            XHTML => Space::Xhtml,
+            XSI => Space::Schema,
+            b"" if name.is_empty() => Space::None,
+            b"" => return broken(at, "A prefix is declared without a namespace"),
+            _ => Space::Other,
+        };
+        if name.is_empty() {
+            self.default = Some(self.bindings.len());
+        }
+        self.bindings.push(Binding { prefix, space, uri });
+        Ok(())
+    }
+
+    /// The namespace of elements without a prefix.
+    pub fn unprefixed(&self) -> Space {
+        self.default.and_then(|at| self.bindings.get(at)).map_or(Space::None, |binding| binding.space)
+    }
+
+    /// Whether the default was declared after `mark`.
+    pub fn has_default_since(&self, mark: Mark) -> bool {
+        self.default.is_some_and(|at| at >= mark.count)
+    }
+
+    /// The namespace of a prefix, its uri, and whether it was declared after `mark`.
+    pub fn find<'x>(&self, bytes: &'x [u8], prefix: Span, mark: Mark) -> Result<(Space, &'x [u8], bool), Broken> {
+        let name = prefix.of(bytes);
+        if name == b"xml" {
+            return Ok((Space::Other, b"xml", true));
+        }
+        let same = |binding: &Binding| binding.prefix.start != binding.prefix.end && binding.prefix.of(bytes) == name;
+        match self.bindings.iter().rposition(same) {
+            Some(at) => {
+                let binding = self.bindings[at];
+                Ok((binding.space, binding.uri.of(bytes), at >= mark.count))
+            }
+            None => broken(prefix.start as usize, "A prefix is not declared"),
+        }
+    }
+}

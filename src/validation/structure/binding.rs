@@ -1,0 +1,91 @@
+//! Required bindings to value sets that can be enumerated.
+//!
+//! One coding in the set is enough; an extension in place of the code is no error. Value sets without their codes at
+//! hand (MIME types, languages, SNOMED CT) are not asked.
+
+use super::place::Place;
+use super::plan::{Bound, Special};
+use super::walk::{Object, Walker, named};
+use crate::fhir::IssueCode;
+use crate::fhir::schema::Primitive;
+use crate::fhir::tree::Node;
+
+/// Most codes that a text lists.
+const LISTED: usize = 8;
+/// Longest code that a text tells.
+const CODE_LIMIT: usize = 64;
+
+impl<'t> Walker<'t, '_, '_> {
+    /// A primitive that is bound: its code, whatever the system.
+    pub fn bound_text(&mut self, bound: &Bound, of: Primitive, node: Node<'t>, text: &[u8], place: &Place) {
+        if !matches!(of, Primitive::Code | Primitive::String | Primitive::Uri) {
+            return;
+        }
+        let Ok(code) = std::str::from_utf8(text) else { return };
+        if !bound.codes.has_code(code) {
+            let shown = (of == Primitive::Code).then_some(code);
+            self.not_in_set(bound, shown, node, place);
+        }
+    }
+
+    /// An object that is bound: Coding, CodeableConcept, Quantity, CodeableReference.
+    pub fn bound_object(&mut self, bound: &'static Bound, object: Object<'t, '_>) {
+        let node = object.node;
+        let is_met = match object.plan.special {
+            Special::Coding => is_coded(bound, node),
+            Special::Quantity => node.get("code").is_none() || is_coded(bound, node),
+            Special::CodeableConcept => is_concept(bound, node),
+            Special::CodeableReference => node.get("concept").is_none_or(|concept| is_concept(bound, concept)),
+            _ => true,
+        };
+        if !is_met && !has_extension(node) {
+            let coding = node.get("coding").and_then(|codings| codings.items().next()).unwrap_or(node);
+            let code = coding.get("code").and_then(Node::text);
+            self.not_in_set(bound, code.as_deref(), node, object.place);
+        }
+    }
+
+    /// The value of an extension that is bound, by its shape.
+    pub fn bound_value(&mut self, bound: &Bound, node: Node<'t>, place: &Place) {
+        let is_met = match node.text() {
+            Some(code) => bound.codes.has_code(&code),
+            None if node.get("coding").is_some() => is_concept(bound, node),
+            None if node.get("code").is_some() => is_coded(bound, node),
+            None => true,
+        };
+        if !is_met {
+            self.not_in_set(bound, None, node, place);
+        }
+    }
+
+    #[cold]
+    fn not_in_set(&mut self, bound: &Bound, code: Option<&str>, node: Node<'t>, place: &Place) {
+        self.fail(place, node, "binding", IssueCode::Value, || {
+            let found = match code.filter(|code| code.len() <= CODE_LIMIT) {
+                Some(code) => format!("'{code}' is not in"),
+                None => "has no code of".to_owned(),
+            };
+            let codes: Vec<&str> = bound.codes.codes.iter().take(LISTED).map(|(code, _)| &**code).collect();
+            let more = if bound.codes.codes.len() > LISTED { " …" } else { "" };
+            format!("{} {found} the required value set {}: {}{more}", named(place), bound.url, codes.join(", "))
+        });
+    }
+}
+
+/// A Coding, or the coding within a Quantity. Without a code an extension may stand in its place.
+fn is_coded(bound: &Bound, coding: Node<'_>) -> bool {
+    let system = coding.get("system").and_then(Node::text);
+    match coding.get("code").and_then(Node::text) {
+        Some(code) => bound.codes.has(system.as_deref().unwrap_or_default(), &code),
+        None => has_extension(coding) || coding.get("_code").is_some(),
+    }
+}
+
+fn is_concept(bound: &Bound, concept: Node<'_>) -> bool {
+    let mut codings = concept.get("coding").into_iter().flat_map(Node::items);
+    codings.any(|coding| is_coded(bound, coding)) || (concept.get("coding").is_none() && has_extension(concept))
+}
+
+fn has_extension(node: Node<'_>) -> bool {
+    node.get("extension").is_some()
+}

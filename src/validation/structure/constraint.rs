@@ -1,0 +1,133 @@
+//! Constraints of error severity on types and elements: by presence, by hand, or by FHIRPath.
+
+use super::native;
+use super::place::Place;
+use super::plan::{Constraints, Special};
+use super::walk::{Member, Object, Walker};
+use crate::fhir::IssueCode;
+use super::resources::Entries;
+use crate::fhir::schema::{Constraint, Schema};
+use crate::fhir::element::Element;
+use crate::fhir::tree::Node;
+use crate::fhirpath::{Expression, Failure, Host, Scope};
+use crate::validation::report::Broken;
+
+impl<'t> Walker<'t, '_, '_> {
+    /// The rules of types that the walk knows by name, after their members.
+    pub fn special(&mut self, object: Object<'t, '_>) {
+        match object.plan.special {
+            Special::Extension => self.extension(object),
+            Special::Reference => self.reference(object, object.role),
+            _ => {}
+        }
+        if let Some(bound) = object.role.and_then(|role| role.element.bound) {
+            self.bound_object(bound, object);
+        }
+    }
+
+    /// `present`: bits of the elements that are there.
+    pub fn constraints(&mut self, object: Object<'t, '_>, present: u128) {
+        let element = Element { value: Some(object.node), extra: None, type_id: object.type_id() };
+        self.hold(&object.plan.constraints, element, present, object.place);
+        if let Some(role) = object.role {
+            self.hold(&role.of_type.constraints, element, present, object.place);
+        }
+    }
+
+    /// Those of a primitive that has a value.
+    pub fn primitive_constraints(&mut self, member: Member<'t>, element: Element<'t>, place: &Place) {
+        self.hold(&member.target.constraints, element, 0, place);
+        self.hold(&member.role.of_type.constraints, element, 0, place);
+    }
+
+    fn hold(&mut self, constraints: &'static Constraints, element: Element<'t>, present: u128, place: &Place) {
+        if constraints.is_empty() {
+            return;
+        }
+        let Some(node) = element.node() else { return };
+        for (presence, constraint) in &constraints.present {
+            if !presence.holds(present) {
+                self.broken(constraint, node, place);
+            }
+        }
+        for (native, constraint) in &constraints.native {
+            if !native::holds(*native, node, self.plan.schema.version) {
+                self.broken(constraint, node, place);
+            }
+        }
+        for (expression, constraint) in &constraints.evaluated {
+            if self.is_told_elsewhere(constraint) {
+                continue;
+            }
+            match self.evaluate(expression, element) {
+                Ok(None | Some(true)) => {}
+                Ok(Some(false)) => self.broken(constraint, node, place),
+                Err(_) => self.not_checked(constraint, node, place),
+            }
+        }
+    }
+
+    /// An invariant over an element of the resource that is walked.
+    pub fn evaluate(&self, expression: &Expression, element: Element<'t>) -> Result<Option<bool>, Failure> {
+        let schema = self.plan.schema;
+        let resource = Element::resource(self.holder.resource, schema).unwrap_or(element);
+        let root = match self.holder.container {
+            Some(container) => Element::resource(container, schema).unwrap_or(resource),
+            None => resource,
+        };
+        let around = Around { schema, bundles: &self.bundles };
+        let scope = Scope { schema, resource, root, host: &around };
+        expression.holds(&scope, element)
+    }
+
+    #[cold]
+    fn not_checked(&mut self, constraint: &'static Constraint, node: Node<'t>, place: &Place) {
+        let text = format!("{} could not be checked here: its evaluation has no end in reach", constraint.key);
+        self.report.warning(place.to_string(), Some(node), Broken::new(&*constraint.key, IssueCode::Processing, text));
+    }
+
+    fn is_told_elsewhere(&self, constraint: &Constraint) -> bool {
+        self.options.skip_root_bundle && self.holder.resource.index == 0 && constraint.key.starts_with("bdl-")
+    }
+
+    #[cold]
+    fn broken(&mut self, constraint: &'static Constraint, node: Node<'t>, place: &Place) {
+        if self.is_told_elsewhere(constraint) {
+            return;
+        }
+        self.fail(place, node, &constraint.key, IssueCode::Invariant, || constraint.human.to_string());
+    }
+}
+
+/// What expressions may ask: references within the Bundles around.
+struct Around<'a, 't> {
+    schema: &'static Schema,
+    bundles: &'a [Entries<'t>],
+}
+
+impl<'a, 't: 'a> Host<'a> for Around<'a, 't> {
+    fn resolve(&self, from: Element<'a>, reference: &str) -> Option<Element<'a>> {
+        let node: Node<'a> = match reference.strip_prefix('#') {
+            Some("") => from.value?,
+            Some(id) => {
+                let mut contained = from.value?.get("contained")?.items();
+                contained.find(|inner| inner.get("id").and_then(Node::text).as_deref() == Some(id))?
+            }
+            None => self.bundles.iter().rev().find_map(|entries| entries.find(reference))?,
+        };
+        Element::resource(node, self.schema)
+    }
+
+    fn member_of(&self, _: Element<'a>, _: &str) -> Option<bool> {
+        None
+    }
+
+    fn conforms_to(&self, _: Element<'a>, _: &str) -> Option<bool> {
+        None
+    }
+
+    /// No base constraint asks for the time.
+    fn now_us(&self) -> i64 {
+        0
+    }
+}

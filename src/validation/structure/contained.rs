@@ -1,0 +1,67 @@
+//! Contained resources: dom-2 to dom-5, and ref-1's other side.
+//!
+//! dom-3 by the later expression, which R4B states: a contained resource is referred to by its id from anywhere in its
+//! container, by a reference, canonical, uri or url, or it refers to the container itself (`#`).
+
+use super::place::{Place, Step};
+use super::reference::Locals;
+use super::walk::Walker;
+use crate::fhir::IssueCode;
+use crate::fhir::tree::Node;
+use rustc_hash::FxHashSet;
+
+impl<'t> Walker<'t, '_, '_> {
+    /// A contained resource after its walk; `nested`: it stands in one that is contained itself.
+    pub fn contained(&mut self, node: Node<'t>, nested: bool, place: &Place) {
+        if nested {
+            self.fail(place.parent.unwrap_or(place), node, "dom-2", IssueCode::Invariant, || {
+                "a contained resource must not contain others; let the outer resource contain them".to_owned()
+            });
+        }
+        if node.get("id").is_none() {
+            self.fail(place, node, "min", IssueCode::Required, || {
+                "id is missing; a contained resource is referred to by its id".to_owned()
+            });
+        }
+        let Some(meta) = node.get("meta") else { return };
+        for (name, rule) in [("versionId", "dom-4"), ("lastUpdated", "dom-4"), ("security", "dom-5")] {
+            if let Some(found) = meta.get(name) {
+                self.fail(place, found, rule, IssueCode::Invariant, || {
+                    format!("a contained resource must not have meta.{name}; it belongs to the resource that contains it")
+                });
+            }
+        }
+    }
+
+    /// Contained resources of a container that nothing refers to (dom-3), after the container's walk.
+    pub fn unused(&mut self, node: Node<'t>, locals: Locals, place: &Place) {
+        let Some(contained) = node.get("contained") else {
+            self.locals.truncate(locals.from);
+            return;
+        };
+        let met = self.locals.split_off(locals.from.min(self.locals.len()));
+        let used: FxHashSet<&str> = met.iter().map(|local| &*local.id).filter(|id| !id.is_empty()).collect();
+        let mut to_container: Vec<u32> = met.iter().filter(|local| local.id.is_empty()).map(|local| local.from).collect();
+        to_container.sort_unstable();
+        for (index, inner) in (0u32..).zip(contained.items()) {
+            let id = inner.get("id").and_then(Node::text);
+            let next = to_container.get(to_container.partition_point(|from| *from < inner.index));
+            let refers = next.is_some_and(|from| *from < inner.end());
+            if !refers && !id.is_some_and(|id| used.contains(&*id)) && inner.is_object() {
+                self.orphan(inner, index, place);
+            }
+        }
+    }
+
+    #[cold]
+    fn orphan(&mut self, inner: Node<'t>, index: u32, place: &Place) {
+        let def = place.type_id.and_then(|id| {
+            let elements = &self.plan.schema.def(id).elements;
+            elements.iter().find(|element| &*element.name == "contained")
+        });
+        let inner_place = def.map(|def| Place { step: Step::Element { def, choice: 0, index }, ..place.element(def, 0, index) });
+        self.fail(inner_place.as_ref().unwrap_or(place), inner, "dom-3", IssueCode::Invariant, || {
+            "nothing in the resource refers to this contained resource; refer to it by # and its id, or remove it".to_owned()
+        });
+    }
+}

@@ -1,0 +1,139 @@
+//! Extensions that the base packages define: the type of the value, what is nested, where they may stand. Others pass.
+
+use super::place::{Place, Step};
+use super::walk::{Object, Walker};
+use crate::fhir::IssueCode;
+use crate::fhir::schema::{Context, ExtensionDef, Schema, TypeId};
+use crate::fhir::tree::Node;
+
+impl<'t> Walker<'t, '_, '_> {
+    pub fn extension(&mut self, object: Object<'t, '_>) {
+        // Nested ones are told of with the one that holds them.
+        let parent = object.place.parent;
+        if parent.is_some_and(|parent| parent.type_id.is_some() && parent.type_id == self.plan.extension) {
+            return;
+        }
+        let Some(url) = object.node.get("url").and_then(Node::text) else { return };
+        let Some(def) = self.plan.extensions.get(&*url).copied() else {
+            if !url.contains(':') && !url.is_empty() {
+                self.relative_url(object);
+            }
+            return;
+        };
+        self.content(def, object.node, object.place);
+        let holder = parent.unwrap_or(object.place);
+        if !def.contexts.is_empty() && !def.contexts.iter().any(|context| stands_in(context, holder)) {
+            self.fail(object.place, object.node, "extension", IssueCode::Structure, || {
+                format!("the extension {} may not stand here; it belongs to {}", def.url, places(&def.contexts))
+            });
+        }
+    }
+
+    #[cold]
+    fn relative_url(&mut self, object: Object<'t, '_>) {
+        let text = "the url of an extension must be absolute";
+        let broken = crate::validation::report::Broken::new("extension", IssueCode::Value, text);
+        self.report.prose(object.place.to_string(), Some(object.node), broken);
+    }
+
+    /// Value and nested extensions, by the definition. `place` is the outermost extension's.
+    fn content(&mut self, def: &ExtensionDef, node: Node<'t>, place: &Place) {
+        let schema = self.plan.schema;
+        let extension = self.plan.extension.map(|id| schema.def(id));
+        let value = node.children().find_map(|child| {
+            let key = child.key()?;
+            let (element, of_type) = schema.member(extension?, key.strip_prefix('_').unwrap_or(&key))?;
+            (&*element.name == "value").then_some((child, of_type.type_id))
+        });
+        if let Some((child, type_id)) = value
+            && !def.values.iter().any(|allowed| schema.def(allowed.type_id).code == schema.def(type_id).code)
+        {
+            self.fail(place, child, "extension", IssueCode::Structure, || {
+                let names: Vec<&str> = def.values.iter().take(8).map(|of_type| &*schema.def(of_type.type_id).code).collect();
+                match names.is_empty() {
+                    true => format!("the extension {} has no value but extensions of its own", def.url),
+                    false => format!("the value of extension {} must be of type {}", def.url, names.join(", ")),
+                }
+            });
+        } else if let (Some((child, _)), Some(set)) = (value, def.binding) {
+            self.extension_binding(set, child, place);
+        }
+        if !def.nested.is_empty() {
+            self.nested(def, node, place);
+        }
+    }
+
+    fn nested(&mut self, def: &ExtensionDef, node: Node<'t>, place: &Place) {
+        for nested in &def.nested {
+            let items = node.get("extension").into_iter().flat_map(Node::items);
+            let mut count = 0u32;
+            for item in items.filter(|item| item.get("url").and_then(Node::text).as_deref() == Some(&*nested.url)) {
+                count += 1;
+                self.content(nested, item, place);
+            }
+            if count < u32::from(nested.min) || (nested.max != u16::MAX && count > u32::from(nested.max)) {
+                let rule = if count < u32::from(nested.min) { "min" } else { "max" };
+                self.fail(place, node, rule, IssueCode::Structure, || {
+                    format!("{} stands {count} times in the extension {}; it must stand from {} to {} times", nested.url, def.url, nested.min, most(nested.max))
+                });
+            }
+        }
+    }
+
+    fn extension_binding(&mut self, set: crate::fhir::schema::ValueSetId, value: Node<'t>, place: &Place) {
+        let Some((url, codes)) = self.plan.codes(set) else { return };
+        let bound = super::plan::Bound { url, codes };
+        self.bound_value(&bound, value, place);
+    }
+}
+
+fn most(max: u16) -> String {
+    if max == u16::MAX { "any number of".to_owned() } else { max.to_string() }
+}
+
+fn places(contexts: &[Context]) -> String {
+    let names = contexts.iter().take(8).map(|context| match context {
+        Context::Element(path) | Context::Fhirpath(path) => &**path,
+        Context::Extension(url) => &**url,
+    });
+    names.collect::<Vec<_>>().join(", ")
+}
+
+/// Whether what holds the extension is of this context. Contexts by an expression are not asked.
+fn stands_in(context: &Context, holder: &Place) -> bool {
+    match context {
+        Context::Element(path) => is_element(path, holder),
+        // The holder is no extension: those are told of with the one that holds them.
+        Context::Extension(_) => false,
+        Context::Fhirpath(_) => true,
+    }
+}
+
+/// `Patient.birthDate`, `HumanName`, `Element`, `DomainResource`: the last steps of the place, below a type.
+fn is_element(path: &str, holder: &Place) -> bool {
+    let schema = holder.schema;
+    if holder.type_id.is_some_and(|id| is_type(schema, id, path)) {
+        return true;
+    }
+    let Some((head, _)) = path.split_once('.') else { return false };
+    let mut place = holder;
+    for step in path[head.len()..].rsplit('.') {
+        if step.is_empty() {
+            return place.type_id.is_some_and(|id| is_type(schema, id, head));
+        }
+        let (Step::Element { def, .. }, Some(parent)) = (place.step, place.parent) else { return false };
+        if step.strip_suffix("[x]").unwrap_or(step) != &*def.name {
+            return false;
+        }
+        place = parent;
+    }
+    false
+}
+
+/// By name, or what it specialises; elements within types are `Element`, those that hold modifiers `BackboneElement`.
+fn is_type(schema: &Schema, id: TypeId, name: &str) -> bool {
+    let def = schema.def(id);
+    *def.name == *name || *def.code == *name || name == "Base" || schema.named(name).is_some_and(|of| schema.is_a(id, of))
+        || (name == "Element" && def.kind != crate::fhir::schema::TypeKind::Resource)
+        || (name == "Resource" && def.kind == crate::fhir::schema::TypeKind::Resource)
+}

@@ -1,0 +1,52 @@
+//! The structure of a document by the base definitions of its version: elements and their types, JSON's shapes, formats
+//! of primitives, required bindings, references, contained resources, extensions, narrative and invariants.
+//!
+//! One walk over the tree with the tables of `fhir::schema` beside it. Nothing is allocated while nothing is wrong.
+//! Reading order: `walk` (objects and their members), `value` (what a member holds), then the rules of single types:
+//! `binding`, `reference`, `extension`, `contained`, `narrative`, `primitive`, and `constraint`.
+//!
+//! Every document is walked, also one that is no message. It relies on the reader for duplicate names and depth.
+
+mod binding;
+mod constraint;
+mod contained;
+mod extension;
+mod narrative;
+mod native;
+mod place;
+mod plan;
+mod presence;
+mod primitive;
+mod reference;
+mod resources;
+#[cfg(test)]
+mod tests;
+mod value;
+mod walk;
+
+use super::report::Report;
+use crate::fhir::schema::{Constraint, Schema};
+use crate::fhir::tree::Tree;
+use plan::Plan;
+use walk::Walker;
+
+/// What is told elsewhere.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// The bdl- rules of the outermost Bundle are the message rules' business.
+    pub skip_root_bundle: bool,
+}
+
+/// Reports every break of the structure, each with rule, FHIRPath expression and place. `schema` is one of
+/// `Schema::of`. Time is linear in the size of the document, but for constraints whose expressions are not.
+pub fn check(tree: &Tree, schema: &'static Schema, options: Options, report: &mut Report) {
+    if tree.is_empty() {
+        return;
+    }
+    Walker::new(tree, Plan::of(schema.version), options, report).root();
+}
+
+/// The constraints of error severity that are not evaluated, as their expressions cannot be read: none in R4, R4B and R5.
+pub fn not_evaluated(schema: &'static Schema) -> Vec<&'static Constraint> {
+    plan::not_evaluated(schema)
+}

@@ -1,0 +1,292 @@
+//! Narrative: well-formed XHTML in a `div`, with the elements and attributes of HTML 4.0 chapters 7 to 11 (without 9.4)
+//! and 15, `a`, images and `style` attributes; no active content, no DTD, none of HTML's entities; some content.
+//!
+//! Narratives are most of the bytes of many messages, so they are scanned here rather than read into events.
+
+mod allowed;
+
+use allowed::{is_active, is_attribute, is_element};
+
+const NAMESPACE: &[u8] = b"http://www.w3.org/1999/xhtml";
+
+/// Which rule the narrative breaks, and how.
+#[derive(Debug, PartialEq)]
+pub(super) struct Fault {
+    pub rule: &'static str,
+    pub text: &'static str,
+}
+
+const fn formed(text: &'static str) -> Fault {
+    Fault { rule: "narrative", text }
+}
+
+const fn formatting(text: &'static str) -> Fault {
+    Fault { rule: "txt-1", text }
+}
+
+const NOT_WELL_FORMED: Fault = formed("the narrative is not well-formed XHTML; close every element in order");
+
+/// The first fault of a `div`, its text decoded. Time is linear in its length.
+pub(super) fn check(text: &str) -> Result<(), Fault> {
+    let mut scanner = Scanner { text: text.as_bytes(), at: 0, open: Vec::new(), has_root: false, has_content: false };
+    while scanner.at < text.len() {
+        scanner.characters()?;
+        match scanner.rest() {
+            [] => break,
+            [b'&', ..] => scanner.reference()?,
+            [b'<', b'/', ..] => scanner.end_tag()?,
+            [b'<', b'!', ..] => scanner.declaration()?,
+            [b'<', b'?', ..] => scanner.skip_to(b"?>")?,
+            _ => scanner.start_tag()?,
+        }
+    }
+    scanner.end()
+}
+
+struct Scanner<'t> {
+    text: &'t [u8],
+    at: usize,
+    /// Names of the open elements.
+    open: Vec<&'t [u8]>,
+    has_root: bool,
+    has_content: bool,
+}
+
+impl<'t> Scanner<'t> {
+    fn rest(&self) -> &'t [u8] {
+        self.text.get(self.at..).unwrap_or_default()
+    }
+
+    /// Text up to the next markup.
+    fn characters(&mut self) -> Result<(), Fault> {
+        let rest = self.rest();
+        let length = memchr::memchr2(b'<', b'&', rest).unwrap_or(rest.len());
+        self.at += length;
+        self.content(&rest[..length])
+    }
+
+    fn content(&mut self, text: &[u8]) -> Result<(), Fault> {
+        let is_settled = self.has_content && !self.open.is_empty();
+        if is_settled || text.iter().all(u8::is_ascii_whitespace) {
+            return Ok(());
+        }
+        if self.open.is_empty() {
+            return Err(formed("the narrative must be an XHTML div; text stands outside of it"));
+        }
+        self.has_content = true;
+        Ok(())
+    }
+
+    fn reference(&mut self) -> Result<(), Fault> {
+        self.at += entity(self.rest())?;
+        self.content(b"&")
+    }
+
+    fn skip_to(&mut self, end: &[u8]) -> Result<(), Fault> {
+        let found = memchr::memmem::find(self.rest(), end).ok_or(NOT_WELL_FORMED)?;
+        self.at += found + end.len();
+        Ok(())
+    }
+
+    fn declaration(&mut self) -> Result<(), Fault> {
+        let rest = self.rest();
+        if rest.starts_with(b"<!--") {
+            self.at += 4;
+            self.skip_to(b"--")?;
+            return self.expect(b'>');
+        }
+        if rest.starts_with(b"<![CDATA[") {
+            let from = self.at + 9;
+            self.skip_to(b"]]>")?;
+            return self.content(self.text.get(from..self.at - 3).unwrap_or_default());
+        }
+        Err(formed("the narrative must not have a DOCTYPE; remove it"))
+    }
+
+    fn expect(&mut self, byte: u8) -> Result<(), Fault> {
+        match self.text.get(self.at) == Some(&byte) {
+            true => self.at += 1,
+            false => return Err(NOT_WELL_FORMED),
+        }
+        Ok(())
+    }
+
+    /// Passes over white space; whether there was any.
+    fn white(&mut self) -> bool {
+        let from = self.at;
+        while self.text.get(self.at).is_some_and(u8::is_ascii_whitespace) {
+            self.at += 1;
+        }
+        self.at > from
+    }
+
+    fn name(&mut self) -> Result<&'t [u8], Fault> {
+        let rest = self.rest();
+        let is_end = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b'>' | b'/' | b'=' | b'<' | b'"' | b'\'' | b'&');
+        let length = rest.iter().position(is_end).unwrap_or(rest.len());
+        self.at += length;
+        match rest.first().is_some_and(|first| first.is_ascii_alphabetic() || *first == b'_' || *first >= 0x80) {
+            true => Ok(&rest[..length]),
+            false => Err(NOT_WELL_FORMED),
+        }
+    }
+
+    fn end_tag(&mut self) -> Result<(), Fault> {
+        self.at += 2;
+        let name = self.name()?;
+        self.white();
+        if self.open.pop() != Some(name) {
+            return Err(NOT_WELL_FORMED);
+        }
+        self.expect(b'>')
+    }
+
+    fn start_tag(&mut self) -> Result<(), Fault> {
+        self.at += 1;
+        let name = self.name()?;
+        let is_root = self.open.is_empty();
+        if is_root {
+            self.root(name)?;
+        }
+        if !is_element(name) {
+            return Err(formatting("the narrative has an element that is no basic formatting; remove it"));
+        }
+        let mut seen = Attributes::default();
+        loop {
+            let white = self.white();
+            match self.rest() {
+                [b'>', ..] => {
+                    self.at += 1;
+                    self.open.push(name);
+                    break;
+                }
+                [b'/', b'>', ..] => {
+                    self.at += 2;
+                    break;
+                }
+                _ if white => self.attribute(name, &mut seen)?,
+                _ => return Err(NOT_WELL_FORMED),
+            }
+        }
+        match is_root && !seen.has_namespace {
+            true => Err(formed("the div of the narrative must be in the namespace http://www.w3.org/1999/xhtml")),
+            false => Ok(()),
+        }
+    }
+
+    fn root(&mut self, name: &[u8]) -> Result<(), Fault> {
+        if self.has_root {
+            return Err(formed("the narrative must have one root element, a div"));
+        }
+        self.has_root = true;
+        match name == b"div" {
+            true => Ok(()),
+            false => Err(formed("the root of the narrative must be a div without prefix")),
+        }
+    }
+
+    fn attribute(&mut self, element: &[u8], seen: &mut Attributes<'t>) -> Result<(), Fault> {
+        let name = self.name()?;
+        self.white();
+        self.expect(b'=')?;
+        self.white();
+        let quote = self.text.get(self.at).copied().filter(|quote| matches!(quote, b'"' | b'\'')).ok_or(NOT_WELL_FORMED)?;
+        self.at += 1;
+        let rest = self.rest();
+        let value = &rest[..memchr::memchr(quote, rest).ok_or(NOT_WELL_FORMED)?];
+        self.at += value.len() + 1;
+        seen.add(name)?;
+        if name.starts_with(b"xmlns") {
+            return seen.namespace(name, value);
+        }
+        if !is_attribute(name) {
+            return Err(formatting("the narrative has an attribute that is no basic formatting; remove it"));
+        }
+        references(value)?;
+        if is_active(name, value) {
+            return Err(formatting("the narrative has a link with active content; remove it"));
+        }
+        self.has_content |= element == b"img" && name == b"src";
+        Ok(())
+    }
+
+    fn end(self) -> Result<(), Fault> {
+        if !self.open.is_empty() || !self.has_root {
+            return Err(formed("the narrative must be one XHTML div that is closed"));
+        }
+        if !self.has_content {
+            let text = "the narrative must have some content; write it, or leave text out";
+            return Err(Fault { rule: "txt-2", text });
+        }
+        Ok(())
+    }
+}
+
+/// Most attributes of one element: more than XHTML knows.
+const ATTRIBUTES_LIMIT: usize = 24;
+
+/// The attributes of one element.
+#[derive(Default)]
+struct Attributes<'t> {
+    names: [&'t [u8]; ATTRIBUTES_LIMIT],
+    count: usize,
+    has_namespace: bool,
+}
+
+impl<'t> Attributes<'t> {
+    fn add(&mut self, name: &'t [u8]) -> Result<(), Fault> {
+        let is_new = !self.names[..self.count].contains(&name);
+        match self.names.get_mut(self.count).filter(|_| is_new) {
+            Some(free) => *free = name,
+            None => return Err(formed("the narrative has a repeated attribute, or too many of them")),
+        }
+        self.count += 1;
+        Ok(())
+    }
+
+    /// XHTML's own on any element; prefixes mean nothing as long as no name uses them.
+    fn namespace(&mut self, name: &[u8], value: &[u8]) -> Result<(), Fault> {
+        if name == b"xmlns" {
+            self.has_namespace = value == NAMESPACE;
+            if !self.has_namespace {
+                return Err(formed("the narrative must be in the namespace http://www.w3.org/1999/xhtml"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Every reference in an attribute is whole and known, and `<` is written as one.
+fn references(value: &[u8]) -> Result<(), Fault> {
+    let mut at = 0;
+    while let Some(found) = memchr::memchr2(b'<', b'&', &value[at..]) {
+        at += found;
+        if value[at] == b'<' {
+            return Err(formed("the narrative has < in an attribute; write &lt;"));
+        }
+        at += entity(&value[at..])?;
+    }
+    Ok(())
+}
+
+/// The length of a reference to one of XML's five entities or to a character; HTML's need a DTD.
+fn entity(text: &[u8]) -> Result<usize, Fault> {
+    const UNKNOWN: Fault = formed("the narrative has an entity that is not one of XML; write the character or its number");
+    let end = text.iter().take(16).position(|byte| *byte == b';').ok_or(UNKNOWN)?;
+    let name = &text[1..end];
+    let (digits, radix) = match name {
+        b"amp" | b"lt" | b"gt" | b"quot" | b"apos" => return Ok(end + 1),
+        [b'#', b'x', digits @ ..] => (digits, 16),
+        [b'#', digits @ ..] => (digits, 10),
+        _ => return Err(UNKNOWN),
+    };
+    let code = std::str::from_utf8(digits).ok().and_then(|digits| u32::from_str_radix(digits, radix).ok());
+    let is_allowed = |c: char| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{D7FF}' | '\u{E000}'..='\u{FFFD}' | '\u{10000}'..);
+    match code.and_then(char::from_u32).is_some_and(is_allowed) {
+        true => Ok(end + 1),
+        false => Err(UNKNOWN),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,202 @@
+//! What the walk asks of each type, made once per version from the tables: bits of what must be there, required value
+//! sets that can be enumerated, and the constraints, each in the cheapest form that is exact.
+
+use super::native::Native;
+use super::presence::Presence;
+use crate::fhir::FhirVersion;
+use crate::fhir::schema::{
+    Codes, Constraint, ConstraintId, ElementDef, ElementType, ExtensionDef, Primitive, Schema, Strength, TypeDef,
+    TypeId, TypeKind,
+};
+use crate::fhirpath::Expression;
+use rustc_hash::FxHashMap;
+use std::sync::LazyLock;
+
+/// Most elements of a type: one bit each. A test holds every version to it.
+pub(super) const ELEMENTS_LIMIT: usize = 128;
+
+pub(super) struct Plan {
+    pub schema: &'static Schema,
+    /// By `TypeId`.
+    pub types: Vec<TypePlan>,
+    pub extensions: FxHashMap<&'static str, &'static ExtensionDef>,
+    /// The type that every element of this name shares.
+    pub extension: Option<TypeId>,
+}
+
+/// Types whose members mean more to the walk than their definitions say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Special {
+    None,
+    Bundle,
+    Extension,
+    Reference,
+    CodeableReference,
+    Coding,
+    CodeableConcept,
+    Quantity,
+    /// Any resource.
+    Resource,
+}
+
+pub(super) struct TypePlan {
+    pub type_id: TypeId,
+    pub def: &'static TypeDef,
+    pub primitive: Option<Primitive>,
+    pub special: Special,
+    /// Bits of the elements with a minimum.
+    pub required: u128,
+    /// Bit of the element `id`.
+    pub id: u128,
+    pub elements: Vec<ElementPlan>,
+    pub constraints: Constraints,
+}
+
+pub(super) struct ElementPlan {
+    pub def: &'static ElementDef,
+    /// The codes of a required binding.
+    pub bound: Option<&'static Bound>,
+    /// By choice, as `ElementDef::types`.
+    pub types: Vec<ElementTypePlan>,
+}
+
+pub(super) struct ElementTypePlan {
+    pub of_type: &'static ElementType,
+    pub constraints: Constraints,
+}
+
+/// A required value set that can be enumerated.
+pub(super) struct Bound {
+    pub url: &'static str,
+    pub codes: &'static Codes,
+}
+
+/// Of a type or element, those of error severity.
+#[derive(Default)]
+pub(super) struct Constraints {
+    pub present: Vec<(Presence, &'static Constraint)>,
+    pub native: Vec<(Native, &'static Constraint)>,
+    pub evaluated: Vec<(Expression, &'static Constraint)>,
+}
+
+impl Constraints {
+    fn of(ids: &[ConstraintId], of: &TypeDef, schema: &'static Schema) -> Constraints {
+        let mut found = Constraints::default();
+        for constraint in ids.iter().map(|id| schema.constraint(*id)).filter(|constraint| constraint.is_error) {
+            if let Some(native) = Native::of(constraint) {
+                if native != Native::ByWalk {
+                    found.native.push((native, constraint));
+                }
+            } else if let Some(presence) = Presence::compile(&constraint.expression, of) {
+                found.present.push((presence, constraint));
+            } else if let Ok(expression) = Expression::parse(&constraint.expression) {
+                found.evaluated.push((expression, constraint));
+            }
+        }
+        found
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.present.is_empty() && self.native.is_empty() && self.evaluated.is_empty()
+    }
+}
+
+static R4: LazyLock<Plan> = LazyLock::new(|| Plan::new(Schema::of(FhirVersion::R4)));
+static R4B: LazyLock<Plan> = LazyLock::new(|| Plan::new(Schema::of(FhirVersion::R4B)));
+static R5: LazyLock<Plan> = LazyLock::new(|| Plan::new(Schema::of(FhirVersion::R5)));
+
+impl Plan {
+    /// Of a version; made when it is first asked for.
+    pub fn of(version: FhirVersion) -> &'static Plan {
+        match version {
+            FhirVersion::R4 => &R4,
+            FhirVersion::R4B => &R4B,
+            FhirVersion::R5 => &R5,
+        }
+    }
+
+    fn new(schema: &'static Schema) -> Plan {
+        let mut bounds = Bounds::default();
+        Plan {
+            schema,
+            types: (0u16..).zip(&schema.types).map(|(id, def)| TypePlan::new(TypeId(id), def, schema, &mut bounds)).collect(),
+            extensions: schema.extensions.iter().map(|def| (&*def.url, def)).collect(),
+            extension: schema.named("Extension"),
+        }
+    }
+
+    pub fn type_plan(&self, id: TypeId) -> &TypePlan {
+        &self.types[usize::from(id.0)]
+    }
+
+    /// The codes of a required value set that an extension is bound to.
+    pub fn codes(&self, id: crate::fhir::schema::ValueSetId) -> Option<(&'static str, &'static Codes)> {
+        let found = self.schema.value_set(id);
+        found.codes.as_ref().map(|codes| (&*found.url, codes))
+    }
+}
+
+/// Value sets are many elements' own; each is made once and lives as long as the tables.
+#[derive(Default)]
+struct Bounds(FxHashMap<u16, Option<&'static Bound>>);
+
+impl Bounds {
+    fn of(&mut self, element: &ElementDef, schema: &'static Schema) -> Option<&'static Bound> {
+        let binding = element.binding.filter(|binding| binding.strength == Strength::Required)?;
+        let made = self.0.entry(binding.value_set.0).or_insert_with(|| {
+            let set = schema.value_set(binding.value_set);
+            let codes = set.codes.as_ref().filter(|codes| !codes.codes.is_empty())?;
+            Some(Box::leak(Box::new(Bound { url: &set.url, codes })))
+        });
+        *made
+    }
+}
+
+impl TypePlan {
+    fn new(type_id: TypeId, def: &'static TypeDef, schema: &'static Schema, bounds: &mut Bounds) -> TypePlan {
+        let primitive = match def.kind {
+            TypeKind::Primitive(primitive) => Some(primitive),
+            _ => None,
+        };
+        let special = match (&*def.code, def.kind) {
+            ("Bundle", TypeKind::Resource) => Special::Bundle,
+            (_, TypeKind::Resource) => Special::Resource,
+            ("Extension", _) => Special::Extension,
+            ("Reference", _) => Special::Reference,
+            ("CodeableReference", _) => Special::CodeableReference,
+            ("Coding", _) => Special::Coding,
+            ("CodeableConcept", _) => Special::CodeableConcept,
+            ("Quantity" | "Age" | "Duration" | "Count" | "Distance", _) => Special::Quantity,
+            _ => Special::None,
+        };
+        let bits = |wanted: &dyn Fn(&ElementDef) -> bool| {
+            let bit = |(index, element): (u32, &ElementDef)| if wanted(element) { bit(index) } else { 0 };
+            (0u32..).zip(&def.elements).map(bit).fold(0, |bits, bit| bits | bit)
+        };
+        let (required, id) = (bits(&|element| element.min > 0), bits(&|element| &*element.name == "id"));
+        let elements = def.elements.iter().map(|element| ElementPlan::new(element, schema, bounds)).collect();
+        let constraints = Constraints::of(&def.constraints, def, schema);
+        TypePlan { type_id, def, primitive, special, required, id, elements, constraints }
+    }
+}
+
+/// The constraints of error severity that are not evaluated, for the documentation.
+pub(super) fn not_evaluated(schema: &'static Schema) -> Vec<&'static Constraint> {
+    let errors = schema.constraints.iter().filter(|constraint| constraint.is_error);
+    errors.filter(|known| Native::of(known).is_none() && Expression::parse(&known.expression).is_err()).collect()
+}
+
+/// The bit of an element's position; none beyond the last.
+pub(super) fn bit(index: u32) -> u128 {
+    1u128.checked_shl(index).unwrap_or(0)
+}
+
+impl ElementPlan {
+    fn new(def: &'static ElementDef, schema: &'static Schema, bounds: &mut Bounds) -> ElementPlan {
+        let types = def.types.iter().map(|of_type| {
+            let constraints = Constraints::of(&def.constraints, schema.def(of_type.type_id), schema);
+            ElementTypePlan { of_type, constraints }
+        });
+        ElementPlan { def, bound: bounds.of(def, schema), types: types.collect() }
+    }
+}

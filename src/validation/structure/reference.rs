@@ -1,0 +1,151 @@
+//! References: their form, contained resources that they name (ref-1), and the types that an element takes.
+
+use super::place::Place;
+use super::resources::type_name;
+use super::walk::{Object, Role, Walker};
+use crate::fhir::IssueCode;
+use crate::fhir::schema::TypeId;
+use crate::fhir::tree::Node;
+use rustc_hash::FxHashMap;
+use std::borrow::Cow;
+
+/// A reference to a contained resource that was met.
+pub(super) struct Local<'t> {
+    /// The id after `#`; empty: the container.
+    pub id: Cow<'t, str>,
+    /// The node that holds it.
+    pub from: u32,
+}
+
+/// The contained resources of one container by id.
+pub(super) struct ContainedIds<'t> {
+    container: Node<'t>,
+    ids: FxHashMap<Cow<'t, str>, Node<'t>>,
+}
+
+/// The references that were met since a container began.
+#[derive(Clone, Copy)]
+pub(super) struct Locals {
+    pub from: usize,
+}
+
+const TYPE_BASE: &str = "http://hl7.org/fhir/StructureDefinition/";
+
+impl<'t> Walker<'t, '_, '_> {
+    /// A `#id` in a reference, canonical, uri or url.
+    pub fn local(&mut self, node: Node<'t>, text: &[u8]) {
+        if let Some(id) = std::str::from_utf8(text).ok().and_then(|text| text.strip_prefix('#')) {
+            self.locals.push(Local { id: Cow::Owned(id.to_owned()), from: node.index });
+        }
+    }
+
+    pub fn reference(&mut self, object: Object<'t, '_>, role: Option<Role>) {
+        let targets: &'static [TypeId] = role.map_or(&[], |role| &role.of_type.of_type.targets);
+        let node = object.node;
+        let literal = node.get("reference").and_then(|literal| Some((literal, literal.text()?)));
+        let said = node.get("type").and_then(Node::text).filter(|said| !said.is_empty());
+        let leads = match &literal {
+            Some((literal, text)) if !text.is_empty() => self.leads(*literal, text, object.place),
+            _ => None,
+        };
+        let actual = leads.as_deref();
+        if let Some(actual) = actual {
+            self.check_target(actual, targets, node, object.place, "leads to a resource of type");
+        }
+        let Some(said) = said else { return };
+        let said = said.strip_prefix(TYPE_BASE).unwrap_or(&said);
+        if said.contains(':') {
+            // A logical model's URL.
+            return;
+        }
+        self.check_target(said, targets, node, object.place, "names the type");
+        if actual.is_some_and(|actual| actual != said) {
+            self.fail(object.place, node, "target", IssueCode::Structure, || {
+                "the reference leads to a resource of another type than its type says".to_owned()
+            });
+        }
+    }
+
+    /// Form of the literal, and the name of the type that it leads to, where that is known.
+    fn leads(&mut self, literal: Node<'t>, text: &str, place: &Place) -> Option<Cow<'t, str>> {
+        if let Some(id) = text.strip_prefix('#') {
+            self.local(literal, text.as_bytes());
+            let container = self.holder.container();
+            if id.is_empty() {
+                return type_name(container);
+            }
+            let found = self.contained_of(container, id);
+            if found.is_none() {
+                self.fail(place, literal, "ref-1", IssueCode::Invariant, || {
+                    "the reference begins with # and no contained resource of the same container has that id".to_owned()
+                });
+            }
+            return found.and_then(type_name);
+        }
+        if text.bytes().any(|byte| byte.is_ascii_whitespace()) {
+            self.fail(place, literal, "reference", IssueCode::Value, || {
+                "the reference has white space in it; a reference is a URL".to_owned()
+            });
+            return None;
+        }
+        if let Some(found) = self.bundles.iter().rev().find_map(|entries| entries.find(text)) {
+            return type_name(found);
+        }
+        let literal_type = type_of_url(text).filter(|name| self.plan.schema.resource(name).is_some());
+        if literal_type.is_none() && !is_absolute(text) && !text.contains('?') {
+            self.fail(place, literal, "reference", IssueCode::Value, || {
+                "a relative reference must be a type of resource, / and an id".to_owned()
+            });
+        }
+        literal_type.map(|name| Cow::Owned(name.to_owned()))
+    }
+
+    /// The contained resource with this id; the ids of a container are gathered when one is first asked for.
+    fn contained_of(&mut self, container: Node<'t>, id: &str) -> Option<Node<'t>> {
+        let known = self.contained_ids.take().filter(|known| known.container == container);
+        let known = known.unwrap_or_else(|| {
+            let contained = container.get("contained").into_iter().flat_map(Node::items);
+            let ids = contained.filter_map(|inner| Some((inner.get("id")?.text()?, inner))).collect();
+            ContainedIds { container, ids }
+        });
+        let found = known.ids.get(id).copied();
+        self.contained_ids = Some(known);
+        found
+    }
+
+    fn check_target(&mut self, actual: &str, targets: &'static [TypeId], node: Node<'t>, place: &Place, how: &str) {
+        let schema = self.plan.schema;
+        let fits = |type_id: TypeId| targets.iter().any(|target| schema.is_a(type_id, *target));
+        if targets.is_empty() || schema.resource(actual).is_some_and(fits) {
+            return;
+        }
+        self.fail(place, node, "target", IssueCode::Structure, || {
+            let is_name = actual.len() <= 64 && actual.bytes().all(|byte| byte.is_ascii_alphanumeric());
+            let found = if is_name { actual } else { "that is none" };
+            let names: Vec<&str> = targets.iter().take(8).map(|id| &*schema.def(*id).code).collect();
+            let more = if targets.len() > names.len() { " …" } else { "" };
+            format!("the reference {how} {found}; allowed are {}{more}", names.join(", "))
+        });
+    }
+}
+
+/// The type in a URL that ends with `Type/id`, or that with a version. What is relative may have a strange id.
+fn type_of_url(url: &str) -> Option<&str> {
+    let plain = url.split_once("/_history/").map_or(url, |(plain, _)| plain);
+    let plain = plain.split_once('#').map_or(plain, |(plain, _)| plain);
+    let (before, id) = plain.rsplit_once('/')?;
+    let name = before.rsplit_once('/').map_or(before, |(_, name)| name);
+    if !is_absolute(url) {
+        return (!id.is_empty()).then_some(name);
+    }
+    let is_web = url.starts_with("http://") || url.starts_with("https://");
+    (is_web && super::primitive::id(id.as_bytes())).then_some(name)
+}
+
+/// Whether a reference begins with a scheme.
+fn is_absolute(reference: &str) -> bool {
+    reference.split_once(':').is_some_and(|(scheme, _)| {
+        scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+            && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'))
+    })
+}

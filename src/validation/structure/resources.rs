@@ -1,0 +1,135 @@
+//! Resources within the document: their types, ids, and what contains them.
+
+use super::place::{Place, Step};
+use super::plan::Special;
+use super::reference::Locals;
+use super::walk::{Member, Object, Walker};
+use crate::fhir::IssueCode;
+use crate::fhir::schema::TypeId;
+use crate::fhir::tree::Node;
+use rustc_hash::FxHashMap;
+use std::borrow::Cow;
+use std::cell::OnceCell;
+
+/// The resource that the walk is in.
+#[derive(Clone, Copy)]
+pub(super) struct Holder<'t> {
+    pub resource: Node<'t>,
+    pub type_id: Option<TypeId>,
+    /// Of a contained resource, what contains it.
+    pub container: Option<Node<'t>>,
+}
+
+impl<'t> Holder<'t> {
+    /// Where contained resources stand: `%rootResource`.
+    pub fn container(&self) -> Node<'t> {
+        self.container.unwrap_or(self.resource)
+    }
+}
+
+/// The entries of a Bundle by fullUrl; made when a reference first asks.
+pub(super) struct Entries<'t> {
+    bundle: Node<'t>,
+    named: OnceCell<FxHashMap<Cow<'t, str>, Node<'t>>>,
+}
+
+impl<'t> Entries<'t> {
+    pub fn new(bundle: Node<'t>) -> Self {
+        Entries { bundle, named: OnceCell::new() }
+    }
+
+    /// The resource of the first entry with this fullUrl.
+    pub fn find(&self, full_url: &str) -> Option<Node<'t>> {
+        self.named.get_or_init(|| self.named()).get(full_url).copied()
+    }
+
+    fn named(&self) -> FxHashMap<Cow<'t, str>, Node<'t>> {
+        let mut named = FxHashMap::default();
+        for entry in self.bundle.get("entry").into_iter().flat_map(Node::items) {
+            let full_url = entry.get("fullUrl").and_then(Node::text);
+            if let Some((full_url, resource)) = full_url.zip(entry.get("resource")) {
+                named.entry(full_url).or_insert(resource);
+            }
+        }
+        named
+    }
+}
+
+/// The type that a resource names, as text.
+pub(super) fn type_name<'t>(resource: Node<'t>) -> Option<Cow<'t, str>> {
+    resource.get("resourceType").and_then(Node::text)
+}
+
+impl<'t> Walker<'t, '_, '_> {
+    pub fn root(mut self) {
+        let node = self.tree.root();
+        let name = type_name(node).unwrap_or_default();
+        let type_id = self.plan.schema.resource(&name);
+        let shown = if type_id.is_some() { &*name } else { "Resource" };
+        let place = Place::root(self.plan.schema, shown, type_id);
+        if !node.is_object() {
+            return self.fail(&place, node, "type", IssueCode::Structure, || {
+                "the document must be one JSON object, a resource".to_owned()
+            });
+        }
+        self.resource(node, None, &place);
+    }
+
+    /// An object where a resource stands: the root, one that an element holds, or a contained one.
+    pub fn resource(&mut self, node: Node<'t>, member: Option<Member<'t>>, place: &Place) {
+        let Some(type_id) = self.resource_type(node, place) else { return };
+        let place = &Place { type_id: Some(type_id), ..*place };
+        if let Some(member) = member
+            && !self.plan.schema.is_a(type_id, member.role.of_type.of_type.type_id)
+        {
+            let code = &member.target.def.code;
+            self.fail(place, node, "type", IssueCode::Structure, || format!("a resource of type {code} must stand here"));
+        }
+        let is_contained = place.name() == Some("contained") && place.parent.is_some();
+        let container = is_contained.then(|| self.holder.container());
+        let outer = std::mem::replace(&mut self.holder, Holder { resource: node, type_id: Some(type_id), container });
+        let plan = self.plan.type_plan(type_id);
+        let locals = Locals { from: self.locals.len() };
+        if plan.special == Special::Bundle {
+            self.bundles.push(Entries::new(node));
+        }
+        self.object(Object { node, plan, role: member.map(|member| member.role), place }, false);
+        if plan.special == Special::Bundle {
+            self.bundles.pop();
+        }
+        match is_contained {
+            true => self.contained(node, outer.container.is_some(), place),
+            false => self.unused(node, locals, place),
+        }
+        self.holder = outer;
+    }
+
+    /// Its type; none where it has none that a resource can be of, and that is told.
+    fn resource_type(&mut self, node: Node<'t>, place: &Place) -> Option<TypeId> {
+        let Some(found) = node.get("resourceType") else {
+            self.fail(place, node, "resource-type", IssueCode::Structure, || {
+                "a resource must have resourceType".to_owned()
+            });
+            return None;
+        };
+        let name = found.text();
+        let type_id = name.as_ref().and_then(|name| self.plan.schema.resource(name));
+        if type_id.is_none() {
+            self.fail(place, found, "resource-type", IssueCode::Structure, || match name {
+                None => "resourceType must be a string".to_owned(),
+                Some(name) if name.len() <= 64 && name.bytes().all(|byte| byte.is_ascii_alphanumeric()) => {
+                    format!("resourceType '{name}' is no type of resource in this version")
+                }
+                Some(_) => "resourceType is no type of resource in this version".to_owned(),
+            });
+        }
+        type_id
+    }
+}
+
+impl Place<'_> {
+    /// Whether this is the document's root.
+    pub fn is_root(&self) -> bool {
+        matches!(self.step, Step::Root(_))
+    }
+}

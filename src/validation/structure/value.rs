@@ -1,0 +1,199 @@
+//! What a member holds: objects, primitives with their formats, and the `_` siblings of primitives.
+
+use super::narrative;
+use super::place::{Place, SINGLE};
+use super::plan::Special;
+use super::primitive;
+use super::walk::{Member, Object, Walker, named};
+use crate::fhir::IssueCode;
+use crate::fhir::element::Element;
+use crate::fhir::schema::Primitive;
+use crate::fhir::tree::{Children, Kind, Node};
+
+/// Longest text of a code that an issue tells.
+const CODE_LIMIT: usize = 64;
+
+impl<'t> Walker<'t, '_, '_> {
+    /// One value: of a member that does not repeat, or one item of its array.
+    pub fn value(
+        &mut self,
+        object: Object<'t, '_>,
+        member: Member<'t>,
+        (node, index): (Node<'t>, u32),
+        other: &mut Counterpart<'t>,
+    ) {
+        let place = &object.place.element(member.role.element.def, member.choice, index);
+        match (member.target.primitive, member.is_sibling) {
+            (_, true) => self.sibling(member, (node, index), other, place),
+            // null is padding in arrays only.
+            (Some(_), false) if node.kind() == Kind::Null => {
+                if index == SINGLE || !other.stands(index) {
+                    self.stray_null(place, node);
+                }
+            }
+            (Some(of), false) => self.primitive(object, member, of, node, place),
+            (None, false) => match node.kind() {
+                Kind::Null => self.stray_null(place, node),
+                Kind::Object if matches!(member.target.special, Special::Resource | Special::Bundle) => {
+                    self.resource(node, Some(member), place)
+                }
+                Kind::Object => {
+                    let inner = Object { node, plan: member.target, role: Some(member.role), place };
+                    self.object(inner, false);
+                }
+                _ => {
+                    let code = &member.target.def.code;
+                    self.fail(place, node, "type", IssueCode::Structure, || {
+                        format!("{} must be an object of type {code}", named(place))
+                    });
+                }
+            },
+        }
+    }
+
+    fn primitive(&mut self, object: Object<'t, '_>, member: Member<'t>, of: Primitive, node: Node<'t>, place: &Place) {
+        if node.kind() != primitive::json_kind(of) {
+            return self.wrong_kind(of, node, place);
+        }
+        let is_id = object.plan.special == Special::Resource && member.role.element.def.name.as_ref() == "id";
+        let of = if is_id { Primitive::Id } else { of };
+        let (span, escaped) = node.span();
+        if !escaped {
+            return self.text(member, of, (node, span), place);
+        }
+        let decoded = node.text().unwrap_or_default();
+        self.text(member, of, (node, decoded.as_bytes()), place);
+    }
+
+    /// The value of a primitive, decoded.
+    fn text(
+        &mut self,
+        member: Member<'t>,
+        of: Primitive,
+        (node, text): (Node<'t>, &[u8]),
+        place: &Place,
+    ) {
+        if text.is_empty() {
+            return self.fail(place, node, "JSN-03", IssueCode::Structure, || {
+                "a string is empty; leave the property out".to_owned()
+            });
+        }
+        if !primitive::fits(of, text, self.plan.schema.version) {
+            return self.wrong_format(of, node, text, place);
+        }
+        match of {
+            Primitive::Xhtml => self.narrative(node, text, place),
+            Primitive::Uri | Primitive::Url | Primitive::Canonical if text[0] == b'#' => self.local(node, text),
+            _ => {}
+        }
+        if let Some(bound) = member.role.element.bound {
+            self.bound_text(bound, of, node, text, place);
+        }
+        if !member.role.of_type.constraints.is_empty() || !member.target.constraints.is_empty() {
+            let element = Element { value: Some(node), extra: None, type_id: member.role.of_type.of_type.type_id };
+            self.primitive_constraints(member, element, place);
+        }
+    }
+
+    #[cold]
+    fn wrong_kind(&mut self, of: Primitive, node: Node<'t>, place: &Place) {
+        let found = match node.kind() {
+            Kind::Object => "an object",
+            Kind::Array => "an array",
+            Kind::String => "a string",
+            Kind::Number => "a number",
+            Kind::Boolean => "a boolean",
+            Kind::Null => "null",
+        };
+        let wanted = match primitive::json_kind(of) {
+            Kind::Boolean => "true or false",
+            Kind::Number => "a JSON number",
+            _ => "a JSON string",
+        };
+        self.fail(place, node, "JSN-07", IssueCode::Structure, || {
+            format!("{} must be {wanted} and is {found}", named(place))
+        });
+    }
+
+    #[cold]
+    fn wrong_format(&mut self, of: Primitive, node: Node<'t>, text: &[u8], place: &Place) {
+        self.fail(place, node, "format", IssueCode::Value, || {
+            let found = match of {
+                Primitive::Code if text.len() <= CODE_LIMIT => format!(" '{}'", String::from_utf8_lossy(text)),
+                _ => String::new(),
+            };
+            format!("{}{found} has not the format of its type; it must be {}", named(place), primitive::allowed(of))
+        });
+    }
+
+    fn narrative(&mut self, node: Node<'t>, text: &[u8], place: &Place) {
+        let text = std::str::from_utf8(text).unwrap_or_default();
+        if let Err(fault) = narrative::check(text) {
+            self.fail(place, node, fault.rule, IssueCode::Invariant, || fault.text.to_owned());
+        }
+    }
+
+    /// The object of `_x`: `id` and `extension` (JSN-06).
+    fn sibling(
+        &mut self,
+        member: Member<'t>,
+        (node, index): (Node<'t>, u32),
+        other: &mut Counterpart<'t>,
+        place: &Place,
+    ) {
+        match node.kind() {
+            Kind::Object => {
+                let has_extension = node.children().any(|child| child.key().as_deref() == Some("extension"));
+                let has_value = has_extension || other.stands(index);
+                let role = Some(member.role);
+                self.object(Object { node, plan: member.target, role, place }, has_value);
+            }
+            Kind::Null if index != SINGLE && other.stands(index) => {}
+            Kind::Null => self.stray_null(place, node),
+            _ => self.fail(place, node, "JSN-06", IssueCode::Structure, || {
+                format!("_{} must be an object with id or extension, as {} is a primitive", named(place), named(place))
+            }),
+        }
+    }
+
+}
+
+/// What stands on the other side of a primitive: `_x` of `x`, `x` of `_x`. Looked up when a null asks for it, and passed
+/// through once.
+pub(super) struct Counterpart<'t> {
+    holder: Node<'t>,
+    member: Node<'t>,
+    /// Items that were not passed yet, and the index of the first of them.
+    rest: Option<(Children<'t>, u32)>,
+}
+
+impl<'t> Counterpart<'t> {
+    pub fn new(holder: Node<'t>, member: Node<'t>) -> Self {
+        Counterpart { holder, member, rest: None }
+    }
+
+    fn other(&self) -> Option<Node<'t>> {
+        let key = self.member.key()?;
+        match key.strip_prefix('_') {
+            Some(base) => self.holder.get(base),
+            None => self.holder.get(&format!("_{key}")),
+        }
+    }
+
+    /// Whether a value stands there; asked with growing indexes. `SINGLE`: of a member that does not repeat.
+    fn stands(&mut self, index: u32) -> bool {
+        if index == SINGLE {
+            return self.other().is_some_and(|other| other.kind() != Kind::Null);
+        }
+        if self.rest.is_none() {
+            self.rest = self.other().filter(|other| other.is_array()).map(|other| (other.children(), 0));
+        }
+        let Some((items, at)) = &mut self.rest else { return false };
+        while *at < index {
+            items.next();
+            *at += 1;
+        }
+        *at += 1;
+        items.next().is_some_and(|item| item.kind() != Kind::Null)
+    }
+}

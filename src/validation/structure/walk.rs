@@ -1,0 +1,269 @@
+//! The walk: objects, their members, what must be there.
+
+use super::Options;
+use super::place::{Place, SINGLE};
+use super::plan::{ElementPlan, ElementTypePlan, Plan, Special, TypePlan, bit};
+use super::reference::{ContainedIds, Local};
+use super::resources::{Entries, Holder};
+use super::value::Counterpart;
+use crate::fhir::IssueCode;
+use crate::fhir::schema::TypeId;
+use crate::fhir::tree::{Kind, Node, Tree};
+use crate::validation::report::{Broken, Report};
+use std::borrow::Cow;
+
+pub(super) struct Walker<'t, 'r, 'm> {
+    pub tree: &'t Tree,
+    pub plan: &'static Plan,
+    pub options: Options,
+    pub report: &'r mut Report<'m>,
+    /// The resource that is being walked.
+    pub holder: Holder<'t>,
+    /// References to contained resources that were met, for dom-3.
+    pub locals: Vec<Local<'t>>,
+    /// Of the container that was last asked for.
+    pub contained_ids: Option<ContainedIds<'t>>,
+    /// The Bundles around, outermost first.
+    pub bundles: Vec<Entries<'t>>,
+}
+
+/// The element that an object is: its definition and its type's.
+#[derive(Clone, Copy)]
+pub(super) struct Role {
+    pub element: &'static ElementPlan,
+    pub of_type: &'static ElementTypePlan,
+}
+
+/// An object, what it is, and where.
+#[derive(Clone, Copy)]
+pub(super) struct Object<'t, 'p> {
+    pub node: Node<'t>,
+    pub plan: &'static TypePlan,
+    /// None: the root.
+    pub role: Option<Role>,
+    pub place: &'p Place<'p>,
+}
+
+impl Object<'_, '_> {
+    /// Of a resource the actual one.
+    pub fn type_id(&self) -> TypeId {
+        self.plan.type_id
+    }
+}
+
+/// A member of an object that the object's type knows.
+#[derive(Clone, Copy)]
+pub(super) struct Member<'t> {
+    pub node: Node<'t>,
+    pub role: Role,
+    /// What its value is.
+    pub target: &'static TypePlan,
+    pub choice: u16,
+    /// `_x`: id and extensions of a primitive.
+    pub is_sibling: bool,
+}
+
+impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
+    pub fn new(tree: &'t Tree, plan: &'static Plan, options: Options, report: &'r mut Report<'m>) -> Self {
+        let holder = Holder { resource: tree.root(), type_id: None, container: None };
+        Walker { tree, plan, options, report, holder, locals: Vec::new(), contained_ids: None, bundles: Vec::new() }
+    }
+
+    /// Members, minima and the rules of its type; what an object holds is walked on the way.
+    pub fn object(&mut self, object: Object<'t, '_>, has_value: bool) {
+        let present = self.members(object);
+        if object.node.children().next().is_none() {
+            self.fail(object.place, object.node, "JSN-03", IssueCode::Structure, || {
+                "an object is empty; leave the property out".to_owned()
+            });
+            return;
+        }
+        let is_resource = matches!(object.plan.special, Special::Resource | Special::Bundle);
+        if present & !object.plan.id == 0 && !is_resource && !has_value {
+            self.fail(object.place, object.node, "ele-1", IssueCode::Invariant, || {
+                "an element must have a value or children beside its id".to_owned()
+            });
+        }
+        let missing = object.plan.required & !present;
+        if missing != 0 {
+            self.missing(object, missing);
+        }
+        self.special(object);
+        self.constraints(object, present);
+    }
+
+    /// Every member; gives the bits of the elements that are there.
+    fn members(&mut self, object: Object<'t, '_>) -> u128 {
+        let mut present = 0;
+        for node in object.node.children() {
+            let (key, escaped) = node.key_span();
+            let name = match escaped {
+                false => Cow::Borrowed(std::str::from_utf8(key).unwrap_or_default()),
+                true => node.key().unwrap_or_default(),
+            };
+            let (base, is_sibling) = match name.strip_prefix('_') {
+                Some(base) => (base, true),
+                None => (&*name, false),
+            };
+            let Some(member) = self.known(object, node, base, is_sibling) else {
+                let is_type = base == "resourceType" && !is_sibling;
+                if !is_type || !matches!(object.plan.special, Special::Resource | Special::Bundle) {
+                    self.unknown(object, node, &name);
+                }
+                continue;
+            };
+            let (index, member) = member;
+            let element = bit(u32::from(index));
+            if member.role.element.def.is_choice && present & element != 0 {
+                self.second_choice(object, member, base);
+            }
+            present |= element;
+            self.member(object, member);
+        }
+        present
+    }
+
+    fn known(
+        &self,
+        object: Object<'t, '_>,
+        node: Node<'t>,
+        name: &str,
+        is_sibling: bool,
+    ) -> Option<(u16, Member<'t>)> {
+        let (index, choice) = self.plan.schema.member_index(object.plan.def, name)?;
+        let element = object.plan.elements.get(usize::from(index))?;
+        let of_type = element.types.get(usize::from(choice))?;
+        let target = self.plan.type_plan(of_type.of_type.type_id);
+        if is_sibling && target.primitive.is_none() {
+            return None;
+        }
+        Some((index, Member { node, role: Role { element, of_type }, target, choice, is_sibling }))
+    }
+
+    /// Arrays where the element repeats and only there (JSN-05); how many.
+    fn member(&mut self, object: Object<'t, '_>, member: Member<'t>) {
+        let def = member.role.element.def;
+        let node = member.node;
+        if !def.is_array {
+            let place = object.place.element(def, member.choice, SINGLE);
+            if def.max == 0 {
+                self.too_many(&place, node, 0);
+            }
+            if node.is_array() {
+                self.wrong_shape(&place, node, "must be a single value and no array");
+            } else {
+                self.value(object, member, (node, SINGLE), &mut Counterpart::new(object.node, node));
+            }
+            return;
+        }
+        if !node.is_array() {
+            let place = object.place.element(def, member.choice, SINGLE);
+            let is_null = node.kind() == Kind::Null;
+            match is_null {
+                true => self.stray_null(&place, node),
+                false => self.wrong_shape(&place, node, "must be an array, also of a single value"),
+            }
+            return;
+        }
+        let (mut count, mut other) = (0u32, Counterpart::new(object.node, node));
+        for item in node.items() {
+            self.value(object, member, (item, count), &mut other);
+            count += 1;
+        }
+        self.count(object, member, count);
+    }
+
+    fn count(&mut self, object: Object<'t, '_>, member: Member<'t>, count: u32) {
+        let def = member.role.element.def;
+        if count == 0 {
+            let place = object.place.element(def, member.choice, SINGLE);
+            self.fail(&place, member.node, "JSN-03", IssueCode::Structure, || {
+                "an array is empty; leave the property out".to_owned()
+            });
+        } else if def.max != u16::MAX && count > u32::from(def.max) {
+            self.too_many(object.place, member.node, count);
+        } else if count < u32::from(def.min) && !member.is_sibling {
+            let (name, min) = (&def.name, def.min);
+            self.fail(object.place, member.node, "min", IssueCode::Required, || {
+                format!("{name} must stand at least {min} times and stands {count} times")
+            });
+        }
+    }
+
+    /// A choice holds one value: another member of the same element is another type.
+    fn second_choice(&mut self, object: Object<'t, '_>, member: Member<'t>, name: &str) {
+        let of_element = |node: &Node<'t>| {
+            let key = node.key().unwrap_or_default();
+            let base = key.strip_prefix('_').unwrap_or(&key);
+            let index = self.plan.schema.member_index(object.plan.def, base);
+            let this = self.plan.schema.member_index(object.plan.def, name);
+            base != name && index.zip(this).is_some_and(|(index, this)| index.0 == this.0)
+        };
+        if object.node.children().take_while(|node| node.index < member.node.index).any(|node| of_element(&node)) {
+            let place = object.place.element(member.role.element.def, member.choice, SINGLE);
+            let name = &member.role.element.def.name;
+            self.fail(&place, member.node, "max", IssueCode::Structure, || {
+                format!("{name}[x] holds one value of one type; a value of another type stands before")
+            });
+        }
+    }
+
+    #[cold]
+    fn missing(&mut self, object: Object<'t, '_>, missing: u128) {
+        for (index, element) in (0u32..).zip(&object.plan.def.elements) {
+            if missing & bit(index) != 0 {
+                let choice = if element.is_choice { "[x]" } else { "" };
+                self.fail(object.place, object.node, "min", IssueCode::Required, || {
+                    format!("{}{choice} is missing; {} must have at least {}", element.name, object.plan.def.name, element.min)
+                });
+            }
+        }
+    }
+
+    #[cold]
+    fn unknown(&mut self, object: Object<'t, '_>, node: Node<'t>, name: &str) {
+        let is_plain = name.len() <= 64 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        let name = if is_plain { name } else { "a member" };
+        // At the object: FHIRPath has no place for what no type has. Line and column are the member's.
+        self.fail(object.place, node, "unknown-element", IssueCode::Structure, || {
+            format!("{name} is no element of {}", object.plan.def.name)
+        });
+    }
+
+    pub fn wrong_shape(&mut self, place: &Place, node: Node<'t>, text: &'static str) {
+        self.fail(place, node, "JSN-05", IssueCode::Structure, || format!("{} {text}", named(place)));
+    }
+
+    pub fn stray_null(&mut self, place: &Place, node: Node<'t>) {
+        self.fail(place, node, "JSN-04", IssueCode::Structure, || {
+            "null stands where a value is expected; leave the property out, or give its _ sibling a value".to_owned()
+        });
+    }
+
+    fn too_many(&mut self, place: &Place, node: Node<'t>, count: u32) {
+        self.fail(place, node, "max", IssueCode::Structure, || {
+            format!("{} stands {} times, more often than it may", named(place), count.max(1))
+        });
+    }
+
+    /// An error; its text is made only where it is listed.
+    #[cold]
+    pub fn fail(
+        &mut self,
+        place: &Place,
+        node: Node<'t>,
+        rule: &'static str,
+        code: IssueCode,
+        text: impl FnOnce() -> String,
+    ) {
+        match self.report.is_full() {
+            true => self.report.count_error(),
+            false => self.report.error(place.to_string(), Some(node), Broken::new(rule, code, text())),
+        }
+    }
+}
+
+/// How a text calls the element.
+pub(super) fn named<'p>(place: &Place<'p>) -> &'p str {
+    place.name().unwrap_or("the resource")
+}
