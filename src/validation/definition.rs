@@ -90,7 +90,7 @@ pub struct Definitions {
 }
 
 impl Definitions {
-    /// Reads JSON MessageDefinition, GraphDefinition, StructureDefinition, ValueSet, CodeSystem and OperationDefinition
+    /// Reads, in JSON or XML, MessageDefinition, GraphDefinition, StructureDefinition, ValueSet, CodeSystem and OperationDefinition
     /// resources, one by one, in Bundles or in packages (`.tgz`); other resources and files are passed over. The second value lists every
     /// mistake, each beginning with the file's path; what has a mistake is left out.
     pub fn load(files: &[DefinitionFile]) -> (Definitions, Vec<String>) {

@@ -1,4 +1,4 @@
-//! Reading definition files: JSON resources, one by one, in Bundles or in packages, with every mistake told at once.
+//! Reading definition files: resources in JSON or XML, one by one, in Bundles or in packages, with every mistake told at once.
 //!
 //! Relies on files that the caller read. Passes over what defines nothing: messages, other resources, other files.
 
@@ -7,6 +7,8 @@ use super::package::{self, Package};
 use crate::fhir::Event;
 use crate::fhir::event::{Category, ResponseRequired};
 use crate::fhir::version::FhirVersion;
+use crate::fhir::xml;
+use bytes::Bytes;
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -48,7 +50,7 @@ impl Loading {
                 Err(mistake) => self.mistakes.push(format!("{path}: {mistake}")),
             }
         } else {
-            match value(path, &file.bytes) {
+            match value(path, &file.bytes, self.fhir_version) {
                 Some(Ok(resource)) => self.resource(path, resource),
                 Some(Err(mistake)) => self.mistakes.push(format!("{path}: {mistake}")),
                 None => {}
@@ -111,13 +113,31 @@ impl Loading {
     }
 }
 
-/// The resource in a file; None for files that hold none.
-fn value(path: &str, bytes: &[u8]) -> Option<Result<Value, String>> {
+/// The resource in a file, in JSON or XML; None for files that hold none.
+fn value(path: &str, bytes: &[u8], version: Option<FhirVersion>) -> Option<Result<Value, String>> {
+    let read = |bytes: &[u8]| serde_json::from_slice(bytes).map_err(|error| format!("is not JSON: {error}"));
     match path.rsplit_once('.')?.1 {
-        "json" => Some(serde_json::from_slice(bytes).map_err(|error| format!("is not JSON: {error}"))),
-        "xml" => Some(Err("XML definitions are not read yet; give the resource as JSON".to_owned())),
+        "json" => Some(read(bytes)),
+        "xml" => Some(of_xml(bytes, version).and_then(|json| read(&json))),
         _ => None,
     }
+}
+
+/// By the version that the definition says it is for, else its package's, else R4.
+fn of_xml(bytes: &[u8], version: Option<FhirVersion>) -> Result<Bytes, String> {
+    let version = said_version(bytes).or(version).unwrap_or(FhirVersion::R4);
+    xml::to_json(Bytes::copy_from_slice(bytes), version).map_err(|issues| {
+        let first = issues.into_iter().next().map(|issue| issue.diagnostics).unwrap_or_default();
+        format!("is no FHIR in XML: {first}")
+    })
+}
+
+/// `<fhirVersion value="5.0.0"/>`, wherever it stands.
+fn said_version(bytes: &[u8]) -> Option<FhirVersion> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let (_, rest) = text.split_once("<fhirVersion")?;
+    let value = rest.split_once("value=")?.1.trim_start_matches(['"', '\'']);
+    FhirVersion::parse(value.split(['"', '\'']).next()?)
 }
 
 /// A MessageDefinition of R4, R4B or R5; errs with all its mistakes.
@@ -252,7 +272,7 @@ mod tests {
             "d.json: urn:max: focus[0]",
             "d.json: urn:max: focus[1]",
             "broken.json: is not JSON",
-            "one.xml: XML definitions",
+            "one.xml: is no FHIR in XML",
         ];
         assert_eq!(mistakes.len(), beginnings.len(), "{mistakes:#?}");
         for (mistake, beginning) in mistakes.iter().zip(beginnings) {

@@ -18,6 +18,9 @@ use std::sync::Arc;
 /// A value set that no value may leave, whatever the binding's strength.
 const MAX_VALUE_SET: &str = "http://hl7.org/fhir/StructureDefinition/elementdefinition-maxValueSet";
 
+/// How many profiles may be asked by discriminators one through the other.
+const DEPTH_LIMIT: usize = 4;
+
 pub(super) struct Compiler<'d> {
     pub schema: &'static Schema,
     pub library: &'d Library,
@@ -32,6 +35,8 @@ pub(super) struct Compiler<'d> {
     pub mistakes: Vec<String>,
     /// Whether its bases are all known, so that what is not found is a mistake.
     pub is_whole: bool,
+    /// How many profiles are being compiled within each other, for discriminators that ask for a profile's rules.
+    depth: usize,
 }
 
 impl<'d> Compiler<'d> {
@@ -48,6 +53,7 @@ impl<'d> Compiler<'d> {
             base_constraints,
             mistakes: Vec::new(),
             is_whole: true,
+            depth: 0,
         }
     }
 
@@ -75,6 +81,17 @@ impl<'d> Compiler<'d> {
             slices,
             children,
         }
+    }
+
+    /// The rules of a draft for a discriminator, which may stand in another profile; None where those lead on and on.
+    pub fn rules_within(&mut self, draft: &Draft) -> Option<Rules> {
+        if self.depth >= DEPTH_LIMIT {
+            return None;
+        }
+        self.depth += 1;
+        let rules = self.rules(draft);
+        self.depth -= 1;
+        Some(rules)
     }
 
     fn slice(&mut self, of: &Draft, slice: &Draft) -> Slice {

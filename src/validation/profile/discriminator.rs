@@ -220,7 +220,7 @@ fn value_test(compiler: &mut Compiler, draft: &Draft) -> Option<ValueTest> {
     if let Some(binding) = compiler.bindings(draft).into_iter().next() {
         return Some(ValueTest::Binding(binding));
     }
-    let rules = compiler.rules(draft);
+    let rules = compiler.rules_within(draft)?;
     rules.asks_value().then(|| ValueTest::Rules(Box::new(rules)))
 }
 

@@ -39,7 +39,7 @@ mod tests;
 mod values;
 mod world;
 
-use super::definition::{Definitions, split_canonical};
+use super::definition::Definitions;
 use super::report::Report;
 use crate::fhir::element::Element;
 use crate::fhir::schema::{Schema, TypeId};
@@ -69,7 +69,7 @@ pub struct Asked {
 /// The profiles, graphs and value sets for messages of one version of FHIR, compiled. Shared by all checks.
 #[derive(Debug)]
 pub struct Profiles {
-    pub(super) schema: &'static Schema,
+    schema: &'static Schema,
     profiles: Vec<Profile>,
     /// Of each url the versions, the newest first.
     by_url: FxHashMap<Box<str>, Vec<(Option<Box<str>>, ProfileId)>>,
@@ -95,7 +95,7 @@ impl Profiles {
         let mut compiler = Compiler::new(&library, &drafts, definitions);
         let mut profiles = Vec::with_capacity(drafts.len());
         for (source, drafted) in library.sources.iter().zip(&drafts) {
-            profiles.push(profile(&mut compiler, source.canonical(), source.url(), drafted));
+            profiles.push(profile(&mut compiler, source.canonical(), drafted));
             let found = std::mem::take(&mut compiler.mistakes);
             mistakes.extend(found.into_iter().map(|mistake| format!("{}: {}: {mistake}", source.file, source.url())));
         }
@@ -115,17 +115,9 @@ impl Profiles {
         self.profiles.is_empty()
     }
 
-    /// The mistakes of an element held against a profile, `url` or `url|version`, each a sentence with its place; None
-    /// where the profile is not loaded. `place` is the FHIRPath of the element.
-    pub fn first_mistake(&self, element: Element, profile: &str, place: &str, asked: Asked) -> Option<Result<(), String>> {
-        let tree = element.node()?.tree;
-        let checker = Checker::new(tree, self, asked.now_us);
-        checker.verdict(Target::whole(element), &self.find(profile), &Place::root(place))
-    }
-
     /// Reports how a resource breaks a profile, `url` or `url|version`; a profile that is not loaded is a warning.
     /// `place` is the FHIRPath of the resource.
-    pub(super) fn check_resource(&self, element: Element, profile: &str, place: &str, asked: Asked, report: &mut Report) {
+    pub fn check_resource(&self, element: Element, profile: &str, place: &str, asked: Asked, report: &mut Report) {
         let Some(node) = element.node() else { return };
         let checker = Checker::new(node.tree, self, asked.now_us);
         let mut sink = Sink::Report(report);
@@ -160,12 +152,11 @@ impl Profiles {
     }
 }
 
-fn profile<'d>(compiler: &mut Compiler<'d>, canonical: String, url: &str, drafted: &'d Drafted) -> Profile {
+fn profile<'d>(compiler: &mut Compiler<'d>, canonical: String, drafted: &'d Drafted) -> Profile {
     compiler.is_whole = drafted.missing_base.is_none();
     let root = compiler.rules(&drafted.draft);
     Profile {
         canonical: canonical.into(),
-        url: split_canonical(url).0.into(),
         // A draft without types belongs to no source.
         type_id: drafted.draft.types.first().copied().unwrap_or(TypeId(0)),
         ancestors: drafted.ancestors.clone(),

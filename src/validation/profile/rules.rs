@@ -30,7 +30,6 @@ pub(super) enum ProfileRef {
 pub(super) struct Profile {
     /// `url|version`.
     pub canonical: Box<str>,
-    pub url: Box<str>,
     pub type_id: TypeId,
     /// The profiles that it constrains, nearest first.
     pub ancestors: Vec<ProfileId>,

@@ -2,6 +2,9 @@
 
 use serde_json::Value;
 
+/// How deep slices may be sliced again.
+const SLICE_DEPTH_LIMIT: usize = 8;
+
 /// One step of a path: a name and, in a slice, the slice's.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Segment {
@@ -15,7 +18,7 @@ impl Segment {
     pub fn slices(&self) -> impl Iterator<Item = &str> {
         let whole = self.slice.as_deref().unwrap_or_default();
         let cuts = whole.match_indices('/').map(|(at, _)| at).chain((!whole.is_empty()).then_some(whole.len()));
-        cuts.filter_map(move |end| whole.get(..end))
+        cuts.filter_map(move |end| whole.get(..end)).take(SLICE_DEPTH_LIMIT)
     }
 }
 

@@ -103,3 +103,36 @@ fn packages_are_read_and_what_they_need_is_missed_by_name() {
     assert!(mistakes[0].starts_with("bad.tgz: is no gzipped tar"));
     assert_eq!(mistakes[1], "guide.tgz: needs the package x.other 3.1.1, which is not given");
 }
+
+#[test]
+fn definitions_are_read_from_xml_too() {
+    let xml = r#"<StructureDefinition xmlns="http://hl7.org/fhir"><url value="urn:x"/><version value="1"/><name value="x"/><status value="active"/>
+        <fhirVersion value="4.0.1"/><kind value="resource"/><abstract value="false"/><type value="Patient"/>
+        <baseDefinition value="http://hl7.org/fhir/StructureDefinition/Patient"/><derivation value="constraint"/>
+        <differential><element id="Patient.gender"><path value="Patient.gender"/><min value="1"/></element></differential></StructureDefinition>"#;
+    let file = DefinitionFile { path: "x.xml".to_owned(), bytes: xml.as_bytes().to_vec() };
+    let (definitions, mistakes) = Definitions::load(&[file]);
+    assert_eq!(mistakes, Vec::<String>::new());
+    let (profiles, mistakes) = Profiles::compile(&definitions, FhirVersion::R4);
+    assert_eq!(mistakes, Vec::<String>::new());
+    let found: Vec<String> = issues(&profiles, "urn:x", &json!({ "resourceType": "Patient" })).iter().map(short).collect();
+    assert_eq!(found, ["error profile-min Patient"]);
+}
+
+#[test]
+fn discriminators_that_ask_each_others_profiles_come_to_an_end() {
+    let with = |name: &str, other: &str| profile(name, "List", json!([
+        { "id": "List.entry", "path": "List.entry", "slicing": { "discriminator": [{ "type": "value", "path": "item.resolve()" }], "rules": "open" } },
+        { "id": "List.entry:one", "path": "List.entry", "sliceName": "one", "min": 1 },
+        { "id": "List.entry:one.item", "path": "List.entry.item", "type": [{ "code": "Reference", "targetProfile": [format!("{OWN}{other}")] }] },
+    ]));
+    let (profiles, _) = Profiles::compile(&loaded(&[with("a", "b"), with("b", "a")]), FhirVersion::R4);
+    assert_eq!(profiles.len(), 2);
+}
+
+#[test]
+fn slice_names_that_go_deeper_and_deeper_are_cut() {
+    let deep = vec!["a"; 10_000].join("/");
+    let own = profile("patient", "Patient", json!([{ "path": "Patient.identifier", "sliceName": deep, "min": 1 }]));
+    assert_eq!(Profiles::compile(&loaded(&[own]), FhirVersion::R4).0.len(), 1);
+}
