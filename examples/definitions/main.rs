@@ -7,6 +7,7 @@ mod extensions;
 mod faults;
 mod filter;
 mod look;
+mod place;
 mod source;
 mod structures;
 mod terminology;
