@@ -67,14 +67,19 @@ impl<'t> Element<'t> {
     fn step_state(self, schema: &'static Schema, name: &str) -> Option<State<'t>> {
         let def = schema.def(self.type_id);
         let holder = self.holder(def)?;
+        // Most questions find nothing: that needs no look-up.
+        let alike = alike(holder, name.as_bytes());
+        if !alike.any {
+            return None;
+        }
         let index = schema.element_index(def, name)?;
         let element = def.elements.get(usize::from(index))?;
         if element.is_choice {
             return Some(State::Choice { members: holder.members_of(), holder, def, element: index });
         }
         let shape = Shape::of(schema, element.types.first()?.type_id);
-        let (value, extra) = pair(holder, name.as_bytes(), shape.is_primitive);
-        Some(state(schema, shape, value, extra))
+        let extra = if shape.is_primitive { alike.extra } else { None };
+        Some(state(schema, shape, alike.value, extra))
     }
 
     /// Calls `visit` with every child, in document order.
@@ -96,31 +101,53 @@ fn state<'t>(schema: &Schema, shape: Shape, value: Option<Node<'t>>, extra: Opti
     State::One(shape.element(schema, value, extra))
 }
 
-/// A member and, where it can have one, its `_` sibling; looks at each member of the holder once.
-fn pair<'t>(holder: Node<'t>, name: &[u8], with_extra: bool) -> (Option<Node<'t>>, Option<Node<'t>>) {
-    let (mut value, mut extra) = (None, None);
+/// What an object has under a name.
+#[derive(Default)]
+struct Alike<'t> {
+    value: Option<Node<'t>>,
+    /// Under the name with `_`.
+    extra: Option<Node<'t>>,
+    /// Whether a member's name begins so, with or without `_`, as those of a choice do.
+    any: bool,
+}
+
+/// Looks at each member once.
+fn alike<'t>(holder: Node<'t>, name: &[u8]) -> Alike<'t> {
+    let mut found = Alike::default();
+    let first = name.first();
     for member in holder.members_of() {
         let (key, flags) = member.key_bytes();
         if flags & KEY_ESCAPED != 0 {
-            let text = member.key().unwrap_or_default();
-            match text.strip_prefix('_') {
-                Some(rest) if rest.as_bytes() == name => extra = extra.or(Some(member)),
-                _ if text.as_bytes() == name => value = value.or(Some(member)),
-                _ => {}
-            }
-        } else if key == name {
-            value = value.or(Some(member));
-            if !with_extra || extra.is_some() {
-                break;
-            }
-        } else if with_extra && key.len() == name.len() + 1 && key.first() == Some(&b'_') && key.ends_with(name) {
-            extra = extra.or(Some(member));
-            if value.is_some() {
-                break;
-            }
+            escaped(&mut found, member, name);
+            continue;
+        }
+        let (rest, is_extra) = match key {
+            [b'_', rest @ ..] => (rest, true),
+            _ => (key, false),
+        };
+        if rest.first() != first || !rest.starts_with(name) {
+            continue;
+        }
+        found.any = true;
+        if rest.len() == name.len() {
+            let place = if is_extra { &mut found.extra } else { &mut found.value };
+            *place = place.or(Some(member));
         }
     }
-    (value, if with_extra { extra } else { None })
+    found
+}
+
+#[cold]
+fn escaped<'t>(found: &mut Alike<'t>, member: Node<'t>, name: &[u8]) {
+    let key = member.key().unwrap_or_default();
+    let (rest, place) = match key.strip_prefix('_') {
+        Some(rest) => (rest, &mut found.extra),
+        None => (&*key, &mut found.value),
+    };
+    found.any |= rest.as_bytes().starts_with(name);
+    if rest.as_bytes() == name {
+        *place = place.or(Some(member));
+    }
 }
 
 /// The values of one member, if the type knows it, and if it is of the wanted element. A `_x` beside `x` is told with `x`.
@@ -146,7 +173,7 @@ fn member_state<'t>(
         let alone = shape.is_primitive && holder.get(name).is_none();
         return alone.then(|| state(schema, shape, None, Some(member)));
     }
-    let extra = if shape.is_primitive { pair(holder, name.as_bytes(), true).1 } else { None };
+    let extra = if shape.is_primitive { alike(holder, name.as_bytes()).extra } else { None };
     Some(state(schema, shape, Some(member), extra))
 }
 

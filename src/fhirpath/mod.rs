@@ -81,3 +81,12 @@ impl Expression {
         eval::holds(self, scope, focus)
     }
 }
+
+#[cfg(test)]
+mod constraint_tests;
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod fuzz_tests;
+#[cfg(test)]
+mod suite_tests;

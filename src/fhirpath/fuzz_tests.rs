@@ -1,0 +1,92 @@
+//! Random expressions: the parser refuses what it must without a panic, and every evaluation ends.
+
+use super::fixture::{Alone, tree};
+use super::{Collection, Expression, Scope};
+use crate::fhir::FhirVersion;
+use crate::fhir::element::Element;
+use crate::fhir::schema::Schema;
+use proptest::prelude::*;
+
+const SAMPLE: &str = r##"{"resourceType":"Patient","id":"p","active":true,"_birthDate":{"extension":[{"url":"u","valueCode":"c"}]},
+"contained":[{"resourceType":"Organization","id":"o","name":"N"}],"managingOrganization":{"reference":"#o"},
+"name":[{"use":"official","given":["A","B"],"_given":[null,{"id":"x"}],"period":{"start":"2020","end":"2021-02-03"}},{"family":"F"}],
+"multipleBirthInteger":3,"extension":[{"url":"v","valueQuantity":{"value":1.5,"code":"kg"}},{"url":"w","valueDecimal":0.10}]}"##;
+
+const TOKENS: &[&str] = &[
+    "name", "given", "Patient", "extension", "value", "period", "start", "contained", "reference", "where(", "select(", "exists(",
+    "all(", "iif(", "repeat(", "repeatAll(", "descendants()", "children()", "count()", "first()", "empty()", "not()", "as(",
+    "ofType(", "is", "as", "substring(", "matches(", "replaceMatches(", "lowBoundary()", "highBoundary(3)", "power(", "toString()",
+    "toQuantity()", "defineVariable(", "aggregate(", "sort(", "distinct()", "combine(", "union(", "resolve()", "type()", "join(",
+    "split(", "encode(", "decode(", "round(", "(", ")", "[", "]", "{", "}", "{}", ".", ",", "+", "-", "*", "/", "div", "mod", "&",
+    "|", "=", "!=", "~", "!~", "<", "<=", ">", ">=", "in", "contains", "and", "or", "xor", "implies", "$this", "$index", "$total",
+    "%resource", "%context", "%v", "'a'", "'hex'", "'('", "1", "0", "2147483647", "1.50", "@2020", "@2020-02-29T10:00Z", "@T10:30",
+    "4 days", "1 'mg'", "true", "`x`", "//", "/*", "'", "\\",
+];
+
+/// Evaluates over the sample, and asks for the truth, too.
+fn evaluate(expression: &Expression) {
+    let tree = tree(SAMPLE);
+    let schema = Schema::of(FhirVersion::R4);
+    let root = Element::root(&tree, schema).expect("the sample is a Patient");
+    let host = Alone { schema, root };
+    let scope = Scope { schema, resource: root, root, host: &host };
+    let _ = expression.evaluate(&scope, root).map(|found: Collection| found.len());
+    let _ = expression.holds(&scope, root);
+}
+
+fn grammar() -> impl Strategy<Value = String> {
+    let leaf = prop::sample::select(vec![
+        "name", "name.given", "active", "birthDate", "extension.value", "contained", "managingOrganization", "$this", "$index",
+        "$total", "%resource", "%context", "{}", "1", "0", "(-7)", "2.50", "2147483647", "'a b'", "''", "true", "@2020-02",
+        "@2020-02-29T10:30:00.5+02:00", "@T10", "3 months", "2 'cm'", "1000000.0 'kg'", "name.period", "descendants()",
+    ]);
+    leaf.prop_map(str::to_owned).prop_recursive(5, 40, 3, |inner| {
+        let unary = prop::sample::select(vec![
+            "exists()", "empty()", "count()", "not()", "first()", "last()", "tail()", "children()", "descendants()", "type()",
+            "distinct()", "isDistinct()", "toString()", "toInteger()", "toDecimal()", "toQuantity()", "toDateTime()", "length()",
+            "upper()", "abs()", "ceiling()", "exp()", "ln()", "sqrt()", "round(2)", "truncate()", "lowBoundary()", "highBoundary(2)",
+            "precision()", "resolve()", "allTrue()", "single()", "hasValue()", "toChars()", "sort()", "monthOf()", "ofType(Quantity)",
+            "extension('v')", "trim()", "given",
+        ]);
+        let binary_call = prop::sample::select(vec![
+            "where", "select", "all", "exists", "repeat", "combine", "union", "intersect", "exclude", "subsetOf", "skip", "take",
+            "substring", "startsWith", "indexOf", "matches", "split", "join", "power", "log", "round", "aggregate", "sort",
+            "comparable", "coalesce", "encode", "repeatAll",
+        ]);
+        let operator = prop::sample::select(vec![
+            "+", "-", "*", "/", "div", "mod", "&", "|", "=", "!=", "~", "!~", "<", ">=", "in", "contains", "and", "or", "xor",
+            "implies",
+        ]);
+        prop_oneof![
+            (inner.clone(), unary).prop_map(|(of, function)| format!("({of}).{function}")),
+            (inner.clone(), binary_call, inner.clone()).prop_map(|(of, name, with)| format!("({of}).{name}({with})")),
+            (inner.clone(), operator, inner.clone()).prop_map(|(left, name, right)| format!("({left} {name} {right})")),
+            (inner.clone(), inner.clone(), inner).prop_map(|(a, b, c)| format!("iif({a}, {b}, {c})")),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_the_parser_panic(text in "\\PC{0,60}") {
+        let _ = Expression::parse(&text);
+    }
+
+    #[test]
+    fn no_sequence_of_tokens_makes_parser_or_evaluator_panic(
+        tokens in prop::collection::vec(prop::sample::select(TOKENS), 0..14),
+    ) {
+        if let Ok(expression) = Expression::parse(&tokens.join(" ")) {
+            evaluate(&expression);
+        }
+    }
+
+    #[test]
+    fn every_expression_of_a_grammar_is_read_and_its_evaluation_ends(text in grammar()) {
+        let read = Expression::parse(&text);
+        prop_assert!(read.is_ok(), "{} {:?}", text, read);
+        if let Ok(expression) = read {
+            evaluate(&expression);
+        }
+    }
+}
