@@ -1,7 +1,9 @@
 //! The extensions that the packages define.
 
-use crate::look::{each, is_true, maximum, number, text, texts};
-use crate::structures::{Maker, snapshot};
+use crate::faults;
+use crate::look::{each, is_true, last_segment, maximum, number, text, texts};
+use crate::place::snapshot;
+use crate::structures::Maker;
 use anyhow::{Context as _, Result};
 use emberpost::fhir::schema::{Context, ExtensionDef};
 use serde_json::Value;
@@ -14,7 +16,9 @@ pub fn make(maker: &mut Maker, resources: &[Value]) -> Result<Vec<ExtensionDef>>
         let mut extension = level(maker, definition, "Extension").with_context(|| url.to_owned())?;
         extension.url = url.into();
         extension.contexts = each(definition, "context").iter().filter_map(context).collect();
-        extension.context_invariants = texts(definition, "contextInvariant").map(Into::into).collect();
+        extension.context_invariants = texts(definition, "contextInvariant")
+            .map(|published| faults::mended(maker.version, last_segment(url), published).into())
+            .collect();
         made.push(extension);
     }
     made.sort_by(|left, right| left.url.cmp(&right.url));

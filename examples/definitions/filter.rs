@@ -32,7 +32,9 @@ pub fn apply<'c, 'v>(
         _ if !system.properties.contains(&property) => return None,
         (_, "=") => kept.retain(|concept| concept.property(property).iter().any(|found| found == value)),
         (_, "in") => {
-            kept.retain(|concept| concept.property(property).iter().any(|found| value.split(',').any(|one| one == found)));
+            kept.retain(|concept| {
+                concept.property(property).iter().any(|found| value.split(',').any(|one| one == found))
+            });
         }
         (_, "exists") => kept.retain(|concept| concept.property(property).is_empty() == (value == "false")),
         (_, "regex") => {

@@ -7,12 +7,13 @@ mod extensions;
 mod faults;
 mod filter;
 mod look;
+mod place;
 mod source;
 mod structures;
 mod terminology;
 mod xml;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use emberpost::fhir::FhirVersion;
 use emberpost::fhir::schema::{MoreSets, Schema, ValueSet};
 use std::collections::HashMap;
@@ -54,7 +55,13 @@ fn arguments() -> Result<HashMap<String, PathBuf>> {
     Ok(given)
 }
 
-fn make(version: FhirVersion, name: &str, resources: &[serde_json::Value], terminology: &Terminology, out: &Path) -> Result<()> {
+fn make(
+    version: FhirVersion,
+    name: &str,
+    resources: &[serde_json::Value],
+    terminology: &Terminology,
+    out: &Path,
+) -> Result<()> {
     let mut maker = Maker::new(version, resources);
     maker.make_types()?;
     let extensions = extensions::make(&mut maker, resources)?;
@@ -67,6 +74,10 @@ fn make(version: FhirVersion, name: &str, resources: &[serde_json::Value], termi
     schema.types = maker.types;
     schema.constraints = maker.constraints;
     schema.extensions = extensions;
+    let constraints = schema.constraints.iter().map(|constraint| &*constraint.expression);
+    let invariants = schema.extensions.iter().flat_map(|extension| &extension.context_invariants).map(|text| &**text);
+    let unmet = faults::unmet(version, &constraints.chain(invariants).collect::<Vec<_>>());
+    ensure!(unmet.is_empty(), "these are not published as faults.rs has them: {unmet:?}");
     println!(
         "{name}: {} types, {} constraints, {} value sets, {} extensions",
         schema.types.len(),
@@ -95,7 +106,8 @@ fn more_sets(terminology: &Terminology, bound: &[String]) -> Vec<ValueSet> {
 }
 
 fn write(file: &Path, bytes: &[u8]) -> Result<()> {
-    let packed = zstd::encode_all(bytes, 19)?;
+    // In one piece, so that the frame tells its size and reading it takes no window of megabytes.
+    let packed = zstd::bulk::compress(bytes, 19)?;
     println!("{}: {} bytes, {} packed", file.display(), bytes.len(), packed.len());
     fs::write(file, packed).with_context(|| file.display().to_string())
 }

@@ -11,6 +11,12 @@ const DEPTH_LIMIT: usize = 16;
 /// A value set with more codes is left out of the tables.
 pub const CODES_LIMIT: usize = 5_000;
 
+/// Their owners license the codes; even the few that value sets list are not carried on.
+const LICENSED: [&str; 4] =
+    ["http://snomed.info/sct", "http://loinc.org", "http://www.ada.org/snodent", "http://nucc.org/provider-taxonomy"];
+/// Languages and MIME types: lists of them are never all that may be written.
+const OPEN: [&str; 2] = ["urn:ietf:bcp:47", "urn:ietf:bcp:13"];
+
 /// One code of a code system.
 pub struct Concept<'v> {
     pub code: &'v str,
@@ -45,7 +51,8 @@ impl<'v> Terminology<'v> {
             made.take(resource);
         }
         made.own = made.sets.keys().copied().collect();
-        let is_shared = |found: &&Value| text(found, "url").is_some_and(|url| url.starts_with("http://terminology.hl7.org/"));
+        let is_shared =
+            |found: &&Value| text(found, "url").is_some_and(|url| url.starts_with("http://terminology.hl7.org/"));
         for resource in fallback.iter().filter(is_shared) {
             made.take(resource);
         }
@@ -109,6 +116,9 @@ impl<'v> Terminology<'v> {
     }
 
     fn of_system(&self, system: &'v str, part: &'v Value) -> Option<Set<'v>> {
+        if LICENSED.contains(&system) || OPEN.contains(&system) {
+            return None;
+        }
         let listed = each(part, "concept");
         if !listed.is_empty() {
             return Some(listed.iter().filter_map(|concept| Some((system, text(concept, "code")?))).collect());
@@ -134,9 +144,9 @@ impl<'v> System<'v> {
     fn add(&mut self, above: &'v Value, parent: Option<&'v str>) {
         for value in each(above, "concept") {
             let Some(code) = text(value, "code") else { continue };
-            let named = each(value, "property").iter().filter(|property| {
-                matches!(text(property, "code"), Some("subsumedBy" | "parent"))
-            });
+            let named = each(value, "property")
+                .iter()
+                .filter(|property| matches!(text(property, "code"), Some("subsumedBy" | "parent")));
             let parents = parent.into_iter().chain(named.filter_map(|property| text(property, "valueCode"))).collect();
             self.concepts.push(Concept { code, value, parents });
             self.add(value, Some(code));
@@ -149,7 +159,8 @@ impl<'v> System<'v> {
         let mut branch = BTreeSet::from([top.code]);
         loop {
             let before = branch.len();
-            let below = self.concepts.iter().filter(|concept| concept.parents.iter().any(|parent| branch.contains(parent)));
+            let below =
+                self.concepts.iter().filter(|concept| concept.parents.iter().any(|parent| branch.contains(parent)));
             let below: Vec<&str> = below.map(|concept| concept.code).collect();
             branch.extend(below);
             if branch.len() == before {
