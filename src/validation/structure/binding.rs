@@ -18,7 +18,7 @@ const CODE_LIMIT: usize = 64;
 impl<'t> Walker<'t, '_, '_> {
     /// A primitive that is bound: its code, whatever the system.
     pub fn bound_text(&mut self, bound: &Bound, of: Primitive, node: Node<'t>, text: &[u8], place: &Place) {
-        if !matches!(of, Primitive::Code | Primitive::String | Primitive::Uri) {
+        if !matches!(of, Primitive::Code | Primitive::String) {
             return;
         }
         let Ok(code) = std::str::from_utf8(text) else { return };

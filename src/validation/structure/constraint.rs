@@ -2,7 +2,7 @@
 
 use super::native;
 use super::place::Place;
-use super::plan::{Constraints, Special};
+use super::plan::{Constraints, ExtensionPlan, Special};
 use super::walk::{Member, Object, Walker};
 use crate::fhir::IssueCode;
 use super::resources::Entries;
@@ -14,9 +14,9 @@ use crate::validation::report::Broken;
 
 impl<'t> Walker<'t, '_, '_> {
     /// The rules of types that the walk knows by name, after their members.
-    pub fn special(&mut self, object: Object<'t, '_>) {
+    pub fn special(&mut self, object: Object<'t, '_>, present: u128) {
         match object.plan.special {
-            Special::Extension => self.extension(object),
+            Special::Extension => self.extension(object, present),
             Special::Reference => self.reference(object, object.role),
             _ => {}
         }
@@ -32,6 +32,12 @@ impl<'t> Walker<'t, '_, '_> {
         if let Some(role) = object.role {
             self.hold(&role.of_type.constraints, element, present, object.place);
         }
+    }
+
+    /// Those that the definition of an extension adds.
+    pub fn extension_constraints(&mut self, plan: &'static ExtensionPlan, object: Object<'t, '_>, present: u128) {
+        let element = Element { value: Some(object.node), extra: None, type_id: object.type_id() };
+        self.hold(&plan.constraints, element, present, object.place);
     }
 
     /// Those of a primitive that has a value.
@@ -62,7 +68,7 @@ impl<'t> Walker<'t, '_, '_> {
             match self.evaluate(expression, element) {
                 Ok(None | Some(true)) => {}
                 Ok(Some(false)) => self.broken(constraint, node, place),
-                Err(_) => self.not_checked(constraint, node, place),
+                Err(failure) => self.not_checked(constraint, &failure, node, place),
             }
         }
     }
@@ -81,8 +87,8 @@ impl<'t> Walker<'t, '_, '_> {
     }
 
     #[cold]
-    fn not_checked(&mut self, constraint: &'static Constraint, node: Node<'t>, place: &Place) {
-        let text = format!("{} could not be checked here: its evaluation has no end in reach", constraint.key);
+    fn not_checked(&mut self, constraint: &'static Constraint, failure: &Failure, node: Node<'t>, place: &Place) {
+        let text = format!("{} could not be checked here: {failure}", constraint.key);
         self.report.warning(place.to_string(), Some(node), Broken::new(&*constraint.key, IssueCode::Processing, text));
     }
 

@@ -7,33 +7,32 @@ use crate::fhir::schema::{Context, ExtensionDef, Schema, TypeId};
 use crate::fhir::tree::Node;
 
 impl<'t> Walker<'t, '_, '_> {
-    pub fn extension(&mut self, object: Object<'t, '_>) {
-        // Nested ones are told of with the one that holds them.
-        let parent = object.place.parent;
-        if parent.is_some_and(|parent| parent.type_id.is_some() && parent.type_id == self.plan.extension) {
-            return;
-        }
+    pub fn extension(&mut self, object: Object<'t, '_>, present: u128) {
         let Some(url) = object.node.get("url").and_then(Node::text) else { return };
-        let Some(def) = self.plan.extensions.get(&*url).copied() else {
-            if !url.contains(':') && !url.is_empty() {
-                self.relative_url(object);
-            }
-            return;
-        };
-        self.content(def, object.node, object.place);
-        let holder = parent.unwrap_or(object.place);
+        let parent = object.place.parent;
+        let is_nested = parent.is_some_and(|parent| parent.type_id.is_some() && parent.type_id == self.plan.extension);
+        let Some(plan) = self.plan.extensions.get(&*url) else { return };
+        self.content(plan.def, object.node, object.place);
+        self.extension_constraints(plan, object, present);
+        if !is_nested {
+            self.extension_place(plan.def, object);
+        }
+    }
+
+    /// What may hold it, and whether among those that modify.
+    fn extension_place(&mut self, def: &'static ExtensionDef, object: Object<'t, '_>) {
+        let holder = object.place.parent.unwrap_or(object.place);
         if !def.contexts.is_empty() && !def.contexts.iter().any(|context| stands_in(context, holder)) {
             self.fail(object.place, object.node, "extension", IssueCode::Structure, || {
                 format!("the extension {} may not stand here; it belongs to {}", def.url, places(&def.contexts))
             });
         }
-    }
-
-    #[cold]
-    fn relative_url(&mut self, object: Object<'t, '_>) {
-        let text = "the url of an extension must be absolute";
-        let broken = crate::validation::report::Broken::new("extension", IssueCode::Value, text);
-        self.report.prose(object.place.to_string(), Some(object.node), broken);
+        if def.is_modifier != (object.place.name() == Some("modifierExtension")) {
+            let right = if def.is_modifier { "modifierExtension" } else { "extension" };
+            self.fail(object.place, object.node, "extension", IssueCode::Structure, || {
+                format!("the extension {} belongs into {right}", def.url)
+            });
+        }
     }
 
     /// Value and nested extensions, by the definition. `place` is the outermost extension's.
@@ -56,6 +55,8 @@ impl<'t> Walker<'t, '_, '_> {
                     false => format!("the value of extension {} must be of type {}", def.url, names.join(", ")),
                 }
             });
+        } else if value.is_none() && def.is_value_required {
+            self.fail(place, node, "min", IssueCode::Required, || format!("the extension {} must have a value", def.url));
         } else if let (Some((child, _)), Some(set)) = (value, def.binding) {
             self.extension_binding(set, child, place);
         }

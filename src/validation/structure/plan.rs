@@ -19,7 +19,7 @@ pub(super) struct Plan {
     pub schema: &'static Schema,
     /// By `TypeId`.
     pub types: Vec<TypePlan>,
-    pub extensions: FxHashMap<&'static str, &'static ExtensionDef>,
+    pub extensions: FxHashMap<&'static str, ExtensionPlan>,
     /// The type that every element of this name shares.
     pub extension: Option<TypeId>,
 }
@@ -63,6 +63,21 @@ pub(super) struct ElementPlan {
 pub(super) struct ElementTypePlan {
     pub of_type: &'static ElementType,
     pub constraints: Constraints,
+}
+
+/// An extension that the base packages define.
+pub(super) struct ExtensionPlan {
+    pub def: &'static ExtensionDef,
+    /// Its own, beyond those of every extension.
+    pub constraints: Constraints,
+}
+
+impl ExtensionPlan {
+    fn new(def: &'static ExtensionDef, schema: &'static Schema) -> ExtensionPlan {
+        let of = schema.named("Extension").map(|id| schema.def(id));
+        let constraints = of.map(|of| Constraints::of(&def.constraints, of, schema));
+        ExtensionPlan { def, constraints: constraints.unwrap_or_default() }
+    }
 }
 
 /// A required value set that can be enumerated.
@@ -120,7 +135,7 @@ impl Plan {
         Plan {
             schema,
             types: (0u16..).zip(&schema.types).map(|(id, def)| TypePlan::new(TypeId(id), def, schema, &mut bounds)).collect(),
-            extensions: schema.extensions.iter().map(|def| (&*def.url, def)).collect(),
+            extensions: schema.extensions.iter().map(|def| (&*def.url, ExtensionPlan::new(def, schema))).collect(),
             extension: schema.named("Extension"),
         }
     }

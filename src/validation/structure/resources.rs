@@ -1,6 +1,6 @@
 //! Resources within the document: their types, ids, and what contains them.
 
-use super::place::{Place, Step};
+use super::place::Place;
 use super::plan::Special;
 use super::reference::Locals;
 use super::walk::{Member, Object, Walker};
@@ -15,7 +15,6 @@ use std::cell::OnceCell;
 #[derive(Clone, Copy)]
 pub(super) struct Holder<'t> {
     pub resource: Node<'t>,
-    pub type_id: Option<TypeId>,
     /// Of a contained resource, what contains it.
     pub container: Option<Node<'t>>,
 }
@@ -89,7 +88,7 @@ impl<'t> Walker<'t, '_, '_> {
         }
         let is_contained = place.name() == Some("contained") && place.parent.is_some();
         let container = is_contained.then(|| self.holder.container());
-        let outer = std::mem::replace(&mut self.holder, Holder { resource: node, type_id: Some(type_id), container });
+        let outer = std::mem::replace(&mut self.holder, Holder { resource: node, container });
         let plan = self.plan.type_plan(type_id);
         let locals = Locals { from: self.locals.len() };
         if plan.special == Special::Bundle {
@@ -126,12 +125,5 @@ impl<'t> Walker<'t, '_, '_> {
             });
         }
         type_id
-    }
-}
-
-impl Place<'_> {
-    /// Whether this is the document's root.
-    pub fn is_root(&self) -> bool {
-        matches!(self.step, Step::Root(_))
     }
 }

@@ -55,7 +55,7 @@ impl<'t> Walker<'t, '_, '_> {
         if node.kind() != primitive::json_kind(of) {
             return self.wrong_kind(of, node, place);
         }
-        let is_id = object.plan.special == Special::Resource && member.role.element.def.name.as_ref() == "id";
+        let is_id = matches!(object.plan.special, Special::Resource | Special::Bundle) && member.role.element.def.name.as_ref() == "id";
         let of = if is_id { Primitive::Id } else { of };
         let (span, escaped) = node.span();
         if !escaped {

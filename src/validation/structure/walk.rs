@@ -67,7 +67,7 @@ pub(super) struct Member<'t> {
 
 impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
     pub fn new(tree: &'t Tree, plan: &'static Plan, options: Options, report: &'r mut Report<'m>) -> Self {
-        let holder = Holder { resource: tree.root(), type_id: None, container: None };
+        let holder = Holder { resource: tree.root(), container: None };
         Walker { tree, plan, options, report, holder, locals: Vec::new(), contained_ids: None, buffer: Vec::new(), bundles: Vec::new() }
     }
 
@@ -90,7 +90,7 @@ impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
         if missing != 0 {
             self.missing(object, missing);
         }
-        self.special(object);
+        self.special(object, present);
         self.constraints(object, present);
     }
 
@@ -148,9 +148,6 @@ impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
         let node = member.node;
         if !def.is_array {
             let place = object.place.element(def, member.choice, SINGLE);
-            if def.max == 0 {
-                self.too_many(&place, node, 0);
-            }
             if node.is_array() {
                 self.wrong_shape(&place, node, "must be a single value and no array");
             } else {
@@ -183,7 +180,7 @@ impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
                 "an array is empty; leave the property out".to_owned()
             });
         } else if def.max != u16::MAX && count > u32::from(def.max) {
-            self.too_many(object.place, member.node, count);
+            self.too_many(object.place, member.node, (&def.name, count));
         } else if count < u32::from(def.min) && !member.is_sibling {
             let (name, min) = (&def.name, def.min);
             self.fail(object.place, member.node, "min", IssueCode::Required, || {
@@ -245,9 +242,9 @@ impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
         });
     }
 
-    fn too_many(&mut self, place: &Place, node: Node<'t>, count: u32) {
+    fn too_many(&mut self, place: &Place, node: Node<'t>, (name, count): (&str, u32)) {
         self.fail(place, node, "max", IssueCode::Structure, || {
-            format!("{} stands {} times, more often than it may", named(place), count.max(1))
+            format!("{name} stands {count} times, more often than it may")
         });
     }
 

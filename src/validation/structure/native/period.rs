@@ -87,7 +87,7 @@ mod tests {
     fn a_period_that_ends_before_it_starts_is_not_in_order() {
         let reversed = [
             ("2023-05-04", "2021-05-04"),
-            ("2023", "2022"),
+            ("2023", "2021"),
             ("2023-05-04", "2023-03"),
             ("2023-05-04T10:00:00+01:00", "2023-05-04T09:30:00+02:00"),
             ("2023-05-04T10:00:00.5Z", "2023-05-04T10:00:00.25Z"),
@@ -117,9 +117,9 @@ mod tests {
     }
 
     #[test]
-    fn one_day_decides_in_r4_and_may_be_the_zone_in_r5() {
+    fn one_day_decides_in_r4_and_up_to_two_may_be_the_zone_in_r5() {
         assert!(!in_order("2023-05-04", "2023-05-03", R4));
         assert!(in_order("2023-05-04", "2023-05-03", R5));
-        assert!(!in_order("2023-05-04", "2023-05-02", R5));
+        assert!(!in_order("2023-05-04", "2023-05-01", R5));
     }
 }

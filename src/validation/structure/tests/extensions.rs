@@ -1,0 +1,48 @@
+//! Extensions in general, and those of the base packages.
+
+use super::*;
+
+const BIRTH_TIME: &str = "http://hl7.org/fhir/StructureDefinition/patient-birthTime";
+
+fn extended(extension: Value) -> Value {
+    patient("extension", json!([extension]))
+}
+
+#[test]
+fn an_extension_has_a_url_and_either_a_value_or_extensions() {
+    passes(extended(json!({ "url": "urn:x", "valueString": "x" })));
+    passes(extended(json!({ "url": "urn:x", "_valueString": { "extension": [{ "url": "urn:y", "valueCode": "c" }] } })));
+    passes(extended(json!({ "url": "urn:x", "extension": [{ "url": "a", "valueBoolean": false }] })));
+    breaks(extended(json!({ "valueString": "x" })), "min", "Patient.extension[0]");
+    breaks(extended(json!({ "url": "urn:x" })), "ext-1", "Patient.extension[0]");
+    breaks(extended(json!({ "url": "urn:x", "valueString": "x", "extension": [{ "url": "a", "valueCode": "c" }] })), "ext-1", "Patient.extension[0]");
+    let nested = json!({ "url": "urn:x", "extension": [{ "url": "a", "extension": [{ "url": "b" }] }] });
+    breaks(extended(nested), "ext-1", "Patient.extension[0].extension[0].extension[0]");
+}
+
+#[test]
+fn datatypes_and_extensions_have_no_modifier_extensions() {
+    let modifier = json!([{ "url": "urn:x", "valueBoolean": true }]);
+    breaks(patient("name", json!([{ "family": "B", "modifierExtension": modifier }])), "unknown-element", "Patient.name[0]");
+    breaks(extended(json!({ "url": "urn:x", "valueString": "x", "modifierExtension": modifier })), "unknown-element", "Patient.extension[0]");
+    passes(patient("modifierExtension", modifier));
+}
+
+#[test]
+fn a_base_extension_stands_where_it_belongs_with_a_value_of_its_type() {
+    let birth = |extension: Value| json!({ "resourceType": "Patient", "birthDate": "1962-07-09", "_birthDate": { "extension": [extension] } });
+    passes(birth(json!({ "url": BIRTH_TIME, "valueDateTime": "1962-07-09T08:00:00Z" })));
+    breaks(birth(json!({ "url": BIRTH_TIME, "valueString": "noon" })), "extension", "Patient.birthDate.extension[0]");
+    breaks(extended(json!({ "url": BIRTH_TIME, "valueDateTime": "1962" })), "extension", "Patient.extension[0]");
+    let modifier = json!({ "url": "http://hl7.org/fhir/StructureDefinition/data-absent-reason", "valueCode": "unknown" });
+    let found = errors(&patient("modifierExtension", json!([modifier])));
+    assert!(found.contains(&("extension".into(), "Patient.modifierExtension[0]".into())), "{found:?}");
+}
+
+#[test]
+fn values_in_extensions_are_checked_like_others() {
+    let extension = json!({ "url": "urn:x", "valueHumanName": { "use": "stage" } });
+    breaks(extended(extension), "binding", "Patient.extension[0].value.ofType(HumanName).use");
+    let found = errors(&extended(json!({ "url": "urn:x", "valuePatient": { "resourceType": "Patient" } })));
+    assert!(found.contains(&("unknown-element".into(), "Patient.extension[0]".into())), "{found:?}");
+}

@@ -1,0 +1,47 @@
+//! Forms of references and the types they lead to.
+
+use super::*;
+
+fn subject(reference: Value) -> Value {
+    observation(json!({ "subject": reference }))
+}
+
+#[test]
+fn a_reference_leads_to_a_type_that_the_element_takes() {
+    passes(subject(json!({ "reference": "Patient/1" })));
+    passes(subject(json!({ "reference": "https://a.example/fhir/Patient/1/_history/2" })));
+    passes(subject(json!({ "reference": "https://a.example/other" })));
+    passes(subject(json!({ "identifier": { "value": "1" } })));
+    for wrong in ["Slot/1", "https://a.example/fhir/Slot/1", "Slot/1/_history/2"] {
+        breaks(subject(json!({ "reference": wrong })), "target", "Observation.subject");
+    }
+}
+
+#[test]
+fn the_type_of_a_reference_is_allowed_and_fits() {
+    passes(subject(json!({ "reference": "Patient/1", "type": "Patient" })));
+    breaks(subject(json!({ "display": "x", "type": "Slot" })), "target", "Observation.subject");
+    breaks(subject(json!({ "reference": "Patient/1", "type": "Group" })), "target", "Observation.subject");
+    passes(subject(json!({ "display": "x", "type": "http://hl7.org/fhir/StructureDefinition/Patient" })));
+}
+
+#[test]
+fn a_malformed_reference_is_an_error() {
+    breaks(subject(json!({ "reference": "Patient/ 1" })), "reference", "Observation.subject");
+    breaks(subject(json!({ "reference": "28b5b3b5-25a2" })), "reference", "Observation.subject");
+    passes(subject(json!({ "reference": "Patient/{id}" })));
+}
+
+#[test]
+fn a_full_url_tells_the_actual_type() {
+    let bundle = |to: &str| {
+        json!({ "resourceType": "Bundle", "type": "collection", "entry": [
+            { "fullUrl": "urn:uuid:0c1646f0-656a-58bb-9b1f-a5b80b67484e", "resource": { "resourceType": "Slot", "schedule": { "display": "x" }, "status": "free", "start": "2023-05-04T08:15:00Z", "end": "2023-05-04T08:30:00Z" } },
+            { "fullUrl": "urn:uuid:1c1646f0-656a-58bb-9b1f-a5b80b67484e", "resource": { "resourceType": "Patient" } },
+            { "fullUrl": "urn:uuid:2c1646f0-656a-58bb-9b1f-a5b80b67484e", "resource": subject(json!({ "reference": to })) },
+        ] })
+    };
+    passes(bundle("urn:uuid:1c1646f0-656a-58bb-9b1f-a5b80b67484e"));
+    passes(bundle("urn:uuid:9c1646f0-656a-58bb-9b1f-a5b80b67484e"));
+    breaks(bundle("urn:uuid:0c1646f0-656a-58bb-9b1f-a5b80b67484e"), "target", "Bundle.entry[2].resource.subject");
+}
