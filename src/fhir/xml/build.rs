@@ -159,8 +159,7 @@ impl<'a> Builder<'a> {
     fn resource(&mut self, index: u32, offset: u32) -> Result<(), Stop> {
         let element = self.element(index);
         let name = self.document.name(element);
-        let found = std::str::from_utf8(name).ok().and_then(|name| self.schema.resource(name));
-        let def = found.map(|id| self.schema.def(id));
+        let def = self.schema.resource(self.document.text_of(element.name)).map(|id| self.schema.def(id));
         let node = self.open(Kind::Object, offset)?;
         self.key(b"resourceType", false);
         self.text(name, element.span.start)?;
@@ -193,10 +192,10 @@ impl<'a> Builder<'a> {
     }
 
     fn is_known_attribute(&self, def: Option<&TypeDef>, attribute: &Attribute) -> bool {
-        let name = attribute.name.of(self.document.bytes);
-        match (def, std::str::from_utf8(name)) {
-            (Some(def), Ok(name)) => self.schema.member(def, name).is_some_and(|(element, _)| element.is_attribute),
-            _ => matches!(name, b"id" | b"url"),
+        let name = self.document.text_of(attribute.name);
+        match def {
+            Some(def) => self.schema.member(def, name).is_some_and(|(element, _)| element.is_attribute),
+            None => matches!(name, "id" | "url"),
         }
     }
 }

@@ -63,8 +63,9 @@ pub(super) fn document(bytes: &[u8]) -> Result<Document<'_>, Stop> {
     if prolog::is_wide(bytes) {
         return Err(Stop::new(0, "XML-03", "The text is UTF-16 or UTF-32; FHIR XML is written in UTF-8 only"));
     }
-    check_characters(bytes)?;
+    let text = check_characters(bytes)?;
     let mut scanner = Scanner::new(bytes, false);
+    scanner.document.text = text;
     scanner.position = prolog::end(bytes)?;
     scanner.between()?;
     scanner.root()?;
@@ -91,13 +92,14 @@ pub(super) fn fragment(bytes: &[u8]) -> Result<(), Broken> {
     }
 }
 
-fn check_characters(bytes: &[u8]) -> Result<(), Stop> {
-    if let Err(error) = std::str::from_utf8(bytes) {
-        return Ok(broken(error.valid_up_to(), "The text is not valid UTF-8")?);
-    }
+fn check_characters(bytes: &[u8]) -> Result<&str, Stop> {
+    let text = match std::str::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) => return Ok(broken(error.valid_up_to(), "The text is not valid UTF-8")?),
+    };
     match text::illegal(bytes) {
         Some(offset) => Ok(broken(offset, "A character stands in the text that XML does not allow")?),
-        None => Ok(()),
+        None => Ok(text),
     }
 }
 
