@@ -117,27 +117,35 @@ pub(super) fn number_end(bytes: &[u8], start: usize) -> Result<usize, Broken> {
 
 /// The text that a checked string stands for.
 pub(super) fn unescape(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let mut decoded = String::with_capacity(text.len());
+    let mut decoded = Vec::new();
+    unescape_into(text.as_bytes(), &mut decoded);
+    String::from_utf8(decoded).unwrap_or_default()
+}
+
+/// The same after what a buffer holds.
+pub(super) fn unescape_into(bytes: &[u8], decoded: &mut Vec<u8>) {
+    decoded.reserve(bytes.len());
     let mut done = 0;
-    while let Some(found) = text[done..].find('\\') {
+    while let Some(found) = memchr::memchr(b'\\', &bytes[done..]) {
         let position = done + found;
-        decoded.push_str(&text[done..position]);
-        let (character, length) = match bytes.get(position + 1) {
-            Some(b'b') => ('\u{8}', 2),
-            Some(b'f') => ('\u{c}', 2),
-            Some(b'n') => ('\n', 2),
-            Some(b'r') => ('\r', 2),
-            Some(b't') => ('\t', 2),
-            Some(b'u') => unicode(bytes, position),
-            Some(other) => (char::from(*other), 2),
-            None => (char::REPLACEMENT_CHARACTER, 1),
-        };
-        decoded.push(character);
-        done = position + length;
+        decoded.extend_from_slice(&bytes[done..position]);
+        done = position + 2;
+        match bytes.get(position + 1) {
+            Some(b'b') => decoded.push(8),
+            Some(b'f') => decoded.push(0x0C),
+            Some(b'n') => decoded.push(b'\n'),
+            Some(b'r') => decoded.push(b'\r'),
+            Some(b't') => decoded.push(b'\t'),
+            Some(b'u') => {
+                let (character, length) = unicode(bytes, position);
+                decoded.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+                done = position + length;
+            }
+            Some(other) => decoded.push(*other),
+            None => break,
+        }
     }
-    decoded.push_str(&text[done..]);
-    decoded
+    decoded.extend_from_slice(bytes.get(done..).unwrap_or_default());
 }
 
 /// The character of a checked `\u` escape, and how many bytes it takes. `string_end` has refused lone surrogates.

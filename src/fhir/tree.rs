@@ -220,6 +220,15 @@ impl<'t> Node<'t> {
         (self.tree.slice(slot.start, slot.end), slot.flags & ESCAPED != 0)
     }
 
+    /// The decoded bytes of a string or number, into a buffer that is emptied first.
+    pub fn decode_into(self, buffer: &mut Vec<u8>) {
+        buffer.clear();
+        match self.span() {
+            (span, false) => buffer.extend_from_slice(span),
+            (span, true) => scan::unescape_into(span, buffer),
+        }
+    }
+
     /// The same of the key.
     pub fn key_span(self) -> (&'t [u8], bool) {
         let slot = self.slot();

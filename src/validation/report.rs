@@ -181,14 +181,16 @@ impl<'m> Report<'m> {
 }
 
 /// Line and column of an offset from those of an earlier one; columns count characters.
-fn advance(tree: &Tree, from: usize, to: usize, (mut line, mut column): (u32, u32)) -> (u32, u32) {
-    for byte in tree.source_bytes().get(from..to).unwrap_or_default() {
-        match byte {
-            b'\n' => (line, column) = (line.saturating_add(1), 1),
-            // A continuation byte belongs to the character that began before it.
-            0x80..0xC0 => {}
-            _ => column = column.saturating_add(1),
+fn advance(tree: &Tree, from: usize, to: usize, (line, column): (u32, u32)) -> (u32, u32) {
+    let passed = tree.source_bytes().get(from..to).unwrap_or_default();
+    let (line, column, rest) = match memchr::memrchr(b'\n', passed) {
+        Some(last) => {
+            let lines = memchr::memchr_iter(b'\n', &passed[..=last]).count();
+            (line.saturating_add(u32::try_from(lines).unwrap_or(u32::MAX)), 1, &passed[last + 1..])
         }
-    }
-    (line, column)
+        None => (line, column, passed),
+    };
+    // A continuation byte belongs to the character that began before it.
+    let characters = rest.iter().filter(|byte| !(0x80..0xC0).contains(*byte)).count();
+    (line, column.saturating_add(u32::try_from(characters).unwrap_or(u32::MAX)))
 }

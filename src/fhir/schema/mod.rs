@@ -201,14 +201,14 @@ impl Schema {
 
     /// The element and type that a JSON member of this name has: `valueQuantity` is `value`, as Quantity. Without `_`.
     pub fn member<'s>(&'s self, of: &'s TypeDef, name: &str) -> Option<(&'s ElementDef, &'s ElementType)> {
-        let (element, of_type) = of.members.get(name)?;
+        let (element, of_type) = of.members.get(name.as_bytes())?;
         let element = &of.elements[usize::from(element)];
         Some((element, &element.types[usize::from(of_type)]))
     }
 
-    /// The same as positions: in `TypeDef::elements` and in `ElementDef::types`.
-    pub fn member_index(&self, of: &TypeDef, name: &str) -> Option<(u16, u16)> {
-        of.members.get(name)
+    /// The same as positions: in `TypeDef::elements` and in `ElementDef::types`. The name in UTF-8.
+    pub fn member_index(&self, of: &TypeDef, name: impl AsRef<[u8]>) -> Option<(u16, u16)> {
+        of.members.get(name.as_ref())
     }
 
     /// Position in `TypeDef::elements` of the element that paths call so: `value` for `value[x]`.

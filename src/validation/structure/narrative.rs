@@ -5,7 +5,7 @@
 
 mod allowed;
 
-use allowed::{is_active, is_attribute, is_element};
+use allowed::{attribute, is_active, is_element, word};
 
 const NAMESPACE: &[u8] = b"http://www.w3.org/1999/xhtml";
 
@@ -26,9 +26,9 @@ const fn formatting(text: &'static str) -> Fault {
 
 const NOT_WELL_FORMED: Fault = formed("the narrative is not well-formed XHTML; close every element in order");
 
-/// The first fault of a `div`, its text decoded. Time is linear in its length.
-pub(super) fn check(text: &str) -> Result<(), Fault> {
-    let mut scanner = Scanner { text: text.as_bytes(), at: 0, open: Vec::new(), has_root: false, has_content: false };
+/// The first fault of a `div`, its text decoded, in UTF-8. Time is linear in its length.
+pub(super) fn check(text: &[u8]) -> Result<(), Fault> {
+    let mut scanner = Scanner { text, at: 0, open: Vec::with_capacity(16), has_root: false, has_content: false };
     while scanner.at < text.len() {
         scanner.characters()?;
         match scanner.rest() {
@@ -46,8 +46,8 @@ pub(super) fn check(text: &str) -> Result<(), Fault> {
 struct Scanner<'t> {
     text: &'t [u8],
     at: usize,
-    /// Names of the open elements.
-    open: Vec<&'t [u8]>,
+    /// Names of the open elements, as words: only listed ones are opened.
+    open: Vec<u64>,
     has_root: bool,
     has_content: bool,
 }
@@ -60,7 +60,7 @@ impl<'t> Scanner<'t> {
     /// Text up to the next markup.
     fn characters(&mut self) -> Result<(), Fault> {
         let rest = self.rest();
-        let length = memchr::memchr2(b'<', b'&', rest).unwrap_or(rest.len());
+        let length = rest.iter().position(|byte| matches!(byte, b'<' | b'&')).unwrap_or(rest.len());
         self.at += length;
         self.content(&rest[..length])
     }
@@ -122,8 +122,7 @@ impl<'t> Scanner<'t> {
 
     fn name(&mut self) -> Result<&'t [u8], Fault> {
         let rest = self.rest();
-        let is_end = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b'>' | b'/' | b'=' | b'<' | b'"' | b'\'' | b'&');
-        let length = rest.iter().position(is_end).unwrap_or(rest.len());
+        let length = rest.iter().position(|byte| ENDS_NAME[usize::from(*byte)]).unwrap_or(rest.len());
         self.at += length;
         match rest.first().is_some_and(|first| first.is_ascii_alphabetic() || *first == b'_' || *first >= 0x80) {
             true => Ok(&rest[..length]),
@@ -133,7 +132,7 @@ impl<'t> Scanner<'t> {
 
     fn end_tag(&mut self) -> Result<(), Fault> {
         self.at += 2;
-        let name = self.name()?;
+        let name = word(self.name()?);
         self.white();
         if self.open.pop() != Some(name) {
             return Err(NOT_WELL_FORMED);
@@ -148,6 +147,7 @@ impl<'t> Scanner<'t> {
         if is_root {
             self.root(name)?;
         }
+        let name = word(name);
         if !is_element(name) {
             return Err(formatting("the narrative has an element that is no basic formatting; remove it"));
         }
@@ -185,29 +185,50 @@ impl<'t> Scanner<'t> {
         }
     }
 
-    fn attribute(&mut self, element: &[u8], seen: &mut Attributes<'t>) -> Result<(), Fault> {
+    fn attribute(&mut self, element: u64, seen: &mut Attributes) -> Result<(), Fault> {
         let name = self.name()?;
         self.white();
         self.expect(b'=')?;
         self.white();
-        let quote = self.text.get(self.at).copied().filter(|quote| matches!(quote, b'"' | b'\'')).ok_or(NOT_WELL_FORMED)?;
-        self.at += 1;
-        let rest = self.rest();
-        let value = &rest[..memchr::memchr(quote, rest).ok_or(NOT_WELL_FORMED)?];
-        self.at += value.len() + 1;
-        seen.add(name)?;
+        let value = self.attribute_value()?;
         if name.starts_with(b"xmlns") {
             return seen.namespace(name, value);
         }
-        if !is_attribute(name) {
+        let name = word(name);
+        let Some(position) = attribute(name) else {
             return Err(formatting("the narrative has an attribute that is no basic formatting; remove it"));
+        };
+        if seen.known & (1 << position) != 0 {
+            return Err(formed("the narrative has an attribute twice in one element"));
         }
-        references(value)?;
+        seen.known |= 1 << position;
         if is_active(name, value) {
             return Err(formatting("the narrative has a link with active content; remove it"));
         }
-        self.has_content |= element == b"img" && name == b"src";
+        self.has_content |= element == const { word(b"img") } && name == const { word(b"src") };
         Ok(())
+    }
+
+    /// What stands in quotes. Every reference is whole and known, and `<` is written as one.
+    fn attribute_value(&mut self) -> Result<&'t [u8], Fault> {
+        let quote = match self.rest() {
+            [quote @ (b'"' | b'\''), ..] => *quote,
+            _ => return Err(NOT_WELL_FORMED),
+        };
+        self.at += 1;
+        let from = self.at;
+        loop {
+            let rest = self.rest();
+            self.at += memchr::memchr3(quote, b'&', b'<', rest).ok_or(NOT_WELL_FORMED)?;
+            match self.text.get(self.at) {
+                Some(b'&') => self.at += entity(self.rest())?,
+                Some(b'<') => return Err(formed("the narrative has < in an attribute; write &lt;")),
+                _ => break,
+            }
+        }
+        let value = self.text.get(from..self.at).unwrap_or_default();
+        self.at += 1;
+        Ok(value)
     }
 
     fn end(self) -> Result<(), Fault> {
@@ -222,51 +243,35 @@ impl<'t> Scanner<'t> {
     }
 }
 
-/// Most attributes of one element: more than XHTML knows.
-const ATTRIBUTES_LIMIT: usize = 24;
+/// Bytes that no name goes on with.
+const ENDS_NAME: [bool; 256] = {
+    let (mut ends, mut at) = ([false; 256], 0);
+    while at < 256 {
+        ends[at] = matches!(at as u8, b' ' | b'\t' | b'\n' | b'\r' | 0x0C | b'>' | b'/' | b'=' | b'<' | b'"' | b'\'' | b'&');
+        at += 1;
+    }
+    ends
+};
 
 /// The attributes of one element.
 #[derive(Default)]
-struct Attributes<'t> {
-    names: [&'t [u8]; ATTRIBUTES_LIMIT],
-    count: usize,
+struct Attributes {
+    /// A bit for each that is listed.
+    known: u64,
     has_namespace: bool,
 }
 
-impl<'t> Attributes<'t> {
-    fn add(&mut self, name: &'t [u8]) -> Result<(), Fault> {
-        let is_new = !self.names[..self.count].contains(&name);
-        match self.names.get_mut(self.count).filter(|_| is_new) {
-            Some(free) => *free = name,
-            None => return Err(formed("the narrative has a repeated attribute, or too many of them")),
-        }
-        self.count += 1;
-        Ok(())
-    }
-
+impl Attributes {
     /// XHTML's own on any element; prefixes mean nothing as long as no name uses them.
     fn namespace(&mut self, name: &[u8], value: &[u8]) -> Result<(), Fault> {
         if name == b"xmlns" {
-            self.has_namespace = value == NAMESPACE;
-            if !self.has_namespace {
+            if self.has_namespace || value != NAMESPACE {
                 return Err(formed("the narrative must be in the namespace http://www.w3.org/1999/xhtml"));
             }
+            self.has_namespace = true;
         }
         Ok(())
     }
-}
-
-/// Every reference in an attribute is whole and known, and `<` is written as one.
-fn references(value: &[u8]) -> Result<(), Fault> {
-    let mut at = 0;
-    while let Some(found) = memchr::memchr2(b'<', b'&', &value[at..]) {
-        at += found;
-        if value[at] == b'<' {
-            return Err(formed("the narrative has < in an attribute; write &lt;"));
-        }
-        at += entity(&value[at..])?;
-    }
-    Ok(())
 }
 
 /// The length of a reference to one of XML's five entities or to a character; HTML's need a DTD.

@@ -6,6 +6,7 @@ mod period;
 use crate::fhir::FhirVersion;
 use crate::fhir::schema::Constraint;
 use crate::fhir::tree::Node;
+use std::borrow::Cow;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Native {
@@ -13,19 +14,32 @@ pub(super) enum Native {
     ByWalk,
     /// per-1 in all versions: a comparison without result is no failure, and of two precisions the boundaries count.
     PeriodOrder,
-    /// `code` values that must not be there: `where(use = 'home').empty()`.
+    /// `where(use = 'home').empty()`
     NotHome,
+    /// bdl-11 to bdl-13: a Bundle of this type begins with this resource. Without entries the expression has no result,
+    /// but the sentence is broken.
+    FirstEntry { bundle: &'static str, resource: &'static str },
+    /// md-1: `max` is `*` or a number from 1. Of a text that is none the expression has no result.
+    PositiveMax,
 }
 
 impl Native {
-    pub fn of(constraint: &Constraint) -> Option<Native> {
-        Some(match &*constraint.key {
-            "ele-1" | "dom-2" | "dom-3" | "dom-4" | "dom-5" | "ref-1" | "txt-1" | "txt-2" => Native::ByWalk,
-            "per-1" => Native::PeriodOrder,
-            _ if &*constraint.expression == "where(use = 'home').empty()" => Native::NotHome,
-            _ => return None,
+    pub fn of(constraint: &'static Constraint) -> Option<Native> {
+        Some(match (&*constraint.key, &*constraint.expression) {
+            ("ele-1" | "dom-2" | "dom-3" | "dom-4" | "dom-5" | "ref-1" | "txt-1" | "txt-2", _) => Native::ByWalk,
+            ("per-1", _) => Native::PeriodOrder,
+            (_, "where(use = 'home').empty()") => Native::NotHome,
+            (_, "max='*' or (max.toInteger() > 0)") => Native::PositiveMax,
+            (_, expression) => first_entry(expression)?,
         })
     }
+}
+
+/// `type = 'document' implies entry.first().resource.is(Composition)`
+fn first_entry(expression: &'static str) -> Option<Native> {
+    let (bundle, rest) = expression.strip_prefix("type = '")?.split_once('\'')?;
+    let resource = rest.strip_prefix(" implies entry.first().resource.is(")?.strip_suffix(')')?;
+    Some(Native::FirstEntry { bundle, resource })
 }
 
 /// Whether an object keeps a rule; `ByWalk` is told elsewhere.
@@ -38,5 +52,13 @@ pub(super) fn holds(native: Native, node: Node<'_>, version: FhirVersion) -> boo
             Some((start, end)) => period::in_order(&start, &end, version),
             None => true,
         },
+        Native::FirstEntry { bundle, resource } => {
+            text("type").is_none_or(|found| found != bundle) || first_type(node).as_deref() == Some(resource)
+        }
+        Native::PositiveMax => text("max").is_none_or(|max| max == "*" || max.parse::<i32>().is_ok_and(|max| max > 0)),
     }
+}
+
+fn first_type(bundle: Node<'_>) -> Option<Cow<'_, str>> {
+    bundle.get("entry")?.items().next()?.get("resource")?.get("resourceType")?.text()
 }

@@ -61,8 +61,10 @@ impl<'t> Walker<'t, '_, '_> {
         if !escaped {
             return self.text(member, of, (node, span), place);
         }
-        let decoded = node.text().unwrap_or_default();
-        self.text(member, of, (node, decoded.as_bytes()), place);
+        let mut decoded = std::mem::take(&mut self.buffer);
+        node.decode_into(&mut decoded);
+        self.text(member, of, (node, &decoded), place);
+        self.buffer = decoded;
     }
 
     /// The value of a primitive, decoded.
@@ -127,7 +129,6 @@ impl<'t> Walker<'t, '_, '_> {
     }
 
     fn narrative(&mut self, node: Node<'t>, text: &[u8], place: &Place) {
-        let text = std::str::from_utf8(text).unwrap_or_default();
         if let Err(fault) = narrative::check(text) {
             self.fail(place, node, fault.rule, IssueCode::Invariant, || fault.text.to_owned());
         }

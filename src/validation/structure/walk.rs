@@ -23,6 +23,8 @@ pub(super) struct Walker<'t, 'r, 'm> {
     pub locals: Vec<Local<'t>>,
     /// Of the container that was last asked for.
     pub contained_ids: Option<ContainedIds<'t>>,
+    /// For decoding texts.
+    pub buffer: Vec<u8>,
     /// The Bundles around, outermost first.
     pub bundles: Vec<Entries<'t>>,
 }
@@ -66,7 +68,7 @@ pub(super) struct Member<'t> {
 impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
     pub fn new(tree: &'t Tree, plan: &'static Plan, options: Options, report: &'r mut Report<'m>) -> Self {
         let holder = Holder { resource: tree.root(), type_id: None, container: None };
-        Walker { tree, plan, options, report, holder, locals: Vec::new(), contained_ids: None, bundles: Vec::new() }
+        Walker { tree, plan, options, report, holder, locals: Vec::new(), contained_ids: None, buffer: Vec::new(), bundles: Vec::new() }
     }
 
     /// Members, minima and the rules of its type; what an object holds is walked on the way.
@@ -98,15 +100,15 @@ impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
         for node in object.node.children() {
             let (key, escaped) = node.key_span();
             let name = match escaped {
-                false => Cow::Borrowed(std::str::from_utf8(key).unwrap_or_default()),
-                true => node.key().unwrap_or_default(),
+                false => Cow::Borrowed(key),
+                true => Cow::Owned(node.key().unwrap_or_default().into_owned().into_bytes()),
             };
-            let (base, is_sibling) = match name.strip_prefix('_') {
-                Some(base) => (base, true),
-                None => (&*name, false),
+            let (base, is_sibling) = match &*name {
+                [b'_', base @ ..] => (base, true),
+                base => (base, false),
             };
             let Some(member) = self.known(object, node, base, is_sibling) else {
-                let is_type = base == "resourceType" && !is_sibling;
+                let is_type = base == b"resourceType" && !is_sibling;
                 if !is_type || !matches!(object.plan.special, Special::Resource | Special::Bundle) {
                     self.unknown(object, node, &name);
                 }
@@ -127,7 +129,7 @@ impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
         &self,
         object: Object<'t, '_>,
         node: Node<'t>,
-        name: &str,
+        name: &[u8],
         is_sibling: bool,
     ) -> Option<(u16, Member<'t>)> {
         let (index, choice) = self.plan.schema.member_index(object.plan.def, name)?;
@@ -191,13 +193,13 @@ impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
     }
 
     /// A choice holds one value: another member of the same element is another type.
-    fn second_choice(&mut self, object: Object<'t, '_>, member: Member<'t>, name: &str) {
+    fn second_choice(&mut self, object: Object<'t, '_>, member: Member<'t>, name: &[u8]) {
         let of_element = |node: &Node<'t>| {
             let key = node.key().unwrap_or_default();
             let base = key.strip_prefix('_').unwrap_or(&key);
-            let index = self.plan.schema.member_index(object.plan.def, base);
+            let index = self.plan.schema.member_index(object.plan.def, base.as_bytes());
             let this = self.plan.schema.member_index(object.plan.def, name);
-            base != name && index.zip(this).is_some_and(|(index, this)| index.0 == this.0)
+            base.as_bytes() != name && index.zip(this).is_some_and(|(index, this)| index.0 == this.0)
         };
         if object.node.children().take_while(|node| node.index < member.node.index).any(|node| of_element(&node)) {
             let place = object.place.element(member.role.element.def, member.choice, SINGLE);
@@ -221,9 +223,9 @@ impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
     }
 
     #[cold]
-    fn unknown(&mut self, object: Object<'t, '_>, node: Node<'t>, name: &str) {
-        let is_plain = name.len() <= 64 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-        let name = if is_plain { name } else { "a member" };
+    fn unknown(&mut self, object: Object<'t, '_>, node: Node<'t>, name: &[u8]) {
+        let is_plain = name.len() <= 64 && name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
+        let name = std::str::from_utf8(name).ok().filter(|_| is_plain).unwrap_or("a member");
         // At the object: FHIRPath has no place for what no type has. Line and column are the member's.
         self.fail(object.place, node, "unknown-element", IssueCode::Structure, || {
             format!("{name} is no element of {}", object.plan.def.name)

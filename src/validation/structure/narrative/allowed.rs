@@ -1,56 +1,58 @@
 //! The elements and attributes of narrative: those that the published expression of txt-1 lists, and those of the
 //! chapters it names that it left out.
 
-pub(super) fn is_element(name: &[u8]) -> bool {
-    match name.len() {
-        1 => matches!(name, b"a" | b"p" | b"b" | b"i" | b"q"),
-        2 => matches!(
-            name,
-            b"td" | b"tr" | b"br" | b"th" | b"li" | b"ul" | b"h1" | b"h2" | b"h3" | b"h4" | b"h5" | b"h6" | b"hr"
-                | b"ol" | b"em" | b"tt" | b"dl" | b"dt" | b"dd"
-        ),
-        3 => matches!(name, b"div" | b"img" | b"pre" | b"dfn" | b"var" | b"bdo" | b"kbd" | b"sub" | b"sup" | b"col" | b"big" | b"map"),
-        4 => matches!(name, b"span" | b"code" | b"abbr" | b"cite" | b"samp" | b"area"),
-        5 => matches!(name, b"table" | b"thead" | b"tbody" | b"tfoot" | b"small"),
-        _ => matches!(name, b"strong" | b"blockquote" | b"acronym" | b"address" | b"caption" | b"colgroup"),
+/// A name as a number: its bytes, of longer names than 8 bytes the first 8 and the length.
+pub(super) const fn word(name: &[u8]) -> u64 {
+    let (mut word, mut at) = (0, 0);
+    while at < name.len() && at < 8 {
+        word |= (name[at] as u64) << (8 * at);
+        at += 1;
     }
+    if name.len() > 8 { word.rotate_left(4) ^ name.len() as u64 } else { word }
 }
 
-pub(super) fn is_attribute(name: &[u8]) -> bool {
-    match name.len() {
-        2 | 3 => matches!(name, b"id" | b"src" | b"alt" | b"dir" | b"rel" | b"rev"),
-        4 => matches!(name, b"href" | b"name" | b"lang" | b"abbr" | b"axis" | b"char" | b"cite" | b"span" | b"type"),
-        5 => matches!(name, b"style" | b"class" | b"title" | b"width" | b"align" | b"frame" | b"rules" | b"scope" | b"shape" | b"start" | b"value" | b"ismap"),
-        6 => matches!(name, b"border" | b"height" | b"valign" | b"coords" | b"hspace" | b"vspace" | b"nowrap" | b"usemap" | b"nohref"),
-        7 => matches!(name, b"colspan" | b"rowspan" | b"bgcolor" | b"charoff" | b"charset" | b"compact" | b"headers" | b"summary"),
-        8 => matches!(name, b"xml:lang" | b"hreflang" | b"longdesc" | b"tabindex"),
-        _ => matches!(name, b"cellpadding" | b"cellspacing" | b"cellhalign" | b"cellvalign" | b"accesskey" | b"xml:space"),
-    }
+macro_rules! words {
+    ($($name:literal),* $(,)?) => { [$(word($name.as_bytes())),*] };
+}
+
+/// The most frequent first.
+const ELEMENTS: [u64; 53] = words!["td", "a", "p", "b", "img", "span", "tr", "div", "table", "th", "li", "ul", "br", "strong", "code", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "ol", "em", "i", "thead", "tbody", "tfoot", "pre", "small", "big", "tt", "dfn", "q", "var", "abbr", "acronym", "cite", "address", "bdo", "kbd", "sub", "sup", "dl", "dt", "dd", "caption", "colgroup", "col", "samp", "map", "area", "blockquote"];
+
+/// The most frequent first. At most 64, for each has a bit.
+const ATTRIBUTES: [u64; 54] = words!["style", "class", "href", "src", "alt", "title", "name", "id", "colspan", "rowspan", "border", "width", "height", "lang", "xml:lang", "align", "valign", "dir", "abbr", "axis", "char", "charoff", "charset", "cite", "span", "type", "frame", "rules", "scope", "shape", "start", "value", "ismap", "coords", "hspace", "vspace", "nowrap", "usemap", "nohref", "bgcolor", "compact", "headers", "summary", "hreflang", "longdesc", "tabindex", "rel", "rev", "cellpadding", "cellspacing", "cellhalign", "cellvalign", "accesskey", "xml:space"];
+
+pub(super) fn is_element(name: u64) -> bool {
+    ELEMENTS.contains(&name)
+}
+
+/// The position of an attribute in the list.
+pub(super) fn attribute(name: u64) -> Option<usize> {
+    ATTRIBUTES.iter().position(|known| *known == name)
 }
 
 const SCHEMES: [&str; 4] = ["javascript:", "vbscript:", "livescript:", "data:text/html"];
 
 /// Whether a link, or one within a style, runs a script. Entities and white space are no hiding place.
-pub(super) fn is_active(name: &[u8], value: &[u8]) -> bool {
-    let is_style = name == b"style";
-    if !is_style && !matches!(name, b"href" | b"src" | b"cite" | b"longdesc" | b"usemap") {
-        return false;
+pub(super) fn is_active(name: u64, value: &[u8]) -> bool {
+    const LINKS: [u64; 5] = words!["href", "src", "cite", "longdesc", "usemap"];
+    match name == const { word(b"style") } {
+        // Only what has a link in it, or hides it.
+        true => memchr::memchr3(b'(', b'&', b'\\', value).is_some() && runs_script(value, true),
+        false => LINKS.contains(&name) && !is_plain(value) && runs_script(value, false),
     }
-    if memchr::memchr2(b':', b'&', value).is_none() || (!is_style && is_plain_web(value)) {
-        return false;
-    }
+}
+
+/// A link of the usual kind, or a relative one.
+fn is_plain(value: &[u8]) -> bool {
+    const SCHEMES: [&[u8]; 3] = [b"http://", b"https://", b"#"];
+    SCHEMES.iter().any(|scheme| value.starts_with(scheme)) || memchr::memchr2(b':', b'&', value).is_none()
+}
+
+fn runs_script(value: &[u8], is_style: bool) -> bool {
     let Some(plain) = std::str::from_utf8(value).ok().and_then(|value| quick_xml::escape::unescape(value).ok()) else {
         return true;
     };
-    // Of a style only what has a link in it.
-    if is_style && !plain.contains("(") {
-        return false;
-    }
     let letters = plain.chars().filter(|c| !c.is_whitespace() && !c.is_control());
     let plain: String = letters.map(|c| c.to_ascii_lowercase()).collect();
     SCHEMES.iter().any(|scheme| if is_style { plain.contains(scheme) } else { plain.starts_with(scheme) })
-}
-
-fn is_plain_web(value: &[u8]) -> bool {
-    value.starts_with(b"http://") || value.starts_with(b"https://") || value.starts_with(b"#") || value.starts_with(b"mailto:")
 }
