@@ -28,7 +28,11 @@ impl<'t> Resolved<'t> {
 
 /// The entries of the Bundle, whatever they are.
 pub(super) fn entries(tree: &Tree) -> impl Iterator<Item = Node<'_>> {
-    tree.root().get("entry").into_iter().flat_map(Node::items)
+    entries_of(tree.root())
+}
+
+fn entries_of(bundle: Node<'_>) -> impl Iterator<Item = Node<'_>> {
+    bundle.get("entry").into_iter().flat_map(Node::items)
 }
 
 /// A string member; None when it is absent, blank or of another type.
@@ -46,14 +50,20 @@ const SAME_NAME_LIMIT: usize = 64;
 
 /// The entries of a Bundle by fullUrl and by `Type/id`, so that many references take no longer than their number.
 pub struct Index<'t> {
-    tree: &'t Tree,
+    entries: Vec<Node<'t>>,
     named: HashMap<String, Vec<(usize, Node<'t>)>>,
 }
 
 impl<'t> Index<'t> {
     pub fn new(tree: &'t Tree) -> Self {
+        Index::of(tree.root())
+    }
+
+    /// Of any Bundle, also one within the message.
+    pub fn of(bundle: Node<'t>) -> Self {
+        let entries: Vec<Node<'t>> = entries_of(bundle).collect();
         let mut named: HashMap<String, Vec<(usize, Node<'t>)>> = HashMap::new();
-        for (index, entry) in entries(tree).enumerate() {
+        for (index, entry) in entries.iter().copied().enumerate() {
             let resource = entry.get("resource");
             let kind = resource.and_then(|resource| resource.get("resourceType")?.text());
             let id = resource.and_then(|resource| resource.get("id")?.text());
@@ -66,42 +76,52 @@ impl<'t> Index<'t> {
                 }
             }
         }
-        Index { tree, named }
+        Index { entries, named }
+    }
+
+    /// The entries in order.
+    pub fn entries(&self) -> &[Node<'t>] {
+        &self.entries
     }
 
     /// As `Message::resolve`: a reference of the header.
     pub fn resolve(&self, reference: &str) -> Resolved<'t> {
+        self.resolve_from(0, reference)
+    }
+
+    /// As `Message::resolve_from`: a reference that stands in the resource of this entry.
+    pub fn resolve_from(&self, from: usize, reference: &str) -> Resolved<'t> {
+        let entry = self.entries.get(from).copied();
         let plain = reference.split_once("/_history/").map_or(reference, |(plain, _)| plain);
-        let target = rebased(self.tree, 0, plain);
+        let target = rebased(entry, plain);
         let names = [Some(plain), Some(reference), target.as_deref()].into_iter().flatten();
         let mut candidates: Vec<_> = names.filter_map(|name| self.named.get(name)).flatten().copied().collect();
         candidates.sort_unstable_by_key(|(index, _)| *index);
         candidates.dedup_by_key(|(index, _)| *index);
-        resolve_among(self.tree, 0, reference, candidates.into_iter()).0
+        resolve_among((from, entry), reference, candidates.into_iter()).0
     }
 }
 
 /// Resolves a reference that stands in the resource of entry `from`; also says in which entry the resource was found.
 pub(super) fn resolve<'t>(tree: &'t Tree, from: usize, reference: &str) -> (Resolved<'t>, usize) {
-    resolve_among(tree, from, reference, entries(tree).enumerate())
+    resolve_among((from, entries(tree).nth(from)), reference, entries(tree).enumerate())
 }
 
 /// The same among these entries, in their order, each with its index.
 fn resolve_among<'t>(
-    tree: &'t Tree,
-    from: usize,
+    (from, entry): (usize, Option<Node<'t>>),
     reference: &str,
     candidates: impl Iterator<Item = (usize, Node<'t>)>,
 ) -> (Resolved<'t>, usize) {
     if let Some(id) = reference.strip_prefix('#') {
-        return (contained(entries(tree).nth(from), id), from);
+        return (contained(entry, id), from);
     }
     let (plain, version) = match reference.split_once("/_history/") {
         Some((plain, version)) => (plain, Some(version)),
         None => (reference, None),
     };
     let absolute = is_absolute(plain);
-    let target = if absolute { Some(plain.to_owned()) } else { rebased(tree, from, plain) };
+    let target = if absolute { Some(plain.to_owned()) } else { rebased(entry, plain) };
     let mut exact = Matches::default();
     let mut same_text = Matches::default();
     let mut same_id = Matches::default();
@@ -163,9 +183,8 @@ fn contained<'t>(entry: Option<Node<'t>>, id: &str) -> Resolved<'t> {
 }
 
 /// A relative reference on the base of the referring entry's fullUrl, if that is a RESTful URL (MSG-16, case 4).
-fn rebased(tree: &Tree, from: usize, relative: &str) -> Option<String> {
-    let entry = entries(tree).nth(from)?;
-    let full_url = entry.get("fullUrl")?.text()?;
+fn rebased(entry: Option<Node>, relative: &str) -> Option<String> {
+    let full_url = entry?.get("fullUrl")?.text()?;
     Some(format!("{}{relative}", rest_base(&full_url)?))
 }
 

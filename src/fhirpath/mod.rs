@@ -81,3 +81,10 @@ impl Expression {
         eval::holds(self, scope, focus)
     }
 }
+
+#[cfg(test)]
+mod constraint_tests;
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod suite_tests;

@@ -5,6 +5,7 @@
 
 use super::definition::Definitions;
 use super::expand::{CONCEPTS_LIMIT, refusal, too_many};
+use crate::fhir::schema::Schema;
 use crate::fhir::{Issue, IssueCode};
 use serde_json::Value;
 use std::collections::HashSet;
@@ -25,12 +26,19 @@ pub(super) struct Concept {
 
 pub(super) struct Expander<'d> {
     definitions: &'d Definitions,
+    /// Where value sets stand that are imported and not loaded.
+    base: Option<&'static Schema>,
     work: usize,
 }
 
 impl<'d> Expander<'d> {
     pub fn new(definitions: &'d Definitions) -> Self {
-        Expander { definitions, work: 0 }
+        Expander { definitions, base: None, work: 0 }
+    }
+
+    /// One that also knows the value sets of the base specification, which a loaded one may import.
+    pub fn with_base(definitions: &'d Definitions, base: &'static Schema) -> Self {
+        Expander { definitions, base: Some(base), work: 0 }
     }
 
     /// The concepts in the order of the includes, each once.
@@ -75,9 +83,10 @@ impl<'d> Expander<'d> {
             None => None,
         };
         for import in list(part, "valueSet").filter_map(Value::as_str) {
-            let imported =
-                self.definitions.resource("ValueSet", import).ok_or_else(|| not_loaded("ValueSet", import))?;
-            let imported = self.compose(imported, depth + 1)?;
+            let imported = match self.definitions.resource("ValueSet", import) {
+                Some(loaded) => self.compose(loaded, depth + 1)?,
+                None => self.of_base(import)?,
+            };
             concepts = Some(match concepts {
                 None => imported,
                 Some(mut so_far) => {
@@ -88,6 +97,17 @@ impl<'d> Expander<'d> {
             });
         }
         concepts.ok_or_else(|| refusal(IssueCode::NotSupported, "an include names neither a system nor a ValueSet"))
+    }
+
+    fn of_base(&mut self, import: &str) -> Result<Vec<Concept>, Issue> {
+        let known = self.base.and_then(|base| base.value_set_named(import)?.codes.as_ref());
+        let known = known.ok_or_else(|| not_loaded("ValueSet", import))?;
+        self.spend(known.codes.len())?;
+        let system = |index: u16| known.systems.get(usize::from(index)).map(|system| system.to_string());
+        let concept = |(code, index): &(Box<str>, u16)| {
+            Some(Concept { system: system(*index)?, code: code.to_string(), display: None })
+        };
+        Ok(known.codes.iter().filter_map(concept).collect())
     }
 
     fn system(&mut self, system: &str, part: &Value) -> Result<Vec<Concept>, Issue> {

@@ -75,6 +75,8 @@ pub struct Definitions {
     pub messages: Vec<Arc<Definition>>,
     /// Every other resource, as loaded.
     pub resources: Vec<Arc<Value>>,
+    /// Of each of `resources` the file it came from.
+    pub files: Vec<Arc<str>>,
     /// Positions in `messages`, every status and version.
     by_url: HashMap<String, Vec<usize>>,
     /// Positions in `messages`: active, of each url the newest.
@@ -88,8 +90,8 @@ pub struct Definitions {
 }
 
 impl Definitions {
-    /// Reads JSON MessageDefinition, GraphDefinition, StructureDefinition, ValueSet, CodeSystem and OperationDefinition
-    /// resources, one by one or in Bundles; other resources and files are passed over. The second value lists every
+    /// Reads, in JSON or XML, MessageDefinition, GraphDefinition, StructureDefinition, ValueSet, CodeSystem and OperationDefinition
+    /// resources, one by one, in Bundles or in packages (`.tgz`); other resources and files are passed over. The second value lists every
     /// mistake, each beginning with the file's path; what has a mistake is left out.
     pub fn load(files: &[DefinitionFile]) -> (Definitions, Vec<String>) {
         super::load::load(files)
@@ -153,8 +155,9 @@ impl Definitions {
     }
 
     /// Builds the look-ups once everything is read.
-    pub(super) fn index(messages: Vec<Arc<Definition>>, resources: Vec<Arc<Value>>) -> Self {
-        let mut definitions = Definitions { messages, resources, ..Definitions::default() };
+    pub(super) fn index(messages: Vec<Arc<Definition>>, resources: Vec<(Arc<Value>, Arc<str>)>) -> Self {
+        let (resources, files) = resources.into_iter().unzip();
+        let mut definitions = Definitions { messages, resources, files, ..Definitions::default() };
         definitions.index_messages();
         definitions.index_answers();
         for (index, resource) in definitions.resources.iter().enumerate() {
@@ -162,7 +165,7 @@ impl Definitions {
                 continue;
             };
             let newest = definitions.by_type_and_url.entry((kind.to_owned(), url.to_owned())).or_insert(index);
-            if resource_age(resource, &definitions.resources[*newest]).is_gt() {
+            if age_of(resource, &definitions.resources[*newest]).is_gt() {
                 *newest = index;
             }
         }
@@ -214,7 +217,8 @@ fn version_numbers(version: Option<&str>) -> Option<Vec<u64>> {
     version?.split('.').map(|part| part.parse().ok()).collect()
 }
 
-fn resource_age(one: &Value, other: &Value) -> Ordering {
+/// Order of age of two versions of a resource: by version numbers where both have them, else by date.
+pub(super) fn age_of(one: &Value, other: &Value) -> Ordering {
     let text = |resource: &Value, name: &str| resource[name].as_str().unwrap_or_default().to_owned();
     match (version_numbers(one["version"].as_str()), version_numbers(other["version"].as_str())) {
         (Some(mine), Some(theirs)) => mine.cmp(&theirs),

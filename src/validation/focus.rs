@@ -42,7 +42,7 @@ pub(super) fn read(message: &Message) -> Vec<Focus<'_>> {
 }
 
 /// The type in `Patient/1`, `https://x/fhir/Patient/1` or `Patient/1/_history/2`.
-fn type_in_reference(reference: &str) -> Option<&str> {
+pub(super) fn type_in_reference(reference: &str) -> Option<&str> {
     let unversioned = reference.split_once("/_history/").map_or(reference, |(before, _)| before);
     let (before, _id) = unversioned.rsplit_once('/')?;
     let name = before.rsplit('/').next()?;

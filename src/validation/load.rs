@@ -1,12 +1,16 @@
-//! Reading definition files: JSON resources, one by one or in Bundles, with every mistake told at once.
+//! Reading definition files: resources in JSON or XML, one by one, in Bundles or in packages, with every mistake told at once.
 //!
 //! Relies on files that the caller read. Passes over what defines nothing: messages, other resources, other files.
 
 use super::definition::{Definition, DefinitionFile, Definitions, FocusRule};
+use super::package::{self, Package};
 use crate::fhir::Event;
 use crate::fhir::event::{Category, ResponseRequired};
+use crate::fhir::version::FhirVersion;
+use crate::fhir::xml;
+use bytes::Bytes;
 use serde_json::Value;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// The types kept beside MessageDefinition.
@@ -16,8 +20,14 @@ const KEPT_TYPES: [&str; 5] =
 #[derive(Default)]
 struct Loading {
     messages: Vec<Arc<Definition>>,
-    resources: Vec<Arc<Value>>,
+    resources: Vec<(Arc<Value>, Arc<str>)>,
     mistakes: Vec<String>,
+    /// Names of the packages that were given.
+    packages: HashSet<String>,
+    /// What packages need: file, name and version.
+    needed: Vec<(String, String, String)>,
+    /// Of the package that is being read.
+    fhir_version: Option<FhirVersion>,
     /// Path of the active definition of each canonical.
     active: HashMap<String, String>,
 }
@@ -27,18 +37,42 @@ pub(super) fn load(files: &[DefinitionFile]) -> (Definitions, Vec<String>) {
     for file in files {
         loading.file(file);
     }
+    loading.missing_packages();
     (Definitions::index(loading.messages, loading.resources), loading.mistakes)
 }
 
 impl Loading {
     fn file(&mut self, file: &DefinitionFile) {
         let path = &file.path;
-        if path.ends_with(".xml") || path.ends_with(".tgz") {
-            self.mistakes.push(format!("{path}: XML and .tgz definitions are not read yet; give the resource as JSON"));
-        } else if path.ends_with(".json") {
-            match serde_json::from_slice(&file.bytes) {
-                Ok(resource) => self.resource(path, resource),
-                Err(error) => self.mistakes.push(format!("{path}: is not JSON: {error}")),
+        if path.ends_with(".tgz") {
+            match package::read(&file.bytes) {
+                Ok(package) => self.package(path, package),
+                Err(mistake) => self.mistakes.push(format!("{path}: {mistake}")),
+            }
+        } else {
+            match value(path, &file.bytes, self.fhir_version) {
+                Some(Ok(resource)) => self.resource(path, resource),
+                Some(Err(mistake)) => self.mistakes.push(format!("{path}: {mistake}")),
+                None => {}
+            }
+        }
+    }
+
+    fn package(&mut self, path: &str, package: Package) {
+        let needed = package.dependencies.iter().filter(|(name, _)| !package::is_built_in(name));
+        self.needed.extend(needed.map(|(name, version)| (path.to_owned(), name.clone(), version.clone())));
+        self.fhir_version = package.fhir_version();
+        self.packages.insert(package.name);
+        for file in package.files {
+            self.file(&DefinitionFile { path: format!("{path}#{}", file.path), bytes: file.bytes });
+        }
+        self.fhir_version = None;
+    }
+
+    fn missing_packages(&mut self) {
+        for (path, name, version) in std::mem::take(&mut self.needed) {
+            if !self.packages.contains(&name) {
+                self.mistakes.push(format!("{path}: needs the package {name} {version}, which is not given"));
             }
         }
     }
@@ -56,13 +90,13 @@ impl Loading {
                     }
                 }
             }
-            Some(kind) if KEPT_TYPES.contains(&kind) => self.resources.push(Arc::new(resource)),
+            Some(kind) if KEPT_TYPES.contains(&kind) => self.resources.push((Arc::new(resource), Arc::from(path))),
             _ => {}
         }
     }
 
     fn message(&mut self, path: &str, resource: Value) {
-        let found = read(resource).and_then(|definition| match (&definition.url, definition.active) {
+        let found = read(resource, self.fhir_version).and_then(|definition| match (&definition.url, definition.active) {
             (Some(_), true) => match self.active.insert(definition.canonical(), path.to_owned()) {
                 Some(first) => Err(vec![format!(
                     "{} is active in {first} already; raise the version or retire one of the two",
@@ -79,8 +113,35 @@ impl Loading {
     }
 }
 
+/// The resource in a file, in JSON or XML; None for files that hold none.
+fn value(path: &str, bytes: &[u8], version: Option<FhirVersion>) -> Option<Result<Value, String>> {
+    let read = |bytes: &[u8]| serde_json::from_slice(bytes).map_err(|error| format!("is not JSON: {error}"));
+    match path.rsplit_once('.')?.1 {
+        "json" => Some(read(bytes)),
+        "xml" => Some(of_xml(bytes, version).and_then(|json| read(&json))),
+        _ => None,
+    }
+}
+
+/// By the version that the definition says it is for, else its package's, else R4.
+fn of_xml(bytes: &[u8], version: Option<FhirVersion>) -> Result<Bytes, String> {
+    let version = said_version(bytes).or(version).unwrap_or(FhirVersion::R4);
+    xml::to_json(Bytes::copy_from_slice(bytes), version).map_err(|issues| {
+        let first = issues.into_iter().next().map(|issue| issue.diagnostics).unwrap_or_default();
+        format!("is no FHIR in XML: {first}")
+    })
+}
+
+/// `<fhirVersion value="5.0.0"/>`, wherever it stands.
+fn said_version(bytes: &[u8]) -> Option<FhirVersion> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let (_, rest) = text.split_once("<fhirVersion")?;
+    let value = rest.split_once("value=")?.1.trim_start_matches(['"', '\'']);
+    FhirVersion::parse(value.split(['"', '\'']).next()?)
+}
+
 /// A MessageDefinition of R4, R4B or R5; errs with all its mistakes.
-fn read(resource: Value) -> Result<Definition, Vec<String>> {
+fn read(resource: Value, fhir_version: Option<FhirVersion>) -> Result<Definition, Vec<String>> {
     let mut mistakes = Vec::new();
     let text = |name: &str| resource[name].as_str().map(str::to_owned);
     let name = text("url").or(text("id")).unwrap_or_else(|| "MessageDefinition".to_owned());
@@ -103,7 +164,7 @@ fn read(resource: Value) -> Result<Definition, Vec<String>> {
         id: text("id"),
         url: text("url"),
         version: text("version"),
-        fhir_version: None,
+        fhir_version,
         event,
         category: resource["category"].as_str().and_then(Category::parse),
         response_required: resource["responseRequired"].as_str().and_then(ResponseRequired::parse),
@@ -211,7 +272,7 @@ mod tests {
             "d.json: urn:max: focus[0]",
             "d.json: urn:max: focus[1]",
             "broken.json: is not JSON",
-            "one.xml: XML",
+            "one.xml: is no FHIR in XML",
         ];
         assert_eq!(mistakes.len(), beginnings.len(), "{mistakes:#?}");
         for (mistake, beginning) in mistakes.iter().zip(beginnings) {

@@ -16,6 +16,8 @@ mod full_url;
 mod links;
 mod load;
 mod places;
+pub mod package;
+pub mod profile;
 mod prose;
 pub mod report;
 mod rules;
@@ -82,4 +84,17 @@ pub fn check(message: &Message, definitions: &Definitions, checks: Checks) -> Ch
     links::check_message(message.tree.root(), message.version, counted, &mut report);
     prose::pass::resource(message.tree.root(), Schema::of(message.version), &mut report);
     Checked { issues: report.finish(), definition }
+}
+
+/// The issues of level `profile` alone, beyond `check`: what the message's definition and the claims of its resources
+/// ask by profiles and graphs. Time is bounded by `profile`'s limit of work.
+pub fn check_profiles(
+    message: &Message,
+    definition: Option<&Arc<Definition>>,
+    (definitions, profiles): (&Definitions, &profile::Profiles),
+    asked: profile::Asked,
+) -> Vec<Issue> {
+    let mut report = Report::new(&message.tree, ProseRules::default());
+    profile::check_message(message, definition, (definitions, profiles), asked, &mut report);
+    report.finish()
 }

@@ -121,7 +121,7 @@ impl<'t> Eval<'t> {
     }
 
     /// By the values of the arguments, or of the items themselves; `-` before an argument sorts downwards. What has no
-    /// value comes first.
+    /// value comes first in both directions.
     pub(super) fn sort(&mut self, call: &Call, focus: Focus<'_, 't>) -> Done<Collection<'t>> {
         let items = self.input(call, focus)?;
         let by: &[Expr] = if call.arguments.is_empty() { &[Expr::This] } else { &call.arguments };
@@ -156,11 +156,14 @@ impl<'t> Eval<'t> {
     fn sort_order(&self, left: &[(bool, Option<Item<'t>>)], right: &[(bool, Option<Item<'t>>)]) -> Done<Ordering> {
         for ((down, left), (_, right)) in left.iter().zip(right) {
             let order = match (left, right) {
-                (Some(left), Some(right)) => self.order(left, right)?.ok_or(Failure::Unordered)?,
+                (Some(left), Some(right)) => {
+                    let order = self.order(left, right)?.ok_or(Failure::Unordered)?;
+                    if *down { order.reverse() } else { order }
+                }
                 (left, right) => left.is_some().cmp(&right.is_some()),
             };
             if order != Ordering::Equal {
-                return Ok(if *down { order.reverse() } else { order });
+                return Ok(order);
             }
         }
         Ok(Ordering::Equal)

@@ -126,6 +126,13 @@ impl<'t> Eval<'t> {
     #[inline]
     fn children_named(&mut self, element: Element<'t>, name: &str, sink: Sink<'_, 't>) -> Done<bool> {
         self.spend(1)?;
+        if name == "value" && matches!(element.def(self.scope.schema).kind, TypeKind::Primitive(_)) {
+            // What a primitive holds, as a value of FHIRPath.
+            return match Item::Element(element).value(self.scope.schema) {
+                Some(value) => sink(self, Item::Value(value)),
+                None => Ok(true),
+            };
+        }
         for child in element.step(self.scope.schema, name) {
             self.spend(1)?;
             if !sink(self, Item::Element(child))? {

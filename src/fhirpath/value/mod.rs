@@ -110,11 +110,7 @@ impl Display for Value<'_> {
             Value::String(text) => to.write_str(text),
             Value::Integer(number) | Value::Long(number) => number.fmt(to),
             Value::Decimal(number) => number.fmt(to),
-            Value::Date(date) => date.fmt(to),
-            Value::DateTime(date) => {
-                date.fmt(to)?;
-                if date.precision < Precision::Hour { to.write_str("T") } else { Ok(()) }
-            }
+            Value::Date(date) | Value::DateTime(date) => date.fmt(to),
             Value::Time(time) => time.fmt_time(to),
             Value::Quantity(quantity) => quantity.fmt(to),
             Value::Type { namespace, name } => write!(to, "{namespace}.{}", &**name),

@@ -1,0 +1,29 @@
+//! FHIRPath as profiles use it: compiled once; failures become sentences.
+
+use crate::fhir::element::Element;
+use crate::fhirpath::{self, Item, Scope};
+
+#[derive(Debug)]
+pub(super) struct Expression(fhirpath::Expression);
+
+impl Expression {
+    pub fn parse(text: &str) -> Result<Expression, String> {
+        fhirpath::Expression::parse(text).map(Expression).map_err(|error| error.to_string())
+    }
+
+    /// Whether a constraint holds; one without a result is not broken. Errs with the reason why nobody can tell.
+    pub fn holds<'t>(&self, focus: Element<'t>, scope: &Scope<'t>) -> Result<bool, String> {
+        let held = self.0.holds(scope, focus).map_err(|failure| failure.to_string())?;
+        Ok(held != Some(false))
+    }
+
+    /// The elements that a path leads to.
+    pub fn elements<'t>(&self, focus: Element<'t>, scope: &Scope<'t>) -> Result<Vec<Element<'t>>, String> {
+        let found = self.0.evaluate(scope, focus).map_err(|failure| failure.to_string())?;
+        let element = |item: &Item<'t>| match item {
+            Item::Element(element) => Some(*element),
+            Item::Value(_) => None,
+        };
+        Ok(found.items().iter().filter_map(element).collect())
+    }
+}
