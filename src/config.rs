@@ -17,6 +17,7 @@ pub use broker::{Amqp, BrokerUrl, DEAD_LETTERS, is_or_is_behind};
 use crate::fhir::FhirVersion;
 use crate::routing::{Conflict, Entry, Participant, Route, Table};
 use crate::validation::ProseRules;
+pub use crate::validation::Level;
 use section::Mistakes;
 use setting::{Setting, Settings, Value};
 use std::fmt;
@@ -120,13 +121,6 @@ pub struct Validation {
     pub prose_rules: ProseRules,
     /// Participants with a level of their own.
     pub levels: Vec<(Arc<str>, Level)>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
-    Message,
-    Structure,
-    Profile,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

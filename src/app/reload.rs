@@ -5,7 +5,7 @@ use crate::config::{self, Config, OnFailure, UnknownEvents};
 use crate::exchange::Rules;
 use crate::routing::Participant;
 use crate::security::{Credentials, Operator, Role};
-use crate::validation::Checks;
+use crate::validation::{Checks, Level, Level};
 use crate::validation::definition::Definitions;
 use std::sync::Arc;
 
@@ -15,6 +15,8 @@ pub fn build_rules(config: &Config, definitions: Definitions, base_url: &str) ->
         .table(base_url)
         .map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
     let checks = Checks {
+        // How deep the router itself looks is still to be wired; `emberpost validate` asks for more.
+        level: Level::Message,
         prose_rules: config.validation.prose_rules,
         take_unknown_events: config.definitions.unknown_events == UnknownEvents::Route,
     };

@@ -10,7 +10,7 @@ use crate::metrics::Metrics;
 use crate::routing::{Channel, Order, Participant, Rejections, Table};
 use crate::store::{Store, StoreSettings};
 use crate::validation::definition::Definitions;
-use crate::validation::{Checks, ProseRules};
+use crate::validation::{Checks, Level, ProseRules};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,7 +40,7 @@ impl Fixture {
         let participants = ["lab", "ward"].map(participant).to_vec();
         let base_url = "http://127.0.0.1:8080/fhir".to_owned();
         let table = Table::build(participants, Vec::new(), Vec::new(), base_url).unwrap();
-        let checks = Checks { prose_rules: ProseRules::Warning, take_unknown_events: true };
+        let checks = Checks { level: Level::Message, prose_rules: ProseRules::Warning, take_unknown_events: true };
         let rules = Rules { table, definitions: Definitions::default(), checks, closed: false, report_only: false };
         let settings = Settings {
             base_url: "http://127.0.0.1:8080/fhir".into(),
