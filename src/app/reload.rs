@@ -18,6 +18,7 @@ pub fn build_rules(config: &Config, definitions: Definitions, base_url: &str) ->
         level: config.validation.level,
         prose_rules: config.validation.prose_rules,
         take_unknown_events: config.definitions.unknown_events == UnknownEvents::Route,
+        now_us: 0,
     };
     let closed = !config.operators.is_empty() || table.has_credentials();
     Ok(Rules { table, definitions, checks, closed, on_failure: config.validation.on_failure })

@@ -53,9 +53,7 @@ pub async fn serve(options: ServeOptions) -> i32 {
 fn load(options: &ServeOptions) -> Result<(Config, Definitions), Vec<Mistake>> {
     let overrides = Overrides { listen: options.listen.clone(), store_url: options.store_url.clone() };
     let config = Config::open(options.config.as_deref(), &overrides)?;
-    let (files, mut mistakes) = config.read_definitions();
-    let (definitions, faults) = Definitions::load(&files);
-    mistakes.extend(faults.into_iter().map(|text| Mistake { place: "definitions".into(), text }));
+    let (definitions, mistakes) = config.load_definitions(&[]);
     if mistakes.is_empty() { Ok((config, definitions)) } else { Err(mistakes) }
 }
 
@@ -98,7 +96,8 @@ fn announce(config: &Config, running: &Running) {
         base_url = running.base_url, listen = %running.address, store = %config.store_path().display(),
         participants = running.exchange.rules.load().table.participants.len(), "emberpost {} serves", env!("CARGO_PKG_VERSION")
     );
-    for notice in config.notices() {
+    let rules = running.exchange.rules.load();
+    for notice in config.notices().iter().chain(&rules.definitions.notices) {
         tracing::warn!("{notice}");
     }
 }

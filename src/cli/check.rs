@@ -37,9 +37,8 @@ pub fn run(config: Option<&Path>) -> i32 {
 fn check(path: Option<&Path>, overrides: &Overrides) -> Result<String, Vec<String>> {
     let lines = |mistakes: Vec<Mistake>| mistakes.iter().map(Mistake::to_string).collect::<Vec<_>>();
     let config = Config::open(path, overrides).map_err(lines)?;
-    let (files, unread) = config.read_definitions();
-    let (definitions, wrong) = Definitions::load(&files);
-    let mistakes: Vec<String> = lines(unread).into_iter().chain(wrong).collect();
+    let (definitions, mistakes) = config.load_definitions(&[]);
+    let mistakes = lines(mistakes);
     if mistakes.is_empty() { Ok(report(&config, &definitions)) } else { Err(mistakes) }
 }
 
@@ -68,7 +67,7 @@ fn report(config: &Config, definitions: &Definitions) -> String {
     let heading = row(["route", "event", "source", "destination", "to"]);
     let routes = config.routes.iter().enumerate().map(|(index, route)| route_row(index, route)).collect();
     table(&mut report, "route", heading, routes);
-    for notice in config.notices() {
+    for notice in config.notices().iter().chain(&definitions.notices) {
         report.push_str(&format!("\nnotice: {notice}"));
     }
     report.push('\n');

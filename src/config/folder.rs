@@ -2,7 +2,8 @@
 //! looked at.
 
 use super::{Config, Mistake};
-use crate::validation::definition::DefinitionFile;
+use crate::validation::Level;
+use crate::validation::definition::{DefinitionFile, Definitions};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -11,10 +12,36 @@ const TOTAL_LIMIT_BYTES: u64 = 64 * 1024 * 1024;
 const DEPTH_MOST: usize = 16;
 
 impl Config {
+    /// The definitions in force, and every mistake in them. Profiles are compiled where some level asks for them. `more`:
+    /// packages and folders beside those of the configuration.
+    pub fn load_definitions(&self, more: &[PathBuf]) -> (Definitions, Vec<Mistake>) {
+        let (mut files, mut mistakes) = self.read_definitions();
+        if !more.is_empty() {
+            let mut reading = Reading::default();
+            for path in more {
+                reading.path(path);
+            }
+            files.extend(reading.files);
+            mistakes.extend(reading.mistakes);
+        }
+        let (mut definitions, wrong) = Definitions::load(&files);
+        mistakes.extend(wrong.into_iter().map(|text| Mistake { place: "definitions".into(), text }));
+        if self.deepest_level() == Level::Profile {
+            definitions.compile();
+        }
+        (definitions, mistakes)
+    }
+
+    /// The deepest level that any message is checked at.
+    fn deepest_level(&self) -> Level {
+        let own = self.participants.iter().filter_map(|participant| participant.level);
+        own.fold(self.validation.level, Level::max)
+    }
+
     /// The files of `definitions.paths` with their subfolders, sorted, without `samples/`, READMEs and what is neither
-    /// JSON nor XML. What could be read is returned beside every mistake.
+    /// JSON, XML nor a package (.tgz). What could be read is returned beside every mistake.
     pub fn read_definitions(&self) -> (Vec<DefinitionFile>, Vec<Mistake>) {
-        let mut reading = Reading { files: Vec::new(), mistakes: Vec::new(), bytes: 0, is_full: false };
+        let mut reading = Reading::default();
         for path in &self.definitions.paths {
             if path.is_dir() {
                 reading.folder(path, DEPTH_MOST);
@@ -38,6 +65,7 @@ impl Config {
     }
 }
 
+#[derive(Default)]
 struct Reading {
     files: Vec<DefinitionFile>,
     mistakes: Vec<Mistake>,
@@ -47,6 +75,15 @@ struct Reading {
 }
 
 impl Reading {
+    /// A file or folder that somebody named.
+    fn path(&mut self, path: &Path) {
+        match (path.is_dir(), path.is_file()) {
+            (true, _) => self.folder(path, DEPTH_MOST),
+            (_, true) => self.file(path),
+            _ => self.say(path, "is not there".to_owned()),
+        }
+    }
+
     fn folder(&mut self, folder: &Path, depth: usize) {
         if depth == 0 {
             return self.full(folder, &format!("more than {DEPTH_MOST} folders deep; is it a link to a folder above?"));
@@ -104,7 +141,7 @@ fn is_wanted(path: &Path) -> bool {
         return name != "samples";
     }
     let name = name.to_ascii_lowercase();
-    !name.starts_with("readme") && (name.ends_with(".json") || name.ends_with(".xml"))
+    !name.starts_with("readme") && ([".json", ".xml", ".tgz"].iter().any(|ending| name.ends_with(ending)))
 }
 
 #[cfg(test)]

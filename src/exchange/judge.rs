@@ -6,7 +6,7 @@ use crate::fhir::event::Identifier;
 use crate::fhir::{Fault, FhirVersion, Form, Issue, IssueCode, Message, MessageHeader, Outcome, form};
 use crate::routing::{Participant, Rejections, SenderFound};
 use crate::validation::definition::Definition;
-use crate::validation::{Checked, OnFailure, check};
+use crate::validation::{Checked, Checks, OnFailure, check};
 use bytes::Bytes;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -145,7 +145,7 @@ impl Exchange {
     }
 
     fn check(&self, message: &Message, participant: Option<&Participant>, rules: &Rules) -> Checked {
-        let mut checks = rules.checks;
+        let mut checks = Checks { now_us: self.clock.now_us(), ..rules.checks };
         if let Some(own) = participant {
             checks.level = own.level.unwrap_or(checks.level);
             checks.prose_rules = own.prose_rules.unwrap_or(checks.prose_rules);

@@ -2,6 +2,7 @@
 //!
 //! Relies on `load` for reading files and on `choose` for picking a message's definition. Holds no message.
 
+use super::profile::Profiles;
 use crate::fhir::Event;
 use crate::fhir::event::{Category, ResponseRequired};
 use crate::fhir::version::FhirVersion;
@@ -87,6 +88,10 @@ pub struct Definitions {
     answers: HashSet<usize>,
     /// As `answers`, and of the same event: never taken for a request.
     answers_only: HashSet<usize>,
+    /// What is not as it could be, each beginning with the file: packages that others need, profiles that cannot hold.
+    pub notices: Vec<String>,
+    /// The profiles of each version, where they were asked for.
+    profiles: Option<Arc<[Profiles; 3]>>,
 }
 
 impl Definitions {
@@ -95,6 +100,29 @@ impl Definitions {
     /// mistake, each beginning with the file's path; what has a mistake is left out.
     pub fn load(files: &[DefinitionFile]) -> (Definitions, Vec<String>) {
         super::load::load(files)
+    }
+
+    /// Compiles profiles, graphs and value sets for every version, so that level `profile` holds them; what cannot be
+    /// compiled is left out, and among the notices.
+    pub fn compile(&mut self) {
+        let versions = [FhirVersion::R4, FhirVersion::R4B, FhirVersion::R5];
+        let compiled = versions.map(|version| {
+            let (profiles, mistakes) = Profiles::compile(self, version);
+            let told: HashSet<String> = self.notices.iter().cloned().collect();
+            self.notices.extend(mistakes.into_iter().filter(|mistake| !told.contains(mistake)));
+            profiles
+        });
+        self.profiles = Some(Arc::new(compiled));
+    }
+
+    /// The compiled profiles of a version.
+    pub fn profiles(&self, version: FhirVersion) -> Option<&Profiles> {
+        let [r4, r4b, r5] = self.profiles.as_deref()?;
+        Some(match version {
+            FhirVersion::R4 => r4,
+            FhirVersion::R4B => r4b,
+            FhirVersion::R5 => r5,
+        })
     }
 
     /// The definition of this canonical: of `url|version` that one whatever its status, of `url` the newest active,

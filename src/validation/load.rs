@@ -37,8 +37,9 @@ pub(super) fn load(files: &[DefinitionFile]) -> (Definitions, Vec<String>) {
     for file in files {
         loading.file(file);
     }
-    loading.missing_packages();
-    (Definitions::index(loading.messages, loading.resources), loading.mistakes)
+    let mut definitions = Definitions::index(std::mem::take(&mut loading.messages), std::mem::take(&mut loading.resources));
+    definitions.notices = loading.missing_packages();
+    (definitions, loading.mistakes)
 }
 
 impl Loading {
@@ -69,12 +70,10 @@ impl Loading {
         self.fhir_version = None;
     }
 
-    fn missing_packages(&mut self) {
-        for (path, name, version) in std::mem::take(&mut self.needed) {
-            if !self.packages.contains(&name) {
-                self.mistakes.push(format!("{path}: needs the package {name} {version}, which is not given"));
-            }
-        }
+    /// A package that is not there makes nothing wrong by itself: what it would define is told where it is missed.
+    fn missing_packages(&self) -> Vec<String> {
+        let missing = self.needed.iter().filter(|(_, name, _)| !self.packages.contains(name));
+        missing.map(|(path, name, version)| format!("{path}: needs the package {name} {version}, which is not given")).collect()
     }
 
     fn resource(&mut self, path: &str, mut resource: Value) {

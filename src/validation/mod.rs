@@ -1,11 +1,13 @@
-//! Checking messages: the rules that need no schema, and the MessageDefinition of their event.
+//! Checking messages: the rules of messaging and the MessageDefinition of their event, the structure of the base
+//! specification, and the profiles in force, each level on top of the one before.
 //!
-//! Pure: definitions come in as bytes, messages as trees. Reading order: `rules`, `bundle_rules`, `definition_rules`,
-//! then `focus`, `choose`, `definition`, `load`, and `report`, which collects what they find. Structure and profiles
-//! are other levels and not checked here.
+//! Pure: definitions come in as bytes, messages as trees. Reading order: `rules`, `bundle_rules`, `full_url`, `links`,
+//! `definition_rules`, then `focus`, `choose`, `definition`, `load`; `structure` with `prose`; `profile`; and `report`,
+//! which collects what they find, with `places`.
 
 mod bundle_rules;
 pub mod choose;
+mod checks;
 mod compose;
 pub mod definition;
 pub mod definition_rules;
@@ -15,8 +17,8 @@ mod forms;
 mod full_url;
 mod links;
 mod load;
-mod places;
 pub mod package;
+mod places;
 pub mod profile;
 mod prose;
 pub mod report;
@@ -29,55 +31,16 @@ mod tests;
 
 use crate::fhir::form::read;
 use crate::fhir::schema::Schema;
+use crate::fhir::tree::Tree;
 use crate::fhir::{FhirVersion, Form, Issue, Message};
 use bytes::Bytes;
 use definition::{Definition, Definitions};
 use report::Report;
 use std::sync::Arc;
 
+pub use checks::{Checks, Level, OnFailure, ProseRules};
 pub use choose::Choice;
 pub use definition_rules::allowed_response;
-
-/// How strictly prose rules are held (`validation.prose_rules`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, serde::Deserialize, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ProseRules {
-    #[default]
-    Warning,
-    Error,
-}
-
-/// How deep a message is checked (`validation.level`); each level holds those before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, serde::Deserialize, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Level {
-    /// Envelope, header, event and MessageDefinition.
-    Message,
-    /// All of the base specification.
-    #[default]
-    Structure,
-    /// Profiles and graphs.
-    Profile,
-}
-
-/// What becomes of a message that fails (`validation.on_failure`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, serde::Deserialize, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OnFailure {
-    /// It is refused.
-    #[default]
-    Reject,
-    /// It is delivered, and its outcome kept with it.
-    Report,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub struct Checks {
-    pub level: Level,
-    pub prose_rules: ProseRules,
-    /// `definitions.unknown_events = "route"`.
-    pub take_unknown_events: bool,
-}
 
 /// All issues of a message, and the definition that governs it.
 #[derive(Clone, Debug, Default)]
@@ -86,32 +49,46 @@ pub struct Checked {
     pub definition: Option<Arc<Definition>>,
 }
 
-/// Rules of JSON that the check of structure tells itself: empty values and stray nulls make no message unusable.
-const TOLD_BY_STRUCTURE: [&str; 2] = ["JSN-03", "JSN-04"];
+/// Rules that the check of structure tells itself: empty values and stray nulls make no message unusable.
+const TOLD_BY_STRUCTURE: [&str; 3] = ["JSN-03", "JSN-04", "XML-02"];
 /// Rules of XML that belong to the check of structure: elements out of order and what FHIR knows no place for.
-const XML_RULES: [&str; 4] = ["XML-01", "XML-02", "XML-03", "XML-05"];
+const XML_RULES: [&str; 3] = ["XML-01", "XML-03", "XML-05"];
 
-/// Checks a message against every rule at level `message`; reports all issues at once, each with rule and place.
-/// Time is linear in the size of the message.
+/// Checks a message at the level that is asked; reports all issues at once, each with rule and place, by their place in
+/// the source. Profiles are held where the definitions have them compiled (`Definitions::compile`). Time is linear in the
+/// size of the message, but for constraints and profiles whose expressions are not.
 pub fn check(message: &Message, definitions: &Definitions, checks: Checks) -> Checked {
     let mut report = Report::new(&message.tree, checks.prose_rules).of_version(message.version);
     take_notes(&message.notes, checks.level, &mut report);
-    rules::check_header(message, &mut report);
-    bundle_rules::check(message, &mut report);
-    let focus = focus::read(message);
-    let definition = definition_rules::check(message, definitions, checks, &focus, &mut report);
-    let counted = definition.as_ref().is_some_and(|definition| !definition.focus.is_empty());
-    if counted {
-        rules::check_focus(&focus, &mut report);
-    }
-    rules::check_details(message, &mut report);
-    links::check_message(message.tree.root(), message.version, counted, &mut report);
-    prose::pass::resource(message.tree.root(), Schema::of(message.version), &mut report);
+    let definition = message_rules(message, definitions, checks, &mut report);
     if checks.level >= Level::Structure {
         let options = structure::Options { skip_root_bundle: true };
         structure::check(&message.tree, Schema::of(message.version), options, &mut report);
     }
+    if let Some(profiles) = definitions.profiles(message.version).filter(|_| checks.level >= Level::Profile) {
+        let asked = profile::Asked { now_us: checks.now_us, must_support: false };
+        profile::check_message(message, definition.as_ref(), (definitions, profiles), asked, &mut report);
+    }
     Checked { issues: report.finish(), definition }
+}
+
+fn message_rules(
+    message: &Message,
+    definitions: &Definitions,
+    checks: Checks,
+    report: &mut Report,
+) -> Option<Arc<Definition>> {
+    rules::check_header(message, report);
+    bundle_rules::check(message, report);
+    let focus = focus::read(message);
+    let definition = definition_rules::check(message, definitions, checks, &focus, report);
+    let counted = definition.as_ref().is_some_and(|definition| !definition.focus.is_empty());
+    if counted {
+        rules::check_focus(&focus, report);
+    }
+    rules::check_details(message, report);
+    links::check_message(message.tree.root(), message.version, counted, report);
+    definition
 }
 
 /// What reading found, as far as the level holds it.
@@ -125,8 +102,9 @@ fn take_notes(notes: &[Issue], level: Level, report: &mut Report) {
     }
 }
 
-/// Reads and checks a document, whatever it is: what is no message gets the issues of its envelope. `version`: as which it is
-/// read; None: as it shows. Returns the version, None when it is unreadable, and every issue.
+/// Reads and checks a document, whatever it is: what is no message gets the reasons why, and at level `structure` what its
+/// version says of it as of any resource. `version`: as which it is read; None: as it shows. Returns the version, None when
+/// it is unreadable, and every issue.
 pub fn check_document(
     bytes: Bytes,
     form: Form,
@@ -140,17 +118,29 @@ pub fn check_document(
     };
     match Message::read(tree.clone(), version, None) {
         Ok(message) => (Some(message.version), check(&message, definitions, checks).issues),
-        Err(mut issues) => {
+        Err(refused) => {
             let version = version.unwrap_or(FhirVersion::R4);
-            let mut report = Report::new(&tree, checks.prose_rules).of_version(version);
-            take_notes(&tree.notes, checks.level, &mut report);
-            if checks.level >= Level::Structure {
-                structure::check(&tree, Schema::of(version), structure::Options::default(), &mut report);
-            }
-            issues.extend(report.finish());
-            (Some(version), issues)
+            (Some(version), check_no_message(&tree, version, refused, checks))
         }
     }
+}
+
+fn check_no_message(tree: &Tree, version: FhirVersion, refused: Vec<Issue>, checks: Checks) -> Vec<Issue> {
+    let mut report = Report::new(tree, checks.prose_rules).of_version(version);
+    for issue in refused {
+        report.take(issue);
+    }
+    take_notes(&tree.notes, checks.level, &mut report);
+    if checks.level >= Level::Structure {
+        structure::check(tree, Schema::of(version), structure::Options::default(), &mut report);
+    }
+    report.finish()
+}
+
+/// The issues of a document by the base specification of a version alone, whatever it is.
+pub fn check_structure(tree: &Tree, version: FhirVersion) -> Vec<Issue> {
+    let checks = Checks { level: Level::Structure, ..Checks::default() };
+    check_no_message(tree, version, Vec::new(), checks)
 }
 
 /// The issues of level `profile` alone, beyond `check`: what the message's definition and the claims of its resources
@@ -161,7 +151,7 @@ pub fn check_profiles(
     (definitions, profiles): (&Definitions, &profile::Profiles),
     asked: profile::Asked,
 ) -> Vec<Issue> {
-    let mut report = Report::new(&message.tree, ProseRules::default());
+    let mut report = Report::new(&message.tree, ProseRules::default()).of_version(message.version);
     profile::check_message(message, definition, (definitions, profiles), asked, &mut report);
     report.finish()
 }

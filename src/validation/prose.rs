@@ -3,7 +3,6 @@
 //!
 //! For who walks the elements by their types. Nothing is made while nothing is wrong.
 
-pub(super) mod pass;
 #[cfg(test)]
 mod tests;
 
@@ -52,11 +51,6 @@ pub(super) fn object(subject: Subject, node: Node, is_inner: bool, report: &mut 
         Subject::Extension if !is_inner => extension(node, report),
         Subject::Extension => {}
     }
-}
-
-/// Types whose texts `uri` looks at; of `oid` and `uuid` the definitions say the form.
-pub(super) fn is_uri(of: Primitive) -> bool {
-    matches!(of, Primitive::Uri | Primitive::Url | Primitive::Canonical)
 }
 
 /// Looks at a uri, url or canonical; `of` is its type.

@@ -140,7 +140,7 @@ impl<'m> Report<'m> {
         issues.sort_by_key(|issue| issue.position);
         issues.dedup_by(|later, first| {
             let is_readers = later.rule.as_deref().is_some_and(|rule| rule.starts_with("JSN-"));
-            let same_place = is_readers || later.expression == first.expression;
+            let same_place = is_readers || (later.expression == first.expression && later.diagnostics == first.diagnostics);
             later.position.is_some() && later.position == first.position && later.rule == first.rule && same_place
         });
         if left_out > 0 {

@@ -7,9 +7,9 @@ use super::*;
 use crate::fhir::{Fault, IssueCode, Severity, json, xml};
 use serde_json::{Value, json};
 
-const LAX: Checks = Checks { level: Level::Message, prose_rules: ProseRules::Warning, take_unknown_events: true };
-const CLOSED: Checks = Checks { level: Level::Message, prose_rules: ProseRules::Warning, take_unknown_events: false };
-const STRICT: Checks = Checks { level: Level::Message, prose_rules: ProseRules::Error, take_unknown_events: true };
+const LAX: Checks = Checks { level: Level::Message, prose_rules: ProseRules::Warning, take_unknown_events: true, now_us: 0 };
+const CLOSED: Checks = Checks { level: Level::Message, prose_rules: ProseRules::Warning, take_unknown_events: false, now_us: 0 };
+const STRICT: Checks = Checks { level: Level::Message, prose_rules: ProseRules::Error, take_unknown_events: true, now_us: 0 };
 
 fn read(message: &Value, version: FhirVersion) -> Message {
     let tree = json::parse(Bytes::from(message.to_string())).expect("JSON");
@@ -463,4 +463,40 @@ fn issues_of_an_xml_message_have_the_places_of_the_xml() {
     let issues = check(&message, &load(&[]), LAX).issues;
     let placed = issues.iter().find(|issue| issue.expression.as_deref() == Some("Bundle.entry[1].fullUrl"));
     assert_eq!(placed.and_then(|issue| issue.position), Some((3, 3)), "{issues:?}");
+}
+
+/// Rules and whether they are errors, at this level.
+fn at_level(bundle: &Value, level: Level) -> Vec<(String, bool)> {
+    let checked = check(&read(bundle, FhirVersion::R4), &Definitions::default(), Checks { level, ..LAX });
+    checked.issues.iter().map(|issue| (issue.rule.clone().unwrap_or_default().into_owned(), issue.is_error())).collect()
+}
+
+#[test]
+fn each_level_asks_what_the_one_before_asks_and_more() {
+    let bundle = message(|b| {
+        b["total"] = json!(1);
+        b["entry"][1]["resource"]["birthDate"] = json!("May");
+        b["entry"][1]["resource"]["name"] = json!([]);
+    });
+    assert_eq!(at_level(&bundle, Level::Message), [("bdl-1".to_owned(), true)]);
+    let structure = at_level(&bundle, Level::Structure);
+    assert!(structure.iter().all(|(_, is_error)| *is_error), "{structure:?}");
+    let mut rules = structure.iter().map(|(rule, _)| rule.as_str()).collect::<Vec<_>>();
+    rules.sort_unstable();
+    // An empty array is told once, though reader and structure both find it.
+    assert_eq!(rules, ["JSN-03", "bdl-1", "format"]);
+    assert_eq!(at_level(&bundle, Level::Profile), structure, "without profiles there is no more to ask");
+}
+
+#[test]
+fn what_is_no_message_is_checked_as_the_resource_that_it_is() {
+    let patient = json!({ "resourceType": "Patient", "gender": "x" });
+    let tree = json::parse(Bytes::from(patient.to_string())).expect("JSON");
+    let refused = Message::read(tree.clone(), None, None).expect_err("no message");
+    let rules = |level| {
+        let issues = check_no_message(&tree, FhirVersion::R4, refused.clone(), Checks { level, ..LAX });
+        issues.into_iter().map(|issue| issue.rule.unwrap_or_default().into_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(rules(Level::Message), ["MSG-01"]);
+    assert_eq!(rules(Level::Structure), ["MSG-01", "binding"]);
 }

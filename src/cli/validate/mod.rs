@@ -6,9 +6,10 @@ mod report;
 
 use super::failure::Failure;
 use super::source::{self, Source};
+use crate::clock::Clock;
 use crate::config::{Config, Mistake, Overrides};
 use crate::fhir::{FhirVersion, Form, Issue};
-use crate::validation::definition::{DefinitionFile, Definitions};
+use crate::validation::definition::Definitions;
 use crate::validation::{Checks, Level, ProseRules, check_document};
 use clap::ValueEnum;
 use futures_util::{StreamExt, stream};
@@ -130,32 +131,21 @@ fn definitions(args: &ValidateArgs, path: Option<&Path>) -> Result<(Definitions,
     let lines = |mistakes: Vec<Mistake>| mistakes.iter().map(Mistake::to_string).collect::<Vec<_>>();
     let wrong = |mistakes: Vec<String>| Failure::Usage(mistakes.join("\n"));
     let mut config = Config::open(path, &Overrides::default()).map_err(|mistakes| wrong(lines(mistakes)))?;
-    let (mut files, unread) = config.read_definitions();
-    let mut mistakes = lines(unread);
-    if !args.package.is_empty() {
-        for missing in args.package.iter().filter(|path| !path.exists()) {
-            mistakes.push(format!("--package names {}, which is not there", missing.display()));
-        }
-        config.definitions.paths = args.package.clone();
-        let (more, unread) = config.read_definitions();
-        files.extend(more);
-        mistakes.extend(lines(unread));
-    }
-    let (definitions, broken) = load(&files);
-    mistakes.extend(broken);
+    config.validation.level = args.level.map_or(config.validation.level, level);
+    let (definitions, mistakes) = config.load_definitions(&args.package);
     if !mistakes.is_empty() {
-        return Err(wrong(mistakes));
+        return Err(wrong(lines(mistakes)));
     }
     let checks = Checks {
-        level: args.level.map_or(config.validation.level, level),
+        level: config.validation.level,
         prose_rules: args.prose_rules.map_or(config.validation.prose_rules, prose_rules),
         take_unknown_events: true,
+        now_us: Clock::default().now_us(),
     };
+    for notice in &definitions.notices {
+        eprintln!("emberpost: notice: {notice}");
+    }
     Ok((definitions, checks))
-}
-
-fn load(files: &[DefinitionFile]) -> (Definitions, Vec<String>) {
-    Definitions::load(files)
 }
 
 fn level(name: LevelName) -> Level {

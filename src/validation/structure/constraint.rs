@@ -10,6 +10,7 @@ use crate::fhir::schema::{Constraint, Schema};
 use crate::fhir::element::Element;
 use crate::fhir::tree::Node;
 use crate::fhirpath::{Expression, Failure, Host, Scope};
+use crate::validation::prose;
 use crate::validation::report::Broken;
 
 impl<'t> Walker<'t, '_, '_> {
@@ -19,6 +20,10 @@ impl<'t> Walker<'t, '_, '_> {
             Special::Extension => self.extension(object, present),
             Special::Reference => self.reference(object, object.role),
             _ => {}
+        }
+        if let Some(subject) = object.plan.subject {
+            let is_inner = object.place.parent.is_some_and(|parent| parent.type_id == self.plan.extension);
+            prose::object(subject, object.node, is_inner, self.report);
         }
         if let Some(bound) = object.role.and_then(|role| role.element.bound) {
             self.bound_object(bound, object);

@@ -3,6 +3,7 @@
 
 use super::native::Native;
 use super::presence::Presence;
+use crate::validation::prose::Subject;
 use crate::fhir::FhirVersion;
 use crate::fhir::schema::{
     Codes, Constraint, ConstraintId, ElementDef, ElementType, ExtensionDef, Primitive, Schema, Strength, TypeDef,
@@ -44,6 +45,8 @@ pub(super) struct TypePlan {
     pub def: &'static TypeDef,
     pub primitive: Option<Primitive>,
     pub special: Special,
+    /// What prose says of the type.
+    pub subject: Option<Subject>,
     /// Bits of the elements with a minimum.
     pub required: u128,
     /// Bit of the element `id`.
@@ -191,7 +194,7 @@ impl TypePlan {
         let (required, id) = (bits(&|element| element.min > 0), bits(&|element| &*element.name == "id"));
         let elements = def.elements.iter().map(|element| ElementPlan::new(element, schema, bounds)).collect();
         let constraints = Constraints::of(&def.constraints, def, schema);
-        TypePlan { type_id, def, primitive, special, required, id, elements, constraints }
+        TypePlan { type_id, def, primitive, special, subject: Subject::of(&def.code), required, id, elements, constraints }
     }
 }
 

@@ -8,6 +8,7 @@ use super::walk::{Member, Object, Walker, named};
 use crate::fhir::IssueCode;
 use crate::fhir::element::Element;
 use crate::fhir::schema::Primitive;
+use crate::validation::prose;
 use crate::fhir::tree::{Children, Kind, Node};
 
 /// Longest text of a code that an issue tells.
@@ -86,6 +87,8 @@ impl<'t> Walker<'t, '_, '_> {
         match of {
             Primitive::Xhtml => self.narrative(node, text, place),
             Primitive::Uri | Primitive::Url | Primitive::Canonical if text[0] == b'#' => self.local(node, text),
+            Primitive::Canonical => self.prose(of, node, text),
+            Primitive::Uri | Primitive::Url if text.starts_with(b"urn:") => self.prose(of, node, text),
             _ => {}
         }
         if let Some(bound) = member.role.element.bound {
@@ -95,6 +98,11 @@ impl<'t> Walker<'t, '_, '_> {
             let element = Element { value: Some(node), extra: None, type_id: member.role.of_type.of_type.type_id };
             self.primitive_constraints(member, element, place);
         }
+    }
+
+    /// What the definitions do not say of uris.
+    fn prose(&mut self, of: Primitive, node: Node<'t>, text: &[u8]) {
+        prose::uri(of, node, std::str::from_utf8(text).unwrap_or_default(), self.report);
     }
 
     #[cold]

@@ -134,7 +134,7 @@ fn slices_of_a_choice_are_told_by_type_with_a_slice_name_or_the_short_path() {
         &[
             (quantity(json!({ "unit": "mg" })), &[]),
             (quantity(json!({ "value": 1 })), &["error profile-min Observation.value.ofType(Quantity)"]),
-            (text.clone(), &["error slicing Observation.value.ofType(string)", "error profile-min Observation"]),
+            (text.clone(), &["error profile-min Observation", "error slicing Observation.value.ofType(string)"]),
         ],
     );
     cases(
