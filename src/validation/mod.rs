@@ -14,9 +14,9 @@ mod focus;
 mod load;
 pub mod report;
 mod rules;
-pub mod structure;
 #[cfg(test)]
 mod shipped;
+pub mod structure;
 #[cfg(test)]
 mod tests;
 

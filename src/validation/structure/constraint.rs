@@ -3,11 +3,11 @@
 use super::native;
 use super::place::Place;
 use super::plan::{Constraints, ExtensionPlan, Special};
+use super::resources::Entries;
 use super::walk::{Member, Object, Walker};
 use crate::fhir::IssueCode;
-use super::resources::Entries;
-use crate::fhir::schema::{Constraint, Schema};
 use crate::fhir::element::Element;
+use crate::fhir::schema::{Constraint, Schema};
 use crate::fhir::tree::Node;
 use crate::fhirpath::{Expression, Failure, Host, Scope};
 use crate::validation::report::Broken;

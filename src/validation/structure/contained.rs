@@ -27,7 +27,9 @@ impl<'t> Walker<'t, '_, '_> {
         for (name, rule) in [("versionId", "dom-4"), ("lastUpdated", "dom-4"), ("security", "dom-5")] {
             if let Some(found) = meta.get(name) {
                 self.fail(place, found, rule, IssueCode::Invariant, || {
-                    format!("a contained resource must not have meta.{name}; it belongs to the resource that contains it")
+                    format!(
+                        "a contained resource must not have meta.{name}; it belongs to the resource that contains it"
+                    )
                 });
             }
         }
@@ -41,12 +43,13 @@ impl<'t> Walker<'t, '_, '_> {
         };
         let met = self.locals.split_off(locals.from.min(self.locals.len()));
         let used: FxHashSet<&str> = met.iter().map(|local| &*local.id).filter(|id| !id.is_empty()).collect();
-        let mut to_container: Vec<u32> = met.iter().filter(|local| local.id.is_empty()).map(|local| local.from).collect();
+        let mut to_container: Vec<u32> =
+            met.iter().filter(|local| local.id.is_empty()).map(|local| local.from).collect();
         to_container.sort_unstable();
         for (index, inner) in (0u32..).zip(contained.items()) {
             let id = inner.get("id").and_then(Node::text);
             let next = to_container.get(to_container.partition_point(|from| *from < inner.index));
-            let refers = next.is_some_and(|from| *from < inner.end());
+            let refers = next.is_some_and(|from| *from < inner.after());
             if !refers && !id.is_some_and(|id| used.contains(&*id)) && inner.is_object() {
                 self.orphan(inner, index, place);
             }
@@ -59,9 +62,11 @@ impl<'t> Walker<'t, '_, '_> {
             let elements = &self.plan.schema.def(id).elements;
             elements.iter().find(|element| &*element.name == "contained")
         });
-        let inner_place = def.map(|def| Place { step: Step::Element { def, choice: 0, index }, ..place.element(def, 0, index) });
+        let inner_place =
+            def.map(|def| Place { step: Step::Element { def, choice: 0, index }, ..place.element(def, 0, index) });
         self.fail(inner_place.as_ref().unwrap_or(place), inner, "dom-3", IssueCode::Invariant, || {
-            "nothing in the resource refers to this contained resource; refer to it by # and its id, or remove it".to_owned()
+            "nothing in the resource refers to this contained resource; refer to it by # and its id, or remove it"
+                .to_owned()
         });
     }
 }

@@ -48,14 +48,17 @@ impl<'t> Walker<'t, '_, '_> {
             && !def.values.iter().any(|allowed| schema.def(allowed.type_id).code == schema.def(type_id).code)
         {
             self.fail(place, child, "extension", IssueCode::Structure, || {
-                let names: Vec<&str> = def.values.iter().take(8).map(|of_type| &*schema.def(of_type.type_id).code).collect();
+                let names: Vec<&str> =
+                    def.values.iter().take(8).map(|of_type| &*schema.def(of_type.type_id).code).collect();
                 match names.is_empty() {
                     true => format!("the extension {} has no value but extensions of its own", def.url),
                     false => format!("the value of extension {} must be of type {}", def.url, names.join(", ")),
                 }
             });
         } else if value.is_none() && def.is_value_required {
-            self.fail(place, node, "min", IssueCode::Required, || format!("the extension {} must have a value", def.url));
+            self.fail(place, node, "min", IssueCode::Required, || {
+                format!("the extension {} must have a value", def.url)
+            });
         } else if let (Some((child, _)), Some(set)) = (value, def.binding) {
             self.extension_binding(set, child, place);
         }
@@ -75,7 +78,13 @@ impl<'t> Walker<'t, '_, '_> {
             if count < u32::from(nested.min) || (nested.max != u16::MAX && count > u32::from(nested.max)) {
                 let rule = if count < u32::from(nested.min) { "min" } else { "max" };
                 self.fail(place, node, rule, IssueCode::Structure, || {
-                    format!("{} stands {count} times in the extension {}; it must stand from {} to {} times", nested.url, def.url, nested.min, most(nested.max))
+                    format!(
+                        "{} stands {count} times in the extension {}; it must stand from {} to {} times",
+                        nested.url,
+                        def.url,
+                        nested.min,
+                        most(nested.max)
+                    )
                 });
             }
         }
@@ -134,7 +143,10 @@ fn is_element(path: &str, holder: &Place) -> bool {
 /// By name, or what it specialises; elements within types are `Element`, those that hold modifiers `BackboneElement`.
 fn is_type(schema: &Schema, id: TypeId, name: &str) -> bool {
     let def = schema.def(id);
-    *def.name == *name || *def.code == *name || name == "Base" || schema.named(name).is_some_and(|of| schema.is_a(id, of))
+    *def.name == *name
+        || *def.code == *name
+        || name == "Base"
+        || schema.named(name).is_some_and(|of| schema.is_a(id, of))
         || (name == "Element" && def.kind != crate::fhir::schema::TypeKind::Resource)
         || (name == "Resource" && def.kind == crate::fhir::schema::TypeKind::Resource)
 }

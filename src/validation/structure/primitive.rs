@@ -50,7 +50,9 @@ pub(super) fn fits(of: Primitive, text: &[u8], version: FhirVersion) -> bool {
 pub(super) fn allowed(of: Primitive) -> &'static str {
     match of {
         Primitive::Boolean => "true or false",
-        Primitive::Integer => "a whole number from -2147483648 to 2147483647, without fraction, exponent or leading zeros",
+        Primitive::Integer => {
+            "a whole number from -2147483648 to 2147483647, without fraction, exponent or leading zeros"
+        }
         Primitive::UnsignedInt => "a whole number from 0 to 2147483647, without fraction, exponent or leading zeros",
         Primitive::PositiveInt => "a whole number from 1 to 2147483647, without fraction, exponent or leading zeros",
         Primitive::Integer64 => "a string of a whole number of 64 bits, without leading zeros",
@@ -62,7 +64,9 @@ pub(super) fn allowed(of: Primitive) -> &'static str {
         Primitive::Oid => "urn:oid: and numbers joined by dots, without leading zeros, the first of them 0, 1 or 2",
         Primitive::Uuid => "urn:uuid: and 8-4-4-4-12 hexadecimal digits in lower case",
         Primitive::Date => "YYYY, YYYY-MM or YYYY-MM-DD, a day that exists",
-        Primitive::DateTime => "YYYY, YYYY-MM, YYYY-MM-DD or YYYY-MM-DDThh:mm:ss with a time zone, a moment that exists",
+        Primitive::DateTime => {
+            "YYYY, YYYY-MM, YYYY-MM-DD or YYYY-MM-DDThh:mm:ss with a time zone, a moment that exists"
+        }
         Primitive::Instant => "YYYY-MM-DDThh:mm:ss with a time zone, a moment that exists",
         Primitive::Time => "hh:mm:ss without a time zone",
         Primitive::Base64Binary => "base64 of the plain alphabet with padding, without data: before it",
@@ -162,7 +166,8 @@ fn code(text: &[u8], version: FhirVersion) -> bool {
 }
 
 pub(super) fn id(text: &[u8]) -> bool {
-    (1..=64).contains(&text.len()) && text.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
+    (1..=64).contains(&text.len())
+        && text.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
 }
 
 fn oid(arcs: &[u8]) -> bool {

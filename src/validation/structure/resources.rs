@@ -82,7 +82,9 @@ impl<'t> Walker<'t, '_, '_> {
             && !self.plan.schema.is_a(type_id, member.role.of_type.of_type.type_id)
         {
             let code = &member.target.def.code;
-            self.fail(place, node, "type", IssueCode::Structure, || format!("a resource of type {code} must stand here"));
+            self.fail(place, node, "type", IssueCode::Structure, || {
+                format!("a resource of type {code} must stand here")
+            });
         }
         let is_contained = place.name() == Some("contained") && place.parent.is_some();
         let container = is_contained.then(|| self.holder.container());

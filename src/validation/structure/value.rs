@@ -55,7 +55,8 @@ impl<'t> Walker<'t, '_, '_> {
         if node.kind() != primitive::json_kind(of) {
             return self.wrong_kind(of, node, place);
         }
-        let is_id = matches!(object.plan.special, Special::Resource | Special::Bundle) && member.role.element.def.name.as_ref() == "id";
+        let is_id = matches!(object.plan.special, Special::Resource | Special::Bundle)
+            && member.role.element.def.name.as_ref() == "id";
         let of = if is_id { Primitive::Id } else { of };
         let (span, escaped) = node.span();
         if !escaped {
@@ -68,13 +69,7 @@ impl<'t> Walker<'t, '_, '_> {
     }
 
     /// The value of a primitive, decoded.
-    fn text(
-        &mut self,
-        member: Member<'t>,
-        of: Primitive,
-        (node, text): (Node<'t>, &[u8]),
-        place: &Place,
-    ) {
+    fn text(&mut self, member: Member<'t>, of: Primitive, (node, text): (Node<'t>, &[u8]), place: &Place) {
         if text.is_empty() {
             return self.fail(place, node, "JSN-03", IssueCode::Structure, || {
                 "a string is empty; leave the property out".to_owned()
@@ -156,7 +151,6 @@ impl<'t> Walker<'t, '_, '_> {
             }),
         }
     }
-
 }
 
 /// What stands on the other side of a primitive: `_x` of `x`, `x` of `_x`. Looked up when a null asks for it, and passed

@@ -68,7 +68,17 @@ pub(super) struct Member<'t> {
 impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
     pub fn new(tree: &'t Tree, plan: &'static Plan, options: Options, report: &'r mut Report<'m>) -> Self {
         let holder = Holder { resource: tree.root(), container: None };
-        Walker { tree, plan, options, report, holder, locals: Vec::new(), contained_ids: None, buffer: Vec::new(), bundles: Vec::new() }
+        Walker {
+            tree,
+            plan,
+            options,
+            report,
+            holder,
+            locals: Vec::new(),
+            contained_ids: None,
+            buffer: Vec::new(),
+            bundles: Vec::new(),
+        }
     }
 
     /// Members, minima and the rules of its type; what an object holds is walked on the way.
@@ -213,7 +223,10 @@ impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
             if missing & bit(index) != 0 {
                 let choice = if element.is_choice { "[x]" } else { "" };
                 self.fail(object.place, object.node, "min", IssueCode::Required, || {
-                    format!("{}{choice} is missing; {} must have at least {}", element.name, object.plan.def.name, element.min)
+                    format!(
+                        "{}{choice} is missing; {} must have at least {}",
+                        element.name, object.plan.def.name, element.min
+                    )
                 });
             }
         }
