@@ -108,14 +108,11 @@ fn inner_bundles_keep_their_own_rules_and_the_outer_ones_may_be_told_elsewhere()
 }
 
 #[test]
-fn every_constraint_of_error_severity_is_evaluated_but_one_that_is_no_fhirpath() {
-    let left = |version| {
-        let constraints = not_evaluated(Schema::of(version));
-        constraints.iter().map(|constraint| &*constraint.key).collect::<Vec<_>>()
-    };
-    assert!(left(FhirVersion::R4).is_empty() && left(FhirVersion::R4B).is_empty());
-    // Its text is in double quotes, as FHIRPath has none.
-    assert_eq!(left(FhirVersion::R5), ["eld-11"]);
+fn every_constraint_of_error_severity_is_evaluated() {
+    for version in [FhirVersion::R4, FhirVersion::R4B, FhirVersion::R5] {
+        let left: Vec<_> = not_evaluated(Schema::of(version)).iter().map(|constraint| &constraint.key).collect();
+        assert!(left.is_empty(), "{version:?}: {left:?}");
+    }
 }
 
 #[test]
