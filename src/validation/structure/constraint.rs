@@ -14,7 +14,7 @@ use crate::validation::report::Broken;
 
 impl<'t> Walker<'t, '_, '_> {
     /// The rules of types that the walk knows by name, after their members.
-    pub fn special(&mut self, object: Object<'t, '_>, present: u128) {
+    pub fn special(&mut self, object: &Object<'t, '_>, present: u128) {
         match object.plan.special {
             Special::Extension => self.extension(object, present),
             Special::Reference => self.reference(object, object.role),
@@ -26,7 +26,7 @@ impl<'t> Walker<'t, '_, '_> {
     }
 
     /// `present`: bits of the elements that are there.
-    pub fn constraints(&mut self, object: Object<'t, '_>, present: u128) {
+    pub fn constraints(&mut self, object: &Object<'t, '_>, present: u128) {
         let element = Element { value: Some(object.node), extra: None, type_id: object.type_id() };
         self.hold(&object.plan.constraints, element, present, object.place);
         if let Some(role) = object.role {
@@ -35,13 +35,13 @@ impl<'t> Walker<'t, '_, '_> {
     }
 
     /// Those that the definition of an extension adds.
-    pub fn extension_constraints(&mut self, plan: &'static ExtensionPlan, object: Object<'t, '_>, present: u128) {
+    pub fn extension_constraints(&mut self, plan: &'static ExtensionPlan, object: &Object<'t, '_>, present: u128) {
         let element = Element { value: Some(object.node), extra: None, type_id: object.type_id() };
         self.hold(&plan.constraints, element, present, object.place);
     }
 
     /// Those of a primitive that has a value.
-    pub fn primitive_constraints(&mut self, member: Member<'t>, element: Element<'t>, place: &Place) {
+    pub fn primitive_constraints(&mut self, member: &Member<'t>, element: Element<'t>, place: &Place) {
         self.hold(&member.target.constraints, element, 0, place);
         self.hold(&member.role.of_type.constraints, element, 0, place);
     }
