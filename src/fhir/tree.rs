@@ -275,7 +275,7 @@ impl<'t> Node<'t> {
     }
 
     /// The index after its subtree.
-    pub fn end(self) -> u32 {
+    pub fn after(self) -> u32 {
         self.slot().next
     }
 

@@ -46,8 +46,10 @@ const SHORT: usize = 16;
 impl Name {
     fn of(name: &[u8]) -> Name {
         let length = name.len() as u32;
-        let word = |at: usize| name.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes);
-        let half = |at: usize| name.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_le_bytes);
+        let word =
+            |at: usize| name.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes);
+        let half =
+            |at: usize| name.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_le_bytes);
         let byte = |at: usize| u64::from(name.get(at).copied().unwrap_or_default());
         let (first, last) = match name.len() {
             8.. => (word(0), word(name.len() - 8)),
@@ -58,7 +60,8 @@ impl Name {
     }
 
     fn hash(self) -> usize {
-        let mixed = (self.first ^ self.last.rotate_left(23) ^ u64::from(self.length)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let mixed =
+            (self.first ^ self.last.rotate_left(23) ^ u64::from(self.length)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         (mixed >> 32) as usize
     }
 }
@@ -134,7 +137,12 @@ mod tests {
                 for (index, element) in (0u16..).zip(&found.elements) {
                     for of_type in &element.types {
                         let name = element.member_name(schema, of_type);
-                        assert_eq!(found.members.get(name.as_bytes()).map(|at| at.0), Some(index), "{name} of {}", found.name);
+                        assert_eq!(
+                            found.members.get(name.as_bytes()).map(|at| at.0),
+                            Some(index),
+                            "{name} of {}",
+                            found.name
+                        );
                         assert_eq!(found.members.get(format!("{name}x").as_bytes()), None, "{name}x of {}", found.name);
                     }
                 }

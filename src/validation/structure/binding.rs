@@ -29,7 +29,7 @@ impl<'t> Walker<'t, '_, '_> {
     }
 
     /// An object that is bound: Coding, CodeableConcept, Quantity, CodeableReference.
-    pub fn bound_object(&mut self, bound: &'static Bound, object: Object<'t, '_>) {
+    pub fn bound_object(&mut self, bound: &'static Bound, object: &Object<'t, '_>) {
         let node = object.node;
         let is_met = match object.plan.special {
             Special::Coding => is_coded(bound, node),

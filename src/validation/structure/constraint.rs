@@ -3,11 +3,11 @@
 use super::native;
 use super::place::Place;
 use super::plan::{Constraints, ExtensionPlan, Special};
+use super::resources::Entries;
 use super::walk::{Member, Object, Walker};
 use crate::fhir::IssueCode;
-use super::resources::Entries;
-use crate::fhir::schema::{Constraint, Schema};
 use crate::fhir::element::Element;
+use crate::fhir::schema::{Constraint, Schema};
 use crate::fhir::tree::Node;
 use crate::fhirpath::{Expression, Failure, Host, Scope};
 use crate::validation::prose;
@@ -15,7 +15,7 @@ use crate::validation::report::Broken;
 
 impl<'t> Walker<'t, '_, '_> {
     /// The rules of types that the walk knows by name, after their members.
-    pub fn special(&mut self, object: Object<'t, '_>, present: u128) {
+    pub fn special(&mut self, object: &Object<'t, '_>, present: u128) {
         match object.plan.special {
             Special::Extension => self.extension(object, present),
             Special::Reference => self.reference(object, object.role),
@@ -31,7 +31,7 @@ impl<'t> Walker<'t, '_, '_> {
     }
 
     /// `present`: bits of the elements that are there.
-    pub fn constraints(&mut self, object: Object<'t, '_>, present: u128) {
+    pub fn constraints(&mut self, object: &Object<'t, '_>, present: u128) {
         let element = Element { value: Some(object.node), extra: None, type_id: object.type_id() };
         self.hold(&object.plan.constraints, element, present, object.place);
         if let Some(role) = object.role {
@@ -40,13 +40,13 @@ impl<'t> Walker<'t, '_, '_> {
     }
 
     /// Those that the definition of an extension adds.
-    pub fn extension_constraints(&mut self, plan: &'static ExtensionPlan, object: Object<'t, '_>, present: u128) {
+    pub fn extension_constraints(&mut self, plan: &'static ExtensionPlan, object: &Object<'t, '_>, present: u128) {
         let element = Element { value: Some(object.node), extra: None, type_id: object.type_id() };
         self.hold(&plan.constraints, element, present, object.place);
     }
 
     /// Those of a primitive that has a value.
-    pub fn primitive_constraints(&mut self, member: Member<'t>, element: Element<'t>, place: &Place) {
+    pub fn primitive_constraints(&mut self, member: &Member<'t>, element: Element<'t>, place: &Place) {
         self.hold(&member.target.constraints, element, 0, place);
         self.hold(&member.role.of_type.constraints, element, 0, place);
     }

@@ -49,7 +49,7 @@ impl<'t> Walker<'t, '_, '_> {
         for (index, inner) in (0u32..).zip(contained.items()) {
             let id = inner.get("id").and_then(Node::text);
             let next = to_container.get(to_container.partition_point(|from| *from < inner.index));
-            let refers = next.is_some_and(|from| *from < inner.end());
+            let refers = next.is_some_and(|from| *from < inner.after());
             if !refers && !id.is_some_and(|id| used.contains(&*id)) && inner.is_object() {
                 self.orphan(inner, index, place);
             }

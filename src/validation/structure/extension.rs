@@ -7,7 +7,7 @@ use crate::fhir::schema::{Context, ExtensionDef, Schema, TypeId};
 use crate::fhir::tree::Node;
 
 impl<'t> Walker<'t, '_, '_> {
-    pub fn extension(&mut self, object: Object<'t, '_>, present: u128) {
+    pub fn extension(&mut self, object: &Object<'t, '_>, present: u128) {
         let Some(url) = object.node.get("url").and_then(Node::text) else { return };
         let parent = object.place.parent;
         let is_nested = parent.is_some_and(|parent| parent.type_id.is_some() && parent.type_id == self.plan.extension);
@@ -20,7 +20,7 @@ impl<'t> Walker<'t, '_, '_> {
     }
 
     /// What may hold it, and whether among those that modify.
-    fn extension_place(&mut self, def: &'static ExtensionDef, object: Object<'t, '_>) {
+    fn extension_place(&mut self, def: &'static ExtensionDef, object: &Object<'t, '_>) {
         let holder = object.place.parent.unwrap_or(object.place);
         if !def.contexts.is_empty() && !def.contexts.iter().any(|context| stands_in(context, holder)) {
             self.fail(object.place, object.node, "extension", IssueCode::Structure, || {
@@ -56,7 +56,9 @@ impl<'t> Walker<'t, '_, '_> {
                 }
             });
         } else if value.is_none() && def.is_value_required {
-            self.fail(place, node, "min", IssueCode::Required, || format!("the extension {} must have a value", def.url));
+            self.fail(place, node, "min", IssueCode::Required, || {
+                format!("the extension {} must have a value", def.url)
+            });
         } else if let (Some((child, _)), Some(set)) = (value, def.binding) {
             self.extension_binding(set, child, place);
         }

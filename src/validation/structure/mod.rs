@@ -46,8 +46,7 @@ pub fn check(tree: &Tree, schema: &'static Schema, options: Options, report: &mu
     Walker::new(tree, Plan::of(schema.version), options, report).root();
 }
 
-/// The constraints of error severity that are not evaluated, as their expressions are no FHIRPath: none in R4 and R4B,
-/// in R5 eld-11 (its text is in double quotes).
+/// The constraints of error severity that are not evaluated, as their expressions cannot be read: none in R4, R4B and R5.
 pub fn not_evaluated(schema: &'static Schema) -> Vec<&'static Constraint> {
     plan::not_evaluated(schema)
 }

@@ -247,7 +247,8 @@ impl<'t> Scanner<'t> {
 const ENDS_NAME: [bool; 256] = {
     let (mut ends, mut at) = ([false; 256], 0);
     while at < 256 {
-        ends[at] = matches!(at as u8, b' ' | b'\t' | b'\n' | b'\r' | 0x0C | b'>' | b'/' | b'=' | b'<' | b'"' | b'\'' | b'&');
+        ends[at] =
+            matches!(at as u8, b' ' | b'\t' | b'\n' | b'\r' | 0x0C | b'>' | b'/' | b'=' | b'<' | b'"' | b'\'' | b'&');
         at += 1;
     }
     ends
@@ -276,7 +277,8 @@ impl Attributes {
 
 /// The length of a reference to one of XML's five entities or to a character; HTML's need a DTD.
 fn entity(text: &[u8]) -> Result<usize, Fault> {
-    const UNKNOWN: Fault = formed("the narrative has an entity that is not one of XML; write the character or its number");
+    const UNKNOWN: Fault =
+        formed("the narrative has an entity that is not one of XML; write the character or its number");
     let end = text.iter().take(16).position(|byte| *byte == b';').ok_or(UNKNOWN)?;
     let name = &text[1..end];
     let (digits, radix) = match name {
@@ -286,7 +288,8 @@ fn entity(text: &[u8]) -> Result<usize, Fault> {
         _ => return Err(UNKNOWN),
     };
     let code = std::str::from_utf8(digits).ok().and_then(|digits| u32::from_str_radix(digits, radix).ok());
-    let is_allowed = |c: char| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{D7FF}' | '\u{E000}'..='\u{FFFD}' | '\u{10000}'..);
+    let is_allowed =
+        |c: char| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{D7FF}' | '\u{E000}'..='\u{FFFD}' | '\u{10000}'..);
     match code.and_then(char::from_u32).is_some_and(is_allowed) {
         true => Ok(end + 1),
         false => Err(UNKNOWN),

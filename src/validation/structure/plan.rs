@@ -13,9 +13,6 @@ use crate::fhirpath::Expression;
 use rustc_hash::FxHashMap;
 use std::sync::LazyLock;
 
-/// Most elements of a type: one bit each. A test holds every version to it.
-pub(super) const ELEMENTS_LIMIT: usize = 128;
-
 pub(super) struct Plan {
     pub schema: &'static Schema,
     /// By `TypeId`.
@@ -137,7 +134,10 @@ impl Plan {
         let mut bounds = Bounds::default();
         Plan {
             schema,
-            types: (0u16..).zip(&schema.types).map(|(id, def)| TypePlan::new(TypeId(id), def, schema, &mut bounds)).collect(),
+            types: (0u16..)
+                .zip(&schema.types)
+                .map(|(id, def)| TypePlan::new(TypeId(id), def, schema, &mut bounds))
+                .collect(),
             extensions: schema.extensions.iter().map(|def| (&*def.url, ExtensionPlan::new(def, schema))).collect(),
             extension: schema.named("Extension"),
         }
@@ -204,7 +204,7 @@ pub(super) fn not_evaluated(schema: &'static Schema) -> Vec<&'static Constraint>
     errors.filter(|known| Native::of(known).is_none() && Expression::parse(&known.expression).is_err()).collect()
 }
 
-/// The bit of an element's position; none beyond the last.
+/// The bit of an element's position. No type has more elements than bits, which a test holds every version to.
 pub(super) fn bit(index: u32) -> u128 {
     1u128.checked_shl(index).unwrap_or(0)
 }

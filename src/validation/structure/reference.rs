@@ -39,7 +39,7 @@ impl<'t> Walker<'t, '_, '_> {
         }
     }
 
-    pub fn reference(&mut self, object: Object<'t, '_>, role: Option<Role>) {
+    pub fn reference(&mut self, object: &Object<'t, '_>, role: Option<Role>) {
         let targets: &'static [TypeId] = role.map_or(&[], |role| &role.of_type.of_type.targets);
         let node = object.node;
         let literal = node.get("reference").and_then(|literal| Some((literal, literal.text()?)));

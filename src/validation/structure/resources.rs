@@ -75,7 +75,7 @@ impl<'t> Walker<'t, '_, '_> {
     }
 
     /// An object where a resource stands: the root, one that an element holds, or a contained one.
-    pub fn resource(&mut self, node: Node<'t>, member: Option<Member<'t>>, place: &Place) {
+    pub fn resource(&mut self, node: Node<'t>, member: Option<&Member<'t>>, place: &Place) {
         let Some(type_id) = self.resource_type(node, place) else { return };
         let place = &Place { type_id: Some(type_id), ..*place };
         if let Some(member) = member
@@ -94,7 +94,7 @@ impl<'t> Walker<'t, '_, '_> {
         if plan.special == Special::Bundle {
             self.bundles.push(Entries::new(node));
         }
-        self.object(Object { node, plan, role: member.map(|member| member.role), place }, false);
+        self.object(&Object { node, plan, role: member.map(|member| member.role), place }, false);
         if plan.special == Special::Bundle {
             self.bundles.pop();
         }

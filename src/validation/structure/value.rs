@@ -18,8 +18,8 @@ impl<'t> Walker<'t, '_, '_> {
     /// One value: of a member that does not repeat, or one item of its array.
     pub fn value(
         &mut self,
-        object: Object<'t, '_>,
-        member: Member<'t>,
+        object: &Object<'t, '_>,
+        member: &Member<'t>,
         (node, index): (Node<'t>, u32),
         other: &mut Counterpart<'t>,
     ) {
@@ -40,7 +40,7 @@ impl<'t> Walker<'t, '_, '_> {
                 }
                 Kind::Object => {
                     let inner = Object { node, plan: member.target, role: Some(member.role), place };
-                    self.object(inner, false);
+                    self.object(&inner, false);
                 }
                 _ => {
                     let code = &member.target.def.code;
@@ -52,11 +52,12 @@ impl<'t> Walker<'t, '_, '_> {
         }
     }
 
-    fn primitive(&mut self, object: Object<'t, '_>, member: Member<'t>, of: Primitive, node: Node<'t>, place: &Place) {
+    fn primitive(&mut self, object: &Object<'t, '_>, member: &Member<'t>, of: Primitive, node: Node<'t>, place: &Place) {
         if node.kind() != primitive::json_kind(of) {
             return self.wrong_kind(of, node, place);
         }
-        let is_id = matches!(object.plan.special, Special::Resource | Special::Bundle) && member.role.element.def.name.as_ref() == "id";
+        let is_id = matches!(object.plan.special, Special::Resource | Special::Bundle)
+            && member.role.element.def.name.as_ref() == "id";
         let of = if is_id { Primitive::Id } else { of };
         let (span, escaped) = node.span();
         if !escaped {
@@ -69,13 +70,7 @@ impl<'t> Walker<'t, '_, '_> {
     }
 
     /// The value of a primitive, decoded.
-    fn text(
-        &mut self,
-        member: Member<'t>,
-        of: Primitive,
-        (node, text): (Node<'t>, &[u8]),
-        place: &Place,
-    ) {
+    fn text(&mut self, member: &Member<'t>, of: Primitive, (node, text): (Node<'t>, &[u8]), place: &Place) {
         if text.is_empty() {
             return self.fail(place, node, "JSN-03", IssueCode::Structure, || {
                 "a string is empty; leave the property out".to_owned()
@@ -145,7 +140,7 @@ impl<'t> Walker<'t, '_, '_> {
     /// The object of `_x`: `id` and `extension` (JSN-06).
     fn sibling(
         &mut self,
-        member: Member<'t>,
+        member: &Member<'t>,
         (node, index): (Node<'t>, u32),
         other: &mut Counterpart<'t>,
         place: &Place,
@@ -155,7 +150,7 @@ impl<'t> Walker<'t, '_, '_> {
                 let has_extension = node.children().any(|child| child.key().as_deref() == Some("extension"));
                 let has_value = has_extension || other.stands(index);
                 let role = Some(member.role);
-                self.object(Object { node, plan: member.target, role, place }, has_value);
+                self.object(&Object { node, plan: member.target, role, place }, has_value);
             }
             Kind::Null if index != SINGLE && other.stands(index) => {}
             Kind::Null => self.stray_null(place, node),

@@ -68,11 +68,21 @@ pub(super) struct Member<'t> {
 impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
     pub fn new(tree: &'t Tree, plan: &'static Plan, options: Options, report: &'r mut Report<'m>) -> Self {
         let holder = Holder { resource: tree.root(), container: None };
-        Walker { tree, plan, options, report, holder, locals: Vec::new(), contained_ids: None, buffer: Vec::new(), bundles: Vec::new() }
+        Walker {
+            tree,
+            plan,
+            options,
+            report,
+            holder,
+            locals: Vec::new(),
+            contained_ids: None,
+            buffer: Vec::new(),
+            bundles: Vec::new(),
+        }
     }
 
     /// Members, minima and the rules of its type; what an object holds is walked on the way.
-    pub fn object(&mut self, object: Object<'t, '_>, has_value: bool) {
+    pub fn object(&mut self, object: &Object<'t, '_>, has_value: bool) {
         let present = self.members(object);
         if object.node.children().next().is_none() {
             self.fail(object.place, object.node, "JSN-03", IssueCode::Structure, || {
@@ -95,7 +105,7 @@ impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
     }
 
     /// Every member; gives the bits of the elements that are there.
-    fn members(&mut self, object: Object<'t, '_>) -> u128 {
+    fn members(&mut self, object: &Object<'t, '_>) -> u128 {
         let mut present = 0;
         for node in object.node.children() {
             let (key, escaped) = node.key_span();
@@ -117,17 +127,17 @@ impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
             let (index, member) = member;
             let element = bit(u32::from(index));
             if member.role.element.def.is_choice && present & element != 0 {
-                self.second_choice(object, member, base);
+                self.second_choice(object, &member, base);
             }
             present |= element;
-            self.member(object, member);
+            self.member(object, &member);
         }
         present
     }
 
     fn known(
         &self,
-        object: Object<'t, '_>,
+        object: &Object<'t, '_>,
         node: Node<'t>,
         name: &[u8],
         is_sibling: bool,
@@ -143,7 +153,7 @@ impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
     }
 
     /// Arrays where the element repeats and only there (JSN-05); how many.
-    fn member(&mut self, object: Object<'t, '_>, member: Member<'t>) {
+    fn member(&mut self, object: &Object<'t, '_>, member: &Member<'t>) {
         let def = member.role.element.def;
         let node = member.node;
         if !def.is_array {
@@ -172,7 +182,7 @@ impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
         self.count(object, member, count);
     }
 
-    fn count(&mut self, object: Object<'t, '_>, member: Member<'t>, count: u32) {
+    fn count(&mut self, object: &Object<'t, '_>, member: &Member<'t>, count: u32) {
         let def = member.role.element.def;
         if count == 0 {
             let place = object.place.element(def, member.choice, SINGLE);
@@ -190,7 +200,7 @@ impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
     }
 
     /// A choice holds one value: another member of the same element is another type.
-    fn second_choice(&mut self, object: Object<'t, '_>, member: Member<'t>, name: &[u8]) {
+    fn second_choice(&mut self, object: &Object<'t, '_>, member: &Member<'t>, name: &[u8]) {
         let of_element = |node: &Node<'t>| {
             let key = node.key().unwrap_or_default();
             let base = key.strip_prefix('_').unwrap_or(&key);
@@ -208,7 +218,7 @@ impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
     }
 
     #[cold]
-    fn missing(&mut self, object: Object<'t, '_>, missing: u128) {
+    fn missing(&mut self, object: &Object<'t, '_>, missing: u128) {
         for (index, element) in (0u32..).zip(&object.plan.def.elements) {
             if missing & bit(index) != 0 {
                 let choice = if element.is_choice { "[x]" } else { "" };
@@ -223,7 +233,7 @@ impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
     }
 
     #[cold]
-    fn unknown(&mut self, object: Object<'t, '_>, node: Node<'t>, name: &[u8]) {
+    fn unknown(&mut self, object: &Object<'t, '_>, node: Node<'t>, name: &[u8]) {
         let is_plain = name.len() <= 64 && name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
         let name = std::str::from_utf8(name).ok().filter(|_| is_plain).unwrap_or("a member");
         // At the object: FHIRPath has no place for what no type has. Line and column are the member's.

@@ -17,9 +17,16 @@ fn person(more: Value) -> Value {
 #[test]
 fn a_contained_resource_is_used_and_reached_by_its_id() {
     passes(holder(json!([person(json!({}))]), "#p1"));
-    breaks(holder(json!([person(json!({})), { "resourceType": "Organization", "id": "o1", "name": "A" }]), "#p1"), "dom-3", "Observation.contained[1]");
+    breaks(
+        holder(json!([person(json!({})), { "resourceType": "Organization", "id": "o1", "name": "A" }]), "#p1"),
+        "dom-3",
+        "Observation.contained[1]",
+    );
     let found = errors(&holder(json!([person(json!({}))]), "#p2"));
-    assert_eq!(found, [("ref-1".into(), "Observation.performer[0]".into()), ("dom-3".into(), "Observation.contained[0]".into())]);
+    assert_eq!(
+        found,
+        [("ref-1".into(), "Observation.performer[0]".into()), ("dom-3".into(), "Observation.contained[0]".into())]
+    );
 }
 
 #[test]
@@ -29,14 +36,18 @@ fn siblings_canonicals_and_references_to_the_container_count_as_use() {
     let provenance = json!({ "resourceType": "Provenance", "id": "v1", "target": [{ "reference": "#" }], "recorded": "2023-05-04T08:15:00Z", "agent": [{ "who": { "display": "x" } }] });
     passes(observation(json!({ "contained": [provenance] })));
     let questions = json!({ "resourceType": "Questionnaire", "id": "q1", "status": "draft" });
-    passes(json!({ "resourceType": "QuestionnaireResponse", "status": "completed", "questionnaire": "#q1", "contained": [questions] }));
+    passes(
+        json!({ "resourceType": "QuestionnaireResponse", "status": "completed", "questionnaire": "#q1", "contained": [questions] }),
+    );
 }
 
 #[test]
 fn contained_ids_are_local_to_their_container() {
-    let entry = |id: &str| json!({ "fullUrl": format!("urn:x:{id}"), "resource": holder(json!([person(json!({}))]), "#p1") });
+    let entry =
+        |id: &str| json!({ "fullUrl": format!("urn:x:{id}"), "resource": holder(json!([person(json!({}))]), "#p1") });
     passes(json!({ "resourceType": "Bundle", "type": "collection", "entry": [entry("a"), entry("b")] }));
-    let lone = json!({ "fullUrl": "urn:x:c", "resource": observation(json!({ "performer": [{ "reference": "#p1" }] })) });
+    let lone =
+        json!({ "fullUrl": "urn:x:c", "resource": observation(json!({ "performer": [{ "reference": "#p1" }] })) });
     let bundle = json!({ "resourceType": "Bundle", "type": "collection", "entry": [entry("a"), lone] });
     breaks(bundle, "ref-1", "Bundle.entry[1].resource.performer[0]");
 }

@@ -11,11 +11,17 @@ fn extended(extension: Value) -> Value {
 #[test]
 fn an_extension_has_a_url_and_either_a_value_or_extensions() {
     passes(extended(json!({ "url": "urn:x", "valueString": "x" })));
-    passes(extended(json!({ "url": "urn:x", "_valueString": { "extension": [{ "url": "urn:y", "valueCode": "c" }] } })));
+    passes(extended(
+        json!({ "url": "urn:x", "_valueString": { "extension": [{ "url": "urn:y", "valueCode": "c" }] } }),
+    ));
     passes(extended(json!({ "url": "urn:x", "extension": [{ "url": "a", "valueBoolean": false }] })));
     breaks(extended(json!({ "valueString": "x" })), "min", "Patient.extension[0]");
     breaks(extended(json!({ "url": "urn:x" })), "ext-1", "Patient.extension[0]");
-    breaks(extended(json!({ "url": "urn:x", "valueString": "x", "extension": [{ "url": "a", "valueCode": "c" }] })), "ext-1", "Patient.extension[0]");
+    breaks(
+        extended(json!({ "url": "urn:x", "valueString": "x", "extension": [{ "url": "a", "valueCode": "c" }] })),
+        "ext-1",
+        "Patient.extension[0]",
+    );
     let nested = json!({ "url": "urn:x", "extension": [{ "url": "a", "extension": [{ "url": "b" }] }] });
     breaks(extended(nested), "ext-1", "Patient.extension[0].extension[0].extension[0]");
 }
@@ -23,8 +29,16 @@ fn an_extension_has_a_url_and_either_a_value_or_extensions() {
 #[test]
 fn datatypes_and_extensions_have_no_modifier_extensions() {
     let modifier = json!([{ "url": "urn:x", "valueBoolean": true }]);
-    breaks(patient("name", json!([{ "family": "B", "modifierExtension": modifier }])), "unknown-element", "Patient.name[0]");
-    breaks(extended(json!({ "url": "urn:x", "valueString": "x", "modifierExtension": modifier })), "unknown-element", "Patient.extension[0]");
+    breaks(
+        patient("name", json!([{ "family": "B", "modifierExtension": modifier }])),
+        "unknown-element",
+        "Patient.name[0]",
+    );
+    breaks(
+        extended(json!({ "url": "urn:x", "valueString": "x", "modifierExtension": modifier })),
+        "unknown-element",
+        "Patient.extension[0]",
+    );
     passes(patient("modifierExtension", modifier));
 }
 
@@ -34,7 +48,8 @@ fn a_base_extension_stands_where_it_belongs_with_a_value_of_its_type() {
     passes(birth(json!({ "url": BIRTH_TIME, "valueDateTime": "1962-07-09T08:00:00Z" })));
     breaks(birth(json!({ "url": BIRTH_TIME, "valueString": "noon" })), "extension", "Patient.birthDate.extension[0]");
     breaks(extended(json!({ "url": BIRTH_TIME, "valueDateTime": "1962" })), "extension", "Patient.extension[0]");
-    let modifier = json!({ "url": "http://hl7.org/fhir/StructureDefinition/data-absent-reason", "valueCode": "unknown" });
+    let modifier =
+        json!({ "url": "http://hl7.org/fhir/StructureDefinition/data-absent-reason", "valueCode": "unknown" });
     let found = errors(&patient("modifierExtension", json!([modifier])));
     assert!(found.contains(&("extension".into(), "Patient.modifierExtension[0]".into())), "{found:?}");
 }

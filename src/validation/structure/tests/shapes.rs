@@ -8,7 +8,11 @@ fn an_element_that_the_type_has_not_is_told_at_its_object() {
     breaks(patient("name", json!([{ "family": "B", "nick": "b" }])), "unknown-element", "Patient.name[0]");
     breaks(patient("Gender", json!("male")), "unknown-element", "Patient");
     breaks(patient("_name", json!([{ "id": "a" }])), "unknown-element", "Patient");
-    breaks(patient("name", json!([{ "resourceType": "HumanName", "family": "B" }])), "unknown-element", "Patient.name[0]");
+    breaks(
+        patient("name", json!([{ "resourceType": "HumanName", "family": "B" }])),
+        "unknown-element",
+        "Patient.name[0]",
+    );
 }
 
 #[test]
@@ -77,7 +81,8 @@ fn empty_values_are_told_once() {
 
 #[test]
 fn null_only_pads_arrays_of_primitives() {
-    let padded = json!([{ "given": ["A", null], "_given": [null, { "extension": [{ "url": "urn:x", "valueCode": "c" }] }] }]);
+    let padded =
+        json!([{ "given": ["A", null], "_given": [null, { "extension": [{ "url": "urn:x", "valueCode": "c" }] }] }]);
     passes(patient("name", padded));
     breaks(patient("gender", json!(null)), "JSN-04", "Patient.gender");
     breaks(patient("name", json!(null)), "JSN-04", "Patient.name");

@@ -36,12 +36,21 @@ fn a_code_outside_its_required_set_is_an_error() {
 #[test]
 fn one_coding_in_a_required_set_is_enough() {
     const CLINICAL: &str = "http://terminology.hl7.org/CodeSystem/condition-clinical";
-    let condition = |status: Value| json!({ "resourceType": "Condition", "subject": { "display": "x" }, "clinicalStatus": status });
+    let condition =
+        |status: Value| json!({ "resourceType": "Condition", "subject": { "display": "x" }, "clinicalStatus": status });
     let active = json!({ "system": CLINICAL, "code": "active" });
     passes(condition(json!({ "coding": [{ "system": "urn:x", "code": "1" }, active] })));
     passes(condition(json!({ "extension": [{ "url": "urn:x", "valueCode": "c" }] })));
-    breaks(condition(json!({ "coding": [{ "system": CLINICAL, "code": "on" }] })), "binding", "Condition.clinicalStatus");
-    breaks(condition(json!({ "coding": [{ "system": "urn:x", "code": "active" }] })), "binding", "Condition.clinicalStatus");
+    breaks(
+        condition(json!({ "coding": [{ "system": CLINICAL, "code": "on" }] })),
+        "binding",
+        "Condition.clinicalStatus",
+    );
+    breaks(
+        condition(json!({ "coding": [{ "system": "urn:x", "code": "active" }] })),
+        "binding",
+        "Condition.clinicalStatus",
+    );
     breaks(condition(json!({ "text": "active" })), "binding", "Condition.clinicalStatus");
 }
 
@@ -63,7 +72,11 @@ fn narrative_is_checked_where_it_stands() {
 fn invariants_of_every_kind_are_held() {
     breaks(patient("telecom", json!([{ "value": "1" }])), "cpt-2", "Patient.telecom[0]");
     breaks(patient("contact", json!([{ "gender": "female" }])), "pat-1", "Patient.contact[0]");
-    breaks(patient("name", json!([{ "period": { "start": "2023", "end": "2021" } }])), "per-1", "Patient.name[0].period");
+    breaks(
+        patient("name", json!([{ "period": { "start": "2023", "end": "2021" } }])),
+        "per-1",
+        "Patient.name[0].period",
+    );
     breaks(observation(json!({ "valueQuantity": { "code": "/min" } })), "qty-3", "Observation.value.ofType(Quantity)");
     let absent = json!({ "valueString": "x", "dataAbsentReason": { "text": "y" } });
     breaks(observation(absent), "obs-6", "Observation");
@@ -86,7 +99,8 @@ fn inner_bundles_keep_their_own_rules_and_the_outer_ones_may_be_told_elsewhere()
     let tree = json::parse(text.clone().into()).unwrap();
     let mut report = Report::new(&tree, ProseRules::Warning);
     check(&tree, Schema::of(FhirVersion::R4), Options { skip_root_bundle: true }, &mut report);
-    let found: Vec<_> = report.finish().into_iter().map(|issue| (issue.rule.unwrap(), issue.expression.unwrap())).collect();
+    let found: Vec<_> =
+        report.finish().into_iter().map(|issue| (issue.rule.unwrap(), issue.expression.unwrap())).collect();
     let at = "Bundle.entry[0].resource";
     assert_eq!(found, [("bdl-11".into(), at.to_owned()), ("bdl-9".into(), at.to_owned())]);
     let outer = errors_of(&text, FhirVersion::R4).iter().filter(|(_, place)| place == "Bundle").count();
@@ -94,21 +108,18 @@ fn inner_bundles_keep_their_own_rules_and_the_outer_ones_may_be_told_elsewhere()
 }
 
 #[test]
-fn every_constraint_of_error_severity_is_evaluated_but_one_that_is_no_fhirpath() {
-    let left = |version| {
-        let constraints = not_evaluated(Schema::of(version));
-        constraints.iter().map(|constraint| &*constraint.key).collect::<Vec<_>>()
-    };
-    assert!(left(FhirVersion::R4).is_empty() && left(FhirVersion::R4B).is_empty());
-    // Its text is in double quotes, as FHIRPath has none.
-    assert_eq!(left(FhirVersion::R5), ["eld-11"]);
+fn every_constraint_of_error_severity_is_evaluated() {
+    for version in [FhirVersion::R4, FhirVersion::R4B, FhirVersion::R5] {
+        let left: Vec<_> = not_evaluated(Schema::of(version)).iter().map(|constraint| &constraint.key).collect();
+        assert!(left.is_empty(), "{version:?}: {left:?}");
+    }
 }
 
 #[test]
 fn no_type_has_more_elements_than_the_walk_has_bits() {
     for version in [FhirVersion::R4, FhirVersion::R4B, FhirVersion::R5] {
         let types = &Schema::of(version).types;
-        assert!(types.iter().all(|found| found.elements.len() <= plan::ELEMENTS_LIMIT));
+        assert!(types.iter().all(|found| found.elements.len() <= u128::BITS as usize));
         assert!(types.iter().any(|found| found.kind == TypeKind::Resource));
     }
 }
