@@ -2,7 +2,7 @@
 
 use super::super::definition::{Definitions, age_of, split_canonical};
 use super::draft::{Draft, shown};
-use super::rules::{ProfileId, ProfileRef};
+use super::rules::{Context, ProfileId, ProfileRef};
 use crate::fhir::schema::{Schema, TypeId};
 use crate::fhir::version::FhirVersion;
 use rustc_hash::FxHashMap;
@@ -34,6 +34,22 @@ impl Source {
             Some(version) => format!("{}|{version}", self.url()),
             None => self.url().to_owned(),
         }
+    }
+}
+
+impl Source {
+    /// Where the extension may stand.
+    pub fn contexts(&self) -> Vec<Context> {
+        let listed = self.resource["context"].as_array().into_iter().flatten();
+        let context = |one: &Value| {
+            let name = shown(one["expression"].as_str()?).into();
+            Some(match one["type"].as_str()? {
+                "element" => Context::Element(name),
+                "extension" => Context::Extension(name),
+                _ => Context::Expression,
+            })
+        };
+        listed.filter_map(context).collect()
     }
 }
 

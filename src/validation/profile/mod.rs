@@ -7,11 +7,11 @@
 //! references within the message. Pure; relies on `fhir::schema` for the base and on the structure check for holding it.
 //!
 //! Which claims are enforced: those that the message's definition makes (the profiles of its focus rules and of its
-//! bases, its graphs), and those that the Bundle, its resources and what they contain make of themselves in
-//! `meta.profile`. A profile that is not loaded is a warning that names it, once in a message. A value set that cannot be
+//! bases, its graphs), those that the Bundle, its resources and what they contain make of themselves in `meta.profile`,
+//! and every extension whose definition is loaded, by its url (`extensions`). A profile that is not loaded is a warning that names it, once in a message. A value set that cannot be
 //! enumerated is one, too.
 //!
-//! What is not checked: bindings that are not required, aggregation, order of elements, `params` and compartments of
+//! What is not checked: contexts of extensions that are given as an expression, bindings that are not required, aggregation, order of elements, `params` and compartments of
 //! graphs. `mustSupport` says what systems must be able to handle, not what has to be there: what a resource lacks of it
 //! is one information for each resource, and only where the caller asks for it.
 
@@ -22,6 +22,7 @@ mod compile;
 mod discriminator;
 mod draft;
 mod expression;
+mod extensions;
 mod graph;
 mod library;
 mod limit;
@@ -48,7 +49,7 @@ use check::Checker;
 use codes::ValueSets;
 use compile::Compiler;
 use graph::Graphs;
-use library::{Drafted, Library};
+use library::{Drafted, Library, Source};
 use place::Place;
 use rules::{Profile, ProfileId, ProfileRef};
 use rustc_hash::FxHashMap;
@@ -75,6 +76,8 @@ pub struct Profiles {
     by_url: FxHashMap<Box<str>, Vec<(Option<Box<str>>, ProfileId)>>,
     value_sets: ValueSets,
     graphs: Graphs,
+    /// Whether any of the profiles is of an extension.
+    has_extensions: bool,
 }
 
 impl Profiles {
@@ -95,7 +98,7 @@ impl Profiles {
         let mut compiler = Compiler::new(&library, &drafts, definitions);
         let mut profiles = Vec::with_capacity(drafts.len());
         for (source, drafted) in library.sources.iter().zip(&drafts) {
-            profiles.push(profile(&mut compiler, source.canonical(), drafted));
+            profiles.push(profile(&mut compiler, source, drafted));
             let found = std::mem::take(&mut compiler.mistakes);
             mistakes.extend(found.into_iter().map(|mistake| format!("{}: {}: {mistake}", source.file, source.url())));
         }
@@ -103,7 +106,9 @@ impl Profiles {
         let graphs = Graphs::compile(&mut compiler, &mut mistakes);
         let value_sets = std::mem::replace(&mut compiler.value_sets, ValueSets::new(schema));
         let by_url = named(&library);
-        (Profiles { schema, profiles, by_url, value_sets, graphs }, mistakes)
+        let extension = schema.named("Extension");
+        let has_extensions = profiles.iter().any(|one| Some(one.type_id) == extension);
+        (Profiles { schema, profiles, by_url, value_sets, graphs, has_extensions }, mistakes)
     }
 
     /// How many profiles there are.
@@ -123,6 +128,10 @@ impl Profiles {
         let mut sink = Sink::Report(report);
         checker.demand(Target::whole(element), &self.find(profile), &Place::root(place), &mut sink);
         checker.notes.tell(node.tree, report);
+    }
+
+    fn has_extensions(&self) -> bool {
+        self.has_extensions
     }
 
     fn get(&self, id: ProfileId) -> Option<&Profile> {
@@ -152,15 +161,16 @@ impl Profiles {
     }
 }
 
-fn profile<'d>(compiler: &mut Compiler<'d>, canonical: String, drafted: &'d Drafted) -> Profile {
+fn profile<'d>(compiler: &mut Compiler<'d>, source: &Source, drafted: &'d Drafted) -> Profile {
     compiler.is_whole = drafted.missing_base.is_none();
     let root = compiler.rules(&drafted.draft);
     Profile {
-        canonical: canonical.into(),
+        canonical: source.canonical().into(),
         // A draft without types belongs to no source.
         type_id: drafted.draft.types.first().copied().unwrap_or(TypeId(0)),
         ancestors: drafted.ancestors.clone(),
         missing_base: drafted.missing_base.clone(),
+        contexts: source.contexts(),
         root,
     }
 }

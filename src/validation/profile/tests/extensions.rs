@@ -98,3 +98,26 @@ fn extensions_of_primitives_are_held_too() {
         ],
     );
 }
+
+#[test]
+fn an_extension_is_held_against_its_loaded_definition_wherever_it_stands() {
+    let mut own = simple();
+    own["context"] = json!([{ "type": "element", "expression": "Patient.name" }, { "type": "element", "expression": "Quantity" },
+        { "type": "extension", "expression": "urn:around" }]);
+    let url = format!("{OWN}simple");
+    let good = json!([{ "url": url, "valueCode": "male" }]);
+    let bad = json!([{ "url": url, "valueCode": "x" }]);
+    let sent = |members: Value| {
+        let mut patient = json!({ "resourceType": "Patient", "id": "1" });
+        patient.as_object_mut().expect("members").extend(members.as_object().expect("members").clone());
+        message_found(std::slice::from_ref(&own), &message(json!({}), &[], &[patient]))
+    };
+    assert_eq!(sent(json!({ "name": [{ "text": "A" }, { "extension": good }] })), [""; 0]);
+    assert_eq!(sent(json!({ "extension": [{ "url": "urn:around", "extension": good }, { "url": "urn:q", "valueQuantity": { "extension": good } }] })), [""; 0]);
+    assert_eq!(sent(json!({ "name": [{ "extension": bad }] })), ["error binding Bundle.entry[1].resource.name[0].extension[0].value.ofType(code)"]);
+    assert_eq!(sent(json!({ "extension": good })), ["error extension Bundle.entry[1].resource.extension[0]"]);
+    assert_eq!(sent(json!({ "birthDate": "2020", "_birthDate": { "extension": good } })), ["error extension Bundle.entry[1].resource.birthDate.extension[0]"]);
+    let contained = json!({ "contained": [{ "resourceType": "Patient", "id": "c", "name": [{ "given": ["A"], "_given": [{ "extension": bad }] }] }] });
+    let place = "Bundle.entry[1].resource.contained[0].name[0].given[0].extension[0]";
+    assert_eq!(sent(contained), [format!("error binding {place}.value.ofType(code)"), format!("error extension {place}")]);
+}
