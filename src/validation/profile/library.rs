@@ -22,6 +22,8 @@ pub(super) struct Source {
     /// The file it came from.
     pub file: String,
     pub type_id: TypeId,
+    /// Whether it was made for this very version, so that its mistakes are told.
+    pub is_own: bool,
 }
 
 impl Source {
@@ -97,7 +99,10 @@ impl Library {
         let name = resource["type"].as_str().unwrap_or_default();
         let name = name.strip_prefix(BASE).unwrap_or(name);
         match self.schema.named(name) {
-            Some(type_id) => Ok(Some(Source { resource: resource.clone(), file: file.to_owned(), type_id })),
+            Some(type_id) => {
+                let is_own = is_own(resource, self.schema.version);
+                Ok(Some(Source { resource: resource.clone(), file: file.to_owned(), type_id, is_own }))
+            }
             None if resource["kind"] == "logical" || !is_own(resource, self.schema.version) => Ok(None),
             None => Err(format!("{} constrains {}, which is no type of FHIR {}", shown(url), shown(name), self.schema.version.full())),
         }
@@ -110,12 +115,12 @@ impl Library {
     }
 
     fn sort(&mut self) {
-        let (sources, version) = (&self.sources, self.schema.version);
+        let sources = &self.sources;
         for ids in self.by_url.values_mut() {
             // What was made for this very version goes first.
             ids.sort_by(|a, b| {
-                let (a, b) = (&sources[a.0 as usize].resource, &sources[b.0 as usize].resource);
-                is_own(b, version).cmp(&is_own(a, version)).then_with(|| age_of(b, a))
+                let (a, b) = (&sources[a.0 as usize], &sources[b.0 as usize]);
+                b.is_own.cmp(&a.is_own).then_with(|| age_of(&b.resource, &a.resource))
             });
         }
     }

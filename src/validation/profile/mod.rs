@@ -91,7 +91,8 @@ impl Profiles {
         let (library, mut mistakes) = Library::new(schema, definitions);
         let mut drafts = Vec::with_capacity(library.sources.len());
         for (id, source) in (0u32..).map(ProfileId).zip(&library.sources) {
-            let (drafted, found) = library.drafted(id);
+            let (drafted, mut found) = library.drafted(id);
+            found.retain(|_| source.is_own);
             mistakes.extend(found.into_iter().map(|mistake| format!("{}: {mistake}", source.file)));
             drafts.push(drafted);
         }
@@ -99,7 +100,8 @@ impl Profiles {
         let mut profiles = Vec::with_capacity(drafts.len());
         for (source, drafted) in library.sources.iter().zip(&drafts) {
             profiles.push(profile(&mut compiler, source, drafted));
-            let found = std::mem::take(&mut compiler.mistakes);
+            let mut found = std::mem::take(&mut compiler.mistakes);
+            found.retain(|_| source.is_own);
             mistakes.extend(found.into_iter().map(|mistake| format!("{}: {}: {mistake}", source.file, source.url())));
         }
         compiler.value_sets.take_all(definitions);

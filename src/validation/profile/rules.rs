@@ -77,6 +77,8 @@ pub(super) struct Rules {
     pub min_value: Option<Limit>,
     pub max_value: Option<Limit>,
     pub must_support: bool,
+    /// R5: an extension is no substitute for the value of a primitive.
+    pub must_have_value: bool,
     pub slicing: Option<Slicing>,
     pub slices: Vec<Slice>,
     pub children: Vec<Rules>,
@@ -96,6 +98,7 @@ impl Rules {
             && self.bindings.is_empty()
             && self.constraints.is_empty()
             && self.max_length.is_none()
+            && !self.must_have_value
             && self.min_value.is_none()
             && self.max_value.is_none()
             && self.children.is_empty()

@@ -48,6 +48,11 @@ impl<'t> Checker<'t> {
     }
 
     fn limits(&self, at: At<'t>, rules: &Rules, place: &Place, sink: &mut Sink) {
+        if rules.must_have_value && at.element.value.is_none() {
+            sink.error(found(at, place, "profile-value", IssueCode::Required), || {
+                format!("{} asks for a value, with or without extensions", at.who())
+            });
+        }
         if let Some(most) = rules.max_length
             && let Some(length) = at.element.text().map(|text| text.chars().count()).filter(|length| *length > most)
         {

@@ -333,3 +333,44 @@ fn without_discriminators_what_obeys_a_slice_belongs_to_it() {
         &[(patient(&["urn:a"]), &[]), (patient(&["urn:b"]), &["error slicing Patient.identifier[0]"])],
     );
 }
+
+#[test]
+fn a_path_of_this_alone_means_the_value_itself() {
+    let own = profile("patient", "Patient", json!([
+        { "id": "Patient.maritalStatus.coding", "path": "Patient.maritalStatus.coding", "slicing": by("pattern", "$this") },
+        { "id": "Patient.maritalStatus.coding:a", "path": "Patient.maritalStatus.coding", "sliceName": "a", "min": 1, "max": "1", "patternCoding": { "system": "urn:a" } },
+        { "id": "Patient.language", "path": "Patient.language" },
+        { "id": "Patient.name.given", "path": "Patient.name.given", "slicing": by("value", "$this") },
+        { "id": "Patient.name.given:one", "path": "Patient.name.given", "sliceName": "one", "max": "1", "fixedString": "A" },
+    ]));
+    let with = |systems: &[&str], given: &[&str]| {
+        let coding: Vec<Value> = systems.iter().map(|system| json!({ "system": system, "code": "c" })).collect();
+        json!({ "resourceType": "Patient", "maritalStatus": { "coding": coding }, "name": [{ "given": given }] })
+    };
+    cases(
+        &[own],
+        &[
+            (with(&["urn:b", "urn:a"], &["B", "A"]), &[]),
+            (with(&["urn:b"], &["B"]), &["error profile-min Patient.maritalStatus"]),
+            (with(&["urn:a"], &["A", "A"]), &["error profile-max Patient.name[0].given"]),
+        ],
+    );
+}
+
+#[test]
+fn contained_resources_are_sliced_by_type() {
+    let own = profile("patient", "Patient", json!([
+        { "id": "Patient.contained", "path": "Patient.contained", "slicing": by("type", "$this") },
+        { "id": "Patient.contained:organization", "path": "Patient.contained", "sliceName": "organization", "min": 1, "max": "1", "type": [{ "code": "Organization" }] },
+        { "id": "Patient.contained:organization.name", "path": "Patient.contained.name", "min": 1 },
+    ]));
+    let with = |contained: Value| json!({ "resourceType": "Patient", "contained": contained });
+    cases(
+        &[own],
+        &[
+            (with(json!([{ "resourceType": "Basic" }, { "resourceType": "Organization", "name": "A" }])), &[]),
+            (with(json!([{ "resourceType": "Basic" }])), &["error profile-min Patient"]),
+            (with(json!([{ "resourceType": "Organization" }])), &["error profile-min Patient.contained[0]"]),
+        ],
+    );
+}

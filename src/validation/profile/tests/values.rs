@@ -209,3 +209,27 @@ fn issues_name_the_profile_and_show_codes_but_no_other_values() {
     let long = issues(&profiles, &format!("{OWN}observation"), &with(&"c".repeat(65)));
     assert!(!long[0].diagnostics.contains("ccc"));
 }
+
+#[test]
+fn r5_asks_for_values_more_sets_and_silences_warnings() {
+    let warning = json!([{ "key": "own-1", "severity": "warning", "human": "h", "expression": "false" }]);
+    let base = {
+        let mut base = profile("base", "Patient", json!([{ "id": "Patient", "path": "Patient", "constraint": warning }]));
+        base["url"] = json!(format!("{OWN}base"));
+        base
+    };
+    let mut silenced = warning.clone();
+    silenced[0]["suppress"] = json!(true);
+    let set = json!({ "resourceType": "ValueSet", "url": format!("{OWN}set"), "status": "active",
+        "compose": { "include": [{ "system": "urn:s", "concept": [{ "code": "a" }] }] } });
+    let own = derived("own", "Patient", &format!("{OWN}base"), json!([
+        { "id": "Patient", "path": "Patient", "constraint": silenced },
+        { "id": "Patient.birthDate", "path": "Patient.birthDate", "mustHaveValue": true },
+        { "id": "Patient.maritalStatus", "path": "Patient.maritalStatus", "binding": { "strength": "extensible", "valueSet": "http://hl7.org/fhir/ValueSet/marital-status",
+            "additional": [{ "purpose": "maximum", "valueSet": format!("{OWN}set") }] } },
+    ]));
+    let patient = json!({ "resourceType": "Patient", "_birthDate": { "id": "x" }, "maritalStatus": { "coding": [{ "system": "urn:s", "code": "b" }] } });
+    let all = [own, base, set];
+    assert_eq!(found(&all, FhirVersion::R5, &patient), ["error profile-value Patient.birthDate", "error binding Patient.maritalStatus"]);
+    assert_eq!(found(&all[1..], FhirVersion::R5, &patient), ["warning own-1 Patient"]);
+}
