@@ -60,9 +60,11 @@ impl<'t> Checker<'t> {
                 return;
             }
             let node = located.target.element.node();
-            let found = Found { place, child: None, node, rule: Cow::Borrowed("extension"), code: IssueCode::Structure };
+            let found =
+                Found { place, child: None, node, rule: Cow::Borrowed("extension"), code: IssueCode::Structure };
             sink.error(found, || {
-                let names = profile.contexts.iter().take(LISTED_LIMIT).map(Context::name).collect::<Vec<_>>().join(", ");
+                let names =
+                    profile.contexts.iter().take(LISTED_LIMIT).map(Context::name).collect::<Vec<_>>().join(", ");
                 format!("the extension {} may not stand here; it belongs to {names}", profile.canonical)
             });
         });

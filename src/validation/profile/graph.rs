@@ -188,7 +188,9 @@ impl<'t> Checker<'t> {
             self.world.at_target(start, |place| self.demand(start, profile, place, sink));
         }
         while let Some((target, at)) = open.pop() {
-            let (Some(node), Some(index)) = (graph.nodes.get(at), target.element.node().map(|node| node.index)) else { continue };
+            let (Some(node), Some(index)) = (graph.nodes.get(at), target.element.node().map(|node| node.index)) else {
+                continue;
+            };
             if visited.len() >= VISITS_LIMIT || !visited.insert((index, at)) {
                 continue;
             }
@@ -199,11 +201,18 @@ impl<'t> Checker<'t> {
     }
 
     /// The resources that a link leads to, with their nodes; reports how many are missing or too many.
-    fn link(&'t self, graph: &'t Graph, link: &'t Link, source: Target<'t>, sink: &mut Sink) -> Vec<(Target<'t>, usize)> {
+    fn link(
+        &'t self,
+        graph: &'t Graph,
+        link: &'t Link,
+        source: Target<'t>,
+        sink: &mut Sink,
+    ) -> Vec<(Target<'t>, usize)> {
         let reached = match self.linked(link, source) {
             Ok(reached) => reached,
             Err(reason) => {
-                self.world.at_target(source, |place| self.notes.failed(&link.path, &reason, place, source.element.node()));
+                self.world
+                    .at_target(source, |place| self.notes.failed(&link.path, &reason, place, source.element.node()));
                 return Vec::new();
             }
         };
@@ -211,7 +220,12 @@ impl<'t> Checker<'t> {
         let mut count = 0_u64;
         for target in reached {
             let name = &*target.element.def(self.schema).name;
-            let of_type = |at: &&usize| graph.nodes.get(**at).is_some_and(|node| matches!(&*node.type_name, any if any == name || any == "Resource"));
+            let of_type = |at: &&usize| {
+                graph
+                    .nodes
+                    .get(**at)
+                    .is_some_and(|node| matches!(&*node.type_name, any if any == name || any == "Resource"))
+            };
             let nodes: Vec<usize> = link.targets.iter().filter(of_type).copied().collect();
             if nodes.is_empty() && !link.targets.is_empty() {
                 continue;
@@ -266,8 +280,19 @@ impl<'t> Checker<'t> {
         }
         let mistake = first?;
         self.world.at_target(target, |place| {
-            let found = Found { place, child: None, node: target.element.node(), rule: Cow::Borrowed("profile-type"), code: IssueCode::Structure };
-            sink.error(found, || format!("fits none of the profiles that the graph {} has for its type. First: {mistake}", graph.canonical));
+            let found = Found {
+                place,
+                child: None,
+                node: target.element.node(),
+                rule: Cow::Borrowed("profile-type"),
+                code: IssueCode::Structure,
+            };
+            sink.error(found, || {
+                format!(
+                    "fits none of the profiles that the graph {} has for its type. First: {mistake}",
+                    graph.canonical
+                )
+            });
         });
         None
     }
@@ -284,7 +309,10 @@ impl<'t> Checker<'t> {
             let node = source.element.node();
             let found = Found { place, child: None, node, rule: Cow::Borrowed(rule), code: IssueCode::BusinessRule };
             sink.error(found, || {
-                format!("the graph {} asks that {} leads to {text} {types} in the message; there are {count}", graph.canonical, link.path)
+                format!(
+                    "the graph {} asks that {} leads to {text} {types} in the message; there are {count}",
+                    graph.canonical, link.path
+                )
             });
         });
     }

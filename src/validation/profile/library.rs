@@ -104,7 +104,12 @@ impl Library {
                 Ok(Some(Source { resource: resource.clone(), file: file.to_owned(), type_id, is_own }))
             }
             None if resource["kind"] == "logical" || !is_own(resource, self.schema.version) => Ok(None),
-            None => Err(format!("{} constrains {}, which is no type of FHIR {}", shown(url), shown(name), self.schema.version.full())),
+            None => Err(format!(
+                "{} constrains {}, which is no type of FHIR {}",
+                shown(url),
+                shown(name),
+                self.schema.version.full()
+            )),
         }
     }
 
@@ -132,7 +137,9 @@ impl Library {
 
     pub fn find(&self, canonical: &str) -> ProfileRef {
         find(self.schema, canonical, |url, version| {
-            let same = |id: &&ProfileId| self.source_of(**id).is_some_and(|one| fits(one.resource["version"].as_str(), version));
+            let same = |id: &&ProfileId| {
+                self.source_of(**id).is_some_and(|one| fits(one.resource["version"].as_str(), version))
+            };
             self.by_url.get(url)?.iter().find(same).copied()
         })
     }

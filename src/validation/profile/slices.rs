@@ -31,14 +31,26 @@ type Item<'t, 'p> = (At<'t>, Place<'p>);
 
 impl<'t> Checker<'t> {
     /// The values of a sliced element; `at` and `place` are what holds them.
-    pub(super) fn slices(&'t self, at: At<'t>, rules: &'t Rules, items: &[Item<'t, '_>], place: &Place, sink: &mut Sink) {
+    pub(super) fn slices(
+        &'t self,
+        at: At<'t>,
+        rules: &'t Rules,
+        items: &[Item<'t, '_>],
+        place: &Place,
+        sink: &mut Sink,
+    ) {
         if sink.is_settled() || !self.spend((items.len() * rules.slices.len()) as u64) {
             return;
         }
         let homes: Vec<Home> = (0u32..).zip(items).map(|(position, item)| self.home(rules, position, item)).collect();
         self.order(at, rules, items, &homes, sink);
         for (index, slice) in rules.slices.iter().enumerate() {
-            let own: Vec<Item> = items.iter().zip(&homes).filter(|(_, home)| **home == Home::Slice(index)).map(|(item, _)| *item).collect();
+            let own: Vec<Item> = items
+                .iter()
+                .zip(&homes)
+                .filter(|(_, home)| **home == Home::Slice(index))
+                .map(|(item, _)| *item)
+                .collect();
             self.counted(at, slice, own.len(), (items, &homes), place, sink);
             self.held(at, slice, &own, place, sink);
         }
@@ -66,7 +78,8 @@ impl<'t> Checker<'t> {
         sink: &mut Sink,
     ) {
         let (rules, name) = (&slice.rules, &slice.rules.name);
-        let found = |rule, code, child| Found { place, child, node: at.element.node(), rule: Cow::Borrowed(rule), code };
+        let found =
+            |rule, code, child| Found { place, child, node: at.element.node(), rule: Cow::Borrowed(rule), code };
         if count < rules.min as usize && !homes.contains(&Home::Open) {
             let near = self.near(slice, items, homes);
             sink.error(found("profile-min", IssueCode::Required, None), || {
@@ -88,8 +101,12 @@ impl<'t> Checker<'t> {
             for matcher in &slice.matchers {
                 let Test::Profile(profiles) = &matcher.test else { continue };
                 for value in self.reach(*item, &matcher.path).values {
-                    let of_type = |profile: &&ProfileRef| self.profiles.is_for(profile, self.schema, value.element.type_id);
-                    let mistake = profiles.iter().filter(of_type).find_map(|profile| self.verdict(value.target(), profile, spot)?.err());
+                    let of_type =
+                        |profile: &&ProfileRef| self.profiles.is_for(profile, self.schema, value.element.type_id);
+                    let mistake = profiles
+                        .iter()
+                        .filter(of_type)
+                        .find_map(|profile| self.verdict(value.target(), profile, spot)?.err());
                     if let Some(mistake) = mistake {
                         return format!(". {spot} comes near: {mistake}");
                     }
@@ -120,7 +137,8 @@ impl<'t> Checker<'t> {
             }
             let Some(wrong) = wrong else { continue };
             let node = item.element.node();
-            let found = Found { place: spot, child: None, node, rule: Cow::Borrowed("slicing"), code: IssueCode::Structure };
+            let found =
+                Found { place: spot, child: None, node, rule: Cow::Borrowed("slicing"), code: IssueCode::Structure };
             sink.error(found, || {
                 let names = rules.slices.iter().map(|slice| &*slice.name).take(8).collect::<Vec<_>>().join(", ");
                 format!("{wrong}: {} slices {} into {names}", at.who(), rules.name)
@@ -210,7 +228,9 @@ impl<'t> Checker<'t> {
             for at in std::mem::take(&mut reached.values) {
                 match step {
                     Step::Child(name) => next.extend(self.children(at, name)),
-                    Step::Extension(url) => next.extend(self.children(at, "extension").filter(|inner| has_url(*inner, url))),
+                    Step::Extension(url) => {
+                        next.extend(self.children(at, "extension").filter(|inner| has_url(*inner, url)))
+                    }
                     Step::OfType(id) => next.extend(self.schema.is_a(at.element.type_id, *id).then_some(at)),
                     Step::Resolve => match self.followed(at) {
                         Some(target) => next.push(target),

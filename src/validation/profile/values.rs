@@ -134,7 +134,9 @@ impl<'t> Checker<'t> {
         let Some(node) = at.element.value.filter(|node| node.is_object()) else { return };
         let reference = reference_of(at.element);
         let resolved = reference.as_deref().and_then(|reference| self.world.resolve(at.resource, reference));
-        let Some(target) = resolved else { return self.leads_out(at, node, reference.as_deref(), targets, place, sink) };
+        let Some(target) = resolved else {
+            return self.leads_out(at, node, reference.as_deref(), targets, place, sink);
+        };
         let verdicts: Vec<_> = targets.iter().map(|profile| self.verdict(target, profile, place)).collect();
         if verdicts.iter().all(|verdict| matches!(verdict, Some(Err(_)))) {
             sink.error(found(at, place, "profile-target", IssueCode::Value), || {
