@@ -3,7 +3,7 @@
 //! Everything is compiled when definitions are loaded (`Profiles::compile`), so that their mistakes are told then and a
 //! check runs over ready rules: `library` finds profiles and lays each over its chain (`draft`, `segment`), `compile`
 //! keeps what goes beyond the base, with `discriminator` for slices, `codes` for value sets, `graph` for graphs. At run
-//! time `message` says what is held against what, `check` walks, with `values`, `binding` and `slices`; `world` resolves
+//! time `message` says what is held against what, `check` walks, with `values`, `binding`, `slices` and `links`; `world` resolves
 //! references within the message. Pure; relies on `fhir::schema` for the base and on the structure check for holding it.
 //!
 //! Which claims are enforced: those that the message's definition makes (the profiles of its focus rules and of its
@@ -26,6 +26,7 @@ mod extensions;
 mod graph;
 mod library;
 mod limit;
+mod links;
 mod message;
 mod notes;
 mod pattern;
@@ -58,6 +59,9 @@ use world::Target;
 
 pub(super) use message::check_message;
 
+/// The versions of a url.
+type Versions = Vec<(Option<Box<str>>, ProfileId)>;
+
 /// How a check is made.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Asked {
@@ -73,7 +77,7 @@ pub struct Profiles {
     schema: &'static Schema,
     profiles: Vec<Profile>,
     /// Of each url the versions, the newest first.
-    by_url: FxHashMap<Box<str>, Vec<(Option<Box<str>>, ProfileId)>>,
+    by_url: FxHashMap<Box<str>, Versions>,
     value_sets: ValueSets,
     graphs: Graphs,
     /// Whether any of the profiles is of an extension.
@@ -177,7 +181,7 @@ fn profile<'d>(compiler: &mut Compiler<'d>, source: &Source, drafted: &'d Drafte
     }
 }
 
-fn named(library: &Library) -> FxHashMap<Box<str>, Vec<(Option<Box<str>>, ProfileId)>> {
+fn named(library: &Library) -> FxHashMap<Box<str>, Versions> {
     let version = |id: &ProfileId| {
         let source = library.source_of(*id)?;
         source.resource["version"].as_str().map(Box::from)

@@ -262,7 +262,10 @@ fn entries_are_sliced_by_the_profile_of_their_resource_and_it_is_told_what_came_
     let all = [own, inner];
     cases(
         &all,
-        &[(bundle(&[plain.clone(), good.clone()]), &[]), (bundle(&[plain.clone()]), &["error profile-min Bundle"])],
+        &[
+            (bundle(&[plain.clone(), good.clone()]), &[]),
+            (bundle(std::slice::from_ref(&plain)), &["error profile-min Bundle"]),
+        ],
     );
     let issue = &issues(&compiled(&all, FhirVersion::R4), &format!("{OWN}bundle"), &bundle(&[plain]))[0];
     assert!(issue.diagnostics.contains("Bundle.entry[0] comes near: Bundle.entry[0]"), "{}", issue.diagnostics);
