@@ -110,6 +110,18 @@ impl<'d> Expander<'d> {
         Ok(known.codes.iter().filter_map(concept).collect())
     }
 
+    /// All concepts of a code system of the base specification: what the value set of the same name holds, which takes
+    /// the whole system wherever it has no other.
+    fn whole_of_base(&mut self, system: &str) -> Option<Vec<Concept>> {
+        let name = system.strip_prefix("http://hl7.org/fhir/").filter(|name| !name.contains('/'))?;
+        let url = format!("http://hl7.org/fhir/ValueSet/{name}");
+        let known = self.base?.value_set_named(&url)?.codes.as_ref()?;
+        match known.systems.as_slice() {
+            [only] if **only == *system => self.of_base(&url).ok(),
+            _ => None,
+        }
+    }
+
     fn system(&mut self, system: &str, part: &Value) -> Result<Vec<Concept>, Issue> {
         let canonical = match part["version"].as_str() {
             Some(version) => format!("{system}|{version}"),
@@ -119,7 +131,10 @@ impl<'d> Expander<'d> {
         if let Some(listed) = part["concept"].as_array() {
             return self.listed(system, listed, code_system.map(|known| &**known));
         }
-        let code_system = code_system.ok_or_else(|| not_loaded("CodeSystem", &canonical))?;
+        let Some(code_system) = code_system else {
+            let whole = self.whole_of_base(system).filter(|_| part.get("filter").is_none());
+            return whole.ok_or_else(|| not_loaded("CodeSystem", &canonical));
+        };
         if code_system["content"] == "not-present" {
             return Err(not_loaded("content of CodeSystem", &canonical));
         }

@@ -95,16 +95,17 @@ impl Loading {
     }
 
     fn message(&mut self, path: &str, resource: Value) {
-        let found = read(resource, self.fhir_version).and_then(|definition| match (&definition.url, definition.active) {
-            (Some(_), true) => match self.active.insert(definition.canonical(), path.to_owned()) {
-                Some(first) => Err(vec![format!(
-                    "{} is active in {first} already; raise the version or retire one of the two",
-                    definition.canonical()
-                )]),
-                None => Ok(definition),
-            },
-            _ => Ok(definition),
-        });
+        let found =
+            read(resource, self.fhir_version).and_then(|definition| match (&definition.url, definition.active) {
+                (Some(_), true) => match self.active.insert(definition.canonical(), path.to_owned()) {
+                    Some(first) => Err(vec![format!(
+                        "{} is active in {first} already; raise the version or retire one of the two",
+                        definition.canonical()
+                    )]),
+                    None => Ok(definition),
+                },
+                _ => Ok(definition),
+            });
         match found {
             Ok(definition) => self.messages.push(Arc::new(definition)),
             Err(mistakes) => self.mistakes.extend(mistakes.into_iter().map(|mistake| format!("{path}: {mistake}"))),

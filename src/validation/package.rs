@@ -44,7 +44,8 @@ impl Package {
 
 /// Whether what a package of this name defines is part of the program: `hl7.fhir.r4.core`, `hl7.terminology.r4` …
 pub fn is_built_in(name: &str) -> bool {
-    let is_core = |name: &str| name.starts_with("hl7.fhir.r") && (name.ends_with(".core") || name.ends_with(".expansions"));
+    let is_core =
+        |name: &str| name.starts_with("hl7.fhir.r") && (name.ends_with(".core") || name.ends_with(".expansions"));
     BUILT_IN.iter().any(|begins| name.starts_with(begins)) || is_core(name)
 }
 
@@ -91,7 +92,8 @@ fn wanted(entry: &tar::Entry<impl Read>) -> Option<String> {
 }
 
 fn manifest(content: &[u8]) -> Result<Package, String> {
-    let manifest: Value = serde_json::from_slice(content).map_err(|error| format!("package.json is not JSON: {error}"))?;
+    let manifest: Value =
+        serde_json::from_slice(content).map_err(|error| format!("package.json is not JSON: {error}"))?;
     let text = |name: &str| manifest[name].as_str().map(str::to_owned);
     let name = text("name").ok_or("package.json has no name")?;
     let versions = ["fhirVersions", "fhir-version-list"].into_iter().find_map(|name| manifest[name].as_array());

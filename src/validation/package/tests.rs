@@ -63,7 +63,13 @@ fn a_package_that_unpacks_to_far_more_than_it_weighs_is_refused() {
 
 #[test]
 fn packages_of_the_base_are_part_of_the_program() {
-    for name in ["hl7.fhir.r4.core", "hl7.fhir.r5.core", "hl7.terminology.r4", "hl7.fhir.uv.extensions.r4", "hl7.fhir.r4b.expansions"] {
+    for name in [
+        "hl7.fhir.r4.core",
+        "hl7.fhir.r5.core",
+        "hl7.terminology.r4",
+        "hl7.fhir.uv.extensions.r4",
+        "hl7.fhir.r4b.expansions",
+    ] {
         assert!(is_built_in(name), "{name}");
     }
     for name in ["hl7.fhir.us.core", "hl7.fhir.uv.ips", "de.basisprofil.r4"] {

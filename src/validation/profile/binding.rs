@@ -23,8 +23,13 @@ impl<'t> Checker<'t> {
         if is_member(self.schema, at.element, codes) != Some(false) {
             return;
         }
-        let found =
-            Found { place, child: None, node: at.element.node(), rule: Cow::Borrowed("binding"), code: IssueCode::Value };
+        let found = Found {
+            place,
+            child: None,
+            node: at.element.node(),
+            rule: Cow::Borrowed("binding"),
+            code: IssueCode::Value,
+        };
         sink.error(found, || {
             let what = match code_of(self.schema, at.element) {
                 Some(code) => format!("the code {code} is not"),

@@ -4,12 +4,12 @@
 //! take a profile that is being judged already as met, so that definitions may lead in circles. Bounded in depth and
 //! in work; what was cut off is told.
 
-use super::{Profiles, binding};
 use super::notes::Notes;
 use super::place::Place;
 use super::rules::{Profile, ProfileId, ProfileRef, Rules};
 use super::sink::{Found, Sink};
 use super::world::{Target, World};
+use super::{Profiles, binding};
 use crate::fhir::IssueCode;
 use crate::fhir::element::Element;
 use crate::fhir::schema::Schema;
@@ -128,7 +128,13 @@ impl<'t> Checker<'t> {
             ProfileRef::Known(id) => self.conform(target, *id, place, sink),
             other => {
                 if let Some(Err(_)) = self.verdict(target, other, place) {
-                    let found = Found { place, child: None, node: target.element.node(), rule: Cow::Borrowed("profile-type"), code: IssueCode::Value };
+                    let found = Found {
+                        place,
+                        child: None,
+                        node: target.element.node(),
+                        rule: Cow::Borrowed("profile-type"),
+                        code: IssueCode::Value,
+                    };
                     let name = &target.element.def(self.schema).name;
                     sink.error(found, || format!("is a {name}; {} is asked for", self.profiles.name(other)));
                 }
@@ -170,7 +176,13 @@ impl<'t> Checker<'t> {
         let Some(profile) = self.profiles.get(id) else { return };
         let Target { element, resource, root } = target;
         if !self.schema.is_a(element.type_id, profile.type_id) {
-            let found = Found { place, child: None, node: element.node(), rule: Cow::Borrowed("profile-type"), code: IssueCode::Value };
+            let found = Found {
+                place,
+                child: None,
+                node: element.node(),
+                rule: Cow::Borrowed("profile-type"),
+                code: IssueCode::Value,
+            };
             let name = |id| &self.schema.def(id).name;
             return sink.error(found, || {
                 format!("is a {}; {} is for {}", name(element.type_id), profile.canonical, name(profile.type_id))
@@ -220,14 +232,17 @@ impl<'t> Checker<'t> {
             }
         }
         if !rules.slices.is_empty() {
-            let item = |(index, element): (u32, &Element<'t>)| (at.child(*element, &rules.name, self.schema), spot(index, element));
+            let item = |(index, element): (u32, &Element<'t>)| {
+                (at.child(*element, &rules.name, self.schema), spot(index, element))
+            };
             let items: Vec<_> = (0u32..).zip(&values).map(item).collect();
             self.slices(at, rules, &items, place, sink);
         }
     }
 
     fn count(&self, at: At<'t>, rules: &Rules, count: usize, place: &Place, sink: &mut Sink) {
-        let found = |rule, code, child| Found { place, child, node: at.element.node(), rule: Cow::Borrowed(rule), code };
+        let found =
+            |rule, code, child| Found { place, child, node: at.element.node(), rule: Cow::Borrowed(rule), code };
         if count < rules.min as usize {
             sink.error(found("profile-min", IssueCode::Required, None), || {
                 format!("{} asks for at least {} {}; there are {count}", at.who(), rules.min, rules.name)

@@ -98,9 +98,7 @@ impl ValueSets {
 
 fn expanded(value_set: &Value, definitions: &Definitions, schema: &'static Schema) -> Result<Arc<Codes>, Box<str>> {
     match Expander::with_base(definitions, schema).value_set(value_set) {
-        Ok(concepts) => {
-            Ok(Arc::new(Codes::own(concepts.iter().map(|concept| (&*concept.system, &*concept.code)))))
-        }
+        Ok(concepts) => Ok(Arc::new(Codes::own(concepts.iter().map(|concept| (&*concept.system, &*concept.code))))),
         Err(refusal) => match ready_expansion(value_set) {
             Some(codes) => Ok(Arc::new(codes)),
             None => Err(refusal.diagnostics.into()),
@@ -127,6 +125,7 @@ fn ready_expansion(value_set: &Value) -> Option<Codes> {
         }
     }
     let total = expansion["total"].as_u64();
-    let is_whole = total.is_none_or(|total| total <= pairs.len() as u64) && expansion["offset"].as_u64().is_none_or(|at| at == 0);
+    let is_whole =
+        total.is_none_or(|total| total <= pairs.len() as u64) && expansion["offset"].as_u64().is_none_or(|at| at == 0);
     is_whole.then(|| Codes::own(pairs))
 }

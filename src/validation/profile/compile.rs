@@ -76,6 +76,7 @@ impl<'d> Compiler<'d> {
             min_value: value_rule(draft, "minValue").and_then(|(_, value)| Limit::read(value)),
             max_value: value_rule(draft, "maxValue").and_then(|(_, value)| Limit::read(value)),
             must_support: draft.fields.get("mustSupport").is_some_and(|is| *is == true),
+            must_have_value: draft.fields.get("mustHaveValue").is_some_and(|is| *is == true),
             // Without slices it only says how they would be told apart.
             slicing: slicing(draft).filter(|_| !slices.is_empty()),
             slices,
@@ -134,6 +135,12 @@ impl<'d> Compiler<'d> {
         canonicals.extend(
             extensions.filter(|one| one["url"] == MAX_VALUE_SET).filter_map(|one| one["valueCanonical"].as_str()),
         );
+        // R5: further sets; those that apply in some uses only are not asked.
+        let more = binding["additional"].as_array().into_iter().flatten();
+        let holds = |one: &&Value| {
+            matches!(one["purpose"].as_str(), Some("maximum" | "required")) && one.get("usage").is_none()
+        };
+        canonicals.extend(more.filter(holds).filter_map(|one| one["valueSet"].as_str()));
         let find = |canonical: &str| BindingRule {
             value_set: shown(canonical).into(),
             codes: self.value_sets.find(self.definitions, canonical),
@@ -155,7 +162,10 @@ impl<'d> Compiler<'d> {
 
     fn constraint(&mut self, one: &Value) -> Option<ConstraintRule> {
         let (key, text) = (one["key"].as_str()?, one["expression"].as_str()?);
-        if self.is_base_constraint(one, key, text) {
+        let is_error = one["severity"] != "warning";
+        // R5: a profile may silence warnings of its bases.
+        let is_silent = !is_error && one["suppress"] == true;
+        if is_silent || self.is_base_constraint(one, key, text) {
             return None;
         }
         let known = self.expressions.entry(text.to_owned()).or_insert_with(|| Expression::parse(text).map(Arc::new));
@@ -163,7 +173,7 @@ impl<'d> Compiler<'d> {
             Ok(expression) => Some(ConstraintRule {
                 key: shown(key).into(),
                 human: shown(one["human"].as_str().unwrap_or("the constraint does not hold")).into(),
-                is_error: one["severity"] != "warning",
+                is_error,
                 expression: expression.clone(),
             }),
             Err(error) => {

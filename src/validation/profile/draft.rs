@@ -153,7 +153,7 @@ impl Draft {
                 "min" => self.narrow(name, value, |old, new| new > old),
                 "max" => self.narrow(name, value, |old, new| new < old),
                 "constraint" => self.constrain(value),
-                "type" | "maxLength" | "mustSupport" | "slicing" | "binding" => {
+                "type" | "maxLength" | "mustSupport" | "mustHaveValue" | "slicing" | "binding" => {
                     self.fields.insert(name.clone(), value.clone());
                 }
                 _ if is_value_rule(name) => {

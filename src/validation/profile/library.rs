@@ -2,7 +2,7 @@
 
 use super::super::definition::{Definitions, age_of, split_canonical};
 use super::draft::{Draft, shown};
-use super::rules::{ProfileId, ProfileRef};
+use super::rules::{Context, ProfileId, ProfileRef};
 use crate::fhir::schema::{Schema, TypeId};
 use crate::fhir::version::FhirVersion;
 use rustc_hash::FxHashMap;
@@ -22,6 +22,8 @@ pub(super) struct Source {
     /// The file it came from.
     pub file: String,
     pub type_id: TypeId,
+    /// Whether it was made for this very version, so that its mistakes are told.
+    pub is_own: bool,
 }
 
 impl Source {
@@ -34,6 +36,22 @@ impl Source {
             Some(version) => format!("{}|{version}", self.url()),
             None => self.url().to_owned(),
         }
+    }
+}
+
+impl Source {
+    /// Where the extension may stand.
+    pub fn contexts(&self) -> Vec<Context> {
+        let listed = self.resource["context"].as_array().into_iter().flatten();
+        let context = |one: &Value| {
+            let name = shown(one["expression"].as_str()?).into();
+            Some(match one["type"].as_str()? {
+                "element" => Context::Element(name),
+                "extension" => Context::Extension(name),
+                _ => Context::Expression,
+            })
+        };
+        listed.filter_map(context).collect()
     }
 }
 
@@ -81,9 +99,17 @@ impl Library {
         let name = resource["type"].as_str().unwrap_or_default();
         let name = name.strip_prefix(BASE).unwrap_or(name);
         match self.schema.named(name) {
-            Some(type_id) => Ok(Some(Source { resource: resource.clone(), file: file.to_owned(), type_id })),
+            Some(type_id) => {
+                let is_own = is_own(resource, self.schema.version);
+                Ok(Some(Source { resource: resource.clone(), file: file.to_owned(), type_id, is_own }))
+            }
             None if resource["kind"] == "logical" || !is_own(resource, self.schema.version) => Ok(None),
-            None => Err(format!("{} constrains {}, which is no type of FHIR {}", shown(url), shown(name), self.schema.version.full())),
+            None => Err(format!(
+                "{} constrains {}, which is no type of FHIR {}",
+                shown(url),
+                shown(name),
+                self.schema.version.full()
+            )),
         }
     }
 
@@ -94,12 +120,12 @@ impl Library {
     }
 
     fn sort(&mut self) {
-        let (sources, version) = (&self.sources, self.schema.version);
+        let sources = &self.sources;
         for ids in self.by_url.values_mut() {
             // What was made for this very version goes first.
             ids.sort_by(|a, b| {
-                let (a, b) = (&sources[a.0 as usize].resource, &sources[b.0 as usize].resource);
-                is_own(b, version).cmp(&is_own(a, version)).then_with(|| age_of(b, a))
+                let (a, b) = (&sources[a.0 as usize], &sources[b.0 as usize]);
+                b.is_own.cmp(&a.is_own).then_with(|| age_of(&b.resource, &a.resource))
             });
         }
     }
@@ -111,7 +137,9 @@ impl Library {
 
     pub fn find(&self, canonical: &str) -> ProfileRef {
         find(self.schema, canonical, |url, version| {
-            let same = |id: &&ProfileId| self.source_of(**id).is_some_and(|one| fits(one.resource["version"].as_str(), version));
+            let same = |id: &&ProfileId| {
+                self.source_of(**id).is_some_and(|one| fits(one.resource["version"].as_str(), version))
+            };
             self.by_url.get(url)?.iter().find(same).copied()
         })
     }

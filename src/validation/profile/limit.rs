@@ -14,7 +14,11 @@ pub(super) enum Limit {
     Number(Decimal),
     /// A date, dateTime, instant or time as written.
     Time(Box<str>),
-    Quantity { value: Decimal, system: Option<Box<str>>, code: Option<Box<str>> },
+    Quantity {
+        value: Decimal,
+        system: Option<Box<str>>,
+        code: Option<Box<str>>,
+    },
 }
 
 impl Limit {

@@ -45,6 +45,7 @@ pub(in crate::validation) fn check_message(
     if let Some(bundle) = Element::root(&message.tree, profiles.schema) {
         demands.claims(Target::whole(bundle), &Place::root("Bundle"), report);
     }
+    checker.extensions(&message.tree, &mut Sink::Report(report));
     if asked.must_support {
         support::tell(&checker, &demands.checked, report);
     }

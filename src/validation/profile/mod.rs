@@ -3,15 +3,15 @@
 //! Everything is compiled when definitions are loaded (`Profiles::compile`), so that their mistakes are told then and a
 //! check runs over ready rules: `library` finds profiles and lays each over its chain (`draft`, `segment`), `compile`
 //! keeps what goes beyond the base, with `discriminator` for slices, `codes` for value sets, `graph` for graphs. At run
-//! time `message` says what is held against what, `check` walks, with `values`, `binding` and `slices`; `world` resolves
+//! time `message` says what is held against what, `check` walks, with `values`, `binding`, `slices` and `links`; `world` resolves
 //! references within the message. Pure; relies on `fhir::schema` for the base and on the structure check for holding it.
 //!
 //! Which claims are enforced: those that the message's definition makes (the profiles of its focus rules and of its
-//! bases, its graphs), and those that the Bundle, its resources and what they contain make of themselves in
-//! `meta.profile`. A profile that is not loaded is a warning that names it, once in a message. A value set that cannot be
+//! bases, its graphs), those that the Bundle, its resources and what they contain make of themselves in `meta.profile`,
+//! and every extension whose definition is loaded, by its url (`extensions`). A profile that is not loaded is a warning that names it, once in a message. A value set that cannot be
 //! enumerated is one, too.
 //!
-//! What is not checked: bindings that are not required, aggregation, order of elements, `params` and compartments of
+//! What is not checked: contexts of extensions that are given as an expression, bindings that are not required, aggregation, order of elements, `params` and compartments of
 //! graphs. `mustSupport` says what systems must be able to handle, not what has to be there: what a resource lacks of it
 //! is one information for each resource, and only where the caller asks for it.
 
@@ -22,9 +22,11 @@ mod compile;
 mod discriminator;
 mod draft;
 mod expression;
+mod extensions;
 mod graph;
 mod library;
 mod limit;
+mod links;
 mod message;
 mod notes;
 mod pattern;
@@ -48,7 +50,7 @@ use check::Checker;
 use codes::ValueSets;
 use compile::Compiler;
 use graph::Graphs;
-use library::{Drafted, Library};
+use library::{Drafted, Library, Source};
 use place::Place;
 use rules::{Profile, ProfileId, ProfileRef};
 use rustc_hash::FxHashMap;
@@ -56,6 +58,9 @@ use sink::Sink;
 use world::Target;
 
 pub(super) use message::check_message;
+
+/// The versions of a url.
+type Versions = Vec<(Option<Box<str>>, ProfileId)>;
 
 /// How a check is made.
 #[derive(Clone, Copy, Debug, Default)]
@@ -72,9 +77,11 @@ pub struct Profiles {
     schema: &'static Schema,
     profiles: Vec<Profile>,
     /// Of each url the versions, the newest first.
-    by_url: FxHashMap<Box<str>, Vec<(Option<Box<str>>, ProfileId)>>,
+    by_url: FxHashMap<Box<str>, Versions>,
     value_sets: ValueSets,
     graphs: Graphs,
+    /// Whether any of the profiles is of an extension.
+    has_extensions: bool,
 }
 
 impl Profiles {
@@ -88,22 +95,26 @@ impl Profiles {
         let (library, mut mistakes) = Library::new(schema, definitions);
         let mut drafts = Vec::with_capacity(library.sources.len());
         for (id, source) in (0u32..).map(ProfileId).zip(&library.sources) {
-            let (drafted, found) = library.drafted(id);
+            let (drafted, mut found) = library.drafted(id);
+            found.retain(|_| source.is_own);
             mistakes.extend(found.into_iter().map(|mistake| format!("{}: {mistake}", source.file)));
             drafts.push(drafted);
         }
         let mut compiler = Compiler::new(&library, &drafts, definitions);
         let mut profiles = Vec::with_capacity(drafts.len());
         for (source, drafted) in library.sources.iter().zip(&drafts) {
-            profiles.push(profile(&mut compiler, source.canonical(), drafted));
-            let found = std::mem::take(&mut compiler.mistakes);
+            profiles.push(profile(&mut compiler, source, drafted));
+            let mut found = std::mem::take(&mut compiler.mistakes);
+            found.retain(|_| source.is_own);
             mistakes.extend(found.into_iter().map(|mistake| format!("{}: {}: {mistake}", source.file, source.url())));
         }
         compiler.value_sets.take_all(definitions);
         let graphs = Graphs::compile(&mut compiler, &mut mistakes);
         let value_sets = std::mem::replace(&mut compiler.value_sets, ValueSets::new(schema));
         let by_url = named(&library);
-        (Profiles { schema, profiles, by_url, value_sets, graphs }, mistakes)
+        let extension = schema.named("Extension");
+        let has_extensions = profiles.iter().any(|one| Some(one.type_id) == extension);
+        (Profiles { schema, profiles, by_url, value_sets, graphs, has_extensions }, mistakes)
     }
 
     /// How many profiles there are.
@@ -123,6 +134,10 @@ impl Profiles {
         let mut sink = Sink::Report(report);
         checker.demand(Target::whole(element), &self.find(profile), &Place::root(place), &mut sink);
         checker.notes.tell(node.tree, report);
+    }
+
+    fn has_extensions(&self) -> bool {
+        self.has_extensions
     }
 
     fn get(&self, id: ProfileId) -> Option<&Profile> {
@@ -152,20 +167,21 @@ impl Profiles {
     }
 }
 
-fn profile<'d>(compiler: &mut Compiler<'d>, canonical: String, drafted: &'d Drafted) -> Profile {
+fn profile<'d>(compiler: &mut Compiler<'d>, source: &Source, drafted: &'d Drafted) -> Profile {
     compiler.is_whole = drafted.missing_base.is_none();
     let root = compiler.rules(&drafted.draft);
     Profile {
-        canonical: canonical.into(),
+        canonical: source.canonical().into(),
         // A draft without types belongs to no source.
         type_id: drafted.draft.types.first().copied().unwrap_or(TypeId(0)),
         ancestors: drafted.ancestors.clone(),
         missing_base: drafted.missing_base.clone(),
+        contexts: source.contexts(),
         root,
     }
 }
 
-fn named(library: &Library) -> FxHashMap<Box<str>, Vec<(Option<Box<str>>, ProfileId)>> {
+fn named(library: &Library) -> FxHashMap<Box<str>, Versions> {
     let version = |id: &ProfileId| {
         let source = library.source_of(*id)?;
         source.resource["version"].as_str().map(Box::from)

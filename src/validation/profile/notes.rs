@@ -73,11 +73,15 @@ impl Notes {
             let Note { name, reason, .. } = note;
             let (rule, code, text) = match note.about {
                 About::Profile => {
-                    let text = format!("the profile {name} is not loaded; what it asks was not checked. Load it, or have it loaded");
+                    let text = format!(
+                        "the profile {name} is not loaded; what it asks was not checked. Load it, or have it loaded"
+                    );
                     ("profile-missing", IssueCode::NotFound, text)
                 }
                 About::Graph => {
-                    let text = format!("the graph {name} is not loaded; what it asks was not checked. Load it, or have it loaded");
+                    let text = format!(
+                        "the graph {name} is not loaded; what it asks was not checked. Load it, or have it loaded"
+                    );
                     ("graph-missing", IssueCode::NotFound, text)
                 }
                 About::ValueSet => {

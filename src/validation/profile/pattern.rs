@@ -28,7 +28,10 @@ impl Pattern {
             Value::String(text) => Pattern::Text(text.as_str().into()),
             Value::Array(items) => Pattern::Array(items.iter().filter_map(Pattern::read).collect()),
             Value::Object(members) => Pattern::Object(
-                members.iter().filter_map(|(name, value)| Some((name.as_str().into(), Pattern::read(value)?))).collect(),
+                members
+                    .iter()
+                    .filter_map(|(name, value)| Some((name.as_str().into(), Pattern::read(value)?)))
+                    .collect(),
             ),
         })
     }

@@ -35,7 +35,28 @@ pub(super) struct Profile {
     pub ancestors: Vec<ProfileId>,
     /// A base that is not loaded, so that what it asks is not checked.
     pub missing_base: Option<Box<str>>,
+    /// Of an extension where it may stand; empty: anywhere.
+    pub contexts: Vec<Context>,
     pub root: Rules,
+}
+
+#[derive(Debug)]
+pub(super) enum Context {
+    /// An element or type: `Patient.contact`, `Element`.
+    Element(Box<str>),
+    /// Within the extension of this url.
+    Extension(Box<str>),
+    /// By an expression, which is not asked.
+    Expression,
+}
+
+impl Context {
+    pub fn name(&self) -> &str {
+        match self {
+            Context::Element(name) | Context::Extension(name) => name,
+            Context::Expression => "an expression",
+        }
+    }
 }
 
 /// What is asked of one element, or of one slice of it.
@@ -56,6 +77,8 @@ pub(super) struct Rules {
     pub min_value: Option<Limit>,
     pub max_value: Option<Limit>,
     pub must_support: bool,
+    /// R5: an extension is no substitute for the value of a primitive.
+    pub must_have_value: bool,
     pub slicing: Option<Slicing>,
     pub slices: Vec<Slice>,
     pub children: Vec<Rules>,
@@ -75,6 +98,7 @@ impl Rules {
             && self.bindings.is_empty()
             && self.constraints.is_empty()
             && self.max_length.is_none()
+            && !self.must_have_value
             && self.min_value.is_none()
             && self.max_value.is_none()
             && self.children.is_empty()

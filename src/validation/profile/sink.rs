@@ -6,6 +6,9 @@ use crate::fhir::tree::Node;
 use crate::fhir::{Fault, IssueCode};
 use std::borrow::Cow;
 
+/// Longest sentence that a verdict keeps, in characters: it may quote another one.
+const SENTENCE_LIMIT: usize = 600;
+
 pub(super) enum Sink<'r, 'm> {
     Report(&'r mut Report<'m>),
     /// The first mistake as a sentence, once there is one.
@@ -33,7 +36,8 @@ impl Sink<'_, '_> {
             Sink::Report(report) if report.is_full() => report.count_error(),
             Sink::Report(report) => report.error(expression(&found), found.node, broken(&found, text())),
             Sink::Verdict(first @ None) => {
-                *first = Some(format!("{}: {} [{}]", expression(&found), text(), found.rule));
+                let whole = format!("{}: {} [{}]", expression(&found), text(), found.rule);
+                *first = Some(whole.chars().take(SENTENCE_LIMIT).collect());
             }
             Sink::Verdict(_) => {}
         }

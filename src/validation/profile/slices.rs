@@ -5,7 +5,7 @@
 
 use super::check::{At, Checker};
 use super::place::Place;
-use super::rules::{Matcher, Openness, ProfileRef, Rules, Slice, Step, Test, ValueTest};
+use super::rules::{Matcher, Openness, Rules, Slice, Step, Test, ValueTest};
 use super::sink::{Found, Sink};
 use super::world::reference_of;
 use crate::fhir::IssueCode;
@@ -29,23 +29,56 @@ struct Reached<'t> {
 
 type Item<'t, 'p> = (At<'t>, Place<'p>);
 
+/// The values of a sliced element and where each belongs.
+#[derive(Clone, Copy)]
+struct Sorted<'a, 't, 'p> {
+    items: &'a [Item<'t, 'p>],
+    homes: &'a [Home],
+}
+
+impl<'a, 't, 'p> Sorted<'a, 't, 'p> {
+    /// The values that belong there.
+    fn of(self, home: Home) -> impl Iterator<Item = Item<'t, 'p>> + use<'a, 't, 'p> {
+        self.items.iter().zip(self.homes).filter(move |(_, own)| **own == home).map(|(item, _)| *item)
+    }
+}
+
 impl<'t> Checker<'t> {
     /// The values of a sliced element; `at` and `place` are what holds them.
-    pub(super) fn slices(&'t self, at: At<'t>, rules: &'t Rules, items: &[Item<'t, '_>], place: &Place, sink: &mut Sink) {
+    pub(super) fn slices(
+        &'t self,
+        at: At<'t>,
+        rules: &'t Rules,
+        items: &[Item<'t, '_>],
+        place: &Place,
+        sink: &mut Sink,
+    ) {
         if sink.is_settled() || !self.spend((items.len() * rules.slices.len()) as u64) {
             return;
         }
         let homes: Vec<Home> = (0u32..).zip(items).map(|(position, item)| self.home(rules, position, item)).collect();
-        self.order(at, rules, items, &homes, sink);
+        let sorted = Sorted { items, homes: &homes };
+        self.order(at, rules, sorted, sink);
         for (index, slice) in rules.slices.iter().enumerate() {
-            let own: Vec<Item> = items.iter().zip(&homes).filter(|(_, home)| **home == Home::Slice(index)).map(|(item, _)| *item).collect();
-            self.counted(at, slice, own.len(), (items, &homes), place, sink);
+            let own: Vec<Item> = sorted.of(Home::Slice(index)).collect();
+            let is_known = !homes.contains(&Home::Open);
+            if is_known && own.len() < slice.rules.min as usize {
+                self.too_few(at, slice, sorted, place, sink);
+            }
             self.held(at, slice, &own, place, sink);
         }
     }
 
     /// What a slice asks of its values.
     fn held(&'t self, at: At<'t>, slice: &'t Slice, own: &[Item<'t, '_>], place: &Place, sink: &mut Sink) {
+        if let Some(max) = slice.rules.max.filter(|max| own.len() > *max as usize) {
+            let (rule, child) = (Cow::Borrowed("profile-max"), Some(&*slice.rules.name));
+            let found = Found { place, child, node: at.element.node(), rule, code: IssueCode::Structure };
+            sink.error(found, || {
+                let (who, name, count) = (at.who(), &slice.rules.name, own.len());
+                format!("{who} allows at most {max} {name} in the slice {}; there are {count}", slice.name)
+            });
+        }
         let within = |at: At<'t>| At { slice: Some(&slice.name), ..at };
         for (item, spot) in own {
             self.walk(within(*item), &slice.rules, spot, sink);
@@ -56,52 +89,37 @@ impl<'t> Checker<'t> {
         }
     }
 
-    fn counted(
-        &'t self,
-        at: At<'t>,
-        slice: &'t Slice,
-        count: usize,
-        (items, homes): (&[Item<'t, '_>], &[Home]),
-        place: &Place,
-        sink: &mut Sink,
-    ) {
-        let (rules, name) = (&slice.rules, &slice.rules.name);
-        let found = |rule, code, child| Found { place, child, node: at.element.node(), rule: Cow::Borrowed(rule), code };
-        if count < rules.min as usize && !homes.contains(&Home::Open) {
-            let near = self.near(slice, items, homes);
-            sink.error(found("profile-min", IssueCode::Required, None), || {
-                let (who, min) = (at.who(), rules.min);
-                format!("{who} asks for at least {min} {name} in the slice {}; there are {count}{near}", slice.name)
-            });
-        }
-        if let Some(max) = rules.max.filter(|max| count > *max as usize) {
-            sink.error(found("profile-max", IssueCode::Structure, Some(name)), || {
-                format!("{} allows at most {max} {name} in the slice {}; there are {count}", at.who(), slice.name)
-            });
-        }
+    fn too_few(&'t self, at: At<'t>, slice: &'t Slice, sorted: Sorted<'_, 't, '_>, place: &Place, sink: &mut Sink) {
+        let rule = Cow::Borrowed("profile-min");
+        let found = Found { place, child: None, node: at.element.node(), rule, code: IssueCode::Required };
+        let near = sorted.of(Home::None).find_map(|(item, spot)| self.near(slice, item, &spot));
+        let near = near.map(|near| format!(". {near}")).unwrap_or_default();
+        sink.error(found, || {
+            let (who, Rules { min, name, .. }) = (at.who(), &slice.rules);
+            format!("{who} asks for at least {min} {name} in the slice {}; there are fewer{near}", slice.name)
+        });
     }
 
     /// Why a value that nearly belongs to a slice does not: it is told by a profile, and this is its first mistake.
-    fn near(&'t self, slice: &'t Slice, items: &[Item<'t, '_>], homes: &[Home]) -> String {
-        let free = items.iter().zip(homes).filter(|(_, home)| **home == Home::None);
-        for ((item, spot), _) in free {
-            for matcher in &slice.matchers {
-                let Test::Profile(profiles) = &matcher.test else { continue };
-                for value in self.reach(*item, &matcher.path).values {
-                    let of_type = |profile: &&ProfileRef| self.profiles.is_for(profile, self.schema, value.element.type_id);
-                    let mistake = profiles.iter().filter(of_type).find_map(|profile| self.verdict(value.target(), profile, spot)?.err());
-                    if let Some(mistake) = mistake {
-                        return format!(". {spot} comes near: {mistake}");
-                    }
+    fn near(&'t self, slice: &'t Slice, item: At<'t>, spot: &Place) -> Option<String> {
+        for matcher in &slice.matchers {
+            let Test::Profile(profiles) = &matcher.test else { continue };
+            for value in self.reach(item, &matcher.path).values {
+                let of = value.element.type_id;
+                let mut fitting = profiles.iter().filter(|profile| self.profiles.is_for(profile, self.schema, of));
+                let mistake = fitting.find_map(|profile| self.verdict(value.target(), profile, spot)?.err());
+                if let Some(mistake) = mistake {
+                    return Some(format!("{spot} comes near: {mistake}"));
                 }
             }
         }
-        String::new()
+        None
     }
 
     /// Closed slicings have no other values, open-at-end ones only at the end, ordered ones keep the order of slices.
-    fn order(&self, at: At<'t>, rules: &Rules, items: &[Item<'t, '_>], homes: &[Home], sink: &mut Sink) {
+    fn order(&self, at: At<'t>, rules: &Rules, sorted: Sorted<'_, 't, '_>, sink: &mut Sink) {
         let Some(slicing) = &rules.slicing else { return };
+        let Sorted { items, homes } = sorted;
         let last_sliced = homes.iter().rposition(|home| matches!(home, Home::Slice(_)));
         let mut reached = 0;
         for (position, ((item, spot), home)) in items.iter().zip(homes).enumerate() {
@@ -120,7 +138,8 @@ impl<'t> Checker<'t> {
             }
             let Some(wrong) = wrong else { continue };
             let node = item.element.node();
-            let found = Found { place: spot, child: None, node, rule: Cow::Borrowed("slicing"), code: IssueCode::Structure };
+            let found =
+                Found { place: spot, child: None, node, rule: Cow::Borrowed("slicing"), code: IssueCode::Structure };
             sink.error(found, || {
                 let names = rules.slices.iter().map(|slice| &*slice.name).take(8).collect::<Vec<_>>().join(", ");
                 format!("{wrong}: {} slices {} into {names}", at.who(), rules.name)
@@ -169,7 +188,7 @@ impl<'t> Checker<'t> {
         let Reached { values, is_lost } = self.reach(item, &matcher.path);
         let found = match &matcher.test {
             Test::Unknown => return None,
-            Test::Exists(wanted) => return Some(!values.is_empty() == *wanted),
+            Test::Exists(wanted) => return Some(values.is_empty() != *wanted),
             Test::Value(tests) => values.iter().any(|at| tests.iter().any(|test| self.is_value(*at, test, place))),
             Test::Type(types) => {
                 values.iter().any(|at| types.iter().any(|id| self.schema.is_a(at.element.type_id, *id)))
@@ -210,7 +229,9 @@ impl<'t> Checker<'t> {
             for at in std::mem::take(&mut reached.values) {
                 match step {
                     Step::Child(name) => next.extend(self.children(at, name)),
-                    Step::Extension(url) => next.extend(self.children(at, "extension").filter(|inner| has_url(*inner, url))),
+                    Step::Extension(url) => {
+                        next.extend(self.children(at, "extension").filter(|inner| has_url(*inner, url)))
+                    }
                     Step::OfType(id) => next.extend(self.schema.is_a(at.element.type_id, *id).then_some(at)),
                     Step::Resolve => match self.followed(at) {
                         Some(target) => next.push(target),

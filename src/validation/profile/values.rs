@@ -48,6 +48,11 @@ impl<'t> Checker<'t> {
     }
 
     fn limits(&self, at: At<'t>, rules: &Rules, place: &Place, sink: &mut Sink) {
+        if rules.must_have_value && at.element.value.is_none() {
+            sink.error(found(at, place, "profile-value", IssueCode::Required), || {
+                format!("{} asks for a value, with or without extensions", at.who())
+            });
+        }
         if let Some(most) = rules.max_length
             && let Some(length) = at.element.text().map(|text| text.chars().count()).filter(|length| *length > most)
         {
@@ -129,7 +134,13 @@ impl<'t> Checker<'t> {
         let Some(node) = at.element.value.filter(|node| node.is_object()) else { return };
         let reference = reference_of(at.element);
         let resolved = reference.as_deref().and_then(|reference| self.world.resolve(at.resource, reference));
-        let Some(target) = resolved else { return self.leads_out(at, node, reference.as_deref(), targets, place, sink) };
+        let Some(target) = resolved else {
+            let said = node.get("type").and_then(Node::text);
+            if let Some(name) = reference.as_deref().and_then(type_in_reference).or(said.as_deref()) {
+                self.leads_out(at, name, targets, place, sink);
+            }
+            return;
+        };
         let verdicts: Vec<_> = targets.iter().map(|profile| self.verdict(target, profile, place)).collect();
         if verdicts.iter().all(|verdict| matches!(verdict, Some(Err(_)))) {
             sink.error(found(at, place, "profile-target", IssueCode::Value), || {
@@ -140,25 +151,15 @@ impl<'t> Checker<'t> {
         }
     }
 
-    /// Of what is not in the message only the type is known, where the reference tells it.
-    fn leads_out(
-        &self,
-        at: At<'t>,
-        node: Node<'t>,
-        reference: Option<&str>,
-        targets: &[&ProfileRef],
-        place: &Place,
-        sink: &mut Sink,
-    ) {
-        let said = node.get("type").and_then(Node::text);
-        let Some(name) = reference.and_then(type_in_reference).or(said.as_deref()) else { return };
+    /// Of what is not in the message only the type is known, which the reference tells.
+    fn leads_out(&self, at: At<'t>, name: &str, targets: &[&ProfileRef], place: &Place, sink: &mut Sink) {
         let Some(of) = self.schema.resource(name) else { return };
         let fits = |target: &&ProfileRef| match target {
             ProfileRef::Base(id) => self.schema.is_a(of, *id),
             ProfileRef::Known(id) => self.profiles.get(*id).is_none_or(|one| self.schema.is_a(of, one.type_id)),
             ProfileRef::BuiltIn | ProfileRef::Missing(_) => true,
         };
-        if !targets.iter().any(|target| fits(target)) {
+        if !targets.iter().any(fits) {
             sink.error(found(at, place, "profile-target", IssueCode::Value), || {
                 format!("leads to a {}; {} asks for {}", self.schema.def(of).name, at.who(), self.listed(targets))
             });

@@ -20,7 +20,10 @@ fn constraints_are_held_where_they_stand_with_their_severity() {
     cases(
         &[own],
         &[
-            (json!({ "resourceType": "Patient", "name": [{ "family": "A", "given": ["B"] }], "language": "2000" }), &[]),
+            (
+                json!({ "resourceType": "Patient", "name": [{ "family": "A", "given": ["B"] }], "language": "2000" }),
+                &[],
+            ),
             (json!({ "resourceType": "Patient" }), &["error own-1 Patient"]),
             (
                 json!({ "resourceType": "Patient", "name": [{ "family": "A" }, { "given": ["1", "2", "3"] }], "language": "1999" }),
@@ -49,15 +52,21 @@ fn a_constraint_without_a_result_is_not_broken_and_one_that_fails_is_a_warning()
 fn expressions_may_ask_for_value_sets_profiles_and_references() {
     let set = json!({ "resourceType": "ValueSet", "url": format!("{OWN}set"), "status": "active",
         "compose": { "include": [{ "system": "urn:s", "concept": [{ "code": "a" }] }, { "valueSet": ["http://hl7.org/fhir/ValueSet/observation-status"] }] } });
-    let inner = profile("organization", "Organization", json!([{ "id": "Organization.name", "path": "Organization.name", "min": 1 }]));
+    let inner = profile(
+        "organization",
+        "Organization",
+        json!([{ "id": "Organization.name", "path": "Organization.name", "min": 1 }]),
+    );
     let own = constrained(json!([
         { "id": "Patient", "path": "Patient", "constraint": [
             constraint("own-1", "error", &format!("maritalStatus.exists() implies maritalStatus.memberOf('{OWN}set')")),
             constraint("own-2", "error", &format!("managingOrganization.exists() implies managingOrganization.resolve().conformsTo('{OWN}organization')")) ] },
     ]));
     let code = |system: &str, code: &str| json!({ "resourceType": "Patient", "maritalStatus": { "coding": [{ "system": system, "code": code }] } });
-    let organization = |name: Value| json!({ "resourceType": "Patient", "managingOrganization": { "reference": "#o" },
-        "contained": [{ "resourceType": "Organization", "id": "o", "name": name }] });
+    let organization = |name: Value| {
+        json!({ "resourceType": "Patient", "managingOrganization": { "reference": "#o" },
+        "contained": [{ "resourceType": "Organization", "id": "o", "name": name }] })
+    };
     cases(
         &[own, set, inner],
         &[
@@ -65,7 +74,10 @@ fn expressions_may_ask_for_value_sets_profiles_and_references() {
             (code("http://hl7.org/fhir/observation-status", "final"), &[]),
             (code("urn:s", "b"), &["error own-1 Patient"]),
             (organization(json!("A")), &[]),
-            (json!({ "resourceType": "Patient", "managingOrganization": { "reference": "#o" }, "contained": [{ "resourceType": "Organization", "id": "o" }] }), &["error own-2 Patient"]),
+            (
+                json!({ "resourceType": "Patient", "managingOrganization": { "reference": "#o" }, "contained": [{ "resourceType": "Organization", "id": "o" }] }),
+                &["error own-2 Patient"],
+            ),
         ],
     );
 }

@@ -20,7 +20,8 @@ fn profiled() -> Value {
 }
 
 fn encounter(participants: &[&str]) -> Value {
-    let participants: Vec<Value> = participants.iter().map(|one| json!({ "individual": { "reference": one } })).collect();
+    let participants: Vec<Value> =
+        participants.iter().map(|one| json!({ "individual": { "reference": one } })).collect();
     json!({ "resourceType": "Encounter", "id": "1", "subject": { "reference": "Patient/1" }, "participant": participants })
 }
 
@@ -36,15 +37,30 @@ fn other(kind: &str, id: &str) -> Value {
 fn a_graph_is_held_along_its_links() {
     let all = [rules(FhirVersion::R4), graph(), profiled()];
     let sent = |resources: &[Value]| message_found(&all, &message(json!({}), &["Encounter/1"], resources));
-    let whole = [encounter(&["Practitioner/1", "PractitionerRole/1"]), patient(), other("Organization", "1"), other("Practitioner", "1"), other("PractitionerRole", "1")];
+    let whole = [
+        encounter(&["Practitioner/1", "PractitionerRole/1"]),
+        patient(),
+        other("Organization", "1"),
+        other("Practitioner", "1"),
+        other("PractitionerRole", "1"),
+    ];
     assert_eq!(sent(&whole), [""; 0]);
     assert_eq!(sent(&[encounter(&[])]), ["error graph-min Bundle.entry[1].resource"]);
     assert_eq!(sent(&[encounter(&[]), patient()]), ["error graph-min Bundle.entry[2].resource"]);
-    let two = [encounter(&["Practitioner/1", "Practitioner/2"]), patient(), other("Organization", "1"), other("Practitioner", "1"), other("Practitioner", "2")];
+    let two = [
+        encounter(&["Practitioner/1", "Practitioner/2"]),
+        patient(),
+        other("Organization", "1"),
+        other("Practitioner", "1"),
+        other("Practitioner", "2"),
+    ];
     assert_eq!(sent(&two), ["error graph-max Bundle.entry[1].resource"]);
     let mut plain = patient();
     plain.as_object_mut().expect("members").remove("gender");
-    assert_eq!(sent(&[encounter(&[]), plain, other("Organization", "1")]), ["error profile-min Bundle.entry[2].resource"]);
+    assert_eq!(
+        sent(&[encounter(&[]), plain, other("Organization", "1")]),
+        ["error profile-min Bundle.entry[2].resource"]
+    );
 }
 
 #[test]

@@ -10,9 +10,13 @@ fn mistakes(resources: &[Value]) -> Vec<String> {
 #[test]
 fn a_chain_that_leads_in_a_circle_is_told_and_the_rest_holds() {
     let gender = json!([{ "id": "Patient.gender", "path": "Patient.gender", "min": 1 }]);
-    let all = [derived("a", "Patient", &format!("{OWN}b"), gender), derived("b", "Patient", &format!("{OWN}a"), json!([]))];
+    let all =
+        [derived("a", "Patient", &format!("{OWN}b"), gender), derived("b", "Patient", &format!("{OWN}a"), json!([]))];
     let (profiles, mistakes) = Profiles::compile(&loaded(&all), FhirVersion::R4);
-    assert!(mistakes.iter().any(|mistake| mistake.starts_with("0.json: ") && mistake.contains("its own base")), "{mistakes:?}");
+    assert!(
+        mistakes.iter().any(|mistake| mistake.starts_with("0.json: ") && mistake.contains("its own base")),
+        "{mistakes:?}"
+    );
     let patient = json!({ "resourceType": "Patient" });
     let found: Vec<String> = issues(&profiles, &format!("{OWN}a"), &patient).iter().map(short).collect();
     assert_eq!(found, ["error profile-min Patient"]);
@@ -24,14 +28,29 @@ fn what_does_not_fit_the_base_is_told_with_its_file() {
         profile("a", "Patient", json!([{ "id": "Patient.nothing", "path": "Patient.nothing", "min": 1 }])),
         profile("b", "Patient", json!([{ "id": "Observation.code", "path": "Observation.code", "min": 1 }])),
         profile("c", "Nothing", json!([])),
-        profile("d", "Patient", json!([
+        profile(
+            "d",
+            "Patient",
+            json!([
             { "id": "Patient.identifier", "path": "Patient.identifier", "slicing": { "discriminator": [{ "type": "value", "path": "system" }], "rules": "open" } },
-            { "id": "Patient.identifier:one", "path": "Patient.identifier", "sliceName": "one" }])),
+            { "id": "Patient.identifier:one", "path": "Patient.identifier", "sliceName": "one" }]),
+        ),
         json!({ "resourceType": "StructureDefinition", "url": "urn:e", "type": "Patient", "derivation": "constraint", "baseDefinition": "http://hl7.org/fhir/StructureDefinition/Patient" }),
-        profile("f", "Patient", json!([{ "id": "Patient.gender", "path": "Patient.gender", "constraint": [{ "key": "f-1", "severity": "error", "human": "h", "expression": "a.(" }] }])),
+        profile(
+            "f",
+            "Patient",
+            json!([{ "id": "Patient.gender", "path": "Patient.gender", "constraint": [{ "key": "f-1", "severity": "error", "human": "h", "expression": "a.(" }] }]),
+        ),
     ];
     let found = mistakes(&all);
-    let beginnings = ["2.json: ", "0.json: the path Patient.nothing", "1.json: the path Observation.code", "4.json: ", "3.json: ", "5.json: "];
+    let beginnings = [
+        "2.json: ",
+        "0.json: the path Patient.nothing",
+        "1.json: the path Observation.code",
+        "4.json: ",
+        "3.json: ",
+        "5.json: ",
+    ];
     assert_eq!(found.len(), beginnings.len(), "{found:#?}");
     for (mistake, beginning) in found.iter().zip(beginnings) {
         assert!(mistake.starts_with(beginning), "{mistake}");
@@ -67,12 +86,18 @@ fn a_snapshot_serves_where_there_is_no_differential_and_where_the_base_is_not_lo
 #[test]
 fn a_canonical_with_a_version_means_that_one_and_without_the_newest() {
     let version = |version: &str, min: u32| {
-        let mut own = profile("patient", "Patient", json!([{ "id": "Patient.gender", "path": "Patient.gender", "min": min }]));
+        let mut own =
+            profile("patient", "Patient", json!([{ "id": "Patient.gender", "path": "Patient.gender", "min": min }]));
         own["version"] = json!(version);
         own
     };
     let profiles = compiled(&[version("1.9.0", 0), version("1.10.0", 1)], FhirVersion::R4);
-    let found = |canonical: &str| issues(&profiles, &format!("{OWN}{canonical}"), &json!({ "resourceType": "Patient" })).iter().map(short).collect::<Vec<_>>();
+    let found = |canonical: &str| {
+        issues(&profiles, &format!("{OWN}{canonical}"), &json!({ "resourceType": "Patient" }))
+            .iter()
+            .map(short)
+            .collect::<Vec<_>>()
+    };
     assert_eq!(found("patient"), ["error profile-min Patient"]);
     assert_eq!(found("patient|1.9.0"), [""; 0]);
     assert_eq!(found("patient|2"), ["warning profile-missing Patient"]);
@@ -80,7 +105,8 @@ fn a_canonical_with_a_version_means_that_one_and_without_the_newest() {
 
 #[test]
 fn definitions_serve_their_own_version_and_those_of_r4_also_r4b() {
-    let mut own = profile("patient", "Patient", json!([{ "id": "Patient.gender", "path": "Patient.gender", "min": 1 }]));
+    let mut own =
+        profile("patient", "Patient", json!([{ "id": "Patient.gender", "path": "Patient.gender", "min": 1 }]));
     own["fhirVersion"] = json!("4.0.1");
     let count = |version| compiled(std::slice::from_ref(&own), version).len();
     assert_eq!([FhirVersion::R4, FhirVersion::R4B, FhirVersion::R5].map(count), [1, 1, 0]);
@@ -89,13 +115,25 @@ fn definitions_serve_their_own_version_and_those_of_r4_also_r4b() {
 #[test]
 fn packages_are_read_and_what_they_need_is_missed_by_name() {
     let manifest = |name: &str, needs: Value| {
-        json!({ "name": name, "version": "1.0.0", "fhirVersions": ["4.0.1"], "dependencies": needs }).to_string().into_bytes()
+        json!({ "name": name, "version": "1.0.0", "fhirVersions": ["4.0.1"], "dependencies": needs })
+            .to_string()
+            .into_bytes()
     };
     let own = profile("patient", "Patient", json!([])).to_string().into_bytes();
-    let guide = packed(&[("package/package.json", &manifest("x.guide", json!({ "hl7.fhir.r4.core": "4.0.1", "x.base": "1.0.0", "x.other": "3.1.1" }))), ("package/a.json", &own)]);
-    let base = packed(&[("package/package.json", &manifest("x.base", json!({}))), ("package/m.json", definition(json!({})).to_string().as_bytes())]);
+    let guide = packed(&[
+        (
+            "package/package.json",
+            &manifest("x.guide", json!({ "hl7.fhir.r4.core": "4.0.1", "x.base": "1.0.0", "x.other": "3.1.1" })),
+        ),
+        ("package/a.json", &own),
+    ]);
+    let base = packed(&[
+        ("package/package.json", &manifest("x.base", json!({}))),
+        ("package/m.json", definition(json!({})).to_string().as_bytes()),
+    ]);
     let file = |path: &str, bytes: Vec<u8>| DefinitionFile { path: path.to_owned(), bytes };
-    let (definitions, mistakes) = Definitions::load(&[file("guide.tgz", guide), file("base.tgz", base), file("bad.tgz", b"x".to_vec())]);
+    let (definitions, mistakes) =
+        Definitions::load(&[file("guide.tgz", guide), file("base.tgz", base), file("bad.tgz", b"x".to_vec())]);
     assert_eq!(definitions.resources.len(), 1);
     assert_eq!(&*definitions.files[0], "guide.tgz#package/a.json");
     assert_eq!(definitions.messages[0].fhir_version, Some(FhirVersion::R4));
@@ -115,17 +153,24 @@ fn definitions_are_read_from_xml_too() {
     assert_eq!(mistakes, Vec::<String>::new());
     let (profiles, mistakes) = Profiles::compile(&definitions, FhirVersion::R4);
     assert_eq!(mistakes, Vec::<String>::new());
-    let found: Vec<String> = issues(&profiles, "urn:x", &json!({ "resourceType": "Patient" })).iter().map(short).collect();
+    let found: Vec<String> =
+        issues(&profiles, "urn:x", &json!({ "resourceType": "Patient" })).iter().map(short).collect();
     assert_eq!(found, ["error profile-min Patient"]);
 }
 
 #[test]
 fn discriminators_that_ask_each_others_profiles_come_to_an_end() {
-    let with = |name: &str, other: &str| profile(name, "List", json!([
-        { "id": "List.entry", "path": "List.entry", "slicing": { "discriminator": [{ "type": "value", "path": "item.resolve()" }], "rules": "open" } },
-        { "id": "List.entry:one", "path": "List.entry", "sliceName": "one", "min": 1 },
-        { "id": "List.entry:one.item", "path": "List.entry.item", "type": [{ "code": "Reference", "targetProfile": [format!("{OWN}{other}")] }] },
-    ]));
+    let with = |name: &str, other: &str| {
+        profile(
+            name,
+            "List",
+            json!([
+                { "id": "List.entry", "path": "List.entry", "slicing": { "discriminator": [{ "type": "value", "path": "item.resolve()" }], "rules": "open" } },
+                { "id": "List.entry:one", "path": "List.entry", "sliceName": "one", "min": 1 },
+                { "id": "List.entry:one.item", "path": "List.entry.item", "type": [{ "code": "Reference", "targetProfile": [format!("{OWN}{other}")] }] },
+            ]),
+        )
+    };
     let (profiles, _) = Profiles::compile(&loaded(&[with("a", "b"), with("b", "a")]), FhirVersion::R4);
     assert_eq!(profiles.len(), 2);
 }

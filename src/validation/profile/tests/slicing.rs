@@ -53,7 +53,10 @@ fn closed_open_at_end_and_ordered_slicings_are_held() {
         let mut slicing = by("value", "system");
         slicing["rules"] = json!(rules);
         slicing["ordered"] = json!(ordered);
-        identifiers(slicing, json!([slice("a", 0, "*"), system("a", "urn:a"), slice("b", 0, "*"), system("b", "urn:b")]))
+        identifiers(
+            slicing,
+            json!([slice("a", 0, "*"), system("a", "urn:a"), slice("b", 0, "*"), system("b", "urn:b")]),
+        )
     };
     let found_in = |own: &Value, systems: &[&str]| found(std::slice::from_ref(own), FhirVersion::R4, &patient(systems));
     let closed = with("closed", false);
@@ -70,7 +73,8 @@ fn closed_open_at_end_and_ordered_slicings_are_held() {
 #[test]
 fn slices_by_pattern_and_by_binding_take_what_has_the_pattern_or_a_code_of_the_set() {
     let kind = |name: &str, rule: Value| {
-        let mut element = json!({ "id": format!("Patient.identifier:{name}.type"), "path": "Patient.identifier.type", "min": 1 });
+        let mut element =
+            json!({ "id": format!("Patient.identifier:{name}.type"), "path": "Patient.identifier.type", "min": 1 });
         element.as_object_mut().expect("members").extend(rule.as_object().expect("members").clone());
         element
     };
@@ -79,12 +83,15 @@ fn slices_by_pattern_and_by_binding_take_what_has_the_pattern_or_a_code_of_the_s
     let own = identifiers(
         by("pattern", "type"),
         json!([
-            slice("a", 1, "1"), kind("a", json!({ "patternCodeableConcept": { "coding": [{ "system": "urn:t", "code": "a" }] } })),
-            slice("b", 0, "1"), kind("b", json!({ "binding": { "strength": "required", "valueSet": format!("{OWN}set") } })),
+            slice("a", 1, "1"),
+            kind("a", json!({ "patternCodeableConcept": { "coding": [{ "system": "urn:t", "code": "a" }] } })),
+            slice("b", 0, "1"),
+            kind("b", json!({ "binding": { "strength": "required", "valueSet": format!("{OWN}set") } })),
         ]),
     );
     let with = |codes: &[&str]| {
-        let typed = |code: &&str| json!({ "type": { "coding": [{ "system": "urn:t", "code": code, "display": "d" }] } });
+        let typed =
+            |code: &&str| json!({ "type": { "coding": [{ "system": "urn:t", "code": code, "display": "d" }] } });
         json!({ "resourceType": "Patient", "identifier": codes.iter().map(typed).collect::<Vec<_>>() })
     };
     cases(
@@ -121,11 +128,15 @@ fn slices_by_existence_take_what_has_the_element_or_has_it_not() {
 
 #[test]
 fn slices_of_a_choice_are_told_by_type_with_a_slice_name_or_the_short_path() {
-    let named = profile("named", "Observation", json!([
-        { "id": "Observation.value[x]", "path": "Observation.value[x]", "slicing": { "discriminator": [{ "type": "type", "path": "$this" }], "rules": "closed" } },
-        { "id": "Observation.value[x]:valueQuantity", "path": "Observation.value[x]", "sliceName": "valueQuantity", "min": 1 },
-        { "id": "Observation.value[x]:valueQuantity.unit", "path": "Observation.value[x].unit", "min": 1 },
-    ]));
+    let named = profile(
+        "named",
+        "Observation",
+        json!([
+            { "id": "Observation.value[x]", "path": "Observation.value[x]", "slicing": { "discriminator": [{ "type": "type", "path": "$this" }], "rules": "closed" } },
+            { "id": "Observation.value[x]:valueQuantity", "path": "Observation.value[x]", "sliceName": "valueQuantity", "min": 1 },
+            { "id": "Observation.value[x]:valueQuantity.unit", "path": "Observation.value[x].unit", "min": 1 },
+        ]),
+    );
     let short = profile("short", "Observation", json!([{ "path": "Observation.valueQuantity.unit", "min": 1 }]));
     let quantity = |members: Value| json!({ "resourceType": "Observation", "valueQuantity": members });
     let text = json!({ "resourceType": "Observation", "valueString": "x" });
@@ -180,10 +191,15 @@ fn a_slice_of_a_base_profile_is_narrowed_by_the_one_derived_from_it() {
         base["url"] = json!(format!("{OWN}base"));
         base
     };
-    let own = derived("own", "Patient", &format!("{OWN}base|1.0.0"), json!([
-        slice("a", 1, "1"),
-        { "id": "Patient.identifier:a.value", "path": "Patient.identifier.value", "maxLength": 1 },
-    ]));
+    let own = derived(
+        "own",
+        "Patient",
+        &format!("{OWN}base|1.0.0"),
+        json!([
+            slice("a", 1, "1"),
+            { "id": "Patient.identifier:a.value", "path": "Patient.identifier.value", "maxLength": 1 },
+        ]),
+    );
     let mut long = patient(&["urn:a"]);
     long["identifier"][0]["value"] = json!("22");
     cases(
@@ -203,11 +219,15 @@ fn bundle(entries: &[Value]) -> Value {
 
 #[test]
 fn entries_are_sliced_by_the_type_of_their_resource() {
-    let own = profile("bundle", "Bundle", json!([
-        { "id": "Bundle.entry", "path": "Bundle.entry", "slicing": by("type", "resource") },
-        { "id": "Bundle.entry:patient", "path": "Bundle.entry", "sliceName": "patient", "min": 1, "max": "1" },
-        { "id": "Bundle.entry:patient.resource", "path": "Bundle.entry.resource", "type": [{ "code": "Patient", "profile": [format!("{OWN}patient")] }] },
-    ]));
+    let own = profile(
+        "bundle",
+        "Bundle",
+        json!([
+            { "id": "Bundle.entry", "path": "Bundle.entry", "slicing": by("type", "resource") },
+            { "id": "Bundle.entry:patient", "path": "Bundle.entry", "sliceName": "patient", "min": 1, "max": "1" },
+            { "id": "Bundle.entry:patient.resource", "path": "Bundle.entry.resource", "type": [{ "code": "Patient", "profile": [format!("{OWN}patient")] }] },
+        ]),
+    );
     let inner = profile("patient", "Patient", json!([{ "id": "Patient.gender", "path": "Patient.gender", "min": 1 }]));
     let good = json!({ "resourceType": "Patient", "id": "1", "gender": "other" });
     let basic = json!({ "resourceType": "Basic", "id": "1" });
@@ -217,18 +237,25 @@ fn entries_are_sliced_by_the_type_of_their_resource() {
             (bundle(&[basic.clone(), good.clone()]), &[]),
             (bundle(&[basic]), &["error profile-min Bundle"]),
             (bundle(&[good.clone(), good]), &["error profile-max Bundle.entry"]),
-            (bundle(&[json!({ "resourceType": "Patient", "id": "1" })]), &["error profile-min Bundle.entry[0].resource"]),
+            (
+                bundle(&[json!({ "resourceType": "Patient", "id": "1" })]),
+                &["error profile-min Bundle.entry[0].resource"],
+            ),
         ],
     );
 }
 
 #[test]
 fn entries_are_sliced_by_the_profile_of_their_resource_and_it_is_told_what_came_near() {
-    let own = profile("bundle", "Bundle", json!([
-        { "id": "Bundle.entry", "path": "Bundle.entry", "slicing": by("profile", "resource") },
-        { "id": "Bundle.entry:patient", "path": "Bundle.entry", "sliceName": "patient", "min": 1, "max": "1" },
-        { "id": "Bundle.entry:patient.resource", "path": "Bundle.entry.resource", "type": [{ "code": "Patient", "profile": [format!("{OWN}patient")] }] },
-    ]));
+    let own = profile(
+        "bundle",
+        "Bundle",
+        json!([
+            { "id": "Bundle.entry", "path": "Bundle.entry", "slicing": by("profile", "resource") },
+            { "id": "Bundle.entry:patient", "path": "Bundle.entry", "sliceName": "patient", "min": 1, "max": "1" },
+            { "id": "Bundle.entry:patient.resource", "path": "Bundle.entry.resource", "type": [{ "code": "Patient", "profile": [format!("{OWN}patient")] }] },
+        ]),
+    );
     let inner = profile("patient", "Patient", json!([{ "id": "Patient.gender", "path": "Patient.gender", "min": 1 }]));
     let good = json!({ "resourceType": "Patient", "id": "1", "gender": "other" });
     let plain = json!({ "resourceType": "Patient", "id": "2" });
@@ -237,7 +264,7 @@ fn entries_are_sliced_by_the_profile_of_their_resource_and_it_is_told_what_came_
         &all,
         &[
             (bundle(&[plain.clone(), good.clone()]), &[]),
-            (bundle(&[plain.clone()]), &["error profile-min Bundle"]),
+            (bundle(std::slice::from_ref(&plain)), &["error profile-min Bundle"]),
         ],
     );
     let issue = &issues(&compiled(&all, FhirVersion::R4), &format!("{OWN}bundle"), &bundle(&[plain]))[0];
@@ -250,11 +277,15 @@ fn entries_are_sliced_by_the_profile_of_their_resource_and_it_is_told_what_came_
 #[test]
 fn references_are_sliced_by_what_they_lead_to() {
     let with = |kind: &str, target: &str| {
-        profile("list", "List", json!([
-            { "id": "List.entry", "path": "List.entry", "slicing": by(kind, "item.resolve()") },
-            { "id": "List.entry:one", "path": "List.entry", "sliceName": "one", "min": 1, "max": "1" },
-            { "id": "List.entry:one.item", "path": "List.entry.item", "type": [{ "code": "Reference", "targetProfile": [target] }] },
-        ]))
+        profile(
+            "list",
+            "List",
+            json!([
+                { "id": "List.entry", "path": "List.entry", "slicing": by(kind, "item.resolve()") },
+                { "id": "List.entry:one", "path": "List.entry", "sliceName": "one", "min": 1, "max": "1" },
+                { "id": "List.entry:one.item", "path": "List.entry.item", "type": [{ "code": "Reference", "targetProfile": [target] }] },
+            ]),
+        )
     };
     let inner = profile("patient", "Patient", json!([{ "id": "Patient.gender", "path": "Patient.gender", "min": 1 }]));
     let list = |references: &[&str]| {
@@ -302,8 +333,11 @@ fn paths_lead_through_extensions_and_choices() {
 #[test]
 fn several_discriminators_must_all_be_met() {
     let slicing = json!({ "discriminator": [{ "type": "value", "path": "system" }, { "type": "value", "path": "use" }], "rules": "open" });
-    let own = identifiers(slicing, json!([slice("a", 1, "1"), system("a", "urn:a"),
-        { "id": "Patient.identifier:a.use", "path": "Patient.identifier.use", "fixedCode": "official", "min": 1 }]));
+    let own = identifiers(
+        slicing,
+        json!([slice("a", 1, "1"), system("a", "urn:a"),
+        { "id": "Patient.identifier:a.use", "path": "Patient.identifier.use", "fixedCode": "official", "min": 1 }]),
+    );
     let with = |kind: &str| json!({ "resourceType": "Patient", "identifier": [{ "system": "urn:a", "use": kind }] });
     cases(&[own], &[(with("official"), &[]), (with("usual"), &["error profile-min Patient"])]);
 }
@@ -319,7 +353,10 @@ fn slices_by_position_take_what_stands_there() {
         &[own],
         &[
             (patient(&["urn:a", "urn:b", "urn:b"]), &[]),
-            (patient(&["urn:b", "urn:a"]), &["error fixed Patient.identifier[0].system", "error fixed Patient.identifier[1].system"]),
+            (
+                patient(&["urn:b", "urn:a"]),
+                &["error fixed Patient.identifier[0].system", "error fixed Patient.identifier[1].system"],
+            ),
             (patient(&[]), &["error profile-min Patient"]),
         ],
     );
@@ -328,8 +365,54 @@ fn slices_by_position_take_what_stands_there() {
 #[test]
 fn without_discriminators_what_obeys_a_slice_belongs_to_it() {
     let own = identifiers(json!({ "rules": "closed" }), json!([slice("a", 0, "1"), system("a", "urn:a")]));
+    cases(&[own], &[(patient(&["urn:a"]), &[]), (patient(&["urn:b"]), &["error slicing Patient.identifier[0]"])]);
+}
+
+#[test]
+fn a_path_of_this_alone_means_the_value_itself() {
+    let own = profile(
+        "patient",
+        "Patient",
+        json!([
+            { "id": "Patient.maritalStatus.coding", "path": "Patient.maritalStatus.coding", "slicing": by("pattern", "$this") },
+            { "id": "Patient.maritalStatus.coding:a", "path": "Patient.maritalStatus.coding", "sliceName": "a", "min": 1, "max": "1", "patternCoding": { "system": "urn:a" } },
+            { "id": "Patient.language", "path": "Patient.language" },
+            { "id": "Patient.name.given", "path": "Patient.name.given", "slicing": by("value", "$this") },
+            { "id": "Patient.name.given:one", "path": "Patient.name.given", "sliceName": "one", "max": "1", "fixedString": "A" },
+        ]),
+    );
+    let with = |systems: &[&str], given: &[&str]| {
+        let coding: Vec<Value> = systems.iter().map(|system| json!({ "system": system, "code": "c" })).collect();
+        json!({ "resourceType": "Patient", "maritalStatus": { "coding": coding }, "name": [{ "given": given }] })
+    };
     cases(
         &[own],
-        &[(patient(&["urn:a"]), &[]), (patient(&["urn:b"]), &["error slicing Patient.identifier[0]"])],
+        &[
+            (with(&["urn:b", "urn:a"], &["B", "A"]), &[]),
+            (with(&["urn:b"], &["B"]), &["error profile-min Patient.maritalStatus"]),
+            (with(&["urn:a"], &["A", "A"]), &["error profile-max Patient.name[0].given"]),
+        ],
+    );
+}
+
+#[test]
+fn contained_resources_are_sliced_by_type() {
+    let own = profile(
+        "patient",
+        "Patient",
+        json!([
+            { "id": "Patient.contained", "path": "Patient.contained", "slicing": by("type", "$this") },
+            { "id": "Patient.contained:organization", "path": "Patient.contained", "sliceName": "organization", "min": 1, "max": "1", "type": [{ "code": "Organization" }] },
+            { "id": "Patient.contained:organization.name", "path": "Patient.contained.name", "min": 1 },
+        ]),
+    );
+    let with = |contained: Value| json!({ "resourceType": "Patient", "contained": contained });
+    cases(
+        &[own],
+        &[
+            (with(json!([{ "resourceType": "Basic" }, { "resourceType": "Organization", "name": "A" }])), &[]),
+            (with(json!([{ "resourceType": "Basic" }])), &["error profile-min Patient"]),
+            (with(json!([{ "resourceType": "Organization" }])), &["error profile-min Patient.contained[0]"]),
+        ],
     );
 }

@@ -22,7 +22,11 @@ fn cardinalities_beyond_the_base_are_held_and_those_of_the_base_are_left_to_it()
             (json!({ "resourceType": "Patient" }), &["error profile-min Patient"]),
             (
                 json!({ "resourceType": "Patient", "identifier": [{}, {}, {}], "photo": [{}], "name": [{ "family": "A" }, { "text": "B" }] }),
-                &["error profile-max Patient.identifier", "error profile-max Patient.photo", "error profile-min Patient.name[1]"],
+                &[
+                    "error profile-max Patient.identifier",
+                    "error profile-max Patient.photo",
+                    "error profile-min Patient.name[1]",
+                ],
             ),
             (json!({ "resourceType": "Patient", "identifier": [{}], "link": [{ "type": "seealso" }] }), &[]),
             (json!({ "resourceType": "Observation" }), &["error profile-type Observation"]),
@@ -32,7 +36,8 @@ fn cardinalities_beyond_the_base_are_held_and_those_of_the_base_are_left_to_it()
 
 #[test]
 fn a_primitive_with_an_extension_in_place_of_its_value_counts() {
-    let own = profile("patient", "Patient", json!([{ "id": "Patient.birthDate", "path": "Patient.birthDate", "min": 1 }]));
+    let own =
+        profile("patient", "Patient", json!([{ "id": "Patient.birthDate", "path": "Patient.birthDate", "min": 1 }]));
     let absent = json!({ "extension": [{ "url": "urn:absent", "valueCode": "unknown" }] });
     cases(
         &[own],
@@ -56,21 +61,28 @@ fn fixed_values_are_exact_and_patterns_ask_for_at_least_what_they_have() {
             { "id": "Observation.value[x]", "path": "Observation.value[x]", "patternQuantity": { "value": 6.30, "unit": "mg" } },
         ]),
     );
-    let with = |code: Value, method: Value, value: Value| {
-        json!({ "resourceType": "Observation", "status": "final", "code": code, "method": method, "valueQuantity": value })
-    };
-    let coding = json!({ "coding": [{ "code": "b" }, { "code": "a", "system": "urn:s", "display": "more" }], "text": "more" });
+    let with = |code: Value, method: Value, value: Value| json!({ "resourceType": "Observation", "status": "final", "code": code, "method": method, "valueQuantity": value });
+    let coding =
+        json!({ "coding": [{ "code": "b" }, { "code": "a", "system": "urn:s", "display": "more" }], "text": "more" });
     let method = json!({ "coding": [{ "code": "m" }] });
     cases(
         &[own],
         &[
             (with(coding.clone(), method.clone(), json!({ "unit": "mg", "value": 6.3, "code": "mg" })), &[]),
             (
-                with(json!({ "coding": [{ "code": "a" }, { "system": "urn:s" }] }), method, json!({ "value": 6.4, "unit": "mg" })),
+                with(
+                    json!({ "coding": [{ "code": "a" }, { "system": "urn:s" }] }),
+                    method,
+                    json!({ "value": 6.4, "unit": "mg" }),
+                ),
                 &["error pattern Observation.code", "error pattern Observation.value.ofType(Quantity)"],
             ),
             (
-                with(coding, json!({ "coding": [{ "code": "m", "display": "M" }] }), json!({ "value": 6.3, "unit": "mg" })),
+                with(
+                    coding,
+                    json!({ "coding": [{ "code": "m", "display": "M" }] }),
+                    json!({ "value": 6.3, "unit": "mg" }),
+                ),
                 &["error fixed Observation.method"],
             ),
         ],
@@ -89,7 +101,8 @@ fn only_listed_types_and_targets_are_allowed() {
             { "id": "Observation.encounter", "path": "Observation.encounter", "type": reference(&format!("{OWN}encounter")) },
         ]),
     );
-    let encounter = profile("encounter", "Encounter", json!([{ "id": "Encounter.type", "path": "Encounter.type", "min": 1 }]));
+    let encounter =
+        profile("encounter", "Encounter", json!([{ "id": "Encounter.type", "path": "Encounter.type", "min": 1 }]));
     let with = |members: Value| {
         let mut whole = json!({ "resourceType": "Observation", "contained": [
             { "resourceType": "Encounter", "id": "good", "type": [{ "text": "t" }] }, { "resourceType": "Encounter", "id": "bad" }] });
@@ -99,11 +112,27 @@ fn only_listed_types_and_targets_are_allowed() {
     cases(
         &[own, encounter],
         &[
-            (with(json!({ "valueString": "x", "subject": { "reference": "Patient/1" }, "encounter": { "reference": "#good" } })), &[]),
-            (with(json!({ "subject": { "reference": "urn:uuid:0c1646f0-656a-58bb-9b1f-a5b80b67484e" }, "encounter": { "reference": "Encounter/9" } })), &[]),
+            (
+                with(
+                    json!({ "valueString": "x", "subject": { "reference": "Patient/1" }, "encounter": { "reference": "#good" } }),
+                ),
+                &[],
+            ),
+            (
+                with(
+                    json!({ "subject": { "reference": "urn:uuid:0c1646f0-656a-58bb-9b1f-a5b80b67484e" }, "encounter": { "reference": "Encounter/9" } }),
+                ),
+                &[],
+            ),
             (with(json!({ "valueBoolean": true })), &["error profile-type Observation.value.ofType(boolean)"]),
-            (with(json!({ "subject": { "reference": "https://x.example/Group/1" } })), &["error profile-target Observation.subject"]),
-            (with(json!({ "subject": { "type": "Group", "display": "x" } })), &["error profile-target Observation.subject"]),
+            (
+                with(json!({ "subject": { "reference": "https://x.example/Group/1" } })),
+                &["error profile-target Observation.subject"],
+            ),
+            (
+                with(json!({ "subject": { "type": "Group", "display": "x" } })),
+                &["error profile-target Observation.subject"],
+            ),
             (with(json!({ "encounter": { "reference": "#bad" } })), &["error profile-target Observation.encounter"]),
         ],
     );
@@ -115,9 +144,14 @@ fn a_profile_of_a_data_type_is_held_where_the_type_is_used() {
     let other = profile("text", "HumanName", json!([{ "id": "HumanName.text", "path": "HumanName.text", "min": 1 }]));
     let with = |names: &[&str]| {
         let profiles: Vec<String> = names.iter().map(|name| format!("{OWN}{name}")).collect();
-        profile("patient", "Patient", json!([{ "id": "Patient.name", "path": "Patient.name", "type": [{ "code": "HumanName", "profile": profiles }] }]))
+        profile(
+            "patient",
+            "Patient",
+            json!([{ "id": "Patient.name", "path": "Patient.name", "type": [{ "code": "HumanName", "profile": profiles }] }]),
+        )
     };
-    let patient = json!({ "resourceType": "Patient", "name": [{ "given": ["A"] }, { "text": "B" }, { "family": "C" }] });
+    let patient =
+        json!({ "resourceType": "Patient", "name": [{ "given": ["A"] }, { "text": "B" }, { "family": "C" }] });
     let all = |own: Value| vec![own, name.clone(), other.clone()];
     let one = found(&all(with(&["name"])), FhirVersion::R4, &patient);
     assert_eq!(one, ["error profile-min Patient.name[1]", "error profile-min Patient.name[2]"]);
@@ -136,9 +170,7 @@ fn lengths_and_values_have_limits() {
             { "id": "Patient.multipleBirth[x]", "path": "Patient.multipleBirth[x]", "maxValueInteger": 9 },
         ]),
     );
-    let patient = |family: &str, date: &str, birth: u32| {
-        json!({ "resourceType": "Patient", "name": [{ "family": family }], "birthDate": date, "multipleBirthInteger": birth })
-    };
+    let patient = |family: &str, date: &str, birth: u32| json!({ "resourceType": "Patient", "name": [{ "family": family }], "birthDate": date, "multipleBirthInteger": birth });
     cases(
         &[own],
         &[
@@ -146,7 +178,11 @@ fn lengths_and_values_have_limits() {
             (patient("Abc", "1900", 1), &[]),
             (
                 patient("Abcd", "1899-12-31", 10),
-                &["error profile-length Patient.name[0].family", "error profile-value Patient.birthDate", "error profile-value Patient.multipleBirth.ofType(integer)"],
+                &[
+                    "error profile-length Patient.name[0].family",
+                    "error profile-value Patient.birthDate",
+                    "error profile-value Patient.multipleBirth.ofType(integer)",
+                ],
             ),
             (patient("A", "2021-01-01", 1), &["error profile-value Patient.birthDate"]),
         ],
@@ -174,7 +210,10 @@ fn a_code_outside_its_required_set_is_an_error() {
     cases(
         &bound("required"),
         &[
-            (with(json!({ "coding": [{ "system": "urn:other", "code": "x" }, { "system": "urn:s", "code": "b" }] })), &[]),
+            (
+                with(json!({ "coding": [{ "system": "urn:other", "code": "x" }, { "system": "urn:s", "code": "b" }] })),
+                &[],
+            ),
             (with(json!({ "extension": [{ "url": "urn:absent", "valueCode": "unknown" }] })), &[]),
             (with(json!({ "coding": [{ "system": "urn:s", "code": "c" }] })), &["error binding Observation.code"]),
             (with(json!({ "coding": [{ "system": "urn:other", "code": "a" }] })), &["error binding Observation.code"]),
@@ -189,8 +228,12 @@ fn a_code_outside_its_required_set_is_an_error() {
 #[test]
 fn a_value_set_that_cannot_be_enumerated_is_one_warning_that_names_it() {
     let binding = json!({ "strength": "required", "valueSet": format!("{OWN}unknown") });
-    let own = profile("patient", "Patient", json!([{ "id": "Patient.maritalStatus", "path": "Patient.maritalStatus", "binding": binding },
-        { "id": "Patient.contact.relationship", "path": "Patient.contact.relationship", "binding": binding }]));
+    let own = profile(
+        "patient",
+        "Patient",
+        json!([{ "id": "Patient.maritalStatus", "path": "Patient.maritalStatus", "binding": binding },
+        { "id": "Patient.contact.relationship", "path": "Patient.contact.relationship", "binding": binding }]),
+    );
     let patient = json!({ "resourceType": "Patient", "maritalStatus": { "text": "a" }, "contact": [{ "relationship": [{}, {}] }] });
     let profiles = compiled(&[own], FhirVersion::R4);
     let issues = issues(&profiles, &format!("{OWN}patient"), &patient);
@@ -203,9 +246,66 @@ fn issues_name_the_profile_and_show_codes_but_no_other_values() {
     let profiles = compiled(&bound("required"), FhirVersion::R4);
     let with = |code: &str| json!({ "resourceType": "Observation", "status": "final", "code": { "coding": [{ "system": "urn:s", "code": code }], "text": "secret" } });
     let issue = &issues(&profiles, &format!("{OWN}observation"), &with("c"))[0];
-    assert_eq!(issue.diagnostics, format!("the code c is not in the value set {OWN}set|1, which {OWN}observation|1.0.0 requires"));
+    assert_eq!(
+        issue.diagnostics,
+        format!("the code c is not in the value set {OWN}set|1, which {OWN}observation|1.0.0 requires")
+    );
     assert_eq!(issue.fault.code(), "SEND_DEFINITION");
     assert!(issue.position.is_some());
     let long = issues(&profiles, &format!("{OWN}observation"), &with(&"c".repeat(65)));
     assert!(!long[0].diagnostics.contains("ccc"));
+}
+
+#[test]
+fn r5_asks_for_values_more_sets_and_silences_warnings() {
+    let warning = json!([{ "key": "own-1", "severity": "warning", "human": "h", "expression": "false" }]);
+    let base = {
+        let mut base =
+            profile("base", "Patient", json!([{ "id": "Patient", "path": "Patient", "constraint": warning }]));
+        base["url"] = json!(format!("{OWN}base"));
+        base
+    };
+    let mut silenced = warning.clone();
+    silenced[0]["suppress"] = json!(true);
+    let set = json!({ "resourceType": "ValueSet", "url": format!("{OWN}set"), "status": "active",
+        "compose": { "include": [{ "system": "urn:s", "concept": [{ "code": "a" }] }] } });
+    let own = derived(
+        "own",
+        "Patient",
+        &format!("{OWN}base"),
+        json!([
+            { "id": "Patient", "path": "Patient", "constraint": silenced },
+            { "id": "Patient.birthDate", "path": "Patient.birthDate", "mustHaveValue": true },
+            { "id": "Patient.maritalStatus", "path": "Patient.maritalStatus", "binding": { "strength": "extensible", "valueSet": "http://hl7.org/fhir/ValueSet/marital-status",
+                "additional": [{ "purpose": "maximum", "valueSet": format!("{OWN}set") }] } },
+        ]),
+    );
+    let patient = json!({ "resourceType": "Patient", "_birthDate": { "id": "x" }, "maritalStatus": { "coding": [{ "system": "urn:s", "code": "b" }] } });
+    let all = [own, base, set];
+    assert_eq!(
+        found(&all, FhirVersion::R5, &patient),
+        ["error profile-value Patient.birthDate", "error binding Patient.maritalStatus"]
+    );
+    assert_eq!(found(&all[1..], FhirVersion::R5, &patient), ["warning own-1 Patient"]);
+}
+
+#[test]
+fn a_value_set_may_take_a_whole_code_system_of_the_base() {
+    let binding = json!({ "strength": "required", "valueSet": format!("{OWN}set") });
+    let own = profile(
+        "task",
+        "Task",
+        json!([{ "id": "Task.businessStatus", "path": "Task.businessStatus", "binding": binding }]),
+    );
+    let set = json!({ "resourceType": "ValueSet", "url": format!("{OWN}set"), "status": "active",
+        "compose": { "include": [{ "system": "http://hl7.org/fhir/request-status" }], "exclude": [{ "system": "http://hl7.org/fhir/request-status", "concept": [{ "code": "draft" }] }] } });
+    let with = |code: &str| json!({ "resourceType": "Task", "businessStatus": { "coding": [{ "system": "http://hl7.org/fhir/request-status", "code": code }] } });
+    cases(
+        &[own, set],
+        &[
+            (with("active"), &[]),
+            (with("draft"), &["error binding Task.businessStatus"]),
+            (with("nonsense"), &["error binding Task.businessStatus"]),
+        ],
+    );
 }
