@@ -204,7 +204,7 @@ to = ["lab"]
   1      patient-link  every   every        lab
 ";
         assert!(report.contains(expected), "{report}");
-        assert!(report.contains("notice: validation.level"), "{report}");
+        assert!(report.contains("notice: no credential"), "{report}");
         assert!(report.starts_with("  configuration  FOLDER/x.toml\n  listens on     127.0.0.1:8080\n"), "{report}");
     }
 

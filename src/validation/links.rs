@@ -63,7 +63,7 @@ struct Scope<'t> {
 }
 
 fn span(node: Node) -> Range<u32> {
-    node.index..node.end()
+    node.index..node.after()
 }
 
 impl<'t> Scope<'t> {
@@ -92,8 +92,8 @@ impl<'t> Scope<'t> {
         }
         let tree = resource.tree;
         // References within a nested Bundle are its own; they still link the entry.
-        let mut nested = if is_bundle(resource) { resource.end() } else { 0 };
-        for index in resource.index + 1..resource.end() {
+        let mut nested = if is_bundle(resource) { resource.after() } else { 0 };
+        for index in resource.index + 1..resource.after() {
             let node = Node { tree, index };
             match node.kind() {
                 Kind::String if node.has_key("reference") => {
@@ -103,7 +103,7 @@ impl<'t> Scope<'t> {
                     }
                 }
                 Kind::Object if index >= nested && node.has_key("resource") && is_bundle(node) => {
-                    nested = node.end();
+                    nested = node.after();
                     check(node, false, version, false, report);
                 }
                 _ => {}
@@ -173,7 +173,7 @@ impl<'t> Scope<'t> {
     fn weaker_links(&mut self) {
         for number in 0..self.index.entries.len() {
             let Some(resource) = self.index.entries.get(number).and_then(|entry| entry.resource) else { continue };
-            for index in resource.index + 1..resource.end() {
+            for index in resource.index + 1..resource.after() {
                 let node = Node { tree: resource.tree, index };
                 if node.kind() != Kind::String {
                     continue;

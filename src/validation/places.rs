@@ -51,7 +51,7 @@ impl<'t> Places<'t> {
         if self.levels.last().is_none_or(|level| level.node.index > wanted.index) {
             self.restart();
         }
-        while self.levels.len() > 1 && self.levels.last().is_some_and(|level| level.node.end() <= wanted.index) {
+        while self.levels.len() > 1 && self.levels.last().is_some_and(|level| level.node.after() <= wanted.index) {
             self.levels.pop();
         }
         self.path.truncate(self.levels.last().map_or(0, |level| level.length));
@@ -60,7 +60,7 @@ impl<'t> Places<'t> {
             let mut found = None;
             let start = level.rest.clone();
             for (number, child) in (level.passed..).zip(start) {
-                if child.index <= wanted.index && wanted.index < child.end() {
+                if child.index <= wanted.index && wanted.index < child.after() {
                     found = Some((number, child));
                     break;
                 }

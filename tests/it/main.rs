@@ -50,3 +50,4 @@ mod security;
 mod send_amqp;
 mod settling;
 mod smoke;
+mod validate;

@@ -220,7 +220,7 @@ mod tests {
             (b"<a/>", none(), Err(Fault::SendMediaType)),
             (b"", none(), Err(Fault::SendMediaType)),
             (b"x", typed("application/fhir+json; fhirVersion=5.0"), Ok(Some(FhirVersion::R5))),
-            (b"x", typed("application/fhir+xml"), Err(Fault::RouteNotBuilt)),
+            (b"x", typed("application/fhir+xml"), Ok(None)),
             (b"x", typed("text/plain"), Err(Fault::SendMediaType)),
             (b"{", none().with_content_encoding("br".into()), Err(Fault::SendMediaType)),
             (b"{", none().with_headers(with_header("4.3")), Ok(Some(FhirVersion::R4B))),

@@ -56,7 +56,8 @@ impl<'a> Report<'a> {
         }
         if self.format == Format::Text {
             let valid = self.messages - self.invalid;
-            writeln!(self.out, "{} messages: {valid} valid, {} invalid", self.messages, self.invalid)?;
+            let messages = if self.messages == 1 { "message" } else { "messages" };
+            writeln!(self.out, "{} {messages}: {valid} valid, {} invalid", self.messages, self.invalid)?;
         }
         Ok(i32::from(self.invalid > 0))
     }
@@ -67,22 +68,33 @@ fn is_valid(checked: &Checked) -> bool {
 }
 
 fn lines(checked: &Checked) -> String {
-    let verdict = if is_valid(checked) { "valid  " } else { "invalid" };
-    let version = checked.version.map_or("unreadable", |version| version.short());
-    let mut text = format!("{verdict} {version} {}\n", plain(&checked.source));
+    let count = |severity: &str, wanted: fn(&Issue) -> bool| match checked.issues.iter().filter(|issue| wanted(issue)).count() {
+        0 => String::new(),
+        1 => format!(", 1 {severity}"),
+        several => format!(", {several} {severity}s"),
+    };
+    let verdict = if is_valid(checked) { "valid" } else { "invalid" };
+    let version = checked.version.map_or(", unreadable".to_owned(), |version| format!(", FHIR {}", version.short()));
+    let errors = count("error", Issue::is_error);
+    let warnings = count("warning", |issue| issue.severity == Severity::Warning);
+    let mut text = format!("{}: {verdict}{version}{errors}{warnings}\n", plain(&checked.source));
     for issue in &checked.issues {
-        let severity = match issue.severity {
-            Severity::Fatal => "fatal",
-            Severity::Error => "error",
-            Severity::Warning => "warning",
-            Severity::Information => "note",
-        };
-        let place = issue.position.map_or(String::new(), |(line, column)| format!(" {line}:{column}"));
-        let at = issue.expression.as_deref().unwrap_or("-");
-        let rule = issue.rule.as_deref().map_or(String::new(), |rule| format!(" [{rule}]"));
-        text.push_str(&format!("  {severity:7}{place} {}: {}{rule}\n", plain(at), plain(&issue.diagnostics)));
+        text.push_str(&line(issue));
     }
     text
+}
+
+fn line(issue: &Issue) -> String {
+    let severity = match issue.severity {
+        Severity::Fatal => "fatal",
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+        Severity::Information => "note",
+    };
+    let rule = issue.rule.as_deref().map_or(String::new(), |rule| format!(" {}", plain(rule)));
+    let at = issue.expression.as_deref().map_or(String::new(), |at| format!(" at {}", plain(at)));
+    let place = issue.position.map_or(String::new(), |(line, column)| format!(" (line {line}, column {column})"));
+    format!("  {severity}{rule}{at}{place}: {}\n", plain(&issue.diagnostics))
 }
 
 fn object(checked: &Checked) -> String {

@@ -94,7 +94,7 @@ impl<'t> Checker<'t> {
         let def = element.def(self.schema);
         let is_primitive = matches!(def.kind, TypeKind::Primitive(_));
         let holder = if is_primitive { element.extra } else { element.value };
-        let around = |node: &Node| (node.index..node.end()).contains(&wanted.index);
+        let around = |node: &Node| (node.index..node.after()).contains(&wanted.index);
         let member = holder?.children().find(around)?;
         let key = member.key()?;
         let (child, of_type) = self.schema.member(def, key.strip_prefix('_').unwrap_or(&key))?;

@@ -47,7 +47,7 @@ impl<'t> World<'t> {
         }
         let index = Index::of(node);
         let entries = index.entries().to_vec();
-        self.bundles.push((node.index, node.end(), index));
+        self.bundles.push((node.index, node.after(), index));
         for resource in entries.iter().filter_map(|entry| entry.get("resource")) {
             self.take(resource);
         }

@@ -165,6 +165,6 @@ fn an_extension_is_held_against_its_loaded_definition_wherever_it_stands() {
     let place = "Bundle.entry[1].resource.contained[0].name[0].given[0].extension[0]";
     assert_eq!(
         sent(contained),
-        [format!("error binding {place}.value.ofType(code)"), format!("error extension {place}")]
+        [format!("error extension {place}"), format!("error binding {place}.value.ofType(code)")]
     );
 }

@@ -25,7 +25,7 @@ fn a_contained_resource_is_used_and_reached_by_its_id() {
     let found = errors(&holder(json!([person(json!({}))]), "#p2"));
     assert_eq!(
         found,
-        [("ref-1".into(), "Observation.performer[0]".into()), ("dom-3".into(), "Observation.contained[0]".into())]
+        [("dom-3".into(), "Observation.contained[0]".into()), ("ref-1".into(), "Observation.performer[0]".into())]
     );
 }
 
