@@ -104,6 +104,9 @@ fn cut_up(mut text: impl BufRead, label: &str, cut: Cut, to: &mpsc::Sender<Sourc
         within_limit(&first)?;
         return Ok(send(label.into(), first, false));
     }
+    if cut == Cut::ByContent && !has_more(&mut text)? {
+        return Ok(send(label.into(), first.trim_ascii().to_vec(), false));
+    }
     let (mut line, mut number, mut sent) = (first, 1_u64, 0_u64);
     while !line.is_empty() {
         let message = line.trim_ascii();
@@ -118,6 +121,11 @@ fn cut_up(mut text: impl BufRead, label: &str, cut: Cut, to: &mpsc::Sender<Sourc
         number += 1;
     }
     Ok(true)
+}
+
+/// Whether anything comes after the first line: a single line is a document, and no list of them.
+fn has_more(text: &mut impl BufRead) -> io::Result<bool> {
+    Ok(!text.fill_buf()?.is_empty())
 }
 
 /// The next line with its end; empty at the end of the text.
@@ -161,6 +169,8 @@ mod tests {
             ("{\"a\":1}\n{}", Cut::Whole, owned(&[("f", "{\"a\":1}\n{}")])),
             ("no\nJSON", Cut::Lines, owned(&[("f:1", "no"), ("f:2", "JSON")])),
             ("", Cut::ByContent, owned(&[("f", "")])),
+            ("{\"a\":1}\n", Cut::ByContent, owned(&[("f", "{\"a\":1}")])),
+            ("{\"a\":1}\n", Cut::Lines, owned(&[("f:1", "{\"a\":1}")])),
         ] {
             assert_eq!(cut(text, how), expected, "{text}");
         }
