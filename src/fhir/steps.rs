@@ -17,11 +17,7 @@ struct Shape {
 impl Shape {
     fn of(schema: &Schema, type_id: TypeId) -> Shape {
         let kind = schema.def(type_id).kind;
-        Shape {
-            type_id,
-            is_primitive: matches!(kind, TypeKind::Primitive(_)),
-            is_resource: kind == TypeKind::Resource,
-        }
+        Shape { type_id, is_primitive: matches!(kind, TypeKind::Primitive(_)), is_resource: kind == TypeKind::Resource }
     }
 
     fn element<'t>(self, schema: &Schema, value: Option<Node<'t>>, extra: Option<Node<'t>>) -> Option<Element<'t>> {
@@ -47,9 +43,18 @@ pub struct Steps<'t> {
 
 enum State<'t> {
     One(Option<Element<'t>>),
-    Items { values: Option<Children<'t>>, extras: Option<Children<'t>>, shape: Shape },
+    Items {
+        values: Option<Children<'t>>,
+        extras: Option<Children<'t>>,
+        shape: Shape,
+    },
     /// Members of the holder of a choice that were not looked at yet.
-    Choice { members: Children<'t>, holder: Node<'t>, def: &'static TypeDef, element: u16 },
+    Choice {
+        members: Children<'t>,
+        holder: Node<'t>,
+        def: &'static TypeDef,
+        element: u16,
+    },
 }
 
 impl<'t> Element<'t> {
@@ -193,7 +198,8 @@ impl<'t> Iterator for Steps<'t> {
         match &mut self.state {
             State::One(element) => element.take(),
             State::Items { values, extras, shape } => loop {
-                let (value, extra) = (values.as_mut().and_then(Children::next), extras.as_mut().and_then(Children::next));
+                let (value, extra) =
+                    (values.as_mut().and_then(Children::next), extras.as_mut().and_then(Children::next));
                 if value.is_none() && extra.is_none() {
                     return None;
                 }

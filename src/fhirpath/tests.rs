@@ -135,7 +135,10 @@ fn references_lead_where_the_host_says() {
     gives("managingOrganization.resolve().name", &["Clinic"]);
     gives("managingOrganization.reference.resolve().name", &["Clinic"]);
     gives("managingOrganization.where(resolve() is Organization).exists()", &["true"]);
-    assert_eq!(all(FhirVersion::R4, "conformsTo('http://example.org/unknown')"), Err(Failure::Unanswered("conformsTo")));
+    assert_eq!(
+        all(FhirVersion::R4, "conformsTo('http://example.org/unknown')"),
+        Err(Failure::Unanswered("conformsTo"))
+    );
     gives("gender.memberOf('http://example.org/unknown')", &[]);
 }
 
@@ -163,7 +166,9 @@ fn the_place_of_a_result_can_be_found() {
 
 #[test]
 fn what_is_no_expression_is_told_with_its_place() {
-    for (text, offset) in [("a.", 2), ("a b", 2), ("unknown()", 0), ("'open", 0), ("a.matches('(?=x)')", 18), ("exists(1, 2)", 12)] {
+    for (text, offset) in
+        [("a.", 2), ("a b", 2), ("unknown()", 0), ("'open", 0), ("a.matches('(?=x)')", 18), ("exists(1, 2)", 12)]
+    {
         let error = Expression::parse(text).expect_err(text);
         assert_eq!(error.offset, offset, "{text}: {}", error.message);
     }

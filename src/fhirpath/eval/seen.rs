@@ -56,12 +56,12 @@ impl<'t> Seen<'t> {
 fn key<'t>(item: &Item<'t>, eval: &Eval<'t>) -> u64 {
     let mut hasher = FxHasher::default();
     match item.value(eval.scope.schema) {
-        Some(Value::String(text)) => (&*text).hash(&mut hasher),
+        Some(Value::String(text)) => (*text).hash(&mut hasher),
         Some(Value::Boolean(truth)) => truth.hash(&mut hasher),
         // A number may equal a quantity.
         Some(Value::Integer(_) | Value::Long(_) | Value::Decimal(_) | Value::Quantity(_)) => 1u8.hash(&mut hasher),
         Some(Value::Date(date) | Value::DateTime(date) | Value::Time(date)) => date.year.hash(&mut hasher),
-        Some(Value::Type { name, .. }) => (&*name).hash(&mut hasher),
+        Some(Value::Type { name, .. }) => (*name).hash(&mut hasher),
         None => 2u8.hash(&mut hasher),
     }
     hasher.finish()

@@ -1,11 +1,11 @@
 //! Paths: items handed from step to step.
 
+use super::super::Failure;
 use super::super::ast::{Call, Expr};
+use super::super::collection::Collection;
 use super::super::function::Function;
 use super::super::value::{Item, Text, Value};
 use super::{Done, Eval, Focus, Sink};
-use super::super::collection::Collection;
-use super::super::Failure;
 use crate::fhir::element::Element;
 use crate::fhir::schema::TypeKind;
 use std::rc::Rc;
