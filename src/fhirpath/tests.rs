@@ -187,3 +187,18 @@ fn a_type_is_told_with_its_namespace() {
     gives("1.type().name", &["Integer"]);
     assert!(matches!(Value::Integer(1).type_name(), "Integer"));
 }
+
+#[test]
+fn a_name_written_with_escapes_is_found() {
+    let tree = tree(
+        r#"{"resourceType":"Patient","gend\u0065r":"male","_birth\u0044ate":{"id":"x"},"deceas\u0065dBoolean":true}"#,
+    );
+    let schema = Schema::of(FhirVersion::R5);
+    let root = Element::root(&tree, schema).expect("the sample is a Patient");
+    let host = Alone { schema, root };
+    let scope = Scope { schema, resource: root, root, host: &host };
+    for text in ["gender = 'male'", "birthDate.id = 'x'", "deceased", "children().count() = 3"] {
+        let held = Expression::parse(text).expect("an expression").holds(&scope, root);
+        assert_eq!(held, Ok(Some(true)), "{text}");
+    }
+}
