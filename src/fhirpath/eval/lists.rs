@@ -167,11 +167,7 @@ impl<'t> Eval<'t> {
         Ok(runs.into_iter().flatten().collect())
     }
 
-    fn merged(
-        &mut self,
-        mut left: VecDeque<Keyed<'t>>,
-        mut right: VecDeque<Keyed<'t>>,
-    ) -> Done<VecDeque<Keyed<'t>>> {
+    fn merged(&mut self, mut left: VecDeque<Keyed<'t>>, mut right: VecDeque<Keyed<'t>>) -> Done<VecDeque<Keyed<'t>>> {
         let mut found = VecDeque::with_capacity(left.len() + right.len());
         while let (Some(mine), Some(theirs)) = (left.front(), right.front()) {
             let takes_left = self.sort_order(&mine.0, &theirs.0)? != Ordering::Greater;
