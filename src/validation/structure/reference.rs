@@ -131,9 +131,11 @@ impl<'t> Walker<'t, '_, '_> {
 
 /// The type in a URL that ends with `Type/id`, or that with a version. What is relative may have a strange id.
 fn type_of_url(url: &str) -> Option<&str> {
-    let plain = url.split_once("/_history/").map_or(url, |(plain, _)| plain);
-    let plain = plain.split_once('#').map_or(plain, |(plain, _)| plain);
-    let (before, id) = plain.rsplit_once('/')?;
+    let plain = url.split_once('#').map_or(url, |(plain, _)| plain);
+    let (mut before, mut id) = plain.rsplit_once('/')?;
+    if let Some((resource, "_history")) = before.rsplit_once('/') {
+        (before, id) = resource.rsplit_once('/')?;
+    }
     let name = before.rsplit_once('/').map_or(before, |(_, name)| name);
     if !is_absolute(url) {
         return (!id.is_empty()).then_some(name);
