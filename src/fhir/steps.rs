@@ -86,9 +86,16 @@ impl<'t> Element<'t> {
     pub fn each_child(self, schema: &'static Schema, mut visit: impl FnMut(Element<'t>)) {
         let def = schema.def(self.type_id);
         let Some(holder) = self.holder(def) else { return };
+        let has_extras = holder.members_of().any(|member| {
+            let (key, flags) = member.key_bytes();
+            key.first() == Some(&b'_') || flags & KEY_ESCAPED != 0
+        });
         for member in holder.members_of() {
-            let Some(state) = member_state(schema, def, holder, member, None) else { continue };
-            Steps { schema, state }.for_each(&mut visit);
+            let Some(state) = member_state(schema, def, holder, member, None, has_extras) else { continue };
+            match state {
+                State::One(found) => found.into_iter().for_each(&mut visit),
+                state => Steps { schema, state }.for_each(&mut visit),
+            }
         }
     }
 }
@@ -150,13 +157,15 @@ fn escaped<'t>(found: &mut Alike<'t>, member: Node<'t>, name: &[u8]) {
     }
 }
 
-/// The values of one member, if the type knows it, and if it is of the wanted element. A `_x` beside `x` is told with `x`.
+/// The values of one member, if the type knows it, and if it is of the wanted element. A `_x` beside `x` is told with
+/// `x`; it is looked for only where the holder may have such members.
 fn member_state<'t>(
     schema: &'static Schema,
     def: &'static TypeDef,
     holder: Node<'t>,
     member: Node<'t>,
     wanted: Option<u16>,
+    has_extras: bool,
 ) -> Option<State<'t>> {
     let key = member.key()?;
     let (name, is_extra) = match key.strip_prefix('_') {
@@ -173,7 +182,7 @@ fn member_state<'t>(
         let alone = shape.is_primitive && holder.get(name).is_none();
         return alone.then(|| state(schema, shape, None, Some(member)));
     }
-    let extra = if shape.is_primitive { alike(holder, name.as_bytes()).extra } else { None };
+    let extra = if has_extras && shape.is_primitive { alike(holder, name.as_bytes()).extra } else { None };
     Some(state(schema, shape, Some(member), extra))
 }
 
@@ -200,7 +209,7 @@ impl<'t> Iterator for Steps<'t> {
                     if flags & KEY_ESCAPED == 0 && !key.starts_with(prefix) {
                         continue;
                     }
-                    let state = member_state(self.schema, def, *holder, member, Some(*element));
+                    let state = member_state(self.schema, def, *holder, member, Some(*element), true);
                     if let Some(State::One(Some(found))) = state {
                         return Some(found);
                     }

@@ -90,3 +90,48 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn sorting_what_has_no_order_fails_without_a_panic() {
+    // The library's sort gave up on this one.
+    let expression = Expression::parse("descendants().sort()").expect("an expression");
+    evaluate(&expression);
+}
+
+#[test]
+fn nesting_and_length_are_bounded() {
+    let nested = |depth: usize| format!("{}1{}", "(".repeat(depth), ")".repeat(depth));
+    assert!(Expression::parse(&nested(40)).is_ok());
+    for text in [
+        nested(5_000),
+        "-".repeat(5_000) + "1",
+        "a".to_owned() + &".a".repeat(5_000),
+        "1".to_owned() + &"+1".repeat(5_000),
+        "a".to_owned() + &"[0]".repeat(5_000),
+        "iif(".repeat(3_000),
+        "x".repeat(super::LENGTH_LIMIT_BYTES + 1),
+    ] {
+        assert!(Expression::parse(&text).is_err());
+    }
+    let chain = "a".to_owned() + &" or a".repeat(2_000);
+    evaluate(&Expression::parse(&chain).expect("a chain is not deep"));
+}
+
+#[test]
+fn an_evaluation_that_grows_without_end_is_ended() {
+    let tree = tree(SAMPLE);
+    let schema = Schema::of(FhirVersion::R4);
+    let root = Element::root(&tree, schema).expect("the sample is a Patient");
+    let host = Alone { schema, root };
+    let scope = Scope { schema, resource: root, root, host: &host };
+    for text in [
+        "repeatAll($this)",
+        "repeatAll($this | 1 | 2)",
+        "(1|2|3).select(%resource.descendants().select(%resource.descendants().select(%resource.descendants().select(%context.descendants()))))",
+        "descendants().aggregate($total & 'aaaaaaaaaaaaaaaa' & $total & $total, 'a')",
+    ] {
+        let expression = Expression::parse(text).expect("an expression");
+        let found = expression.evaluate(&scope, root).map(|found| found.len());
+        assert_eq!(found, Err(super::Failure::StepLimit), "{text}");
+    }
+}

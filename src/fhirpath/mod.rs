@@ -90,3 +90,5 @@ mod fixture;
 mod fuzz_tests;
 #[cfg(test)]
 mod suite_tests;
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,7 @@ use super::super::collection::Collection;
 use super::super::Failure;
 use crate::fhir::element::Element;
 use crate::fhir::schema::TypeKind;
+use std::rc::Rc;
 
 /// Functions that hand items on without collecting them.
 pub(super) fn streams(function: Function) -> bool {
@@ -51,10 +52,7 @@ impl<'t> Eval<'t> {
             Expr::Member(of, name) => self.each_of(of, focus, &mut |eval, item| eval.step(&item, name, sink)),
             Expr::Resource => sink(self, Item::Element(self.scope.resource)),
             Expr::RootResource => sink(self, Item::Element(self.scope.root)),
-            Expr::As(of, name) => {
-                let input = self.scoped(of, focus)?;
-                self.as_type(input, name, sink)
-            }
+            Expr::As(of, name) => self.as_type(Some(of), name, focus, sink),
             Expr::Call(call) if streams(call.function) => self.stream(call, focus, sink),
             _ => {
                 let items = self.eval(expr, focus)?;
@@ -168,15 +166,22 @@ impl<'t> Eval<'t> {
                 })
             }
             (Function::OfType, _) => self.of_type(call, focus, sink),
-            (Function::As, _) => {
-                let input = self.input(call, focus)?;
-                match &call.type_name {
-                    Some(name) => self.as_type(input, name, sink),
-                    None => Ok(true),
-                }
-            }
+            (Function::As, _) => match &call.type_name {
+                Some(name) => self.as_type(call.input.as_ref(), name, focus, sink),
+                None => Ok(true),
+            },
             (Function::Extension, [url]) => self.each_extension(call, url, focus, sink),
             (Function::Children, _) => self.each_input(call, focus, &mut |eval, item| eval.each_child(&item, sink)),
+            (Function::Descendants, _) if matches!(call.input, Some(Expr::Resource)) => {
+                let all = self.resource_descendants()?;
+                self.spend(all.len())?;
+                for found in all.iter() {
+                    if !sink(self, Item::Element(*found))? {
+                        return Ok(false);
+                    }
+                }
+                Ok(true)
+            }
             (Function::Descendants, _) => {
                 self.each_input(call, focus, &mut |eval, item| eval.each_descendant(&item, sink))
             }
@@ -290,6 +295,24 @@ impl<'t> Eval<'t> {
             }
         }
         Ok(true)
+    }
+
+    /// Those of `%resource`, gathered once: dom-3 asks four times.
+    fn resource_descendants(&mut self) -> Done<Rc<Vec<Element<'t>>>> {
+        if let Some(known) = &self.descendants {
+            return Ok(known.clone());
+        }
+        let mut all = Vec::new();
+        let resource = Item::Element(self.scope.resource);
+        self.each_descendant(&resource, &mut |_, item| {
+            if let Item::Element(element) = item {
+                all.push(element);
+            }
+            Ok(true)
+        })?;
+        let all = Rc::new(all);
+        self.descendants = Some(all.clone());
+        Ok(all)
     }
 
     /// In document order, without recursion.
