@@ -51,7 +51,14 @@ impl<'t> Walker<'t, '_, '_> {
         }
     }
 
-    fn primitive(&mut self, object: &Object<'t, '_>, member: &Member<'t>, of: Primitive, node: Node<'t>, place: &Place) {
+    fn primitive(
+        &mut self,
+        object: &Object<'t, '_>,
+        member: &Member<'t>,
+        of: Primitive,
+        node: Node<'t>,
+        place: &Place,
+    ) {
         if node.kind() != primitive::json_kind(of) {
             return self.wrong_kind(of, node, place);
         }
