@@ -4,6 +4,7 @@ use super::narrative;
 use super::place::{Place, SINGLE};
 use super::plan::Special;
 use super::primitive;
+use super::resources::type_name;
 use super::walk::{Member, Object, Walker, named};
 use crate::fhir::IssueCode;
 use crate::fhir::element::Element;
@@ -88,6 +89,8 @@ impl<'t> Walker<'t, '_, '_> {
         match of {
             Primitive::Xhtml => self.narrative(node, text, place),
             Primitive::Uri | Primitive::Url | Primitive::Canonical if text[0] == b'#' => self.local(node, text),
+            // Maps name the ConceptMaps that they contain in strings, the published ones too.
+            Primitive::String if text[0] == b'#' && self.is_in_map() => self.local(node, text),
             _ => {}
         }
         if let Some(bound) = member.role.element.bound {
@@ -97,6 +100,10 @@ impl<'t> Walker<'t, '_, '_> {
             let element = Element { value: Some(node), extra: None, type_id: member.role.of_type.of_type.type_id };
             self.primitive_constraints(member, element, place);
         }
+    }
+
+    fn is_in_map(&self) -> bool {
+        type_name(self.holder.container()).as_deref() == Some("StructureMap")
     }
 
     #[cold]
