@@ -3,7 +3,7 @@
 use super::place::{Place, Step};
 use super::walk::{Object, Walker};
 use crate::fhir::IssueCode;
-use crate::fhir::schema::{Context, ExtensionDef, Schema, TypeId};
+use crate::fhir::schema::{Context, ExtensionDef, Schema, TypeId, TypeKind};
 use crate::fhir::tree::Node;
 
 impl<'t> Walker<'t, '_, '_> {
@@ -140,13 +140,19 @@ fn is_element(path: &str, holder: &Place) -> bool {
     false
 }
 
-/// By name, or what it specialises; elements within types are `Element`, those that hold modifiers `BackboneElement`.
+/// By name, or what it specialises. `Element` is all there is, resources too, as published resources use it; a name that
+/// this version has no type for says nothing.
 fn is_type(schema: &Schema, id: TypeId, name: &str) -> bool {
     let def = schema.def(id);
-    *def.name == *name
-        || *def.code == *name
-        || name == "Base"
-        || schema.named(name).is_some_and(|of| schema.is_a(id, of))
-        || (name == "Element" && def.kind != crate::fhir::schema::TypeKind::Resource)
-        || (name == "Resource" && def.kind == crate::fhir::schema::TypeKind::Resource)
+    match schema.named(name) {
+        _ if matches!(name, "Element" | "Base" | "Any") => true,
+        // Interfaces, which no resource names as its base: the resources with a canonical url.
+        _ if matches!(name, "CanonicalResource" | "MetadataResource") => {
+            def.kind == TypeKind::Resource && schema.member(def, "url").is_some()
+        }
+        Some(of) => schema.is_a(id, of) || *def.code == *name,
+        None if name == "BackboneElement" => *def.code == *name,
+        None if name == "Resource" => def.kind == TypeKind::Resource,
+        None => !name.contains('.'),
+    }
 }

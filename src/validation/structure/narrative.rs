@@ -60,7 +60,10 @@ impl<'t> Scanner<'t> {
     /// Text up to the next markup.
     fn characters(&mut self) -> Result<(), Fault> {
         let rest = self.rest();
-        let length = rest.iter().position(|byte| matches!(byte, b'<' | b'&')).unwrap_or(rest.len());
+        if rest.first() == Some(&b'<') {
+            return Ok(());
+        }
+        let length = memchr::memchr2(b'<', b'&', rest).unwrap_or(rest.len());
         self.at += length;
         self.content(&rest[..length])
     }

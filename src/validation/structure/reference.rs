@@ -17,11 +17,8 @@ pub(super) struct Local<'t> {
     pub from: u32,
 }
 
-/// The contained resources of one container by id.
-pub(super) struct ContainedIds<'t> {
-    container: Node<'t>,
-    ids: FxHashMap<Cow<'t, str>, Node<'t>>,
-}
+/// Contained resources by id, of each container by its index.
+pub(super) type ContainedIds<'t> = FxHashMap<u32, FxHashMap<Cow<'t, str>, Node<'t>>>;
 
 /// The references that were met since a container began.
 #[derive(Clone, Copy)]
@@ -102,15 +99,11 @@ impl<'t> Walker<'t, '_, '_> {
 
     /// The contained resource with this id; the ids of a container are gathered when one is first asked for.
     fn contained_of(&mut self, container: Node<'t>, id: &str) -> Option<Node<'t>> {
-        let known = self.contained_ids.take().filter(|known| known.container == container);
-        let known = known.unwrap_or_else(|| {
+        let ids = self.contained_ids.entry(container.index).or_insert_with(|| {
             let contained = container.get("contained").into_iter().flat_map(Node::items);
-            let ids = contained.filter_map(|inner| Some((inner.get("id")?.text()?, inner))).collect();
-            ContainedIds { container, ids }
+            contained.filter_map(|inner| Some((inner.get("id")?.text()?, inner))).collect()
         });
-        let found = known.ids.get(id).copied();
-        self.contained_ids = Some(known);
-        found
+        ids.get(id).copied()
     }
 
     fn check_target(&mut self, actual: &str, targets: &'static [TypeId], node: Node<'t>, place: &Place, how: &str) {
@@ -131,9 +124,11 @@ impl<'t> Walker<'t, '_, '_> {
 
 /// The type in a URL that ends with `Type/id`, or that with a version. What is relative may have a strange id.
 fn type_of_url(url: &str) -> Option<&str> {
-    let plain = url.split_once("/_history/").map_or(url, |(plain, _)| plain);
-    let plain = plain.split_once('#').map_or(plain, |(plain, _)| plain);
-    let (before, id) = plain.rsplit_once('/')?;
+    let plain = url.split_once('#').map_or(url, |(plain, _)| plain);
+    let (mut before, mut id) = plain.rsplit_once('/')?;
+    if let Some((resource, "_history")) = before.rsplit_once('/') {
+        (before, id) = resource.rsplit_once('/')?;
+    }
     let name = before.rsplit_once('/').map_or(before, |(_, name)| name);
     if !is_absolute(url) {
         return (!id.is_empty()).then_some(name);

@@ -4,6 +4,7 @@ use super::narrative;
 use super::place::{Place, SINGLE};
 use super::plan::Special;
 use super::primitive;
+use super::resources::type_name;
 use super::walk::{Member, Object, Walker, named};
 use crate::fhir::IssueCode;
 use crate::fhir::element::Element;
@@ -52,7 +53,14 @@ impl<'t> Walker<'t, '_, '_> {
         }
     }
 
-    fn primitive(&mut self, object: &Object<'t, '_>, member: &Member<'t>, of: Primitive, node: Node<'t>, place: &Place) {
+    fn primitive(
+        &mut self,
+        object: &Object<'t, '_>,
+        member: &Member<'t>,
+        of: Primitive,
+        node: Node<'t>,
+        place: &Place,
+    ) {
         if node.kind() != primitive::json_kind(of) {
             return self.wrong_kind(of, node, place);
         }
@@ -84,6 +92,8 @@ impl<'t> Walker<'t, '_, '_> {
             Primitive::Uri | Primitive::Url | Primitive::Canonical if text[0] == b'#' => self.local(node, text),
             Primitive::Canonical => self.prose(of, node, text),
             Primitive::Uri | Primitive::Url if text.starts_with(b"urn:") => self.prose(of, node, text),
+            // Maps name the ConceptMaps that they contain in strings, the published ones too.
+            Primitive::String if text[0] == b'#' && self.is_in_map() => self.local(node, text),
             _ => {}
         }
         if let Some(bound) = member.role.element.bound {
@@ -98,6 +108,10 @@ impl<'t> Walker<'t, '_, '_> {
     /// What the definitions do not say of uris.
     fn prose(&mut self, of: Primitive, node: Node<'t>, text: &[u8]) {
         prose::uri(of, node, std::str::from_utf8(text).unwrap_or_default(), self.report);
+    }
+
+    fn is_in_map(&self) -> bool {
+        type_name(self.holder.container()).as_deref() == Some("StructureMap")
     }
 
     #[cold]

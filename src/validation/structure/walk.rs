@@ -21,8 +21,8 @@ pub(super) struct Walker<'t, 'r, 'm> {
     pub holder: Holder<'t>,
     /// References to contained resources that were met, for dom-3.
     pub locals: Vec<Local<'t>>,
-    /// Of the container that was last asked for.
-    pub contained_ids: Option<ContainedIds<'t>>,
+    /// Of the containers that were asked for.
+    pub contained_ids: ContainedIds<'t>,
     /// For decoding texts.
     pub buffer: Vec<u8>,
     /// The Bundles around, outermost first.
@@ -75,7 +75,7 @@ impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
             report,
             holder,
             locals: Vec::new(),
-            contained_ids: None,
+            contained_ids: ContainedIds::default(),
             buffer: Vec::new(),
             bundles: Vec::new(),
         }

@@ -73,3 +73,20 @@ fn a_contained_resource_without_id_is_told() {
     let found = errors(&observation(json!({ "contained": [{ "resourceType": "Practitioner" }] })));
     assert!(found.contains(&("min".into(), "Observation.contained[0]".into())), "{found:?}");
 }
+
+#[test]
+fn a_map_uses_a_contained_concept_map_by_a_string() {
+    let map = |to: &str| {
+        let target = json!({ "context": "t", "contextType": "variable", "element": "e", "transform": "translate", "parameter": [{ "valueString": to }] });
+        json!({
+            "resourceType": "StructureMap", "url": "urn:x", "name": "M", "status": "draft",
+            "contained": [{ "resourceType": "ConceptMap", "id": "cm", "status": "draft" }],
+            "group": [{
+                "name": "g", "typeMode": "none", "input": [{ "name": "s", "mode": "source" }],
+                "rule": [{ "name": "r", "source": [{ "context": "s" }], "target": [target] }],
+            }],
+        })
+    };
+    passes(map("#cm"));
+    breaks(map("#other"), "dom-3", "StructureMap.contained[0]");
+}

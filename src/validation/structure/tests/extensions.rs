@@ -61,3 +61,13 @@ fn values_in_extensions_are_checked_like_others() {
     let found = errors(&extended(json!({ "url": "urn:x", "valuePatient": { "resourceType": "Patient" } })));
     assert!(found.contains(&("unknown-element".into(), "Patient.extension[0]".into())), "{found:?}");
 }
+
+#[test]
+fn contexts_name_elements_any_element_or_interfaces() {
+    let wg = json!([{ "url": "http://hl7.org/fhir/StructureDefinition/structuredefinition-wg", "valueCode": "fhir" }]);
+    let normative = json!([{ "url": "http://hl7.org/fhir/StructureDefinition/structuredefinition-normative-version", "valueCode": "5.0.0" }]);
+    for extension in [wg, normative] {
+        let set = json!({ "resourceType": "ValueSet", "status": "active", "extension": extension });
+        assert_eq!(errors_of(&set.to_string(), FhirVersion::R5), [], "{set}");
+    }
+}
