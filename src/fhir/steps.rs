@@ -17,11 +17,7 @@ struct Shape {
 impl Shape {
     fn of(schema: &Schema, type_id: TypeId) -> Shape {
         let kind = schema.def(type_id).kind;
-        Shape {
-            type_id,
-            is_primitive: matches!(kind, TypeKind::Primitive(_)),
-            is_resource: kind == TypeKind::Resource,
-        }
+        Shape { type_id, is_primitive: matches!(kind, TypeKind::Primitive(_)), is_resource: kind == TypeKind::Resource }
     }
 
     fn element<'t>(self, schema: &Schema, value: Option<Node<'t>>, extra: Option<Node<'t>>) -> Option<Element<'t>> {
@@ -47,9 +43,18 @@ pub struct Steps<'t> {
 
 enum State<'t> {
     One(Option<Element<'t>>),
-    Items { values: Option<Children<'t>>, extras: Option<Children<'t>>, shape: Shape },
+    Items {
+        values: Option<Children<'t>>,
+        extras: Option<Children<'t>>,
+        shape: Shape,
+    },
     /// Members of the holder of a choice that were not looked at yet.
-    Choice { members: Children<'t>, holder: Node<'t>, def: &'static TypeDef, element: u16 },
+    Choice {
+        members: Children<'t>,
+        holder: Node<'t>,
+        def: &'static TypeDef,
+        element: u16,
+    },
 }
 
 impl<'t> Element<'t> {
@@ -67,23 +72,35 @@ impl<'t> Element<'t> {
     fn step_state(self, schema: &'static Schema, name: &str) -> Option<State<'t>> {
         let def = schema.def(self.type_id);
         let holder = self.holder(def)?;
+        // Most questions find nothing: that needs no look-up.
+        let alike = alike(holder, name.as_bytes());
+        if !alike.any {
+            return None;
+        }
         let index = schema.element_index(def, name)?;
         let element = def.elements.get(usize::from(index))?;
         if element.is_choice {
             return Some(State::Choice { members: holder.members_of(), holder, def, element: index });
         }
         let shape = Shape::of(schema, element.types.first()?.type_id);
-        let (value, extra) = pair(holder, name.as_bytes(), shape.is_primitive);
-        Some(state(schema, shape, value, extra))
+        let extra = if shape.is_primitive { alike.extra } else { None };
+        Some(state(schema, shape, alike.value, extra))
     }
 
     /// Calls `visit` with every child, in document order.
     pub fn each_child(self, schema: &'static Schema, mut visit: impl FnMut(Element<'t>)) {
         let def = schema.def(self.type_id);
         let Some(holder) = self.holder(def) else { return };
+        let has_extras = holder.members_of().any(|member| {
+            let (key, flags) = member.key_bytes();
+            key.first() == Some(&b'_') || flags & KEY_ESCAPED != 0
+        });
         for member in holder.members_of() {
-            let Some(state) = member_state(schema, def, holder, member, None) else { continue };
-            Steps { schema, state }.for_each(&mut visit);
+            let Some(state) = member_state(schema, def, holder, member, None, has_extras) else { continue };
+            match state {
+                State::One(found) => found.into_iter().for_each(&mut visit),
+                state => Steps { schema, state }.for_each(&mut visit),
+            }
         }
     }
 }
@@ -96,40 +113,64 @@ fn state<'t>(schema: &Schema, shape: Shape, value: Option<Node<'t>>, extra: Opti
     State::One(shape.element(schema, value, extra))
 }
 
-/// A member and, where it can have one, its `_` sibling; looks at each member of the holder once.
-fn pair<'t>(holder: Node<'t>, name: &[u8], with_extra: bool) -> (Option<Node<'t>>, Option<Node<'t>>) {
-    let (mut value, mut extra) = (None, None);
+/// What an object has under a name.
+#[derive(Default)]
+struct Alike<'t> {
+    value: Option<Node<'t>>,
+    /// Under the name with `_`.
+    extra: Option<Node<'t>>,
+    /// Whether a member's name begins so, with or without `_`, as those of a choice do.
+    any: bool,
+}
+
+/// Looks at each member once.
+fn alike<'t>(holder: Node<'t>, name: &[u8]) -> Alike<'t> {
+    let mut found = Alike::default();
+    let first = name.first();
     for member in holder.members_of() {
         let (key, flags) = member.key_bytes();
         if flags & KEY_ESCAPED != 0 {
-            let text = member.key().unwrap_or_default();
-            match text.strip_prefix('_') {
-                Some(rest) if rest.as_bytes() == name => extra = extra.or(Some(member)),
-                _ if text.as_bytes() == name => value = value.or(Some(member)),
-                _ => {}
-            }
-        } else if key == name {
-            value = value.or(Some(member));
-            if !with_extra || extra.is_some() {
-                break;
-            }
-        } else if with_extra && key.len() == name.len() + 1 && key.first() == Some(&b'_') && key.ends_with(name) {
-            extra = extra.or(Some(member));
-            if value.is_some() {
-                break;
-            }
+            escaped(&mut found, member, name);
+            continue;
+        }
+        let (rest, is_extra) = match key {
+            [b'_', rest @ ..] => (rest, true),
+            _ => (key, false),
+        };
+        if rest.first() != first || !rest.starts_with(name) {
+            continue;
+        }
+        found.any = true;
+        if rest.len() == name.len() {
+            let place = if is_extra { &mut found.extra } else { &mut found.value };
+            *place = place.or(Some(member));
         }
     }
-    (value, if with_extra { extra } else { None })
+    found
 }
 
-/// The values of one member, if the type knows it, and if it is of the wanted element. A `_x` beside `x` is told with `x`.
+#[cold]
+fn escaped<'t>(found: &mut Alike<'t>, member: Node<'t>, name: &[u8]) {
+    let key = member.key().unwrap_or_default();
+    let (rest, place) = match key.strip_prefix('_') {
+        Some(rest) => (rest, &mut found.extra),
+        None => (&*key, &mut found.value),
+    };
+    found.any |= rest.as_bytes().starts_with(name);
+    if rest.as_bytes() == name {
+        *place = place.or(Some(member));
+    }
+}
+
+/// The values of one member, if the type knows it, and if it is of the wanted element. A `_x` beside `x` is told with
+/// `x`; it is looked for only where the holder may have such members.
 fn member_state<'t>(
     schema: &'static Schema,
     def: &'static TypeDef,
     holder: Node<'t>,
     member: Node<'t>,
     wanted: Option<u16>,
+    has_extras: bool,
 ) -> Option<State<'t>> {
     let key = member.key()?;
     let (name, is_extra) = match key.strip_prefix('_') {
@@ -146,7 +187,7 @@ fn member_state<'t>(
         let alone = shape.is_primitive && holder.get(name).is_none();
         return alone.then(|| state(schema, shape, None, Some(member)));
     }
-    let extra = if shape.is_primitive { pair(holder, name.as_bytes(), true).1 } else { None };
+    let extra = if has_extras && shape.is_primitive { alike(holder, name.as_bytes()).extra } else { None };
     Some(state(schema, shape, Some(member), extra))
 }
 
@@ -157,7 +198,8 @@ impl<'t> Iterator for Steps<'t> {
         match &mut self.state {
             State::One(element) => element.take(),
             State::Items { values, extras, shape } => loop {
-                let (value, extra) = (values.as_mut().and_then(Children::next), extras.as_mut().and_then(Children::next));
+                let (value, extra) =
+                    (values.as_mut().and_then(Children::next), extras.as_mut().and_then(Children::next));
                 if value.is_none() && extra.is_none() {
                     return None;
                 }
@@ -173,7 +215,7 @@ impl<'t> Iterator for Steps<'t> {
                     if flags & KEY_ESCAPED == 0 && !key.starts_with(prefix) {
                         continue;
                     }
-                    let state = member_state(self.schema, def, *holder, member, Some(*element));
+                    let state = member_state(self.schema, def, *holder, member, Some(*element), true);
                     if let Some(State::One(Some(found))) = state {
                         return Some(found);
                     }

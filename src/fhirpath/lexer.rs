@@ -27,8 +27,8 @@ pub(super) struct Lexed {
 }
 
 const SYMBOLS: [&str; 24] = [
-    "!=", "!~", "<=", ">=", "<", ">", "=", "~", "+", "-", "*", "/", "&", "|", "(", ")", "[", "]", "{", "}", ".", ",", ";",
-    "@",
+    "!=", "!~", "<=", ">=", "<", ">", "=", "~", "+", "-", "*", "/", "&", "|", "(", ")", "[", "]", "{", "}", ".", ",",
+    ";", "@",
 ];
 
 struct Lexer<'e> {
@@ -91,7 +91,8 @@ impl<'e> Lexer<'e> {
     fn token(&mut self) -> Result<Token, SyntaxError> {
         let Some(first) = self.peek() else { return Ok(Token::End) };
         match first {
-            '\'' => Ok(Token::Text(self.quoted('\'')?)),
+            // Double quotes are no FHIRPath, but the specification's own eld-11 has them.
+            quote @ ('\'' | '"') => Ok(Token::Text(self.quoted(quote)?)),
             '`' => Ok(Token::Name(self.quoted('`')?, true)),
             '0'..='9' => self.number(),
             '@' => self.moment(),

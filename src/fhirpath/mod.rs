@@ -87,4 +87,8 @@ mod constraint_tests;
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
+mod fuzz_tests;
+#[cfg(test)]
 mod suite_tests;
+#[cfg(test)]
+mod tests;

@@ -356,7 +356,8 @@ impl Parser {
         };
         let is_qualified = self.is(".") && matches!(&*first, "System" | "FHIR") || {
             let after = self.tokens.get(self.at + 2).map(|lexed| &lexed.token);
-            self.is(".") && first.starts_with(|letter: char| letter.is_ascii_uppercase())
+            self.is(".")
+                && first.starts_with(|letter: char| letter.is_ascii_uppercase())
                 && matches!(after, Some(Token::Symbol(")")))
         };
         if !is_qualified {

@@ -172,9 +172,9 @@ fn suite(version: FhirVersion, name: &str) -> Option<u32> {
     let (mut all, mut failed) = (0, 0);
     for case in cases(&text).iter().filter(|case| case.group != LEFT_OUT) {
         let input = if case.input.is_empty() { "patient-example.json" } else { &case.input };
-        let tree = trees.entry(input.to_owned()).or_insert_with(|| {
-            json::parse(std::fs::read(folder.join("input").join(input)).ok()?.into()).ok()
-        });
+        let tree = trees
+            .entry(input.to_owned())
+            .or_insert_with(|| json::parse(std::fs::read(folder.join("input").join(input)).ok()?.into()).ok());
         all += 1;
         if let Err(reason) = run(case, tree.as_ref(), schema) {
             failed += 1;

@@ -135,11 +135,8 @@ fn with_units<'t>(operator: Operator, left: &Quantity<'t>, right: &Quantity<'t>)
     match operator {
         Operator::Plus | Operator::Minus => {
             let Some(right) = in_unit_of(right, left) else { return Ok(None) };
-            let sum = if operator == Operator::Plus {
-                left.value.checked_add(right)
-            } else {
-                left.value.checked_sub(right)
-            };
+            let sum =
+                if operator == Operator::Plus { left.value.checked_add(right) } else { left.value.checked_sub(right) };
             Ok(sum.map(quantity))
         }
         // A plain number leaves the unit as it is.
@@ -148,9 +145,10 @@ fn with_units<'t>(operator: Operator, left: &Quantity<'t>, right: &Quantity<'t>)
             let scaled = match (&left.unit, &right.unit) {
                 (_, Unit::One) if divides => left.value.checked_div(right.value).map(quantity),
                 (_, Unit::One) => left.value.checked_mul(right.value).map(quantity),
-                (Unit::One, _) if !divides => left.value.checked_mul(right.value).map(|value| {
-                    Value::Quantity(Box::new(Quantity { value, unit: right.unit.clone() }))
-                }),
+                (Unit::One, _) if !divides => left
+                    .value
+                    .checked_mul(right.value)
+                    .map(|value| Value::Quantity(Box::new(Quantity { value, unit: right.unit.clone() }))),
                 _ => left.times(right, divides).map(|product| Value::Quantity(Box::new(product))),
             };
             Ok(scaled)

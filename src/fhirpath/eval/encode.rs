@@ -77,7 +77,9 @@ pub(super) fn escape(text: &str, form: &str) -> Option<String> {
 
 pub(super) fn unescape(text: &str, form: &str) -> Option<String> {
     match form {
-        "html" => Some(ENTITIES.iter().rev().fold(text.to_owned(), |text, (plain, entity)| text.replace(entity, plain))),
+        "html" => {
+            Some(ENTITIES.iter().rev().fold(text.to_owned(), |text, (plain, entity)| text.replace(entity, plain)))
+        }
         "json" => {
             // A quote that stands bare is taken as it is.
             let mut quoted = String::from("\"");

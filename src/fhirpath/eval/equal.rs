@@ -1,7 +1,7 @@
 //! Equality and equivalence of items and collections.
 
-use super::super::value::{Item, Value};
 use super::super::collection::Collection;
+use super::super::value::{Item, Value};
 use crate::fhir::schema::{Schema, TypeKind};
 use crate::fhir::tree::{Kind, Node};
 use rust_decimal::Decimal;
@@ -26,10 +26,8 @@ pub(super) fn equal(left: &Item<'_>, right: &Item<'_>, schema: &Schema) -> Optio
             if left_node == right_node {
                 return Some(true);
             }
-            if let (Some(mine), Some(theirs)) = (left_node.plain(), right_node.plain()) {
-                if mine == theirs {
-                    return Some(true);
-                }
+            if left_node.plain().is_some_and(|mine| right_node.plain() == Some(mine)) {
+                return Some(true);
             }
             match (left.value(schema), right.value(schema)) {
                 (Some(left), Some(right)) => values_equal(&left, &right),

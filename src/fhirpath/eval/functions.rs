@@ -90,8 +90,16 @@ impl<'t> Eval<'t> {
                 let value = self.single(input, name)?.and_then(|item| item.value(self.scope.schema));
                 Ok(value.and_then(|value| value.precision()).map(Value::Integer).into())
             }
-            F::YearOf | F::MonthOf | F::DayOf | F::HourOf | F::MinuteOf | F::SecondOf | F::MillisecondOf
-            | F::TimezoneOffsetOf | F::DateOf | F::TimeOf => self.component(call.function, input),
+            F::YearOf
+            | F::MonthOf
+            | F::DayOf
+            | F::HourOf
+            | F::MinuteOf
+            | F::SecondOf
+            | F::MillisecondOf
+            | F::TimezoneOffsetOf
+            | F::DateOf
+            | F::TimeOf => self.component(call.function, input),
             F::Abs | F::Ceiling | F::Exp | F::Floor | F::Ln | F::Log | F::Power | F::Round | F::Sqrt | F::Truncate => {
                 self.math(call, input, focus)
             }
@@ -181,7 +189,9 @@ impl<'t> Eval<'t> {
             Ok(eval.single(items, "comparable")?.and_then(|item| item.value(eval.scope.schema)))
         };
         match (quantity(self, input)?, quantity(self, other)?) {
-            (Some(Value::Quantity(mine)), Some(Value::Quantity(theirs))) => Ok(Some(mine.is_comparable(&theirs)).into()),
+            (Some(Value::Quantity(mine)), Some(Value::Quantity(theirs))) => {
+                Ok(Some(mine.is_comparable(&theirs)).into())
+            }
             _ => Ok(Collection::Empty),
         }
     }

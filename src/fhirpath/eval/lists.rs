@@ -8,6 +8,12 @@ use super::super::value::Item;
 use super::seen::Seen;
 use super::{Done, Eval, Focus};
 use std::cmp::Ordering;
+use std::collections::VecDeque;
+
+/// Whether it sorts downwards, and the value.
+type Key<'t> = (bool, Option<Item<'t>>);
+/// An item and what it is sorted by.
+type Keyed<'t> = (Vec<Key<'t>>, Collection<'t>);
 
 impl<'t> Eval<'t> {
     pub(super) fn distinct(&mut self, items: Collection<'t>) -> Done<Collection<'t>> {
@@ -80,7 +86,7 @@ impl<'t> Eval<'t> {
     /// `repeat` takes each item once; `repeatAll` every time, which the limit of steps ends.
     pub(super) fn repeat(&mut self, call: &Call, of: &Expr, focus: Focus<'_, 't>) -> Done<Collection<'t>> {
         let once = call.function == Function::Repeat;
-        let mut waiting = std::collections::VecDeque::from([self.input(call, focus)?]);
+        let mut waiting = VecDeque::from([self.input(call, focus)?]);
         let mut seen = Seen::default();
         let mut found = Vec::new();
         self.loops += 1;
@@ -125,7 +131,7 @@ impl<'t> Eval<'t> {
     pub(super) fn sort(&mut self, call: &Call, focus: Focus<'_, 't>) -> Done<Collection<'t>> {
         let items = self.input(call, focus)?;
         let by: &[Expr] = if call.arguments.is_empty() { &[Expr::This] } else { &call.arguments };
-        let mut keyed = Vec::new();
+        let mut keyed: Vec<Keyed<'t>> = Vec::new();
         for (index, item) in (0..).zip(items) {
             let this = Collection::One(item);
             let mut keys = Vec::new();
@@ -139,21 +145,41 @@ impl<'t> Eval<'t> {
             }
             keyed.push((keys, this));
         }
-        self.spend(keyed.len().saturating_mul(keyed.len().checked_ilog2().unwrap_or(0) as usize + 1))?;
-        let mut failure = None;
-        keyed.sort_by(|left, right| {
-            self.sort_order(&left.0, &right.0).unwrap_or_else(|found| {
-                failure = Some(found);
-                Ordering::Equal
-            })
-        });
-        match failure {
-            Some(failure) => Err(failure),
-            None => Ok(keyed.into_iter().flat_map(|(_, item)| item).collect()),
-        }
+        let sorted = self.merge_sorted(keyed)?;
+        Ok(sorted.into_iter().flat_map(|(_, item)| item).collect())
     }
 
-    fn sort_order(&self, left: &[(bool, Option<Item<'t>>)], right: &[(bool, Option<Item<'t>>)]) -> Done<Ordering> {
+    /// A sort of our own, because some items have no order, which ends it, and the library's sorts panic where an order
+    /// is not total.
+    fn merge_sorted(&mut self, keyed: Vec<Keyed<'t>>) -> Done<Vec<Keyed<'t>>> {
+        let mut runs = keyed.into_iter().map(|one| VecDeque::from([one])).collect::<Vec<_>>();
+        while runs.len() > 1 {
+            let mut merged = Vec::with_capacity(runs.len().div_ceil(2));
+            let mut waiting = runs.into_iter();
+            while let Some(left) = waiting.next() {
+                merged.push(match waiting.next() {
+                    Some(right) => self.merged(left, right)?,
+                    None => left,
+                });
+            }
+            runs = merged;
+        }
+        Ok(runs.into_iter().flatten().collect())
+    }
+
+    fn merged(&mut self, mut left: VecDeque<Keyed<'t>>, mut right: VecDeque<Keyed<'t>>) -> Done<VecDeque<Keyed<'t>>> {
+        let mut found = VecDeque::with_capacity(left.len() + right.len());
+        while let (Some(mine), Some(theirs)) = (left.front(), right.front()) {
+            let takes_left = self.sort_order(&mine.0, &theirs.0)? != Ordering::Greater;
+            self.spend(1)?;
+            found.extend(if takes_left { left.pop_front() } else { right.pop_front() });
+        }
+        found.extend(left);
+        found.extend(right);
+        Ok(found)
+    }
+
+    fn sort_order(&self, left: &[Key<'t>], right: &[Key<'t>]) -> Done<Ordering> {
         for ((down, left), (_, right)) in left.iter().zip(right) {
             let order = match (left, right) {
                 (Some(left), Some(right)) => {

@@ -13,12 +13,7 @@ use rust_decimal::{Decimal, MathematicalOps, RoundingStrategy};
 const DIGITS_LIMIT: i64 = 28;
 
 impl<'t> Eval<'t> {
-    pub(super) fn math(
-        &mut self,
-        call: &Call,
-        input: Collection<'t>,
-        focus: Focus<'_, 't>,
-    ) -> Done<Collection<'t>> {
+    pub(super) fn math(&mut self, call: &Call, input: Collection<'t>, focus: Focus<'_, 't>) -> Done<Collection<'t>> {
         let name = call.function.name();
         let Some(value) = self.value_of(input, name)? else { return Ok(Collection::Empty) };
         let argument = self.argument(call, 0, focus)?;

@@ -53,6 +53,8 @@ struct Eval<'t> {
     loops: u32,
     memos: Vec<Option<Rc<Memo<'t>>>>,
     memo_count: u16,
+    /// Of `%resource`, once asked for.
+    descendants: Option<Rc<Vec<Element<'t>>>>,
 }
 
 /// Takes an item; false when it needs no more.
@@ -69,6 +71,7 @@ impl<'t> Eval<'t> {
             loops: 0,
             memos: Vec::new(),
             memo_count: expression.memos,
+            descendants: None,
         }
     }
 

@@ -12,8 +12,10 @@ const FEW: usize = 8;
 #[derive(Default)]
 pub(super) struct Seen<'t> {
     items: Vec<Item<'t>>,
-    /// Positions by key, once there are more than a few.
-    keys: FxHashMap<u64, Vec<u32>>,
+    /// Of each key the position of the last item that has it; filled once there are more than a few.
+    last: FxHashMap<u64, u32>,
+    /// Of each item the one before it with the same key.
+    before: Vec<Option<u32>>,
 }
 
 impl<'t> Seen<'t> {
@@ -24,13 +26,19 @@ impl<'t> Seen<'t> {
     pub fn has(&self, item: &Item<'t>, eval: &mut Eval<'t>) -> Done<bool> {
         let schema = eval.scope.schema;
         let is_same = |other: &Item<'t>| equal(item, other, schema) == Some(true);
-        if self.keys.is_empty() {
+        if self.last.is_empty() {
             eval.spend(self.items.len())?;
             return Ok(self.items.iter().any(is_same));
         }
-        let Some(places) = self.keys.get(&key(item, eval)) else { return Ok(false) };
-        eval.spend(places.len())?;
-        Ok(places.iter().filter_map(|&at| self.items.get(at as usize)).any(is_same))
+        let mut next = self.last.get(&key(item, eval)).copied();
+        while let Some(at) = next {
+            eval.spend(1)?;
+            if self.items.get(at as usize).is_some_and(is_same) {
+                return Ok(true);
+            }
+            next = self.before.get(at as usize).copied().flatten();
+        }
+        Ok(false)
     }
 
     /// Whether it is new; kept then.
@@ -38,14 +46,11 @@ impl<'t> Seen<'t> {
         if self.has(&item, eval)? {
             return Ok(false);
         }
-        let at = self.items.len();
-        if at > FEW && !self.keys.is_empty() {
-            self.keys.entry(key(&item, eval)).or_default().push(at as u32);
-        }
         self.items.push(item);
-        if at == FEW {
-            for (at, item) in (0u32..).zip(&self.items) {
-                self.keys.entry(key(item, eval)).or_default().push(at);
+        if self.items.len() > FEW {
+            for item in self.items.get(self.before.len()..).unwrap_or_default() {
+                let at = self.before.len() as u32;
+                self.before.push(self.last.insert(key(item, eval), at));
             }
         }
         Ok(true)
@@ -56,12 +61,12 @@ impl<'t> Seen<'t> {
 fn key<'t>(item: &Item<'t>, eval: &Eval<'t>) -> u64 {
     let mut hasher = FxHasher::default();
     match item.value(eval.scope.schema) {
-        Some(Value::String(text)) => (&*text).hash(&mut hasher),
+        Some(Value::String(text)) => (*text).hash(&mut hasher),
         Some(Value::Boolean(truth)) => truth.hash(&mut hasher),
         // A number may equal a quantity.
         Some(Value::Integer(_) | Value::Long(_) | Value::Decimal(_) | Value::Quantity(_)) => 1u8.hash(&mut hasher),
         Some(Value::Date(date) | Value::DateTime(date) | Value::Time(date)) => date.year.hash(&mut hasher),
-        Some(Value::Type { name, .. }) => (&*name).hash(&mut hasher),
+        Some(Value::Type { name, .. }) => (*name).hash(&mut hasher),
         None => 2u8.hash(&mut hasher),
     }
     hasher.finish()

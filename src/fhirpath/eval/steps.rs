@@ -1,13 +1,14 @@
 //! Paths: items handed from step to step.
 
+use super::super::Failure;
 use super::super::ast::{Call, Expr};
+use super::super::collection::Collection;
 use super::super::function::Function;
 use super::super::value::{Item, Text, Value};
 use super::{Done, Eval, Focus, Sink};
-use super::super::collection::Collection;
-use super::super::Failure;
 use crate::fhir::element::Element;
 use crate::fhir::schema::TypeKind;
+use std::rc::Rc;
 
 /// Functions that hand items on without collecting them.
 pub(super) fn streams(function: Function) -> bool {
@@ -51,10 +52,7 @@ impl<'t> Eval<'t> {
             Expr::Member(of, name) => self.each_of(of, focus, &mut |eval, item| eval.step(&item, name, sink)),
             Expr::Resource => sink(self, Item::Element(self.scope.resource)),
             Expr::RootResource => sink(self, Item::Element(self.scope.root)),
-            Expr::As(of, name) => {
-                let input = self.scoped(of, focus)?;
-                self.as_type(input, name, sink)
-            }
+            Expr::As(of, name) => self.as_type(Some(of), name, focus, sink),
             Expr::Call(call) if streams(call.function) => self.stream(call, focus, sink),
             _ => {
                 let items = self.eval(expr, focus)?;
@@ -163,27 +161,15 @@ impl<'t> Eval<'t> {
     fn stream(&mut self, call: &Call, focus: Focus<'_, 't>, sink: Sink<'_, 't>) -> Done<bool> {
         match (call.function, call.arguments.as_slice()) {
             (Function::Where, [criteria]) => self.each_where(call, criteria, focus, sink),
-            (Function::Select, [of]) => {
-                let mut index = -1;
-                self.each_input(call, focus, &mut |eval, item| {
-                    index += 1;
-                    let this = Collection::One(item);
-                    eval.loops += 1;
-                    let on = eval.each_argument(of, focus.with(&this, index), sink);
-                    eval.loops -= 1;
-                    on
-                })
-            }
+            (Function::Select, [of]) => self.each_selected(call, of, focus, sink),
             (Function::OfType, _) => self.of_type(call, focus, sink),
-            (Function::As, _) => {
-                let input = self.input(call, focus)?;
-                match &call.type_name {
-                    Some(name) => self.as_type(input, name, sink),
-                    None => Ok(true),
-                }
-            }
+            (Function::As, _) => match &call.type_name {
+                Some(name) => self.as_type(call.input.as_ref(), name, focus, sink),
+                None => Ok(true),
+            },
             (Function::Extension, [url]) => self.each_extension(call, url, focus, sink),
             (Function::Children, _) => self.each_input(call, focus, &mut |eval, item| eval.each_child(&item, sink)),
+            (Function::Descendants, _) if matches!(call.input, Some(Expr::Resource)) => self.each_of_resource(sink),
             (Function::Descendants, _) => {
                 self.each_input(call, focus, &mut |eval, item| eval.each_descendant(&item, sink))
             }
@@ -194,14 +180,7 @@ impl<'t> Eval<'t> {
                 }
                 None => Ok(true),
             }),
-            (Function::First, _) => {
-                let mut enough = true;
-                self.each_input(call, focus, &mut |eval, item| {
-                    enough = sink(eval, item)?;
-                    Ok(false)
-                })?;
-                Ok(enough)
-            }
+            (Function::First, _) => self.each_from(call, 0, 1, focus, sink),
             (Function::Tail, _) => self.each_from(call, 1, i64::MAX, focus, sink),
             (Function::Skip | Function::Take, [count]) => {
                 let count = self.scoped(count, focus)?;
@@ -215,19 +194,47 @@ impl<'t> Eval<'t> {
                 let on = self.each_input(call, focus, sink)?;
                 if on { self.each_argument(other, focus, sink) } else { Ok(false) }
             }
-            (Function::GetValue, _) => self.each_input(call, focus, &mut |eval, item| {
-                let is_primitive = match &item {
-                    Item::Element(element) => matches!(element.def(eval.scope.schema).kind, TypeKind::Primitive(_)),
-                    Item::Value(_) => true,
-                };
-                match item.value(eval.scope.schema).filter(|_| is_primitive) {
-                    Some(value) => sink(eval, Item::Value(value)),
-                    None => Ok(true),
-                }
-            }),
+            (Function::GetValue, _) => self.each_value(call, focus, sink),
             // `trace` writes nothing: what it would write is content.
             _ => self.each_input(call, focus, sink),
         }
+    }
+
+    fn each_selected(&mut self, call: &Call, of: &Expr, focus: Focus<'_, 't>, sink: Sink<'_, 't>) -> Done<bool> {
+        let mut index = -1;
+        self.each_input(call, focus, &mut |eval, item| {
+            index += 1;
+            let this = Collection::One(item);
+            eval.loops += 1;
+            let on = eval.each_argument(of, focus.with(&this, index), sink);
+            eval.loops -= 1;
+            on
+        })
+    }
+
+    /// `getValue()`: the System values of primitives.
+    fn each_value(&mut self, call: &Call, focus: Focus<'_, 't>, sink: Sink<'_, 't>) -> Done<bool> {
+        self.each_input(call, focus, &mut |eval, item| {
+            let is_primitive = match &item {
+                Item::Element(element) => matches!(element.def(eval.scope.schema).kind, TypeKind::Primitive(_)),
+                Item::Value(_) => true,
+            };
+            match item.value(eval.scope.schema).filter(|_| is_primitive) {
+                Some(value) => sink(eval, Item::Value(value)),
+                None => Ok(true),
+            }
+        })
+    }
+
+    fn each_of_resource(&mut self, sink: Sink<'_, 't>) -> Done<bool> {
+        let all = self.resource_descendants()?;
+        self.spend(all.len())?;
+        for found in all.iter() {
+            if !sink(self, Item::Element(*found))? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn each_where(&mut self, call: &Call, criteria: &Expr, focus: Focus<'_, 't>, sink: Sink<'_, 't>) -> Done<bool> {
@@ -258,19 +265,18 @@ impl<'t> Eval<'t> {
     /// Items from one position up to another.
     fn each_from(&mut self, call: &Call, from: i64, to: i64, focus: Focus<'_, 't>, sink: Sink<'_, 't>) -> Done<bool> {
         let mut at = -1;
-        let mut enough = true;
+        let mut on = true;
+        if to <= 0 {
+            return Ok(true);
+        }
         self.each_input(call, focus, &mut |eval, item| {
             at += 1;
-            if at >= to {
-                return Ok(false);
+            if at >= from {
+                on = sink(eval, item)?;
             }
-            if at < from {
-                return Ok(true);
-            }
-            enough = sink(eval, item)?;
-            Ok(enough)
+            Ok(on && at + 1 < to)
         })?;
-        Ok(enough)
+        Ok(on)
     }
 
     fn each_extension(&mut self, call: &Call, url: &Expr, focus: Focus<'_, 't>, sink: Sink<'_, 't>) -> Done<bool> {
@@ -297,6 +303,24 @@ impl<'t> Eval<'t> {
             }
         }
         Ok(true)
+    }
+
+    /// Those of `%resource`, gathered once: dom-3 asks four times.
+    fn resource_descendants(&mut self) -> Done<Rc<Vec<Element<'t>>>> {
+        if let Some(known) = &self.descendants {
+            return Ok(known.clone());
+        }
+        let mut all = Vec::new();
+        let resource = Item::Element(self.scope.resource);
+        self.each_descendant(&resource, &mut |_, item| {
+            if let Item::Element(element) = item {
+                all.push(element);
+            }
+            Ok(true)
+        })?;
+        let all = Rc::new(all);
+        self.descendants = Some(all.clone());
+        Ok(all)
     }
 
     /// In document order, without recursion.

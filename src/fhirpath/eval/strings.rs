@@ -1,7 +1,7 @@
 //! Functions on texts. Positions count characters.
 
 use super::super::Failure;
-use super::super::ast::Call;
+use super::super::ast::{Call, Expr};
 use super::super::collection::Collection;
 use super::super::function::Function;
 use super::super::parser;
@@ -35,7 +35,6 @@ impl<'t> Eval<'t> {
                 Ok(text.chars().map(|letter| Item::Value(Value::text(letter.encode_utf8(&mut [0; 4])))).collect())
             }
             F::Substring => self.substring(call, text, focus),
-            F::Matches | F::MatchesFull => self.matches(call, &text, focus),
             F::ReplaceMatches => self.replace_matches(call, &text, focus),
             F::Replace => self.replace(call, &text, focus),
             _ => {
@@ -57,9 +56,6 @@ impl<'t> Eval<'t> {
             None => -1,
         };
         Ok(match function {
-            F::StartsWith => Some(text.starts_with(argument)).into(),
-            F::EndsWith => Some(text.ends_with(argument)).into(),
-            F::Contains => Some(text.contains(argument)).into(),
             F::IndexOf => Some(Value::Integer(position(text.find(argument)))).into(),
             F::LastIndexOf => Some(Value::Integer(position(text.rfind(argument)))).into(),
             F::Split if argument.is_empty() => Some(Value::text(text)).into(),
@@ -117,9 +113,28 @@ impl<'t> Eval<'t> {
         Ok(Some(Cow::Owned(regex)))
     }
 
-    fn matches(&mut self, call: &Call, text: &str, focus: Focus<'_, 't>) -> Done<Collection<'t>> {
-        let Some(regex) = self.pattern(call, focus)? else { return Ok(Collection::Empty) };
-        Ok(Some(regex.is_match(text)).into())
+    /// `startsWith`, `endsWith`, `contains`, `matches` and `matchesFull`.
+    pub(super) fn text_test(&mut self, call: &Call, focus: Focus<'_, 't>) -> Done<Option<bool>> {
+        let name = call.function.name();
+        let (mut first, mut count) = (Collection::Empty, 0);
+        self.each_input(call, focus, &mut |_, item| {
+            count += 1;
+            first = Collection::One(item);
+            Ok(count < 2)
+        })?;
+        if count > 1 {
+            return Err(Failure::Several(name));
+        }
+        let Some(text) = self.text(first, name)? else { return Ok(None) };
+        self.spend(text.len() / 16)?;
+        if matches!(call.function, Function::Matches | Function::MatchesFull) {
+            return Ok(self.pattern(call, focus)?.map(|regex| regex.is_match(&text)));
+        }
+        if let Some(Expr::Literal(Value::String(argument))) = call.arguments.first() {
+            return Ok(Some(test(call.function, &text, argument)));
+        }
+        let argument = self.text_argument(call, 0, focus)?;
+        Ok(argument.map(|argument| test(call.function, &text, &argument)))
     }
 
     fn replace_matches(&mut self, call: &Call, text: &str, focus: Focus<'_, 't>) -> Done<Collection<'t>> {
@@ -157,6 +172,14 @@ impl<'t> Eval<'t> {
             joined.push_str(&text);
         }
         Ok(Some(Value::String(joined.into())).into())
+    }
+}
+
+fn test(function: Function, text: &str, argument: &str) -> bool {
+    match function {
+        Function::StartsWith => text.starts_with(argument),
+        Function::EndsWith => text.ends_with(argument),
+        _ => text.contains(argument),
     }
 }
 

@@ -22,6 +22,11 @@ pub(super) fn answers(function: Function) -> bool {
             | Function::AnyFalse
             | Function::Is
             | Function::HasValue
+            | Function::StartsWith
+            | Function::EndsWith
+            | Function::Contains
+            | Function::Matches
+            | Function::MatchesFull
     )
 }
 
@@ -91,7 +96,8 @@ impl<'t> Eval<'t> {
                 let item = self.single(items, "is")?;
                 Ok(item.zip(call.type_name.as_ref()).map(|(item, name)| self.is_type(&item, name)))
             }
-            _ => self.has_value(call, focus).map(Some),
+            (Function::HasValue, _) => self.has_value(call, focus).map(Some),
+            _ => self.text_test(call, focus),
         }
     }
 

@@ -1,11 +1,10 @@
 //! `is`, `as`, `ofType`: types of FHIR by the schema, System types by their names.
 
 use super::super::Failure;
-use super::super::ast::{Call, Namespace, TypeName};
-use super::super::collection::Collection;
+use super::super::ast::{Call, Expr, Namespace, TypeName};
 use super::super::value::{Item, Value};
 use super::{Done, Eval, Focus, Sink};
-use crate::fhir::schema::TypeKind;
+use crate::fhir::schema::{TypeId, TypeKind};
 use crate::fhir::version::FhirVersion;
 
 const SYSTEM: [&str; 10] =
@@ -40,55 +39,52 @@ impl<'t> Eval<'t> {
     }
 
     /// `as` and `ofType` take a primitive by its own type only: a code is not taken as a string.
-    fn takes(&self, item: &Item<'t>, wanted: &TypeName) -> bool {
+    fn takes(&self, item: &Item<'t>, wanted: &TypeName, id: Option<TypeId>) -> bool {
         let schema = self.scope.schema;
-        let is_same = match item {
-            Item::Element(element) => {
-                let def = element.def(schema);
-                !matches!(def.kind, TypeKind::Primitive(_)) || *def.name == *wanted.name || self.is_general(wanted)
-            }
-            Item::Value(_) => true,
-        };
-        is_same && self.is_type(item, wanted)
-    }
-
-    /// A type above the primitives, such as Element.
-    fn is_general(&self, wanted: &TypeName) -> bool {
-        let schema = self.scope.schema;
-        schema.named(&wanted.name).is_some_and(|id| !matches!(schema.def(id).kind, TypeKind::Primitive(_)))
+        let (Item::Element(element), Some(id)) = (item, id) else { return self.is_type(item, wanted) };
+        match schema.def(id).kind {
+            TypeKind::Primitive(_) => element.type_id == id,
+            _ => schema.is_a(element.type_id, id),
+        }
     }
 
     /// A type that nothing of this version can have is a mistake of the expression.
-    fn check_known(&self, wanted: &TypeName) -> Done<()> {
-        let is_known = match wanted.namespace {
-            Namespace::Any => {
-                SYSTEM.contains(&&*wanted.name) || self.scope.schema.named(&wanted.name).is_some()
-            }
-            Namespace::Fhir => self.scope.schema.named(&wanted.name).is_some(),
-            Namespace::System | Namespace::Other => true,
+    fn known(&self, wanted: &TypeName) -> Done<Option<TypeId>> {
+        let id = match wanted.namespace {
+            Namespace::Any | Namespace::Fhir => self.scope.schema.named(&wanted.name),
+            Namespace::System | Namespace::Other => return Ok(None),
         };
-        if is_known { Ok(()) } else { Err(Failure::UnknownType) }
+        let is_system = wanted.namespace == Namespace::Any && SYSTEM.contains(&&*wanted.name);
+        if id.is_some() || is_system { Ok(id) } else { Err(Failure::UnknownType) }
     }
 
     pub(super) fn of_type(&mut self, call: &Call, focus: Focus<'_, 't>, sink: Sink<'_, 't>) -> Done<bool> {
         let Some(wanted) = &call.type_name else { return Ok(true) };
-        self.check_known(wanted)?;
-        self.each_input(call, focus, &mut |eval, item| if eval.takes(&item, wanted) { sink(eval, item) } else { Ok(true) })
+        let id = self.known(wanted)?;
+        self.each_input(call, focus, &mut |eval, item| {
+            if eval.takes(&item, wanted, id) { sink(eval, item) } else { Ok(true) }
+        })
     }
 
     /// Of several items: an error since R5; before that a filter, which dom-3 relies on.
-    pub(super) fn as_type(&mut self, input: Collection<'t>, wanted: &TypeName, sink: Sink<'_, 't>) -> Done<bool> {
-        self.check_known(wanted)?;
-        if input.len() > 1 && self.scope.schema.version == FhirVersion::R5 {
-            return Err(Failure::Several("as"));
+    pub(super) fn as_type(
+        &mut self,
+        input: Option<&Expr>,
+        wanted: &TypeName,
+        focus: Focus<'_, 't>,
+        sink: Sink<'_, 't>,
+    ) -> Done<bool> {
+        let id = self.known(wanted)?;
+        if self.scope.schema.version != FhirVersion::R5 {
+            return self.each_of(input.unwrap_or(&Expr::This), focus, &mut |eval, item| {
+                if eval.takes(&item, wanted, id) { sink(eval, item) } else { Ok(true) }
+            });
         }
-        for item in input {
-            self.spend(1)?;
-            if self.takes(&item, wanted) && !sink(self, item)? {
-                return Ok(false);
-            }
+        let input = self.eval(input.unwrap_or(&Expr::This), focus)?;
+        match self.single(input, "as")? {
+            Some(item) if self.takes(&item, wanted, id) => sink(self, item),
+            _ => Ok(true),
         }
-        Ok(true)
     }
 
     /// What `type()` says of an item.

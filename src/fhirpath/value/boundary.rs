@@ -23,7 +23,9 @@ impl<'t> Value<'t> {
             })),
             Value::Date(date) => Value::Date(date.boundary(high, digits.unwrap_or(8), false)?),
             Value::DateTime(date) => Value::DateTime(date.boundary(high, digits.unwrap_or(17), true)?),
-            Value::Time(time) => Value::Time(time.boundary(high, digits.map_or(17, |digits| digits.saturating_add(8)), false)?),
+            Value::Time(time) => {
+                Value::Time(time.boundary(high, digits.map_or(17, |digits| digits.saturating_add(8)), false)?)
+            }
             _ => return None,
         })
     }

@@ -248,8 +248,8 @@ impl DateTime {
         let moved = DateTime::from_wall(self.wall_micros().checked_add(micros)?)?;
         (self.year, self.month, self.day) = (moved.year, moved.month, moved.day);
         (self.hour, self.minute, self.second, self.micros) = (moved.hour, moved.minute, moved.second, moved.micros);
-        if self.micros % 1_000_000 != 0 && self.digits < 3 {
-            self.digits = if self.micros % 1000 == 0 { 3 } else { 6 };
+        if !self.micros.is_multiple_of(1_000_000) && self.digits < 3 {
+            self.digits = if self.micros.is_multiple_of(1000) { 3 } else { 6 };
         }
         Some(self.cut(self.precision))
     }

@@ -60,7 +60,10 @@ pub enum Value<'t> {
     Time(DateTime),
     Quantity(Box<Quantity<'t>>),
     /// What `type()` returns.
-    Type { namespace: &'static str, name: Text<'t> },
+    Type {
+        namespace: &'static str,
+        name: Text<'t>,
+    },
 }
 
 /// One item of a collection.

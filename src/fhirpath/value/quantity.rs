@@ -91,7 +91,7 @@ impl<'t> Quantity<'t> {
 /// Digits of the number without zeros in front or behind.
 fn significant(number: Decimal) -> u32 {
     let mut mantissa = number.normalize().mantissa().unsigned_abs();
-    while mantissa != 0 && mantissa % 10 == 0 {
+    while mantissa != 0 && mantissa.is_multiple_of(10) {
         mantissa /= 10;
     }
     let mut count = 0;

@@ -41,8 +41,22 @@ pub struct Measure {
 
 /// Prefix and power of ten.
 const PREFIXES: [(&str, i32); 16] = [
-    ("da", 1), ("Y", 24), ("T", 12), ("G", 9), ("M", 6), ("k", 3), ("h", 2), ("d", -1), ("c", -2), ("m", -3), ("u", -6),
-    ("n", -9), ("p", -12), ("f", -15), ("a", -18), ("Z", 21),
+    ("da", 1),
+    ("Y", 24),
+    ("T", 12),
+    ("G", 9),
+    ("M", 6),
+    ("k", 3),
+    ("h", 2),
+    ("d", -1),
+    ("c", -2),
+    ("m", -3),
+    ("u", -6),
+    ("n", -9),
+    ("p", -12),
+    ("f", -15),
+    ("a", -18),
+    ("Z", 21),
 ];
 
 /// Atom, whether prefixes may stand before it, factor, powers of m, g, s, rad, K, C, cd, mol, U.
