@@ -2,7 +2,8 @@
 
 use crate::faults;
 use crate::look::{each, is_true, last_segment, maximum, number, text, texts};
-use crate::structures::{Maker, snapshot};
+use crate::place::snapshot;
+use crate::structures::Maker;
 use anyhow::{Context as _, Result};
 use emberpost::fhir::schema::{Context, ExtensionDef};
 use serde_json::Value;

@@ -7,6 +7,7 @@ mod extensions;
 mod faults;
 mod filter;
 mod look;
+mod place;
 mod source;
 mod structures;
 mod terminology;
@@ -105,7 +106,8 @@ fn more_sets(terminology: &Terminology, bound: &[String]) -> Vec<ValueSet> {
 }
 
 fn write(file: &Path, bytes: &[u8]) -> Result<()> {
-    let packed = zstd::encode_all(bytes, 19)?;
+    // In one piece, so that the frame tells its size and reading it takes no window of megabytes.
+    let packed = zstd::bulk::compress(bytes, 19)?;
     println!("{}: {} bytes, {} packed", file.display(), bytes.len(), packed.len());
     fs::write(file, packed).with_context(|| file.display().to_string())
 }

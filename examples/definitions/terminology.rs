@@ -11,6 +11,12 @@ const DEPTH_LIMIT: usize = 16;
 /// A value set with more codes is left out of the tables.
 pub const CODES_LIMIT: usize = 5_000;
 
+/// Their owners license the codes; even the few that value sets list are not carried on.
+const LICENSED: [&str; 4] =
+    ["http://snomed.info/sct", "http://loinc.org", "http://www.ada.org/snodent", "http://nucc.org/provider-taxonomy"];
+/// Languages and MIME types: lists of them are never all that may be written.
+const OPEN: [&str; 2] = ["urn:ietf:bcp:47", "urn:ietf:bcp:13"];
+
 /// One code of a code system.
 pub struct Concept<'v> {
     pub code: &'v str,
@@ -110,6 +116,9 @@ impl<'v> Terminology<'v> {
     }
 
     fn of_system(&self, system: &'v str, part: &'v Value) -> Option<Set<'v>> {
+        if LICENSED.contains(&system) || OPEN.contains(&system) {
+            return None;
+        }
         let listed = each(part, "concept");
         if !listed.is_empty() {
             return Some(listed.iter().filter_map(|concept| Some((system, text(concept, "code")?))).collect());

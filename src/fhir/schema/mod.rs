@@ -7,6 +7,8 @@ mod extension;
 mod lookup;
 mod more;
 mod primitive;
+#[cfg(test)]
+mod tests;
 mod value_set;
 
 pub use extension::{Context, ExtensionDef};

@@ -1,0 +1,21 @@
+#!/bin/sh
+# Fetches the published definitions and unpacks them for `base-definitions`.
+#   fetch.sh DIR    leaves DIR/r4, DIR/r4b and DIR/r5; wants mvn, sha256sum and unzip
+set -eu
+out=${1:?usage: fetch.sh DIR}
+release=8.8.1
+mkdir -p "$out"
+
+fetch() {
+    name=hapi-fhir-validation-resources-$1
+    jar=$out/$name-$release.jar
+    mvn --batch-mode --quiet org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy \
+        -Dartifact="ca.uhn.hapi.fhir:$name:$release" -DoutputDirectory="$out"
+    echo "$2  $jar" | sha256sum --check --quiet
+    rm -rf "${out:?}/$1"
+    unzip -q "$jar" -d "$out/$1"
+}
+
+fetch r4 801cb6de72b4a9bbbf6589dcf1327b4c9626564105233d9e213066f0183ea0b1
+fetch r4b 71c762afb81cc9be0abba8d08b8208bdd14196c284e3f0ec69802f40165af956
+fetch r5 913172549df8c02993c9ed8e009e4bc3917189490296b0cba5836844990e48b7
