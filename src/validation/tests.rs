@@ -4,7 +4,8 @@ mod samples;
 
 use super::definition::DefinitionFile;
 use super::*;
-use crate::fhir::{Fault, FhirVersion, IssueCode, Severity, json};
+use crate::fhir::schema::Schema;
+use crate::fhir::{Fault, FhirVersion, IssueCode, Severity, json, xml};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
@@ -415,4 +416,39 @@ fn what_is_left_out_of_a_long_list_is_counted_and_errors_are_kept() {
     assert_eq!(checked.issues.len(), report::ISSUES_LIMIT + 2);
     assert!(checked.issues.iter().any(|issue| issue.rule.as_deref() == Some("bdl-5")));
     assert!(checked.issues.last().is_some_and(|issue| issue.diagnostics.starts_with("20 more")));
+}
+
+/// The message in XML, changed as text.
+fn in_xml(message: &Value, change: impl FnOnce(String) -> String) -> Message {
+    let tree = json::parse(Bytes::from(message.to_string())).expect("JSON");
+    let xml = xml::write(tree.root(), Schema::of(FhirVersion::R4)).expect("XML");
+    let tree = xml::parse(Bytes::from(change(String::from_utf8(xml).expect("UTF-8"))), None, None).expect("readable");
+    Message::read(tree, None, None).expect("a message")
+}
+
+#[test]
+fn what_breaks_the_form_of_xml_alone_is_left_to_the_check_of_structure() {
+    let change = |text: String| {
+        let text = text
+            .replace("<id value=\"p1\"/>", "<gender value=\"female\">x</gender><id value=\"p1\" lang=\"en\"/><name/>");
+        text.replace(
+            "http://hl7.org/fhir\">",
+            "http://hl7.org/fhir\" xmlns:i=\"http://www.w3.org/2001/XMLSchema-instance\" i:schemaLocation=\"a b\">",
+        )
+    };
+    let message = in_xml(&message(|_| ()), change);
+    let mut rules: Vec<_> = message.notes.iter().filter_map(|note| note.rule.as_deref()).collect();
+    rules.sort_unstable();
+    rules.dedup();
+    assert_eq!(rules, ["XML-01", "XML-02", "XML-03", "XML-05"]);
+    assert!(check(&message, &load(&[]), LAX).issues.is_empty());
+}
+
+#[test]
+fn issues_of_an_xml_message_have_the_places_of_the_xml() {
+    let broken = message(|bundle| bundle["entry"][1]["fullUrl"] = json!("Patient/p1"));
+    let message = in_xml(&broken, |text| text.replace("<fullUrl value=\"Patient", "\n  <fullUrl value=\"Patient"));
+    let issues = check(&message, &load(&[]), LAX).issues;
+    let placed = issues.iter().find(|issue| issue.expression.as_deref() == Some("Bundle.entry[1].fullUrl"));
+    assert_eq!(placed.and_then(|issue| issue.position), Some((3, 3)), "{issues:?}");
 }

@@ -15,7 +15,7 @@ impl Span {
         Span { start: start as u32, end: end as u32 }
     }
 
-    pub fn of<'x>(self, bytes: &'x [u8]) -> &'x [u8] {
+    pub fn of(self, bytes: &[u8]) -> &[u8] {
         bytes.get(self.start as usize..self.end as usize).unwrap_or_default()
     }
 }
@@ -70,6 +70,8 @@ pub(super) struct Element {
 #[derive(Debug, Default)]
 pub(super) struct Document<'x> {
     pub bytes: &'x [u8],
+    /// The same; empty of a fragment.
+    pub text: &'x str,
     pub elements: Vec<Element>,
     pub attributes: Vec<Attribute>,
     /// The first text of elements that have some: element and offset. Bounded by the number of issues.
@@ -79,6 +81,11 @@ pub(super) struct Document<'x> {
 impl<'x> Document<'x> {
     pub fn name(&self, element: &Element) -> &'x [u8] {
         element.name.of(self.bytes)
+    }
+
+    /// The text of a span that holds whole characters.
+    pub fn text_of(&self, span: Span) -> &'x str {
+        self.text.get(span.start as usize..span.end as usize).unwrap_or_default()
     }
 
     pub fn attributes_of(&self, element: &Element) -> &[Attribute] {

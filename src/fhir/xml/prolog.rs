@@ -62,8 +62,11 @@ pub(super) fn end(bytes: &[u8]) -> Result<usize, Refused> {
     }
 }
 
-/// Name, value and the offset after it, of the next attribute before `end`; None when there is none.
-fn pseudo_attribute(bytes: &[u8], from: usize, end: usize) -> Result<Option<(&[u8], &[u8], usize)>, Broken> {
+/// Name, value and the offset after it.
+type Pseudo<'x> = (&'x [u8], &'x [u8], usize);
+
+/// The next attribute before `end`; None when there is none.
+fn pseudo_attribute(bytes: &[u8], from: usize, end: usize) -> Result<Option<Pseudo<'_>>, Broken> {
     let declaration = bytes.get(..end).unwrap_or_default();
     let skip = |mut at: usize| {
         while declaration.get(at).is_some_and(|byte| is_space(*byte)) {

@@ -7,6 +7,8 @@ use super::{Builder, Shape};
 pub(super) struct Child<'a> {
     pub index: u32,
     pub name: &'a [u8],
+    /// Position among the elements of its type.
+    at: Option<u16>,
     pub known: Option<(&'a ElementDef, TypeId)>,
     /// It should stand before one that it follows.
     pub is_late: bool,
@@ -22,32 +24,44 @@ impl<'a> Builder<'a> {
         let mut is_grouped = true;
         let document = self.document;
         for index in document.children(index) {
-            let name = document.name(self.element(index));
-            let found =
-                def.and_then(|def| Some((def, self.schema.member_index(def, std::str::from_utf8(name).ok()?)?)));
-            let known = found.and_then(|(def, (at, of))| {
-                let element = def.elements.get(usize::from(at))?;
-                Some((element, element.types.get(usize::from(of))?.type_id))
-            });
+            let element = self.element(index);
+            let name = document.name(element);
+            let before = self.children[from..].last().filter(|before| before.name == name);
+            let (at, known) = match before {
+                Some(before) => (before.at, before.known),
+                None => self.find(def, document.text_of(element.name)),
+            };
             if let Some(text) = misplaced(name, known, is_resource) {
                 self.note_misplaced(index, name, text);
                 continue;
             }
-            let is_late = matches!((found, last), (Some((_, (at, _))), Some((before, _))) if at < before);
-            match found {
-                Some((_, (at, _))) if !is_late => {
+            let is_late = matches!((at, last), (Some(at), Some((before, _))) if at < before);
+            match at {
+                Some(at) if !is_late => {
                     is_grouped &= last.is_none_or(|(before, named)| before < at || named == name);
                     last = Some((at, name));
                 }
                 _ => is_grouped = false,
             }
-            self.children.push(Child { index, name, known, is_late, shape: Shape::Nothing, has_extra: false });
+            self.children.push(Child { index, name, at, known, is_late, shape: Shape::Nothing, has_extra: false });
         }
         if !is_grouped {
             group(&mut self.children[from..]);
         }
     }
+
+    fn find(&self, def: Option<&'a TypeDef>, name: &str) -> Found<'a> {
+        let Some((def, (at, of))) = def.and_then(|def| Some((def, self.schema.member_index(def, name)?))) else {
+            return (None, None);
+        };
+        let element = def.elements.get(usize::from(at));
+        let known = element.and_then(|element| Some((element, element.types.get(usize::from(of))?.type_id)));
+        (Some(at), known)
+    }
 }
+
+/// An element of a type, by its name: position, definition, type.
+type Found<'a> = (Option<u16>, Option<(&'a ElementDef, TypeId)>);
 
 /// Brings children of one name together, where the first of them stands. Sorts, because whoever chooses the names could
 /// choose such that are slow to look up.
