@@ -2,7 +2,7 @@
 //!
 //! Everything is compiled when definitions are loaded (`Profiles::compile`), so that their mistakes are told then and a
 //! check runs over ready rules: `library` finds profiles and lays each over its chain (`draft`, `segment`), `compile`
-//! keeps what goes beyond the base, with `discriminator` for slices, `codes` for value sets, `graph` for graphs. At run
+//! keeps what goes beyond the base, with `discriminator` and `path` for slices, `codes` for value sets, `graph` for graphs. At run
 //! time `message` says what is held against what, `check` walks, with `values`, `binding`, `slices` and `links`; `world` resolves
 //! references within the message. Pure; relies on `fhir::schema` for the base and on the structure check for holding it.
 //!
@@ -29,6 +29,7 @@ mod limit;
 mod links;
 mod message;
 mod notes;
+mod path;
 mod pattern;
 mod place;
 mod rules;
