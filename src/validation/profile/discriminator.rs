@@ -6,9 +6,10 @@
 use super::super::definition::split_canonical;
 use super::compile::{Compiler, value_rule};
 use super::draft::{Draft, count, shown};
+use super::path::steps;
 use super::pattern::Pattern;
 use super::rules::{Matcher, ProfileRef, Step, Test, ValueTest};
-use crate::fhir::schema::{Schema, TypeId};
+use crate::fhir::schema::TypeId;
 use serde_json::Value;
 
 /// A place in a definition that a path leads to.
@@ -74,48 +75,7 @@ fn matcher(compiler: &mut Compiler, of: &Draft, slice: &Draft, kind: &str, path:
     Matcher { path: steps, test: test.unwrap_or(Test::Unknown) }
 }
 
-/// None: more than discriminators may say.
-fn steps(schema: &Schema, path: &str) -> Option<Vec<Step>> {
-    let mut found = Vec::new();
-    for part in parts(path) {
-        let argument = |name: &str| part.strip_prefix(name)?.strip_prefix('(')?.strip_suffix(')').map(str::trim);
-        let unquoted = |text: &str| text.trim_matches(['\'', '"']).to_owned();
-        let step = match part {
-            "$this" | "" => continue,
-            "resolve()" => Step::Resolve,
-            _ => match (argument("extension"), argument("ofType").or_else(|| argument("as"))) {
-                (Some(url), _) => Step::Extension(unquoted(url).into()),
-                (_, Some(name)) => Step::OfType(schema.named(name.rsplit('.').next()?)?),
-                _ if part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') => Step::Child(part.into()),
-                _ => Step::Child(part.strip_suffix("[x]")?.into()),
-            },
-        };
-        found.push(step);
-    }
-    Some(found)
-}
-
-/// Split at dots outside parentheses.
-fn parts(path: &str) -> Vec<&str> {
-    let (mut depth, mut from, mut found) = (0_u32, 0, Vec::new());
-    for (at, letter) in path.char_indices() {
-        match letter {
-            '(' => depth += 1,
-            ')' => depth = depth.saturating_sub(1),
-            '.' if depth == 0 => {
-                found.push(&path[from..at]);
-                from = at + 1;
-            }
-            _ => {}
-        }
-    }
-    found.push(&path[from..]);
-    found
-}
-
-fn sites<'d>(compiler: &Compiler<'d>, slice: &'d Draft, steps: &[Step]) -> Vec<Site<'d>>
-where
-{
+fn sites<'d>(compiler: &Compiler<'d>, slice: &'d Draft, steps: &[Step]) -> Vec<Site<'d>> {
     let mut sites = vec![Site::Draft(slice)];
     for step in steps {
         sites = sites.iter().flat_map(|site| next(compiler, site, step)).collect();
@@ -292,15 +252,4 @@ fn position(of: &Draft, slice: &Draft) -> Option<Test> {
         from = to;
     }
     None
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths_are_split_at_dots_that_stand_outside_of_parentheses() {
-        let path = "$this.extension('http://x.example/a.b').value.ofType(Coding).resolve()";
-        assert_eq!(parts(path), ["$this", "extension('http://x.example/a.b')", "value", "ofType(Coding)", "resolve()"]);
-    }
 }

@@ -2,18 +2,21 @@
 //!
 //! Everything is compiled when definitions are loaded (`Profiles::compile`), so that their mistakes are told then and a
 //! check runs over ready rules: `library` finds profiles and lays each over its chain (`draft`, `segment`), `compile`
-//! keeps what goes beyond the base, with `discriminator` for slices, `codes` for value sets, `graph` for graphs. At run
-//! time `message` says what is held against what, `check` walks, with `values`, `binding`, `slices` and `links`; `world` resolves
-//! references within the message. Pure; relies on `fhir::schema` for the base and on the structure check for holding it.
+//! keeps what goes beyond the base, with `discriminator` and `path` for slices, `codes` for value sets, `graph` for
+//! graphs. At run time `message` says what is held against what, `check` walks, with `values`, `binding`, `slices`,
+//! `links` and `extensions`; `world` resolves references within the message. Pure; relies on `fhir::schema` for the base
+//! and on the structure check for holding it.
 //!
 //! Which claims are enforced: those that the message's definition makes (the profiles of its focus rules and of its
 //! bases, its graphs), those that the Bundle, its resources and what they contain make of themselves in `meta.profile`,
-//! and every extension whose definition is loaded, by its url (`extensions`). A profile that is not loaded is a warning that names it, once in a message. A value set that cannot be
-//! enumerated is one, too.
+//! and every extension whose definition is loaded, by its url. A profile that is not loaded is a warning that names it,
+//! once in a message; a value set that cannot be enumerated is one, too. Where only the base of a profile is not loaded,
+//! its snapshot is taken; without one, what is known of it is held and the base is named.
 //!
-//! What is not checked: contexts of extensions that are given as an expression, bindings that are not required, aggregation, order of elements, `params` and compartments of
-//! graphs. `mustSupport` says what systems must be able to handle, not what has to be there: what a resource lacks of it
-//! is one information for each resource, and only where the caller asks for it.
+//! What is not checked: contexts of extensions that are given as an expression, bindings that are not required,
+//! aggregation, the order of elements, `params` and compartments of graphs. `mustSupport` says what systems must be able
+//! to handle, not what has to be there: what a resource lacks of it is one information for each resource, and only where
+//! the caller asks for it.
 
 mod binding;
 mod check;
@@ -29,6 +32,7 @@ mod limit;
 mod links;
 mod message;
 mod notes;
+mod path;
 mod pattern;
 mod place;
 mod rules;

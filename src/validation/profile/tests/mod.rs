@@ -4,6 +4,7 @@ mod constraints;
 mod corpus;
 mod extensions;
 mod graphs;
+mod hostile;
 mod list;
 mod loading;
 mod messages;

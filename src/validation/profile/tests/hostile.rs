@@ -1,0 +1,81 @@
+//! Definitions and packages that nobody meant well: they may say nothing, but they end and break nothing.
+
+use super::*;
+use crate::validation::package;
+use crate::validation::package::tests::packed;
+use proptest::prelude::*;
+
+/// Texts that look like parts of definitions, put together at random.
+fn text() -> impl Strategy<Value = String> {
+    let parts = prop::sample::select(vec![
+        "Patient",
+        ".",
+        "identifier",
+        ":",
+        "a",
+        "/",
+        "[x]",
+        "deceased",
+        "deceasedBoolean",
+        "extension",
+        "('",
+        "')",
+        "resolve()",
+        "$this",
+        "ofType(",
+        ")",
+        "url",
+        "value",
+        "contained",
+        "link",
+        "other",
+        "é",
+        " ",
+        "|",
+        "#",
+        "\u{0}",
+    ]);
+    prop::collection::vec(parts, 0..8).prop_map(|parts| parts.concat())
+}
+
+fn element() -> impl Strategy<Value = Value> {
+    let kind = prop::sample::select(vec!["value", "exists", "type", "profile", "position", "pattern", "?"]);
+    let rules = prop::sample::select(vec!["open", "closed", "openAtEnd", "?"]);
+    (text(), text(), text(), text(), (kind, rules, any::<bool>(), 0..3u32)).prop_map(
+        |(id, path, slice, at, (kind, rules, ordered, min))| {
+            json!({ "id": format!("Patient.{id}"), "path": format!("Patient.{path}"), "sliceName": slice, "min": min, "max": at,
+                "type": [{ "code": at, "profile": [format!("{OWN}own"), slice], "targetProfile": [format!("{OWN}own")] }],
+                "slicing": { "discriminator": [{ "type": kind, "path": at }], "rules": rules, "ordered": ordered },
+                "constraint": [{ "key": slice, "severity": "error", "human": path, "expression": at }],
+                "binding": { "strength": "required", "valueSet": slice }, "fixedString": id, "maxLength": min })
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_definition_of_anything_is_compiled_and_checked_to_an_end(elements in prop::collection::vec(element(), 0..12), base in text()) {
+        let own = derived("own", "Patient", &base, Value::Array(elements));
+        let (profiles, _) = Profiles::compile(&loaded(&[own]), FhirVersion::R4);
+        let patient = json!({ "resourceType": "Patient", "identifier": [{ "system": "urn:a" }, {}], "deceasedBoolean": true,
+            "contained": [{ "resourceType": "Patient", "id": "c" }], "link": [{ "other": { "reference": "#c" } }, { "other": { "reference": "#" } }],
+            "extension": [{ "url": format!("{OWN}own"), "valueReference": { "reference": "#c" } }] });
+        let count = issues(&profiles, &format!("{OWN}own"), &patient).len();
+        prop_assert!(count <= 1_001);
+    }
+
+    #[test]
+    fn bytes_of_anything_are_a_package_or_refused(noise in prop::collection::vec(any::<u8>(), 0..200), cut in 0usize..400, flip in 0usize..400) {
+        let mut whole = packed(&[("package/package.json", br#"{"name":"x"}"#), ("package/a.json", &noise)]);
+        let at = flip % whole.len();
+        whole[at] ^= 0x10;
+        whole.truncate(whole.len().min(cut));
+        for bytes in [&noise, &whole] {
+            if let Err(mistake) = package::read(bytes) {
+                prop_assert!(!mistake.is_empty());
+            }
+        }
+    }
+}
