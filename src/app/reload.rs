@@ -5,7 +5,7 @@ use crate::config::{self, Config, OnFailure, UnknownEvents};
 use crate::exchange::Rules;
 use crate::routing::Participant;
 use crate::security::{Credentials, Operator, Role};
-use crate::validation::{Checks, Level, Level};
+use crate::validation::{Checks, Level};
 use crate::validation::definition::Definitions;
 use std::sync::Arc;
 

@@ -17,9 +17,11 @@ mod participants;
 mod replay;
 mod route;
 mod send;
+mod source;
 mod store;
 mod table;
 mod unbuilt;
+mod validate;
 
 use crate::app::{self, ServeOptions};
 use crate::telemetry;
@@ -86,11 +88,7 @@ pub enum Command {
     /// Will list requests with their answers, the overdue ones too. Not built yet.
     #[command(after_help = "Example, once it is built:\n  emberpost exchanges --overdue")]
     Exchanges(unbuilt::AnyArgs),
-    /// Validate messages without a server (not built yet)
-    ///
-    /// Will validate message files without a server. Not built yet.
-    #[command(after_help = "Example, once it is built:\n  emberpost validate messages/")]
-    Validate(unbuilt::AnyArgs),
+    Validate(validate::ValidateArgs),
     /// Bring messages of another store in (not built yet)
     ///
     /// Will bring messages of another store in. Not built yet.
@@ -128,7 +126,7 @@ pub async fn run(args: Args) -> i32 {
         Command::Replay(args) => replay::run(*args, out).await,
         Command::Store(args) => store::run(args, config.as_deref(), out).await,
         Command::Exchanges(_) => unbuilt::refuse("exchanges"),
-        Command::Validate(_) => unbuilt::refuse("validate"),
+        Command::Validate(args) => validate::run(args, config.as_deref(), out).await,
         Command::Import(_) => unbuilt::refuse("import"),
     };
     let result = result.and_then(|code| out.flush().map(|()| code).map_err(failure::Failure::from));
@@ -175,6 +173,9 @@ mod tests {
             ("emberpost messages --since yesterday", 2),
             ("emberpost --log-format xml", 2),
             ("emberpost deliveries retry", 2),
+            ("emberpost validate", 2),
+            ("emberpost validate x.json --fhir-version 3.0", 2),
+            ("emberpost validate x.json --level deep", 2),
             ("emberpost replay", 2),
         ] {
             assert_eq!(parse(words).expect_err(words).exit_code(), code, "{words}");
@@ -190,7 +191,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_not_built_is_exit_code_2() {
-        for words in ["exchanges --overdue", "validate x.json --level profile", "import dir", "store copy a b"] {
+        for words in ["exchanges --overdue", "import dir", "store copy a b"] {
             let args = parse(&format!("emberpost {words}")).expect(words);
             assert_eq!(run(args).await, 2, "{words}");
         }

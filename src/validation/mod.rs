@@ -12,6 +12,7 @@ mod compose;
 pub mod definition;
 pub mod definition_rules;
 pub mod expand;
+pub mod document;
 mod focus;
 mod forms;
 mod full_url;

@@ -49,3 +49,4 @@ mod security;
 mod send_amqp;
 mod settling;
 mod smoke;
+mod validate;

@@ -11,10 +11,10 @@ mod post;
 mod publish;
 mod report;
 mod sent;
-mod source;
 
 use super::client::{TOKEN_VARIABLE, token_of};
 use super::failure::Failure;
+use super::source::{self, Source};
 use address::{Address, Place};
 use futures_util::StreamExt;
 use futures_util::stream;
@@ -22,7 +22,6 @@ use post::Endpoint;
 use publish::Publisher;
 use report::Report;
 use sent::Sent;
-use source::Source;
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
@@ -82,7 +81,7 @@ pub struct SendArgs {
 /// Sends everything. Exit code 1 when any message was not taken, 3 when the server was never reached.
 pub async fn run(args: SendArgs, out: &mut dyn Write) -> Result<i32, Failure> {
     let target = target(&args)?;
-    let files = source::find(&args.paths)?;
+    let files = source::find(&args.paths, &["json", "fhir", "ndjson"])?;
     let carrier = target.open(&args).await?;
     let is_terminal = std::io::stderr().is_terminal() && std::io::stdout().is_terminal();
     let mut report = Report::new(out, is_terminal, files.len() as u64);

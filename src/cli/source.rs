@@ -1,4 +1,5 @@
-//! The messages to send: files found first, so that a wrong path is told before anything is sent; read one by one.
+//! The messages of files: found first, so that a wrong path is told before anything is done with the others; read one by
+//! one.
 
 use crate::cli::failure::Failure;
 use crate::cli::route::MESSAGE_LIMIT_BYTES;
@@ -8,7 +9,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use tokio::sync::mpsc;
 
-/// One message as it is to be sent.
+/// One message as it stands in its file.
 #[derive(Debug)]
 pub struct Source {
     /// The path as given or found, with `:n` for line n of a file with several.
@@ -28,9 +29,9 @@ enum Cut {
     ByContent,
 }
 
-/// The files of `paths` in their order; those of a folder recursively, sorted. Errs for a path that is not there, and
-/// for a folder without message files.
-pub fn find(paths: &[OsString]) -> Result<Vec<PathBuf>, Failure> {
+/// The files of `paths` in their order; those of a folder with one of these endings (lower case), recursively, sorted.
+/// Errs for a path that is not there, and for a folder without such files.
+pub fn find(paths: &[OsString], endings: &[&str]) -> Result<Vec<PathBuf>, Failure> {
     let mut files = Vec::new();
     for path in paths.iter().map(PathBuf::from) {
         let told = |error: io::Error| Failure::Usage(format!("cannot read {}: {error}", path.display()));
@@ -39,23 +40,24 @@ pub fn find(paths: &[OsString]) -> Result<Vec<PathBuf>, Failure> {
             continue;
         }
         let before = files.len();
-        walk(&path, &mut files).map_err(told)?;
+        walk(&path, endings, &mut files).map_err(told)?;
         if files.len() == before {
-            return Err(Failure::Usage(format!("{} has no .json, .fhir or .ndjson file", path.display())));
+            let wanted = endings.join(", .");
+            return Err(Failure::Usage(format!("{} has no file that ends with .{wanted}", path.display())));
         }
     }
     Ok(files)
 }
 
 /// Links to folders are not followed: they may lead round in a circle.
-fn walk(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
+fn walk(folder: &Path, endings: &[&str], files: &mut Vec<PathBuf>) -> io::Result<()> {
     let mut entries = fs::read_dir(folder)?.collect::<io::Result<Vec<_>>>()?;
     entries.sort_by_key(fs::DirEntry::file_name);
     for entry in entries {
         let path = entry.path();
         if entry.file_type()?.is_dir() {
-            walk(&path, files)?;
-        } else if matches!(ending(&path).as_str(), "json" | "fhir" | "ndjson") && path.is_file() {
+            walk(&path, endings, files)?;
+        } else if endings.contains(&ending(&path).as_str()) && path.is_file() {
             files.push(path);
         }
     }
@@ -174,7 +176,7 @@ mod tests {
         for name in ["c.json", "a.FHIR", "b/x.ndjson", "notes.txt"] {
             fs::write(at(name), "{}").expect("written");
         }
-        let find_one = |path: PathBuf| find(&[path.into_os_string()]);
+        let find_one = |path: PathBuf| find(&[path.into_os_string()], &["json", "fhir", "ndjson"]);
         assert_eq!(find_one(folder.path().into()).expect("found"), [at("a.FHIR"), at("b/x.ndjson"), at("c.json")]);
         assert_eq!(find_one(at("notes.txt")).expect("found"), [at("notes.txt")]);
         fs::create_dir(at("empty")).expect("made");
