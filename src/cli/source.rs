@@ -106,6 +106,10 @@ fn cut_up(mut text: impl BufRead, label: &str, cut: Cut, to: &mpsc::Sender<Sourc
         within_limit(&first)?;
         return Ok(send(label.into(), first, false));
     }
+    if cut == Cut::ByContent && text.fill_buf()?.is_empty() {
+        // One line alone is a document as any other.
+        return Ok(send(label.into(), first, false));
+    }
     let (mut line, mut number, mut sent) = (first, 1_u64, 0_u64);
     while !line.is_empty() {
         let message = line.trim_ascii();
@@ -161,6 +165,7 @@ mod tests {
             ("{\n\"a\":1}\n", Cut::ByContent, owned(&[("f", "{\n\"a\":1}\n")])),
             ("<a/>\n<b/>", Cut::ByContent, owned(&[("f", "<a/>\n<b/>")])),
             ("{\"a\":1}\n{}", Cut::Whole, owned(&[("f", "{\"a\":1}\n{}")])),
+            ("{\"a\":1}\n", Cut::ByContent, owned(&[("f", "{\"a\":1}\n")])),
             ("no\nJSON", Cut::Lines, owned(&[("f:1", "no"), ("f:2", "JSON")])),
             ("", Cut::ByContent, owned(&[("f", "")])),
         ] {

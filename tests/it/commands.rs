@@ -251,7 +251,6 @@ async fn a_command_that_finds_no_server_is_exit_code_3() {
 fn what_is_not_built_says_its_name_and_does_nothing() {
     for words in [
         &["exchanges", "--overdue"][..],
-        &["validate", "messages/"],
         &["import", "messages/"],
         &["store", "copy", "sqlite:a.db", "sqlite:b.db"],
         &["store", "check"],
