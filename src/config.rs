@@ -16,8 +16,8 @@ pub use broker::{Amqp, BrokerUrl, DEAD_LETTERS, is_or_is_behind};
 
 use crate::fhir::FhirVersion;
 use crate::routing::{Conflict, Entry, Participant, Route, Table};
-use crate::validation::ProseRules;
 pub use crate::validation::Level;
+use crate::validation::ProseRules;
 use section::Mistakes;
 use setting::{Setting, Settings, Value};
 use std::fmt;

@@ -5,8 +5,8 @@ use crate::config::{self, Config, OnFailure, UnknownEvents};
 use crate::exchange::Rules;
 use crate::routing::Participant;
 use crate::security::{Credentials, Operator, Role};
-use crate::validation::{Checks, Level};
 use crate::validation::definition::Definitions;
+use crate::validation::{Checks, Level};
 use std::sync::Arc;
 
 /// The rules that a configuration stands for; errs with every mistake, a line each.

@@ -6,13 +6,13 @@
 //! which collects what they find, with `places`.
 
 mod bundle_rules;
-pub mod choose;
 mod checks;
+pub mod choose;
 mod compose;
 pub mod definition;
 pub mod definition_rules;
-pub mod expand;
 pub mod document;
+pub mod expand;
 mod focus;
 mod forms;
 mod full_url;
@@ -24,9 +24,9 @@ pub mod profile;
 mod prose;
 pub mod report;
 mod rules;
-pub mod structure;
 #[cfg(test)]
 mod shipped;
+pub mod structure;
 #[cfg(test)]
 mod tests;
 

@@ -127,8 +127,7 @@ pub async fn run(args: ValidateArgs, config: Option<&Path>, out: &mut dyn Write)
 
 fn judge(source: Source, said: Option<FhirVersion>, rules: &Rules) -> Judged {
     let Source { label, bytes, is_further } = source;
-    let found = bytes.map(|bytes| {
-        document::check_bytes(bytes.into(), said, |version| rules.against(version), rules.checks)
-    });
+    let found =
+        bytes.map(|bytes| document::check_bytes(bytes.into(), said, |version| rules.against(version), rules.checks));
     Judged { label, found, is_further }
 }

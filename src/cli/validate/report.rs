@@ -132,9 +132,7 @@ fn object(judged: &Judged) -> Value {
 
 /// Never without an issue: an OperationOutcome has at least one.
 fn outcome(judged: &Judged) -> Value {
-    let one = |severity: &str, code: &str, text: String| {
-        json!({ "resourceType": "OperationOutcome", "issue": [{ "severity": severity, "code": code, "diagnostics": text }] })
-    };
+    let one = |severity: &str, code: &str, text: String| json!({ "resourceType": "OperationOutcome", "issue": [{ "severity": severity, "code": code, "diagnostics": text }] });
     match &judged.found {
         Err(error) => one("error", "exception", format!("The file cannot be read: {error}")),
         Ok(found) if found.issues.is_empty() => one("information", "informational", "No issues".to_owned()),

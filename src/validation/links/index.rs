@@ -120,9 +120,10 @@ impl<'t> Index<'t> {
         }
         let Some((kind, id)) = plain.split_once('/') else { return Found::Missing };
         let is = |own: &Option<Cow<str>>, wanted: &str| own.as_deref() == Some(wanted);
-        let same = self.by_id.all(hash(&[kind, id])).filter(|entry| {
-            self.entries.get(*entry).is_some_and(|entry| is(&entry.kind, kind) && is(&entry.id, id))
-        });
+        let same = self
+            .by_id
+            .all(hash(&[kind, id]))
+            .filter(|entry| self.entries.get(*entry).is_some_and(|entry| is(&entry.kind, kind) && is(&entry.id, id)));
         match self.only(same, version) {
             Some(Some(Found::Exact(entry))) => Found::Lenient(entry),
             Some(_) => Found::Several,

@@ -1,4 +1,5 @@
-//! Whether an issue names the element that was changed: the same, one below it, or the one directly above.
+//! Whether an issue names the element that was changed: the same, one below it, or the one directly above. An element that
+//! repeats and one of its items are the same.
 
 /// Without what names a choice: validators write it differently.
 fn plain(path: &str) -> String {
@@ -14,13 +15,20 @@ fn above(path: &str) -> Option<&str> {
     path.rsplit_once('.').map(|(above, _)| above)
 }
 
+/// Without the index at its end.
+fn repeating(path: &str) -> &str {
+    path.strip_suffix(']').and_then(|path| path.rsplit_once('[')).map_or(path, |(path, _)| path)
+}
+
 pub fn is_located(at: &str, expression: &str) -> bool {
     let (at, found) = (plain(at), plain(expression));
-    found == at || above(&found) == Some(&at) || above(&at) == Some(&found)
+    let is_item = repeating(&at) == found || repeating(&found) == at;
+    found == at || is_item || above(&found) == Some(&at) || above(&at) == Some(&found)
 }
 
 #[test]
 fn the_element_itself_its_children_and_its_parent_count() {
+    assert!(is_located("Patient.name", "Patient.name[0]") && !is_located("Patient.name[1]", "Patient.name[0]"));
     let at = "Bundle.entry[1].resource.value.ofType(Quantity)";
     for (found, wanted) in [
         ("Bundle.entry[1].resource.value[x]", true),

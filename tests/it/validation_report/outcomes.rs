@@ -92,7 +92,8 @@ fn outcome(line: &Value) -> Outcome {
 /// Writes the mutants and their bases as `<id>.<format>`.
 pub fn make_mutants(oracle: &Path, corpus: &Path, to: &Path) {
     let script = oracle.join("mutate.py");
-    let made = Command::new("python3").arg(script).arg("--corpus").arg(corpus).arg("--out").arg(to).arg("--bases").output();
+    let made =
+        Command::new("python3").arg(script).arg("--corpus").arg(corpus).arg("--out").arg(to).arg("--bases").output();
     let made = made.expect("python3 makes the mutants");
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
 }

@@ -26,7 +26,11 @@ const FAMILIES: [(&str, &str, &str); 14] = [
     ("required bindings", "binding", "errors where the value set can be enumerated"),
     ("narrative", "txt-1, txt-2", "errors"),
     ("base invariants", "dom-, ext-, per-, qty-, \u{2026}", "errors"),
-    ("systems, urns, canonicals, identifiers in prose", "system-absolute, urn, canonical-absolute, identifier-uri, extension-absolute, system-value-set", "prose"),
+    (
+        "systems, urns, canonicals, identifiers in prose",
+        "system-absolute, urn, canonical-absolute, identifier-uri, extension-absolute, system-value-set",
+        "prose",
+    ),
 ];
 
 pub fn write(tally: &Tally, explanations: &str) -> String {
@@ -52,7 +56,8 @@ fn families(page: &mut String) {
         format!("| {name} | {cells} |\n")
     };
     page.push_str("\n| figure | R4 | R4B | R5 |\n|---|---|---|---|\n");
-    let resources = |schema: &Schema| schema.types.iter().filter(|of| of.kind == TypeKind::Resource && !of.is_abstract).count();
+    let resources =
+        |schema: &Schema| schema.types.iter().filter(|of| of.kind == TypeKind::Resource && !of.is_abstract).count();
     page.push_str(&row("resource types", &|schema| resources(schema).to_string()));
     let grave = |schema: &Schema| schema.constraints.iter().filter(|one| one.is_error).count();
     page.push_str(&row("invariants of error severity", &|schema| grave(schema).to_string()));
@@ -129,16 +134,8 @@ fn mutants(tally: &Tally, page: &mut String) {
 
 fn group_row(page: &mut String, name: &str, of: &Group) {
     let name = if name.is_empty() { "untouched" } else { name };
-    let figures = [
-        of.to_refuse,
-        of.refused,
-        of.to_accept,
-        of.accepted,
-        of.either,
-        of.either_refused,
-        of.with_place,
-        of.located,
-    ];
+    let figures =
+        [of.to_refuse, of.refused, of.to_accept, of.accepted, of.either, of.either_refused, of.with_place, of.located];
     let figures = figures.iter().map(ToString::to_string).collect::<Vec<_>>().join(" | ");
     let _ = writeln!(page, "| {name} | {figures} |");
 }
@@ -152,7 +149,7 @@ fn disagreements(tally: &Tally, explanations: &str, page: &mut String) {
     }
     page.push_str("| what | we | the reference | why |\n|---|---|---|---|\n");
     for one in &tally.disagreements {
-        let why = explained.get(one.key.as_str()).copied().unwrap_or("not explained yet");
+        let why = explained.get(one.key.as_str()).map_or("not explained yet", |why| why.trim_matches('"'));
         let cell = |text: &str| text.replace('|', "\\|");
         let _ = writeln!(page, "| {} | {} | {} | {} |", cell(&one.id), cell(&one.ours), cell(&one.theirs), cell(why));
     }
