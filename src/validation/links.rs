@@ -232,11 +232,12 @@ impl Groups {
 
     fn join(&mut self, one: usize, other: usize) {
         let (one, other) = (self.root(one), self.root(other));
-        if one != other {
-            if let Some(parent) = self.parents.get_mut(one.max(other)) {
-                *parent = one.min(other);
-                self.count -= 1;
-            }
+        if one == other {
+            return;
+        }
+        if let Some(parent) = self.parents.get_mut(one.max(other)) {
+            *parent = one.min(other);
+            self.count -= 1;
         }
     }
 
