@@ -40,7 +40,10 @@ pub(super) fn check(message: &Message, report: &mut Report) {
             None if is_r5 => report.error(
                 place.at(".fullUrl"),
                 Some(entry),
-                invariant("bdl-15", "every entry of an R5 message has a fullUrl; add one, such as urn:uuid and a new UUID"),
+                invariant(
+                    "bdl-15",
+                    "every entry of an R5 message has a fullUrl; add one, such as urn:uuid and a new UUID",
+                ),
             ),
             None => {}
         }

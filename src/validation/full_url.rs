@@ -34,7 +34,11 @@ fn form(entry: Node, node: Node, version: FhirVersion, report: &mut Report) {
     let Some(full_url) = node.text() else {
         // The structure check says the same of any element; a null is in the reader's notes.
         if node.kind() != Kind::Null {
-            report.at(Gravity::Error, node, Broken::new("MSG-11", IssueCode::Structure, "entry.fullUrl must be a string"));
+            report.at(
+                Gravity::Error,
+                node,
+                Broken::new("MSG-11", IssueCode::Structure, "entry.fullUrl must be a string"),
+            );
         }
         return;
     };
@@ -52,16 +56,20 @@ fn form(entry: Node, node: Node, version: FhirVersion, report: &mut Report) {
 fn disagrees(full_url: &str, resource: Option<Node>, version: FhirVersion) -> Option<&'static str> {
     let resource = resource?;
     // Upper case is what tells types apart from other words, before the tables are asked.
-    let is_type = |name: &str| {
-        name.starts_with(|c: char| c.is_ascii_uppercase()) && Schema::of(version).resource(name).is_some()
-    };
+    let is_type =
+        |name: &str| name.starts_with(|c: char| c.is_ascii_uppercase()) && Schema::of(version).resource(name).is_some();
     let (_, kind, id) = forms::restful(full_url, is_type)?;
     let is = |name: &str, wanted: &str| resource.get(name).and_then(Node::text).is_some_and(|text| text == wanted);
     if !is("resourceType", kind) {
-        return Some("entry.fullUrl looks like a server's URL and names another type than its resource has; make the two agree, or use a urn:uuid");
+        return Some(
+            "entry.fullUrl looks like a server's URL and names another type than its resource has; make the two agree, or use a urn:uuid",
+        );
     }
     if resource.get("id").is_none() {
-        return Some("entry.fullUrl looks like a server's URL, and its resource has no id; give it the id that the URL ends with, or use a urn:uuid");
+        return Some(
+            "entry.fullUrl looks like a server's URL, and its resource has no id; give it the id that the URL ends with, or use a urn:uuid",
+        );
     }
-    (!is("id", id)).then_some("entry.fullUrl ends with another id than its resource has; make the two agree, or use a urn:uuid")
+    (!is("id", id))
+        .then_some("entry.fullUrl ends with another id than its resource has; make the two agree, or use a urn:uuid")
 }

@@ -130,13 +130,20 @@ impl<'t> Scope<'t> {
             }
             _ if self.owed.iter().any(|range| range.contains(&node.index)) => {
                 let (rule, text) = match self.role {
-                    Role::Document => ("EXC-35", "the resource that the Composition refers to is not in the document; add its entry, or refer to the fullUrl of one"),
-                    _ => ("MSG-04", "the resource that the header refers to is not in the Bundle; add its entry, or refer to the fullUrl of one"),
+                    Role::Document => (
+                        "EXC-35",
+                        "the resource that the Composition refers to is not in the document; add its entry, or refer to the fullUrl of one",
+                    ),
+                    _ => (
+                        "MSG-04",
+                        "the resource that the header refers to is not in the Bundle; add its entry, or refer to the fullUrl of one",
+                    ),
                 };
                 report.at(Gravity::Prose, node, Broken::new(rule, IssueCode::NotFound, text));
             }
             _ if reference.starts_with("urn:uuid:") || reference.starts_with("urn:oid:") => {
-                let text = "the reference is a urn that no entry of the Bundle has as its fullUrl, so nobody can resolve it";
+                let text =
+                    "the reference is a urn that no entry of the Bundle has as its fullUrl, so nobody can resolve it";
                 report.at(Gravity::Warning, node, Broken::new("MSG-16", IssueCode::NotFound, text));
             }
             _ => {}
@@ -225,11 +232,12 @@ impl Groups {
 
     fn join(&mut self, one: usize, other: usize) {
         let (one, other) = (self.root(one), self.root(other));
-        if one != other {
-            if let Some(parent) = self.parents.get_mut(one.max(other)) {
-                *parent = one.min(other);
-                self.count -= 1;
-            }
+        if one == other {
+            return;
+        }
+        if let Some(parent) = self.parents.get_mut(one.max(other)) {
+            *parent = one.min(other);
+            self.count -= 1;
         }
     }
 

@@ -38,7 +38,9 @@ impl<'t> Places<'t> {
         self.path.clear();
         let root = self.tree.root();
         let type_id = self.resource_type(root);
-        self.path.push_str(root.get("resourceType").and_then(Node::text).filter(|name| is_name(name)).as_deref().unwrap_or("$this"));
+        self.path.push_str(
+            root.get("resourceType").and_then(Node::text).filter(|name| is_name(name)).as_deref().unwrap_or("$this"),
+        );
         self.levels.push(Level { node: root, rest: root.children(), passed: 0, type_id, length: self.path.len() });
     }
 
@@ -101,7 +103,8 @@ impl<'t> Places<'t> {
         let key = child.key().unwrap_or_default();
         let name = key.strip_prefix('_').unwrap_or(&key);
         self.path.push('.');
-        let known = self.schema.zip(holder).and_then(|(schema, id)| Some((schema, schema.member(schema.def(id), name)?)));
+        let known =
+            self.schema.zip(holder).and_then(|(schema, id)| Some((schema, schema.member(schema.def(id), name)?)));
         let Some((schema, (element, of_type))) = known else {
             self.path.push_str(if is_name(name) { name } else { "?" });
             return None;

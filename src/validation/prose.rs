@@ -34,7 +34,9 @@ impl Subject {
     pub fn of(code: &str) -> Option<Subject> {
         Some(match code {
             "Coding" => Subject::Coding,
-            "Quantity" | "SimpleQuantity" | "MoneyQuantity" | "Age" | "Duration" | "Count" | "Distance" => Subject::Quantity,
+            "Quantity" | "SimpleQuantity" | "MoneyQuantity" | "Age" | "Duration" | "Count" | "Distance" => {
+                Subject::Quantity
+            }
             "Identifier" => Subject::Identifier,
             "Extension" => Subject::Extension,
             _ => return None,

@@ -138,11 +138,7 @@ impl<'m> Report<'m> {
         let left_out = self.errors.saturating_sub(ISSUES_LIMIT) + self.warnings.saturating_sub(ISSUES_LIMIT);
         let mut issues = self.found.into_iter().map(|found| found.issue).collect::<Vec<_>>();
         issues.sort_by_key(|issue| issue.position);
-        issues.dedup_by(|later, first| {
-            let is_readers = later.rule.as_deref().is_some_and(|rule| rule.starts_with("JSN-"));
-            let same_place = is_readers || (later.expression == first.expression && later.diagnostics == first.diagnostics);
-            later.position.is_some() && later.position == first.position && later.rule == first.rule && same_place
-        });
+        issues.dedup_by(is_told_before);
         if left_out > 0 {
             let text = format!("{left_out} more issues are not listed; correct these first");
             issues.push(Issue::new(Severity::Information, IssueCode::Informational, Fault::SendStructure, text));
@@ -178,6 +174,19 @@ impl<'m> Report<'m> {
             }
         }
     }
+}
+
+/// Whether two checks found the same. What the reader tells by JSON's names is told again by the structure check with the
+/// names of FHIRPath, which are kept.
+fn is_told_before(later: &mut Issue, first: &mut Issue) -> bool {
+    if later.position.is_none() || later.position != first.position || later.rule != first.rule {
+        return false;
+    }
+    if later.rule.as_deref().is_some_and(|rule| rule.starts_with("JSN-")) {
+        std::mem::swap(later, first);
+        return true;
+    }
+    later.expression == first.expression && later.diagnostics == first.diagnostics
 }
 
 /// Line and column of an offset from those of an earlier one; columns count characters.

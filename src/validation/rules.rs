@@ -79,7 +79,8 @@ fn response(message: &Message, header: Node, report: &mut Report) {
 pub(super) fn check_focus(items: &[Focus], report: &mut Report) {
     for (index, item) in items.iter().enumerate() {
         if item.found == Some(Resolved::Missing) {
-            let text = "the resource that focus refers to is not in the Bundle; add its entry, or refer to the fullUrl of one";
+            let text =
+                "the resource that focus refers to is not in the Bundle; add its entry, or refer to the fullUrl of one";
             let place = format!("{HEADER}.focus[{index}]");
             report.error(place, Some(item.node), Broken::new("MSG-04", IssueCode::NotFound, text));
         }

@@ -131,9 +131,11 @@ fn bundle_invariants_are_errors_by_their_own_name() {
         ("bdl-3", "Bundle.entry[1]", |b| b["entry"][1]["request"] = json!({ "method": "PUT", "url": "x" })),
         ("bdl-4", "Bundle.entry[1]", |b| b["entry"][1]["response"] = json!({ "status": "200" })),
         ("bdl-5", "Bundle.entry[2]", |b| b["entry"][2] = json!({ "fullUrl": "urn:oid:1.2" })),
-        ("bdl-8", "Bundle.entry[2].fullUrl", |b| {
-            b["entry"][2] = json!({ "fullUrl": "https://a.example/fhir/Group/1/_history/1", "resource": { "resourceType": "Group", "id": "1" } })
-        }),
+        (
+            "bdl-8",
+            "Bundle.entry[2].fullUrl",
+            |b| b["entry"][2] = json!({ "fullUrl": "https://a.example/fhir/Group/1/_history/1", "resource": { "resourceType": "Group", "id": "1" } }),
+        ),
     ];
     for (rule, place, change) in cases {
         let bundle = message(|bundle| {
@@ -232,14 +234,20 @@ fn prose_rules_are_warnings_until_they_are_made_errors() {
 fn an_r5_message_without_identifier_is_a_warning_however_prose_is_held() {
     let bundle = r5(|b| drop(b.as_object_mut().and_then(|b| b.remove("identifier"))));
     for checks in [LAX, STRICT] {
-        is(&rules(&bundle, FhirVersion::R5, &Definitions::default(), checks), &[("MSG-12", false, "Bundle.identifier")]);
+        is(
+            &rules(&bundle, FhirVersion::R5, &Definitions::default(), checks),
+            &[("MSG-12", false, "Bundle.identifier")],
+        );
     }
 }
 
 #[test]
 fn the_issues_of_a_bundle_are_no_errors() {
     let issues = |severity: &str| {
-        r5(|b| b["issues"] = json!({ "resourceType": "OperationOutcome", "issue": [{ "severity": severity, "code": "value" }] }))
+        r5(|b| {
+            b["issues"] =
+                json!({ "resourceType": "OperationOutcome", "issue": [{ "severity": severity, "code": "value" }] })
+        })
     };
     let judge = |bundle: &Value| rules(bundle, FhirVersion::R5, &Definitions::default(), LAX);
     is(&judge(&issues("warning")), &[]);
@@ -486,6 +494,17 @@ fn each_level_asks_what_the_one_before_asks_and_more() {
     // An empty array is told once, though reader and structure both find it.
     assert_eq!(rules, ["JSN-03", "bdl-1", "format"]);
     assert_eq!(at_level(&bundle, Level::Profile), structure, "without profiles there is no more to ask");
+}
+
+#[test]
+fn what_reader_and_structure_both_find_is_told_with_the_names_of_fhirpath() {
+    let bundle = message(|b| {
+        b["entry"][1]["resource"]["extension"] = json!([{ "url": "urn:x", "valueString": "" }]);
+    });
+    let checks = Checks { level: Level::Structure, ..LAX };
+    let checked = check(&read(&bundle, FhirVersion::R4), &Definitions::default(), checks);
+    let empty = found(&checked).into_iter().filter(|(rule, ..)| *rule == "JSN-03").collect::<Vec<_>>();
+    assert_eq!(empty, [("JSN-03", true, "Bundle.entry[1].resource.extension[0].value.ofType(string)")]);
 }
 
 #[test]

@@ -108,10 +108,9 @@ impl<'t> Index<'t> {
         }
         let full_url = self.entries.get(from).and_then(|entry| entry.full_url.as_deref());
         let is_type = |name: &str| self.schema.resource(name).is_some();
-        if let Some((base, _, _)) = full_url.and_then(|url| forms::restful(url, is_type)) {
-            if let Some(found) = self.by_full_url(&format!("{base}{plain}"), version) {
-                return found.unwrap_or(Found::Several);
-            }
+        let base = full_url.and_then(|url| forms::restful(url, is_type)).map(|(base, _, _)| base);
+        if let Some(found) = base.and_then(|base| self.by_full_url(&format!("{base}{plain}"), version)) {
+            return found.unwrap_or(Found::Several);
         }
         match self.by_full_url(reference, None) {
             Some(Some(Found::Exact(entry))) => return Found::SameText(entry),
@@ -120,9 +119,10 @@ impl<'t> Index<'t> {
         }
         let Some((kind, id)) = plain.split_once('/') else { return Found::Missing };
         let is = |own: &Option<Cow<str>>, wanted: &str| own.as_deref() == Some(wanted);
-        let same = self.by_id.all(hash(&[kind, id])).filter(|entry| {
-            self.entries.get(*entry).is_some_and(|entry| is(&entry.kind, kind) && is(&entry.id, id))
-        });
+        let same = self
+            .by_id
+            .all(hash(&[kind, id]))
+            .filter(|entry| self.entries.get(*entry).is_some_and(|entry| is(&entry.kind, kind) && is(&entry.id, id)));
         match self.only(same, version) {
             Some(Some(Found::Exact(entry))) => Found::Lenient(entry),
             Some(_) => Found::Several,

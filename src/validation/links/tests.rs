@@ -133,7 +133,8 @@ fn a_document_within_the_message_holds_what_its_composition_names_and_nothing_ap
 fn bundles_of_many_entries_and_references_take_no_longer_than_their_number() {
     let many = 20_000;
     let entries = (0..many).map(|number| {
-        let resource = json!({ "resourceType": "Patient", "id": "p", "link": [{ "other": { "reference": "Patient/p" } }] });
+        let resource =
+            json!({ "resourceType": "Patient", "id": "p", "link": [{ "other": { "reference": "Patient/p" } }] });
         entry(&format!("urn:oid:1.2.{number}"), resource)
     });
     let found = found(&message("urn:oid:1.2.0", entries.collect()));

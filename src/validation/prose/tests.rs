@@ -9,7 +9,9 @@ fn found(resource: &Value) -> Vec<(String, bool, String)> {
     let mut report = Report::new(&tree, ProseRules::Error).of_version(FhirVersion::R4);
     structure::check(&tree, Schema::of(FhirVersion::R4), structure::Options::default(), &mut report);
     // What the definitions say of these fragments is tested with the structure.
-    let is_prose = |rule: &str| rule == "urn" || rule.ends_with("-absolute") || ["system-value-set", "identifier-uri"].contains(&rule);
+    let is_prose = |rule: &str| {
+        rule == "urn" || rule.ends_with("-absolute") || ["system-value-set", "identifier-uri"].contains(&rule)
+    };
     let told = report.finish().into_iter().filter(|issue| issue.rule.as_deref().is_some_and(is_prose)).map(|issue| {
         let is_error = issue.is_error();
         (issue.rule.unwrap_or_default().into_owned(), is_error, issue.expression.unwrap_or_default())
@@ -65,7 +67,11 @@ fn uris_hold_the_uuid_or_oid_that_they_announce_and_canonicals_are_absolute() {
 
 #[test]
 fn the_url_of_an_extension_is_absolute_but_within_another() {
-    is("extension", json!([{ "url": "note", "valueString": "x" }]), &[("extension-absolute", true, "Observation.extension[0].url")]);
+    is(
+        "extension",
+        json!([{ "url": "note", "valueString": "x" }]),
+        &[("extension-absolute", true, "Observation.extension[0].url")],
+    );
     is("extension", json!([{ "url": "http://a.example", "extension": [{ "url": "note", "valueString": "x" }] }]), &[]);
     let of_primitive = json!({ "extension": [{ "url": "note", "valueString": "x" }] });
     is("_status", of_primitive, &[("extension-absolute", true, "Observation.status.extension[0].url")]);
