@@ -8,6 +8,7 @@ mod oracle;
 mod page;
 mod ways;
 
+use emberpost::clock::Clock;
 use emberpost::fhir::{FhirVersion, Form, Issue};
 use emberpost::validation::definition::Definitions;
 use emberpost::validation::{Checks, Level, ProseRules, check_document};
@@ -37,14 +38,9 @@ fn main() -> io::Result<()> {
     std::fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/validation.md"), text)
 }
 
-/// For constraints that ask for the time.
-fn now_us() -> i64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |since| since.as_micros() as i64)
-}
-
 /// Level structure, prose rules as errors, any event.
 fn check(bytes: Vec<u8>, form: Form, version: FhirVersion) -> Vec<Issue> {
-    let checks = Checks { level: Level::Structure, prose_rules: ProseRules::Error, take_unknown_events: true, now_us: now_us() };
+    let checks =
+        Checks { level: Level::Structure, prose_rules: ProseRules::Error, take_unknown_events: true, now_us: Clock::default().now_us() };
     check_document(bytes.into(), form, Some(version), &Definitions::default(), checks).1
 }

@@ -9,6 +9,7 @@ use super::outcome::{Issue, IssueCode};
 use super::resolve::{self, Index, Resolved};
 use super::tree::{Kind, Node, Tree};
 use std::cell::OnceCell;
+use std::fmt::{self, Display};
 
 /// The extension by which a sender says whether it wants a response (MSG-49).
 const RESPONSE_REQUEST: &str = "http://hl7.org/fhir/StructureDefinition/messageheader-response-request";
@@ -60,7 +61,7 @@ pub(super) fn read(tree: &Tree, header: Node<'_>, notes: &mut Vec<Issue>) -> Mes
     MessageHeader {
         id: reader.text(header, "id", at),
         event: reader.event(header),
-        source_endpoint: source.and_then(|source| reader.endpoint(source, &format!("{at}.source"))),
+        source_endpoint: source.and_then(|source| reader.endpoint(source, format_args!("{at}.source"))),
         destinations: reader.destinations(header),
         focus: reader.focus(header),
         response: reader.object(header, "response", at).map(|response| reader.response(response)),
@@ -91,29 +92,29 @@ impl<'t, 'n> Reader<'t, 'n> {
         self.index.get_or_init(|| Index::new(self.tree)).resolve(reference)
     }
 
-    pub fn text(&mut self, node: Node<'t>, name: &str, at: &str) -> Option<String> {
+    pub fn text(&mut self, node: Node<'t>, name: &str, at: impl Display) -> Option<String> {
         let member = node.get(name)?;
-        self.expect(member, Kind::String, &format!("{at}.{name}"));
+        self.expect(member, Kind::String, format_args!("{at}.{name}"));
         resolve::text(node, name)
     }
 
-    pub fn object(&mut self, node: Node<'t>, name: &str, at: &str) -> Option<Node<'t>> {
+    pub fn object(&mut self, node: Node<'t>, name: &str, at: impl Display) -> Option<Node<'t>> {
         let member = node.get(name)?;
-        self.is_object(member, &format!("{at}.{name}")).then_some(member)
+        self.is_object(member, format_args!("{at}.{name}")).then_some(member)
     }
 
-    fn is_object(&mut self, node: Node<'t>, at: &str) -> bool {
+    fn is_object(&mut self, node: Node<'t>, at: fmt::Arguments) -> bool {
         self.expect(node, Kind::Object, at)
     }
 
-    fn array(&mut self, node: Node<'t>, name: &str, at: &str) -> Vec<Node<'t>> {
+    fn array(&mut self, node: Node<'t>, name: &str, at: impl Display) -> Vec<Node<'t>> {
         let Some(member) = node.get(name) else { return Vec::new() };
-        self.expect(member, Kind::Array, &format!("{at}.{name}"));
+        self.expect(member, Kind::Array, format_args!("{at}.{name}"));
         member.items().collect()
     }
 
     /// Notes a node of another kind. A null is in the tree's notes already (JSN-04).
-    fn expect(&mut self, node: Node<'t>, kind: Kind, at: &str) -> bool {
+    fn expect(&mut self, node: Node<'t>, kind: Kind, at: fmt::Arguments) -> bool {
         if node.kind() != kind && node.kind() != Kind::Null {
             let wanted = match kind {
                 Kind::Array => "an array",
@@ -122,7 +123,7 @@ impl<'t, 'n> Reader<'t, 'n> {
             };
             let text = format!("The element must be {wanted} in JSON; it is read as absent");
             let issue = Issue::error(IssueCode::Structure, Fault::SendStructure, text);
-            let issue = issue.rule(if kind == Kind::Array { "JSN-05" } else { "MSG-20" }).at(at);
+            let issue = issue.rule(if kind == Kind::Array { "JSN-05" } else { "MSG-20" }).at(at.to_string());
             // Each position reads the bytes before it, so that only the first have one.
             let positioned = self.notes.iter().filter(|note| note.position.is_some()).take(POSITIONS_LIMIT).count();
             let (line, column) = if positioned < POSITIONS_LIMIT { node.position() } else { (0, 0) };
@@ -138,10 +139,10 @@ impl<'t, 'n> Reader<'t, 'n> {
     }
 
     fn event(&mut self, header: Node<'t>) -> Option<Event> {
-        let at = format!("{HEADER}.eventCoding");
         let coding = self.object(header, "eventCoding", HEADER).and_then(|coding| {
-            let system = self.text(coding, "system", &at);
-            self.text(coding, "code", &at).map(|code| Event::Coding { system, code })
+            let at = format_args!("{HEADER}.eventCoding");
+            let system = self.text(coding, "system", at);
+            self.text(coding, "code", at).map(|code| Event::Coding { system, code })
         });
         // All three are read before one is chosen, so that each wrong type is noted.
         let uri = self.text(header, "eventUri", HEADER);
@@ -152,7 +153,7 @@ impl<'t, 'n> Reader<'t, 'n> {
     fn destinations(&mut self, header: Node<'t>) -> Vec<Destination> {
         let mut destinations = Vec::new();
         for (index, node) in self.array(header, "destination", HEADER).into_iter().enumerate() {
-            destinations.push(self.destination(node, &format!("{HEADER}.destination[{index}]")));
+            destinations.push(self.destination(node, format_args!("{HEADER}.destination[{index}]")));
         }
         destinations
     }
@@ -160,19 +161,19 @@ impl<'t, 'n> Reader<'t, 'n> {
     fn focus(&mut self, header: Node<'t>) -> Vec<String> {
         let mut focus = Vec::new();
         for (index, node) in self.array(header, "focus", HEADER).into_iter().enumerate() {
-            let at = format!("{HEADER}.focus[{index}]");
-            let reference = if self.is_object(node, &at) { self.text(node, "reference", &at) } else { None };
+            let at = format_args!("{HEADER}.focus[{index}]");
+            let reference = if self.is_object(node, at) { self.text(node, "reference", at) } else { None };
             focus.push(reference.unwrap_or_default());
         }
         focus
     }
 
-    fn destination(&mut self, node: Node<'t>, at: &str) -> Destination {
+    fn destination(&mut self, node: Node<'t>, at: fmt::Arguments) -> Destination {
         if !self.is_object(node, at) {
             return Destination::default();
         }
         let target = self.object(node, "target", at);
-        let reference = target.and_then(|target| self.text(target, "reference", &format!("{at}.target")));
+        let reference = target.and_then(|target| self.text(target, "reference", format_args!("{at}.target")));
         Destination {
             endpoint: self.endpoint(node, at),
             targets: reference.map_or_else(Vec::new, |text| self.targets(text)),
@@ -188,17 +189,17 @@ impl<'t, 'n> Reader<'t, 'n> {
     }
 
     /// The address of a source or destination, in the spelling of either version.
-    fn endpoint(&mut self, node: Node<'t>, at: &str) -> Option<String> {
+    fn endpoint(&mut self, node: Node<'t>, at: fmt::Arguments) -> Option<String> {
         let endpoint = self.text(node, "endpoint", at);
         let url = self.text(node, "endpointUrl", at);
         let reference = self.object(node, "endpointReference", at);
-        let at = format!("{at}.endpointReference");
-        let reference = reference.and_then(|reference| self.text(reference, "reference", &at));
-        endpoint.or(url).or_else(|| reference.and_then(|reference| self.address(&reference, &at)))
+        let at = format_args!("{at}.endpointReference");
+        let reference = reference.and_then(|reference| self.text(reference, "reference", at));
+        endpoint.or(url).or_else(|| reference.and_then(|reference| self.address(&reference, at)))
     }
 
     /// The address of the Endpoint that a reference names within the Bundle.
-    fn address(&mut self, reference: &str, at: &str) -> Option<String> {
+    fn address(&mut self, reference: &str, at: fmt::Arguments) -> Option<String> {
         let resolved = self.resolve(reference);
         let address = resolved.node().and_then(|endpoint| resolve::text(endpoint, "address"));
         if address.is_none() {
@@ -212,26 +213,26 @@ impl<'t, 'n> Reader<'t, 'n> {
                 }
             };
             let issue = Issue::error(code, Fault::SendStructure, format!("{text}; the address is read as absent"));
-            self.note(issue.rule("MSG-20").at(at));
+            self.note(issue.rule("MSG-20").at(at.to_string()));
         }
         address
     }
 
     fn response(&mut self, response: Node<'t>) -> Response {
-        let at = format!("{HEADER}.response");
+        let at = format_args!("{HEADER}.response");
         let identifier = match response.get("identifier") {
             Some(node) if node.is_object() => {
-                let system = self.text(node, "system", &format!("{at}.identifier"));
-                let value = self.text(node, "value", &format!("{at}.identifier"));
+                let system = self.text(node, "system", format_args!("{at}.identifier"));
+                let value = self.text(node, "value", format_args!("{at}.identifier"));
                 value.map(|value| Identifier { system, value })
             }
-            _ => self.text(response, "identifier", &at).map(|value| Identifier { system: None, value }),
+            _ => self.text(response, "identifier", at).map(|value| Identifier { system: None, value }),
         };
-        let details = self.object(response, "details", &at);
+        let details = self.object(response, "details", at);
         Response {
             identifier,
-            code: self.text(response, "code", &at).and_then(|code| ResponseCode::parse(&code)),
-            details: details.and_then(|details| self.text(details, "reference", &format!("{at}.details"))),
+            code: self.text(response, "code", at).and_then(|code| ResponseCode::parse(&code)),
+            details: details.and_then(|details| self.text(details, "reference", format_args!("{at}.details"))),
         }
     }
 

@@ -9,44 +9,75 @@ use super::version::FhirVersion;
 
 const HEADER: &str = "Bundle.entry[0].resource";
 
-/// The first element that only one version has, as an expression, and the node, for each version.
+/// An element that only one version has.
+#[derive(Clone, Copy)]
+struct Hint<'t> {
+    of: Parent,
+    name: &'static str,
+    node: Node<'t>,
+}
+
+/// What holds it.
+#[derive(Clone, Copy)]
+enum Parent {
+    Header,
+    Source,
+    Destination(usize),
+    Response,
+}
+
+impl Hint<'_> {
+    fn at(&self) -> String {
+        match self.of {
+            Parent::Header => format!("{HEADER}.{}", self.name),
+            Parent::Source => format!("{HEADER}.source.{}", self.name),
+            Parent::Destination(index) => format!("{HEADER}.destination[{index}].{}", self.name),
+            Parent::Response => format!("{HEADER}.response.{}", self.name),
+        }
+    }
+}
+
+/// The first such element of each version.
 #[derive(Default)]
 struct Hints<'t> {
-    stu3: Option<(String, Node<'t>)>,
-    r4: Option<(String, Node<'t>)>,
-    r5: Option<(String, Node<'t>)>,
+    stu3: Option<Hint<'t>>,
+    r4: Option<Hint<'t>>,
+    r5: Option<Hint<'t>>,
 }
 
 impl<'t> Hints<'t> {
     fn of(header: Node<'t>) -> Self {
         let mut hints = Hints::default();
-        let member = |name: &str| header.get(name).map(|node| (format!("{HEADER}.{name}"), node));
-        let event = member("event").filter(|(_, node)| node.is_object());
+        let member = |name| hint(header, Parent::Header, name);
+        let event = member("event").filter(|hint| hint.node.is_object());
         hints.stu3 = event.or_else(|| ["timestamp", "receiver", "acknowledgement"].into_iter().find_map(member));
         hints.r4 = ["eventUri", "enterer"].into_iter().find_map(member);
         hints.r5 = member("eventCanonical");
         if let Some(source) = header.get("source") {
-            hints.add_party(source, &format!("{HEADER}.source"));
+            hints.add_party(source, Parent::Source);
         }
         for (index, node) in header.get("destination").into_iter().flat_map(Node::items).enumerate() {
-            hints.add_party(node, &format!("{HEADER}.destination[{index}]"));
+            hints.add_party(node, Parent::Destination(index));
         }
-        if let Some(node) = header.get("response").and_then(|response| response.get("identifier")) {
-            let found = Some((format!("{HEADER}.response.identifier"), node));
-            match node.kind() {
-                Kind::String => hints.r4 = hints.r4.take().or(found),
-                Kind::Object => hints.r5 = hints.r5.take().or(found),
+        let response = header.get("response");
+        if let Some(found) = response.and_then(|response| hint(response, Parent::Response, "identifier")) {
+            match found.node.kind() {
+                Kind::String => hints.r4 = hints.r4.or(Some(found)),
+                Kind::Object => hints.r5 = hints.r5.or(Some(found)),
                 _ => {}
             }
         }
         hints
     }
 
-    fn add_party(&mut self, party: Node<'t>, at: &str) {
-        let member = |name: &str| party.get(name).map(|node| (format!("{at}.{name}"), node));
-        self.r4 = self.r4.take().or_else(|| member("endpoint"));
-        self.r5 = self.r5.take().or_else(|| member("endpointUrl")).or_else(|| member("endpointReference"));
+    fn add_party(&mut self, party: Node<'t>, of: Parent) {
+        self.r4 = self.r4.or_else(|| hint(party, of, "endpoint"));
+        self.r5 = self.r5.or_else(|| hint(party, of, "endpointUrl")).or_else(|| hint(party, of, "endpointReference"));
     }
+}
+
+fn hint<'t>(parent: Node<'t>, of: Parent, name: &'static str) -> Option<Hint<'t>> {
+    parent.get(name).map(|node| Hint { of, name, node })
 }
 
 /// The version to read the message as, and a note where it mixes the spellings of two. Errs when it is STU3, or when
@@ -57,20 +88,20 @@ pub(super) fn version(
     expected: Option<FhirVersion>,
 ) -> Result<(FhirVersion, Option<Issue>), Issue> {
     let hints = Hints::of(header);
-    if let Some((at, node)) = hints.stu3 {
+    if let Some(hint) = hints.stu3 {
         let text = "The MessageHeader is of FHIR STU3, which is not supported; send R4, R4B or R5";
-        return Err(refusal(text.to_owned(), &at, node));
+        return Err(refusal(text.to_owned(), hint));
     }
-    let (shape, at, node) = match (hints.r4, hints.r5) {
-        (Some(_), Some((at, node))) => {
-            let (line, column) = node.position();
+    let (shape, hint) = match (hints.r4, hints.r5) {
+        (Some(_), Some(hint)) => {
+            let (line, column) = hint.node.position();
             let text = "The MessageHeader has elements of R4 and of R5; use the spelling of one version";
-            let note = Issue::error(IssueCode::Structure, Fault::SendVersion, text).rule("MSG-20").at(at);
+            let note = Issue::error(IssueCode::Structure, Fault::SendVersion, text).rule("MSG-20").at(hint.at());
             return Ok((said.or(expected).unwrap_or(FhirVersion::R4), Some(note.position(line, column))));
         }
         (None, None) => return Ok((said.or(expected).unwrap_or(FhirVersion::R4), None)),
-        (Some((at, node)), None) => (FhirVersion::R4, at, node),
-        (None, Some((at, node))) => (FhirVersion::R5, at, node),
+        (Some(hint), None) => (FhirVersion::R4, hint),
+        (None, Some(hint)) => (FhirVersion::R5, hint),
     };
     let fits = |version: &FhirVersion| (*version == FhirVersion::R5) == (shape == FhirVersion::R5);
     match said {
@@ -80,13 +111,13 @@ pub(super) fn version(
                 "The media type says fhirVersion {}, but the MessageHeader has an element of {name} only",
                 said.short()
             );
-            Err(refusal(text, &at, node))
+            Err(refusal(text, hint))
         }
         _ => Ok((said.or(expected.filter(fits)).unwrap_or(shape), None)),
     }
 }
 
-fn refusal(text: String, at: &str, node: Node<'_>) -> Issue {
-    let (line, column) = node.position();
-    Issue::error(IssueCode::NotSupported, Fault::SendVersion, text).rule("VER-04").at(at).position(line, column)
+fn refusal(text: String, hint: Hint<'_>) -> Issue {
+    let (line, column) = hint.node.position();
+    Issue::error(IssueCode::NotSupported, Fault::SendVersion, text).rule("VER-04").at(hint.at()).position(line, column)
 }

@@ -147,10 +147,15 @@ impl<'t> Node<'t> {
         if !self.is_object() {
             return None;
         }
+        let length = name.len();
+        // Most names differ in length: that is seen without looking at the text.
         self.children().find(|child| {
             let slot = child.slot();
             match slot.flags & KEY_ESCAPED {
-                0 => self.tree.slice(slot.key_start, slot.key_end) == name.as_bytes(),
+                0 => {
+                    (slot.key_end - slot.key_start) as usize == length
+                        && self.tree.slice(slot.key_start, slot.key_end) == name.as_bytes()
+                }
                 _ => self.tree.decoded(slot.key_start, slot.key_end, true) == name,
             }
         })

@@ -40,7 +40,8 @@ impl Fixture {
         let participants = ["lab", "ward"].map(participant).to_vec();
         let base_url = "http://127.0.0.1:8080/fhir".to_owned();
         let table = Table::build(participants, Vec::new(), Vec::new(), base_url).unwrap();
-        let checks = Checks { level: Level::Message, prose_rules: ProseRules::Warning, take_unknown_events: true, now_us: 0 };
+        let checks =
+            Checks { level: Level::Message, prose_rules: ProseRules::Warning, take_unknown_events: true, now_us: 0 };
         let rules =
             Rules { table, definitions: Definitions::default(), checks, closed: false, on_failure: Default::default() };
         let settings = Settings {

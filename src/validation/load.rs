@@ -37,7 +37,8 @@ pub(super) fn load(files: &[DefinitionFile]) -> (Definitions, Vec<String>) {
     for file in files {
         loading.file(file);
     }
-    let mut definitions = Definitions::index(std::mem::take(&mut loading.messages), std::mem::take(&mut loading.resources));
+    let mut definitions =
+        Definitions::index(std::mem::take(&mut loading.messages), std::mem::take(&mut loading.resources));
     definitions.notices = loading.missing_packages();
     (definitions, loading.mistakes)
 }
@@ -73,7 +74,9 @@ impl Loading {
     /// A package that is not there makes nothing wrong by itself: what it would define is told where it is missed.
     fn missing_packages(&self) -> Vec<String> {
         let missing = self.needed.iter().filter(|(_, name, _)| !self.packages.contains(name));
-        missing.map(|(path, name, version)| format!("{path}: needs the package {name} {version}, which is not given")).collect()
+        missing
+            .map(|(path, name, version)| format!("{path}: needs the package {name} {version}, which is not given"))
+            .collect()
     }
 
     fn resource(&mut self, path: &str, mut resource: Value) {

@@ -6,8 +6,8 @@
 //! which collects what they find, with `places`.
 
 mod bundle_rules;
-pub mod choose;
 mod checks;
+pub mod choose;
 mod compose;
 pub mod definition;
 pub mod definition_rules;

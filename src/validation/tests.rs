@@ -7,9 +7,12 @@ use super::*;
 use crate::fhir::{Fault, IssueCode, Severity, json, xml};
 use serde_json::{Value, json};
 
-const LAX: Checks = Checks { level: Level::Message, prose_rules: ProseRules::Warning, take_unknown_events: true, now_us: 0 };
-const CLOSED: Checks = Checks { level: Level::Message, prose_rules: ProseRules::Warning, take_unknown_events: false, now_us: 0 };
-const STRICT: Checks = Checks { level: Level::Message, prose_rules: ProseRules::Error, take_unknown_events: true, now_us: 0 };
+const LAX: Checks =
+    Checks { level: Level::Message, prose_rules: ProseRules::Warning, take_unknown_events: true, now_us: 0 };
+const CLOSED: Checks =
+    Checks { level: Level::Message, prose_rules: ProseRules::Warning, take_unknown_events: false, now_us: 0 };
+const STRICT: Checks =
+    Checks { level: Level::Message, prose_rules: ProseRules::Error, take_unknown_events: true, now_us: 0 };
 
 fn read(message: &Value, version: FhirVersion) -> Message {
     let tree = json::parse(Bytes::from(message.to_string())).expect("JSON");

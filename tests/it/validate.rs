@@ -72,7 +72,10 @@ fn folders_are_read_in_order_whatever_the_form_and_each_line_of_ndjson_is_a_mess
     ];
     assert_eq!(found.iter().map(told).collect::<Vec<_>>(), wanted);
     let issue = &found[3]["outcome"]["issue"][0];
-    assert_eq!((&issue["severity"], &issue["expression"][0]), (&json!("error"), &json!("Bundle.entry[1].resource.gender")));
+    assert_eq!(
+        (&issue["severity"], &issue["expression"][0]),
+        (&json!("error"), &json!("Bundle.entry[1].resource.gender"))
+    );
 }
 
 #[test]
@@ -118,7 +121,9 @@ fn level_and_prose_rules_say_how_deep_and_how_strictly() {
     assert_eq!(code(&["prose.json", "--prose-rules", "error"]), Some(1));
     write(folder.path(), "strict.toml", "[validation]\nlevel = \"message\"\nprose_rules = \"error\"\n");
     assert_eq!(code(&["prose.json", "--config", "strict.toml"]), Some(1));
-    for wrong in [&["missing.json"][..], &["bad.json", "--package", "missing.tgz"], &["bad.json", "--config", "none.toml"]] {
+    for wrong in
+        [&["missing.json"][..], &["bad.json", "--package", "missing.tgz"], &["bad.json", "--config", "none.toml"]]
+    {
         assert_eq!(code(wrong), Some(2), "{wrong:?}");
     }
 }

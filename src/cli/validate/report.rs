@@ -68,7 +68,12 @@ fn is_valid(checked: &Checked) -> bool {
 }
 
 fn lines(checked: &Checked) -> String {
-    let count = |severity: &str, wanted: fn(&Issue) -> bool| match checked.issues.iter().filter(|issue| wanted(issue)).count() {
+    let count = |severity: &str, wanted: fn(&Issue) -> bool| match checked
+        .issues
+        .iter()
+        .filter(|issue| wanted(issue))
+        .count()
+    {
         0 => String::new(),
         1 => format!(", 1 {severity}"),
         several => format!(", {several} {severity}s"),

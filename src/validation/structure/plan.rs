@@ -3,13 +3,13 @@
 
 use super::native::Native;
 use super::presence::Presence;
-use crate::validation::prose::Subject;
 use crate::fhir::FhirVersion;
 use crate::fhir::schema::{
     Codes, Constraint, ConstraintId, ElementDef, ElementType, ExtensionDef, Primitive, Schema, Strength, TypeDef,
     TypeId, TypeKind,
 };
 use crate::fhirpath::Expression;
+use crate::validation::prose::Subject;
 use rustc_hash::FxHashMap;
 use std::sync::LazyLock;
 
@@ -194,7 +194,17 @@ impl TypePlan {
         let (required, id) = (bits(&|element| element.min > 0), bits(&|element| &*element.name == "id"));
         let elements = def.elements.iter().map(|element| ElementPlan::new(element, schema, bounds)).collect();
         let constraints = Constraints::of(&def.constraints, def, schema);
-        TypePlan { type_id, def, primitive, special, subject: Subject::of(&def.code), required, id, elements, constraints }
+        TypePlan {
+            type_id,
+            def,
+            primitive,
+            special,
+            subject: Subject::of(&def.code),
+            required,
+            id,
+            elements,
+            constraints,
+        }
     }
 }
 

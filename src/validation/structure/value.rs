@@ -9,8 +9,8 @@ use super::walk::{Member, Object, Walker, named};
 use crate::fhir::IssueCode;
 use crate::fhir::element::Element;
 use crate::fhir::schema::Primitive;
-use crate::validation::prose;
 use crate::fhir::tree::{Children, Kind, Node};
+use crate::validation::prose;
 
 /// Longest text of a code that an issue tells.
 const CODE_LIMIT: usize = 64;

@@ -15,7 +15,8 @@ fn every_sample_passes_under_the_shipped_definitions() {
         let tree = json::parse(Bytes::from(sample.bytes)).expect("JSON");
         let read = Message::read(tree, None, None).expect("a message");
         assert_eq!(read.version, version, "{}", sample.path);
-        let checks = Checks { level: Level::Structure, prose_rules: ProseRules::Error, take_unknown_events: false, now_us: 0 };
+        let checks =
+            Checks { level: Level::Structure, prose_rules: ProseRules::Error, take_unknown_events: false, now_us: 0 };
         let checked = check(&read, &definitions, checks);
         assert_eq!(found(&checked), [], "{}", sample.path);
         assert!(checked.definition.is_some() && read.header.destinations.is_empty() && read.has_identity());
