@@ -4,7 +4,7 @@ pub mod amqp;
 mod carriers;
 pub mod http_in;
 pub mod http_out;
-mod media;
+pub mod media;
 pub mod metadata;
 mod outgoing;
 
