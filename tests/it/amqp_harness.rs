@@ -126,6 +126,7 @@ async fn a_broker_killed_and_started_again_has_what_it_confirmed_and_an_alarm_st
     let queue = Broker::name("kept");
     let client = Amqp::connect(&broker.url()).await;
     client.declare(&queue, &[]).await;
+    broker.sync_tables().await;
     assert!(client.publish("", &queue, b"kept", Props::json()).await);
     broker.kill9();
     assert!(Amqp::try_connect(&broker.url()).await.is_err());

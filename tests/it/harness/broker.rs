@@ -227,6 +227,11 @@ impl Broker {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
+    /// Writes its tables to disk: a confirm vouches for messages, and the declaration of a queue is written a moment later.
+    pub async fn sync_tables(&self) {
+        self.ctl_ok(&["eval", "mnesia:sync_log()."]).await;
+    }
+
     /// With the alarm on it reads nothing more from connections that publish.
     pub async fn memory_alarm(&self, on: bool) {
         let limit: &[&str] = if on { &["absolute", "1"] } else { &["0.4"] };
