@@ -1,6 +1,6 @@
 //! Why Emberpost and the reference differ, for each message where they do: by way of a mutant, or by file.
 
-use crate::oracle::Judged;
+use super::oracle::Judged;
 
 /// Beginning of the name (`way~` of mutants, path of real messages) and the reason.
 const REASONS: &[(&str, &str)] = &[(

@@ -1,8 +1,8 @@
 //! The page `docs/validation.md`: what is checked in which version, and how that compares with the reference.
 
-use crate::explained::explained;
-use crate::oracle::Judged;
-use crate::ways::{WAYS, Went};
+use super::explained::explained;
+use super::oracle::Judged;
+use super::ways::{WAYS, Went};
 use emberpost::fhir::FhirVersion;
 use emberpost::fhir::schema::{Schema, Strength};
 use std::collections::BTreeMap;

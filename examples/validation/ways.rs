@@ -243,14 +243,14 @@ impl Went {
                 issue
                     .expression
                     .as_deref()
-                    .is_some_and(|found| crate::oracle::is_near(found, &format!("Bundle.entry{at}")))
+                    .is_some_and(|found| super::oracle::is_near(found, &format!("Bundle.entry{at}")))
             }),
         }
     }
 }
 
 /// Every way in every version that it is for, in JSON.
-pub fn go(check: crate::oracle::Check<'_>) -> Vec<Went> {
+pub fn go(check: super::oracle::Check<'_>) -> Vec<Went> {
     let mut all = Vec::new();
     for way in WAYS {
         for &version in way.versions {

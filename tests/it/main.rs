@@ -51,3 +51,4 @@ mod send_amqp;
 mod settling;
 mod smoke;
 mod validate;
+mod validation_report;

@@ -1,0 +1,50 @@
+//! What `docs/validation.md` says is true: Emberpost held against the HL7 reference validator on real messages, on mutants
+//! of them, and on ways of our own.
+//!
+//! `EMBERPOST_CORPUS` and `EMBERPOST_ORACLE` name the folders; the page is made by the example `validation`.
+
+#[path = "../../examples/validation/explained.rs"]
+mod explained;
+#[path = "../../examples/validation/oracle.rs"]
+mod oracle;
+#[path = "../../examples/validation/page.rs"]
+mod page;
+#[path = "../../examples/validation/ways.rs"]
+mod ways;
+
+use emberpost::fhir::{FhirVersion, Form, Issue};
+use emberpost::validation::definition::Definitions;
+use emberpost::validation::{Checks, Level, ProseRules, check_document};
+use oracle::Source;
+use page::Page;
+
+fn check(bytes: Vec<u8>, form: Form, version: FhirVersion) -> Vec<Issue> {
+    let checks = Checks { level: Level::Structure, prose_rules: ProseRules::Error, take_unknown_events: true, now_us: 0 };
+    check_document(bytes.into(), form, Some(version), &Definitions::default(), checks).1
+}
+
+#[test]
+fn every_way_of_ours_is_refused_at_its_element_or_accepted() {
+    let wrong = ways::go(&check).into_iter().filter(|went| !went.is_right()).map(|went| {
+        let found: Vec<_> = went.issues.iter().filter(|issue| issue.is_error()).map(|issue| &issue.expression).collect();
+        format!("{} ({}): {found:?}", went.way.name, went.version.short())
+    });
+    assert_eq!(wrong.collect::<Vec<_>>(), Vec::<String>::new());
+}
+
+#[test]
+fn the_page_of_validation_is_true_and_its_figures_are_as_good_as_they_should_be() {
+    let Some(source) = Source::of_environment() else {
+        println!("skipped: EMBERPOST_CORPUS and EMBERPOST_ORACLE name no folders");
+        return;
+    };
+    let made = tempfile::tempdir().unwrap();
+    let (mutants, corpus) = (source.mutants(made.path(), &check).unwrap(), source.corpus(&check).unwrap());
+    let own = ways::go(&check);
+    let page = Page { corpus: &corpus, mutants: &mutants, own: &own };
+    let figures = page.figures();
+    assert!(figures.refused * 1000 >= figures.to_refuse * 995, "{figures:?}");
+    assert_eq!((figures.accepted, figures.false_alarms), (figures.to_accept, 0), "{figures:?}");
+    assert!(figures.located * 100 >= figures.placed * 98, "{figures:?}");
+    assert_eq!(include_str!("../../docs/validation.md"), page.write(), "docs/validation.md is no longer true");
+}
