@@ -6,6 +6,7 @@
 mod explained;
 mod oracle;
 mod page;
+mod rules;
 mod ways;
 
 use emberpost::clock::Clock;

@@ -137,6 +137,16 @@ impl Judged {
             .filter(|said| matches!(said.0.as_str(), "error" | "fatal") && COUNTED.contains(&said.1.as_str()))
     }
 
+    /// Rules of the reference that count, and of which none of our errors speaks.
+    pub fn missed(&self) -> Vec<&str> {
+        let ours = || self.issues.iter().filter(|issue| issue.is_error()).filter_map(|issue| issue.rule.as_deref());
+        let mut missed: Vec<&str> = self.counted().map(|said| said.2.as_str()).collect();
+        missed.sort_unstable();
+        missed.dedup();
+        missed.retain(|theirs| !ours().any(|own| super::rules::is_same(theirs, own)));
+        missed
+    }
+
     /// Our errors, each as rule and place; the first few.
     pub fn ours(&self) -> String {
         let errors = self.issues.iter().filter(|issue| issue.is_error());

@@ -5,6 +5,7 @@ use super::oracle::Judged;
 use super::ways::{WAYS, Went};
 use emberpost::fhir::FhirVersion;
 use emberpost::fhir::schema::{Schema, Strength};
+use emberpost::validation::structure;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -154,6 +155,18 @@ impl Page<'_> {
         }
         let cells: Vec<String> = sum.iter().map(ToString::to_string).collect();
         let _ = writeln!(text, "| all | | {} |", cells.join(" | "));
+        let refused = || self.corpus.iter().filter(|one| one.is_refused() && one.is_refused_there());
+        let same = refused().filter(|one| one.missed().is_empty()).count();
+        let _ = writeln!(
+            text,
+            "\nOf the {} messages that both refuse, those of the next section included, {same} are refused by Emberpost for every rule for \
+             which the\nreference refuses them.",
+            refused().count()
+        );
+        for one in refused().filter(|one| !one.missed().is_empty()) {
+            let why = explained(one).unwrap_or("**not explained**");
+            let _ = writeln!(text, "\n- {}: not {}; Emberpost says {}. {why}", one.name(), one.missed().join(", "), one.ours());
+        }
     }
 
     fn invalid_table(&self, text: &mut String) {
@@ -209,7 +222,7 @@ fn families(text: &mut String) {
     let mut row = |name: &str, state: [String; 3]| {
         let _ = writeln!(text, "| {name} | {} |", state.join(" | "));
     };
-    let count = |of: &dyn Fn(&Schema) -> usize| schemas.map(|schema| of(schema).to_string());
+    let count = |of: &dyn Fn(&'static Schema) -> usize| schemas.map(|schema| of(schema).to_string());
     row("types with their elements", count(&|schema| schema.types.len()));
     row("elements", count(&|schema| schema.types.iter().map(|found| found.elements.len()).sum()));
     row(
@@ -233,6 +246,7 @@ fn families(text: &mut String) {
         "invariants of error severity",
         count(&|schema| schema.constraints.iter().filter(|constraint| constraint.is_error).count()),
     );
+    row("of them not evaluated", count(&|schema| structure::not_evaluated(schema).len()));
     row("extensions of the base packages", count(&|schema| schema.extensions.len()));
     for (name, state) in FAMILIES {
         row(name, [*state; 3].map(str::to_owned));

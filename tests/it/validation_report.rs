@@ -9,6 +9,8 @@ mod explained;
 mod oracle;
 #[path = "../../examples/validation/page.rs"]
 mod page;
+#[path = "../../examples/validation/rules.rs"]
+mod rules;
 #[path = "../../examples/validation/ways.rs"]
 mod ways;
 
