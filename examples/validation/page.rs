@@ -165,7 +165,13 @@ impl Page<'_> {
         );
         for one in refused().filter(|one| !one.missed().is_empty()) {
             let why = explained(one).unwrap_or("**not explained**");
-            let _ = writeln!(text, "\n- {}: not {}; Emberpost says {}. {why}", one.name(), one.missed().join(", "), one.ours());
+            let _ = writeln!(
+                text,
+                "\n- {}: not {}; Emberpost says {}. {why}",
+                one.name(),
+                one.missed().join(", "),
+                one.ours()
+            );
         }
     }
 

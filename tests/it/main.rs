@@ -51,4 +51,5 @@ mod send_amqp;
 mod settling;
 mod smoke;
 mod validate;
+mod validation;
 mod validation_report;

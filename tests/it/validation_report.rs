@@ -21,14 +21,16 @@ use oracle::Source;
 use page::Page;
 
 fn check(bytes: Vec<u8>, form: Form, version: FhirVersion) -> Vec<Issue> {
-    let checks = Checks { level: Level::Structure, prose_rules: ProseRules::Error, take_unknown_events: true, now_us: 0 };
+    let checks =
+        Checks { level: Level::Structure, prose_rules: ProseRules::Error, take_unknown_events: true, now_us: 0 };
     check_document(bytes.into(), form, Some(version), &Definitions::default(), checks).1
 }
 
 #[test]
 fn every_way_of_ours_is_refused_at_its_element_or_accepted() {
     let wrong = ways::go(&check).into_iter().filter(|went| !went.is_right()).map(|went| {
-        let found: Vec<_> = went.issues.iter().filter(|issue| issue.is_error()).map(|issue| &issue.expression).collect();
+        let found: Vec<_> =
+            went.issues.iter().filter(|issue| issue.is_error()).map(|issue| &issue.expression).collect();
         format!("{} ({}): {found:?}", went.way.name, went.version.short())
     });
     assert_eq!(wrong.collect::<Vec<_>>(), Vec::<String>::new());
