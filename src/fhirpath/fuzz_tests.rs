@@ -127,7 +127,9 @@ fn an_evaluation_that_grows_without_end_is_ended() {
     let host = Alone { schema, root };
     let scope = Scope { schema, resource: root, root, host: &host };
     let long = "a".repeat(30_000);
-    let replaced = format!("descendants().select(%resource.descendants()).select(%resource.children()).select(''.replace('', '{long}'))");
+    let replaced = format!(
+        "descendants().select(%resource.descendants()).select(%resource.children()).select(''.replace('', '{long}'))"
+    );
     for text in [
         &*replaced,
         "repeatAll($this)",

@@ -11,9 +11,9 @@ mod messages;
 mod slicing;
 mod values;
 
+use super::super::ProseRules;
 use super::super::definition::{Definition, DefinitionFile, Definitions};
 use super::super::report::Report;
-use super::super::ProseRules;
 use super::{Asked, Profiles, check_message};
 use crate::fhir::element::Element;
 use crate::fhir::version::FhirVersion;
