@@ -4,6 +4,7 @@
 //! Commands that ask a running router speak its admin API over HTTP (`client`); none of them opens the store of a
 //! running router, but for `store backup`, which only reads it.
 
+mod bar;
 pub mod bench;
 pub mod check;
 mod client;

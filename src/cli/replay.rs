@@ -2,11 +2,12 @@
 //!
 //! The router replays; this command only watches. Ended early, it leaves the replay going on there.
 
+use super::bar;
 use super::client::{Client, Server, document};
 use super::failure::Failure;
 use super::filter::MessageFlags;
 use super::table::{cell, plain};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde_json::{Map, Value, json};
 use std::io::{BufRead, IsTerminal, Write};
 use std::time::Duration;
@@ -117,7 +118,7 @@ async fn run_on(args: ReplayArgs, is_terminal: bool, out: &mut dyn Write) -> Res
         writeln!(out, "nothing was replayed")?;
         return Ok(code);
     }
-    let bar = is_terminal.then(|| bar(matched));
+    let bar = is_terminal.then(|| bar::messages(matched));
     let mut totals = Totals::default();
     for order in orders.iter().filter(|order| order.matched > 0) {
         let replay = client.post(&["replays"], &body(&order.filter, &how, false)).await?;
@@ -282,13 +283,6 @@ async fn follow(
 async fn wait(poll_ms: &mut u64) {
     tokio::time::sleep(Duration::from_millis(*poll_ms)).await;
     *poll_ms = (*poll_ms * 2).min(LONGEST_POLL_MS);
-}
-
-fn bar(total: u64) -> ProgressBar {
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} messages, {per_sec}, {eta} left");
-    let bar = ProgressBar::new(total).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    bar.enable_steady_tick(Duration::from_millis(250));
-    bar
 }
 
 #[cfg(test)]

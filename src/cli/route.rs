@@ -3,6 +3,7 @@
 use super::client::{Client, Server};
 use super::failure::Failure;
 use super::table::{self, cell};
+use crate::fhir::Form;
 use serde_json::Value;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -31,18 +32,9 @@ pub async fn run(args: RouteArgs, out: &mut dyn Write) -> Result<i32, Failure> {
         read(&args.file).map_err(|error| Failure::Usage(format!("cannot read {}: {error}", args.file.display())))?;
     let query: Vec<_> = args.sender.into_iter().map(|sender| ("sender".to_owned(), sender)).collect();
     let client = Client::new(&args.server)?;
-    let plan = client.post_bytes(&["route"], &query, media_type(&bytes), bytes).await?;
+    let plan = client.post_bytes(&["route"], &query, Form::seen(&bytes).media_type(), bytes).await?;
     write_plan(&plan, out)?;
     Ok(if plan["accepted"] == true { 0 } else { 1 })
-}
-
-/// The media type of a message, by its first character.
-pub fn media_type(bytes: &[u8]) -> &'static str {
-    let text = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
-    match text.iter().find(|byte| !byte.is_ascii_whitespace()) {
-        Some(b'<') => "application/fhir+xml",
-        _ => "application/fhir+json",
-    }
 }
 
 fn read(path: &Path) -> std::io::Result<Vec<u8>> {

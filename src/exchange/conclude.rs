@@ -14,7 +14,6 @@ use crate::delivery::{
 use crate::fhir::event::ResponseCode;
 use crate::fhir::{Fault, Form, Issue, IssueCode, Message, Outcome, form};
 use crate::store::Unavailable;
-use crate::validation::check;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
@@ -293,7 +292,8 @@ impl Exchange {
         rules: &Rules,
     ) -> Keep {
         let now_us = self.clock.now_us();
-        let issues = check(message, &rules.definitions, rules.checks).issues;
+        let issues =
+            self.check(message, rules.table.participant(&work.participant).map(|known| &**known), rules).issues;
         let mut facts = Facts {
             id: Uuid::now_v7(),
             sender: work.participant.to_string(),

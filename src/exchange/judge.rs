@@ -144,7 +144,8 @@ impl Exchange {
         Ok(sender)
     }
 
-    fn check(&self, message: &Message, participant: Option<&Participant>, rules: &Rules) -> Checked {
+    /// By the rules and, where it has some, the settings of the participant that wrote it.
+    pub(super) fn check(&self, message: &Message, participant: Option<&Participant>, rules: &Rules) -> Checked {
         let mut checks = Checks { now_us: self.clock.now_us(), ..rules.checks };
         if let Some(own) = participant {
             checks.level = own.level.unwrap_or(checks.level);

@@ -5,7 +5,7 @@
 
 use super::event::{Event, Identifier, ResponseCode};
 use super::outcome::Outcome;
-use super::resolve::is_fhir_id;
+use super::reference::is_id;
 use super::version::FhirVersion;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -130,7 +130,7 @@ impl OwnAnswer<'_> {
             let value = self.request_identifier.map(|identifier| identifier.value.as_str());
             let ids = [self.request_header_id, self.request_bundle_id, value].into_iter().flatten();
             let mut plain = ids.map(|id| id.strip_prefix("urn:uuid:").unwrap_or(id));
-            return plain.find(|id| is_fhir_id(id)).unwrap_or(&own).into();
+            return plain.find(|id| is_id(id)).unwrap_or(&own).into();
         }
         match self.request_identifier {
             Some(Identifier { system: Some(system), value }) => json!({ "system": system, "value": value }),

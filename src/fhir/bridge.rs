@@ -8,6 +8,7 @@ use super::event::Identifier;
 use super::fault::Fault;
 use super::message::Message;
 use super::outcome::{Issue, IssueCode};
+use super::reference;
 use super::resolve;
 use super::tree::Node;
 use super::version::FhirVersion;
@@ -129,7 +130,7 @@ fn minted(id: &str) -> Identifier {
 /// The id of R4 that stands for an identifier's value.
 fn id_of(value: &str) -> Option<String> {
     let id = value.strip_prefix("urn:uuid:").unwrap_or(value);
-    resolve::is_fhir_id(id).then(|| id.to_owned())
+    reference::is_id(id).then(|| id.to_owned())
 }
 
 fn written(identifier: &Identifier) -> String {

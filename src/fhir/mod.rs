@@ -16,6 +16,7 @@ pub mod identity;
 pub mod json;
 pub mod message;
 pub mod outcome;
+pub mod reference;
 mod resolve;
 mod scan;
 pub mod schema;

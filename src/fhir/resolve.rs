@@ -2,6 +2,7 @@
 //!
 //! One scan over the entries for each reference; who has many references makes an `Index` first. Nothing is fetched, and canonicals are not references.
 
+use super::reference;
 use super::tree::{Node, Tree};
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -120,7 +121,7 @@ fn resolve_among<'t>(
         Some((plain, version)) => (plain, Some(version)),
         None => (reference, None),
     };
-    let absolute = is_absolute(plain);
+    let absolute = reference::has_scheme(plain);
     let target = if absolute { Some(plain.to_owned()) } else { rebased(entry, plain) };
     let mut exact = Matches::default();
     let mut same_text = Matches::default();
@@ -185,32 +186,8 @@ fn contained<'t>(entry: Option<Node<'t>>, id: &str) -> Resolved<'t> {
 /// A relative reference on the base of the referring entry's fullUrl, if that is a RESTful URL (MSG-16, case 4).
 fn rebased(entry: Option<Node>, relative: &str) -> Option<String> {
     let full_url = entry?.get("fullUrl")?.text()?;
-    Some(format!("{}{relative}", rest_base(&full_url)?))
-}
-
-/// What stands before `Type/id` in a RESTful URL, its slash included.
-fn rest_base(url: &str) -> Option<&str> {
-    let url = url.split_once("/_history/").map_or(url, |(plain, _)| plain);
-    if !url.starts_with("http://") && !url.starts_with("https://") {
-        return None;
-    }
-    let (before, id) = url.rsplit_once('/')?;
-    let (base, kind) = before.rsplit_once('/')?;
-    let is_type = kind.starts_with(|c: char| c.is_ascii_uppercase()) && kind.bytes().all(|b| b.is_ascii_alphabetic());
-    (is_type && is_fhir_id(id)).then(|| &url[..=base.len()])
-}
-
-/// Whether a text is a FHIR id.
-pub(super) fn is_fhir_id(text: &str) -> bool {
-    (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.')
-}
-
-/// Whether a reference begins with a scheme.
-fn is_absolute(reference: &str) -> bool {
-    reference.split_once(':').is_some_and(|(scheme, _)| {
-        scheme.starts_with(|c: char| c.is_ascii_alphabetic())
-            && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'))
-    })
+    let (base, _, _) = reference::restful(&full_url, reference::is_type_name)?;
+    Some(format!("{base}{relative}"))
 }
 
 fn fits_version(resource: Node<'_>, version: Option<&str>) -> bool {

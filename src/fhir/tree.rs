@@ -9,6 +9,7 @@ use super::outcome::Issue;
 use super::scan;
 use bytes::Bytes;
 use std::borrow::Cow;
+use std::fmt;
 use std::sync::Arc;
 
 /// What a node is, in JSON's words.
@@ -43,7 +44,6 @@ pub(super) struct Slot {
 }
 
 /// Where the nodes stood in a document that was not JSON.
-#[derive(Debug)]
 pub(super) struct Source {
     /// The bytes as they were received, a byte order mark included.
     pub bytes: Bytes,
@@ -52,7 +52,7 @@ pub(super) struct Source {
 }
 
 /// A read document. Cloning shares bytes and nodes.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Tree {
     /// The JSON text that the nodes are spans of: the bytes as they were received, a byte order mark included, or what
     /// says the same as the XML that was received.
@@ -63,6 +63,13 @@ pub struct Tree {
     pub notes: Arc<Vec<Issue>>,
     /// None where the bytes themselves were received.
     pub(super) source: Option<Arc<Source>>,
+}
+
+impl fmt::Debug for Tree {
+    /// Figures only: the content is a patient's, and elements and messages print their tree.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Tree {{ {} nodes, {} bytes }}", self.slots.len(), self.source_bytes().len())
+    }
 }
 
 /// One value in a tree.

@@ -126,7 +126,12 @@ fn an_evaluation_that_grows_without_end_is_ended() {
     let root = Element::root(&tree, schema).expect("the sample is a Patient");
     let host = Alone { schema, root };
     let scope = Scope { schema, resource: root, root, host: &host };
+    let long = "a".repeat(30_000);
+    let replaced = format!(
+        "descendants().select(%resource.descendants()).select(%resource.children()).select(''.replace('', '{long}'))"
+    );
     for text in [
+        &*replaced,
         "repeatAll($this)",
         "repeatAll($this | 1 | 2)",
         "(1|2|3).select(%resource.descendants().select(%resource.descendants().select(%resource.descendants().select(%context.descendants()))))",

@@ -42,6 +42,8 @@ pub trait Host<'t> {
     fn conforms_to(&self, element: Element<'t>, profile: &str) -> Option<bool>;
     /// For `now()`, `today()`, `timeOfDay()`: microseconds since 1970 UTC.
     fn now_us(&self) -> i64;
+    /// Told after each evaluation how many steps it took, for who bounds all evaluations of a document together.
+    fn spent(&self, _steps: u32) {}
 }
 
 /// Where an expression is evaluated.
@@ -61,6 +63,7 @@ pub struct Expression {
     expr: Expr,
     defines_variables: bool,
     memos: u16,
+    levels: u32,
 }
 
 impl Expression {
@@ -68,7 +71,13 @@ impl Expression {
     /// of arguments and regular expressions that cannot be read are errors, too.
     pub fn parse(text: &str) -> Result<Expression, SyntaxError> {
         let parsed = parser::parse(text)?;
-        Ok(Expression { expr: parsed.expr, defines_variables: parsed.defines_variables, memos: parsed.memos })
+        let parser::Parsed { expr, defines_variables, memos, levels } = parsed;
+        Ok(Expression { expr, defines_variables, memos, levels })
+    }
+
+    /// How deep it is nested, at most `DEPTH_LIMIT_LEVELS`.
+    pub fn levels(&self) -> u32 {
+        self.levels
     }
 
     /// Everything that the expression leads to from `focus`, in order. Items of the document stay elements.

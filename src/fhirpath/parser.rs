@@ -14,6 +14,8 @@ pub(super) struct Parsed {
     pub defines_variables: bool,
     /// How many right sides of `in` are worth remembering.
     pub memos: u16,
+    /// How deep it is.
+    pub levels: u32,
 }
 
 pub(super) fn parse(text: &str) -> Result<Parsed, SyntaxError> {
@@ -25,7 +27,10 @@ pub(super) fn parse(text: &str) -> Result<Parsed, SyntaxError> {
     let mut parser = Parser { tokens, at: 0, depth: 0, defines_variables: false, memos: 0 };
     let expr = parser.expression()?;
     match parser.peek() {
-        Token::End => Ok(Parsed { expr, defines_variables: parser.defines_variables, memos: parser.memos }),
+        Token::End => {
+            let Parser { defines_variables, memos, depth, .. } = parser;
+            Ok(Parsed { expr, defines_variables, memos, levels: u32::try_from(depth).unwrap_or(u32::MAX) })
+        }
         _ => parser.error("The expression should end here"),
     }
 }

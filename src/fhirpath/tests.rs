@@ -1,5 +1,5 @@
 use super::fixture::{Alone, tree};
-use super::{Collection, Expression, Failure, Item, Scope, Value};
+use super::{Collection, Expression, Failure, Host, Item, STEP_LIMIT, Scope, Value};
 use crate::fhir::FhirVersion;
 use crate::fhir::element::Element;
 use crate::fhir::schema::Schema;
@@ -200,5 +200,37 @@ fn a_name_written_with_escapes_is_found() {
     for text in ["gender = 'male'", "birthDate.id = 'x'", "deceased", "children().count() = 3"] {
         let held = Expression::parse(text).expect("an expression").holds(&scope, root);
         assert_eq!(held, Ok(Some(true)), "{text}");
+    }
+}
+
+#[test]
+fn the_host_is_told_what_each_evaluation_took_also_of_one_that_failed() {
+    struct Counting(std::cell::Cell<u64>);
+    impl<'t> Host<'t> for Counting {
+        fn resolve(&self, _: Element<'t>, _: &str) -> Option<Element<'t>> {
+            None
+        }
+        fn member_of(&self, _: Element<'t>, _: &str) -> Option<bool> {
+            None
+        }
+        fn conforms_to(&self, _: Element<'t>, _: &str) -> Option<bool> {
+            None
+        }
+        fn now_us(&self) -> i64 {
+            0
+        }
+        fn spent(&self, steps: u32) {
+            self.0.set(self.0.get() + u64::from(steps));
+        }
+    }
+    let tree = tree(r#"{"resourceType":"Patient"}"#);
+    let schema = Schema::of(FhirVersion::R4);
+    let root = Element::root(&tree, schema).expect("a Patient");
+    for (text, least) in [("1 + 1", 3), ("repeatAll($this)", u64::from(STEP_LIMIT))] {
+        let host = Counting(Default::default());
+        let scope = Scope { schema, resource: root, root, host: &host };
+        let expression = Expression::parse(text).expect("an expression");
+        let (_, _) = (expression.evaluate(&scope, root), expression.holds(&scope, root));
+        assert!(host.0.get() >= 2 * least, "{text}: {}", host.0.get());
     }
 }

@@ -185,6 +185,7 @@ impl fmt::Debug for Participant {
             .field("bridge_versions", &self.bridge_versions)
             .field("level", &self.level)
             .field("prose_rules", &self.prose_rules)
+            .field("on_failure", &self.on_failure)
             .field("token_sha256", &format_args!("[{} masked]", self.token_sha256.len()))
             .field("amqp_user", &self.amqp_user)
             .finish()

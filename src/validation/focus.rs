@@ -6,6 +6,7 @@ use super::definition::{Definition, FocusRule};
 use crate::fhir::Message;
 use crate::fhir::event::ResponseCode;
 use crate::fhir::message::{Index, Resolved};
+use crate::fhir::reference::is_type_name;
 use crate::fhir::tree::Node;
 use std::borrow::Cow;
 
@@ -46,8 +47,7 @@ pub(super) fn type_in_reference(reference: &str) -> Option<&str> {
     let unversioned = reference.split_once("/_history/").map_or(reference, |(before, _)| before);
     let (before, _id) = unversioned.rsplit_once('/')?;
     let name = before.rsplit('/').next()?;
-    let is_type = name.starts_with(|c: char| c.is_ascii_uppercase()) && name.chars().all(|c| c.is_ascii_alphabetic());
-    is_type.then_some(name)
+    is_type_name(name).then_some(name)
 }
 
 /// How a message's focus breaks the rules of a definition.

@@ -2,14 +2,13 @@
 //!
 //! The definitions only say that a uri has no white space; what stands here is what the data types page says in words.
 
+use crate::fhir::reference::has_scheme;
+pub(super) use crate::fhir::reference::restful;
+
 /// Whether a uri begins with a scheme and goes on after it, without spaces (RFC 3986).
 pub(super) fn is_absolute(uri: &str) -> bool {
-    uri.split_once(':').is_some_and(|(scheme, rest)| {
-        scheme.starts_with(|c: char| c.is_ascii_alphabetic())
-            && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'))
-            && !rest.is_empty()
-            && !rest.contains(' ')
-    })
+    let rest = uri.split_once(':').map(|(_, rest)| rest);
+    has_scheme(uri) && rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(' '))
 }
 
 /// 8-4-4-4-12 hexadecimal digits in lower case, as the type `uuid` has them after `urn:uuid:`.
@@ -41,19 +40,6 @@ pub(super) fn wrong_urn(uri: &str) -> Option<&'static str> {
     }
     let oid = rest.strip_prefix("oid:")?;
     (!is_oid(oid)).then_some("begins with urn:oid: and is no OID; use numbers joined by dots, the first 0, 1 or 2")
-}
-
-/// Base, type and id of a RESTful URL: `https://x.example/fhir/`, `Patient`, `1`. `is_type` knows the resource types; a
-/// version after the id is passed over.
-pub(super) fn restful(url: &str, is_type: impl Fn(&str) -> bool) -> Option<(&str, &str, &str)> {
-    if !url.starts_with("http://") && !url.starts_with("https://") {
-        return None;
-    }
-    let url = url.split_once("/_history/").map_or(url, |(plain, _)| plain);
-    let (before, id) = url.rsplit_once('/')?;
-    let (base, kind) = before.rsplit_once('/')?;
-    let is_id = (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.');
-    (is_id && is_type(kind)).then(|| (&url[..=base.len()], kind, id))
 }
 
 #[cfg(test)]
@@ -93,17 +79,6 @@ mod tests {
             ("https://x.example", true),
         ] {
             assert_eq!(wrong_urn(uri).is_none(), good, "{uri}");
-        }
-    }
-
-    #[test]
-    fn a_restful_url_is_taken_apart() {
-        let is_type = |name: &str| name == "Patient";
-        let parts = Some(("https://x.example/fhir/", "Patient", "1"));
-        assert_eq!(restful("https://x.example/fhir/Patient/1", is_type), parts);
-        assert_eq!(restful("https://x.example/fhir/Patient/1/_history/2", is_type), parts);
-        for other in ["https://x.example/fhir/Pet/1", "urn:oid:1.2", "https://x.example/Patient/", "Patient/1"] {
-            assert_eq!(restful(other, is_type), None, "{other}");
         }
     }
 }

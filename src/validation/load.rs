@@ -85,8 +85,9 @@ impl Loading {
             Some("Bundle") if resource["type"] != "message" => {
                 let entries = resource["entry"].as_array_mut().map(std::mem::take).unwrap_or_default();
                 for mut entry in entries {
+                    // What is no object has no members to take from.
+                    let Some(inner) = entry.get_mut("resource").map(Value::take) else { continue };
                     // A Bundle within the Bundle is content, not a list of definitions.
-                    let inner = entry["resource"].take();
                     if inner["resourceType"] != "Bundle" {
                         self.resource(path, inner);
                     }
@@ -246,6 +247,14 @@ mod tests {
             let candidates = definitions.candidates(&request.event, false).expect("the event is known");
             assert_eq!(candidates.len(), 1, "one request definition for {}", request.event);
         }
+    }
+
+    #[test]
+    fn entries_that_are_no_objects_define_nothing() {
+        let bundle = json!({ "resourceType": "Bundle", "type": "collection",
+            "entry": ["text", 1, null, {}, { "resource": 1 }, { "resource": definition("urn:one", "1") }] });
+        let (definitions, mistakes) = Definitions::load(&[file("bundle.json", &bundle)]);
+        assert_eq!((definitions.messages.len(), mistakes), (1, Vec::new()));
     }
 
     #[test]

@@ -142,16 +142,3 @@ pub fn check_structure(tree: &Tree, version: FhirVersion) -> Vec<Issue> {
     let checks = Checks { level: Level::Structure, ..Checks::default() };
     check_no_message(tree, version, Vec::new(), checks)
 }
-
-/// The issues of level `profile` alone, beyond `check`: what the message's definition and the claims of its resources
-/// ask by profiles and graphs. Time is bounded by `profile`'s limit of work.
-pub fn check_profiles(
-    message: &Message,
-    definition: Option<&Arc<Definition>>,
-    (definitions, profiles): (&Definitions, &profile::Profiles),
-    asked: profile::Asked,
-) -> Vec<Issue> {
-    let mut report = Report::new(&message.tree, ProseRules::default()).of_version(message.version);
-    profile::check_message(message, definition, (definitions, profiles), asked, &mut report);
-    report.finish()
-}

@@ -4,8 +4,8 @@ use super::answer::{self, Verdict};
 use super::sent::Sent;
 use crate::cli::client::{http_client, http_url, read_limited, why};
 use crate::cli::failure::Failure;
-use crate::cli::route::media_type;
 use crate::cli::source::Source;
+use crate::fhir::Form;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Client, Response, Url};
 use std::time::{Duration, Instant};
@@ -46,7 +46,8 @@ impl Endpoint {
             Err(unreadable) => return unreadable,
         };
         let started = Instant::now();
-        let request = self.client.post(self.url.clone()).header(CONTENT_TYPE, media_type(&bytes)).body(bytes);
+        let request =
+            self.client.post(self.url.clone()).header(CONTENT_TYPE, Form::seen(&bytes).media_type()).body(bytes);
         match request.send().await {
             Err(error) => {
                 sent.verdict = Verdict::Unreachable;

@@ -2,11 +2,12 @@
 
 use super::answer::Verdict;
 use super::sent::Sent;
+use crate::cli::bar;
 use crate::cli::table::plain;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Counts and prints. A closed pipe ends the lines, not the sending.
 pub struct Report<'a> {
@@ -23,7 +24,7 @@ pub struct Report<'a> {
 impl<'a> Report<'a> {
     /// `expected` messages at least; on a terminal they are the bar's length.
     pub fn new(out: &'a mut dyn Write, is_terminal: bool, expected: u64) -> Self {
-        let bar = is_terminal.then(|| bar(expected));
+        let bar = is_terminal.then(|| bar::messages(expected));
         let started = Instant::now();
         Report {
             out,
@@ -104,13 +105,6 @@ impl<'a> Report<'a> {
     }
 }
 
-fn bar(expected: u64) -> ProgressBar {
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} messages, {per_sec}, {eta} left");
-    let bar = ProgressBar::new(expected).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    bar.enable_steady_tick(Duration::from_millis(250));
-    bar
-}
-
 /// Path, HTTP status and response code (without a status the verdict), Emberpost's message id, and why not.
 fn line(sent: &Sent) -> String {
     let mut parts = vec![plain(&sent.label)];
@@ -143,6 +137,7 @@ fn percentiles(durations_us: &mut [u32]) -> Option<[String; 3]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn percentiles_are_nearest_ranks() {

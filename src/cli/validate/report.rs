@@ -1,10 +1,11 @@
 //! What `validate` says of each message, and in sum.
 
 use super::{Checked, Format};
+use crate::cli::bar;
 use crate::cli::failure::Failure;
 use crate::cli::table::plain;
 use crate::fhir::{Fault, Issue, IssueCode, Outcome, Severity};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde_json::json;
 use std::io::Write;
 
@@ -24,7 +25,7 @@ pub(super) fn unread(why: &str) -> Issue {
 impl<'a> Report<'a> {
     /// `expected` messages at least; on a terminal they are the bar's length.
     pub fn new(out: &'a mut dyn Write, format: Format, is_terminal: bool, expected: u64) -> Self {
-        let bar = is_terminal.then(|| bar(expected));
+        let bar = is_terminal.then(|| bar::messages(expected));
         Report { out, format, bar, messages: 0, invalid: 0 }
     }
 
@@ -116,9 +117,4 @@ fn object(checked: &Checked) -> String {
         "outcome": outcome,
     });
     format!("{object}\n")
-}
-
-fn bar(expected: u64) -> ProgressBar {
-    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} messages, {per_sec}, {eta} left");
-    ProgressBar::new(expected).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }

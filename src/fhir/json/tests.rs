@@ -241,3 +241,9 @@ proptest! {
         prop_assert_eq!(tree.root().raw(), text.as_str());
     }
 }
+
+#[test]
+fn a_tree_prints_figures_and_nothing_of_its_content() {
+    let tree = read(r#"{"family":"Secret"}"#).expect("JSON");
+    assert_eq!(format!("{:?}", tree.root()), "Node { tree: Tree { 2 nodes, 19 bytes }, index: 0 }");
+}

@@ -210,7 +210,10 @@ pub(super) fn evaluate<'t>(
 ) -> Result<Collection<'t>, Failure> {
     let this = Collection::One(Item::Element(focus));
     let focus_of = Focus { this: &this, index: 0, total: None };
-    Eval::new(expression, scope, focus).eval(&expression.expr, focus_of)
+    let mut eval = Eval::new(expression, scope, focus);
+    let found = eval.eval(&expression.expr, focus_of);
+    scope.host.spent(eval.steps);
+    found
 }
 
 pub(super) fn holds<'t>(
@@ -220,5 +223,8 @@ pub(super) fn holds<'t>(
 ) -> Result<Option<bool>, Failure> {
     let this = Collection::One(Item::Element(focus));
     let focus_of = Focus { this: &this, index: 0, total: None };
-    Eval::new(expression, scope, focus).truth(&expression.expr, focus_of)
+    let mut eval = Eval::new(expression, scope, focus);
+    let truth = eval.truth(&expression.expr, focus_of);
+    scope.host.spent(eval.steps);
+    truth
 }

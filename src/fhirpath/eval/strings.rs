@@ -143,15 +143,20 @@ impl<'t> Eval<'t> {
         if regex.as_str().is_empty() {
             return Ok(Some(Value::text(text)).into());
         }
-        self.spend(text.len().saturating_mul(by.len()) / 16)?;
+        self.spend_replaced(text, &by)?;
         Ok(Some(Value::String(regex.replace_all(text, &*by).into_owned().into())).into())
     }
 
     fn replace(&mut self, call: &Call, text: &str, focus: Focus<'_, 't>) -> Done<Collection<'t>> {
         let Some(pattern) = self.text_argument(call, 0, focus)? else { return Ok(Collection::Empty) };
         let Some(by) = self.text_argument(call, 1, focus)? else { return Ok(Collection::Empty) };
-        self.spend(text.len().saturating_mul(by.len()) / 16)?;
+        self.spend_replaced(text, &by)?;
         Ok(Some(Value::String(text.replace(&*pattern, &by).into())).into())
+    }
+
+    /// What replacing takes at most: an empty pattern stands before and after each character.
+    fn spend_replaced(&mut self, text: &str, by: &str) -> Done<()> {
+        self.spend((text.len() + 1).saturating_mul(by.len() + 1) / 16)
     }
 
     fn join(&mut self, call: &Call, input: Collection<'t>, focus: Focus<'_, 't>) -> Done<Collection<'t>> {

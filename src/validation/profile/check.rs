@@ -19,10 +19,13 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 
-/// How many elements may be judged within each other, profiles behind references included.
+/// How many elements may be judged within each other, profiles behind references included, and with them the levels of
+/// expressions that ask for further profiles.
 const DEPTH_LIMIT: u32 = 160;
 /// Most elements and rules that one message's check looks at.
 const WORK_LIMIT: u64 = 5_000_000;
+/// So many steps of an expression, or of a search for a place, take as long as an element or rule.
+pub(super) const STEPS_PER_WORK: u64 = 16;
 
 pub(super) struct Checker<'t> {
     pub profiles: &'t Profiles,
@@ -204,12 +207,21 @@ impl<'t> Checker<'t> {
             self.notes.cut_off();
             return;
         }
-        self.depth.set(self.depth.get() + 1);
-        self.value(at, rules, place, sink);
-        for child in &rules.children {
-            self.child(at, child, place, sink);
-        }
-        self.depth.set(self.depth.get() - 1);
+        self.deeper(1, || {
+            self.value(at, rules, place, sink);
+            for child in &rules.children {
+                self.child(at, child, place, sink);
+            }
+        });
+    }
+
+    /// Does something that takes so many levels of the stack.
+    pub fn deeper<R>(&self, levels: u32, act: impl FnOnce() -> R) -> R {
+        let outer = self.depth.get();
+        self.depth.set(outer.saturating_add(levels));
+        let result = act();
+        self.depth.set(outer);
+        result
     }
 
     /// The values of a child element: how many, each, and their slices.
@@ -284,6 +296,10 @@ impl<'s, 't: 's> Host<'s> for Checker<'t> {
     fn conforms_to(&self, element: Element<'s>, profile: &str) -> Option<bool> {
         let place = Place::root(&element.def(self.schema).name);
         self.verdict(Target::whole(element), &self.profiles.find(profile), &place).map(|verdict| verdict.is_ok())
+    }
+
+    fn spent(&self, steps: u32) {
+        self.spend(u64::from(steps) / STEPS_PER_WORK);
     }
 
     fn now_us(&self) -> i64 {

@@ -11,6 +11,11 @@ impl Expression {
         fhirpath::Expression::parse(text).map(Expression).map_err(|error| error.to_string())
     }
 
+    /// How deep it is.
+    pub fn levels(&self) -> u32 {
+        self.0.levels()
+    }
+
     /// Whether a constraint holds; one without a result is not broken. Errs with the reason why nobody can tell.
     pub fn holds<'t>(&self, focus: Element<'t>, scope: &Scope<'t>) -> Result<bool, String> {
         let held = self.0.holds(scope, focus).map_err(|failure| failure.to_string())?;

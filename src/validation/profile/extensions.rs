@@ -1,7 +1,7 @@
 //! Extensions that loaded definitions define, wherever they stand in a message: their content, and whether they may
 //! stand there. Those of the base packages are held by the structure check; others are nobody's business.
 
-use super::check::Checker;
+use super::check::{Checker, STEPS_PER_WORK};
 use super::place::Place;
 use super::rules::{Context, ProfileId, ProfileRef};
 use super::sink::{Found, Sink};
@@ -78,6 +78,10 @@ impl<'t> Checker<'t> {
         // Each step goes deeper into the document, whose depth the reader bounds.
         while element.node()?.index != wanted.index {
             let frame = self.toward(element, wanted)?;
+            // Long arrays are searched for each extension in them.
+            if !self.spend(u64::from(frame.index.unwrap_or(0)) / STEPS_PER_WORK) {
+                return None;
+            }
             element = frame.element;
             if element.is_resource(self.schema) {
                 let is_contained = frame.def.is_some_and(|def| *def.name == *"contained");

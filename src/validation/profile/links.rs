@@ -32,6 +32,9 @@ impl<'t> Checker<'t> {
                 continue;
             }
             for link in &node.links {
+                if !self.spend(1) {
+                    return;
+                }
                 open.extend(self.link(graph, link, target, sink));
             }
         }
@@ -76,7 +79,7 @@ impl<'t> Checker<'t> {
 
     fn linked(&'t self, link: &'t Link, source: Target<'t>) -> Result<Vec<Target<'t>>, String> {
         let scope = Scope { schema: self.schema, resource: source.resource, root: source.root, host: self };
-        let elements = link.expression.elements(source.element, &scope)?;
+        let elements = self.deeper(link.expression.levels(), || link.expression.elements(source.element, &scope))?;
         let mut reached = Vec::new();
         for element in elements {
             if element.is_resource(self.schema) {

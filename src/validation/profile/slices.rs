@@ -248,7 +248,7 @@ impl<'t> Checker<'t> {
         let schema = self.schema;
         let is_contained = name == "contained";
         let of = if is_contained { "contained" } else { "" };
-        at.element.child(schema, name).into_iter().map(move |inner| at.child(inner, of, schema))
+        at.element.step(schema, name).map(move |inner| at.child(inner, of, schema))
     }
 
     fn followed(&self, at: At<'t>) -> Option<At<'t>> {

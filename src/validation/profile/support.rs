@@ -42,7 +42,7 @@ fn absences(checker: &Checker, element: Element, rules: &Rules, path: &str, dept
     }
     for child in &rules.children {
         let name = if path.is_empty() { child.name.to_string() } else { format!("{path}.{}", child.name) };
-        let values = element.child(checker.schema, &child.name);
+        let values: Vec<Element> = element.step(checker.schema, &child.name).collect();
         match values.is_empty() {
             true if child.must_support && child.max != Some(0) && !absent.contains(&name) => absent.push(name),
             true => {}

@@ -76,8 +76,10 @@ impl<'t> Checker<'t> {
     }
 
     fn constraint(&'t self, at: At<'t>, rule: &ConstraintRule, place: &Place, sink: &mut Sink) {
-        self.spend(1);
-        let holds = match rule.expression.holds(at.element, &self.scope(at)) {
+        if !self.spend(1) {
+            return;
+        }
+        let holds = match self.deeper(rule.expression.levels(), || rule.expression.holds(at.element, &self.scope(at))) {
             Ok(holds) => holds,
             Err(reason) => return self.notes.failed(&rule.key, &reason, place, at.element.node()),
         };

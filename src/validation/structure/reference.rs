@@ -4,6 +4,7 @@ use super::place::Place;
 use super::resources::type_name;
 use super::walk::{Object, Role, Walker};
 use crate::fhir::IssueCode;
+use crate::fhir::reference::has_scheme;
 use crate::fhir::schema::TypeId;
 use crate::fhir::tree::Node;
 use rustc_hash::FxHashMap;
@@ -89,7 +90,7 @@ impl<'t> Walker<'t, '_, '_> {
             return type_name(found);
         }
         let literal_type = type_of_url(text).filter(|name| self.plan.schema.resource(name).is_some());
-        if literal_type.is_none() && !is_absolute(text) && !text.contains('?') {
+        if literal_type.is_none() && !has_scheme(text) && !text.contains('?') {
             self.fail(place, literal, "reference", IssueCode::Value, || {
                 "a relative reference must be a type of resource, / and an id".to_owned()
             });
@@ -130,17 +131,9 @@ fn type_of_url(url: &str) -> Option<&str> {
         (before, id) = resource.rsplit_once('/')?;
     }
     let name = before.rsplit_once('/').map_or(before, |(_, name)| name);
-    if !is_absolute(url) {
+    if !has_scheme(url) {
         return (!id.is_empty()).then_some(name);
     }
     let is_web = url.starts_with("http://") || url.starts_with("https://");
     (is_web && super::primitive::id(id.as_bytes())).then_some(name)
-}
-
-/// Whether a reference begins with a scheme.
-fn is_absolute(reference: &str) -> bool {
-    reference.split_once(':').is_some_and(|(scheme, _)| {
-        scheme.starts_with(|c: char| c.is_ascii_alphabetic())
-            && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'))
-    })
 }

@@ -79,3 +79,19 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn profiles_that_ask_for_each_other_in_deep_expressions_fit_the_stack_of_a_thread() {
+    let own = |at: usize| {
+        let inner = format!("conformsTo('{OWN}p{}')", at + 1);
+        let deep = format!("{}{inner}{}", "$this.where(".repeat(44), ")".repeat(44));
+        let rule = json!({ "key": "own-1", "severity": "error", "human": "deep", "expression": deep });
+        profile(&format!("p{at}"), "Patient", json!([{ "id": "Patient", "path": "Patient", "constraint": [rule] }]))
+    };
+    let resources: Vec<Value> = (0..100).map(own).collect();
+    let (profiles, mistakes) = Profiles::compile(&loaded(&resources), FhirVersion::R4);
+    assert_eq!(mistakes, Vec::<String>::new());
+    let issues = issues(&profiles, &format!("{OWN}p0"), &json!({ "resourceType": "Patient" }));
+    let found: Vec<String> = issues.iter().map(short).collect();
+    assert_eq!(found, ["warning profile-limit Bundle"]);
+}

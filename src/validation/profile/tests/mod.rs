@@ -11,15 +11,16 @@ mod messages;
 mod slicing;
 mod values;
 
-use super::super::definition::{DefinitionFile, Definitions};
+use super::super::ProseRules;
+use super::super::definition::{Definition, DefinitionFile, Definitions};
 use super::super::report::Report;
-use super::super::{ProseRules, check_profiles};
-use super::{Asked, Profiles};
+use super::{Asked, Profiles, check_message};
 use crate::fhir::element::Element;
 use crate::fhir::version::FhirVersion;
 use crate::fhir::{Issue, Message, json};
 use bytes::Bytes;
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 /// Where the canonicals of these tests begin.
 const OWN: &str = "https://profiles.example/";
@@ -108,6 +109,18 @@ fn definition(members: Value) -> Value {
         whole[name] = value.clone();
     }
     whole
+}
+
+/// The issues of level `profile` alone.
+fn check_profiles(
+    message: &Message,
+    definition: Option<&Arc<Definition>>,
+    (definitions, profiles): (&Definitions, &Profiles),
+    asked: Asked,
+) -> Vec<Issue> {
+    let mut report = Report::new(&message.tree, ProseRules::default()).of_version(message.version);
+    check_message(message, definition, (definitions, profiles), asked, &mut report);
+    report.finish()
 }
 
 /// The issues of a message under the definition `urn:definition`, if it is among the resources.

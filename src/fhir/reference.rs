@@ -1,0 +1,47 @@
+//! The texts of references taken apart: schemes, ids, RESTful URLs. Nothing is resolved here.
+
+/// Whether a text begins with a scheme (RFC 3986).
+pub fn has_scheme(text: &str) -> bool {
+    text.split_once(':').is_some_and(|(scheme, _)| {
+        scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+            && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'))
+    })
+}
+
+/// Whether a text is a FHIR id.
+pub fn is_id(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.')
+}
+
+/// Whether a text looks like the name of a resource type, for who has no definitions at hand.
+pub fn is_type_name(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_uppercase()) && text.bytes().all(|b| b.is_ascii_alphabetic())
+}
+
+/// Base, type and id of a RESTful URL: `https://x.example/fhir/`, `Patient`, `1`. `is_type` knows the resource types; a
+/// version after the id is passed over.
+pub fn restful(url: &str, is_type: impl Fn(&str) -> bool) -> Option<(&str, &str, &str)> {
+    if !url.starts_with("http://") && !url.starts_with("https://") {
+        return None;
+    }
+    let url = url.split_once("/_history/").map_or(url, |(plain, _)| plain);
+    let (before, id) = url.rsplit_once('/')?;
+    let (base, kind) = before.rsplit_once('/')?;
+    (is_id(id) && is_type(kind)).then(|| (&url[..=base.len()], kind, id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_restful_url_is_taken_apart() {
+        let is_type = |name: &str| name == "Patient";
+        let parts = Some(("https://x.example/fhir/", "Patient", "1"));
+        assert_eq!(restful("https://x.example/fhir/Patient/1", is_type), parts);
+        assert_eq!(restful("https://x.example/fhir/Patient/1/_history/2", is_type), parts);
+        for other in ["https://x.example/fhir/Pet/1", "urn:oid:1.2", "https://x.example/Patient/", "Patient/1"] {
+            assert_eq!(restful(other, is_type), None, "{other}");
+        }
+    }
+}
