@@ -37,7 +37,7 @@ impl Form {
         }
     }
 
-    pub fn media_type(self) -> &'static str {
+    pub const fn media_type(self) -> &'static str {
         match self {
             Form::Json => "application/fhir+json",
             Form::Xml => "application/fhir+xml",
