@@ -79,10 +79,14 @@ async fn run(
 /// A mistake in the new files keeps the old ones running and says so.
 fn reload(running: &Running, options: &ServeOptions) {
     let loaded = load(options).and_then(|(config, definitions)| {
-        running.reload(&config, definitions).map_err(|text| vec![Mistake { place: "configuration".into(), text }])
+        let wrong = |text| vec![Mistake { place: "configuration".into(), text }];
+        running.reload(&config, definitions).map_err(wrong).map(|()| config)
     });
     match loaded {
-        Ok(()) => tracing::info!("participants, routes and definitions were read again"),
+        Ok(config) => {
+            tracing::info!("participants, routes and definitions were read again");
+            warn(&config, running);
+        }
         Err(mistakes) => {
             for mistake in mistakes {
                 tracing::error!(%mistake, "not reloaded; the old configuration goes on");
@@ -96,6 +100,11 @@ fn announce(config: &Config, running: &Running) {
         base_url = running.base_url, listen = %running.address, store = %config.store_path().display(),
         participants = running.exchange.rules.load().table.participants.len(), "emberpost {} serves", env!("CARGO_PKG_VERSION")
     );
+    warn(config, running);
+}
+
+/// What whoever runs this should read.
+fn warn(config: &Config, running: &Running) {
     let rules = running.exchange.rules.load();
     for notice in config.notices().iter().chain(&rules.definitions.notices) {
         tracing::warn!("{notice}");

@@ -2,6 +2,7 @@
 
 use crate::apart::apart;
 use crate::fhir::{Fault, FhirVersion, Form, Issue, IssueCode};
+use axum::http::{HeaderMap, HeaderName};
 use bytes::Bytes;
 use std::io::Read;
 
@@ -99,6 +100,12 @@ fn inflate(decoder: impl Read, limit_bytes: usize) -> Result<Bytes, Issue> {
 fn badly_encoded() -> Issue {
     let text = "The body is not encoded as its content encoding says";
     Issue::error(IssueCode::Structure, Fault::SendMediaType, text)
+}
+
+/// All values of a header, joined as one list.
+pub fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    let values: Vec<&str> = headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
+    (!values.is_empty()).then(|| values.join(", "))
 }
 
 /// The form of an answer, and the version that is asked for with it. `accept`: `_format`, else `Accept`, which it overrides

@@ -43,10 +43,8 @@ impl Config {
     pub fn read_definitions(&self) -> (Vec<DefinitionFile>, Vec<Mistake>) {
         let mut reading = Reading::default();
         for path in &self.definitions.paths {
-            if path.is_dir() {
-                reading.folder(path, DEPTH_MOST);
-            } else if path.is_file() {
-                reading.file(path);
+            if path.exists() {
+                reading.path(path);
             } else if self.uses_shipped() {
                 reading.files.extend(super::shipped::files());
             } else {

@@ -85,7 +85,7 @@ impl Closed {
         let wanted = Wanted { form: None, version: facts.asked.as_ref().map(|asked| asked.version) };
         match apart(bytes.len(), || converted(facts, &bytes, wanted)) {
             Ok(Some(told)) => {
-                let Converted { bytes, facts } = told;
+                let Converted { bytes, facts, .. } = told;
                 Closed::Answer { bytes, media_type: facts.media_type, version: facts.version, code }
             }
             _ => Closed::Answer { bytes, media_type: facts.media_type.clone(), version: facts.version, code },

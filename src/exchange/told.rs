@@ -1,14 +1,12 @@
 //! Whether a request can be given to each of its receivers: in its form, and in its FHIR version.
 
 use super::judge::Judged;
-use crate::conversion::{Wanted, converted};
+use crate::conversion::{Wanted, converted_tree};
 use crate::delivery::Facts;
-use crate::fhir::form::read;
-use crate::fhir::{Fault, FhirVersion, Form, Issue, IssueCode};
+use crate::fhir::{Fault, FhirVersion, Issue, IssueCode};
 use crate::routing::Participant;
 use crate::routing::plan::Plan;
 use crate::validation::check_structure;
-use bytes::Bytes;
 
 /// Errs with why a receiver cannot be told; the message is then refused as a whole, like one that cannot be routed.
 pub(super) fn check(judged: &Judged, facts: &Facts, plan: &Plan) -> Result<(), Vec<Issue>> {
@@ -27,18 +25,11 @@ fn check_one(judged: &Judged, facts: &Facts, receiver: &Participant) -> Result<(
         return Err(vec![foreign(receiver, wanted, facts.version)]);
     }
     let wanted = Wanted { form: receiver.format, version };
-    let told = converted(facts, &judged.bytes, wanted).map_err(|issues| named(issues, receiver))?;
+    let told = converted_tree(facts, &judged.message.tree, wanted).map_err(|issues| named(issues, receiver))?;
     let (Some(told), Some(version)) = (told, version) else { return Ok(()) };
-    let broken = in_version(told.bytes, version);
+    // What keeps a message that was spelled anew from being one of this version: then more than the header differs.
+    let broken: Vec<Issue> = check_structure(&told.tree, version).into_iter().filter(Issue::is_error).collect();
     if broken.is_empty() { Ok(()) } else { Err(named(broken, receiver)) }
-}
-
-/// What keeps a message that was spelled anew from being one of this version: then more than the header differs.
-fn in_version(bytes: Bytes, version: FhirVersion) -> Vec<Issue> {
-    match read(bytes.clone(), Form::seen(&bytes), Some(version), None) {
-        Ok(tree) => check_structure(&tree, version).into_iter().filter(Issue::is_error).collect(),
-        Err(issues) => issues,
-    }
 }
 
 fn foreign(receiver: &Participant, wanted: FhirVersion, sent: Option<FhirVersion>) -> Issue {

@@ -37,7 +37,7 @@ impl Form {
         }
     }
 
-    pub fn media_type(self) -> &'static str {
+    pub const fn media_type(self) -> &'static str {
         match self {
             Form::Json => "application/fhir+json",
             Form::Xml => "application/fhir+xml",
@@ -65,9 +65,13 @@ pub fn convert(bytes: Bytes, to: Form, version: FhirVersion) -> Result<Bytes, Ve
     if from == to {
         return Ok(bytes);
     }
-    let tree = read(bytes, from, Some(version), None)?;
+    written(&read(bytes, from, Some(version), None)?, to, version)
+}
+
+/// A document that was read, in this form. Errs when that cannot say all of it.
+pub fn written(tree: &Tree, to: Form, version: FhirVersion) -> Result<Bytes, Vec<Issue>> {
     match to {
-        Form::Json => xml::json(&tree).cloned(),
+        Form::Json => xml::json(tree).cloned(),
         Form::Xml => xml::write(tree.root(), Schema::of(version)).map(Bytes::from),
     }
 }

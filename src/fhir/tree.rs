@@ -106,11 +106,6 @@ impl Tree {
         self.source.as_ref().map_or(&self.bytes, |source| &source.bytes)
     }
 
-    /// Whether it was read from XML.
-    pub fn is_xml(&self) -> bool {
-        self.source.is_some()
-    }
-
     /// Line and column of an offset in the received bytes, both from 1, the column in characters. Scans what is before.
     pub fn position(&self, offset: usize) -> (u32, u32) {
         scan::position(self.source_bytes(), offset)

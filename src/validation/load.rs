@@ -46,7 +46,7 @@ pub(super) fn load(files: &[DefinitionFile]) -> (Definitions, Vec<String>) {
 impl Loading {
     fn file(&mut self, file: &DefinitionFile) {
         let path = &file.path;
-        if path.ends_with(".tgz") {
+        if ending(path) == "tgz" {
             match package::read(&file.bytes) {
                 Ok(package) => self.package(path, package),
                 Err(mistake) => self.mistakes.push(format!("{path}: {mistake}")),
@@ -117,10 +117,15 @@ impl Loading {
     }
 }
 
+/// In small letters, as files are chosen by; empty without one.
+fn ending(path: &str) -> String {
+    path.rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase()).unwrap_or_default()
+}
+
 /// The resource in a file, in JSON or XML; None for files that hold none.
 fn value(path: &str, bytes: &[u8], version: Option<FhirVersion>) -> Option<Result<Value, String>> {
     let read = |bytes: &[u8]| serde_json::from_slice(bytes).map_err(|error| format!("is not JSON: {error}"));
-    match path.rsplit_once('.')?.1 {
+    match ending(path).as_str() {
         "json" => Some(read(bytes)),
         "xml" => Some(of_xml(bytes, version).and_then(|json| read(&json))),
         _ => None,
@@ -247,6 +252,14 @@ mod tests {
             let candidates = definitions.candidates(&request.event, false).expect("the event is known");
             assert_eq!(candidates.len(), 1, "one request definition for {}", request.event);
         }
+    }
+
+    #[test]
+    fn an_ending_in_capitals_is_read_like_any_other() {
+        let (definitions, mistakes) = Definitions::load(&[file("ONE.JSON", &definition("urn:one", "1"))]);
+        assert_eq!((definitions.messages.len(), mistakes), (1, Vec::new()));
+        let wrong = DefinitionFile { path: "GUIDE.TGZ".into(), bytes: b"no package".to_vec() };
+        assert_eq!(Definitions::load(&[wrong]).1.len(), 1);
     }
 
     #[test]

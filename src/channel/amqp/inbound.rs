@@ -7,7 +7,7 @@ use crate::channel::media;
 use crate::config::{Amqp, is_or_is_behind};
 use crate::delivery::ReplyQueue;
 use crate::exchange::{Exchange, Inbound, Place, Refusal, Reply, Wants};
-use crate::fhir::{FhirVersion, Issue, IssueCode};
+use crate::fhir::{FhirVersion, Form, Issue, IssueCode};
 use crate::routing::Channel;
 use crate::turn::Turn;
 use bytes::Bytes;
@@ -24,7 +24,7 @@ const DEAD_LETTER_PATIENCE: Duration = Duration::from_secs(30);
 /// What cannot be put aside either is tried again after this long.
 const DEAD_LETTER_RETRY: Duration = Duration::from_secs(5);
 const REQUEST_ID_LIMIT_CHARACTERS: usize = 128;
-const ASSUMED: &str = "application/fhir+json";
+const ASSUMED: &str = Form::Json.media_type();
 
 /// A delivery as it came, of this queue.
 pub(super) struct Came {

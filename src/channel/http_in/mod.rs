@@ -207,8 +207,8 @@ async fn look(http: &HttpIn, id: &str, method: Method, headers: HeaderMap) -> Re
         let text = "More than 10 polls a second of one status URL; wait as long as Retry-After says";
         return Err((StatusCode::TOO_MANY_REQUESTS, Issue::error(IssueCode::Throttled, Fault::SendTooFast, text)));
     }
-    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let (form, _) = media::wanted(accept, Form::Json).map_err(|issue| (StatusCode::NOT_ACCEPTABLE, issue))?;
+    let accept = media::joined(&headers, &header::ACCEPT).unwrap_or_default();
+    let (form, _) = media::wanted(&accept, Form::Json).map_err(|issue| (StatusCode::NOT_ACCEPTABLE, issue))?;
     match http.exchange.status(id, asker.as_deref()).await.map_err(away)? {
         StatusPage::Unknown => Err(unknown()),
         page => Ok(status_page(page, form)),

@@ -28,10 +28,10 @@ pub fn negotiate(query: &str, headers: &HeaderMap) -> Result<Asked, Problem> {
         version,
         encoding: media::encoding(header_text(headers, &header::CONTENT_ENCODING)).map_err(unsupported)?,
         wants: if prefers_async(headers) { Wants::AtStatusUrl } else { Wants::OnTheLine },
-        via: joined(headers, &header::VIA),
+        via: media::joined(headers, &header::VIA),
     };
     let format = read_query(query, &mut asked)?;
-    let accept = format.or_else(|| joined(headers, &header::ACCEPT)).unwrap_or_default();
+    let accept = format.or_else(|| media::joined(headers, &header::ACCEPT)).unwrap_or_default();
     let (answer, wanted) = media::wanted(&accept, form).map_err(|issue| match issue.fault {
         Fault::SendVersion => (StatusCode::UNSUPPORTED_MEDIA_TYPE, issue),
         _ => (StatusCode::NOT_ACCEPTABLE, issue),
@@ -103,14 +103,8 @@ fn header_text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> &'h str {
 }
 
 fn prefers_async(headers: &HeaderMap) -> bool {
-    let preferences = joined(headers, &HeaderName::from_static("prefer")).unwrap_or_default();
+    let preferences = media::joined(headers, &HeaderName::from_static("prefer")).unwrap_or_default();
     preferences.split([',', ';']).any(|preference| preference.trim().eq_ignore_ascii_case("respond-async"))
-}
-
-/// All values of a header, joined as one list.
-fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
-    let values: Vec<&str> = headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
-    (!values.is_empty()).then(|| values.join(", "))
 }
 
 fn bad_query(text: &str, rule: &'static str) -> Problem {

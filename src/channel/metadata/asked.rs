@@ -29,10 +29,7 @@ impl Asked {
                 _ => asked.parameters.push((name, value)),
             }
         }
-        let accept = format.unwrap_or_else(|| {
-            let values = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-            values.collect::<Vec<_>>().join(", ")
-        });
+        let accept = format.or_else(|| media::joined(headers, &header::ACCEPT)).unwrap_or_default();
         let (form, said) = media::wanted(&accept, Form::Json).map_err(not_acceptable)?;
         asked.form = form;
         asked.version = asked.version.or(said);

@@ -3,11 +3,12 @@
 use super::super::value::{Item, Text};
 use super::equal::equal;
 use crate::fhir::schema::Schema;
-use rustc_hash::FxHashSet;
+use std::collections::HashSet;
 
 #[derive(Default)]
 pub(super) struct Memo<'t> {
-    texts: FxHashSet<Box<str>>,
+    /// Whoever writes the message chooses them, so the hash has a seed.
+    texts: HashSet<Box<str>>,
     pub others: Vec<Item<'t>>,
 }
 

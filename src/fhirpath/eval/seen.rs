@@ -3,7 +3,8 @@
 use super::super::value::{Item, Value};
 use super::equal::equal;
 use super::{Done, Eval};
-use rustc_hash::{FxHashMap, FxHasher};
+use rustc_hash::FxHasher;
+use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 
 /// Up to so many are compared one by one.
@@ -12,8 +13,9 @@ const FEW: usize = 8;
 #[derive(Default)]
 pub(super) struct Seen<'t> {
     items: Vec<Item<'t>>,
-    /// Of each key the position of the last item that has it; filled once there are more than a few.
-    last: FxHashMap<u64, u32>,
+    /// Of each key the position of the last item that has it; filled once there are more than a few. Items that share a
+    /// key are compared one by one, which takes steps.
+    last: HashMap<u64, u32>,
     /// Of each item the one before it with the same key.
     before: Vec<Option<u32>>,
 }

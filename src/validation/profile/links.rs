@@ -28,7 +28,10 @@ impl<'t> Checker<'t> {
             let (Some(node), Some(index)) = (graph.nodes.get(at), target.element.node().map(|node| node.index)) else {
                 continue;
             };
-            if visited.len() >= VISITS_LIMIT || !visited.insert((index, at)) {
+            if visited.len() >= VISITS_LIMIT {
+                return self.notes.cut_off();
+            }
+            if !visited.insert((index, at)) {
                 continue;
             }
             for link in &node.links {

@@ -69,33 +69,34 @@ impl<'a> Builder<'a> {
     }
 
     fn values(&mut self, range: Range<usize>, of_type: Option<&'a TypeDef>, is_array: bool) -> Result<(), Stop> {
-        let first = range.start;
-        let array = is_array.then(|| self.open(Kind::Array, self.element(self.children[first].index).span.start));
-        let array = array.transpose()?;
-        for at in range {
-            self.step_to(at - first);
-            if is_array {
-                self.comma();
-            }
-            let Child { index, shape, .. } = self.children[at];
-            let element = self.element(index);
+        self.listed(range, is_array, |builder, Child { index, shape, .. }| {
+            let element = builder.element(index);
             match shape {
-                Shape::Nothing => self.null(element.span.start)?,
+                Shape::Nothing => builder.null(element.span.start),
                 Shape::Scalar(primitive) => {
-                    self.value(element.value.unwrap_or_default(), primitive, element.span.start)?;
+                    builder.value(element.value.unwrap_or_default(), primitive, element.span.start)
                 }
-                Shape::Narrative => self.narrative(element)?,
-                Shape::Object => self.object(index, of_type)?,
-                Shape::Resource => self.resources(index)?,
+                Shape::Narrative => builder.narrative(element),
+                Shape::Object => builder.object(index, of_type),
+                Shape::Resource => builder.resources(index),
             }
-        }
-        if let Some(array) = array {
-            self.close(array, b']');
-        }
-        Ok(())
+        })
     }
 
     fn extras(&mut self, range: Range<usize>, of_type: Option<&'a TypeDef>, is_array: bool) -> Result<(), Stop> {
+        self.listed(range, is_array, |builder, Child { index, has_extra, .. }| match has_extra {
+            true => builder.object(index, of_type),
+            false => builder.null(builder.element(index).span.start),
+        })
+    }
+
+    /// Writes each child of the range, in an array if they are one.
+    fn listed(
+        &mut self,
+        range: Range<usize>,
+        is_array: bool,
+        write: impl Fn(&mut Self, Child<'a>) -> Result<(), Stop>,
+    ) -> Result<(), Stop> {
         let first = range.start;
         let array = is_array.then(|| self.open(Kind::Array, self.element(self.children[first].index).span.start));
         let array = array.transpose()?;
@@ -104,11 +105,7 @@ impl<'a> Builder<'a> {
             if is_array {
                 self.comma();
             }
-            let Child { index, has_extra, .. } = self.children[at];
-            match has_extra {
-                true => self.object(index, of_type)?,
-                false => self.null(self.element(index).span.start)?,
-            }
+            write(self, self.children[at])?;
         }
         if let Some(array) = array {
             self.close(array, b']');
