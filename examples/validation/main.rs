@@ -40,7 +40,11 @@ fn main() -> io::Result<()> {
 
 /// Level structure, prose rules as errors, any event.
 fn check(bytes: Vec<u8>, form: Form, version: FhirVersion) -> Vec<Issue> {
-    let checks =
-        Checks { level: Level::Structure, prose_rules: ProseRules::Error, take_unknown_events: true, now_us: Clock::default().now_us() };
+    let checks = Checks {
+        level: Level::Structure,
+        prose_rules: ProseRules::Error,
+        take_unknown_events: true,
+        now_us: Clock::default().now_us(),
+    };
     check_document(bytes.into(), form, Some(version), &Definitions::default(), checks).1
 }

@@ -9,7 +9,7 @@ use super::header::{self, MessageHeader, Reader};
 use super::identity::{self, IdentityKeys};
 use super::outcome::Issue;
 use super::resolve;
-pub use super::resolve::{Index, Resolved};
+pub use super::resolve::{Index, Resolved, split_version};
 use super::shape;
 use super::tree::{Node, Tree};
 use super::version::FhirVersion;

@@ -37,7 +37,12 @@ fn entries_of(bundle: Node<'_>) -> impl Iterator<Item = Node<'_>> {
 
 /// A string member; None when it is absent, blank or of another type.
 pub(super) fn text(node: Node<'_>, name: &str) -> Option<String> {
-    node.get(name).and_then(Node::text).filter(|text| !text.trim().is_empty()).map(|text| text.into_owned())
+    node.get(name).and_then(filled)
+}
+
+/// The text of a string; None when it is blank or of another type.
+pub(super) fn filled(node: Node<'_>) -> Option<String> {
+    node.text().filter(|text| !text.trim().is_empty()).map(Cow::into_owned)
 }
 
 /// Whether a string member is exactly this text.
@@ -92,7 +97,7 @@ impl<'t> Index<'t> {
     /// As `Message::resolve_from`: a reference that stands in the resource of this entry.
     pub fn resolve_from(&self, from: usize, reference: &str) -> Resolved<'t> {
         let entry = self.entries.get(from).copied();
-        let plain = reference.split_once("/_history/").map_or(reference, |(plain, _)| plain);
+        let (plain, _) = split_version(reference);
         let target = rebased(entry, plain);
         let names = [Some(plain), Some(reference), target.as_deref()].into_iter().flatten();
         let mut candidates: Vec<_> = names.filter_map(|name| self.named.get(name)).flatten().copied().collect();
@@ -116,10 +121,7 @@ fn resolve_among<'t>(
     if let Some(id) = reference.strip_prefix('#') {
         return (contained(entry, id), from);
     }
-    let (plain, version) = match reference.split_once("/_history/") {
-        Some((plain, version)) => (plain, Some(version)),
-        None => (reference, None),
-    };
+    let (plain, version) = split_version(reference);
     let absolute = is_absolute(plain);
     let target = if absolute { Some(plain.to_owned()) } else { rebased(entry, plain) };
     let mut exact = Matches::default();
@@ -190,7 +192,7 @@ fn rebased(entry: Option<Node>, relative: &str) -> Option<String> {
 
 /// What stands before `Type/id` in a RESTful URL, its slash included.
 fn rest_base(url: &str) -> Option<&str> {
-    let url = url.split_once("/_history/").map_or(url, |(plain, _)| plain);
+    let (url, _) = split_version(url);
     if !url.starts_with("http://") && !url.starts_with("https://") {
         return None;
     }
@@ -203,6 +205,15 @@ fn rest_base(url: &str) -> Option<&str> {
 /// Whether a text is a FHIR id.
 pub(super) fn is_fhir_id(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.')
+}
+
+/// A reference or URL without its version, and the version if it names one.
+pub fn split_version(reference: &str) -> (&str, Option<&str>) {
+    // Hardly any does, and one without `_` is known at once.
+    match memchr::memchr(b'_', reference.as_bytes()).and_then(|_| reference.split_once("/_history/")) {
+        Some((plain, version)) => (plain, Some(version)),
+        None => (reference, None),
+    }
 }
 
 /// Whether a reference begins with a scheme.

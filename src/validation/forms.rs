@@ -2,6 +2,8 @@
 //!
 //! The definitions only say that a uri has no white space; what stands here is what the data types page says in words.
 
+use crate::fhir::message::split_version;
+
 /// Whether a uri begins with a scheme and goes on after it, without spaces (RFC 3986).
 pub(super) fn is_absolute(uri: &str) -> bool {
     uri.split_once(':').is_some_and(|(scheme, rest)| {
@@ -49,7 +51,7 @@ pub(super) fn restful(url: &str, is_type: impl Fn(&str) -> bool) -> Option<(&str
     if !url.starts_with("http://") && !url.starts_with("https://") {
         return None;
     }
-    let url = url.split_once("/_history/").map_or(url, |(plain, _)| plain);
+    let (url, _) = split_version(url);
     let (before, id) = url.rsplit_once('/')?;
     let (base, kind) = before.rsplit_once('/')?;
     let is_id = (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.');

@@ -1,5 +1,6 @@
 //! The entries of one Bundle by fullUrl and by type and id, for many references; nothing of them is copied.
 
+use crate::fhir::message::split_version;
 use crate::fhir::schema::Schema;
 use crate::fhir::tree::Node;
 use crate::validation::forms;
@@ -37,7 +38,13 @@ pub(super) struct Index<'t> {
     pub entries: Vec<Entry<'t>>,
     by_url: Chains,
     by_id: Chains,
+    /// A bit for the length of each fullUrl: most texts that are no link are known by it.
+    lengths: u64,
     schema: &'static Schema,
+}
+
+fn length_bit(length: usize) -> u64 {
+    1 << (length % 64)
 }
 
 /// Hash to the first entry, and from each entry to the next of that hash.
@@ -85,24 +92,23 @@ impl<'t> Index<'t> {
             Entry { node, resource, full_url, kind: text("resourceType"), id: text("id") }
         });
         let entries = entries.collect::<Vec<_>>();
+        let mut lengths = 0;
         let (mut by_url, mut by_id) = (Chains::new(entries.len()), Chains::new(entries.len()));
         for (number, entry) in entries.iter().enumerate().rev().filter(|(_, entry)| entry.resource.is_some()) {
             if let Some(full_url) = &entry.full_url {
+                lengths |= length_bit(full_url.len());
                 by_url.add(hash(&[full_url]), number);
             }
             if let (Some(kind), Some(id)) = (&entry.kind, &entry.id) {
                 by_id.add(hash(&[kind, id]), number);
             }
         }
-        Index { entries, by_url, by_id, schema }
+        Index { entries, by_url, by_id, lengths, schema }
     }
 
     /// What a reference in the resource of entry `from` leads to; `#` references are not asked.
     pub fn resolve(&self, from: usize, reference: &str) -> Found {
-        let (plain, version) = match reference.split_once("/_history/") {
-            Some((plain, version)) => (plain, Some(version)),
-            None => (reference, None),
-        };
+        let (plain, version) = split_version(reference);
         if forms::is_absolute(plain) {
             return self.by_full_url(plain, version).map_or(Found::Missing, |found| found.unwrap_or(Found::Several));
         }
@@ -128,6 +134,11 @@ impl<'t> Index<'t> {
             Some(_) => Found::Several,
             None => Found::Missing,
         }
+    }
+
+    /// Whether a text of so many bytes may be the fullUrl of an entry.
+    pub fn may_name(&self, length: usize) -> bool {
+        self.lengths & length_bit(length) != 0
     }
 
     /// The entry of a fullUrl, whatever uses it as a link.
