@@ -17,8 +17,16 @@ pub(super) struct Entry<'t> {
     pub node: Node<'t>,
     pub resource: Option<Node<'t>>,
     full_url: Option<Cow<'t, str>>,
+    /// How much of the fullUrl is the server's base, where it is a RESTful URL.
+    base: Option<usize>,
     kind: Option<Cow<'t, str>>,
     id: Option<Cow<'t, str>>,
+}
+
+impl Entry<'_> {
+    fn base(&self) -> Option<&str> {
+        self.full_url.as_deref()?.get(..self.base?)
+    }
 }
 
 /// What a reference leads to.
@@ -40,7 +48,6 @@ pub(super) struct Index<'t> {
     by_id: Chains,
     /// A bit for the length of each fullUrl: most texts that are no link are known by it.
     lengths: u64,
-    schema: &'static Schema,
 }
 
 fn length_bit(length: usize) -> u64 {
@@ -89,7 +96,10 @@ impl<'t> Index<'t> {
             let resource = node.get("resource").filter(|resource| resource.is_object());
             let text = |name| resource.and_then(|resource: Node<'t>| resource.get(name)).and_then(Node::text);
             let full_url = node.get("fullUrl").and_then(Node::text);
-            Entry { node, resource, full_url, kind: text("resourceType"), id: text("id") }
+            let is_type = |name: &str| schema.resource(name).is_some();
+            let restful = full_url.as_deref().and_then(|url| forms::restful(url, is_type));
+            let base = restful.map(|(base, _, _)| base.len());
+            Entry { node, resource, full_url, base, kind: text("resourceType"), id: text("id") }
         });
         let entries = entries.collect::<Vec<_>>();
         let mut lengths = 0;
@@ -103,7 +113,7 @@ impl<'t> Index<'t> {
                 by_id.add(hash(&[kind, id]), number);
             }
         }
-        Index { entries, by_url, by_id, lengths, schema }
+        Index { entries, by_url, by_id, lengths }
     }
 
     /// What a reference in the resource of entry `from` leads to; `#` references are not asked.
@@ -112,9 +122,7 @@ impl<'t> Index<'t> {
         if forms::is_absolute(plain) {
             return self.by_full_url(plain, version).map_or(Found::Missing, |found| found.unwrap_or(Found::Several));
         }
-        let full_url = self.entries.get(from).and_then(|entry| entry.full_url.as_deref());
-        let is_type = |name: &str| self.schema.resource(name).is_some();
-        let base = full_url.and_then(|url| forms::restful(url, is_type)).map(|(base, _, _)| base);
+        let base = self.entries.get(from).and_then(Entry::base);
         if let Some(found) = base.and_then(|base| self.by_full_url(&format!("{base}{plain}"), version)) {
             return found.unwrap_or(Found::Several);
         }
