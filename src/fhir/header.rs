@@ -95,7 +95,7 @@ impl<'t, 'n> Reader<'t, 'n> {
     pub fn text(&mut self, node: Node<'t>, name: &str, at: impl Display) -> Option<String> {
         let member = node.get(name)?;
         self.expect(member, Kind::String, format_args!("{at}.{name}"));
-        resolve::text(node, name)
+        resolve::filled(member)
     }
 
     pub fn object(&mut self, node: Node<'t>, name: &str, at: impl Display) -> Option<Node<'t>> {

@@ -11,7 +11,7 @@ pub use super::finding::ISSUE_LIMIT;
 use super::finding::{Finding, Findings, step};
 use super::outcome::{Issue, IssueCode, Severity};
 use super::scan::{self, Broken};
-use super::tree::{ESCAPED, KEY_ESCAPED, Kind, Node, Slot, Tree};
+use super::tree::{ESCAPED, Kind, Node, Slot, Tree};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -232,9 +232,9 @@ impl<'b> Reader<'b> {
         let start = self.position + 1;
         let (end, escaped) = scan::string_end(self.bytes, start).map_err(grammar)?;
         self.position = end + 1;
-        let key = Key { start: start as u32, end: end as u32, flags: if escaped { KEY_ESCAPED } else { 0 } };
+        let key = Key::new(self.bytes, start, end, escaped);
         self.expects_key = false;
-        let bit = keys::bit(&self.bytes[start..end]);
+        let bit = key.tag.bit();
         if let Some(frame) = self.frames.last_mut() {
             frame.compare |= escaped || frame.seen & bit != 0;
             frame.seen |= bit;
@@ -320,7 +320,8 @@ impl<'b> Reader<'b> {
         let key = std::mem::take(&mut self.key);
         let flags = flags | key.flags;
         let (start, end) = (start as u32, end as u32);
-        self.slots.push(Slot { start, end, key_start: key.start, key_end: key.end, next: index + 1, kind, flags });
+        let (key_start, key_end, tag) = (key.start, key.end, key.tag);
+        self.slots.push(Slot { start, end, key_start, key_end, next: index + 1, tag, kind, flags });
         index
     }
 

@@ -13,6 +13,15 @@ pub fn is_id(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.')
 }
 
+/// A reference or URL without its version, and the version if it names one.
+pub fn split_version(reference: &str) -> (&str, Option<&str>) {
+    // Hardly any does, and one without `_` is known at once.
+    match memchr::memchr(b'_', reference.as_bytes()).and_then(|_| reference.split_once("/_history/")) {
+        Some((plain, version)) => (plain, Some(version)),
+        None => (reference, None),
+    }
+}
+
 /// Whether a text looks like the name of a resource type, for who has no definitions at hand.
 pub fn is_type_name(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_uppercase()) && text.bytes().all(|b| b.is_ascii_alphabetic())
@@ -24,7 +33,7 @@ pub fn restful(url: &str, is_type: impl Fn(&str) -> bool) -> Option<(&str, &str,
     if !url.starts_with("http://") && !url.starts_with("https://") {
         return None;
     }
-    let url = url.split_once("/_history/").map_or(url, |(plain, _)| plain);
+    let (url, _) = split_version(url);
     let (before, id) = url.rsplit_once('/')?;
     let (base, kind) = before.rsplit_once('/')?;
     (is_id(id) && is_type(kind)).then(|| (&url[..=base.len()], kind, id))

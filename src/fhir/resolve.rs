@@ -2,7 +2,7 @@
 //!
 //! One scan over the entries for each reference; who has many references makes an `Index` first. Nothing is fetched, and canonicals are not references.
 
-use super::reference;
+use super::reference::{self, split_version};
 use super::tree::{Node, Tree};
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -38,7 +38,12 @@ fn entries_of(bundle: Node<'_>) -> impl Iterator<Item = Node<'_>> {
 
 /// A string member; None when it is absent, blank or of another type.
 pub(super) fn text(node: Node<'_>, name: &str) -> Option<String> {
-    node.get(name).and_then(Node::text).filter(|text| !text.trim().is_empty()).map(|text| text.into_owned())
+    node.get(name).and_then(filled)
+}
+
+/// The text of a string; None when it is blank or of another type.
+pub(super) fn filled(node: Node<'_>) -> Option<String> {
+    node.text().filter(|text| !text.trim().is_empty()).map(Cow::into_owned)
 }
 
 /// Whether a string member is exactly this text.
@@ -93,7 +98,7 @@ impl<'t> Index<'t> {
     /// As `Message::resolve_from`: a reference that stands in the resource of this entry.
     pub fn resolve_from(&self, from: usize, reference: &str) -> Resolved<'t> {
         let entry = self.entries.get(from).copied();
-        let plain = reference.split_once("/_history/").map_or(reference, |(plain, _)| plain);
+        let (plain, _) = split_version(reference);
         let target = rebased(entry, plain);
         let names = [Some(plain), Some(reference), target.as_deref()].into_iter().flatten();
         let mut candidates: Vec<_> = names.filter_map(|name| self.named.get(name)).flatten().copied().collect();
@@ -117,10 +122,7 @@ fn resolve_among<'t>(
     if let Some(id) = reference.strip_prefix('#') {
         return (contained(entry, id), from);
     }
-    let (plain, version) = match reference.split_once("/_history/") {
-        Some((plain, version)) => (plain, Some(version)),
-        None => (reference, None),
-    };
+    let (plain, version) = split_version(reference);
     let absolute = reference::has_scheme(plain);
     let target = if absolute { Some(plain.to_owned()) } else { rebased(entry, plain) };
     let mut exact = Matches::default();

@@ -39,8 +39,31 @@ pub(super) struct Slot {
     pub key_end: u32,
     /// The index after this node's subtree, which is the next sibling's if there is one.
     pub next: u32,
+    /// Of the decoded name.
+    pub tag: Tag,
     pub kind: Kind,
     pub flags: u8,
+}
+
+/// A cheap hash of a member's name: by it nearly every look-up sees that a name is another without reading it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Tag(u16);
+
+impl Tag {
+    #[inline]
+    pub fn of(name: &[u8]) -> Tag {
+        let [first, middle, last] = match name {
+            [] => [0; 3],
+            _ => [name[0], name[name.len() / 2], name[name.len() - 1]].map(u32::from),
+        };
+        let mixed = first * 31 + middle * 7 + last * 13 + (name.len() as u32).wrapping_mul(5);
+        Tag((mixed.wrapping_mul(0x9E37_79B9) >> 16) as u16)
+    }
+
+    /// As one of 64 bits.
+    pub fn bit(self) -> u64 {
+        1 << (self.0 >> 10)
+    }
 }
 
 /// Where the nodes stood in a document that was not JSON.
@@ -145,22 +168,23 @@ impl<'t> Node<'t> {
     }
 
     /// Member of an object by its decoded name; None for anything but an object.
+    #[inline]
     pub fn get(self, name: &str) -> Option<Node<'t>> {
-        if !self.is_object() {
-            return None;
-        }
-        let length = name.len();
-        // Most names differ in length: that is seen without looking at the text.
-        self.children().find(|child| {
+        self.tagged(Tag::of(name.as_bytes()), name)
+    }
+
+    fn tagged(self, tag: Tag, name: &str) -> Option<Node<'t>> {
+        self.members_of().find(|child| {
             let slot = child.slot();
-            match slot.flags & KEY_ESCAPED {
-                0 => {
-                    (slot.key_end - slot.key_start) as usize == length
-                        && self.tree.slice(slot.key_start, slot.key_end) == name.as_bytes()
-                }
-                _ => self.tree.decoded(slot.key_start, slot.key_end, true) == name,
-            }
+            slot.tag == tag && child.is_named(slot, name)
         })
+    }
+
+    fn is_named(self, slot: &Slot, name: &str) -> bool {
+        match slot.flags & KEY_ESCAPED {
+            0 => self.tree.slice(slot.key_start, slot.key_end) == name.as_bytes(),
+            _ => self.tree.decoded(slot.key_start, slot.key_end, true) == name,
+        }
     }
 
     /// A string, decoded; None for anything else.
@@ -199,9 +223,12 @@ impl<'t> Node<'t> {
     }
 
     /// Whether an object holds this node under a name; the name as it is written, so an escaped one is none.
+    #[inline]
     pub fn has_key(self, name: &str) -> bool {
         let slot = self.slot();
-        self.tree.slice(slot.key_start, slot.key_end) == name.as_bytes() && slot.key_end > slot.key_start
+        slot.tag == Tag::of(name.as_bytes())
+            && self.tree.slice(slot.key_start, slot.key_end) == name.as_bytes()
+            && slot.key_end > slot.key_start
     }
 
     /// Items of an array or members of an object, in document order.

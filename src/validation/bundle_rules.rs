@@ -6,13 +6,13 @@
 
 use super::full_url;
 use super::report::{Broken, Report};
+use crate::fhir::reference::split_version;
 use crate::fhir::tree::Node;
 use crate::fhir::{FhirVersion, IssueCode, Message};
 use std::borrow::Cow;
-use std::collections::HashSet;
 
-/// fullUrl and versionId, the pair that bdl-7 wants unique.
-type Seen<'m> = HashSet<(Cow<'m, str>, Option<Cow<'m, str>>)>;
+/// fullUrl and versionId, the pair that bdl-7 wants unique, with its entry's index and the node of the fullUrl.
+type Name<'m> = (Cow<'m, str>, Option<Cow<'m, str>>, usize, Node<'m>);
 
 pub(super) fn check(message: &Message, report: &mut Report) {
     let bundle = message.tree.root();
@@ -31,12 +31,12 @@ pub(super) fn check(message: &Message, report: &mut Report) {
     if is_r5 {
         issues(bundle, report);
     }
-    let mut seen = Seen::new();
+    let mut names = Vec::new();
     for (index, entry) in bundle.get("entry").into_iter().flat_map(Node::items).enumerate() {
         let place = Entry { index, node: entry };
         parts(&place, is_r5, report);
         match entry.get("fullUrl") {
-            Some(full_url) => full_url_rules(&place, full_url, &mut seen, report),
+            Some(full_url) => names.extend(named(&place, full_url, report)),
             None if is_r5 => report.error(
                 place.at(".fullUrl"),
                 Some(entry),
@@ -49,6 +49,7 @@ pub(super) fn check(message: &Message, report: &mut Report) {
         }
         full_url::check(entry, true, message.version, report);
     }
+    repeated(names, report);
 }
 
 /// `Bundle.issues` tells what was met while the Bundle was made, and no errors.
@@ -117,18 +118,27 @@ fn parts(entry: &Entry, is_r5: bool, report: &mut Report) {
     }
 }
 
-/// bdl-7 and bdl-8; what prose says of a fullUrl is in `full_url`.
-fn full_url_rules<'m>(entry: &Entry<'m>, node: Node<'m>, seen: &mut Seen<'m>, report: &mut Report) {
-    let Some(full_url) = node.text() else { return };
-    if full_url.contains("/_history/") {
+/// bdl-8, and by what the entry is known; what prose says of a fullUrl is in `full_url`.
+fn named<'m>(entry: &Entry<'m>, node: Node<'m>, report: &mut Report) -> Option<Name<'m>> {
+    let full_url = node.text()?;
+    if split_version(&full_url).1.is_some() {
         let text = "entry.fullUrl must not name a version; put it into resource.meta.versionId";
         report.error(entry.at(".fullUrl"), Some(node), invariant("bdl-8", text));
     }
     let meta = entry.resource().and_then(|resource| resource.get("meta"));
     let version = meta.and_then(|meta| meta.get("versionId")).and_then(Node::text);
-    if !seen.insert((full_url, version)) {
-        let text =
-            "entry.fullUrl stands in an earlier entry already; give each entry its own, or differing meta.versionId";
-        report.error(entry.at(""), Some(node), invariant("bdl-7", text));
+    Some((full_url, version, entry.index, node))
+}
+
+/// bdl-7: every entry whose name an earlier one has. Sorted, as senders could choose names that crowd a hash map.
+fn repeated(mut names: Vec<Name>, report: &mut Report) {
+    names.sort_unstable_by(|one, other| (&one.0, &one.1, one.2).cmp(&(&other.0, &other.1, other.2)));
+    for pair in names.windows(2) {
+        if let [one, other] = pair
+            && (&one.0, &one.1) == (&other.0, &other.1)
+        {
+            let text = "entry.fullUrl stands in an earlier entry already; give each entry its own, or differing meta.versionId";
+            report.error(format!("Bundle.entry[{}]", other.2), Some(other.3), invariant("bdl-7", text));
+        }
     }
 }

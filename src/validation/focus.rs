@@ -6,7 +6,7 @@ use super::definition::{Definition, FocusRule};
 use crate::fhir::Message;
 use crate::fhir::event::ResponseCode;
 use crate::fhir::message::{Index, Resolved};
-use crate::fhir::reference::is_type_name;
+use crate::fhir::reference::{is_type_name, split_version};
 use crate::fhir::tree::Node;
 use std::borrow::Cow;
 
@@ -44,7 +44,7 @@ pub(super) fn read(message: &Message) -> Vec<Focus<'_>> {
 
 /// The type in `Patient/1`, `https://x/fhir/Patient/1` or `Patient/1/_history/2`.
 pub(super) fn type_in_reference(reference: &str) -> Option<&str> {
-    let unversioned = reference.split_once("/_history/").map_or(reference, |(before, _)| before);
+    let (unversioned, _) = split_version(reference);
     let (before, _id) = unversioned.rsplit_once('/')?;
     let name = before.rsplit('/').next()?;
     is_type_name(name).then_some(name)

@@ -185,8 +185,14 @@ impl<'t> Scope<'t> {
                 if node.kind() != Kind::String {
                     continue;
                 }
+                let is_div = node.has_key("div");
+                // Escapes make a text shorter than it is written.
+                let (written, escaped) = node.span();
+                if !is_div && !escaped && !self.index.may_name(written.len()) {
+                    continue;
+                }
                 let Some(text) = node.text() else { continue };
-                if node.has_key("div") {
+                if is_div {
                     for link in text.split("href=\"").skip(1).filter_map(|rest| rest.split('"').next()) {
                         self.join(number, link);
                     }

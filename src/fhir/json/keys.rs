@@ -1,6 +1,6 @@
 //! Names in objects: compared decoded, cheaply while they differ.
 
-use super::super::tree::KEY_ESCAPED;
+use super::super::tree::{KEY_ESCAPED, Tag};
 use super::scan;
 use std::borrow::Cow;
 
@@ -12,18 +12,27 @@ const PAIRS_LIMIT: usize = 32;
 pub(super) struct Key {
     pub start: u32,
     pub end: u32,
+    pub tag: Tag,
     /// `KEY_ESCAPED` or nothing.
     pub flags: u8,
 }
 
-/// A cheap hash of a name, as one of 64 bits.
-pub(super) fn bit(name: &[u8]) -> u64 {
-    let [first, middle, last] = match name {
-        [] => [0; 3],
-        _ => [name[0], name[name.len() / 2], name[name.len() - 1]].map(u32::from),
-    };
-    let mixed = first * 31 + middle * 7 + last * 13 + (name.len() as u32).wrapping_mul(5);
-    1 << (mixed.wrapping_mul(0x9E37_79B9) >> 26)
+impl Key {
+    /// Of the name that stands there.
+    #[inline]
+    pub fn new(bytes: &[u8], start: usize, end: usize, escaped: bool) -> Key {
+        let key = Key {
+            start: start as u32,
+            end: end as u32,
+            tag: Tag::default(),
+            flags: if escaped { KEY_ESCAPED } else { 0 },
+        };
+        let tag = match escaped {
+            false => Tag::of(&bytes[start..end]),
+            true => Tag::of(text(bytes, key).as_bytes()),
+        };
+        Key { tag, ..key }
+    }
 }
 
 /// Whether the names must be sorted to know of duplicates. Most objects have few, and none equal: that is seen here

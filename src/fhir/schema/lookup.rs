@@ -13,23 +13,28 @@ pub(super) struct Members {
 
 /// A table with open addressing, at most half full. Up to 16 bytes of a name fit into two words, so that most names are
 /// compared as those.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Table<T> {
     /// A power of two of them; none for a type without elements.
-    slots: Box<[Option<Slot<T>>]>,
+    slots: Box<[Slot<T>]>,
+    /// The texts of the names that do not fit.
+    long: Vec<Box<[u8]>>,
 }
 
-#[derive(Debug)]
+/// A name as in `Name`; free while its length is 0.
+#[derive(Clone, Copy, Debug, Default)]
 struct Slot<T> {
-    name: Name,
-    /// Only of names that do not fit.
-    long: Box<[u8]>,
+    first: u64,
+    last: u64,
+    length: u16,
+    /// Position in `Table::long`.
+    long: u16,
     value: T,
 }
 
-impl<T> Default for Table<T> {
-    fn default() -> Self {
-        Table { slots: Box::default() }
+impl<T> Slot<T> {
+    fn is(&self, name: Name) -> bool {
+        self.first == name.first && self.last == name.last && u32::from(self.length) == name.length
     }
 }
 
@@ -87,20 +92,30 @@ impl Members {
     }
 }
 
-impl<T: Copy> Table<T> {
+impl<T: Copy + Default> Table<T> {
     /// Of a name that stands twice the later one counts.
     fn of(named: Vec<(String, T)>) -> Table<T> {
         let size = if named.is_empty() { 0 } else { (named.len() * 2).next_power_of_two() };
-        let mut table = Table { slots: std::iter::repeat_with(|| None).take(size).collect() };
-        for (name, value) in named {
-            let name = name.as_bytes();
-            let at = table.find(name);
-            let long = if name.len() > SHORT { name.into() } else { Box::default() };
-            if let Some(slot) = at.and_then(|at| table.slots.get_mut(at)) {
-                *slot = Some(Slot { name: Name::of(name), long, value });
-            }
+        let mut table = Table { slots: vec![Slot::default(); size].into_boxed_slice(), long: Vec::new() };
+        for (text, value) in named {
+            table.insert(text.as_bytes(), value);
         }
+        table.long.shrink_to_fit();
         table
+    }
+
+    fn insert(&mut self, text: &[u8], value: T) {
+        let (Some(at), Ok(length)) = (self.find(text), u16::try_from(text.len())) else { return };
+        let Name { first, last, .. } = Name::of(text);
+        let mut long = 0;
+        if text.len() > SHORT {
+            // A type has far fewer names than that.
+            long = u16::try_from(self.long.len()).unwrap_or(u16::MAX);
+            self.long.push(text.into());
+        }
+        if let Some(slot) = self.slots.get_mut(at) {
+            *slot = Slot { first, last, length, long, value };
+        }
     }
 
     /// Where the name stands, or would stand.
@@ -109,18 +124,22 @@ impl<T: Copy> Table<T> {
         let name = Name::of(text);
         let mut at = name.hash() & mask;
         // Half of the slots are free, so this ends.
-        while let Some(slot) = self.slots.get(at)? {
-            if slot.name == name && (text.len() <= SHORT || *slot.long == *text) {
-                break;
+        loop {
+            let slot = self.slots.get(at)?;
+            if slot.length == 0 || (slot.is(name) && (text.len() <= SHORT || self.is_long(slot, text))) {
+                return Some(at);
             }
             at = (at + 1) & mask;
         }
-        Some(at)
+    }
+
+    fn is_long(&self, slot: &Slot<T>, text: &[u8]) -> bool {
+        self.long.get(usize::from(slot.long)).is_some_and(|long| **long == *text)
     }
 
     fn get(&self, name: &[u8]) -> Option<T> {
-        let at = self.find(name)?;
-        self.slots.get(at)?.as_ref().map(|slot| slot.value)
+        let slot = self.slots.get(self.find(name)?)?;
+        (slot.length > 0).then_some(slot.value)
     }
 }
 

@@ -14,7 +14,7 @@ pub(super) use self::scalar::{bare, kind};
 use super::super::finding::Findings;
 use super::super::json::{DEPTH_LIMIT, NODE_LIMIT};
 use super::super::schema::{Primitive, Schema, TypeDef};
-use super::super::tree::{Kind, Slot};
+use super::super::tree::{Kind, Slot, Tag};
 use super::GRAMMAR;
 use super::document::{Attribute, Document, Element};
 use super::scan::Stop;
@@ -131,7 +131,8 @@ impl<'a> Builder<'a> {
         }
         let (key_start, key_end) = std::mem::take(&mut self.key);
         let next = index as u32 + 1;
-        self.slots.push(Slot { start: start as u32, end: end as u32, key_start, key_end, next, kind, flags });
+        let tag = Tag::of(self.json.get(key_start as usize..key_end as usize).unwrap_or_default());
+        self.slots.push(Slot { start: start as u32, end: end as u32, key_start, key_end, next, tag, kind, flags });
         self.offsets.push(offset);
         Ok(index as u32)
     }

@@ -52,7 +52,7 @@ fn is_as_json_reads(tree: &Tree) -> bool {
     let other = json_reader::parse(tree.bytes.clone()).expect("the JSON form is JSON");
     let fields = |tree: &Tree| {
         let slots = tree.slots.iter();
-        let fields = slots.map(|s| (s.start, s.end, s.key_start, s.key_end, s.next, s.kind, s.flags));
+        let fields = slots.map(|s| (s.start, s.end, s.key_start, s.key_end, s.next, s.tag, s.kind, s.flags));
         fields.collect::<Vec<_>>()
     };
     fields(tree) == fields(&other)

@@ -1,5 +1,6 @@
 //! The entries of one Bundle by fullUrl and by type and id, for many references; nothing of them is copied.
 
+use crate::fhir::reference::split_version;
 use crate::fhir::schema::Schema;
 use crate::fhir::tree::Node;
 use crate::validation::forms;
@@ -16,8 +17,16 @@ pub(super) struct Entry<'t> {
     pub node: Node<'t>,
     pub resource: Option<Node<'t>>,
     full_url: Option<Cow<'t, str>>,
+    /// How much of the fullUrl is the server's base, where it is a RESTful URL.
+    base: Option<usize>,
     kind: Option<Cow<'t, str>>,
     id: Option<Cow<'t, str>>,
+}
+
+impl Entry<'_> {
+    fn base(&self) -> Option<&str> {
+        self.full_url.as_deref()?.get(..self.base?)
+    }
 }
 
 /// What a reference leads to.
@@ -37,7 +46,12 @@ pub(super) struct Index<'t> {
     pub entries: Vec<Entry<'t>>,
     by_url: Chains,
     by_id: Chains,
-    schema: &'static Schema,
+    /// A bit for the length of each fullUrl: most texts that are no link are known by it.
+    lengths: u64,
+}
+
+fn length_bit(length: usize) -> u64 {
+    1 << (length % 64)
 }
 
 /// Hash to the first entry, and from each entry to the next of that hash.
@@ -82,33 +96,33 @@ impl<'t> Index<'t> {
             let resource = node.get("resource").filter(|resource| resource.is_object());
             let text = |name| resource.and_then(|resource: Node<'t>| resource.get(name)).and_then(Node::text);
             let full_url = node.get("fullUrl").and_then(Node::text);
-            Entry { node, resource, full_url, kind: text("resourceType"), id: text("id") }
+            let is_type = |name: &str| schema.resource(name).is_some();
+            let restful = full_url.as_deref().and_then(|url| forms::restful(url, is_type));
+            let base = restful.map(|(base, _, _)| base.len());
+            Entry { node, resource, full_url, base, kind: text("resourceType"), id: text("id") }
         });
         let entries = entries.collect::<Vec<_>>();
+        let mut lengths = 0;
         let (mut by_url, mut by_id) = (Chains::new(entries.len()), Chains::new(entries.len()));
         for (number, entry) in entries.iter().enumerate().rev().filter(|(_, entry)| entry.resource.is_some()) {
             if let Some(full_url) = &entry.full_url {
+                lengths |= length_bit(full_url.len());
                 by_url.add(hash(&[full_url]), number);
             }
             if let (Some(kind), Some(id)) = (&entry.kind, &entry.id) {
                 by_id.add(hash(&[kind, id]), number);
             }
         }
-        Index { entries, by_url, by_id, schema }
+        Index { entries, by_url, by_id, lengths }
     }
 
     /// What a reference in the resource of entry `from` leads to; `#` references are not asked.
     pub fn resolve(&self, from: usize, reference: &str) -> Found {
-        let (plain, version) = match reference.split_once("/_history/") {
-            Some((plain, version)) => (plain, Some(version)),
-            None => (reference, None),
-        };
+        let (plain, version) = split_version(reference);
         if forms::is_absolute(plain) {
             return self.by_full_url(plain, version).map_or(Found::Missing, |found| found.unwrap_or(Found::Several));
         }
-        let full_url = self.entries.get(from).and_then(|entry| entry.full_url.as_deref());
-        let is_type = |name: &str| self.schema.resource(name).is_some();
-        let base = full_url.and_then(|url| forms::restful(url, is_type)).map(|(base, _, _)| base);
+        let base = self.entries.get(from).and_then(Entry::base);
         if let Some(found) = base.and_then(|base| self.by_full_url(&format!("{base}{plain}"), version)) {
             return found.unwrap_or(Found::Several);
         }
@@ -128,6 +142,11 @@ impl<'t> Index<'t> {
             Some(_) => Found::Several,
             None => Found::Missing,
         }
+    }
+
+    /// Whether a text of so many bytes may be the fullUrl of an entry.
+    pub fn may_name(&self, length: usize) -> bool {
+        self.lengths & length_bit(length) != 0
     }
 
     /// The entry of a fullUrl, whatever uses it as a link.

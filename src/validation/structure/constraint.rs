@@ -66,10 +66,11 @@ impl<'t> Walker<'t, '_, '_> {
                 self.broken(constraint, node, place);
             }
         }
-        for (expression, constraint) in &constraints.evaluated {
+        for (id, constraint) in &constraints.evaluated {
             if self.is_told_elsewhere(constraint) {
                 continue;
             }
+            let Some(expression) = self.plan.expression(*id) else { continue };
             match self.evaluate(expression, element) {
                 Ok(None | Some(true)) => {}
                 Ok(Some(false)) => self.broken(constraint, node, place),

@@ -11,7 +11,7 @@ use crate::fhir::schema::{
 use crate::fhirpath::Expression;
 use crate::validation::prose::Subject;
 use rustc_hash::FxHashMap;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
 pub(super) struct Plan {
     pub schema: &'static Schema,
@@ -20,6 +20,8 @@ pub(super) struct Plan {
     pub extensions: FxHashMap<&'static str, ExtensionPlan>,
     /// The type that every element of this name shares.
     pub extension: Option<TypeId>,
+    /// By `ConstraintId`. Read when first evaluated: most types never occur, and reading all takes longer than the rest.
+    expressions: Vec<OnceLock<Option<Expression>>>,
 }
 
 /// Types whose members mean more to the walk than their definitions say.
@@ -91,21 +93,22 @@ pub(super) struct Bound {
 pub(super) struct Constraints {
     pub present: Vec<(Presence, &'static Constraint)>,
     pub native: Vec<(Native, &'static Constraint)>,
-    pub evaluated: Vec<(Expression, &'static Constraint)>,
+    pub evaluated: Vec<(ConstraintId, &'static Constraint)>,
 }
 
 impl Constraints {
     fn of(ids: &[ConstraintId], of: &TypeDef, schema: &'static Schema) -> Constraints {
         let mut found = Constraints::default();
-        for constraint in ids.iter().map(|id| schema.constraint(*id)).filter(|constraint| constraint.is_error) {
+        let constraints = ids.iter().map(|id| (*id, schema.constraint(*id)));
+        for (id, constraint) in constraints.filter(|(_, constraint)| constraint.is_error) {
             if let Some(native) = Native::of(constraint) {
                 if native != Native::ByWalk {
                     found.native.push((native, constraint));
                 }
             } else if let Some(presence) = Presence::compile(&constraint.expression, of) {
                 found.present.push((presence, constraint));
-            } else if let Ok(expression) = Expression::parse(&constraint.expression) {
-                found.evaluated.push((expression, constraint));
+            } else {
+                found.evaluated.push((id, constraint));
             }
         }
         found
@@ -140,7 +143,14 @@ impl Plan {
                 .collect(),
             extensions: schema.extensions.iter().map(|def| (&*def.url, ExtensionPlan::new(def, schema))).collect(),
             extension: schema.named("Extension"),
+            expressions: std::iter::repeat_with(OnceLock::new).take(schema.constraints.len()).collect(),
         }
+    }
+
+    /// The expression of a constraint; None: it cannot be read.
+    pub fn expression(&self, id: ConstraintId) -> Option<&Expression> {
+        let read = || Expression::parse(&self.schema.constraint(id).expression).ok();
+        self.expressions.get(usize::from(id.0))?.get_or_init(read).as_ref()
     }
 
     pub fn type_plan(&self, id: TypeId) -> &TypePlan {
