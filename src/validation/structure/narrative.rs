@@ -5,7 +5,7 @@
 
 mod allowed;
 
-use allowed::{attribute, is_active, is_element, word};
+use allowed::{attribute, belongs, is_active, is_block, is_element, nests, takes_text, word};
 
 const NAMESPACE: &[u8] = b"http://www.w3.org/1999/xhtml";
 
@@ -69,12 +69,18 @@ impl<'t> Scanner<'t> {
     }
 
     fn content(&mut self, text: &[u8]) -> Result<(), Fault> {
-        let is_settled = self.has_content && !self.open.is_empty();
-        if is_settled || text.iter().all(u8::is_ascii_whitespace) {
+        let Some(parent) = self.open.last() else {
+            return match text.iter().all(u8::is_ascii_whitespace) {
+                true => Ok(()),
+                false => Err(formed("the narrative must be an XHTML div; text stands outside of it")),
+            };
+        };
+        let takes_text = takes_text(*parent);
+        if (self.has_content && takes_text) || text.iter().all(u8::is_ascii_whitespace) {
             return Ok(());
         }
-        if self.open.is_empty() {
-            return Err(formed("the narrative must be an XHTML div; text stands outside of it"));
+        if !takes_text {
+            return Err(formatting("the narrative has text directly in a table or list; put it into a cell or an item"));
         }
         self.has_content = true;
         Ok(())
@@ -154,6 +160,7 @@ impl<'t> Scanner<'t> {
         if !is_element(name) {
             return Err(formatting("the narrative has an element that is no basic formatting; remove it"));
         }
+        self.nesting(name)?;
         let mut seen = Attributes::default();
         loop {
             let white = self.white();
@@ -173,6 +180,18 @@ impl<'t> Scanner<'t> {
         }
         match is_root && !seen.has_namespace {
             true => Err(formed("the div of the narrative must be in the namespace http://www.w3.org/1999/xhtml")),
+            false => Ok(()),
+        }
+    }
+
+    /// Where an element stands, as HTML has it.
+    fn nesting(&self, name: u64) -> Result<(), Fault> {
+        let Some(parent) = self.open.last() else { return Ok(()) };
+        if !nests(*parent, name) {
+            return Err(formatting("the narrative has a part of a table or list where it cannot stand; nest them as HTML does"));
+        }
+        match is_block(name) && self.open.contains(&const { word(b"p") }) {
+            true => Err(formatting("the narrative has a block, such as a table, in a paragraph; close the paragraph before it")),
             false => Ok(()),
         }
     }
@@ -201,6 +220,9 @@ impl<'t> Scanner<'t> {
         let Some(position) = attribute(name) else {
             return Err(formatting("the narrative has an attribute that is no basic formatting; remove it"));
         };
+        if !belongs(position, element) {
+            return Err(formatting("the narrative has an attribute on an element that has none such; remove it"));
+        }
         if seen.known & (1 << position) != 0 {
             return Err(formed("the narrative has an attribute twice in one element"));
         }

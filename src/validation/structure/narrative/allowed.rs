@@ -139,6 +139,78 @@ pub(super) fn attribute(name: u64) -> Option<usize> {
     ATTRIBUTES.iter().position(|known| *known == name)
 }
 
+/// Whether HTML has this attribute on this element; `position` is the attribute's in the list.
+pub(super) fn belongs(position: usize, element: u64) -> bool {
+    PLACES.get(position).is_none_or(|places| places.is_empty() || places.contains(&element))
+}
+
+/// Elements of each attribute, as HTML 4 describes them; none: any.
+const PLACES: [&[u64]; ATTRIBUTES.len()] = {
+    let mut places: [&[u64]; ATTRIBUTES.len()] = [&[]; ATTRIBUTES.len()];
+    let mut at = 0;
+    while at < ATTRIBUTES.len() {
+        let mut group = 0;
+        while group < OWNED.len() {
+            let (names, elements) = OWNED[group];
+            let mut name = 0;
+            while name < names.len() {
+                if names[name] == ATTRIBUTES[at] {
+                    places[at] = elements;
+                }
+                name += 1;
+            }
+            group += 1;
+        }
+        at += 1;
+    }
+    places
+};
+
+/// Attributes that only some elements have.
+const OWNED: [(&[u64], &[u64]); 13] = [
+    (&words!["href"], &words!["a", "area"]),
+    (&words!["src", "longdesc", "ismap", "usemap", "hspace", "vspace"], &words!["img"]),
+    (&words!["alt"], &words!["img", "area"]),
+    (&words!["name"], &words!["a", "map", "img"]),
+    (&words!["border"], &words!["table", "img"]),
+    (&words!["height"], &words!["img", "td", "th"]),
+    (&words!["charset", "hreflang", "rel", "rev"], &words!["a"]),
+    (&words!["shape", "coords", "nohref"], &words!["a", "area"]),
+    (&words!["type", "start", "value", "compact"], &words!["a", "ol", "ul", "li", "dl"]),
+    (&words!["cite"], &words!["blockquote", "q"]),
+    (&words!["frame", "rules", "summary", "cellpadding", "cellspacing"], &words!["table"]),
+    (&words!["nowrap"], &words!["td", "th"]),
+    (&words!["bgcolor"], &words!["table", "tr", "td", "th"]),
+];
+
+/// Whether an element may stand directly in another: rows in tables, items in lists, and nothing else in those.
+pub(super) fn nests(parent: u64, child: u64) -> bool {
+    let homes = HOMES.iter().find(|(children, _)| children.contains(&child));
+    homes.map_or_else(|| takes_text(parent), |(_, homes)| homes.contains(&parent))
+}
+
+/// Tables, their parts, and lists take only what belongs to them.
+pub(super) fn takes_text(element: u64) -> bool {
+    const PARTS: [u64; 9] = words!["tr", "table", "ul", "tbody", "thead", "ol", "tfoot", "dl", "colgroup"];
+    !PARTS.contains(&element)
+}
+
+/// Elements that a paragraph cannot hold.
+pub(super) fn is_block(element: u64) -> bool {
+    const BLOCKS: [u64; 7] = words!["p", "div", "table", "ul", "ol", "pre", "blockquote"];
+    BLOCKS.contains(&element)
+}
+
+/// Elements, and what each of them stands in.
+const HOMES: [(&[u64], &[u64]); 6] = [
+    (&words!["td", "th"], &words!["tr"]),
+    (&words!["tr"], &words!["tbody", "table", "thead", "tfoot"]),
+    (&words!["li"], &words!["ul", "ol"]),
+    (&words!["tbody", "thead", "tfoot", "caption", "colgroup"], &words!["table"]),
+    (&words!["col"], &words!["colgroup", "table"]),
+    (&words!["dt", "dd"], &words!["dl"]),
+];
+
 const SCHEMES: [&str; 4] = ["javascript:", "vbscript:", "livescript:", "data:text/html"];
 
 /// Whether a link, or one within a style, runs a script. Entities and white space are no hiding place.

@@ -42,6 +42,40 @@ fn other_elements_attributes_and_active_content_break_txt_1() {
 }
 
 #[test]
+fn an_attribute_stands_on_the_elements_that_have_it() {
+    for inner in ["<p href=\"#a\">x</p>", "<span colspan=\"1\" src=\"a.png\">x</span>", "<p cellpadding=\"1\">x</p>"] {
+        assert_eq!(rule(&div(inner)), Some("txt-1"), "{inner}");
+    }
+    for inner in ["<a name=\"b\">x</a>", "<ol start=\"2\"><li value=\"2\">x</li></ol>", "<p align=\"left\">x</p>"] {
+        assert_eq!(rule(&div(inner)), None, "{inner}");
+    }
+}
+
+#[test]
+fn tables_lists_and_paragraphs_are_nested_as_in_html() {
+    let bad = [
+        "<li>x</li>",
+        "<table>x</table>",
+        "<table><td>x</td></table>",
+        "<ul><p>x</p></ul>",
+        "<p><b><table><tr><td>x</td></tr></table></b></p>",
+        "<p>x<p>y</p></p>",
+        "y<ul>x</ul>",
+    ];
+    for inner in bad {
+        assert_eq!(rule(&div(inner)), Some("txt-1"), "{inner}");
+    }
+    let good = [
+        "<table> <caption>a</caption> <thead> <tr><th>x</th></tr> </thead><tbody><tr><td><ul><li><p>x</p></li></ul></td></tr></tbody></table>",
+        "<dl><dt>x</dt><dd><div>y</div></dd></dl>",
+        "<table><colgroup><col width=\"1\"/></colgroup><tr><td><table><tr><td>x</td></tr></table></td></tr></table>",
+    ];
+    for inner in good {
+        assert_eq!(rule(&div(inner)), None, "{inner}");
+    }
+}
+
+#[test]
 fn a_narrative_without_content_breaks_txt_2() {
     for inner in ["", " \n ", "<p> </p>", "<img alt=\"a\"/>"] {
         assert_eq!(rule(&div(inner)), Some("txt-2"), "{inner}");
