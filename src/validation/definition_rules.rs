@@ -11,17 +11,19 @@ use super::report::{Broken, Report};
 use super::rules::HEADER;
 use crate::fhir::tree::Node;
 use crate::fhir::{Event, Fault, Issue, IssueCode, Message};
+use std::cell::LazyCell;
 use std::sync::Arc;
 
 /// Most definitions that an issue lists.
 const LISTED_LIMIT: usize = 10;
 
-/// Reports what the choice means for the message; the definition that governs it, where there is one.
-pub(super) fn check(
-    message: &Message,
+/// Reports what the choice means for the message; the definition that governs it, where there is one. `focus` is read
+/// only where a definition asks for it.
+pub(super) fn check<'m>(
+    message: &'m Message,
     definitions: &Definitions,
     checks: Checks,
-    focus: &[Focus],
+    focus: &LazyCell<Vec<Focus<'m>>, impl FnOnce() -> Vec<Focus<'m>>>,
     report: &mut Report,
 ) -> Option<Arc<Definition>> {
     let header = message.entry_resource(0);

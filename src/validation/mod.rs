@@ -36,6 +36,7 @@ use crate::fhir::{FhirVersion, Form, Issue, Message};
 use bytes::Bytes;
 use definition::{Definition, Definitions};
 use report::Report;
+use std::cell::LazyCell;
 use std::sync::Arc;
 
 pub use checks::{Checks, Level, OnFailure, ProseRules};
@@ -80,7 +81,7 @@ fn message_rules(
 ) -> Option<Arc<Definition>> {
     rules::check_header(message, report);
     bundle_rules::check(message, report);
-    let focus = focus::read(message);
+    let focus = LazyCell::new(|| focus::read(message));
     let definition = definition_rules::check(message, definitions, checks, &focus, report);
     let counted = definition.as_ref().is_some_and(|definition| !definition.focus.is_empty());
     if counted {
