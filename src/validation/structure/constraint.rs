@@ -116,7 +116,8 @@ impl<'t> Walker<'t, '_, '_> {
 /// not met: `code.exists() or abstract = true` has none for an element with neither.
 #[cold]
 fn asks_further(constraint: &Constraint) -> bool {
-    const OF_TEXT: [&str; 7] = ["contains(", "startsWith(", "endsWith(", "matches(", "substring(", "length()", "toInteger()"];
+    const OF_TEXT: [&str; 7] =
+        ["contains(", "startsWith(", "endsWith(", "matches(", "substring(", "length()", "toInteger()"];
     const FURTHER: [&str; 6] = ["resolve()", "memberOf(", "conformsTo(", " is ", "<", ">"];
     OF_TEXT.iter().chain(&FURTHER).any(|asked| constraint.expression.contains(asked))
 }

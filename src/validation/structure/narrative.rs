@@ -80,7 +80,9 @@ impl<'t> Scanner<'t> {
             return Ok(());
         }
         if !takes_text {
-            return Err(formatting("the narrative has text directly in a table or list; put it into a cell or an item"));
+            return Err(formatting(
+                "the narrative has text directly in a table or list; put it into a cell or an item",
+            ));
         }
         self.has_content = true;
         Ok(())
@@ -188,10 +190,14 @@ impl<'t> Scanner<'t> {
     fn nesting(&self, name: u64) -> Result<(), Fault> {
         let Some(parent) = self.open.last() else { return Ok(()) };
         if !nests(*parent, name) {
-            return Err(formatting("the narrative has a part of a table or list where it cannot stand; nest them as HTML does"));
+            return Err(formatting(
+                "the narrative has a part of a table or list where it cannot stand; nest them as HTML does",
+            ));
         }
         match is_block(name) && self.open.contains(&const { word(b"p") }) {
-            true => Err(formatting("the narrative has a block, such as a table, in a paragraph; close the paragraph before it")),
+            true => Err(formatting(
+                "the narrative has a block, such as a table, in a paragraph; close the paragraph before it",
+            )),
             false => Ok(()),
         }
     }
