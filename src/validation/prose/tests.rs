@@ -76,3 +76,11 @@ fn the_url_of_an_extension_is_absolute_but_within_another() {
     let of_primitive = json!({ "extension": [{ "url": "note", "valueString": "x" }] });
     is("_status", of_primitive, &[("extension-absolute", true, "Observation.status.extension[0].url")]);
 }
+
+#[test]
+fn the_url_of_a_definition_is_absolute_and_that_of_a_device_may_be_anything() {
+    let absolute = ("canonical-absolute".to_owned(), true, "ValueSet.url".to_owned());
+    assert_eq!(found(&json!({ "resourceType": "ValueSet", "status": "active", "url": "colours" })), [absolute]);
+    assert_eq!(found(&json!({ "resourceType": "ValueSet", "status": "active", "url": "https://x.example/vs" })), []);
+    assert_eq!(found(&json!({ "resourceType": "Device", "url": "somewhere" })), []);
+}

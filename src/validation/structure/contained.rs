@@ -46,27 +46,34 @@ impl<'t> Walker<'t, '_, '_> {
         let mut to_container: Vec<u32> =
             met.iter().filter(|local| local.id.is_empty()).map(|local| local.from).collect();
         to_container.sort_unstable();
+        let mut seen = FxHashSet::default();
         for (index, inner) in (0u32..).zip(contained.items()) {
             let id = inner.get("id").and_then(Node::text);
+            if id.as_ref().is_some_and(|id| !seen.insert(id.clone())) {
+                self.inner_fail(
+                    (inner, index),
+                    place,
+                    "contained-id",
+                    "another contained resource has this id; give each its own",
+                );
+            }
             let next = to_container.get(to_container.partition_point(|from| *from < inner.index));
             let refers = next.is_some_and(|from| *from < inner.after());
             if !refers && !id.is_some_and(|id| used.contains(&*id)) && inner.is_object() {
-                self.orphan(inner, index, place);
+                let text = "nothing in the resource refers to this contained resource; refer to it by # and its id, or remove it";
+                self.inner_fail((inner, index), place, "dom-3", text);
             }
         }
     }
 
     #[cold]
-    fn orphan(&mut self, inner: Node<'t>, index: u32, place: &Place) {
+    fn inner_fail(&mut self, (inner, index): (Node<'t>, u32), place: &Place, rule: &'static str, text: &'static str) {
         let def = place.type_id.and_then(|id| {
             let elements = &self.plan.schema.def(id).elements;
             elements.iter().find(|element| &*element.name == "contained")
         });
         let inner_place =
             def.map(|def| Place { step: Step::Element { def, choice: 0, index }, ..place.element(def, 0, index) });
-        self.fail(inner_place.as_ref().unwrap_or(place), inner, "dom-3", IssueCode::Invariant, || {
-            "nothing in the resource refers to this contained resource; refer to it by # and its id, or remove it"
-                .to_owned()
-        });
+        self.fail(inner_place.as_ref().unwrap_or(place), inner, rule, IssueCode::Invariant, || text.to_owned());
     }
 }

@@ -64,6 +64,7 @@ impl<'t> Walker<'t, '_, '_> {
         }
         if !def.nested.is_empty() {
             self.nested(def, node, place);
+            self.unknown_nested(def, node, place);
         }
     }
 
@@ -85,6 +86,18 @@ impl<'t> Walker<'t, '_, '_> {
                         nested.min,
                         most(nested.max)
                     )
+                });
+            }
+        }
+    }
+
+    /// A relative url is one that the definition gives.
+    fn unknown_nested(&mut self, def: &ExtensionDef, node: Node<'t>, place: &Place) {
+        for item in node.get("extension").into_iter().flat_map(Node::items) {
+            let url = item.get("url").and_then(Node::text).filter(|url| !url.contains(':'));
+            if url.is_some_and(|url| !def.nested.iter().any(|nested| *nested.url == *url)) {
+                self.fail(place, item, "extension", IssueCode::Structure, || {
+                    format!("the extension {} has no nested extension of this url", def.url)
                 });
             }
         }

@@ -38,7 +38,7 @@ pub(super) fn fits(of: Primitive, text: &[u8], version: FhirVersion) -> bool {
         Primitive::Oid => text.strip_prefix(b"urn:oid:").is_some_and(oid),
         Primitive::Uuid => text.strip_prefix(b"urn:uuid:").is_some_and(uuid),
         Primitive::Date => time::date(text),
-        Primitive::DateTime => time::date_time(text),
+        Primitive::DateTime => time::date_time(text, version),
         Primitive::Instant => time::instant(text, version),
         Primitive::Time => time::time(text),
         Primitive::Base64Binary => base64(text),
@@ -128,10 +128,11 @@ fn integer64(text: &[u8]) -> bool {
     }
 }
 
-/// `-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?`, in R5 with at most 18, 17 and 9 digits.
+/// `-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?`, in R5 with at most 18, 17 and 10 digits, those of the exponent
+/// without leading zeros.
 fn decimal(text: &[u8], version: FhirVersion) -> bool {
     let (whole_limit, part_limit, exponent_limit) = match version {
-        FhirVersion::R5 => (18, 17, 9),
+        FhirVersion::R5 => (18, 17, 10),
         _ => (usize::MAX, usize::MAX, usize::MAX),
     };
     let text = text.strip_prefix(b"-").unwrap_or(text);
@@ -145,7 +146,9 @@ fn decimal(text: &[u8], version: FhirVersion) -> bool {
     is_plain(whole)
         && whole.len() <= whole_limit
         && part.is_none_or(|part| digits(part, part_limit))
-        && exponent.is_none_or(|exponent| digits(exponent, exponent_limit))
+        && exponent.is_none_or(|exponent| {
+            digits(exponent, exponent_limit) && (version != FhirVersion::R5 || is_plain(exponent))
+        })
 }
 
 /// What stands before the first of these bytes, and after it.

@@ -1,7 +1,7 @@
 //! References: their form, contained resources that they name (ref-1), and the types that an element takes.
 
 use super::place::Place;
-use super::resources::type_name;
+use super::resources::{Entries, type_name};
 use super::walk::{Object, Role, Walker};
 use crate::fhir::IssueCode;
 use crate::fhir::reference::has_scheme;
@@ -90,7 +90,9 @@ impl<'t> Walker<'t, '_, '_> {
             return type_name(found);
         }
         let literal_type = type_of_url(text).filter(|name| self.plan.schema.resource(name).is_some());
-        if literal_type.is_none() && !has_scheme(text) && !text.contains('?') {
+        let is_conditional = || text.contains('?') && self.bundles.last().is_some_and(Entries::takes_conditions);
+        let is_plain = || literal_type.is_some_and(|name| text.starts_with(name));
+        if !has_scheme(text) && !is_plain() && !is_conditional() {
             self.fail(place, literal, "reference", IssueCode::Value, || {
                 "a relative reference must be a type of resource, / and an id".to_owned()
             });

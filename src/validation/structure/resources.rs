@@ -42,6 +42,12 @@ impl<'t> Entries<'t> {
         self.named.get_or_init(|| self.named()).get(full_url).copied()
     }
 
+    /// Whether references may be searches, `Patient?identifier=…`, for a server to replace.
+    pub fn takes_conditions(&self) -> bool {
+        let kind = self.bundle.get("type").and_then(Node::text);
+        kind.is_some_and(|kind| matches!(&*kind, "transaction" | "batch"))
+    }
+
     fn named(&self) -> FxHashMap<Cow<'t, str>, Node<'t>> {
         let mut named = FxHashMap::default();
         for entry in self.bundle.get("entry").into_iter().flat_map(Node::items) {

@@ -64,9 +64,10 @@ impl<'t> Walker<'t, '_, '_> {
         if node.kind() != primitive::json_kind(of) {
             return self.wrong_kind(of, node, place);
         }
-        let is_id = matches!(object.plan.special, Special::Resource | Special::Bundle)
-            && member.role.element.def.name.as_ref() == "id";
-        let of = if is_id { Primitive::Id } else { of };
+        let of = match matches!(object.plan.special, Special::Resource | Special::Bundle) {
+            true => self.of_resource(object, member, of),
+            false => of,
+        };
         let (span, escaped) = node.span();
         if !escaped {
             return self.text(member, of, (node, span), place);
@@ -75,6 +76,18 @@ impl<'t> Walker<'t, '_, '_> {
         node.decode_into(&mut decoded);
         self.text(member, of, (node, &decoded), place);
         self.buffer = decoded;
+    }
+
+    /// What an element of a resource itself is held to: its `id` is an id, and the `url` that names a definition to the
+    /// world is a canonical.
+    fn of_resource(&self, object: &Object<'t, '_>, member: &Member<'t>, of: Primitive) -> Primitive {
+        match &*member.role.element.def.name {
+            "id" => Primitive::Id,
+            "url" if of == Primitive::Uri && self.plan.schema.member(object.plan.def, "publisher").is_some() => {
+                Primitive::Canonical
+            }
+            _ => of,
+        }
     }
 
     /// The value of a primitive, decoded.
@@ -148,6 +161,20 @@ impl<'t> Walker<'t, '_, '_> {
     fn narrative(&mut self, node: Node<'t>, text: &[u8], place: &Place) {
         if let Err(fault) = narrative::check(text) {
             self.fail(place, node, fault.rule, IssueCode::Invariant, || fault.text.to_owned());
+        }
+        if self.holder.container().get("contained").is_some() {
+            self.narrative_links(node, text);
+        }
+    }
+
+    /// Links and images that show what the resource contains.
+    fn narrative_links(&mut self, node: Node<'t>, text: &[u8]) {
+        for at in memchr::memmem::find_iter(text, b"#") {
+            let (before, rest) = text.split_at(at);
+            let Some(quote) = before.last().filter(|quote| matches!(quote, b'"' | b'\'')) else { continue };
+            if let Some(end) = memchr::memchr(*quote, rest).filter(|end| *end > 1) {
+                self.local(node, &rest[..end]);
+            }
         }
     }
 

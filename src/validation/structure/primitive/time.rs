@@ -8,20 +8,24 @@ pub(super) fn date(text: &[u8]) -> bool {
 }
 
 /// A date, or a whole day with time and zone: every version's text wants the zone where there is a time.
-pub(super) fn date_time(text: &[u8]) -> bool {
+pub(super) fn date_time(text: &[u8], version: FhirVersion) -> bool {
     match day(text) {
         Some((_, [])) => true,
-        Some((true, [b'T', rest @ ..])) => moment(rest, usize::MAX),
+        Some((true, [b'T', rest @ ..])) => moment(rest, most_digits(version)),
         _ => false,
     }
 }
 
 pub(super) fn instant(text: &[u8], version: FhirVersion) -> bool {
-    let most_digits = if version == FhirVersion::R5 { 9 } else { usize::MAX };
     match day(text) {
-        Some((true, [b'T', rest @ ..])) => moment(rest, most_digits),
+        Some((true, [b'T', rest @ ..])) => moment(rest, most_digits(version)),
         _ => false,
     }
+}
+
+/// Of a second's fraction.
+fn most_digits(version: FhirVersion) -> usize {
+    if version == FhirVersion::R5 { 9 } else { usize::MAX }
 }
 
 /// `hh:mm:ss` with any fraction and without zone.

@@ -90,3 +90,20 @@ fn a_map_uses_a_contained_concept_map_by_a_string() {
     passes(map("#cm"));
     breaks(map("#other"), "dom-3", "StructureMap.contained[0]");
 }
+
+#[test]
+fn links_and_images_of_the_narrative_count_as_use() {
+    let image = json!({ "resourceType": "Binary", "id": "b1", "contentType": "image/png" });
+    let with = |inner: &str| {
+        let div = format!("<div xmlns=\"http://www.w3.org/1999/xhtml\">{inner}</div>");
+        observation(json!({ "contained": [image], "text": { "status": "generated", "div": div } }))
+    };
+    passes(with("<img src=\"#b1\" alt=\"x\"/>"));
+    passes(with("<a href='#b1'>x</a>"));
+    breaks(with("b1"), "dom-3", "Observation.contained[0]");
+}
+
+#[test]
+fn ids_of_contained_resources_are_unique() {
+    breaks(holder(json!([person(json!({})), person(json!({}))]), "#p1"), "contained-id", "Observation.contained[1]");
+}

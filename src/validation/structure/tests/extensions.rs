@@ -71,3 +71,16 @@ fn contexts_name_elements_any_element_or_interfaces() {
         assert_eq!(errors_of(&set.to_string(), FhirVersion::R5), [], "{set}");
     }
 }
+
+#[test]
+fn a_nested_extension_is_one_of_the_definition_or_has_a_url_of_its_own() {
+    let nationality = |url: &str| {
+        let nested = json!([{ "url": url, "valueString": "x" }]);
+        patient(
+            "extension",
+            json!([{ "url": "http://hl7.org/fhir/StructureDefinition/patient-nationality", "extension": nested }]),
+        )
+    };
+    breaks(nationality("other"), "extension", "Patient.extension[0]");
+    passes(nationality("https://x.example/other"));
+}

@@ -45,3 +45,14 @@ fn a_full_url_tells_the_actual_type() {
     passes(bundle("urn:uuid:9c1646f0-656a-58bb-9b1f-a5b80b67484e"));
     breaks(bundle("urn:uuid:0c1646f0-656a-58bb-9b1f-a5b80b67484e"), "target", "Bundle.entry[2].resource.subject");
 }
+
+#[test]
+fn a_relative_reference_begins_with_the_type_and_is_no_search() {
+    for wrong in ["/Patient/1", "../Patient/1", "Patient?identifier=1"] {
+        breaks(subject(json!({ "reference": wrong })), "reference", "Observation.subject");
+    }
+    let bundle = json!({ "resourceType": "Bundle", "type": "transaction", "entry": [{
+        "resource": subject(json!({ "reference": "Patient?identifier=1" })),
+        "request": { "method": "POST", "url": "Observation" } }] });
+    assert!(!errors(&bundle).iter().any(|(rule, _)| rule == "reference"), "{:?}", errors(&bundle));
+}
