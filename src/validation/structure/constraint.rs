@@ -66,14 +66,15 @@ impl<'t> Walker<'t, '_, '_> {
                 self.broken(constraint, node, place);
             }
         }
-        for (expression, constraint) in &constraints.evaluated {
+        for (id, constraint) in &constraints.evaluated {
             if self.is_told_elsewhere(constraint) {
                 continue;
             }
+            let Some(expression) = self.plan.expression(*id) else { continue };
             match self.evaluate(expression, element) {
-                Ok(Some(true)) => {}
-                Ok(None) if asks_further(constraint) => {}
-                Ok(None | Some(false)) => self.broken(constraint, node, place),
+                // An expression without a result is no failure.
+                Ok(None | Some(true)) => {}
+                Ok(Some(false)) => self.broken(constraint, node, place),
                 Err(failure) => self.not_checked(constraint, &failure, node, place),
             }
         }
@@ -109,17 +110,6 @@ impl<'t> Walker<'t, '_, '_> {
         }
         self.fail(place, node, &constraint.key, IssueCode::Invariant, || constraint.human.to_string());
     }
-}
-
-/// Whether an expression may have no result although nothing is wrong: what a reference leads to or a value set is not at
-/// hand, dates differ in precision, or a function is asked of an element that is not there. Any other without a result is
-/// not met: `code.exists() or abstract = true` has none for an element with neither.
-#[cold]
-fn asks_further(constraint: &Constraint) -> bool {
-    const OF_TEXT: [&str; 7] =
-        ["contains(", "startsWith(", "endsWith(", "matches(", "substring(", "length()", "toInteger()"];
-    const FURTHER: [&str; 6] = ["resolve()", "memberOf(", "conformsTo(", " is ", "<", ">"];
-    OF_TEXT.iter().chain(&FURTHER).any(|asked| constraint.expression.contains(asked))
 }
 
 /// What expressions may ask: references within the Bundles around.

@@ -87,7 +87,7 @@ fn invariants_of_every_kind_are_held() {
 }
 
 #[test]
-fn dates_that_cannot_be_compared_break_no_invariant() {
+fn an_invariant_without_result_is_no_failure() {
     let task = json!({ "resourceType": "Task", "status": "draft", "intent": "order", "authoredOn": "2023-05-04", "lastModified": "2023-05" });
     passes(task);
 }
@@ -132,17 +132,6 @@ fn a_document_of_nothing_but_errors_is_told_within_bounds() {
     check(&tree, Schema::of(FhirVersion::R4), Options::default(), &mut report);
     let issues = report.finish();
     assert_eq!(issues.len(), crate::validation::report::ISSUES_LIMIT + 1);
-}
-
-#[test]
-fn an_invariant_without_a_result_is_not_met() {
-    let expansion = |contains: Value| {
-        let expansion = json!({ "timestamp": "2026-01-01", "contains": [contains] });
-        json!({ "resourceType": "ValueSet", "status": "active", "expansion": expansion })
-    };
-    breaks(expansion(json!({ "display": "x" })), "vsd-9", "ValueSet.expansion.contains[0]");
-    passes(expansion(json!({ "display": "x", "abstract": true })));
-    passes(expansion(json!({ "system": "urn:x", "code": "x" })));
 }
 
 #[test]
