@@ -66,13 +66,11 @@ impl<'t> Walker<'t, '_, '_> {
                 self.broken(constraint, node, place);
             }
         }
-        for (id, constraint) in &constraints.evaluated {
+        for (expression, constraint) in &constraints.evaluated {
             if self.is_told_elsewhere(constraint) {
                 continue;
             }
-            let Some(expression) = self.plan.expression(*id) else { continue };
             match self.evaluate(expression, element) {
-                // An expression without a result is no failure.
                 Ok(None | Some(true)) => {}
                 Ok(Some(false)) => self.broken(constraint, node, place),
                 Err(failure) => self.not_checked(constraint, &failure, node, place),
