@@ -21,6 +21,8 @@ pub(super) enum Native {
     FirstEntry { bundle: &'static str, resource: &'static str },
     /// md-1: `max` is `*` or a number from 1. Of a text that is none the expression has no result.
     PositiveMax,
+    /// vsd-9: a code, unless the concept is abstract. With neither the expression has no result, but the sentence is broken.
+    CodeUnlessAbstract,
 }
 
 impl Native {
@@ -30,6 +32,7 @@ impl Native {
             ("per-1", _) => Native::PeriodOrder,
             (_, "where(use = 'home').empty()") => Native::NotHome,
             (_, "max='*' or (max.toInteger() > 0)") => Native::PositiveMax,
+            (_, "code.exists() or abstract = true") => Native::CodeUnlessAbstract,
             (_, expression) => first_entry(expression)?,
         })
     }
@@ -54,6 +57,10 @@ pub(super) fn holds(native: Native, node: Node<'_>, version: FhirVersion) -> boo
         },
         Native::FirstEntry { bundle, resource } => {
             text("type").is_none_or(|found| found != bundle) || first_type(node).as_deref() == Some(resource)
+        }
+        Native::CodeUnlessAbstract => {
+            let is_abstract = || node.get("abstract").is_some_and(|found| found.span().0 == b"true");
+            node.get("code").is_some() || node.get("_code").is_some() || is_abstract()
         }
         Native::PositiveMax => text("max").is_none_or(|max| max == "*" || max.parse::<i32>().is_ok_and(|max| max > 0)),
     }

@@ -141,3 +141,14 @@ fn an_invariant_over_what_is_not_there_or_not_at_hand_is_passed() {
         json!({ "resourceType": "RiskAssessment", "status": "final", "subject": { "display": "x" }, "prediction": prediction }),
     );
 }
+
+#[test]
+fn a_concept_of_an_expansion_has_a_code_unless_it_is_abstract() {
+    let expansion = |contains: Value| {
+        let expansion = json!({ "timestamp": "2026-01-01", "contains": [contains] });
+        json!({ "resourceType": "ValueSet", "status": "active", "expansion": expansion })
+    };
+    breaks(expansion(json!({ "display": "x" })), "vsd-9", "ValueSet.expansion.contains[0]");
+    passes(expansion(json!({ "display": "x", "abstract": true })));
+    passes(expansion(json!({ "system": "urn:x", "code": "x" })));
+}
