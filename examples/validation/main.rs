@@ -9,10 +9,6 @@ mod page;
 mod rules;
 mod ways;
 
-use emberpost::clock::Clock;
-use emberpost::fhir::{FhirVersion, Form, Issue};
-use emberpost::validation::definition::Definitions;
-use emberpost::validation::{Checks, Level, ProseRules, check_document};
 use oracle::Source;
 use page::Page;
 use std::io;
@@ -24,10 +20,10 @@ fn main() -> io::Result<()> {
         return Ok(());
     };
     let made = std::env::temp_dir().join(format!("emberpost-mutants-{}", std::process::id()));
-    let mutants = source.mutants(&made, &check);
+    let mutants = source.mutants(&made);
     std::fs::remove_dir_all(&made)?;
-    let (mutants, corpus) = (mutants?, source.corpus(&check)?);
-    let own = ways::go(&check);
+    let (mutants, corpus) = (mutants?, source.corpus()?);
+    let own = ways::go();
     let page = Page { corpus: &corpus, mutants: &mutants, own: &own };
     let text = page.write();
     if std::env::args().any(|argument| argument == "--list") {
@@ -37,15 +33,4 @@ fn main() -> io::Result<()> {
         return Ok(());
     }
     std::fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/validation.md"), text)
-}
-
-/// Level structure, prose rules as errors, any event.
-fn check(bytes: Vec<u8>, form: Form, version: FhirVersion) -> Vec<Issue> {
-    let checks = Checks {
-        level: Level::Structure,
-        prose_rules: ProseRules::Error,
-        take_unknown_events: true,
-        now_us: Clock::default().now_us(),
-    };
-    check_document(bytes.into(), form, Some(version), &Definitions::default(), checks).1
 }

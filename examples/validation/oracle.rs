@@ -3,7 +3,10 @@
 //! The folder has `outcomes-corpus.ndjson`, `outcomes-mutants.ndjson` and `mutate.py`, which makes the mutants from the
 //! corpus. Each line says as which FHIR version a message was read, and what is expected of a validator.
 
+use emberpost::clock::Clock;
 use emberpost::fhir::{FhirVersion, Form, Issue};
+use emberpost::validation::definition::Definitions;
+use emberpost::validation::{Checks, Level, ProseRules, check_document};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use std::io;
@@ -34,10 +37,10 @@ pub struct Line {
     pub at: String,
     pub version: String,
     pub format: String,
-    /// `refused`, `accepted` or `either`; of the corpus what the reference says.
-    /// How many errors of the classes that count.
+    /// Of the corpus: how many errors of the classes that count.
     #[serde(default)]
     pub errors: usize,
+    /// Of a mutant: `refused`, `accepted` or `either`.
     #[serde(default)]
     pub expected: String,
     #[serde(default)]
@@ -56,8 +59,16 @@ pub struct Source {
     pub oracle: PathBuf,
 }
 
-/// Checks the bytes as of this version, with prose rules as errors.
-pub type Check<'c> = &'c (dyn Fn(Vec<u8>, Form, FhirVersion) -> Vec<Issue> + Sync);
+/// Emberpost's opinion: level structure as of this version, prose rules as errors, any event.
+pub fn check(bytes: Vec<u8>, form: Form, version: FhirVersion) -> Vec<Issue> {
+    let checks = Checks {
+        level: Level::Structure,
+        prose_rules: ProseRules::Error,
+        take_unknown_events: true,
+        now_us: Clock::default().now_us(),
+    };
+    check_document(bytes.into(), form, Some(version), &Definitions::default(), checks).1
+}
 
 impl Source {
     /// From `EMBERPOST_CORPUS` and `EMBERPOST_ORACLE`; None when one is not set.
@@ -67,13 +78,13 @@ impl Source {
     }
 
     /// Every message of the corpus that is R4, R4B or R5, those of `invalid/` too.
-    pub fn corpus(&self, check: Check<'_>) -> io::Result<Vec<Judged>> {
+    pub fn corpus(&self) -> io::Result<Vec<Judged>> {
         let lines = read(&self.oracle.join("outcomes-corpus.ndjson"))?;
-        judge(lines, check, |line| std::fs::read(self.corpus.join(&line.file)))
+        judge(lines, |line| std::fs::read(self.corpus.join(&line.file)))
     }
 
     /// Every mutant; the untouched bases are left out.
-    pub fn mutants(&self, made: &Path, check: Check<'_>) -> io::Result<Vec<Judged>> {
+    pub fn mutants(&self, made: &Path) -> io::Result<Vec<Judged>> {
         let mut script = Command::new("python3");
         script.arg(self.oracle.join("mutate.py")).arg("--corpus").arg(&self.corpus).arg("--out").arg(made);
         let status = script.stdout(Stdio::null()).status()?;
@@ -82,7 +93,7 @@ impl Source {
         }
         let lines = read(&self.oracle.join("outcomes-mutants.ndjson"))?;
         let lines = lines.into_iter().filter(|line| line.way != "base").collect();
-        judge(lines, check, |line| std::fs::read(made.join(format!("{}.{}", line.id, line.format))))
+        judge(lines, |line| std::fs::read(made.join(format!("{}.{}", line.id, line.format))))
     }
 }
 
@@ -91,7 +102,7 @@ fn read(path: &Path) -> io::Result<Vec<Line>> {
     text.lines().map(|line| serde_json::from_str(line).map_err(io::Error::other)).collect()
 }
 
-fn judge(lines: Vec<Line>, check: Check<'_>, bytes: impl Fn(&Line) -> io::Result<Vec<u8>>) -> io::Result<Vec<Judged>> {
+fn judge(lines: Vec<Line>, bytes: impl Fn(&Line) -> io::Result<Vec<u8>>) -> io::Result<Vec<Judged>> {
     let mut judged = Vec::with_capacity(lines.len());
     for line in lines {
         let version = match line.version.as_str() {

@@ -14,21 +14,12 @@ mod rules;
 #[path = "../../examples/validation/ways.rs"]
 mod ways;
 
-use emberpost::fhir::{FhirVersion, Form, Issue};
-use emberpost::validation::definition::Definitions;
-use emberpost::validation::{Checks, Level, ProseRules, check_document};
 use oracle::Source;
 use page::Page;
 
-fn check(bytes: Vec<u8>, form: Form, version: FhirVersion) -> Vec<Issue> {
-    let checks =
-        Checks { level: Level::Structure, prose_rules: ProseRules::Error, take_unknown_events: true, now_us: 0 };
-    check_document(bytes.into(), form, Some(version), &Definitions::default(), checks).1
-}
-
 #[test]
 fn every_way_of_ours_is_refused_at_its_element_or_accepted() {
-    let wrong = ways::go(&check).into_iter().filter(|went| !went.is_right()).map(|went| {
+    let wrong = ways::go().into_iter().filter(|went| !went.is_right()).map(|went| {
         let found: Vec<_> =
             went.issues.iter().filter(|issue| issue.is_error()).map(|issue| &issue.expression).collect();
         format!("{} ({}): {found:?}", went.way.name, went.version.short())
@@ -43,8 +34,8 @@ fn the_page_of_validation_is_true_and_its_figures_are_as_good_as_they_should_be(
         return;
     };
     let made = tempfile::tempdir().unwrap();
-    let (mutants, corpus) = (source.mutants(made.path(), &check).unwrap(), source.corpus(&check).unwrap());
-    let own = ways::go(&check);
+    let (mutants, corpus) = (source.mutants(made.path()).unwrap(), source.corpus().unwrap());
+    let own = ways::go();
     let page = Page { corpus: &corpus, mutants: &mutants, own: &own };
     let figures = page.figures();
     assert!(figures.refused * 1000 >= figures.to_refuse * 995, "{figures:?}");
