@@ -9,6 +9,7 @@ use crate::fhir::form::{read, written};
 use crate::fhir::tree::Tree;
 use crate::fhir::{FhirVersion, Form, Issue, Message, xml};
 use bytes::Bytes;
+use std::sync::Arc;
 
 /// As which a reader wants it; None: as it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -24,7 +25,7 @@ pub struct Converted {
     /// Those of the message, with what changed: media type, size, version, identity.
     pub facts: Facts,
     /// What `bytes` say.
-    pub tree: Tree,
+    pub tree: Arc<Tree>,
 }
 
 /// The message as wanted; None when it is so already. Errs with what cannot be told.
@@ -33,11 +34,11 @@ pub fn converted(facts: &Facts, bytes: &Bytes, wanted: Wanted) -> Result<Option<
         return Ok(None);
     }
     let (version, form) = own(facts);
-    converted_tree(facts, &read(bytes.clone(), form, version, None)?, wanted)
+    converted_tree(facts, &Arc::new(read(bytes.clone(), form, version, None)?), wanted)
 }
 
 /// The same of a message that was read already.
-pub fn converted_tree(facts: &Facts, tree: &Tree, wanted: Wanted) -> Result<Option<Converted>, Vec<Issue>> {
+pub fn converted_tree(facts: &Facts, tree: &Arc<Tree>, wanted: Wanted) -> Result<Option<Converted>, Vec<Issue>> {
     let Some((form, version)) = change(facts, wanted) else { return Ok(None) };
     let mut facts = facts.clone();
     let tree = match facts.version == Some(version) {
@@ -63,7 +64,7 @@ fn change(facts: &Facts, wanted: Wanted) -> Option<(Form, FhirVersion)> {
 }
 
 /// In the spelling of the version; the facts become those of what is written.
-fn respelled(facts: &mut Facts, tree: &Tree, version: FhirVersion) -> Result<Tree, Vec<Issue>> {
+fn respelled(facts: &mut Facts, tree: &Arc<Tree>, version: FhirVersion) -> Result<Arc<Tree>, Vec<Issue>> {
     // Spelling works on the JSON form, which must say all.
     xml::json(tree)?;
     let message = Message::read(tree.clone(), facts.version, None)?;

@@ -13,7 +13,6 @@ use super::outcome::{Issue, IssueCode, Severity};
 use super::scan::{self, Broken};
 use super::tree::{ESCAPED, Kind, Node, Slot, Tree};
 use bytes::Bytes;
-use std::sync::Arc;
 
 /// Deepest nesting that is read.
 pub const DEPTH_LIMIT: usize = 64;
@@ -32,10 +31,9 @@ pub fn parse(bytes: Bytes) -> Result<Tree, Vec<Issue>> {
         reader.abandon(broken, rule, code);
     }
     let Reader { slots, findings, .. } = reader;
-    let mut tree = Tree { bytes, slots: Arc::new(slots), notes: Arc::default(), source: None };
+    let mut tree = Tree { bytes, slots, notes: Vec::new(), source: None };
     let named = if tree.is_empty() { None } else { tree.root().get("resourceType").and_then(Node::text) };
-    let notes = findings.into_issues(&tree.bytes, named.as_deref())?;
-    tree.notes = Arc::new(notes);
+    tree.notes = findings.into_issues(&tree.bytes, named.as_deref())?;
     Ok(tree)
 }
 

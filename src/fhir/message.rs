@@ -13,10 +13,11 @@ pub use super::resolve::{Index, Resolved};
 use super::shape;
 use super::tree::{Node, Tree};
 use super::version::FhirVersion;
+use std::sync::Arc;
 
 #[derive(Clone, Debug)]
 pub struct Message {
-    pub tree: Tree,
+    pub tree: Arc<Tree>,
     pub version: FhirVersion,
     pub header: MessageHeader,
     pub bundle_id: Option<String>,
@@ -29,7 +30,12 @@ pub struct Message {
 impl Message {
     /// Reads the envelope. `said` is the media type's fhirVersion, `expected` the participant's.
     /// Errs with everything that makes it no message Bundle at all, or one of another version (HTTP 400).
-    pub fn read(tree: Tree, said: Option<FhirVersion>, expected: Option<FhirVersion>) -> Result<Message, Vec<Issue>> {
+    pub fn read(
+        tree: impl Into<Arc<Tree>>,
+        said: Option<FhirVersion>,
+        expected: Option<FhirVersion>,
+    ) -> Result<Message, Vec<Issue>> {
+        let tree = tree.into();
         let mut refused = envelope::check(&tree);
         let header = resolve::entries(&tree).next().and_then(|entry| entry.get("resource"));
         let header = header.filter(|header| resolve::text(*header, "resourceType").as_deref() == Some("MessageHeader"));

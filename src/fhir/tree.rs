@@ -10,7 +10,6 @@ use super::scan;
 use bytes::Bytes;
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::Arc;
 
 /// What a node is, in JSON's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -74,18 +73,17 @@ pub(super) struct Source {
     pub offsets: Vec<u32>,
 }
 
-/// A read document. Cloning shares bytes and nodes.
-#[derive(Clone)]
+/// A read document, shared by `Arc`: a node is two steps from its place, of which there are many for each.
 pub struct Tree {
     /// The JSON text that the nodes are spans of: the bytes as they were received, a byte order mark included, or what
     /// says the same as the XML that was received.
     pub bytes: Bytes,
-    pub(super) slots: Arc<Vec<Slot>>,
+    pub(super) slots: Vec<Slot>,
     /// What breaks FHIR's rules for JSON or XML without making it unreadable (JSN-03, JSN-04, XML-01 to XML-05), in
     /// document order.
-    pub notes: Arc<Vec<Issue>>,
+    pub notes: Vec<Issue>,
     /// None where the bytes themselves were received.
-    pub(super) source: Option<Arc<Source>>,
+    pub(super) source: Option<Source>,
 }
 
 impl fmt::Debug for Tree {

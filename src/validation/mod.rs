@@ -114,7 +114,7 @@ pub fn check_document(
     checks: Checks,
 ) -> (Option<FhirVersion>, Vec<Issue>) {
     let tree = match read(bytes, form, version, None) {
-        Ok(tree) => tree,
+        Ok(tree) => Arc::new(tree),
         Err(issues) => return (None, issues),
     };
     match Message::read(tree.clone(), version, None) {

@@ -513,7 +513,7 @@ fn what_reader_and_structure_both_find_is_told_with_the_names_of_fhirpath() {
 #[test]
 fn what_is_no_message_is_checked_as_the_resource_that_it_is() {
     let patient = json!({ "resourceType": "Patient", "gender": "x" });
-    let tree = json::parse(Bytes::from(patient.to_string())).expect("JSON");
+    let tree = Arc::new(json::parse(Bytes::from(patient.to_string())).expect("JSON"));
     let refused = Message::read(tree.clone(), None, None).expect_err("no message");
     let rules = |level| {
         let issues = check_no_message(&tree, FhirVersion::R4, refused.clone(), Checks { level, ..LAX });

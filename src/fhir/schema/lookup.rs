@@ -5,8 +5,10 @@ use super::{Schema, TypeDef};
 
 #[derive(Debug, Default)]
 pub(super) struct Members {
-    /// Name in JSON to positions of element and type.
-    names: Table<(u16, u16)>,
+    /// Name in JSON to position in `places`.
+    names: Table<u16>,
+    /// Positions of element and type, for each name.
+    pub(super) places: Box<[(u16, u16)]>,
     /// Name in paths (`value`) to position of the element.
     elements: Table<u16>,
 }
@@ -80,11 +82,18 @@ impl Members {
                 names.push((element.member_name(schema, of_type), (index, position)));
             }
         }
-        Members { names: Table::of(names), elements: Table::of(elements) }
+        let places = names.iter().map(|(_, place)| *place).collect();
+        let names = names.into_iter().map(|(name, _)| name).zip(0u16..).collect();
+        Members { names: Table::of(names), places, elements: Table::of(elements) }
+    }
+
+    /// Position in `places`.
+    pub(super) fn position(&self, name: &[u8]) -> Option<u16> {
+        self.names.get(name)
     }
 
     pub(super) fn get(&self, name: &[u8]) -> Option<(u16, u16)> {
-        self.names.get(name)
+        self.places.get(usize::from(self.position(name)?)).copied()
     }
 
     pub(super) fn element(&self, name: &str) -> Option<u16> {

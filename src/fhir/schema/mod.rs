@@ -213,6 +213,17 @@ impl Schema {
         of.members.get(name.as_ref())
     }
 
+    /// Every member that an object of the type may have, but `_x`: positions in `TypeDef::elements` and `ElementDef::types`.
+    pub fn members<'s>(&'s self, of: &'s TypeDef) -> &'s [(u16, u16)] {
+        &of.members.places
+    }
+
+    /// Position among `members` of what JSON calls so.
+    #[inline]
+    pub fn member_position(&self, of: &TypeDef, name: &[u8]) -> Option<u16> {
+        of.members.position(name)
+    }
+
     /// Position in `TypeDef::elements` of the element that paths call so: `value` for `value[x]`.
     pub fn element_index(&self, of: &TypeDef, name: &str) -> Option<u16> {
         of.members.element(name)

@@ -34,7 +34,6 @@ use super::schema::Schema;
 use super::tree::{Source, Tree};
 use super::version::FhirVersion;
 use bytes::Bytes;
-use std::sync::Arc;
 
 /// The rule that plain XML grammar stands in.
 const GRAMMAR: &str = "XML1.0";
@@ -63,9 +62,9 @@ pub fn parse_with<'s>(bytes: Bytes, choose: impl FnOnce(Hints) -> &'s Schema) ->
     let notes = built.findings.into_issues(&bytes, root.as_deref())?;
     Ok(Tree {
         bytes: Bytes::from(built.json),
-        slots: Arc::new(built.slots),
-        notes: Arc::new(notes),
-        source: Some(Arc::new(Source { bytes, offsets: built.offsets })),
+        slots: built.slots,
+        notes,
+        source: Some(Source { bytes, offsets: built.offsets }),
     })
 }
 

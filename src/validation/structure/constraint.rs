@@ -4,7 +4,7 @@ use super::native;
 use super::place::Place;
 use super::plan::{Constraints, ExtensionPlan, Special};
 use super::resources::Entries;
-use super::walk::{Member, Object, Walker};
+use super::walk::{Object, Walker};
 use crate::fhir::IssueCode;
 use crate::fhir::element::Element;
 use crate::fhir::schema::{Constraint, Schema};
@@ -25,7 +25,7 @@ impl<'t> Walker<'t, '_, '_> {
             let is_inner = object.place.parent.is_some_and(|parent| parent.type_id == self.plan.extension);
             prose::object(subject, object.node, is_inner, self.report);
         }
-        if let Some(bound) = object.role.and_then(|role| role.element.bound) {
+        if let Some(bound) = object.role.and_then(|role| role.bound) {
             self.bound_object(bound, object);
         }
     }
@@ -33,28 +33,22 @@ impl<'t> Walker<'t, '_, '_> {
     /// `present`: bits of the elements that are there.
     pub fn constraints(&mut self, object: &Object<'t, '_>, present: u128) {
         let element = Element { value: Some(object.node), extra: None, type_id: object.type_id() };
-        self.hold(&object.plan.constraints, element, present, object.place);
-        if let Some(role) = object.role {
-            self.hold(&role.of_type.constraints, element, present, object.place);
+        // Those of a primitive's type are among those of its member.
+        let of_type = object.plan.constraints.filter(|_| object.plan.primitive.is_none());
+        for constraints in of_type.into_iter().chain(object.role.and_then(|role| role.constraints)) {
+            self.hold(constraints, element, present, object.place);
         }
     }
 
     /// Those that the definition of an extension adds.
     pub fn extension_constraints(&mut self, plan: &'static ExtensionPlan, object: &Object<'t, '_>, present: u128) {
+        let Some(constraints) = plan.constraints else { return };
         let element = Element { value: Some(object.node), extra: None, type_id: object.type_id() };
-        self.hold(&plan.constraints, element, present, object.place);
+        self.hold(constraints, element, present, object.place);
     }
 
-    /// Those of a primitive that has a value.
-    pub fn primitive_constraints(&mut self, member: &Member<'t>, element: Element<'t>, place: &Place) {
-        self.hold(&member.target.constraints, element, 0, place);
-        self.hold(&member.role.of_type.constraints, element, 0, place);
-    }
-
-    fn hold(&mut self, constraints: &'static Constraints, element: Element<'t>, present: u128, place: &Place) {
-        if constraints.is_empty() {
-            return;
-        }
+    /// `present`: bits of the elements that an object has; of a primitive none.
+    pub fn hold(&mut self, constraints: &'static Constraints, element: Element<'t>, present: u128, place: &Place) {
         let Some(node) = element.node() else { return };
         for (presence, constraint) in &constraints.present {
             if !presence.holds(present) {
@@ -96,7 +90,8 @@ impl<'t> Walker<'t, '_, '_> {
     #[cold]
     fn not_checked(&mut self, constraint: &'static Constraint, failure: &Failure, node: Node<'t>, place: &Place) {
         let text = format!("{} could not be checked here: {failure}", constraint.key);
-        self.report.warning(place.to_string(), Some(node), Broken::new(&*constraint.key, IssueCode::Processing, text));
+        let path = place.path(self.plan.schema);
+        self.report.warning(path, Some(node), Broken::new(&*constraint.key, IssueCode::Processing, text));
     }
 
     fn is_told_elsewhere(&self, constraint: &Constraint) -> bool {

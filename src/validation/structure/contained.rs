@@ -3,7 +3,7 @@
 //! dom-3 by the later expression, which R4B states: a contained resource is referred to by its id from anywhere in its
 //! container, by a reference, canonical, uri or url, or it refers to the container itself (`#`).
 
-use super::place::{Place, Step};
+use super::place::Place;
 use super::reference::Locals;
 use super::walk::Walker;
 use crate::fhir::IssueCode;
@@ -68,12 +68,9 @@ impl<'t> Walker<'t, '_, '_> {
 
     #[cold]
     fn inner_fail(&mut self, (inner, index): (Node<'t>, u32), place: &Place, rule: &'static str, text: &'static str) {
-        let def = place.type_id.and_then(|id| {
-            let elements = &self.plan.schema.def(id).elements;
-            elements.iter().find(|element| &*element.name == "contained")
-        });
-        let inner_place =
-            def.map(|def| Place { step: Step::Element { def, choice: 0, index }, ..place.element(def, 0, index) });
+        let plan = place.type_id.map(|id| self.plan.type_plan(id));
+        let member = plan.and_then(|plan| plan.member(self.plan.schema, b"contained"));
+        let inner_place = member.map(|member| place.element(member, index));
         self.fail(inner_place.as_ref().unwrap_or(place), inner, rule, IssueCode::Invariant, || text.to_owned());
     }
 }

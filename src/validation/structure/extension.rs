@@ -1,6 +1,6 @@
 //! Extensions that the base packages define: the type of the value, what is nested, where they may stand. Others pass.
 
-use super::place::{Place, Step};
+use super::place::Place;
 use super::walk::{Object, Walker};
 use crate::fhir::IssueCode;
 use crate::fhir::schema::{Context, ExtensionDef, Schema, TypeId, TypeKind};
@@ -22,7 +22,7 @@ impl<'t> Walker<'t, '_, '_> {
     /// What may hold it, and whether among those that modify.
     fn extension_place(&mut self, def: &'static ExtensionDef, object: &Object<'t, '_>) {
         let holder = object.place.parent.unwrap_or(object.place);
-        if !def.contexts.is_empty() && !def.contexts.iter().any(|context| stands_in(context, holder)) {
+        if !def.contexts.is_empty() && !def.contexts.iter().any(|context| stands_in(self.plan.schema, context, holder)) {
             self.fail(object.place, object.node, "extension", IssueCode::Structure, || {
                 format!("the extension {} may not stand here; it belongs to {}", def.url, places(&def.contexts))
             });
@@ -123,9 +123,9 @@ fn places(contexts: &[Context]) -> String {
 }
 
 /// Whether what holds the extension is of this context. Contexts by an expression are not asked.
-fn stands_in(context: &Context, holder: &Place) -> bool {
+fn stands_in(schema: &Schema, context: &Context, holder: &Place) -> bool {
     match context {
-        Context::Element(path) => is_element(path, holder),
+        Context::Element(path) => is_element(schema, path, holder),
         // The holder is no extension: those are told of with the one that holds them.
         Context::Extension(_) => false,
         Context::Fhirpath(_) => true,
@@ -133,8 +133,7 @@ fn stands_in(context: &Context, holder: &Place) -> bool {
 }
 
 /// `Patient.birthDate`, `HumanName`, `Element`, `DomainResource`: the last steps of the place, below a type.
-fn is_element(path: &str, holder: &Place) -> bool {
-    let schema = holder.schema;
+fn is_element(schema: &Schema, path: &str, holder: &Place) -> bool {
     if holder.type_id.is_some_and(|id| is_type(schema, id, path)) {
         return true;
     }
@@ -144,8 +143,8 @@ fn is_element(path: &str, holder: &Place) -> bool {
         if step.is_empty() {
             return place.type_id.is_some_and(|id| is_type(schema, id, head));
         }
-        let (Step::Element { def, .. }, Some(parent)) = (place.step, place.parent) else { return false };
-        if step.strip_suffix("[x]").unwrap_or(step) != &*def.name {
+        let (Some(name), Some(parent)) = (place.name(), place.parent) else { return false };
+        if step.strip_suffix("[x]").unwrap_or(step) != name {
             return false;
         }
         place = parent;

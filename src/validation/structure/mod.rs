@@ -11,6 +11,7 @@ mod binding;
 mod constraint;
 mod contained;
 mod extension;
+mod member;
 mod narrative;
 mod native;
 mod place;

@@ -1,7 +1,8 @@
 //! Where the walk stands, as a list on the stack: nothing is made until an issue needs the FHIRPath expression.
 
-use crate::fhir::schema::{ElementDef, Schema, TypeId};
-use std::fmt::{Display, Formatter, Result, Write};
+use super::member::MemberPlan;
+use crate::fhir::schema::{Schema, TypeId};
+use std::fmt::Write;
 
 /// No index: the element does not repeat.
 pub(super) const SINGLE: u32 = u32::MAX;
@@ -10,59 +11,52 @@ pub(super) const SINGLE: u32 = u32::MAX;
 #[derive(Clone, Copy)]
 pub(super) struct Place<'p> {
     pub parent: Option<&'p Place<'p>>,
-    pub step: Step<'p>,
+    /// None: the root.
+    pub member: Option<&'static MemberPlan>,
+    /// Among the values of an element that repeats, or `SINGLE`.
+    pub index: u32,
     /// What the element is; of a resource its actual type. None: unknown.
     pub type_id: Option<TypeId>,
-    pub schema: &'static Schema,
-}
-
-#[derive(Clone, Copy)]
-pub(super) enum Step<'p> {
-    /// The name of the root's type.
-    Root(&'p str),
-    /// An element of a type, the position of its type among those of a choice, its index or `SINGLE`.
-    Element { def: &'static ElementDef, choice: u16, index: u32 },
 }
 
 impl<'p> Place<'p> {
-    pub fn root(schema: &'static Schema, name: &'p str, type_id: Option<TypeId>) -> Place<'p> {
-        Place { parent: None, step: Step::Root(name), type_id, schema }
+    pub fn root(type_id: Option<TypeId>) -> Place<'p> {
+        Place { parent: None, member: None, index: SINGLE, type_id }
     }
 
     /// An element of what stands here.
-    pub fn element<'q>(&'q self, def: &'static ElementDef, choice: u16, index: u32) -> Place<'q> {
-        let type_id = def.types.get(usize::from(choice)).map(|of_type| of_type.type_id);
-        Place { parent: Some(self), step: Step::Element { def, choice, index }, type_id, schema: self.schema }
+    #[inline]
+    pub fn element<'q>(&'q self, member: &'static MemberPlan, index: u32) -> Place<'q> {
+        Place { parent: Some(self), member: Some(member), index, type_id: Some(member.type_id) }
     }
 
     /// The element's name; of the root none.
     pub fn name(&self) -> Option<&'static str> {
-        match self.step {
-            Step::Root(_) => None,
-            Step::Element { def, .. } => Some(&def.name),
-        }
+        self.member.map(|member| &*member.def.name)
     }
-}
 
-impl Display for Place<'_> {
-    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+    /// The FHIRPath expression.
+    pub fn path(&self, schema: &Schema) -> String {
+        let mut path = String::new();
+        self.write(schema, &mut path);
+        path
+    }
+
+    fn write(&self, schema: &Schema, path: &mut String) {
         // At most as deep as the reader lets documents be nested.
         if let Some(parent) = self.parent {
-            write!(f, "{parent}.")?;
+            parent.write(schema, path);
+            path.push('.');
         }
-        match self.step {
-            Step::Root(name) => f.write_str(name),
-            Step::Element { def, choice, index } => {
-                f.write_str(&def.name)?;
-                if let (true, Some(of_type)) = (def.is_choice, def.types.get(usize::from(choice))) {
-                    write!(f, ".ofType({})", self.schema.def(of_type.type_id).code)?;
+        match self.member {
+            None => path.push_str(self.type_id.map_or("Resource", |id| &schema.def(id).name)),
+            Some(member) => {
+                path.push_str(&member.def.name);
+                if member.is_choice {
+                    let _ = write!(path, ".ofType({})", schema.def(member.type_id).code);
                 }
-                match index {
-                    SINGLE => Ok(()),
-                    index => {
-                        f.write_char('[')?;
-                        write!(f, "{index}]")
-                    }
+                if self.index != SINGLE {
+                    let _ = write!(path, "[{}]", self.index);
                 }
             }
         }

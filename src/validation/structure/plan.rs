@@ -1,11 +1,12 @@
 //! What the walk asks of each type, made once per version from the tables: bits of what must be there, required value
 //! sets that can be enumerated, and the constraints, each in the cheapest form that is exact.
 
+use super::member::MemberPlan;
 use super::native::Native;
 use super::presence::Presence;
 use crate::fhir::FhirVersion;
 use crate::fhir::schema::{
-    Codes, Constraint, ConstraintId, ElementDef, ElementType, ExtensionDef, Primitive, Schema, Strength, TypeDef,
+    Codes, Constraint, ConstraintId, ElementDef, ExtensionDef, Primitive, Schema, Strength, TypeDef,
     TypeId, TypeKind,
 };
 use crate::fhirpath::Expression;
@@ -50,35 +51,24 @@ pub(super) struct TypePlan {
     pub required: u128,
     /// Bit of the element `id`.
     pub id: u128,
-    pub elements: Vec<ElementPlan>,
-    pub constraints: Constraints,
-}
-
-pub(super) struct ElementPlan {
-    pub def: &'static ElementDef,
-    /// The codes of a required binding.
-    pub bound: Option<&'static Bound>,
-    /// By choice, as `ElementDef::types`.
-    pub types: Vec<ElementTypePlan>,
-}
-
-pub(super) struct ElementTypePlan {
-    pub of_type: &'static ElementType,
-    pub constraints: Constraints,
+    /// As `Schema::members` has them.
+    members: Vec<MemberPlan>,
+    /// None: there are none.
+    pub constraints: Option<&'static Constraints>,
 }
 
 /// An extension that the base packages define.
 pub(super) struct ExtensionPlan {
     pub def: &'static ExtensionDef,
     /// Its own, beyond those of every extension.
-    pub constraints: Constraints,
+    pub constraints: Option<&'static Constraints>,
 }
 
 impl ExtensionPlan {
     fn new(def: &'static ExtensionDef, schema: &'static Schema) -> ExtensionPlan {
         let of = schema.named("Extension").map(|id| schema.def(id));
-        let constraints = of.map(|of| Constraints::of(&def.constraints, of, schema));
-        ExtensionPlan { def, constraints: constraints.unwrap_or_default() }
+        let constraints = of.and_then(|of| Constraints::of(&def.constraints, of, schema));
+        ExtensionPlan { def, constraints }
     }
 }
 
@@ -88,7 +78,7 @@ pub(super) struct Bound {
     pub codes: &'static Codes,
 }
 
-/// Of a type or element, those of error severity.
+/// Of a type or element, those of error severity. They live as long as the tables.
 #[derive(Default)]
 pub(super) struct Constraints {
     pub present: Vec<(Presence, &'static Constraint)>,
@@ -97,7 +87,8 @@ pub(super) struct Constraints {
 }
 
 impl Constraints {
-    fn of(ids: &[ConstraintId], of: &TypeDef, schema: &'static Schema) -> Constraints {
+    /// None: there are none but those that the walk tells.
+    pub fn of(ids: &[ConstraintId], of: &TypeDef, schema: &'static Schema) -> Option<&'static Constraints> {
         let mut found = Constraints::default();
         let constraints = ids.iter().map(|id| (*id, schema.constraint(*id)));
         for (id, constraint) in constraints.filter(|(_, constraint)| constraint.is_error) {
@@ -111,11 +102,8 @@ impl Constraints {
                 found.evaluated.push((id, constraint));
             }
         }
-        found
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.present.is_empty() && self.native.is_empty() && self.evaluated.is_empty()
+        let is_empty = found.present.is_empty() && found.native.is_empty() && found.evaluated.is_empty();
+        (!is_empty).then(|| &*Box::leak(Box::new(found)))
     }
 }
 
@@ -153,6 +141,7 @@ impl Plan {
         self.expressions.get(usize::from(id.0))?.get_or_init(read).as_ref()
     }
 
+    #[inline]
     pub fn type_plan(&self, id: TypeId) -> &TypePlan {
         &self.types[usize::from(id.0)]
     }
@@ -166,10 +155,10 @@ impl Plan {
 
 /// Value sets are many elements' own; each is made once and lives as long as the tables.
 #[derive(Default)]
-struct Bounds(FxHashMap<u16, Option<&'static Bound>>);
+pub(super) struct Bounds(FxHashMap<u16, Option<&'static Bound>>);
 
 impl Bounds {
-    fn of(&mut self, element: &ElementDef, schema: &'static Schema) -> Option<&'static Bound> {
+    pub fn of(&mut self, element: &ElementDef, schema: &'static Schema) -> Option<&'static Bound> {
         let binding = element.binding.filter(|binding| binding.strength == Strength::Required)?;
         let made = self.0.entry(binding.value_set.0).or_insert_with(|| {
             let set = schema.value_set(binding.value_set);
@@ -202,7 +191,8 @@ impl TypePlan {
             (0u32..).zip(&def.elements).map(bit).fold(0, |bits, bit| bits | bit)
         };
         let (required, id) = (bits(&|element| element.min > 0), bits(&|element| &*element.name == "id"));
-        let elements = def.elements.iter().map(|element| ElementPlan::new(element, schema, bounds)).collect();
+        let members = schema.members(def).iter().filter_map(|place| MemberPlan::new(def, *place, schema, bounds));
+        let members = members.collect();
         let constraints = Constraints::of(&def.constraints, def, schema);
         TypePlan {
             type_id,
@@ -212,9 +202,15 @@ impl TypePlan {
             subject: Subject::of(&def.code),
             required,
             id,
-            elements,
+            members,
             constraints,
         }
+    }
+
+    /// What JSON calls so, without `_`.
+    #[inline]
+    pub fn member(&'static self, schema: &Schema, name: &[u8]) -> Option<&'static MemberPlan> {
+        self.members.get(usize::from(schema.member_position(self.def, name)?))
     }
 }
 
@@ -227,14 +223,4 @@ pub(super) fn not_evaluated(schema: &'static Schema) -> Vec<&'static Constraint>
 /// The bit of an element's position. No type has more elements than bits, which a test holds every version to.
 pub(super) fn bit(index: u32) -> u128 {
     1u128.checked_shl(index).unwrap_or(0)
-}
-
-impl ElementPlan {
-    fn new(def: &'static ElementDef, schema: &'static Schema, bounds: &mut Bounds) -> ElementPlan {
-        let types = def.types.iter().map(|of_type| {
-            let constraints = Constraints::of(&def.constraints, schema.def(of_type.type_id), schema);
-            ElementTypePlan { of_type, constraints }
-        });
-        ElementPlan { def, bound: bounds.of(def, schema), types: types.collect() }
-    }
 }

@@ -2,7 +2,8 @@
 
 use super::place::Place;
 use super::resources::{Entries, type_name};
-use super::walk::{Object, Role, Walker};
+use super::member::MemberPlan;
+use super::walk::{Object, Walker};
 use crate::fhir::IssueCode;
 use crate::fhir::reference::has_scheme;
 use crate::fhir::schema::TypeId;
@@ -37,8 +38,8 @@ impl<'t> Walker<'t, '_, '_> {
         }
     }
 
-    pub fn reference(&mut self, object: &Object<'t, '_>, role: Option<Role>) {
-        let targets: &'static [TypeId] = role.map_or(&[], |role| &role.of_type.of_type.targets);
+    pub fn reference(&mut self, object: &Object<'t, '_>, role: Option<&'static MemberPlan>) {
+        let targets: &'static [TypeId] = role.map_or(&[], |role| &role.of_type.targets);
         let node = object.node;
         let literal = node.get("reference").and_then(|literal| Some((literal, literal.text()?)));
         let said = node.get("type").and_then(Node::text).filter(|said| !said.is_empty());

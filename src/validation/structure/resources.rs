@@ -1,9 +1,10 @@
 //! Resources within the document: their types, ids, and what contains them.
 
+use super::member::MemberPlan;
 use super::place::Place;
 use super::plan::Special;
 use super::reference::Locals;
-use super::walk::{Member, Object, Walker};
+use super::walk::{Object, Walker};
 use crate::fhir::IssueCode;
 use crate::fhir::schema::TypeId;
 use crate::fhir::tree::Node;
@@ -70,8 +71,7 @@ impl<'t> Walker<'t, '_, '_> {
         let node = self.tree.root();
         let name = type_name(node).unwrap_or_default();
         let type_id = self.plan.schema.resource(&name);
-        let shown = if type_id.is_some() { &*name } else { "Resource" };
-        let place = Place::root(self.plan.schema, shown, type_id);
+        let place = Place::root(type_id);
         if !node.is_object() {
             return self.fail(&place, node, "type", IssueCode::Structure, || {
                 "the document must be one JSON object, a resource".to_owned()
@@ -81,13 +81,13 @@ impl<'t> Walker<'t, '_, '_> {
     }
 
     /// An object where a resource stands: the root, one that an element holds, or a contained one.
-    pub fn resource(&mut self, node: Node<'t>, member: Option<&Member<'t>>, place: &Place) {
+    pub fn resource(&mut self, node: Node<'t>, role: Option<&'static MemberPlan>, place: &Place) {
         let Some(type_id) = self.resource_type(node, place) else { return };
         let place = &Place { type_id: Some(type_id), ..*place };
-        if let Some(member) = member
-            && !self.plan.schema.is_a(type_id, member.role.of_type.of_type.type_id)
+        if let Some(role) = role
+            && !self.plan.schema.is_a(type_id, role.type_id)
         {
-            let code = &member.target.def.code;
+            let code = &self.plan.schema.def(role.type_id).code;
             self.fail(place, node, "type", IssueCode::Structure, || {
                 format!("a resource of type {code} must stand here")
             });
@@ -100,7 +100,7 @@ impl<'t> Walker<'t, '_, '_> {
         if plan.special == Special::Bundle {
             self.bundles.push(Entries::new(node));
         }
-        self.object(&Object { node, plan, role: member.map(|member| member.role), place }, false);
+        self.object(&Object { node, plan, role, place }, false);
         if plan.special == Special::Bundle {
             self.bundles.pop();
         }

@@ -2,7 +2,6 @@
 
 use super::narrative;
 use super::place::{Place, SINGLE};
-use super::plan::Special;
 use super::primitive;
 use super::resources::type_name;
 use super::walk::{Member, Object, Walker, named};
@@ -24,8 +23,8 @@ impl<'t> Walker<'t, '_, '_> {
         (node, index): (Node<'t>, u32),
         other: &mut Counterpart<'t>,
     ) {
-        let place = &object.place.element(member.role.element.def, member.choice, index);
-        match (member.target.primitive, member.is_sibling) {
+        let place = &object.place.element(member.plan, index);
+        match (member.plan.primitive, member.is_sibling) {
             (_, true) => self.sibling(member, (node, index), other, place),
             // null is padding in arrays only.
             (Some(_), false) if node.kind() == Kind::Null => {
@@ -33,18 +32,16 @@ impl<'t> Walker<'t, '_, '_> {
                     self.stray_null(place, node);
                 }
             }
-            (Some(of), false) => self.primitive(object, member, of, node, place),
+            (Some(of), false) => self.primitive(member, of, node, place),
             (None, false) => match node.kind() {
                 Kind::Null => self.stray_null(place, node),
-                Kind::Object if matches!(member.target.special, Special::Resource | Special::Bundle) => {
-                    self.resource(node, Some(member), place)
-                }
+                Kind::Object if member.plan.is_resource => self.resource(node, Some(member.plan), place),
                 Kind::Object => {
-                    let inner = Object { node, plan: member.target, role: Some(member.role), place };
-                    self.object(&inner, false);
+                    let plan = self.plan.type_plan(member.plan.type_id);
+                    self.object(&Object { node, plan, role: Some(member.plan), place }, false);
                 }
                 _ => {
-                    let code = &member.target.def.code;
+                    let code = &self.plan.schema.def(member.plan.type_id).code;
                     self.fail(place, node, "type", IssueCode::Structure, || {
                         format!("{} must be an object of type {code}", named(place))
                     });
@@ -53,21 +50,10 @@ impl<'t> Walker<'t, '_, '_> {
         }
     }
 
-    fn primitive(
-        &mut self,
-        object: &Object<'t, '_>,
-        member: &Member<'t>,
-        of: Primitive,
-        node: Node<'t>,
-        place: &Place,
-    ) {
+    fn primitive(&mut self, member: &Member<'t>, of: Primitive, node: Node<'t>, place: &Place) {
         if node.kind() != primitive::json_kind(of) {
             return self.wrong_kind(of, node, place);
         }
-        let of = match matches!(object.plan.special, Special::Resource | Special::Bundle) {
-            true => self.of_resource(object, member, of),
-            false => of,
-        };
         let (span, escaped) = node.span();
         if !escaped {
             return self.text(member, of, (node, span), place);
@@ -76,18 +62,6 @@ impl<'t> Walker<'t, '_, '_> {
         node.decode_into(&mut decoded);
         self.text(member, of, (node, &decoded), place);
         self.buffer = decoded;
-    }
-
-    /// What an element of a resource itself is held to: its `id` is an id, and the `url` that names a definition to the
-    /// world is a canonical.
-    fn of_resource(&self, object: &Object<'t, '_>, member: &Member<'t>, of: Primitive) -> Primitive {
-        match &*member.role.element.def.name {
-            "id" => Primitive::Id,
-            "url" if of == Primitive::Uri && self.plan.schema.member(object.plan.def, "publisher").is_some() => {
-                Primitive::Canonical
-            }
-            _ => of,
-        }
     }
 
     /// The value of a primitive, decoded.
@@ -109,12 +83,12 @@ impl<'t> Walker<'t, '_, '_> {
             Primitive::String if text[0] == b'#' && self.is_in_map() => self.local(node, text),
             _ => {}
         }
-        if let Some(bound) = member.role.element.bound {
+        if let Some(bound) = member.plan.bound {
             self.bound_text(bound, of, node, text, place);
         }
-        if !member.role.of_type.constraints.is_empty() || !member.target.constraints.is_empty() {
-            let element = Element { value: Some(node), extra: None, type_id: member.role.of_type.of_type.type_id };
-            self.primitive_constraints(member, element, place);
+        if let Some(constraints) = member.plan.constraints {
+            let element = Element { value: Some(node), extra: None, type_id: member.plan.type_id };
+            self.hold(constraints, element, 0, place);
         }
     }
 
@@ -190,8 +164,8 @@ impl<'t> Walker<'t, '_, '_> {
             Kind::Object => {
                 let has_extension = node.children().any(|child| child.key().as_deref() == Some("extension"));
                 let has_value = has_extension || other.stands(index);
-                let role = Some(member.role);
-                self.object(&Object { node, plan: member.target, role, place }, has_value);
+                let plan = self.plan.type_plan(member.plan.type_id);
+                self.object(&Object { node, plan, role: Some(member.plan), place }, has_value);
             }
             Kind::Null if index != SINGLE && other.stands(index) => {}
             Kind::Null => self.stray_null(place, node),

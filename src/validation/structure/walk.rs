@@ -2,7 +2,8 @@
 
 use super::Options;
 use super::place::{Place, SINGLE};
-use super::plan::{ElementPlan, ElementTypePlan, Plan, Special, TypePlan, bit};
+use super::member::MemberPlan;
+use super::plan::{Plan, Special, TypePlan, bit};
 use super::reference::{ContainedIds, Local};
 use super::resources::{Entries, Holder};
 use super::value::Counterpart;
@@ -29,20 +30,13 @@ pub(super) struct Walker<'t, 'r, 'm> {
     pub bundles: Vec<Entries<'t>>,
 }
 
-/// The element that an object is: its definition and its type's.
-#[derive(Clone, Copy)]
-pub(super) struct Role {
-    pub element: &'static ElementPlan,
-    pub of_type: &'static ElementTypePlan,
-}
-
 /// An object, what it is, and where.
 #[derive(Clone, Copy)]
 pub(super) struct Object<'t, 'p> {
     pub node: Node<'t>,
     pub plan: &'static TypePlan,
-    /// None: the root.
-    pub role: Option<Role>,
+    /// The element that it is; None: the root.
+    pub role: Option<&'static MemberPlan>,
     pub place: &'p Place<'p>,
 }
 
@@ -57,10 +51,7 @@ impl Object<'_, '_> {
 #[derive(Clone, Copy)]
 pub(super) struct Member<'t> {
     pub node: Node<'t>,
-    pub role: Role,
-    /// What its value is.
-    pub target: &'static TypePlan,
-    pub choice: u16,
+    pub plan: &'static MemberPlan,
     /// `_x`: id and extensions of a primitive.
     pub is_sibling: bool,
 }
@@ -124,9 +115,8 @@ impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
                 }
                 continue;
             };
-            let (index, member) = member;
-            let element = bit(u32::from(index));
-            if member.role.element.def.is_choice && present & element != 0 {
+            let element = bit(u32::from(member.plan.element));
+            if member.plan.is_choice && present & element != 0 {
                 self.second_choice(object, &member, base);
             }
             present |= element;
@@ -135,30 +125,17 @@ impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
         present
     }
 
-    fn known(
-        &self,
-        object: &Object<'t, '_>,
-        node: Node<'t>,
-        name: &[u8],
-        is_sibling: bool,
-    ) -> Option<(u16, Member<'t>)> {
-        let (index, choice) = self.plan.schema.member_index(object.plan.def, name)?;
-        let element = object.plan.elements.get(usize::from(index))?;
-        let of_type = element.types.get(usize::from(choice))?;
-        let target = self.plan.type_plan(of_type.of_type.type_id);
-        if is_sibling && target.primitive.is_none() {
-            return None;
-        }
-        Some((index, Member { node, role: Role { element, of_type }, target, choice, is_sibling }))
+    fn known(&self, object: &Object<'t, '_>, node: Node<'t>, name: &[u8], is_sibling: bool) -> Option<Member<'t>> {
+        let plan = object.plan.member(self.plan.schema, name)?;
+        (!is_sibling || plan.primitive.is_some()).then_some(Member { node, plan, is_sibling })
     }
 
     /// Arrays where the element repeats and only there (JSN-05); how many.
     fn member(&mut self, object: &Object<'t, '_>, member: &Member<'t>) {
-        let def = member.role.element.def;
         let node = member.node;
-        if !def.is_array {
-            let place = object.place.element(def, member.choice, SINGLE);
+        if !member.plan.is_array {
             if node.is_array() {
+                let place = object.place.element(member.plan, SINGLE);
                 self.wrong_shape(&place, node, "must be a single value and no array");
             } else {
                 self.value(object, member, (node, SINGLE), &mut Counterpart::new(object.node, node));
@@ -166,7 +143,7 @@ impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
             return;
         }
         if !node.is_array() {
-            let place = object.place.element(def, member.choice, SINGLE);
+            let place = object.place.element(member.plan, SINGLE);
             let is_null = node.kind() == Kind::Null;
             match is_null {
                 true => self.stray_null(&place, node),
@@ -183,16 +160,16 @@ impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
     }
 
     fn count(&mut self, object: &Object<'t, '_>, member: &Member<'t>, count: u32) {
-        let def = member.role.element.def;
+        let plan = member.plan;
         if count == 0 {
-            let place = object.place.element(def, member.choice, SINGLE);
+            let place = object.place.element(plan, SINGLE);
             self.fail(&place, member.node, "JSN-03", IssueCode::Structure, || {
                 "an array is empty; leave the property out".to_owned()
             });
-        } else if def.max != u16::MAX && count > u32::from(def.max) {
-            self.too_many(object.place, member.node, (&def.name, count));
-        } else if count < u32::from(def.min) && !member.is_sibling {
-            let (name, min) = (&def.name, def.min);
+        } else if plan.max != u16::MAX && count > u32::from(plan.max) {
+            self.too_many(object.place, member.node, (&plan.def.name, count));
+        } else if count < u32::from(plan.min) && !member.is_sibling {
+            let (name, min) = (&plan.def.name, plan.min);
             self.fail(object.place, member.node, "min", IssueCode::Required, || {
                 format!("{name} must stand at least {min} times and stands {count} times")
             });
@@ -203,14 +180,13 @@ impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
     fn second_choice(&mut self, object: &Object<'t, '_>, member: &Member<'t>, name: &[u8]) {
         let of_element = |node: &Node<'t>| {
             let key = node.key().unwrap_or_default();
-            let base = key.strip_prefix('_').unwrap_or(&key);
-            let index = self.plan.schema.member_index(object.plan.def, base.as_bytes());
-            let this = self.plan.schema.member_index(object.plan.def, name);
-            base.as_bytes() != name && index.zip(this).is_some_and(|(index, this)| index.0 == this.0)
+            let base = key.strip_prefix('_').unwrap_or(&key).as_bytes();
+            let other = object.plan.member(self.plan.schema, base);
+            base != name && other.is_some_and(|other| other.element == member.plan.element)
         };
         if object.node.children().take_while(|node| node.index < member.node.index).any(|node| of_element(&node)) {
-            let place = object.place.element(member.role.element.def, member.choice, SINGLE);
-            let name = &member.role.element.def.name;
+            let place = object.place.element(member.plan, SINGLE);
+            let name = &member.plan.def.name;
             self.fail(&place, member.node, "max", IssueCode::Structure, || {
                 format!("{name}[x] holds one value of one type; a value of another type stands before")
             });
@@ -270,7 +246,10 @@ impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
     ) {
         match self.report.is_full() {
             true => self.report.count_error(),
-            false => self.report.error(place.to_string(), Some(node), Broken::new(rule, code, text())),
+            false => {
+                let path = place.path(self.plan.schema);
+                self.report.error(path, Some(node), Broken::new(rule, code, text()));
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ use crate::fhir::Message;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The files of the folder with one of these endings, in a fixed order.
 fn files(folder: &Path, endings: &[&str]) -> Vec<PathBuf> {
@@ -31,7 +32,7 @@ fn corpus() -> Option<PathBuf> {
 }
 
 /// The version by its message, else R4. Only the folder tells R4B from R4.
-fn version(tree: &Tree, file: &Path) -> FhirVersion {
+fn version(tree: &Arc<Tree>, file: &Path) -> FhirVersion {
     let expected = file.iter().any(|part| part == "R4B").then_some(FhirVersion::R4B);
     Message::read(tree.clone(), None, expected).map_or(FhirVersion::R4, |message| message.version)
 }
@@ -53,7 +54,7 @@ fn every_json_message_of_the_corpus_comes_back_from_xml_equal_or_is_refused() {
         files(&root, &["json", "fhir"]).iter().filter(|file| file.parent().is_some_and(|at| at.ends_with("messages")))
     {
         let name = file.strip_prefix(&root).unwrap().display();
-        let Ok(tree) = json_reader::parse(Bytes::from(fs::read(file).unwrap())) else {
+        let Ok(tree) = json_reader::parse(Bytes::from(fs::read(file).unwrap())).map(Arc::new) else {
             *counts.entry("no JSON".to_owned()).or_default() += 1;
             println!("{name}: no JSON");
             continue;
@@ -88,7 +89,7 @@ fn every_xml_file_of_the_corpus_comes_back_equal_or_is_refused() {
         let name = file.strip_prefix(&root).unwrap().display();
         let mut count = |what: &str| *counts.entry(what.to_owned()).or_default() += 1;
         let tree = match parse(Bytes::from(fs::read(&file).unwrap()), None, None) {
-            Ok(tree) => tree,
+            Ok(tree) => Arc::new(tree),
             Err(issues) => {
                 println!("{name}: {}", reasons(&issues));
                 count("cannot be read");
