@@ -1,8 +1,8 @@
-//! Constraints of error severity on types and elements: by presence, by hand, or by FHIRPath.
+//! Constraints of error severity on types and elements: by hand, by a shortcut, or by FHIRPath.
 
 use super::native;
 use super::place::Place;
-use super::plan::{Constraints, ExtensionPlan, Special};
+use super::plan::{By, Constraints, ExtensionPlan, Held, Special};
 use super::resources::Entries;
 use super::walk::{Object, Walker};
 use crate::fhir::IssueCode;
@@ -50,27 +50,31 @@ impl<'t> Walker<'t, '_, '_> {
     /// `present`: bits of the elements that an object has; of a primitive none.
     pub fn hold(&mut self, constraints: &'static Constraints, element: Element<'t>, present: u128, place: &Place) {
         let Some(node) = element.node() else { return };
-        for (presence, constraint) in &constraints.present {
-            if !presence.holds(present) {
-                self.broken(constraint, node, place);
-            }
-        }
-        for (native, constraint) in &constraints.native {
-            if !native::holds(*native, node, self.plan.schema.version) {
-                self.broken(constraint, node, place);
-            }
-        }
-        for (id, constraint) in &constraints.evaluated {
-            if self.is_told_elsewhere(constraint) {
+        let skips_bundle = self.options.skip_root_bundle && self.holder.resource.index == 0;
+        for held in constraints {
+            if skips_bundle && held.constraint.key.starts_with("bdl-") {
                 continue;
             }
-            let Some(expression) = self.plan.expression(*id) else { continue };
-            match self.evaluate(expression, element) {
-                // An expression without a result is no failure.
-                Ok(None | Some(true)) => {}
-                Ok(Some(false)) => self.broken(constraint, node, place),
-                Err(failure) => self.not_checked(constraint, &failure, node, place),
+            let said = match &held.by {
+                By::Hand(native) => native::says(*native, node, self.plan.schema.version),
+                By::Shortcut(shortcut) => shortcut.says(present, node),
+            };
+            match said {
+                Some(true) => {}
+                Some(false) => self.broken(held.constraint, node, place),
+                None => self.ask(held, element, (node, place)),
             }
+        }
+    }
+
+    /// The engine.
+    fn ask(&mut self, held: &'static Held, element: Element<'t>, (node, place): (Node<'t>, &Place)) {
+        let Some(expression) = self.plan.expression(held.id) else { return };
+        match self.evaluate(expression, element) {
+            // An expression without a result is no failure.
+            Ok(None | Some(true)) => {}
+            Ok(Some(false)) => self.broken(held.constraint, node, place),
+            Err(failure) => self.not_checked(held.constraint, &failure, node, place),
         }
     }
 
@@ -94,15 +98,8 @@ impl<'t> Walker<'t, '_, '_> {
         self.report.warning(path, Some(node), Broken::new(&*constraint.key, IssueCode::Processing, text));
     }
 
-    fn is_told_elsewhere(&self, constraint: &Constraint) -> bool {
-        self.options.skip_root_bundle && self.holder.resource.index == 0 && constraint.key.starts_with("bdl-")
-    }
-
     #[cold]
     fn broken(&mut self, constraint: &'static Constraint, node: Node<'t>, place: &Place) {
-        if self.is_told_elsewhere(constraint) {
-            return;
-        }
         self.fail(place, node, &constraint.key, IssueCode::Invariant, || constraint.human.to_string());
     }
 }

@@ -1,6 +1,6 @@
 //! What the walk asks of a member of an object, all in one place: it is asked for every value of every message.
 
-use super::plan::{Bound, Bounds, Constraints};
+use super::plan::{self, Bound, Bounds, Constraints};
 use crate::fhir::schema::{ElementDef, ElementType, Primitive, Schema, TypeDef, TypeId, TypeKind};
 
 /// One name that a type knows in JSON: `valueQuantity` of `value[x]`. Its `_x` is the same.
@@ -43,7 +43,7 @@ impl MemberPlan {
             def,
             of_type,
             bound: bounds.of(def, schema),
-            constraints: Constraints::of(&ids, target, schema),
+            constraints: plan::constraints(&ids, target, schema),
             type_id: of_type.type_id,
             element,
             min: def.min,

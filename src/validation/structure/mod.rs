@@ -16,10 +16,10 @@ mod narrative;
 mod native;
 mod place;
 mod plan;
-mod presence;
 mod primitive;
 mod reference;
 mod resources;
+mod shortcut;
 #[cfg(test)]
 mod tests;
 mod value;

@@ -21,6 +21,10 @@ pub(super) enum Native {
     FirstEntry { bundle: &'static str, resource: &'static str },
     /// md-1: `max` is `*` or a number from 1. Of a text that is none the expression has no result.
     PositiveMax,
+    /// bdl-3 and bdl-4 of R4 and R4B: each entry has this part exactly in Bundles of some types.
+    PartOfTypes(&'static str, &'static str),
+    /// bdl-7: no two entries have fullUrl and versionId alike, but in a history.
+    DistinctEntries,
     /// vsd-9: a code, unless the concept is abstract. With neither the expression has no result, but the sentence is broken.
     CodeUnlessAbstract,
 }
@@ -33,9 +37,24 @@ impl Native {
             (_, "where(use = 'home').empty()") => Native::NotHome,
             (_, "max='*' or (max.toInteger() > 0)") => Native::PositiveMax,
             (_, "code.exists() or abstract = true") => Native::CodeUnlessAbstract,
-            (_, expression) => first_entry(expression)?,
+            (_, expression) if expression.starts_with(DISTINCT_ENTRIES) => Native::DistinctEntries,
+            (_, expression) => first_entry(expression).or_else(|| part_of_types(expression))?,
         })
     }
+}
+
+/// How bdl-7 begins in every version; how it joins the two differs, and comes to the same.
+const DISTINCT_ENTRIES: &str = "(type = 'history') or entry.where(fullUrl.exists()).select(fullUrl&";
+/// How bdl-3 and bdl-4 go on after the name of the part; then come further types.
+const OF_TYPES: &str = ".exists() = (%resource.type = '";
+
+/// `entry.all(request.exists() = (%resource.type = 'batch' or %resource.type = 'transaction'))`
+fn part_of_types(expression: &'static str) -> Option<Native> {
+    let expression = expression.strip_prefix("entry.all(")?;
+    let (name, types) = expression.split_once(OF_TYPES)?;
+    let types = types.strip_suffix("'))")?;
+    let is_list = types.split("' or %resource.type = '").all(|name| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-'));
+    is_list.then_some(Native::PartOfTypes(name, types))
 }
 
 /// `type = 'document' implies entry.first().resource.is(Composition)`
@@ -45,10 +64,10 @@ fn first_entry(expression: &'static str) -> Option<Native> {
     Some(Native::FirstEntry { bundle, resource })
 }
 
-/// Whether an object keeps a rule; `ByWalk` is told elsewhere.
-pub(super) fn holds(native: Native, node: Node<'_>, version: FhirVersion) -> bool {
+/// Whether an object keeps a rule, where that can be said; `ByWalk` is told elsewhere.
+pub(super) fn says(native: Native, node: Node<'_>, version: FhirVersion) -> Option<bool> {
     let text = |name| node.get(name).and_then(Node::text);
-    match native {
+    Some(match native {
         Native::ByWalk => true,
         Native::NotHome => text("use").is_none_or(|code| code != "home"),
         Native::PeriodOrder => match text("start").zip(text("end")) {
@@ -63,7 +82,39 @@ pub(super) fn holds(native: Native, node: Node<'_>, version: FhirVersion) -> boo
             node.get("code").is_some() || node.get("_code").is_some() || is_abstract()
         }
         Native::PositiveMax => text("max").is_none_or(|max| max == "*" || max.parse::<i32>().is_ok_and(|max| max > 0)),
+        Native::PartOfTypes(name, types) => {
+            let found = text("type")?;
+            let wanted = types.split("' or %resource.type = '").any(|known| known == found);
+            entries(node).all(|entry| entry.get(name).is_some() == wanted)
+        }
+        Native::DistinctEntries => return are_distinct(node),
+    })
+}
+
+fn entries(bundle: Node<'_>) -> impl Iterator<Item = Node<'_>> {
+    bundle.get("entry").into_iter().flat_map(Node::items)
+}
+
+/// None where the type is missing, or a fullUrl has no value.
+fn are_distinct(bundle: Node<'_>) -> Option<bool> {
+    if bundle.get("type")?.text()? == "history" {
+        return Some(true);
     }
+    let mut names = Vec::new();
+    for entry in entries(bundle) {
+        let full_url = match (entry.get("fullUrl"), entry.get("_fullUrl")) {
+            (Some(full_url), _) => full_url.text()?,
+            (None, Some(_)) => return None,
+            (None, None) => continue,
+        };
+        let meta = entry.get("resource").and_then(|resource| resource.get("meta"));
+        names.push(match meta.and_then(|meta| meta.get("versionId")) {
+            Some(version) => Cow::Owned(full_url.into_owned() + &*version.text()?),
+            None => full_url,
+        });
+    }
+    names.sort_unstable();
+    Some(names.windows(2).all(|pair| pair[0] != pair[1]))
 }
 
 fn first_type(bundle: Node<'_>) -> Option<Cow<'_, str>> {

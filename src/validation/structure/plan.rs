@@ -3,7 +3,7 @@
 
 use super::member::MemberPlan;
 use super::native::Native;
-use super::presence::Presence;
+use super::shortcut::Shortcut;
 use crate::fhir::FhirVersion;
 use crate::fhir::schema::{
     Codes, Constraint, ConstraintId, ElementDef, ExtensionDef, Primitive, Schema, Strength, TypeDef,
@@ -67,7 +67,7 @@ pub(super) struct ExtensionPlan {
 impl ExtensionPlan {
     fn new(def: &'static ExtensionDef, schema: &'static Schema) -> ExtensionPlan {
         let of = schema.named("Extension").map(|id| schema.def(id));
-        let constraints = of.and_then(|of| Constraints::of(&def.constraints, of, schema));
+        let constraints = of.and_then(|of| constraints(&def.constraints, of, schema));
         ExtensionPlan { def, constraints }
     }
 }
@@ -78,33 +78,42 @@ pub(super) struct Bound {
     pub codes: &'static Codes,
 }
 
-/// Of a type or element, those of error severity. They live as long as the tables.
-#[derive(Default)]
-pub(super) struct Constraints {
-    pub present: Vec<(Presence, &'static Constraint)>,
-    pub native: Vec<(Native, &'static Constraint)>,
-    pub evaluated: Vec<(ConstraintId, &'static Constraint)>,
+/// Of a type or element, those of error severity but those that the walk tells. They live as long as the tables.
+pub(super) type Constraints = Vec<Held>;
+
+pub(super) struct Held {
+    pub id: ConstraintId,
+    pub constraint: &'static Constraint,
+    pub by: By,
 }
 
-impl Constraints {
-    /// None: there are none but those that the walk tells.
-    pub fn of(ids: &[ConstraintId], of: &TypeDef, schema: &'static Schema) -> Option<&'static Constraints> {
-        let mut found = Constraints::default();
-        let constraints = ids.iter().map(|id| (*id, schema.constraint(*id)));
-        for (id, constraint) in constraints.filter(|(_, constraint)| constraint.is_error) {
-            if let Some(native) = Native::of(constraint) {
-                if native != Native::ByWalk {
-                    found.native.push((native, constraint));
-                }
-            } else if let Some(presence) = Presence::compile(&constraint.expression, of) {
-                found.present.push((presence, constraint));
-            } else {
-                found.evaluated.push((id, constraint));
-            }
-        }
-        let is_empty = found.present.is_empty() && found.native.is_empty() && found.evaluated.is_empty();
-        (!is_empty).then(|| &*Box::leak(Box::new(found)))
+/// What answers before the engine is asked.
+pub(super) enum By {
+    Hand(Native),
+    Shortcut(Shortcut),
+}
+
+impl Held {
+    /// None: the walk tells it.
+    fn new(id: ConstraintId, constraint: &'static Constraint, of: &TypeDef, schema: &Schema) -> Option<Held> {
+        let by = match Native::of(constraint) {
+            Some(Native::ByWalk) => return None,
+            Some(native) => By::Hand(native),
+            None => By::Shortcut(Shortcut::compile(&constraint.expression, of, schema)),
+        };
+        Some(Held { id, constraint, by })
     }
+}
+
+/// None: there are none.
+pub(super) fn constraints(
+    ids: &[ConstraintId],
+    of: &TypeDef,
+    schema: &'static Schema,
+) -> Option<&'static Constraints> {
+    let known = ids.iter().map(|id| (*id, schema.constraint(*id))).filter(|(_, constraint)| constraint.is_error);
+    let held: Constraints = known.filter_map(|(id, constraint)| Held::new(id, constraint, of, schema)).collect();
+    (!held.is_empty()).then(|| &*Box::leak(Box::new(held)))
 }
 
 static R4: LazyLock<Plan> = LazyLock::new(|| Plan::new(Schema::of(FhirVersion::R4)));
@@ -193,7 +202,7 @@ impl TypePlan {
         let (required, id) = (bits(&|element| element.min > 0), bits(&|element| &*element.name == "id"));
         let members = schema.members(def).iter().filter_map(|place| MemberPlan::new(def, *place, schema, bounds));
         let members = members.collect();
-        let constraints = Constraints::of(&def.constraints, def, schema);
+        let constraints = constraints(&def.constraints, def, schema);
         TypePlan {
             type_id,
             def,
