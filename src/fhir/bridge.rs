@@ -28,7 +28,7 @@ pub struct Request<'r> {
 /// The JSON text of the message with its header spelled as of `to`. `request`: what a response answers. Errs with every
 /// element that has no equal there.
 pub fn spell(message: &Message, to: FhirVersion, request: Request<'_>) -> Result<Bytes, Vec<Issue>> {
-    let text = message.tree.bytes.clone();
+    let text = message.tree.json().clone();
     let is_r5 = |version| version == FhirVersion::R5;
     let Some(header) = message.entry_resource(0).filter(|_| is_r5(message.version) != is_r5(to)) else {
         return Ok(text);
@@ -224,7 +224,7 @@ mod tests {
         assert_eq!(header["source"]["endpointUrl"], "https://a.example");
         assert_eq!(header["destination"][0]["_endpointUrl"]["id"], "x");
         assert_eq!(header["response"]["identifier"], serde_json::json!({"value": "r-1"}));
-        assert_eq!(spell(&message, FhirVersion::R4B, Request::default()).unwrap(), message.tree.bytes);
+        assert_eq!(spell(&message, FhirVersion::R4B, Request::default()).unwrap(), *message.tree.json());
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::outcome::{Issue, IssueCode, Severity};
 use super::scan::{self, Broken};
 use super::tree::{ESCAPED, Kind, Node, Slot, Tree};
 use bytes::Bytes;
+use bytestring::ByteString;
 
 /// Deepest nesting that is read.
 pub const DEPTH_LIMIT: usize = 64;
@@ -26,15 +27,25 @@ const GRAMMAR: &str = "RFC8259";
 /// with every duplicate name (JSN-01), each with line and column. Breaks of JSN-03 and JSN-04 are `Tree::notes`.
 pub fn parse(bytes: Bytes) -> Result<Tree, Vec<Issue>> {
     let mut reader = Reader::new(&bytes);
-    let read = reader.check_text().and_then(|()| reader.document());
+    let text = text(&bytes);
+    let read = text.as_ref().map_err(|stop| *stop).and_then(|_| reader.document());
     if let Err((broken, rule, code)) = read {
         reader.abandon(broken, rule, code);
     }
     let Reader { slots, findings, .. } = reader;
-    let mut tree = Tree { bytes, slots, notes: Vec::new(), source: None };
+    let mut tree = Tree { text: text.unwrap_or_default(), slots, notes: Vec::new(), source: None };
     let named = if tree.is_empty() { None } else { tree.root().get("resourceType").and_then(Node::text) };
-    tree.notes = findings.into_issues(&tree.bytes, named.as_deref())?;
+    tree.notes = findings.into_issues(&bytes, named.as_deref())?;
     Ok(tree)
+}
+
+/// The bytes as text, which they must be.
+fn text(bytes: &Bytes) -> Result<ByteString, Stop> {
+    if u32::try_from(bytes.len()).is_err() {
+        let text = "The body is longer than 4 GiB, which is the most that is read";
+        return Err((Broken { offset: 0, text }, GRAMMAR, IssueCode::TooLong));
+    }
+    ByteString::try_from(bytes.clone()).or_else(|error| stop(error.valid_up_to(), "The text is not valid UTF-8"))
 }
 
 /// An open object or array.
@@ -89,17 +100,6 @@ impl<'b> Reader<'b> {
             key: Key::default(),
             expects_key: false,
             findings: Findings::default(),
-        }
-    }
-
-    fn check_text(&self) -> Result<(), Stop> {
-        if u32::try_from(self.bytes.len()).is_err() {
-            let text = "The body is longer than 4 GiB, which is the most that is read";
-            return Err((Broken { offset: 0, text }, GRAMMAR, IssueCode::TooLong));
-        }
-        match std::str::from_utf8(self.bytes) {
-            Ok(_) => Ok(()),
-            Err(error) => stop(error.valid_up_to(), "The text is not valid UTF-8"),
         }
     }
 

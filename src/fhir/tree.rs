@@ -8,6 +8,7 @@
 use super::outcome::Issue;
 use super::scan;
 use bytes::Bytes;
+use bytestring::ByteString;
 use std::borrow::Cow;
 use std::fmt;
 
@@ -77,7 +78,7 @@ pub(super) struct Source {
 pub struct Tree {
     /// The JSON text that the nodes are spans of: the bytes as they were received, a byte order mark included, or what
     /// says the same as the XML that was received.
-    pub bytes: Bytes,
+    pub(super) text: ByteString,
     pub(super) slots: Vec<Slot>,
     /// What breaks FHIR's rules for JSON or XML without making it unreadable (JSN-03, JSN-04, XML-01 to XML-05), in
     /// document order.
@@ -124,7 +125,12 @@ impl Tree {
 
     /// The bytes as they were received, which offsets and positions speak of: JSON or XML.
     pub fn source_bytes(&self) -> &Bytes {
-        self.source.as_ref().map_or(&self.bytes, |source| &source.bytes)
+        self.source.as_ref().map_or(self.json(), |source| &source.bytes)
+    }
+
+    /// The JSON text: as it was received, or what says the same as the XML that was.
+    pub fn json(&self) -> &Bytes {
+        self.text.as_bytes()
     }
 
     /// Line and column of an offset in the received bytes, both from 1, the column in characters. Scans what is before.
@@ -133,11 +139,11 @@ impl Tree {
     }
 
     fn slice(&self, start: u32, end: u32) -> &[u8] {
-        self.bytes.get(start as usize..end as usize).unwrap_or_default()
+        self.text.as_bytes().get(start as usize..end as usize).unwrap_or_default()
     }
 
     fn str(&self, start: u32, end: u32) -> &str {
-        std::str::from_utf8(self.slice(start, end)).unwrap_or_default()
+        self.text.get(start as usize..end as usize).unwrap_or_default()
     }
 
     fn decoded(&self, start: u32, end: u32, escaped: bool) -> Cow<'_, str> {

@@ -7,6 +7,7 @@ use crate::delivery::Attempt;
 use crate::delivery::ResponseFacts;
 use crate::fhir::event::Identifier;
 use crate::store::StoreSettings;
+use sqlx::Connection;
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -270,4 +271,15 @@ async fn a_body_that_retention_dropped_is_refused_for_good() {
     let work = Work { body: None, ..fixture::work("lab", 1, 1) };
     let attempt = carry(&out, work, receiver.participant()).await;
     assert!(matches!(&attempt.said, Said::Refused { detail, .. } if detail == "the body is no longer kept"));
+}
+
+#[tokio::test]
+async fn a_body_that_the_store_cannot_give_now_is_no_attempt_at_the_receiver() {
+    let (out, folder) = http_out().await;
+    let url = format!("sqlite://{}", folder.path().join("store.db").display());
+    let mut other = sqlx::SqliteConnection::connect(&url).await.unwrap();
+    sqlx::query("ALTER TABLE body RENAME TO away").execute(&mut other).await.unwrap();
+    let kept_on_disk = Work { body: None, ..fixture::work("lab", 1, 1) };
+    let attempt = carry(&out, kept_on_disk, fixture::participant("lab", 1)).await;
+    assert!(matches!(attempt.said, Said::Unsent { .. }), "{:?}", attempt.said);
 }

@@ -78,8 +78,8 @@ fn verdict_of(said: &Said) -> (Option<Verdict>, Option<Duration>) {
         Said::Taken | Said::Queued | Said::Refused { .. } => (Some(Verdict::Spoke), None),
         Said::Unsent { .. } => (Some(Verdict::Nothing), None),
         Said::Body { .. } => (None, None),
-        // Our own store or a defect of ours: the receiver was never asked.
-        Said::Later { fault: Fault::RouteNoStore | Fault::RouteInternal, .. } => (Some(Verdict::Nothing), None),
+        // A defect of ours: the receiver was never asked.
+        Said::Later { fault: Fault::RouteInternal, .. } => (Some(Verdict::Nothing), None),
         Said::Later { fault, retry_after, .. } => (Some(Verdict::Failed(*fault)), *retry_after),
         Said::Misconfigured { fault, .. } => (Some(Verdict::Failed(*fault)), None),
     }

@@ -6,17 +6,17 @@ use super::{Schema, TypeDef};
 #[derive(Debug, Default)]
 pub(super) struct Members {
     /// Name in JSON to position in `places`.
-    names: Table<u16>,
+    names: Names<u16>,
     /// Positions of element and type, for each name.
     pub(super) places: Box<[(u16, u16)]>,
     /// Name in paths (`value`) to position of the element.
-    elements: Table<u16>,
+    elements: Names<u16>,
 }
 
-/// A table with open addressing, at most half full. Up to 16 bytes of a name fit into two words, so that most names are
-/// compared as those.
+/// Values by short names: a table with open addressing, at most half full. Up to 16 bytes of a name fit into two words, so
+/// that most names are compared as those.
 #[derive(Debug, Default)]
-struct Table<T> {
+pub struct Names<T> {
     /// A power of two of them; none for a type without elements.
     slots: Box<[Slot<T>]>,
     /// The texts of the names that do not fit.
@@ -29,7 +29,7 @@ struct Slot<T> {
     first: u64,
     last: u64,
     length: u16,
-    /// Position in `Table::long`.
+    /// Position in `Names::long`.
     long: u16,
     value: T,
 }
@@ -84,7 +84,7 @@ impl Members {
         }
         let places = names.iter().map(|(_, place)| *place).collect();
         let names = names.into_iter().map(|(name, _)| name).zip(0u16..).collect();
-        Members { names: Table::of(names), places, elements: Table::of(elements) }
+        Members { names: Names::of(names), places, elements: Names::of(elements) }
     }
 
     /// Position in `places`.
@@ -101,11 +101,11 @@ impl Members {
     }
 }
 
-impl<T: Copy + Default> Table<T> {
+impl<T: Copy + Default> Names<T> {
     /// Of a name that stands twice the later one counts.
-    fn of(named: Vec<(String, T)>) -> Table<T> {
+    pub fn of(named: Vec<(String, T)>) -> Names<T> {
         let size = if named.is_empty() { 0 } else { (named.len() * 2).next_power_of_two() };
-        let mut table = Table { slots: vec![Slot::default(); size].into_boxed_slice(), long: Vec::new() };
+        let mut table = Names { slots: vec![Slot::default(); size].into_boxed_slice(), long: Vec::new() };
         for (text, value) in named {
             table.insert(text.as_bytes(), value);
         }
@@ -146,7 +146,8 @@ impl<T: Copy + Default> Table<T> {
         self.long.get(usize::from(slot.long)).is_some_and(|long| **long == *text)
     }
 
-    fn get(&self, name: &[u8]) -> Option<T> {
+    #[inline]
+    pub fn get(&self, name: &[u8]) -> Option<T> {
         let slot = self.slots.get(self.find(name)?)?;
         (slot.length > 0).then_some(slot.value)
     }

@@ -12,6 +12,7 @@ mod tests;
 mod value_set;
 
 pub use extension::{Context, ExtensionDef};
+pub use lookup::Names;
 pub use more::{MoreSets, more_sets};
 pub use primitive::Primitive;
 pub use value_set::{Codes, ValueSet};

@@ -34,6 +34,7 @@ use super::schema::Schema;
 use super::tree::{Source, Tree};
 use super::version::FhirVersion;
 use bytes::Bytes;
+use bytestring::ByteString;
 
 /// The rule that plain XML grammar stands in.
 const GRAMMAR: &str = "XML1.0";
@@ -61,7 +62,8 @@ pub fn parse_with<'s>(bytes: Bytes, choose: impl FnOnce(Hints) -> &'s Schema) ->
     };
     let notes = built.findings.into_issues(&bytes, root.as_deref())?;
     Ok(Tree {
-        bytes: Bytes::from(built.json),
+        // Pieces of text that was checked.
+        text: ByteString::try_from(built.json).unwrap_or_default(),
         slots: built.slots,
         notes,
         source: Some(Source { bytes, offsets: built.offsets }),
@@ -70,13 +72,13 @@ pub fn parse_with<'s>(bytes: Bytes, choose: impl FnOnce(Hints) -> &'s Schema) ->
 
 /// The JSON form of a resource in XML, such as a definition; what FHIR alone forbids in it is passed over.
 pub fn to_json(bytes: Bytes, version: FhirVersion) -> Result<Bytes, Vec<Issue>> {
-    parse(bytes, Some(version), None).map(|tree| tree.bytes)
+    parse(bytes, Some(version), None).map(|tree| tree.json().clone())
 }
 
 /// The JSON form of a tree, which is its own text. Errs when it was read from XML that says more (XML-05).
 pub fn json(tree: &Tree) -> Result<&Bytes, Vec<Issue>> {
     let lost: Vec<Issue> = tree.notes.iter().filter(|note| note.rule.as_deref() == Some(NO_PLACE)).cloned().collect();
-    if lost.is_empty() { Ok(&tree.bytes) } else { Err(lost) }
+    if lost.is_empty() { Ok(tree.json()) } else { Err(lost) }
 }
 
 fn refused(bytes: &[u8], stop: Stop, mut findings: Findings, root: Option<&str>) -> Vec<Issue> {

@@ -18,7 +18,7 @@ fn read(text: &str) -> Result<Tree, Vec<Issue>> {
 /// A Patient of this content, as JSON.
 fn patient(content: &str) -> String {
     let tree = read(&format!("<Patient xmlns=\"http://hl7.org/fhir\">{content}</Patient>")).unwrap();
-    String::from_utf8(tree.bytes.to_vec()).unwrap()
+    String::from_utf8(tree.json().to_vec()).unwrap()
 }
 
 /// Rule, expression and position of each issue.
@@ -49,7 +49,7 @@ fn is_same(one: Node<'_>, other: Node<'_>) -> bool {
 
 /// Whether the tree is what the JSON reader makes of its text, node by node.
 fn is_as_json_reads(tree: &Tree) -> bool {
-    let other = json_reader::parse(tree.bytes.clone()).expect("the JSON form is JSON");
+    let other = json_reader::parse(tree.json().clone()).expect("the JSON form is JSON");
     let fields = |tree: &Tree| {
         let slots = tree.slots.iter();
         let fields = slots.map(|s| (s.start, s.end, s.key_start, s.key_end, s.next, s.tag, s.kind, s.flags));

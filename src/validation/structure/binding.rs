@@ -21,9 +21,8 @@ impl<'t> Walker<'t, '_, '_> {
         if !matches!(of, Primitive::Code | Primitive::String) {
             return;
         }
-        let Ok(code) = std::str::from_utf8(text) else { return };
-        if !bound.codes.has_code(code) {
-            let shown = (of == Primitive::Code).then_some(code);
+        if !bound.has_code(text) {
+            let shown = std::str::from_utf8(text).ok().filter(|_| of == Primitive::Code);
             self.not_in_set(bound, shown, node, place);
         }
     }
@@ -48,7 +47,7 @@ impl<'t> Walker<'t, '_, '_> {
     /// The value of an extension that is bound, by its shape.
     pub fn bound_value(&mut self, bound: &Bound, node: Node<'t>, place: &Place) {
         let is_met = match node.text() {
-            Some(code) => bound.codes.has_code(&code),
+            Some(code) => bound.has_code(code.as_bytes()),
             None if node.get("coding").is_some() => is_concept(bound, node),
             None if node.get("code").is_some() => is_coded(bound, node),
             None => true,
@@ -76,7 +75,7 @@ impl<'t> Walker<'t, '_, '_> {
 fn is_coded(bound: &Bound, coding: Node<'_>) -> bool {
     let system = coding.get("system").and_then(Node::text);
     match coding.get("code").and_then(Node::text) {
-        Some(code) => bound.codes.has(system.as_deref().unwrap_or_default(), &code),
+        Some(code) => bound.has(system.as_deref().unwrap_or_default(), &code),
         None => has_extension(coding) || coding.get("_code").is_some(),
     }
 }

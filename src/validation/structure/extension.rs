@@ -104,9 +104,9 @@ impl<'t> Walker<'t, '_, '_> {
     }
 
     fn extension_binding(&mut self, set: crate::fhir::schema::ValueSetId, value: Node<'t>, place: &Place) {
-        let Some((url, codes)) = self.plan.codes(set) else { return };
-        let bound = super::plan::Bound { url, codes };
-        self.bound_value(&bound, value, place);
+        if let Some(bound) = self.plan.bound(set) {
+            self.bound_value(bound, value, place);
+        }
     }
 }
 

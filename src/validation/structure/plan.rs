@@ -6,8 +6,8 @@ use super::native::Native;
 use super::shortcut::Shortcut;
 use crate::fhir::FhirVersion;
 use crate::fhir::schema::{
-    Codes, Constraint, ConstraintId, ElementDef, ExtensionDef, Primitive, Schema, Strength, TypeDef,
-    TypeId, TypeKind,
+    Codes, Names, Constraint, ConstraintId, ElementDef, ExtensionDef, Primitive, Schema, Strength, TypeDef,
+    TypeId, TypeKind, ValueSetId,
 };
 use crate::fhirpath::Expression;
 use crate::validation::prose::Subject;
@@ -19,6 +19,7 @@ pub(super) struct Plan {
     /// By `TypeId`.
     pub types: Vec<TypePlan>,
     pub extensions: FxHashMap<&'static str, ExtensionPlan>,
+    bounds: Bounds,
     /// The type that every element of this name shares.
     pub extension: Option<TypeId>,
     /// By `ConstraintId`. Read when first evaluated: most types never occur, and reading all takes longer than the rest.
@@ -76,6 +77,28 @@ impl ExtensionPlan {
 pub(super) struct Bound {
     pub url: &'static str,
     pub codes: &'static Codes,
+    /// Code to its first position in `codes`.
+    names: Names<u32>,
+}
+
+impl Bound {
+    pub fn new(url: &'static str, codes: &'static Codes) -> Bound {
+        let mut names: Vec<_> = codes.codes.iter().map(|(code, _)| code.to_string()).zip(0u32..).collect();
+        names.dedup_by(|later, first| later.0 == first.0);
+        Bound { url, codes, names: Names::of(names) }
+    }
+
+    /// Whether the code is in it, whatever its system.
+    pub fn has_code(&self, code: &[u8]) -> bool {
+        self.names.get(code).is_some()
+    }
+
+    pub fn has(&self, system: &str, code: &str) -> bool {
+        let first = self.names.get(code.as_bytes());
+        let same = first.and_then(|at| self.codes.codes.get(at as usize..)).unwrap_or_default();
+        let of = same.iter().take_while(|(known, _)| **known == *code);
+        of.into_iter().any(|(_, of)| self.codes.systems.get(usize::from(*of)).is_some_and(|known| **known == *system))
+    }
 }
 
 /// Of a type or element, those of error severity but those that the walk tells. They live as long as the tables.
@@ -132,12 +155,13 @@ impl Plan {
 
     fn new(schema: &'static Schema) -> Plan {
         let mut bounds = Bounds::default();
+        let types = (0u16..).zip(&schema.types).map(|(id, def)| TypePlan::new(TypeId(id), def, schema, &mut bounds));
+        let types = types.collect();
+        schema.extensions.iter().for_each(|def| bounds.of_extension(def, schema));
         Plan {
             schema,
-            types: (0u16..)
-                .zip(&schema.types)
-                .map(|(id, def)| TypePlan::new(TypeId(id), def, schema, &mut bounds))
-                .collect(),
+            types,
+            bounds,
             extensions: schema.extensions.iter().map(|def| (&*def.url, ExtensionPlan::new(def, schema))).collect(),
             extension: schema.named("Extension"),
             expressions: std::iter::repeat_with(OnceLock::new).take(schema.constraints.len()).collect(),
@@ -155,10 +179,9 @@ impl Plan {
         &self.types[usize::from(id.0)]
     }
 
-    /// The codes of a required value set that an extension is bound to.
-    pub fn codes(&self, id: crate::fhir::schema::ValueSetId) -> Option<(&'static str, &'static Codes)> {
-        let found = self.schema.value_set(id);
-        found.codes.as_ref().map(|codes| (&*found.url, codes))
+    /// A required value set that an extension is bound to; None: it cannot be enumerated.
+    pub fn bound(&self, id: ValueSetId) -> Option<&'static Bound> {
+        self.bounds.0.get(&id.0).copied().flatten()
     }
 }
 
@@ -169,12 +192,21 @@ pub(super) struct Bounds(FxHashMap<u16, Option<&'static Bound>>);
 impl Bounds {
     pub fn of(&mut self, element: &ElementDef, schema: &'static Schema) -> Option<&'static Bound> {
         let binding = element.binding.filter(|binding| binding.strength == Strength::Required)?;
-        let made = self.0.entry(binding.value_set.0).or_insert_with(|| {
-            let set = schema.value_set(binding.value_set);
+        self.of_set(binding.value_set, schema)
+    }
+
+    fn of_set(&mut self, id: ValueSetId, schema: &'static Schema) -> Option<&'static Bound> {
+        let made = self.0.entry(id.0).or_insert_with(|| {
+            let set = schema.value_set(id);
             let codes = set.codes.as_ref().filter(|codes| !codes.codes.is_empty())?;
-            Some(Box::leak(Box::new(Bound { url: &set.url, codes })))
+            Some(Box::leak(Box::new(Bound::new(&set.url, codes))))
         });
         *made
+    }
+
+    fn of_extension(&mut self, def: &ExtensionDef, schema: &'static Schema) {
+        def.binding.map(|id| self.of_set(id, schema));
+        def.nested.iter().for_each(|nested| self.of_extension(nested, schema));
     }
 }
 

@@ -102,7 +102,7 @@ fn inner_bundles_keep_their_own_rules_and_the_outer_ones_may_be_told_elsewhere()
     let found: Vec<_> =
         report.finish().into_iter().map(|issue| (issue.rule.unwrap(), issue.expression.unwrap())).collect();
     let at = "Bundle.entry[0].resource";
-    assert_eq!(found, [("bdl-11".into(), at.to_owned()), ("bdl-9".into(), at.to_owned())]);
+    assert_eq!(found, [("bdl-9".into(), at.to_owned()), ("bdl-11".into(), at.to_owned())]);
     let outer = errors_of(&text, FhirVersion::R4).iter().filter(|(_, place)| place == "Bundle").count();
     assert_eq!(outer, 3, "bdl-9, bdl-10 and bdl-11 of the outer Bundle");
 }
