@@ -18,7 +18,7 @@ pub mod message;
 pub mod outcome;
 pub mod reference;
 mod resolve;
-mod scan;
+pub(crate) mod scan;
 pub mod schema;
 mod shape;
 mod steps;

@@ -5,7 +5,8 @@
 
 mod allowed;
 
-use allowed::{attribute, belongs, is_active, is_block, is_element, nests, takes_text, word};
+use crate::fhir::scan::any_of;
+use allowed::{Element, IMG, P, SRC, attribute, belongs, element, is_active, is_block, nests, takes_text, word};
 
 const NAMESPACE: &[u8] = b"http://www.w3.org/1999/xhtml";
 
@@ -46,8 +47,7 @@ pub(super) fn check(text: &[u8]) -> Result<(), Fault> {
 struct Scanner<'t> {
     text: &'t [u8],
     at: usize,
-    /// Names of the open elements, as words: only listed ones are opened.
-    open: Vec<u64>,
+    open: Vec<Element>,
     has_root: bool,
     has_content: bool,
 }
@@ -63,7 +63,7 @@ impl<'t> Scanner<'t> {
         if rest.first() == Some(&b'<') {
             return Ok(());
         }
-        let length = memchr::memchr2(b'<', b'&', rest).unwrap_or(rest.len());
+        let length = any_of(rest, [b'<', b'&']).unwrap_or(rest.len());
         self.at += length;
         self.content(&rest[..length])
     }
@@ -131,21 +131,26 @@ impl<'t> Scanner<'t> {
         self.at > from
     }
 
-    fn name(&mut self) -> Result<&'t [u8], Fault> {
+    /// A name and its word.
+    fn name(&mut self) -> Result<(&'t [u8], u64), Fault> {
         let rest = self.rest();
         let length = rest.iter().position(|byte| ENDS_NAME[usize::from(*byte)]).unwrap_or(rest.len());
         self.at += length;
-        match rest.first().is_some_and(|first| first.is_ascii_alphabetic() || *first == b'_' || *first >= 0x80) {
-            true => Ok(&rest[..length]),
-            false => Err(NOT_WELL_FORMED),
+        if !rest.first().is_some_and(|first| first.is_ascii_alphabetic() || *first == b'_' || *first >= 0x80) {
+            return Err(NOT_WELL_FORMED);
         }
+        let name = &rest[..length];
+        Ok(match rest.first_chunk::<8>() {
+            Some(chunk) if length < 8 => (name, u64::from_le_bytes(*chunk) & ((1 << (8 * length)) - 1)),
+            _ => (name, word(name)),
+        })
     }
 
     fn end_tag(&mut self) -> Result<(), Fault> {
         self.at += 2;
-        let name = word(self.name()?);
+        let name = element(self.name()?.1);
         self.white();
-        if self.open.pop() != Some(name) {
+        if name.is_none() || self.open.pop() != name {
             return Err(NOT_WELL_FORMED);
         }
         self.expect(b'>')
@@ -153,15 +158,14 @@ impl<'t> Scanner<'t> {
 
     fn start_tag(&mut self) -> Result<(), Fault> {
         self.at += 1;
-        let name = self.name()?;
+        let (name, word) = self.name()?;
         let is_root = self.open.is_empty();
         if is_root {
             self.root(name)?;
         }
-        let name = word(name);
-        if !is_element(name) {
+        let Some(name) = element(word) else {
             return Err(formatting("the narrative has an element that is no basic formatting; remove it"));
-        }
+        };
         self.nesting(name)?;
         let mut seen = Attributes::default();
         loop {
@@ -187,14 +191,14 @@ impl<'t> Scanner<'t> {
     }
 
     /// Where an element stands, as HTML has it.
-    fn nesting(&self, name: u64) -> Result<(), Fault> {
+    fn nesting(&self, name: Element) -> Result<(), Fault> {
         let Some(parent) = self.open.last() else { return Ok(()) };
         if !nests(*parent, name) {
             return Err(formatting(
                 "the narrative has a part of a table or list where it cannot stand; nest them as HTML does",
             ));
         }
-        match is_block(name) && self.open.contains(&const { word(b"p") }) {
+        match is_block(name) && self.open.contains(&P) {
             true => Err(formatting(
                 "the narrative has a block, such as a table, in a paragraph; close the paragraph before it",
             )),
@@ -213,8 +217,8 @@ impl<'t> Scanner<'t> {
         }
     }
 
-    fn attribute(&mut self, element: u64, seen: &mut Attributes) -> Result<(), Fault> {
-        let name = self.name()?;
+    fn attribute(&mut self, element: Element, seen: &mut Attributes) -> Result<(), Fault> {
+        let (name, word) = self.name()?;
         self.white();
         self.expect(b'=')?;
         self.white();
@@ -222,8 +226,7 @@ impl<'t> Scanner<'t> {
         if name.starts_with(b"xmlns") {
             return seen.namespace(name, value);
         }
-        let name = word(name);
-        let Some(position) = attribute(name) else {
+        let Some(position) = attribute(word) else {
             return Err(formatting("the narrative has an attribute that is no basic formatting; remove it"));
         };
         if !belongs(position, element) {
@@ -233,10 +236,10 @@ impl<'t> Scanner<'t> {
             return Err(formed("the narrative has an attribute twice in one element"));
         }
         seen.known |= 1 << position;
-        if is_active(name, value) {
+        if is_active(word, value) {
             return Err(formatting("the narrative has a link with active content; remove it"));
         }
-        self.has_content |= element == const { word(b"img") } && name == const { word(b"src") };
+        self.has_content |= element == IMG && word == SRC;
         Ok(())
     }
 
@@ -250,7 +253,7 @@ impl<'t> Scanner<'t> {
         let from = self.at;
         loop {
             let rest = self.rest();
-            self.at += memchr::memchr3(quote, b'&', b'<', rest).ok_or(NOT_WELL_FORMED)?;
+            self.at += any_of(rest, [quote, b'&', b'<']).ok_or(NOT_WELL_FORMED)?;
             match self.text.get(self.at) {
                 Some(b'&') => self.at += entity(self.rest())?,
                 Some(b'<') => return Err(formed("the narrative has < in an attribute; write &lt;")),

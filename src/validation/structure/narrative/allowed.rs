@@ -15,7 +15,7 @@ macro_rules! words {
     ($($name:literal),* $(,)?) => { [$(word($name.as_bytes())),*] };
 }
 
-/// The most frequent first.
+/// At most 64, for each has a bit.
 const ELEMENTS: [u64; 53] = words![
     "td",
     "a",
@@ -72,7 +72,7 @@ const ELEMENTS: [u64; 53] = words![
     "blockquote"
 ];
 
-/// The most frequent first. At most 64, for each has a bit.
+/// At most 64, for each has a bit.
 const ATTRIBUTES: [u64; 54] = words![
     "style",
     "class",
@@ -130,41 +130,93 @@ const ATTRIBUTES: [u64; 54] = words![
     "xml:space"
 ];
 
-pub(super) fn is_element(name: u64) -> bool {
-    ELEMENTS.contains(&name)
+/// Position in `ELEMENTS`.
+pub(super) type Element = u8;
+
+pub(super) const P: Element = position(&ELEMENTS, word(b"p"));
+pub(super) const IMG: Element = position(&ELEMENTS, word(b"img"));
+
+pub(super) const SRC: u64 = word(b"src");
+
+/// What HTML says of an element.
+#[derive(Clone, Copy)]
+struct Rule {
+    /// What it stands in, a bit for each element; 0: in whatever takes text.
+    homes: u64,
+    /// A bit for each attribute that it may have.
+    attributes: u64,
+    takes_text: bool,
+    is_block: bool,
+}
+
+const RULES: [Rule; ELEMENTS.len()] = {
+    let mut rules = [Rule { homes: 0, attributes: 0, takes_text: true, is_block: false }; ELEMENTS.len()];
+    let mut at = 0;
+    while at < ELEMENTS.len() {
+        let name = ELEMENTS[at];
+        rules[at] = Rule {
+            homes: homes(name),
+            attributes: attributes(name),
+            takes_text: !has(&PARTS, name),
+            is_block: has(&BLOCKS, name),
+        };
+        at += 1;
+    }
+    rules
+};
+
+/// The element of a name.
+pub(super) fn element(name: u64) -> Option<Element> {
+    const TABLE: Table = table(&ELEMENTS);
+    look_up(&TABLE, name)
 }
 
 /// The position of an attribute in the list.
-pub(super) fn attribute(name: u64) -> Option<usize> {
-    ATTRIBUTES.iter().position(|known| *known == name)
+pub(super) fn attribute(name: u64) -> Option<u8> {
+    const TABLE: Table = table(&ATTRIBUTES);
+    look_up(&TABLE, name)
 }
 
-/// Whether HTML has this attribute on this element; `position` is the attribute's in the list.
-pub(super) fn belongs(position: usize, element: u64) -> bool {
-    PLACES.get(position).is_none_or(|places| places.is_empty() || places.contains(&element))
+/// Whether HTML has this attribute on this element.
+pub(super) fn belongs(attribute: u8, element: Element) -> bool {
+    rule(element).attributes & (1 << attribute) != 0
 }
 
-/// Elements of each attribute, as HTML 4 describes them; none: any.
-const PLACES: [&[u64]; ATTRIBUTES.len()] = {
-    let mut places: [&[u64]; ATTRIBUTES.len()] = [&[]; ATTRIBUTES.len()];
-    let mut at = 0;
-    while at < ATTRIBUTES.len() {
-        let mut group = 0;
-        while group < OWNED.len() {
-            let (names, elements) = OWNED[group];
-            let mut name = 0;
-            while name < names.len() {
-                if names[name] == ATTRIBUTES[at] {
-                    places[at] = elements;
-                }
-                name += 1;
-            }
-            group += 1;
-        }
-        at += 1;
+/// Whether an element may stand directly in another: rows in tables, items in lists, and nothing else in those.
+pub(super) fn nests(parent: Element, child: Element) -> bool {
+    match rule(child).homes {
+        0 => takes_text(parent),
+        homes => homes & (1 << parent) != 0,
     }
-    places
-};
+}
+
+/// Tables, their parts, and lists take only what belongs to them.
+pub(super) fn takes_text(element: Element) -> bool {
+    rule(element).takes_text
+}
+
+/// Elements that a paragraph cannot hold.
+pub(super) fn is_block(element: Element) -> bool {
+    rule(element).is_block
+}
+
+fn rule(element: Element) -> &'static Rule {
+    &RULES[usize::from(element)]
+}
+
+/// What takes no text.
+const PARTS: [u64; 9] = words!["tr", "table", "ul", "tbody", "thead", "ol", "tfoot", "dl", "colgroup"];
+const BLOCKS: [u64; 7] = words!["p", "div", "table", "ul", "ol", "pre", "blockquote"];
+
+/// Elements, and what each of them stands in.
+const HOMES: [(&[u64], &[u64]); 6] = [
+    (&words!["td", "th"], &words!["tr"]),
+    (&words!["tr"], &words!["tbody", "table", "thead", "tfoot"]),
+    (&words!["li"], &words!["ul", "ol"]),
+    (&words!["tbody", "thead", "tfoot", "caption", "colgroup"], &words!["table"]),
+    (&words!["col"], &words!["colgroup", "table"]),
+    (&words!["dt", "dd"], &words!["dl"]),
+];
 
 /// Attributes that only some elements have.
 const OWNED: [(&[u64], &[u64]); 13] = [
@@ -183,42 +235,96 @@ const OWNED: [(&[u64], &[u64]); 13] = [
     (&words!["bgcolor"], &words!["table", "tr", "td", "th"]),
 ];
 
-/// Whether an element may stand directly in another: rows in tables, items in lists, and nothing else in those.
-pub(super) fn nests(parent: u64, child: u64) -> bool {
-    let homes = HOMES.iter().find(|(children, _)| children.contains(&child));
-    homes.map_or_else(|| takes_text(parent), |(_, homes)| homes.contains(&parent))
+const fn homes(element: u64) -> u64 {
+    let (mut bits, mut at) = (0, 0);
+    while at < HOMES.len() {
+        let (children, parents) = HOMES[at];
+        let mut parent = 0;
+        while has(children, element) && parent < parents.len() {
+            bits |= 1 << position(&ELEMENTS, parents[parent]);
+            parent += 1;
+        }
+        at += 1;
+    }
+    bits
 }
 
-/// Tables, their parts, and lists take only what belongs to them.
-pub(super) fn takes_text(element: u64) -> bool {
-    const PARTS: [u64; 9] = words!["tr", "table", "ul", "tbody", "thead", "ol", "tfoot", "dl", "colgroup"];
-    !PARTS.contains(&element)
+const fn attributes(element: u64) -> u64 {
+    let (mut bits, mut at) = (0, 0);
+    while at < ATTRIBUTES.len() {
+        let (mut is_allowed, mut group) = (true, 0);
+        while group < OWNED.len() {
+            let (names, elements) = OWNED[group];
+            is_allowed &= !has(names, ATTRIBUTES[at]) || has(elements, element);
+            group += 1;
+        }
+        bits |= (is_allowed as u64) << at;
+        at += 1;
+    }
+    bits
 }
 
-/// Elements that a paragraph cannot hold.
-pub(super) fn is_block(element: u64) -> bool {
-    const BLOCKS: [u64; 7] = words!["p", "div", "table", "ul", "ol", "pre", "blockquote"];
-    BLOCKS.contains(&element)
+const fn has(words: &[u64], wanted: u64) -> bool {
+    let mut at = 0;
+    while at < words.len() {
+        if words[at] == wanted {
+            return true;
+        }
+        at += 1;
+    }
+    false
 }
 
-/// Elements, and what each of them stands in.
-const HOMES: [(&[u64], &[u64]); 6] = [
-    (&words!["td", "th"], &words!["tr"]),
-    (&words!["tr"], &words!["tbody", "table", "thead", "tfoot"]),
-    (&words!["li"], &words!["ul", "ol"]),
-    (&words!["tbody", "thead", "tfoot", "caption", "colgroup"], &words!["table"]),
-    (&words!["col"], &words!["colgroup", "table"]),
-    (&words!["dt", "dd"], &words!["dl"]),
-];
+/// Of a word that is listed, else the program is not built.
+const fn position(words: &[u64], wanted: u64) -> u8 {
+    let mut at = 0;
+    while words[at] != wanted {
+        at += 1;
+    }
+    at as u8
+}
 
+/// Words with their positions, at most half full; 0 is free.
+type Table = [(u64, u8); 128];
+
+const fn slot(word: u64) -> usize {
+    (word.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 57) as usize
+}
+
+const fn table(words: &[u64]) -> Table {
+    let (mut table, mut at) = ([(0, 0); 128], 0);
+    while at < words.len() {
+        let mut place = slot(words[at]);
+        while table[place].0 != 0 {
+            place = (place + 1) % table.len();
+        }
+        table[place] = (words[at], at as u8);
+        at += 1;
+    }
+    table
+}
+
+fn look_up(table: &'static Table, word: u64) -> Option<u8> {
+    let mut place = slot(word);
+    // Half of the slots are free, so this ends.
+    while table[place].0 != word || word == 0 {
+        if table[place].0 == 0 {
+            return None;
+        }
+        place = (place + 1) % table.len();
+    }
+    Some(table[place].1)
+}
+
+const STYLE: u64 = word(b"style");
 const SCHEMES: [&str; 4] = ["javascript:", "vbscript:", "livescript:", "data:text/html"];
 
 /// Whether a link, or one within a style, runs a script. Entities and white space are no hiding place.
 pub(super) fn is_active(name: u64, value: &[u8]) -> bool {
     const LINKS: [u64; 5] = words!["href", "src", "cite", "longdesc", "usemap"];
-    match name == const { word(b"style") } {
+    match name == STYLE {
         // Only what has a link in it, or hides it.
-        true => memchr::memchr3(b'(', b'&', b'\\', value).is_some() && runs_script(value, true),
+        true => value.iter().any(|byte| matches!(byte, b'(' | b'&' | b'\\')) && runs_script(value, true),
         false => LINKS.contains(&name) && !is_plain(value) && runs_script(value, false),
     }
 }
