@@ -56,17 +56,20 @@ pub struct Response {
 /// Reads the header that stands in entry 0; what is of a wrong type is noted and read as absent.
 pub(super) fn read(tree: &Tree, header: Node<'_>, notes: &mut Vec<Issue>) -> MessageHeader {
     let mut reader = Reader::new(tree, notes);
-    let at = HEADER;
-    let source = reader.object(header, "source", at);
+    let [id, source, response, destination, focus, definition, extension] =
+        header.pick(["id", "source", "response", "destination", "focus", "definition", "extension"]);
+    let source_at = format_args!("{HEADER}.source");
+    let source = source.filter(|source| reader.is_object(*source, source_at));
+    let response = response.filter(|response| reader.is_object(*response, format_args!("{HEADER}.response")));
     MessageHeader {
-        id: reader.text(header, "id", at),
+        id: id.and_then(|id| reader.string(id, format_args!("{HEADER}.id"))),
         event: reader.event(header),
-        source_endpoint: source.and_then(|source| reader.endpoint(source, format_args!("{at}.source"))),
-        destinations: reader.destinations(header),
-        focus: reader.focus(header),
-        response: reader.object(header, "response", at).map(|response| reader.response(response)),
-        definition: reader.text(header, "definition", at),
-        response_request: reader.response_request(header),
+        source_endpoint: source.and_then(|source| reader.endpoint(source, source_at)),
+        destinations: destination.map_or_else(Vec::new, |list| reader.destinations(list)),
+        focus: focus.map_or_else(Vec::new, |list| reader.focus(list)),
+        response: response.map(|response| reader.response(response)),
+        definition: definition.and_then(|url| reader.string(url, format_args!("{HEADER}.definition"))),
+        response_request: extension.and_then(|list| reader.response_request(list)),
     }
 }
 
@@ -93,8 +96,11 @@ impl<'t, 'n> Reader<'t, 'n> {
     }
 
     pub fn text(&mut self, node: Node<'t>, name: &str, at: impl Display) -> Option<String> {
-        let member = node.get(name)?;
-        self.expect(member, Kind::String, format_args!("{at}.{name}"));
+        self.string(node.get(name)?, format_args!("{at}.{name}"))
+    }
+
+    fn string(&mut self, member: Node<'t>, at: fmt::Arguments) -> Option<String> {
+        self.expect(member, Kind::String, at);
         resolve::filled(member)
     }
 
@@ -107,10 +113,9 @@ impl<'t, 'n> Reader<'t, 'n> {
         self.expect(node, Kind::Object, at)
     }
 
-    fn array(&mut self, node: Node<'t>, name: &str, at: impl Display) -> Vec<Node<'t>> {
-        let Some(member) = node.get(name) else { return Vec::new() };
-        self.expect(member, Kind::Array, format_args!("{at}.{name}"));
-        member.items().collect()
+    fn items(&mut self, list: Node<'t>, at: fmt::Arguments) -> impl Iterator<Item = Node<'t>> + use<'t> {
+        self.expect(list, Kind::Array, at);
+        list.items()
     }
 
     /// Notes a node of another kind. A null is in the tree's notes already (JSN-04).
@@ -139,28 +144,29 @@ impl<'t, 'n> Reader<'t, 'n> {
     }
 
     fn event(&mut self, header: Node<'t>) -> Option<Event> {
-        let coding = self.object(header, "eventCoding", HEADER).and_then(|coding| {
-            let at = format_args!("{HEADER}.eventCoding");
+        let [coding, uri, canonical] = header.pick(["eventCoding", "eventUri", "eventCanonical"]);
+        let at = format_args!("{HEADER}.eventCoding");
+        let coding = coding.filter(|coding| self.is_object(*coding, at)).and_then(|coding| {
             let system = self.text(coding, "system", at);
             self.text(coding, "code", at).map(|code| Event::Coding { system, code })
         });
         // All three are read before one is chosen, so that each wrong type is noted.
-        let uri = self.text(header, "eventUri", HEADER);
-        let canonical = self.text(header, "eventCanonical", HEADER);
+        let uri = uri.and_then(|uri| self.string(uri, format_args!("{HEADER}.eventUri")));
+        let canonical = canonical.and_then(|canonical| self.string(canonical, format_args!("{HEADER}.eventCanonical")));
         coding.or(uri.or(canonical).map(Event::Uri))
     }
 
-    fn destinations(&mut self, header: Node<'t>) -> Vec<Destination> {
+    fn destinations(&mut self, list: Node<'t>) -> Vec<Destination> {
         let mut destinations = Vec::new();
-        for (index, node) in self.array(header, "destination", HEADER).into_iter().enumerate() {
+        for (index, node) in self.items(list, format_args!("{HEADER}.destination")).enumerate() {
             destinations.push(self.destination(node, format_args!("{HEADER}.destination[{index}]")));
         }
         destinations
     }
 
-    fn focus(&mut self, header: Node<'t>) -> Vec<String> {
+    fn focus(&mut self, list: Node<'t>) -> Vec<String> {
         let mut focus = Vec::new();
-        for (index, node) in self.array(header, "focus", HEADER).into_iter().enumerate() {
+        for (index, node) in self.items(list, format_args!("{HEADER}.focus")).enumerate() {
             let at = format_args!("{HEADER}.focus[{index}]");
             let reference = if self.is_object(node, at) { self.text(node, "reference", at) } else { None };
             focus.push(reference.unwrap_or_default());
@@ -236,10 +242,9 @@ impl<'t, 'n> Reader<'t, 'n> {
         }
     }
 
-    fn response_request(&mut self, header: Node<'t>) -> Option<ResponseRequired> {
-        let extensions = self.array(header, "extension", HEADER);
+    fn response_request(&mut self, list: Node<'t>) -> Option<ResponseRequired> {
         let wanted = |node: &Node<'t>| resolve::text(*node, "url").as_deref() == Some(RESPONSE_REQUEST);
-        let extension = extensions.into_iter().find(wanted)?;
+        let extension = self.items(list, format_args!("{HEADER}.extension")).find(wanted)?;
         ResponseRequired::parse(&resolve::text(extension, "valueCode")?)
     }
 }

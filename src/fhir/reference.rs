@@ -1,11 +1,16 @@
 //! The texts of references taken apart: schemes, ids, RESTful URLs. Nothing is resolved here.
 
-/// Whether a text begins with a scheme (RFC 3986).
+/// What follows the scheme (RFC 3986) that a text begins with, and its colon; None: it begins with none.
+pub fn after_scheme(text: &str) -> Option<&str> {
+    let is_of_scheme = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
+    let length = text.bytes().position(|byte| !is_of_scheme(&byte))?;
+    let (scheme, rest) = text.split_at(length);
+    rest.strip_prefix(':').filter(|_| scheme.starts_with(|c: char| c.is_ascii_alphabetic()))
+}
+
+/// Whether a text begins with a scheme.
 pub fn has_scheme(text: &str) -> bool {
-    text.split_once(':').is_some_and(|(scheme, _)| {
-        scheme.starts_with(|c: char| c.is_ascii_alphabetic())
-            && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'))
-    })
+    after_scheme(text).is_some()
 }
 
 /// Whether a text is a FHIR id.

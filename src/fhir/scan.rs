@@ -39,6 +39,7 @@ pub(crate) fn any_of<const N: usize>(bytes: &[u8], wanted: [u8; N]) -> Option<us
 
 /// The first quote, backslash or control character from `position` on. Eight bytes at a time, because narrative
 /// and attachments are most of a message.
+#[inline]
 pub(super) fn special(bytes: &[u8], mut position: usize) -> usize {
     while let Some(chunk) = bytes.get(position..).and_then(|rest| rest.first_chunk::<8>()) {
         let word = u64::from_le_bytes(*chunk);
@@ -56,17 +57,22 @@ pub(super) fn special(bytes: &[u8], mut position: usize) -> usize {
 }
 
 /// The offset of the closing quote of the string whose text begins at `start`, and whether it has escapes.
+#[inline]
 pub(super) fn string_end(bytes: &[u8], start: usize) -> Result<(usize, bool), Broken> {
-    let mut position = start;
-    let mut escaped = false;
+    let position = special(bytes, start);
+    match bytes.get(position) {
+        Some(b'"') => Ok((position, false)),
+        _ => unusual_end(bytes, start, position),
+    }
+}
+
+/// The same of a string with something else than text at `position`.
+#[inline(never)]
+fn unusual_end(bytes: &[u8], start: usize, mut position: usize) -> Result<(usize, bool), Broken> {
     loop {
-        position = special(bytes, position);
         match bytes.get(position) {
-            Some(b'"') => return Ok((position, escaped)),
-            Some(b'\\') => {
-                escaped = true;
-                position = escape_end(bytes, position)?;
-            }
+            Some(b'"') => return Ok((position, true)),
+            Some(b'\\') => position = special(bytes, escape_end(bytes, position)?),
             Some(_) => return broken(position, "A control character stands in a string; write it as an escape"),
             None => return broken(start - 1, "A string has no closing quote; the text may be cut off"),
         }
@@ -201,7 +207,7 @@ pub(super) fn position(bytes: &[u8], offset: usize) -> (u32, u32) {
 }
 
 /// Positions of many offsets in one pass; the offsets must not fall.
-pub(super) struct Walk {
+pub(crate) struct Walk {
     done: usize,
     line: u32,
     column: u32,
@@ -215,14 +221,16 @@ impl Walk {
 
     pub fn to(&mut self, bytes: &[u8], offset: usize) -> (u32, u32) {
         let end = offset.min(bytes.len()).max(self.done);
-        for byte in &bytes[self.done..end] {
-            match byte {
-                b'\n' => (self.line, self.column) = (self.line.saturating_add(1), 1),
-                // A continuation byte belongs to the character that began before it.
-                0x80..0xC0 => {}
-                _ => self.column = self.column.saturating_add(1),
-            }
+        let passed = bytes.get(self.done..end).unwrap_or_default();
+        let mut rest = passed;
+        if let Some(last) = memchr::memrchr(b'\n', passed) {
+            let lines = memchr::memchr_iter(b'\n', &passed[..=last]).count();
+            (self.line, self.column) = (self.line.saturating_add(u32::try_from(lines).unwrap_or(u32::MAX)), 1);
+            rest = &passed[last + 1..];
         }
+        // A continuation byte belongs to the character that began before it.
+        let characters = rest.iter().filter(|byte| !(0x80..0xC0).contains(*byte)).count();
+        self.column = self.column.saturating_add(u32::try_from(characters).unwrap_or(u32::MAX));
         self.done = end;
         (self.line, self.column)
     }

@@ -9,6 +9,9 @@ use super::version::FhirVersion;
 
 const HEADER: &str = "Bundle.entry[0].resource";
 
+/// Elements that only STU3 has, `event` where it is an object.
+const STU3: [&str; 4] = ["event", "timestamp", "receiver", "acknowledgement"];
+
 /// An element that only one version has.
 #[derive(Clone, Copy)]
 struct Hint<'t> {
@@ -48,18 +51,20 @@ struct Hints<'t> {
 impl<'t> Hints<'t> {
     fn of(header: Node<'t>) -> Self {
         let mut hints = Hints::default();
-        let member = |name| hint(header, Parent::Header, name);
-        let event = member("event").filter(|hint| hint.node.is_object());
-        hints.stu3 = event.or_else(|| ["timestamp", "receiver", "acknowledgement"].into_iter().find_map(member));
-        hints.r4 = ["eventUri", "enterer"].into_iter().find_map(member);
-        hints.r5 = member("eventCanonical");
-        if let Some(source) = header.get("source") {
+        let [source, destination, response] = header.pick(["source", "destination", "response"]);
+        let [event, older @ ..] = header.pick(STU3);
+        let named = |name| move |node| Hint { of: Parent::Header, name, node };
+        let event = event.filter(|node| node.is_object()).map(named(STU3[0]));
+        hints.stu3 = event.or_else(|| older.into_iter().zip(&STU3[1..]).find_map(|(node, name)| node.map(named(name))));
+        let [uri, enterer, canonical] = header.pick(["eventUri", "enterer", "eventCanonical"]);
+        hints.r4 = uri.map(named("eventUri")).or(enterer.map(named("enterer")));
+        hints.r5 = canonical.map(named("eventCanonical"));
+        if let Some(source) = source {
             hints.add_party(source, Parent::Source);
         }
-        for (index, node) in header.get("destination").into_iter().flat_map(Node::items).enumerate() {
+        for (index, node) in destination.into_iter().flat_map(Node::items).enumerate() {
             hints.add_party(node, Parent::Destination(index));
         }
-        let response = header.get("response");
         if let Some(found) = response.and_then(|response| hint(response, Parent::Response, "identifier")) {
             match found.node.kind() {
                 Kind::String => hints.r4 = hints.r4.or(Some(found)),

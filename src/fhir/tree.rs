@@ -177,6 +177,22 @@ impl<'t> Node<'t> {
         self.tagged(Tag::of(name.as_bytes()), name)
     }
 
+    /// Several members of an object by their decoded names, in one pass; None for those that are not there.
+    #[inline]
+    pub fn pick<const N: usize>(self, names: [&str; N]) -> [Option<Node<'t>>; N] {
+        let tags = names.map(|name| Tag::of(name.as_bytes()));
+        let mut found = [None; N];
+        for child in self.members_of() {
+            let slot = child.slot();
+            for ((tag, name), place) in tags.iter().zip(names).zip(&mut found) {
+                if slot.tag == *tag && child.is_named(slot, name) {
+                    *place = Some(child);
+                }
+            }
+        }
+        found
+    }
+
     fn tagged(self, tag: Tag, name: &str) -> Option<Node<'t>> {
         self.members_of().find(|child| {
             let slot = child.slot();

@@ -4,6 +4,7 @@
 //! Relies on `Message::read` for what makes it a message at all: type `message` and, by bdl-12, a MessageHeader first.
 //! Nested Bundles are content and are not looked into. One pass over the entries.
 
+use super::entries::Entry;
 use super::full_url;
 use super::report::{Broken, Report};
 use crate::fhir::reference::split_version;
@@ -12,9 +13,9 @@ use crate::fhir::{FhirVersion, IssueCode, Message};
 use std::borrow::Cow;
 
 /// fullUrl and versionId, the pair that bdl-7 wants unique, with its entry's index and the node of the fullUrl.
-type Name<'m> = (Cow<'m, str>, Option<Cow<'m, str>>, usize, Node<'m>);
+type Name<'e, 'm> = (&'e str, Option<Cow<'m, str>>, usize, Node<'m>);
 
-pub(super) fn check(message: &Message, report: &mut Report) {
+pub(super) fn check(message: &Message, entries: &[Entry], report: &mut Report) {
     let bundle = message.tree.root();
     let is_r5 = message.version == FhirVersion::R5;
     if let Some(total) = bundle.get("total") {
@@ -32,14 +33,13 @@ pub(super) fn check(message: &Message, report: &mut Report) {
         issues(bundle, report);
     }
     let mut names = Vec::new();
-    for (index, entry) in bundle.get("entry").into_iter().flat_map(Node::items).enumerate() {
-        let place = Entry { index, node: entry };
-        parts(&place, is_r5, report);
-        match entry.get("fullUrl") {
-            Some(full_url) => names.extend(named(&place, full_url, report)),
+    for (index, entry) in entries.iter().enumerate() {
+        parts(entry, index, is_r5, report);
+        match &entry.full_url {
+            Some(_) => names.extend(named(entry, index, report)),
             None if is_r5 => report.error(
-                place.at(".fullUrl"),
-                Some(entry),
+                at(index, ".fullUrl"),
+                Some(entry.node),
                 invariant(
                     "bdl-15",
                     "every entry of an R5 message has a fullUrl; add one, such as urn:uuid and a new UUID",
@@ -63,20 +63,9 @@ fn issues(bundle: Node, report: &mut Report) {
     }
 }
 
-/// An entry and where it stands.
-struct Entry<'m> {
-    index: usize,
-    node: Node<'m>,
-}
-
-impl<'m> Entry<'m> {
-    fn at(&self, element: &str) -> String {
-        format!("Bundle.entry[{}]{element}", self.index)
-    }
-
-    fn resource(&self) -> Option<Node<'m>> {
-        self.node.get("resource")
-    }
+/// The place of an entry, or of an element in it.
+fn at(index: usize, element: &str) -> String {
+    format!("Bundle.entry[{index}]{element}")
 }
 
 /// A Bundle invariant: its own key is the rule, MSG-09 lists which of them bite on messages.
@@ -84,33 +73,33 @@ fn invariant(rule: &'static str, text: &str) -> Broken {
     Broken::new(rule, IssueCode::Invariant, format!("{text} (MSG-09)"))
 }
 
-fn parts(entry: &Entry, is_r5: bool, report: &mut Report) {
+fn parts(entry: &Entry, index: usize, is_r5: bool, report: &mut Report) {
     let node = entry.node;
-    if let Some(search) = node.get("search") {
+    if let Some(search) = entry.search {
         report.error(
-            entry.at(""),
+            at(index, ""),
             Some(search),
             invariant("bdl-2", "entry.search is for searchset Bundles; leave it out"),
         );
     }
-    for (name, rule) in [("request", "bdl-3"), ("response", "bdl-4")] {
-        if let Some(part) = node.get(name) {
+    for (part, name, rule) in [(entry.request, "request", "bdl-3"), (entry.response, "response", "bdl-4")] {
+        if let Some(part) = part {
             let rule = if is_r5 { "bdl-3a" } else { rule };
             let text = format!("entry.{name} is for batch, transaction and history Bundles; leave it out");
-            report.error(entry.at(""), Some(part), invariant(rule, &text));
+            report.error(at(index, ""), Some(part), invariant(rule, &text));
         }
     }
-    if entry.resource().is_none() {
+    if entry.resource.is_none() {
         if is_r5 {
             report.error(
-                entry.at(""),
+                at(index, ""),
                 Some(node),
                 invariant("bdl-3a", "every entry of a message has a resource; add it or leave the entry out"),
             );
         }
-        if node.get("request").is_none() && node.get("response").is_none() {
+        if entry.request.is_none() && entry.response.is_none() {
             report.error(
-                entry.at(""),
+                at(index, ""),
                 Some(node),
                 invariant("bdl-5", "an entry must have a resource; add it or leave the entry out"),
             );
@@ -119,15 +108,14 @@ fn parts(entry: &Entry, is_r5: bool, report: &mut Report) {
 }
 
 /// bdl-8, and by what the entry is known; what prose says of a fullUrl is in `full_url`.
-fn named<'m>(entry: &Entry<'m>, node: Node<'m>, report: &mut Report) -> Option<Name<'m>> {
-    let full_url = node.text()?;
-    if split_version(&full_url).1.is_some() {
+fn named<'e, 'm>(entry: &'e Entry<'m>, index: usize, report: &mut Report) -> Option<Name<'e, 'm>> {
+    let node = entry.full_url.as_ref()?.node;
+    let full_url = entry.url()?;
+    if split_version(full_url).1.is_some() {
         let text = "entry.fullUrl must not name a version; put it into resource.meta.versionId";
-        report.error(entry.at(".fullUrl"), Some(node), invariant("bdl-8", text));
+        report.error(at(index, ".fullUrl"), Some(node), invariant("bdl-8", text));
     }
-    let meta = entry.resource().and_then(|resource| resource.get("meta"));
-    let version = meta.and_then(|meta| meta.get("versionId")).and_then(Node::text);
-    Some((full_url, version, entry.index, node))
+    Some((full_url, entry.version(), index, node))
 }
 
 /// bdl-7: every entry whose name an earlier one has. Sorted, as senders could choose names that crowd a hash map.

@@ -2,13 +2,13 @@
 //!
 //! The definitions only say that a uri has no white space; what stands here is what the data types page says in words.
 
-use crate::fhir::reference::has_scheme;
+use crate::fhir::reference::after_scheme;
 pub(super) use crate::fhir::reference::restful;
+use crate::fhir::scan;
 
 /// Whether a uri begins with a scheme and goes on after it, without spaces (RFC 3986).
 pub(super) fn is_absolute(uri: &str) -> bool {
-    let rest = uri.split_once(':').map(|(_, rest)| rest);
-    has_scheme(uri) && rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(' '))
+    after_scheme(uri).is_some_and(|rest| !rest.is_empty() && scan::any_of(rest.as_bytes(), [b' ']).is_none())
 }
 
 /// 8-4-4-4-12 hexadecimal digits in lower case, as the type `uuid` has them after `urn:uuid:`.

@@ -3,9 +3,9 @@
 //! For the message and for every Bundle within it. Unique and without version are invariants (bdl-7, bdl-8) and told
 //! elsewhere.
 
+use super::entries::{Entry, FullUrl};
 use super::forms;
 use super::report::{Broken, Gravity, Report};
-use crate::fhir::schema::Schema;
 use crate::fhir::tree::{Kind, Node};
 use crate::fhir::{FhirVersion, IssueCode};
 
@@ -19,19 +19,20 @@ pub(super) fn is_owed(bundle: Node) -> bool {
 }
 
 /// Looks at the fullUrl of an entry. In R5 a missing one is an error by bdl-15, which others tell.
-pub(super) fn check(entry: Node, is_owed: bool, version: FhirVersion, report: &mut Report) {
-    match entry.get("fullUrl") {
-        Some(full_url) => form(entry, full_url, version, report),
-        None if is_owed && version != FhirVersion::R5 && entry.get("_fullUrl").is_none() => {
+pub(super) fn check(entry: &Entry, is_owed: bool, version: FhirVersion, report: &mut Report) {
+    match &entry.full_url {
+        Some(full_url) => form(entry, full_url, report),
+        None if is_owed && version != FhirVersion::R5 && !entry.has_extra_url => {
             let text = "entry.fullUrl is missing, so references to the entry cannot be resolved; add one, such as urn:uuid and a new UUID";
-            report.at(Gravity::Prose, entry, Broken::new("MSG-10", IssueCode::Required, text));
+            report.at(Gravity::Prose, entry.node, Broken::new("MSG-10", IssueCode::Required, text));
         }
         None => {}
     }
 }
 
-fn form(entry: Node, node: Node, version: FhirVersion, report: &mut Report) {
-    let Some(full_url) = node.text() else {
+fn form(entry: &Entry, full_url: &FullUrl, report: &mut Report) {
+    let node = full_url.node;
+    let Some(full_url) = &full_url.text else {
         // The structure check says the same of any element; a null is in the reader's notes.
         if node.kind() != Kind::Null {
             report.at(
@@ -42,34 +43,30 @@ fn form(entry: Node, node: Node, version: FhirVersion, report: &mut Report) {
         }
         return;
     };
-    if let Some(text) = forms::wrong_urn(&full_url) {
+    if let Some(text) = forms::wrong_urn(full_url) {
         report.at(Gravity::Prose, node, Broken::new("MSG-11", IssueCode::Value, format!("entry.fullUrl {text}")));
-    } else if !forms::is_absolute(&full_url) {
+    } else if !forms::is_absolute(full_url) {
         let text = "entry.fullUrl must be absolute; begin it with the server's base, or use a urn:uuid";
         report.at(Gravity::Prose, node, Broken::new("MSG-11", IssueCode::Value, text));
-    } else if let Some(text) = disagrees(&full_url, entry.get("resource"), version) {
+    } else if let Some(text) = disagrees(entry) {
         report.at(Gravity::Prose, node, Broken::new("MSG-11", IssueCode::Value, text));
     }
 }
 
 /// Where a fullUrl looks like a RESTful URL and names another type or id than the resource has.
-fn disagrees(full_url: &str, resource: Option<Node>, version: FhirVersion) -> Option<&'static str> {
-    let resource = resource?;
-    // Upper case is what tells types apart from other words, before the tables are asked.
-    let is_type =
-        |name: &str| name.starts_with(|c: char| c.is_ascii_uppercase()) && Schema::of(version).resource(name).is_some();
-    let (_, kind, id) = forms::restful(full_url, is_type)?;
-    let is = |name: &str, wanted: &str| resource.get(name).and_then(Node::text).is_some_and(|text| text == wanted);
-    if !is("resourceType", kind) {
+fn disagrees(entry: &Entry) -> Option<&'static str> {
+    entry.resource?;
+    let (_, kind, id) = entry.restful()?;
+    if entry.kind.as_deref() != Some(kind) {
         return Some(
             "entry.fullUrl looks like a server's URL and names another type than its resource has; make the two agree, or use a urn:uuid",
         );
     }
-    if resource.get("id").is_none() {
+    let Some(own) = entry.id else {
         return Some(
             "entry.fullUrl looks like a server's URL, and its resource has no id; give it the id that the URL ends with, or use a urn:uuid",
         );
-    }
-    (!is("id", id))
+    };
+    (own.text().as_deref() != Some(id))
         .then_some("entry.fullUrl ends with another id than its resource has; make the two agree, or use a urn:uuid")
 }

@@ -8,6 +8,7 @@ mod index;
 #[cfg(test)]
 mod tests;
 
+use super::entries::{self, Entry};
 use super::full_url;
 use super::report::{Broken, Gravity, Report};
 use crate::fhir::FhirVersion;
@@ -29,27 +30,35 @@ enum Role {
 }
 
 /// Looks at the message and at the Bundles within it. `counted`: a missing focus is told elsewhere, as an error.
-pub(super) fn check_message(bundle: Node, version: FhirVersion, counted: bool, report: &mut Report) {
-    check(bundle, true, version, counted, report);
+pub(super) fn check_message(
+    bundle: Node,
+    entries: Vec<Entry>,
+    version: FhirVersion,
+    counted: bool,
+    report: &mut Report,
+) {
+    check(bundle, entries, version, counted, report);
 }
 
-fn check(bundle: Node, is_root: bool, version: FhirVersion, counted: bool, report: &mut Report) {
+/// A Bundle within, with the fullUrls of its entries.
+fn check_inner(bundle: Node, version: FhirVersion, report: &mut Report) {
+    let entries = entries::of(bundle, Schema::of(version));
+    let is_owed = full_url::is_owed(bundle);
+    for entry in &entries {
+        full_url::check(entry, is_owed, version, report);
+    }
+    check(bundle, entries, version, false, report);
+}
+
+fn check(bundle: Node, entries: Vec<Entry>, version: FhirVersion, counted: bool, report: &mut Report) {
     let role = match bundle.get("type").and_then(Node::text).as_deref() {
         Some("message") => Role::Message,
         Some("document") => Role::Document,
         _ => Role::Other,
     };
-    if !is_root {
-        let is_owed = full_url::is_owed(bundle);
-        for entry in bundle.get("entry").into_iter().flat_map(Node::items) {
-            full_url::check(entry, is_owed, version, report);
-        }
-    }
-    let mut scope = Scope::new(bundle, role, Schema::of(version), counted);
+    let mut scope = Scope::new(entries, role, counted);
     for number in 0..scope.index.entries.len() {
-        if let Some(resource) = scope.index.entries.get(number).and_then(|entry| entry.resource) {
-            scope.resource(number, resource, version, report);
-        }
+        scope.entry(number, version, report);
     }
     scope.unreached(report);
 }
@@ -67,9 +76,9 @@ fn span(node: Node) -> Range<u32> {
 }
 
 impl<'t> Scope<'t> {
-    fn new(bundle: Node<'t>, role: Role, schema: &'static Schema, counted: bool) -> Self {
-        let index = Index::of(bundle, schema);
-        let first = index.entries.first().and_then(|entry| entry.resource);
+    fn new(entries: Vec<Entry<'t>>, role: Role, counted: bool) -> Self {
+        let index = Index::of(entries);
+        let first = index.resource(0);
         let mut owed = Vec::new();
         match (role, first) {
             (Role::Message, Some(header)) => {
@@ -86,13 +95,15 @@ impl<'t> Scope<'t> {
     }
 
     /// The references of one entry, and the Bundles in it.
-    fn resource(&mut self, number: usize, resource: Node<'t>, version: FhirVersion, report: &mut Report) {
-        if is_bundle(resource) {
-            check(resource, false, version, false, report);
+    fn entry(&mut self, number: usize, version: FhirVersion, report: &mut Report) {
+        let Some(resource) = self.index.resource(number) else { return };
+        let is_whole = self.index.entries[number].kind.as_deref() == Some("Bundle");
+        if is_whole {
+            check_inner(resource, version, report);
         }
         let tree = resource.tree;
         // References within a nested Bundle are its own; they still link the entry.
-        let mut nested = if is_bundle(resource) { resource.after() } else { 0 };
+        let mut nested = if is_whole { resource.after() } else { 0 };
         for index in resource.index + 1..resource.after() {
             let node = Node { tree, index };
             match node.kind() {
@@ -104,7 +115,7 @@ impl<'t> Scope<'t> {
                 }
                 Kind::Object if index >= nested && node.has_key("resource") && is_bundle(node) => {
                     nested = node.after();
-                    check(node, false, version, false, report);
+                    check_inner(node, version, report);
                 }
                 _ => {}
             }
@@ -160,7 +171,7 @@ impl<'t> Scope<'t> {
             return;
         }
         for (number, entry) in self.index.entries.iter().enumerate() {
-            if entry.resource.is_none() || self.groups.are_joined(0, number) {
+            if entry.object().is_none() || self.groups.are_joined(0, number) {
                 continue;
             }
             match self.role {
@@ -179,7 +190,7 @@ impl<'t> Scope<'t> {
     /// Links that are no References: canonicals, uris and what narrative points to, where they are an entry's fullUrl.
     fn weaker_links(&mut self) {
         for number in 0..self.index.entries.len() {
-            let Some(resource) = self.index.entries.get(number).and_then(|entry| entry.resource) else { continue };
+            let Some(resource) = self.index.resource(number) else { continue };
             for index in resource.index + 1..resource.after() {
                 let node = Node { tree: resource.tree, index };
                 if node.kind() != Kind::String {

@@ -11,6 +11,7 @@ pub mod choose;
 mod compose;
 pub mod definition;
 pub mod definition_rules;
+mod entries;
 pub mod expand;
 mod focus;
 mod forms;
@@ -79,8 +80,9 @@ fn message_rules(
     checks: Checks,
     report: &mut Report,
 ) -> Option<Arc<Definition>> {
+    let entries = entries::of(message.tree.root(), Schema::of(message.version));
     rules::check_header(message, report);
-    bundle_rules::check(message, report);
+    bundle_rules::check(message, &entries, report);
     let focus = LazyCell::new(|| focus::read(message));
     let definition = definition_rules::check(message, definitions, checks, &focus, report);
     let counted = definition.as_ref().is_some_and(|definition| !definition.focus.is_empty());
@@ -88,7 +90,7 @@ fn message_rules(
         rules::check_focus(&focus, report);
     }
     rules::check_details(message, report);
-    links::check_message(message.tree.root(), message.version, counted, report);
+    links::check_message(message.tree.root(), entries, message.version, counted, report);
     definition
 }
 

@@ -5,6 +5,7 @@
 
 use super::ProseRules;
 use super::places::Places;
+use crate::fhir::scan::Walk;
 use crate::fhir::schema::Schema;
 use crate::fhir::tree::{Node, Tree};
 use crate::fhir::{Fault, FhirVersion, Issue, IssueCode, Severity};
@@ -149,15 +150,10 @@ impl<'m> Report<'m> {
     fn locate(&mut self) {
         let mut order = self.found.iter_mut().filter(|found| found.offset.is_some()).collect::<Vec<_>>();
         order.sort_by_key(|found| found.offset);
-        let mut reached: Option<(usize, (u32, u32))> = None;
+        let bytes = self.tree.source_bytes();
+        let mut walk = Walk::new(bytes);
         for found in order {
-            let Some(offset) = found.offset else { continue };
-            let position = match reached {
-                None => self.tree.position(offset),
-                Some((from, position)) => advance(self.tree, from, offset, position),
-            };
-            reached = Some((offset, position));
-            found.issue.position = Some(position);
+            found.issue.position = found.offset.map(|offset| walk.to(bytes, offset));
         }
     }
 
@@ -187,19 +183,4 @@ fn is_told_before(later: &mut Issue, first: &mut Issue) -> bool {
         return true;
     }
     later.expression == first.expression && later.diagnostics == first.diagnostics
-}
-
-/// Line and column of an offset from those of an earlier one; columns count characters.
-fn advance(tree: &Tree, from: usize, to: usize, (line, column): (u32, u32)) -> (u32, u32) {
-    let passed = tree.source_bytes().get(from..to).unwrap_or_default();
-    let (line, column, rest) = match memchr::memrchr(b'\n', passed) {
-        Some(last) => {
-            let lines = memchr::memchr_iter(b'\n', &passed[..=last]).count();
-            (line.saturating_add(u32::try_from(lines).unwrap_or(u32::MAX)), 1, &passed[last + 1..])
-        }
-        None => (line, column, passed),
-    };
-    // A continuation byte belongs to the character that began before it.
-    let characters = rest.iter().filter(|byte| !(0x80..0xC0).contains(*byte)).count();
-    (line, column.saturating_add(u32::try_from(characters).unwrap_or(u32::MAX)))
 }

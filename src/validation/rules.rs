@@ -31,15 +31,16 @@ fn empty_source(header: Node, report: &mut Report) {
 }
 
 fn event(message: &Message, header: Node, report: &mut Report) {
-    let spellings = ["eventCoding", "eventUri", "eventCanonical"];
-    let given = spellings.into_iter().filter(|name| header.get(name).is_some()).collect::<Vec<_>>();
-    let place = format!("{HEADER}.event");
-    if let [first, second, ..] = given.as_slice() {
+    const SPELLINGS: [&str; 3] = ["eventCoding", "eventUri", "eventCanonical"];
+    let given = header.pick(SPELLINGS);
+    let place = || format!("{HEADER}.event");
+    let mut given = given.into_iter().zip(SPELLINGS).filter(|(node, _)| node.is_some());
+    if let (Some((_, first)), Some((node, second))) = (given.next(), given.next()) {
         let text = format!("event[x] is given twice, as {first} and as {second}; give one of them");
-        report.error(place, header.get(second), Broken::new("MSG-03", IssueCode::Structure, text));
+        report.error(place(), node, Broken::new("MSG-03", IssueCode::Structure, text));
     } else if message.header.event.is_none() {
         let text = "the header names no event; give it eventCoding with system and code, or a uri";
-        report.error(place, Some(header), Broken::new("MSG-03", IssueCode::Required, text));
+        report.error(place(), Some(header), Broken::new("MSG-03", IssueCode::Required, text));
     }
 }
 

@@ -1,8 +1,8 @@
 //! The entries of one Bundle by fullUrl and by type and id, for many references; nothing of them is copied.
 
 use crate::fhir::reference::split_version;
-use crate::fhir::schema::Schema;
 use crate::fhir::tree::Node;
+use crate::validation::entries::Entry;
 use crate::validation::forms;
 use rustc_hash::{FxHashMap, FxHasher};
 use std::borrow::Cow;
@@ -12,22 +12,6 @@ use std::hash::Hasher;
 const SAME_NAME_LIMIT: usize = 64;
 /// No further entry of this name.
 const END: u32 = u32::MAX;
-
-pub(super) struct Entry<'t> {
-    pub node: Node<'t>,
-    pub resource: Option<Node<'t>>,
-    full_url: Option<Cow<'t, str>>,
-    /// How much of the fullUrl is the server's base, where it is a RESTful URL.
-    base: Option<usize>,
-    kind: Option<Cow<'t, str>>,
-    id: Option<Cow<'t, str>>,
-}
-
-impl Entry<'_> {
-    fn base(&self) -> Option<&str> {
-        self.full_url.as_deref()?.get(..self.base?)
-    }
-}
 
 /// What a reference leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,29 +75,24 @@ fn hash(parts: &[&str]) -> u64 {
 }
 
 impl<'t> Index<'t> {
-    pub fn of(bundle: Node<'t>, schema: &'static Schema) -> Self {
-        let entries = bundle.get("entry").into_iter().flat_map(Node::items).map(|node| {
-            let resource = node.get("resource").filter(|resource| resource.is_object());
-            let text = |name| resource.and_then(|resource: Node<'t>| resource.get(name)).and_then(Node::text);
-            let full_url = node.get("fullUrl").and_then(Node::text);
-            let is_type = |name: &str| schema.resource(name).is_some();
-            let restful = full_url.as_deref().and_then(|url| forms::restful(url, is_type));
-            let base = restful.map(|(base, _, _)| base.len());
-            Entry { node, resource, full_url, base, kind: text("resourceType"), id: text("id") }
-        });
-        let entries = entries.collect::<Vec<_>>();
+    pub fn of(entries: Vec<Entry<'t>>) -> Self {
         let mut lengths = 0;
         let (mut by_url, mut by_id) = (Chains::new(entries.len()), Chains::new(entries.len()));
-        for (number, entry) in entries.iter().enumerate().rev().filter(|(_, entry)| entry.resource.is_some()) {
-            if let Some(full_url) = &entry.full_url {
+        for (number, entry) in entries.iter().enumerate().rev().filter(|(_, entry)| entry.object().is_some()) {
+            if let Some(full_url) = entry.url() {
                 lengths |= length_bit(full_url.len());
                 by_url.add(hash(&[full_url]), number);
             }
-            if let (Some(kind), Some(id)) = (&entry.kind, &entry.id) {
-                by_id.add(hash(&[kind, id]), number);
+            if let (Some(kind), Some(id)) = (&entry.kind, entry.id.and_then(Node::text)) {
+                by_id.add(hash(&[kind, &id]), number);
             }
         }
         Index { entries, by_url, by_id, lengths }
+    }
+
+    /// The resource of an entry.
+    pub fn resource(&self, number: usize) -> Option<Node<'t>> {
+        self.entries.get(number)?.object()
     }
 
     /// What a reference in the resource of entry `from` leads to; `#` references are not asked.
@@ -122,8 +101,8 @@ impl<'t> Index<'t> {
         if forms::is_absolute(plain) {
             return self.by_full_url(plain, version).map_or(Found::Missing, |found| found.unwrap_or(Found::Several));
         }
-        let base = self.entries.get(from).and_then(Entry::base);
-        if let Some(found) = base.and_then(|base| self.by_full_url(&format!("{base}{plain}"), version)) {
+        let base = self.entries.get(from).and_then(Entry::restful);
+        if let Some(found) = base.and_then(|(base, ..)| self.by_full_url(&format!("{base}{plain}"), version)) {
             return found.unwrap_or(Found::Several);
         }
         match self.by_full_url(reference, None) {
@@ -132,11 +111,10 @@ impl<'t> Index<'t> {
             None => {}
         }
         let Some((kind, id)) = plain.split_once('/') else { return Found::Missing };
-        let is = |own: &Option<Cow<str>>, wanted: &str| own.as_deref() == Some(wanted);
-        let same = self
-            .by_id
-            .all(hash(&[kind, id]))
-            .filter(|entry| self.entries.get(*entry).is_some_and(|entry| is(&entry.kind, kind) && is(&entry.id, id)));
+        let is = |entry: &Entry| {
+            entry.kind.as_deref() == Some(kind) && entry.id.and_then(Node::text).as_deref() == Some(id)
+        };
+        let same = self.by_id.all(hash(&[kind, id])).filter(|number| self.entries.get(*number).is_some_and(is));
         match self.only(same, version) {
             Some(Some(Found::Exact(entry))) => Found::Lenient(entry),
             Some(_) => Found::Several,
@@ -155,7 +133,7 @@ impl<'t> Index<'t> {
     }
 
     fn has_url(&self, entry: usize, full_url: &str) -> bool {
-        self.entries.get(entry).is_some_and(|entry| entry.full_url.as_deref() == Some(full_url))
+        self.entries.get(entry).is_some_and(|entry| entry.url() == Some(full_url))
     }
 
     fn by_full_url(&self, full_url: &str, version: Option<&str>) -> Option<Option<Found>> {
@@ -168,7 +146,7 @@ impl<'t> Index<'t> {
     fn only(&self, same: impl Iterator<Item = usize>, version: Option<&str>) -> Option<Option<Found>> {
         let mut first: Option<(usize, Option<Cow<str>>)> = None;
         for entry in same {
-            let own = self.version(entry);
+            let own = self.entries.get(entry).and_then(Entry::version);
             if version.is_some() && own.as_deref() != version {
                 continue;
             }
@@ -179,9 +157,5 @@ impl<'t> Index<'t> {
             }
         }
         first.map(|(entry, _)| Some(Found::Exact(entry)))
-    }
-
-    fn version(&self, entry: usize) -> Option<Cow<'t, str>> {
-        self.entries.get(entry)?.resource?.get("meta")?.get("versionId")?.text()
     }
 }

@@ -21,7 +21,8 @@ fn entry(full_url: &str, resource: Value) -> Value {
 fn found(bundle: &Value) -> Vec<(String, bool, String)> {
     let tree = json::parse(bundle.to_string().into()).expect("JSON");
     let mut report = Report::new(&tree, ProseRules::Error).of_version(FhirVersion::R4);
-    check_message(tree.root(), FhirVersion::R4, false, &mut report);
+    let entries = entries::of(tree.root(), Schema::of(FhirVersion::R4));
+    check_message(tree.root(), entries, FhirVersion::R4, false, &mut report);
     let told = report.finish().into_iter().map(|issue| {
         let is_error = issue.is_error();
         (issue.rule.unwrap_or_default().into_owned(), is_error, issue.expression.unwrap_or_default())
