@@ -324,14 +324,18 @@ impl<'b> Reader<'b> {
     }
 
     /// The byte after white space.
+    #[inline]
     fn peek(&mut self) -> Option<u8> {
-        while let Some(byte) = self.bytes.get(self.position) {
-            match byte {
-                b' ' | b'\n' | b'\r' | b'\t' => self.position += 1,
-                other => return Some(*other),
+        // Mostly there is none, or one space.
+        for _ in 0..2 {
+            match *self.bytes.get(self.position)? {
+                b' ' => self.position += 1,
+                byte if byte > b' ' => return Some(byte),
+                _ => break,
             }
         }
-        None
+        self.position = scan::white_end(self.bytes, self.position);
+        self.bytes.get(self.position).copied()
     }
 
     fn note(&mut self, offset: usize, rule: &'static str, text: &'static str) {

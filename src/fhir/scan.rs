@@ -14,7 +14,7 @@ fn broken<T>(offset: usize, text: &'static str) -> Result<T, Broken> {
 }
 
 pub(super) const ONES: u64 = 0x0101_0101_0101_0101;
-pub(super) const HIGHS: u64 = 0x8080_8080_8080_8080;
+pub(crate) const HIGHS: u64 = 0x8080_8080_8080_8080;
 
 /// The high bit of each byte that is zero; bytes above a zero may be marked too, never one below it.
 pub(super) fn zeros(word: u64) -> u64 {
@@ -35,6 +35,19 @@ pub(crate) fn any_of<const N: usize>(bytes: &[u8], wanted: [u8; N]) -> Option<us
     }
     let rest = bytes.get(position..)?;
     rest.iter().position(|byte| wanted.contains(byte)).map(|at| position + at)
+}
+
+/// The offset after white space. What is indented has many spaces at once.
+pub(super) fn white_end(bytes: &[u8], mut position: usize) -> usize {
+    loop {
+        while bytes.get(position..).and_then(|rest| rest.first_chunk::<8>()).is_some_and(|chunk| chunk == b"        ") {
+            position += 8;
+        }
+        match bytes.get(position) {
+            Some(b' ' | b'\n' | b'\r' | b'\t') => position += 1,
+            _ => return position,
+        }
+    }
 }
 
 /// The first quote, backslash or control character from `position` on. Eight bytes at a time, because narrative

@@ -4,13 +4,13 @@ use crate::fhir::reference::split_version;
 use crate::fhir::tree::Node;
 use crate::validation::entries::Entry;
 use crate::validation::forms;
-use rustc_hash::{FxHashMap, FxHasher};
+use rustc_hash::FxHasher;
 use std::borrow::Cow;
 use std::hash::Hasher;
 
-/// Entries of one name that are compared for a reference; more of them than versions could be are an error anyway.
-const SAME_NAME_LIMIT: usize = 64;
-/// No further entry of this name.
+/// Entries that are compared for a reference; more of one name than versions could be are an error anyway.
+const CHAIN_LIMIT: usize = 64;
+/// No further entry of this place.
 const END: u32 = u32::MAX;
 
 /// What a reference leads to.
@@ -38,30 +38,37 @@ fn length_bit(length: usize) -> u64 {
     1 << (length % 64)
 }
 
-/// Hash to the first entry, and from each entry to the next of that hash.
+/// Entries by the hash of a name, those that share a place in a chain.
 struct Chains {
-    first: FxHashMap<u64, u32>,
-    next: Vec<u32>,
+    /// The first entry of each place; a power of two of them, half of them free at least.
+    first: Vec<u32>,
+    /// For each entry its hash, and the next of its place.
+    links: Vec<(u64, u32)>,
 }
 
 impl Chains {
     fn new(length: usize) -> Self {
-        Chains { first: FxHashMap::with_capacity_and_hasher(length, Default::default()), next: vec![END; length] }
+        Chains { first: vec![END; (length * 2).next_power_of_two()], links: vec![(0, END); length] }
+    }
+
+    fn place(&self, hash: u64) -> usize {
+        (hash >> 32) as usize & (self.first.len() - 1)
     }
 
     /// Entries are added last to first, so that chains are in document order.
     fn add(&mut self, hash: u64, entry: usize) {
-        let entry_number = u32::try_from(entry).unwrap_or(END);
-        if let (Some(next), old) = (self.next.get_mut(entry), self.first.insert(hash, entry_number)) {
-            *next = old.unwrap_or(END);
+        let place = self.place(hash);
+        let number = u32::try_from(entry).unwrap_or(END);
+        if let (Some(link), Some(first)) = (self.links.get_mut(entry), self.first.get_mut(place)) {
+            *link = (hash, std::mem::replace(first, number));
         }
     }
 
     fn all(&self, hash: u64) -> impl Iterator<Item = usize> {
-        let first = self.first.get(&hash).copied().unwrap_or(END);
         let link = |entry: u32| (entry != END).then_some(entry as usize);
-        std::iter::successors(link(first), move |entry| link(self.next.get(*entry).copied().unwrap_or(END)))
-            .take(SAME_NAME_LIMIT)
+        let first = self.first.get(self.place(hash)).copied().unwrap_or(END);
+        let chain = std::iter::successors(link(first), move |entry| link(self.links.get(*entry)?.1));
+        chain.take(CHAIN_LIMIT).filter(move |entry| self.links.get(*entry).is_some_and(|link| link.0 == hash))
     }
 }
 

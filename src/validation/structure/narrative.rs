@@ -5,8 +5,8 @@
 
 mod allowed;
 
-use crate::fhir::scan::any_of;
-use allowed::{Element, IMG, P, SRC, attribute, belongs, element, is_active, is_block, nests, takes_text, word};
+use crate::fhir::scan::{HIGHS, any_of};
+use allowed::{Element, IMG, P, SRC, attribute, belongs, element, is_active, is_block, name_of, nests, takes_text, word};
 
 const NAMESPACE: &[u8] = b"http://www.w3.org/1999/xhtml";
 
@@ -134,7 +134,7 @@ impl<'t> Scanner<'t> {
     /// A name and its word.
     fn name(&mut self) -> Result<(&'t [u8], u64), Fault> {
         let rest = self.rest();
-        let length = rest.iter().position(|byte| ENDS_NAME[usize::from(*byte)]).unwrap_or(rest.len());
+        let length = name_length(rest);
         self.at += length;
         if !rest.first().is_some_and(|first| first.is_ascii_alphabetic() || *first == b'_' || *first >= 0x80) {
             return Err(NOT_WELL_FORMED);
@@ -148,6 +148,11 @@ impl<'t> Scanner<'t> {
 
     fn end_tag(&mut self) -> Result<(), Fault> {
         self.at += 2;
+        if let Some(length) = self.open.last().and_then(|open| closes(self.rest(), *open)) {
+            self.open.pop();
+            self.at += length;
+            return Ok(());
+        }
         let name = element(self.name()?.1);
         self.white();
         if name.is_none() || self.open.pop() != name {
@@ -275,6 +280,24 @@ impl<'t> Scanner<'t> {
         }
         Ok(())
     }
+}
+
+/// How long the name is that a text begins with. The first byte below `@`, found in eight at once, mostly ends it.
+fn name_length(text: &[u8]) -> usize {
+    let low = text.first_chunk::<8>().map_or(0, |chunk| {
+        let word = u64::from_le_bytes(*chunk);
+        (!(word | (word << 1)) & HIGHS).trailing_zeros() as usize / 8
+    });
+    let rest = text.get(low..).unwrap_or_default();
+    low + rest.iter().position(|byte| ENDS_NAME[usize::from(*byte)]).unwrap_or(rest.len())
+}
+
+/// The length of an element's name with its `>`, where the text begins with them.
+fn closes(text: &[u8], open: Element) -> Option<usize> {
+    let (word, length) = name_of(open);
+    let chunk = u64::from_le_bytes(*text.first_chunk::<8>()?);
+    let is_same = length < 8 && chunk & ((1 << (8 * length)) - 1) == word && text.get(length) == Some(&b'>');
+    is_same.then_some(length + 1)
 }
 
 /// Bytes that no name goes on with.

@@ -165,6 +165,12 @@ const RULES: [Rule; ELEMENTS.len()] = {
     rules
 };
 
+/// The word of its name, and how many bytes that has; of names of 8 bytes or more 8.
+pub(super) fn name_of(element: Element) -> (u64, usize) {
+    let word = ELEMENTS[usize::from(element)];
+    (word, 8 - word.leading_zeros() as usize / 8)
+}
+
 /// The element of a name.
 pub(super) fn element(name: u64) -> Option<Element> {
     const TABLE: Table = table(&ELEMENTS);
