@@ -200,9 +200,10 @@ impl<'t> Node<'t> {
         })
     }
 
+    #[inline]
     fn is_named(self, slot: &Slot, name: &str) -> bool {
         match slot.flags & KEY_ESCAPED {
-            0 => self.tree.slice(slot.key_start, slot.key_end) == name.as_bytes(),
+            0 => is_same(self.tree.slice(slot.key_start, slot.key_end), name.as_bytes()),
             _ => self.tree.decoded(slot.key_start, slot.key_end, true) == name,
         }
     }
@@ -247,7 +248,7 @@ impl<'t> Node<'t> {
     pub fn has_key(self, name: &str) -> bool {
         let slot = self.slot();
         slot.tag == Tag::of(name.as_bytes())
-            && self.tree.slice(slot.key_start, slot.key_end) == name.as_bytes()
+            && is_same(self.tree.slice(slot.key_start, slot.key_end), name.as_bytes())
             && slot.key_end > slot.key_start
     }
 
@@ -336,6 +337,18 @@ impl<'t> Node<'t> {
     /// Line and column of the value, both from 1.
     pub fn position(self) -> (u32, u32) {
         self.tree.position(self.offset())
+    }
+}
+
+/// Whether two names are equal; those of up to 16 bytes, which nearly all are, without a call.
+#[inline]
+fn is_same(one: &[u8], other: &[u8]) -> bool {
+    let ends = |name: &[u8]| Some((*name.first_chunk::<8>()?, *name.last_chunk::<8>()?));
+    match other.len() {
+        _ if one.len() != other.len() => false,
+        8..=16 => ends(one) == ends(other),
+        4..8 => one.first_chunk::<4>() == other.first_chunk() && one.last_chunk::<4>() == other.last_chunk(),
+        _ => one == other,
     }
 }
 

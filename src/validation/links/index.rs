@@ -118,9 +118,8 @@ impl<'t> Index<'t> {
             None => {}
         }
         let Some((kind, id)) = plain.split_once('/') else { return Found::Missing };
-        let is = |entry: &Entry| {
-            entry.kind.as_deref() == Some(kind) && entry.id.and_then(Node::text).as_deref() == Some(id)
-        };
+        let is =
+            |entry: &Entry| entry.kind.as_deref() == Some(kind) && entry.id.and_then(Node::text).as_deref() == Some(id);
         let same = self.by_id.all(hash(&[kind, id])).filter(|number| self.entries.get(*number).is_some_and(is));
         match self.only(same, version) {
             Some(Some(Found::Exact(entry))) => Found::Lenient(entry),

@@ -22,7 +22,8 @@ impl<'t> Walker<'t, '_, '_> {
     /// What may hold it, and whether among those that modify.
     fn extension_place(&mut self, def: &'static ExtensionDef, object: &Object<'t, '_>) {
         let holder = object.place.parent.unwrap_or(object.place);
-        if !def.contexts.is_empty() && !def.contexts.iter().any(|context| stands_in(self.plan.schema, context, holder)) {
+        if !def.contexts.is_empty() && !def.contexts.iter().any(|context| stands_in(self.plan.schema, context, holder))
+        {
             self.fail(object.place, object.node, "extension", IssueCode::Structure, || {
                 format!("the extension {} may not stand here; it belongs to {}", def.url, places(&def.contexts))
             });

@@ -6,7 +6,9 @@
 mod allowed;
 
 use crate::fhir::scan::{HIGHS, any_of};
-use allowed::{Element, IMG, P, SRC, attribute, belongs, element, is_active, is_block, name_of, nests, takes_text, word};
+use allowed::{
+    Element, IMG, P, SRC, attribute, belongs, element, is_active, is_block, name_of, nests, takes_text, word,
+};
 
 const NAMESPACE: &[u8] = b"http://www.w3.org/1999/xhtml";
 

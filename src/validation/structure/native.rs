@@ -53,7 +53,9 @@ fn part_of_types(expression: &'static str) -> Option<Native> {
     let expression = expression.strip_prefix("entry.all(")?;
     let (name, types) = expression.split_once(OF_TYPES)?;
     let types = types.strip_suffix("'))")?;
-    let is_list = types.split("' or %resource.type = '").all(|name| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-'));
+    let is_list = types
+        .split("' or %resource.type = '")
+        .all(|name| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-'));
     is_list.then_some(Native::PartOfTypes(name, types))
 }
 

@@ -6,8 +6,8 @@ use super::native::Native;
 use super::shortcut::Shortcut;
 use crate::fhir::FhirVersion;
 use crate::fhir::schema::{
-    Codes, Names, Constraint, ConstraintId, ElementDef, ExtensionDef, Primitive, Schema, Strength, TypeDef,
-    TypeId, TypeKind, ValueSetId,
+    Codes, Constraint, ConstraintId, ElementDef, ExtensionDef, Names, Primitive, Schema, Strength, TypeDef, TypeId,
+    TypeKind, ValueSetId,
 };
 use crate::fhirpath::Expression;
 use crate::validation::prose::Subject;
@@ -129,11 +129,7 @@ impl Held {
 }
 
 /// None: there are none.
-pub(super) fn constraints(
-    ids: &[ConstraintId],
-    of: &TypeDef,
-    schema: &'static Schema,
-) -> Option<&'static Constraints> {
+pub(super) fn constraints(ids: &[ConstraintId], of: &TypeDef, schema: &'static Schema) -> Option<&'static Constraints> {
     let known = ids.iter().map(|id| (*id, schema.constraint(*id))).filter(|(_, constraint)| constraint.is_error);
     let held: Constraints = known.filter_map(|(id, constraint)| Held::new(id, constraint, of, schema)).collect();
     (!held.is_empty()).then(|| &*Box::leak(Box::new(held)))

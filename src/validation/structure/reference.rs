@@ -1,8 +1,8 @@
 //! References: their form, contained resources that they name (ref-1), and the types that an element takes.
 
+use super::member::MemberPlan;
 use super::place::Place;
 use super::resources::{Entries, type_name};
-use super::member::MemberPlan;
 use super::walk::{Object, Walker};
 use crate::fhir::IssueCode;
 use crate::fhir::reference::has_scheme;

@@ -43,7 +43,9 @@ impl Shortcut {
         match self {
             Shortcut::Any(bits) => Some(present & bits != 0),
             Shortcut::From(bits, if_absent) => (present & bits == 0).then_some(*if_absent),
-            Shortcut::Text(name, texts) => text(node, name).map(|found| texts.iter().any(|text| text.as_bytes() == found)),
+            Shortcut::Text(name, texts) => {
+                text(node, name).map(|found| texts.iter().any(|text| text.as_bytes() == found))
+            }
             Shortcut::Contains(name, part) => {
                 text(node, name).map(|found| memchr::memmem::find(found, part.as_bytes()).is_some())
             }

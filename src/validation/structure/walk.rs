@@ -1,8 +1,8 @@
 //! The walk: objects, their members, what must be there.
 
 use super::Options;
-use super::place::{Place, SINGLE};
 use super::member::MemberPlan;
+use super::place::{Place, SINGLE};
 use super::plan::{Plan, Special, TypePlan, bit};
 use super::reference::{ContainedIds, Local};
 use super::resources::{Entries, Holder};

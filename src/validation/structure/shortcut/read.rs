@@ -2,8 +2,8 @@
 //! then `or` and `xor`, then `implies`.
 
 use super::Shortcut;
-use crate::validation::structure::plan;
 use crate::fhir::schema::{ElementDef, Primitive, Schema, TypeDef, TypeKind};
+use crate::validation::structure::plan;
 
 /// Parentheses deeper than this are not looked into.
 const DEPTH_LIMIT: u32 = 8;
@@ -292,7 +292,9 @@ fn length_before(text: &str, words: &[&str]) -> usize {
             '(' => depth += 1,
             ')' if depth == 0 => return at,
             ')' => depth -= 1,
-            _ if depth == 0 && after_white && words.iter().any(|word| starts_with_word(&text[at..], word)) => return at,
+            _ if depth == 0 && after_white && words.iter().any(|word| starts_with_word(&text[at..], word)) => {
+                return at;
+            }
             _ => {}
         }
         after_white = character.is_whitespace();

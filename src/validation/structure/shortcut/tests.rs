@@ -1,8 +1,8 @@
 //! What a shortcut or a rule by hand says is what the engine says, for every constraint of every version.
 
-use super::*;
 use super::super::native;
 use super::super::plan::{By, Held, Plan, TypePlan, bit};
+use super::*;
 use crate::fhir::element::Element;
 use crate::fhir::schema::{ElementDef, Primitive, Schema, TypeDef, TypeKind};
 use crate::fhir::tree::Tree;
@@ -60,10 +60,16 @@ fn value(schema: &Schema, element: &ElementDef, expression: &str, dice: &mut Dic
     let def = schema.def(of_type.type_id);
     let value = match def.kind {
         TypeKind::Primitive(Primitive::Boolean) => json!(dice.below(2) == 0),
-        TypeKind::Primitive(Primitive::Decimal) => [json!(-1.5), json!(0), json!(-0.0), json!(2)][dice.below(4)].clone(),
-        TypeKind::Primitive(Primitive::Integer | Primitive::UnsignedInt | Primitive::PositiveInt) => json!(dice.below(3)),
+        TypeKind::Primitive(Primitive::Decimal) => {
+            [json!(-1.5), json!(0), json!(-0.0), json!(2)][dice.below(4)].clone()
+        }
+        TypeKind::Primitive(Primitive::Integer | Primitive::UnsignedInt | Primitive::PositiveInt) => {
+            json!(dice.below(3))
+        }
         TypeKind::Primitive(_) => json!(dice.one(&texts(expression))),
-        TypeKind::Resource => json!({ "resourceType": dice.one(&["Basic", "Composition"]), "meta": { "versionId": "1" } }),
+        TypeKind::Resource => {
+            json!({ "resourceType": dice.one(&["Basic", "Composition"]), "meta": { "versionId": "1" } })
+        }
         _ => Value::Object(object(schema, def, expression, dice, depth + 1)),
     };
     let value = if element.is_array { (0..=dice.below(2)).map(|_| value.clone()).collect() } else { value };
@@ -160,5 +166,3 @@ fn an_expression_is_known_as_far_as_it_is_read() {
     assert_eq!(read("status.exists() and"), Shortcut::Open);
     assert_eq!(read("$this.exists() or 1 = 1"), or(Shortcut::Open, Shortcut::Open));
 }
-
-
