@@ -222,6 +222,7 @@ impl Exchange {
                 bytes: answer.bytes.clone(),
                 media_type: answer.facts.media_type.clone(),
                 version: answer.facts.version,
+                converted: false,
                 repeat: false,
                 refused: reply::first_fault(&refused.outcome),
             },

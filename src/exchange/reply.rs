@@ -23,6 +23,8 @@ pub enum Reply {
         bytes: Bytes,
         media_type: String,
         version: Option<FhirVersion>,
+        /// It is told otherwise than its sender wrote it (MSG-123).
+        converted: bool,
         repeat: bool,
         /// Why Emberpost refused the message, where the answer says that it did.
         refused: Option<Fault>,
@@ -70,8 +72,16 @@ impl Refusal {
 /// How a request ended, as its waiting sender hears it.
 #[derive(Clone, Debug)]
 pub(super) enum Closed {
-    Answer { bytes: Bytes, media_type: String, version: Option<FhirVersion>, code: Option<ResponseCode> },
-    Taken { accepted: bool },
+    Answer {
+        bytes: Bytes,
+        media_type: String,
+        version: Option<FhirVersion>,
+        converted: bool,
+        code: Option<ResponseCode>,
+    },
+    Taken {
+        accepted: bool,
+    },
 }
 
 impl Closed {
@@ -86,9 +96,12 @@ impl Closed {
         match apart(bytes.len(), || converted(facts, &bytes, wanted)) {
             Ok(Some(told)) => {
                 let Converted { bytes, facts, .. } = told;
-                Closed::Answer { bytes, media_type: facts.media_type, version: facts.version, code }
+                Closed::Answer { bytes, media_type: facts.media_type, version: facts.version, converted: true, code }
             }
-            _ => Closed::Answer { bytes, media_type: facts.media_type.clone(), version: facts.version, code },
+            _ => {
+                let (media_type, version) = (facts.media_type.clone(), facts.version);
+                Closed::Answer { bytes, media_type, version, converted: false, code }
+            }
         }
     }
 }
@@ -239,13 +252,13 @@ fn spoken(facts: &Facts, closed: Closed, repeat: bool) -> Reply {
     let id = facts.id;
     match closed {
         Closed::Taken { accepted } => Reply::Taken { id, accepted, repeat },
-        Closed::Answer { bytes, media_type, version, code } => {
+        Closed::Answer { bytes, media_type, version, converted, code } => {
             let wanted = facts.owed.is_none_or(|owed| code.is_none_or(|code| owed.wants(code)));
             match (wanted, code) {
                 (false, Some(ResponseCode::Ok)) => Reply::Kept { id, repeat },
                 // The sender wants messages of success only: the failure is still told, by status (MSG-92).
                 (false, Some(code)) if facts.owed == Some(ResponseRequired::OnSuccess) => failed(id, code, repeat),
-                _ => Reply::Answer { id, bytes, media_type, version, repeat, refused: None },
+                _ => Reply::Answer { id, bytes, media_type, version, converted, repeat, refused: None },
             }
         }
     }

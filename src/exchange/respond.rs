@@ -2,7 +2,7 @@
 
 use super::judge::{Judged, forbidden_event};
 use super::reply::Closed;
-use super::{Exchange, Place, Refusal, Reply, Rules, reused};
+use super::{Exchange, Place, Refusal, Reply, Rules, reused, told};
 use crate::apart::apart;
 use crate::delivery::{DeliveryKind, Facts, Keep, Kept, MessageState, Work};
 use crate::fhir::event::ResponseCode;
@@ -88,7 +88,8 @@ impl Exchange {
     }
 
     async fn take_unmatched(&self, judged: Judged, rules: &Rules, place: Place) -> Reply {
-        match self.plan_unmatched(&judged, rules) {
+        let size = judged.message.tree.source_bytes().len();
+        match apart(size, || self.plan_unmatched(&judged, rules)) {
             Ok(keep) => {
                 let kept = self.keep(keep, place).await;
                 self.done(judged, kept, rules).await
@@ -114,6 +115,7 @@ impl Exchange {
         let mut facts = judged.facts.clone();
         let plan = plan(&judged.message, &facts.sender, facts.category, &rules.table)
             .map_err(|issues| (Refusal::Unprocessable, Outcome::from(issues)))?;
+        told::check(judged, &facts, &plan).map_err(|issues| (Refusal::Unprocessable, Outcome::from(issues)))?;
         facts.unmatched = true;
         facts.planned_at_us = Some(self.clock.now_us());
         let to = |receiver| self.delivery_to(receiver, DeliveryKind::Answer);

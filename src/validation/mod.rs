@@ -64,7 +64,7 @@ pub fn check(message: &Message, definitions: &Definitions, checks: Checks) -> Ch
     take_notes(&message.notes, checks.level, &mut report);
     let definition = message_rules(message, definitions, checks, &mut report);
     if checks.level >= Level::Structure {
-        let options = structure::Options { skip_root_bundle: true };
+        let options = structure::Options { is_message: true, ..structure::Options::default() };
         structure::check(&message.tree, Schema::of(message.version), options, &mut report);
     }
     if let Some(profiles) = definitions.profiles(message.version).filter(|_| checks.level >= Level::Profile) {

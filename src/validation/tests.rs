@@ -288,6 +288,19 @@ fn the_header_needs_one_event_a_source_that_is_not_empty_and_a_whole_response() 
 }
 
 #[test]
+fn what_the_header_lacks_is_told_once_at_every_level() {
+    let lacking = |rule: &str, change: &dyn Fn(&mut Value)| {
+        let checks = Checks { level: Level::Structure, ..LAX };
+        let checked = check(&read(&message(change), FhirVersion::R4), &Definitions::default(), checks);
+        let errors = found(&checked).into_iter().filter(|(_, is_error, _)| *is_error).map(|(rule, ..)| rule.to_owned());
+        assert_eq!(errors.collect::<Vec<_>>(), [rule.to_owned()]);
+    };
+    lacking("MSG-03", &|b| drop(header(b).as_object_mut().and_then(|h| h.remove("eventCoding"))));
+    lacking("MSG-35", &|b| header(b)["response"] = json!({ "identifier": "q1" }));
+    lacking("MSG-37", &|b| header(b)["response"] = json!({ "code": "ok" }));
+}
+
+#[test]
 fn all_issues_are_told_at_once_with_line_and_column() {
     let bundle = message(|b| {
         b["total"] = json!(1);

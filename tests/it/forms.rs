@@ -44,6 +44,8 @@ async fn an_xml_message_arrives_byte_for_byte_and_its_answer_comes_back_in_the_f
         assert_eq!(form_of(&reply), wanted);
         let answer = json(&reply.body);
         assert_eq!(answer["entry"][0]["resource"]["response"]["identifier"], message.header_id().as_str());
+        // The receiver answered in XML: what was converted is marked (MSG-123).
+        assert_eq!(reply.header("x-intermediary").is_some(), wanted == Form::Json);
         let received = peer.received().pop().unwrap();
         assert_eq!(received.body, body);
         assert!(received.header("content-type").unwrap().starts_with("application/fhir+xml"));
@@ -126,6 +128,7 @@ async fn a_message_of_another_version_is_refused_unless_bridging_is_allowed() {
     // The receiver answered in R5; the sender reads R4, and its own identifier.
     let answer = reply.json();
     assert!(reply.header("content-type").unwrap().contains("fhirVersion=4.0"), "{}", reply.text());
+    assert!(reply.header("x-intermediary").is_some(), "the answer was converted and is not marked");
     assert_eq!(answer["entry"][0]["resource"]["response"]["identifier"], message.header_id().as_str());
     assert!(answer["entry"][0]["resource"]["source"]["endpoint"].is_string(), "{answer}");
 }

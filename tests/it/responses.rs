@@ -129,6 +129,16 @@ async fn a_response_to_nothing_and_to_nobody_is_refused_by_status() {
 }
 
 #[tokio::test]
+async fn a_response_to_nothing_that_its_receiver_cannot_read_is_refused_at_once() {
+    let (home, lab) = (quiet(200).await, quiet(202).await);
+    let sender = Party::sender().at(&home).with("fhir_version = \"5.0\"");
+    let node = NodeConfig::new().participant(sender).participant(Party::new("lab").at(&lab)).start().await;
+    let reply = node.post(from_lab().answering("nobody-asked", "ok").bytes()).await.expect_status(422);
+    assert_eq!(reply.faults(), ["ROUTE_CONVERSION"]);
+    assert_eq!(home.count(), 0);
+}
+
+#[tokio::test]
 async fn a_response_from_another_party_does_not_answer_the_request() {
     let (home, lab) = (quiet(200).await, quiet(202).await);
     let config = NodeConfig::new().participant(Party::sender().at(&home)).participant(Party::new("ward"));

@@ -88,7 +88,7 @@ impl HttpIn {
 
 async fn process_message(State(http): State<HttpIn>, request: Request) -> Response {
     let started = std::time::Instant::now();
-    let wording = Wording::new(&http.exchange.settings.base_url, request.headers());
+    let wording = Wording::new(&http.exchange.settings, request.headers());
     let (head, mut body) = request.into_parts();
     let response = match take(&http, &head, &mut body, &wording).await {
         Ok(response) => response,
@@ -173,7 +173,7 @@ fn busy(fault: Fault, text: &str) -> (StatusCode, Issue) {
 }
 
 async fn status(State(http): State<HttpIn>, Path(id): Path<String>, request: Request) -> Response {
-    let wording = Wording::new(&http.exchange.settings.base_url, request.headers());
+    let wording = Wording::new(&http.exchange.settings, request.headers());
     let response = match look(&http, &id, request.method().clone(), request.headers().clone()).await {
         Ok(response) => response,
         Err((status, issue)) => outcome_response(status, &issue.into()),
@@ -217,7 +217,7 @@ async fn look(http: &HttpIn, id: &str, method: Method, headers: HeaderMap) -> Re
 
 /// Mailboxes, the repository and batches at the base come later; the error names them.
 async fn not_built(State(http): State<HttpIn>, request: Request) -> Response {
-    let wording = Wording::new(&http.exchange.settings.base_url, request.headers());
+    let wording = Wording::new(&http.exchange.settings, request.headers());
     let response = match http.participant(request.headers()) {
         Ok(_) => {
             let text = format!("{} is not built yet: only $process-message takes messages", request.uri().path());

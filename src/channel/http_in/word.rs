@@ -1,7 +1,7 @@
 //! The wording of replies: the one place that chooses HTTP statuses and headers for `$process-message`.
 
 use crate::apart::apart;
-use crate::exchange::{Refusal, Reply, StatusPage};
+use crate::exchange::{Refusal, Reply, Settings, StatusPage};
 use crate::fhir::form::convert;
 use crate::fhir::{FhirVersion, Form, Outcome};
 use axum::body::Body;
@@ -19,6 +19,7 @@ const REQUEST_ID_LIMIT_CHARACTERS: usize = 128;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
 const MESSAGE_ID: HeaderName = HeaderName::from_static("emberpost-message-id");
+const INTERMEDIARY: HeaderName = HeaderName::from_static("x-intermediary");
 const REPEAT: HeaderName = HeaderName::from_static("emberpost-repeat");
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 const PROGRESS: HeaderName = HeaderName::from_static("x-progress");
@@ -26,16 +27,19 @@ const PROGRESS: HeaderName = HeaderName::from_static("x-progress");
 /// What all replies to one request share.
 pub struct Wording {
     base_url: String,
+    /// Our name as an intermediary.
+    name: String,
     request_id: String,
     correlation_id: Option<HeaderValue>,
 }
 
 impl Wording {
-    pub fn new(base_url: &str, headers: &HeaderMap) -> Self {
+    pub fn new(settings: &Settings, headers: &HeaderMap) -> Self {
         let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
         let usable = given.filter(|text| !text.is_empty() && text.len() <= REQUEST_ID_LIMIT_CHARACTERS);
         Wording {
-            base_url: base_url.to_string(),
+            base_url: settings.base_url.clone(),
+            name: settings.name.clone(),
             request_id: usable.map_or_else(|| Uuid::now_v7().to_string(), str::to_string),
             correlation_id: headers.get(CORRELATION_ID).cloned(),
         }
@@ -48,7 +52,14 @@ impl Wording {
     /// The rows of the reply table. `form`: as which the sender wants what it is told.
     pub fn reply(&self, reply: &Reply, form: Form) -> Response {
         let mut response = match reply {
-            Reply::Answer { bytes, media_type, version, .. } => answer(bytes, media_type, *version, form),
+            Reply::Answer { bytes, media_type, version, converted, refused, .. } => {
+                let (mut response, is_converted) = answer(bytes, media_type, *version, form);
+                // Our own answers have no other writer.
+                if refused.is_none() && (*converted || is_converted) {
+                    response.headers_mut().insert(INTERMEDIARY, value(&self.name));
+                }
+                response
+            }
             Reply::Taken { accepted: false, .. } => empty(StatusCode::NO_CONTENT),
             Reply::Taken { accepted: true, .. } | Reply::Kept { .. } => accepted(),
             Reply::Done { .. } => empty(StatusCode::OK),
@@ -100,14 +111,14 @@ fn status_of(refusal: Refusal) -> StatusCode {
 }
 
 /// An answer in the form that its reader wants. What cannot be said in it is given as it came, and its media type says so:
-/// it answers a message that is kept.
-fn answer(bytes: &Bytes, media_type: &str, version: Option<FhirVersion>, form: Form) -> Response {
+/// it answers a message that is kept. Also says whether it was converted.
+fn answer(bytes: &Bytes, media_type: &str, version: Option<FhirVersion>, form: Form) -> (Response, bool) {
     if Form::named(media_type) == Some(form) {
-        return message(bytes.clone(), media_type, version);
+        return (message(bytes.clone(), media_type, version), false);
     }
     match apart(bytes.len(), || convert(bytes.clone(), form, version.unwrap_or(FhirVersion::R4))) {
-        Ok(converted) => message(converted, form.media_type(), version),
-        Err(_) => message(bytes.clone(), media_type, version),
+        Ok(converted) => (message(converted, form.media_type(), version), true),
+        Err(_) => (message(bytes.clone(), media_type, version), false),
     }
 }
 
@@ -139,7 +150,7 @@ pub fn outcome_response(status: StatusCode, outcome: &Outcome) -> Response {
 /// An OperationOutcome with this status, and the headers that the status calls for.
 pub fn outcome_as(status: StatusCode, outcome: &Outcome, form: Form) -> Response {
     let bytes = Bytes::from(outcome.to_resource().to_string());
-    let mut response = answer(&bytes, Form::Json.media_type(), None, form);
+    let (mut response, _) = answer(&bytes, Form::Json.media_type(), None, form);
     *response.status_mut() = status;
     let headers = response.headers_mut();
     match status {
@@ -162,7 +173,7 @@ pub fn outcome_as(status: StatusCode, outcome: &Outcome, form: Form) -> Response
 
 pub fn status_page(page: StatusPage, form: Form) -> Response {
     match page {
-        StatusPage::Done { bytes, version } => answer(&bytes.into(), Form::Json.media_type(), version, form),
+        StatusPage::Done { bytes, version } => answer(&bytes.into(), Form::Json.media_type(), version, form).0,
         StatusPage::Open { done, all } => {
             let mut response = accepted();
             let headers = response.headers_mut();

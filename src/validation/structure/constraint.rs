@@ -12,6 +12,7 @@ use crate::fhir::tree::Node;
 use crate::fhirpath::{Expression, Failure, Host, Scope};
 use crate::validation::prose;
 use crate::validation::report::Broken;
+use std::cell::Cell;
 
 impl<'t> Walker<'t, '_, '_> {
     /// The rules of types that the walk knows by name, after their members.
@@ -50,7 +51,7 @@ impl<'t> Walker<'t, '_, '_> {
     /// `present`: bits of the elements that an object has; of a primitive none.
     pub fn hold(&mut self, constraints: &'static Constraints, element: Element<'t>, present: u128, place: &Place) {
         let Some(node) = element.node() else { return };
-        let skips_bundle = self.options.skip_root_bundle && self.holder.resource.index == 0;
+        let skips_bundle = self.options.is_message && self.holder.resource.index == 0;
         for held in constraints {
             if skips_bundle && held.constraint.key.starts_with("bdl-") {
                 continue;
@@ -70,6 +71,9 @@ impl<'t> Walker<'t, '_, '_> {
     /// The engine.
     fn ask(&mut self, held: &'static Held, element: Element<'t>, (node, place): (Node<'t>, &Place)) {
         let Some(expression) = self.plan.expression(held.id) else { return };
+        if self.steps.get() >= self.options.steps_limit {
+            return self.cut_off(node, place);
+        }
         match self.evaluate(expression, element) {
             // An expression without a result is no failure.
             Ok(None | Some(true)) => {}
@@ -86,9 +90,19 @@ impl<'t> Walker<'t, '_, '_> {
             Some(container) => Element::resource(container, schema).unwrap_or(resource),
             None => resource,
         };
-        let around = Around { schema, bundles: &self.bundles };
+        let around = Around { schema, bundles: &self.bundles, steps: &self.steps };
         let scope = Scope { schema, resource, root, host: &around };
         expression.holds(&scope, element)
+    }
+
+    /// Told once.
+    #[cold]
+    fn cut_off(&mut self, node: Node<'t>, place: &Place) {
+        if !std::mem::replace(&mut self.is_cut_off, true) {
+            let text = "from here on constraints were left out that take long to check, as the document has too many; split it";
+            let path = place.path(self.plan.schema);
+            self.report.warning(path, Some(node), Broken::new("constraint-limit", IssueCode::TooLong, text));
+        }
     }
 
     #[cold]
@@ -108,6 +122,8 @@ impl<'t> Walker<'t, '_, '_> {
 struct Around<'a, 't> {
     schema: &'static Schema,
     bundles: &'a [Entries<'t>],
+    /// Those that were taken so far.
+    steps: &'a Cell<u64>,
 }
 
 impl<'a, 't: 'a> Host<'a> for Around<'a, 't> {
@@ -129,6 +145,10 @@ impl<'a, 't: 'a> Host<'a> for Around<'a, 't> {
 
     fn conforms_to(&self, _: Element<'a>, _: &str) -> Option<bool> {
         None
+    }
+
+    fn spent(&self, steps: u32) {
+        self.steps.set(self.steps.get().saturating_add(u64::from(steps)));
     }
 
     /// No base constraint asks for the time.

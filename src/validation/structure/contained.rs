@@ -8,7 +8,7 @@ use super::reference::Locals;
 use super::walk::Walker;
 use crate::fhir::IssueCode;
 use crate::fhir::tree::Node;
-use rustc_hash::FxHashSet;
+use std::collections::HashSet;
 
 impl<'t> Walker<'t, '_, '_> {
     /// A contained resource after its walk; `nested`: it stands in one that is contained itself.
@@ -42,11 +42,11 @@ impl<'t> Walker<'t, '_, '_> {
             return;
         };
         let met = self.locals.split_off(locals.from.min(self.locals.len()));
-        let used: FxHashSet<&str> = met.iter().map(|local| &*local.id).filter(|id| !id.is_empty()).collect();
+        let used: HashSet<&str> = met.iter().map(|local| &*local.id).filter(|id| !id.is_empty()).collect();
         let mut to_container: Vec<u32> =
             met.iter().filter(|local| local.id.is_empty()).map(|local| local.from).collect();
         to_container.sort_unstable();
-        let mut seen = FxHashSet::default();
+        let mut seen = HashSet::new();
         for (index, inner) in (0u32..).zip(contained.items()) {
             let id = inner.get("id").and_then(Node::text);
             if id.as_ref().is_some_and(|id| !seen.insert(id.clone())) {

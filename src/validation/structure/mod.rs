@@ -31,15 +31,26 @@ use crate::fhir::tree::Tree;
 use plan::Plan;
 use walk::Walker;
 
-/// What is told elsewhere.
-#[derive(Clone, Copy, Debug, Default)]
+/// Most steps that the expressions of one document take together: ten times what one may (`fhirpath::STEP_LIMIT`).
+const STEPS_LIMIT: u64 = 20_000_000;
+
+/// How a document is checked.
+#[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// The bdl- rules of the outermost Bundle are the message rules' business.
-    pub skip_root_bundle: bool,
+    /// The bdl- rules of the outermost Bundle, and what a MessageHeader must have, are told by the message rules.
+    pub is_message: bool,
+    pub steps_limit: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { is_message: false, steps_limit: STEPS_LIMIT }
+    }
 }
 
 /// Reports every break of the structure, each with rule, FHIRPath expression and place. `schema` is one of
-/// `Schema::of`. Time is linear in the size of the document, but for constraints whose expressions are not.
+/// `Schema::of`. Time is linear in the size of the document, but for constraints whose expressions are not: those are
+/// bounded by `Options::steps_limit`, and a warning says where they were left out.
 pub fn check(tree: &Tree, schema: &'static Schema, options: Options, report: &mut Report) {
     if tree.is_empty() {
         return;

@@ -8,8 +8,8 @@ use crate::fhir::IssueCode;
 use crate::fhir::reference::has_scheme;
 use crate::fhir::schema::TypeId;
 use crate::fhir::tree::Node;
-use rustc_hash::FxHashMap;
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 /// A reference to a contained resource that was met.
 pub(super) struct Local<'t> {
@@ -20,7 +20,7 @@ pub(super) struct Local<'t> {
 }
 
 /// Contained resources by id, of each container by its index.
-pub(super) type ContainedIds<'t> = FxHashMap<u32, FxHashMap<Cow<'t, str>, Node<'t>>>;
+pub(super) type ContainedIds<'t> = HashMap<u32, HashMap<Cow<'t, str>, Node<'t>>>;
 
 /// The references that were met since a container began.
 #[derive(Clone, Copy)]

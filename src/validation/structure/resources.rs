@@ -8,9 +8,9 @@ use super::walk::{Object, Walker};
 use crate::fhir::IssueCode;
 use crate::fhir::schema::TypeId;
 use crate::fhir::tree::Node;
-use rustc_hash::FxHashMap;
 use std::borrow::Cow;
 use std::cell::OnceCell;
+use std::collections::HashMap;
 
 /// The resource that the walk is in.
 #[derive(Clone, Copy)]
@@ -30,7 +30,7 @@ impl<'t> Holder<'t> {
 /// The entries of a Bundle by fullUrl; made when a reference first asks.
 pub(super) struct Entries<'t> {
     bundle: Node<'t>,
-    named: OnceCell<FxHashMap<Cow<'t, str>, Node<'t>>>,
+    named: OnceCell<HashMap<Cow<'t, str>, Node<'t>>>,
 }
 
 impl<'t> Entries<'t> {
@@ -49,8 +49,8 @@ impl<'t> Entries<'t> {
         kind.is_some_and(|kind| matches!(&*kind, "transaction" | "batch"))
     }
 
-    fn named(&self) -> FxHashMap<Cow<'t, str>, Node<'t>> {
-        let mut named = FxHashMap::default();
+    fn named(&self) -> HashMap<Cow<'t, str>, Node<'t>> {
+        let mut named = HashMap::new();
         for entry in self.bundle.get("entry").into_iter().flat_map(Node::items) {
             let full_url = entry.get("fullUrl").and_then(Node::text);
             if let Some((full_url, resource)) = full_url.zip(entry.get("resource")) {

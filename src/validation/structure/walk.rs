@@ -12,6 +12,7 @@ use crate::fhir::schema::TypeId;
 use crate::fhir::tree::{Kind, Node, Tree};
 use crate::validation::report::{Broken, Report};
 use std::borrow::Cow;
+use std::cell::Cell;
 
 pub(super) struct Walker<'t, 'r, 'm> {
     pub tree: &'t Tree,
@@ -28,6 +29,10 @@ pub(super) struct Walker<'t, 'r, 'm> {
     pub buffer: Vec<u8>,
     /// The Bundles around, outermost first.
     pub bundles: Vec<Entries<'t>>,
+    /// That expressions have taken.
+    pub steps: Cell<u64>,
+    /// They have taken too many, and that was told.
+    pub is_cut_off: bool,
 }
 
 /// An object, what it is, and where.
@@ -69,6 +74,8 @@ impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
             contained_ids: ContainedIds::default(),
             buffer: Vec::new(),
             bundles: Vec::new(),
+            steps: Cell::new(0),
+            is_cut_off: false,
         }
     }
 
@@ -196,7 +203,7 @@ impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
     #[cold]
     fn missing(&mut self, object: &Object<'t, '_>, missing: u128) {
         for (index, element) in (0u32..).zip(&object.plan.def.elements) {
-            if missing & bit(index) != 0 {
+            if missing & bit(index) != 0 && !self.is_told_of_headers(object, &element.name) {
                 let choice = if element.is_choice { "[x]" } else { "" };
                 self.fail(object.place, object.node, "min", IssueCode::Required, || {
                     format!(
@@ -206,6 +213,17 @@ impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
                 });
             }
         }
+    }
+
+    /// What the message rules say of the message's own header: MSG-03, MSG-35, MSG-37.
+    fn is_told_of_headers(&self, object: &Object<'t, '_>, element: &str) -> bool {
+        let header = match (&*object.plan.def.name, element) {
+            ("MessageHeader", "event") => Some(object.place),
+            ("MessageHeader.response", "code" | "identifier") => object.place.parent,
+            _ => None,
+        };
+        let entry = header.filter(|_| self.options.is_message).and_then(|header| header.parent);
+        entry.is_some_and(|entry| entry.index == 0 && entry.parent.is_some_and(|root| root.member.is_none()))
     }
 
     #[cold]

@@ -98,7 +98,7 @@ fn inner_bundles_keep_their_own_rules_and_the_outer_ones_may_be_told_elsewhere()
     let text = json!({ "resourceType": "Bundle", "type": "document", "entry": [{ "fullUrl": "urn:x", "resource": document }] }).to_string();
     let tree = json::parse(text.clone().into()).unwrap();
     let mut report = Report::new(&tree, ProseRules::Warning);
-    check(&tree, Schema::of(FhirVersion::R4), Options { skip_root_bundle: true }, &mut report);
+    check(&tree, Schema::of(FhirVersion::R4), Options { is_message: true, ..Options::default() }, &mut report);
     let found: Vec<_> =
         report.finish().into_iter().map(|issue| (issue.rule.unwrap(), issue.expression.unwrap())).collect();
     let at = "Bundle.entry[0].resource";
@@ -151,4 +151,20 @@ fn a_concept_of_an_expansion_has_a_code_unless_it_is_abstract() {
     breaks(expansion(json!({ "display": "x" })), "vsd-9", "ValueSet.expansion.contains[0]");
     passes(expansion(json!({ "display": "x", "abstract": true })));
     passes(expansion(json!({ "system": "urn:x", "code": "x" })));
+}
+
+#[test]
+fn constraints_that_take_long_are_left_out_beyond_a_limit_and_a_warning_says_so() {
+    let coding = json!([{ "system": "http://a.example", "code": "c" }]);
+    let component = json!({ "code": { "coding": coding }, "valueString": "x" });
+    let slow = observation(json!({ "valueString": "x", "component": [component] }));
+    let text = json!({ "resourceType": "Bundle", "type": "collection", "entry": [{ "resource": slow }, { "resource": slow }] });
+    let tree = json::parse(text.to_string().into()).unwrap();
+    for (steps_limit, wanted) in [(1_000_000, 0), (1, 1)] {
+        let mut report = Report::new(&tree, ProseRules::Warning);
+        check(&tree, Schema::of(FhirVersion::R4), Options { steps_limit, ..Options::default() }, &mut report);
+        let told = report.finish();
+        let limits: Vec<_> = told.iter().filter(|issue| issue.rule.as_deref() == Some("constraint-limit")).collect();
+        assert_eq!(limits.len(), wanted, "{told:?}");
+    }
 }
