@@ -1,8 +1,8 @@
 //! Checking messages: the rules of messaging and the MessageDefinition of their event, the structure of the base
 //! specification, and the profiles in force, each level on top of the one before.
 //!
-//! Pure: definitions come in as bytes, messages as trees. Reading order: `rules`, `bundle_rules`, `full_url`, `links`,
-//! `definition_rules`, then `focus`, `choose`, `definition`, `load`; `structure` with `prose`; `profile`; and `report`,
+//! Pure: definitions come in as bytes, messages as trees. Reading order: `rules`, `entries`, `bundle_rules`, `full_url`,
+//! `links`, `definition_rules`, then `focus`, `choose`, `definition`, `load`; `structure` with `prose`; `profile`; and `report`,
 //! which collects what they find, with `places`.
 
 mod bundle_rules;

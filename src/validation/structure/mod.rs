@@ -2,7 +2,8 @@
 //! of primitives, required bindings, references, contained resources, extensions, narrative and invariants.
 //!
 //! One walk over the tree with the tables of `fhir::schema` beside it. Nothing is allocated while nothing is wrong.
-//! Reading order: `walk` (objects and their members), `value` (what a member holds), then the rules of single types:
+//! Reading order: `plan` and `member` (what is asked of types and members), `walk` (objects and their members), `value` (what
+//! a member holds), then the rules of single types:
 //! `binding`, `reference`, `extension`, `contained`, `narrative`, `primitive`, and `constraint`.
 //!
 //! Every document is walked, also one that is no message. It relies on the reader for duplicate names and depth.

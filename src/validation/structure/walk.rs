@@ -94,6 +94,11 @@ impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
                 "an element must have a value or children beside its id".to_owned()
             });
         }
+        if present == 0 && is_resource && object.node.children().all(|member| member.has_key("resourceType")) {
+            self.fail(object.place, object.node, "JSN-03", IssueCode::Structure, || {
+                "a resource has nothing but its type; fill it, or leave it out".to_owned()
+            });
+        }
         let missing = object.plan.required & !present;
         if missing != 0 {
             self.missing(object, missing);

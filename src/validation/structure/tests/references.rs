@@ -37,7 +37,7 @@ fn a_full_url_tells_the_actual_type() {
     let bundle = |to: &str| {
         json!({ "resourceType": "Bundle", "type": "collection", "entry": [
             { "fullUrl": "urn:uuid:0c1646f0-656a-58bb-9b1f-a5b80b67484e", "resource": { "resourceType": "Slot", "schedule": { "display": "x" }, "status": "free", "start": "2023-05-04T08:15:00Z", "end": "2023-05-04T08:30:00Z" } },
-            { "fullUrl": "urn:uuid:1c1646f0-656a-58bb-9b1f-a5b80b67484e", "resource": { "resourceType": "Patient" } },
+            { "fullUrl": "urn:uuid:1c1646f0-656a-58bb-9b1f-a5b80b67484e", "resource": { "resourceType": "Patient", "id": "p1" } },
             { "fullUrl": "urn:uuid:2c1646f0-656a-58bb-9b1f-a5b80b67484e", "resource": subject(json!({ "reference": to })) },
         ] })
     };

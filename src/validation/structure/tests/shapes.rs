@@ -128,3 +128,9 @@ fn escaped_names_are_names() {
     let found = errors_of("{\"resourceType\":\"Patient\",\"g\\u0065nder\":\"m\"}", FhirVersion::R4);
     assert_eq!(found, [("binding".to_owned(), "Patient.gender".to_owned())]);
 }
+
+#[test]
+fn a_resource_has_more_than_its_type() {
+    breaks(json!({ "resourceType": "Patient" }), "JSN-03", "Patient");
+    passes(json!({ "resourceType": "Patient", "id": "p1" }));
+}
