@@ -10,7 +10,6 @@ use crate::fhir::schema::TypeId;
 use crate::fhir::tree::Node;
 use std::borrow::Cow;
 use std::cell::OnceCell;
-use std::collections::HashMap;
 
 /// The resource that the walk is in.
 #[derive(Clone, Copy)]
@@ -30,7 +29,8 @@ impl<'t> Holder<'t> {
 /// The entries of a Bundle by fullUrl; made when a reference first asks.
 pub(super) struct Entries<'t> {
     bundle: Node<'t>,
-    named: OnceCell<HashMap<Cow<'t, str>, Node<'t>>>,
+    /// In ascending order: nobody can choose names that crowd it, and most Bundles have few.
+    named: OnceCell<Vec<(Cow<'t, str>, Node<'t>)>>,
 }
 
 impl<'t> Entries<'t> {
@@ -40,7 +40,9 @@ impl<'t> Entries<'t> {
 
     /// The resource of the first entry with this fullUrl.
     pub fn find(&self, full_url: &str) -> Option<Node<'t>> {
-        self.named.get_or_init(|| self.named()).get(full_url).copied()
+        let named = self.named.get_or_init(|| self.named());
+        let at = named.partition_point(|(name, _)| **name < *full_url);
+        named.get(at).filter(|(name, _)| *name == full_url).map(|(_, resource)| *resource)
     }
 
     /// Whether references may be searches, `Patient?identifier=…`, for a server to replace.
@@ -49,14 +51,16 @@ impl<'t> Entries<'t> {
         kind.is_some_and(|kind| matches!(&*kind, "transaction" | "batch"))
     }
 
-    fn named(&self) -> HashMap<Cow<'t, str>, Node<'t>> {
-        let mut named = HashMap::new();
-        for entry in self.bundle.get("entry").into_iter().flat_map(Node::items) {
-            let full_url = entry.get("fullUrl").and_then(Node::text);
-            if let Some((full_url, resource)) = full_url.zip(entry.get("resource")) {
-                named.entry(full_url).or_insert(resource);
-            }
-        }
+    fn named(&self) -> Vec<(Cow<'t, str>, Node<'t>)> {
+        let entries = self.bundle.get("entry").into_iter().flat_map(Node::items);
+        let mut named: Vec<_> = entries
+            .filter_map(|entry| {
+                let [full_url, resource] = entry.pick(["fullUrl", "resource"]);
+                Some((full_url?.text()?, resource?))
+            })
+            .collect();
+        // Stable, so that of one name the first entry stands first.
+        named.sort_by(|one, other| one.0.cmp(&other.0));
         named
     }
 }
