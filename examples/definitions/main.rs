@@ -8,6 +8,7 @@ mod faults;
 mod filter;
 mod look;
 mod place;
+mod search;
 mod source;
 mod structures;
 mod terminology;
@@ -38,7 +39,10 @@ fn main() -> Result<()> {
     ];
     for (version, name, resources, fallback) in versions {
         let terminology = Terminology::new(resources, fallback);
-        make(version, name, resources, &terminology, out).with_context(|| name.to_owned())?;
+        let schema = make(version, name, resources, &terminology, out).with_context(|| name.to_owned())?;
+        let parameters = search::make(name, &schema, &source::search_parameters(folder(name)?)?)?;
+        println!("{name}: {} search parameters", parameters.iter().count());
+        write(&out.join(format!("{name}-search.bin")), &postcard::to_stdvec(&parameters)?)?;
     }
     Ok(())
 }
@@ -61,7 +65,7 @@ fn make(
     resources: &[serde_json::Value],
     terminology: &Terminology,
     out: &Path,
-) -> Result<()> {
+) -> Result<Schema> {
     let mut maker = Maker::new(version, resources);
     maker.make_types()?;
     let extensions = extensions::make(&mut maker, resources)?;
@@ -91,7 +95,8 @@ fn make(
     let codes: usize = more.iter().filter_map(|set| set.codes.as_ref()).map(|codes| codes.codes.len()).sum();
     println!("{name}: {} further value sets with {codes} codes", more.len());
     write(&out.join(format!("{name}.bin")), &postcard::to_stdvec(&schema)?)?;
-    write(&out.join(format!("{name}-sets.bin")), &postcard::to_stdvec(&MoreSets::new(more))?)
+    write(&out.join(format!("{name}-sets.bin")), &postcard::to_stdvec(&MoreSets::new(more))?)?;
+    Ok(schema.indexed())
 }
 
 fn value_set(terminology: &Terminology, url: &str) -> ValueSet {

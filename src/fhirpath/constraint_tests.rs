@@ -1,7 +1,7 @@
 //! Every constraint that is published is read.
 
 use super::Expression;
-use crate::fhir::schema::Schema;
+use crate::fhir::schema::{Schema, search_parameters};
 use crate::fhir::{FhirVersion, json};
 use regex::Regex;
 use std::path::{Path, PathBuf};
@@ -14,6 +14,19 @@ fn every_constraint_of_the_base_specification_is_read() {
         for constraint in constraints {
             let read = Expression::parse(&constraint.expression);
             assert!(read.is_ok(), "{version:?} {}: {} {read:?}", constraint.key, constraint.expression);
+        }
+    }
+}
+
+#[test]
+fn every_search_parameter_of_the_base_specification_is_read() {
+    for version in [FhirVersion::R4, FhirVersion::R4B, FhirVersion::R5] {
+        for parameter in search_parameters(version).iter() {
+            let parts = parameter.components.iter().map(|(_, expression)| expression);
+            for expression in parts.chain([&parameter.expression]).filter(|expression| !expression.is_empty()) {
+                let read = Expression::parse(expression);
+                assert!(read.is_ok(), "{version:?} {}: {expression} {read:?}", parameter.url);
+            }
         }
     }
 }

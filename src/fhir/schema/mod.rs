@@ -1,4 +1,5 @@
-//! The base specification as tables: types, elements, bindings, constraints and extensions of one FHIR version.
+//! The base specification as tables: types, elements, bindings, constraints, extensions and search parameters of one FHIR
+//! version.
 //!
 //! Made from the published definitions by the tool `base-definitions` (examples/definitions), embedded in the program,
 //! read once when a version is first asked for, and shared. Pure data: what it means is said by who walks it.
@@ -7,6 +8,7 @@ mod extension;
 mod lookup;
 mod more;
 mod primitive;
+mod search;
 #[cfg(test)]
 mod tests;
 mod value_set;
@@ -15,6 +17,7 @@ pub use extension::{Context, ExtensionDef};
 pub use lookup::Names;
 pub use more::{MoreSets, more_sets};
 pub use primitive::Primitive;
+pub use search::{SearchKind, SearchParameter, SearchParameters, search_parameters};
 pub use value_set::{Codes, ValueSet};
 
 use super::version::FhirVersion;
@@ -130,9 +133,16 @@ pub struct Constraint {
     pub expression: Box<str>,
 }
 
-static R4: LazyLock<Schema> = LazyLock::new(|| Schema::embedded(include_bytes!("base/r4.bin")));
-static R4B: LazyLock<Schema> = LazyLock::new(|| Schema::embedded(include_bytes!("base/r4b.bin")));
-static R5: LazyLock<Schema> = LazyLock::new(|| Schema::embedded(include_bytes!("base/r5.bin")));
+static R4: LazyLock<Schema> = LazyLock::new(|| embedded::<Schema>(include_bytes!("base/r4.bin")).indexed());
+static R4B: LazyLock<Schema> = LazyLock::new(|| embedded::<Schema>(include_bytes!("base/r4b.bin")).indexed());
+static R5: LazyLock<Schema> = LazyLock::new(|| embedded::<Schema>(include_bytes!("base/r5.bin")).indexed());
+
+/// What the tool wrote: postcard, packed with zstd. The bytes are part of the program, and a test reads all of them.
+#[expect(clippy::expect_used, reason = "the program's own data; a test reads every version")]
+fn embedded<T: serde::de::DeserializeOwned>(packed: &[u8]) -> T {
+    let bytes = zstd::decode_all(packed).expect("the embedded tables unpack");
+    postcard::from_bytes(&bytes).expect("the embedded tables are read")
+}
 
 impl Schema {
     /// With nothing in it yet.
@@ -154,14 +164,6 @@ impl Schema {
             FhirVersion::R4B => &R4B,
             FhirVersion::R5 => &R5,
         }
-    }
-
-    /// What the tool wrote: postcard, packed with zstd. The bytes are part of the program, and a test reads all of them.
-    #[expect(clippy::expect_used, reason = "the program's own data; a test reads every version")]
-    fn embedded(packed: &[u8]) -> Schema {
-        let bytes = zstd::decode_all(packed).expect("the embedded definitions unpack");
-        let schema: Schema = postcard::from_bytes(&bytes).expect("the embedded definitions are read");
-        schema.indexed()
     }
 
     /// With the look-ups that are not stored.

@@ -13,9 +13,9 @@ pub struct MoreSets {
     sets: Vec<ValueSet>,
 }
 
-static R4: LazyLock<MoreSets> = LazyLock::new(|| MoreSets::embedded(include_bytes!("base/r4-sets.bin")));
-static R4B: LazyLock<MoreSets> = LazyLock::new(|| MoreSets::embedded(include_bytes!("base/r4b-sets.bin")));
-static R5: LazyLock<MoreSets> = LazyLock::new(|| MoreSets::embedded(include_bytes!("base/r5-sets.bin")));
+static R4: LazyLock<MoreSets> = LazyLock::new(|| super::embedded(include_bytes!("base/r4-sets.bin")));
+static R4B: LazyLock<MoreSets> = LazyLock::new(|| super::embedded(include_bytes!("base/r4b-sets.bin")));
+static R5: LazyLock<MoreSets> = LazyLock::new(|| super::embedded(include_bytes!("base/r5-sets.bin")));
 
 /// The further value sets of a version; the first call reads them, which takes milliseconds. `Schema::value_set_named`
 /// looks into both.
@@ -32,12 +32,6 @@ impl MoreSets {
     pub fn new(mut sets: Vec<ValueSet>) -> MoreSets {
         sets.sort_by(|left, right| left.url.cmp(&right.url));
         MoreSets { sets }
-    }
-
-    #[expect(clippy::expect_used, reason = "the program's own data; a test reads every version")]
-    fn embedded(packed: &[u8]) -> MoreSets {
-        let bytes = zstd::decode_all(packed).expect("the embedded value sets unpack");
-        postcard::from_bytes(&bytes).expect("the embedded value sets are read")
     }
 
     /// By its url without version.

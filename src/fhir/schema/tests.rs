@@ -259,3 +259,36 @@ fn faults_of_published_expressions_are_mended() {
     assert!(!of(R4, "dom-3").contains(".as("));
     assert!(!of(R5, "eld-11").contains('"'));
 }
+
+#[test]
+fn every_version_has_its_search_parameters() {
+    let figures = VERSIONS.map(|version| search_parameters(version).iter().count());
+    assert_eq!(figures, [1375, 1414, 1263]);
+    for version in VERSIONS {
+        let schema = Schema::of(version);
+        for parameter in search_parameters(version).iter() {
+            let mut types = parameter.bases.iter().chain(&parameter.targets);
+            assert!(types.all(|id| schema.def(*id).kind == TypeKind::Resource), "{}", parameter.url);
+            assert!(!parameter.bases.is_empty() && !parameter.code.is_empty(), "{}", parameter.url);
+            assert!(parameter.kind == SearchKind::Composite || parameter.components.is_empty(), "{}", parameter.url);
+        }
+    }
+}
+
+#[test]
+fn a_search_parameter_is_found_by_type_and_code_its_own_before_an_inherited_one() {
+    for version in VERSIONS {
+        let (schema, parameters) = (Schema::of(version), search_parameters(version));
+        let of = |name: &str, code| parameters.of(schema, schema.named(name).unwrap(), code);
+        let birthdate = of("Patient", "birthdate").unwrap();
+        assert_eq!(birthdate.kind, SearchKind::Date);
+        assert!(birthdate.expression.contains("Patient.birthDate"), "{}", birthdate.expression);
+        assert_eq!(&*of("Patient", "_id").unwrap().expression, "Resource.id");
+        assert!(of("Observation", "birthdate").is_none());
+        let subject = of("Observation", "subject").unwrap();
+        assert_eq!(&*subject.url, "http://hl7.org/fhir/SearchParameter/Observation-subject");
+        assert!(subject.targets.contains(&schema.named("Patient").unwrap()));
+        let composite = of("Observation", "code-value-quantity").unwrap();
+        assert_eq!((composite.kind, composite.components.len()), (SearchKind::Composite, 2));
+    }
+}
