@@ -1,8 +1,10 @@
 //! Extensions that the base packages define: the type of the value, what is nested, where they may stand. Others pass.
 
 use super::place::Place;
+use super::plan::ExtensionPlan;
 use super::walk::{Object, Walker};
 use crate::fhir::IssueCode;
+use crate::fhir::element::Element;
 use crate::fhir::schema::{Context, ExtensionDef, Schema, TypeId, TypeKind};
 use crate::fhir::tree::Node;
 
@@ -16,6 +18,22 @@ impl<'t> Walker<'t, '_, '_> {
         self.extension_constraints(plan, object, present);
         if !is_nested {
             self.extension_place(plan.def, object);
+            self.invariants(plan, object);
+        }
+    }
+
+    /// Those that ask for `%extension`, of how often an item repeats, come to no result here.
+    fn invariants(&mut self, plan: &'static ExtensionPlan, object: &Object<'t, '_>) {
+        for expression in &plan.invariants {
+            let type_id = object.place.parent.and_then(|parent| parent.type_id);
+            let Some((node, type_id)) = holding(self.holder.resource, object.node).zip(type_id) else { return };
+            let element = Element { value: Some(node), extra: None, type_id };
+            if let Ok(Some(false)) = self.evaluate(expression, element) {
+                let (url, wanted) = (&plan.def.url, plan.def.context_invariants.join("; "));
+                self.fail(object.place, object.node, "extension", IssueCode::Structure, || {
+                    format!("the extension {url} may stand only where this holds: {wanted}")
+                });
+            }
         }
     }
 
@@ -109,6 +127,18 @@ impl<'t> Walker<'t, '_, '_> {
             self.bound_value(bound, value, place);
         }
     }
+}
+
+/// The object that has an extension, which is somewhere in this resource.
+fn holding<'t>(resource: Node<'t>, extension: Node<'t>) -> Option<Node<'t>> {
+    let (mut holder, mut at) = (resource, resource);
+    while at != extension {
+        if at.is_object() {
+            holder = at;
+        }
+        at = at.children().find(|child| (child.index..child.after()).contains(&extension.index))?;
+    }
+    Some(holder)
 }
 
 fn most(max: u16) -> String {

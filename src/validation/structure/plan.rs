@@ -63,13 +63,16 @@ pub(super) struct ExtensionPlan {
     pub def: &'static ExtensionDef,
     /// Its own, beyond those of every extension.
     pub constraints: Option<&'static Constraints>,
+    /// What must hold of the element that has it.
+    pub invariants: Vec<Expression>,
 }
 
 impl ExtensionPlan {
     fn new(def: &'static ExtensionDef, schema: &'static Schema) -> ExtensionPlan {
         let of = schema.named("Extension").map(|id| schema.def(id));
         let constraints = of.and_then(|of| constraints(&def.constraints, of, schema));
-        ExtensionPlan { def, constraints }
+        let invariants = def.context_invariants.iter().filter_map(|text| Expression::parse(text).ok()).collect();
+        ExtensionPlan { def, constraints, invariants }
     }
 }
 

@@ -84,3 +84,22 @@ fn a_nested_extension_is_one_of_the_definition_or_has_a_url_of_its_own() {
     breaks(nationality("other"), "extension", "Patient.extension[0]");
     passes(nationality("https://x.example/other"));
 }
+
+#[test]
+fn an_extension_may_ask_something_of_what_has_it() {
+    let list = |mode: &str| {
+        json!({ "resourceType": "List", "status": "current", "mode": mode, "extension": [
+            { "url": "http://hl7.org/fhir/StructureDefinition/list-changeBase", "valueReference": { "reference": "List/1" } }
+        ] })
+    };
+    passes(list("changes"));
+    breaks(list("working"), "extension", "List.extension[0]");
+    let question = |kind: &str| {
+        let unit = json!({ "url": "http://hl7.org/fhir/StructureDefinition/questionnaire-unit", "valueCoding": { "code": "mg" } });
+        json!({ "resourceType": "Questionnaire", "status": "draft", "item": [
+            { "linkId": "1", "type": "group", "item": [{ "linkId": "1.1", "type": kind, "extension": [unit] }] }
+        ] })
+    };
+    passes(question("decimal"));
+    breaks(question("string"), "extension", "Questionnaire.item[0].item[0].extension[0]");
+}
