@@ -9,6 +9,7 @@ use super::header::{self, MessageHeader, Reader};
 use super::identity::{self, IdentityKeys};
 use super::outcome::Issue;
 use super::resolve;
+pub(crate) use super::resolve::entries_of;
 pub use super::resolve::{Index, Resolved};
 use super::shape;
 use super::tree::{Node, Tree};

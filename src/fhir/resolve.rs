@@ -32,7 +32,8 @@ pub(super) fn entries(tree: &Tree) -> impl Iterator<Item = Node<'_>> {
     entries_of(tree.root())
 }
 
-fn entries_of(bundle: Node<'_>) -> impl Iterator<Item = Node<'_>> {
+/// The entries of any Bundle, whatever they are.
+pub(crate) fn entries_of(bundle: Node<'_>) -> impl Iterator<Item = Node<'_>> {
     bundle.get("entry").into_iter().flat_map(Node::items)
 }
 

@@ -1,6 +1,7 @@
 //! The FHIR versions that Emberpost reads, and how they are named (VER-04, VER-05).
 
 use serde::{Deserialize, Serialize};
+use std::sync::LazyLock;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum FhirVersion {
@@ -10,6 +11,27 @@ pub enum FhirVersion {
     R4B,
     #[serde(rename = "5.0")]
     R5,
+}
+
+/// Something of each version, made when it is first asked for, and shared.
+pub struct PerVersion<T: 'static> {
+    r4: LazyLock<T>,
+    r4b: LazyLock<T>,
+    r5: LazyLock<T>,
+}
+
+impl<T> PerVersion<T> {
+    pub const fn new(r4: fn() -> T, r4b: fn() -> T, r5: fn() -> T) -> Self {
+        PerVersion { r4: LazyLock::new(r4), r4b: LazyLock::new(r4b), r5: LazyLock::new(r5) }
+    }
+
+    pub fn of(&'static self, version: FhirVersion) -> &'static T {
+        match version {
+            FhirVersion::R4 => &self.r4,
+            FhirVersion::R4B => &self.r4b,
+            FhirVersion::R5 => &self.r5,
+        }
+    }
 }
 
 impl FhirVersion {

@@ -24,10 +24,6 @@ impl<'t> Host<'t> for Alone<'t> {
         })
     }
 
-    fn member_of(&self, _element: Element<'t>, _value_set: &str) -> Option<bool> {
-        None
-    }
-
     fn conforms_to(&self, element: Element<'t>, profile: &str) -> Option<bool> {
         let name = profile.strip_prefix("http://hl7.org/fhir/StructureDefinition/")?;
         Some(self.schema.is_a(element.type_id, self.schema.named(name)?))

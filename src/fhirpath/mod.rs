@@ -32,14 +32,20 @@ pub const DEPTH_LIMIT_LEVELS: usize = 96;
 /// Largest regular expression, compiled.
 pub const REGEX_LIMIT_BYTES: usize = 1024 * 1024;
 
-/// What an expression may ask of the world around its document.
+/// What an expression may ask of the world around its document. Who says nothing else knows nothing of it.
 pub trait Host<'t> {
     /// `resolve()`: the resource that a reference leads to; `from` is the resource that holds the reference.
-    fn resolve(&self, from: Element<'t>, reference: &str) -> Option<Element<'t>>;
+    fn resolve(&self, _from: Element<'t>, _reference: &str) -> Option<Element<'t>> {
+        None
+    }
     /// `memberOf()`: None when the value set cannot be checked.
-    fn member_of(&self, element: Element<'t>, value_set: &str) -> Option<bool>;
+    fn member_of(&self, _element: Element<'t>, _value_set: &str) -> Option<bool> {
+        None
+    }
     /// `conformsTo()`: None when the profile is unknown.
-    fn conforms_to(&self, element: Element<'t>, profile: &str) -> Option<bool>;
+    fn conforms_to(&self, _element: Element<'t>, _profile: &str) -> Option<bool> {
+        None
+    }
     /// For `now()`, `today()`, `timeOfDay()`: microseconds since 1970 UTC.
     fn now_us(&self) -> i64;
     /// Told after each evaluation how many steps it took, for who bounds all evaluations of a document together.

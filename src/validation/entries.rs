@@ -1,6 +1,7 @@
 //! The entries of one Bundle, each looked at once for all that the rules of messages ask of it.
 
 use super::forms;
+use crate::fhir::message::entries_of;
 use crate::fhir::reference::split_version;
 use crate::fhir::schema::Schema;
 use crate::fhir::tree::Node;
@@ -16,8 +17,9 @@ pub(super) struct Entry<'t> {
     pub search: Option<Node<'t>>,
     pub request: Option<Node<'t>>,
     pub response: Option<Node<'t>>,
-    /// The resource's type and id, where they are strings.
+    /// The resource's type, where it is a string.
     pub kind: Option<Cow<'t, str>>,
+    /// Of the resource, whatever they are.
     pub id: Option<Node<'t>>,
     pub meta: Option<Node<'t>>,
 }
@@ -32,8 +34,7 @@ pub(super) struct FullUrl<'t> {
 
 /// In document order. `schema` knows the types of resources.
 pub(super) fn of<'t>(bundle: Node<'t>, schema: &Schema) -> Vec<Entry<'t>> {
-    let entries = bundle.get("entry").into_iter().flat_map(Node::items);
-    entries.map(|node| Entry::of(node, schema)).collect()
+    entries_of(bundle).map(|node| Entry::of(node, schema)).collect()
 }
 
 impl<'t> Entry<'t> {

@@ -12,34 +12,43 @@ pub(super) fn is_absolute(uri: &str) -> bool {
 }
 
 /// 8-4-4-4-12 hexadecimal digits in lower case, as the type `uuid` has them after `urn:uuid:`.
-pub(super) fn is_uuid(text: &str) -> bool {
+pub(super) fn is_uuid(text: &[u8]) -> bool {
     text.len() == 36
-        && text.bytes().enumerate().all(|(index, byte)| match index {
+        && text.iter().copied().enumerate().all(|(index, byte)| match index {
             8 | 13 | 18 | 23 => byte == b'-',
             _ => matches!(byte, b'0'..=b'9' | b'a'..=b'f'),
         })
 }
 
 /// Numbers joined by dots, the first 0, 1 or 2, as the type `oid` has them after `urn:oid:`.
-pub(super) fn is_oid(text: &str) -> bool {
-    let mut numbers = text.split('.');
-    let root = numbers.next().is_some_and(|root| matches!(root, "0" | "1" | "2"));
-    let is_number = |part: &str| {
-        !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()) && (part == "0" || !part.starts_with('0'))
-    };
-    root && text.contains('.') && numbers.all(is_number)
+pub(super) fn is_oid(text: &[u8]) -> bool {
+    let mut numbers = text.split(|byte| *byte == b'.');
+    let is_root = matches!(numbers.next(), Some(b"0" | b"1" | b"2"));
+    let mut more = numbers.peekable();
+    is_root && more.peek().is_some() && more.all(is_plain)
+}
+
+/// Digits without sign and without leading zeros.
+pub(super) fn is_plain(digits: &[u8]) -> bool {
+    match digits {
+        [] => false,
+        [b'0'] => true,
+        [b'0', ..] => false,
+        digits => digits.iter().all(u8::is_ascii_digit),
+    }
 }
 
 /// What is wrong with a uri that calls itself a UUID or OID.
 pub(super) fn wrong_urn(uri: &str) -> Option<&'static str> {
     let rest = uri.strip_prefix("urn:")?;
     if let Some(uuid) = rest.strip_prefix("uuid:") {
-        return (!is_uuid(uuid)).then_some(
+        return (!is_uuid(uuid.as_bytes())).then_some(
             "begins with urn:uuid: and is no UUID as FHIR writes them; use 8-4-4-4-12 hexadecimal digits in lower case",
         );
     }
     let oid = rest.strip_prefix("oid:")?;
-    (!is_oid(oid)).then_some("begins with urn:oid: and is no OID; use numbers joined by dots, the first 0, 1 or 2")
+    (!is_oid(oid.as_bytes()))
+        .then_some("begins with urn:oid: and is no OID; use numbers joined by dots, the first 0, 1 or 2")
 }
 
 #[cfg(test)]

@@ -101,7 +101,7 @@ fn identifier(node: Node, report: &mut Report) {
         return;
     }
     let text = "the system of a UUID is urn:ietf:rfc:3986, with urn:uuid: before the value in lower case";
-    let gravity = if forms::is_uuid(&value) { Gravity::Warning } else { Gravity::Prose };
+    let gravity = if forms::is_uuid(value.as_bytes()) { Gravity::Warning } else { Gravity::Prose };
     report.at(gravity, member, Broken::new("identifier-uri", IssueCode::Value, text));
 }
 

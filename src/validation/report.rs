@@ -18,7 +18,7 @@ pub struct Report<'m> {
     tree: &'m Tree,
     prose: Severity,
     /// Names choices in expressions made at the end; asked for only when there is one to make.
-    schema: Option<fn() -> &'static Schema>,
+    version: Option<FhirVersion>,
     found: Vec<Found>,
     errors: usize,
     warnings: usize,
@@ -66,17 +66,12 @@ impl<'m> Report<'m> {
             ProseRules::Warning => Severity::Warning,
             ProseRules::Error => Severity::Error,
         };
-        Report { tree, prose, schema: None, found: Vec::new(), errors: 0, warnings: 0 }
+        Report { tree, prose, version: None, found: Vec::new(), errors: 0, warnings: 0 }
     }
 
     /// With the names of choices in expressions as that version has them.
     pub fn of_version(self, version: FhirVersion) -> Self {
-        let schema: fn() -> &'static Schema = match version {
-            FhirVersion::R4 => || Schema::of(FhirVersion::R4),
-            FhirVersion::R4B => || Schema::of(FhirVersion::R4B),
-            FhirVersion::R5 => || Schema::of(FhirVersion::R5),
-        };
-        Report { schema: Some(schema), ..self }
+        Report { version: Some(version), ..self }
     }
 
     /// A broken rule at a node of the tree; the expression is made at the end.
@@ -163,7 +158,7 @@ impl<'m> Report<'m> {
             return;
         }
         order.sort_by_key(|found| found.node);
-        let mut places = Places::new(self.tree, self.schema.map(|schema| schema()));
+        let mut places = Places::new(self.tree, self.version.map(Schema::of));
         for found in order {
             if let Some(index) = found.node {
                 found.issue.expression = Some(places.of(Node { tree: self.tree, index }));

@@ -54,7 +54,7 @@ impl Wording {
         let mut response = match reply {
             Reply::Answer { bytes, media_type, version, converted, refused, .. } => {
                 let (mut response, is_converted) = answer(bytes, media_type, *version, form);
-                // Our own answers have no other writer.
+                // A refusal is our own and has no other writer.
                 if refused.is_none() && (*converted || is_converted) {
                     response.headers_mut().insert(INTERMEDIARY, value(&self.name));
                 }

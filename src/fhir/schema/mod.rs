@@ -20,11 +20,10 @@ pub use primitive::Primitive;
 pub use search::{SearchKind, SearchParameter, SearchParameters, search_parameters};
 pub use value_set::{Codes, ValueSet};
 
-use super::version::FhirVersion;
+use super::version::{FhirVersion, PerVersion};
 use lookup::Members;
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
-use std::sync::LazyLock;
 
 /// Position in `Schema::types`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -133,9 +132,11 @@ pub struct Constraint {
     pub expression: Box<str>,
 }
 
-static R4: LazyLock<Schema> = LazyLock::new(|| embedded::<Schema>(include_bytes!("base/r4.bin")).indexed());
-static R4B: LazyLock<Schema> = LazyLock::new(|| embedded::<Schema>(include_bytes!("base/r4b.bin")).indexed());
-static R5: LazyLock<Schema> = LazyLock::new(|| embedded::<Schema>(include_bytes!("base/r5.bin")).indexed());
+static SCHEMAS: PerVersion<Schema> = PerVersion::new(
+    || embedded::<Schema>(include_bytes!("base/r4.bin")).indexed(),
+    || embedded::<Schema>(include_bytes!("base/r4b.bin")).indexed(),
+    || embedded::<Schema>(include_bytes!("base/r5.bin")).indexed(),
+);
 
 /// What the tool wrote: postcard, packed with zstd. The bytes are part of the program, and a test reads all of them.
 #[expect(clippy::expect_used, reason = "the program's own data; a test reads every version")]
@@ -159,11 +160,7 @@ impl Schema {
 
     /// The base definitions of a version; the first call reads them, which takes milliseconds.
     pub fn of(version: FhirVersion) -> &'static Schema {
-        match version {
-            FhirVersion::R4 => &R4,
-            FhirVersion::R4B => &R4B,
-            FhirVersion::R5 => &R5,
-        }
+        SCHEMAS.of(version)
     }
 
     /// With the look-ups that are not stored.

@@ -3,9 +3,8 @@
 //! They are many and few profiles want them, so they are read when the first is asked for.
 
 use super::ValueSet;
-use crate::fhir::version::FhirVersion;
+use crate::fhir::version::{FhirVersion, PerVersion};
 use serde::{Deserialize, Serialize};
-use std::sync::LazyLock;
 
 #[derive(Debug, Serialize, Deserialize)]
 pub struct MoreSets {
@@ -13,18 +12,16 @@ pub struct MoreSets {
     sets: Vec<ValueSet>,
 }
 
-static R4: LazyLock<MoreSets> = LazyLock::new(|| super::embedded(include_bytes!("base/r4-sets.bin")));
-static R4B: LazyLock<MoreSets> = LazyLock::new(|| super::embedded(include_bytes!("base/r4b-sets.bin")));
-static R5: LazyLock<MoreSets> = LazyLock::new(|| super::embedded(include_bytes!("base/r5-sets.bin")));
+static SETS: PerVersion<MoreSets> = PerVersion::new(
+    || super::embedded(include_bytes!("base/r4-sets.bin")),
+    || super::embedded(include_bytes!("base/r4b-sets.bin")),
+    || super::embedded(include_bytes!("base/r5-sets.bin")),
+);
 
 /// The further value sets of a version; the first call reads them, which takes milliseconds. `Schema::value_set_named`
 /// looks into both.
 pub fn more_sets(version: FhirVersion) -> &'static MoreSets {
-    match version {
-        FhirVersion::R4 => &R4,
-        FhirVersion::R4B => &R4B,
-        FhirVersion::R5 => &R5,
-    }
+    SETS.of(version)
 }
 
 impl MoreSets {

@@ -3,9 +3,8 @@
 //! For who searches resources; nothing in the message path does. They are read when first asked for.
 
 use super::{Schema, TypeId};
-use crate::fhir::version::FhirVersion;
+use crate::fhir::version::{FhirVersion, PerVersion};
 use serde::{Deserialize, Serialize};
-use std::sync::LazyLock;
 
 /// What a search compares (SearchParameter.type).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -46,17 +45,15 @@ pub struct SearchParameters {
     all: Vec<SearchParameter>,
 }
 
-static R4: LazyLock<SearchParameters> = LazyLock::new(|| super::embedded(include_bytes!("base/r4-search.bin")));
-static R4B: LazyLock<SearchParameters> = LazyLock::new(|| super::embedded(include_bytes!("base/r4b-search.bin")));
-static R5: LazyLock<SearchParameters> = LazyLock::new(|| super::embedded(include_bytes!("base/r5-search.bin")));
+static PARAMETERS: PerVersion<SearchParameters> = PerVersion::new(
+    || super::embedded(include_bytes!("base/r4-search.bin")),
+    || super::embedded(include_bytes!("base/r4b-search.bin")),
+    || super::embedded(include_bytes!("base/r5-search.bin")),
+);
 
 /// Those of a version; the first call reads them, which takes about a millisecond.
 pub fn search_parameters(version: FhirVersion) -> &'static SearchParameters {
-    match version {
-        FhirVersion::R4 => &R4,
-        FhirVersion::R4B => &R4B,
-        FhirVersion::R5 => &R5,
-    }
+    PARAMETERS.of(version)
 }
 
 impl SearchParameters {

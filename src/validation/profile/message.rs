@@ -11,7 +11,7 @@ use super::support;
 use super::world::Target;
 use super::{Asked, Profiles};
 use crate::fhir::element::Element;
-use crate::fhir::message::Resolved;
+use crate::fhir::message::{Resolved, entries_of};
 use crate::fhir::tree::Node;
 use crate::fhir::{IssueCode, Message};
 use std::borrow::Cow;
@@ -160,7 +160,7 @@ impl<'t> Demands<'t> {
         if &*target.element.def(self.checker.schema).name != "Bundle" {
             return;
         }
-        for (index, entry) in (0u32..).zip(node.get("entry").into_iter().flat_map(Node::items)) {
+        for (index, entry) in (0u32..).zip(entries_of(node)) {
             let resource = entry.get("resource").and_then(|inner| Element::resource(inner, self.checker.schema));
             if let Some(resource) = resource {
                 let entry = place.member("entry", Some(index));

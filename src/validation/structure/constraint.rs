@@ -139,14 +139,6 @@ impl<'a, 't: 'a> Host<'a> for Around<'a, 't> {
         Element::resource(node, self.schema)
     }
 
-    fn member_of(&self, _: Element<'a>, _: &str) -> Option<bool> {
-        None
-    }
-
-    fn conforms_to(&self, _: Element<'a>, _: &str) -> Option<bool> {
-        None
-    }
-
     fn spent(&self, steps: u32) {
         self.steps.set(self.steps.get().saturating_add(u64::from(steps)));
     }

@@ -4,6 +4,7 @@
 mod period;
 
 use crate::fhir::FhirVersion;
+use crate::fhir::message::entries_of;
 use crate::fhir::schema::Constraint;
 use crate::fhir::tree::Node;
 use std::borrow::Cow;
@@ -45,8 +46,9 @@ impl Native {
 
 /// How bdl-7 begins in every version; how it joins the two differs, and comes to the same.
 const DISTINCT_ENTRIES: &str = "(type = 'history') or entry.where(fullUrl.exists()).select(fullUrl&";
-/// How bdl-3 and bdl-4 go on after the name of the part; then come further types.
+/// How bdl-3 and bdl-4 go on after the name of the part, and what stands between their types.
 const OF_TYPES: &str = ".exists() = (%resource.type = '";
+const BETWEEN_TYPES: &str = "' or %resource.type = '";
 
 /// `entry.all(request.exists() = (%resource.type = 'batch' or %resource.type = 'transaction'))`
 fn part_of_types(expression: &'static str) -> Option<Native> {
@@ -86,15 +88,11 @@ pub(super) fn says(native: Native, node: Node<'_>, version: FhirVersion) -> Opti
         Native::PositiveMax => text("max").is_none_or(|max| max == "*" || max.parse::<i32>().is_ok_and(|max| max > 0)),
         Native::PartOfTypes(name, types) => {
             let found = text("type")?;
-            let wanted = types.split("' or %resource.type = '").any(|known| known == found);
-            entries(node).all(|entry| entry.get(name).is_some() == wanted)
+            let wanted = types.split(BETWEEN_TYPES).any(|known| known == found);
+            entries_of(node).all(|entry| entry.get(name).is_some() == wanted)
         }
         Native::DistinctEntries => return are_distinct(node),
     })
-}
-
-fn entries(bundle: Node<'_>) -> impl Iterator<Item = Node<'_>> {
-    bundle.get("entry").into_iter().flat_map(Node::items)
 }
 
 /// None where the type is missing, or a fullUrl has no value.
@@ -103,7 +101,7 @@ fn are_distinct(bundle: Node<'_>) -> Option<bool> {
         return Some(true);
     }
     let mut names = Vec::new();
-    for entry in entries(bundle) {
+    for entry in entries_of(bundle) {
         let full_url = match (entry.get("fullUrl"), entry.get("_fullUrl")) {
             (Some(full_url), _) => full_url.text()?,
             (None, Some(_)) => return None,

@@ -4,15 +4,15 @@
 use super::member::MemberPlan;
 use super::native::Native;
 use super::shortcut::Shortcut;
-use crate::fhir::FhirVersion;
 use crate::fhir::schema::{
     Codes, Constraint, ConstraintId, ElementDef, ExtensionDef, Names, Primitive, Schema, Strength, TypeDef, TypeId,
     TypeKind, ValueSetId,
 };
+use crate::fhir::version::{FhirVersion, PerVersion};
 use crate::fhirpath::Expression;
 use crate::validation::prose::Subject;
 use rustc_hash::FxHashMap;
-use std::sync::{LazyLock, OnceLock};
+use std::sync::OnceLock;
 
 pub(super) struct Plan {
     pub schema: &'static Schema,
@@ -138,18 +138,16 @@ pub(super) fn constraints(ids: &[ConstraintId], of: &TypeDef, schema: &'static S
     (!held.is_empty()).then(|| &*Box::leak(Box::new(held)))
 }
 
-static R4: LazyLock<Plan> = LazyLock::new(|| Plan::new(Schema::of(FhirVersion::R4)));
-static R4B: LazyLock<Plan> = LazyLock::new(|| Plan::new(Schema::of(FhirVersion::R4B)));
-static R5: LazyLock<Plan> = LazyLock::new(|| Plan::new(Schema::of(FhirVersion::R5)));
+static PLANS: PerVersion<Plan> = PerVersion::new(
+    || Plan::new(Schema::of(FhirVersion::R4)),
+    || Plan::new(Schema::of(FhirVersion::R4B)),
+    || Plan::new(Schema::of(FhirVersion::R5)),
+);
 
 impl Plan {
     /// Of a version; made when it is first asked for.
     pub fn of(version: FhirVersion) -> &'static Plan {
-        match version {
-            FhirVersion::R4 => &R4,
-            FhirVersion::R4B => &R4B,
-            FhirVersion::R5 => &R5,
-        }
+        PLANS.of(version)
     }
 
     fn new(schema: &'static Schema) -> Plan {

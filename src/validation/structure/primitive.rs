@@ -9,6 +9,7 @@ mod time;
 use crate::fhir::FhirVersion;
 use crate::fhir::schema::Primitive;
 use crate::fhir::tree::Kind;
+use crate::validation::forms::{is_oid, is_plain, is_uuid};
 
 /// Most characters of a string.
 const STRING_LIMIT: usize = 1_048_576;
@@ -35,8 +36,8 @@ pub(super) fn fits(of: Primitive, text: &[u8], version: FhirVersion) -> bool {
         Primitive::Code => code(text, version),
         Primitive::Id => id(text),
         Primitive::Uri | Primitive::Url | Primitive::Canonical => is_solid(text),
-        Primitive::Oid => text.strip_prefix(b"urn:oid:").is_some_and(oid),
-        Primitive::Uuid => text.strip_prefix(b"urn:uuid:").is_some_and(uuid),
+        Primitive::Oid => text.strip_prefix(b"urn:oid:").is_some_and(is_oid),
+        Primitive::Uuid => text.strip_prefix(b"urn:uuid:").is_some_and(is_uuid),
         Primitive::Date => time::date(text),
         Primitive::DateTime => time::date_time(text, version),
         Primitive::Instant => time::instant(text, version),
@@ -82,16 +83,6 @@ fn is_short(text: &[u8]) -> bool {
 /// Without white space. Looks at every byte, which many of them at once make faster than stopping at the first.
 fn is_solid(text: &[u8]) -> bool {
     !text.iter().fold(false, |found, byte| found | byte.is_ascii_whitespace())
-}
-
-/// Digits without sign and without leading zeros.
-fn is_plain(digits: &[u8]) -> bool {
-    match digits {
-        [] => false,
-        [b'0'] => true,
-        [b'0', ..] => false,
-        digits => digits.iter().all(u8::is_ascii_digit),
-    }
 }
 
 /// The value of digits; None beyond 64 bits.
@@ -176,21 +167,6 @@ fn code(text: &[u8], version: FhirVersion) -> bool {
 pub(super) fn id(text: &[u8]) -> bool {
     (1..=64).contains(&text.len())
         && text.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
-}
-
-fn oid(arcs: &[u8]) -> bool {
-    let mut arcs = arcs.split(|byte| *byte == b'.');
-    let is_root = matches!(arcs.next(), Some(b"0" | b"1" | b"2"));
-    let mut more = arcs.peekable();
-    is_root && more.peek().is_some() && more.all(is_plain)
-}
-
-fn uuid(text: &[u8]) -> bool {
-    let fits = |(index, byte): (usize, &u8)| match index {
-        8 | 13 | 18 | 23 => *byte == b'-',
-        _ => matches!(byte, b'0'..=b'9' | b'a'..=b'f'),
-    };
-    text.len() == 36 && text.iter().enumerate().all(fits)
 }
 
 /// Quads of the plain alphabet, padded at the end; white space is passed over (R4 allows it).

@@ -6,6 +6,7 @@ use super::plan::Special;
 use super::reference::Locals;
 use super::walk::{Object, Walker};
 use crate::fhir::IssueCode;
+use crate::fhir::message::entries_of;
 use crate::fhir::schema::TypeId;
 use crate::fhir::tree::Node;
 use std::borrow::Cow;
@@ -52,8 +53,7 @@ impl<'t> Entries<'t> {
     }
 
     fn named(&self) -> Vec<(Cow<'t, str>, Node<'t>)> {
-        let entries = self.bundle.get("entry").into_iter().flat_map(Node::items);
-        let mut named: Vec<_> = entries
+        let mut named: Vec<_> = entries_of(self.bundle)
             .filter_map(|entry| {
                 let [full_url, resource] = entry.pick(["fullUrl", "resource"]);
                 Some((full_url?.text()?, resource?))

@@ -52,25 +52,21 @@ impl Shortcut {
             Shortcut::NotNegative(name) => is_not_negative(node, name),
             Shortcut::Open => None,
             Shortcut::Not(inner) => inner.says(present, node).map(|said| !said),
-            Shortcut::And(left, right) => match left.says(present, node) {
-                Some(false) => Some(false),
-                left => match (left, right.says(present, node)) {
-                    (_, Some(false)) => Some(false),
-                    (Some(true), right) => right,
-                    _ => None,
-                },
-            },
-            Shortcut::Or(left, right) => match left.says(present, node) {
-                Some(true) => Some(true),
-                left => match (left, right.says(present, node)) {
-                    (_, Some(true)) => Some(true),
-                    (Some(false), right) => right,
-                    _ => None,
-                },
-            },
+            Shortcut::And(left, right) => joined(false, [left, right], present, node),
+            Shortcut::Or(left, right) => joined(true, [left, right], present, node),
             Shortcut::Xor(left, right) => Some(left.says(present, node)? != right.says(present, node)?),
         }
     }
+}
+
+/// `and` and `or`: one side that is `decisive` decides, whatever the other is.
+fn joined(decisive: bool, [left, right]: [&Shortcut; 2], present: u128, node: Node<'_>) -> Option<bool> {
+    let left = left.says(present, node);
+    if left == Some(decisive) {
+        return left;
+    }
+    let right = right.says(present, node);
+    if right == Some(decisive) { right } else { left.and(right) }
 }
 
 fn text<'t>(node: Node<'t>, name: &str) -> Option<&'t [u8]> {

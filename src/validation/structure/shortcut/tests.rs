@@ -16,19 +16,7 @@ const OBJECTS: usize = 60;
 
 struct Nothing;
 
-impl<'a> Host<'a> for Nothing {
-    fn resolve(&self, _: Element<'a>, _: &str) -> Option<Element<'a>> {
-        None
-    }
-
-    fn member_of(&self, _: Element<'a>, _: &str) -> Option<bool> {
-        None
-    }
-
-    fn conforms_to(&self, _: Element<'a>, _: &str) -> Option<bool> {
-        None
-    }
-
+impl Host<'_> for Nothing {
     fn now_us(&self) -> i64 {
         0
     }
