@@ -143,8 +143,17 @@ impl Peer {
     pub async fn up(&mut self) {
         let runtime = self.runtime.as_ref().unwrap();
         let address = self.address;
-        let listener =
-            runtime.spawn(async move { TcpListener::bind(address).await.expect("the peer's port is taken") });
+        let listener = runtime.spawn(async move {
+            // Once it was taken for a moment, by whom is not known; one that stays taken fails the test.
+            let end = Instant::now() + Duration::from_secs(30);
+            loop {
+                match TcpListener::bind(address).await {
+                    Ok(listener) => return listener,
+                    Err(error) => assert!(Instant::now() < end, "the peer's port is taken: {error}"),
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
         let listener = listener.await.unwrap();
         self.serving = Some(runtime.spawn(serve(listener, Arc::clone(&self.shared))));
     }
