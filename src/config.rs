@@ -80,6 +80,10 @@ pub struct Server {
     pub answer_timeout_ms: u64,
     pub max_in_flight: usize,
     pub max_waiting: usize,
+    /// Of what says nothing of its version.
+    pub fhir_version: FhirVersion,
+    /// Origins whose pages in a browser may call, as `https://app.example.org`; none by default.
+    pub cors_origins: Vec<String>,
     base_url_is_set: bool,
     name_is_set: bool,
 }

@@ -14,6 +14,7 @@ pub use serve::{ServeOptions, serve};
 use crate::admin::{self, Admin};
 use crate::channel::Carriers;
 use crate::channel::amqp::{Amqp, AmqpHealth, RunningAmqp};
+use crate::channel::edge::{self, EdgeSettings};
 use crate::channel::http_in::{self, HttpIn};
 use crate::channel::http_out::HttpOut;
 use crate::channel::metadata;
@@ -85,6 +86,7 @@ pub async fn start(config: &Config, definitions: Definitions, clock: Clock) -> R
         name: config.server.name.clone(),
         answer_timeout: Duration::from_millis(config.server.answer_timeout_ms),
         max_waiting: config.server.max_waiting,
+        fhir_version: config.server.fhir_version,
     };
     let http = HttpOut::new(store.clone(), settings.name.clone(), clock.clone())
         .map_err(|error| StartError::Configuration(format!("cannot set up TLS towards receivers: {error}")))?;
@@ -153,10 +155,13 @@ fn router(
         .merge(health::routes(exchange.clone(), credentials.clone(), amqp, stopping.clone()))
         .merge(admin::router(admin))
         .fallback(http_in::nothing_here);
-    match base_path(&base_url) {
+    let base_path = base_path(&base_url);
+    let routes = match base_path {
         "" => router.merge(fhir),
         path => router.nest(path, fhir),
-    }
+    };
+    let cors_origins = config.server.cors_origins.clone();
+    edge::around(routes, EdgeSettings { base_path: base_path.to_owned(), cors_origins })
 }
 
 /// The path of our base, without a trailing slash; empty where the base is the host itself.

@@ -37,7 +37,9 @@ pub(super) fn credentials(
             config::Role::Operator => Role::Operator,
         },
     });
-    Credentials::new(participants, operators.collect(), base_url).map_err(|mistakes| mistakes.join("\n"))
+    let credentials = Credentials::new(participants, operators.collect(), base_url);
+    let credentials = credentials.map_err(|mistakes| mistakes.join("\n"))?;
+    Ok(credentials.with_origins(&config.server.cors_origins))
 }
 
 pub(super) fn apply(running: &Running, config: &Config, definitions: Definitions) -> Result<(), String> {

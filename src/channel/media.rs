@@ -49,13 +49,25 @@ pub fn version(text: &str) -> Result<FhirVersion, Issue> {
     })
 }
 
-pub fn encoding(text: &str) -> Result<Encoding, Issue> {
-    match text.trim().to_ascii_lowercase().as_str() {
-        "" | "identity" => Ok(Encoding::Identity),
-        "gzip" | "x-gzip" => Ok(Encoding::Gzip),
-        "zstd" => Ok(Encoding::Zstd),
-        _ => Err(unsupported(Fault::SendMediaType, "The content encoding is gzip, zstd or none")),
+/// The one encoding of a list; `identity` in it means nothing. Errs with `not-supported` for another one, or several.
+pub fn encoding(list: &str) -> Result<Encoding, Issue> {
+    let mut found = Encoding::Identity;
+    for name in list.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+        let next = match name.to_ascii_lowercase().as_str() {
+            "identity" => continue,
+            "gzip" | "x-gzip" => Encoding::Gzip,
+            "zstd" => Encoding::Zstd,
+            _ => return Err(unsupported(Fault::SendMediaType, "The content encoding is gzip, zstd or none")),
+        };
+        if found != Encoding::Identity {
+            return Err(unsupported(
+                Fault::SendMediaType,
+                "The body is encoded more than once; send gzip, zstd or none",
+            ));
+        }
+        found = next;
     }
+    Ok(found)
 }
 
 pub fn unsupported(fault: Fault, text: &str) -> Issue {
@@ -130,6 +142,47 @@ pub fn wanted(accept: &str, sent: Form) -> Result<(Form, Option<FhirVersion>), I
         return Err(unsupported(Fault::SendMediaType, text));
     };
     Ok((form, version_of(&media)?))
+}
+
+/// The form that `Accept` or `_format` names itself, with the greatest weight; None for wildcards and other types.
+pub fn named(accept: &str) -> Option<Form> {
+    let mut best: Option<(f32, Form)> = None;
+    for media in accept.split(',').map(MediaType::parse).filter(|media| media.weight() > 0.0) {
+        let better = best.is_none_or(|(weight, _)| media.weight() > weight);
+        if let Some(form) = Form::named(&media.essence).filter(|_| better) {
+            best = Some((media.weight(), form));
+        }
+    }
+    best.map(|(_, form)| form)
+}
+
+/// Name and value pairs of a query, percent-decoded.
+pub fn query_pairs(query: &str) -> impl Iterator<Item = (String, String)> {
+    query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (percent_decoded(name), percent_decoded(value))
+    })
+}
+
+fn percent_decoded(text: &str) -> String {
+    let hex = |byte: u8| (byte as char).to_digit(16).map(|digit| digit as u8);
+    let bytes = text.as_bytes();
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut index = 0;
+    while index < bytes.len() {
+        let pair = (bytes.get(index + 1).copied().and_then(hex), bytes.get(index + 2).copied().and_then(hex));
+        match (bytes[index], pair) {
+            (b'%', (Some(high), Some(low))) => {
+                decoded.push(high * 16 + low);
+                index += 3;
+                continue;
+            }
+            // `_format=application/fhir+json` is written so by most clients, though `+` stands for a space.
+            (byte, _) => decoded.push(byte),
+        }
+        index += 1;
+    }
+    String::from_utf8_lossy(&decoded).into_owned()
 }
 
 /// A media type with its parameters, names in lower case.

@@ -9,13 +9,15 @@ mod definitions;
 
 pub use capability::{Capability, capability_statement};
 
+use crate::channel::edge::FixedVersion;
 use crate::exchange::Exchange;
 use crate::fhir::form::convert;
 use crate::fhir::{Fault, Form, Issue, IssueCode, Outcome};
 use asked::Asked;
 use axum::Router;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use serde_json::Value;
@@ -47,12 +49,12 @@ pub fn routes(exchange: Arc<Exchange>, base_url: String, identities_days: u32) -
 /// An issue as the HTTP response that carries it.
 type Refusal = (StatusCode, Issue);
 
-async fn metadata(State(served): State<Arc<Served>>, headers: HeaderMap, uri: Uri) -> Response {
-    answer(&headers, &uri, |asked| {
+async fn metadata(State(served): State<Arc<Served>>, head: Parts) -> Response {
+    answer(&served, &head, |asked| {
         let rules = served.exchange.rules.load();
         Ok(capability_statement(&Capability {
-            version: asked.version(),
-            base_url: &served.base_url,
+            version: asked.version,
+            base_url: &asked.base(&served.base_url),
             identities_days: served.identities_days,
             since_us: served.since_us,
             definitions: &rules.definitions,
@@ -60,32 +62,22 @@ async fn metadata(State(served): State<Arc<Served>>, headers: HeaderMap, uri: Ur
     })
 }
 
-async fn search(State(served): State<Arc<Served>>, headers: HeaderMap, uri: Uri) -> Response {
-    answer(&headers, &uri, |asked| {
+async fn search(State(served): State<Arc<Served>>, head: Parts) -> Response {
+    answer(&served, &head, |asked| {
         let rules = served.exchange.rules.load();
-        definitions::search(&rules.definitions, asked, &served.base_url, uri.query())
+        definitions::search(&rules.definitions, asked, &asked.base(&served.base_url))
     })
 }
 
-async fn read_message_definition(
-    State(served): State<Arc<Served>>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    uri: Uri,
-) -> Response {
-    answer(&headers, &uri, |asked| {
+async fn read_message_definition(State(served): State<Arc<Served>>, Path(id): Path<String>, head: Parts) -> Response {
+    answer(&served, &head, |asked| {
         let rules = served.exchange.rules.load();
-        definitions::message(&rules.definitions, &id, asked.version()).ok_or_else(|| not_found("MessageDefinition"))
+        definitions::message(&rules.definitions, &id, asked.version).ok_or_else(|| not_found("MessageDefinition"))
     })
 }
 
-async fn read_operation_definition(
-    State(served): State<Arc<Served>>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    uri: Uri,
-) -> Response {
-    answer(&headers, &uri, |_| {
+async fn read_operation_definition(State(served): State<Arc<Served>>, Path(id): Path<String>, head: Parts) -> Response {
+    answer(&served, &head, |_| {
         let rules = served.exchange.rules.load();
         definitions::resource(&rules.definitions, "OperationDefinition", &id)
             .ok_or_else(|| not_found("OperationDefinition"))
@@ -105,8 +97,10 @@ fn not_found(kind: &str) -> Refusal {
 }
 
 /// What `make` says to who asked, in the form that was asked for.
-fn answer(headers: &HeaderMap, uri: &Uri, make: impl FnOnce(&Asked) -> Result<Value, Refusal>) -> Response {
-    let asked = match Asked::read(headers, uri.query()) {
+fn answer(served: &Served, head: &Parts, make: impl FnOnce(&Asked) -> Result<Value, Refusal>) -> Response {
+    let fixed = head.extensions.get::<FixedVersion>().map(|fixed| fixed.0);
+    let default = served.exchange.settings.fhir_version;
+    let asked = match Asked::read(&head.headers, head.uri.query(), fixed, default) {
         Ok(asked) => asked,
         Err(refusal) => return respond(Err(refusal)),
     };
@@ -114,7 +108,7 @@ fn answer(headers: &HeaderMap, uri: &Uri, make: impl FnOnce(&Asked) -> Result<Va
         Ok(resource) if asked.form == Form::Xml => resource,
         other => return respond(other),
     };
-    match convert(resource.to_string().into(), Form::Xml, asked.version()) {
+    match convert(resource.to_string().into(), Form::Xml, asked.version) {
         Ok(bytes) => ([(header::CONTENT_TYPE, Form::Xml.media_type())], bytes).into_response(),
         // A definition of one version need not fit the tables of another.
         Err(_) => {

@@ -2,6 +2,7 @@
 
 pub mod amqp;
 mod carriers;
+pub mod edge;
 pub mod http_in;
 pub mod http_out;
 pub mod media;

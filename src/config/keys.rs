@@ -18,8 +18,17 @@ pub fn section_of(key: &str) -> Option<&'static str> {
     once.filter(|(_, keys)| keys.contains(&key)).map(|(section, _)| *section).next()
 }
 
-pub const SERVER: &[&str] =
-    &["listen", "base_url", "name", "body_limit_bytes", "answer_timeout_ms", "max_in_flight", "max_waiting"];
+pub const SERVER: &[&str] = &[
+    "listen",
+    "base_url",
+    "name",
+    "body_limit_bytes",
+    "answer_timeout_ms",
+    "max_in_flight",
+    "max_waiting",
+    "fhir_version",
+    "cors_origins",
+];
 pub const STORE: &[&str] = &["url", "min_free_bytes"];
 pub const RETENTION: &[&str] = &["bodies_days", "traces_days", "identities_days"];
 pub const AMQP: &[&str] = &["url", "inbound_queues", "answer_queue", "declare", "prefetch"];

@@ -4,6 +4,7 @@ use super::section::{Mistakes, Section, unknown};
 use super::setting::{Setting, Settings, Value, lay_over};
 use super::{Config, Definitions, Places, Retention, Server, Store, UnknownEvents, Validation};
 use super::{broker, keys, party};
+use crate::fhir::FhirVersion;
 use crate::routing::Channel;
 use crate::validation::{Level, OnFailure, ProseRules};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -128,9 +129,23 @@ fn server(section: &Section, places: &mut Places) -> Server {
         answer_timeout_ms: number(section, "answer_timeout_ms", 1..=ANSWER_TIMEOUT_MS_MOST).unsigned_abs(),
         max_in_flight: number(section, "max_in_flight", 1..=1_000_000) as usize,
         max_waiting: number(section, "max_waiting", 0..=1_000_000) as usize,
+        fhir_version: section.choice("fhir_version", super::FHIR_VERSIONS).unwrap_or(FhirVersion::R4),
+        cors_origins: cors_origins(section),
         base_url_is_set,
         name_is_set,
     }
+}
+
+/// Origins as browsers write them: scheme, host, and a port that is not the scheme's default.
+fn cors_origins(section: &Section) -> Vec<String> {
+    let origins = section.texts("cors_origins").unwrap_or_default();
+    for origin in &origins {
+        let written = reqwest::Url::parse(origin).ok().map(|url| url.origin().ascii_serialization());
+        if written.as_ref() != Some(origin) || !origin.starts_with("http") {
+            section.say("cors_origins", "must hold origins, as https://app.example.org or http://localhost:3000");
+        }
+    }
+    origins
 }
 
 /// `host:port`, with the scheme's default port where none is written.

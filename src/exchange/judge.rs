@@ -79,7 +79,8 @@ impl Exchange {
         let mut facts = blank_facts(id, inbound);
         let bad = |facts: &Facts, refusal, outcome: Outcome| unread(facts, inbound, refusal, outcome);
         let expected = inbound.credential.as_ref().and_then(|sender| rules.table.participant(sender));
-        let expected = expected.and_then(|participant| participant.fhir_version);
+        let expected = expected.and_then(|participant| participant.fhir_version).unwrap_or(self.settings.fhir_version);
+        let expected = Some(expected);
         let form = Form::named(&inbound.media_type).unwrap_or_default();
         let tree = form::read(inbound.bytes.clone(), form, inbound.said_version, expected)
             .map_err(|issues| bad(&facts, Refusal::BadRequest, issues.into()))?;
@@ -93,7 +94,7 @@ impl Exchange {
             SenderFound::Anyone => None,
         };
         facts.sender = participant.as_ref().map_or("anyone", |participant| &participant.id).to_string();
-        settle_version(&mut message, inbound, participant.as_deref());
+        self.settle_version(&mut message, inbound, participant.as_deref());
         facts.version = Some(message.version);
         let checked = self.check(&message, participant.as_deref(), rules);
         facts.definition = checked.definition.as_deref().and_then(canonical);
@@ -154,6 +155,15 @@ impl Exchange {
         check(message, &rules.definitions, checks)
     }
 
+    /// The participant's version, else the configured one, decides between versions of one shape when nothing else said it.
+    fn settle_version(&self, message: &mut Message, inbound: &Inbound, participant: Option<&Participant>) {
+        let expected = participant.and_then(|participant| participant.fhir_version);
+        let expected = expected.unwrap_or(self.settings.fhir_version);
+        if inbound.said_version.is_none() && message.version != FhirVersion::R5 && expected != FhirVersion::R5 {
+            message.version = expected;
+        }
+    }
+
     /// What a readable message may still fail on. A response is judged later, once its request is known.
     fn may_pass(&self, judged: &Judged, inbound: &Inbound, rules: &Rules) -> Result<(), (Refusal, Outcome)> {
         if self.came_through_us(inbound) {
@@ -189,14 +199,6 @@ pub(super) fn forbidden_event(header: &MessageHeader, participant: Option<&Parti
         let text = format!("Participant {} may not send the event {event}", participant.id);
         Issue::error(IssueCode::Forbidden, Fault::SendForbiddenEvent, text).at("Bundle.entry[0].resource.event")
     })
-}
-
-/// The participant's version decides between versions of one shape when the media type said nothing.
-fn settle_version(message: &mut Message, inbound: &Inbound, participant: Option<&Participant>) {
-    let expected = participant.and_then(|participant| participant.fhir_version);
-    if inbound.said_version.is_none() && message.version == FhirVersion::R4 && expected == Some(FhirVersion::R4B) {
-        message.version = FhirVersion::R4B;
-    }
 }
 
 fn unread(facts: &Facts, inbound: &Inbound, refusal: Refusal, outcome: Outcome) -> Box<Refused> {

@@ -110,6 +110,8 @@ pub struct Settings {
     pub name: String,
     pub answer_timeout: Duration,
     pub max_waiting: usize,
+    /// `server.fhir_version`: of what says nothing of its version.
+    pub fhir_version: FhirVersion,
 }
 
 pub struct Exchange {

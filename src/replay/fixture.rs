@@ -49,6 +49,7 @@ impl Fixture {
             name: "127.0.0.1:8080".into(),
             answer_timeout: Duration::from_secs(1),
             max_waiting: 10,
+            fhir_version: crate::fhir::FhirVersion::R4,
         };
         // A courier that was not started carries nothing.
         let (courier, _inbox) = Handle::new();

@@ -62,6 +62,9 @@ impl fmt::Display for Conflict {
     }
 }
 
+/// What fixes the FHIR version behind our base; each is our own address as well.
+const BASE_ALIASES: [&str; 3] = ["/R4", "/R4B", "/R5"];
+
 impl Default for Table {
     fn default() -> Self {
         Table {
@@ -129,9 +132,13 @@ impl Table {
         self.by_address.find(address).map(|index| &self.participants[index])
     }
 
-    /// Whether an address is ours after normalising.
+    /// Whether an address is ours after normalising: the base, or an alias of it.
     pub fn is_own_base(&self, address: &str) -> bool {
-        !self.own_base.is_empty() && address::normalize(address) == self.own_base
+        if self.own_base.is_empty() {
+            return false;
+        }
+        let address = address::normalize(address);
+        address.strip_prefix(&self.own_base).is_some_and(|rest| rest.is_empty() || BASE_ALIASES.contains(&rest))
     }
 
     /// Whether any participant has a credential; from then on a source must belong to it.
@@ -172,7 +179,7 @@ impl Table {
             for address in &participant.addresses {
                 let text = match self.by_address.insert(address, index) {
                     _ if address.is_empty() => format!("participant \"{id}\" has an empty address"),
-                    _ if address::normalize(address) == self.own_base => {
+                    _ if self.is_own_base(address) => {
                         format!("participant \"{id}\" claims \"{address}\", which is Emberpost's own base_url")
                     }
                     // The same address in two spellings harms nobody.
@@ -258,6 +265,9 @@ mod tests {
         assert_eq!(owner("mailto:a@b.org"), Some("all"));
         assert_eq!(owner("http://HUB.example.org/fhir/"), None);
         assert!(table.is_own_base("http://HUB.example.org:80/fhir/$process-message"));
+        assert!(table.is_own_base("http://hub.example.org/fhir/R4B/$process-message"));
+        assert_eq!(owner("http://hub.example.org/fhir/R5/"), None);
+        assert_eq!(owner("http://hub.example.org/fhir/R6"), Some("all"));
         assert!(!table.is_own_base("http://hub.example.org/other"));
         assert!(!Table::default().is_own_base(""));
         assert_eq!(table.participant("all").map(|participant| &*participant.id), Some("all"));

@@ -56,7 +56,8 @@ impl Authority {
 }
 
 /// Errs with `ROUTE_CLOSED` unless the request comes directly. `own` is the authority of `server.base_url`.
-pub(super) fn check(headers: &HeaderMap, own: Option<&Authority>) -> Result<(), Issue> {
+/// `origins`: of pages that are let in (`server.cors_origins`).
+pub(super) fn check(headers: &HeaderMap, own: Option<&Authority>, origins: &[String]) -> Result<(), Issue> {
     for name in [header::FORWARDED, FORWARDED_FOR] {
         if headers.contains_key(&name) {
             return Err(closed(&format!("This one has {name}.")));
@@ -68,7 +69,8 @@ pub(super) fn check(headers: &HeaderMap, own: Option<&Authority>) -> Result<(), 
         }
     }
     for value in headers.get_all(header::ORIGIN) {
-        if !value.to_str().ok().and_then(Authority::of_url).is_some_and(|origin| is_ours(origin, own)) {
+        let is_listed = origins.iter().any(|origin| origin.as_bytes() == value.as_bytes());
+        if !is_listed && !value.to_str().ok().and_then(Authority::of_url).is_some_and(|origin| is_ours(origin, own)) {
             return Err(closed("Its Origin is neither a loopback name nor that of server.base_url."));
         }
     }

@@ -54,6 +54,8 @@ pub struct Credentials {
     /// Lower-case hex of the token's SHA-256. Looking up a digest tells a caller nothing about the token by its time.
     by_digest: HashMap<String, Who>,
     own: Option<Authority>,
+    /// `server.cors_origins`: pages that the operator lets in.
+    origins: Vec<String>,
 }
 
 impl Credentials {
@@ -64,7 +66,8 @@ impl Credentials {
         operators: Vec<Operator>,
         base_url: &str,
     ) -> Result<Credentials, Vec<String>> {
-        let mut credentials = Credentials { by_digest: HashMap::new(), own: Authority::of_url(base_url) };
+        let own = Authority::of_url(base_url);
+        let mut credentials = Credentials { by_digest: HashMap::new(), own, origins: Vec::new() };
         let mut mistakes = Vec::new();
         for participant in participants {
             let who = Who::Participant(participant.id.clone());
@@ -100,6 +103,12 @@ impl Credentials {
         }
     }
 
+    /// The same credentials, with pages of these origins let in.
+    pub fn with_origins(mut self, origins: &[String]) -> Credentials {
+        self.origins = origins.to_vec();
+        self
+    }
+
     /// Whether any token is configured. Without one, only direct loopback requests are served.
     pub fn configured(&self) -> bool {
         !self.by_digest.is_empty()
@@ -109,7 +118,7 @@ impl Credentials {
     /// `ROUTE_CLOSED` (HTTP 403).
     pub fn who(&self, headers: &HeaderMap) -> Result<Who, Issue> {
         if !self.configured() {
-            return direct::check(headers, self.own.as_ref()).map(|()| Who::Loopback);
+            return direct::check(headers, self.own.as_ref(), &self.origins).map(|()| Who::Loopback);
         }
         let token = bearer(headers)?;
         self.by_digest.get(&sha256_hex(token)).cloned().ok_or_else(|| {

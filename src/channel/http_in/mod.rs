@@ -11,6 +11,7 @@ mod word;
 
 pub use serve::serve;
 
+use crate::channel::edge::{FixedVersion, WrittenPath};
 use crate::channel::media;
 use crate::exchange::{Exchange, Inbound, Place, StatusPage};
 use crate::fhir::{Fault, Form, Issue, IssueCode};
@@ -32,6 +33,9 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 use word::{Wording, outcome_response, status_page};
+
+/// How much of an unknown path the reply repeats.
+const PATH_ECHO_LIMIT_BYTES: usize = 200;
 
 /// What the FHIR side of HTTP needs.
 #[derive(Clone)]
@@ -125,7 +129,8 @@ async fn take(
     let Ok(permit) = http.in_flight.clone().try_acquire_owned() else {
         return Err(busy(Fault::RouteBusy, "The router is at its limit of messages in flight; send again later"));
     };
-    let asked = negotiate(head.uri.query().unwrap_or(""), &head.headers)?;
+    let fixed = head.extensions.get::<FixedVersion>().map(|fixed| fixed.0);
+    let asked = negotiate(head.uri.query().unwrap_or(""), &head.headers, fixed)?;
     let received_at_us = http.exchange.clock.now_us();
     let bounds = Bounds { limit_bytes: http.body_limit_bytes, encoding: asked.encoding };
     let bytes = read_body(body, bounds).await?;
@@ -231,9 +236,10 @@ async fn not_built(State(http): State<HttpIn>, request: Request) -> Response {
 
 /// Anything else.
 pub async fn nothing_here(request: Request) -> Response<Body> {
-    let text = "There is nothing at this address; messages are POSTed to [base]/$process-message";
+    let written = request.extensions().get::<WrittenPath>().map_or(request.uri().path(), |written| &*written.0);
+    let path = &written[..written.floor_char_boundary(PATH_ECHO_LIMIT_BYTES)];
+    let text = format!("There is nothing at {path}; messages are POSTed to [base]/$process-message");
     let issue = Issue::error(IssueCode::NotFound, Fault::RouteNotFound, text).rule("MSG-80");
-    drop(request);
     outcome_response(StatusCode::NOT_FOUND, &issue.into())
 }
 

@@ -19,14 +19,15 @@ pub struct Asked {
 
 type Problem = (StatusCode, Issue);
 
-/// Errs with 400, 406 or 415 and a sentence that says what to send instead.
-pub fn negotiate(query: &str, headers: &HeaderMap) -> Result<Asked, Problem> {
-    let (form, version) = media::content_type(header_text(headers, &header::CONTENT_TYPE)).map_err(unsupported)?;
+/// `fixed`: the version of the base's alias. Errs with 400, 406 or 415 and a sentence that says what to send instead.
+pub fn negotiate(query: &str, headers: &HeaderMap, fixed: Option<FhirVersion>) -> Result<Asked, Problem> {
+    let (form, named) = content_type(headers)?;
+    let version = agreed(fixed, named)?;
     let mut asked = Asked {
         form,
         answer: form,
         version,
-        encoding: media::encoding(header_text(headers, &header::CONTENT_ENCODING)).map_err(unsupported)?,
+        encoding: content_encoding(headers)?,
         wants: if prefers_async(headers) { Wants::AtStatusUrl } else { Wants::OnTheLine },
         via: media::joined(headers, &header::VIA),
     };
@@ -36,6 +37,7 @@ pub fn negotiate(query: &str, headers: &HeaderMap) -> Result<Asked, Problem> {
         Fault::SendVersion => (StatusCode::UNSUPPORTED_MEDIA_TYPE, issue),
         _ => (StatusCode::NOT_ACCEPTABLE, issue),
     })?;
+    agreed(fixed, wanted)?;
     if wanted.zip(version).is_some_and(|(wanted, sent)| wanted != sent) {
         let text = "Content-Type and Accept name different fhirVersions";
         let issue = Issue::error(IssueCode::NotSupported, Fault::SendVersion, text).rule("VER-04");
@@ -45,9 +47,41 @@ pub fn negotiate(query: &str, headers: &HeaderMap) -> Result<Asked, Problem> {
     Ok(asked)
 }
 
+/// Several lines are one type if they mean the same; otherwise nobody can say what the body is.
+fn content_type(headers: &HeaderMap) -> Result<(Form, Option<FhirVersion>), Problem> {
+    let mut lines = headers.get_all(header::CONTENT_TYPE).iter().map(|value| value.to_str().unwrap_or(""));
+    let first = media::content_type(lines.next().unwrap_or(""));
+    for line in lines {
+        let same = match (&first, media::content_type(line)) {
+            (Ok(one), Ok(other)) => *one == other,
+            _ => false,
+        };
+        if !same {
+            let text = "The Content-Type lines name different types; send one";
+            return Err((StatusCode::BAD_REQUEST, media::unsupported(Fault::SendMediaType, text)));
+        }
+    }
+    first.map_err(unsupported)
+}
+
+/// All lines together are one list (RFC 9110, 8.4).
+fn content_encoding(headers: &HeaderMap) -> Result<Encoding, Problem> {
+    let lines = headers.get_all(header::CONTENT_ENCODING).iter().map(|value| value.to_str().unwrap_or("unreadable"));
+    media::encoding(&lines.collect::<Vec<_>>().join(",")).map_err(unsupported)
+}
+
+/// The version that the path fixes, or that is named; errs with 415 where they differ.
+fn agreed(fixed: Option<FhirVersion>, named: Option<FhirVersion>) -> Result<Option<FhirVersion>, Problem> {
+    if fixed.zip(named).is_some_and(|(fixed, named)| fixed != named) {
+        let text = "The fhirVersion is another one than the version in the path; use one of them, or the same";
+        return Err(unsupported(Issue::error(IssueCode::NotSupported, Fault::SendVersion, text).rule("VER-04")));
+    }
+    Ok(fixed.or(named))
+}
+
 fn read_query(query: &str, asked: &mut Asked) -> Result<Option<String>, Problem> {
     let (mut format, mut asynchronous, mut response_url) = (None, false, None);
-    for (name, value) in form_pairs(query) {
+    for (name, value) in media::query_pairs(query) {
         match (name.as_str(), value.as_str()) {
             ("async", "true") => asynchronous = true,
             ("async", "false") => asynchronous = false,
@@ -67,39 +101,6 @@ fn read_query(query: &str, asked: &mut Asked) -> Result<Option<String>, Problem>
         asked.wants = Wants::Asynchronously { response_url };
     }
     Ok(format)
-}
-
-/// Name and value pairs of a query, percent-decoded.
-fn form_pairs(query: &str) -> impl Iterator<Item = (String, String)> {
-    query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (percent_decoded(name), percent_decoded(value))
-    })
-}
-
-fn percent_decoded(text: &str) -> String {
-    let hex = |byte: u8| (byte as char).to_digit(16).map(|digit| digit as u8);
-    let bytes = text.as_bytes();
-    let mut decoded = Vec::with_capacity(bytes.len());
-    let mut index = 0;
-    while index < bytes.len() {
-        let pair = (bytes.get(index + 1).copied().and_then(hex), bytes.get(index + 2).copied().and_then(hex));
-        match (bytes[index], pair) {
-            (b'%', (Some(high), Some(low))) => {
-                decoded.push(high * 16 + low);
-                index += 3;
-                continue;
-            }
-            // `_format=application/fhir+json` is written so by most clients, though `+` stands for a space.
-            (byte, _) => decoded.push(byte),
-        }
-        index += 1;
-    }
-    String::from_utf8_lossy(&decoded).into_owned()
-}
-
-fn header_text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> &'h str {
-    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("")
 }
 
 fn prefers_async(headers: &HeaderMap) -> bool {
@@ -127,7 +128,7 @@ mod tests {
     }
 
     fn status(query: &str, pairs: &[(&'static str, &'static str)]) -> u16 {
-        match negotiate(query, &headers(pairs)) {
+        match negotiate(query, &headers(pairs), None) {
             Ok(_) => 200,
             Err((status, _)) => status.as_u16(),
         }
@@ -167,13 +168,14 @@ mod tests {
 
     #[test]
     fn a_response_url_is_decoded_whole() {
-        let asked = negotiate("async=true&response-url=http%3A%2F%2Fa%2Fb%3Fc%3Dd", &headers(&[JSON])).expect("fine");
+        let asked =
+            negotiate("async=true&response-url=http%3A%2F%2Fa%2Fb%3Fc%3Dd", &headers(&[JSON]), None).expect("fine");
         assert_eq!(asked.wants, Wants::Asynchronously { response_url: Some("http://a/b?c=d".into()) });
     }
 
     #[test]
     fn respond_async_is_found_among_other_preferences() {
-        let asked = negotiate("", &headers(&[JSON, ("prefer", "return=minimal, respond-async")])).expect("fine");
+        let asked = negotiate("", &headers(&[JSON, ("prefer", "return=minimal, respond-async")]), None).expect("fine");
         assert_eq!(asked.wants, Wants::AtStatusUrl);
     }
 }

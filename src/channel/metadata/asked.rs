@@ -1,30 +1,42 @@
 //! What a GET asks for: the FHIR version, the format, and search parameters.
 
 use super::Refusal;
+use crate::channel::edge::ALIASES;
 use crate::channel::media;
 use crate::fhir::{Fault, FhirVersion, Form, Issue, IssueCode};
 use axum::extract::Query;
-use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderName, StatusCode, Uri, header};
 
 /// A request for one of the resources that describe this endpoint.
 pub(super) struct Asked {
-    version: Option<FhirVersion>,
+    pub(super) version: FhirVersion,
+    /// The version that the path fixes; links lead to the same alias.
+    pub(super) fixed: Option<FhirVersion>,
+    /// Whether what is not supported is refused (`Prefer: handling=strict`) or ignored.
+    pub(super) is_strict: bool,
     pub(super) form: Form,
     /// The parameters that are left for a search, in order.
     pub(super) parameters: Vec<(String, String)>,
 }
 
 impl Asked {
-    /// Reads `Accept`, `_format` and `fhirVersion` (the query wins). Errs with 406 where neither form, or no version that
-    /// Emberpost speaks, is acceptable, 400 where the query cannot be read.
-    pub(super) fn read(headers: &HeaderMap, query: Option<&str>) -> Result<Asked, Refusal> {
+    /// Reads the path's version, `Accept`, `_format` and `fhirVersion` (the query wins), then `default`. Errs with 406 where
+    /// neither form, or no version that Emberpost speaks, is acceptable, 415 where another version than the path's is asked
+    /// for, 400 where the query cannot be read.
+    pub(super) fn read(
+        headers: &HeaderMap,
+        query: Option<&str>,
+        fixed: Option<FhirVersion>,
+        default: FhirVersion,
+    ) -> Result<Asked, Refusal> {
         let pairs = pairs(query)?;
-        let mut asked = Asked { version: None, form: Form::Json, parameters: Vec::new() };
-        let mut format = None;
+        let mut asked =
+            Asked { version: default, fixed, is_strict: is_strict(headers), form: Form::Json, parameters: Vec::new() };
+        let (mut format, mut named) = (None, None);
         for (name, value) in pairs {
             match name.as_str() {
                 "_format" => format = Some(value),
-                "fhirVersion" => asked.version = Some(media::version(&value).map_err(not_acceptable)?),
+                "fhirVersion" => named = Some(media::version(&value).map_err(not_acceptable)?),
                 "_pretty" | "mode" => {}
                 _ => asked.parameters.push((name, value)),
             }
@@ -32,14 +44,30 @@ impl Asked {
         let accept = format.or_else(|| media::joined(headers, &header::ACCEPT)).unwrap_or_default();
         let (form, said) = media::wanted(&accept, Form::Json).map_err(not_acceptable)?;
         asked.form = form;
-        asked.version = asked.version.or(said);
+        let named = named.or(said);
+        if fixed.zip(named).is_some_and(|(fixed, named)| fixed != named) {
+            let text = "The fhirVersion is another one than the version in the path; use one of them, or the same";
+            let issue = Issue::error(IssueCode::NotSupported, Fault::SendVersion, text).rule("VER-04");
+            return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, issue));
+        }
+        asked.version = fixed.or(named).unwrap_or(default);
         Ok(asked)
     }
 
-    /// The version asked for; R4 where none was.
-    pub(super) fn version(&self) -> FhirVersion {
-        self.version.unwrap_or(FhirVersion::R4)
+    /// Emberpost's base as this client addressed it.
+    pub(super) fn base(&self, base_url: &str) -> String {
+        let alias = self.fixed.and_then(|fixed| ALIASES.into_iter().find(|(_, version)| *version == fixed));
+        match alias {
+            Some((name, _)) => format!("{base_url}/{name}"),
+            None => base_url.to_owned(),
+        }
     }
+}
+
+/// `Prefer: handling=strict`; `lenient` is what holds without it.
+fn is_strict(headers: &HeaderMap) -> bool {
+    let preferences = media::joined(headers, &HeaderName::from_static("prefer")).unwrap_or_default();
+    preferences.split([',', ';']).any(|preference| preference.trim().eq_ignore_ascii_case("handling=strict"))
 }
 
 fn not_acceptable(issue: Issue) -> Refusal {
@@ -81,7 +109,7 @@ mod tests {
             if !accept.is_empty() {
                 headers.insert(header::ACCEPT, accept.parse().unwrap());
             }
-            let got = Asked::read(&headers, *query).map(|asked| asked.version());
+            let got = Asked::read(&headers, *query, None, FhirVersion::R4).map(|asked| asked.version);
             assert_eq!(got.map_err(|(status, _)| status.as_u16()), *expected, "{accept} {query:?}");
         }
     }

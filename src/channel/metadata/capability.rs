@@ -45,7 +45,11 @@ pub fn capability_statement(capability: &Capability) -> Value {
                     "searchParam": [
                         { "name": "_id", "type": "token" },
                         { "name": "event", "type": "token" },
+                        { "name": "name", "type": "string" },
+                        { "name": "status", "type": "token" },
+                        { "name": "title", "type": "string" },
                         { "name": "url", "type": "uri" },
+                        { "name": "version", "type": "token" },
                     ],
                 },
                 { "type": "OperationDefinition", "interaction": [{ "code": "read" }] },

@@ -10,38 +10,131 @@ use axum::http::StatusCode;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// `GET [base]/MessageDefinition`: a searchset. Parameters `_id`, `url` and `event`, a comma between alternatives; all that
-/// are given must hold. Errs with 400 for any other parameter.
-pub(super) fn search(
-    definitions: &Definitions,
-    asked: &Asked,
-    base_url: &str,
-    query: Option<&str>,
-) -> Result<Value, Refusal> {
-    let known = ["_id", "url", "event"];
-    if let Some((name, _)) = asked.parameters.iter().find(|(name, _)| !known.contains(&name.as_str())) {
-        let text = format!("The search parameter {name:?} is not supported. Use _id, url or event.");
-        return Err((StatusCode::BAD_REQUEST, Issue::error(IssueCode::NotSupported, Fault::SendRequest, text)));
+/// The search parameters that are supported; what they are compared with is in `holds`.
+const PARAMETERS: [&str; 7] = ["_id", "url", "event", "status", "name", "title", "version"];
+/// What shapes the page instead of choosing from it. `_offset` is ours, in `next` links only.
+const CONTROLS: [&str; 4] = ["_count", "_offset", "_sort", "_summary"];
+/// The elements by which a list can be sorted.
+const SORTS: [&str; 6] = ["_id", "url", "name", "title", "status", "version"];
+
+/// The page that is asked for.
+#[derive(Default)]
+struct Page {
+    /// Most entries; None: all.
+    count: Option<usize>,
+    offset: usize,
+    /// Element, and whether it descends.
+    sort: Vec<(String, bool)>,
+    only_total: bool,
+}
+
+/// `GET [base]/MessageDefinition`: a searchset. A comma separates alternatives; all parameters that are given must hold. What is
+/// not supported is left out of the self link, or refused with 400 after `Prefer: handling=strict`.
+pub(super) fn search(definitions: &Definitions, asked: &Asked, base_url: &str) -> Result<Value, Refusal> {
+    let mut page = Page::default();
+    let mut used: Vec<(&str, &str)> = Vec::new();
+    for (name, value) in &asked.parameters {
+        let is_used = match name.as_str() {
+            name if PARAMETERS.contains(&name) => true,
+            name if CONTROLS.contains(&name) => page.read(name, value)?,
+            _ => false,
+        };
+        match is_used {
+            true => used.push((name, value)),
+            false if asked.is_strict => return Err(not_supported(name)),
+            false => {}
+        }
     }
-    let found: Vec<&Arc<Definition>> = distinct(definitions, asked.version())
-        .into_iter()
-        .filter(|definition| asked.parameters.iter().all(|(name, value)| holds(definition, name, value)))
-        .collect();
-    let own_url = match query {
-        Some(query) if !query.is_empty() => format!("{base_url}/MessageDefinition?{query}"),
-        _ => format!("{base_url}/MessageDefinition"),
+    let mut found: Vec<&Arc<Definition>> = distinct(definitions, asked.version);
+    found.retain(|definition| used.iter().all(|(name, value)| holds(definition, name, value)));
+    for (element, descends) in page.sort.iter().rev() {
+        found.sort_by(|one, other| {
+            let order = text(one, element).cmp(&text(other, element));
+            if *descends { order.reverse() } else { order }
+        });
+    }
+    Ok(searchset(&found, &page, &used, base_url))
+}
+
+impl Page {
+    /// Whether the parameter is understood. Errs with 400 where its value is none.
+    fn read(&mut self, name: &str, value: &str) -> Result<bool, Refusal> {
+        match (name, value) {
+            ("_count", _) => self.count = Some(whole_number(name, value)?),
+            ("_offset", _) => self.offset = whole_number(name, value)?,
+            ("_summary", "count") => self.only_total = true,
+            ("_sort", _) => {
+                for part in value.split(',') {
+                    let (element, descends) = part.strip_prefix('-').map_or((part, false), |rest| (rest, true));
+                    if !SORTS.contains(&element) {
+                        return Ok(false);
+                    }
+                    self.sort.push((element.to_owned(), descends));
+                }
+            }
+            // The whole resource is what `false` asks for; the others leave out elements, which nobody needs of so few.
+            _ => return Ok(value == "false"),
+        }
+        Ok(true)
+    }
+}
+
+fn whole_number(name: &str, value: &str) -> Result<usize, Refusal> {
+    value.parse().map_err(|_| {
+        let text = format!("{name} is a whole number, 0 or more");
+        (StatusCode::BAD_REQUEST, Issue::error(IssueCode::Value, Fault::SendRequest, text))
+    })
+}
+
+fn not_supported(name: &str) -> Refusal {
+    let shown: String = name.chars().filter(|letter| !letter.is_control()).take(32).collect();
+    let known = [&PARAMETERS[..], &["_count", "_sort", "_summary=count"]].concat().join(", ");
+    let text = format!("The search parameter {shown:?} is not supported with this value. Supported: {known}.");
+    (StatusCode::BAD_REQUEST, Issue::error(IssueCode::NotSupported, Fault::SendRequest, text))
+}
+
+fn searchset(found: &[&Arc<Definition>], page: &Page, used: &[(&str, &str)], base_url: &str) -> Value {
+    let url = |used: &[(&str, &str)]| {
+        let pairs: Vec<String> = used.iter().map(|(name, value)| format!("{name}={}", encoded(value))).collect();
+        let query = if pairs.is_empty() { String::new() } else { format!("?{}", pairs.join("&")) };
+        format!("{base_url}/MessageDefinition{query}")
     };
-    let mut bundle = json!({
-        "resourceType": "Bundle",
-        "type": "searchset",
-        "total": found.len(),
-        "link": [{ "relation": "self", "url": own_url }],
-    });
-    // FHIR's JSON has no empty arrays (JSN-03).
-    if !found.is_empty() {
-        bundle["entry"] = found.into_iter().map(|definition| entry(definition, base_url)).collect();
+    let mut link = vec![json!({ "relation": "self", "url": url(used) })];
+    let count = page.count.unwrap_or(usize::MAX);
+    let end = page.offset.saturating_add(count);
+    if end < found.len() && count > 0 && !page.only_total {
+        let end_text = end.to_string();
+        let mut next: Vec<_> = used.iter().copied().filter(|(name, _)| *name != "_offset").collect();
+        next.push(("_offset", &end_text));
+        link.push(json!({ "relation": "next", "url": url(&next) }));
     }
-    Ok(bundle)
+    let mut bundle = json!({ "resourceType": "Bundle", "type": "searchset", "total": found.len(), "link": link });
+    let shown = if page.only_total { 0 } else { count };
+    let entries: Vec<Value> =
+        found.iter().skip(page.offset).take(shown).map(|definition| entry(definition, base_url)).collect();
+    // FHIR's JSON has no empty arrays (JSN-03).
+    if !entries.is_empty() {
+        bundle["entry"] = entries.into();
+    }
+    bundle
+}
+
+/// Percent-encoded where a query needs it.
+fn encoded(value: &str) -> String {
+    value.bytes().fold(String::new(), |mut text, byte| {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b':' | b'/' | b',' => {
+                text.push(char::from(byte));
+            }
+            _ => text.push_str(&format!("%{byte:02X}")),
+        }
+        text
+    })
+}
+
+/// An element of the definition that is compared and sorted by; `_id` is its id.
+fn text<'d>(definition: &'d Definition, name: &str) -> Option<&'d str> {
+    definition.resource[if name == "_id" { "id" } else { name }].as_str()
 }
 
 /// The MessageDefinition with this id, that of `version` where several have it.
@@ -77,11 +170,19 @@ fn distinct(definitions: &Definitions, version: FhirVersion) -> Vec<&Arc<Definit
     distinct
 }
 
+/// Strings (`name`, `title`) match by their beginning, whatever the case; the rest exactly.
 fn holds(definition: &Definition, name: &str, value: &str) -> bool {
+    if CONTROLS.contains(&name) {
+        return true;
+    }
     value.split(',').any(|wanted| match name {
-        "_id" => definition.id.as_deref() == Some(wanted),
-        "url" => definition.url.as_deref() == Some(wanted),
-        _ => definition.event.matches(wanted),
+        "event" => definition.event.matches(wanted),
+        "name" | "title" => {
+            text(definition, name).is_some_and(|text| text.to_lowercase().starts_with(&wanted.to_lowercase()))
+        }
+        // A token may name its system, here that of the publication status.
+        "status" => text(definition, name) == Some(wanted.rsplit('|').next().unwrap_or(wanted)),
+        _ => text(definition, name) == Some(wanted),
     })
 }
 

@@ -22,7 +22,7 @@ fn definition(id: &str, version: FhirVersion, responses: &[&str]) -> Arc<Definit
         focus: Vec::new(),
         allowed_responses: responses.iter().map(|text| text.to_string()).collect(),
         active: true,
-        resource: json!({ "resourceType": "MessageDefinition", "id": id, "url": url, "name": version.short() }),
+        resource: json!({ "resourceType": "MessageDefinition", "id": id, "url": url, "status": "active", "name": version.short() }),
     })
 }
 
@@ -44,7 +44,7 @@ fn statement(version: FhirVersion, definitions: &Definitions) -> Value {
 }
 
 fn asked(query: &str) -> Asked {
-    Asked::read(&HeaderMap::new(), Some(query)).unwrap()
+    Asked::read(&HeaderMap::new(), Some(query), None, FhirVersion::R4).unwrap()
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn requests_are_received_and_responses_sent_each_canonical_once() {
 fn without_definitions_there_is_no_empty_list() {
     let empty = Definitions::default();
     assert!(statement(FhirVersion::R4, &empty)["messaging"][0].get("supportedMessage").is_none());
-    let found = definitions::search(&empty, &asked(""), BASE, None).unwrap();
+    let found = definitions::search(&empty, &asked(""), BASE).unwrap();
     assert!(found.get("entry").is_none());
     assert_eq!(found["total"], 0);
 }
@@ -101,19 +101,57 @@ fn a_search_gives_each_id_once_in_the_asked_version() {
         ("url=http://example.org/MessageDefinition/link", 1, "4.0"),
     ];
     for (query, total, version) in cases {
-        let found = definitions::search(&loaded(), &asked(query), BASE, Some(query)).unwrap();
+        let found = definitions::search(&loaded(), &asked(query), BASE).unwrap();
         assert_eq!(found["total"], total, "{query}");
         assert_eq!(found["entry"][0]["resource"]["name"], version, "{query}");
         assert_eq!(found["entry"][0]["fullUrl"], format!("{BASE}/MessageDefinition/link"));
     }
-    assert_eq!(definitions::search(&loaded(), &asked("event=other"), BASE, None).unwrap()["total"], 0);
+    assert_eq!(definitions::search(&loaded(), &asked("event=other"), BASE).unwrap()["total"], 0);
 }
 
 #[test]
-fn an_unknown_search_parameter_is_refused_by_name() {
-    let (status, issue) = definitions::search(&loaded(), &asked("_count=3"), BASE, None).unwrap_err();
-    assert_eq!(status, 400);
-    assert!(issue.diagnostics.contains("_count"));
+fn a_page_is_counted_sorted_and_leads_to_the_next() {
+    let page = |query: &str| {
+        let found = definitions::search(&loaded(), &asked(query), BASE).unwrap();
+        let ids: Vec<String> =
+            found["entry"].as_array().into_iter().flatten().map(|entry| entry["resource"]["id"].to_string()).collect();
+        let links: Vec<String> =
+            found["link"].as_array().into_iter().flatten().map(|link| link["url"].to_string()).collect();
+        (found["total"].as_u64(), ids.join(" ").replace('"', ""), links.join(" ").replace('"', "").replace(BASE, ""))
+    };
+    for (query, total, ids, links) in [
+        ("_count=1", 2, "link", "/MessageDefinition?_count=1 /MessageDefinition?_count=1&_offset=1"),
+        ("_count=1&_offset=1", 2, "link-response", "/MessageDefinition?_count=1&_offset=1"),
+        ("_count=0", 2, "", "/MessageDefinition?_count=0"),
+        ("_summary=count", 2, "", "/MessageDefinition?_summary=count"),
+        ("_sort=-_id", 2, "link-response link", "/MessageDefinition?_sort=-_id"),
+        ("status=active", 2, "link link-response", "/MessageDefinition?status=active"),
+        ("status=draft", 0, "", "/MessageDefinition?status=draft"),
+        (
+            "url=http://example.org/MessageDefinition/link",
+            1,
+            "link",
+            "/MessageDefinition?url=http://example.org/MessageDefinition/link",
+        ),
+        // Ignored, and so not in the link that says what was searched.
+        ("_elements=url&_sort=date&_summary=true&colour=red", 2, "link link-response", "/MessageDefinition"),
+    ] {
+        assert_eq!(page(query), (Some(total), ids.to_owned(), links.to_owned()), "{query}");
+    }
+}
+
+#[test]
+fn what_is_not_supported_is_refused_by_name_where_the_client_prefers_so() {
+    let mut headers = HeaderMap::new();
+    headers.insert("prefer", "return=minimal; handling=strict".parse().unwrap());
+    for query in ["colour=red", "_sort=date", "_summary=true", "_elements=url"] {
+        let asked = Asked::read(&headers, Some(query), None, FhirVersion::R4).unwrap();
+        let (status, issue) = definitions::search(&loaded(), &asked, BASE).unwrap_err();
+        assert_eq!(status, 400, "{query}");
+        assert!(issue.diagnostics.contains(query.split('=').next().unwrap()), "{}", issue.diagnostics);
+    }
+    let wrong = definitions::search(&loaded(), &asked("_count=few"), BASE).unwrap_err();
+    assert_eq!(wrong.0, 400, "a value that is no number is a mistake, not a wish");
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! What an endpoint said to a message, in one word, and the sentence that goes with a no.
 
 use crate::cli::table;
+use crate::fhir::{FhirVersion, Form, form};
+use bytes::Bytes;
 use serde_json::Value;
 
 /// The longest part of others' diagnostics that a line shows.
@@ -60,20 +62,33 @@ impl Verdict {
 
 /// Reads an answer. The text is the first issue's diagnostics where the verdict is no success.
 pub fn read(status: u16, body: &[u8]) -> (Verdict, Option<String>) {
-    let document: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
+    let document = document(body);
     let verdict = verdict(status, body, &document);
     let diagnostics = if verdict.is_success() { None } else { diagnostics(&document) };
     (verdict, diagnostics)
 }
 
-/// Reads an answer that came through a broker. An OperationOutcome instead of a message is a refusal there, also one in
-/// a form that is not read here: the property `type` tells it (`is_outcome`).
+/// Reads an answer that came through a broker. An OperationOutcome instead of a message is a refusal there, also one
+/// that cannot be read: the property `type` says so (`is_outcome`).
 pub fn read_reply(is_outcome: bool, body: &[u8]) -> (Verdict, Option<String>) {
-    let document: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
+    let document = document(body);
     if is_outcome || document["resourceType"] == "OperationOutcome" {
         return (Verdict::Declined, diagnostics(&document));
     }
     read(200, body)
+}
+
+/// The body as JSON, whichever format it has and however it is labeled; null where it is neither.
+fn document(body: &[u8]) -> Value {
+    let json = match Form::seen(body) {
+        Form::Json => None,
+        Form::Xml => {
+            let read = form::read(Bytes::copy_from_slice(body), Form::Xml, None, None);
+            read.and_then(|tree| form::written(&tree, Form::Json, FhirVersion::R4)).ok()
+        }
+    };
+    let json = json.as_deref().unwrap_or(body);
+    serde_json::from_slice(json.strip_prefix(b"\xef\xbb\xbf").unwrap_or(json)).unwrap_or(Value::Null)
 }
 
 fn verdict(status: u16, body: &[u8], document: &Value) -> Verdict {
@@ -135,6 +150,33 @@ mod tests {
             (200, message("perhaps"), Verdict::NotUnderstood, Some("the reason")),
             (302, String::new(), Verdict::Refused(302), None),
             (401, outcome, Verdict::Refused(401), Some("login")),
+        ] {
+            assert_eq!(read(status, body.as_bytes()), (verdict, said.map(String::from)), "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn an_answer_is_read_in_either_format() {
+        let message = |code: &str| {
+            let header = format!(
+                "<MessageHeader><eventUri value=\"urn:e\"/><source><endpoint value=\"urn:s\"/></source>\
+                 <response><identifier value=\"1\"/><code value=\"{code}\"/></response></MessageHeader>"
+            );
+            format!(
+                "<?xml version=\"1.0\"?><Bundle xmlns=\"http://hl7.org/fhir\"><type value=\"message\"/>\
+                 <entry><resource>{header}</resource></entry></Bundle>"
+            )
+        };
+        let outcome = "<OperationOutcome xmlns=\"http://hl7.org/fhir\"><issue><severity value=\"error\"/>\
+                       <code value=\"login\"/><diagnostics value=\"who are you\"/></issue></OperationOutcome>";
+        for (status, body, verdict, said) in [
+            (200, message("ok"), Verdict::Ok, None),
+            (200, message("fatal-error"), Verdict::FatalError, None),
+            (200, format!("\u{feff}{}", message("ok")), Verdict::Ok, None),
+            (200, outcome.to_owned(), Verdict::Taken, None),
+            (401, outcome.to_owned(), Verdict::Refused(401), Some("who are you")),
+            (200, "<html><body/></html>".to_owned(), Verdict::NotUnderstood, None),
+            (200, "\u{feff}{\"resourceType\":\"OperationOutcome\"}".to_owned(), Verdict::Taken, None),
         ] {
             assert_eq!(read(status, body.as_bytes()), (verdict, said.map(String::from)), "{status} {body}");
         }

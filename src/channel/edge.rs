@@ -1,0 +1,252 @@
+//! The edge of HTTP: what holds for every route alike, before a request is routed and after it was answered.
+//!
+//! Before: a Host, one spelling of the path (`path`), and the FHIR version that an alias of the base fixes. After: the ids that
+//! every response has, errors in the format that was asked for, and a body where a client refuses an empty success.
+
+mod path;
+
+pub use path::ALIASES;
+
+use crate::apart::apart;
+use crate::channel::media;
+use crate::fhir::form::convert;
+use crate::fhir::{Fault, FhirVersion, Form, Issue, IssueCode, Outcome, Severity};
+use axum::Router;
+use axum::body::{Body, HttpBody, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use std::sync::Arc;
+use tower_http::cors::{AllowOrigin, CorsLayer};
+use uuid::Uuid;
+
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub const MESSAGE_ID: HeaderName = HeaderName::from_static("emberpost-message-id");
+/// A longer id of the client is replaced by one of ours.
+const REQUEST_ID_LIMIT_CHARACTERS: usize = 128;
+/// An OperationOutcome holds 1,000 issues at most; a larger one stays as it is.
+const OUTCOME_LIMIT_BYTES: usize = 4 * 1024 * 1024;
+/// How long a browser may remember what it may do, in seconds.
+const CORS_AGE_SECONDS: u64 = 600;
+
+/// The version that an alias of the base fixes (`[base]/R5`), as an extension of the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FixedVersion(pub FhirVersion);
+
+/// The path as the client wrote it, as an extension of the request; there only where it was rewritten.
+#[derive(Clone, Debug)]
+pub struct WrittenPath(pub Arc<str>);
+
+/// What the edge needs of the configuration.
+#[derive(Clone, Debug)]
+pub struct EdgeSettings {
+    /// The path of `server.base_url`, without a final slash.
+    pub base_path: String,
+    /// `server.cors_origins`: empty, no page in a browser may call.
+    pub cors_origins: Vec<String>,
+}
+
+/// The same routes behind the edge.
+pub fn around(routes: Router, settings: EdgeSettings) -> Router {
+    let cors = (!settings.cors_origins.is_empty()).then(|| cors(&settings.cors_origins));
+    let state = Arc::new(settings);
+    let router = Router::new().fallback_service(routes).layer(from_fn_with_state(state, pass));
+    match cors {
+        Some(cors) => router.layer(cors),
+        None => router,
+    }
+}
+
+/// Pages of these origins may call every route with a bearer token, and read the headers that explain a reply.
+fn cors(origins: &[String]) -> CorsLayer {
+    let name = HeaderName::from_static;
+    let origins: Vec<HeaderValue> = origins.iter().filter_map(|origin| origin.parse().ok()).collect();
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::list(origins))
+        .allow_methods([Method::GET, Method::POST, Method::DELETE])
+        .allow_headers([
+            header::ACCEPT,
+            header::AUTHORIZATION,
+            header::CONTENT_TYPE,
+            name("prefer"),
+            REQUEST_ID,
+            name("x-correlation-id"),
+        ])
+        .expose_headers([
+            header::CONTENT_LOCATION,
+            header::LOCATION,
+            header::RETRY_AFTER,
+            REQUEST_ID,
+            MESSAGE_ID,
+            name("emberpost-repeat"),
+            name("preference-applied"),
+            name("x-progress"),
+        ])
+        .max_age(std::time::Duration::from_secs(CORS_AGE_SECONDS))
+}
+
+async fn pass(State(edge): State<Arc<EdgeSettings>>, mut request: Request, next: Next) -> Response {
+    let request_id = take_request_id(request.headers_mut());
+    let asked = Asked::of(&request, &edge.base_path);
+    let response = match require_host(&request) {
+        Err(issue) => refusal(StatusCode::BAD_REQUEST, issue),
+        Ok(()) => routed(&edge, request, next).await,
+    };
+    let mut response = asked.negotiated(response).await;
+    let headers = response.headers_mut();
+    headers.entry(REQUEST_ID).or_insert(request_id);
+    headers.entry(MESSAGE_ID).or_insert_with(|| value(&Uuid::now_v7().to_string()));
+    response
+}
+
+async fn routed(edge: &EdgeSettings, mut request: Request, next: Next) -> Response {
+    if let Some(rewritten) = path::rewrite(request.uri().path(), &edge.base_path) {
+        let written = WrittenPath(request.uri().path().into());
+        request.extensions_mut().insert(written);
+        if let Some(version) = rewritten.version {
+            request.extensions_mut().insert(FixedVersion(version));
+        }
+        match with_path(request.uri(), &rewritten.path) {
+            Some(uri) => *request.uri_mut() = uri,
+            None => return refusal(StatusCode::BAD_REQUEST, bad("The path of the request cannot be read", "MSG-80")),
+        }
+    }
+    next.run(request).await
+}
+
+fn with_path(uri: &Uri, path: &str) -> Option<Uri> {
+    let mut parts = uri.clone().into_parts();
+    let text = match uri.query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
+    };
+    parts.path_and_query = Some(text.try_into().ok()?);
+    Uri::from_parts(parts).ok()
+}
+
+/// The client's id where it is usable, else a new one; the request has it from here on.
+fn take_request_id(headers: &mut HeaderMap) -> HeaderValue {
+    let given = headers
+        .get(REQUEST_ID)
+        .filter(|value| value.to_str().is_ok_and(|text| !text.is_empty() && text.len() <= REQUEST_ID_LIMIT_CHARACTERS));
+    if let Some(given) = given {
+        return given.clone();
+    }
+    let made = value(&Uuid::now_v7().to_string());
+    headers.insert(REQUEST_ID, made.clone());
+    made
+}
+
+/// HTTP/1.1 asks for exactly one Host (RFC 9112, 3.2); HTTP/2 has an authority instead.
+fn require_host(request: &Request) -> Result<(), Issue> {
+    if request.version() != Version::HTTP_11 || request.headers().get_all(header::HOST).iter().count() == 1 {
+        return Ok(());
+    }
+    Err(bad("An HTTP/1.1 request has exactly one Host header", "RFC 9112 3.2"))
+}
+
+fn bad(text: &str, rule: &'static str) -> Issue {
+    Issue::error(IssueCode::Value, Fault::SendRequest, text).rule(rule)
+}
+
+fn refusal(status: StatusCode, issue: Issue) -> Response {
+    let body = Outcome::from(issue).to_resource().to_string();
+    (status, [(header::CONTENT_TYPE, Form::Json.media_type())], body).into_response()
+}
+
+/// What the client wants of the reply; headers and query are shared, not copied.
+struct Asked {
+    format_and_accept: Option<(Uri, Vec<HeaderValue>)>,
+    sent: Form,
+    /// Below the FHIR base, where an empty success may need a body.
+    is_fhir: bool,
+    is_head: bool,
+}
+
+impl Asked {
+    fn of(request: &Request, base_path: &str) -> Asked {
+        let headers = request.headers();
+        let accept: Vec<HeaderValue> = headers.get_all(header::ACCEPT).iter().cloned().collect();
+        let asks = !accept.is_empty() || request.uri().query().is_some();
+        let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        Asked {
+            format_and_accept: asks.then(|| (request.uri().clone(), accept)),
+            sent: content_type.and_then(Form::named).unwrap_or_default(),
+            is_fhir: request.uri().path().starts_with(base_path),
+            is_head: request.method() == Method::HEAD,
+        }
+    }
+
+    /// `_format` as written, else `Accept`; empty where neither says anything.
+    fn wanted(&self) -> String {
+        let Some((uri, accept)) = &self.format_and_accept else { return String::new() };
+        let format = media::query_pairs(uri.query().unwrap_or("")).find(|(name, _)| name == "_format");
+        format
+            .map(|(_, value)| value)
+            .unwrap_or_else(|| accept.iter().filter_map(|value| value.to_str().ok()).collect::<Vec<_>>().join(", "))
+    }
+
+    async fn negotiated(&self, response: Response) -> Response {
+        let status = response.status();
+        if status.is_client_error() || status.is_server_error() {
+            return self.error(response).await;
+        }
+        let may_need_body = matches!(status, StatusCode::OK | StatusCode::ACCEPTED) && self.is_fhir && !self.is_head;
+        match may_need_body && response.body().size_hint().exact() == Some(0) {
+            true => self.success(response),
+            false => response,
+        }
+    }
+
+    /// An OperationOutcome in JSON becomes XML where that is what the client reads.
+    async fn error(&self, response: Response) -> Response {
+        let content_type = response.headers().get(header::CONTENT_TYPE);
+        let is_json = content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/fhir+json"));
+        let wants_xml = || media::wanted(&self.wanted(), self.sent).is_ok_and(|(form, _)| form == Form::Xml);
+        let fits = response.body().size_hint().exact().is_some_and(|size| size <= OUTCOME_LIMIT_BYTES as u64);
+        if !is_json || !fits || !wants_xml() {
+            return response;
+        }
+        let (mut parts, body) = response.into_parts();
+        // The size is known and fits, so this reads what is in memory.
+        let Ok(bytes) = to_bytes(body, OUTCOME_LIMIT_BYTES).await else {
+            return parts.status.into_response();
+        };
+        let (form, bytes) = match apart(bytes.len(), || convert(bytes.clone(), Form::Xml, FhirVersion::R4)) {
+            Ok(xml) => (Form::Xml, xml),
+            Err(_) => (Form::Json, bytes),
+        };
+        parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(form.media_type()));
+        parts.headers.remove(header::CONTENT_LENGTH);
+        Response::from_parts(parts, Body::from(bytes))
+    }
+
+    /// Common clients refuse a 2xx without a media type: who names a FHIR type gets an OperationOutcome.
+    fn success(&self, mut response: Response) -> Response {
+        let wanted = self.wanted();
+        let Some(form) = media::named(&wanted) else { return response };
+        let text = match response.status() {
+            StatusCode::OK => "The message was stored; there is no answer to return here",
+            _ => "The request was accepted; there is no answer to return here",
+        };
+        let issue = Issue::new(Severity::Information, IssueCode::Informational, Fault::RouteCustody, text);
+        let json = bytes::Bytes::from(Outcome::from(issue).to_resource().to_string());
+        let (form, bytes) = match form {
+            Form::Json => (Form::Json, json),
+            Form::Xml => match convert(json.clone(), Form::Xml, FhirVersion::R4) {
+                Ok(xml) => (Form::Xml, xml),
+                Err(_) => (Form::Json, json),
+            },
+        };
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(form.media_type()));
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+        *response.body_mut() = Body::from(bytes);
+        response
+    }
+}
+
+/// Ids are visible ASCII.
+fn value(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""))
+}
