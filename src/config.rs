@@ -84,6 +84,8 @@ pub struct Server {
     pub fhir_version: FhirVersion,
     /// Origins whose pages in a browser may call, as `https://app.example.org`; none by default.
     pub cors_origins: Vec<String>,
+    pub address_limit_bytes: usize,
+    pub destinations_limit: usize,
     base_url_is_set: bool,
     name_is_set: bool,
 }

@@ -20,7 +20,7 @@ pub struct Facts {
     pub sender: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
-    pub destinations: Vec<String>,
+    pub destinations: Vec<Arc<str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub event: Option<Event>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -22,6 +22,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::courier::{Courier, CourierSettings, Handle};
 use crate::exchange::{Exchange, Settings};
+use crate::fhir::header::Bounds;
 use crate::metrics::Metrics;
 use crate::replay::Replays;
 use crate::security::Credentials;
@@ -87,6 +88,10 @@ pub async fn start(config: &Config, definitions: Definitions, clock: Clock) -> R
         answer_timeout: Duration::from_millis(config.server.answer_timeout_ms),
         max_waiting: config.server.max_waiting,
         fhir_version: config.server.fhir_version,
+        bounds: Bounds {
+            text_bytes: config.server.address_limit_bytes,
+            destinations: config.server.destinations_limit,
+        },
     };
     let http = HttpOut::new(store.clone(), settings.name.clone(), clock.clone())
         .map_err(|error| StartError::Configuration(format!("cannot set up TLS towards receivers: {error}")))?;

@@ -28,6 +28,8 @@ pub const SERVER: &[&str] = &[
     "max_waiting",
     "fhir_version",
     "cors_origins",
+    "address_limit_bytes",
+    "destinations_limit",
 ];
 pub const STORE: &[&str] = &["url", "min_free_bytes"];
 pub const RETENTION: &[&str] = &["bodies_days", "traces_days", "identities_days"];

@@ -22,6 +22,8 @@ const LISTS: [&str; 3] = ["participant", "operator", "route"];
 /// A hundred years: more is a mistake of units.
 const DAYS_MOST: i64 = 36_500;
 const BODY_LIMIT_BYTES_MOST: i64 = 1 << 30;
+const ADDRESS_LIMIT_BYTES_MOST: i64 = 1 << 20;
+const DESTINATIONS_LIMIT_MOST: i64 = 1_000_000;
 const ANSWER_TIMEOUT_MS_MOST: i64 = 3_600_000;
 
 /// Lays the variables over the rest. Those for participants, operators and routes are mistakes.
@@ -131,6 +133,8 @@ fn server(section: &Section, places: &mut Places) -> Server {
         max_waiting: number(section, "max_waiting", 0..=1_000_000) as usize,
         fhir_version: section.choice("fhir_version", super::FHIR_VERSIONS).unwrap_or(FhirVersion::R4),
         cors_origins: cors_origins(section),
+        address_limit_bytes: number(section, "address_limit_bytes", 64..=ADDRESS_LIMIT_BYTES_MOST) as usize,
+        destinations_limit: number(section, "destinations_limit", 1..=DESTINATIONS_LIMIT_MOST) as usize,
         base_url_is_set,
         name_is_set,
     }

@@ -271,7 +271,13 @@ impl Exchange {
         let tree = form::read(bytes.clone(), form, None, work.facts.version)
             .map_err(|_| "the answer is neither readable JSON nor XML".to_string())?;
         // The request's version is expected only: a receiver may write another spelling.
-        let message = Message::read(tree, None, work.facts.version).map_err(|_| "the answer is no message Bundle")?;
+        let message =
+            Message::read_within(tree, None, work.facts.version, Some(self.settings.bounds)).map_err(|issues| {
+                match issues.iter().any(|issue| issue.fault == Fault::SendLimit) {
+                    true => "an address, identifier, or list of destinations of the answer is beyond our limits",
+                    false => "the answer is no message Bundle",
+                }
+            })?;
         let response = message.header.response.as_ref().ok_or("the answer has no MessageHeader.response")?;
         let identifier = response.identifier.as_ref().map(|identifier| identifier.value.as_str());
         if !identifier.is_some_and(|identifier| work.facts.is_named_by(identifier)) {

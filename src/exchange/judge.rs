@@ -84,7 +84,7 @@ impl Exchange {
         let form = Form::named(&inbound.media_type).unwrap_or_default();
         let tree = form::read(inbound.bytes.clone(), form, inbound.said_version, expected)
             .map_err(|issues| bad(&facts, Refusal::BadRequest, issues.into()))?;
-        let mut message = Message::read(tree, inbound.said_version, expected)
+        let mut message = Message::read_within(tree, inbound.said_version, expected, Some(self.settings.bounds))
             .map_err(|issues| bad(&facts, Refusal::BadRequest, issues.into()))?;
         fill_facts(&mut facts, &message);
         let sender =
@@ -259,7 +259,7 @@ pub(super) fn canonical(definition: &Definition) -> Option<String> {
 pub(super) fn fill_facts(facts: &mut Facts, message: &Message) {
     let header = &message.header;
     facts.version = Some(message.version);
-    facts.source = header.source_endpoint.clone();
+    facts.source = header.source_endpoint.as_deref().map(str::to_owned);
     facts.destinations = header.destinations.iter().filter_map(|destination| destination.endpoint.clone()).collect();
     facts.event = header.event.clone();
     facts.header_id = header.id.clone();

@@ -24,6 +24,7 @@ use crate::apart::apart;
 use crate::clock::Clock;
 use crate::courier::Handle;
 use crate::delivery::{DeliveryState, Keep, Kept, MessageState, ReplyQueue};
+use crate::fhir::header::Bounds;
 use crate::fhir::{Fault, FhirVersion, Issue, IssueCode, Outcome};
 use crate::metrics::Metrics;
 use crate::routing::Table;
@@ -112,6 +113,8 @@ pub struct Settings {
     pub max_waiting: usize,
     /// `server.fhir_version`: of what says nothing of its version.
     pub fhir_version: FhirVersion,
+    /// Of what is read from a header, routed on, and stored.
+    pub bounds: Bounds,
 }
 
 pub struct Exchange {

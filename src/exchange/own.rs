@@ -13,6 +13,7 @@ use crate::validation::definition::Definition;
 use crate::validation::expand::expand;
 use bytes::Bytes;
 use serde_json::Value;
+use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -235,7 +236,7 @@ impl Exchange {
             id,
             sender: EMBERPOST.into(),
             source: Some(self.settings.base_url.clone()),
-            destinations: request.source.iter().cloned().collect(),
+            destinations: request.source.as_deref().map(Arc::from).into_iter().collect(),
             event,
             media_type: Form::Json.media_type().to_owned(),
             bundle_identifier: None,

@@ -137,9 +137,9 @@ impl Exchange {
 }
 
 /// Whether a response is addressed to the sender of this request.
-fn is_addressed_to(request: &Facts, destinations: &[String], rules: &Rules) -> bool {
+fn is_addressed_to(request: &Facts, destinations: &[std::sync::Arc<str>], rules: &Rules) -> bool {
     destinations.iter().any(|destination| {
-        request.source.as_ref() == Some(destination)
+        request.source.as_deref() == Some(&**destination)
             || rules.table.owner(destination).is_some_and(|owner| *owner.id == *request.sender)
     })
 }

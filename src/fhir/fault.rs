@@ -36,6 +36,7 @@ faults! {
     SendRequest "SEND_REQUEST" "The HTTP request is wrong: method, query or headers" "Correct the request as the issue says";
     SendMediaType "SEND_MEDIA_TYPE" "The media type or content encoding is not supported" "Send application/fhir+json or application/fhir+xml, plain, gzip or zstd";
     SendTooLarge "SEND_TOO_LARGE" "The body is larger than the router takes" "Send a smaller message";
+    SendLimit "SEND_LIMIT" "An element of the message is larger, or more numerous, than the router takes" "Shorten the element that the issue names, or send several messages";
     SendTooFast "SEND_TOO_FAST" "More requests than the router takes from one party" "Wait as long as Retry-After says";
     RouteForbidden "ROUTE_FORBIDDEN" "The receiver may not receive this event" "The operator adds the event to may_receive, if it should";
     RouteFanOut "ROUTE_FAN_OUT" "An event of category consequence would go to more than one participant" "Send one message to each, or the operator lists the event in fan_out";

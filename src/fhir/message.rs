@@ -5,7 +5,7 @@
 
 use super::envelope;
 use super::event::Identifier;
-use super::header::{self, MessageHeader, Reader};
+use super::header::{self, Bounds, MessageHeader, Reader};
 use super::identity::{self, IdentityKeys};
 use super::outcome::Issue;
 use super::resolve;
@@ -14,6 +14,7 @@ pub use super::resolve::{Index, Resolved};
 use super::shape;
 use super::tree::{Node, Tree};
 use super::version::FhirVersion;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 #[derive(Clone, Debug)]
@@ -36,6 +37,16 @@ impl Message {
         said: Option<FhirVersion>,
         expected: Option<FhirVersion>,
     ) -> Result<Message, Vec<Issue>> {
+        Message::read_within(tree, said, expected, None)
+    }
+
+    /// The same, with bounds of what is routed on and stored: errs also with every element that is beyond them.
+    pub fn read_within(
+        tree: impl Into<Arc<Tree>>,
+        said: Option<FhirVersion>,
+        expected: Option<FhirVersion>,
+        bounds: Option<Bounds>,
+    ) -> Result<Message, Vec<Issue>> {
         let tree = tree.into();
         let mut refused = envelope::check(&tree);
         let header = resolve::entries(&tree).next().and_then(|entry| entry.get("resource"));
@@ -51,13 +62,15 @@ impl Message {
         };
         let Some(header) = header.filter(|_| refused.is_empty()) else { return Err(refused) };
         let mut notes: Vec<Issue> = tree.notes.iter().cloned().chain(mixed).collect();
-        let read = header::read(&tree, header, &mut notes);
-        let mut reader = Reader::new(&tree, &mut notes);
-        let bundle_id = reader.text(tree.root(), "id", "Bundle");
-        let bundle_identifier = reader.object(tree.root(), "identifier", "Bundle").and_then(|node| {
-            let system = reader.text(node, "system", "Bundle.identifier");
-            reader.text(node, "value", "Bundle.identifier").map(|value| Identifier { system, value })
-        });
+        let mut reader = Reader::new(&tree, &mut notes, bounds);
+        let read = header::read(&mut reader, header);
+        let bundle_id = reader.bounded_text(tree.root(), "id", "Bundle").map(Cow::into_owned);
+        let bundle_identifier = reader.object(tree.root(), "identifier", "Bundle");
+        let bundle_identifier =
+            bundle_identifier.and_then(|node| reader.identifier(node, format_args!("Bundle.identifier")));
+        if !reader.refused.is_empty() {
+            return Err(reader.refused);
+        }
         Ok(Message { version, header: read, bundle_id, bundle_identifier, notes, tree })
     }
 

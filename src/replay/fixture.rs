@@ -5,6 +5,7 @@ use crate::courier::Handle;
 use crate::delivery::{DeliveryKind, DeliveryState, Facts, Keep, Kept, MessageState, NewDelivery, ReplyTo, Settlement};
 use crate::exchange::{Exchange, Rules, Settings};
 use crate::fhir::event::Category;
+use crate::fhir::header::Bounds;
 use crate::fhir::{Event, Fault, FhirVersion};
 use crate::metrics::Metrics;
 use crate::routing::{Channel, Order, Participant, Rejections, Table};
@@ -50,6 +51,7 @@ impl Fixture {
             answer_timeout: Duration::from_secs(1),
             max_waiting: 10,
             fhir_version: crate::fhir::FhirVersion::R4,
+            bounds: Bounds { text_bytes: 2_048, destinations: 1_000 },
         };
         // A courier that was not started carries nothing.
         let (courier, _inbox) = Handle::new();

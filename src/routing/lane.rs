@@ -70,7 +70,7 @@ mod tests {
 
     fn message(source: Option<&str>) -> Message {
         let mut message = message_about("urn:uuid:none");
-        message.header.source_endpoint = source.map(str::to_owned);
+        message.header.source_endpoint = source.map(Into::into);
         message
     }
 

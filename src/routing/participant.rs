@@ -134,7 +134,7 @@ impl Participant {
     }
 
     /// The first of these addresses that it owns.
-    pub fn owned_of<'a>(&self, addresses: &'a [String]) -> Option<&'a String> {
+    pub fn owned_of<'a>(&self, addresses: &'a [Arc<str>]) -> Option<&'a Arc<str>> {
         let patterns: Vec<Pattern> = self.addresses.iter().map(|written| Pattern::new(written)).collect();
         addresses.iter().find(|address| patterns.iter().any(|pattern| pattern.matches(address)))
     }

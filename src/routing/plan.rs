@@ -3,12 +3,14 @@
 //! Each destination goes to the owner of its address; at our own base its target, then the routes decide; elsewhere the
 //! first route whose conditions hold. A message is planned as a whole: one destination that cannot be served refuses it.
 
+use super::address::Pattern;
 use super::lane::lane;
-use super::participant::Participant;
+use super::participant::{Order, Participant};
 pub use super::table::{Route, Table};
 use crate::fhir::event::Category;
 use crate::fhir::header::Destination;
 use crate::fhir::{Event, Fault, Issue, IssueCode, Message};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 const DESTINATION: &str = "Bundle.entry[0].resource.destination";
@@ -36,7 +38,16 @@ pub struct Receiver {
 /// Plans a request (or an unmatched response). `sender` is the sending participant's id; it may be a receiver, too.
 /// Errs with one issue per destination that cannot be served: the message is refused as a whole (MSG-22, MSG-46).
 pub fn plan(message: &Message, sender: &str, category: Option<Category>, table: &Table) -> Result<Plan, Vec<Issue>> {
-    let mut planner = Planner { message, sender, table, plan: Plan::default(), issues: Vec::new() };
+    let mut planner = Planner {
+        message,
+        sender,
+        table,
+        plan: Plan::default(),
+        issues: Vec::new(),
+        owners: HashMap::new(),
+        routed: HashMap::new(),
+        lanes: Vec::new(),
+    };
     let mut usable = 0;
     for (index, destination) in message.header.destinations.iter().enumerate() {
         usable += usize::from(planner.place(index, destination));
@@ -54,6 +65,18 @@ struct Planner<'a> {
     table: &'a Table,
     plan: Plan,
     issues: Vec<Issue>,
+    /// By a list of targets, which many destinations may share: the first of them that somebody owns.
+    owners: HashMap<Targets, Option<(&'a str, &'a Arc<Participant>)>>,
+    /// By a list of targets and a route: whether the route's address pattern matches any of them.
+    routed: HashMap<(Targets, usize), bool>,
+    lanes: Vec<(Order, i64)>,
+}
+
+/// Where a shared list of targets stands in memory, as long as the message is planned.
+type Targets = usize;
+
+fn place_of(targets: &[Arc<str>]) -> Targets {
+    targets.as_ptr().addr()
 }
 
 /// Where one decision comes from: how reasons call it, and the element that an issue points to.
@@ -67,7 +90,7 @@ impl<'a> Planner<'a> {
     /// False where the destination has nothing to go by: it names a person or a system, but no address we know.
     fn place(&mut self, index: usize, destination: &'a Destination) -> bool {
         let name = format!("destination[{index}]");
-        let targeted = destination.targets.iter().find_map(|target| Some((target.as_str(), self.table.owner(target)?)));
+        let targeted = self.owner_of_targets(&destination.targets);
         let Some(endpoint) = destination.endpoint.as_deref().filter(|endpoint| !endpoint.is_empty()) else {
             let expression = format!("{DESTINATION}[{index}].target");
             match targeted {
@@ -82,12 +105,12 @@ impl<'a> Planner<'a> {
         if let Some(owner) = self.table.owner(endpoint) {
             self.add(owner, &origin, "owns the address");
         } else if !self.table.is_own_base(endpoint) {
-            if !self.add_by_route(&origin, std::slice::from_ref(destination)) {
+            if !self.add_by_route(&origin, Some(destination)) {
                 self.refuse(&origin, "No participant owns the destination's endpoint and no route takes it");
             }
         } else if let Some(found) = targeted {
             self.add_targeted(found, origin.name, origin.expression);
-        } else if !self.add_by_route(&origin, std::slice::from_ref(destination)) {
+        } else if !self.add_by_route(&origin, Some(destination)) {
             self.plan.to_self = true;
             self.reason(&origin.name, "is Emberpost's own base and no route takes it: Emberpost itself receives it");
         }
@@ -97,7 +120,7 @@ impl<'a> Planner<'a> {
     /// No usable destination: the routes without `destination`, else ourselves while we are alone, else nobody.
     fn place_without_destination(&mut self) {
         let origin = Origin { name: "no destination".into(), expression: DESTINATION.into(), address: None };
-        if self.add_by_route(&origin, &[]) {
+        if self.add_by_route(&origin, None) {
             return;
         }
         if self.table.participants.is_empty() {
@@ -108,6 +131,34 @@ impl<'a> Planner<'a> {
         }
     }
 
+    fn owner_of_targets(&mut self, targets: &'a [Arc<str>]) -> Option<(&'a str, &'a Arc<Participant>)> {
+        let (first, table) = (targets.first()?, self.table);
+        let find = || targets.iter().find_map(|target| Some((&**target, table.owner(target)?)));
+        match targets.len() {
+            1 => Some((&**first, table.owner(first)?)),
+            _ => *self.owners.entry(place_of(targets)).or_insert_with(find),
+        }
+    }
+
+    /// Whether a route's pattern matches a destination's endpoint or one of its targets.
+    fn leads_to(&mut self, (route, pattern): (usize, &Pattern), destination: &Destination) -> bool {
+        if destination.endpoint.as_deref().is_some_and(|endpoint| pattern.matches(endpoint)) {
+            return true;
+        }
+        let targets = &destination.targets;
+        let matches = || targets.iter().any(|target| pattern.matches(target));
+        !targets.is_empty() && *self.routed.entry((place_of(targets), route)).or_insert_with(matches)
+    }
+
+    fn lane(&mut self, order: Order) -> i64 {
+        if let Some((_, lane)) = self.lanes.iter().find(|(known, _)| *known == order) {
+            return *lane;
+        }
+        let lane = lane(order, self.message, self.sender);
+        self.lanes.push((order, lane));
+        lane
+    }
+
     fn add_targeted(&mut self, found: (&'a str, &'a Arc<Participant>), name: String, expression: String) {
         let (target, participant) = found;
         let origin = Origin { name, expression, address: Some(target) };
@@ -115,18 +166,15 @@ impl<'a> Planner<'a> {
     }
 
     /// The first route whose conditions hold, for a destination or for none. False where no route takes it.
-    fn add_by_route(&mut self, origin: &Origin, destinations: &[Destination]) -> bool {
+    fn add_by_route(&mut self, origin: &Origin, destination: Option<&Destination>) -> bool {
         let table = self.table;
-        let holds = |route: &Route, pattern: Option<&super::address::Pattern>| {
+        let mut holds = |(index, route, pattern): &(usize, &Route, Option<&Pattern>)| {
             let event = route.event.as_deref().is_none_or(|wanted| event_matches(self.message, wanted));
             let source = route.source.as_deref().is_none_or(|wanted| wanted == self.sender);
-            let place = pattern.is_none_or(|pattern| {
-                let mut addresses = destinations.iter().flat_map(|it| it.endpoint.iter().chain(&it.targets));
-                addresses.any(|address| pattern.matches(address))
-            });
-            event && source && place
+            let place = |pattern| destination.is_some_and(|destination| self.leads_to((*index, pattern), destination));
+            event && source && pattern.is_none_or(place)
         };
-        let Some((index, route, _)) = table.compiled_routes().find(|(_, route, pattern)| holds(route, *pattern)) else {
+        let Some((index, route, _)) = table.compiled_routes().find(|route| holds(route)) else {
             return false;
         };
         let why = format!("is named by route {}", index + 1);
@@ -154,10 +202,11 @@ impl<'a> Planner<'a> {
                 .reason(&origin.name, &format!("participant {id} {why}, and receives it already: one delivery"));
         }
         self.reason(&origin.name, &format!("participant {id} {why}"));
+        let lane = self.lane(participant.order);
         self.plan.receivers.push(Receiver {
             participant: participant.clone(),
             destination: origin.address.map(str::to_owned),
-            lane: lane(participant.order, self.message, self.sender),
+            lane,
         });
     }
 

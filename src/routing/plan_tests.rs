@@ -43,7 +43,7 @@ fn message_to(destinations: Vec<Destination>) -> Message {
 }
 
 fn to(endpoints: &[&str]) -> Message {
-    let destination = |endpoint: &&str| Destination { endpoint: Some(endpoint.to_string()), targets: Vec::new() };
+    let destination = |endpoint: &&str| Destination { endpoint: Some((*endpoint).into()), ..Destination::default() };
     message_to(endpoints.iter().map(destination).collect())
 }
 
@@ -82,8 +82,8 @@ fn an_owner_goes_before_every_route() {
 #[test]
 fn at_our_own_base_the_target_decides_then_the_routes_then_we() {
     let to_base = |target: &str| {
-        let endpoint = Some(format!("{BASE}/$process-message"));
-        message_to(vec![Destination { endpoint, targets: vec!["Device/1".into(), target.into()] }])
+        let endpoint = Some(format!("{BASE}/$process-message").into());
+        message_to(vec![Destination { endpoint, targets: ["Device/1", target].map(Into::into).into() }])
     };
     let taken = table(vec![route(Some("urn:unit|*"), &["registry"])]);
     let by_target = plan(&to_base("urn:id|ward"), "lab", None, &taken).unwrap();
@@ -97,7 +97,7 @@ fn at_our_own_base_the_target_decides_then_the_routes_then_we() {
 
 #[test]
 fn a_destination_without_endpoint_goes_by_its_target_or_counts_as_none() {
-    let targeted = |target: &str| message_to(vec![Destination { endpoint: None, targets: vec![target.into()] }]);
+    let targeted = |target: &str| message_to(vec![Destination { endpoint: None, targets: [target.into()].into() }]);
     let found = plan(&targeted("urn:id|ward"), "lab", None, &table(vec![])).unwrap();
     assert_eq!(ids(&found), ["ward"]);
     let routed = plan(&targeted("urn:none|1"), "lab", None, &table(vec![route(None, &["registry"])])).unwrap();

@@ -141,7 +141,7 @@ fn compress(bytes: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Each destination between line feeds, so that one is found whole.
-fn lines(destinations: &[String]) -> String {
+fn lines(destinations: &[Arc<str>]) -> String {
     match destinations {
         [] => String::new(),
         all => format!("\n{}\n", all.join("\n")),

@@ -33,6 +33,7 @@ mod crash;
 mod delivery;
 mod forms;
 mod harness;
+mod header_limits;
 mod http_clients;
 mod lanes;
 mod limits;

@@ -181,7 +181,13 @@ fn headers(work: &Work, participant: &Participant, name: &str) -> FieldTable {
     set("fhirVersion", facts.version.map(|version| version.short().to_owned()));
     set("event", facts.event.as_ref().map(ToString::to_string));
     set("source", facts.source.clone());
-    set("destination", participant.owned_of(&facts.destinations).or(facts.destinations.first()).cloned());
+    set(
+        "destination",
+        participant
+            .owned_of(&facts.destinations)
+            .or(facts.destinations.first())
+            .map(|destination| destination.to_string()),
+    );
     let came_through = via(facts, name);
     let via = if came_through.len() <= VIA_LIMIT_BYTES { came_through } else { format!("1.1 {name}") };
     headers.insert("via".into(), AMQPValue::LongString(via.into()));

@@ -167,7 +167,7 @@ fn an_r4_header_is_read_whole() {
     assert_eq!(header.source_endpoint.as_deref(), Some("urn:a"));
     assert_eq!(header.destinations.len(), 2);
     assert_eq!(header.destinations[0].endpoint.as_deref(), Some("urn:b"));
-    assert_eq!(header.destinations[0].targets, ["urn:d|1", "2"]);
+    assert_eq!(&*header.destinations[0].targets, ["urn:d|1", "2"].map(Arc::from));
     assert!(header.destinations[1].endpoint.is_none() && header.destinations[1].targets.is_empty());
     assert_eq!(header.focus, ["urn:uuid:p", ""]);
     let response = header.response.as_ref().unwrap();
@@ -200,7 +200,7 @@ fn an_r5_header_is_read_into_the_same_type() {
     assert_eq!(header.source_endpoint.as_deref(), Some("urn:a"));
     let endpoints: Vec<_> = header.destinations.iter().map(|d| d.endpoint.as_deref()).collect();
     assert_eq!(endpoints, [Some("urn:b"), Some("urn:c"), None]);
-    assert_eq!(header.destinations[1].targets, ["Device/9"]);
+    assert_eq!(&*header.destinations[1].targets, ["Device/9"].map(Arc::from));
     let identifier = header.response.as_ref().unwrap().identifier.clone();
     assert_eq!(identifier, Some(Identifier { system: Some("urn:s".into()), value: "r".into() }));
     let at = "Bundle.entry[0].resource.destination[2].endpointReference";
@@ -383,6 +383,51 @@ fn thousands_of_references_in_a_bundle_of_thousands_are_looked_up_in_linear_time
     let tree = tree(&bundle);
     let started = std::time::Instant::now();
     let message = Message::read(tree, None, None).unwrap();
-    assert_eq!(message.header.destinations[many - 1].targets, [format!("v{}", many - 1)]);
+    assert_eq!(&*message.header.destinations[many - 1].targets, [Arc::from(format!("v{}", many - 1))]);
     assert!(started.elapsed() < std::time::Duration::from_secs(10), "{:?}", started.elapsed());
+}
+
+#[test]
+fn destinations_that_refer_to_one_resource_share_its_texts() {
+    let endpoint = json!({"fullUrl":"urn:uuid:e","resource":{"resourceType":"Endpoint","address":"http://a.example"}});
+    let device =
+        json!({"fullUrl":"urn:uuid:d","resource":{"resourceType":"Device","identifier":[{"value":"1"},{"value":"2"}]}});
+    let destination = json!({"endpointReference":{"reference":"urn:uuid:e"},"target":{"reference":"urn:uuid:d"}});
+    let header = json!({"resourceType":"MessageHeader","eventCoding":{"code":"x"},"source":{"endpointUrl":"urn:a"},
+        "destination": vec![destination; 3]});
+    let bundle = json!({"resourceType":"Bundle","type":"message","entry":[{"resource":header}, endpoint, device]});
+    let message = Message::read(tree(&bundle), None, None).unwrap();
+    let [first, .., last] = message.header.destinations.as_slice() else { panic!("three destinations") };
+    assert_eq!(first.endpoint.as_deref(), Some("http://a.example"));
+    assert!(Arc::ptr_eq(first.endpoint.as_ref().unwrap(), last.endpoint.as_ref().unwrap()));
+    assert_eq!(first.targets.len(), 2);
+    assert!(Arc::ptr_eq(&first.targets, &last.targets));
+}
+
+#[test]
+fn a_text_of_the_header_with_a_control_character_refuses_the_message_where_it_would_be_routed() {
+    let bounds = Some(Bounds { text_bytes: 100, destinations: 2 });
+    let header = |name: &str, value: Value| {
+        let mut header = json!({"resourceType":"MessageHeader","id":"h","eventCoding":{"system":"urn:s","code":"x"},
+            "source":{"endpoint":"urn:a"},"destination":[{"endpoint":"urn:b"}]});
+        header[name] = value;
+        json!({"resourceType":"Bundle","type":"message","entry":[{"resource":header}]})
+    };
+    for control in ['\0', '\t', '\n', '\u{7f}', '\u{85}'] {
+        for (name, value, element) in [
+            ("eventCoding", json!({"system":"urn:s","code":format!("a{control}")}), "eventCoding.code"),
+            ("eventCoding", json!({"system":format!("urn:{control}s"),"code":"a"}), "eventCoding.system"),
+            ("source", json!({"endpoint":format!("urn:{control}")}), "source.endpoint"),
+            ("destination", json!([{"endpoint":format!("{control}urn:b")}]), "destination[0].endpoint"),
+            ("id", json!(format!("a{control}b")), "id"),
+        ] {
+            let bundle = header(name, value);
+            let refused = Message::read_within(tree(&bundle), None, None, bounds).unwrap_err();
+            let at = format!("Bundle.entry[0].resource.{element}");
+            assert_eq!(refused[0].expression.as_deref(), Some(&*at), "{bundle}");
+            assert_eq!(refused[0].fault, Fault::SendStructure);
+            let checked = Message::read(tree(&bundle), None, None).unwrap();
+            assert!(checked.notes.iter().any(|note| note.expression.as_deref() == Some(&*at)), "{bundle}");
+        }
+    }
 }
