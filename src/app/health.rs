@@ -5,6 +5,7 @@ use crate::channel::http_in::outcome;
 use crate::exchange::Exchange;
 use crate::fhir::{Fault, Issue, IssueCode};
 use crate::security::{Credentials, Who};
+use crate::store::Unavailable;
 use arc_swap::ArcSwap;
 use axum::Router;
 use axum::extract::State;
@@ -36,12 +37,13 @@ pub(super) fn routes(
         .with_state(Health { exchange, credentials, amqp, stopping })
 }
 
-/// Says which part is not ready; 503 while starting, stopping or without store. A broker that is lost later is `degraded`
+/// Says which part is not ready; 503 while starting, stopping or while the store would not take a message. A broker that is lost later is `degraded`
 /// with 200: HTTP goes on (design 1.6).
 async fn ready(State(health): State<Health>) -> Response {
-    let store = match health.exchange.store.ping().await {
+    let store = match health.exchange.store.accepting() {
         Ok(()) => "ready",
-        Err(_) => "away",
+        Err(Unavailable::Full(_)) => "full",
+        Err(Unavailable::Away(_)) => "away",
     };
     let router = if health.stopping.is_cancelled() { "stopping" } else { "ready" };
     let started = health.amqp.as_ref().is_none_or(AmqpHealth::was_ready);

@@ -16,7 +16,7 @@ pub struct ServeOptions {
     pub log_format: crate::telemetry::Format,
 }
 
-/// Exit code: 0 after a stop by signal, 2 where configuration or start failed.
+/// Exit code: 0 after a stop by signal, 1 where a part failed while it ran, 2 where configuration or start failed.
 pub async fn serve(options: ServeOptions) -> i32 {
     let (config, definitions) = match load(&options) {
         Ok(loaded) => loaded,
@@ -39,8 +39,7 @@ pub async fn serve(options: ServeOptions) -> i32 {
     match start(&config, definitions, Clock::default()).await {
         Ok(running) => {
             announce(&config, &running);
-            run(running, &options, hangup, terminate, interrupt).await;
-            0
+            run(running, &options, hangup, terminate, interrupt).await
         }
         Err(error) => {
             eprintln!("emberpost did not start: {error}");
@@ -63,17 +62,25 @@ async fn run(
     mut hangup: Signal,
     mut terminate: Signal,
     mut interrupt: Signal,
-) {
-    loop {
+) -> i32 {
+    let store = running.exchange.store.clone();
+    let lost = store.until_lost();
+    tokio::pin!(lost);
+    let code = loop {
         tokio::select! {
             _ = hangup.recv() => reload(&running, options),
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
+            _ = terminate.recv() => break 0,
+            _ = interrupt.recv() => break 0,
+            reason = &mut lost => {
+                tracing::error!("the store is lost: {reason}");
+                break 1;
+            }
         }
-    }
+    };
     tracing::info!("stopping: no new messages are taken");
     running.stop().await;
     tracing::info!("stopped");
+    code
 }
 
 /// A mistake in the new files keeps the old ones running and says so.

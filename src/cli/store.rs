@@ -1,17 +1,19 @@
-//! `emberpost store`: saves a store; copying and verifying one is still to come.
+//! `emberpost store`: saves and restores a store; copying and verifying one is still to come.
 
 use super::failure::Failure;
 use super::unbuilt;
+use crate::clock::Clock;
 use crate::config::{Config, Overrides};
 use clap::Subcommand;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// Save a store
+/// Save and restore a store
 ///
-/// Works on the store's files, not over a running router; the router may run meanwhile.
+/// Works on the store's files, not over a running router. The router may run during a backup, not during a restore.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  emberpost store backup /backup/emberpost-monday.db")]
+#[command(after_help = "Examples:\n  emberpost store backup /backup/emberpost-monday.db\n  \
+                        emberpost store restore /backup/emberpost-monday.db")]
 pub struct StoreArgs {
     #[command(subcommand)]
     action: Action,
@@ -30,6 +32,21 @@ enum Action {
         /// File to write; it must not exist yet
         file: PathBuf,
         /// The store to copy [default: store.url of the configuration]
+        #[arg(long, value_name = "URL")]
+        store: Option<String>,
+    },
+    /// Put a backup in the place of the store
+    ///
+    /// Verifies FILE, moves the database and its log aside (names that end in .replaced-TIME), and copies FILE to where
+    /// they were. The router must be stopped. Nothing is changed where FILE is no whole backup. Afterwards the router
+    /// knows nothing of what came after the backup: docs/backup.md says what senders and receivers see.
+    #[command(after_help = "Examples:\n  \
+        emberpost store restore /backup/emberpost-monday.db --config /etc/emberpost.toml\n  \
+        emberpost store restore /backup/emberpost-monday.db --store sqlite:emberpost-data/emberpost.db")]
+    Restore {
+        /// Backup that `emberpost store backup` made
+        file: PathBuf,
+        /// The store to replace [default: store.url of the configuration]
         #[arg(long, value_name = "URL")]
         store: Option<String>,
     },
@@ -53,6 +70,10 @@ pub async fn run(args: StoreArgs, config: Option<&Path>, out: &mut dyn Write) ->
             let store = store.map_or_else(|| configured(config), Ok)?;
             backup(&store, &file, out).await
         }
+        Action::Restore { file, store } => {
+            let store = store.map_or_else(|| configured(config), Ok)?;
+            restore(&store, &file, out).await
+        }
         Action::Copy(_) => unbuilt::refuse("store copy"),
         Action::Check(_) => unbuilt::refuse("store check"),
     }
@@ -71,18 +92,26 @@ async fn backup(store: &str, to: &Path, out: &mut dyn Write) -> Result<i32, Fail
     if !database.is_file() {
         return Err(Failure::Usage(format!("there is no store at {}", database.display())));
     }
-    if to.exists() {
-        return Err(Failure::Usage(format!("{} exists already; a backup overwrites nothing", to.display())));
-    }
     crate::store::backup_file(&database, to).await.map_err(|error| Failure::Usage(error.to_string()))?;
     writeln!(out, "{} saved to {}", database.display(), to.display())?;
+    Ok(0)
+}
+
+async fn restore(store: &str, from: &Path, out: &mut dyn Write) -> Result<i32, Failure> {
+    let database = database_path(store)?;
+    let restored = crate::store::restore_file(&database, from, Clock::default().now_us()).await;
+    let restored = restored.map_err(|error| Failure::Usage(error.to_string()))?;
+    writeln!(out, "{} is now the backup {}", restored.store.display(), from.display())?;
+    if let Some(moved_to) = restored.moved_to {
+        writeln!(out, "the store that was there is now {}", moved_to.display())?;
+    }
     Ok(0)
 }
 
 /// The file of a store URL: `sqlite:PATH`, `sqlite://PATH`, or a bare path.
 fn database_path(store: &str) -> Result<PathBuf, Failure> {
     if store.starts_with("postgres://") || store.starts_with("postgresql://") {
-        return Err(Failure::Usage("backup of a PostgreSQL store is not built yet; use pg_dump".into()));
+        return Err(Failure::Usage("a PostgreSQL store is not built yet; use pg_dump and pg_restore".into()));
     }
     let path = store.strip_prefix("sqlite:").unwrap_or(store);
     let path = path.strip_prefix("//").unwrap_or(path).split('?').next().unwrap_or_default();

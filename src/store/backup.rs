@@ -1,15 +1,20 @@
 //! Backups: one consistent file, made while the store is in use.
 //!
-//! SQLite writes the copy from one read transaction (`VACUUM INTO`); accepts go on meanwhile. The file gets its name only
-//! when it is whole and on disk.
+//! SQLite writes the copy from one read transaction (`VACUUM INTO`); accepts go on meanwhile. The copy is made in a folder
+//! that nobody else can write to, and gets its name only when it is whole and on disk. It carries a mark until it is opened
+//! as a store, so that it is not opened beside the log of another file.
 
 use super::core::folder;
-use super::open::{file_error, user_version};
+use super::files::{self, BACKUP_MARK, beside, create_private, file_error, rename_new, sync_folder};
+use super::open::{plain_options, set_application_id, user_version};
 use super::{OpenError, Store};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::sqlite::SqliteConnection;
 use sqlx::{ConnectOptions, Connection};
-use std::fs::{File, OpenOptions};
+use std::fs::File;
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use uuid::Uuid;
 
 impl Store {
     /// Copies this store to a new file. Errs where the file exists.
@@ -18,49 +23,68 @@ impl Store {
     }
 }
 
-/// Copies the store in `db`, which a running router may have open, to the new file `to`. Errs where that exists, and where
-/// `db` is no store.
+/// Copies the store in `db`, which a running router may have open, to the new file `to`. Errs where anything has that name,
+/// a link too, and where `db` is no store.
 pub async fn backup_file(db: &Path, to: &Path) -> Result<(), OpenError> {
-    let database = |source| OpenError::Database { path: db.display().to_string(), source };
-    if to.try_exists().map_err(|source| file_error(to, source))? {
-        return Err(OpenError::Refused(format!("the backup {} exists already; name another file", to.display())));
+    if to.symlink_metadata().is_ok() {
+        return exists(to);
     }
-    let options = SqliteConnectOptions::new().filename(db).read_only(true).disable_statement_logging();
-    let mut conn = options.connect().await.map_err(database)?;
+    let db = &files::resolve(db)?;
+    let names = db.metadata().map_err(|source| file_error(db, source))?.nlink();
+    if names > 1 {
+        return Err(OpenError::Refused(format!(
+            "{} has {names} names (hard links); its log is found by one of them only, so the copy would lack messages",
+            db.display()
+        )));
+    }
+    let database = |source| OpenError::Database { path: db.display().to_string(), source };
+    let mut conn = plain_options(db).read_only(true).connect().await.map_err(database)?;
     if user_version(&mut conn).await.map_err(database)? == 0 {
         return Err(OpenError::Refused(format!("{} is no store of emberpost", db.display())));
     }
-    let partial = partial_name(to);
+    let partial = make_partial_folder(to)?;
     let copied = copy(&mut conn, db, &partial, to).await;
     // Read only: there is nothing that closing could lose.
     let _ = conn.close().await;
-    if copied.is_err() {
-        // The first error is the one to tell; a partial file that stays behind is named as such.
-        let _ = std::fs::remove_file(&partial);
-    }
+    // The first error is the one to tell; a partial folder that stays behind is named as such.
+    let _ = std::fs::remove_dir_all(&partial);
     copied
 }
 
-fn partial_name(to: &Path) -> PathBuf {
-    let mut name = to.as_os_str().to_owned();
-    name.push(".partial");
-    PathBuf::from(name)
+fn exists(to: &Path) -> Result<(), OpenError> {
+    Err(OpenError::Refused(format!("the backup {} exists already; name another file", to.display())))
+}
+
+/// A folder that was not there before and that is ours alone, so that nobody can put a link where the copy is written.
+fn make_partial_folder(to: &Path) -> Result<PathBuf, OpenError> {
+    let partial = beside(to, &format!(".partial-{}", Uuid::new_v4().simple()));
+    let made = std::fs::DirBuilder::new().mode(0o700).create(&partial);
+    made.map_err(|source| file_error(&partial, source))?;
+    Ok(partial)
 }
 
 async fn copy(conn: &mut SqliteConnection, db: &Path, partial: &Path, to: &Path) -> Result<(), OpenError> {
+    let partial = &partial.join("copy.db");
     let at_partial = |source| file_error(partial, source);
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    // Messages are health records: what the folder's mode protects for the store, the file's must for the copy.
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    drop(options.open(partial).map_err(at_partial)?);
+    drop(create_private(partial).map_err(at_partial)?);
     let text = partial.to_str().ok_or_else(|| {
         OpenError::Refused(format!("the backup's path {} is not UTF-8, which SQLite needs", partial.display()))
     })?;
     let vacuum = sqlx::query("VACUUM INTO ?").bind(text.to_owned()).execute(conn).await;
     vacuum.map_err(|source| OpenError::Database { path: db.display().to_string(), source })?;
+    mark_as_backup(partial).await?;
     File::open(partial).and_then(|file| file.sync_all()).map_err(at_partial)?;
-    std::fs::rename(partial, to).map_err(|source| file_error(to, source))?;
-    File::open(folder(to)).and_then(|folder| folder.sync_all()).map_err(|source| file_error(folder(to), source))
+    match rename_new(partial, to) {
+        Err(source) if source.kind() == ErrorKind::AlreadyExists => return exists(to),
+        renamed => renamed.map_err(|source| file_error(to, source))?,
+    }
+    sync_folder(to).map_err(|source| file_error(folder(to), source))
+}
+
+/// `file` has no log; nor has it afterwards.
+pub(super) async fn mark_as_backup(file: &Path) -> Result<(), OpenError> {
+    let database = |source| OpenError::Database { path: file.display().to_string(), source };
+    let mut conn = plain_options(file).connect().await.map_err(database)?;
+    set_application_id(&mut conn, BACKUP_MARK).await.map_err(database)?;
+    conn.close().await.map_err(database)
 }

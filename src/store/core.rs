@@ -1,5 +1,7 @@
 //! What store handles and the writer share: connections, party numbers, figures, the room on the disk.
 
+use super::health::Health;
+use super::watch::{Changed, Watch};
 use super::writer::Writer;
 use super::{StoreSettings, Unavailable};
 use crate::clock::Clock;
@@ -7,8 +9,7 @@ use futures_util::future::BoxFuture;
 use sqlx::sqlite::{SqliteConnection, SqlitePool};
 use sqlx::{Error, Row};
 use std::collections::HashMap;
-use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -20,11 +21,14 @@ type Parties = Arc<HashMap<Arc<str>, i64>>;
 
 pub(super) struct Core {
     pub settings: StoreSettings,
+    /// The database file, behind links.
+    pub path: PathBuf,
     pub clock: Clock,
     pub writer: tokio::sync::Mutex<Writer>,
     pub readers: SqlitePool,
-    /// Held for the life of the store: a second router finds it locked.
-    pub lock: File,
+    /// Locks the store for its life, and knows its files. None once it is closed.
+    pub watch: Mutex<Option<Watch>>,
+    pub health: Health,
     /// Numbers of participants. Replaced as a whole when one is new.
     pub party_keys: RwLock<Parties>,
     pub free_bytes: Mutex<Option<(Instant, u64)>>,
@@ -86,6 +90,25 @@ impl Core {
         }
     }
 
+    fn watched(&self) -> std::sync::MutexGuard<'_, Option<Watch>> {
+        self.watch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether what is committed now will be found at the store's path. Once it was not, the store is lost for good: what
+    /// was written since would be missing.
+    pub fn check_files(&self) -> Result<(), Unavailable> {
+        self.health.lost()?;
+        match self.watched().as_ref().map_or(Ok(()), Watch::check) {
+            Ok(()) => Ok(()),
+            Err(Changed::Unknown(text)) => Err(Unavailable::Away(text)),
+            Err(Changed::Lost(text)) => {
+                tracing::error!("the store is lost while it is open: {text}; nothing more is accepted");
+                self.health.lose(text);
+                self.health.lost()
+            }
+        }
+    }
+
     /// Room on the store's disk in bytes, at most a second old. None where the system does not say.
     pub fn free_bytes(&self) -> Option<u64> {
         let mut kept = self.free_bytes.lock().unwrap_or_else(PoisonError::into_inner);
@@ -94,7 +117,7 @@ impl Core {
         {
             return Some(bytes);
         }
-        let disk = rustix::fs::statvfs(folder(&self.settings.path)).ok()?;
+        let disk = rustix::fs::statvfs(folder(&self.path)).ok()?;
         let bytes = disk.f_bavail.saturating_mul(disk.f_frsize);
         *kept = Some((Instant::now(), bytes));
         Some(bytes)
@@ -125,7 +148,8 @@ impl Core {
             done
         });
         match task.await {
-            Ok(done) => done.map_err(|error| unavailable(&error)),
+            Ok(Ok(done)) => self.check_files().map(|()| done),
+            Ok(Err(error)) => Err(unavailable(&error)),
             Err(error) => Err(Unavailable::Away(error.to_string())),
         }
     }
@@ -138,9 +162,8 @@ impl Core {
         if let Err(error) = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut writer.conn).await {
             tracing::warn!(%error, "the store's log could not be moved into its file; the next start reads it");
         }
-        if let Err(error) = self.lock.unlock() {
-            tracing::warn!(%error, "the store's lock could not be given back; it ends with this process");
-        }
+        // Gives up the lock.
+        drop(self.watched().take());
     }
 }
 
@@ -148,12 +171,17 @@ pub(super) fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
+/// The primary result code of SQLite.
+pub(super) fn sqlite_code(error: &Error) -> Option<i64> {
+    let code = error.as_database_error()?.code()?.parse::<i64>().ok()?;
+    Some(code & 0xff)
+}
+
 /// What a caller hears of a database error. Texts of SQLite name no values.
 pub(super) fn unavailable(error: &Error) -> Unavailable {
     const SQLITE_IOERR: i64 = 10;
     const SQLITE_FULL: i64 = 13;
-    let code = error.as_database_error().and_then(|error| error.code()).and_then(|code| code.parse::<i64>().ok());
-    match code.map(|code| code & 0xff) {
+    match sqlite_code(error) {
         Some(SQLITE_IOERR | SQLITE_FULL) => Unavailable::Full(error.to_string()),
         _ => Unavailable::Away(error.to_string()),
     }

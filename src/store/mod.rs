@@ -7,7 +7,9 @@ mod accept;
 mod backup;
 mod batch;
 mod core;
+mod files;
 mod filter;
+mod health;
 mod insert;
 mod inspect;
 mod lanes;
@@ -16,6 +18,7 @@ mod open;
 mod prepare;
 mod reference;
 mod replay;
+mod restore;
 mod retention;
 mod retry;
 mod row;
@@ -25,11 +28,13 @@ mod standing;
 mod tests;
 mod timeline;
 pub mod view;
+mod watch;
 mod writer;
 
 pub use backup::backup_file;
+pub use restore::{Restored, restore_file};
 
-use self::core::{Core, unavailable};
+use self::core::Core;
 use self::writer::Job;
 use crate::clock::Clock;
 use crate::delivery::{DeliveryState, Facts, Keep, Kept, MessageState, Settled, Settlement, Work};
@@ -137,7 +142,9 @@ impl Store {
         let core = Arc::new(open::open(settings, clock).await?);
         let (jobs, queue) = mpsc::channel(QUEUE_JOBS);
         start_writer(core.clone(), queue).map_err(|source| OpenError::File { path: WRITER_THREAD.into(), source })?;
-        Ok(Store { inner: Arc::new(Inner { core, jobs }) })
+        let inner = Arc::new(Inner { core, jobs });
+        tokio::spawn(health::watch(Arc::downgrade(&inner)));
+        Ok(Store { inner })
     }
 
     /// Keeps a message with its deliveries, keys and own answer, or recognises a repeat. Returns after the commit.
@@ -177,10 +184,19 @@ impl Store {
         self.inner.jobs.send(job).await.map_err(closed)
     }
 
-    /// Whether a message would be taken now: there is room, and the store answers.
-    pub async fn takes(&self) -> Result<(), Unavailable> {
+    /// Whether a message would be accepted now, as the last commits and probes saw it. Waits for nothing.
+    pub fn accepting(&self) -> Result<(), Unavailable> {
+        if self.inner.jobs.is_closed() {
+            return Err(Unavailable::Away("the store is closed".into()));
+        }
         self.room()?;
-        self.ping().await
+        self.inner.core.health.state()
+    }
+
+    /// Waits until a file of the store is no longer the one at its path; gives the reason. Nothing is accepted from then on,
+    /// and the process must end: what follows would be lost.
+    pub async fn until_lost(&self) -> String {
+        self.inner.core.health.until_lost().await
     }
 
     /// Accepts need room for what follows from them; settlements use what was left for them.
@@ -201,15 +217,6 @@ impl Store {
             // An error means that the writer has ended already: closed is what was asked for.
             let _ = done.await;
         }
-    }
-
-    /// Whether the store can be read and has its writer; for readiness.
-    pub async fn ping(&self) -> Result<(), Unavailable> {
-        if self.inner.jobs.is_closed() {
-            return Err(Unavailable::Away("the store is closed".into()));
-        }
-        let found = sqlx::query("SELECT 1").execute(&self.inner.core.readers).await;
-        found.map(drop).map_err(|error| unavailable(&error))
     }
 
     pub fn clock(&self) -> &Clock {

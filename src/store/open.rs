@@ -1,36 +1,49 @@
 //! Opening: the folder, the lock, the schema's version, the connections.
 
 use super::core::{Core, folder};
+use super::files::{self, BACKUP_MARK, Hold, STORE_MARK, beside, create_private, file_error, rename_new};
+use super::health::Health;
 use super::insert::PREPARED_STATEMENTS;
 use super::retention::Cursors;
+use super::watch::Watch;
 use super::writer::{Keys, Writer};
 use super::{OpenError, StoreSettings};
 use crate::clock::Clock;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{AssertSqlSafe, ConnectOptions, Error, Row};
-use std::fs::{File, TryLockError};
-use std::path::{Path, PathBuf};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Error, Row};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Mutex, RwLock};
 use std::time::Duration;
 
 /// Each file brings the schema from the version before to its own; the last is the version that this program writes.
-const MIGRATIONS: &[&str] = &[include_str!("migrations/0001.sql")];
+pub(super) const MIGRATIONS: &[&str] = &[include_str!("migrations/0001.sql"), include_str!("migrations/0002.sql")];
 
 const READERS: u32 = 4;
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const BUSY_TIMEOUT_MILLISECONDS: u32 = 5_000;
+const BUSY_TIMEOUT: Duration = Duration::from_millis(BUSY_TIMEOUT_MILLISECONDS as u64);
 /// 40 MB of log, so that a page that changes often is written to the database file once for many commits.
 const CHECKPOINT_PAGES: &str = "10000";
 
 pub(super) async fn open(settings: StoreSettings, clock: Clock) -> Result<Core, OpenError> {
-    let path = settings.path.clone();
+    files::make_folder(folder(&settings.path))?;
+    let path = files::resolve(&settings.path)?;
     let database = |source| OpenError::Database { path: path.display().to_string(), source };
-    make_folder(folder(&path)).map_err(|source| file_error(folder(&path), source))?;
-    let lock = take_lock(&path)?;
+    let mut hold = Hold::take(&path)?;
+    if hold.database.is_none() {
+        create(&mut hold, &path).await?;
+    }
+    adopt(&hold, &path).await?;
+    files::make_private(&path);
     let mut conn = writer_options(&path).connect().await.map_err(database)?;
     migrate(&mut conn, &path).await?;
+    if application_id(&mut conn).await.map_err(database)? != i64::from(STORE_MARK) {
+        set_application_id(&mut conn, STORE_MARK).await.map_err(database)?;
+    }
+    hold.remember(&path)?;
+    let watch = Watch::new(hold, &settings.path, &path)?;
     // Attempts under way ended with their process. Rows say "waiting" through an attempt, so nothing is to be put back.
     mend_due_times(&mut conn, clock.now_us()).await.map_err(database)?;
     let keys = Keys::read(&mut conn).await.map_err(database)?;
@@ -38,10 +51,12 @@ pub(super) async fn open(settings: StoreSettings, clock: Clock) -> Result<Core, 
     let readers = readers(&path).await.map_err(database)?;
     Ok(Core {
         settings,
+        path,
         clock,
         writer: tokio::sync::Mutex::new(Writer { conn, keys }),
         readers,
-        lock,
+        watch: Mutex::new(Some(watch)),
+        health: Health::default(),
         party_keys: RwLock::new(parties),
         free_bytes: Mutex::new(None),
         commits: AtomicU64::new(0),
@@ -49,6 +64,86 @@ pub(super) async fn open(settings: StoreSettings, clock: Clock) -> Result<Core, 
         sweep: Mutex::new(Cursors::default()),
         closed: AtomicBool::new(false),
     })
+}
+
+/// Makes a new store under a name of its own and gives it its name when it is whole: a database file at the path is never
+/// one that was only begun, so that an empty one means a loss.
+async fn create(hold: &mut Hold, path: &Path) -> Result<(), OpenError> {
+    if hold.was_remembered()? {
+        return Err(OpenError::Refused(format!(
+            "the store {} is gone, and {} says that there was one. Put a backup in its place with `emberpost store restore \
+             FILE`, or remove the lock file to begin with a new store",
+            path.display(),
+            hold.lock_path.display()
+        )));
+    }
+    if let Some(log) = files::logs(path).first() {
+        return Err(OpenError::Refused(format!(
+            "the store {} is gone, but its log {} is there; put the database file back, or move the log away to begin with \
+             a new store",
+            path.display(),
+            log.display()
+        )));
+    }
+    let new = beside(path, ".new");
+    let at_new = |source| file_error(&new, source);
+    for left_over in ["", "-wal", "-shm", "-journal"].map(|ending| beside(&new, ending)) {
+        match std::fs::remove_file(&left_over) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => return Err(at_new(source)),
+            _ => {}
+        }
+    }
+    create_private(&new).map_err(at_new)?;
+    let database = |source| OpenError::Database { path: new.display().to_string(), source };
+    let mut conn = plain_options(&new).connect().await.map_err(database)?;
+    apply_migrations(&mut conn, 0).await.map_err(database)?;
+    set_application_id(&mut conn, STORE_MARK).await.map_err(database)?;
+    conn.close().await.map_err(database)?;
+    rename_new(&new, path).and_then(|()| files::sync_folder(path)).map_err(|source| file_error(path, source))?;
+    hold.take_database(path)
+}
+
+/// Refuses what is no store. A backup becomes one, unless a log is beside it: SQLite would take that for the backup's own.
+async fn adopt(hold: &Hold, path: &Path) -> Result<(), OpenError> {
+    let Some((file, _)) = &hold.database else { return Ok(()) };
+    let found = files::mark(file, path)?;
+    if found == BACKUP_MARK {
+        if let Some(log) = files::logs(path).first() {
+            return Err(OpenError::Refused(format!(
+                "{} is a backup, and {} beside it is the log of another store, which would be written into it; put the \
+                 backup in place with `emberpost store restore FILE`, which moves the old files aside",
+                path.display(),
+                log.display()
+            )));
+        }
+        let database = |source| OpenError::Database { path: path.display().to_string(), source };
+        // Not in the log: the file itself must no longer say that it is a backup once it has a log of its own.
+        let mut conn = plain_options(path).connect().await.map_err(database)?;
+        set_application_id(&mut conn, STORE_MARK).await.map_err(database)?;
+        return conn.close().await.map_err(database);
+    }
+    if found != STORE_MARK && found != 0 {
+        return Err(OpenError::Refused(format!("{} is a database of another program", path.display())));
+    }
+    Ok(())
+}
+
+async fn application_id(conn: &mut SqliteConnection) -> Result<i64, Error> {
+    sqlx::query("PRAGMA application_id").fetch_one(conn).await?.try_get(0)
+}
+
+pub(super) async fn set_application_id(conn: &mut SqliteConnection, id: i32) -> Result<(), Error> {
+    sqlx::query(AssertSqlSafe(format!("PRAGMA application_id = {id}"))).execute(conn).await.map(drop)
+}
+
+/// For a file that nobody else has open, without a log: what is written is in the file itself.
+pub(super) fn plain_options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(BUSY_TIMEOUT)
+        .foreign_keys(false)
+        .disable_statement_logging()
 }
 
 /// Where the newest message lies in the future, the clock was set back since: then the due times written under the old clock
@@ -70,7 +165,6 @@ async fn mend_due_times(conn: &mut SqliteConnection, now_us: i64) -> Result<(), 
 pub(super) fn writer_options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
-        .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(BUSY_TIMEOUT)
@@ -93,37 +187,7 @@ async fn readers(path: &Path) -> Result<SqlitePool, Error> {
     SqlitePoolOptions::new().max_connections(READERS).acquire_timeout(BUSY_TIMEOUT).connect_with(options).await
 }
 
-fn make_folder(path: &Path) -> std::io::Result<()> {
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path)
-}
-
-pub(super) fn file_error(path: &Path, source: std::io::Error) -> OpenError {
-    OpenError::File { path: path.display().to_string(), source }
-}
-
-/// Two routers on one file would each give out the same keys.
-fn take_lock(path: &Path) -> Result<File, OpenError> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    let lock_path = PathBuf::from(name);
-    let file = File::create(&lock_path).map_err(|source| file_error(&lock_path, source))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::Refused(format!(
-            "the store {} is in use by another emberpost (its lock file is {}); stop that one first, or give this one a \
-             store of its own with store.url",
-            path.display(),
-            lock_path.display()
-        ))),
-        Err(TryLockError::Error(source)) => Err(file_error(&lock_path, source)),
-    }
-}
-
-/// Brings the schema to this program's version, each step in a transaction with its version.
+/// Brings the schema to this program's version.
 async fn migrate(conn: &mut SqliteConnection, path: &Path) -> Result<(), OpenError> {
     let database = |source| OpenError::Database { path: path.display().to_string(), source };
     let newest = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
@@ -136,9 +200,21 @@ async fn migrate(conn: &mut SqliteConnection, path: &Path) -> Result<(), OpenErr
             env!("CARGO_PKG_VERSION")
         )));
     }
+    if found == 0 {
+        return Err(OpenError::Refused(format!(
+            "{} holds no store of emberpost: its schema has no version. Put a backup in its place with `emberpost store \
+             restore FILE`, or remove the file to begin with a new store",
+            path.display()
+        )));
+    }
+    apply_migrations(conn, found).await.map_err(database)
+}
+
+/// From the schema's version `found`; each step is a transaction with its version.
+async fn apply_migrations(conn: &mut SqliteConnection, found: i64) -> Result<(), Error> {
     for (version, text) in (1..).zip(MIGRATIONS).skip(usize::try_from(found).unwrap_or_default()) {
         let step = format!("BEGIN IMMEDIATE;\n{text}\nPRAGMA user_version = {version};\nCOMMIT;");
-        sqlx::raw_sql(AssertSqlSafe(step)).execute(&mut *conn).await.map_err(database)?;
+        sqlx::raw_sql(AssertSqlSafe(step)).execute(&mut *conn).await?;
     }
     Ok(())
 }

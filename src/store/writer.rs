@@ -91,7 +91,7 @@ impl Writer {
         // SQLite may have rolled back by itself (disk full): then there is nothing to roll back, and that is no error.
         let _ = sqlx::query("ROLLBACK").execute(&mut self.conn).await;
         if self.conn.ping().await.is_err()
-            && let Ok(conn) = open::writer_options(&core.settings.path).connect().await
+            && let Ok(conn) = open::writer_options(&core.path).connect().await
         {
             self.conn = conn;
         }
@@ -194,6 +194,7 @@ async fn commit(core: &Core, gathered: Gathered) {
         return;
     }
     let count = asks.len() as u64;
+    let running = core.health.begin();
     let answers = {
         let mut writer = core.writer.lock().await;
         let answers = transact(core, &mut writer, asks).await;
@@ -204,10 +205,12 @@ async fn commit(core: &Core, gathered: Gathered) {
     };
     core.commits.fetch_add(1, Ordering::Relaxed);
     core.operations.fetch_add(count, Ordering::Relaxed);
+    // A commit into a file that nobody will find again is none.
+    let answers = answers.map_err(|error| unavailable(&error)).and_then(|done| core.check_files().map(|()| done));
+    core.health.end(running, answers.as_ref().err());
     match answers {
         Ok(answers) => replies.into_iter().zip(answers).for_each(|(reply, answer)| reply.send(answer)),
-        Err(error) => {
-            let unavailable = unavailable(&error);
+        Err(unavailable) => {
             tracing::error!(jobs = count, error = %unavailable, "the store could not commit; its callers are told");
             replies.into_iter().for_each(|reply| reply.fail(unavailable.clone()));
         }

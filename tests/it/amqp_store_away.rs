@@ -27,7 +27,9 @@ async fn with_too_little_room_nothing_is_taken_from_the_queue_and_nothing_is_los
     let queues = Queues::on(&broker).await;
     let lab = Peer::ok().await;
     let config = queues.config().participant(Party::new("lab").at(&lab));
-    let mut node = config.clone().store("min_free_bytes = 9_000_000_000_000_000").start().await;
+    let mut node = config.clone().store("min_free_bytes = 9_000_000_000_000_000").start_unready().await;
+    let connected = async || node.get("/health/ready").await.json()["amqp"] == "ready";
+    wait_until(LATER, "the queues are declared", connected).await;
     let messages: Vec<_> = (0..40).map(|_| Sample::new().addressed_to("lab")).collect();
     queues.send(&messages).await;
     wait_until(LATER, "consuming stops", async || stops(&node) >= 1).await;
@@ -35,7 +37,7 @@ async fn with_too_little_room_nothing_is_taken_from_the_queue_and_nothing_is_los
     assert!(stops(&node) <= 8, "{} sessions in {AWAY:?}", stops(&node));
     assert_eq!(listed(&node, "messages").await.len(), 0);
     assert_eq!(queues.client.depth(&queues.inbound).await, Some(40), "a message was taken and not kept");
-    node.get("/health/ready").await.expect_status(200);
+    assert_eq!(node.get("/health/ready").await.expect_status(503).json()["store"], "full");
 
     // The key is read at start.
     node.reload(config);

@@ -126,7 +126,7 @@ impl QueueConsumer {
     async fn store_is_back(&self, mut failures: usize) {
         loop {
             self.pause(failures).await;
-            if self.stop.is_cancelled() || self.intake.exchange.store.takes().await.is_ok() {
+            if self.stop.is_cancelled() || self.intake.exchange.store.accepting().is_ok() {
                 return;
             }
             failures += 1;

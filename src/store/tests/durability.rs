@@ -32,7 +32,7 @@ async fn a_newer_store_is_refused_with_both_versions_named() {
     let error = Store::open(settings, Clock::default()).await.err().unwrap();
     let text = error.to_string();
     assert!(matches!(error, OpenError::Refused(_)));
-    assert!(text.contains("version 99") && text.contains("up to 1"), "{text}");
+    assert!(text.contains("version 99") && text.contains(&format!("up to {}", open::MIGRATIONS.len())), "{text}");
 }
 
 #[tokio::test]
@@ -44,7 +44,7 @@ async fn a_second_router_is_refused_until_the_first_has_closed() {
     fixture.store.close().await;
     assert!(again().await.is_ok());
     assert!(matches!(fixture.store.accept(numbered(1)).await, Err(Unavailable::Away(_))));
-    assert!(fixture.store.ping().await.is_err());
+    assert!(fixture.store.accepting().is_err());
     assert!(fixture.store.set_paused("lab", true).await.is_err());
 }
 
@@ -134,4 +134,22 @@ async fn a_sweep_drops_what_is_old_and_nothing_that_is_open() {
     assert_eq!(store.count_messages(&Default::default()).await.unwrap(), 2);
     assert!(store.asked("lab", "bundle-1").await.unwrap().is_empty());
     assert_eq!(store.lane_work("lab", 1, 0, 9).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_store_of_the_first_schema_opens_with_its_data() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = settings(folder.path());
+    std::fs::create_dir(settings.path.parent().unwrap()).unwrap();
+    std::fs::write(&settings.path, "").unwrap();
+    let mut conn = sqlx::ConnectOptions::connect(&open::plain_options(&settings.path)).await.unwrap();
+    let insert = "PRAGMA user_version = 1; INSERT INTO party (id, paused) VALUES ('lab', 1)";
+    for text in [open::MIGRATIONS[0], insert] {
+        sqlx::raw_sql(text).execute(&mut conn).await.unwrap();
+    }
+    sqlx::Connection::close(conn).await.unwrap();
+
+    let store = Store::open(settings, Clock::default()).await.unwrap();
+    assert_eq!(store.paused().await.unwrap(), ["lab"]);
+    assert!(matches!(store.accept(numbered(1)).await.unwrap(), Kept::New { .. }));
 }

@@ -65,10 +65,7 @@ impl NodeConfig {
     pub async fn start_unready(self) -> Node {
         let mut node = Node::new(self);
         node.write_config();
-        node.child = Some(node.spawn());
-        let url = node.url("/health/ready");
-        let answers = async || node.client.get(&url).send().await.is_ok();
-        wait_until(SOON, "the node answers", answers).await;
+        node.restart_unready().await;
         node
     }
 }
@@ -234,6 +231,12 @@ impl Node {
         wait_for(SOON * 4, "the node stops after SIGTERM", async || child.try_wait().unwrap()).await
     }
 
+    /// Waits until it ends by itself; its exit status.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let mut child = self.child.take().unwrap();
+        wait_for(SOON * 4, "the node ends by itself", async || child.try_wait().unwrap()).await
+    }
+
     /// Starts it again on the same address and store, killing it first when it still runs.
     pub async fn restart(&mut self) {
         if self.child.is_some() {
@@ -243,6 +246,17 @@ impl Node {
         if let Err(failure) = self.become_ready().await {
             panic!("the node did not start again: {:?}\n{}", failure.exit_code, failure.log);
         }
+    }
+
+    /// As `restart`, for a node that has a reason not to become ready.
+    pub async fn restart_unready(&mut self) {
+        if self.child.is_some() {
+            self.kill9();
+        }
+        self.child = Some(self.spawn());
+        let url = self.url("/health/ready");
+        let answers = async || self.client.get(&url).send().await.is_ok();
+        wait_until(SOON, "the node answers", answers).await;
     }
 
     /// Writes another configuration and has it read again (SIGHUP). What it does then is for the test to wait for.

@@ -1,0 +1,251 @@
+//! The files of a store: their names and modes, the lock on them, the mark in the database file.
+//!
+//! A store is one database file with a log (`-wal`), the log's index (`-shm`) and a lock file (`.lock`) beside it. SQLite
+//! names log and index after the path, and believes whatever log it finds there; so two routers must not meet on one file by
+//! two names, and a backup must not be opened beside the log of another file.
+
+use super::OpenError;
+use super::core::folder;
+use std::collections::BTreeSet;
+use std::fs::{File, Metadata, OpenOptions, Permissions, TryLockError};
+use std::io::{Error, ErrorKind, Write};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+/// Messages are health records: only the owner reads them, whatever the umask and the folder's mode.
+pub(super) const PRIVATE_MODE: u32 = 0o600;
+/// Application id in the header of a store, and of a backup that was not opened as a store yet.
+pub(super) const STORE_MARK: i32 = i32::from_be_bytes(*b"EMBs");
+pub(super) const BACKUP_MARK: i32 = i32::from_be_bytes(*b"EMBb");
+
+const HEADER_BYTES: usize = 100;
+const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+
+/// Which file it is, by whatever name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl From<&Metadata> for FileId {
+    fn from(data: &Metadata) -> Self {
+        FileId { device: data.dev(), inode: data.ino() }
+    }
+}
+
+/// Stores that this process has open. Closing any descriptor of a file gives up all of SQLite's locks on it in this process,
+/// so a file that is open already must not be opened a second time just to find that out.
+static HELD: Mutex<BTreeSet<FileId>> = Mutex::new(BTreeSet::new());
+
+fn held() -> std::sync::MutexGuard<'static, BTreeSet<FileId>> {
+    HELD.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// `path` with `ending` after it, as SQLite names the files beside a database.
+pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    PathBuf::from(name)
+}
+
+pub(super) fn file_error(path: &Path, source: Error) -> OpenError {
+    OpenError::File { path: path.display().to_string(), source }
+}
+
+fn refused<T>(text: String) -> Result<T, OpenError> {
+    Err(OpenError::Refused(text))
+}
+
+/// The database file's own path, behind links; its folder must exist.
+pub(super) fn resolve(path: &Path) -> Result<PathBuf, OpenError> {
+    let error = |source| file_error(path, source);
+    match path.canonicalize() {
+        Ok(real) => Ok(real),
+        Err(source) if source.kind() == ErrorKind::NotFound => {
+            if path.symlink_metadata().is_ok() {
+                return refused(format!("the store {} is a link to a file that does not exist", path.display()));
+            }
+            let name = path.file_name().ok_or_else(|| error(ErrorKind::InvalidFilename.into()))?;
+            Ok(folder(path).canonicalize().map_err(error)?.join(name))
+        }
+        Err(source) => Err(error(source)),
+    }
+}
+
+pub(super) fn make_folder(path: &Path) -> Result<(), OpenError> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path).map_err(|source| file_error(path, source))
+}
+
+/// A new file that only its owner reads. Errs where anything has the name, a link too.
+pub(super) fn create_private(path: &Path) -> std::io::Result<File> {
+    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(PRIVATE_MODE).open(path)?;
+    // The umask may have taken from the mode.
+    file.set_permissions(Permissions::from_mode(PRIVATE_MODE))?;
+    Ok(file)
+}
+
+pub(super) fn sync_folder(path: &Path) -> std::io::Result<()> {
+    File::open(folder(path))?.sync_all()
+}
+
+/// The right to a store: its lock file and its database file, both locked, so that a second router finds one of them locked
+/// under whatever name it opens the store.
+pub(super) struct Hold {
+    pub lock: File,
+    pub lock_path: PathBuf,
+    pub database: Option<(File, FileId)>,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if let Some((_, id)) = &self.database {
+            held().remove(id);
+        }
+    }
+}
+
+impl Hold {
+    /// Locks the store at `path`, as `resolve` gave it. The database file may be missing. Errs where another router has it.
+    pub fn take(path: &Path) -> Result<Hold, OpenError> {
+        let lock_path = beside(path, ".lock");
+        let lock = open_lock(&lock_path).map_err(|source| file_error(&lock_path, source))?;
+        lock_or_refuse(&lock, &lock_path, path)?;
+        let mut hold = Hold { lock, lock_path, database: None };
+        if path.exists() {
+            hold.take_database(path)?;
+        }
+        Ok(hold)
+    }
+
+    /// Locks the database file, once it is there.
+    pub fn take_database(&mut self, path: &Path) -> Result<(), OpenError> {
+        let error = |source| file_error(path, source);
+        let data = path.metadata().map_err(error)?;
+        if !data.is_file() {
+            return refused(format!("the store {} is not a regular file", path.display()));
+        }
+        if data.nlink() > 1 {
+            return refused(format!(
+                "the store {} has {} names (hard links); its log is found by one of them only, so the others lose messages: \
+                 leave one name, and copy a store with `emberpost store backup`",
+                path.display(),
+                data.nlink()
+            ));
+        }
+        let id = FileId::from(&data);
+        if !held().insert(id) {
+            return in_use(path, path);
+        }
+        let locked = OpenOptions::new().read(true).write(true).open(path).map_err(error).and_then(|file| {
+            lock_or_refuse(&file, path, path)?;
+            Ok(file)
+        });
+        match locked {
+            Ok(file) => self.database = Some((file, id)),
+            Err(error) => {
+                held().remove(&id);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes into the lock file that a store was made here: if the database file is gone at a later start, that is a loss,
+    /// and not a new store.
+    pub fn remember(&mut self, path: &Path) -> Result<(), OpenError> {
+        let error = |source| file_error(&self.lock_path, source);
+        if self.lock.metadata().map_err(error)?.len() == 0 {
+            let name = path.file_name().unwrap_or_default().display();
+            writeln!(self.lock, "Emberpost has a store in {name}. While it is open, this file is locked.")
+                .map_err(error)?;
+        }
+        Ok(())
+    }
+
+    pub fn was_remembered(&self) -> Result<bool, OpenError> {
+        let data = self.lock.metadata().map_err(|source| file_error(&self.lock_path, source))?;
+        Ok(data.len() > 0)
+    }
+}
+
+fn open_lock(path: &Path) -> std::io::Result<File> {
+    let no_links = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(PRIVATE_MODE).custom_flags(no_links);
+    let file = options.open(path)?;
+    // The umask may have taken from the mode, and then the next start could not open it.
+    if file.metadata()?.mode() & 0o777 != PRIVATE_MODE {
+        file.set_permissions(Permissions::from_mode(PRIVATE_MODE))?;
+    }
+    Ok(file)
+}
+
+fn lock_or_refuse(file: &File, locked: &Path, store: &Path) -> Result<(), OpenError> {
+    match file.try_lock() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => in_use(store, locked),
+        Err(TryLockError::Error(source)) => Err(file_error(locked, source)),
+    }
+}
+
+/// Two routers on one file would each give out the same keys.
+fn in_use(store: &Path, locked: &Path) -> Result<(), OpenError> {
+    refused(format!(
+        "the store {} is in use by another emberpost ({} is locked); stop that one first, or give this one a store of its \
+         own with store.url",
+        store.display(),
+        locked.display()
+    ))
+}
+
+/// What the header of a database file says, without what a log beside it may change.
+pub(super) fn mark(file: &File, path: &Path) -> Result<i32, OpenError> {
+    let mut header = [0; HEADER_BYTES];
+    match file.read_exact_at(&mut header, 0) {
+        Ok(()) if header.starts_with(MAGIC) => Ok(i32::from_be_bytes([header[68], header[69], header[70], header[71]])),
+        Err(source) if source.kind() != ErrorKind::UnexpectedEof => Err(file_error(path, source)),
+        _ if file.metadata().is_ok_and(|data| data.len() == 0) => refused(format!(
+            "the store {} is empty: what was in it is gone. Put a backup in its place with `emberpost store restore FILE`, \
+             or remove the file to begin with a new store",
+            path.display()
+        )),
+        _ => refused(format!("{} is not a SQLite database", path.display())),
+    }
+}
+
+/// Logs beside a database file with anything in them.
+pub(super) fn logs(path: &Path) -> Vec<PathBuf> {
+    let full = |log: &PathBuf| log.symlink_metadata().is_ok_and(|data| data.len() > 0);
+    ["-wal", "-journal"].map(|ending| beside(path, ending)).into_iter().filter(full).collect()
+}
+
+/// Takes from others what an earlier version or a copy gave them.
+pub(super) fn make_private(path: &Path) {
+    for file in ["", "-wal", "-shm", "-journal", ".lock"].map(|ending| beside(path, ending)) {
+        let open_to_others = file.metadata().is_ok_and(|data| data.mode() & 0o077 != 0);
+        if open_to_others && let Err(error) = std::fs::set_permissions(&file, Permissions::from_mode(PRIVATE_MODE)) {
+            tracing::warn!(file = %file.display(), %error, "others on this machine may read this file of the store");
+        }
+    }
+}
+
+/// Gives `from` the name `to`. Errs where that is taken.
+pub(super) fn rename_new(from: &Path, to: &Path) -> std::io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    use rustix::io::Errno;
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // A file system that does not know the flag.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+            if to.symlink_metadata().is_ok() {
+                return Err(ErrorKind::AlreadyExists.into());
+            }
+            std::fs::rename(from, to)
+        }
+        done => done.map_err(Error::from),
+    }
+}

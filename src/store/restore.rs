@@ -1,0 +1,145 @@
+//! Restoring: a backup takes the place of a store, whose files are moved aside as they are.
+
+use super::OpenError;
+use super::backup::mark_as_backup;
+use super::core::folder;
+use super::files::{self, BACKUP_MARK, Hold, STORE_MARK, beside, create_private, file_error, rename_new, sync_folder};
+use super::open::{MIGRATIONS, plain_options, user_version};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Error, Row};
+use std::fs::File;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+/// Names that are tried for files that were moved aside in the same second.
+const REPLACED_PER_SECOND: usize = 100;
+
+/// What a restore did.
+#[derive(Clone, Debug)]
+pub struct Restored {
+    /// The store, which is now the backup.
+    pub store: PathBuf,
+    /// Where the old database file is; its log has the same name with `-wal`. None where there was none.
+    pub moved_to: Option<PathBuf>,
+}
+
+/// Puts the backup `from` in the place of the store `db`, which no router may have open. The backup itself is copied and
+/// left as it is. `now_us` names the files that are moved aside. Errs, and changes nothing, where `from` is no whole backup.
+pub async fn restore_file(db: &Path, from: &Path, now_us: i64) -> Result<Restored, OpenError> {
+    files::make_folder(folder(db))?;
+    let db = files::resolve(db)?;
+    let mut hold = Hold::take(&db)?;
+    let copy = beside(&db, ".restored");
+    let checked = copy_and_check(from, &copy).await;
+    let done = match checked {
+        Ok(()) => replace(&mut hold, &db, &copy, now_us),
+        Err(error) => Err(error),
+    };
+    if done.is_err() {
+        // The first error is the one to tell; the next restore removes what stays behind.
+        let _ = std::fs::remove_file(&copy);
+    }
+    done
+}
+
+async fn copy_and_check(from: &Path, copy: &Path) -> Result<(), OpenError> {
+    let refuse = |text: String| Err(OpenError::Refused(format!("{} cannot be restored: {text}", from.display())));
+    let data = from.metadata().map_err(|source| file_error(from, source))?;
+    if !data.is_file() {
+        return refuse("it is not a regular file".into());
+    }
+    if let Some(log) = files::logs(from).first() {
+        return refuse(format!("{} beside it is a log, so it is a store in use; make a backup of that", log.display()));
+    }
+    let mark = files::mark(&File::open(from).map_err(|source| file_error(from, source))?, from)?;
+    match mark {
+        // A backup of the versions before backups had a mark.
+        BACKUP_MARK | 0 => {}
+        STORE_MARK => {
+            let text = "it is a store that was opened, whose newest messages may be in a log elsewhere; copy a store with \
+                        `emberpost store backup`";
+            return refuse(text.into());
+        }
+        _ => return refuse("it is a database of another program".into()),
+    }
+    copy_file(from, copy)?;
+    let database = |source| OpenError::Database { path: from.display().to_string(), source };
+    let mut conn = plain_options(copy).connect().await.map_err(database)?;
+    let wrong = verify(&mut conn).await.map_err(database)?;
+    if wrong.is_none() {
+        // Times of the clock that the backup was made under say nothing about the clock that it is opened under.
+        let forget = sqlx::query("DELETE FROM progress WHERE name LIKE 'clock\\_%' ESCAPE '\\'");
+        forget.execute(&mut conn).await.map_err(database)?;
+    }
+    conn.close().await.map_err(database)?;
+    match wrong {
+        Some(text) => refuse(text),
+        None => mark_as_backup(copy).await,
+    }
+}
+
+fn copy_file(from: &Path, copy: &Path) -> Result<(), OpenError> {
+    let at_copy = |source| file_error(copy, source);
+    match std::fs::remove_file(copy) {
+        Err(source) if source.kind() != ErrorKind::NotFound => return Err(at_copy(source)),
+        _ => {}
+    }
+    let mut source = File::open(from).map_err(|source| file_error(from, source))?;
+    let mut target = create_private(copy).map_err(at_copy)?;
+    std::io::copy(&mut source, &mut target).map_err(at_copy)?;
+    Ok(())
+}
+
+/// What is wrong with a backup: damage, a schema of a newer program, or of another.
+async fn verify(conn: &mut SqliteConnection) -> Result<Option<String>, Error> {
+    let check = sqlx::query("PRAGMA integrity_check(1)").fetch_one(&mut *conn).await?;
+    let check: String = check.try_get(0)?;
+    if check != "ok" {
+        return Ok(Some(format!("it is damaged ({check})")));
+    }
+    let version = user_version(conn).await?;
+    let Some(steps) =
+        usize::try_from(version).ok().filter(|steps| *steps > 0).and_then(|steps| MIGRATIONS.get(..steps))
+    else {
+        let newest = MIGRATIONS.len();
+        return Ok(Some(format!("it has schema version {version}, and this program knows versions 1 to {newest}")));
+    };
+    let mut expected = SqliteConnectOptions::new().in_memory(true).disable_statement_logging().connect().await?;
+    for step in steps {
+        sqlx::raw_sql(AssertSqlSafe(*step)).execute(&mut expected).await?;
+    }
+    let same = schema(conn).await? == schema(&mut expected).await?;
+    expected.close().await?;
+    Ok((!same).then(|| format!("its tables are not those of schema version {version}")))
+}
+
+async fn schema(conn: &mut SqliteConnection) -> Result<Vec<(String, Option<String>)>, Error> {
+    let rows = sqlx::query("SELECT name, sql FROM sqlite_schema ORDER BY name").fetch_all(conn).await?;
+    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+}
+
+/// The database file goes first: without it a start is refused, while a store without its log would start and lack messages.
+fn replace(hold: &mut Hold, db: &Path, copy: &Path, now_us: i64) -> Result<Restored, OpenError> {
+    let at_copy = |source| file_error(copy, source);
+    File::open(copy).and_then(|file| file.sync_all()).map_err(at_copy)?;
+    hold.remember(db)?;
+    let time = jiff::Timestamp::from_microsecond(now_us).unwrap_or_default().strftime("%Y%m%dT%H%M%SZ");
+    let name = |count: usize| match count {
+        0 => beside(db, &format!(".replaced-{time}")),
+        _ => beside(db, &format!(".replaced-{time}-{count}")),
+    };
+    let free = |path: &PathBuf| path.symlink_metadata().is_err() && files::logs(path).is_empty();
+    let aside = (0..REPLACED_PER_SECOND).map(name).find(free).unwrap_or_else(|| name(0));
+    let mut moved_to = None;
+    for ending in ["", "-wal", "-shm", "-journal"] {
+        let (old, new) = (beside(db, ending), beside(&aside, ending));
+        match rename_new(&old, &new) {
+            Ok(()) if ending.is_empty() => moved_to = Some(aside.clone()),
+            Ok(()) => {}
+            Err(source) if source.kind() == ErrorKind::NotFound => {}
+            Err(source) => return Err(file_error(&new, source)),
+        }
+    }
+    rename_new(copy, db).and_then(|()| sync_folder(db)).map_err(|source| file_error(db, source))?;
+    Ok(Restored { store: db.to_owned(), moved_to })
+}
