@@ -16,6 +16,7 @@ pub use broker::{Amqp, BrokerUrl, DEAD_LETTERS, is_or_is_behind};
 
 use crate::fhir::FhirVersion;
 use crate::routing::{Conflict, Entry, Participant, Route, Table};
+use crate::secret::Secret;
 use crate::validation::{Level, OnFailure, ProseRules};
 use section::Mistakes;
 use setting::{Setting, Settings, Value};
@@ -126,11 +127,11 @@ pub struct Validation {
 }
 
 /// Somebody who runs the exchange, known by a token.
-#[derive(Clone, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Operator {
     pub name: String,
     /// Lower-case hex; at least one.
-    pub token_sha256: Vec<String>,
+    pub token_sha256: Vec<Secret>,
     pub role: Role,
 }
 
@@ -140,13 +141,6 @@ pub enum Role {
     Viewer,
     /// Sees content, retries, replays, pauses.
     Operator,
-}
-
-impl fmt::Debug for Operator {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let masked = format!("[{} masked]", self.token_sha256.len());
-        write!(f, "Operator {{ name: {:?}, token_sha256: {masked}, role: {:?} }}", self.name, self.role)
-    }
 }
 
 /// Where things were written, for mistakes that are found later.

@@ -18,6 +18,7 @@ pub mod fhirpath;
 pub mod metrics;
 pub mod replay;
 pub mod routing;
+pub mod secret;
 pub mod security;
 pub mod store;
 pub mod telemetry;

@@ -5,6 +5,7 @@ use super::problem::Problem;
 use super::{Admin, json, to_the_end};
 use crate::courier::ParticipantStatus;
 use crate::routing::{Channel, Order, Participant, Rejections};
+use crate::secret::SecretUrl;
 use crate::store::view::Page;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -24,7 +25,7 @@ struct ParticipantView<'a> {
     addresses: &'a [String],
     /// `http`, `mailbox`, or null: it gets answers only while it waits for them.
     channel: Option<&'static str>,
-    url: Option<&'a str>,
+    url: Option<&'a SecretUrl>,
     may_send: &'a [String],
     may_receive: &'a [String],
     fhir_version: Option<&'static str>,
@@ -85,7 +86,7 @@ fn idle(id: &str) -> ParticipantStatus {
 
 fn view(participant: &Participant, status: ParticipantStatus) -> ParticipantView<'_> {
     let (channel, url) = match &participant.channel {
-        Some(Channel::Http { url, .. }) => (Some("http"), Some(url.as_str())),
+        Some(Channel::Http { url, .. }) => (Some("http"), Some(url)),
         Some(Channel::Amqp { .. }) => (Some("amqp"), None),
         Some(Channel::Mailbox) => (Some("mailbox"), None),
         None => (None, None),

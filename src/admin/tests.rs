@@ -39,7 +39,7 @@ impl Api {
         let fixture = Fixture::new().await;
         let mut lab = crate::replay::fixture::participant("lab");
         if !operators.is_empty() {
-            lab.token_sha256 = vec![sha256_hex("lab-token")];
+            lab.token_sha256 = vec![sha256_hex("lab-token").into()];
         }
         let credentials = Credentials::new(&[Arc::new(lab)], operators, "http://127.0.0.1:8080/fhir").unwrap();
         let stop = CancellationToken::new();
@@ -93,7 +93,7 @@ impl Drop for Api {
 fn team() -> Vec<Operator> {
     let operator = |name: &str, role| Operator {
         name: name.into(),
-        token_sha256: vec![sha256_hex(&format!("{name}-token"))],
+        token_sha256: vec![sha256_hex(&format!("{name}-token")).into()],
         role,
     };
     vec![operator("duty", Role::Operator), operator("eyes", Role::Viewer)]

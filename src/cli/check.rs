@@ -4,7 +4,6 @@
 
 use crate::config::{Config, Mistake, Overrides};
 use crate::fhir::event::{Category, ResponseRequired};
-use crate::routing::address::without_user;
 use crate::routing::{Channel, Order, Participant, Route};
 use crate::validation::definition::{Definition, Definitions};
 use std::io::Write;
@@ -47,7 +46,7 @@ fn report(config: &Config, definitions: &Definitions) -> String {
     let mut rows = vec![
         row(["configuration", &file]),
         row(["listens on", &config.server.listen.to_string()]),
-        row(["base", &without_user(&config.server.base_url)]),
+        row(["base", &config.server.base_url.clone()]),
         row(["name in Via", &config.server.name]),
         row(["store", &config.store_path().display().to_string()]),
         row(["operators", &config.operators.len().to_string()]),
@@ -76,8 +75,8 @@ fn report(config: &Config, definitions: &Definitions) -> String {
 
 fn participant_row(participant: &Participant) -> Vec<String> {
     let channel = match &participant.channel {
-        Some(Channel::Http { url, asynchronous: true }) => format!("http {} (async)", without_user(url)),
-        Some(Channel::Http { url, asynchronous: false }) => format!("http {}", without_user(url)),
+        Some(Channel::Http { url, asynchronous: true }) => format!("http {} (async)", url),
+        Some(Channel::Http { url, asynchronous: false }) => format!("http {}", url),
         Some(Channel::Amqp { exchange, routing_key }) => format!("amqp {exchange:?} {routing_key}"),
         Some(Channel::Mailbox) => "mailbox".to_owned(),
         None => "none, answers only".to_owned(),

@@ -4,9 +4,9 @@
 //! `heartbeat` (seconds), `auth_mechanism` (plain or external), `cacertfile`, `certfile`, `keyfile` (PEM files).
 
 use super::section::Section;
+use crate::secret::Secret;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 /// How messages come and go over RabbitMQ. Fields are named as the keys of `default.toml`, which explains them.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,7 +24,7 @@ pub struct Amqp {
 pub struct BrokerUrl {
     pub tls: bool,
     pub user: String,
-    pub password: Arc<str>,
+    pub password: Secret,
     pub host: String,
     pub port: u16,
     pub vhost: String,
@@ -75,7 +75,7 @@ impl BrokerUrl {
         let mut broker = BrokerUrl {
             tls,
             user: if url.username().is_empty() { "guest".into() } else { decoded(url.username())? },
-            password: url.password().map(decoded).transpose()?.unwrap_or_else(|| "guest".into()).into(),
+            password: url.password().map(decoded).transpose()?.map_or_else(|| "guest".into(), Secret::from),
             host: host.trim_matches(['[', ']']).to_owned(),
             port: url.port().unwrap_or(if tls { TLS_PORT } else { PORT }),
             vhost,
@@ -213,7 +213,7 @@ mod tests {
     #[test]
     fn a_broker_is_named_as_other_clients_name_it() {
         let broker = BrokerUrl::parse("amqp://ann:p%40ss@mq.example.org/%2f?heartbeat=30").unwrap();
-        assert_eq!((&*broker.user, &*broker.password, &*broker.host), ("ann", "p@ss", "mq.example.org"));
+        assert_eq!((&*broker.user, broker.password.expose(), &*broker.host), ("ann", "p@ss", "mq.example.org"));
         assert_eq!((broker.port, &*broker.vhost, broker.heartbeat_seconds), (5672, "/", Some(30)));
         assert_eq!(broker.to_string(), "amqp://mq.example.org:5672/");
         let broker = BrokerUrl::parse("amqps://[::1]/exchange").unwrap();

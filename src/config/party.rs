@@ -8,6 +8,7 @@ use super::setting::{Setting, Settings, Value};
 use super::{FHIR_VERSIONS, Operator, Places, Role, keys};
 use crate::fhir::Form;
 use crate::routing::{Channel, Order, Participant, Rejections, Route};
+use crate::secret::Secret;
 use std::collections::HashMap;
 
 const ORDERS: &[(&str, Order)] = &[("none", Order::None), ("sender", Order::Sender), ("subject", Order::Subject)];
@@ -170,7 +171,7 @@ fn channel(of: &str, setting: Setting, mistakes: &Mistakes) -> Option<Channel> {
                 return section.none("url", "is missing: a channel of type \"http\" has the receiver's FHIR base");
             }
             let url = section.text("url").and_then(|text| http_url(&section, "url", text))?;
-            Some(Channel::Http { url, asynchronous })
+            Some(Channel::Http { url: url.into(), asynchronous })
         }
     }
 }
@@ -224,7 +225,7 @@ fn is_short_name(id: &str) -> bool {
 struct Tokens(HashMap<String, String>);
 
 impl Tokens {
-    fn take(&mut self, section: &Section) -> Vec<String> {
+    fn take(&mut self, section: &Section) -> Vec<Secret> {
         let mut taken = Vec::new();
         for hash in section.one_or_more_texts("token_sha256").unwrap_or_default() {
             let is_hash = hash.len() == 64 && hash.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
@@ -236,7 +237,7 @@ impl Tokens {
             } else {
                 self.0.insert(hash.clone(), section.name.clone());
             }
-            taken.push(hash);
+            taken.push(hash.into());
         }
         taken
     }

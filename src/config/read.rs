@@ -6,6 +6,7 @@ use super::{Config, Definitions, Places, Retention, Server, Store, UnknownEvents
 use super::{broker, keys, party};
 use crate::fhir::FhirVersion;
 use crate::routing::Channel;
+use crate::routing::address;
 use crate::validation::{Level, OnFailure, ProseRules};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -116,6 +117,13 @@ fn server(section: &Section, places: &mut Places) -> Server {
     });
     let listen = listen.unwrap_or(loopback);
     let base_url = section.text("base_url").and_then(|text| http_url(section, "base_url", text));
+    // The base is shown to everybody, in metadata and status URLs.
+    let base_url = base_url.and_then(|text| match address::http_url(&text) {
+        Some(url) if !url.username().is_empty() || url.password().is_some() => {
+            section.none("base_url", "must be a URL without user and password: it is shown to everybody")
+        }
+        _ => Some(text),
+    });
     let name = section.text("name").and_then(|text| {
         let is_name =
             text.len() <= 255 && text.chars().all(|letter| letter.is_ascii_graphic() && !",;()\"".contains(letter));
@@ -164,6 +172,9 @@ pub fn http_url(section: &Section, key: &str, text: String) -> Option<String> {
         reqwest::Url::parse(&text).ok().filter(|url| ["http", "https"].contains(&url.scheme()) && url.has_host());
     match parsed {
         None => section.none(key, "must be an http or https URL, as https://host.example.org/fhir"),
+        Some(_) if address::flaw(&text).is_some() => {
+            section.none(key, "must be a URL without dot segments, back slashes, and control characters")
+        }
         Some(url) if url.query().is_some() || url.fragment().is_some() => {
             section.none(key, "must be a URL without query and fragment")
         }

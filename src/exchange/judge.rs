@@ -4,7 +4,7 @@ use super::{Exchange, Inbound, Refusal, Rules, Wants};
 use crate::delivery::{Facts, ReplyTo, ResponseFacts};
 use crate::fhir::event::Identifier;
 use crate::fhir::{Fault, FhirVersion, Form, Issue, IssueCode, Message, MessageHeader, Outcome, form};
-use crate::routing::{Participant, Rejections, SenderFound};
+use crate::routing::{Participant, Rejections, SenderFound, address};
 use crate::validation::definition::Definition;
 use crate::validation::{Checked, Checks, OnFailure, check};
 use bytes::Bytes;
@@ -86,6 +86,10 @@ impl Exchange {
             .map_err(|issues| bad(&facts, Refusal::BadRequest, issues.into()))?;
         let mut message = Message::read_within(tree, inbound.said_version, expected, Some(self.settings.bounds))
             .map_err(|issues| bad(&facts, Refusal::BadRequest, issues.into()))?;
+        let flawed = address::refusals(&message.header);
+        if !flawed.is_empty() {
+            return Err(bad(&facts, Refusal::BadRequest, flawed.into()));
+        }
         fill_facts(&mut facts, &message);
         let sender =
             self.identify(&message, inbound, rules).map_err(|(refusal, issues)| bad(&facts, refusal, issues))?;

@@ -7,6 +7,7 @@ use crate::fhir::answer::OwnAnswer;
 use crate::fhir::event::{Identifier, ResponseCode, ResponseRequired};
 use crate::fhir::form::convert;
 use crate::fhir::{Event, Fault, FhirVersion, Form, Issue, IssueCode, Outcome};
+use crate::routing::address;
 use crate::routing::plan::plan;
 use crate::routing::{EMBERPOST, Receiver};
 use crate::validation::definition::Definition;
@@ -79,14 +80,9 @@ impl Exchange {
         };
         let sender = &judged.facts.sender;
         if let Some(url) = response_url {
-            let scheme = url.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
-            if !matches!(scheme.as_deref(), Some("http" | "https")) {
-                let text = "response-url is no http or https URL, so nothing can be posted to it; give one that is";
-                let issue = Issue::error(IssueCode::Value, Fault::SendRequest, text).rule("MSG-88");
-                return Err((Refusal::BadRequest, issue));
-            }
-            if rules.table.owner(url).is_some_and(|owner| *owner.id == **sender) {
-                return Ok(ReplyTo::Callback(url.clone()));
+            let url = self.callback(url).map_err(|issue| (Refusal::BadRequest, issue))?;
+            if rules.table.owner(url.as_str()).is_some_and(|owner| *owner.id == **sender) {
+                return Ok(ReplyTo::Callback(url.into()));
             }
             let text = "response-url is no address of the sender's own participant; ask the operator to add it";
             let issue = Issue::error(IssueCode::Forbidden, Fault::SendForeignSource, text).rule("MSG-89");
@@ -99,6 +95,22 @@ impl Exchange {
         let text = "async=true, an answer is owed, and there is nowhere to send it: the sender has no channel here; give \
                     response-url, or use Prefer: respond-async";
         Err((Refusal::BadRequest, Issue::error(IssueCode::Required, Fault::SendRequest, text).rule("MSG-87")))
+    }
+
+    /// A `response-url`, parsed once: what is compared with the sender's addresses is what is posted to.
+    fn callback(&self, url: &str) -> Result<url::Url, Issue> {
+        let wrong = |text: String| Issue::error(IssueCode::Value, Fault::SendRequest, text).rule("MSG-88");
+        let limit = self.settings.bounds.text_bytes;
+        if url.len() > limit {
+            let text =
+                format!("response-url has {} bytes; Emberpost takes at most {limit} (address_limit_bytes)", url.len());
+            return Err(Issue::error(IssueCode::TooLong, Fault::SendLimit, text).rule("MSG-88"));
+        }
+        if let Some(flaw) = address::flaw(url) {
+            return Err(wrong(format!("response-url has {flaw}; give the URL without it")));
+        }
+        let none = "response-url is no http or https URL, so nothing can be posted to it; give one that is";
+        address::http_url(url).filter(url::Url::has_host).ok_or_else(|| wrong(none.to_owned()))
     }
 
     /// A request's delivery. What its sender says of its use by date counts, where it is sooner than the receiver's.

@@ -109,7 +109,7 @@ pub(crate) fn participant(id: &str) -> Participant {
         id: id.into(),
         name: None,
         addresses: vec![format!("https://{id}.example/fhir")],
-        channel: Some(Channel::Http { url: format!("https://{id}.example/fhir"), asynchronous: false }),
+        channel: Some(Channel::Http { url: format!("https://{id}.example/fhir").into(), asynchronous: false }),
         may_send: vec!["*".into()],
         may_receive: vec!["*".into()],
         fhir_version: None,

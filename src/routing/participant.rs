@@ -2,10 +2,10 @@
 //!
 //! Data only; whether ids and addresses agree with those of the others is `Table::build`'s to say.
 
-use super::address::{self, Pattern};
+use super::address::Pattern;
 use crate::fhir::{Event, FhirVersion, Form};
+use crate::secret::{Secret, SecretUrl};
 use crate::validation::{Level, OnFailure, ProseRules};
-use std::fmt;
 use std::sync::Arc;
 
 /// Every sender, while no participant is configured.
@@ -15,7 +15,7 @@ const ANYONE_CONCURRENCY: usize = 64;
 /// Emberpost itself, as sender of its own answers and as receiver of what names its base.
 pub const EMBERPOST: &str = "emberpost";
 
-#[derive(Clone, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Participant {
     pub id: Arc<str>,
     pub name: Option<String>,
@@ -48,14 +48,14 @@ pub struct Participant {
     /// None: as `[validation]` says.
     pub on_failure: Option<OnFailure>,
     /// Lower-case hex.
-    pub token_sha256: Vec<String>,
+    pub token_sha256: Vec<Secret>,
     pub amqp_user: Option<String>,
 }
 
-#[derive(Clone, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Channel {
     /// A FHIR base; `asynchronous` adds `?async=true` to requests.
-    Http { url: String, asynchronous: bool },
+    Http { url: SecretUrl, asynchronous: bool },
     /// Published with this routing key; the exchange `""` is the default one, where the key is a queue's name.
     Amqp { exchange: String, routing_key: String },
     /// Deliveries wait until their reader comes.
@@ -148,50 +148,6 @@ impl Participant {
     }
 }
 
-/// Without a password in the URL.
-impl fmt::Debug for Channel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Channel::Http { url, asynchronous } => {
-                let url = address::without_user(url);
-                f.debug_struct("Http").field("url", &url).field("asynchronous", asynchronous).finish()
-            }
-            Channel::Amqp { exchange, routing_key } => {
-                f.debug_struct("Amqp").field("exchange", exchange).field("routing_key", routing_key).finish()
-            }
-            Channel::Mailbox => f.write_str("Mailbox"),
-        }
-    }
-}
-
-/// Everything but the token hashes, of which only the number is shown.
-impl fmt::Debug for Participant {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Participant")
-            .field("id", &self.id)
-            .field("name", &self.name)
-            .field("addresses", &self.addresses)
-            .field("channel", &self.channel)
-            .field("may_send", &self.may_send)
-            .field("may_receive", &self.may_receive)
-            .field("fhir_version", &self.fhir_version)
-            .field("order", &self.order)
-            .field("concurrency", &self.concurrency)
-            .field("attempt_timeout_seconds", &self.attempt_timeout_seconds)
-            .field("retry_schedule_seconds", &self.retry_schedule_seconds)
-            .field("expire_after_seconds", &self.expire_after_seconds)
-            .field("rejections", &self.rejections)
-            .field("format", &self.format)
-            .field("bridge_versions", &self.bridge_versions)
-            .field("level", &self.level)
-            .field("prose_rules", &self.prose_rules)
-            .field("on_failure", &self.on_failure)
-            .field("token_sha256", &format_args!("[{} masked]", self.token_sha256.len()))
-            .field("amqp_user", &self.amqp_user)
-            .finish()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -199,11 +155,11 @@ mod tests {
     #[test]
     fn neither_token_hash_nor_password_is_printed() {
         let mut participant = Participant::new("lab");
-        participant.token_sha256 = vec!["0f".repeat(32)];
+        participant.token_sha256 = vec!["0f".repeat(32).into()];
         participant.channel =
-            Some(Channel::Http { url: "https://lab:secret@lab.org/fhir".to_owned(), asynchronous: false });
+            Some(Channel::Http { url: "https://lab:secret@lab.org/fhir".into(), asynchronous: false });
         let printed = format!("{participant:?}");
-        assert!(printed.contains("[1 masked]") && !printed.contains("0f0f"), "{printed}");
+        assert!(printed.contains("[masked]") && !printed.contains("0f0f"), "{printed}");
         assert!(printed.contains("https://lab.org/fhir") && !printed.contains("secret"), "{printed}");
     }
 

@@ -134,7 +134,7 @@ impl Table {
 
     /// Whether an address is ours after normalising: the base, or an alias of it.
     pub fn is_own_base(&self, address: &str) -> bool {
-        if self.own_base.is_empty() {
+        if self.own_base.is_empty() || address::flaw(address).is_some() {
             return false;
         }
         let address = address::normalize(address);
@@ -177,6 +177,11 @@ impl Table {
         for (index, participant) in self.participants.iter().enumerate() {
             let id = &participant.id;
             for address in &participant.addresses {
+                if let Some(flaw) = address::flaw(address) {
+                    let text = format!("the address {address:?} of participant \"{id}\" has {flaw}");
+                    conflicts.push(Conflict { about: Entry::Participant(index), text });
+                    continue;
+                }
                 let text = match self.by_address.insert(address, index) {
                     _ if address.is_empty() => format!("participant \"{id}\" has an empty address"),
                     _ if self.is_own_base(address) => {
@@ -200,6 +205,9 @@ impl Table {
         let mut conflicts = Vec::new();
         for (index, route) in self.routes.iter().enumerate() {
             let mut say = |text| conflicts.push(Conflict { about: Entry::Route(index), text });
+            if let Some((pattern, flaw)) = route.destination.as_ref().and_then(|it| Some((it, address::flaw(it)?))) {
+                say(format!("\"destination\" {pattern:?} has {flaw}"));
+            }
             if route.to.is_empty() {
                 say("\"to\" names no participant".to_owned());
             }

@@ -8,6 +8,7 @@ mod direct;
 
 use crate::fhir::{Fault, Issue, IssueCode};
 use crate::routing::Participant;
+use crate::secret::Secret;
 use axum::http::{HeaderMap, header};
 use direct::Authority;
 use sha2::{Digest, Sha256};
@@ -31,7 +32,7 @@ pub enum Role {
 pub struct Operator {
     pub name: String,
     /// Lower-case hex, one per token.
-    pub token_sha256: Vec<String>,
+    pub token_sha256: Vec<Secret>,
     pub role: Role,
 }
 
@@ -85,13 +86,13 @@ impl Credentials {
         if mistakes.is_empty() { Ok(credentials) } else { Err(mistakes) }
     }
 
-    fn add(&mut self, party: &str, digests: &[String], who: &Who, mistakes: &mut Vec<String>) {
-        for (index, digest) in digests.iter().enumerate() {
+    fn add(&mut self, party: &str, digests: &[Secret], who: &Who, mistakes: &mut Vec<String>) {
+        for (index, digest) in digests.iter().map(Secret::expose).enumerate() {
             if digest.len() != 64 || !digest.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
                 mistakes.push(format!("token_sha256[{index}] of {party} is not 64 lower-case hex digits"));
                 continue;
             }
-            match self.by_digest.entry(digest.clone()) {
+            match self.by_digest.entry(digest.to_owned()) {
                 Entry::Vacant(entry) => {
                     entry.insert(who.clone());
                 }

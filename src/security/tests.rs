@@ -21,13 +21,13 @@ fn participant(id: &str, tokens: &[&str]) -> Arc<Participant> {
         level: None,
         prose_rules: None,
         on_failure: None,
-        token_sha256: tokens.iter().map(|token| sha256_hex(token)).collect(),
+        token_sha256: tokens.iter().map(|token| sha256_hex(token).into()).collect(),
         amqp_user: None,
     })
 }
 
 fn operator(name: &str, token: &str, role: Role) -> Operator {
-    Operator { name: name.into(), token_sha256: vec![sha256_hex(token)], role }
+    Operator { name: name.into(), token_sha256: vec![sha256_hex(token).into()], role }
 }
 
 fn headers(pairs: &[(&str, &str)]) -> HeaderMap {

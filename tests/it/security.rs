@@ -221,3 +221,27 @@ async fn a_reload_brings_a_new_participant_and_a_new_token_and_ends_the_old_one(
     let reply = node.post_as("token-of-the-clinic", of_clinic).await.expect_status(200);
     assert_eq!(reply.response_code().as_deref(), Some("ok"));
 }
+
+#[tokio::test]
+async fn nobody_who_lists_participants_sees_the_password_or_key_of_a_channel() {
+    let lab = Peer::ok().await;
+    let url = lab.url().replace("http://", "http://lab:hunter2@") + "/fhir";
+    let node = NodeConfig::new()
+        .participant(Party::sender().with(&token(SENDER_TOKEN)))
+        .participant(Party::new("lab").url(&url).with(&token(LAB_TOKEN)))
+        .participant(Party::new("ward").url("http://ward.example/fhir/hunter"))
+        .toml(&operators())
+        .start()
+        .await;
+    for caller in [VIEWER_TOKEN, DUTY_TOKEN] {
+        let reply = as_caller(&node, Method::GET, "/admin/v1/participants", Some(caller)).await.expect_status(200);
+        assert!(!reply.text().contains("hunter2"), "{}", reply.text());
+        let listed = reply.json()["items"][1]["url"].clone();
+        assert_eq!(listed, json!(format!("{}/fhir", lab.url())));
+    }
+    let sent = node.post_as(SENDER_TOKEN, Sample::new().addressed_to("lab").bytes()).await;
+    sent.expect_status(200);
+    let received = &lab.received()[0];
+    assert!(received.header("authorization").is_some_and(|value| value.starts_with("Basic ")), "the channel uses it");
+    assert!(!node.log().contains("hunter2"));
+}

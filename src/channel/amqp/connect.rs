@@ -42,7 +42,7 @@ fn uri(broker: &BrokerUrl) -> AMQPUri {
     AMQPUri {
         scheme: if broker.tls { AMQPScheme::AMQPS } else { AMQPScheme::AMQP },
         authority: AMQPAuthority {
-            userinfo: AMQPUserInfo { username: broker.user.clone(), password: broker.password.to_string() },
+            userinfo: AMQPUserInfo { username: broker.user.clone(), password: broker.password.expose().to_owned() },
             host: broker.host.clone(),
             port: broker.port,
         },

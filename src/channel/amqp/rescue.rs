@@ -73,7 +73,7 @@ impl Wire {
         let mut wire = Wire(TcpStream::connect((broker.host.as_str(), broker.port)).await?);
         wire.0.write_all(b"AMQP\x00\x00\x09\x01").await?;
         wire.expect((10, 10)).await?;
-        let secret = format!("\0{}\0{}", broker.user, broker.password);
+        let secret = format!("\0{}\0{}", broker.user, broker.password.expose());
         let start_ok = [&[0; 4][..], &short("PLAIN"), &long(secret.as_bytes()), &short("en_US")].concat();
         wire.send(0, (10, 11), &start_ok).await?;
         let tune = wire.expect((10, 30)).await?;

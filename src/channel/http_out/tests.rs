@@ -42,7 +42,7 @@ impl Receiver {
     }
 
     fn participant(&self) -> Participant {
-        let channel = Some(Channel::Http { url: self.base.clone(), asynchronous: false });
+        let channel = Some(Channel::Http { url: self.base.clone().into(), asynchronous: false });
         Participant { channel, attempt_timeout_seconds: 20, ..fixture::participant("lab", 8) }
     }
 }
@@ -255,7 +255,7 @@ async fn requests_answers_and_callbacks_go_to_their_urls_with_their_headers() {
 async fn an_asynchronous_channel_adds_the_query_and_no_channel_is_our_defect() {
     let (out, _folder) = http_out().await;
     let mut receiver = Receiver::start(reply(200, "", "")).await;
-    let channel = Some(Channel::Http { url: receiver.base.clone(), asynchronous: true });
+    let channel = Some(Channel::Http { url: receiver.base.clone().into(), asynchronous: true });
     carry(&out, fixture::work("lab", 1, 1), Participant { channel, ..receiver.participant() }).await;
     assert!(receiver.heads.recv().await.unwrap().starts_with("POST /fhir/$process-message?async=true "));
 

@@ -13,7 +13,7 @@ pub(super) fn target(kind: &DeliveryKind, facts: &Facts, channel: Option<&Channe
     }
     let Some(Channel::Http { url, asynchronous }) = channel else { return None };
     let response = matches!(kind, DeliveryKind::Answer | DeliveryKind::Reply(_)) || facts.response.is_some();
-    let url = with_operation(url);
+    let url = with_operation(url.expose());
     Some(if response || *asynchronous { with_async(&url) } else { url })
 }
 

@@ -1,0 +1,203 @@
+//! What an address must not have, because a client, a proxy, and a server read it in different ways, so that one would
+//! compare what another does not post to.
+
+use super::{Parts, http_url};
+use crate::fhir::event::Event;
+use crate::fhir::{Fault, Issue, IssueCode, MessageHeader};
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+
+const HEADER: &str = "Bundle.entry[0].resource";
+
+/// Why a text is no address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flaw {
+    /// NUL, tab, line feed, and the like; clients drop some of them.
+    Control,
+    /// Some clients read it as a slash.
+    BackSlash,
+    /// `.` or `..` as a segment of the path, also percent-encoded.
+    DotSegment,
+}
+
+impl fmt::Display for Flaw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Flaw::Control => "a control character",
+            Flaw::BackSlash => "a back slash",
+            Flaw::DotSegment => "a dot segment (\".\" or \"..\") in its path",
+        })
+    }
+}
+
+/// The first flaw of an address or pattern. Control characters are none's; the others are those of URLs.
+pub fn flaw(address: &str) -> Option<Flaw> {
+    if address.chars().any(char::is_control) {
+        return Some(Flaw::Control);
+    }
+    let scheme = address.split_once(':').map_or("", |(scheme, _)| scheme.trim());
+    let is_http = scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
+    let parts = Parts::of(address);
+    if !is_http && parts.is_none() {
+        return None;
+    }
+    if address.contains('\\') {
+        return Some(Flaw::BackSlash);
+    }
+    // As the client would cut it, where it would.
+    let parsed = http_url(address);
+    let rest = parts.map_or(address, |parts| parts.rest);
+    let path = rest.split(['?', '#']).next().unwrap_or_default();
+    flaw_of_path(path).or_else(|| parsed.and_then(|url| flaw_of_path(url.path())))
+}
+
+/// Of a path as a server sees it, which decodes once.
+fn flaw_of_path(path: &str) -> Option<Flaw> {
+    let path = decode(path);
+    if path.iter().any(u8::is_ascii_control) {
+        return Some(Flaw::Control);
+    }
+    if path.contains(&b'\\') {
+        return Some(Flaw::BackSlash);
+    }
+    // What follows `;` belongs to no name: servers of servlets take it away.
+    let name = |segment: &[u8]| segment.iter().position(|byte| *byte == b';').unwrap_or(segment.len());
+    let is_dots = |segment: &[u8]| matches!(&segment[..name(segment)], b"." | b"..");
+    path.split(|byte| *byte == b'/').any(is_dots).then_some(Flaw::DotSegment)
+}
+
+/// Percent-decoded; what is no escape stays.
+fn decode(path: &str) -> Vec<u8> {
+    let bytes = path.as_bytes();
+    let (mut decoded, mut at) = (Vec::with_capacity(bytes.len()), 0);
+    while let Some(byte) = bytes.get(at) {
+        let hex = |at: usize| bytes.get(at).and_then(|digit| char::from(*digit).to_digit(16));
+        match (byte, hex(at + 1), hex(at + 2)) {
+            (b'%', Some(high), Some(low)) => {
+                decoded.push((high * 16 + low) as u8);
+                at += 3;
+            }
+            _ => {
+                decoded.push(*byte);
+                at += 1;
+            }
+        }
+    }
+    decoded
+}
+
+/// An issue for each source, destination, target, and event of a header whose text has a flaw (HTTP 400).
+pub fn refusals(header: &MessageHeader) -> Vec<Issue> {
+    let mut issues = Vec::new();
+    let mut look = |text: &str, rule: &'static str, at: &dyn Fn() -> String| {
+        if let Some(flaw) = flaw(text) {
+            let text = format!("The address has {flaw}; give it without");
+            issues.push(Issue::error(IssueCode::Value, Fault::SendStructure, text).rule(rule).at(at()));
+        }
+    };
+    if let Some(source) = &header.source_endpoint {
+        look(source, "MSG-23", &|| format!("{HEADER}.source.endpoint"));
+    }
+    if let Some(Event::Uri(uri)) = &header.event {
+        look(uri, "MSG-31", &|| format!("{HEADER}.event"));
+    }
+    // Many destinations may share one list of targets.
+    let mut seen = HashSet::new();
+    for (index, destination) in header.destinations.iter().enumerate() {
+        if let Some(endpoint) = &destination.endpoint {
+            look(endpoint, "MSG-22", &|| format!("{HEADER}.destination[{index}].endpoint"));
+        }
+        if !destination.targets.is_empty() && seen.insert(Arc::as_ptr(&destination.targets).addr()) {
+            for target in destination.targets.iter() {
+                look(target, "MSG-22", &|| format!("{HEADER}.destination[{index}].target"));
+            }
+        }
+    }
+    issues
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Index, Pattern};
+    use super::*;
+
+    const FLAWED: [(&str, Flaw); 22] = [
+        ("http://h/a/../b/", Flaw::DotSegment),
+        ("http://h/a/..", Flaw::DotSegment),
+        ("http://h/a/./b", Flaw::DotSegment),
+        ("http://h/a/%2e%2e/b", Flaw::DotSegment),
+        ("http://h/a/%2E./b", Flaw::DotSegment),
+        ("http://h/a/.%2e/b", Flaw::DotSegment),
+        ("http://h/a/..%2fb", Flaw::DotSegment),
+        ("http://h/a/..;x=1/b", Flaw::DotSegment),
+        ("HTTPS://h/a/../b?x#y", Flaw::DotSegment),
+        ("http:/h/a/../b", Flaw::DotSegment),
+        ("mllp://h/a/../b", Flaw::DotSegment),
+        ("http://h/a/..\\b", Flaw::BackSlash),
+        ("http:\\\\h\\a", Flaw::BackSlash),
+        ("http://h\\@other/a/", Flaw::BackSlash),
+        ("http://h/a/%5c..%5cb", Flaw::BackSlash),
+        ("http://h/a/.\t./b", Flaw::Control),
+        ("http://h/a/\n../b", Flaw::Control),
+        ("http://h/a/\u{0}b", Flaw::Control),
+        ("http://h/a/%00b", Flaw::Control),
+        ("http://h/a/%0d%0aX: y", Flaw::Control),
+        ("urn:oid:1.2\u{0}", Flaw::Control),
+        ("lab\t", Flaw::Control),
+    ];
+
+    #[test]
+    fn an_address_with_a_flaw_is_owned_by_nobody_and_matches_no_pattern() {
+        let mut index = Index::default();
+        index.insert("*", 0).unwrap();
+        index.insert("http://h/a/*", 1).unwrap();
+        for (address, found) in FLAWED {
+            assert_eq!(flaw(address), Some(found), "{address:?}");
+            assert_eq!(index.find(address), None, "{address:?}");
+            assert!(!Pattern::new("*").matches(address), "{address:?}");
+            assert!(!Pattern::new(address).matches(address), "{address:?}");
+        }
+    }
+
+    #[test]
+    fn dots_and_back_slashes_that_no_url_reads_are_part_of_an_address() {
+        for address in [
+            "http://h/a..b/.c/d./...",
+            "http://h/a?x=../y",
+            "http://h/.well-known/x",
+            "https://lab.example.org/units/7",
+            "urn:oid:1.2.3",
+            "DOMAIN\\user",
+            "2.16.840.1.113883.3.1|LAB\\1",
+            "../lab",
+            "",
+        ] {
+            assert_eq!(flaw(address), None, "{address:?}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_that_ends_in_the_host_is_not_open_to_its_name_as_a_user() {
+        let pattern = Pattern::new("http://lab*");
+        assert!(pattern.matches("http://lab.example.org/x"));
+        assert!(!pattern.matches("http://lab@other.example/x"));
+        assert!(!pattern.matches("http://lab:x@other.example/x"));
+        let mut index = Index::default();
+        index.insert("http://lab*", 1).unwrap();
+        assert_eq!(index.find("http://lab@other.example/x"), None);
+        assert_eq!(index.find("http://lab.example.org/x"), Some(1));
+    }
+
+    #[test]
+    fn an_http_address_is_compared_as_the_client_reads_it() {
+        for (written, read) in [
+            ("http://0x7f.1/a", "http://127.0.0.1/a"),
+            ("http://127.1:080/a", "http://127.0.0.1/a"),
+            ("http://h/a b", "http://h/a%20b"),
+            ("http://BÜCHER.example/a", "http://xn--bcher-kva.example/a"),
+        ] {
+            assert_eq!(super::super::normalize(written), read, "{written}");
+        }
+    }
+}

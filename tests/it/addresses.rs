@@ -1,0 +1,113 @@
+//! Addresses are compared and used as one parsed URL: what a parser could read in two ways is refused.
+
+use std::fs;
+use std::process::Output;
+
+use reqwest::Method;
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::harness::node::PROCESS_MESSAGE;
+use crate::harness::{Answer, Node, NodeConfig, Party, Peer, Reply, SOON, Sample, program, wait_until};
+
+/// Posts with `async=true` and this `response-url`.
+async fn ask_back(node: &Node, response_url: &str) -> Reply {
+    let encoded: String = response_url.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let request = node.request(Method::POST, &format!("{PROCESS_MESSAGE}?async=true&response-url={encoded}"));
+    let message = Sample::new().addressed_to("lab").bytes();
+    node.ask(request.header("content-type", "application/fhir+json").body(message)).await
+}
+
+#[tokio::test]
+async fn a_response_url_that_leads_out_of_the_senders_addresses_is_refused_and_posted_to_by_nobody() {
+    let (home, lab) = (Peer::answering(Answer::Empty(200)).await, Peer::ok().await);
+    let base = home.url();
+    let sender = Party::sender().address("http://sender.example/*").address(&format!("{base}/a/*"));
+    let node = NodeConfig::new().participant(sender).participant(Party::new("lab").at(&lab)).start().await;
+    for path in [
+        "/a/../b/x",
+        "/a/%2e%2e/b/x",
+        "/a/.%2E/b/x",
+        "/a/./../b/x",
+        "/a/..%2fb/x",
+        "/a/..;/b/x",
+        "/a/..\\b\\x",
+        "/a/%5c../b/x",
+        "/a/.\t./b/x",
+        "/a/\n../b/x",
+        "/a/\u{0}b",
+        "/a/%00b",
+    ] {
+        let reply = ask_back(&node, &format!("{base}{path}")).await;
+        assert_eq!(reply.status, 400, "{path:?}: {}", reply.text());
+        assert_eq!(reply.faults(), ["SEND_REQUEST"], "{path:?}");
+    }
+    for url in [format!("{base}/b/x"), base.replace("http://", "http://a@") + "/a/x"] {
+        assert_eq!(ask_back(&node, &url).await.status, 403, "{url}");
+    }
+    let long = format!("{base}/a/{}", "x".repeat(3_000));
+    assert_eq!(ask_back(&node, &long).await.expect_status(400).faults(), ["SEND_LIMIT"]);
+    // The same URL in another spelling is the same URL.
+    let good = format!("{}/a/x y", base.replace("http://", "HTTP://"));
+    ask_back(&node, &good).await.expect_status(200);
+    wait_until(SOON, "the answer comes to the response-url", async || home.count() == 1).await;
+    assert_eq!(home.received()[0].path_and_query, "/fhir/a/x%20y?async=true");
+    assert_eq!(lab.count(), 1, "a refused message was delivered");
+}
+
+#[tokio::test]
+async fn a_source_or_destination_that_parsers_read_in_two_ways_is_refused_at_every_level() {
+    let lab = Peer::ok().await;
+    let config = NodeConfig::with_sender().participant(Party::new("lab").at(&lab).address("http://lab.example/*"));
+    let node = config.validation("level = \"message\"\non_failure = \"report\"").start().await;
+    for ending in ["a/../b", "%2e%2e/b", "a\\..\\b", "a\tb", "a\nb", "a\u{0}b", "a%00b"] {
+        let address = format!("http://lab.example/{ending}");
+        let cases = [
+            (Sample::new().to(&address), "destination[0].endpoint"),
+            (Sample::new().r5().to(&address), "destination[0].endpoint"),
+            (Sample::new().addressed_to("lab").from(&address), "source.endpoint"),
+        ];
+        for (message, element) in cases {
+            let reply = node.post(message.bytes()).await;
+            assert_eq!(reply.status, 400, "{address:?}: {}", reply.text());
+            assert_eq!(reply.faults(), ["SEND_STRUCTURE"], "{address:?}");
+            let expression = reply.issues()[0]["expression"][0].as_str().unwrap_or_default().to_owned();
+            assert!(expression.starts_with(&format!("Bundle.entry[0].resource.{element}")), "{expression}");
+        }
+    }
+    for message in [
+        Sample::new().addressed_to("lab").event("patient-link\u{0}"),
+        Sample::new().addressed_to("lab").event_of("urn:\u{0}x", "patient-link"),
+        Sample::new().addressed_to("lab").set("/entry/0/resource/destination/0/endpoint", json!("urn:oid:1\u{0}")),
+    ] {
+        assert_eq!(node.post(message.bytes()).await.expect_status(400).faults(), ["SEND_STRUCTURE"]);
+    }
+    assert_eq!(lab.count(), 0);
+}
+
+fn check(text: &str) -> Output {
+    let folder = TempDir::with_prefix("emberpost-it-").unwrap();
+    let file = format!("[definitions]\npaths = []\nunknown_events = \"route\"\n{text}");
+    fs::write(folder.path().join("emberpost.toml"), file).unwrap();
+    program(folder.path()).arg("check").output().unwrap()
+}
+
+#[test]
+fn an_address_of_the_configuration_that_parsers_read_in_two_ways_is_an_error_with_its_place() {
+    for (text, part) in [
+        ("[[participant]]\nid = \"a\"\naddresses = ['http://h/a/../*']\n", "dot segment"),
+        ("[[participant]]\nid = \"a\"\naddresses = ['http://h/%2e%2e/a']\n", "dot segment"),
+        ("[[participant]]\nid = \"a\"\naddresses = ['http://h\\a']\n", "back slash"),
+        ("[[participant]]\nid = \"a\"\naddresses = [\"http://h/a\\t\"]\n", "control character"),
+        ("[[participant]]\nid = \"a\"\n[[route]]\ndestination = 'http://h/a/../*'\nto = ['a']\n", "dot segment"),
+        ("[[participant]]\nid = \"a\"\nchannel = { type = 'http', url = 'http://h/a/../b' }\n", "dot segments"),
+        ("[server]\nbase_url = 'http://ann:secret@h/fhir'\n", "without user and password"),
+        ("[server]\nbase_url = 'http://ann@h/fhir'\n", "without user and password"),
+    ] {
+        let output = check(text);
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{text}: {errors}");
+        assert!(errors.contains(part) && errors.contains("emberpost.toml:"), "{text}: {errors}");
+        assert!(!errors.contains("secret"), "{errors}");
+    }
+}
