@@ -87,6 +87,8 @@ pub struct Server {
     pub cors_origins: Vec<String>,
     pub address_limit_bytes: usize,
     pub destinations_limit: usize,
+    pub pool_idle_seconds: u64,
+    pub connection_age_seconds: u64,
     base_url_is_set: bool,
     name_is_set: bool,
 }

@@ -284,24 +284,27 @@ pub struct Attempt {
     /// HTTP status, where there was one.
     pub status: Option<u16>,
     pub said: Said,
+    /// It was sent twice: the first connection, kept from before, was lost before any byte of an answer.
+    pub resent: bool,
 }
 
 /// What the receiver said (design 1.5, MSG-90).
 #[derive(Clone, Debug)]
 pub enum Said {
-    /// 200, 202 or 204 without a body, or 200 with an OperationOutcome: it took it.
+    /// 2xx without a body: it took it.
     Taken,
     /// The broker has it in the receiver's queue. The receiver itself has said nothing yet.
     Queued,
     /// It was never sent, or nobody can tell because the connection was lost: no attempt is counted (design 1.6).
-    Unsent { detail: String },
-    /// 200 with some other body: to be read as an answer.
+    /// `fault`: what the router itself lacks, to be shown with the delivery.
+    Unsent { fault: Option<Fault>, detail: String },
+    /// 2xx with a body: what it means is to be read.
     Body { bytes: Bytes, media_type: String },
     /// Try again by the schedule: 408, 425, 429, 5xx, no connection, timeout, redirect.
     Later { fault: Fault, retry_after: Option<Duration>, detail: String },
     /// Our credential or URL is wrong (401, 403, 404, 407): the breaker opens, nothing is dead-lettered for it.
     Misconfigured { fault: Fault, detail: String },
-    /// Any other 4xx: for good. The body, where it was an OperationOutcome.
+    /// Any other 4xx: for good. The body, where there was one, may be an OperationOutcome.
     Refused { outcome: Option<Bytes>, detail: String },
 }
 
@@ -330,6 +333,8 @@ pub struct Settlement {
     pub fault: Option<Fault>,
     /// The receiver's answer, or the one that Emberpost writes when it gives up. Kept and linked in the same transaction.
     pub answer: Option<Box<Keep>>,
+    /// Issues of an OperationOutcome in which the receiver reported errors about a message that it took: a JSON array.
+    pub receiver_issues: Option<String>,
 }
 
 /// What `Store::settle` did.

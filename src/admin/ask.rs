@@ -16,7 +16,7 @@ const DEFAULT_LIMIT: u32 = 50;
 const HIGHEST_LIMIT: u32 = 500;
 
 /// The caller may look. An argument of every handler that only looks.
-pub(super) struct Viewing;
+pub(super) struct Viewing(pub(super) Who);
 
 /// The caller may act and see content. Holds the caller, for the log.
 pub(super) struct Operating(pub(super) Who);
@@ -25,7 +25,7 @@ impl FromRequestParts<Admin> for Viewing {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, admin: &Admin) -> Result<Self, Problem> {
-        permitted(parts, admin, Role::Viewer).map(|_| Viewing)
+        permitted(parts, admin, Role::Viewer).map(Viewing)
     }
 }
 

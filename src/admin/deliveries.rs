@@ -4,7 +4,8 @@ use super::ask::{Body, Listing, Operating, Order, Viewing, id, order};
 use super::problem::Problem;
 use super::{Admin, json, to_the_end};
 use crate::delivery::DeliveryState;
-use crate::store::view::DeliveryFilter;
+use crate::security::{Role, Who};
+use crate::store::view::{DeliveryFilter, DeliveryView};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -29,12 +30,12 @@ struct Ordered {
 }
 
 pub(super) async fn list(
-    _: Viewing,
+    Viewing(who): Viewing,
     State(admin): State<Admin>,
     listing: Listing<DeliveryFilter>,
 ) -> Result<Response, Problem> {
     let mut page = admin.store().list_deliveries(&listing.filter, listing.cursor.as_deref(), listing.limit).await?;
-    page.items = admin.with_active(page.items).await;
+    page.items = shown_to(&who, admin.with_active(page.items).await);
     Ok(json(StatusCode::OK, &page))
 }
 
@@ -79,6 +80,16 @@ async fn show(admin: &Admin, id: Uuid) -> Result<Response, Problem> {
     let page = admin.store().list_deliveries(&filter, None, 1).await?;
     let delivery = admin.with_active(page.items).await.pop().ok_or_else(|| Problem::missing("delivery"))?;
     Ok(json(StatusCode::OK, &delivery))
+}
+
+/// Deliveries as this caller may see them: a receiver's own words may repeat what stood in the message.
+pub(super) fn shown_to(who: &Who, mut deliveries: Vec<DeliveryView>) -> Vec<DeliveryView> {
+    if who.role() != Some(Role::Operator) {
+        for issue in deliveries.iter_mut().flat_map(|delivery| &mut delivery.receiver_issues) {
+            *issue = serde_json::json!({ "severity": issue["severity"], "code": issue["code"] });
+        }
+    }
+    deliveries
 }
 
 /// Retries all dead letters that the filter matches, or all discarded ones where it asks for that state.

@@ -1,6 +1,7 @@
 //! Messages: lists, one message with its deliveries and answers, its bytes, its timeline.
 
 use super::ask::{Listing, Operating, Viewing, id};
+use super::deliveries::shown_to;
 use super::problem::Problem;
 use super::{Admin, json};
 use crate::fhir::{Fault, IssueCode};
@@ -33,13 +34,13 @@ pub(super) async fn list(
 }
 
 pub(super) async fn show(
-    _: Viewing,
+    Viewing(who): Viewing,
     State(admin): State<Admin>,
     Path(path): Path<String>,
 ) -> Result<Response, Problem> {
     let id = id(&path, "message")?;
     let message = admin.store().message(id).await?.ok_or_else(|| Problem::missing("message"))?;
-    let deliveries = admin.with_active(admin.store().deliveries_of(id).await?).await;
+    let deliveries = shown_to(&who, admin.with_active(admin.store().deliveries_of(id).await?).await);
     let answers = answers(&admin, id, &deliveries).await?;
     Ok(json(StatusCode::OK, &Shown { message, deliveries, answers }))
 }

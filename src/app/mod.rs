@@ -16,7 +16,7 @@ use crate::channel::Carriers;
 use crate::channel::amqp::{Amqp, AmqpHealth, RunningAmqp};
 use crate::channel::edge::{self, EdgeSettings};
 use crate::channel::http_in::{self, HttpIn};
-use crate::channel::http_out::HttpOut;
+use crate::channel::http_out::{HttpOut, Pooling};
 use crate::channel::metadata;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -93,7 +93,7 @@ pub async fn start(config: &Config, definitions: Definitions, clock: Clock) -> R
             destinations: config.server.destinations_limit,
         },
     };
-    let http = HttpOut::new(store.clone(), settings.name.clone(), clock.clone())
+    let http = HttpOut::new(store.clone(), settings.name.clone(), clock.clone(), pooling(config))
         .map_err(|error| StartError::Configuration(format!("cannot set up TLS towards receivers: {error}")))?;
     let amqp = config.amqp.clone().map(|amqp| Amqp::new(amqp, settings.name.clone(), metrics.clone()));
     let out = amqp.as_ref().map(|amqp| amqp.out(store.clone(), clock.clone()));
@@ -120,6 +120,13 @@ pub async fn start(config: &Config, definitions: Definitions, clock: Clock) -> R
     let router = router(config, &exchange, &credentials, replays, amqp_health, &stopping);
     let http = tokio::spawn(http_in::serve(listener, router, stopping.clone()));
     Ok(Running { address, base_url, exchange, amqp, credentials, stopping, courier_stop, http, courier, upkeep })
+}
+
+fn pooling(config: &Config) -> Pooling {
+    Pooling {
+        idle: Duration::from_secs(config.server.pool_idle_seconds),
+        age: Duration::from_secs(config.server.connection_age_seconds),
+    }
 }
 
 fn store_settings(config: &Config) -> StoreSettings {

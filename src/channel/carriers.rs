@@ -1,7 +1,7 @@
 //! Which way a delivery goes: its own (a callback, a reply queue), else its participant's channel.
 
 use super::amqp::AmqpOut;
-use super::http_out::HttpOut;
+use super::http_out::{Attempted, HttpOut};
 use super::later;
 use crate::clock::Clock;
 use crate::courier::Carrier;
@@ -24,25 +24,25 @@ impl Carrier for Carriers {
     fn carry(&self, work: Work, participant: Arc<Participant>) -> BoxFuture<'_, Attempt> {
         Box::pin(async move {
             let (started_at_us, started) = (self.clock.now_us(), Instant::now());
-            let (status, said) = self.attempt(&work, &participant).await;
+            let Attempted { status, said, resent } = self.attempt(&work, &participant).await;
             let duration_us = i64::try_from(started.elapsed().as_micros()).unwrap_or(i64::MAX);
-            Attempt { started_at_us, duration_us, status, said }
+            Attempt { started_at_us, duration_us, status, said, resent }
         })
     }
 }
 
 impl Carriers {
-    async fn attempt(&self, work: &Work, participant: &Participant) -> (Option<u16>, Said) {
+    async fn attempt(&self, work: &Work, participant: &Participant) -> Attempted {
         if let DeliveryKind::Reply(reply) = &work.kind
             && let Some(queue) = &reply.queue
         {
-            let Some(amqp) = &self.amqp else { return (None, no_amqp()) };
+            let Some(amqp) = &self.amqp else { return no_amqp().into() };
             if let Some(said) = amqp.to_reply_queue(work, participant, queue).await {
-                return (None, said);
+                return said.into();
             }
             if participant.channel.is_none() {
                 let detail = "the reply queue is gone, and the sender has no channel".into();
-                return (None, Said::Refused { outcome: None, detail });
+                return Said::Refused { outcome: None, detail }.into();
             }
         }
         match (&work.kind, &participant.channel) {
@@ -50,12 +50,12 @@ impl Carriers {
                 self.http.attempt(work, participant).await
             }
             (_, Some(Channel::Amqp { exchange, routing_key })) => match &self.amqp {
-                Some(amqp) => (None, amqp.to_exchange(work, participant, exchange, routing_key).await),
-                None => (None, no_amqp()),
+                Some(amqp) => amqp.to_exchange(work, participant, exchange, routing_key).await.into(),
+                None => no_amqp().into(),
             },
             // It waits for its reader from now on; the queue that it was to go to is gone.
-            (_, Some(Channel::Mailbox)) => (None, Said::Taken),
-            (_, None) => (None, later(Fault::RouteInternal, "the participant has no channel")),
+            (_, Some(Channel::Mailbox)) => Said::Taken.into(),
+            (_, None) => later(Fault::RouteInternal, "the participant has no channel").into(),
         }
     }
 }

@@ -1,13 +1,18 @@
 //! HTTP out: posts a message to its receiver and tells what the receiver said (MSG-88, MSG-90).
 //!
-//! One pooled client: no redirects, no proxy, a deadline for connecting and one for the whole attempt, bounded answers.
-//! It judges statuses only; whether a body answers the message is decided by the exchange. It never tries twice.
+//! No redirects, no proxy, a deadline for connecting and one for the whole attempt, bounded answers. It judges statuses
+//! only; whether a body answers the message is decided by the exchange. It never tries twice, but where a connection that
+//! was kept from before dies under the request (`connection`).
 
+mod connection;
+mod failure;
 mod reply;
 #[cfg(test)]
 mod tests;
+mod unpack;
 mod url;
 
+pub use connection::Pooling;
 pub use reply::ANSWER_LIMIT_BYTES;
 
 use super::outgoing::{Outgoing, outgoing};
@@ -17,59 +22,75 @@ use crate::delivery::{DeliveryKind, Facts, Said, Work};
 use crate::fhir::Fault;
 use crate::routing::{Channel, Participant};
 use crate::store::Store;
-use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, VIA};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use connection::{Body, Connections};
+use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, VIA};
+use http::{Method, Request, Uri};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
-const CONNECT_TIMEOUT_SECONDS: u64 = 10;
-/// Idle connections are closed after this long; shorter than what servers and proxies commonly allow.
-const POOL_IDLE_SECONDS: u64 = 50;
-const POOL_IDLE_LIMIT_PER_HOST: usize = 256;
-
 /// Carries deliveries over HTTP.
 pub struct HttpOut {
-    client: reqwest::Client,
+    connections: Connections,
     store: Store,
     /// Our name in `Via`.
     name: String,
     clock: Clock,
 }
 
+/// One attempt over HTTP.
+pub(super) struct Attempted {
+    pub status: Option<u16>,
+    pub said: Said,
+    /// The first connection, kept from before, was lost before any answer, and the message was sent again on a new one.
+    pub resent: bool,
+}
+
+impl From<Said> for Attempted {
+    fn from(said: Said) -> Self {
+        Attempted { status: None, said, resent: false }
+    }
+}
+
 impl HttpOut {
     /// `name`: our name in `Via`. Errs when the client's TLS cannot be set up. On a machine without any certificates
     /// it starts all the same, and trusts no `https` receiver.
-    pub fn new(store: Store, name: String, clock: Clock) -> Result<Self, reqwest::Error> {
-        let client = client().build().or_else(|error| {
-            tracing::warn!(%error, "no certificates of this machine can be read; no https receiver will be trusted");
-            client().tls_certs_only([]).build()
-        })?;
-        Ok(Self { client, store, name, clock })
+    pub fn new(store: Store, name: String, clock: Clock, pooling: Pooling) -> Result<Self, rustls::Error> {
+        Ok(Self { connections: Connections::new(pooling)?, store, name, clock })
     }
 
     /// One attempt; the status and what was said.
-    pub(super) async fn attempt(&self, work: &Work, participant: &Participant) -> (Option<u16>, Said) {
+    pub(super) async fn attempt(&self, work: &Work, participant: &Participant) -> Attempted {
         let outgoing = match outgoing(&self.store, work, participant).await {
             Ok(outgoing) => outgoing,
-            Err(said) => return (None, said),
+            Err(said) => return said.into(),
         };
         let Some(url) = url::target(&work.kind, &work.facts, participant.channel.as_ref()) else {
-            return (None, later(Fault::RouteInternal, "the participant has no channel for HTTP"));
+            return later(Fault::RouteInternal, "the participant has no channel for HTTP").into();
+        };
+        let headers = self.headers(&outgoing);
+        let Some(request) = request(&url, headers, outgoing.body) else {
+            let detail = "the receiver's URL cannot be used".to_owned();
+            return Said::Misconfigured { fault: Fault::RouteUrl, detail }.into();
         };
         let deadline = Instant::now() + Duration::from_secs(participant.attempt_timeout_seconds);
-        let request = self.client.post(url).headers(self.headers(&outgoing)).body(outgoing.body);
-        match tokio::time::timeout_at(deadline, request.send()).await {
+        let resent = AtomicBool::new(false);
+        let (status, said) = match tokio::time::timeout_at(deadline, self.connections.send(request, &resent)).await {
             Err(_) => (None, later(Fault::RecvTimeout, timed_out(participant))),
-            Ok(Err(error)) => (None, reply::not_sent(&error)),
+            Ok(Err(error)) => (None, failure::said(&error)),
             Ok(Ok(response)) => {
                 let status = response.status().as_u16();
                 (Some(status), reply::read(response, deadline, self.clock.now_us()).await)
             }
-        }
+        };
+        Attempted { status, said, resent: resent.load(Ordering::Relaxed) }
     }
 
     fn headers(&self, outgoing: &Outgoing<'_>) -> HeaderMap {
         let (work, facts) = (&outgoing.work, &outgoing.work.facts);
-        let mut headers = HeaderMap::with_capacity(8);
+        let mut headers = HeaderMap::with_capacity(16);
         let content_type = match facts.version {
             Some(version) => format!("{}; fhirVersion={}", facts.media_type, version.short()),
             None => facts.media_type.clone(),
@@ -81,6 +102,7 @@ impl HttpOut {
         };
         set(CONTENT_TYPE, &content_type);
         set(ACCEPT, &facts.media_type);
+        set(ACCEPT_ENCODING, unpack::ACCEPTED);
         let request_id = HeaderName::from_static("x-request-id");
         if !facts.request_id.as_deref().is_some_and(|given| set(request_id.clone(), given)) {
             set(request_id, &work.delivery_id.to_string());
@@ -99,13 +121,26 @@ impl HttpOut {
     }
 }
 
-fn client() -> reqwest::ClientBuilder {
-    reqwest::Client::builder()
-        .redirect(reqwest::redirect::Policy::none())
-        .no_proxy()
-        .connect_timeout(Duration::from_secs(CONNECT_TIMEOUT_SECONDS))
-        .pool_idle_timeout(Duration::from_secs(POOL_IDLE_SECONDS))
-        .pool_max_idle_per_host(POOL_IDLE_LIMIT_PER_HOST)
+/// A POST of the body; user and password of the URL go into a header. None where it is no URL.
+fn request(url: &str, mut headers: HeaderMap, body: bytes::Bytes) -> Option<Request<Body>> {
+    let mut url = reqwest::Url::parse(url).ok().filter(|url| url.has_host())?;
+    if !url.username().is_empty() || url.password().is_some() {
+        let user = format!("{}:{}", decoded(url.username()), decoded(url.password().unwrap_or_default()));
+        let mut value = HeaderValue::from_str(&format!("Basic {}", BASE64_STANDARD.encode(user))).ok()?;
+        value.set_sensitive(true);
+        headers.insert(AUTHORIZATION, value);
+        url.set_password(None).and_then(|()| url.set_username("")).ok()?;
+    }
+    url.set_fragment(None);
+    let mut request = Request::new(Body::new(body));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = url.as_str().parse::<Uri>().ok()?;
+    *request.headers_mut() = headers;
+    Some(request)
+}
+
+fn decoded(text: &str) -> std::borrow::Cow<'_, str> {
+    percent_encoding::percent_decode_str(text).decode_utf8_lossy()
 }
 
 fn timed_out(participant: &Participant) -> String {

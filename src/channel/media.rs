@@ -94,7 +94,8 @@ pub fn too_large(limit_bytes: usize) -> Issue {
     Issue::error(IssueCode::TooLong, Fault::SendTooLarge, text)
 }
 
-fn zstd_decoder(raw: &[u8]) -> std::io::Result<zstd::Decoder<'_, std::io::BufReader<&[u8]>>> {
+/// Of a zstd body whose window stays within bounds.
+pub(super) fn zstd_decoder(raw: &[u8]) -> std::io::Result<zstd::Decoder<'_, std::io::BufReader<&[u8]>>> {
     let mut decoder = zstd::Decoder::new(raw)?;
     decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
     Ok(decoder)

@@ -64,7 +64,7 @@ async fn body(store: &Store, work: &Work) -> Result<Bytes, Said> {
         // Nobody was asked for anything: the receiver's schedule and its count of attempts know nothing of our store.
         Err(error) => {
             tracing::warn!(delivery.id = %work.delivery_id, reason = %error, "a body could not be read; tried again");
-            Err(Said::Unsent { detail: error.to_string() })
+            Err(Said::Unsent { fault: None, detail: error.to_string() })
         }
     }
 }

@@ -110,9 +110,18 @@ fn row(item: &Value) -> Vec<String> {
         cell(item, "state"),
         cell(item, "attempts"),
         cell(item, "status"),
-        cell(item, "fault"),
+        faults(item),
         if is_open { instant(&item["due_at_us"]) } else { String::new() },
     ]
+}
+
+/// Why it stands as it does, and behind an expiry or a warning what its last attempt met.
+fn faults(item: &Value) -> String {
+    match (item["fault"].as_str(), item["last_fault"].as_str()) {
+        (Some(fault), Some(last)) if fault != last => format!("{fault} ({last})"),
+        (Some(fault), _) | (None, Some(fault)) => fault.to_owned(),
+        (None, None) => String::new(),
+    }
 }
 
 /// Retries or discards; exit code 1 when something asked for by id could not be done.

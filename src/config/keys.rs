@@ -30,6 +30,8 @@ pub const SERVER: &[&str] = &[
     "cors_origins",
     "address_limit_bytes",
     "destinations_limit",
+    "pool_idle_seconds",
+    "connection_age_seconds",
 ];
 pub const STORE: &[&str] = &["url", "min_free_bytes"];
 pub const RETENTION: &[&str] = &["bodies_days", "traces_days", "identities_days"];

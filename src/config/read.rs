@@ -25,6 +25,8 @@ const DAYS_MOST: i64 = 36_500;
 const BODY_LIMIT_BYTES_MOST: i64 = 1 << 30;
 const ADDRESS_LIMIT_BYTES_MOST: i64 = 1 << 20;
 const DESTINATIONS_LIMIT_MOST: i64 = 1_000_000;
+/// A day.
+const POOL_SECONDS_MOST: i64 = 86_400;
 const ANSWER_TIMEOUT_MS_MOST: i64 = 3_600_000;
 
 /// Lays the variables over the rest. Those for participants, operators and routes are mistakes.
@@ -143,6 +145,8 @@ fn server(section: &Section, places: &mut Places) -> Server {
         cors_origins: cors_origins(section),
         address_limit_bytes: number(section, "address_limit_bytes", 64..=ADDRESS_LIMIT_BYTES_MOST) as usize,
         destinations_limit: number(section, "destinations_limit", 1..=DESTINATIONS_LIMIT_MOST) as usize,
+        pool_idle_seconds: number(section, "pool_idle_seconds", 0..=POOL_SECONDS_MOST).unsigned_abs(),
+        connection_age_seconds: number(section, "connection_age_seconds", 1..=POOL_SECONDS_MOST).unsigned_abs(),
         base_url_is_set,
         name_is_set,
     }

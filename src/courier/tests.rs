@@ -65,7 +65,7 @@ impl Carrier for World {
             }
             let reply = *self.replies.lock().unwrap();
             let said = reply.map_or(Said::Taken, |reply| reply(&work).0);
-            Attempt { started_at_us: 0, duration_us: 0, status: None, said }
+            Attempt { started_at_us: 0, duration_us: 0, status: None, said, resent: false }
         })
     }
 }

@@ -1,6 +1,6 @@
 //! What a receiver said to our delivery, settled: its answer is read, kept and sent home in the same transaction.
 
-use super::judge::fill_facts;
+use super::meaning::{Meaning, receiver_issues};
 use super::own::Say;
 use super::reply::{Closed, closes_without_message};
 use super::wait::Claim;
@@ -8,11 +8,10 @@ use super::{Exchange, Rules};
 use crate::apart::apart;
 use crate::courier::Conclude;
 use crate::delivery::{
-    Attempt, AttemptRow, DeliveryKind, DeliveryState, Facts, Keep, MessageState, Next, ReplyTo, Said, Settlement, Work,
-    retry_after,
+    Attempt, AttemptRow, DeliveryKind, DeliveryState, Keep, Next, ReplyTo, Said, Settlement, Work, retry_after,
 };
 use crate::fhir::event::ResponseCode;
-use crate::fhir::{Fault, Form, Issue, IssueCode, Message, Outcome, form};
+use crate::fhir::{Fault, Issue, IssueCode, Outcome};
 use crate::store::Unavailable;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -24,8 +23,20 @@ use uuid::Uuid;
 const STORE_AWAY_RETRY_SECONDS: u64 = 5;
 /// How long a delivery waits that could not be sent at all; its channel waits for its connection before it says so.
 const UNSENT_RETRY_MILLISECONDS: u64 = 200;
-/// Issues of a receiver's OperationOutcome that are passed on at most.
-const RECEIVER_ISSUES_LIMIT: usize = 50;
+/// How long a delivery waits that the router lacked something for.
+const SHORTAGE_RETRY_SECONDS: u64 = 1;
+
+/// What an attempt's detail says where a lost connection was replaced.
+const RESENT: &str =
+    "the kept connection was closed before any answer, and the message was sent again at once on a new one";
+
+/// What is noted of a receiver's word that is no answer.
+struct Remark {
+    fault: Fault,
+    detail: String,
+    /// Of its OperationOutcome, where it reported errors.
+    issues: Vec<Value>,
+}
 
 impl Conclude for Exchange {
     fn conclude(&self, work: Work, attempt: Attempt) -> BoxFuture<'_, Next> {
@@ -58,15 +69,27 @@ impl Exchange {
         match attempt.said.clone() {
             Said::Taken => self.taken(work, &attempt).await,
             Said::Queued => self.queued(work, &attempt).await,
-            Said::Unsent { detail } => {
+            Said::Unsent { fault: None, detail } => {
                 tracing::debug!(delivery.id = %work.delivery_id, detail, "not sent; tried again");
                 Ok(Next::Postponed { after: Duration::from_millis(UNSENT_RETRY_MILLISECONDS) })
             }
-            Said::Body { .. } if !asks(&work) => self.taken(work, &attempt).await,
+            Said::Unsent { fault: Some(fault), detail } => Ok(self.short(&work, fault, &detail).await),
             Said::Body { bytes, media_type } => {
-                match apart(bytes.len(), || self.read_answer(&work, bytes, media_type, &rules)) {
-                    Ok(answer) => self.answered(work, &attempt, answer, &rules).await,
-                    Err(detail) => self.again(work, &attempt, (Fault::RecvBadAnswer, detail), None).await,
+                match apart(bytes.len(), || self.meaning(&work, bytes, &media_type, &rules)) {
+                    Meaning::Answer(answer) => self.answered(work, &attempt, *answer, &rules).await,
+                    Meaning::Failed(detail) => {
+                        self.again(work, &attempt, (Fault::RecvBadAnswer, detail.into()), None).await
+                    }
+                    Meaning::Taken => self.taken(work, &attempt).await,
+                    Meaning::NotFhir(why) => {
+                        let remark = Remark { fault: Fault::RecvNotFhir, detail: why.into(), issues: Vec::new() };
+                        self.taken_with(work, &attempt, Some(remark)).await
+                    }
+                    Meaning::Reported(issues) => {
+                        let detail = format!("the receiver took the message and reported {} issues", issues.len());
+                        let remark = Remark { fault: Fault::RecvIssues, detail, issues };
+                        self.taken_with(work, &attempt, Some(remark)).await
+                    }
                 }
             }
             Said::Later { fault, retry_after, detail } => {
@@ -78,13 +101,38 @@ impl Exchange {
     }
 
     async fn taken(&self, work: Work, attempt: &Attempt) -> Result<Next, Unavailable> {
-        let row = self.row(&work, attempt, "delivered", None, None);
-        let settled = self.store.settle(settlement(&work, DeliveryState::Delivered, Some(row), None, None)).await?;
+        self.taken_with(work, attempt, None).await
+    }
+
+    /// The receiver has it. What it reported about it is shown with the delivery; what it said beside that is a warning.
+    async fn taken_with(&self, work: Work, attempt: &Attempt, remark: Option<Remark>) -> Result<Next, Unavailable> {
+        let (fault, detail) = remark.as_ref().map(|remark| (remark.fault, remark.detail.clone())).unzip();
+        let row = self.row(&work, attempt, "delivered", fault, detail);
+        let mut settlement = settlement(&work, DeliveryState::Delivered, Some(row), None, None);
+        if let Some(remark) = remark.filter(|remark| !remark.issues.is_empty()) {
+            settlement.fault = Some(remark.fault);
+            settlement.receiver_issues = Some(Value::Array(remark.issues).to_string());
+        }
+        let settled = self.store.settle(settlement).await?;
         if work.kind == DeliveryKind::Request && closes_without_message(work.facts.owed) {
             let closed = settled.changed.then_some(Closed::Taken { accepted: attempt.status == Some(202) });
             self.tell(work.facts.id, None, closed).await;
         }
         Ok(Next::Done)
+    }
+
+    /// Nothing was sent for want of something of our own: the receiver's schedule and its breaker know nothing of it.
+    async fn short(&self, work: &Work, fault: Fault, detail: &str) -> Next {
+        let after = Duration::from_secs(SHORTAGE_RETRY_SECONDS);
+        self.metrics.fault(fault.code());
+        tracing::warn!(delivery.id = %work.delivery_id, participant = %work.participant, fault = fault.code(), detail,
+            "a delivery was not sent; no attempt is counted");
+        let mut settlement = settlement(work, DeliveryState::Waiting, None, Some(fault), None);
+        settlement.due_at_us = self.clock.now_us() + i64::try_from(after.as_micros()).unwrap_or(i64::MAX / 2);
+        if let Err(away) = self.store.settle(settlement).await {
+            tracing::warn!(delivery.id = %work.delivery_id, reason = %away, "why it waits could not be recorded");
+        }
+        Next::Postponed { after }
     }
 
     /// The broker has it, and the receiver has said nothing yet: who waits for an answer goes on waiting.
@@ -223,7 +271,8 @@ impl Exchange {
         detail: String,
     ) -> Result<Next, Unavailable> {
         let row = self.row(&work, attempt, "refused", Some(Fault::RecvRefused), Some(detail));
-        let issues = outcome.as_deref().map(receiver_issues).unwrap_or_default();
+        let issues = outcome.map(|outcome| apart(outcome.len(), || receiver_issues(&outcome, work.facts.version)));
+        let issues = issues.unwrap_or_default();
         self.bury(work, Fault::RecvRefused, Some(row), &issues).await?;
         Ok(Next::Done)
     }
@@ -264,74 +313,6 @@ impl Exchange {
         self.settle_and_tell(settlement, &work, claim, closed).await
     }
 
-    /// Reads a 200's body as the answer to this delivery; the error says why it is none (MSG-37, MSG-90).
-    fn read_answer(&self, work: &Work, bytes: Bytes, media_type: String, rules: &Rules) -> Result<Keep, String> {
-        // As what it looks like, whatever it is called.
-        let form = Form::seen(&bytes);
-        let tree = form::read(bytes.clone(), form, None, work.facts.version)
-            .map_err(|_| "the answer is neither readable JSON nor XML".to_string())?;
-        // The request's version is expected only: a receiver may write another spelling.
-        let message =
-            Message::read_within(tree, None, work.facts.version, Some(self.settings.bounds)).map_err(|issues| {
-                match issues.iter().any(|issue| issue.fault == Fault::SendLimit) {
-                    true => "an address, identifier, or list of destinations of the answer is beyond our limits",
-                    false => "the answer is no message Bundle",
-                }
-            })?;
-        let response = message.header.response.as_ref().ok_or("the answer has no MessageHeader.response")?;
-        let identifier = response.identifier.as_ref().map(|identifier| identifier.value.as_str());
-        if !identifier.is_some_and(|identifier| work.facts.is_named_by(identifier)) {
-            return Err("response.identifier of the answer names another request".into());
-        }
-        let essence = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        let media_type = if Form::named(&essence) == Some(form) { essence } else { form.media_type().to_owned() };
-        Ok(self.keep_answer(&message, work, bytes, media_type, rules))
-    }
-
-    /// An answer as it is kept. Its own faults do not hold it back: they are kept with it.
-    pub(super) fn keep_answer(
-        &self,
-        message: &Message,
-        work: &Work,
-        bytes: Bytes,
-        media_type: String,
-        rules: &Rules,
-    ) -> Keep {
-        let now_us = self.clock.now_us();
-        let issues =
-            self.check(message, rules.table.participant(&work.participant).map(|known| &**known), rules).issues;
-        let mut facts = Facts {
-            id: Uuid::now_v7(),
-            sender: work.participant.to_string(),
-            media_type,
-            size_bytes: bytes.len() as u64,
-            reply_to: ReplyTo::Nobody,
-            in_reply_to: Some(work.facts.id),
-            asked: work.facts.as_asked(),
-            owed: None,
-            category: None,
-            definition: message.header.definition.clone(),
-            via: None,
-            received_at_us: now_us,
-            checked_at_us: Some(now_us),
-            planned_at_us: None,
-            ..(*work.facts).clone()
-        };
-        fill_facts(&mut facts, message);
-        let transient = facts.response.as_ref().and_then(|found| found.code) == Some(ResponseCode::TransientError);
-        Keep {
-            facts,
-            state: MessageState::Accepted,
-            bytes,
-            outcome: (!issues.is_empty()).then(|| issues.into()),
-            identity: message.identity(),
-            deliveries: Vec::new(),
-            answer: None,
-            closes: None,
-            releases_request: transient && work.kind == DeliveryKind::Request,
-        }
-    }
-
     fn row(
         &self,
         work: &Work,
@@ -344,8 +325,13 @@ impl Exchange {
         if let Some(fault) = fault {
             self.metrics.fault(fault.code());
             tracing::info!(delivery.id = %work.delivery_id, message.id = %work.facts.id, participant = %work.participant,
-                attempt = work.attempts + 1, http.status = attempt.status, fault = fault.code(), "an attempt failed");
+                attempt = work.attempts + 1, http.status = attempt.status, fault = fault.code(), result, "an attempt");
         }
+        let detail = match (detail, attempt.resent) {
+            (detail, false) => detail,
+            (None, true) => Some(RESENT.to_owned()),
+            (Some(detail), true) => Some(format!("{detail}; {RESENT}")),
+        };
         AttemptRow {
             started_at_us: attempt.started_at_us,
             duration_us: attempt.duration_us,
@@ -371,20 +357,7 @@ fn settlement(
         attempt,
         fault,
         answer: answer.map(Box::new),
-    }
-}
-
-/// Whether an answer to this delivery means something: answers themselves are never answered (MSG-41).
-fn asks(work: &Work) -> bool {
-    work.facts.response.is_none() && matches!(work.kind, DeliveryKind::Request | DeliveryKind::Replay { .. })
-}
-
-/// The issues of a receiver's OperationOutcome, as they are.
-fn receiver_issues(bytes: &[u8]) -> Vec<Value> {
-    let Ok(mut outcome) = serde_json::from_slice::<Value>(bytes) else { return Vec::new() };
-    match outcome.get_mut("issue").map(Value::take) {
-        Some(Value::Array(issues)) => issues.into_iter().take(RECEIVER_ISSUES_LIMIT).collect(),
-        _ => Vec::new(),
+        receiver_issues: None,
     }
 }
 

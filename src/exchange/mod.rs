@@ -9,6 +9,7 @@ mod conclude;
 mod explain;
 mod home;
 mod judge;
+mod meaning;
 mod own;
 mod reply;
 mod respond;

@@ -7,13 +7,18 @@ use crate::delivery::{DeliveryState, Facts, MessageState, ReplyTo};
 use crate::fhir::form::convert;
 use crate::fhir::{Fault, FhirVersion, Form, Issue, IssueCode, Outcome};
 use crate::store::{Standing, StandingDelivery, Unavailable};
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 /// What the status URL shows.
 pub enum StatusPage {
     /// Still open: `done` of `all` receivers are closed.
-    Open { done: usize, all: usize },
+    Open {
+        done: usize,
+        all: usize,
+        /// What receivers that took the message and are to answer yet reported about it: an OperationOutcome, JSON.
+        reported: Option<Vec<u8>>,
+    },
     /// The batch-response Bundle, JSON, and the version of the request.
     Done { bytes: Vec<u8>, version: Option<FhirVersion> },
     /// Unknown, expired, ended or somebody else's.
@@ -26,7 +31,7 @@ impl Exchange {
         let Some(standing) = self.owned(id, asker).await? else { return Ok(StatusPage::Unknown) };
         let (done, all) = progress(&standing);
         if done < all {
-            return Ok(StatusPage::Open { done, all });
+            return Ok(StatusPage::Open { done, all, reported: reported_so_far(&standing) });
         }
         let mut entries = Vec::with_capacity(all);
         if let Some(key) = standing.own_answer {
@@ -79,6 +84,15 @@ impl Exchange {
     }
 }
 
+fn reported_so_far(standing: &Standing) -> Option<Vec<u8>> {
+    let mut issues = Vec::new();
+    for outcome in standing.deliveries.iter().filter_map(reported) {
+        issues.extend(outcome["issue"].as_array().into_iter().flatten().cloned());
+    }
+    let outcome = json!({ "resourceType": "OperationOutcome", "issue": issues });
+    (!issues.is_empty()).then(|| outcome.to_string().into_bytes())
+}
+
 fn progress(standing: &Standing) -> (usize, usize) {
     let own = usize::from(standing.own_answer.is_some());
     let closed = standing.deliveries.iter().filter(|delivery| is_closed(&standing.facts, delivery)).count();
@@ -93,8 +107,14 @@ fn is_closed(facts: &Facts, delivery: &StandingDelivery) -> bool {
     }
 }
 
+/// What the receiver reported about the message when it took it, as an OperationOutcome.
+fn reported(delivery: &StandingDelivery) -> Option<Value> {
+    let issues: Value = serde_json::from_str(delivery.receiver_issues.as_deref()?).ok()?;
+    Some(json!({ "resourceType": "OperationOutcome", "issue": issues }))
+}
+
 fn entry_of_silence(delivery: &StandingDelivery) -> String {
-    let entry = match (delivery.state, delivery.fault) {
+    let mut entry = match (delivery.state, delivery.fault) {
         (DeliveryState::Dead | DeliveryState::Discarded, fault) => {
             let fault = fault.unwrap_or(Fault::RecvRefused);
             let outcome: Outcome = Issue::error(IssueCode::Processing, fault, fault.cause()).into();
@@ -103,5 +123,10 @@ fn entry_of_silence(delivery: &StandingDelivery) -> String {
         _ if matches!(delivery.status, Some(202) | None) => json!({"response": {"status": "202 Accepted"}}),
         _ => json!({"response": {"status": "204 No Content"}}),
     };
+    if let Some(outcome) = reported(delivery)
+        && entry["response"]["outcome"].is_null()
+    {
+        entry["response"]["outcome"] = outcome;
+    }
     entry.to_string()
 }

@@ -56,13 +56,16 @@ faults! {
     RouteBroker "ROUTE_BROKER" "The broker did not take the message: no such exchange, no permission, or no confirm in time" "The operator looks at the attempt's detail and at the broker; deliveries are tried again";
     RouteConversion "ROUTE_CONVERSION" "The receiver wants another form (JSON, XML) or FHIR version, and the message cannot be converted without loss" "The sender sends what the receiver reads, or the operator corrects the participant's format, fhir_version or bridge_versions";
     RouteDiscarded "ROUTE_DISCARDED" "An operator discarded the delivery" "Ask the operator";
+    RouteShortage "ROUTE_SHORTAGE" "The router has no descriptor, port or memory left for another connection" "The operator raises the limit; deliveries go on by themselves, and no attempt is counted";
     RouteInternal "ROUTE_INTERNAL" "A defect of the router" "Report it with the message id";
     RecvUnreachable "RECV_UNREACHABLE" "The receiver cannot be connected to" "The receiver brings its endpoint up; deliveries are tried again";
     RecvTimeout "RECV_TIMEOUT" "The receiver did not answer in time" "The receiver answers within attempt_timeout_seconds; deliveries are tried again";
     RecvBusy "RECV_BUSY" "The receiver asks to be tried later (408, 425, 429, 503)" "Nothing; deliveries are tried again";
     RecvQueueFull "RECV_QUEUE_FULL" "The broker refused the message for the receiver's queue, which is full" "The receiver empties its queue; deliveries are tried again";
     RecvError "RECV_ERROR" "The receiver failed (5xx)" "The receiver repairs it; deliveries are tried again";
-    RecvBadAnswer "RECV_BAD_ANSWER" "The receiver's answer is no answer to this message" "The receiver answers with a message whose response.identifier is that of the request";
+    RecvBadAnswer "RECV_BAD_ANSWER" "The receiver's answer is a web page, an answer to another message, too long, or no HTTP" "The receiver answers with a message whose response.identifier is that of the request";
+    RecvNotFhir "RECV_NOT_FHIR" "The receiver took the message (2xx), and what it said beside that is no answer and no OperationOutcome; a warning" "Nothing; a receiver that has nothing to say answers without a body";
+    RecvIssues "RECV_ISSUES" "The receiver took the message (2xx), and reported errors about it" "Read the issues, with the delivery or at the status URL; correct what they name";
     RecvRefused "RECV_REFUSED" "The receiver refused the message for good" "Read the receiver's OperationOutcome; correct the message or the agreement";
     RecvExpired "RECV_EXPIRED" "The message could not be delivered before it expired" "Send again when the receiver is back";
 }

@@ -99,6 +99,7 @@ impl Fixture {
             attempt: None,
             fault,
             answer: None,
+            receiver_issues: None,
         };
         self.exchange.store.settle(settlement).await.unwrap();
     }

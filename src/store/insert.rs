@@ -17,7 +17,7 @@ use uuid::Uuid;
 const ROWS_PER_CALL: usize = 64;
 
 /// How many statement texts the writer's connection should keep prepared.
-pub(super) const PREPARED_STATEMENTS: usize = 6 * ROWS_PER_CALL + 64;
+pub(super) const PREPARED_STATEMENTS: usize = 7 * ROWS_PER_CALL + 64;
 
 type Bound = Query<'static, Sqlite, SqliteArguments>;
 
@@ -77,6 +77,8 @@ pub(super) struct Rows {
     pub references: Vec<ReferenceRow>,
     pub deliveries: Vec<DeliveryRow>,
     pub attempts: Vec<AttemptKeyed>,
+    /// What receivers reported about messages that they took: delivery and issues.
+    pub receiver_issues: Vec<(i64, String)>,
     /// Deliveries by key, as they are to be.
     pub changed: Vec<(i64, Now)>,
 }
@@ -110,7 +112,8 @@ impl Rows {
         // Neighbors in the tree are written together, each page once.
         self.references.sort_unstable();
         REFERENCES.run(conn, &mut self.references, &[bind_reference]).await?;
-        DELIVERIES.run(conn, &mut self.deliveries, &[bind_delivery]).await
+        DELIVERIES.run(conn, &mut self.deliveries, &[bind_delivery]).await?;
+        RECEIVER_ISSUES.run(conn, &mut self.receiver_issues, &[bind_receiver_issues]).await
     }
 }
 
@@ -161,6 +164,9 @@ const ATTEMPT: Statement = (
 );
 const CHANGE: Statement =
     ("WITH c (k, state, attempts, status, due_us, fault, answer_k, ended_us) AS (VALUES ", 8, CHANGE_ROWS);
+/// The last report of a delivery that is made more than once.
+static RECEIVER_ISSUES: Call =
+    Call::new(&[("INSERT OR REPLACE INTO receiver_issues (delivery_k, issues) VALUES ", 2, "")]);
 static ATTEMPTS: Call = Call::new(&[ATTEMPT]);
 static CHANGES: Call = Call::new(&[CHANGE]);
 static SETTLE_AND_COMMIT: Call = Call::new(&[ATTEMPT, (CHANGE.0, CHANGE.1, COMMIT_AFTER_CHANGE)]);
@@ -259,6 +265,10 @@ fn bind_attempt(query: Bound, row: &mut AttemptKeyed) -> Bound {
         .bind(std::mem::take(&mut row.attempt.result))
         .bind(row.attempt.fault.map(Fault::code))
         .bind(row.attempt.detail.take())
+}
+
+fn bind_receiver_issues(query: Bound, (key, issues): &mut (i64, String)) -> Bound {
+    query.bind(*key).bind(std::mem::take(issues))
 }
 
 fn bind_changed(query: Bound, (key, row): &mut (i64, Now)) -> Bound {

@@ -21,10 +21,13 @@ const MESSAGE_COLUMNS: &str = "m.k, m.facts, m.in_reply_to, m.state, m.committed
 
 const DELIVERY_COLUMNS: &str = "d.k, d.id, m.id, p.id, d.destination, d.kind, d.detail, d.state, d.attempts, d.due_us, \
      d.expires_us, d.fault, d.status, a.id, d.replay_of, \
-     (SELECT group_concat(hex(r.id)) FROM (SELECT id FROM delivery WHERE replay_of = d.id ORDER BY k LIMIT 100) r)";
+     (SELECT group_concat(hex(r.id)) FROM (SELECT id FROM delivery WHERE replay_of = d.id ORDER BY k LIMIT 100) r), \
+     t.fault, t.detail, i.issues";
 
 const DELIVERY_TABLES: &str = "delivery d JOIN message m ON m.k = d.message_k JOIN party p ON p.k = d.party \
-                               LEFT JOIN message a ON a.k = d.answer_k";
+                               LEFT JOIN message a ON a.k = d.answer_k \
+                               LEFT JOIN attempt t ON t.delivery_k = d.k AND t.n = d.attempts \
+                               LEFT JOIN receiver_issues i ON i.delivery_k = d.k";
 
 impl Store {
     /// A page of messages, newest first, at most `limit` (1 to 1000). `cursor` is the `next` of the page before; what comes
@@ -212,6 +215,9 @@ fn delivery_view(row: &SqliteRow) -> Result<DeliveryView, Error> {
         expires_at_us: row.try_get(10)?,
         fault: row::fault(row.try_get(11)?)?,
         status: row.try_get(12)?,
+        last_fault: row::fault(row.try_get(16)?)?,
+        last_detail: row.try_get(17)?,
+        receiver_issues: row::issues(row.try_get(18)?)?,
         answer: row::optional_uuid(row.try_get(13)?)?,
         replay_of: row::optional_uuid(row.try_get(14)?)?,
         replayed_by: replayed_by.filter_map(|id| Uuid::try_parse(id).ok()).collect(),

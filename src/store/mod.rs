@@ -102,6 +102,8 @@ pub struct StandingDelivery {
     pub fault: Option<Fault>,
     /// Key of the answer message, once there is one.
     pub answer: Option<i64>,
+    /// What the receiver reported about the message when it took it: a JSON array of issues.
+    pub receiver_issues: Option<String>,
 }
 
 /// A delivery to whose receiver a response may refer.

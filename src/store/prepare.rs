@@ -50,6 +50,7 @@ pub(super) struct PreparedSettlement {
     pub attempt: Option<AttemptRow>,
     pub fault: Option<Fault>,
     pub answer: Option<Box<Prepared>>,
+    pub receiver_issues: Option<String>,
 }
 
 impl Prepared {
@@ -90,12 +91,12 @@ pub(super) async fn keep(keep: Keep) -> Result<Prepared, serde_json::Error> {
 }
 
 pub(super) async fn settlement(settlement: Settlement) -> Result<PreparedSettlement, serde_json::Error> {
-    let Settlement { delivery_key, state, due_at_us, attempt, fault, answer } = settlement;
+    let Settlement { delivery_key, state, due_at_us, attempt, fault, answer, receiver_issues } = settlement;
     let answer = match answer {
         None => None,
         Some(answer) => Some(Box::new(keep(*answer).await?)),
     };
-    Ok(PreparedSettlement { delivery_key, state, due_at_us, attempt, fault, answer })
+    Ok(PreparedSettlement { delivery_key, state, due_at_us, attempt, fault, answer, receiver_issues })
 }
 
 /// The body of a row, as received. None where the row cannot be what was written.

@@ -69,6 +69,7 @@ impl Store {
                         let tables = "body b JOIN message m ON m.k = b.message_k";
                         let window = window(writer, tables, "b.message_k", from.bodies, before, limit).await?;
                         cursors.bodies = window.cursor;
+                        drop_receiver_issues(writer, &window.ended).await?;
                         swept.bodies = delete(writer, "body", "message_k", &window.ended).await?;
                     }
                     Ok((swept, cursors))
@@ -164,9 +165,17 @@ async fn drop_traces(writer: &mut Writer, messages: &[i64]) -> Result<u64, Error
     let attempts = "DELETE FROM attempt WHERE delivery_k IN \
                     (SELECT k FROM delivery WHERE message_k IN (SELECT value FROM json_each(?)))";
     sqlx::query(attempts).bind(json(&messages)?).execute(&mut writer.conn).await?;
+    drop_receiver_issues(writer, messages).await?;
     delete(writer, "delivery", "message_k", messages).await?;
     delete(writer, "body", "message_k", messages).await?;
     delete(writer, "message", "k", messages).await
+}
+
+/// What receivers wrote about these messages may repeat what stood in them.
+async fn drop_receiver_issues(writer: &mut Writer, messages: &[i64]) -> Result<(), Error> {
+    let issues = "DELETE FROM receiver_issues WHERE delivery_k IN \
+                  (SELECT k FROM delivery WHERE message_k IN (SELECT value FROM json_each(?)))";
+    sqlx::query(issues).bind(json(&messages)?).execute(&mut writer.conn).await.map(drop)
 }
 
 async fn delete(writer: &mut Writer, table: &str, column: &str, keys: &[i64]) -> Result<u64, Error> {

@@ -92,6 +92,11 @@ pub(super) fn fault(code: Option<&str>) -> Result<Option<Fault>, sqlx::Error> {
     fault.map(Some).ok_or_else(|| decode(format!("fault {code}")))
 }
 
+/// FHIR issues as a receiver wrote them; none where nothing is stored.
+pub(super) fn issues(text: Option<&str>) -> Result<Vec<serde_json::Value>, sqlx::Error> {
+    text.map_or(Ok(Vec::new()), from_json)
+}
+
 pub(super) fn outcome(text: Option<&str>) -> Result<Option<Outcome>, sqlx::Error> {
     text.map(from_json).transpose()
 }

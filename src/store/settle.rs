@@ -16,6 +16,9 @@ impl Batch<'_> {
             now.changed = true;
             self.rows.attempts.push(AttemptKeyed { delivery_key: key, n: now.attempts, attempt });
         }
+        if let Some(issues) = settlement.receiver_issues {
+            self.rows.receiver_issues.push((key, issues));
+        }
         let open = matches!(now.state, DeliveryState::Waiting | DeliveryState::Active);
         let unanswered = now.answer.is_none();
         let settled = match settlement.answer {

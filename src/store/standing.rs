@@ -28,8 +28,8 @@ impl Store {
         let Some(found) = found else { return Ok(None) };
         let message_key: i64 = found.try_get(0)?;
         let deliveries = sqlx::query(
-            "SELECT d.k, d.id, p.id, d.state, d.status, d.fault, d.answer_k FROM delivery d \
-             JOIN party p ON p.k = d.party WHERE d.message_k = ? AND d.kind = 0 ORDER BY d.k",
+            "SELECT d.k, d.id, p.id, d.state, d.status, d.fault, d.answer_k, i.issues FROM delivery d \
+             JOIN party p ON p.k = d.party LEFT JOIN receiver_issues i ON i.delivery_k = d.k WHERE d.message_k = ? AND d.kind = 0 ORDER BY d.k",
         )
         .bind(message_key)
         .fetch_all(&mut *conn)
@@ -106,5 +106,6 @@ fn standing_delivery(row: &SqliteRow) -> Result<StandingDelivery, Error> {
         status: row.try_get(4)?,
         fault: row::fault(row.try_get(5)?)?,
         answer: row.try_get(6)?,
+        receiver_issues: row.try_get(7)?,
     })
 }

@@ -106,6 +106,13 @@ pub struct DeliveryView {
     pub fault: Option<Fault>,
     /// HTTP status of the last attempt.
     pub status: Option<u16>,
+    /// Why the last attempt failed, or a warning about it: what stood behind a delivery that expired.
+    pub last_fault: Option<Fault>,
+    /// The same in a sentence without content.
+    pub last_detail: Option<String>,
+    /// Errors that the receiver reported about a message that it took, as FHIR issues. Its own words are for operators.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub receiver_issues: Vec<serde_json::Value>,
     /// Public id of the answer.
     pub answer: Option<Uuid>,
     /// For a replay: the delivery that it repeats; for an original: the deliveries that repeat it.

@@ -78,7 +78,6 @@ async fn what_may_pass_is_tried_again() {
         Answer::HangUp,
         Answer::Garbage,
         Answer::ToAnotherRequest,
-        Answer::Bytes(br#"{"resourceType":"Patient"}"#.to_vec()),
     ];
     let cases = answers.into_iter().map(async |answer| {
         let peer = Peer::ok().await;

@@ -41,6 +41,8 @@ mod limits;
 mod mutations;
 mod operations;
 mod readme;
+mod receiver_connections;
+mod receiver_replies;
 mod receivers;
 mod refusals;
 mod repeats;

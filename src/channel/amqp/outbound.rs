@@ -88,6 +88,6 @@ fn told(published: Published, participant: &Participant) -> Said {
             let seconds = participant.attempt_timeout_seconds;
             later(Fault::RouteBroker, format!("no confirm of the broker within {seconds} seconds"))
         }
-        Published::Unknown(why) => Said::Unsent { detail: why.into() },
+        Published::Unknown(why) => Said::Unsent { fault: None, detail: why.into() },
     }
 }

@@ -114,7 +114,8 @@ fn status_of(refusal: Refusal) -> StatusCode {
 /// it answers a message that is kept. Also says whether it was converted.
 fn answer(bytes: &Bytes, media_type: &str, version: Option<FhirVersion>, form: Form) -> (Response, bool) {
     if Form::named(media_type) == Some(form) {
-        return (message(bytes.clone(), media_type, version), false);
+        // Under FHIR's own media type, whatever its receiver called it.
+        return (message(bytes.clone(), form.media_type(), version), false);
     }
     match apart(bytes.len(), || convert(bytes.clone(), form, version.unwrap_or(FhirVersion::R4))) {
         Ok(converted) => (message(converted, form.media_type(), version), true),
@@ -174,8 +175,15 @@ pub fn outcome_as(status: StatusCode, outcome: &Outcome, form: Form) -> Response
 pub fn status_page(page: StatusPage, form: Form) -> Response {
     match page {
         StatusPage::Done { bytes, version } => answer(&bytes.into(), Form::Json.media_type(), version, form).0,
-        StatusPage::Open { done, all } => {
-            let mut response = accepted();
+        StatusPage::Open { done, all, reported } => {
+            let mut response = match reported {
+                Some(outcome) => {
+                    let (mut response, _) = answer(&outcome.into(), Form::Json.media_type(), None, form);
+                    *response.status_mut() = StatusCode::ACCEPTED;
+                    response
+                }
+                None => accepted(),
+            };
             let headers = response.headers_mut();
             headers.insert(PROGRESS, value(&format!("{done} of {all} receivers have answered")));
             headers.insert(header::RETRY_AFTER, HeaderValue::from(POLL_AFTER_SECONDS));

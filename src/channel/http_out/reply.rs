@@ -2,26 +2,25 @@
 //!
 //! Details say what failed without content, without URLs and without the receiver's own words.
 
-use super::later;
+use super::failure::{HEADERS_LIMIT, too_many_headers};
+use super::unpack::{TooLong, unpacked};
+use crate::channel::{later, media};
 use crate::delivery::Said;
 use crate::fhir::Fault;
 use bytes::{Bytes, BytesMut};
-use reqwest::Response;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
-use serde::Deserialize;
-use std::error::Error as _;
+use http::Response;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use http_body_util::BodyExt;
+use hyper::body::{Body as _, Incoming};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The longest answer that is read.
+/// The longest answer that is read, before and after its encodings are removed.
 pub const ANSWER_LIMIT_BYTES: usize = 20 * 1024 * 1024;
 /// The longest OperationOutcome of a refusal that is kept, and what is read of any body that does not count.
 const ERROR_BODY_LIMIT_BYTES: usize = 64 * 1024;
 /// A body that does not count is not waited for any longer; reading it lets the connection be used again.
 const ERROR_BODY_SECONDS: u64 = 5;
-/// A longer body is not looked at for whether it is an OperationOutcome.
-const OUTCOME_LIMIT_BYTES: usize = 1024 * 1024;
-const DETAIL_LIMIT_CHARACTERS: usize = 200;
 
 /// Why a body could not be read to its end.
 enum Broken {
@@ -31,86 +30,81 @@ enum Broken {
 }
 
 /// Reads the reply, by the deadline. `now_us` (UTC microseconds) is what a date in `Retry-After` is compared with.
-pub(super) async fn read(response: Response, deadline: Instant, now_us: i64) -> Said {
+pub(super) async fn read(response: Response<Incoming>, deadline: Instant, now_us: i64) -> Said {
+    if response.headers().len() > HEADERS_LIMIT {
+        return too_many_headers();
+    }
     let status = response.status().as_u16();
     let detail = format!("the receiver answered {status}");
-    if let 200 | 201 | 203 | 205..=299 = status {
+    if let 200..=299 = status {
         return accepted(response, deadline).await;
     }
     let retry_after = retry_after(response.headers(), now_us);
     let body = body_that_does_not_count(response, deadline).await;
     match status {
-        202 | 204 => Said::Taken,
         300..=399 => later(Fault::RouteRedirect, detail),
         401 | 403 | 407 => Said::Misconfigured { fault: Fault::RouteCredential, detail },
         404 => Said::Misconfigured { fault: Fault::RouteUrl, detail },
         408 | 425 | 429 | 503 => Said::Later { fault: Fault::RecvBusy, retry_after, detail },
-        400..=499 => Said::Refused { outcome: body.filter(|body| is_outcome(body)), detail },
+        400..=499 => Said::Refused { outcome: body.filter(|body| !body.is_empty()), detail },
         _ => Said::Later { fault: Fault::RecvError, retry_after, detail },
     }
 }
 
-/// The request got no reply: no connection, or one that was lost.
-pub(super) fn not_sent(error: &reqwest::Error) -> Said {
-    if error.is_builder() {
-        let detail = "the receiver's URL cannot be used".to_owned();
-        return Said::Misconfigured { fault: Fault::RouteUrl, detail };
-    }
-    if error.is_connect() {
-        return later(Fault::RecvUnreachable, format!("cannot connect: {}", root_cause(error)));
-    }
-    if error.is_timeout() {
-        return later(Fault::RecvTimeout, "no answer in time");
-    }
-    later(Fault::RecvUnreachable, "connection lost before the answer was complete")
-}
-
-async fn accepted(response: Response, deadline: Instant) -> Said {
+async fn accepted(response: Response<Incoming>, deadline: Instant) -> Said {
+    let status = response.status().as_u16();
     let media_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let media_type = media_type.to_owned();
     match body(response, deadline, ANSWER_LIMIT_BYTES).await {
-        Ok(bytes) if bytes.is_empty() || is_outcome(&bytes) => Said::Taken,
+        Ok(bytes) if is_blank(&bytes) => Said::Taken,
         Ok(bytes) => Said::Body { bytes, media_type },
+        // It will answer later, whatever else it wanted to say now.
+        Err(_) if status == 202 => Said::Taken,
         Err(Broken::TooLong) => later(Fault::RecvBadAnswer, format!("answer longer than {ANSWER_LIMIT_BYTES} bytes")),
         Err(Broken::Cut) => later(Fault::RecvUnreachable, "connection lost before the answer was complete"),
         Err(Broken::Timeout) => later(Fault::RecvTimeout, "the answer was not complete in time"),
     }
 }
 
-async fn body_that_does_not_count(response: Response, deadline: Instant) -> Option<Bytes> {
+/// A line feed, or a byte order mark alone, is no body.
+fn is_blank(bytes: &[u8]) -> bool {
+    bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii().is_empty()
+}
+
+async fn body_that_does_not_count(response: Response<Incoming>, deadline: Instant) -> Option<Bytes> {
     let deadline = deadline.min(Instant::now() + Duration::from_secs(ERROR_BODY_SECONDS));
     body(response, deadline, ERROR_BODY_LIMIT_BYTES).await.ok()
 }
 
-async fn body(mut response: Response, deadline: Instant, limit_bytes: usize) -> Result<Bytes, Broken> {
-    let announced = response.content_length().unwrap_or(0);
+/// The body without its encodings.
+async fn body(response: Response<Incoming>, deadline: Instant, limit_bytes: usize) -> Result<Bytes, Broken> {
+    let encodings = media::joined(response.headers(), &CONTENT_ENCODING).unwrap_or_default();
+    let body = received(response.into_body(), deadline, limit_bytes).await?;
+    unpacked(body, &encodings, limit_bytes).map_err(|TooLong| Broken::TooLong)
+}
+
+async fn received(mut body: Incoming, deadline: Instant, limit_bytes: usize) -> Result<Bytes, Broken> {
+    let announced = body.size_hint().exact().unwrap_or(0);
     if announced > limit_bytes as u64 {
         return Err(Broken::TooLong);
     }
     let mut bytes = BytesMut::new();
     loop {
-        match tokio::time::timeout_at(deadline, response.chunk()).await {
+        let frame = match tokio::time::timeout_at(deadline, body.frame()).await {
             Err(_) => return Err(Broken::Timeout),
-            Ok(Err(_)) => return Err(Broken::Cut),
-            Ok(Ok(None)) => return Ok(bytes.freeze()),
-            Ok(Ok(Some(chunk))) if bytes.len() + chunk.len() > limit_bytes => return Err(Broken::TooLong),
+            Ok(Some(Err(_))) => return Err(Broken::Cut),
+            Ok(None) => return Ok(bytes.freeze()),
+            Ok(Some(Ok(frame))) => frame,
+        };
+        match frame.into_data() {
+            Ok(chunk) if bytes.len() + chunk.len() > limit_bytes => return Err(Broken::TooLong),
             // The common answer is one chunk, which is taken as it is.
-            Ok(Ok(Some(chunk))) if bytes.is_empty() && chunk.len() as u64 == announced => return Ok(chunk),
-            Ok(Ok(Some(chunk))) => bytes.extend_from_slice(&chunk),
+            Ok(chunk) if bytes.is_empty() && announced > 0 && chunk.len() as u64 == announced => return Ok(chunk),
+            Ok(chunk) => bytes.extend_from_slice(&chunk),
+            // Trailers say nothing that counts.
+            Err(_) => {}
         }
     }
-}
-
-/// Whether the body is a JSON object with the resourceType OperationOutcome.
-fn is_outcome(body: &[u8]) -> bool {
-    #[derive(Deserialize)]
-    struct Resource {
-        #[serde(rename = "resourceType")]
-        resource_type: String,
-    }
-    body.len() <= OUTCOME_LIMIT_BYTES
-        && body.trim_ascii_start().starts_with(b"{")
-        && serde_json::from_slice::<Resource>(body).is_ok_and(|resource| resource.resource_type == "OperationOutcome")
 }
 
 /// `Retry-After` in seconds or as an HTTP date; None when absent or unreadable.
@@ -121,18 +115,6 @@ fn retry_after(headers: &HeaderMap, now_us: i64) -> Option<Duration> {
     }
     let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
     Some(Duration::from_micros(u64::try_from(date.as_microsecond().saturating_sub(now_us)).unwrap_or(0)))
-}
-
-/// The innermost cause, such as "Connection refused" or "invalid peer certificate", which names no URL.
-fn root_cause(error: &reqwest::Error) -> String {
-    let mut cause = error.source();
-    while let Some(inner) = cause.and_then(|cause| cause.source()) {
-        cause = Some(inner);
-    }
-    cause.map_or_else(
-        || "no reason given".into(),
-        |cause| cause.to_string().chars().take(DETAIL_LIMIT_CHARACTERS).collect(),
-    )
 }
 
 #[cfg(test)]
@@ -154,19 +136,5 @@ mod tests {
             assert_eq!(retry_after(&headers, NOW_US), wanted.map(Duration::from_secs), "{text}");
         }
         assert_eq!(retry_after(&HeaderMap::new(), NOW_US), None);
-    }
-
-    #[test]
-    fn only_an_operation_outcome_of_its_own_counts_as_one() {
-        for (body, wanted) in [
-            (r#"{"resourceType":"OperationOutcome","issue":[]}"#, true),
-            (r#"{"issue":[],"resourceType":"OperationOutcome"}"#, true),
-            (r#"{"resourceType":"Bundle","entry":[{"resource":{"resourceType":"OperationOutcome"}}]}"#, false),
-            (r#"["OperationOutcome"]"#, false),
-            ("OperationOutcome", false),
-            ("", false),
-        ] {
-            assert_eq!(is_outcome(body.as_bytes()), wanted, "{body}");
-        }
     }
 }

@@ -80,16 +80,18 @@ fn reply(status: u16, headers: &str, body: &str) -> Manner {
     Manner::Say(format!("HTTP/1.1 {status} x\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"))
 }
 
+const POOLING: Pooling = Pooling { idle: Duration::from_secs(4), age: Duration::from_secs(60) };
+
 async fn http_out() -> (HttpOut, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let settings = StoreSettings { path: folder.path().join("store.db"), min_free_bytes: 0, identities_days: 30 };
     let store = Store::open(settings, Clock::default()).await.unwrap();
-    (HttpOut::new(store, "emberpost.test:8080".into(), Clock::default()).unwrap(), folder)
+    (HttpOut::new(store, "emberpost.test:8080".into(), Clock::default(), POOLING).unwrap(), folder)
 }
 
 async fn carry(out: &HttpOut, work: Work, participant: Participant) -> Attempt {
-    let (status, said) = out.attempt(&work, &participant).await;
-    Attempt { started_at_us: 0, duration_us: 0, status, said }
+    let Attempted { status, said, resent } = out.attempt(&work, &participant).await;
+    Attempt { started_at_us: 0, duration_us: 0, status, said, resent }
 }
 
 /// The attempt in a few words, to be compared with a table.
@@ -116,16 +118,17 @@ async fn each_status_means_what_the_contract_says() {
     for (status, headers, body, wanted) in [
         (200, "", "", "taken"),
         (202, "", "", "taken"),
-        (202, "", "kept", "taken"),
+        (202, "", "kept", "body  kept"),
         (204, "", "", "taken"),
-        (200, "", OUTCOME, "taken"),
+        (200, "", "\r\n", "taken"),
+        (200, "", OUTCOME, "body  {\"resourceType\":\"OperationOutcome\"}"),
         (200, bundle, "{\"a\":1}", "body application/fhir+json; fhirVersion=4.0 {\"a\":1}"),
         (200, "", "garbage", "body  garbage"),
         (201, "", "", "taken"),
         (302, "Location: http://127.0.0.1:1/\r\n", "", "later ROUTE_REDIRECT"),
         (304, "", "", "later ROUTE_REDIRECT"),
         (400, "", OUTCOME, "refused outcome"),
-        (400, "", "no", "refused bare"),
+        (400, "", "", "refused bare"),
         (422, "", "", "refused bare"),
         (401, "", OUTCOME, "misconfigured ROUTE_CREDENTIAL"),
         (403, "", "", "misconfigured ROUTE_CREDENTIAL"),

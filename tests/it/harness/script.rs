@@ -39,7 +39,9 @@ pub enum Answer {
     Bytes(Vec<u8>),
     /// This status with these bytes as `application/fhir+json`.
     Raw(u16, Vec<u8>),
-    /// 200 with text that is no FHIR at all.
+    /// This status with these headers and bytes.
+    Said { status: u16, headers: Vec<(&'static str, String)>, body: Vec<u8> },
+    /// 200 with a web page.
     Garbage,
     /// 200 with a response message, code `ok`, to a request that nobody made.
     ToAnotherRequest,
@@ -103,6 +105,12 @@ impl Answer {
             Answer::Outcome(status) => json_response(status, outcome().to_string().into_bytes()),
             Answer::Bytes(bytes) => json_response(200, bytes),
             Answer::Raw(status, bytes) => json_response(status, bytes),
+            Answer::Said { status, headers, body } => {
+                let response = Response::builder().status(status);
+                let response =
+                    headers.into_iter().fold(response, |response, (name, value)| response.header(name, value));
+                response.body(Full::from(body).boxed()).unwrap()
+            }
             Answer::Garbage => json_response(200, b"<html>It works!</html>".to_vec()),
             Answer::RetryAfter(status, seconds) => empty(status, "retry-after", &seconds.to_string()),
             Answer::Redirect(url) => empty(307, "location", &url),

@@ -1,0 +1,244 @@
+//! Connections to receivers: kept for a while, used again, and replaced where one dies under a request.
+//!
+//! A receiver may close a kept connection at any time, also while a request is on its way, and no client can know. So a
+//! request whose reused connection ends before any byte of the answer is sent once more, on a connection of its own:
+//! receivers recognize a message by its identity. What fails on a new connection is the receiver's failure.
+
+use super::failure;
+use bytes::Bytes;
+use http::{Request, Response, Uri, Version};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
+use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector, capture_connection};
+use hyper_util::client::legacy::{Client, Error};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::crypto::aws_lc_rs::default_provider;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tower::{BoxError, Service};
+
+const CONNECT_TIMEOUT_SECONDS: u64 = 10;
+const TCP_KEEPALIVE_SECONDS: u64 = 15;
+const POOL_IDLE_LIMIT_PER_HOST: usize = 256;
+
+/// How long a connection is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Pooling {
+    /// Without a request. Zero: no connection is used twice.
+    pub idle: Duration,
+    /// In all: the receiver's name is resolved again after this long.
+    pub age: Duration,
+}
+
+pub(super) type Body = Full<Bytes>;
+
+pub(super) struct Connections {
+    pooled: Client<Connector, Body>,
+    /// Opens a connection for each request.
+    fresh: Client<Connector, Body>,
+    pooling: Pooling,
+}
+
+impl Connections {
+    /// Errs when TLS cannot be set up. On a machine without any certificates it starts all the same, and trusts no
+    /// `https` receiver.
+    pub fn new(pooling: Pooling) -> Result<Self, rustls::Error> {
+        Ok(Self::over(Connector(https()?), pooling, false))
+    }
+
+    /// `http2_only`: HTTP/2 from the first byte, where TLS does not negotiate it.
+    fn over(connector: Connector, pooling: Pooling, http2_only: bool) -> Self {
+        // So that a connection may lie idle, be used once more, and still not outlive its age.
+        let pooling = Pooling { idle: pooling.idle.min(pooling.age / 2), ..pooling };
+        let client = |idle_most| {
+            Client::builder(TokioExecutor::new())
+                .pool_timer(TokioTimer::new())
+                .pool_idle_timeout(pooling.idle)
+                .pool_max_idle_per_host(idle_most)
+                .http2_only(http2_only)
+                .build(connector.clone())
+        };
+        let idle_most = if pooling.idle.is_zero() { 0 } else { POOL_IDLE_LIMIT_PER_HOST };
+        Connections { pooled: client(idle_most), fresh: client(0), pooling }
+    }
+
+    /// Sends the request until the head of an answer. `resent` is set where it was sent a second time.
+    pub async fn send(&self, request: Request<Body>, resent: &AtomicBool) -> Result<Response<Incoming>, Error> {
+        let again = request.clone();
+        match self.send_over(&self.pooled, request).await {
+            Err(error) if is_lost_before_an_answer(&error) => {
+                resent.store(true, Ordering::Relaxed);
+                self.send_over(&self.fresh, again).await
+            }
+            other => other,
+        }
+    }
+
+    async fn send_over(
+        &self,
+        client: &Client<Connector, Body>,
+        mut request: Request<Body>,
+    ) -> Result<Response<Incoming>, Error> {
+        let captured = capture_connection(&mut request);
+        let response = client.request(request).await?;
+        if let Some(life) = response.extensions().get::<Arc<Life>>() {
+            life.answers.fetch_add(1, Ordering::Relaxed);
+            life.http2.store(response.version() == Version::HTTP_2, Ordering::Relaxed);
+            if life.opened.elapsed() + self.pooling.idle >= self.pooling.age
+                && let Some(connected) = &*captured.connection_metadata()
+            {
+                connected.poison();
+            }
+        }
+        Ok(response)
+    }
+}
+
+/// Whether the receiver can have answered nothing: a connection that had answered before ended without a byte, or the
+/// receiver itself says that it has not looked at the request (RFC 9113, 6.8 and 8.7).
+fn is_lost_before_an_answer(error: &Error) -> bool {
+    if failure::is_unprocessed(error) {
+        return true;
+    }
+    let Some(connected) = error.connect_info().filter(|_| !error.is_connect()) else { return false };
+    let mut extensions = http::Extensions::new();
+    connected.get_extras(&mut extensions);
+    let Some(life) = extensions.get::<Arc<Life>>() else { return false };
+    let reused = life.answers.load(Ordering::Relaxed) > 0;
+    // Requests share a connection of HTTP/2, so that bytes of another answer say nothing of this one.
+    let silent = life.http2.load(Ordering::Relaxed) || !life.heard.load(Ordering::Relaxed);
+    reused && silent && failure::is_connection_lost(error)
+}
+
+/// What is known of a connection beside its bytes.
+struct Life {
+    opened: Instant,
+    /// Heads of answers that it brought.
+    answers: AtomicU32,
+    /// Whether anything was read since something was last written.
+    heard: AtomicBool,
+    http2: AtomicBool,
+}
+
+/// Opens connections within their time, and notes what becomes of them.
+#[derive(Clone)]
+pub(super) struct Connector(HttpsConnector<HttpConnector>);
+
+impl Service<Uri> for Connector {
+    type Response = TokioIo<Line>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<TokioIo<Line>, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.0.poll_ready(context)
+    }
+
+    fn call(&mut self, to: Uri) -> Self::Future {
+        let opening = self.0.call(to);
+        Box::pin(async move {
+            let stream = tokio::time::timeout(Duration::from_secs(CONNECT_TIMEOUT_SECONDS), opening).await;
+            let stream = stream.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+            let life = Life {
+                opened: Instant::now(),
+                answers: AtomicU32::new(0),
+                heard: AtomicBool::new(false),
+                http2: AtomicBool::new(false),
+            };
+            Ok(TokioIo::new(Line { stream: TokioIo::new(stream), life: Arc::new(life) }))
+        })
+    }
+}
+
+fn https() -> Result<HttpsConnector<HttpConnector>, rustls::Error> {
+    let mut http = HttpConnector::new();
+    http.enforce_http(false);
+    http.set_nodelay(true);
+    http.set_connect_timeout(Some(Duration::from_secs(CONNECT_TIMEOUT_SECONDS)));
+    http.set_keepalive(Some(Duration::from_secs(TCP_KEEPALIVE_SECONDS)));
+    let trusting = HttpsConnectorBuilder::new().with_provider_and_platform_verifier(default_provider());
+    let builder = match trusting {
+        Ok(builder) => builder,
+        Err(error) => {
+            tracing::warn!(%error, "this machine's certificates cannot be read; no https receiver will be trusted");
+            let config = rustls::ClientConfig::builder_with_provider(default_provider().into())
+                .with_safe_default_protocol_versions()?
+                .with_root_certificates(rustls::RootCertStore::empty())
+                .with_no_client_auth();
+            HttpsConnectorBuilder::new().with_tls_config(config)
+        }
+    };
+    Ok(builder.https_or_http().enable_all_versions().wrap_connector(http))
+}
+
+/// A connection that notes when it is written to and read from.
+pub(super) struct Line {
+    stream: TokioIo<MaybeHttpsStream<TokioIo<TcpStream>>>,
+    life: Arc<Life>,
+}
+
+impl Line {
+    fn wrote(&self, result: &io::Result<usize>) {
+        if matches!(result, Ok(1..)) {
+            self.life.heard.store(false, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Connection for Line {
+    fn connected(&self) -> Connected {
+        self.stream.connected().extra(self.life.clone())
+    }
+}
+
+impl AsyncRead for Line {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = into.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(context, into))?;
+        if into.filled().len() > before {
+            self.life.heard.store(true, Ordering::Relaxed);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Line {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.stream).poll_write(context, bytes));
+        self.wrote(&written);
+        Poll::Ready(written)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(context, parts));
+        self.wrote(&written);
+        Poll::Ready(written)
+    }
+}
+
+#[cfg(test)]
+#[path = "connection_tests.rs"]
+mod tests;

@@ -1,0 +1,249 @@
+//! What the body of a receiver's reply means (design 1.5): an answer, an outcome, something else that it said, or nothing
+//! that the receiver said.
+//!
+//! A 2xx means that the receiver has the message, whatever it wrote beside it. It was somebody else who spoke where the body
+//! is a web page (a proxy's login or maintenance page), and not of this message where it answers another one.
+
+use super::judge::fill_facts;
+use super::{Exchange, Rules};
+use crate::delivery::{DeliveryKind, Facts, Keep, MessageState, ReplyTo, Work};
+use crate::fhir::event::ResponseCode;
+use crate::fhir::{Fault, FhirVersion, Form, Message, form};
+use bytes::Bytes;
+use serde_json::Value;
+use uuid::Uuid;
+
+/// Issues of a receiver's OperationOutcome that are passed on or stored at most, and their bytes as JSON.
+const RECEIVER_ISSUES_LIMIT: usize = 50;
+const RECEIVER_ISSUES_LIMIT_BYTES: usize = 64 * 1024;
+/// What a web page begins with, where it does not say what it is (the patterns of WHATWG's MIME sniffing, 7.1).
+const PAGE_TAGS: [&str; 18] = [
+    "html", "head", "script", "iframe", "h1", "div", "font", "table", "a", "style", "title", "b", "body", "br", "p",
+    "meta", "center", "form",
+];
+
+pub(super) enum Meaning {
+    /// It took the message, and said so in FHIR's words or none are expected.
+    Taken,
+    /// It took the message, and reports errors about it: the issues.
+    Reported(Vec<Value>),
+    Answer(Box<Keep>),
+    /// It took the message; why what it said is left out.
+    NotFhir(&'static str),
+    /// The attempt failed, and why.
+    Failed(&'static str),
+}
+
+impl Exchange {
+    /// Reads a 2xx's body (MSG-37, MSG-90).
+    pub(super) fn meaning(&self, work: &Work, bytes: Bytes, media_type: &str, rules: &Rules) -> Meaning {
+        let form = Form::seen(&bytes);
+        let read = form::read(bytes.clone(), form, None, work.facts.version);
+        let Ok(tree) = read else {
+            return match is_page(&bytes, media_type) {
+                true => Meaning::Failed("the answer is a web page, not the receiver's word"),
+                false => Meaning::NotFhir("its answer is neither readable JSON nor XML"),
+            };
+        };
+        let resource_type = tree.root().get("resourceType").and_then(|name| name.text());
+        match resource_type.as_deref() {
+            Some("OperationOutcome") => {
+                let issues = receiver_issues(&bytes, work.facts.version);
+                return if issues.iter().any(is_error) { Meaning::Reported(issues) } else { Meaning::Taken };
+            }
+            None => return Meaning::NotFhir("its answer is no FHIR resource"),
+            // What comes back for an answer that was delivered is not read (MSG-41).
+            Some(_) if !asks(work) => return Meaning::Taken,
+            Some("Bundle") => {}
+            Some(_) => return Meaning::NotFhir("its answer is a resource that answers nothing"),
+        }
+        // The request's version is expected only: a receiver may write another spelling.
+        let read = Message::read_within(tree, None, work.facts.version, Some(self.settings.bounds));
+        let message = match read {
+            Ok(message) => message,
+            Err(issues) if issues.iter().any(|issue| issue.fault == Fault::SendLimit) => {
+                let why = "an address, identifier, or list of destinations of the answer is beyond our limits";
+                return Meaning::Failed(why);
+            }
+            Err(_) => return Meaning::NotFhir("its answer is a Bundle that is no message"),
+        };
+        let Some(response) = message.header.response.as_ref() else {
+            return Meaning::NotFhir("its answer is a message without MessageHeader.response");
+        };
+        let identifier = response.identifier.as_ref().map(|identifier| identifier.value.as_str());
+        if !identifier.is_some_and(|identifier| work.facts.is_named_by(identifier)) {
+            return Meaning::Failed("response.identifier of the answer names another request");
+        }
+        Meaning::Answer(Box::new(self.keep_answer(&message, work, bytes, form.media_type().to_owned(), rules)))
+    }
+
+    /// An answer as it is kept. Its own faults do not hold it back: they are kept with it.
+    pub(super) fn keep_answer(
+        &self,
+        message: &Message,
+        work: &Work,
+        bytes: Bytes,
+        media_type: String,
+        rules: &Rules,
+    ) -> Keep {
+        let now_us = self.clock.now_us();
+        let issues =
+            self.check(message, rules.table.participant(&work.participant).map(|known| &**known), rules).issues;
+        let mut facts = Facts {
+            id: Uuid::now_v7(),
+            sender: work.participant.to_string(),
+            media_type,
+            size_bytes: bytes.len() as u64,
+            reply_to: ReplyTo::Nobody,
+            in_reply_to: Some(work.facts.id),
+            asked: work.facts.as_asked(),
+            owed: None,
+            category: None,
+            definition: message.header.definition.clone(),
+            via: None,
+            received_at_us: now_us,
+            checked_at_us: Some(now_us),
+            planned_at_us: None,
+            ..(*work.facts).clone()
+        };
+        fill_facts(&mut facts, message);
+        let transient = facts.response.as_ref().and_then(|found| found.code) == Some(ResponseCode::TransientError);
+        Keep {
+            facts,
+            state: MessageState::Accepted,
+            bytes,
+            outcome: (!issues.is_empty()).then(|| issues.into()),
+            identity: message.identity(),
+            deliveries: Vec::new(),
+            answer: None,
+            closes: None,
+            releases_request: transient && work.kind == DeliveryKind::Request,
+        }
+    }
+}
+
+/// Whether an answer to this delivery means something: answers themselves are never answered (MSG-41).
+fn asks(work: &Work) -> bool {
+    work.facts.response.is_none() && matches!(work.kind, DeliveryKind::Request | DeliveryKind::Replay { .. })
+}
+
+/// The issues of a receiver's OperationOutcome, JSON or XML, as they are; none where it is something else.
+pub(super) fn receiver_issues(bytes: &Bytes, version: Option<FhirVersion>) -> Vec<Value> {
+    let Ok(json) = form::convert(bytes.clone(), Form::Json, version.unwrap_or(FhirVersion::R4)) else {
+        return Vec::new();
+    };
+    let json = json.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&json);
+    let Ok(mut outcome) = serde_json::from_slice::<Value>(json) else { return Vec::new() };
+    if outcome["resourceType"] != "OperationOutcome" {
+        return Vec::new();
+    }
+    let Some(Value::Array(issues)) = outcome.get_mut("issue").map(Value::take) else { return Vec::new() };
+    let mut bytes_left = RECEIVER_ISSUES_LIMIT_BYTES;
+    let fits = |issue: &Value| {
+        let size = issue.to_string().len();
+        let fits = size <= bytes_left;
+        bytes_left = bytes_left.saturating_sub(size);
+        fits
+    };
+    // Errors first, so that no number of remarks hides them.
+    let (errors, others): (Vec<Value>, Vec<Value>) = issues.into_iter().partition(is_error);
+    errors.into_iter().chain(others).take(RECEIVER_ISSUES_LIMIT).filter(fits).collect()
+}
+
+fn is_error(issue: &Value) -> bool {
+    matches!(issue["severity"].as_str(), Some("error" | "fatal"))
+}
+
+/// Whether something that is not FHIR is a web page. Its media type alone does not say so: common frameworks call any text
+/// `text/html`.
+fn is_page(bytes: &[u8], media_type: &str) -> bool {
+    let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let text = after_prolog(text);
+    let essence = media_type.split(';').next().unwrap_or_default().trim();
+    let is_called_page = ["text/html", "application/xhtml+xml"].iter().any(|known| essence.eq_ignore_ascii_case(known));
+    match text {
+        [b'<', rest @ ..] => is_called_page || begins_page(rest),
+        _ => false,
+    }
+}
+
+/// The text behind white space, comments and an XML declaration.
+fn after_prolog(mut text: &[u8]) -> &[u8] {
+    loop {
+        text = text.trim_ascii_start();
+        let ending = match text {
+            [b'<', b'!', b'-', b'-', ..] => &b"-->"[..],
+            [b'<', b'?', ..] => b"?>",
+            _ => return text,
+        };
+        let Some(end) = memchr::memmem::find(text, ending) else { return text };
+        text = &text[end + ending.len()..];
+    }
+}
+
+/// Behind the first `<`.
+fn begins_page(text: &[u8]) -> bool {
+    let word = |text: &[u8], wanted: &str| {
+        let end = text.get(wanted.len()).copied();
+        text.get(..wanted.len()).is_some_and(|start| start.eq_ignore_ascii_case(wanted.as_bytes()))
+            && end.is_none_or(|end| end.is_ascii_whitespace() || end == b'>' || end == b'/')
+    };
+    match text {
+        [b'!', rest @ ..] => {
+            rest.get(..7).is_some_and(|start| start.eq_ignore_ascii_case(b"doctype"))
+                && word(rest[7..].trim_ascii_start(), "html")
+        }
+        _ => PAGE_TAGS.iter().any(|tag| word(text, tag)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_web_page_is_known_by_its_text_and_not_by_its_media_type_alone() {
+        const HTML: &str = "text/html; charset=utf-8";
+        for (body, media_type, wanted) in [
+            ("<!DOCTYPE html><html><body>Log in</body></html>", HTML, true),
+            ("<!doctype HTML PUBLIC \"-//W3C//DTD HTML 4.01//EN\">", "", true),
+            ("\u{feff} \n<HTML lang=en>", "application/json", true),
+            ("<?xml version=\"1.0\"?><!-- maintenance --><!DOCTYPE html><html/>", "application/xml", true),
+            ("<html xmlns=\"http://www.w3.org/1999/xhtml\"/>", "application/fhir+xml", true),
+            ("<h1>502 Bad Gateway</h1>", "", true),
+            ("<center>closed</center>", "text/plain", true),
+            ("<status>ok</status>", "Text/HTML", true),
+            ("<status>ok</status>", "application/xml", false),
+            ("<htmlish/>", "application/xml", false),
+            ("<!-- unended", "", false),
+            ("<!DOCTYPE htmlish>", "", false),
+            ("OK", HTML, false),
+            ("{\"status\":\"accepted\"}", HTML, false),
+            ("", HTML, false),
+        ] {
+            assert_eq!(is_page(body.as_bytes(), media_type), wanted, "{body} as {media_type}");
+        }
+    }
+
+    #[test]
+    fn issues_are_read_in_both_formats_and_bounded_with_errors_first() {
+        let issues = |text: &str| receiver_issues(&Bytes::from(text.to_owned()), None);
+        let json = r#"{"resourceType":"OperationOutcome","issue":[{"severity":"error","code":"value"}]}"#;
+        let xml = r#"<OperationOutcome xmlns="http://hl7.org/fhir"><issue><severity value="error"/><code value="value"/></issue></OperationOutcome>"#;
+        for text in [json.to_owned(), format!("\u{feff}{json}"), xml.to_owned(), format!("\u{feff}{xml}")] {
+            let found = issues(&text);
+            assert_eq!(found.len(), 1, "{text}");
+            assert_eq!((&found[0]["severity"], &found[0]["code"]), (&"error".into(), &"value".into()), "{text}");
+        }
+        for text in ["", "no", "null", "[]", r#"{"issue":[{"severity":"error"}]}"#, r#"{"resourceType":"Patient"}"#] {
+            assert!(issues(text).is_empty(), "{text}");
+        }
+        let remark = r#"{"severity":"information"},"#.repeat(60);
+        let many = format!(r#"{{"resourceType":"OperationOutcome","issue":[{remark}{{"severity":"fatal"}}]}}"#);
+        let found = issues(&many);
+        assert_eq!((found.len(), &found[0]["severity"]), (RECEIVER_ISSUES_LIMIT, &"fatal".into()));
+        let long = format!(r#"{{"severity":"error","diagnostics":"{}"}},"#, "x".repeat(40_000)).repeat(3);
+        let long = format!(r#"{{"resourceType":"OperationOutcome","issue":[{long}{{"severity":"error"}}]}}"#);
+        assert_eq!(issues(&long).len(), 1, "64 KiB hold one of them, and nothing behind the second");
+    }
+}
