@@ -73,7 +73,7 @@ async fn from_http_to_amqp(broker: &Broker, round: &[Message]) -> Refused {
     for message in round {
         let reply = node.ask(node.posting(message.bytes.clone()).header("accept", "application/fhir+json")).await;
         assert!(reply.status < 500, "{}: {} {}", message.path.display(), reply.status, reply.text());
-        if !(reply.status == 202 || reply.status == 200 && reply.body.is_empty()) {
+        if !reply.is_plain_success() {
             refused.insert(message.path.clone(), (!message.is_response).then(|| codes(&reply)));
         }
     }

@@ -170,7 +170,7 @@ async fn run_round(round: Vec<Message>, tallies: &mut BTreeMap<String, Tally>) {
 fn judged(message: &Message, reply: &Reply) -> Result<(), String> {
     let file = message.path.display();
     assert!(reply.status < 500, "{file}: {} {}", reply.status, reply.text());
-    if matches!(reply.status, 202 | 204) || (reply.status == 200 && reply.body.is_empty()) {
+    if reply.is_plain_success() {
         return Ok(());
     }
     let issues = reply.issues();

@@ -1,7 +1,7 @@
 //! Required bindings: a code, a coding, or one of a concept's codings is in the value set.
 
 use super::check::{At, Checker};
-use super::codes::Codes;
+use super::codes::{Codes, Unlisted};
 use super::place::Place;
 use super::rules::BindingRule;
 use super::sink::{Found, Sink};
@@ -18,25 +18,54 @@ impl<'t> Checker<'t> {
     pub(super) fn binding(&'t self, at: At<'t>, rule: &BindingRule, place: &Place, sink: &mut Sink) {
         let codes = match &rule.codes {
             Ok(codes) => codes,
-            Err(reason) => return self.notes.unchecked(&rule.value_set, reason, place, at.element.node()),
+            Err(unlisted) => {
+                if is_possible(self.schema, at.element, unlisted) {
+                    return self.notes.unchecked(&rule.value_set, &unlisted.reason, place, at.element.node());
+                }
+                let text = "no coding of it has a system of the value set";
+                return sink
+                    .error(found(at, place), || format!("{text} {}, which {} requires", rule.value_set, at.who()));
+            }
         };
         if is_member(self.schema, at.element, codes) != Some(false) {
             return;
         }
-        let found = Found {
-            place,
-            child: None,
-            node: at.element.node(),
-            rule: Cow::Borrowed("binding"),
-            code: IssueCode::Value,
-        };
-        sink.error(found, || {
+        sink.error(found(at, place), || {
             let what = match code_of(self.schema, at.element) {
                 Some(code) => format!("the code {code} is not"),
                 None => "no code of it is".to_owned(),
             };
             format!("{what} in the value set {}, which {} requires", rule.value_set, at.who())
         });
+    }
+}
+
+fn found<'p, 't>(at: At<'t>, place: &'p Place<'p>) -> Found<'p, 't> {
+    let rule = Cow::Borrowed("binding");
+    Found { place, child: None, node: at.element.node(), rule, code: IssueCode::Value }
+}
+
+/// Whether a value may be in a value set whose codes are not known: at least one coding has a system that it includes.
+pub(super) fn is_possible(schema: &Schema, element: Element, unlisted: &Unlisted) -> bool {
+    let def = element.def(schema);
+    let Some(node) = element.value else { return true };
+    let is_of = |node: Node| match (node.get("system").and_then(Node::text), &unlisted.systems) {
+        (Some(system), Some(systems)) => systems.iter().any(|known| **known == *system),
+        (Some(_), None) => true,
+        (None, _) => node.get("extension").is_some() || node.get("_system").is_some(),
+    };
+    let any_of = |concept: Node| {
+        let mut codings = concept.get("coding").into_iter().flat_map(Node::items).peekable();
+        match codings.peek() {
+            Some(_) => codings.any(is_of),
+            None => concept.get("extension").is_some(),
+        }
+    };
+    match &*def.code {
+        "CodeableConcept" => any_of(node),
+        "CodeableReference" => node.get("concept").is_none_or(any_of),
+        "Coding" => is_of(node),
+        _ => true,
     }
 }
 

@@ -155,7 +155,8 @@ impl<'t> Checker<'t> {
                 return Some(is_a.then_some(()).ok_or_else(|| format!("{place}: is no {}", self.schema.def(*id).name)));
             }
             ProfileRef::Missing(canonical) => {
-                self.notes.missing(canonical, place, target.element.node());
+                let reason = self.profiles.why_missing(canonical);
+                self.notes.missing(canonical, reason, place, target.element.node());
                 return None;
             }
         };
@@ -192,7 +193,7 @@ impl<'t> Checker<'t> {
             });
         }
         if let Some(base) = &profile.missing_base {
-            self.notes.missing(base, place, element.node());
+            self.notes.missing(base, self.profiles.why_missing(base), place, element.node());
         }
         let at = At { element, resource, root, profile, slice: None };
         self.walk(at, &profile.root, place, sink);

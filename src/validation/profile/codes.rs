@@ -46,11 +46,26 @@ impl Codes {
     }
 }
 
+/// A value set whose codes are not known.
+#[derive(Clone, Debug)]
+pub(super) struct Unlisted {
+    /// A sentence without a full stop.
+    pub reason: Box<str>,
+    /// The systems of all that it includes; None where that is not known either.
+    pub systems: Option<Arc<[Box<str>]>>,
+}
+
+impl Unlisted {
+    fn because(reason: impl Into<Box<str>>) -> Unlisted {
+        Unlisted { reason: reason.into(), systems: None }
+    }
+}
+
 /// The value sets that bindings and `memberOf` ask for.
 #[derive(Debug)]
 pub(super) struct ValueSets {
     schema: &'static Schema,
-    known: FxHashMap<Box<str>, Result<Arc<Codes>, Box<str>>>,
+    known: FxHashMap<Box<str>, Result<Arc<Codes>, Unlisted>>,
 }
 
 impl ValueSets {
@@ -67,7 +82,7 @@ impl ValueSets {
     }
 
     /// The codes of `url` or `url|version`; errs with the reason why they are not known.
-    pub fn find(&mut self, definitions: &Definitions, canonical: &str) -> Result<Arc<Codes>, Box<str>> {
+    pub fn find(&mut self, definitions: &Definitions, canonical: &str) -> Result<Arc<Codes>, Unlisted> {
         if let Some(known) = self.known.get(canonical) {
             return known.clone();
         }
@@ -87,23 +102,29 @@ impl ValueSets {
         }
     }
 
-    fn of_base(&self, canonical: &str) -> Result<Arc<Codes>, Box<str>> {
-        let known = self.schema.value_set_named(canonical).ok_or("it is not loaded")?;
+    fn of_base(&self, canonical: &str) -> Result<Arc<Codes>, Unlisted> {
+        let known = self.schema.value_set_named(canonical).ok_or_else(|| Unlisted::because("it is not loaded"))?;
         match &known.codes {
             Some(codes) => Ok(Arc::new(Codes::Base(codes))),
-            None => Err("its codes cannot be enumerated".into()),
+            None => Err(Unlisted::because("its codes cannot be enumerated")),
         }
     }
 }
 
-fn expanded(value_set: &Value, definitions: &Definitions, schema: &'static Schema) -> Result<Arc<Codes>, Box<str>> {
+fn expanded(value_set: &Value, definitions: &Definitions, schema: &'static Schema) -> Result<Arc<Codes>, Unlisted> {
     match Expander::with_base(definitions, schema).value_set(value_set) {
         Ok(concepts) => Ok(Arc::new(Codes::own(concepts.iter().map(|concept| (&*concept.system, &*concept.code))))),
         Err(refusal) => match ready_expansion(value_set) {
             Some(codes) => Ok(Arc::new(codes)),
-            None => Err(refusal.diagnostics.into()),
+            None => Err(Unlisted { reason: refusal.diagnostics.into(), systems: included_systems(value_set) }),
         },
     }
+}
+
+/// The systems that the includes name; None where one of them takes what another value set has.
+fn included_systems(value_set: &Value) -> Option<Arc<[Box<str>]>> {
+    let includes = value_set["compose"]["include"].as_array().filter(|includes| !includes.is_empty())?;
+    includes.iter().map(|include| include["system"].as_str().map(Box::from)).collect()
 }
 
 /// The codes that the publisher's own expansion lists, if it is whole.

@@ -9,7 +9,7 @@ use super::expression::Expression;
 use super::library::{BASE, Drafted, Library};
 use super::limit::Limit;
 use super::pattern::Pattern;
-use super::rules::{BindingRule, ConstraintRule, Openness, ProfileRef, Rules, Slice, Slicing, TypeRule};
+use super::rules::{Aggregation, BindingRule, ConstraintRule, Openness, ProfileRef, Rules, Slice, Slicing, TypeRule};
 use crate::fhir::schema::{ElementType, Schema, Strength, TypeId};
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde_json::Value;
@@ -117,7 +117,9 @@ impl<'d> Compiler<'d> {
                 let canonicals = one[name].as_array().into_iter().flatten().filter_map(Value::as_str);
                 canonicals.map(|canonical| self.library.find(canonical)).collect::<Vec<_>>()
             };
-            found.push(TypeRule { type_id, profiles: refs("profile"), targets: refs("targetProfile") });
+            let aggregation = one["aggregation"].as_array().into_iter().flatten().filter_map(aggregation).collect();
+            let (profiles, targets) = (refs("profile"), refs("targetProfile"));
+            found.push(TypeRule { type_id, profiles, targets, aggregation });
         }
         if says_nothing(self.schema, draft, &found) { Vec::new() } else { found }
     }
@@ -227,6 +229,15 @@ pub(super) fn value_rule<'v>(draft: &'v Draft, kind: &str) -> Option<(&'v str, &
     draft.fields.iter().find_map(|(name, value)| Some((of_kind(name)?, value)))
 }
 
+fn aggregation(code: &Value) -> Option<Aggregation> {
+    match code.as_str()? {
+        "contained" => Some(Aggregation::Contained),
+        "bundled" => Some(Aggregation::Bundled),
+        "referenced" => Some(Aggregation::Referenced),
+        _ => None,
+    }
+}
+
 /// Whether the types are those of the base, without profiles and with the targets of the base.
 fn says_nothing(schema: &Schema, draft: &Draft, listed: &[TypeRule]) -> bool {
     let Some(base) = draft.base else { return true };
@@ -250,5 +261,7 @@ fn is_base_rule(schema: &Schema, base: &[ElementType], one: &TypeRule) -> bool {
     let same_targets = one.targets.is_empty()
         || one.targets.iter().any(|target| matches!(target, ProfileRef::Base(id) if is_any(*id)))
         || (!targets.is_empty() && targets.iter().all(|id| one.targets.contains(&ProfileRef::Base(*id))));
-    one.profiles.iter().all(|profile| matches!(profile, ProfileRef::Base(_))) && same_targets
+    // A base type as a profile says something only where it is narrower than the type itself.
+    let is_wide = |profile: &ProfileRef| matches!(profile, ProfileRef::Base(id) if schema.is_a(one.type_id, *id));
+    one.profiles.iter().all(is_wide) && same_targets && one.aggregation.is_empty()
 }

@@ -30,7 +30,19 @@ pub(super) fn matchers(compiler: &mut Compiler, of: &Draft, slice: &Draft) -> Ve
         let kind = one["type"].as_str().unwrap_or_default();
         matcher(compiler, of, slice, kind, one["path"].as_str().unwrap_or("$this"))
     };
-    listed.iter().map(matcher).collect()
+    let found: Vec<Result<Matcher, String>> = listed.iter().map(matcher).collect();
+    // A discriminator about which the slice says nothing tells nothing; only where all are such, nobody can tell.
+    let (told, silent): (Vec<_>, Vec<_>) = found.into_iter().partition(Result::is_ok);
+    let told: Vec<Matcher> = told.into_iter().flatten().collect();
+    if told.is_empty() && !silent.is_empty() {
+        compiler.mistakes.extend(silent.into_iter().filter_map(Result::err));
+        return vec![unknown(Vec::new())];
+    }
+    told
+}
+
+fn unknown(path: Vec<Step>) -> Matcher {
+    Matcher { path, test: Test::Unknown }
 }
 
 fn is_extension(of: &Draft) -> bool {
@@ -39,19 +51,24 @@ fn is_extension(of: &Draft) -> bool {
 
 /// Choices are sliced by type and extensions by url, whether it is said or not.
 fn implied(compiler: &mut Compiler, of: &Draft, slice: &Draft) -> Matcher {
-    match () {
+    let found = match () {
         () if of.is_choice() => matcher(compiler, of, slice, "type", "$this"),
         () if is_extension(of) => matcher(compiler, of, slice, "value", "url"),
         // The slicing stands in a profile of the element's type, or in a base that is not loaded.
-        () => Matcher { path: Vec::new(), test: Test::Unknown },
-    }
+        () => Ok(unknown(Vec::new())),
+    };
+    found.unwrap_or_else(|mistake| {
+        compiler.mistakes.push(mistake);
+        unknown(Vec::new())
+    })
 }
 
-fn matcher(compiler: &mut Compiler, of: &Draft, slice: &Draft, kind: &str, path: &str) -> Matcher {
+/// Errs with a sentence where nothing in the slice says what is looked for.
+fn matcher(compiler: &mut Compiler, of: &Draft, slice: &Draft, kind: &str, path: &str) -> Result<Matcher, String> {
     let name = slice.slice.as_deref().unwrap_or_default();
     let Some(steps) = steps(compiler.schema, path) else {
         compiler.mistakes.push(format!("slice {name} of {}: the path {} cannot be read", of.name, shown(path)));
-        return Matcher { path: Vec::new(), test: Test::Unknown };
+        return Ok(unknown(Vec::new()));
     };
     let sites = sites(compiler, slice, &steps);
     let test = match kind {
@@ -64,15 +81,15 @@ fn matcher(compiler: &mut Compiler, of: &Draft, slice: &Draft, kind: &str, path:
     };
     // What is not loaded might say it.
     let is_open = refs(compiler, slice, "profile").iter().any(|profile| matches!(profile, ProfileRef::Missing(_)));
-    if test.is_none() && compiler.is_whole && !is_open {
-        let text = format!(
+    match test {
+        Some(test) => Ok(Matcher { path: steps, test }),
+        None if compiler.is_whole && !is_open => Err(format!(
             "slice {name} of {}: nothing in it says what the discriminator {kind} {} looks for",
             of.name,
             shown(path)
-        );
-        compiler.mistakes.push(text);
+        )),
+        None => Ok(unknown(steps)),
     }
-    Matcher { path: steps, test: test.unwrap_or(Test::Unknown) }
 }
 
 fn sites<'d>(compiler: &Compiler<'d>, slice: &'d Draft, steps: &[Step]) -> Vec<Site<'d>> {
@@ -112,8 +129,11 @@ fn within<'d>(compiler: &Compiler, draft: &'d Draft, step: &Step) -> Vec<&'d Dra
     match step {
         Step::Child(name) => {
             let Some(child) = draft.child(name) else { return Vec::new() };
-            let of_choice = child.slices.iter().filter(|_| child.is_choice());
-            std::iter::once(child).chain(of_choice).collect()
+            // What must be there tells; where no slice must be, any of them may.
+            let is_asked = |slice: &&Draft| slice.fields.get("min").and_then(count).is_some_and(|min| min > 0);
+            let any_asked = child.slices.iter().any(|slice| is_asked(&slice));
+            let slices = child.slices.iter().filter(|slice| !is_forbidden(slice));
+            std::iter::once(child).chain(slices.filter(|slice| !any_asked || is_asked(slice))).collect()
         }
         Step::Extension(url) => {
             let slices = draft.child("extension").map(|child| child.slices.as_slice()).unwrap_or_default();
@@ -203,6 +223,8 @@ fn of_type(compiler: &Compiler, sites: &[Site]) -> Option<Test> {
     for site in sites {
         match site {
             Site::Profile(profile) => types.push(type_of(compiler, profile)?),
+            // The slices of a choice are sites of their own, and narrower than it.
+            Site::Draft(draft) if draft.is_choice() && draft.slice.is_none() && has_type_slices(draft) => {}
             Site::Draft(draft) => {
                 let profiles = refs(compiler, draft, "profile");
                 let of_profiles: Option<Vec<TypeId>> = profiles.iter().map(|one| type_of(compiler, one)).collect();
@@ -212,6 +234,15 @@ fn of_type(compiler: &Compiler, sites: &[Site]) -> Option<Test> {
         }
     }
     (!types.is_empty()).then_some(Test::Type(types))
+}
+
+fn is_forbidden(slice: &Draft) -> bool {
+    slice.fields.get("max").and_then(count) == Some(0)
+}
+
+/// Whether some slice of a choice stands for one of its types.
+fn has_type_slices(choice: &Draft) -> bool {
+    choice.slices.iter().any(|slice| slice.types.len() == 1 && !is_forbidden(slice))
 }
 
 fn type_of(compiler: &Compiler, profile: &ProfileRef) -> Option<TypeId> {

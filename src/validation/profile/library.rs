@@ -3,6 +3,7 @@
 use super::super::definition::{Definitions, age_of, split_canonical};
 use super::draft::{Draft, shown};
 use super::rules::{Context, ProfileId, ProfileRef};
+use super::unused::Unused;
 use crate::fhir::schema::{Schema, TypeId};
 use crate::fhir::version::FhirVersion;
 use rustc_hash::FxHashMap;
@@ -60,6 +61,7 @@ pub(super) struct Library {
     pub sources: Vec<Source>,
     /// Of each url the newest first.
     by_url: FxHashMap<String, Vec<ProfileId>>,
+    pub unused: Unused,
 }
 
 /// A profile laid over its chain.
@@ -72,7 +74,8 @@ pub(super) struct Drafted {
 impl Library {
     /// The profiles of a version. The second value lists mistakes, each beginning with the file.
     pub fn new(schema: &'static Schema, definitions: &Definitions) -> (Library, Vec<String>) {
-        let mut library = Library { schema, sources: Vec::new(), by_url: FxHashMap::default() };
+        let mut library =
+            Library { schema, sources: Vec::new(), by_url: FxHashMap::default(), unused: Unused::default() };
         let mut mistakes = Vec::new();
         for (resource, file) in definitions.resources.iter().zip(&definitions.files) {
             if library.sources.len() >= PROFILES_LIMIT {
@@ -81,7 +84,7 @@ impl Library {
             }
             match library.source(resource, file) {
                 Ok(Some(source)) => library.add(source),
-                Ok(None) => {}
+                Ok(None) => library.unused.add(resource, serves(resource, schema.version)),
                 Err(mistake) => mistakes.push(format!("{file}: {mistake}")),
             }
         }

@@ -14,7 +14,7 @@
 //! its snapshot is taken; without one, what is known of it is held and the base is named.
 //!
 //! What is not checked: contexts of extensions that are given as an expression, bindings that are not required,
-//! aggregation, the order of elements, `params` and compartments of graphs. `mustSupport` says what systems must be able
+//! the order of elements, `params` and compartments of graphs. `mustSupport` says what systems must be able
 //! to handle, not what has to be there: what a resource lacks of it is one information for each resource, and only where
 //! the caller asks for it.
 
@@ -42,6 +42,7 @@ mod slices;
 mod support;
 #[cfg(test)]
 mod tests;
+mod unused;
 mod values;
 mod world;
 
@@ -59,6 +60,7 @@ use place::Place;
 use rules::{Profile, ProfileId, ProfileRef};
 use rustc_hash::FxHashMap;
 use sink::Sink;
+use unused::Unused;
 use world::Target;
 
 pub(super) use message::check_message;
@@ -86,6 +88,7 @@ pub struct Profiles {
     graphs: Graphs,
     /// Whether any of the profiles is of an extension.
     has_extensions: bool,
+    unused: Unused,
 }
 
 impl Profiles {
@@ -96,7 +99,8 @@ impl Profiles {
     }
 
     fn compile_with(definitions: &Definitions, schema: &'static Schema) -> (Profiles, Vec<String>) {
-        let (library, mut mistakes) = Library::new(schema, definitions);
+        let (mut library, mut mistakes) = Library::new(schema, definitions);
+        let unused = std::mem::take(&mut library.unused);
         let mut drafts = Vec::with_capacity(library.sources.len());
         for (id, source) in (0u32..).map(ProfileId).zip(&library.sources) {
             let (drafted, mut found) = library.drafted(id);
@@ -118,7 +122,9 @@ impl Profiles {
         let by_url = named(&library);
         let extension = schema.named("Extension");
         let has_extensions = profiles.iter().any(|one| Some(one.type_id) == extension);
-        (Profiles { schema, profiles, by_url, value_sets, graphs, has_extensions }, mistakes)
+        let profiles = Profiles { schema, profiles, by_url, value_sets, graphs, has_extensions, unused };
+        mistakes.extend(profiles.unused_notices(definitions));
+        (profiles, mistakes)
     }
 
     /// How many profiles there are.

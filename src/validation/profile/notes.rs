@@ -33,9 +33,9 @@ enum About {
 }
 
 impl Notes {
-    /// A profile that is not loaded.
-    pub fn missing(&self, canonical: &str, place: &Place, node: Option<Node>) {
-        self.note(About::Profile, canonical, "", place, node);
+    /// A profile that is not loaded, or cannot be used for this reason.
+    pub fn missing(&self, canonical: &str, reason: Option<String>, place: &Place, node: Option<Node>) {
+        self.note(About::Profile, canonical, &reason.unwrap_or_default(), place, node);
     }
 
     /// A graph that is not loaded.
@@ -72,6 +72,10 @@ impl Notes {
         for note in self.found.borrow().iter() {
             let Note { name, reason, .. } = note;
             let (rule, code, text) = match note.about {
+                About::Profile if !reason.is_empty() => {
+                    let text = format!("the profile {name} {reason}; what it asks was not checked");
+                    ("profile-missing", IssueCode::NotFound, text)
+                }
                 About::Profile => {
                     let text = format!(
                         "the profile {name} is not loaded; what it asks was not checked. Load it, or have it loaded"

@@ -3,7 +3,7 @@
 //! A rule stands here only where the chain of profiles goes beyond the base; the base itself is held by the structure
 //! check. Pure data; `compile` makes it, `check` walks it.
 
-use super::codes::Codes;
+use super::codes::{Codes, Unlisted};
 use super::expression::Expression;
 use super::limit::Limit;
 use super::pattern::Pattern;
@@ -114,6 +114,29 @@ pub(super) struct TypeRule {
     pub profiles: Vec<ProfileRef>,
     /// What a reference may lead to; empty: anything.
     pub targets: Vec<ProfileRef>,
+    /// Where what a reference leads to may be; empty: anywhere.
+    pub aggregation: Vec<Aggregation>,
+}
+
+/// Where the target of a reference is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Aggregation {
+    /// In the resource that refers to it.
+    Contained,
+    /// In another entry of the Bundle.
+    Bundled,
+    /// Outside of the resource, within the Bundle or not.
+    Referenced,
+}
+
+impl Aggregation {
+    pub fn name(self) -> &'static str {
+        match self {
+            Aggregation::Contained => "contained in the resource",
+            Aggregation::Bundled => "in the message",
+            Aggregation::Referenced => "outside of the resource",
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -121,7 +144,7 @@ pub(super) struct BindingRule {
     /// Canonical, as written.
     pub value_set: Box<str>,
     /// Why it cannot be checked, where it cannot.
-    pub codes: Result<Arc<Codes>, Box<str>>,
+    pub codes: Result<Arc<Codes>, Unlisted>,
 }
 
 #[derive(Debug)]

@@ -188,6 +188,7 @@ impl<'t> Checker<'t> {
         let Reached { values, is_lost } = self.reach(item, &matcher.path);
         let found = match &matcher.test {
             Test::Unknown => return None,
+            Test::Exists(_) if values.is_empty() && is_lost => return None,
             Test::Exists(wanted) => return Some(values.is_empty() != *wanted),
             Test::Value(tests) => values.iter().any(|at| tests.iter().any(|test| self.is_value(*at, test, place))),
             Test::Type(types) => {
@@ -213,8 +214,8 @@ impl<'t> Checker<'t> {
             ValueTest::Pattern(pattern) => at.element.value.is_some_and(|node| pattern.is_in(node)),
             ValueTest::Binding(rule) => match &rule.codes {
                 Ok(codes) => super::binding::is_member(self.schema, at.element, codes) == Some(true),
-                Err(reason) => {
-                    self.notes.unchecked(&rule.value_set, reason, place, at.element.node());
+                Err(unlisted) => {
+                    self.notes.unchecked(&rule.value_set, &unlisted.reason, place, at.element.node());
                     false
                 }
             },
@@ -235,7 +236,8 @@ impl<'t> Checker<'t> {
                     Step::OfType(id) => next.extend(self.schema.is_a(at.element.type_id, *id).then_some(at)),
                     Step::Resolve => match self.followed(at) {
                         Some(target) => next.push(target),
-                        None => reached.is_lost |= reference_of(at.element).is_some(),
+                        // By its identifier or a text, or by a literal that leads out of the message.
+                        None => reached.is_lost |= at.element.value.is_some(),
                     },
                 }
             }

@@ -3,7 +3,7 @@
 use super::super::focus::type_in_reference;
 use super::check::{At, Checker};
 use super::place::Place;
-use super::rules::{ConstraintRule, ProfileRef, Rules, TypeRule};
+use super::rules::{Aggregation, ConstraintRule, ProfileRef, Rules, TypeRule};
 use super::sink::{Found, Sink};
 use super::world::reference_of;
 use crate::fhir::IssueCode;
@@ -110,6 +110,33 @@ impl<'t> Checker<'t> {
         if fitting.iter().all(|rule| !rule.targets.is_empty()) {
             let targets: Vec<&ProfileRef> = fitting.iter().flat_map(|rule| &rule.targets).collect();
             self.leads_to(at, &targets, place, sink);
+        }
+        if fitting.iter().all(|rule| !rule.aggregation.is_empty()) {
+            self.is_where(at, fitting.iter().flat_map(|rule| &rule.aggregation), place, sink);
+        }
+    }
+
+    /// Where the target of a literal reference is; a logical one is nowhere.
+    fn is_where(
+        &'t self,
+        at: At<'t>,
+        mut allowed: impl Iterator<Item = &'t Aggregation> + Clone,
+        place: &Place,
+        sink: &mut Sink,
+    ) {
+        let Some(reference) = reference_of(at.element) else { return };
+        let is = match reference.starts_with('#') {
+            true => Aggregation::Contained,
+            false if self.world.resolve(at.resource, &reference).is_some() => Aggregation::Bundled,
+            false => Aggregation::Referenced,
+        };
+        let listed = allowed.clone();
+        let fits = |one: &Aggregation| *one == is || (*one, is) == (Aggregation::Referenced, Aggregation::Bundled);
+        if !allowed.any(fits) {
+            sink.error(found(at, place, "aggregation", IssueCode::Value), || {
+                let names = listed.map(|one| one.name()).collect::<Vec<_>>().join(" or ");
+                format!("what it refers to is {}; {} asks that it is {names}", is.name(), at.who())
+            });
         }
     }
 

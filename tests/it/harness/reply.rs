@@ -76,6 +76,13 @@ impl Reply {
         faults.filter_map(|coding| Some(coding["code"].as_str()?.to_owned())).collect()
     }
 
+    /// A success without an answer: no body, or the OperationOutcome (information) that a FHIR client gets instead.
+    pub fn is_plain_success(&self) -> bool {
+        let issues = self.issues();
+        let informs = !issues.is_empty() && issues.iter().all(|issue| issue["severity"] == "information");
+        matches!(self.status, 200 | 202 | 204) && (self.body.is_empty() || informs)
+    }
+
     /// The same reply, or a panic that shows what came instead.
     #[track_caller]
     pub fn expect_status(self, status: u16) -> Reply {

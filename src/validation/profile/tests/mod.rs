@@ -2,6 +2,7 @@
 
 mod constraints;
 mod corpus;
+mod decided;
 mod extensions;
 mod graphs;
 mod hostile;

@@ -234,7 +234,9 @@ fn a_value_set_that_cannot_be_enumerated_is_one_warning_that_names_it() {
         json!([{ "id": "Patient.maritalStatus", "path": "Patient.maritalStatus", "binding": binding },
         { "id": "Patient.contact.relationship", "path": "Patient.contact.relationship", "binding": binding }]),
     );
-    let patient = json!({ "resourceType": "Patient", "maritalStatus": { "text": "a" }, "contact": [{ "relationship": [{}, {}] }] });
+    let coded = json!({ "coding": [{ "system": "urn:s", "code": "a" }] });
+    let patient =
+        json!({ "resourceType": "Patient", "maritalStatus": coded, "contact": [{ "relationship": [coded, coded] }] });
     let profiles = compiled(&[own], FhirVersion::R4);
     let issues = issues(&profiles, &format!("{OWN}patient"), &patient);
     assert_eq!(issues.iter().map(short).collect::<Vec<_>>(), ["warning binding Patient.maritalStatus"]);
