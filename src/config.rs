@@ -8,11 +8,13 @@ mod folder;
 mod keys;
 mod party;
 mod read;
+mod regular;
 mod section;
 mod setting;
 mod shipped;
 
 pub use broker::{Amqp, BrokerUrl, DEAD_LETTERS, is_or_is_behind};
+pub use regular::read_text as read_regular_text;
 
 use crate::fhir::FhirVersion;
 use crate::routing::{Conflict, Entry, Participant, Route, Table};
@@ -21,7 +23,7 @@ use crate::validation::{Level, OnFailure, ProseRules};
 use section::Mistakes;
 use setting::{Setting, Settings, Value};
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 /// The defaults, which are also the manual.
@@ -68,6 +70,8 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// The file that was read, if any.
     pub file: Option<PathBuf>,
+    /// Whether the program's own definitions held when this was read, for want of a folder.
+    used_shipped: bool,
     places: Places,
 }
 
@@ -80,6 +84,9 @@ pub struct Server {
     pub body_limit_bytes: usize,
     pub answer_timeout_ms: u64,
     pub max_in_flight: usize,
+    pub max_in_flight_bytes: u64,
+    /// 0: derived from the descriptor limit.
+    pub max_connections: usize,
     pub max_waiting: usize,
     /// Of what says nothing of its version.
     pub fhir_version: FhirVersion,
@@ -89,6 +96,9 @@ pub struct Server {
     pub destinations_limit: usize,
     pub pool_idle_seconds: u64,
     pub connection_age_seconds: u64,
+    pub shutdown_delay_seconds: u64,
+    pub shutdown_grace_seconds: u64,
+    pub trusted_proxies: Vec<IpAddr>,
     base_url_is_set: bool,
     name_is_set: bool,
 }
@@ -187,7 +197,8 @@ impl Config {
         let mistakes = Mistakes::default();
         let (mut settings, broken) = setting::from_toml(DEFAULT_TOML, "default.toml");
         mistakes.extend(broken);
-        let file = path.filter(|path| explicit || path.exists());
+        // A file that cannot be looked at is not missing: reading it says why.
+        let file = path.filter(|path| explicit || path.try_exists().unwrap_or(true));
         let text = file.and_then(|path| read_text(path, &mistakes));
         if let (Some(path), Some(text)) = (file, text) {
             let (layer, broken) = setting::from_toml(&text, &path.display().to_string());
@@ -199,7 +210,8 @@ impl Config {
         read::lay_variables(&mut settings, layer, &mistakes);
         setting::lay_over(&mut settings, flags(overrides));
 
-        let config = read::config(settings, file.map(Path::to_owned), &mistakes);
+        let mut config = read::config(settings, file.map(Path::to_owned), &mistakes);
+        config.used_shipped = config.uses_shipped();
         let found = mistakes.into_vec();
         if found.is_empty() { Ok(config) } else { Err(found) }
     }
@@ -227,6 +239,22 @@ impl Config {
         let fan_out = self.definitions.fan_out.clone();
         Table::build_or_conflicts(self.participants.clone(), self.routes.clone(), fan_out, base_url.to_owned())
             .map_err(|conflicts| conflicts.into_iter().map(|conflict| self.placed(conflict)).collect())
+    }
+
+    /// Errs where a file or folder that this configuration was read from is gone, so that the defaults would replace it.
+    /// `before`: the configuration in force.
+    pub fn is_successor_of(&self, before: &Config) -> Result<(), Mistake> {
+        let gone =
+            |place: &Path, text: &str| Err(Mistake { place: place.display().to_string(), text: text.to_owned() });
+        if let (Some(file), None) = (&before.file, &self.file) {
+            return gone(file, "the configuration file was there and is gone; the defaults do not replace it");
+        }
+        if let (Some(folder), false, true) = (before.definitions.paths.first(), before.used_shipped, self.used_shipped)
+        {
+            let text = "the folder of definitions was there and is gone; those of the program do not replace it";
+            return gone(folder, text);
+        }
+        Ok(())
     }
 
     /// Whether any participant or operator has a credential.
@@ -274,13 +302,8 @@ impl Config {
 
 fn read_text(path: &Path, mistakes: &Mistakes) -> Option<String> {
     let place = path.display().to_string();
-    let result = match std::fs::metadata(path) {
-        Ok(about) if about.len() > FILE_LIMIT_BYTES => {
-            Err(format!("the file is larger than {FILE_LIMIT_BYTES} bytes; it cannot be a configuration"))
-        }
-        _ => std::fs::read_to_string(path).map_err(|error| format!("the file cannot be read: {error}")),
-    };
-    result.map_err(|text| mistakes.say(&place, text)).ok()
+    let text = regular::read_text(path, FILE_LIMIT_BYTES);
+    text.map_err(|error| mistakes.say(&place, format!("the file cannot be read: {error}"))).ok()
 }
 
 fn flags(overrides: &Overrides) -> Settings {

@@ -21,6 +21,7 @@ pub mod routing;
 pub mod secret;
 pub mod security;
 pub mod store;
+pub mod supervisor;
 pub mod telemetry;
 pub mod turn;
 pub mod validation;

@@ -16,13 +16,14 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(workers()).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("emberpost: cannot start the runtime: {error}");
+            telemetry::complain(&format!("emberpost: cannot start the runtime: {error}"));
             return ExitCode::from(2);
         }
     };
     let code = runtime.block_on(cli::run(args));
     // A blocking read, such as of standard input, would hold the program up for ever.
     runtime.shutdown_background();
+    telemetry::flush();
     ExitCode::from(u8::try_from(code).unwrap_or(1))
 }
 

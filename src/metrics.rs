@@ -6,6 +6,7 @@
 mod amqp;
 
 use crate::store::view::Figures;
+use crate::telemetry;
 use amqp::AmqpFigures;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric};
@@ -143,16 +144,27 @@ impl Metrics {
 
     /// Prometheus text format.
     pub fn render(&self) -> String {
-        text(&self.registry)
+        join(&text(&self.registry), &text(&process_registry()))
     }
 
     /// As `render`, with what the store counts, read just before.
     pub fn render_with(&self, figures: &Figures) -> String {
-        let registry = store_registry(figures);
-        let own = self.render();
-        // The text ends with one mark for all of it.
-        format!("{}{}", own.strip_suffix("# EOF\n").unwrap_or(&own), text(&registry))
+        join(&self.render(), &text(&store_registry(figures)))
     }
+}
+
+/// Two texts as one, which ends with one mark for all of it.
+fn join(one: &str, other: &str) -> String {
+    format!("{}{other}", one.strip_suffix("# EOF\n").unwrap_or(one))
+}
+
+/// What this process counts, whichever router in it.
+fn process_registry() -> Registry {
+    let mut registry = Registry::with_prefix("emberpost");
+    let dropped = Counter::<u64>::default();
+    dropped.inc_by(telemetry::dropped_lines());
+    registry.register("log_lines_dropped", "Lines of the log that could not be written, or not fast enough", dropped);
+    registry
 }
 
 /// A registry of its own, made for one rendering: these figures are the store's, not counted here.

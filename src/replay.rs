@@ -12,6 +12,7 @@ use crate::exchange::Exchange;
 use crate::fhir::event::Category;
 use crate::store::view::{MessageFilter, ReplayState, ReplayView, ViewError};
 use crate::store::{Store, Unavailable};
+use crate::supervisor::Supervisor;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,10 +41,11 @@ pub struct Replays {
 
 impl Replays {
     /// Starts the worker; it ends with `stop`, between two messages.
-    pub fn start(exchange: Arc<Exchange>, stop: CancellationToken) -> Replays {
+    pub fn start(exchange: Arc<Exchange>, stop: CancellationToken, supervisor: &Supervisor) -> Replays {
         let changed = Arc::new(Notify::new());
         let worker = Worker { exchange, changed: changed.clone(), due: HashMap::new() };
-        tokio::spawn(async move {
+        let asked = stop.clone();
+        supervisor.spawn("replays", asked, async move {
             stop.run_until_cancelled(worker.run()).await;
         });
         Replays { changed }

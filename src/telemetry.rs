@@ -1,8 +1,22 @@
 //! Where logs go: standard error, as text or JSON lines, filtered by `EMBERPOST_LOG` (default `info`).
 //!
-//! Logs hold ids and figures, never content or tokens; that is kept by those who write them.
+//! Logs hold ids and figures, never content or tokens; that is kept by those who write them. Logging never stops work: lines
+//! go through a bounded queue to a thread of their own, and what cannot be written is dropped and counted.
 
+mod queue;
+
+use queue::LogQueue;
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::sync::OnceLock;
+use std::time::Duration;
 use tracing_subscriber::EnvFilter;
+
+/// The queue of this process, once the logger is installed.
+static QUEUE: OnceLock<LogQueue> = OnceLock::new();
+/// How long the end of the process waits for the last lines to be written.
+const FLUSH_LIMIT_SECONDS: u64 = 1;
 
 /// How a log line is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -27,7 +41,15 @@ const NEVER: &str = "lapin=off";
 pub fn init(format: Format) {
     let asked = std::env::var(FILTER_VARIABLE).ok().filter(|text| !text.trim().is_empty());
     let (filter, mistake) = filter(asked.as_deref());
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A descriptor of our own: the lock of the standard library's would be held by a write that stalls.
+    let stderr = std::io::stderr().as_fd().try_clone_to_owned().map(File::from);
+    let queue = match stderr.and_then(LogQueue::start) {
+        Ok(queue) => QUEUE.get_or_init(|| queue).clone(),
+        Err(error) => return complain(&format!("emberpost: cannot log: {error}")),
+    };
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(move || queue.clone());
+    // Of its own accord the subscriber would print its troubles to standard error, which panics where that is closed.
+    let builder = builder.log_internal_errors(false);
     // A second start in the same process (tests) finds a logger installed; that one stays.
     let _ = match format {
         Format::Text => {
@@ -39,6 +61,35 @@ pub fn init(format: Format) {
     if let Some(mistake) = mistake {
         tracing::warn!("{FILTER_VARIABLE} cannot be read, logging at info: {mistake}");
     }
+}
+
+/// Has panics logged like everything else, for a process that serves. Without their text: it may quote what a message holds.
+pub fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
+        let backtrace = std::backtrace::Backtrace::capture();
+        match backtrace.status() {
+            std::backtrace::BacktraceStatus::Captured => tracing::error!("panicked at {place}\n{backtrace}"),
+            _ => tracing::error!("panicked at {place}"),
+        }
+    }));
+}
+
+/// Waits, within a bound, until what was logged is written: before the process ends.
+pub fn flush() {
+    if let Some(queue) = QUEUE.get() {
+        queue.flush(Duration::from_secs(FLUSH_LIMIT_SECONDS));
+    }
+}
+
+/// Lines of the log that were dropped, because they could not be written or not fast enough.
+pub fn dropped_lines() -> u64 {
+    QUEUE.get().map_or(0, LogQueue::dropped_lines)
+}
+
+/// Says on standard error why the router does not start; where that is closed, nobody hears it, and the exit code remains.
+pub fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// What the variable asks for comes last, so that it wins over the quieting of dependencies.

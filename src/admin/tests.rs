@@ -4,6 +4,7 @@ use crate::fhir::Fault;
 use crate::fhir::event::Category;
 use crate::replay::fixture::{Fixture, KeptMessage};
 use crate::security::{Operator, Role, sha256_hex};
+use crate::supervisor::Supervisor;
 use axum::body::Body;
 use axum::http::Request;
 use serde_json::Value;
@@ -46,7 +47,7 @@ impl Api {
         let admin = Admin {
             exchange: fixture.exchange.clone(),
             security: Arc::new(ArcSwap::from_pointee(credentials)),
-            replays: Replays::start(fixture.exchange.clone(), stop.clone()),
+            replays: Replays::start(fixture.exchange.clone(), stop.clone(), &Supervisor::default()),
             node_name: "node".into(),
             started_at_us: 1,
             body_limit_bytes: 1000,

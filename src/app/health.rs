@@ -6,6 +6,7 @@ use crate::exchange::Exchange;
 use crate::fhir::{Fault, Issue, IssueCode};
 use crate::security::{Credentials, Who};
 use crate::store::Unavailable;
+use crate::supervisor::Supervisor;
 use arc_swap::ArcSwap;
 use axum::Router;
 use axum::extract::State;
@@ -21,23 +22,27 @@ struct Health {
     exchange: Arc<Exchange>,
     credentials: Arc<ArcSwap<Credentials>>,
     amqp: Option<AmqpHealth>,
-    stopping: CancellationToken,
+    leaving: CancellationToken,
+    supervisor: Supervisor,
 }
 
+/// `leaving`: canceled once the router was told to stop, which it may do later.
 pub(super) fn routes(
     exchange: Arc<Exchange>,
     credentials: Arc<ArcSwap<Credentials>>,
     amqp: Option<AmqpHealth>,
-    stopping: CancellationToken,
+    leaving: CancellationToken,
+    supervisor: Supervisor,
 ) -> Router {
     Router::new()
         .route("/health/live", get(|| async { "live\n" }))
         .route("/health/ready", get(ready))
         .route("/metrics", get(metrics))
-        .with_state(Health { exchange, credentials, amqp, stopping })
+        .with_state(Health { exchange, credentials, amqp, leaving, supervisor })
 }
 
-/// Says which part is not ready; 503 while starting, stopping or while the store would not take a message. A broker that is lost later is `degraded`
+/// Says which part is not ready; 503 while starting, stopping, while the store would not take a message, or when a part ended
+/// unasked. A broker that is lost later is `degraded`
 /// with 200: HTTP goes on (design 1.6).
 async fn ready(State(health): State<Health>) -> Response {
     let store = match health.exchange.store.accepting() {
@@ -45,7 +50,12 @@ async fn ready(State(health): State<Health>) -> Response {
         Err(Unavailable::Full(_)) => "full",
         Err(Unavailable::Away(_)) => "away",
     };
-    let router = if health.stopping.is_cancelled() { "stopping" } else { "ready" };
+    let failed = health.supervisor.failed();
+    let router = match (failed.is_empty(), health.leaving.is_cancelled()) {
+        (false, _) => "failed",
+        (true, true) => "stopping",
+        (true, false) => "ready",
+    };
     let started = health.amqp.as_ref().is_none_or(AmqpHealth::was_ready);
     let amqp = health.amqp.as_ref().map_or("ready", AmqpHealth::word);
     let (status, word) = match store == "ready" && router == "ready" && started {
@@ -54,6 +64,9 @@ async fn ready(State(health): State<Health>) -> Response {
         false => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
     };
     let mut body = json!({ "status": word, "store": store, "router": router });
+    if !failed.is_empty() {
+        body["failed"] = failed.into();
+    }
     if let Some(detail) = health.amqp.as_ref().map(AmqpHealth::detail) {
         body["amqp"] = amqp.into();
         body["amqp_links"] = detail;

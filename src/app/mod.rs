@@ -13,7 +13,7 @@ pub use serve::{ServeOptions, serve};
 
 use crate::admin::{self, Admin};
 use crate::channel::Carriers;
-use crate::channel::amqp::{Amqp, AmqpHealth, RunningAmqp};
+use crate::channel::amqp::{Amqp, RunningAmqp};
 use crate::channel::edge::{self, EdgeSettings};
 use crate::channel::http_in::{self, HttpIn};
 use crate::channel::http_out::{HttpOut, Pooling};
@@ -27,6 +27,7 @@ use crate::metrics::Metrics;
 use crate::replay::Replays;
 use crate::security::Credentials;
 use crate::store::{OpenError, Store, StoreSettings, Unavailable};
+use crate::supervisor::Supervisor;
 use crate::validation::definition::Definitions;
 use arc_swap::ArcSwap;
 use axum::Router;
@@ -35,7 +36,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
+
+/// What ends after the grace has this long, at most, to close its connections.
+const CLOSE_MILLISECONDS: u64 = 500;
+/// What waits for the store's writer is committed within this time; a store that is stuck is left.
+const STORE_CLOSE_SECONDS: u64 = 2;
 
 /// Why the router did not start: a plain sentence for exit code 2.
 #[derive(Debug, thiserror::Error)]
@@ -56,12 +63,26 @@ pub struct Running {
     pub base_url: String,
     pub exchange: Arc<Exchange>,
     amqp: Option<RunningAmqp>,
+    /// Told when a part ends unasked; then the router must be stopped.
+    pub supervisor: Supervisor,
+    /// The configuration in force: that of the start, with what was reloaded since.
+    config: ArcSwap<Config>,
     credentials: Arc<ArcSwap<Credentials>>,
-    stopping: CancellationToken,
-    courier_stop: CancellationToken,
+    signs: Signs,
     http: JoinHandle<()>,
     courier: JoinHandle<()>,
     upkeep: JoinHandle<()>,
+}
+
+/// What the parts are told when the router stops, in this order.
+#[derive(Clone, Default)]
+struct Signs {
+    /// The router is about to stop: readiness says so.
+    leaving: CancellationToken,
+    /// No new messages, no new work.
+    stopping: CancellationToken,
+    /// No new connections, health checks included.
+    closing: CancellationToken,
 }
 
 /// Starts a router. `definitions` were read and found good by the caller.
@@ -74,7 +95,8 @@ pub async fn start(config: &Config, definitions: Definitions, clock: Clock) -> R
     config.bound(address);
     let config = &config;
     let base_url = config.server.base_url.clone();
-    let store = Store::open(store_settings(config), clock.clone()).await?;
+    let (supervisor, signs) = (Supervisor::default(), Signs::default());
+    let store = Store::open_supervised(store_settings(config), clock.clone(), &supervisor).await?;
     let metrics = Metrics::default();
     let (handle, inbox) = Handle::new();
     let rules = build_rules(config, definitions, &base_url).map_err(StartError::Configuration)?;
@@ -99,8 +121,7 @@ pub async fn start(config: &Config, definitions: Definitions, clock: Clock) -> R
     let out = amqp.as_ref().map(|amqp| amqp.out(store.clone(), clock.clone()));
     let carrier = Carriers { http, amqp: out, clock: clock.clone() };
     let exchange = Exchange::new(store.clone(), handle, rules, clock.clone(), metrics.clone(), settings);
-    let (stopping, courier_stop) = (CancellationToken::new(), CancellationToken::new());
-    let courier = Courier::start(
+    let courier = Courier::run(
         inbox,
         CourierSettings {
             participants: carried_to,
@@ -110,16 +131,28 @@ pub async fn start(config: &Config, definitions: Definitions, clock: Clock) -> R
             metrics,
             carrier: Arc::new(carrier),
             conclude: exchange.clone(),
-            stop: courier_stop.clone(),
+            stop: signs.stopping.clone(),
+            grace: Duration::from_secs(config.server.shutdown_grace_seconds),
         },
     );
-    let amqp = amqp.map(|amqp| amqp.start(exchange.clone(), &participants, config.server.body_limit_bytes));
-    let replays = Replays::start(exchange.clone(), stopping.clone());
-    let upkeep = tokio::spawn(upkeep::run(store, clock.clone(), config.retention.clone(), stopping.clone()));
-    let amqp_health = amqp.as_ref().map(|amqp| amqp.health.clone());
-    let router = router(config, &exchange, &credentials, replays, amqp_health, &stopping);
-    let http = tokio::spawn(http_in::serve(listener, router, stopping.clone()));
-    Ok(Running { address, base_url, exchange, amqp, credentials, stopping, courier_stop, http, courier, upkeep })
+    let courier = supervisor.spawn("courier", signs.stopping.clone(), courier);
+    let amqp =
+        amqp.map(|amqp| amqp.start(exchange.clone(), &participants, config.server.body_limit_bytes, &supervisor));
+    let replays = Replays::start(exchange.clone(), signs.stopping.clone(), &supervisor);
+    let upkeep = upkeep::run(store, clock.clone(), config.retention.clone(), signs.stopping.clone());
+    let upkeep = supervisor.spawn("retention", signs.stopping.clone(), upkeep);
+    let health = health::routes(
+        exchange.clone(),
+        credentials.clone(),
+        amqp.as_ref().map(|amqp| amqp.health.clone()),
+        signs.leaving.clone(),
+        supervisor.clone(),
+    );
+    let router = router(config, &exchange, &credentials, replays, health, &signs.stopping);
+    let http = http_in::serve(listener, router, signs.stopping.clone(), signs.closing.clone());
+    let http = supervisor.spawn("listener", signs.closing.clone(), http);
+    let config = ArcSwap::from_pointee(config.clone());
+    Ok(Running { address, base_url, exchange, amqp, supervisor, config, credentials, signs, http, courier, upkeep })
 }
 
 fn pooling(config: &Config) -> Pooling {
@@ -142,7 +175,7 @@ fn router(
     exchange: &Arc<Exchange>,
     credentials: &Arc<ArcSwap<Credentials>>,
     replays: Replays,
-    amqp: Option<AmqpHealth>,
+    health: Router,
     stopping: &CancellationToken,
 ) -> Router {
     let http = HttpIn::new(
@@ -163,10 +196,7 @@ fn router(
         started_at_us: exchange.clock.now_us(),
         body_limit_bytes: config.server.body_limit_bytes,
     };
-    let router = Router::new()
-        .merge(health::routes(exchange.clone(), credentials.clone(), amqp, stopping.clone()))
-        .merge(admin::router(admin))
-        .fallback(http_in::nothing_here);
+    let router = Router::new().merge(admin::router(admin)).merge(health).fallback(http_in::nothing_here);
     let base_path = base_path(&base_url);
     let routes = match base_path {
         "" => router.merge(fhir),
@@ -189,32 +219,40 @@ impl Running {
         reload::apply(self, config, definitions)
     }
 
-    /// Drains: no new messages, attempts under way end, waiting senders get 202, the store closes.
-    pub async fn stop(mut self) {
-        self.stopping.cancel();
-        if let Some(amqp) = &mut self.amqp {
-            amqp.stop_consuming().await;
-        }
-        self.courier_stop.cancel();
-        let _ = self.courier.await;
+    /// Drains within `shutdown_delay_seconds` and `shutdown_grace_seconds`: readiness turns 503, then no new messages are
+    /// taken and waiting senders get 202 at once, then attempts under way end, and the store closes. Where a part has failed,
+    /// nothing is waited for before draining. True where every part ended as asked.
+    pub async fn stop(mut self) -> bool {
+        let config = self.config.load_full();
+        self.signs.leaving.cancel();
+        let delay = Duration::from_secs(config.server.shutdown_delay_seconds);
+        let _ = tokio::time::timeout(delay, self.supervisor.failure()).await;
+        let deadline = Instant::now() + Duration::from_secs(config.server.shutdown_grace_seconds);
+        self.signs.stopping.cancel();
         self.exchange.release_waiting();
-        let _ = self.http.await;
-        let _ = self.upkeep.await;
-        if let Some(amqp) = self.amqp {
-            amqp.stop().await;
+        let consuming = async {
+            if let Some(amqp) = &mut self.amqp {
+                amqp.stop_consuming().await;
+            }
+        };
+        let all = async { tokio::join!(consuming, &mut self.courier, &mut self.upkeep) };
+        if timeout_at(deadline, all).await.is_err() {
+            tracing::warn!("stopping with work under way; it is done again at the next start");
         }
-        self.exchange.store.close().await;
+        self.signs.closing.cancel();
+        let last = deadline.max(Instant::now() + Duration::from_millis(CLOSE_MILLISECONDS));
+        if timeout_at(last, &mut self.http).await.is_err() {
+            tracing::warn!("some requests did not end in time; their connections are closed");
+            self.http.abort();
+        }
+        if let Some(amqp) = self.amqp {
+            let _ = tokio::time::timeout(Duration::from_millis(CLOSE_MILLISECONDS), amqp.stop()).await;
+        }
+        self.courier.abort();
+        let _ = tokio::time::timeout(Duration::from_secs(STORE_CLOSE_SECONDS), self.exchange.store.close()).await;
+        self.supervisor.failed().is_empty()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::base_path;
-
-    #[test]
-    fn the_base_path_is_what_follows_host_and_port() {
-        assert_eq!(base_path("http://127.0.0.1:8080/fhir"), "/fhir");
-        assert_eq!(base_path("https://a.example/x/y/"), "/x/y");
-        assert_eq!(base_path("https://a.example"), "");
-    }
-}
+mod tests;

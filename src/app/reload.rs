@@ -43,6 +43,16 @@ pub(super) fn credentials(
 }
 
 pub(super) fn apply(running: &Running, config: &Config, definitions: Definitions) -> Result<(), String> {
+    config.is_successor_of(&running.config.load()).map_err(|mistake| mistake.to_string())?;
+    // The socket stays as it was bound at start, whatever the new configuration says that we listen on.
+    if !running.address.ip().is_loopback() && !config.has_credentials() {
+        let text = format!(
+            "the router listens on {}, beyond loopback, and the new configuration has no credential; give a participant or \
+             an operator a token_sha256, or restart on a loopback address",
+            running.address
+        );
+        return Err(text);
+    }
     let rules = build_rules(config, definitions, &running.base_url)?;
     let credentials = credentials(config, &rules.table.participants, &running.base_url)?;
     let participants = rules.table.carried_to();
@@ -52,5 +62,9 @@ pub(super) fn apply(running: &Running, config: &Config, definitions: Definitions
         amqp.reload(&participants);
     }
     running.exchange.courier.reload(participants);
+    // What needs a restart stays as it is.
+    let mut config = config.clone();
+    config.server = running.config.load().server.clone();
+    running.config.store(Arc::new(config));
     Ok(())
 }

@@ -3,8 +3,10 @@
 use super::{Running, start};
 use crate::clock::Clock;
 use crate::config::{Config, Mistake, Overrides};
+use crate::telemetry;
 use crate::validation::definition::Definitions;
 use std::path::PathBuf;
+use std::sync::Arc;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Flags of `serve`.
@@ -13,83 +15,144 @@ pub struct ServeOptions {
     pub config: Option<PathBuf>,
     pub listen: Option<String>,
     pub store_url: Option<String>,
-    pub log_format: crate::telemetry::Format,
+    pub log_format: telemetry::Format,
 }
 
-/// Exit code: 0 after a stop by signal, 1 where a part failed while it ran, 2 where configuration or start failed.
+/// Exit code: 0 after a stop by signal, 1 where a part of the router ended unasked, 2 where configuration or start failed.
 pub async fn serve(options: ServeOptions) -> i32 {
-    let (config, definitions) = match load(&options) {
-        Ok(loaded) => loaded,
-        Err(mistakes) => {
-            for mistake in mistakes {
-                eprintln!("{mistake}");
-            }
+    telemetry::log_panics();
+    let mut signals = match Signals::listen() {
+        Ok(signals) => signals,
+        Err(error) => {
+            telemetry::complain(&format!("cannot listen for signals: {error}"));
             return 2;
         }
     };
-    let signals = signal(SignalKind::hangup())
-        .and_then(|hangup| Ok((hangup, signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)));
-    let (hangup, terminate, interrupt) = match signals {
-        Ok(signals) => signals,
-        Err(error) => {
-            eprintln!("cannot listen for signals: {error}");
+    let options = Arc::new(options);
+    // Files may be on a disk that does not answer: the order to stop is heard all the same.
+    let loaded = tokio::select! {
+        loaded = load_apart(options.clone()) => loaded,
+        () = signals.stop() => return 0,
+    };
+    let (config, definitions) = match loaded {
+        Ok(loaded) => loaded,
+        Err(mistakes) => {
+            mistakes.iter().for_each(|mistake| telemetry::complain(&mistake.to_string()));
             return 2;
         }
     };
     match start(&config, definitions, Clock::default()).await {
         Ok(running) => {
             announce(&config, &running);
-            run(running, &options, hangup, terminate, interrupt).await
+            run(running, options, signals).await
         }
         Err(error) => {
-            eprintln!("emberpost did not start: {error}");
+            telemetry::complain(&format!("emberpost did not start: {error}"));
             2
         }
     }
 }
 
+/// The signals that mean something. Those that end a process unless it listens, and that others use for their own purposes,
+/// are ignored.
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Signals> {
+        let ignored =
+            [SignalKind::user_defined1(), SignalKind::user_defined2(), SignalKind::pipe(), SignalKind::alarm()];
+        for kind in ignored {
+            // Once listened for, a signal no longer ends the process, whether or not anybody waits for it.
+            drop(signal(kind)?);
+        }
+        Ok(Signals {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Returns when somebody wants the process to end.
+    async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+type Loaded = Result<(Config, Definitions), Vec<Mistake>>;
+
 /// Configuration and definitions, or every mistake in them.
-fn load(options: &ServeOptions) -> Result<(Config, Definitions), Vec<Mistake>> {
+fn load(options: &ServeOptions) -> Loaded {
     let overrides = Overrides { listen: options.listen.clone(), store_url: options.store_url.clone() };
     let config = Config::open(options.config.as_deref(), &overrides)?;
     let (definitions, mistakes) = config.load_definitions(&[]);
     if mistakes.is_empty() { Ok((config, definitions)) } else { Err(mistakes) }
 }
 
-async fn run(
-    running: Running,
-    options: &ServeOptions,
-    mut hangup: Signal,
-    mut terminate: Signal,
-    mut interrupt: Signal,
-) -> i32 {
+/// As `load`, on a thread where it holds nobody up.
+async fn load_apart(options: Arc<ServeOptions>) -> Loaded {
+    let loaded = tokio::task::spawn_blocking(move || load(&options)).await;
+    loaded.unwrap_or_else(|_| {
+        let text = "a defect of the router stopped reading it; report it".to_owned();
+        Err(vec![Mistake { place: "configuration".into(), text }])
+    })
+}
+
+/// Runs until a signal or a failure; the exit code.
+async fn run(running: Running, options: Arc<ServeOptions>, mut signals: Signals) -> i32 {
+    let mut loading = None;
+    // A signal that comes while files are read asks for one more reading of them, however often it came.
+    let mut asked = false;
     let store = running.exchange.store.clone();
     let lost = store.until_lost();
     tokio::pin!(lost);
-    let code = loop {
+    loop {
         tokio::select! {
-            _ = hangup.recv() => reload(&running, options),
-            _ = terminate.recv() => break 0,
-            _ = interrupt.recv() => break 0,
+            _ = signals.hangup.recv() => match loading {
+                None => loading = Some(Box::pin(load_apart(options.clone()))),
+                Some(_) => asked = true,
+            },
+            loaded = read(&mut loading) => {
+                apply(&running, loaded);
+                loading = std::mem::take(&mut asked).then(|| Box::pin(load_apart(options.clone())));
+            }
             reason = &mut lost => {
                 tracing::error!("the store is lost: {reason}");
-                break 1;
+                running.supervisor.fail("store");
+                break;
             }
+            () = running.supervisor.failure() => break,
+            _ = signals.terminate.recv() => break,
+            _ = signals.interrupt.recv() => break,
         }
-    };
+    }
     tracing::info!("stopping: no new messages are taken");
-    running.stop().await;
+    let parts_are_well = running.stop().await;
     tracing::info!("stopped");
-    code
+    i32::from(!parts_are_well)
+}
+
+/// What is being read, if anything.
+async fn read<F: Future<Output = Loaded> + Unpin>(loading: &mut Option<F>) -> Loaded {
+    match loading {
+        Some(loading) => loading.await,
+        None => std::future::pending().await,
+    }
 }
 
 /// A mistake in the new files keeps the old ones running and says so.
-fn reload(running: &Running, options: &ServeOptions) {
-    let loaded = load(options).and_then(|(config, definitions)| {
+fn apply(running: &Running, loaded: Loaded) {
+    let applied = loaded.and_then(|(config, definitions)| {
         let wrong = |text| vec![Mistake { place: "configuration".into(), text }];
         running.reload(&config, definitions).map_err(wrong).map(|()| config)
     });
-    match loaded {
+    match applied {
         Ok(config) => {
             tracing::info!("participants, routes and definitions were read again");
             warn(&config, running);

@@ -1,10 +1,11 @@
 //! Reading the folders of definitions: files in a fixed order, bounded in number, depth and size. What is in them is not
 //! looked at.
 
-use super::{Config, Mistake};
+use super::{Config, Mistake, regular};
 use crate::validation::Level;
 use crate::validation::definition::{DefinitionFile, Definitions};
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 const FILES_MOST: usize = 20_000;
@@ -75,8 +76,9 @@ struct Reading {
 impl Reading {
     /// A file or folder that somebody named.
     fn path(&mut self, path: &Path) {
-        match (path.is_dir(), path.is_file()) {
+        match (path.is_dir(), path.exists()) {
             (true, _) => self.folder(path, DEPTH_MOST),
+            // What is neither file nor folder is refused there, with the reason.
             (_, true) => self.file(path),
             _ => self.say(path, "is not there".to_owned()),
         }
@@ -104,17 +106,16 @@ impl Reading {
     }
 
     fn file(&mut self, path: &Path) {
-        let size = fs::metadata(path).map_or(0, |about| about.len());
         if self.files.len() >= FILES_MOST {
             return self.full(path, &format!("more than {FILES_MOST} files of definitions"));
         }
-        if self.bytes.saturating_add(size) > TOTAL_LIMIT_BYTES {
-            return self.full(path, &format!("more than {TOTAL_LIMIT_BYTES} bytes of definitions"));
-        }
-        match fs::read(path) {
+        match regular::read(path, TOTAL_LIMIT_BYTES - self.bytes) {
             Ok(bytes) => {
                 self.bytes += bytes.len() as u64;
                 self.files.push(DefinitionFile { path: path.display().to_string(), bytes });
+            }
+            Err(error) if error.kind() == ErrorKind::FileTooLarge => {
+                self.full(path, &format!("more than {TOTAL_LIMIT_BYTES} bytes of definitions"));
             }
             Err(error) => self.say(path, format!("the file cannot be read: {error}")),
         }

@@ -8,7 +8,7 @@ use crate::fhir::FhirVersion;
 use crate::routing::Channel;
 use crate::routing::address;
 use crate::validation::{Level, OnFailure, ProseRules};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
@@ -28,6 +28,9 @@ const DESTINATIONS_LIMIT_MOST: i64 = 1_000_000;
 /// A day.
 const POOL_SECONDS_MOST: i64 = 86_400;
 const ANSWER_TIMEOUT_MS_MOST: i64 = 3_600_000;
+/// First segments of paths that are not part of the FHIR base.
+const OWN_PATHS: [&str; 4] = ["health", "metrics", "admin", "console"];
+const SHUTDOWN_SECONDS_MOST: i64 = 3600;
 
 /// Lays the variables over the rest. Those for participants, operators and routes are mistakes.
 pub fn lay_variables(settings: &mut Settings, mut variables: Settings, mistakes: &Mistakes) {
@@ -73,6 +76,7 @@ pub fn config(mut settings: Settings, file: Option<PathBuf>, mistakes: &Mistakes
         operators,
         routes,
         file,
+        used_shipped: false,
         places,
     };
     check_as_a_whole(&config, mistakes);
@@ -126,6 +130,9 @@ fn server(section: &Section, places: &mut Places) -> Server {
         }
         _ => Some(text),
     });
+    if let Some(Err(wrong)) = base_url.as_deref().map(check_base_path) {
+        section.say("base_url", wrong);
+    }
     let name = section.text("name").and_then(|text| {
         let is_name =
             text.len() <= 255 && text.chars().all(|letter| letter.is_ascii_graphic() && !",;()\"".contains(letter));
@@ -140,6 +147,8 @@ fn server(section: &Section, places: &mut Places) -> Server {
         body_limit_bytes: number(section, "body_limit_bytes", 1024..=BODY_LIMIT_BYTES_MOST) as usize,
         answer_timeout_ms: number(section, "answer_timeout_ms", 1..=ANSWER_TIMEOUT_MS_MOST).unsigned_abs(),
         max_in_flight: number(section, "max_in_flight", 1..=1_000_000) as usize,
+        max_in_flight_bytes: number(section, "max_in_flight_bytes", 1024..=i64::MAX).unsigned_abs(),
+        max_connections: number(section, "max_connections", 0..=1_000_000) as usize,
         max_waiting: number(section, "max_waiting", 0..=1_000_000) as usize,
         fhir_version: section.choice("fhir_version", super::FHIR_VERSIONS).unwrap_or(FhirVersion::R4),
         cors_origins: cors_origins(section),
@@ -147,6 +156,9 @@ fn server(section: &Section, places: &mut Places) -> Server {
         destinations_limit: number(section, "destinations_limit", 1..=DESTINATIONS_LIMIT_MOST) as usize,
         pool_idle_seconds: number(section, "pool_idle_seconds", 0..=POOL_SECONDS_MOST).unsigned_abs(),
         connection_age_seconds: number(section, "connection_age_seconds", 1..=POOL_SECONDS_MOST).unsigned_abs(),
+        shutdown_delay_seconds: number(section, "shutdown_delay_seconds", 0..=SHUTDOWN_SECONDS_MOST).unsigned_abs(),
+        shutdown_grace_seconds: number(section, "shutdown_grace_seconds", 0..=SHUTDOWN_SECONDS_MOST).unsigned_abs(),
+        trusted_proxies: addresses(section, "trusted_proxies"),
         base_url_is_set,
         name_is_set,
     }
@@ -162,6 +174,34 @@ fn cors_origins(section: &Section) -> Vec<String> {
         }
     }
     origins
+}
+
+/// IP addresses, without ports and masks.
+fn addresses(section: &Section, key: &str) -> Vec<IpAddr> {
+    let read = |text: &String| {
+        let address = text.parse::<IpAddr>().ok().map(|address| address.to_canonical());
+        address.or_else(|| section.none(key, &format!("must hold IP addresses as 10.0.0.7, not \"{text}\"")))
+    };
+    section.texts(key).unwrap_or_default().iter().filter_map(read).collect()
+}
+
+/// The path of a base URL, as it will be routed: plain segments, so that the router can tell its own addresses apart.
+/// Errs with what is wrong with it.
+fn check_base_path(text: &str) -> Result<(), String> {
+    let after_scheme = text.split_once("://").map_or(text, |(_, rest)| rest);
+    let Some((_, path)) = after_scheme.trim_end_matches('/').split_once('/') else { return Ok(()) };
+    for segment in path.split('/') {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()+,;=@".contains(&byte);
+        if segment.is_empty() || segment == "." || segment == ".." || !segment.bytes().all(is_plain) {
+            let plain = "letters, digits, and any of -._~!$&'()+,;=@";
+            return Err(format!("must have a path of plain segments ({plain}), not \"{segment}\""));
+        }
+    }
+    let first = path.split('/').next().unwrap_or_default();
+    if OWN_PATHS.contains(&first) {
+        return Err(format!("must not have a path below /{first}, which is the router's own; use /fhir"));
+    }
+    Ok(())
 }
 
 /// `host:port`, with the scheme's default port where none is written.

@@ -27,8 +27,6 @@ use tokio_util::sync::CancellationToken;
 use sweep::{SWEEP_SECONDS, Sweep};
 use tasks::READS_LIMIT;
 
-/// After the order to stop, attempts under way have so long to end.
-pub(super) const DRAIN_LIMIT_SECONDS: u64 = 30;
 /// The store is asked again this long after it could not be reached.
 const READ_RETRY_SECONDS: u64 = 1;
 /// Commands taken at one time.
@@ -43,12 +41,14 @@ pub(super) struct Settings {
     pub carrier: Arc<dyn Carrier>,
     pub conclude: Arc<dyn Conclude>,
     pub stop: CancellationToken,
+    pub grace: Duration,
 }
 
 impl From<CourierSettings> for Settings {
     fn from(settings: CourierSettings) -> Self {
-        let CourierSettings { participants, paused, store: _, clock, metrics, carrier, conclude, stop } = settings;
-        Self { participants, paused, clock, metrics, carrier, conclude, stop }
+        let CourierSettings { participants, paused, store: _, clock, metrics, carrier, conclude, stop, grace } =
+            settings;
+        Self { participants, paused, clock, metrics, carrier, conclude, stop, grace }
     }
 }
 
@@ -343,7 +343,7 @@ impl Actor {
 
     /// Waits for what is under way, and still answers those who ask.
     async fn drain(&mut self) {
-        let deadline = Instant::now() + Duration::from_secs(DRAIN_LIMIT_SECONDS);
+        let deadline = Instant::now() + self.settings.grace;
         let mut commands = Vec::new();
         let mut open = true;
         while self.attempts > 0 || !self.sweep.giving_up.is_empty() {

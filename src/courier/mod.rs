@@ -28,7 +28,7 @@ use crate::routing::Participant;
 use crate::store::Store;
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
-use tokio::task::JoinHandle;
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// Sends one delivery over its participant's channel, within the participant's attempt timeout.
@@ -69,17 +69,19 @@ pub struct CourierSettings {
     pub metrics: Metrics,
     pub carrier: Arc<dyn Carrier>,
     pub conclude: Arc<dyn Conclude>,
-    /// Starts nothing new; attempts under way may end within `actor::DRAIN_LIMIT_SECONDS`.
+    /// Starts nothing new.
     pub stop: CancellationToken,
+    /// How long attempts under way may take to end after `stop`.
+    pub grace: Duration,
 }
 
 /// The running courier. Others hold its `Handle`.
 pub struct Courier {}
 
 impl Courier {
-    /// Starts the courier's task. It reads what waits in the store, and ends after `settings.stop`.
-    pub fn start(inbox: Inbox, settings: CourierSettings) -> JoinHandle<()> {
+    /// The courier's task. It reads what waits in the store, and ends after `settings.stop`.
+    pub fn run(inbox: Inbox, settings: CourierSettings) -> impl Future<Output = ()> + Send + 'static {
         let shelf = Arc::new(settings.store.clone());
-        tokio::spawn(actor::Actor::new(inbox, settings.into(), shelf).run())
+        actor::Actor::new(inbox, settings.into(), shelf).run()
     }
 }

@@ -13,6 +13,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 
 type Reply = fn(&Work) -> (Said, Next);
 
@@ -136,6 +137,7 @@ fn start(world: &Arc<World>, participants: Vec<Participant>, paused: &[&str]) ->
         carrier: world.clone(),
         conclude: world.clone(),
         stop: stop.clone(),
+        grace: Duration::from_secs(30),
     };
     let task = tokio::spawn(Actor::new(inbox, settings, world.clone()).run());
     Running { handle, stop, task }

@@ -105,7 +105,7 @@ async fn the_worker_takes_what_was_ordered_before_it_started_and_after() {
     let (before, after) = (order("push"), order("push"));
     store.create_replay(&before).await.unwrap();
     let stop = CancellationToken::new();
-    let replays = Replays::start(fixture.exchange.clone(), stop.clone());
+    let replays = Replays::start(fixture.exchange.clone(), stop.clone(), &Supervisor::default());
     store.create_replay(&after).await.unwrap();
     replays.wake();
     for id in [before.id, after.id] {

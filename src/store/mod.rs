@@ -39,10 +39,12 @@ use self::writer::Job;
 use crate::clock::Clock;
 use crate::delivery::{DeliveryState, Facts, Keep, Kept, MessageState, Settled, Settlement, Work};
 use crate::fhir::{Fault, Outcome};
+use crate::supervisor::{PartGuard, Supervisor};
 use crate::turn::Turn;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 /// How the store is opened.
@@ -123,6 +125,14 @@ pub struct Store {
 struct Inner {
     core: Arc<Core>,
     jobs: mpsc::Sender<Job>,
+    /// Canceled once the writer may end.
+    closing: CancellationToken,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.closing.cancel();
+    }
 }
 
 /// Jobs that may wait for the writer; who comes later waits to be let in.
@@ -132,20 +142,35 @@ const WRITER_THREAD: &str = "store-writer";
 
 /// The writer has a thread and a runtime of its own: among the requests it would wait for its turn after every statement,
 /// and everybody waits for it.
-fn start_writer(core: Arc<Core>, queue: mpsc::Receiver<Job>) -> std::io::Result<()> {
+fn start_writer(core: Arc<Core>, queue: mpsc::Receiver<Job>, guard: PartGuard) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-    let run = move || runtime.block_on(writer::run(core, queue));
+    let run = move || {
+        let _guard = guard;
+        runtime.block_on(writer::run(core, queue));
+    };
     std::thread::Builder::new().name(WRITER_THREAD.into()).spawn(run).map(drop)
 }
 
 impl Store {
     /// Opens or makes the store, runs migrations. Errs when another router has it, or a newer program wrote it.
     pub async fn open(settings: StoreSettings, clock: Clock) -> Result<Store, OpenError> {
+        Store::open_supervised(settings, clock, &Supervisor::default()).await
+    }
+
+    /// As `open`; the supervisor is told when the writer ends without `close`.
+    pub async fn open_supervised(
+        settings: StoreSettings,
+        clock: Clock,
+        supervisor: &Supervisor,
+    ) -> Result<Store, OpenError> {
         let core = Arc::new(open::open(settings, clock).await?);
         let (jobs, queue) = mpsc::channel(QUEUE_JOBS);
-        start_writer(core.clone(), queue).map_err(|source| OpenError::File { path: WRITER_THREAD.into(), source })?;
-        let inner = Arc::new(Inner { core, jobs });
-        tokio::spawn(health::watch(Arc::downgrade(&inner)));
+        let closing = CancellationToken::new();
+        let guard = supervisor.guard("store", closing.clone());
+        let failed = |source| OpenError::File { path: WRITER_THREAD.into(), source };
+        start_writer(core.clone(), queue, guard).map_err(failed)?;
+        let inner = Arc::new(Inner { core, jobs, closing: closing.clone() });
+        supervisor.spawn("store watch", closing, health::watch(Arc::downgrade(&inner)));
         Ok(Store { inner })
     }
 
@@ -214,6 +239,7 @@ impl Store {
 
     /// Commits what waits, moves the log into the database file and gives the store up. Whoever comes later is refused.
     pub async fn close(&self) {
+        self.inner.closing.cancel();
         let (closed, done) = oneshot::channel();
         if self.inner.jobs.send(Job::Close(closed)).await.is_ok() {
             // An error means that the writer has ended already: closed is what was asked for.

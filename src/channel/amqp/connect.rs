@@ -1,6 +1,6 @@
 //! One connection to one broker: TLS, SASL, virtual host, heartbeat, a deadline.
 
-use crate::config::BrokerUrl;
+use crate::config::{BrokerUrl, read_regular_text};
 use lapin::tcp::{OwnedIdentity, OwnedTLSConfig};
 use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo, SASLMechanism};
 use lapin::{Connect, Connection, ConnectionProperties};
@@ -8,6 +8,8 @@ use std::path::Path;
 use std::time::Duration;
 
 const CONNECT_TIMEOUT_SECONDS: u64 = 10;
+/// A certificate or key, or a list of authorities as systems have it.
+const PEM_LIMIT_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Why there is no connection; no sentence holds the password.
 #[derive(Debug, thiserror::Error)]
@@ -67,5 +69,5 @@ fn tls(broker: &BrokerUrl) -> Result<OwnedTLSConfig, String> {
 }
 
 fn read_text(path: &Path) -> Result<String, String> {
-    std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
+    read_regular_text(path, PEM_LIMIT_BYTES).map_err(|error| format!("cannot read {}: {error}", path.display()))
 }

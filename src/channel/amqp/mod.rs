@@ -26,6 +26,7 @@ use crate::exchange::Exchange;
 use crate::metrics::Metrics;
 use crate::routing::Participant;
 use crate::store::Store;
+use crate::supervisor::Supervisor;
 use consumer::QueueConsumer;
 use inbound::Intake;
 use link::{Keeper, LinkState};
@@ -89,6 +90,7 @@ impl Amqp {
         exchange: Arc<Exchange>,
         participants: &[Arc<Participant>],
         body_limit_bytes: usize,
+        supervisor: &Supervisor,
     ) -> RunningAmqp {
         let (stop_in, stop_out) = (self.publisher.stop.clone(), CancellationToken::new());
         self.things_out.send_replace(topology::outbound(participants));
@@ -120,9 +122,12 @@ impl Amqp {
             Arc::new(Intake { exchange, publisher: self.publisher, amqp: self.settings.clone(), body_limit_bytes });
         let consumers =
             Consumers { intake, queues, link: self.inward.subscribe(), doubt: doubt_in, stop: stop_in.clone() };
-        let keepers = [tokio::spawn(inward.run()), tokio::spawn(out.run())];
-        let consuming = tokio::spawn(consumers.run());
-        tokio::spawn(health.clone().watch(stop_out.clone()));
+        let keepers = [
+            supervisor.spawn("amqp link in", stop_out.clone(), inward.run()),
+            supervisor.spawn("amqp link out", stop_out.clone(), out.run()),
+        ];
+        let consuming = supervisor.spawn("amqp consumers", stop_in.clone(), consumers.run());
+        supervisor.spawn("amqp health", stop_out.clone(), health.clone().watch(stop_out.clone()));
         RunningAmqp {
             health,
             things_out: self.things_out,

@@ -153,3 +153,26 @@ async fn a_store_of_the_first_schema_opens_with_its_data() {
     assert_eq!(store.paused().await.unwrap(), ["lab"]);
     assert!(matches!(store.accept(numbered(1)).await.unwrap(), Kept::New { .. }));
 }
+
+#[tokio::test]
+async fn a_writer_that_ends_without_being_closed_is_a_failure_and_a_store_that_is_closed_or_dropped_is_none() {
+    use crate::supervisor::Supervisor;
+    for (how, failed) in [("unasked", vec!["store"]), ("closed", vec![]), ("dropped", vec![])] {
+        let folder = tempfile::tempdir().unwrap();
+        let supervisor = Supervisor::default();
+        let store = Store::open_supervised(settings(folder.path()), Clock::default(), &supervisor).await.unwrap();
+        match how {
+            "unasked" => {
+                let (closed, done) = tokio::sync::oneshot::channel();
+                assert!(store.inner.jobs.send(crate::store::writer::Job::Close(closed)).await.is_ok());
+                done.await.unwrap();
+                let limit = std::time::Duration::from_secs(10);
+                tokio::time::timeout(limit, supervisor.failure()).await.expect("the end of the writer is reported");
+            }
+            "closed" => store.close().await,
+            _ => {}
+        }
+        drop(store);
+        assert_eq!(supervisor.failed(), failed, "{how}");
+    }
+}

@@ -17,6 +17,20 @@ pub struct NodeConfig {
     participants: Vec<Party>,
     rest: Vec<String>,
     pub(super) environment: Vec<(String, String)>,
+    pub(super) prelude: Option<String>,
+    pub(super) stderr: StandardError,
+}
+
+/// Where the node's standard error leads.
+#[derive(Clone, Copy, Default, PartialEq)]
+pub enum StandardError {
+    /// To the file that `Node::log` reads.
+    #[default]
+    Log,
+    /// To a pipe that nobody has open for reading.
+    ClosedPipe,
+    /// To a pipe that nobody reads from.
+    UnreadPipe,
 }
 
 impl NodeConfig {
@@ -87,6 +101,17 @@ impl NodeConfig {
     /// A variable of the node's environment, such as `EMBERPOST__SERVER__MAX_IN_FLIGHT`.
     pub fn variable(mut self, name: &str, value: &str) -> NodeConfig {
         self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// What a shell does before it becomes the node, such as `ulimit -n 200` or `exec 2>/dev/full`.
+    pub fn prelude(mut self, script: &str) -> NodeConfig {
+        self.prelude = Some(script.to_owned());
+        self
+    }
+
+    pub fn standard_error(mut self, stderr: StandardError) -> NodeConfig {
+        self.stderr = stderr;
         self
     }
 

@@ -14,6 +14,7 @@ use tempfile::TempDir;
 
 use emberpost::fhir::Form;
 
+use super::config::StandardError;
 use super::{NodeConfig, Reply, SOON, free_address, wait_for, wait_until};
 
 /// Where messages are posted.
@@ -103,8 +104,22 @@ impl Node {
     fn spawn(&self) -> Child {
         let log = OpenOptions::new().create(true).append(true).open(self.log_path()).unwrap();
         let mut command = program(self.folder());
+        if let Some(prelude) = &self.config.prelude {
+            let emberpost = command.get_program().to_owned();
+            command = in_folder(Command::new("sh"), self.folder());
+            command.args(["-c", &format!("{prelude}; exec \"$0\" \"$@\"")]).arg(emberpost);
+        }
         command.args(["serve", "--config"]).arg(self.config_path()).envs(self.config.environment.clone());
-        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
+        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap());
+        match self.config.stderr {
+            StandardError::Log => command.stderr(log),
+            StandardError::ClosedPipe | StandardError::UnreadPipe => command.stderr(Stdio::piped()),
+        };
+        let mut child = command.spawn().unwrap();
+        if self.config.stderr == StandardError::ClosedPipe {
+            child.stderr = None;
+        }
+        child
     }
 
     async fn become_ready(&mut self) -> Result<(), NotStarted> {
@@ -291,7 +306,10 @@ pub fn emberpost(arguments: &[&str]) -> Output {
 
 /// The program, in `folder`, knowing nothing of the environment that the tests run in.
 pub fn program(folder: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_emberpost"));
+    in_folder(Command::new(env!("CARGO_BIN_EXE_emberpost")), folder)
+}
+
+fn in_folder(mut command: Command, folder: &Path) -> Command {
     command.current_dir(folder);
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();

@@ -1,0 +1,204 @@
+//! The queue between those who log and the place where logs go: writing never waits and never fails.
+//!
+//! A reader of the log that stalls, a full disk, or a closed pipe must not stop work. Lines that do not fit, or that cannot
+//! be written, are dropped and counted. A library for this (`tracing-appender`) bounds lines, not bytes, and prints to
+//! standard error when it ends, which panics or blocks where standard error is what fails.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::{Duration, Instant};
+
+/// Lines that wait to be written.
+const QUEUE_LIMIT_LINES: usize = 8192;
+/// Bytes that wait to be written.
+const QUEUE_LIMIT_BYTES: usize = 4 * 1024 * 1024;
+/// A longer line is cut.
+const LINE_LIMIT_BYTES: usize = 64 * 1024;
+/// How often `flush` tries to get into a full queue.
+const FLUSH_RETRY_MILLISECONDS: u64 = 5;
+
+enum Job {
+    Line(Vec<u8>),
+    Flush(SyncSender<()>),
+}
+
+/// Where log lines are put. Clones share it.
+#[derive(Clone)]
+pub(super) struct LogQueue {
+    jobs: SyncSender<Job>,
+    counts: Arc<Counts>,
+}
+
+#[derive(Default)]
+struct Counts {
+    queued_bytes: AtomicUsize,
+    dropped_lines: AtomicU64,
+}
+
+impl LogQueue {
+    /// Starts the thread that writes to `place`; it ends with the last clone of the queue.
+    pub fn start(place: impl Write + Send + 'static) -> io::Result<LogQueue> {
+        let (jobs, queue) = sync_channel(QUEUE_LIMIT_LINES);
+        let counts = Arc::new(Counts::default());
+        let counted = counts.clone();
+        std::thread::Builder::new().name("log".into()).spawn(move || write_all(place, &queue, &counted))?;
+        Ok(LogQueue { jobs, counts })
+    }
+
+    /// Queues one line, or drops and counts it where there is no room.
+    pub fn put(&self, line: &[u8]) {
+        let line = cut(line);
+        let length = line.len();
+        let before = self.counts.queued_bytes.fetch_add(length, Ordering::Relaxed);
+        let has_room = before.saturating_add(length) <= QUEUE_LIMIT_BYTES;
+        if !has_room || self.jobs.try_send(Job::Line(line)).is_err() {
+            self.counts.queued_bytes.fetch_sub(length, Ordering::Relaxed);
+            self.counts.dropped_lines.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Lines that were dropped, or that could not be written.
+    pub fn dropped_lines(&self) -> u64 {
+        self.counts.dropped_lines.load(Ordering::Relaxed)
+    }
+
+    /// Waits until everything queued before was written, at most `limit`.
+    pub fn flush(&self, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        let (done, written) = sync_channel(1);
+        let mut job = Job::Flush(done);
+        loop {
+            match self.jobs.try_send(job) {
+                Ok(()) => break,
+                Err(TrySendError::Full(back)) if Instant::now() < deadline => {
+                    job = back;
+                    std::thread::sleep(Duration::from_millis(FLUSH_RETRY_MILLISECONDS));
+                }
+                // What is not written by now is lost with the process; waiting longer would hold its end up.
+                Err(_) => return,
+            }
+        }
+        let _ = written.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+    }
+}
+
+/// A line of bounded length that ends with a line feed.
+fn cut(line: &[u8]) -> Vec<u8> {
+    let mut cut = line[..line.len().min(LINE_LIMIT_BYTES)].to_vec();
+    if cut.len() < line.len() {
+        let whole = String::from_utf8_lossy(&cut).trim_end_matches('\u{fffd}').len();
+        cut.truncate(whole);
+        cut.extend_from_slice(b" [cut]\n");
+    }
+    cut
+}
+
+fn write_all(mut place: impl Write, queue: &Receiver<Job>, counts: &Counts) {
+    while let Ok(job) = queue.recv() {
+        match job {
+            Job::Line(line) => {
+                if place.write_all(&line).is_err() {
+                    counts.dropped_lines.fetch_add(1, Ordering::Relaxed);
+                }
+                counts.queued_bytes.fetch_sub(line.len(), Ordering::Relaxed);
+            }
+            // Who waited may have given up.
+            Job::Flush(done) => drop(done.try_send(())),
+        }
+    }
+}
+
+/// The subscriber hands over each event as one write.
+impl Write for LogQueue {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.put(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{Condvar, Mutex};
+
+    const SOON: Duration = Duration::from_secs(10);
+
+    /// A place whose reader stalls until it is opened.
+    #[derive(Clone, Default)]
+    struct Stalled(Arc<Reader>);
+
+    #[derive(Default)]
+    struct Reader {
+        /// Whether it reads, and what it has read.
+        state: Mutex<(bool, Vec<u8>)>,
+        opened: Condvar,
+    }
+
+    impl Write for Stalled {
+        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+            let locked = self.0.state.lock().unwrap();
+            let mut state = self.0.opened.wait_while(locked, |(open, _)| !*open).unwrap();
+            state.1.extend_from_slice(line);
+            Ok(line.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    struct Broken;
+
+    impl Write for Broken {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_reader_that_stalls_holds_nobody_up_and_what_does_not_fit_is_counted() {
+        let place = Stalled::default();
+        let queue = LogQueue::start(place.clone()).unwrap();
+        let line = [b"x".repeat(60 * 1024), b"\n".to_vec()].concat();
+        for _ in 0..1000 {
+            queue.put(&line);
+        }
+        assert!(queue.counts.queued_bytes.load(Ordering::Relaxed) <= QUEUE_LIMIT_BYTES);
+        let dropped = queue.dropped_lines();
+        assert!(dropped >= 900, "{dropped}");
+        queue.flush(Duration::from_millis(1));
+        place.0.state.lock().unwrap().0 = true;
+        place.0.opened.notify_all();
+        queue.put(b"last\n");
+        queue.flush(SOON);
+        assert!(place.0.state.lock().unwrap().1.ends_with(b"last\n"));
+        assert_eq!(queue.dropped_lines(), dropped);
+    }
+
+    #[test]
+    fn a_place_that_cannot_be_written_costs_lines_and_nothing_else() {
+        let queue = LogQueue::start(Broken).unwrap();
+        queue.put(b"one\n");
+        queue.put(b"two\n");
+        queue.flush(SOON);
+        assert_eq!(queue.dropped_lines(), 2);
+        assert_eq!(queue.counts.queued_bytes.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_line_without_bound_is_cut_between_two_characters() {
+        let line = cut("ä".repeat(LINE_LIMIT_BYTES).as_bytes());
+        assert!(line.len() <= LINE_LIMIT_BYTES + 8);
+        assert!(String::from_utf8(line).unwrap().ends_with("ä [cut]\n"));
+    }
+}
