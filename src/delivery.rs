@@ -33,6 +33,9 @@ pub struct Facts {
     pub bundle_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bundle_identifier: Option<Identifier>,
+    /// The UUID of the header entry's `fullUrl`, where it is not the header's id: relays drop the id and leave the UUID.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub header_uuid: Option<String>,
     /// The response block, where the message is a response (MSG-27).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub response: Option<ResponseFacts>,
@@ -53,6 +56,10 @@ pub struct Facts {
     pub asked: Option<Box<Asked>>,
     /// A response that matched no request.
     pub unmatched: bool,
+    /// A response that fits more than one request: nobody has it until an operator assigns it. Stored in a column of its
+    /// own, because it changes.
+    #[serde(skip)]
+    pub ambiguous: bool,
     /// `Via` as received, to be extended on the way out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub via: Option<String>,
@@ -69,13 +76,13 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// Whether a response's identifier may mean this message, by any of its three ids: publishers differ in which one
+    /// Whether a response's identifier may mean this message, by any of its four ids: publishers differ in which one
     /// they give (MSG-37).
     pub fn is_named_by(&self, identifier: &str) -> bool {
         let wanted = normal(identifier);
         let bundle_identifier = self.bundle_identifier.as_ref();
         let value = bundle_identifier.map(|known| known.value.as_str());
-        let ids = [self.header_id.as_deref(), self.bundle_id.as_deref(), value];
+        let ids = [self.header_id.as_deref(), self.bundle_id.as_deref(), value, self.header_uuid.as_deref()];
         ids.into_iter().flatten().any(|known| normal(known) == wanted)
             || bundle_identifier.is_some_and(|known| normal(&known.to_string()) == wanted)
     }
@@ -237,8 +244,19 @@ pub struct Keep {
     pub answer: Option<Box<Keep>>,
     /// Key of the delivery that this response answers. Its deliveries are stored only if it is the first answer.
     pub closes: Option<i64>,
+    /// What happens to this response where its delivery has a first answer already and this one says something else. None:
+    /// it is stored and linked, nothing more.
+    pub further: Option<Further>,
+    /// Key and id of a stored ambiguous response that this is: it is assigned, not stored again.
+    pub assigns: Option<(i64, Uuid)>,
     /// The request's identity is given up with this answer (transient-error), so that it can be sent again.
     pub releases_request: bool,
+}
+
+/// A further answer of the same receiver (MSG-40): flagged and listed, and delivered if its requester may have it.
+#[derive(Clone, Debug)]
+pub struct Further {
+    pub delivery: Option<NewDelivery>,
 }
 
 /// What became of `Store::accept`.
@@ -246,7 +264,7 @@ pub struct Keep {
 pub enum Kept {
     New {
         message_key: i64,
-        /// Deliveries that the courier carries, in order. Empty for a later answer of a closed delivery.
+        /// Deliveries that the courier carries, in order.
         work: Vec<Work>,
         /// For a response: whether it was the first answer of its delivery.
         first_answer: bool,

@@ -1,19 +1,18 @@
 //! Messages: lists, one message with its deliveries and answers, its bytes, its timeline.
 
-use super::ask::{Listing, Operating, Viewing, id};
+use super::ask::{Body, Listing, Operating, Viewing, id};
 use super::deliveries::shown_to;
 use super::problem::Problem;
-use super::{Admin, json};
+use super::{Admin, json, to_the_end};
+use crate::exchange::Unassigned;
 use crate::fhir::{Fault, IssueCode};
+use crate::security::Who;
 use crate::store::view::{DeliveryView, MessageFilter, MessageView};
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
-
-/// Answers that are shown with a message; further ones are found by their deliveries.
-const ANSWERS_SHOWN: usize = 100;
 
 #[derive(Serialize)]
 struct Shown {
@@ -38,29 +37,50 @@ pub(super) async fn show(
     State(admin): State<Admin>,
     Path(path): Path<String>,
 ) -> Result<Response, Problem> {
-    let id = id(&path, "message")?;
+    shown(&admin, &who, id(&path, "message")?).await
+}
+
+async fn shown(admin: &Admin, who: &Who, id: Uuid) -> Result<Response, Problem> {
     let message = admin.store().message(id).await?.ok_or_else(|| Problem::missing("message"))?;
-    let deliveries = shown_to(&who, admin.with_active(admin.store().deliveries_of(id).await?).await);
-    let answers = answers(&admin, id, &deliveries).await?;
+    let deliveries = shown_to(who, admin.with_active(admin.store().deliveries_of(id).await?).await);
+    let answers = admin.store().answers_to(id).await?;
     Ok(json(StatusCode::OK, &Shown { message, deliveries, answers }))
 }
 
-/// The receivers' answers, and the one that Emberpost gave itself.
-async fn answers(admin: &Admin, id: Uuid, deliveries: &[DeliveryView]) -> Result<Vec<MessageView>, Problem> {
-    let mut ids: Vec<Uuid> = deliveries.iter().filter_map(|delivery| delivery.answer).take(ANSWERS_SHOWN).collect();
-    if let Some(standing) = admin.store().standing(id).await?
-        && let Some(own) = standing.own_answer
-        && let Some((facts, _)) = admin.store().content(own).await?
-    {
-        ids.push(facts.id);
+/// The request of an ambiguous response.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Assignment {
+    #[serde(alias = "request")]
+    to: Uuid,
+}
+
+pub(super) async fn assign(
+    Operating(who): Operating,
+    State(admin): State<Admin>,
+    Path(path): Path<String>,
+    Body(body): Body,
+) -> Result<Response, Problem> {
+    let id = id(&path, "message")?;
+    let wanted = r#"The body names the request by Emberpost's message id: {"to": "…"}"#;
+    let Assignment { to } =
+        serde_json::from_slice(&body).map_err(|error| Problem::wrong(format!("{wanted}; {error}.")))?;
+    let exchange = admin.exchange.clone();
+    to_the_end(async move { exchange.assign(id, to).await.map_err(Problem::from) }).await?;
+    tracing::info!(message.id = %id, request.id = %to, caller = %who.party(), "a response was assigned");
+    shown(&admin, &who, id).await
+}
+
+impl From<Unassigned> for Problem {
+    fn from(error: Unassigned) -> Self {
+        match error {
+            Unassigned::Unknown(_) => {
+                Problem::new(StatusCode::NOT_FOUND, IssueCode::NotFound, Fault::RouteNotFound, error.to_string())
+            }
+            Unassigned::Impossible(text) => Problem::conflict(text),
+            Unassigned::Unavailable(away) => away.into(),
+        }
     }
-    ids.sort_unstable();
-    ids.dedup();
-    let mut answers = Vec::with_capacity(ids.len());
-    for id in ids {
-        answers.extend(admin.store().message(id).await?);
-    }
-    Ok(answers)
 }
 
 /// The bytes as received, under the media type that they came with.

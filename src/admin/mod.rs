@@ -81,6 +81,7 @@ fn paths() -> Vec<Operation> {
     vec![
         reads("/messages", messages::list),
         reads("/messages/{id}", messages::show),
+        orders("/messages/{id}/assign", messages::assign),
         reads("/messages/{id}/content", messages::content),
         reads("/messages/{id}/timeline", messages::timeline),
         reads("/deliveries", deliveries::list),

@@ -39,6 +39,12 @@ pub struct MessageFlags {
     /// Responses with this code
     #[arg(long, value_name = "CODE", value_parser = ["ok", "transient-error", "fatal-error"])]
     pub response_code: Option<String>,
+    /// Responses that fit several requests and are not assigned yet [false: all other messages]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub ambiguous: Option<bool>,
+    /// Responses after the first answer to their request [false: all other messages]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub further: Option<bool>,
     /// Received at or after, RFC 3339 with offset: 2026-03-01T00:00:00Z
     #[arg(long, value_name = "TIME", value_parser = instant)]
     pub since: Option<String>,
@@ -70,6 +76,8 @@ impl MessageFlags {
             sender: flags.sender,
             state: flags.state,
             response_code: flags.response_code,
+            ambiguous: flags.ambiguous,
+            further: flags.further,
             since: flags.since,
             until: flags.until,
             fault: flags.fault,

@@ -1,4 +1,4 @@
-//! `emberpost messages`: list, show with the timeline, and the content byte for byte.
+//! `emberpost messages`: list, show with the timeline, assign, and the content byte for byte.
 
 use super::client::{Client, Format, Server, document, write_list};
 use super::deliveries;
@@ -6,8 +6,9 @@ use super::failure::Failure;
 use super::filter::MessageFlags;
 use super::table::{self, Table, cell, event, identifier, instant};
 use clap::Subcommand;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::io::Write;
+use uuid::Uuid;
 
 /// Entries that a list shows when `--limit` does not say.
 pub const DEFAULT_LIMIT: u32 = 50;
@@ -47,6 +48,19 @@ enum Action {
         /// table or json
         #[arg(long, value_enum, default_value = "table")]
         format: Format,
+    },
+    /// Assign an ambiguous response to the request that it answers
+    ///
+    /// A response that fits several requests is stored and given to nobody (list it with --ambiguous). This command says
+    /// which request it answers; the requester then gets it as any answer.
+    #[command(after_help = "Example:\n  emberpost messages assign 0199a4c2-7d3e-7c61-8c06-0f6d1a2b3c4d \\\n    \
+                            --to 0199a4c1-11aa-7000-8000-5e5d1a2b3c4d")]
+    Assign {
+        /// Emberpost's message id of the response
+        id: Uuid,
+        /// Emberpost's message id of the request
+        #[arg(long, value_name = "REQUEST")]
+        to: Uuid,
     },
     /// Print the message byte for byte
     ///
@@ -92,13 +106,18 @@ impl ListShape {
 pub async fn run(args: MessagesArgs, out: &mut dyn Write) -> Result<i32, Failure> {
     let MessagesArgs { server, action, list: outer } = args;
     if action.is_some() && outer != ListArgs::default() {
-        return Err(Failure::Usage("give the filters after the word `list`; `show` and `content` take none".into()));
+        return Err(Failure::Usage("give the filters after the word `list`; the other actions take none".into()));
     }
     let client = Client::new(&server)?;
     match action {
         None => list(&client, outer, out).await,
         Some(Action::List(args)) => list(&client, *args, out).await,
         Some(Action::Show { id, format }) => show(&client, &id, format, out).await,
+        Some(Action::Assign { id, to }) => {
+            let answer = client.post(&["messages", &id.to_string(), "assign"], &json!({ "to": to })).await?;
+            writeln!(out, "The response {id} answers the request {}.", cell(&answer, "in_reply_to"))?;
+            Ok(0)
+        }
         Some(Action::Content { id }) => client.copy(&["messages", &id, "content"], out).await.map(|()| 0),
     }
 }
@@ -172,6 +191,8 @@ fn details(message: &Value) -> Vec<(&'static str, String)> {
         ("response code", cell(&message["response"], "code")),
         ("answers message", cell(message, "in_reply_to")),
         ("unmatched", if message["unmatched"] == true { "yes".into() } else { String::new() }),
+        ("ambiguous", if message["ambiguous"] == true { "yes, not assigned yet".into() } else { String::new() }),
+        ("further answer", if message["further"] == true { "yes".into() } else { String::new() }),
         ("answer owed", cell(message, "owed")),
         ("answered by", answers(message)),
         ("request id", cell(message, "request_id")),

@@ -45,7 +45,7 @@ pub struct ReplayArgs {
 }
 
 /// One of these says which messages: a replay of everything is never a slip of the hand.
-const WHAT: [&str; 16] = [
+const WHAT: [&str; 18] = [
     "ids",
     "id",
     "header_id",
@@ -57,6 +57,8 @@ const WHAT: [&str; 16] = [
     "sender",
     "state",
     "response_code",
+    "ambiguous",
+    "further",
     "since",
     "until",
     "fault",

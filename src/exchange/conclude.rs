@@ -150,7 +150,9 @@ impl Exchange {
         rules: &Rules,
     ) -> Result<Next, Unavailable> {
         let row = self.row(&work, attempt, "answered", None, None);
+        let _in_order = self.answers.enter(work.facts.id).await;
         let claim = self.send_home(&work, &mut answer, rules, false);
+        answer.further = self.further(&work.kind, &work.facts, &answer.facts, rules);
         let closed = Closed::of_keep(&answer);
         let settlement = settlement(&work, DeliveryState::Answered, Some(row), None, Some(answer));
         self.settle_and_tell(settlement, &work, claim, closed).await?;
@@ -307,6 +309,7 @@ impl Exchange {
         let say = Say { code, outcome: Some(&outcome), receiver_issues, focus: None };
         let mut answer = self.own_answer(&work.facts, definition.map(|definition| &**definition), &rules, say);
         answer.releases_request = code == ResponseCode::TransientError;
+        let _in_order = self.answers.enter(work.facts.id).await;
         let claim = self.send_home(&work, &mut answer, &rules, true);
         let closed = Closed::of_keep(&answer);
         let settlement = settlement(&work, state, row, Some(fault), Some(answer));

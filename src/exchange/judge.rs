@@ -3,6 +3,7 @@
 use super::{Exchange, Inbound, Refusal, Rules, Wants};
 use crate::delivery::{Facts, ReplyTo, ResponseFacts};
 use crate::fhir::event::Identifier;
+use crate::fhir::identity::normal;
 use crate::fhir::{Fault, FhirVersion, Form, Issue, IssueCode, Message, MessageHeader, Outcome, form};
 use crate::routing::{Participant, Rejections, SenderFound, address};
 use crate::validation::definition::Definition;
@@ -234,6 +235,7 @@ fn blank_facts(id: Uuid, inbound: &Inbound) -> Facts {
         header_id: None,
         bundle_id: None,
         bundle_identifier: None,
+        header_uuid: None,
         response: None,
         definition: None,
         category: None,
@@ -245,6 +247,7 @@ fn blank_facts(id: Uuid, inbound: &Inbound) -> Facts {
         in_reply_to: None,
         asked: None,
         unmatched: false,
+        ambiguous: false,
         via: inbound.via.clone(),
         request_id: Some(inbound.request_id.clone()),
         size_bytes: inbound.bytes.len() as u64,
@@ -259,6 +262,10 @@ pub(super) fn canonical(definition: &Definition) -> Option<String> {
     definition.url.is_some().then(|| definition.canonical())
 }
 
+fn same_id(known: Option<&str>, uuid: &str) -> bool {
+    known.is_some_and(|known| normal(known) == uuid)
+}
+
 /// What the message says of itself.
 pub(super) fn fill_facts(facts: &mut Facts, message: &Message) {
     let header = &message.header;
@@ -269,6 +276,7 @@ pub(super) fn fill_facts(facts: &mut Facts, message: &Message) {
     facts.header_id = header.id.clone();
     facts.bundle_id = message.bundle_id.clone();
     facts.bundle_identifier = message.bundle_identifier.clone();
+    facts.header_uuid = message.header_uuid().filter(|uuid| !same_id(facts.header_id.as_deref(), uuid));
     facts.response = header.response.as_ref().map(|response| ResponseFacts {
         identifier: response.identifier.clone().unwrap_or(Identifier { system: None, value: String::new() }),
         code: response.code,

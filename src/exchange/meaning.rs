@@ -4,10 +4,10 @@
 //! A 2xx means that the receiver has the message, whatever it wrote beside it. It was somebody else who spoke where the body
 //! is a web page (a proxy's login or maintenance page), and not of this message where it answers another one.
 
+use super::close::is_transient;
 use super::judge::fill_facts;
 use super::{Exchange, Rules};
 use crate::delivery::{DeliveryKind, Facts, Keep, MessageState, ReplyTo, Work};
-use crate::fhir::event::ResponseCode;
 use crate::fhir::{Fault, FhirVersion, Form, Message, form};
 use bytes::Bytes;
 use serde_json::Value;
@@ -107,7 +107,7 @@ impl Exchange {
             ..(*work.facts).clone()
         };
         fill_facts(&mut facts, message);
-        let transient = facts.response.as_ref().and_then(|found| found.code) == Some(ResponseCode::TransientError);
+        let transient = is_transient(&facts);
         Keep {
             facts,
             state: MessageState::Accepted,
@@ -117,6 +117,8 @@ impl Exchange {
             deliveries: Vec::new(),
             answer: None,
             closes: None,
+            further: None,
+            assigns: None,
             releases_request: transient && work.kind == DeliveryKind::Request,
         }
     }

@@ -5,11 +5,15 @@
 //! knows no HTTP and no SQL: it sees `Inbound`, `Store` and `Reply`.
 
 mod again;
+mod assign;
+mod close;
 mod conclude;
+mod correlate;
 mod explain;
 mod home;
 mod judge;
 mod meaning;
+mod order;
 mod own;
 mod reply;
 mod respond;
@@ -17,6 +21,7 @@ mod status;
 mod told;
 mod wait;
 
+pub use assign::Unassigned;
 pub use explain::Explanation;
 pub use reply::{Refusal, Reply};
 pub use status::StatusPage;
@@ -126,6 +131,7 @@ pub struct Exchange {
     pub metrics: Metrics,
     pub settings: Settings,
     waiters: Waiters,
+    answers: order::InOrder,
 }
 
 impl Exchange {
@@ -138,7 +144,8 @@ impl Exchange {
         settings: Settings,
     ) -> Arc<Self> {
         let waiters = Waiters::new(settings.max_waiting);
-        Arc::new(Exchange { store, courier, rules: ArcSwap::from_pointee(rules), clock, metrics, settings, waiters })
+        let (rules, answers) = (ArcSwap::from_pointee(rules), order::InOrder::default());
+        Arc::new(Exchange { store, courier, rules, clock, metrics, settings, waiters, answers })
     }
 
     /// The whole path. Nothing is acknowledged before the transaction that keeps it has committed; a refusal is kept
@@ -244,6 +251,8 @@ impl Exchange {
                 deliveries: Vec::new(),
                 answer: own.map(Box::new),
                 closes: None,
+                further: None,
+                assigns: None,
                 releases_request: false,
             };
             if let Err(away) = self.keep(keep, place).await {

@@ -60,6 +60,8 @@ impl Exchange {
             deliveries,
             answer: answer.map(Box::new),
             closes: None,
+            further: None,
+            assigns: None,
             releases_request: false,
         })
     }
@@ -252,12 +254,14 @@ impl Exchange {
             event,
             media_type: Form::Json.media_type().to_owned(),
             bundle_identifier: None,
+            header_uuid: None,
             category: None,
             owed: None,
             reply_to: ReplyTo::Nobody,
             in_reply_to: Some(request.id),
             asked: None,
             unmatched: false,
+            ambiguous: false,
             via: None,
             received_at_us: self.clock.now_us(),
             checked_at_us: None,
@@ -285,6 +289,8 @@ fn kept_as_own(mut facts: Facts, request: &Facts, bytes: Vec<u8>) -> Keep {
         deliveries: Vec::new(),
         answer: None,
         closes: None,
+        further: None,
+        assigns: None,
         releases_request: false,
     }
 }

@@ -1,14 +1,13 @@
 //! A response message that arrives on its own: matched to its request and sent home, or routed as unmatched.
 
+use super::correlate::{Doubt, Match, decide, one};
 use super::judge::{Judged, forbidden_event};
-use super::reply::Closed;
 use super::{Exchange, Place, Refusal, Reply, Rules, reused, told};
 use crate::apart::apart;
-use crate::delivery::{DeliveryKind, Facts, Keep, Kept, MessageState, Work};
-use crate::fhir::event::ResponseCode;
+use crate::delivery::{DeliveryKind, Keep, Kept, MessageState};
 use crate::fhir::{Fault, Issue, IssueCode, Outcome};
 use crate::routing::plan::plan;
-use crate::store::Unavailable;
+use crate::store::{Asked, Candidates, Unavailable};
 use uuid::Uuid;
 
 impl Exchange {
@@ -16,73 +15,54 @@ impl Exchange {
     pub(super) async fn take_response(&self, judged: Judged, rules: &Rules, place: Place) -> Reply {
         let id = judged.facts.id;
         match self.request_of(&judged, rules).await {
-            Ok(Some((request, answered))) => self.take_answer(judged, request, answered, rules, place).await,
-            Ok(None) => self.take_unmatched(judged, rules, place).await,
+            Ok(Match::One(request)) => self.take_answer(judged, *request, rules, place).await,
+            Ok(Match::Several(doubt)) => self.take_ambiguous(judged, &doubt, rules, place).await,
+            Ok(Match::Nothing) => self.take_unmatched(judged, rules, place).await,
             Err(away) => Reply::unavailable(id, &away),
         }
     }
 
-    /// The delivery that asked for this response, by any of its message's three identifiers; whether it is answered.
-    ///
-    /// Ids are unique per sender only, so that several may fit: first that whose sender the response is addressed to,
-    /// then one without an answer, then a request before its replays, then the newest.
-    async fn request_of(&self, judged: &Judged, rules: &Rules) -> Result<Option<(Work, bool)>, Unavailable> {
+    /// The delivery that asked for this response: the one that the `correlation_id` names among those that its identifier
+    /// allows, or alone where the identifier allows none; else what `decide` finds.
+    async fn request_of(&self, judged: &Judged, rules: &Rules) -> Result<Match, Unavailable> {
         let response = judged.facts.response.as_ref();
-        let (Some(participant), Some(response)) = (&judged.participant, response) else { return Ok(None) };
-        let asked = self.store.asked(&participant.id, &response.identifier.value).await?;
-        let destinations = &judged.facts.destinations;
-        let best = asked.into_iter().min_by_key(|asked| {
-            let addressed = is_addressed_to(&asked.delivery.facts, destinations, rules);
-            (!addressed, asked.answered, asked.delivery.kind != DeliveryKind::Request)
-        });
-        match (best, judged.correlation) {
-            (None, Some(message)) => self.correlated(&participant.id, message).await,
-            (best, _) => Ok(best.map(|asked| (asked.delivery, asked.answered))),
+        let (Some(participant), Some(response)) = (&judged.participant, response) else { return Ok(Match::Nothing) };
+        let identifier = &response.identifier.value;
+        let correlated = match judged.correlation {
+            Some(message) => self.store.asked_with(&participant.id, message).await?,
+            None => Vec::new(),
+        };
+        let is_named = |asked: &Asked| asked.delivery.facts.is_named_by(identifier);
+        let candidates = match correlated.iter().any(is_named) {
+            true => Candidates::default(),
+            false => self.store.asked(&participant.id, identifier).await?,
+        };
+        if candidates.deliveries.is_empty()
+            && let Some(one) = one(correlated)
+        {
+            return Ok(Match::One(one));
         }
+        Ok(decide(candidates, &judged.facts, &participant.id, &rules.table))
     }
 
-    /// The delivery of this message to this participant: what a `correlation_id` of ours stands for (design 1.6).
-    async fn correlated(&self, participant: &str, message: Uuid) -> Result<Option<(Work, bool)>, Unavailable> {
-        let Some(standing) = self.store.standing(message).await? else { return Ok(None) };
-        let Some(delivery) = standing.deliveries.iter().find(|delivery| delivery.participant == participant) else {
-            return Ok(None);
-        };
-        let answered = delivery.answer.is_some();
-        Ok(self.store.delivery_work(delivery.id).await?.map(|(work, _)| (work, answered)))
+    async fn take_answer(&self, judged: Judged, request: Asked, rules: &Rules, place: Place) -> Reply {
+        let (facts, bytes) = (judged.facts.clone(), judged.bytes.clone());
+        let answer = Keep { facts, bytes, ..keep(&judged) };
+        let kept = self.close_with(answer, request, rules, place).await;
+        self.done(judged, kept, rules).await
     }
 
-    async fn take_answer(&self, judged: Judged, request: Work, answered: bool, rules: &Rules, place: Place) -> Reply {
-        let mut facts = judged.facts.clone();
-        facts.in_reply_to = Some(request.facts.id);
-        facts.asked = request.facts.as_asked();
-        facts.planned_at_us = Some(self.clock.now_us());
-        let waited_for = request.kind == DeliveryKind::Request && !answered;
-        let claim = if waited_for { self.waiters.claim(request.facts.id) } else { None };
-        let forwarded = match &request.kind {
-            DeliveryKind::Replay { forward_answers, .. } => *forward_answers,
-            _ => claim.is_none() || request.facts.is_answered_in_queue(),
-        };
-        let deliveries = match forwarded {
-            true => self.way_home(&request.facts, &facts, rules, false),
-            false => Vec::new(),
-        };
-        let closed = Closed::of_answer(&facts, judged.bytes.clone());
-        let code = facts.response.as_ref().and_then(|response| response.code);
-        let keep = Keep {
-            facts,
-            deliveries,
-            closes: Some(request.delivery_key),
-            releases_request: code == Some(ResponseCode::TransientError) && request.kind == DeliveryKind::Request,
-            ..keep(&judged)
-        };
-        let kept = self.keep(keep, place).await;
-        let first = matches!(kept, Ok(Kept::New { first_answer: true, .. }));
-        match &kept {
-            Ok(_) => self.tell(request.facts.id, claim, (first && waited_for).then_some(closed)).await,
-            Err(_) => claim.into_iter().for_each(|claim| self.waiters.unclaim(request.facts.id, claim)),
-        }
-        if matches!(&kept, Ok(Kept::New { first_answer: true, .. })) {
-            self.courier.forget(&request.participant, request.delivery_key);
+    /// Nobody gets it until an operator says whose it is.
+    async fn take_ambiguous(&self, judged: Judged, doubt: &Doubt, rules: &Rules, place: Place) -> Reply {
+        let mut answer = keep(&judged);
+        answer.facts.ambiguous = true;
+        answer.facts.planned_at_us = Some(self.clock.now_us());
+        answer.outcome.get_or_insert_default().issues.push(fits_several(doubt));
+        let kept = self.keep(answer, place).await;
+        if matches!(kept, Ok(Kept::New { .. })) {
+            self.metrics.fault(Fault::RecvAmbiguous.code());
+            tracing::warn!(message.id = %judged.facts.id, participant = %judged.facts.sender, requests = doubt.count,
+                fault = Fault::RecvAmbiguous.code(), "a response fits several requests; nobody has it until it is assigned");
         }
         self.done(judged, kept, rules).await
     }
@@ -136,12 +116,25 @@ impl Exchange {
     }
 }
 
-/// Whether a response is addressed to the sender of this request.
-fn is_addressed_to(request: &Facts, destinations: &[std::sync::Arc<str>], rules: &Rules) -> bool {
-    destinations.iter().any(|destination| {
-        request.source.as_deref() == Some(&**destination)
-            || rules.table.owner(destination).is_some_and(|owner| *owner.id == *request.sender)
-    })
+/// Why nobody has the response, and what the operator can do.
+fn fits_several(doubt: &Doubt) -> Issue {
+    let named = doubt.named.iter().map(Uuid::to_string).collect::<Vec<_>>().join(", ");
+    let what = match () {
+        () if doubt.is_addressed_elsewhere && doubt.count == 1 => {
+            format!("The response names the request {named}, and is addressed to another participant than its sender")
+        }
+        () if doubt.is_cut => "The identifier of the response is used by too many requests to tell them apart".into(),
+        () if doubt.count > doubt.named.len() => {
+            format!("The response fits {} requests, the newest of them {named}", doubt.count)
+        }
+        () => format!("The response fits {} requests: {named}", doubt.count),
+    };
+    let text = format!(
+        "{what}. Its receiver should answer with an identifier or a destination that only one of them has; an operator can \
+         assign it (emberpost messages assign)"
+    );
+    let issue = Issue::warning(IssueCode::MultipleMatches, Fault::RecvAmbiguous, text).rule("MSG-37");
+    issue.at("Bundle.entry[0].resource.response.identifier")
 }
 
 /// A response as it is kept, before its way is known.
@@ -155,6 +148,8 @@ fn keep(judged: &Judged) -> Keep {
         deliveries: Vec::new(),
         answer: None,
         closes: None,
+        further: None,
+        assigns: None,
         releases_request: false,
     }
 }

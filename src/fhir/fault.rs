@@ -66,6 +66,7 @@ faults! {
     RecvBadAnswer "RECV_BAD_ANSWER" "The receiver's answer is a web page, an answer to another message, too long, or no HTTP" "The receiver answers with a message whose response.identifier is that of the request";
     RecvNotFhir "RECV_NOT_FHIR" "The receiver took the message (2xx), and what it said beside that is no answer and no OperationOutcome; a warning" "Nothing; a receiver that has nothing to say answers without a body";
     RecvIssues "RECV_ISSUES" "The receiver took the message (2xx), and reported errors about it" "Read the issues, with the delivery or at the status URL; correct what they name";
+    RecvAmbiguous "RECV_AMBIGUOUS" "The receiver's response fits more than one request" "The receiver answers with an identifier or destination that only one request has; the operator assigns the response";
     RecvRefused "RECV_REFUSED" "The receiver refused the message for good" "Read the receiver's OperationOutcome; correct the message or the agreement";
     RecvExpired "RECV_EXPIRED" "The message could not be delivered before it expired" "Send again when the receiver is back";
 }

@@ -50,6 +50,9 @@ pub struct IdentityKeys {
     pub strict: bool,
     /// SHA-256 of the Bundle without id, meta, timestamp and signature, compared by value.
     pub content: [u8; 32],
+    /// Of a response: SHA-256 of what it says, without its own identities. Two answers to one request that have the same
+    /// are the same answer.
+    pub said: Option<[u8; 32]>,
 }
 
 /// What the store knows of one key, within the same sender.
@@ -71,14 +74,15 @@ pub enum Verdict<K> {
 /// The keys of a message; the first table above.
 pub(super) fn keys(message: &Message) -> IdentityKeys {
     let content = content::digest(&message.tree);
+    let said = message.header.response.is_some().then(|| content::said(&message.tree));
     let identifier = message.bundle_identifier.as_ref().map(|found| (KeyKind::BundleIdentifier, found.to_string()));
     if message.version == FhirVersion::R5 && identifier.is_some() {
-        return IdentityKeys { transmission: None, message: identifier, strict: true, content };
+        return IdentityKeys { transmission: None, message: identifier, strict: true, content, said };
     }
     let transmission = message.bundle_id.clone().map(|id| (KeyKind::BundleId, id));
     let header_id = message.header.id.clone().map(|id| (KeyKind::HeaderId, id));
     let key = header_id.or(identifier).or_else(|| transmission.clone());
-    IdentityKeys { transmission, message: key, strict: false, content }
+    IdentityKeys { transmission, message: key, strict: false, content, said }
 }
 
 /// What a message is, given what is known of its keys; the second table above.

@@ -88,6 +88,16 @@ impl Message {
         resolve::text(self.entries().nth(index)?, "fullUrl")
     }
 
+    /// The UUID in the `fullUrl` of the header's entry, in lower case: `urn:uuid:…`, or `…/MessageHeader/…`.
+    pub fn header_uuid(&self) -> Option<String> {
+        const HYPHENATED: usize = 36;
+        let url = self.full_url(0)?;
+        let uuid = url.get(url.len().checked_sub(HYPHENATED)?..)?;
+        let before = url.get(..url.len() - HYPHENATED)?.to_ascii_lowercase();
+        let is_one = before == "urn:uuid:" || before.ends_with("/messageheader/");
+        (is_one && uuid::Uuid::try_parse(uuid).is_ok()).then(|| uuid.to_ascii_lowercase())
+    }
+
     /// The resource that a reference of the header (entry 0) names, looked up in the Bundle only (MSG-16, MSG-17).
     pub fn resolve(&self, reference: &str) -> Resolved<'_> {
         self.resolve_from(0, reference)

@@ -82,6 +82,8 @@ impl Fixture {
             deliveries: vec![delivery],
             answer: None,
             closes: None,
+            further: None,
+            assigns: None,
             releases_request: false,
         };
         match self.exchange.store.accept(keep).await.unwrap() {
@@ -142,6 +144,7 @@ fn facts(id: Uuid, name: &str, event: &str, category: Option<Category>, now_us: 
         header_id: Some(name.into()),
         bundle_id: None,
         bundle_identifier: None,
+        header_uuid: None,
         response: None,
         definition: None,
         category,
@@ -150,6 +153,7 @@ fn facts(id: Uuid, name: &str, event: &str, category: Option<Category>, now_us: 
         in_reply_to: None,
         asked: None,
         unmatched: false,
+        ambiguous: false,
         via: None,
         request_id: None,
         size_bytes: 10,

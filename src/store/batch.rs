@@ -46,6 +46,8 @@ pub(super) struct Batch<'w> {
     /// Messages of this very batch, by sender, kind and value of their identity keys.
     fresh: HashMap<IdentityOf, Vec<([u8; 32], Kin)>>,
     pub deliveries: HashMap<i64, Now>,
+    /// Of the responses that this batch assigns, those that are not assigned yet.
+    pub ambiguous: HashSet<i64>,
     /// Messages whose identity this batch gives up.
     pub released: HashSet<i64>,
     pub rows: Rows,
@@ -59,7 +61,9 @@ pub(super) async fn run(
 ) -> Result<Vec<Answer>, Error> {
     let probes: Vec<Probe> = asks.iter().filter_map(Ask::message).flat_map(|message| batch.probes(message)).collect();
     let touched: Vec<i64> = asks.iter().filter_map(Ask::delivery_key).collect();
+    let assigned: Vec<i64> = asks.iter().filter_map(Ask::assigned).collect();
     (batch.known, batch.deliveries) = lookup::begin(conn, &probes, &touched).await?;
+    batch.ambiguous = lookup::ambiguous(conn, &assigned).await?;
     let answers = asks
         .into_iter()
         .map(|ask| match ask {
@@ -88,10 +92,15 @@ impl Ask {
         let mut next = self.message();
         while let Some(message) = next {
             names.push(message.facts.sender.as_str());
-            names.extend(message.deliveries.iter().map(|delivery| &*delivery.participant));
+            let further = message.further.as_ref().and_then(|further| further.delivery.as_ref());
+            names.extend(message.deliveries.iter().chain(further).map(|delivery| &*delivery.participant));
             next = message.answer.as_deref();
         }
         names
+    }
+
+    fn assigned(&self) -> Option<i64> {
+        self.message()?.assigns.map(|(key, _)| key)
     }
 
     fn delivery_key(&self) -> Option<i64> {
@@ -112,6 +121,7 @@ impl<'w> Batch<'w> {
             known: Known::default(),
             fresh: HashMap::new(),
             deliveries: HashMap::new(),
+            ambiguous: HashSet::new(),
             released: HashSet::new(),
             rows: Rows::default(),
         }
@@ -165,8 +175,13 @@ impl<'w> Batch<'w> {
         Seen { same, any: fresh_any.or(any.map(|(_, kin)| kin)).or(same) }
     }
 
-    /// Plans a message's rows, with its own answer. `identity`: whether it is remembered; `deliver`: whether it goes out.
-    pub fn insert(&mut self, message: Prepared, identity: bool, deliver: bool) -> (i64, Vec<Work>) {
+    /// A stored message with this key, where one of this batch's look-ups found it.
+    pub fn candidate(&self, key: i64) -> Option<&Arc<Facts>> {
+        self.known.candidates.get(&key).map(|candidate| &candidate.facts)
+    }
+
+    /// Plans a message's rows, with its own answer and all its deliveries. `identity`: whether it is remembered.
+    pub fn insert(&mut self, message: Prepared, identity: bool, flags: i64) -> (i64, Vec<Work>) {
         let key = self.keys.next_message();
         let sender = self.party(&message.facts.sender);
         let released = message.answer.as_ref().is_some_and(|answer| answer.releases_request);
@@ -175,10 +190,9 @@ impl<'w> Batch<'w> {
             self.remember(&message, sender, key);
         }
         self.refer(&message, if identity { sender } else { 0 }, key);
-        let deliveries = if deliver { message.deliveries } else { Vec::new() };
-        let mut work = self.deliver(key, &message.facts, &message.plain, deliveries);
+        let mut work = self.deliver(key, &message.facts, &message.plain, message.deliveries);
         let own_answer = message.answer.map(|answer| {
-            let (answer_key, answer_work) = self.insert(*answer, false, true);
+            let (answer_key, answer_work) = self.insert(*answer, false, 0);
             work.extend(answer_work);
             answer_key
         });
@@ -194,6 +208,8 @@ impl<'w> Batch<'w> {
             destinations: message.destinations,
             marks: message.marks,
             content: message.identity.content,
+            said: message.identity.said,
+            flags,
             facts: message.facts,
             facts_json: message.facts_json,
             outcome_json: message.outcome_json,

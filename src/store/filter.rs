@@ -99,6 +99,19 @@ pub(super) fn messages(core: &Core, filter: &MessageFilter) -> Result<Conditions
     if let Some(code) = &filter.response_code {
         all.text("m.response_code = ?", code);
     }
+    for (wanted, flag) in [(filter.ambiguous, row::AMBIGUOUS), (filter.further, row::FURTHER)] {
+        match wanted {
+            // Flags are rare among all messages, and have an index of their own.
+            Some(true) => {
+                all.integer(
+                    "m.k IN (SELECT k FROM message INDEXED BY message_flags WHERE flags <> 0 AND flags & ?)",
+                    flag,
+                );
+            }
+            Some(false) => all.integer("NOT m.flags & ?", flag),
+            None => {}
+        }
+    }
     if let Some(since) = &filter.since {
         all.integer("m.received_us >= ?", time(since, "since")?);
     }
@@ -118,6 +131,8 @@ pub(super) fn messages(core: &Core, filter: &MessageFilter) -> Result<Conditions
         all.integer("m.state = ?", row::message_state_code(MessageState::Accepted));
         if !filter.means_answers() {
             all.add("m.in_reply_to IS NULL", []);
+            // It goes to nobody before it is assigned.
+            all.integer("NOT m.flags & ?", row::AMBIGUOUS);
         }
     }
     Ok(all)

@@ -32,6 +32,8 @@ pub(super) struct MessageRow {
     pub destinations: String,
     pub marks: Option<String>,
     pub content: [u8; 32],
+    pub said: Option<[u8; 32]>,
+    pub flags: i64,
     pub facts: Arc<Facts>,
     pub facts_json: String,
     pub outcome_json: Option<String>,
@@ -64,6 +66,16 @@ pub(super) struct DeliveryRow {
     pub destination: Option<String>,
 }
 
+/// A stored response that is tied to the request that it answers.
+pub(super) struct TiedRow {
+    pub message_key: i64,
+    pub request: Uuid,
+    /// Flags to add.
+    pub flags: i64,
+    /// The metadata as it is from now on; None: as it was.
+    pub facts_json: Option<String>,
+}
+
 pub(super) struct AttemptKeyed {
     pub delivery_key: i64,
     pub n: i64,
@@ -79,6 +91,7 @@ pub(super) struct Rows {
     pub attempts: Vec<AttemptKeyed>,
     /// What receivers reported about messages that they took: delivery and issues.
     pub receiver_issues: Vec<(i64, String)>,
+    pub tied: Vec<TiedRow>,
     /// Deliveries by key, as they are to be.
     pub changed: Vec<(i64, Now)>,
 }
@@ -113,9 +126,17 @@ impl Rows {
         self.references.sort_unstable();
         REFERENCES.run(conn, &mut self.references, &[bind_reference]).await?;
         DELIVERIES.run(conn, &mut self.deliveries, &[bind_delivery]).await?;
+        for row in self.tied.drain(..) {
+            let query = sqlx::query(TIE).bind(row.message_key).bind(row::blob(row.request)).bind(row.flags);
+            query.bind(row::AMBIGUOUS).bind(row.facts_json).execute(&mut *conn).await?;
+        }
         RECEIVER_ISSUES.run(conn, &mut self.receiver_issues, &[bind_receiver_issues]).await
     }
 }
+
+/// The first request that a response was tied to stays; from then on it is not ambiguous any more.
+const TIE: &str = "UPDATE OR ROLLBACK message SET in_reply_to = coalesce(in_reply_to, ?2), flags = (flags | ?3) & ~?4, \
+                   facts = coalesce(?5, facts) WHERE k = ?1";
 
 /// A call that writes up to 64 rows. Its text is made once per number of rows.
 struct Call {
@@ -127,8 +148,8 @@ struct Call {
 static MESSAGES: Call = Call::new(&[
     (
         "INSERT OR ROLLBACK INTO message (k, id, state, received_us, committed_us, sender, in_reply_to, own_answer, \
-         source, event, response_code, destinations, marks, content, facts, outcome) VALUES ",
-        16,
+         source, event, response_code, destinations, marks, content, said, flags, facts, outcome) VALUES ",
+        18,
         "",
     ),
     ("INSERT OR ROLLBACK INTO body (message_k, codec, size, bytes) VALUES ", 4, ""),
@@ -221,6 +242,8 @@ fn bind_message(query: Bound, row: &mut MessageRow) -> Bound {
         .bind(std::mem::take(&mut row.destinations))
         .bind(row.marks.take())
         .bind(row.content.to_vec())
+        .bind(row.said.map(|said| said.to_vec()))
+        .bind(row.flags)
         .bind(std::mem::take(&mut row.facts_json))
         .bind(row.outcome_json.take())
 }

@@ -17,7 +17,10 @@ use uuid::Uuid;
 const PAGE_LIMIT: u32 = 1000;
 
 const MESSAGE_COLUMNS: &str = "m.k, m.facts, m.in_reply_to, m.state, m.committed_us, m.outcome, \
-                               EXISTS (SELECT 1 FROM body b WHERE b.message_k = m.k)";
+                               EXISTS (SELECT 1 FROM body b WHERE b.message_k = m.k), m.flags";
+
+/// Answers that are shown with a message, the oldest first.
+const ANSWERS_SHOWN: u32 = 100;
 
 const DELIVERY_COLUMNS: &str = "d.k, d.id, m.id, p.id, d.destination, d.kind, d.detail, d.state, d.attempts, d.due_us, \
      d.expires_us, d.fault, d.status, a.id, d.replay_of, \
@@ -53,6 +56,15 @@ impl Store {
         let sql = format!("SELECT {MESSAGE_COLUMNS} FROM message m WHERE m.id = ?");
         let query = sqlx::query(AssertSqlSafe(sql)).bind(row::blob(id));
         self.optional(query, message_view).await
+    }
+
+    /// The messages that answer this one, first and further answers and those to replays, oldest first; at most 100.
+    pub async fn answers_to(&self, id: Uuid) -> Result<Vec<MessageView>, Unavailable> {
+        let sql = format!(
+            "SELECT {MESSAGE_COLUMNS} FROM message m WHERE m.in_reply_to = ? AND m.state = 0 ORDER BY m.k LIMIT {ANSWERS_SHOWN}"
+        );
+        let rows = sqlx::query(AssertSqlSafe(sql)).bind(row::blob(id)).fetch_all(&self.inner.core.readers).await;
+        rows.and_then(|rows| rows.iter().map(message_view).collect()).map_err(|error| unavailable(&error))
     }
 
     pub async fn message_key(&self, id: Uuid) -> Result<Option<i64>, Unavailable> {
@@ -197,6 +209,8 @@ fn message_view(row: &SqliteRow) -> Result<MessageView, Error> {
         committed_at_us: row.try_get(4)?,
         outcome: row::outcome(row.try_get(5)?)?,
         body_kept: row.try_get(6)?,
+        ambiguous: row.try_get::<i64, _>(7)? & row::AMBIGUOUS != 0,
+        further: row.try_get::<i64, _>(7)? & row::FURTHER != 0,
     })
 }
 

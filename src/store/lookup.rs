@@ -5,6 +5,7 @@ use super::reference::{head, value};
 use super::row;
 use crate::delivery::{DeliveryState, Facts};
 use crate::fhir::Fault;
+use crate::fhir::event::ResponseCode;
 use crate::fhir::identity::KeyKind;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{Error, Row};
@@ -61,21 +62,51 @@ pub(super) struct Now {
     pub fault: Option<Fault>,
     pub answer: Option<i64>,
     pub ended_us: Option<i64>,
+    /// The answer is a transient-error, so that the next one counts as the first.
+    pub transient: bool,
+    /// The answers so far, where there is one: their keys, and what they say.
+    pub said: Vec<(i64, Option<[u8; 32]>)>,
     pub changed: bool,
+}
+
+/// Earlier answers that a new one is compared with, at most: those of a replay are not among them.
+macro_rules! earlier_answers {
+    () => {
+        "json(CASE WHEN d.answer_k IS NOT NULL THEN (SELECT json_group_array(json_array(e.k, hex(e.said))) FROM \
+         (SELECT k, said FROM message a WHERE a.in_reply_to = m.id AND a.sender = d.party \
+          AND (a.k = d.answer_k OR a.flags & 2 OR a.response_code = 'transient-error') \
+          ORDER BY k DESC LIMIT 100) e) END)"
+    };
 }
 
 /// Begins the transaction, finds which hashes are known at all (of new messages none is), and reads deliveries. All of it
 /// is one call and one row: each row more would be a trip between SQLite's thread and ours.
-const BEGIN_AND_READ: &str = "\
-BEGIN IMMEDIATE; \
+const BEGIN_AND_READ: &str = concat!(
+    "BEGIN IMMEDIATE; \
 SELECT \
  (SELECT json_group_array(j.value) FROM json_each(?) AS j WHERE EXISTS (SELECT 1 FROM reference WHERE h = j.value)), \
  (SELECT json_group_array(json_array(d.k, d.message_k, hex(m.id), d.state, d.attempts, d.status, d.due_us, d.fault, \
-    d.answer_k, d.ended_us)) \
-  FROM json_each(?) AS j CROSS JOIN delivery d ON d.k = j.value CROSS JOIN message m ON m.k = d.message_k)";
+    d.answer_k, d.ended_us, (SELECT response_code FROM message WHERE k = d.answer_k), ",
+    earlier_answers!(),
+    ")) \
+  FROM json_each(?) AS j CROSS JOIN delivery d ON d.k = j.value CROSS JOIN message m ON m.k = d.message_k)"
+);
 
 /// A delivery as `BEGIN_AND_READ` writes it.
-type NowColumns = (i64, i64, Uuid, i64, i64, Option<u16>, i64, Option<String>, Option<i64>, Option<i64>);
+type NowColumns = (
+    i64,
+    i64,
+    Uuid,
+    i64,
+    i64,
+    Option<u16>,
+    i64,
+    Option<String>,
+    Option<i64>,
+    Option<i64>,
+    Option<String>,
+    Option<Vec<(i64, String)>>,
+);
 
 /// Begins the batch's transaction, and reads what is known of its identity keys and deliveries. What is absent is not kept.
 pub(super) async fn begin(
@@ -99,9 +130,50 @@ fn read<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Error> {
 }
 
 fn now(columns: NowColumns) -> Result<(i64, Now), Error> {
-    let (key, message_key, message_id, state, attempts, status, due_us, fault, answer, ended_us) = columns;
+    let (key, message_key, message_id, state, attempts, status, due_us, fault, answer, ended_us, code, earlier) =
+        columns;
     let (state, fault) = (row::state(state)?, row::fault(fault.as_deref())?);
-    Ok((key, Now { message_key, message_id, state, attempts, status, due_us, fault, answer, ended_us, changed: false }))
+    let transient = code.as_deref() == Some(ResponseCode::TransientError.as_str());
+    let said = earlier.unwrap_or_default().into_iter().map(|(key, said)| (key, from_hex(&said))).collect();
+    let changed = false;
+    let now = Now {
+        message_key,
+        message_id,
+        state,
+        attempts,
+        status,
+        due_us,
+        fault,
+        answer,
+        ended_us,
+        transient,
+        said,
+        changed,
+    };
+    Ok((key, now))
+}
+
+/// None of what was stored before answers were compared.
+fn from_hex(text: &str) -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    let pairs = text.as_bytes().chunks_exact(2);
+    if pairs.len() != bytes.len() {
+        return None;
+    }
+    for (byte, pair) in bytes.iter_mut().zip(pairs) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(bytes)
+}
+
+/// Which of these responses are still ambiguous; inside the transaction.
+pub(super) async fn ambiguous(conn: &mut SqliteConnection, keys: &[i64]) -> Result<HashSet<i64>, Error> {
+    if keys.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let sql = "SELECT k FROM message WHERE k IN (SELECT value FROM json_each(?)) AND flags & ?";
+    let rows = sqlx::query(sql).bind(json(&keys)?).bind(row::AMBIGUOUS).fetch_all(conn).await?;
+    rows.iter().map(|row| row.try_get(0)).collect()
 }
 
 /// The newest message of each key and content, and some message of each key.

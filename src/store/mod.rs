@@ -108,12 +108,21 @@ pub struct StandingDelivery {
     pub receiver_issues: Option<String>,
 }
 
-/// A delivery to whose receiver a response may refer.
+/// A delivery that a response of its receiver may answer.
 #[derive(Clone, Debug)]
 pub struct Asked {
-    pub delivery_key: i64,
     pub delivery: Work,
     pub answered: bool,
+    /// SHA-256 of the request's content: the same request, sent again, has the same.
+    pub content: [u8; 32],
+}
+
+/// The deliveries that an identifier may mean, newest first.
+#[derive(Clone, Debug, Default)]
+pub struct Candidates {
+    pub deliveries: Vec<Asked>,
+    /// There may be more: the identifier is used by so many messages that not all were looked at.
+    pub is_cut: bool,
 }
 
 /// The open store. Clones share it.

@@ -19,8 +19,12 @@ use std::sync::{Mutex, RwLock};
 use std::time::Duration;
 
 /// Each file brings the schema from the version before to its own; the last is the version that this program writes.
-pub(super) const MIGRATIONS: &[&str] =
-    &[include_str!("migrations/0001.sql"), include_str!("migrations/0002.sql"), include_str!("migrations/0003.sql")];
+pub(super) const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/0001.sql"),
+    include_str!("migrations/0002.sql"),
+    include_str!("migrations/0003.sql"),
+    include_str!("migrations/0004.sql"),
+];
 
 const READERS: u32 = 4;
 pub(super) const BUSY_TIMEOUT_MILLISECONDS: u32 = 5_000;

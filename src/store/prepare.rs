@@ -2,13 +2,14 @@
 
 use super::reference::{Reference, references};
 use crate::apart::apart;
-use crate::delivery::{AttemptRow, DeliveryState, Facts, Keep, MessageState, NewDelivery, Settlement};
+use crate::delivery::{AttemptRow, DeliveryState, Facts, Further, Keep, MessageState, NewDelivery, Settlement};
 use crate::fhir::identity::IdentityKeys;
 use crate::fhir::{Fault, Outcome};
 use bytes::Bytes;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use uuid::Uuid;
 
 /// Bodies beyond this are compressed outside the runtime's threads.
 const COMPRESS_APART_BYTES: usize = 256 * 1024;
@@ -33,6 +34,8 @@ pub(super) struct Prepared {
     pub deliveries: Vec<NewDelivery>,
     pub answer: Option<Box<Prepared>>,
     pub closes: Option<i64>,
+    pub further: Option<Further>,
+    pub assigns: Option<(i64, Uuid)>,
     pub releases_request: bool,
 }
 
@@ -62,7 +65,8 @@ impl Prepared {
 
 /// Prepares a message and its own answer.
 pub(super) async fn keep(keep: Keep) -> Result<Prepared, serde_json::Error> {
-    let Keep { facts, state, bytes, outcome, identity, deliveries, answer, closes, releases_request } = keep;
+    let Keep { facts, state, bytes, outcome, identity, deliveries, answer, .. } = keep;
+    let Keep { closes, further, assigns, releases_request, .. } = keep;
     let answer = match answer {
         None => None,
         Some(mut answer) => {
@@ -85,6 +89,8 @@ pub(super) async fn keep(keep: Keep) -> Result<Prepared, serde_json::Error> {
         deliveries,
         answer,
         closes,
+        further,
+        assigns,
         releases_request,
         facts: Arc::new(facts),
     })

@@ -9,6 +9,8 @@ use sha2::{Digest, Sha256};
 
 /// The value of a Bundle identifier without its system, kept where there is a system: for correlation and search.
 pub(super) const BARE_IDENTIFIER: i64 = 4;
+/// The UUID of the header entry's `fullUrl`, where it is not the header's id: for correlation.
+pub(super) const HEADER_UUID: i64 = 5;
 
 /// One id of a message: a row of `reference` without its message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,6 +51,9 @@ pub(super) fn references(facts: &Facts, identity: &IdentityKeys) -> Vec<Referenc
         .collect();
     if let Some(identifier) = facts.bundle_identifier.as_ref().filter(|identifier| identifier.system.is_some()) {
         all.push(Reference { hash: hash(&identifier.value), kind: BARE_IDENTIFIER, identity: false });
+    }
+    if let Some(uuid) = &facts.header_uuid {
+        all.push(Reference { hash: hash(uuid), kind: HEADER_UUID, identity: false });
     }
     all.sort_unstable();
     all

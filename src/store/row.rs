@@ -12,6 +12,10 @@ use uuid::Uuid;
 pub(super) const WORK_COLUMNS: &str = "d.k, d.id, d.message_k, p.id, d.lane, d.seq, d.kind, d.detail, d.attempts, \
                                        d.due_us, d.expires_us, m.facts, m.in_reply_to";
 
+/// Bits of `message.flags`.
+pub(super) const AMBIGUOUS: i64 = 1;
+pub(super) const FURTHER: i64 = 2;
+
 pub(super) fn state_code(state: DeliveryState) -> i64 {
     match state {
         DeliveryState::Waiting => 0,

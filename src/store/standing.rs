@@ -3,13 +3,18 @@
 use super::core::unavailable;
 use super::reference::hash;
 use super::row::{self, WORK_COLUMNS};
-use super::{Asked, Standing, StandingDelivery, Store, Unavailable, prepare};
+use super::{Asked, Candidates, Standing, StandingDelivery, Store, Unavailable, prepare};
 use crate::delivery::Facts;
 use bytes::Bytes;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Error, Row};
 use std::sync::Arc;
 use uuid::Uuid;
+
+/// Messages that use an identifier, and deliveries of them to one receiver, that are looked at: what is used more often
+/// names none of them.
+const USERS_LIMIT: i64 = 10_000;
+const CANDIDATES_LIMIT: usize = 256;
 
 impl Store {
     /// Everything a reply needs; None for an id that is not kept.
@@ -65,36 +70,61 @@ impl Store {
         Ok(Some((facts, body)))
     }
 
-    /// The deliveries that went to `participant` with a message known by `identifier` (header id, Bundle id or Bundle
-    /// identifier value, with and without `urn:uuid:`), newest first, at most 16.
-    pub async fn asked(&self, participant: &str, identifier: &str) -> Result<Vec<Asked>, Unavailable> {
-        let Some(party) = self.inner.core.party(participant) else { return Ok(Vec::new()) };
+    /// The deliveries that went to `participant` with a request known by `identifier` (header id, Bundle id, Bundle
+    /// identifier value, or the UUID of the header's fullUrl, with and without `urn:uuid:`), newest first, at most 256.
+    pub async fn asked(&self, participant: &str, identifier: &str) -> Result<Candidates, Unavailable> {
+        let Some(party) = self.inner.core.party(participant) else { return Ok(Candidates::default()) };
         self.read_asked(party, identifier).await.map_err(|error| unavailable(&error))
     }
 
-    async fn read_asked(&self, party: i64, identifier: &str) -> Result<Vec<Asked>, Error> {
-        // Ids that thousands of messages share name none of them; the bound keeps looking them up cheap.
-        let sql = format!(
-            "SELECT {WORK_COLUMNS}, d.answer_k IS NOT NULL FROM delivery d \
-             JOIN message m ON m.k = d.message_k JOIN party p ON p.k = d.party \
-             WHERE d.party = ? AND d.kind IN (0, 3) \
-             AND d.message_k IN (SELECT message_k FROM reference WHERE h = ? LIMIT 10000) \
-             ORDER BY d.k DESC LIMIT 16"
-        );
-        let rows = sqlx::query(AssertSqlSafe(sql))
-            .bind(party)
-            .bind(hash(identifier))
-            .fetch_all(&self.inner.core.readers)
-            .await?;
-        let mut found = Vec::new();
-        for row in &rows {
-            let delivery = row::work(row)?;
-            if delivery.facts.is_named_by(identifier) {
-                found.push(Asked { delivery_key: delivery.delivery_key, delivery, answered: row.try_get(13)? });
-            }
-        }
+    async fn read_asked(&self, party: i64, identifier: &str) -> Result<Candidates, Error> {
+        let mut conn = self.inner.core.readers.acquire().await?;
+        let known = hash(identifier);
+        let users = "SELECT count(*) FROM (SELECT 1 FROM reference WHERE h = ? LIMIT ?)";
+        let users = sqlx::query(users).bind(known).bind(USERS_LIMIT + 1).fetch_one(&mut *conn).await?;
+        let users: i64 = users.try_get(0)?;
+        let condition = "d.party = ? AND d.kind IN (0, 3) \
+                         AND d.message_k IN (SELECT message_k FROM reference WHERE h = ? LIMIT ?)";
+        let query = sqlx::query(AssertSqlSafe(asked_sql(condition))).bind(party).bind(known).bind(USERS_LIMIT);
+        let rows = query.fetch_all(&mut *conn).await?;
+        let mut deliveries = rows.iter().map(asked).collect::<Result<Vec<_>, Error>>()?;
+        let is_cut = users > USERS_LIMIT || deliveries.len() > CANDIDATES_LIMIT;
+        deliveries.truncate(CANDIDATES_LIMIT);
+        deliveries.retain(|asked| asked.delivery.facts.is_named_by(identifier) && is_request(asked));
+        Ok(Candidates { deliveries, is_cut })
+    }
+
+    /// The deliveries of this request to `participant`, newest first, at most 256.
+    pub async fn asked_with(&self, participant: &str, message_id: Uuid) -> Result<Vec<Asked>, Unavailable> {
+        let Some(party) = self.inner.core.party(participant) else { return Ok(Vec::new()) };
+        let condition = "d.party = ? AND d.kind IN (0, 3) AND d.message_k = (SELECT k FROM message WHERE id = ?)";
+        let query = sqlx::query(AssertSqlSafe(asked_sql(condition))).bind(party).bind(row::blob(message_id));
+        let rows = query.fetch_all(&self.inner.core.readers).await;
+        let found = rows.and_then(|rows| rows.iter().map(asked).collect::<Result<Vec<_>, Error>>());
+        let mut found = found.map_err(|error| unavailable(&error))?;
+        found.retain(is_request);
         Ok(found)
     }
+}
+
+fn asked_sql(condition: &str) -> String {
+    format!(
+        "SELECT {WORK_COLUMNS}, d.answer_k IS NOT NULL, m.content FROM delivery d \
+         JOIN message m ON m.k = d.message_k JOIN party p ON p.k = d.party \
+         WHERE {condition} ORDER BY d.k DESC LIMIT {}",
+        CANDIDATES_LIMIT + 1
+    )
+}
+
+fn asked(row: &SqliteRow) -> Result<Asked, Error> {
+    let content = <[u8; 32]>::try_from(row.try_get::<&[u8], _>(14)?);
+    let content = content.map_err(|_| row::decode("a content hash that is not 32 bytes".into()))?;
+    Ok(Asked { delivery: row::work(row)?, answered: row.try_get(13)?, content })
+}
+
+/// A response is never answered (MSG-41), also where it is delivered again.
+fn is_request(asked: &Asked) -> bool {
+    asked.delivery.facts.response.is_none()
 }
 
 fn standing_delivery(row: &SqliteRow) -> Result<StandingDelivery, Error> {

@@ -3,7 +3,7 @@
 use super::Unavailable;
 use crate::delivery::{AttemptRow, DeliveryKind, DeliveryState, Facts, MessageState};
 use crate::fhir::{Fault, Outcome};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -35,6 +35,12 @@ pub struct MessageFilter {
     pub state: Option<MessageState>,
     /// `ok`, `transient-error`, `fatal-error`: responses with this code.
     pub response_code: Option<String>,
+    /// Responses that fit more than one request and are not assigned yet; false: all other messages.
+    #[serde(deserialize_with = "flag")]
+    pub ambiguous: Option<bool>,
+    /// Responses to a request that had a first answer already; false: all other messages.
+    #[serde(deserialize_with = "flag")]
+    pub further: Option<bool>,
     /// RFC 3339; received at or after.
     pub since: Option<String>,
     /// RFC 3339; received before.
@@ -47,6 +53,24 @@ pub struct MessageFilter {
     /// Only what a replay with this filter takes; see `for_replay`. Not the caller's to give.
     #[serde(skip)]
     pub for_replay: bool,
+}
+
+/// A truth value, also as the text that a query holds.
+fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "true or false")]
+    enum Flag {
+        Truth(bool),
+        Text(Text),
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Text {
+        True,
+        False,
+    }
+    let flag = Option::<Flag>::deserialize(deserializer)?;
+    Ok(flag.map(|flag| matches!(flag, Flag::Truth(true) | Flag::Text(Text::True))))
 }
 
 impl MessageFilter {
@@ -87,6 +111,10 @@ pub struct MessageView {
     #[serde(flatten)]
     pub facts: Arc<Facts>,
     pub state: MessageState,
+    /// It fits more than one request and is not assigned yet.
+    pub ambiguous: bool,
+    /// Its request had a first answer already.
+    pub further: bool,
     pub committed_at_us: i64,
     pub outcome: Option<Outcome>,
     pub body_kept: bool,

@@ -88,7 +88,7 @@ async fn the_same_response_again_is_a_repeat_and_is_not_sent_home_twice() {
 }
 
 #[tokio::test]
-async fn a_second_answer_is_kept_and_linked_but_not_forwarded() {
+async fn a_second_answer_follows_the_first_and_a_repeat_hears_the_first() {
     let (home, lab) = (quiet(200).await, quiet(202).await);
     let node = with_later_answers(&home, &lab).await;
     let request = Sample::new().addressed_to("lab");
@@ -96,15 +96,16 @@ async fn a_second_answer_is_kept_and_linked_but_not_forwarded() {
     let first = from_lab().answering(&request.header_id(), "ok").bytes();
     node.post(first.clone()).await.expect_status(200);
     let second = from_lab().answering(&request.header_id(), "fatal-error").bytes();
-    let late = node.post(second).await.expect_status(200);
-    assert_eq!(home.wait_for(1, SOON).await[0].body, first);
+    let late = node.post(second.clone()).await.expect_status(200);
+    let received = home.wait_for(2, SOON).await;
+    assert_eq!([&received[0].body, &received[1].body], [&first, &second]);
     let kept = node.admin(&format!("messages/{}", late.header("emberpost-message-id").unwrap())).await;
     assert_eq!(kept["in_reply_to"], taken.header("emberpost-message-id").unwrap());
-    assert_eq!(kept["deliveries"], json!([]));
+    assert_eq!(kept["further"], true);
     // The sender that asks again still hears the first.
     let again = node.post(request.bytes()).await.expect_status(200);
     assert_eq!(again.body, first);
-    assert_eq!(node.admin("deliveries?participant=sender").await["items"].as_array().unwrap().len(), 1);
+    assert_eq!(node.admin("deliveries?participant=sender").await["items"].as_array().unwrap().len(), 2);
 }
 
 #[tokio::test]

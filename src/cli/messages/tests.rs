@@ -73,6 +73,22 @@ async fn one_message_is_shown_with_its_issues_and_its_timeline() {
 }
 
 #[tokio::test]
+async fn an_ambiguous_response_is_listed_by_its_flag_and_assigned_to_its_request() {
+    let (response, request) = ("0199a4c2-7d3e-7c61-8c06-0f6d1a2b3c4d", "0199a4c1-11aa-7000-8000-5e5d1a2b3c4d");
+    let path = format!("POST /admin/v1/messages/{response}/assign");
+    let server = fake::server(vec![
+        ("GET /admin/v1/messages?ambiguous=true&limit=50", Said::json(json!({"items": [message("a")]}))),
+        (&path, Said::json(json!({"id": response, "in_reply_to": request}))),
+    ])
+    .await;
+    assert_eq!(command(&["--ambiguous"], &server.url).await.1.lines().count(), 2);
+    let (result, text) = command(&["assign", response, "--to", request], &server.url).await;
+    assert_eq!(result.expect("assigned"), 0);
+    assert_eq!(text, format!("The response {response} answers the request {request}.\n"));
+    assert_eq!(server.asked().pop().expect("asked").body, json!({"to": request}).to_string());
+}
+
+#[tokio::test]
 async fn content_is_copied_byte_for_byte() {
     let server = fake::server(vec![("GET /admin/v1/messages/a/content", Said::new(200, "{ \"a\" :1.0 }\r\n"))]).await;
     assert_eq!(command(&["content", "a"], &server.url).await.1, "{ \"a\" :1.0 }\r\n");

@@ -1,6 +1,8 @@
 //! First answers, late answers, answers of our own; settlements that come too late.
 
 use super::*;
+use crate::delivery::Further;
+use sqlx::{ConnectOptions, Connection};
 
 /// A request with one delivery to `lab`.
 async fn asked(fixture: &Fixture) -> (Uuid, Work) {
@@ -139,16 +141,154 @@ async fn the_routers_own_answer_stands_with_its_request() {
 async fn a_response_finds_what_was_asked_by_any_id_and_only_at_its_receiver() {
     let fixture = Fixture::new().await;
     let mut keep = to("lab", 1, message("clinic", "bundle-1", "6F2A0A6E-0C3A-4F3F-9A50-3D1A3F1C9A11", 1));
+    keep.facts.header_uuid = Some("0b9f6a3e-8f3c-4c52-9a7d-1f5b6c7d8e9f".into());
     keep.facts.bundle_identifier = Some(Identifier { system: Some("urn:sys".into()), value: "urn:uuid:i-1".into() });
     fixture.keep(keep).await;
     let uuid = "6f2a0a6e-0c3a-4f3f-9a50-3d1a3f1c9a11";
-    for known in ["bundle-1", uuid, &format!("urn:uuid:{uuid}"), "i-1", "urn:uuid:i-1"] {
+    let header_uuid = "0b9f6a3e-8f3c-4c52-9a7d-1f5b6c7d8e9f";
+    let named = [uuid, &format!("urn:uuid:{uuid}"), header_uuid, &format!("urn:uuid:{}", header_uuid.to_uppercase())];
+    for known in named.into_iter().chain(["bundle-1", "i-1", "urn:uuid:i-1"]) {
         let asked = fixture.store.asked("lab", known).await.unwrap();
-        assert_eq!(asked.len(), 1, "{known}");
-        assert!(!asked[0].answered);
+        assert_eq!((asked.deliveries.len(), asked.is_cut), (1, false), "{known}");
+        assert!(!asked.deliveries[0].answered);
     }
-    assert!(fixture.store.asked("lab", "Bundle-1").await.unwrap().is_empty());
-    assert!(fixture.store.asked("clinic", "bundle-1").await.unwrap().is_empty());
+    assert!(fixture.store.asked("lab", "Bundle-1").await.unwrap().deliveries.is_empty());
+    assert!(fixture.store.asked("clinic", "bundle-1").await.unwrap().deliveries.is_empty());
+}
+
+#[tokio::test]
+async fn an_identifier_that_more_requests_share_than_are_looked_at_says_so() {
+    let fixture = Fixture::new().await;
+    let mut keeps = Vec::new();
+    for number in 0..258 {
+        keeps.push(to("lab", 1, message("clinic", &format!("b-{number}"), "shared", 1)));
+    }
+    futures_util::future::join_all(keeps.into_iter().enumerate().map(|(number, mut keep)| {
+        keep.identity.content = [u8::try_from(number % 256).unwrap(); 32];
+        keep.identity.content[0] = u8::try_from(number / 256).unwrap();
+        fixture.keep(keep)
+    }))
+    .await;
+    let asked = fixture.store.asked("lab", "shared").await.unwrap();
+    assert_eq!((asked.deliveries.len(), asked.is_cut), (256, true));
+}
+
+/// An answer to the delivery that says `said`, under an identity of its own, with its way home as a further answer.
+fn saying(delivery_key: i64, id: &str, said: u8, code: ResponseCode) -> Keep {
+    let mut keep = closing(delivery_key, answer("lab", id, said));
+    keep.identity.said = Some([said; 32]);
+    keep.identity.content[1] = id.len() as u8;
+    keep.facts.response.as_mut().unwrap().code = Some(code);
+    keep.releases_request = code == ResponseCode::TransientError;
+    let home = NewDelivery { kind: DeliveryKind::Answer, ..delivery("clinic", 5) };
+    keep.further = Some(Further { delivery: Some(home) });
+    keep
+}
+
+async fn flags(fixture: &Fixture, message: Uuid) -> (bool, bool) {
+    let view = fixture.store.message(message).await.unwrap().unwrap();
+    (view.ambiguous, view.further)
+}
+
+#[tokio::test]
+async fn a_further_answer_is_delivered_behind_the_first_and_the_same_words_again_are_not() {
+    use ResponseCode::{FatalError, Ok, TransientError};
+    // What the answers say, their codes, and for each: whether it is the first, and the lanes of its deliveries.
+    let (first, further, again) = ((true, vec![0]), (false, vec![5]), (false, vec![]));
+    for (answers, wanted) in [
+        (vec![(1, Ok), (2, Ok)], vec![&first, &further]),
+        (vec![(1, Ok), (1, Ok)], vec![&first, &again]),
+        (vec![(1, FatalError), (2, Ok), (2, Ok), (1, FatalError)], vec![&first, &further, &again, &again]),
+        (vec![(1, TransientError), (2, Ok), (3, Ok)], vec![&first, &first, &further]),
+        (vec![(1, TransientError), (1, TransientError)], vec![&first, &again]),
+        (vec![(1, TransientError), (2, Ok), (1, TransientError)], vec![&first, &first, &again]),
+    ] {
+        let fixture = Fixture::new().await;
+        let (request, work) = asked(&fixture).await;
+        for (index, ((said, code), wanted)) in answers.iter().zip(wanted).enumerate() {
+            let keep = saying(work.delivery_key, &"x".repeat(index + 1), *said, *code);
+            let id = keep.facts.id;
+            let Kept::New { work, first_answer, .. } = fixture.store.accept(keep).await.unwrap() else {
+                panic!("each has an identity of its own")
+            };
+            let lanes: Vec<i64> = work.iter().map(|work| work.lane).collect();
+            assert_eq!((first_answer, lanes), *wanted, "answer {index} of {answers:?}");
+            assert_eq!(flags(&fixture, id).await.1, *wanted == further, "answer {index} of {answers:?}");
+        }
+        let listed = fixture.store.answers_to(request).await.unwrap();
+        assert_eq!(listed.len(), answers.len());
+    }
+}
+
+#[tokio::test]
+async fn a_further_answer_under_a_used_identity_is_flagged_and_not_delivered() {
+    let fixture = Fixture::new().await;
+    let (_, work) = asked(&fixture).await;
+    let key = work.delivery_key;
+    fixture.store.accept(saying(key, "x", 1, ResponseCode::Ok)).await.unwrap();
+    let reused = saying(key, "x", 2, ResponseCode::Ok);
+    let id = reused.facts.id;
+    let kept = fixture.store.accept(reused).await.unwrap();
+    assert!(matches!(&kept, Kept::New { first_answer: false, work, .. } if work.is_empty()));
+    assert_eq!(flags(&fixture, id).await, (false, true));
+}
+
+#[tokio::test]
+async fn an_ambiguous_response_is_assigned_once_and_then_reads_as_an_answer() {
+    let fixture = Fixture::new().await;
+    let (request, work) = asked(&fixture).await;
+    let (_, other) = fixture.keep(to("lab", 1, numbered(2))).await;
+    let mut ambiguous = Keep { deliveries: Vec::new(), ..answer("lab", "a", 2) };
+    ambiguous.facts.ambiguous = true;
+    let id = ambiguous.facts.id;
+    let (key, _) = fixture.keep(ambiguous.clone()).await;
+    assert_eq!(flags(&fixture, id).await, (true, false));
+    let filter = view::MessageFilter { ambiguous: Some(true), ..Default::default() };
+    assert_eq!(fixture.store.count_messages(&filter).await.unwrap(), 1);
+    // It comes again: it is known, and still nobody's.
+    assert!(
+        matches!(fixture.store.accept(ambiguous.clone()).await.unwrap(), Kept::Repeat { message_id } if message_id == id)
+    );
+
+    let assigning = |delivery_key| {
+        let mut keep =
+            closing(delivery_key, Keep { deliveries: answer("lab", "a", 2).deliveries, ..ambiguous.clone() });
+        keep.facts.asked = keep.facts.as_asked().or(Some(Box::new(crate::delivery::Asked {
+            form: crate::fhir::Form::Xml,
+            version: crate::fhir::FhirVersion::R4,
+            header_id: None,
+            bundle_identifier: None,
+        })));
+        keep.assigns = Some((key, id));
+        keep
+    };
+    let both = [work.delivery_key, other[0].delivery_key].map(|key| fixture.store.accept(assigning(key)));
+    let [one, two] = futures_util::future::join_all(both).await.try_into().unwrap();
+    assert!(matches!(one.unwrap(), Kept::New { first_answer: true, work, .. } if work.len() == 1));
+    assert!(matches!(two.unwrap(), Kept::Conflict { message_id } if message_id == id));
+    assert_eq!(flags(&fixture, id).await, (false, false));
+    let (facts, _) = fixture.store.content(key).await.unwrap().unwrap();
+    assert_eq!((facts.in_reply_to, facts.asked.is_some()), (Some(request), true));
+    assert_eq!(fixture.state(request, 0).await, DeliveryState::Answered);
+}
+
+#[tokio::test]
+async fn a_store_of_the_first_schema_keeps_its_answers_and_compares_new_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = settings(folder.path());
+    std::fs::create_dir_all(settings.path.parent().unwrap()).unwrap();
+    std::fs::write(&settings.path, "").unwrap();
+    let mut conn = open::plain_options(&settings.path).connect().await.unwrap();
+    sqlx::raw_sql(open::MIGRATIONS[0]).execute(&mut conn).await.unwrap();
+    let facts = serde_json::to_string(&answer("lab", "old", 1).facts).unwrap();
+    let insert = "INSERT INTO message (k, id, state, received_us, committed_us, sender, destinations, content, facts) \
+                  VALUES (1, zeroblob(16), 0, 1, 1, 1, '', zeroblob(32), ?)";
+    sqlx::query(insert).bind(facts).execute(&mut conn).await.unwrap();
+    sqlx::raw_sql("PRAGMA user_version = 1").execute(&mut conn).await.unwrap();
+    conn.close().await.unwrap();
+    let store = Store::open(settings, Clock::default()).await.unwrap();
+    let view = store.message(Uuid::nil()).await.unwrap().unwrap();
+    assert_eq!((view.ambiguous, view.further), (false, false));
 }
 
 #[tokio::test]

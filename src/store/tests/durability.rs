@@ -126,13 +126,17 @@ async fn a_sweep_drops_what_is_old_and_nothing_that_is_open() {
     assert_eq!((swept.bodies, swept.identities), (1, 1));
     assert!(store.content(closed).await.unwrap().is_none() && store.content(newest).await.unwrap().is_none());
     assert!(store.content(open).await.unwrap().is_some());
-    assert_eq!(store.asked("lab", "bundle-1").await.unwrap().len(), 1, "forgotten identities still correlate");
+    assert_eq!(
+        store.asked("lab", "bundle-1").await.unwrap().deliveries.len(),
+        1,
+        "forgotten identities still correlate"
+    );
     assert!(matches!(store.accept(numbered(3)).await.unwrap(), Kept::New { .. }));
 
     let swept = store.sweep(later_us, 0, 1, 0, 100).await.unwrap();
     assert_eq!(swept.traces, 2, "the open one stays, and the newest");
     assert_eq!(store.count_messages(&Default::default()).await.unwrap(), 2);
-    assert!(store.asked("lab", "bundle-1").await.unwrap().is_empty());
+    assert!(store.asked("lab", "bundle-1").await.unwrap().deliveries.is_empty());
     assert_eq!(store.lane_work("lab", 1, 0, 9).await.unwrap().len(), 1);
 }
 

@@ -68,6 +68,7 @@ pub(super) fn message(sender: &str, bundle_id: &str, header_id: &str, content: u
         header_id: Some(header_id.into()),
         bundle_id: Some(bundle_id.into()),
         bundle_identifier: None,
+        header_uuid: None,
         response: None,
         definition: None,
         category: None,
@@ -76,6 +77,7 @@ pub(super) fn message(sender: &str, bundle_id: &str, header_id: &str, content: u
         in_reply_to: None,
         asked: None,
         unmatched: false,
+        ambiguous: false,
         via: None,
         request_id: None,
         size_bytes: 2,
@@ -89,6 +91,7 @@ pub(super) fn message(sender: &str, bundle_id: &str, header_id: &str, content: u
             message: Some((KeyKind::HeaderId, header_id.into())),
             strict: false,
             content: [content; 32],
+            said: None,
         },
         facts,
         state: MessageState::Accepted,
@@ -97,6 +100,8 @@ pub(super) fn message(sender: &str, bundle_id: &str, header_id: &str, content: u
         deliveries: Vec::new(),
         answer: None,
         closes: None,
+        further: None,
+        assigns: None,
         releases_request: false,
     }
 }

@@ -1,0 +1,72 @@
+//! A response that came on its own closes the request that it answers: who waits on the line gets it, or it is delivered.
+
+use super::reply::Closed;
+use super::{Exchange, Place, Rules};
+use crate::delivery::{DeliveryKind, Facts, Further, Keep, Kept};
+use crate::fhir::event::{Category, ResponseCode};
+use crate::store::{Asked, Unavailable};
+
+impl Exchange {
+    /// Stores a response with its way home, in its turn and behind every earlier answer to the same request.
+    pub(super) async fn close_with(
+        &self,
+        mut answer: Keep,
+        asked: Asked,
+        rules: &Rules,
+        mut place: Place,
+    ) -> Result<Kept, Unavailable> {
+        let Asked { delivery: request, .. } = asked;
+        // First its turn, then the request: whoever holds the request waits for nobody's turn.
+        let broken = |_| Unavailable::Away("a message before this one could not be kept".into());
+        place.turn.enter().await.map_err(broken)?;
+        let _in_order = self.answers.enter(request.facts.id).await;
+        answer.facts.in_reply_to = Some(request.facts.id);
+        answer.facts.asked = request.facts.as_asked();
+        answer.facts.planned_at_us = Some(self.clock.now_us());
+        let is_request = request.kind == DeliveryKind::Request;
+        let claim = if is_request { self.waiters.claim(request.facts.id) } else { None };
+        let forwarded = match &request.kind {
+            DeliveryKind::Replay { forward_answers, .. } => *forward_answers,
+            _ => claim.is_none() || request.facts.is_answered_in_queue(),
+        };
+        if forwarded {
+            answer.deliveries = self.way_home(&request.facts, &answer.facts, rules, false);
+        }
+        answer.further = self.further(&request.kind, &request.facts, &answer.facts, rules);
+        answer.closes = Some(request.delivery_key);
+        answer.releases_request = is_request && is_transient(&answer.facts);
+        let closed = Closed::of_answer(&answer.facts, answer.bytes.clone());
+        let kept = self.keep(answer, place).await;
+        let first = matches!(kept, Ok(Kept::New { first_answer: true, .. }));
+        match &kept {
+            Ok(_) => self.tell(request.facts.id, claim, (first && is_request).then_some(closed)).await,
+            Err(_) => claim.into_iter().for_each(|claim| self.waiters.unclaim(request.facts.id, claim)),
+        }
+        if first {
+            self.courier.forget(&request.participant, request.delivery_key);
+        }
+        kept
+    }
+
+    /// What becomes of an answer whose request has a first answer already (MSG-40). Answers to replays are linked only,
+    /// unless their replay forwards them.
+    pub(super) fn further(
+        &self,
+        kind: &DeliveryKind,
+        request: &Facts,
+        answer: &Facts,
+        rules: &Rules,
+    ) -> Option<Further> {
+        if !matches!(kind, DeliveryKind::Request | DeliveryKind::Replay { forward_answers: true, .. }) {
+            return None;
+        }
+        if request.category == Some(Category::Consequence) {
+            return Some(Further { delivery: None });
+        }
+        Some(Further { delivery: self.way_home(request, answer, rules, false).pop() })
+    }
+}
+
+pub(super) fn is_transient(answer: &Facts) -> bool {
+    answer.response.as_ref().and_then(|response| response.code) == Some(ResponseCode::TransientError)
+}
