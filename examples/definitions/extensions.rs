@@ -7,23 +7,80 @@ use crate::structures::Maker;
 use anyhow::{Context as _, Result};
 use emberpost::fhir::schema::{Context, ExtensionDef};
 use serde_json::Value;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
-/// Every one, by url in ascending order.
-pub fn make(maker: &mut Maker, resources: &[Value]) -> Result<Vec<ExtensionDef>> {
-    let mut made = Vec::new();
-    for definition in resources.iter().filter(|found| is_extension(found)) {
+/// Every one, by url in ascending order; one that the pack has as the pack has it, since HL7 mends there what the releases
+/// published wrongly. Places and types of values that the release allows as well stay allowed.
+pub fn make(maker: &mut Maker, resources: &[Value], pack: &[Value]) -> Result<Vec<ExtensionDef>> {
+    let mut made: BTreeMap<String, ExtensionDef> = BTreeMap::new();
+    for definition in pack.iter().chain(resources).filter(|found| is_extension(found)) {
         let url = text(definition, "url").context("an extension without url")?;
         let mut extension = level(maker, definition, "Extension").with_context(|| url.to_owned())?;
         extension.url = url.into();
-        extension.contexts = each(definition, "context").iter().filter_map(context).collect();
+        extension.contexts = contexts(maker, definition);
         extension.context_invariants = texts(definition, "contextInvariant")
             .map(|published| faults::mended(maker.version, last_segment(url), published).into())
             .collect();
-        made.push(extension);
+        match made.entry(url.to_owned()) {
+            Entry::Vacant(place) => drop(place.insert(extension)),
+            Entry::Occupied(mut place) => widen(place.get_mut(), extension),
+        }
     }
-    made.sort_by(|left, right| left.url.cmp(&right.url));
-    made.dedup_by(|left, right| left.url == right.url);
-    Ok(made)
+    for extension in made.values_mut() {
+        let more = faults::more_contexts(maker.version, last_segment(&extension.url));
+        extension.contexts.extend(more.map(|path| Context::Element(path.into())));
+    }
+    Ok(made.into_values().collect())
+}
+
+/// What an earlier edition of the same extension allows beyond this one.
+fn widen(newest: &mut ExtensionDef, earlier: ExtensionDef) {
+    // Without contexts it may stand anywhere.
+    if newest.contexts.is_empty() || earlier.contexts.is_empty() {
+        newest.contexts.clear();
+    } else {
+        let further = earlier.contexts.into_iter().filter(|context| !newest.contexts.contains(context));
+        newest.contexts.extend(further.collect::<Vec<_>>());
+    }
+    newest.is_value_required &= earlier.is_value_required;
+    for of_type in earlier.values {
+        if !newest.values.iter().any(|known| known.type_id == of_type.type_id) {
+            newest.values.push(of_type);
+        }
+    }
+    for nested in &mut newest.nested {
+        nested.min = match earlier.nested.iter().find(|known| known.url == nested.url) {
+            Some(known) => nested.min.min(known.min),
+            None => 0,
+        };
+    }
+    for mut nested in earlier.nested {
+        match newest.nested.iter_mut().find(|known| known.url == nested.url) {
+            Some(known) => {
+                known.max = known.max.max(nested.max);
+                widen(known, nested);
+            }
+            None => {
+                nested.min = 0;
+                newest.nested.push(nested);
+            }
+        }
+    }
+}
+
+/// Those of types that the version has: the pack names types of later releases beside them. Where it has none of them, all
+/// are kept, so that the extension is not taken for one that may stand anywhere.
+fn contexts(maker: &Maker, definition: &Value) -> Vec<Context> {
+    let all: Vec<Context> = each(definition, "context").iter().filter_map(context).collect();
+    let is_known = |context: &Context| match context {
+        Context::Element(path) => maker.has_type(path.split('.').next().unwrap_or_default()),
+        Context::Extension(_) | Context::Fhirpath(_) => true,
+    };
+    if !all.iter().any(is_known) {
+        return all;
+    }
+    all.into_iter().filter(is_known).collect()
 }
 
 fn is_extension(resource: &Value) -> bool {

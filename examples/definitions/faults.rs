@@ -1,7 +1,7 @@
 //! Published expressions that are known to be wrong, and what is used in their place.
 //!
-//! Only where an expression gives a wrong answer. One that has no result for want of an element is not here: no result is
-//! no failure.
+//! Only where an expression gives a wrong answer, having no result where nothing is wrong included: an invariant without a
+//! result is broken. `PLACES` lists where HL7's own resources have extensions that no definition lets stand there.
 
 use emberpost::fhir::FhirVersion::{self, R4, R4B, R5};
 
@@ -13,7 +13,7 @@ struct Fault {
     used: &'static str,
 }
 
-const FAULTS: [Fault; 13] = [
+const FAULTS: [Fault; 16] = [
     // `as` takes one item, and these are many; meant is the filter, as in R5.
     Fault {
         versions: &[R4],
@@ -97,35 +97,86 @@ const FAULTS: [Fault; 13] = [
         published: "issues.exists() implies (issues.issue.severity = 'information' or issues.issue.severity = 'warning')",
         used: "issues.issue.all(severity = 'information' or severity = 'warning')",
     },
-    // The extension has no member of its own name; its sentence asks for the code of the resource around it.
+    // A boolean has no member `value`, so the first part counted nothing; its sentence, and R5, count the indicator.
     Fault {
-        versions: &[R4, R4B, R5],
-        key: "inv-1",
-        published: "substanceExposureRisk.exists() and code.empty()",
-        used: "%resource.code.empty()",
+        versions: &[R4B],
+        key: "ing-1",
+        published: "(Ingredient.allergenicIndicator.where(value='true').count() + \
+            Ingredient.substance.code.reference.count())  < 2",
+        used: "(Ingredient.allergenicIndicator.where($this = true).count() + \
+            Ingredient.substance.code.reference.count())  < 2",
     },
-    // Turned round: the category is for displays, as R4B and R5 say.
+    // Entries need no fullUrl, as R4B says.
     Fault {
         versions: &[R4],
-        key: "questionnaire-displayCategory",
-        published: "type!='display'",
-        used: "type='display'",
+        key: "bdl-8",
+        published: "fullUrl.contains('/_history/').not()",
+        used: "fullUrl.exists() implies fullUrl.contains('/_history/').not()",
+    },
+    // Predictions need no probability, as R4B says.
+    Fault {
+        versions: &[R4],
+        key: "ras-2",
+        published: "probability is decimal implies (probability as decimal) <= 100",
+        used: "probability.exists($this is decimal) implies (probability as decimal) <= 100",
+    },
+    // A boolean has no member `value`, and an element mostly has no mustHaveValue.
+    Fault {
+        versions: &[R5],
+        key: "eld-28",
+        published: "mustHaveValue.value implies valueAlternatives.empty()",
+        used: "mustHaveValue.where($this = true).exists() implies valueAlternatives.empty()",
+    },
+    // The published one passes over the second level of concepts; R4 has them all.
+    Fault {
+        versions: &[R5],
+        key: "csd-1",
+        published: "concept.exists() implies concept.code.combine(%resource.concept.descendants().concept.code).isDistinct()",
+        used: "concept.exists() implies concept.code.combine($this.descendants().concept.code).isDistinct()",
+    },
+    // `in` takes one item on its left; there may be many Observations, or none. Its sentence says "all".
+    Fault {
+        versions: &[R5],
+        key: "dgr-1",
+        published: "composition.exists() implies (composition.resolve().section.entry.reference.where(resolve() is \
+            Observation) in (result.reference|result.reference.resolve().hasMember.reference))",
+        used: "composition.exists() implies composition.resolve().section.entry.reference.where(resolve() is \
+            Observation).all($this in (%resource.result.reference | %resource.result.reference.resolve().hasMember.reference))",
     },
     // R5 calls the type `coding`.
     Fault {
         versions: &[R5],
         key: "questionnaire-choiceOrientation",
-        published: "type='choice' or type='open-choice'",
-        used: "type='coding'",
-    },
-    // Misspelled, and the members are no booleans.
-    Fault {
-        versions: &[R5],
-        key: "questionnaire-optionRestriction",
-        published: "answerValueset or answerOption",
-        used: "answerValueSet.exists() or answerOption.exists()",
+        published: "ofType(ElementDefinition).type.exists(code='Coding') or \
+            where(%resource.is(Questionnaire)).exists(type.first()='choice' or type.first()='open-choice')",
+        used: "ofType(ElementDefinition).type.exists(code='Coding') or \
+            where(%resource.is(Questionnaire)).exists(type.first()='coding')",
     },
 ];
+
+/// A place where resources that HL7 published with a version have an extension, and that neither the version nor the newest
+/// extensions pack lists.
+struct Place {
+    versions: &'static [FhirVersion],
+    /// The last part of the url.
+    key: &'static str,
+    path: &'static str,
+}
+
+const PLACES: [Place; 3] = [
+    // On the type of `value` in the StructureDefinition of every primitive type (Bundle `types` of each release).
+    Place { versions: &[R4, R4B, R5], key: "regex", path: "ElementDefinition.type" },
+    // On concepts of HL7's v3 code systems (Bundle `v3-codesystems` of R4 and R4B).
+    Place { versions: &[R4, R4B], key: "valueset-concept-comments", path: "CodeSystem.concept" },
+    // On the contents of expansions that HL7 published with R4 (Bundle `valueset-expansions`).
+    Place { versions: &[R4, R4B], key: "translation", path: "ValueSet.expansion.contains" },
+];
+
+/// The further elements on which an extension may stand.
+pub fn more_contexts(version: FhirVersion, key: &str) -> impl Iterator<Item = &'static str> {
+    let known = PLACES.iter().filter(move |place| place.versions.contains(&version) && place.key == key);
+    known.map(|place| place.path)
+}
 
 /// The expression to use.
 pub fn mended<'e>(version: FhirVersion, key: &str, published: &'e str) -> &'e str {

@@ -1,8 +1,9 @@
 //! Makes the tables of the base specification (src/fhir/schema/base) from the published definitions.
 //!
-//! `base-definitions --r4 DIR --r4b DIR --r5 DIR --out DIR`, each DIR an unpacked artefact as `fetch.sh` leaves it. The
-//! same input gives the same bytes.
+//! `base-definitions --r4 DIR --r4b DIR --r5 DIR --extensions DIR --out DIR`, each DIR as `fetch.sh` leaves it. The same
+//! input gives the same bytes.
 
+mod currencies;
 mod extensions;
 mod faults;
 mod filter;
@@ -31,15 +32,24 @@ fn main() -> Result<()> {
     let r4 = source::read(folder("r4")?)?;
     let r4b = source::read(folder("r4b")?)?;
     let r5 = source::read(folder("r5")?)?;
-    // The artefact of R4B has no v2 and v3 tables; the terminology package beside R5 has them for every version.
+    let packs = folder("extensions")?;
+    let pack_r4 = source::read_package(&packs.join("r4.tgz"))?;
+    let pack_r5 = source::read_package(&packs.join("r5.tgz"))?;
+    let currencies = [currencies::code_system()];
+    // The artefact of R4B has no v2 and v3 tables, and that of R4 not what the pack's value sets take from HL7's shared
+    // terminology; the package beside R5 has both. The extensions pack has no edition for R4B, whose types are those of R4
+    // wherever an extension may stand.
     let versions = [
-        (FhirVersion::R4, "r4", &r4, [].as_slice()),
-        (FhirVersion::R4B, "r4b", &r4b, &r5),
-        (FhirVersion::R5, "r5", &r5, &[]),
+        (FhirVersion::R4, "r4", &r4, &pack_r4, r5.as_slice()),
+        (FhirVersion::R4B, "r4b", &r4b, &pack_r4, &r5),
+        (FhirVersion::R5, "r5", &r5, &pack_r5, &[]),
     ];
-    for (version, name, resources, fallback) in versions {
-        let terminology = Terminology::new(resources, fallback);
-        let schema = make(version, name, resources, &terminology, out).with_context(|| name.to_owned())?;
+    for (version, name, resources, pack, fallback) in versions {
+        let mut terminology = Terminology::new(resources);
+        terminology.add(&currencies, |_| true);
+        terminology.add(pack, |_| true);
+        terminology.add(fallback, |url| url.starts_with("http://terminology.hl7.org/"));
+        let schema = make(version, name, (resources, pack), &terminology, out).with_context(|| name.to_owned())?;
         let parameters = search::make(name, &schema, &source::search_parameters(folder(name)?)?)?;
         println!("{name}: {} search parameters", parameters.iter().count());
         write(&out.join(format!("{name}-search.bin")), &postcard::to_stdvec(&parameters)?)?;
@@ -53,7 +63,7 @@ fn arguments() -> Result<HashMap<String, PathBuf>> {
     while let Some(word) = words.next() {
         match (word.strip_prefix("--"), words.next()) {
             (Some(name), Some(folder)) => drop(given.insert(name.to_owned(), PathBuf::from(folder))),
-            _ => bail!("usage: base-definitions --r4 DIR --r4b DIR --r5 DIR --out DIR"),
+            _ => bail!("usage: base-definitions --r4 DIR --r4b DIR --r5 DIR --extensions DIR --out DIR"),
         }
     }
     Ok(given)
@@ -62,13 +72,13 @@ fn arguments() -> Result<HashMap<String, PathBuf>> {
 fn make(
     version: FhirVersion,
     name: &str,
-    resources: &[serde_json::Value],
+    (resources, pack): (&[serde_json::Value], &[serde_json::Value]),
     terminology: &Terminology,
     out: &Path,
 ) -> Result<Schema> {
     let mut maker = Maker::new(version, resources);
     maker.make_types()?;
-    let extensions = extensions::make(&mut maker, resources)?;
+    let extensions = extensions::make(&mut maker, resources, pack)?;
     for note in &maker.notes {
         eprintln!("{name}: {note}");
     }
@@ -90,7 +100,7 @@ fn make(
         schema.extensions.len()
     );
     for set in schema.value_sets.iter().filter(|set| set.codes.is_none()) {
-        println!("{name}: not enumerable: {}", set.url);
+        println!("{name}: not enumerable: {} of {:?}", set.url, set.systems);
     }
     let codes: usize = more.iter().filter_map(|set| set.codes.as_ref()).map(|codes| codes.codes.len()).sum();
     println!("{name}: {} further value sets with {codes} codes", more.len());
@@ -101,7 +111,8 @@ fn make(
 
 fn value_set(terminology: &Terminology, url: &str) -> ValueSet {
     let codes = terminology.codes(url).filter(|codes| codes.codes.len() <= CODES_LIMIT);
-    ValueSet { url: url.into(), codes }
+    let systems = terminology.systems_of(url);
+    ValueSet { url: url.into(), codes, systems }
 }
 
 /// Every value set of the version that no element is bound to by force, by url.

@@ -20,6 +20,11 @@ pub fn read(folder: &Path) -> Result<Vec<Value>> {
     resources(folder, &KINDS, |file| !is_of_search(file))
 }
 
+/// Every resource of one package.
+pub fn read_package(file: &Path) -> Result<Vec<Value>> {
+    package(file, &KINDS).with_context(|| file.display().to_string())
+}
+
 /// The search parameters under the folder.
 pub fn search_parameters(folder: &Path) -> Result<Vec<Value>> {
     resources(folder, &SEARCH_KINDS, |file| is_of_search(file) || has_ending(file, "tgz"))

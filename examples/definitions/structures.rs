@@ -66,6 +66,13 @@ impl<'v> Maker<'v> {
         Ok(())
     }
 
+    /// Whether contexts may name it: a type, or what stands for many of them in every version.
+    pub fn has_type(&self, name: &str) -> bool {
+        const KINDS: [&str; 7] =
+            ["Element", "Base", "Any", "CanonicalResource", "MetadataResource", "BackboneElement", "Resource"];
+        self.ids.contains_key(name) || KINDS.contains(&name)
+    }
+
     fn find_implementers(&mut self, places: &[Place]) {
         for place in places {
             let interface = extension(place.definition, IMPLEMENTS).and_then(|found| text(found, "valueUri"));

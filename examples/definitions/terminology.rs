@@ -44,19 +44,21 @@ pub struct Terminology<'v> {
 }
 
 impl<'v> Terminology<'v> {
-    /// `fallback` is asked for what `resources` do not have of HL7's shared terminology.
-    pub fn new(resources: &'v [Value], fallback: &'v [Value]) -> Terminology<'v> {
+    /// What a version has of its own.
+    pub fn new(resources: &'v [Value]) -> Terminology<'v> {
         let mut made = Terminology { systems: HashMap::new(), sets: BTreeMap::new(), own: BTreeSet::new() };
         for resource in resources {
             made.take(resource);
         }
         made.own = made.sets.keys().copied().collect();
-        let is_shared =
-            |found: &&Value| text(found, "url").is_some_and(|url| url.starts_with("http://terminology.hl7.org/"));
-        for resource in fallback.iter().filter(is_shared) {
-            made.take(resource);
-        }
         made
+    }
+
+    /// What is asked for the systems and sets that nothing before has; `is_wanted` chooses by url.
+    pub fn add(&mut self, resources: &'v [Value], is_wanted: impl Fn(&str) -> bool) {
+        for resource in resources.iter().filter(|found| text(found, "url").is_some_and(&is_wanted)) {
+            self.take(resource);
+        }
     }
 
     /// The first of an url is kept.
@@ -85,6 +87,29 @@ impl<'v> Terminology<'v> {
             set.iter().map(|(system, code)| ((*code).into(), positions[system])).collect();
         codes.sort();
         Some(Codes { systems: systems.into_iter().map(Into::into).collect(), codes })
+    }
+
+    /// The systems that a value set takes codes from, in ascending order; none when that is not known: it, or one that it
+    /// imports, is not at hand, or says no system.
+    pub fn systems_of(&self, url: &str) -> Vec<Box<str>> {
+        let mut systems = BTreeSet::new();
+        match self.gather_systems(url, DEPTH_LIMIT, &mut systems) {
+            Some(()) => systems.into_iter().map(Into::into).collect(),
+            None => Vec::new(),
+        }
+    }
+
+    fn gather_systems(&self, url: &str, depth: usize, systems: &mut BTreeSet<&'v str>) -> Option<()> {
+        let compose = self.sets.get(unversioned(url))?.get("compose")?;
+        let depth = depth.checked_sub(1)?;
+        for include in each(compose, "include") {
+            match text(include, "system") {
+                Some(system) => drop(systems.insert(system)),
+                // Without a system, it takes what the sets that it names have in common: no more than each of them has.
+                None => self.gather_systems(texts(include, "valueSet").next()?, depth, systems)?,
+            }
+        }
+        Some(())
     }
 
     fn expand(&self, url: &str, depth: usize) -> Option<Set<'v>> {

@@ -31,7 +31,8 @@ pub struct Message {
 
 impl Message {
     /// Reads the envelope. `said` is the media type's fhirVersion, `expected` the participant's.
-    /// Errs with everything that makes it no message Bundle at all, or one of another version (HTTP 400).
+    /// Errs with everything that makes it no message Bundle at all, or one of another version (HTTP 400); of a message of
+    /// STU3 with that alone.
     pub fn read(
         tree: impl Into<Arc<Tree>>,
         said: Option<FhirVersion>,
@@ -48,6 +49,9 @@ impl Message {
         bounds: Option<Bounds>,
     ) -> Result<Message, Vec<Issue>> {
         let tree = tree.into();
+        if let Some(issue) = shape::stu3(&tree) {
+            return Err(vec![issue]);
+        }
         let mut refused = envelope::check(&tree);
         let header = resolve::entries(&tree).next().and_then(|entry| entry.get("resource"));
         let header = header.filter(|header| resolve::text(*header, "resourceType").as_deref() == Some("MessageHeader"));
@@ -72,6 +76,11 @@ impl Message {
             return Err(reader.refused);
         }
         Ok(Message { version, header: read, bundle_id, bundle_identifier, notes, tree })
+    }
+
+    /// Why a document is a message of STU3, which is not read.
+    pub fn stu3(tree: &Tree) -> Option<Issue> {
+        shape::stu3(tree)
     }
 
     /// The entries of the Bundle in order, each with `fullUrl` and `resource`.

@@ -4,7 +4,8 @@
 
 use super::fault::Fault;
 use super::outcome::{Issue, IssueCode};
-use super::tree::{Kind, Node};
+use super::resolve::entries;
+use super::tree::{Kind, Node, Tree};
 use super::version::FhirVersion;
 
 const HEADER: &str = "Bundle.entry[0].resource";
@@ -85,7 +86,19 @@ fn hint<'t>(parent: Node<'t>, of: Parent, name: &'static str) -> Option<Hint<'t>
     parent.get(name).map(|node| Hint { of, name, node })
 }
 
-/// The version to read the message as, and a note where it mixes the spellings of two. Errs when it is STU3, or when
+/// Why a message of STU3 is refused, as far as its MessageHeader, in whichever entry, shows that it is one.
+pub(super) fn stu3(tree: &Tree) -> Option<Issue> {
+    let resources = entries(tree).filter_map(|entry| entry.get("resource"));
+    let mut headers = (0usize..)
+        .zip(resources)
+        .filter(|(_, resource)| resource.get("resourceType").and_then(Node::text).as_deref() == Some("MessageHeader"));
+    let (index, hint) = headers.find_map(|(index, header)| Some((index, Hints::of(header).stu3?)))?;
+    let text = "The MessageHeader is of FHIR STU3, which is not supported; send R4, R4B or R5";
+    let issue = refusal(text.to_owned(), hint);
+    Some(if index == 0 { issue } else { issue.at(format!("Bundle.entry[{index}].resource.{}", hint.name)) })
+}
+
+/// The version to read the message as, and a note where it mixes the spellings of two. Errs when
 /// `said` (the media type's fhirVersion) is not what the header is spelled in (VER-04, VER-06).
 pub(super) fn version(
     header: Node<'_>,
@@ -93,10 +106,6 @@ pub(super) fn version(
     expected: Option<FhirVersion>,
 ) -> Result<(FhirVersion, Option<Issue>), Issue> {
     let hints = Hints::of(header);
-    if let Some(hint) = hints.stu3 {
-        let text = "The MessageHeader is of FHIR STU3, which is not supported; send R4, R4B or R5";
-        return Err(refusal(text.to_owned(), hint));
-    }
     let (shape, hint) = match (hints.r4, hints.r5) {
         (Some(_), Some(hint)) => {
             let (line, column) = hint.node.position();

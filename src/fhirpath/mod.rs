@@ -38,6 +38,9 @@ pub trait Host<'t> {
     fn resolve(&self, _from: Element<'t>, _reference: &str) -> Option<Element<'t>> {
         None
     }
+    /// Called when a question has no answer here: `resolve()` of a reference that leads to nothing at hand, one without
+    /// a literal included; `memberOf()` of a value set that cannot be checked; `htmlChecks()`.
+    fn undecided(&self) {}
     /// `memberOf()`: None when the value set cannot be checked.
     fn member_of(&self, _element: Element<'t>, _value_set: &str) -> Option<bool> {
         None

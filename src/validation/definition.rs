@@ -2,10 +2,11 @@
 //!
 //! Relies on `load` for reading files and on `choose` for picking a message's definition. Holds no message.
 
-use super::profile::Profiles;
+use super::profile::{self, Profiles};
 use crate::fhir::Event;
 use crate::fhir::event::{Category, ResponseRequired};
 use crate::fhir::version::FhirVersion;
+use rustc_hash::FxHashSet;
 use serde_json::Value;
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
@@ -92,7 +93,11 @@ pub struct Definitions {
     pub notices: Vec<String>,
     /// The profiles of each version, where they were asked for.
     profiles: Option<Arc<[Profiles; 3]>>,
+    /// Urls of the extensions that are defined, for R4, R4B and R5.
+    extensions: [FxHashSet<Box<str>>; 3],
 }
+
+const VERSIONS: [FhirVersion; 3] = [FhirVersion::R4, FhirVersion::R4B, FhirVersion::R5];
 
 impl Definitions {
     /// Reads, in JSON or XML, MessageDefinition, GraphDefinition, StructureDefinition, ValueSet, CodeSystem and OperationDefinition
@@ -105,8 +110,7 @@ impl Definitions {
     /// Compiles profiles, graphs and value sets for every version, so that level `profile` holds them; what cannot be
     /// compiled is left out, and among the notices.
     pub fn compile(&mut self) {
-        let versions = [FhirVersion::R4, FhirVersion::R4B, FhirVersion::R5];
-        let compiled = versions.map(|version| {
+        let compiled = VERSIONS.map(|version| {
             let (profiles, mistakes) = Profiles::compile(self, version);
             let told: HashSet<String> = self.notices.iter().cloned().collect();
             self.notices.extend(mistakes.into_iter().filter(|mistake| !told.contains(mistake)));
@@ -123,6 +127,16 @@ impl Definitions {
             FhirVersion::R4B => r4b,
             FhirVersion::R5 => r5,
         })
+    }
+
+    /// Urls of the extensions that are defined for a version, which take the place of those of the base packages.
+    pub fn extensions(&self, version: FhirVersion) -> &FxHashSet<Box<str>> {
+        let [r4, r4b, r5] = &self.extensions;
+        match version {
+            FhirVersion::R4 => r4,
+            FhirVersion::R4B => r4b,
+            FhirVersion::R5 => r5,
+        }
     }
 
     /// The definition of this canonical: of `url|version` that one whatever its status, of `url` the newest active,
@@ -188,6 +202,19 @@ impl Definitions {
         let mut definitions = Definitions { messages, resources, files, ..Definitions::default() };
         definitions.index_messages();
         definitions.index_answers();
+        let is_extension = |resource: &&Arc<Value>| {
+            resource["resourceType"] == "StructureDefinition"
+                && resource["type"] == "Extension"
+                && resource["derivation"] == "constraint"
+        };
+        for resource in definitions.resources.iter().filter(is_extension) {
+            let Some(url) = resource["url"].as_str() else { continue };
+            for (version, urls) in VERSIONS.into_iter().zip(&mut definitions.extensions) {
+                if profile::serves(resource, version) {
+                    urls.insert(url.into());
+                }
+            }
+        }
         for (index, resource) in definitions.resources.iter().enumerate() {
             let (Some(kind), Some(url)) = (resource["resourceType"].as_str(), resource["url"].as_str()) else {
                 continue;

@@ -64,7 +64,8 @@ pub fn check(message: &Message, definitions: &Definitions, checks: Checks) -> Ch
     take_notes(&message.notes, checks.level, &mut report);
     let definition = message_rules(message, definitions, checks, &mut report);
     if checks.level >= Level::Structure {
-        let options = structure::Options { is_message: true, ..structure::Options::default() };
+        let replaced = Some(definitions.extensions(message.version));
+        let options = structure::Options { is_message: true, replaced, ..structure::Options::default() };
         structure::check(&message.tree, Schema::of(message.version), options, &mut report);
     }
     if let Some(profiles) = definitions.profiles(message.version).filter(|_| checks.level >= Level::Profile) {
@@ -107,7 +108,7 @@ fn take_notes(notes: &[Issue], level: Level, report: &mut Report) {
 
 /// Reads and checks a document, whatever it is: what is no message gets the reasons why, and at level `structure` what its
 /// version says of it as of any resource. `version`: as which it is read; None: as it shows. Returns the version, None when
-/// it is unreadable, and every issue.
+/// it is unreadable or of STU3, and every issue.
 pub fn check_document(
     bytes: Bytes,
     form: Form,
@@ -119,23 +120,35 @@ pub fn check_document(
         Ok(tree) => Arc::new(tree),
         Err(issues) => return (None, issues),
     };
+    if let Some(issue) = Message::stu3(&tree) {
+        // What R4 says of it would mislead.
+        return (None, vec![issue]);
+    }
     match Message::read(tree.clone(), version, None) {
         Ok(message) => (Some(message.version), check(&message, definitions, checks).issues),
         Err(refused) => {
             let version = version.unwrap_or(FhirVersion::R4);
-            (Some(version), check_no_message(&tree, version, refused, checks))
+            (Some(version), check_no_message(&tree, version, refused, Some(definitions), checks))
         }
     }
 }
 
-fn check_no_message(tree: &Tree, version: FhirVersion, refused: Vec<Issue>, checks: Checks) -> Vec<Issue> {
+fn check_no_message(
+    tree: &Tree,
+    version: FhirVersion,
+    refused: Vec<Issue>,
+    definitions: Option<&Definitions>,
+    checks: Checks,
+) -> Vec<Issue> {
     let mut report = Report::new(tree, checks.prose_rules).of_version(version);
     for issue in refused {
         report.take(issue);
     }
     take_notes(&tree.notes, checks.level, &mut report);
     if checks.level >= Level::Structure {
-        structure::check(tree, Schema::of(version), structure::Options::default(), &mut report);
+        let replaced = definitions.map(|definitions| definitions.extensions(version));
+        let options = structure::Options { replaced, ..structure::Options::default() };
+        structure::check(tree, Schema::of(version), options, &mut report);
     }
     report.finish()
 }
@@ -143,5 +156,5 @@ fn check_no_message(tree: &Tree, version: FhirVersion, refused: Vec<Issue>, chec
 /// The issues of a document by the base specification of a version alone, whatever it is.
 pub fn check_structure(tree: &Tree, version: FhirVersion) -> Vec<Issue> {
     let checks = Checks { level: Level::Structure, ..Checks::default() };
-    check_no_message(tree, version, Vec::new(), checks)
+    check_no_message(tree, version, Vec::new(), None, checks)
 }

@@ -80,7 +80,12 @@ fn lines(checked: &Checked) -> String {
         several => format!(", {several} {severity}s"),
     };
     let verdict = if is_valid(checked) { "valid" } else { "invalid" };
-    let version = checked.version.map_or(", unreadable".to_owned(), |version| format!(", FHIR {}", version.short()));
+    let is_other = checked.issues.iter().any(|issue| issue.rule.as_deref() == Some("VER-04"));
+    let version = match checked.version {
+        Some(version) => format!(", FHIR {}", version.short()),
+        None if is_other => ", FHIR of another version".to_owned(),
+        None => ", unreadable".to_owned(),
+    };
     let errors = count("error", Issue::is_error);
     let warnings = count("warning", |issue| issue.severity == Severity::Warning);
     let mut text = format!("{}: {verdict}{version}{errors}{warnings}\n", plain(&checked.source));

@@ -26,7 +26,7 @@ pub struct ExtensionDef {
     pub is_modifier: bool,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub enum Context {
     /// An element or type: `Patient.contact`, `Element`, `Resource`; any of what specialises it, too.
     Element(Box<str>),

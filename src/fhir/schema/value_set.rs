@@ -8,6 +8,8 @@ pub struct ValueSet {
     pub url: Box<str>,
     /// None: it cannot be enumerated from the base packages (SNOMED CT, MIME types, languages …).
     pub codes: Option<Codes>,
+    /// The code systems that it takes codes from, whether or not their codes are known; empty: not known.
+    pub systems: Vec<Box<str>>,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]

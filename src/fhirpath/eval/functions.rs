@@ -77,7 +77,10 @@ impl<'t> Eval<'t> {
             F::Type => Ok(input.into_iter().map(|item| Item::Value(self.type_of(&item))).collect()),
             F::MemberOf | F::ConformsTo => self.asked(call, input, focus),
             // Narrative is checked with the structure, not by expressions.
-            F::HtmlChecks => Ok(Collection::Empty),
+            F::HtmlChecks => {
+                self.scope.host.undecided();
+                Ok(Collection::Empty)
+            }
             F::CheckModifiers => self.check_modifiers(call, input, focus),
             F::Comparable => self.comparable(call, input, focus),
             F::LowBoundary | F::HighBoundary => {
@@ -155,7 +158,11 @@ impl<'t> Eval<'t> {
         };
         let Item::Element(element) = item else { return Ok(Collection::Empty) };
         if call.function == Function::MemberOf {
-            return Ok(self.scope.host.member_of(element, &url).into());
+            let is_member = self.scope.host.member_of(element, &url);
+            if is_member.is_none() {
+                self.scope.host.undecided();
+            }
+            return Ok(is_member.into());
         }
         match self.scope.host.conforms_to(element, &url) {
             Some(truth) => Ok(Some(truth).into()),

@@ -345,6 +345,14 @@ impl<'t> Eval<'t> {
 
     /// Of a Reference, or of a text that is one.
     fn resolved(&self, item: &Item<'t>) -> Option<Element<'t>> {
+        let found = self.resolved_of(item);
+        if found.is_none() {
+            self.scope.host.undecided();
+        }
+        found
+    }
+
+    fn resolved_of(&self, item: &Item<'t>) -> Option<Element<'t>> {
         let host = self.scope.host;
         let from = self.scope.resource;
         if let Some(text) = item.text(self.scope.schema) {

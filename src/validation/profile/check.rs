@@ -39,6 +39,8 @@ pub(super) struct Checker<'t> {
     told: RefCell<FxHashSet<(u32, u32)>>,
     work: Cell<u64>,
     depth: Cell<u32>,
+    /// The expression that is being evaluated asked something that cannot be known here.
+    pub is_undecided: Cell<bool>,
 }
 
 #[derive(Clone)]
@@ -98,6 +100,7 @@ impl<'t> Checker<'t> {
             told: RefCell::default(),
             work: Cell::new(0),
             depth: Cell::new(0),
+            is_undecided: Cell::new(false),
         }
     }
 
@@ -297,6 +300,10 @@ impl<'s, 't: 's> Host<'s> for Checker<'t> {
     fn conforms_to(&self, element: Element<'s>, profile: &str) -> Option<bool> {
         let place = Place::root(&element.def(self.schema).name);
         self.verdict(Target::whole(element), &self.profiles.find(profile), &place).map(|verdict| verdict.is_ok())
+    }
+
+    fn undecided(&self) {
+        self.is_undecided.set(true);
     }
 
     fn spent(&self, steps: u32) {

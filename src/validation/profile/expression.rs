@@ -16,10 +16,9 @@ impl Expression {
         self.0.levels()
     }
 
-    /// Whether a constraint holds; one without a result is not broken. Errs with the reason why nobody can tell.
-    pub fn holds<'t>(&self, focus: Element<'t>, scope: &Scope<'t>) -> Result<bool, String> {
-        let held = self.0.holds(scope, focus).map_err(|failure| failure.to_string())?;
-        Ok(held != Some(false))
+    /// Whether a constraint holds; None: it has no result. Errs with the reason why it cannot be evaluated.
+    pub fn holds<'t>(&self, focus: Element<'t>, scope: &Scope<'t>) -> Result<Option<bool>, String> {
+        self.0.holds(scope, focus).map_err(|failure| failure.to_string())
     }
 
     /// The elements that a path leads to.

@@ -1,6 +1,7 @@
 //! Extensions that loaded definitions define, wherever they stand in a message: their content, and whether they may
 //! stand there. Those of the base packages are held by the structure check; others are nobody's business.
 
+use super::super::structure::is_type;
 use super::check::{Checker, STEPS_PER_WORK};
 use super::place::Place;
 use super::rules::{Context, ProfileId, ProfileRef};
@@ -8,7 +9,7 @@ use super::sink::{Found, Sink};
 use super::world::Target;
 use crate::fhir::IssueCode;
 use crate::fhir::element::Element;
-use crate::fhir::schema::{ElementDef, Schema, TypeId, TypeKind};
+use crate::fhir::schema::{ElementDef, Schema, TypeKind};
 use crate::fhir::tree::{Node, Tree};
 use std::borrow::Cow;
 
@@ -140,7 +141,7 @@ fn stands_in(schema: &Schema, context: &Context, holders: &[Frame]) -> bool {
 /// `Patient.birthDate`, `HumanName`, `Element`, `DomainResource`: the last steps of the way, below a type.
 fn is_element(schema: &Schema, path: &str, holders: &[Frame]) -> bool {
     let (head, steps) = path.split_once('.').map_or((path, None), |(head, steps)| (head, Some(steps)));
-    if schema.named(head).is_none() && head != "Base" {
+    if steps.is_some() && schema.named(head).is_none() {
         return true;
     }
     let count = steps.map_or(0, |steps| steps.split('.').count());
@@ -151,15 +152,4 @@ fn is_element(schema: &Schema, path: &str, holders: &[Frame]) -> bool {
     };
     let is_below = steps.into_iter().flat_map(|steps| steps.split('.')).zip(below).all(same);
     is_below && holders.get(top).is_some_and(|frame| is_type(schema, frame.element.type_id, head))
-}
-
-fn is_type(schema: &Schema, id: TypeId, name: &str) -> bool {
-    let def = schema.def(id);
-    let is_resource = def.kind == TypeKind::Resource;
-    match name {
-        "Base" => true,
-        "Element" => !is_resource,
-        "Resource" => is_resource,
-        name => *def.code == *name || schema.named(name).is_some_and(|of| schema.is_a(id, of)),
-    }
 }

@@ -240,7 +240,7 @@ pub(super) fn fits(has: Option<&str>, wanted: Option<&str>) -> bool {
 }
 
 /// Whether a definition applies to messages of a version; definitions for R4 serve R4B, too.
-fn serves(resource: &Value, version: FhirVersion) -> bool {
+pub fn serves(resource: &Value, version: FhirVersion) -> bool {
     is_own(resource, version)
         || (version == FhirVersion::R4B && resource["fhirVersion"].as_str().is_some_and(|of| of.starts_with("4.0")))
 }

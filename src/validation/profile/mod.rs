@@ -63,6 +63,7 @@ use sink::Sink;
 use unused::Unused;
 use world::Target;
 
+pub(super) use library::serves;
 pub(super) use message::check_message;
 
 /// The versions of a url.

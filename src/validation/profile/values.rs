@@ -79,8 +79,12 @@ impl<'t> Checker<'t> {
         if !self.spend(1) {
             return;
         }
-        let holds = match self.deeper(rule.expression.levels(), || rule.expression.holds(at.element, &self.scope(at))) {
-            Ok(holds) => holds,
+        let outer = self.is_undecided.replace(false);
+        let holds = self.deeper(rule.expression.levels(), || rule.expression.holds(at.element, &self.scope(at)));
+        let is_undecided = self.is_undecided.replace(outer);
+        let holds = match holds {
+            // A constraint must come to true, unless what it asks for cannot be known here.
+            Ok(holds) => holds.unwrap_or(is_undecided),
             Err(reason) => return self.notes.failed(&rule.key, &reason, place, at.element.node()),
         };
         if holds {

@@ -1,7 +1,8 @@
-//! Required bindings to value sets that can be enumerated.
+//! Required bindings.
 //!
-//! One coding in the set is enough; an extension in place of the code is no error. Value sets without their codes at
-//! hand (MIME types, languages, SNOMED CT) are not asked.
+//! One coding in the set is enough; an extension in place of the code is no error. Of a value set whose codes are not at
+//! hand (MIME types, languages, SNOMED CT), a concept needs a coding of a system that the set takes codes from; a code
+//! without system is not checked.
 
 use super::place::Place;
 use super::plan::{Bound, Special};
@@ -48,7 +49,7 @@ impl<'t> Walker<'t, '_, '_> {
     pub fn bound_value(&mut self, bound: &Bound, node: Node<'t>, place: &Place) {
         let is_met = match node.text() {
             Some(code) => bound.has_code(code.as_bytes()),
-            None if node.get("coding").is_some() => is_concept(bound, node),
+            None if node.get("coding").is_some() || node.get("text").is_some() => is_concept(bound, node),
             None if node.get("code").is_some() => is_coded(bound, node),
             None => true,
         };
@@ -60,15 +61,31 @@ impl<'t> Walker<'t, '_, '_> {
     #[cold]
     fn not_in_set(&mut self, bound: &Bound, code: Option<&str>, node: Node<'t>, place: &Place) {
         self.fail(place, node, "binding", IssueCode::Value, || {
+            let Some(codes) = bound.codes else {
+                let systems = match bound.systems.is_empty() {
+                    true => String::new(),
+                    false => format!(" of the system {}", listed(bound.systems.iter().map(|system| &**system))),
+                };
+                return format!(
+                    "{} must have a coding{systems}: the value set {} is required",
+                    named(place),
+                    bound.url
+                );
+            };
             let found = match code.filter(|code| code.len() <= CODE_LIMIT) {
                 Some(code) => format!("'{code}' is not in"),
                 None => "has no code of".to_owned(),
             };
-            let codes: Vec<&str> = bound.codes.codes.iter().take(LISTED).map(|(code, _)| &**code).collect();
-            let more = if bound.codes.codes.len() > LISTED { " …" } else { "" };
-            format!("{} {found} the required value set {}: {}{more}", named(place), bound.url, codes.join(", "))
+            let codes = listed(codes.codes.iter().map(|(code, _)| &**code));
+            format!("{} {found} the required value set {}: {codes}", named(place), bound.url)
         });
     }
+}
+
+/// The first of them.
+fn listed<'c>(mut all: impl Iterator<Item = &'c str>) -> String {
+    let first: Vec<&str> = all.by_ref().take(LISTED).collect();
+    format!("{}{}", first.join(", "), if all.next().is_some() { " …" } else { "" })
 }
 
 /// A Coding, or the coding within a Quantity. Without a code an extension may stand in its place.

@@ -18,6 +18,7 @@ impl<'t> Walker<'t, '_, '_> {
     /// The rules of types that the walk knows by name, after their members.
     pub fn special(&mut self, object: &Object<'t, '_>, present: u128) {
         match object.plan.special {
+            Special::Attachment => self.attachment(object),
             Special::Extension => self.extension(object, present),
             Special::Reference => self.reference(object, object.role),
             _ => {}
@@ -75,24 +76,25 @@ impl<'t> Walker<'t, '_, '_> {
             return self.cut_off(node, place);
         }
         match self.evaluate(expression, element) {
-            // An expression without a result is no failure.
-            Ok(None | Some(true)) => {}
-            Ok(Some(false)) => self.broken(held.constraint, node, place),
+            Ok(truth) if truth.is_met(&held.constraint.key) => {}
+            Ok(_) => self.broken(held.constraint, node, place),
             Err(failure) => self.not_checked(held.constraint, &failure, node, place),
         }
     }
 
     /// An invariant over an element of the resource that is walked.
-    pub fn evaluate(&self, expression: &Expression, element: Element<'t>) -> Result<Option<bool>, Failure> {
+    pub fn evaluate(&self, expression: &Expression, element: Element<'t>) -> Result<Truth, Failure> {
         let schema = self.plan.schema;
         let resource = Element::resource(self.holder.resource, schema).unwrap_or(element);
         let root = match self.holder.container {
             Some(container) => Element::resource(container, schema).unwrap_or(resource),
             None => resource,
         };
-        let around = Around { schema, bundles: &self.bundles, steps: &self.steps };
+        let is_undecided = Cell::new(false);
+        let around = Around { schema, bundles: &self.bundles, steps: &self.steps, is_undecided: &is_undecided };
         let scope = Scope { schema, resource, root, host: &around };
-        expression.holds(&scope, element)
+        let holds = expression.holds(&scope, element)?;
+        Ok(Truth { holds, is_undecided: is_undecided.get() })
     }
 
     /// Told once.
@@ -118,12 +120,33 @@ impl<'t> Walker<'t, '_, '_> {
     }
 }
 
+/// Invariants that come to no result where nothing is wrong: two dates of different precision have no order, although a
+/// day may well hold the moment that should follow it. per-1, which compares such dates too, is decided without the engine.
+const MAY_LACK_A_RESULT: [&str; 2] = ["mdd-1", "inv-1"];
+
+/// What an invariant came to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Truth {
+    /// None: no result.
+    holds: Option<bool>,
+    /// On the way, something was asked that cannot be known here, such as what a reference leads to.
+    is_undecided: bool,
+}
+
+impl Truth {
+    /// An invariant must come to true: one without a result is broken, unless what it asks for cannot be known here.
+    pub fn is_met(self, key: &str) -> bool {
+        self.holds.unwrap_or(self.is_undecided || MAY_LACK_A_RESULT.contains(&key))
+    }
+}
+
 /// What expressions may ask: references within the Bundles around.
 struct Around<'a, 't> {
     schema: &'static Schema,
     bundles: &'a [Entries<'t>],
     /// Those that were taken so far.
     steps: &'a Cell<u64>,
+    is_undecided: &'a Cell<bool>,
 }
 
 impl<'a, 't: 'a> Host<'a> for Around<'a, 't> {
@@ -137,6 +160,26 @@ impl<'a, 't: 'a> Host<'a> for Around<'a, 't> {
             None => self.bundles.iter().rev().find_map(|entries| entries.find(reference))?,
         };
         Element::resource(node, self.schema)
+    }
+
+    fn member_of(&self, element: Element<'a>, value_set: &str) -> Option<bool> {
+        let codes = self.schema.value_set_named(value_set)?.codes.as_ref()?;
+        let node = element.value?;
+        if let Some(code) = node.text() {
+            return Some(codes.has_code(&code));
+        }
+        let is_in = |coding: Node| {
+            let [system, code] = coding.pick(["system", "code"]).map(|member| member.and_then(Node::text));
+            system.zip(code).is_some_and(|(system, code)| codes.has(&system, &code))
+        };
+        match node.get("coding") {
+            Some(codings) => Some(codings.items().any(is_in)),
+            None => Some(is_in(node)),
+        }
+    }
+
+    fn undecided(&self) {
+        self.is_undecided.set(true);
     }
 
     fn spent(&self, steps: u32) {

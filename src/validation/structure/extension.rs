@@ -14,6 +14,9 @@ impl<'t> Walker<'t, '_, '_> {
         let parent = object.place.parent;
         let is_nested = parent.is_some_and(|parent| parent.type_id.is_some() && parent.type_id == self.plan.extension);
         let Some(plan) = self.plan.extensions.get(&*url) else { return };
+        if self.options.replaced.is_some_and(|replaced| replaced.contains(&*url)) {
+            return;
+        }
         self.content(plan.def, object.node, object.place);
         self.extension_constraints(plan, object, present);
         if !is_nested {
@@ -22,13 +25,13 @@ impl<'t> Walker<'t, '_, '_> {
         }
     }
 
-    /// Those that ask for `%extension`, of how often an item repeats, come to no result here.
+    /// Those that cannot be evaluated, such as those that ask for `%extension`, are not held.
     fn invariants(&mut self, plan: &'static ExtensionPlan, object: &Object<'t, '_>) {
         for expression in &plan.invariants {
             let type_id = object.place.parent.and_then(|parent| parent.type_id);
             let Some((node, type_id)) = holding(self.holder.resource, object.node).zip(type_id) else { return };
             let element = Element { value: Some(node), extra: None, type_id };
-            if let Ok(Some(false)) = self.evaluate(expression, element) {
+            if self.evaluate(expression, element).is_ok_and(|truth| !truth.is_met("")) {
                 let (url, wanted) = (&plan.def.url, plan.def.context_invariants.join("; "));
                 self.fail(object.place, object.node, "extension", IssueCode::Structure, || {
                     format!("the extension {url} may stand only where this holds: {wanted}")
@@ -185,7 +188,7 @@ fn is_element(schema: &Schema, path: &str, holder: &Place) -> bool {
 
 /// By name, or what it specialises. `Element` is all there is, resources too, as published resources use it; a name that
 /// this version has no type for says nothing.
-fn is_type(schema: &Schema, id: TypeId, name: &str) -> bool {
+pub(in crate::validation) fn is_type(schema: &Schema, id: TypeId, name: &str) -> bool {
     let def = schema.def(id);
     match schema.named(name) {
         _ if matches!(name, "Element" | "Base" | "Any") => true,

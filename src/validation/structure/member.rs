@@ -7,7 +7,7 @@ use crate::fhir::schema::{ElementDef, ElementType, Primitive, Schema, TypeDef, T
 pub(super) struct MemberPlan {
     pub def: &'static ElementDef,
     pub of_type: &'static ElementType,
-    /// The codes of a required binding.
+    /// The value set of a required binding; of a primitive only where its codes are known.
     pub bound: Option<&'static Bound>,
     /// Those of the element, and of a primitive those of its type, too. None: there are none.
     pub constraints: Option<&'static Constraints>,
@@ -22,6 +22,8 @@ pub(super) struct MemberPlan {
     pub is_array: bool,
     pub is_choice: bool,
     pub is_resource: bool,
+    /// The `id` of an element, which is no resource's.
+    pub is_element_id: bool,
 }
 
 impl MemberPlan {
@@ -42,7 +44,7 @@ impl MemberPlan {
         Some(MemberPlan {
             def,
             of_type,
-            bound: bounds.of(def, schema),
+            bound: bounds.of(def, schema).filter(|bound| bound.codes.is_some() || primitive.is_none()),
             constraints: plan::constraints(&ids, target, schema),
             type_id: of_type.type_id,
             element,
@@ -52,6 +54,7 @@ impl MemberPlan {
             is_array: def.is_array,
             is_choice: def.is_choice,
             is_resource: target.kind == TypeKind::Resource,
+            is_element_id: &*def.name == "id" && holder.kind != TypeKind::Resource,
         })
     }
 }

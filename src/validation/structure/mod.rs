@@ -4,10 +4,11 @@
 //! One walk over the tree with the tables of `fhir::schema` beside it. Nothing is allocated while nothing is wrong.
 //! Reading order: `plan` and `member` (what is asked of types and members), `walk` (objects and their members), `value` (what
 //! a member holds), then the rules of single types:
-//! `binding`, `reference`, `extension`, `contained`, `narrative`, `primitive`, and `constraint`.
+//! `attachment`, `binding`, `reference`, `extension`, `contained`, `narrative`, `primitive`, and `constraint`.
 //!
 //! Every document is walked, also one that is no message. It relies on the reader for duplicate names and depth.
 
+mod attachment;
 mod binding;
 mod constraint;
 mod contained;
@@ -30,29 +31,34 @@ use super::report::Report;
 use crate::fhir::schema::{Constraint, Schema};
 use crate::fhir::tree::Tree;
 use plan::Plan;
+use rustc_hash::FxHashSet;
 use walk::Walker;
+
+pub(super) use extension::is_type;
 
 /// Most steps that the expressions of one document take together: ten times what one may (`fhirpath::STEP_LIMIT`).
 const STEPS_LIMIT: u64 = 20_000_000;
 
 /// How a document is checked.
 #[derive(Clone, Copy, Debug)]
-pub struct Options {
+pub struct Options<'a> {
     /// The bdl- rules of the outermost Bundle, and what a MessageHeader must have, are told by the message rules.
     pub is_message: bool,
     pub steps_limit: u64,
+    /// Urls of the extensions whose definitions in the base packages are not held, as others were loaded.
+    pub replaced: Option<&'a FxHashSet<Box<str>>>,
 }
 
-impl Default for Options {
+impl Default for Options<'_> {
     fn default() -> Self {
-        Options { is_message: false, steps_limit: STEPS_LIMIT }
+        Options { is_message: false, steps_limit: STEPS_LIMIT, replaced: None }
     }
 }
 
 /// Reports every break of the structure, each with rule, FHIRPath expression and place. `schema` is one of
 /// `Schema::of`. Time is linear in the size of the document, but for constraints whose expressions are not: those are
 /// bounded by `Options::steps_limit`, and a warning says where they were left out.
-pub fn check(tree: &Tree, schema: &'static Schema, options: Options, report: &mut Report) {
+pub fn check(tree: &Tree, schema: &'static Schema, options: Options<'_>, report: &mut Report) {
     if tree.is_empty() {
         return;
     }

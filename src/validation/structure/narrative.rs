@@ -4,11 +4,14 @@
 //! Narratives are most of the bytes of many messages, so they are scanned here rather than read into events.
 
 mod allowed;
+mod names;
 
 use crate::fhir::scan::{HIGHS, any_of};
 use allowed::{
-    Element, IMG, P, SRC, attribute, belongs, element, is_active, is_block, name_of, nests, takes_text, word,
+    A, Element, IMG, P, PRE, SRC, attribute, belongs, element, is_active, is_block, is_kept_out_of_pre, name_of, nests,
+    takes_text, word,
 };
+use names::Names;
 
 const NAMESPACE: &[u8] = b"http://www.w3.org/1999/xhtml";
 
@@ -31,7 +34,16 @@ const NOT_WELL_FORMED: Fault = formed("the narrative is not well-formed XHTML; c
 
 /// The first fault of a `div`, its text decoded, in UTF-8. Time is linear in its length.
 pub(super) fn check(text: &[u8]) -> Result<(), Fault> {
-    let mut scanner = Scanner { text, at: 0, open: Vec::with_capacity(16), has_root: false, has_content: false };
+    only_characters(text)?;
+    let mut scanner = Scanner {
+        text,
+        at: 0,
+        open: Vec::with_capacity(16),
+        within: Within::default(),
+        names: Names::default(),
+        has_root: false,
+        has_content: false,
+    };
     while scanner.at < text.len() {
         scanner.characters()?;
         match scanner.rest() {
@@ -50,8 +62,29 @@ struct Scanner<'t> {
     text: &'t [u8],
     at: usize,
     open: Vec<Element>,
+    within: Within,
+    names: Names<'t>,
     has_root: bool,
     has_content: bool,
+}
+
+/// How many of the open elements are of those that keep others out.
+#[derive(Default)]
+struct Within {
+    paragraphs: u32,
+    links: u32,
+    preformatted: u32,
+}
+
+impl Within {
+    fn of(&mut self, element: Element) -> Option<&mut u32> {
+        match element {
+            P => Some(&mut self.paragraphs),
+            A => Some(&mut self.links),
+            PRE => Some(&mut self.preformatted),
+            _ => None,
+        }
+    }
 }
 
 impl<'t> Scanner<'t> {
@@ -150,27 +183,49 @@ impl<'t> Scanner<'t> {
 
     fn end_tag(&mut self) -> Result<(), Fault> {
         self.at += 2;
-        if let Some(length) = self.open.last().and_then(|open| closes(self.rest(), *open)) {
-            self.open.pop();
+        let Some(innermost) = self.open.pop() else { return Err(NOT_WELL_FORMED) };
+        if let Some(prefix) = self.names.innermost(self.open.len()) {
+            let rest = self.rest().strip_prefix(prefix).filter(|rest| rest.first() == Some(&b':'));
+            rest.ok_or(NOT_WELL_FORMED)?;
+            self.at += prefix.len() + 1;
+        }
+        self.closed(innermost);
+        if let Some(length) = closes(self.rest(), innermost) {
             self.at += length;
             return Ok(());
         }
-        let name = element(self.name()?.1);
-        self.white();
-        if name.is_none() || self.open.pop() != name {
+        if element(self.name()?.1) != Some(innermost) {
             return Err(NOT_WELL_FORMED);
         }
+        self.white();
         self.expect(b'>')
+    }
+
+    fn opened(&mut self, name: Element, prefix: Option<&'t [u8]>) {
+        if let Some(count) = self.within.of(name) {
+            *count += 1;
+        }
+        self.names.opened(prefix, self.open.len());
+        self.open.push(name);
+    }
+
+    /// An element that is no longer among the open ones has ended.
+    fn closed(&mut self, name: Element) {
+        if let Some(count) = self.within.of(name) {
+            *count = count.saturating_sub(1);
+        }
+        self.names.closed(self.open.len());
     }
 
     fn start_tag(&mut self) -> Result<(), Fault> {
         self.at += 1;
-        let (name, word) = self.name()?;
+        let (whole, whole_word) = self.name()?;
+        let (prefix, local) = names::split(whole);
         let is_root = self.open.is_empty();
         if is_root {
-            self.root(name)?;
+            self.root(local)?;
         }
-        let Some(name) = element(word) else {
+        let Some(name) = element(if prefix.is_some() { word(local) } else { whole_word }) else {
             return Err(formatting("the narrative has an element that is no basic formatting; remove it"));
         };
         self.nesting(name)?;
@@ -180,20 +235,19 @@ impl<'t> Scanner<'t> {
             match self.rest() {
                 [b'>', ..] => {
                     self.at += 1;
-                    self.open.push(name);
-                    break;
+                    self.names.check(prefix)?;
+                    self.opened(name, prefix);
+                    return Ok(());
                 }
                 [b'/', b'>', ..] => {
                     self.at += 2;
-                    break;
+                    self.names.check(prefix)?;
+                    self.names.closed(self.open.len());
+                    return Ok(());
                 }
                 _ if white => self.attribute(name, &mut seen)?,
                 _ => return Err(NOT_WELL_FORMED),
             }
-        }
-        match is_root && !seen.has_namespace {
-            true => Err(formed("the div of the narrative must be in the namespace http://www.w3.org/1999/xhtml")),
-            false => Ok(()),
         }
     }
 
@@ -205,11 +259,17 @@ impl<'t> Scanner<'t> {
                 "the narrative has a part of a table or list where it cannot stand; nest them as HTML does",
             ));
         }
-        match is_block(name) && self.open.contains(&P) {
-            true => Err(formatting(
+        match () {
+            () if self.within.paragraphs > 0 && is_block(name) => Err(formatting(
                 "the narrative has a block, such as a table, in a paragraph; close the paragraph before it",
             )),
-            false => Ok(()),
+            () if self.within.links > 0 && name == A => {
+                Err(formatting("the narrative has a link in a link; close the first one before the second"))
+            }
+            () if self.within.preformatted > 0 && is_kept_out_of_pre(name) => {
+                Err(formatting("the narrative has an element in pre that HTML does not allow there; move it out"))
+            }
+            () => Ok(()),
         }
     }
 
@@ -220,7 +280,7 @@ impl<'t> Scanner<'t> {
         self.has_root = true;
         match name == b"div" {
             true => Ok(()),
-            false => Err(formed("the root of the narrative must be a div without prefix")),
+            false => Err(formed("the root of the narrative must be a div")),
         }
     }
 
@@ -231,7 +291,10 @@ impl<'t> Scanner<'t> {
         self.white();
         let value = self.attribute_value()?;
         if name.starts_with(b"xmlns") {
-            return seen.namespace(name, value);
+            if name == b"xmlns" && std::mem::replace(&mut seen.has_namespace, true) {
+                return Err(formed("the narrative has an attribute twice in one element"));
+            }
+            return self.names.declare(name, value, self.open.len());
         }
         let Some(position) = attribute(word) else {
             return Err(formatting("the narrative has an attribute that is no basic formatting; remove it"));
@@ -321,16 +384,15 @@ struct Attributes {
     has_namespace: bool,
 }
 
-impl Attributes {
-    /// XHTML's own on any element; prefixes mean nothing as long as no name uses them.
-    fn namespace(&mut self, name: &[u8], value: &[u8]) -> Result<(), Fault> {
-        if name == b"xmlns" {
-            if self.has_namespace || value != NAMESPACE {
-                return Err(formed("the narrative must be in the namespace http://www.w3.org/1999/xhtml"));
-            }
-            self.has_namespace = true;
-        }
-        Ok(())
+/// Characters that XML has: escapes of JSON may stand for others.
+fn only_characters(text: &[u8]) -> Result<(), Fault> {
+    let is_control = |byte: u8| (byte < b' ') & (byte != b'\t') & (byte != b'\n') & (byte != b'\r');
+    let has_control = text.iter().fold(false, |found, byte| found | is_control(*byte));
+    // U+FFFE and U+FFFF.
+    let is_none = |at: usize| matches!(text.get(at + 2), Some(0xBE | 0xBF));
+    match has_control || memchr::memmem::find_iter(text, b"\xEF\xBF").any(is_none) {
+        true => Err(formed("the narrative has a control character, which XHTML does not allow; remove it")),
+        false => Ok(()),
     }
 }
 

@@ -20,7 +20,7 @@ pub(super) enum Native {
     /// bdl-11 to bdl-13: a Bundle of this type begins with this resource. Without entries the expression has no result,
     /// but the sentence is broken.
     FirstEntry { bundle: &'static str, resource: &'static str },
-    /// md-1: `max` is `*` or a number from 1. Of a text that is none the expression has no result.
+    /// md-1: `max` is `*` or a number from 1. Without one, or with a text that is no number, it is broken.
     PositiveMax,
     /// bdl-3 and bdl-4 of R4 and R4B: each entry has this part exactly in Bundles of some types.
     PartOfTypes(&'static str, &'static str),
@@ -79,13 +79,13 @@ pub(super) fn says(native: Native, node: Node<'_>, version: FhirVersion) -> Opti
             None => true,
         },
         Native::FirstEntry { bundle, resource } => {
-            text("type").is_none_or(|found| found != bundle) || first_type(node).as_deref() == Some(resource)
+            text("type").is_some_and(|found| found != bundle) || first_type(node).as_deref() == Some(resource)
         }
         Native::CodeUnlessAbstract => {
             let is_abstract = || node.get("abstract").is_some_and(|found| found.span().0 == b"true");
             node.get("code").is_some() || node.get("_code").is_some() || is_abstract()
         }
-        Native::PositiveMax => text("max").is_none_or(|max| max == "*" || max.parse::<i32>().is_ok_and(|max| max > 0)),
+        Native::PositiveMax => text("max").is_some_and(|max| max == "*" || max.parse::<i32>().is_ok_and(|max| max > 0)),
         Native::PartOfTypes(name, types) => {
             let found = text("type")?;
             let wanted = types.split(BETWEEN_TYPES).any(|known| known == found);

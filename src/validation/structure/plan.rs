@@ -6,7 +6,7 @@ use super::native::Native;
 use super::shortcut::Shortcut;
 use crate::fhir::schema::{
     Codes, Constraint, ConstraintId, ElementDef, ExtensionDef, Names, Primitive, Schema, Strength, TypeDef, TypeId,
-    TypeKind, ValueSetId,
+    TypeKind, ValueSet, ValueSetId,
 };
 use crate::fhir::version::{FhirVersion, PerVersion};
 use crate::fhirpath::Expression;
@@ -30,6 +30,7 @@ pub(super) struct Plan {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Special {
     None,
+    Attachment,
     Bundle,
     Extension,
     Reference,
@@ -52,6 +53,8 @@ pub(super) struct TypePlan {
     pub required: u128,
     /// Bit of the element `id`.
     pub id: u128,
+    /// The ids of elements need only differ within it.
+    pub has_own_ids: bool,
     /// As `Schema::members` has them.
     members: Vec<MemberPlan>,
     /// None: there are none.
@@ -76,31 +79,40 @@ impl ExtensionPlan {
     }
 }
 
-/// A required value set that can be enumerated.
+/// A required value set.
 pub(super) struct Bound {
     pub url: &'static str,
-    pub codes: &'static Codes,
+    /// None: they cannot be enumerated.
+    pub codes: Option<&'static Codes>,
+    /// The code systems that it takes codes from; empty: not known.
+    pub systems: &'static [Box<str>],
     /// Code to its first position in `codes`.
     names: Names<u32>,
 }
 
 impl Bound {
-    pub fn new(url: &'static str, codes: &'static Codes) -> Bound {
-        let mut names: Vec<_> = codes.codes.iter().map(|(code, _)| code.to_string()).zip(0u32..).collect();
+    pub fn new(set: &'static ValueSet) -> Bound {
+        let codes = set.codes.as_ref().filter(|codes| !codes.codes.is_empty());
+        let listed = codes.map(|codes| codes.codes.as_slice()).unwrap_or_default();
+        let mut names: Vec<_> = listed.iter().map(|(code, _)| code.to_string()).zip(0u32..).collect();
         names.dedup_by(|later, first| later.0 == first.0);
-        Bound { url, codes, names: Names::of(names) }
+        Bound { url: &set.url, codes, systems: &set.systems, names: Names::of(names) }
     }
 
-    /// Whether the code is in it, whatever its system.
+    /// Whether the code is in it, whatever its system; true where that cannot be said.
     pub fn has_code(&self, code: &[u8]) -> bool {
-        self.names.get(code).is_some()
+        self.codes.is_none() || self.names.get(code).is_some()
     }
 
+    /// Where its codes cannot be enumerated, whether it may have codes of the system.
     pub fn has(&self, system: &str, code: &str) -> bool {
+        let Some(codes) = self.codes else {
+            return self.systems.is_empty() || self.systems.iter().any(|known| **known == *system);
+        };
         let first = self.names.get(code.as_bytes());
-        let same = first.and_then(|at| self.codes.codes.get(at as usize..)).unwrap_or_default();
+        let same = first.and_then(|at| codes.codes.get(at as usize..)).unwrap_or_default();
         let of = same.iter().take_while(|(known, _)| **known == *code);
-        of.into_iter().any(|(_, of)| self.codes.systems.get(usize::from(*of)).is_some_and(|known| **known == *system))
+        of.into_iter().any(|(_, of)| codes.systems.get(usize::from(*of)).is_some_and(|known| **known == *system))
     }
 }
 
@@ -176,29 +188,24 @@ impl Plan {
         &self.types[usize::from(id.0)]
     }
 
-    /// A required value set that an extension is bound to; None: it cannot be enumerated.
+    /// A required value set that an extension is bound to.
     pub fn bound(&self, id: ValueSetId) -> Option<&'static Bound> {
-        self.bounds.0.get(&id.0).copied().flatten()
+        self.bounds.0.get(&id.0).copied()
     }
 }
 
 /// Value sets are many elements' own; each is made once and lives as long as the tables.
 #[derive(Default)]
-pub(super) struct Bounds(FxHashMap<u16, Option<&'static Bound>>);
+pub(super) struct Bounds(FxHashMap<u16, &'static Bound>);
 
 impl Bounds {
     pub fn of(&mut self, element: &ElementDef, schema: &'static Schema) -> Option<&'static Bound> {
         let binding = element.binding.filter(|binding| binding.strength == Strength::Required)?;
-        self.of_set(binding.value_set, schema)
+        Some(self.of_set(binding.value_set, schema))
     }
 
-    fn of_set(&mut self, id: ValueSetId, schema: &'static Schema) -> Option<&'static Bound> {
-        let made = self.0.entry(id.0).or_insert_with(|| {
-            let set = schema.value_set(id);
-            let codes = set.codes.as_ref().filter(|codes| !codes.codes.is_empty())?;
-            Some(Box::leak(Box::new(Bound::new(&set.url, codes))))
-        });
-        *made
+    fn of_set(&mut self, id: ValueSetId, schema: &'static Schema) -> &'static Bound {
+        self.0.entry(id.0).or_insert_with(|| Box::leak(Box::new(Bound::new(schema.value_set(id)))))
     }
 
     fn of_extension(&mut self, def: &ExtensionDef, schema: &'static Schema) {
@@ -206,6 +213,9 @@ impl Bounds {
         def.nested.iter().for_each(|nested| self.of_extension(nested, schema));
     }
 }
+
+/// HL7's own definitions have the same ids in both, each being a whole of its own.
+const REPEATS_IDS: [&str; 2] = ["StructureDefinition.snapshot", "StructureDefinition.differential"];
 
 impl TypePlan {
     fn new(type_id: TypeId, def: &'static TypeDef, schema: &'static Schema, bounds: &mut Bounds) -> TypePlan {
@@ -216,6 +226,7 @@ impl TypePlan {
         let special = match (&*def.code, def.kind) {
             ("Bundle", TypeKind::Resource) => Special::Bundle,
             (_, TypeKind::Resource) => Special::Resource,
+            ("Attachment", _) => Special::Attachment,
             ("Extension", _) => Special::Extension,
             ("Reference", _) => Special::Reference,
             ("CodeableReference", _) => Special::CodeableReference,
@@ -240,6 +251,7 @@ impl TypePlan {
             subject: Subject::of(&def.code),
             required,
             id,
+            has_own_ids: def.kind == TypeKind::Resource || REPEATS_IDS.contains(&&*def.name),
             members,
             constraints,
         }

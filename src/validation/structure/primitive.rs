@@ -42,7 +42,7 @@ pub(super) fn fits(of: Primitive, text: &[u8], version: FhirVersion) -> bool {
         Primitive::DateTime => time::date_time(text, version),
         Primitive::Instant => time::instant(text, version),
         Primitive::Time => time::time(text),
-        Primitive::Base64Binary => base64(text),
+        Primitive::Base64Binary => base64(text, version),
         Primitive::Xhtml => true,
     }
 }
@@ -70,7 +70,9 @@ pub(super) fn allowed(of: Primitive) -> &'static str {
         }
         Primitive::Instant => "YYYY-MM-DDThh:mm:ss with a time zone, a moment that exists",
         Primitive::Time => "hh:mm:ss without a time zone",
-        Primitive::Base64Binary => "base64 of the plain alphabet with padding, without data: before it",
+        Primitive::Base64Binary => {
+            "base64 of the plain alphabet with padding, without data: before it, and in R5 without white space"
+        }
         Primitive::Xhtml => "an XHTML div",
     }
 }
@@ -169,8 +171,8 @@ pub(super) fn id(text: &[u8]) -> bool {
         && text.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
 }
 
-/// Quads of the plain alphabet, padded at the end; white space is passed over (R4 allows it).
-fn base64(text: &[u8]) -> bool {
+/// Quads of the plain alphabet, padded at the end; white space is passed over before R5, which does not allow it.
+fn base64(text: &[u8], version: FhirVersion) -> bool {
     let (mut count, mut padding) = (0usize, 0usize);
     for block in text.chunks(BLOCK) {
         // Documents are megabytes of nothing but letters: many bytes at once.
@@ -181,7 +183,7 @@ fn base64(text: &[u8]) -> bool {
         for byte in block {
             match byte {
                 b'=' => padding += 1,
-                b' ' | b'\t' | b'\r' | b'\n' => {}
+                b' ' | b'\t' | b'\r' | b'\n' if version != FhirVersion::R5 => {}
                 byte if padding == 0 && is_base64(*byte) => count += 1,
                 _ => return false,
             }

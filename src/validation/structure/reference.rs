@@ -8,6 +8,7 @@ use crate::fhir::IssueCode;
 use crate::fhir::reference::has_scheme;
 use crate::fhir::schema::TypeId;
 use crate::fhir::tree::Node;
+use crate::validation::report::Broken;
 use std::borrow::Cow;
 use std::collections::HashMap;
 
@@ -27,8 +28,6 @@ pub(super) type ContainedIds<'t> = HashMap<u32, HashMap<Cow<'t, str>, Node<'t>>>
 pub(super) struct Locals {
     pub from: usize,
 }
-
-const TYPE_BASE: &str = "http://hl7.org/fhir/StructureDefinition/";
 
 impl<'t> Walker<'t, '_, '_> {
     /// A `#id` in a reference, canonical, uri or url.
@@ -52,11 +51,12 @@ impl<'t> Walker<'t, '_, '_> {
             self.check_target(actual, targets, node, object.place, "leads to a resource of type");
         }
         let Some(said) = said else { return };
-        let said = said.strip_prefix(TYPE_BASE).unwrap_or(&said);
         if said.contains(':') {
-            // A logical model's URL.
-            return;
+            return self.fail(object.place, node, "reference-type", IssueCode::Value, || {
+                "the type of a reference must be the name of a resource type, such as Organization; only references in logical models have a URL there".to_owned()
+            });
         }
+        let said = &*said;
         self.check_target(said, targets, node, object.place, "names the type");
         if actual.is_some_and(|actual| actual != said) {
             self.fail(object.place, node, "target", IssueCode::Structure, || {
@@ -94,9 +94,10 @@ impl<'t> Walker<'t, '_, '_> {
         let is_conditional = || text.contains('?') && self.bundles.last().is_some_and(Entries::takes_conditions);
         let is_plain = || literal_type.is_some_and(|name| text.starts_with(name));
         if !has_scheme(text) && !is_plain() && !is_conditional() {
-            self.fail(place, literal, "reference", IssueCode::Value, || {
-                "a relative reference must be a type of resource, / and an id".to_owned()
-            });
+            // No definition says so, and traffic has other texts.
+            let text = "a relative reference must be a type of resource, / and an id";
+            let path = place.path(self.plan.schema);
+            self.report.prose(path, Some(literal), Broken::new("reference", IssueCode::Value, text));
         }
         literal_type.map(|name| Cow::Owned(name.to_owned()))
     }

@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 
 mod contained;
 mod extensions;
+mod invariants;
 mod references;
+mod said;
 mod shapes;
 mod types;
 

@@ -83,12 +83,30 @@ impl<'t> Walker<'t, '_, '_> {
             Primitive::String if text[0] == b'#' && self.is_in_map() => self.local(node, text),
             _ => {}
         }
+        if member.plan.is_element_id {
+            self.element_id(node, place);
+        }
         if let Some(bound) = member.plan.bound {
             self.bound_text(bound, of, node, text, place);
         }
         if let Some(constraints) = member.plan.constraints {
             let element = Element { value: Some(node), extra: None, type_id: member.plan.type_id };
             self.hold(constraints, element, 0, place);
+        }
+    }
+
+    /// An element's own `id`, which references within the resource may name.
+    fn element_id(&mut self, node: Node<'t>, place: &Place) {
+        let Some(id) = node.text() else { return };
+        if id.contains(char::is_whitespace) {
+            self.fail(place, node, "id", IssueCode::Value, || {
+                "the id of an element must not have white space".to_owned()
+            });
+        }
+        if !self.ids.insert(id) {
+            self.fail(place, node, "id", IssueCode::Value, || {
+                "another element of the resource has this id; give each element its own".to_owned()
+            });
         }
     }
 

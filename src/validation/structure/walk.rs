@@ -13,11 +13,12 @@ use crate::fhir::tree::{Kind, Node, Tree};
 use crate::validation::report::{Broken, Report};
 use std::borrow::Cow;
 use std::cell::Cell;
+use std::collections::HashSet;
 
 pub(super) struct Walker<'t, 'r, 'm> {
     pub tree: &'t Tree,
     pub plan: &'static Plan,
-    pub options: Options,
+    pub options: Options<'r>,
     pub report: &'r mut Report<'m>,
     /// The resource that is being walked.
     pub holder: Holder<'t>,
@@ -25,6 +26,8 @@ pub(super) struct Walker<'t, 'r, 'm> {
     pub locals: Vec<Local<'t>>,
     /// Of the containers that were asked for.
     pub contained_ids: ContainedIds<'t>,
+    /// The ids of the elements of the resource that is walked, so far.
+    pub ids: HashSet<Cow<'t, str>>,
     /// For decoding texts.
     pub buffer: Vec<u8>,
     /// The Bundles around, outermost first.
@@ -62,7 +65,7 @@ pub(super) struct Member<'t> {
 }
 
 impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
-    pub fn new(tree: &'t Tree, plan: &'static Plan, options: Options, report: &'r mut Report<'m>) -> Self {
+    pub fn new(tree: &'t Tree, plan: &'static Plan, options: Options<'r>, report: &'r mut Report<'m>) -> Self {
         let holder = Holder { resource: tree.root(), container: None };
         Walker {
             tree,
@@ -72,6 +75,7 @@ impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
             holder,
             locals: Vec::new(),
             contained_ids: ContainedIds::default(),
+            ids: HashSet::new(),
             buffer: Vec::new(),
             bundles: Vec::new(),
             steps: Cell::new(0),
@@ -81,7 +85,11 @@ impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
 
     /// Members, minima and the rules of its type; what an object holds is walked on the way.
     pub fn object(&mut self, object: &Object<'t, '_>, has_value: bool) {
+        let outer_ids = object.plan.has_own_ids.then(|| std::mem::take(&mut self.ids));
         let present = self.members(object);
+        if let Some(outer) = outer_ids {
+            self.ids = outer;
+        }
         if object.node.children().next().is_none() {
             self.fail(object.place, object.node, "JSN-03", IssueCode::Structure, || {
                 "an object is empty; leave the property out".to_owned()
@@ -94,7 +102,9 @@ impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
                 "an element must have a value or children beside its id".to_owned()
             });
         }
-        if present == 0 && is_resource && object.node.children().all(|member| member.has_key("resourceType")) {
+        // Parameters are what an operation is given, which may be nothing.
+        let is_hollow = || object.node.children().all(|member| member.has_key("resourceType"));
+        if present == 0 && is_resource && &*object.plan.def.name != "Parameters" && is_hollow() {
             self.fail(object.place, object.node, "JSN-03", IssueCode::Structure, || {
                 "a resource has nothing but its type; fill it, or leave it out".to_owned()
             });

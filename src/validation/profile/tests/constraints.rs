@@ -34,16 +34,20 @@ fn constraints_are_held_where_they_stand_with_their_severity() {
 }
 
 #[test]
-fn a_constraint_without_a_result_is_not_broken_and_one_that_fails_is_a_warning() {
+fn a_constraint_without_a_result_is_broken_and_one_that_cannot_be_evaluated_is_a_warning() {
     let own = constrained(json!([
         { "id": "Patient", "path": "Patient", "constraint": [constraint("own-1", "error", "birthDate > @2000-01-01"), constraint("own-2", "error", "name.empty() or name.single().family.empty()")] },
     ]));
     cases(
         &[own],
         &[
-            (json!({ "resourceType": "Patient" }), &[]),
+            (json!({ "resourceType": "Patient" }), &["error own-1 Patient"]),
             (json!({ "resourceType": "Patient", "birthDate": "1999-01-01" }), &["error own-1 Patient"]),
-            (json!({ "resourceType": "Patient", "name": [{}, {}] }), &["warning profile-constraint Patient"]),
+            (json!({ "resourceType": "Patient", "birthDate": "2001-01-01" }), &[]),
+            (
+                json!({ "resourceType": "Patient", "birthDate": "2001-01-01", "name": [{}, {}] }),
+                &["warning profile-constraint Patient"],
+            ),
         ],
     );
 }

@@ -168,3 +168,62 @@ fn an_extension_is_held_against_its_loaded_definition_wherever_it_stands() {
         [format!("error extension {place}"), format!("error binding {place}.value.ofType(code)")]
     );
 }
+
+/// An extension of ours, or one of the base packages, that may stand on these elements.
+fn on(url: &str, contexts: &[&str]) -> Value {
+    let mut definition = derived(
+        "note",
+        "Extension",
+        "http://hl7.org/fhir/StructureDefinition/Extension",
+        json!([{ "id": "Extension.url", "path": "Extension.url", "fixedUri": url }]),
+    );
+    definition["url"] = json!(url);
+    let contexts = contexts.iter().map(|of| json!({ "type": "element", "expression": of }));
+    definition["context"] = contexts.collect();
+    definition
+}
+
+#[test]
+fn the_context_element_is_everything_resources_included() {
+    let url = format!("{OWN}note");
+    let extension = json!([{ "url": url, "valueString": "x" }]);
+    let patient = json!({ "resourceType": "Patient", "id": "p", "extension": extension,
+        "name": [{ "text": "x", "extension": extension }], "_birthDate": { "extension": extension },
+        "link": [{ "other": { "reference": "Patient/1" }, "type": "refer", "extension": extension }] });
+    let whole = message(json!({ "extension": extension }), &["Patient/p"], &[patient]);
+    for (context, wanted) in [("Element", 0), ("Base", 0), ("DomainResource", 3), ("Patient", 4), ("HumanName", 4)] {
+        let found = message_found(&[on(&url, &[context])], &whole);
+        assert_eq!(found.len(), wanted, "{context}: {found:?}");
+    }
+}
+
+/// Errors of a whole check at this level.
+fn errors_at(level: super::super::super::Level, resources: &[Value], whole: &Value) -> Vec<String> {
+    let mut definitions = loaded(resources);
+    definitions.compile();
+    let tree = json::parse(Bytes::from(whole.to_string())).expect("JSON");
+    let message = Message::read(tree, Some(FhirVersion::R4), None).expect("a message");
+    let checks = super::super::super::Checks { level, take_unknown_events: true, ..Default::default() };
+    let checked = super::super::super::check(&message, &definitions, checks);
+    checked.issues.iter().filter(|issue| issue.is_error()).map(short).collect()
+}
+
+#[test]
+fn a_loaded_definition_of_an_extension_takes_the_place_of_the_base_one() {
+    use super::super::super::Level;
+    const BIRTH_PLACE: &str = "http://hl7.org/fhir/StructureDefinition/patient-birthPlace";
+    let place = json!([{ "url": BIRTH_PLACE, "valueAddress": { "text": "x" } }]);
+    let encounter = json!({ "resourceType": "Encounter", "id": "e", "status": "planned", "class": { "code": "AMB" },
+        "extension": place });
+    let patient = json!({ "resourceType": "Patient", "id": "p", "extension": place });
+    let whole = message(json!({}), &["Encounter/e", "Patient/p"], &[encounter, patient]);
+    let at = |index: usize| format!("error extension Bundle.entry[{index}].resource.extension[0]");
+    let moved = [on(BIRTH_PLACE, &["Encounter"])];
+    assert_eq!(errors_at(Level::Structure, &[], &whole), [at(1)]);
+    assert_eq!(errors_at(Level::Profile, &[], &whole), [at(1)]);
+    assert_eq!(errors_at(Level::Structure, &moved, &whole), [""; 0]);
+    assert_eq!(errors_at(Level::Profile, &moved, &whole), [at(2)]);
+    let mut of_r5 = on(BIRTH_PLACE, &["Encounter"]);
+    of_r5["fhirVersion"] = json!("5.0.0");
+    assert_eq!(errors_at(Level::Profile, &[of_r5], &whole), [at(1)], "a definition for R5 says nothing of R4");
+}

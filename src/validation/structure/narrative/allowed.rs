@@ -134,6 +134,8 @@ const ATTRIBUTES: [u64; 54] = words![
 pub(super) type Element = u8;
 
 pub(super) const P: Element = position(&ELEMENTS, word(b"p"));
+pub(super) const A: Element = position(&ELEMENTS, word(b"a"));
+pub(super) const PRE: Element = position(&ELEMENTS, word(b"pre"));
 pub(super) const IMG: Element = position(&ELEMENTS, word(b"img"));
 
 pub(super) const SRC: u64 = word(b"src");
@@ -204,6 +206,12 @@ pub(super) fn takes_text(element: Element) -> bool {
 /// Elements that a paragraph cannot hold.
 pub(super) fn is_block(element: Element) -> bool {
     rule(element).is_block
+}
+
+/// Elements that preformatted text cannot hold.
+pub(super) fn is_kept_out_of_pre(element: Element) -> bool {
+    const KEPT_OUT: [u64; 5] = words!["img", "big", "small", "sub", "sup"];
+    KEPT_OUT.contains(&ELEMENTS[usize::from(element)])
 }
 
 fn rule(element: Element) -> &'static Rule {

@@ -104,3 +104,61 @@ fn what_is_no_well_formed_div_of_xhtml_is_refused() {
         assert_eq!(rule(&text), Some("narrative"), "{text}");
     }
 }
+
+#[test]
+fn a_prefix_may_stand_for_xhtml() {
+    let good = [
+        "<h:div xmlns:h=\"http://www.w3.org/1999/xhtml\"><h:p>a</h:p><h:br/></h:div>",
+        "<h:div xmlns:h=\"http://www.w3.org/1999/xhtml\">a<p xmlns=\"http://www.w3.org/1999/xhtml\"><b>b</b></p></h:div >",
+        "<div xmlns=\"http://www.w3.org/1999/xhtml\" xmlns:x=\"http://www.w3.org/1999/xhtml\"><x:p>a<b>b</b></x:p></div>",
+        "<div xmlns=\"http://www.w3.org&#47;1999&#x2F;xhtml\">a</div>",
+        "<a:div xmlns:a=\"http://www.w3.org/1999/xhtml\"><b:p xmlns:b=\"http://www.w3.org/1999/xhtml\">a</b:p></a:div>",
+    ];
+    for text in good {
+        assert_eq!(check(text.as_bytes()), Ok(()), "{text}");
+    }
+    let bad = [
+        "<h:div>a</h:div>",
+        "<h:div xmlns:h=\"http://hl7.org/fhir\">a</h:div>",
+        "<h:div xmlns:g=\"http://www.w3.org/1999/xhtml\">a</h:div>",
+        "<h:div xmlns:h=\"http://www.w3.org/1999/xhtml\"><p>a</p></h:div>",
+        "<h:div xmlns:h=\"http://www.w3.org/1999/xhtml\">a</div>",
+        "<h:div xmlns:h=\"http://www.w3.org/1999/xhtml\"><h:p>a</p></h:div>",
+        "<div xmlns=\"http://www.w3.org/1999/xhtml\"><p>a</h:p></div>",
+        "<h:div xmlns:h=\"http://www.w3.org/1999/xhtml\"><h:p xmlns:h=\"urn:x\">a</h:p></h:div>",
+        "<h:div xmlns:h=\"http://www.w3.org/1999/xhtml\">a<b xmlns=\"http://www.w3.org/1999/xhtml\">b</b><i>c</i></h:div>",
+        "<h:div xmlns:h=\"http://www.w3.org/1999/xhtml\" xmlns:h=\"http://www.w3.org/1999/xhtml\">a</h:div>",
+        "<h:p xmlns:h=\"http://www.w3.org/1999/xhtml\">a</h:p>",
+    ];
+    for text in bad {
+        assert_eq!(rule(text), Some("narrative"), "{text}");
+    }
+}
+
+#[test]
+fn links_hold_no_links_and_preformatted_text_no_images() {
+    for inner in [
+        "<a href=\"#a\">x<a href=\"#b\">y</a></a>",
+        "<a href=\"#a\"><span><b><a name=\"b\">y</a></b></span></a>",
+        "<pre>x<img src=\"a.png\" alt=\"a\"/></pre>",
+        "<pre><b>x<sup>2</sup></b></pre>",
+    ] {
+        assert_eq!(rule(&div(inner)), Some("txt-1"), "{inner}");
+    }
+    for inner in
+        ["<a href=\"#a\">x</a><a href=\"#b\">y</a>", "<pre>x</pre>y<sup>2</sup>", "<p>x</p><ul><li>y</li></ul>"]
+    {
+        assert_eq!(rule(&div(inner)), None, "{inner}");
+    }
+}
+
+#[test]
+fn characters_that_xml_does_not_have_are_refused() {
+    for character in ['\u{0}', '\u{8}', '\u{b}', '\u{1f}', '\u{fffe}', '\u{ffff}'] {
+        assert_eq!(rule(&div(&format!("a{character}b"))), Some("narrative"), "{character:?}");
+        assert_eq!(rule(&div(&format!("<p title=\"{character}\">b</p>"))), Some("narrative"), "{character:?}");
+    }
+    for character in ['\t', '\n', '\r', '\u{7f}', '\u{fffd}', '\u{1f600}'] {
+        assert_eq!(rule(&div(&format!("a{character}b"))), None, "{character:?}");
+    }
+}

@@ -103,3 +103,33 @@ fn an_extension_may_ask_something_of_what_has_it() {
     passes(question("decimal"));
     breaks(question("string"), "extension", "Questionnaire.item[0].item[0].extension[0]");
 }
+
+/// Where resources that HL7 published have them, though the release does not let them stand there.
+#[test]
+fn base_extensions_stand_where_hl7s_own_resources_have_them() {
+    const BASE: &str = "http://hl7.org/fhir/StructureDefinition/";
+    let of = |name: &str, value: (&str, Value)| {
+        let mut extension = json!({ "url": format!("{BASE}{name}") });
+        extension[value.0] = value.1;
+        json!([extension])
+    };
+    let capabilities = |resource: Value| {
+        json!({ "resourceType": "CapabilityStatement", "status": "active", "date": "2026", "kind": "requirements",
+            "description": "x", "fhirVersion": "4.0.1", "format": ["json"],
+            "rest": [{ "mode": "server", "resource": [resource] }] })
+    };
+    let expectation = of("capabilitystatement-expectation", ("valueCode", json!("SHALL")));
+    let encounter = json!({ "resourceType": "Encounter", "status": "planned", "class": { "code": "AMB" },
+        "extension": of("patient-interpreterRequired", ("valueBoolean", json!(true))) });
+    let concepts = json!({ "resourceType": "CodeSystem", "url": "https://a.example/c", "status": "draft",
+        "content": "complete",
+        "concept": [{ "code": "a", "extension": of("valueset-concept-comments", ("valueString", json!("x"))) }] });
+    for version in [FhirVersion::R4, FhirVersion::R4B] {
+        for resource in
+            [capabilities(json!({ "type": "Patient", "extension": expectation })), encounter.clone(), concepts.clone()]
+        {
+            assert_eq!(errors_of(&resource.to_string(), version), [], "{resource}");
+        }
+    }
+    breaks(patient("extension", expectation), "extension", "Patient.extension[0]");
+}
