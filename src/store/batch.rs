@@ -19,6 +19,7 @@ use uuid::Uuid;
 /// Sender of the answers that the router writes itself; they are never repeats.
 pub(super) const OWN: &str = "emberpost";
 
+#[derive(Clone)]
 pub(super) enum Ask {
     Accept(Box<Prepared>),
     Settle(Box<PreparedSettlement>),

@@ -177,10 +177,25 @@ pub(super) fn sqlite_code(error: &Error) -> Option<i64> {
     Some(code & 0xff)
 }
 
+/// Whether a failed transaction failed for one of its rows, so that the others may succeed without it.
+pub(super) fn is_of_a_row(error: &Error) -> bool {
+    const SQLITE_BUSY: i64 = 5;
+    const SQLITE_LOCKED: i64 = 6;
+    match error {
+        Error::Database(_) => {
+            let code = sqlite_code(error);
+            !matches!(code, Some(SQLITE_BUSY | SQLITE_LOCKED | SQLITE_IOERR | SQLITE_FULL))
+        }
+        Error::Encode(_) | Error::Decode(_) | Error::ColumnDecode { .. } => true,
+        _ => false,
+    }
+}
+
+const SQLITE_IOERR: i64 = 10;
+const SQLITE_FULL: i64 = 13;
+
 /// What a caller hears of a database error. Texts of SQLite name no values.
 pub(super) fn unavailable(error: &Error) -> Unavailable {
-    const SQLITE_IOERR: i64 = 10;
-    const SQLITE_FULL: i64 = 13;
     match sqlite_code(error) {
         Some(SQLITE_IOERR | SQLITE_FULL) => Unavailable::Full(error.to_string()),
         _ => Unavailable::Away(error.to_string()),

@@ -35,7 +35,7 @@ pub(super) struct MessageRow {
     pub said: Option<[u8; 32]>,
     pub flags: i64,
     pub facts: Arc<Facts>,
-    pub facts_json: String,
+    pub facts_json: Arc<str>,
     pub outcome_json: Option<String>,
     /// Bytes of the body as received, and the body as kept.
     pub size: i64,
@@ -244,12 +244,12 @@ fn bind_message(query: Bound, row: &mut MessageRow) -> Bound {
         .bind(row.content.to_vec())
         .bind(row.said.map(|said| said.to_vec()))
         .bind(row.flags)
-        .bind(std::mem::take(&mut row.facts_json))
+        .bind(row.facts_json.clone())
         .bind(row.outcome_json.take())
 }
 
 fn bind_body(query: Bound, row: &mut MessageRow) -> Bound {
-    query.bind(row.key).bind(row.packed.codec).bind(row.size).bind(std::mem::take(&mut row.packed.bytes))
+    query.bind(row.key).bind(row.packed.codec).bind(row.size).bind(row.packed.bytes.to_vec())
 }
 
 fn bind_reference(query: Bound, row: &mut ReferenceRow) -> Bound {

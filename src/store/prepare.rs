@@ -17,10 +17,11 @@ const COMPRESS_APART_BYTES: usize = 256 * 1024;
 const COMPRESS_FROM_BYTES: usize = 1_000;
 const ZSTD_LEVEL: i32 = 1;
 
-/// A message ready for its rows.
+/// A message ready for its rows. Clones share what is large.
+#[derive(Clone)]
 pub(super) struct Prepared {
     pub facts: Arc<Facts>,
-    pub facts_json: String,
+    pub facts_json: Arc<str>,
     pub state: MessageState,
     pub outcome_json: Option<String>,
     pub marks: Option<String>,
@@ -40,12 +41,14 @@ pub(super) struct Prepared {
 }
 
 /// A body as kept.
+#[derive(Clone)]
 pub(super) struct Packed {
     /// 0 as received, 1 zstd.
     pub codec: i64,
-    pub bytes: Vec<u8>,
+    pub bytes: Bytes,
 }
 
+#[derive(Clone)]
 pub(super) struct PreparedSettlement {
     pub delivery_key: i64,
     pub state: DeliveryState,
@@ -76,7 +79,7 @@ pub(super) async fn keep(keep: Keep) -> Result<Prepared, serde_json::Error> {
         }
     };
     Ok(Prepared {
-        facts_json: serde_json::to_string(&facts)?,
+        facts_json: serde_json::to_string(&facts)?.into(),
         state,
         marks: outcome.as_ref().and_then(marks),
         outcome_json: outcome.as_ref().map(serde_json::to_string).transpose()?,
@@ -127,8 +130,8 @@ async fn pack(bytes: &Bytes) -> Packed {
         tokio::task::spawn_blocking(move || compress(&bytes)).await.ok().flatten()
     };
     match packed {
-        Some(packed) => Packed { codec: 1, bytes: packed },
-        None => Packed { codec: 0, bytes: bytes.to_vec() },
+        Some(packed) => Packed { codec: 1, bytes: packed.into() },
+        None => Packed { codec: 0, bytes: bytes.clone() },
     }
 }
 
@@ -177,7 +180,7 @@ mod tests {
             let plain = Bytes::from("Bundle ".repeat(size / 7 + 1).into_bytes()).slice(..size);
             let packed = pack(&plain).await;
             assert!(packed.bytes.len() <= size && (size < 1_000 || packed.codec == 1));
-            assert_eq!(unpack(packed.codec, size as i64, packed.bytes).unwrap(), plain);
+            assert_eq!(unpack(packed.codec, size as i64, packed.bytes.to_vec()).unwrap(), plain);
         }
     }
 

@@ -1,9 +1,10 @@
 //! The one writer: jobs that wait together are committed together, then each caller hears.
 //!
-//! A database error fails the whole batch and leaves nothing of it; the writer goes on with the next.
+//! A database error leaves nothing of a batch. Where it was about one of the rows, the jobs are committed one by one, so that
+//! one bad row fails one caller; else the whole batch fails, and the writer goes on with the next.
 
 use super::batch::{self, Answer, Ask, Batch};
-use super::core::{Core, unavailable};
+use super::core::{Core, is_of_a_row, unavailable};
 use super::prepare::{Prepared, PreparedSettlement};
 use super::{Unavailable, open};
 use crate::delivery::{Kept, Settled};
@@ -193,6 +194,51 @@ async fn commit(core: &Core, gathered: Gathered) {
     if asks.is_empty() {
         return;
     }
+    let again = if asks.len() > 1 { asks.clone() } else { Vec::new() };
+    match transaction(core, asks).await {
+        Ok(answers) => replies.into_iter().zip(answers).for_each(|(reply, answer)| reply.send(answer)),
+        Err(Failure::OfARow(error)) if !again.is_empty() => {
+            tracing::error!(jobs = again.len(), %error, "a batch failed for one of its rows; each is tried alone");
+            one_by_one(core, again, replies).await;
+        }
+        Err(failure) => fail(replies.into_iter(), &failure),
+    }
+}
+
+/// One bad row fails its own caller only. What fails for all fails the rest, too.
+async fn one_by_one(core: &Core, asks: Vec<Ask>, replies: Vec<Reply>) {
+    let mut replies = replies.into_iter();
+    for ask in asks {
+        let Some(reply) = replies.next() else { return };
+        if reply.is_behind_a_failure() {
+            reply.fail(Unavailable::Away("a message before this one could not be kept".into()));
+            continue;
+        }
+        match transaction(core, vec![ask]).await {
+            Ok(answers) => answers.into_iter().zip([reply]).for_each(|(answer, reply)| reply.send(answer)),
+            Err(failure @ Failure::OfARow(_)) => fail([reply].into_iter(), &failure),
+            Err(failure) => return fail([reply].into_iter().chain(replies), &failure),
+        }
+    }
+}
+
+fn fail(replies: impl Iterator<Item = Reply>, failure: &Failure) {
+    let (Failure::OfARow(unavailable) | Failure::OfAll(unavailable)) = failure;
+    let mut jobs = 0;
+    for reply in replies {
+        reply.fail(unavailable.clone());
+        jobs += 1;
+    }
+    tracing::error!(jobs, error = %unavailable, "the store could not commit; its callers are told");
+}
+
+enum Failure {
+    OfARow(Unavailable),
+    OfAll(Unavailable),
+}
+
+/// One transaction, and what it says of the store's health.
+async fn transaction(core: &Core, asks: Vec<Ask>) -> Result<Vec<Answer>, Failure> {
     let count = asks.len() as u64;
     let running = core.health.begin();
     let answers = {
@@ -205,16 +251,18 @@ async fn commit(core: &Core, gathered: Gathered) {
     };
     core.commits.fetch_add(1, Ordering::Relaxed);
     core.operations.fetch_add(count, Ordering::Relaxed);
-    // A commit into a file that nobody will find again is none.
-    let answers = answers.map_err(|error| unavailable(&error)).and_then(|done| core.check_files().map(|()| done));
-    core.health.end(running, answers.as_ref().err());
-    match answers {
-        Ok(answers) => replies.into_iter().zip(answers).for_each(|(reply, answer)| reply.send(answer)),
-        Err(unavailable) => {
-            tracing::error!(jobs = count, error = %unavailable, "the store could not commit; its callers are told");
-            replies.into_iter().for_each(|reply| reply.fail(unavailable.clone()));
-        }
-    }
+    let answers = match answers {
+        // A commit into a file that nobody will find again is none.
+        Ok(answers) => core.check_files().map(|()| answers).map_err(Failure::OfAll),
+        Err(error) if is_of_a_row(&error) => Err(Failure::OfARow(unavailable(&error))),
+        Err(error) => Err(Failure::OfAll(unavailable(&error))),
+    };
+    let failure = match &answers {
+        Err(Failure::OfAll(unavailable)) => Some(unavailable),
+        Ok(_) | Err(Failure::OfARow(_)) => None,
+    };
+    core.health.end(running, failure);
+    answers
 }
 
 async fn transact(core: &Core, writer: &mut Writer, asks: Vec<Ask>) -> Result<Vec<Answer>, Error> {
@@ -233,6 +281,11 @@ impl Reply {
             (Reply::Settle(reply), Answer::Settle(settled)) => drop(reply.send(Ok(settled))),
             (reply, _) => reply.fail(Unavailable::Away("an answer of another kind".into())),
         }
+    }
+
+    /// Whether a message before this one, which must be kept first, was not kept.
+    fn is_behind_a_failure(&self) -> bool {
+        matches!(self, Reply::Accept(chain, _) if chain.is_broken())
     }
 
     fn fail(self, unavailable: Unavailable) {

@@ -180,3 +180,44 @@ async fn a_writer_that_ends_without_being_closed_is_a_failure_and_a_store_that_i
         assert_eq!(supervisor.failed(), failed, "{how}");
     }
 }
+
+#[tokio::test]
+async fn one_bad_row_fails_its_own_caller_and_nobody_else_in_the_batch() {
+    let fixture = Fixture::new().await;
+    let kept = numbered(0);
+    let id = kept.facts.id;
+    fixture.keep(kept).await;
+    // A public id that is in use already breaks a rule of the table.
+    let bad = || {
+        let mut keep = numbered(1);
+        keep.facts.id = id;
+        keep
+    };
+    let writer = fixture.store.inner.core.writer.lock().await;
+    // All of these are in the queue before the writer can begin.
+    let accepts = (2..40).map(|number| match number {
+        7 | 20 => bad(),
+        _ => to("lab", 1, numbered(number)),
+    });
+    let accepts: Vec<_> = accepts
+        .map(|keep| {
+            let store = fixture.store.clone();
+            tokio::spawn(async move { store.accept(keep).await })
+        })
+        .collect();
+    for _ in 0..1_000 {
+        tokio::task::yield_now().await;
+    }
+    drop(writer);
+    let mut failed = Vec::new();
+    for (number, accept) in (2..40).zip(accepts) {
+        match accept.await.unwrap() {
+            Ok(Kept::New { .. }) => {}
+            Err(Unavailable::Away(_)) => failed.push(number),
+            other => panic!("{number}: {other:?}"),
+        }
+    }
+    assert_eq!(failed, [7, 20]);
+    assert_eq!(fixture.store.count_messages(&Default::default()).await.unwrap(), 37);
+    fixture.store.accepting().unwrap();
+}
