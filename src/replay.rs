@@ -147,6 +147,7 @@ impl Worker {
         let candidates = match store.replay_candidates(replay.order.id, limit).await {
             Ok(candidates) => candidates,
             Err(ViewError::Unavailable(away)) => return Err(away),
+            Err(slow @ ViewError::TooLong(_)) => return Err(Unavailable::Away(slow.to_string())),
             Err(ViewError::BadFilter(reason)) => {
                 tracing::error!(replay.id = %replay.order.id, reason, "the replay cannot be read and is stopped");
                 store.set_replay_state(replay.order.id, ReplayState::Stopped).await?;

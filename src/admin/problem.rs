@@ -65,6 +65,10 @@ impl From<ViewError> for Problem {
     fn from(error: ViewError) -> Self {
         match error {
             ViewError::BadFilter(text) => Problem::wrong(text),
+            ViewError::TooLong(_) => {
+                let fault = Fault::RouteSearchLimit;
+                Problem::new(StatusCode::SERVICE_UNAVAILABLE, IssueCode::Timeout, fault, error.to_string())
+            }
             ViewError::Unavailable(unavailable) => unavailable.into(),
         }
     }

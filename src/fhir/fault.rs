@@ -42,6 +42,7 @@ faults! {
     RouteFanOut "ROUTE_FAN_OUT" "An event of category consequence would go to more than one participant" "Send one message to each, or the operator lists the event in fan_out";
     RouteLoop "ROUTE_LOOP" "The message came through this router before" "The operator corrects the routes that form the loop";
     RouteBusy "ROUTE_BUSY" "The router is at its limit of work" "Send again after Retry-After";
+    RouteSearchLimit "ROUTE_SEARCH_LIMIT" "The search would look at more than the router has time for" "Narrow it, with since and until to a shorter time or with further filters";
     RouteNoStore "ROUTE_NO_STORE" "The store has no room or cannot be reached" "The operator makes room; send again after Retry-After";
     RouteStopping "ROUTE_STOPPING" "The router is stopping or starting" "Send again after Retry-After";
     RouteNotBuilt "ROUTE_NOT_BUILT" "The feature is not built yet" "Use what the README lists as built";

@@ -25,7 +25,11 @@ pub(super) struct Core {
     pub path: PathBuf,
     pub clock: Clock,
     pub writer: tokio::sync::Mutex<Writer>,
+    /// For messages and deliveries: short reads by key.
     pub readers: SqlitePool,
+    /// For lists, which may look at many rows.
+    pub searchers: SqlitePool,
+    pub search_milliseconds: AtomicU64,
     /// Locks the store for its life, and knows its files. None once it is closed.
     pub watch: Mutex<Option<Watch>>,
     pub health: Health,
@@ -157,6 +161,7 @@ impl Core {
     /// Ends the readers, moves the log into the database file, lets another router in.
     pub async fn shut(&self) {
         self.readers.close().await;
+        self.searchers.close().await;
         let mut writer = self.writer.lock().await;
         self.closed.store(true, Ordering::Relaxed);
         if let Err(error) = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut writer.conn).await {

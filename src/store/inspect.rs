@@ -8,6 +8,7 @@ use super::view::{
 };
 use super::{Store, Unavailable};
 use crate::delivery::{DeliveryState, Work};
+use futures_util::FutureExt;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Error, Row};
 use std::sync::atomic::Ordering;
@@ -163,25 +164,33 @@ impl Store {
         conditions: Conditions,
         limit: u32,
         view: fn(&SqliteRow) -> Result<T, Error>,
-    ) -> Result<Page<T>, ViewError> {
+    ) -> Result<Page<T>, ViewError>
+    where
+        T: Send + 'static,
+    {
         let limit = limit.clamp(1, PAGE_LIMIT);
         let sql = format!("{sql} ORDER BY {key} DESC LIMIT {}", limit + 1);
-        let rows = conditions.bind(sqlx::query(AssertSqlSafe(sql))).fetch_all(&self.inner.core.readers).await;
-        let page = rows.and_then(|mut rows| {
-            let more = rows.len() > limit as usize;
-            rows.truncate(limit as usize);
-            let last: Option<i64> = rows.last().filter(|_| more).map(|row| row.try_get(0)).transpose()?;
-            let items = rows.iter().map(view).collect::<Result<_, _>>()?;
-            Ok(Page { items, next: last.map(|key| key.to_string()) })
+        let query = conditions.bind(sqlx::query(AssertSqlSafe(sql)));
+        let page = self.inner.core.search(move |conn| {
+            async move {
+                let mut rows = query.fetch_all(conn).await?;
+                let more = rows.len() > limit as usize;
+                rows.truncate(limit as usize);
+                let last: Option<i64> = rows.last().filter(|_| more).map(|row| row.try_get(0)).transpose()?;
+                let items = rows.iter().map(view).collect::<Result<_, _>>()?;
+                Ok(Page { items, next: last.map(|key| key.to_string()) })
+            }
+            .boxed()
         });
-        page.map_err(|error| unavailable(&error).into())
+        page.await
     }
 
     pub(super) async fn count(&self, sql: String, conditions: Conditions) -> Result<u64, ViewError> {
         let query = conditions.bind(sqlx::query(AssertSqlSafe(sql)));
-        let row = query.fetch_one(&self.inner.core.readers).await;
-        let count = row.and_then(|row| row.try_get::<i64, _>(0));
-        count.map(i64::unsigned_abs).map_err(|error| unavailable(&error).into())
+        let count = self.inner.core.search(|conn| {
+            async move { query.fetch_one(conn).await?.try_get::<i64, _>(0).map(i64::unsigned_abs) }.boxed()
+        });
+        count.await
     }
 
     pub(super) async fn optional<T>(

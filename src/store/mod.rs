@@ -22,6 +22,7 @@ mod restore;
 mod retention;
 mod retry;
 mod row;
+mod search;
 mod settle;
 mod standing;
 #[cfg(test)]

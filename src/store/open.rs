@@ -5,6 +5,7 @@ use super::files::{self, BACKUP_MARK, Hold, STORE_MARK, beside, create_private, 
 use super::health::Health;
 use super::insert::PREPARED_STATEMENTS;
 use super::retention::Cursors;
+use super::search::{SEARCH_MILLISECONDS, SEARCHERS};
 use super::watch::Watch;
 use super::writer::{Keys, Writer};
 use super::{OpenError, StoreSettings};
@@ -53,13 +54,16 @@ pub(super) async fn open(settings: StoreSettings, clock: Clock) -> Result<Core, 
     mend_due_times(&mut conn, clock.now_us()).await.map_err(database)?;
     let keys = Keys::read(&mut conn).await.map_err(database)?;
     let parties = Core::read_parties(&mut conn).await.map_err(database)?;
-    let readers = readers(&path).await.map_err(database)?;
+    let readers = readers(&path, READERS).await.map_err(database)?;
+    let searchers = self::readers(&path, SEARCHERS).await.map_err(database)?;
     Ok(Core {
         settings,
         path,
         clock,
         writer: tokio::sync::Mutex::new(Writer { conn, keys }),
         readers,
+        searchers,
+        search_milliseconds: AtomicU64::new(SEARCH_MILLISECONDS),
         watch: Mutex::new(Some(watch)),
         health: Health::default(),
         party_keys: RwLock::new(parties),
@@ -182,14 +186,14 @@ pub(super) fn writer_options(path: &Path) -> SqliteConnectOptions {
         .disable_statement_logging()
 }
 
-async fn readers(path: &Path) -> Result<SqlitePool, Error> {
+async fn readers(path: &Path, count: u32) -> Result<SqlitePool, Error> {
     let options = SqliteConnectOptions::new()
         .filename(path)
         .read_only(true)
         .busy_timeout(BUSY_TIMEOUT)
         .pragma("cache_size", "-8192")
         .disable_statement_logging();
-    SqlitePoolOptions::new().max_connections(READERS).acquire_timeout(BUSY_TIMEOUT).connect_with(options).await
+    SqlitePoolOptions::new().max_connections(count).acquire_timeout(BUSY_TIMEOUT).connect_with(options).await
 }
 
 /// Brings the schema to this program's version.

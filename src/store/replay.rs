@@ -17,6 +17,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use uuid::Uuid;
 
+/// Messages that one search of a replay looks at, so that none takes long however few match.
+const WINDOW_MESSAGES: i64 = 20_000;
+
 const COLUMNS: &str = "k, spec, state, created_us, total, done, skipped";
 
 impl Store {
@@ -73,17 +76,26 @@ impl Store {
     /// The next messages of a replay, in the order in which they were kept, at most `limit`. Empty when it is through.
     pub async fn replay_candidates(&self, id: Uuid, limit: u32) -> Result<Vec<ReplayCandidate>, ViewError> {
         let query = sqlx::query("SELECT spec, last_k, end_k FROM replay WHERE id = ?").bind(row::blob(id));
-        let read =
-            |row: &SqliteRow| Ok((row::from_json::<NewReplay>(row.try_get(0)?)?, row.try_get(1)?, row.try_get(2)?));
+        let read = |row: &SqliteRow| {
+            Ok((row::from_json::<NewReplay>(row.try_get(0)?)?, row.try_get::<i64, _>(1)?, row.try_get::<i64, _>(2)?))
+        };
         let Some((order, last, end)) = self.optional(query, read).await? else { return Ok(Vec::new()) };
         let filter = order.filter.for_replay();
-        let mut conditions = filter::messages(&self.inner.core, &filter).map_err(ViewError::BadFilter)?;
-        conditions.integer("m.k > ?", last);
-        conditions.integer("m.k <= ?", end);
-        let sql =
-            format!("SELECT m.k, m.facts, m.in_reply_to FROM message m{} ORDER BY m.k LIMIT {limit}", conditions.sql());
-        let rows = conditions.bind(sqlx::query(AssertSqlSafe(sql))).fetch_all(&self.inner.core.readers).await;
-        let rows = rows.map_err(|error| unavailable(&error))?;
+        let all = filter::messages(&self.inner.core, &filter).map_err(ViewError::BadFilter)?;
+        let (mut from, mut rows) = (last, Vec::new());
+        while rows.is_empty() && from < end {
+            let to = end.min(from.saturating_add(WINDOW_MESSAGES));
+            let mut conditions = all.clone();
+            conditions.integer("m.k > ?", from);
+            conditions.integer("m.k <= ?", to);
+            let sql = format!(
+                "SELECT m.k, m.facts, m.in_reply_to FROM message m{} ORDER BY m.k LIMIT {limit}",
+                conditions.sql()
+            );
+            let query = conditions.bind(sqlx::query(AssertSqlSafe(sql)));
+            rows = self.inner.core.search(move |conn| async move { query.fetch_all(conn).await }.boxed()).await?;
+            from = to;
+        }
         let mut candidates = Vec::new();
         for row in &rows {
             let (message_key, facts) = keyed_facts(row).map_err(|error| unavailable(&error))?;

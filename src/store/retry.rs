@@ -31,9 +31,11 @@ impl Store {
             limit.min(RETRY_LIMIT)
         );
         // Found by a reader, so that a search through many does not hold up the writer; checked again there.
-        let rows = conditions.bind(sqlx::query(AssertSqlSafe(sql))).fetch_all(&core.readers).await;
-        let work: Result<Vec<_>, _> = rows.and_then(|rows| rows.iter().map(row::work).collect());
-        let work = work.map_err(|error| unavailable(&error))?;
+        let query = conditions.bind(sqlx::query(AssertSqlSafe(sql)));
+        let found = core.search(move |conn| {
+            async move { query.fetch_all(conn).await?.iter().map(row::work).collect::<Result<Vec<_>, _>>() }.boxed()
+        });
+        let work = found.await?;
         let now_us = core.clock.now_us();
         let back = core.write(move |_, writer| put_back(writer, work, now_us, expires_at_us).boxed());
         Ok(back.await?)

@@ -13,6 +13,12 @@ pub enum ViewError {
     /// The caller's to correct: a time, a cursor, an id. Names the field.
     #[error("{0}")]
     BadFilter(String),
+    /// It would take too long; the caller narrows it.
+    #[error(
+        "the search was stopped after {} s: narrow it, with since and until to a shorter time, or with an id, a header or \
+         bundle id, a fault, a source or a destination", .0.as_secs()
+    )]
+    TooLong(std::time::Duration),
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
 }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::fhir::{Issue, IssueCode};
 use crate::store::view::{DeliveryFilter, MessageFilter, ViewError};
+use std::sync::atomic::Ordering;
 
 async fn found(fixture: &Fixture, filter: serde_json::Value) -> Vec<String> {
     let filter: MessageFilter = serde_json::from_value(filter).unwrap();
@@ -140,4 +141,39 @@ async fn a_timeline_tells_everything_in_order() {
     assert_eq!(entries[4].attempt.as_ref().unwrap().status, Some(503));
     assert_eq!(entries[4].participant.as_deref(), Some("lab"));
     assert!(fixture.store.timeline(Uuid::now_v7()).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn searches_end_in_time_and_nothing_else_waits_for_them() {
+    let fixture = Fixture::new().await;
+    let core = &fixture.store.inner.core;
+    let (key, _) = fixture.keep(to("lab", 1, numbered(0))).await;
+    let rows = "WITH RECURSIVE n (i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < 20000) \
+                INSERT INTO message SELECT -i, randomblob(16), state, status_ended, received_us, committed_us, sender, NULL, \
+                NULL, source, event, NULL, destinations, marks, content, facts, outcome FROM message, n";
+    sqlx::raw_sql(rows).execute(&mut core.writer.lock().await.conn).await.unwrap();
+    core.search_milliseconds.store(0, Ordering::Relaxed);
+    let filter = MessageFilter { event: Some("no-such-event".into()), ..Default::default() };
+    for _ in 0..3 {
+        let error = fixture.store.count_messages(&filter).await.unwrap_err();
+        assert!(matches!(error, ViewError::TooLong(_)), "{error:?}");
+        assert!(error.to_string().contains("narrow it, with since and until"), "{error}");
+    }
+    core.search_milliseconds.store(60_000, Ordering::Relaxed);
+
+    // All connections for searches are taken.
+    let busy = [core.searchers.acquire().await.unwrap(), core.searchers.acquire().await.unwrap()];
+    let waiting = tokio::spawn({
+        let (store, filter) = (fixture.store.clone(), filter.clone());
+        async move { store.count_messages(&filter).await }
+    });
+    assert!(matches!(fixture.store.accept(numbered(20_001)).await.unwrap(), Kept::New { .. }));
+    assert!(matches!(fixture.store.accept(numbered(20_001)).await.unwrap(), Kept::Repeat { .. }));
+    assert!(fixture.store.content(key).await.unwrap().is_some());
+    assert_eq!(fixture.store.lane_work("lab", 1, 0, 9).await.unwrap().len(), 1);
+    fixture.store.figures().await.unwrap();
+    fixture.store.accepting().unwrap();
+    assert!(!waiting.is_finished(), "the search waits for a connection of its own kind");
+    drop(busy);
+    assert_eq!(waiting.await.unwrap().unwrap(), 0);
 }

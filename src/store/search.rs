@@ -1,0 +1,64 @@
+//! Searches: connections of their own and a limit of time, so that no list holds up messages, deliveries or readiness.
+
+use super::Unavailable;
+use super::core::{Core, sqlite_code, unavailable};
+use super::view::ViewError;
+use futures_util::future::BoxFuture;
+use sqlx::Error;
+use sqlx::sqlite::SqliteConnection;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Searches that run side by side; more wait for their turn. Each may take a core.
+pub(super) const SEARCHERS: u32 = 2;
+/// From the request to the end of the search, its wait for a connection included.
+pub(super) const SEARCH_MILLISECONDS: u64 = 10_000;
+/// Steps of SQLite's machine between two looks at the time.
+const STEPS_BETWEEN_LOOKS: i32 = 10_000;
+
+/// Stops the search of a caller that is gone.
+struct Abandoned(Arc<AtomicBool>);
+
+impl Drop for Abandoned {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Core {
+    /// Runs what may look at many rows. Errs where it takes longer than 10 s.
+    pub async fn search<T, F>(&self, work: F) -> Result<T, ViewError>
+    where
+        F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, Error>>,
+    {
+        let limit = Duration::from_millis(self.search_milliseconds.load(Ordering::Relaxed));
+        let deadline = Instant::now() + limit;
+        let too_long = || ViewError::TooLong(limit);
+        let acquired = tokio::time::timeout_at(deadline.into(), self.searchers.acquire()).await;
+        let mut conn = acquired.map_err(|_| too_long())?.map_err(|error| away(&error))?;
+        let abandoned = Abandoned(Arc::new(AtomicBool::new(false)));
+        let flag = abandoned.0.clone();
+        let go_on = move || !flag.load(Ordering::Relaxed) && Instant::now() < deadline;
+        let mut handle = conn.lock_handle().await.map_err(|error| away(&error))?;
+        handle.set_progress_handler(STEPS_BETWEEN_LOOKS, go_on);
+        drop(handle);
+        let result = work(&mut conn).await;
+        // The next search sets a handler of its own.
+        match result {
+            Ok(found) => Ok(found),
+            Err(error) if is_interrupt(&error) => Err(too_long()),
+            Err(error) => Err(away(&error)),
+        }
+    }
+}
+
+fn away(error: &Error) -> ViewError {
+    let unavailable: Unavailable = unavailable(error);
+    unavailable.into()
+}
+
+fn is_interrupt(error: &Error) -> bool {
+    const SQLITE_INTERRUPT: i64 = 9;
+    sqlite_code(error) == Some(SQLITE_INTERRUPT)
+}
