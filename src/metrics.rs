@@ -192,6 +192,7 @@ fn store_registry(figures: &Figures) -> Registry {
     registry.register("store_commits", "Transactions of accepts and settlements", counter(figures.commits));
     registry.register("store_operations", "Accepts and settlements in these transactions", counter(figures.operations));
     registry.register("store_database_bytes", "Size of the database file", gauge(figures.database_bytes));
+    registry.register("store_log_bytes", "Size of the write-ahead log", gauge(figures.log_bytes));
     if let Some(free_bytes) = figures.free_bytes {
         registry.register("store_free_bytes", "Free room on the store's disk", gauge(free_bytes));
     }

@@ -101,6 +101,7 @@ fn paths() -> Vec<Operation> {
         orders("/participants/{id}/resume", participants::resume),
         reads("/nodes", system::nodes),
         reads("/stats", system::stats),
+        orders("/clock/confirm", system::confirm_clock),
         reads("/openapi.json", system::openapi),
     ]
 }

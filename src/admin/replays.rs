@@ -39,7 +39,7 @@ pub(super) async fn create(
         return Err(Problem::wrong("Give at least one filter: without one, every kept message would be replayed."));
     }
     let replay = NewReplay {
-        id: Uuid::now_v7(),
+        id: admin.exchange.clock.new_id(),
         filter,
         to: options.to,
         rate_per_second: options.rate_per_second,

@@ -76,9 +76,16 @@ pub(super) async fn stats(_: Viewing, State(admin): State<Admin>) -> Result<Resp
     Ok(json_response(&json!({
         "node": node(&admin),
         "now_us": admin.exchange.clock.now_us(),
+        "clock_ahead_seconds": admin.exchange.clock.jump().map(|off_us| off_us / 1_000_000),
         "active": courier.iter().map(|status| status.active).sum::<usize>(),
         "store": figures,
     })))
+}
+
+/// The operator says that the wall clock is right: expiry and retention go on after a jump.
+pub(super) async fn confirm_clock(_: Operating, State(admin): State<Admin>) -> Result<Response, Problem> {
+    admin.store().confirm_clock().await?;
+    Ok(json_response(&json!({ "now_us": admin.exchange.clock.now_us(), "clock_ahead_seconds": null })))
 }
 
 pub(super) async fn openapi(_: Viewing) -> Response {

@@ -42,8 +42,7 @@ pub(super) fn routes(
 }
 
 /// Says which part is not ready; 503 while starting, stopping, while the store would not take a message, or when a part ended
-/// unasked. A broker that is lost later is `degraded`
-/// with 200: HTTP goes on (design 1.6).
+/// unasked. A broker that is lost later, and a clock that jumped, are `degraded` with 200: HTTP goes on (design 1.6).
 async fn ready(State(health): State<Health>) -> Response {
     let store = match health.exchange.store.accepting() {
         Ok(()) => "ready",
@@ -58,14 +57,19 @@ async fn ready(State(health): State<Health>) -> Response {
     };
     let started = health.amqp.as_ref().is_none_or(AmqpHealth::was_ready);
     let amqp = health.amqp.as_ref().map_or("ready", AmqpHealth::word);
+    let off_us = health.exchange.clock.jump();
     let (status, word) = match store == "ready" && router == "ready" && started {
-        true if amqp == "ready" => (StatusCode::OK, "ready"),
+        true if amqp == "ready" && off_us.is_none() => (StatusCode::OK, "ready"),
         true => (StatusCode::OK, "degraded"),
         false => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
     };
     let mut body = json!({ "status": word, "store": store, "router": router });
     if !failed.is_empty() {
         body["failed"] = failed.into();
+    }
+    if let Some(off_us) = off_us {
+        body["clock"] = "jumped".into();
+        body["clock_ahead_seconds"] = (off_us / 1_000_000).into();
     }
     if let Some(detail) = health.amqp.as_ref().map(AmqpHealth::detail) {
         body["amqp"] = amqp.into();

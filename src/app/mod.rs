@@ -87,6 +87,7 @@ struct Signs {
 
 /// Starts a router. `definitions` were read and found good by the caller.
 pub async fn start(config: &Config, definitions: Definitions, clock: Clock) -> Result<Running, StartError> {
+    clock.check().map_err(StartError::Configuration)?;
     let listen = config.server.listen.to_string();
     let cannot_listen = |source| StartError::Listen { address: listen.clone(), source };
     let listener = TcpListener::bind(&listen).await.map_err(cannot_listen)?;

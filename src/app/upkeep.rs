@@ -40,7 +40,7 @@ async fn sweep(store: &Store, clock: &Clock, retention: &Retention) -> bool {
                     "retention"
                 );
             }
-            rows > 0
+            rows > 0 || swept.more
         }
         Err(reason) => {
             tracing::warn!(%reason, "retention did not run");

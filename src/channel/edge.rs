@@ -96,7 +96,7 @@ async fn pass(State(edge): State<Arc<EdgeSettings>>, mut request: Request, next:
     let mut response = asked.negotiated(response).await;
     let headers = response.headers_mut();
     headers.entry(REQUEST_ID).or_insert(request_id);
-    headers.entry(MESSAGE_ID).or_insert_with(|| value(&Uuid::now_v7().to_string()));
+    headers.entry(MESSAGE_ID).or_insert_with(|| value(&Uuid::new_v4().to_string()));
     response
 }
 
@@ -133,7 +133,7 @@ fn take_request_id(headers: &mut HeaderMap) -> HeaderValue {
     if let Some(given) = given {
         return given.clone();
     }
-    let made = value(&Uuid::now_v7().to_string());
+    let made = value(&Uuid::new_v4().to_string());
     headers.insert(REQUEST_ID, made.clone());
     made
 }

@@ -8,6 +8,7 @@ mod bar;
 pub mod bench;
 pub mod check;
 mod client;
+mod clock;
 mod deliveries;
 mod failure;
 #[cfg(test)]
@@ -76,6 +77,7 @@ pub enum Command {
     Deliveries(Box<deliveries::DeliveriesArgs>),
     Participants(participants::ParticipantsArgs),
     Nodes(participants::NodesArgs),
+    Clock(clock::ClockArgs),
     Replay(Box<replay::ReplayArgs>),
     Store(store::StoreArgs),
     /// Measure a router end to end
@@ -110,6 +112,7 @@ pub struct ServeArgs {
 /// Runs the command; its exit code. Results go to standard output, what went wrong to standard error.
 pub async fn run(args: Args) -> i32 {
     let Args { config, log_format, command } = args;
+    survive_large_files();
     // Not locked: commands that serve or measure have threads that print.
     let out = &mut io::stdout();
     let result = match command.unwrap_or(Command::Serve(ServeArgs { listen: None, store: None })) {
@@ -124,6 +127,7 @@ pub async fn run(args: Args) -> i32 {
         Command::Deliveries(args) => deliveries::run(*args, out).await,
         Command::Participants(args) => participants::run(args, out).await,
         Command::Nodes(args) => participants::run_nodes(args, out).await,
+        Command::Clock(args) => clock::run(args, out).await,
         Command::Replay(args) => replay::run(*args, out).await,
         Command::Store(args) => store::run(args, config.as_deref(), out).await,
         Command::Exchanges(_) => unbuilt::refuse("exchanges"),
@@ -132,6 +136,16 @@ pub async fn run(args: Args) -> i32 {
     };
     let result = result.and_then(|code| out.flush().map(|()| code).map_err(failure::Failure::from));
     failure::exit_code(result)
+}
+
+/// A file that reaches the size limit of the process fails the write instead of ending the process: with a listener, the
+/// signal's own effect is off, whether or not anybody listens.
+fn survive_large_files() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let kind = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
+    if let Err(error) = signal(kind) {
+        tracing::warn!(%error, "a limit on the size of files would end this process");
+    }
 }
 
 #[cfg(test)]

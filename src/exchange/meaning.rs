@@ -11,7 +11,6 @@ use crate::delivery::{DeliveryKind, Facts, Keep, MessageState, ReplyTo, Work};
 use crate::fhir::{Fault, FhirVersion, Form, Message, form};
 use bytes::Bytes;
 use serde_json::Value;
-use uuid::Uuid;
 
 /// Issues of a receiver's OperationOutcome that are passed on or stored at most, and their bytes as JSON.
 const RECEIVER_ISSUES_LIMIT: usize = 50;
@@ -90,7 +89,7 @@ impl Exchange {
         let issues =
             self.check(message, rules.table.participant(&work.participant).map(|known| &**known), rules).issues;
         let mut facts = Facts {
-            id: Uuid::now_v7(),
+            id: self.clock.new_id(),
             sender: work.participant.to_string(),
             media_type,
             size_bytes: bytes.len() as u64,

@@ -154,7 +154,7 @@ impl Exchange {
     /// `place` is given back before waiting for an answer. The rare ways are boxed, so that the common one is a small future.
     pub async fn accept(self: &Arc<Self>, inbound: Inbound, place: Place) -> Reply {
         let rules = self.rules.load_full();
-        let id = Uuid::now_v7();
+        let id = self.clock.new_id();
         let judged = apart(inbound.bytes.len(), || self.judge(id, &inbound, &rules));
         let reply = match judged {
             Ok(judged) if judged.message.header.response.is_some() => {
@@ -170,7 +170,7 @@ impl Exchange {
     /// Refuses what its channel could not even unpack: kept as it came, with the reason.
     pub async fn reject(&self, inbound: Inbound, refusal: Refusal, issue: Issue, place: Place) -> Reply {
         let rules = self.rules.load_full();
-        let refused = judge::unpacked(Uuid::now_v7(), &inbound, refusal, issue);
+        let refused = judge::unpacked(self.clock.new_id(), &inbound, refusal, issue);
         let reply = self.refuse(refused, &rules, place).await;
         self.record(&reply, &inbound);
         reply

@@ -128,7 +128,7 @@ impl Exchange {
     pub(super) fn delivery_to(&self, receiver: &Receiver, kind: DeliveryKind) -> NewDelivery {
         let now_us = self.clock.now_us();
         NewDelivery {
-            id: Uuid::now_v7(),
+            id: self.clock.new_id(),
             participant: receiver.participant.id.clone(),
             destination: receiver.destination.clone(),
             lane: receiver.lane,
@@ -198,7 +198,7 @@ impl Exchange {
             bundle_id: None,
             response: None,
             definition: None,
-            ..self.own_facts(request, Uuid::now_v7(), None)
+            ..self.own_facts(request, self.clock.new_id(), None)
         };
         kept_as_own(facts, request, bytes)
     }
@@ -211,8 +211,8 @@ impl Exchange {
         rules: &Rules,
         say: Say<'_>,
     ) -> Keep {
-        let (id, now_us) = (Uuid::now_v7(), self.clock.now_us());
-        let (bundle_id, header_id) = (Uuid::now_v7(), Uuid::now_v7());
+        let (id, now_us) = (self.clock.new_id(), self.clock.now_us());
+        let (bundle_id, header_id) = (self.clock.new_id(), self.clock.new_id());
         let response = definition.and_then(|definition| rules.definitions.allowed_response_definition(definition));
         let event = response.map(|response| &response.event).or(request.event.as_ref());
         let canonical = response.and_then(|response| canonical(response));

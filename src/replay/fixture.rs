@@ -63,7 +63,7 @@ impl Fixture {
     pub(crate) async fn keep(&self, name: &str, event: &str, category: Option<Category>) -> KeptMessage {
         let now_us = self.exchange.clock.now_us();
         let delivery = NewDelivery {
-            id: Uuid::now_v7(),
+            id: self.exchange.clock.new_id(),
             participant: "lab".into(),
             destination: Some("https://lab.example/fhir".into()),
             lane: LANE,
@@ -72,7 +72,7 @@ impl Fixture {
             expires_at_us: now_us + 1_000_000_000,
             carried: true,
         };
-        let (id, delivery_id) = (Uuid::now_v7(), delivery.id);
+        let (id, delivery_id) = (self.exchange.clock.new_id(), delivery.id);
         let keep = Keep {
             facts: facts(id, name, event, category, now_us),
             state: MessageState::Accepted,

@@ -1,5 +1,6 @@
 //! One message of a replay: to whom it goes again, or that it is passed over.
 
+use crate::clock::Clock;
 use crate::delivery::{DeliveryKind, NewDelivery};
 use crate::exchange::Exchange;
 use crate::fhir::event::Category;
@@ -8,7 +9,6 @@ use crate::store::Unavailable;
 use crate::store::view::{DeliveryView, ReplayCandidate, ReplayView};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
-use uuid::Uuid;
 
 /// The new deliveries of one message. Empty where it is passed over: a consequence event without `force_consequence`,
 /// content that retention dropped, nobody left to receive it.
@@ -42,7 +42,7 @@ pub(super) async fn deliveries(
     let mut deliveries = Vec::with_capacity(receivers.len());
     for (participant, original) in receivers.iter().filter(|(participant, _)| participant.channel.is_some()) {
         let lane = lane(exchange, candidate, participant, *original).await?;
-        deliveries.push(delivery(exchange.clock.now_us(), replay, participant, *original, lane));
+        deliveries.push(delivery(&exchange.clock, replay, participant, *original, lane));
     }
     Ok(deliveries)
 }
@@ -75,15 +75,16 @@ fn source_lane(source: &str) -> i64 {
 }
 
 fn delivery(
-    now_us: i64,
+    clock: &Clock,
     replay: &ReplayView,
     participant: &Participant,
     original: Option<&DeliveryView>,
     lane: i64,
 ) -> NewDelivery {
     let expire_us = i64::try_from(participant.expire_after_seconds).unwrap_or(i64::MAX).saturating_mul(1_000_000);
+    let now_us = clock.now_us();
     NewDelivery {
-        id: Uuid::now_v7(),
+        id: clock.new_id(),
         participant: participant.id.clone(),
         destination: original.and_then(|original| original.destination.clone()),
         lane,

@@ -5,7 +5,7 @@ use crate::store::view::{DeliveryFilter, DeliveryView, NewReplay};
 
 fn order(event: &str) -> NewReplay {
     NewReplay {
-        id: Uuid::now_v7(),
+        id: crate::clock::Clock::default().new_id(),
         filter: MessageFilter { event: Some(event.into()), ..MessageFilter::default() },
         to: None,
         rate_per_second: None,

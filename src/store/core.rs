@@ -89,6 +89,8 @@ impl Core {
     /// Identities of messages received before this are forgotten; 0 days: none is.
     pub fn identities_from_us(&self, now_us: i64) -> i64 {
         match self.settings.identities_days {
+            // Until the clock is right, nothing counts as too old.
+            _ if self.clock.jump().is_some() => i64::MIN,
             0 => i64::MIN,
             days => now_us.saturating_sub(i64::from(days) * MICROSECONDS_PER_DAY),
         }
@@ -125,6 +127,11 @@ impl Core {
         let bytes = disk.f_bavail.saturating_mul(disk.f_frsize);
         *kept = Some((Instant::now(), bytes));
         Some(bytes)
+    }
+
+    /// Size of the log on disk; 0 where there is none.
+    pub fn log_bytes(&self) -> u64 {
+        super::files::beside(&self.path, "-wal").metadata().map_or(0, |data| data.len())
     }
 
     /// Runs one transaction of its own on the writer, in a task of its own: a caller that hangs up does not cut it.

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// A commit that takes longer than this waits for a lock or a disk that others wait for as well.
 const STALLED_AFTER: Duration = Duration::from_secs(2);
-/// Between two probes that write, while all is well.
+/// Between two probes that write, while all is well; they also note that the clock is right.
 const WRITE_INTERVAL: Duration = Duration::from_secs(10);
 /// With less room than this each probe writes.
 const LITTLE_ROOM_BYTES: u64 = 64 * 1024 * 1024;
@@ -81,7 +81,6 @@ impl Health {
         seen.ended = Some(now);
         if failure.is_none() {
             seen.locked = None;
-            seen.written = Some(now);
         }
     }
 
@@ -112,10 +111,10 @@ impl Health {
         if seen.failure.is_some() || free_bytes.is_some_and(|free| free < LITTLE_ROOM_BYTES) {
             return Some(Some(LARGE_PROBE_BYTES));
         }
-        if within(seen.ended, WATCH_INTERVAL) {
-            return None;
+        if !within(seen.written, WRITE_INTERVAL) {
+            return Some(Some(SMALL_PROBE_BYTES));
         }
-        Some((!within(seen.written, WRITE_INTERVAL)).then_some(SMALL_PROBE_BYTES))
+        (!within(seen.ended, WATCH_INTERVAL)).then_some(None)
     }
 
     fn probed(&self, result: Result<(), Error>, wrote: bool) {
@@ -143,6 +142,7 @@ fn is_busy(error: &Error) -> bool {
 
 /// Looks at the store's files each second, and probes where no commit has told anything. Ends with the store.
 pub(super) async fn watch(inner: Weak<Inner>) {
+    let mut told_of_clock = inner.upgrade().is_some_and(|inner| inner.core.clock.jump().is_some());
     loop {
         tokio::time::sleep(WATCH_INTERVAL).await;
         let Some(inner) = inner.upgrade() else { return };
@@ -153,6 +153,10 @@ pub(super) async fn watch(inner: Weak<Inner>) {
         let looked = core.clone();
         // A disk that hangs must not hold up a thread of the runtime. A failed check is logged where it is latched.
         let _ = tokio::task::spawn_blocking(move || looked.check_files()).await;
+        super::time::watch(&core.clock, &mut told_of_clock);
+        if core.log_bytes() > super::open::LOG_LIMIT_BYTES {
+            cut_log(&core).await;
+        }
         if let Some(write) = core.health.due(core.free_bytes()) {
             let result = probe(&core, write).await;
             core.health.probed(result, write.is_some());
@@ -167,7 +171,7 @@ async fn probe(core: &Arc<Core>, write: Option<i64>) -> Result<(), Error> {
         return Ok(());
     }
     busy_timeout(&mut writer, PROBE_BUSY_MILLISECONDS).await?;
-    let result = try_write(&mut writer, write).await;
+    let result = try_write(core, &mut writer, write).await;
     if result.is_err() {
         writer.recover(core).await;
     }
@@ -175,7 +179,20 @@ async fn probe(core: &Arc<Core>, write: Option<i64>) -> Result<(), Error> {
     result
 }
 
-async fn try_write(writer: &mut Writer, write: Option<i64>) -> Result<(), Error> {
+/// Moves the log into the database file and cuts it, where no reader is in the way. Waits for none.
+async fn cut_log(core: &Arc<Core>) {
+    let mut writer = core.writer.lock().await;
+    if core.closed.load(Ordering::Relaxed) || busy_timeout(&mut writer, 0).await.is_err() {
+        return;
+    }
+    // Where a reader is in the way, the next second comes; an error of the disk shows in the next commit.
+    let _ = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut writer.conn).await;
+    if let Err(error) = busy_timeout(&mut writer, super::open::BUSY_TIMEOUT_MILLISECONDS).await {
+        tracing::error!(%error, "the store's connection fails");
+    }
+}
+
+async fn try_write(core: &Core, writer: &mut Writer, write: Option<i64>) -> Result<(), Error> {
     writer.begin().await?;
     let Some(bytes) = write else {
         return sqlx::query("ROLLBACK").execute(&mut writer.conn).await.map(drop);
@@ -183,6 +200,7 @@ async fn try_write(writer: &mut Writer, write: Option<i64>) -> Result<(), Error>
     let statement =
         "INSERT INTO probe (k, bytes) VALUES (1, zeroblob(?1)) ON CONFLICT (k) DO UPDATE SET bytes = zeroblob(?1)";
     sqlx::query(statement).bind(bytes).execute(&mut writer.conn).await?;
+    super::time::save(core, writer).await?;
     writer.commit().await
 }
 

@@ -154,6 +154,7 @@ impl Store {
             operations: core.operations.load(Ordering::Relaxed),
             free_bytes: core.free_bytes(),
             database_bytes: bytes.unsigned_abs(),
+            log_bytes: core.log_bytes(),
         })
     }
 

@@ -52,7 +52,11 @@ impl Store {
     }
 
     /// Waiting deliveries (carried or not) that expired before `now_us`, at most `limit`, oldest first.
+    /// None while the clock cannot be trusted.
     pub async fn expired(&self, now_us: i64, limit: u32) -> Result<Vec<Work>, Unavailable> {
+        if self.clock().jump().is_some() {
+            return Ok(Vec::new());
+        }
         let sql = format!(
             "SELECT {WORK_COLUMNS} FROM delivery d JOIN message m ON m.k = d.message_k JOIN party p ON p.k = d.party \
              WHERE d.state = 0 AND d.expires_us < ? ORDER BY d.expires_us LIMIT ?"

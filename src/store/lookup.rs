@@ -231,28 +231,37 @@ async fn candidates(conn: &mut SqliteConnection, keys: &[i64]) -> Result<HashMap
     Ok(found)
 }
 
+/// A row of `reference`, by its whole key: hash, sender, kind, content, message.
+pub(super) type ReferenceKey = (i64, i64, i64, i64, i64);
+
+/// Keys of the rows of a message, where `sender` has their identity (0: nobody).
+pub(super) fn keys(facts: &Facts, sender: i64, content: &[u8], message_key: i64) -> Vec<ReferenceKey> {
+    let all = super::reference::references(facts, &Default::default());
+    all.into_iter().map(|reference| (reference.hash, sender, reference.kind, head(content), message_key)).collect()
+}
+
 /// Gives up the identities of these messages: they are found by search and correlation as before, and repeats count as new.
 pub(super) async fn release(conn: &mut SqliteConnection, message_keys: &[i64]) -> Result<(), Error> {
     if message_keys.is_empty() {
         return Ok(());
     }
-    let rows = sqlx::query("SELECT k, sender, facts FROM message WHERE k IN (SELECT value FROM json_each(?))")
+    let rows = sqlx::query("SELECT k, sender, content, facts FROM message WHERE k IN (SELECT value FROM json_each(?))")
         .bind(json(&message_keys)?)
         .fetch_all(&mut *conn)
         .await?;
     let mut held = Vec::new();
     for row in rows {
         let (key, sender): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
-        let facts = row::facts(row.try_get(2)?, None)?;
-        let all = super::reference::references(&facts, &Default::default());
-        held.extend(all.into_iter().map(|reference| (reference.hash, sender, reference.kind, key)));
+        let facts = row::facts(row.try_get(3)?, None)?;
+        held.extend(keys(&facts, sender, row.try_get(2)?, key));
     }
+    // By the whole key: a sender that reuses an id has thousands of rows with the same beginning.
     sqlx::query(
         "UPDATE OR REPLACE reference SET sender = 0 \
-         FROM (SELECT value->>0 AS h, value->>1 AS sender, value->>2 AS kind, value->>3 AS message_k \
-               FROM json_each(?)) AS c \
+         FROM (SELECT value->>0 AS h, value->>1 AS sender, value->>2 AS kind, value->>3 AS content, \
+                      value->>4 AS message_k FROM json_each(?)) AS c \
          WHERE reference.h = c.h AND reference.sender = c.sender AND reference.kind = c.kind \
-         AND reference.message_k = c.message_k",
+         AND reference.content = c.content AND reference.message_k = c.message_k",
     )
     .bind(json(&held)?)
     .execute(conn)

@@ -27,6 +27,7 @@ mod settle;
 mod standing;
 #[cfg(test)]
 mod tests;
+mod time;
 mod timeline;
 pub mod view;
 mod watch;

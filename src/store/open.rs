@@ -32,6 +32,8 @@ pub(super) const BUSY_TIMEOUT_MILLISECONDS: u32 = 5_000;
 const BUSY_TIMEOUT: Duration = Duration::from_millis(BUSY_TIMEOUT_MILLISECONDS as u64);
 /// 40 MB of log, so that a page that changes often is written to the database file once for many commits.
 const CHECKPOINT_PAGES: &str = "10000";
+/// A log that grew beyond this, because a reader kept an old state of the store open, is cut when the reader is gone.
+pub(super) const LOG_LIMIT_BYTES: u64 = 64 * 1024 * 1024;
 
 pub(super) async fn open(settings: StoreSettings, clock: Clock) -> Result<Core, OpenError> {
     files::make_folder(folder(&settings.path))?;
@@ -50,6 +52,7 @@ pub(super) async fn open(settings: StoreSettings, clock: Clock) -> Result<Core, 
     }
     hold.remember(&path)?;
     let watch = Watch::new(hold, &settings.path, &path)?;
+    super::time::resume(&clock, &mut conn).await.map_err(database)?;
     // Attempts under way ended with their process. Rows say "waiting" through an attempt, so nothing is to be put back.
     mend_due_times(&mut conn, clock.now_us()).await.map_err(database)?;
     let keys = Keys::read(&mut conn).await.map_err(database)?;
@@ -179,6 +182,7 @@ pub(super) fn writer_options(path: &Path) -> SqliteConnectOptions {
         .busy_timeout(BUSY_TIMEOUT)
         .foreign_keys(false)
         .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
+        .pragma("journal_size_limit", LOG_LIMIT_BYTES.to_string())
         // What SQLite keeps aside while a statement runs stays in memory: as a file it cost a tenth of all work.
         .pragma("temp_store", "MEMORY")
         .pragma("cache_size", "-32768")

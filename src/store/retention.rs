@@ -1,19 +1,24 @@
 //! Retention: identities, bodies and traces by age, in small steps between which accepts go on.
 //!
 //! A message with a waiting delivery is open: nothing of it is dropped, however old it is. Each call looks at no more than
-//! `limit` messages of each sort; calls go on where the last one stopped.
+//! `limit` messages of each sort, and drops no more rows and pages than `STEP_COST`; calls go on where the last one stopped.
 
 use super::Store;
 use super::Unavailable;
 use super::insert::json;
 use super::lookup;
-use super::reference::references;
 use super::row;
 use super::view::Swept;
 use super::writer::{Keys, Writer};
 use futures_util::FutureExt;
 use sqlx::{AssertSqlSafe, Error, Row};
 use std::sync::PoisonError;
+
+/// What one step drops at most: rows, and pages of 4 KiB of bodies. Accepts wait while a step runs.
+const STEP_COST: i64 = 4_096;
+const BODY_COST: &str = "1 + length(b.bytes) / 4096";
+const TRACE_COST: &str = "1 + (SELECT count(*) + coalesce(sum(attempts), 0) FROM delivery WHERE message_k = m.k) \
+                          + coalesce((SELECT length(bytes) / 4096 FROM body WHERE message_k = m.k), 0)";
 
 const MICROSECONDS_PER_DAY: i64 = 86_400_000_000;
 
@@ -30,11 +35,15 @@ struct Window {
     ended: Vec<i64>,
     /// Where the next step goes on.
     cursor: i64,
+    /// More may be dropped at once.
+    more: bool,
+    /// The first message alone costs more than a step may.
+    too_large: bool,
 }
 
 impl Store {
     /// Drops what is older than its days (0: keep). A message counts from when it was received. Call again while it dropped
-    /// something.
+    /// something. Drops nothing while the clock cannot be trusted.
     pub async fn sweep(
         &self,
         now_us: i64,
@@ -43,6 +52,9 @@ impl Store {
         identities_days: u32,
         limit: u32,
     ) -> Result<Swept, Unavailable> {
+        if self.clock().jump().is_some() {
+            return Ok(Swept::default());
+        }
         // A repeat is known by the row of the first: traces stay as long as identities do.
         let traces_days = if traces_days == 0 { 0 } else { traces_days.max(identities_days) };
         let before = |days: u32| (days > 0).then(|| now_us.saturating_sub(i64::from(days) * MICROSECONDS_PER_DAY));
@@ -58,17 +70,26 @@ impl Store {
                         swept.identities = forget(writer, before, limit).await?;
                     }
                     if let Some(before) = traces {
-                        let mut window = window(writer, "message m", "m.k", from.traces, before, limit).await?;
-                        cursors.traces = window.cursor;
+                        let mut window =
+                            window(writer, ("message m", "m.k", TRACE_COST), from.traces, before, limit).await?;
                         // Keys go on from the highest in the table: the newest message stays, so that none is given twice.
                         let newest = Keys::read(&mut writer.conn).await?.message;
                         window.ended.retain(|key| *key != newest);
-                        swept.traces = drop_traces(writer, &window.ended).await?;
+                        match window.ended.first() {
+                            Some(key) if window.too_large && !drop_some(writer, *key).await? => {
+                                (cursors.traces, swept.more) = (key - 1, true);
+                            }
+                            _ => {
+                                (cursors.traces, swept.more) = (window.cursor, window.more);
+                                swept.traces = drop_traces(writer, &window.ended).await?;
+                            }
+                        }
                     }
                     if let Some(before) = bodies {
                         let tables = "body b JOIN message m ON m.k = b.message_k";
-                        let window = window(writer, tables, "b.message_k", from.bodies, before, limit).await?;
-                        cursors.bodies = window.cursor;
+                        let window =
+                            window(writer, (tables, "b.message_k", BODY_COST), from.bodies, before, limit).await?;
+                        (cursors.bodies, swept.more) = (window.cursor, swept.more || window.more);
                         drop_receiver_issues(writer, &window.ended).await?;
                         swept.bodies = delete(writer, "body", "message_k", &window.ended).await?;
                     }
@@ -84,25 +105,32 @@ impl Store {
 
 async fn window(
     writer: &mut Writer,
-    tables: &str,
-    key: &str,
+    (tables, key, cost): (&str, &str, &str),
     after: i64,
     before_us: i64,
     limit: u32,
 ) -> Result<Window, Error> {
     let sql = format!(
         "SELECT {key}, m.received_us < ?, \
-         EXISTS (SELECT 1 FROM delivery d WHERE d.message_k = m.k AND d.state IN (0, 1)) \
+         EXISTS (SELECT 1 FROM delivery d WHERE d.message_k = m.k AND d.state IN (0, 1)), \
+         CASE WHEN m.received_us < ? THEN {cost} ELSE 0 END \
          FROM {tables} WHERE {key} > ? ORDER BY {key} LIMIT ?"
     );
-    let query = sqlx::query(AssertSqlSafe(sql)).bind(before_us).bind(after).bind(limit);
+    let query = sqlx::query(AssertSqlSafe(sql)).bind(before_us).bind(before_us).bind(after).bind(limit);
     let rows = query.fetch_all(&mut writer.conn).await?;
-    let mut window = Window { ended: Vec::new(), cursor: 0 };
+    let mut window = Window { ended: Vec::new(), cursor: 0, more: false, too_large: false };
     let mut all_old = true;
+    let mut sum: i64 = 0;
     for row in &rows {
         let (key, old, open): (i64, bool, bool) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
         all_old &= old;
         if old && !open {
+            sum = sum.saturating_add(row.try_get(3)?);
+            if sum > STEP_COST && !window.ended.is_empty() {
+                window.more = true;
+                break;
+            }
+            window.too_large = sum > STEP_COST;
             window.ended.push(key);
         }
         window.cursor = key;
@@ -141,23 +169,44 @@ async fn forget(writer: &mut Writer, before_us: i64, limit: u32) -> Result<u64, 
     Ok(old.len() as u64)
 }
 
+/// Attempts and deliveries of a message that has more of them than one step may drop. True once none is left.
+async fn drop_some(writer: &mut Writer, message_key: i64) -> Result<bool, Error> {
+    let statements = [
+        "DELETE FROM attempt WHERE (delivery_k, n) IN (SELECT t.delivery_k, t.n FROM delivery d \
+         CROSS JOIN attempt t ON t.delivery_k = d.k WHERE d.message_k = ? LIMIT ?)",
+        "DELETE FROM receiver_issues WHERE delivery_k IN (SELECT r.delivery_k FROM delivery d \
+         CROSS JOIN receiver_issues r ON r.delivery_k = d.k WHERE d.message_k = ? LIMIT ?)",
+        "DELETE FROM delivery WHERE k IN (SELECT k FROM delivery WHERE message_k = ? LIMIT ?)",
+    ];
+    for statement in statements {
+        let query = sqlx::query(statement).bind(message_key).bind(STEP_COST);
+        if query.execute(&mut writer.conn).await?.rows_affected() > 0 {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 async fn drop_traces(writer: &mut Writer, messages: &[i64]) -> Result<u64, Error> {
     if messages.is_empty() {
         return Ok(0);
     }
-    let rows = sqlx::query("SELECT k, facts FROM message WHERE k IN (SELECT value FROM json_each(?))")
+    let rows = sqlx::query("SELECT k, sender, content, facts FROM message WHERE k IN (SELECT value FROM json_each(?))")
         .bind(json(&messages)?)
         .fetch_all(&mut writer.conn)
         .await?;
     let mut held = Vec::new();
     for row in &rows {
-        let (key, facts) = (row.try_get::<i64, _>(0)?, row::facts(row.try_get(1)?, None)?);
-        held.extend(references(&facts, &Default::default()).into_iter().map(|reference| (reference.hash, key)));
+        let (key, sender): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+        let facts = row::facts(row.try_get(3)?, None)?;
+        // Whether its identity was given up already, the row does not say.
+        for sender in [0, sender] {
+            held.extend(lookup::keys(&facts, sender, row.try_get(2)?, key));
+        }
     }
     sqlx::query(
         "DELETE FROM reference WHERE (h, sender, kind, content, message_k) IN \
-         (SELECT r.h, r.sender, r.kind, r.content, r.message_k FROM json_each(?) AS j \
-          CROSS JOIN reference r ON r.h = j.value->>0 AND r.message_k = j.value->>1)",
+         (SELECT value->>0, value->>1, value->>2, value->>3, value->>4 FROM json_each(?))",
     )
     .bind(json(&held)?)
     .execute(&mut writer.conn)

@@ -217,6 +217,8 @@ pub struct Swept {
     pub bodies: u64,
     pub traces: u64,
     pub identities: u64,
+    /// The step ended at its bound, and there is more to drop.
+    pub more: bool,
 }
 
 /// Figures of the store; counts per participant stop at 100,000.
@@ -230,6 +232,8 @@ pub struct Figures {
     pub operations: u64,
     pub free_bytes: Option<u64>,
     pub database_bytes: u64,
+    /// The write-ahead log.
+    pub log_bytes: u64,
 }
 
 #[derive(Clone, Debug, Default, Serialize)]

@@ -27,6 +27,7 @@ mod amqp_topology;
 mod answers;
 mod asynchronous;
 mod bad_input;
+mod clock;
 mod commands;
 mod compose;
 mod config;

@@ -123,7 +123,7 @@ impl Intake {
             said_version: None,
             credential: sender.map(|participant| participant.id.clone()),
             via: header(properties, "via").map(|via| via.into_owned()),
-            request_id: given.map_or_else(|| Uuid::now_v7().to_string(), str::to_owned),
+            request_id: given.map_or_else(|| Uuid::new_v4().to_string(), str::to_owned),
             wants: Wants::InQueue { reply, redelivered: came.redelivered },
             expires_after: expires_after(properties),
             received_at_us: self.exchange.clock.now_us(),

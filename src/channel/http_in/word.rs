@@ -40,7 +40,7 @@ impl Wording {
         Wording {
             base_url: settings.base_url.clone(),
             name: settings.name.clone(),
-            request_id: usable.map_or_else(|| Uuid::now_v7().to_string(), str::to_string),
+            request_id: usable.map_or_else(|| Uuid::new_v4().to_string(), str::to_string),
             correlation_id: headers.get(CORRELATION_ID).cloned(),
         }
     }
@@ -94,7 +94,7 @@ impl Wording {
         }
         // A request that came to no message has an id of its own, so that log and reply can be matched.
         if !headers.contains_key(&MESSAGE_ID) {
-            headers.insert(MESSAGE_ID, value(&Uuid::now_v7().to_string()));
+            headers.insert(MESSAGE_ID, value(&Uuid::new_v4().to_string()));
         }
         response
     }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::store::view::MessageFilter;
+use sqlx::Row;
 
 #[tokio::test]
 async fn what_was_kept_is_there_after_opening_again() {
@@ -220,4 +221,126 @@ async fn one_bad_row_fails_its_own_caller_and_nobody_else_in_the_batch() {
     assert_eq!(failed, [7, 20]);
     assert_eq!(fixture.store.count_messages(&Default::default()).await.unwrap(), 37);
     fixture.store.accepting().unwrap();
+}
+
+/// Steps of SQLite's machine that `work` takes on the writer's connection, in thousands.
+async fn thousand_steps<T>(fixture: &Fixture, work: impl Future<Output = T>) -> (T, u64) {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    let steps = Arc::new(AtomicU64::new(0));
+    let counter = steps.clone();
+    let core = &fixture.store.inner.core;
+    let count = move || {
+        counter.fetch_add(1, Ordering::Relaxed);
+        true
+    };
+    core.writer.lock().await.conn.lock_handle().await.unwrap().set_progress_handler(1_000, count);
+    let done = work.await;
+    core.writer.lock().await.conn.lock_handle().await.unwrap().remove_progress_handler();
+    (done, steps.load(Ordering::Relaxed))
+}
+
+#[tokio::test]
+async fn a_step_of_retention_costs_the_same_however_often_a_sender_reused_an_id() {
+    let fixture = Fixture::new().await;
+    for number in 0..1_200 {
+        let mut keep = message("clinic", &format!("bundle-{number}"), "the-same-header", 1);
+        keep.identity.content[..4].copy_from_slice(&u32::to_be_bytes(number));
+        keep.identity.message = None;
+        keep.identity.transmission = Some((KeyKind::BundleId, format!("bundle-{number}")));
+        fixture.keep(keep).await;
+    }
+    let store = &fixture.store;
+    let later_us = fixture.clock.now_us() + 2 * DAY_US;
+    for (what, days) in [("identities", (0, 0, 1)), ("traces", (0, 1, 0))] {
+        let (swept, steps) = thousand_steps(&fixture, store.sweep(later_us, days.0, days.1, days.2, 100)).await;
+        let swept = swept.unwrap();
+        assert_eq!(swept.identities + swept.traces, 100, "{what}");
+        // About a hundred steps per row; by the id alone it would be a thousand rows for each.
+        assert!(steps < 100, "{what}: {steps} thousand steps for 100 messages");
+    }
+}
+
+#[tokio::test]
+async fn a_step_of_retention_drops_a_bounded_number_of_rows_and_bytes() {
+    let fixture = Fixture::new().await;
+    let mut many = numbered(1);
+    many.deliveries = (0..3).map(|lane| delivery("lab", lane)).collect();
+    let (many, work) = fixture.keep(many).await;
+    for delivery in &work {
+        fixture.store.settle(settlement(delivery.delivery_key, DeliveryState::Delivered, None)).await.unwrap();
+    }
+    let attempts = "WITH RECURSIVE n (i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < 4000) \
+                    INSERT INTO attempt SELECT delivery_k, i, started_us, duration_us, status, result, NULL, NULL \
+                    FROM attempt, n WHERE n = 1; UPDATE delivery SET attempts = 4000";
+    let core = &fixture.store.inner.core;
+    sqlx::raw_sql(attempts).execute(&mut core.writer.lock().await.conn).await.unwrap();
+    for number in 2..8 {
+        let mut large = numbered(number);
+        // Does not compress.
+        large.bytes = (0..800_000_u32).flat_map(|word| reference::hash(&word.to_string()).to_be_bytes()).collect();
+        fixture.keep(large).await;
+    }
+    let later_us = fixture.clock.now_us() + 2 * DAY_US;
+    let count = async |table: &str| {
+        let sql = sqlx::AssertSqlSafe(format!("SELECT count(*) FROM {table}"));
+        sqlx::query(sql).fetch_one(&core.readers).await.unwrap().get::<i64, _>(0)
+    };
+    let (mut attempts, mut bodies, mut steps) = (count("attempt").await, count("body").await, 0);
+    loop {
+        let swept = fixture.store.sweep(later_us, 1, 1, 0, 500).await.unwrap();
+        let left = count("attempt").await;
+        assert!(attempts - left <= 4_096, "{} attempts in one step", attempts - left);
+        let kept = count("body").await;
+        assert!(bodies - kept <= 5, "{} bodies of 6.4 MB in one step", bodies - kept);
+        (attempts, bodies) = (left, kept);
+        steps += 1;
+        if swept == Default::default() {
+            break;
+        }
+    }
+    assert!(steps > 3);
+    assert_eq!((count("attempt").await, count("delivery").await, count("message").await), (0, 0, 1));
+    assert!(fixture.store.content(many).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn after_a_jump_of_the_clock_nothing_is_dropped_or_forgotten_until_it_is_confirmed() {
+    let fixture = Fixture::new().await;
+    let (key, _) = fixture.keep(numbered(1)).await;
+    fixture.keep(to("lab", 1, numbered(2))).await;
+    let store = &fixture.store;
+    fixture.clock.shift(40 * DAY_US);
+    let now_us = fixture.clock.now_us();
+    assert_eq!(store.sweep(now_us, 1, 1, 1, 100).await.unwrap(), Default::default());
+    assert!(store.expired(now_us, 9).await.unwrap().is_empty());
+    assert!(matches!(store.accept(numbered(1)).await.unwrap(), Kept::Repeat { .. }), "an identity was forgotten");
+
+    assert!(store.content(key).await.unwrap().is_some());
+    store.confirm_clock().await.unwrap();
+    assert_eq!(store.expired(now_us, 9).await.unwrap().len(), 1);
+    assert_eq!(store.sweep(now_us, 1, 1, 1, 100).await.unwrap().traces, 1);
+    assert!(store.content(key).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_log_that_grew_behind_a_reader_is_cut_when_the_reader_is_gone() {
+    let fixture = Fixture::new().await;
+    let options = open::plain_options(&fixture.store.settings().path).read_only(true);
+    let mut reader = sqlx::ConnectOptions::connect(&options).await.unwrap();
+    sqlx::raw_sql("BEGIN; SELECT count(*) FROM message").execute(&mut reader).await.unwrap();
+    // Does not compress.
+    let bytes: Bytes = (0..800_000_u32).flat_map(|word| reference::hash(&word.to_string()).to_be_bytes()).collect();
+    let log_bytes = async || fixture.store.figures().await.unwrap().log_bytes;
+    let mut number = 0;
+    while log_bytes().await <= 2 * open::LOG_LIMIT_BYTES {
+        number += 1;
+        fixture.keep(Keep { bytes: bytes.clone(), ..numbered(number) }).await;
+        assert!(number < 100, "the log does not grow");
+    }
+    sqlx::query("COMMIT").execute(&mut reader).await.unwrap();
+    let until = tokio::time::Instant::now() + std::time::Duration::from_secs(30);
+    while log_bytes().await > open::LOG_LIMIT_BYTES {
+        assert!(tokio::time::Instant::now() < until, "{} bytes of log", log_bytes().await);
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
 }

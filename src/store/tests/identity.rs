@@ -3,7 +3,8 @@
 use super::*;
 
 fn r5(identifier: &str, content: u8) -> Keep {
-    let mut keep = message("clinic", &Uuid::now_v7().to_string(), &Uuid::now_v7().to_string(), content);
+    let mut keep =
+        message("clinic", &Clock::default().new_id().to_string(), &Clock::default().new_id().to_string(), content);
     let known = Identifier { system: Some("urn:ietf:rfc:3986".into()), value: identifier.into() };
     keep.identity.transmission = None;
     keep.identity.message = Some((KeyKind::BundleIdentifier, known.to_string()));
@@ -78,7 +79,8 @@ async fn of_a_hundred_copies_at_once_one_is_new_and_the_others_repeat_it() {
 async fn a_message_whose_answer_gave_its_identity_up_is_new_when_it_comes_again() {
     let fixture = Fixture::new().await;
     let own = |keep: Keep, releases_request| {
-        let mut own = message(batch::OWN, &Uuid::now_v7().to_string(), &Uuid::now_v7().to_string(), 9);
+        let mut own =
+            message(batch::OWN, &Clock::default().new_id().to_string(), &Clock::default().new_id().to_string(), 9);
         own.releases_request = releases_request;
         Keep { answer: Some(Box::new(own)), ..keep }
     };
@@ -105,5 +107,6 @@ async fn refused_messages_and_identities_of_long_ago_are_not_remembered() {
     fixture.keep(message("clinic", "b", "h", 1)).await;
     assert_eq!(word(&fixture.store.accept(message("clinic", "b", "h", 1)).await.unwrap()), "repeat");
     fixture.clock.shift(31 * DAY_US);
+    fixture.clock.confirm();
     assert_eq!(word(&fixture.store.accept(message("clinic", "b", "h", 1)).await.unwrap()), "new");
 }

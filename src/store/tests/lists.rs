@@ -140,7 +140,7 @@ async fn a_timeline_tells_everything_in_order() {
     assert_eq!(entries[6].reference, Some(answer_id));
     assert_eq!(entries[4].attempt.as_ref().unwrap().status, Some(503));
     assert_eq!(entries[4].participant.as_deref(), Some("lab"));
-    assert!(fixture.store.timeline(Uuid::now_v7()).await.unwrap().is_empty());
+    assert!(fixture.store.timeline(Clock::default().new_id()).await.unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -149,8 +149,9 @@ async fn searches_end_in_time_and_nothing_else_waits_for_them() {
     let core = &fixture.store.inner.core;
     let (key, _) = fixture.keep(to("lab", 1, numbered(0))).await;
     let rows = "WITH RECURSIVE n (i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < 20000) \
-                INSERT INTO message SELECT -i, randomblob(16), state, status_ended, received_us, committed_us, sender, NULL, \
-                NULL, source, event, NULL, destinations, marks, content, facts, outcome FROM message, n";
+                INSERT INTO message (k, id, state, received_us, committed_us, sender, source, event, destinations, content, \
+                facts) SELECT -i, randomblob(16), state, received_us, committed_us, sender, source, event, destinations, \
+                content, facts FROM message, n";
     sqlx::raw_sql(rows).execute(&mut core.writer.lock().await.conn).await.unwrap();
     core.search_milliseconds.store(0, Ordering::Relaxed);
     let filter = MessageFilter { event: Some("no-such-event".into()), ..Default::default() };

@@ -58,7 +58,7 @@ pub(super) fn settings(folder: &std::path::Path) -> StoreSettings {
 pub(super) fn message(sender: &str, bundle_id: &str, header_id: &str, content: u8) -> Keep {
     let now_us = Clock::default().now_us();
     let facts = Facts {
-        id: Uuid::now_v7(),
+        id: Clock::default().new_id(),
         sender: sender.into(),
         source: Some(format!("https://{sender}.example/fhir")),
         destinations: vec!["https://lab.example/fhir".into()],
@@ -113,7 +113,7 @@ pub(super) fn numbered(number: usize) -> Keep {
 pub(super) fn delivery(participant: &str, lane: i64) -> NewDelivery {
     let now_us = Clock::default().now_us();
     NewDelivery {
-        id: Uuid::now_v7(),
+        id: Clock::default().new_id(),
         participant: participant.into(),
         destination: Some("https://lab.example/fhir".into()),
         lane,

@@ -5,7 +5,7 @@ use crate::store::view::{MessageFilter, NewReplay, ReplayState};
 
 fn order() -> NewReplay {
     NewReplay {
-        id: Uuid::now_v7(),
+        id: Clock::default().new_id(),
         filter: MessageFilter { sender: Some("clinic".into()), ..Default::default() },
         to: None,
         rate_per_second: Some(10),
@@ -77,5 +77,5 @@ async fn a_replay_that_pauses_delivers_nothing_and_one_that_ended_stays_so() {
     assert_eq!(deliver().await, 1);
     assert!(set(ReplayState::Stopped).await && !set(ReplayState::Running).await);
     assert!(fixture.store.open_replays().await.unwrap().is_empty());
-    assert!(fixture.store.replay(Uuid::now_v7()).await.unwrap().is_none());
+    assert!(fixture.store.replay(Clock::default().new_id()).await.unwrap().is_none());
 }
