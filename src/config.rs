@@ -99,6 +99,7 @@ pub struct Server {
     pub shutdown_delay_seconds: u64,
     pub shutdown_grace_seconds: u64,
     pub trusted_proxies: Vec<IpAddr>,
+    pub courier_memory_bytes: usize,
     base_url_is_set: bool,
     name_is_set: bool,
 }

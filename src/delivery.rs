@@ -223,6 +223,7 @@ pub struct NewDelivery {
     /// Lane key within the participant; 0 is "no order".
     pub lane: i64,
     pub kind: DeliveryKind,
+    /// UTC microseconds since 1970; 0: due now, whatever the clock says.
     pub due_at_us: i64,
     pub expires_at_us: i64,
     /// False for a participant without a channel of ours (mailbox): it waits for its reader, no courier.
@@ -285,9 +286,13 @@ pub struct Work {
     pub lane: i64,
     /// Order within the lane.
     pub seq: i64,
+    /// `seq` of the newest older delivery of its lane that waited when this one was inserted; None where none did, and in
+    /// the lane without order. It may start only after that one has ended.
+    pub prev_seq: Option<i64>,
     pub kind: DeliveryKind,
     /// Attempts made so far.
     pub attempts: u32,
+    /// UTC microseconds since 1970; 0: due now, whatever the clock says.
     pub due_at_us: i64,
     pub expires_at_us: i64,
     pub facts: Arc<Facts>,
@@ -335,7 +340,7 @@ pub enum Next {
     Again { after: Duration },
     /// As Again, and the breaker opens at once.
     Hold { after: Duration },
-    /// As Again, but nothing was tried: the attempt does not count.
+    /// As Again, but the store knows of no attempt and of no wait: nothing was tried, or it could not be recorded.
     Postponed { after: Duration },
 }
 

@@ -127,6 +127,7 @@ pub async fn start(config: &Config, definitions: Definitions, clock: Clock) -> R
         CourierSettings {
             participants: carried_to,
             paused: store.paused().await?,
+            memory_bytes: config.server.courier_memory_bytes,
             store: store.clone(),
             clock: clock.clone(),
             metrics,

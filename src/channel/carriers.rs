@@ -53,8 +53,13 @@ impl Carriers {
                 Some(amqp) => amqp.to_exchange(work, participant, exchange, routing_key).await.into(),
                 None => no_amqp().into(),
             },
-            // It waits for its reader from now on; the queue that it was to go to is gone.
-            (_, Some(Channel::Mailbox)) => Said::Taken.into(),
+            // It waits for its reader; should its queue come back before, it goes there.
+            (DeliveryKind::Reply(_), Some(Channel::Mailbox)) => {
+                later(Fault::RouteUnroutable, "the reply queue is gone; the answer waits in the mailbox").into()
+            }
+            (_, Some(Channel::Mailbox)) => {
+                Said::Unsent { fault: None, detail: "it waits in the mailbox".into() }.into()
+            }
             (_, None) => later(Fault::RouteInternal, "the participant has no channel").into(),
         }
     }

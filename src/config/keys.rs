@@ -37,6 +37,7 @@ pub const SERVER: &[&str] = &[
     "destinations_limit",
     "pool_idle_seconds",
     "connection_age_seconds",
+    "courier_memory_bytes",
 ];
 pub const STORE: &[&str] = &["url", "min_free_bytes"];
 pub const RETENTION: &[&str] = &["bodies_days", "traces_days", "identities_days"];

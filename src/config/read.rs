@@ -31,6 +31,8 @@ const ANSWER_TIMEOUT_MS_MOST: i64 = 3_600_000;
 /// First segments of paths that are not part of the FHIR base.
 const OWN_PATHS: [&str; 4] = ["health", "metrics", "admin", "console"];
 const SHUTDOWN_SECONDS_MOST: i64 = 3600;
+/// A mebibyte to a tebibyte.
+const COURIER_MEMORY_BYTES: RangeInclusive<i64> = 1 << 20..=1 << 40;
 
 /// Lays the variables over the rest. Those for participants, operators and routes are mistakes.
 pub fn lay_variables(settings: &mut Settings, mut variables: Settings, mistakes: &Mistakes) {
@@ -159,6 +161,7 @@ fn server(section: &Section, places: &mut Places) -> Server {
         shutdown_delay_seconds: number(section, "shutdown_delay_seconds", 0..=SHUTDOWN_SECONDS_MOST).unsigned_abs(),
         shutdown_grace_seconds: number(section, "shutdown_grace_seconds", 0..=SHUTDOWN_SECONDS_MOST).unsigned_abs(),
         trusted_proxies: addresses(section, "trusted_proxies"),
+        courier_memory_bytes: number(section, "courier_memory_bytes", COURIER_MEMORY_BYTES) as usize,
         base_url_is_set,
         name_is_set,
     }

@@ -6,9 +6,10 @@ mod sweep;
 mod tasks;
 
 use super::breaker::{Moment, Transition};
+use super::budget::{Budget, Share};
 use super::desk::{Action, Desk, Ended, Verdict};
 use super::handle::{Aside, Command, Inbox};
-use super::load::{self, Page, Read, Shelf};
+use super::load::{Page, Read, Shelf};
 use super::{Carrier, Conclude, CourierSettings, ParticipantStatus};
 use crate::clock::Clock;
 use crate::delivery::{Next, Work};
@@ -36,6 +37,7 @@ const BATCH_COMMANDS: usize = 256;
 pub(super) struct Settings {
     pub participants: Vec<Arc<Participant>>,
     pub paused: Vec<String>,
+    pub memory_bytes: usize,
     pub clock: Clock,
     pub metrics: Metrics,
     pub carrier: Arc<dyn Carrier>,
@@ -46,9 +48,10 @@ pub(super) struct Settings {
 
 impl From<CourierSettings> for Settings {
     fn from(settings: CourierSettings) -> Self {
-        let CourierSettings { participants, paused, store: _, clock, metrics, carrier, conclude, stop, grace } =
-            settings;
-        Self { participants, paused, clock, metrics, carrier, conclude, stop, grace }
+        let CourierSettings {
+            participants, paused, memory_bytes, clock, metrics, carrier, conclude, stop, grace, ..
+        } = settings;
+        Self { participants, paused, memory_bytes, clock, metrics, carrier, conclude, stop, grace }
     }
 }
 
@@ -69,7 +72,10 @@ pub(super) struct Actor {
     inbox: Inbox,
     settings: Settings,
     shelf: Arc<dyn Shelf>,
+    budget: Arc<Budget>,
     slots: HashMap<Arc<str>, Slot>,
+    /// Desks made so far.
+    desks: u64,
     wakes: BTreeSet<(Instant, Arc<str>)>,
     touched: HashSet<Arc<str>>,
     paused: HashSet<String>,
@@ -87,11 +93,14 @@ impl Actor {
         let now = Instant::now();
         let paused = settings.paused.iter().cloned().collect();
         let participants = settings.participants.clone();
+        let budget = Budget::new(settings.memory_bytes);
         let mut actor = Self {
             inbox,
             settings,
             shelf,
+            budget,
             slots: HashMap::new(),
+            desks: 0,
             wakes: BTreeSet::new(),
             touched: HashSet::new(),
             paused,
@@ -191,7 +200,7 @@ impl Actor {
                     }
                 }
             }
-            Command::Forget { participant, delivery_key } => self.forget(&participant, delivery_key),
+            Command::Forget(work) => self.forget(&work),
             // Who asked may have gone away meanwhile.
             Command::Status(reply) => drop(reply.send(self.status())),
             Command::Active(reply) => {
@@ -219,27 +228,27 @@ impl Actor {
                 self.paused.remove(&participant);
             }
         }
-        let at = self.moment();
         for id in look {
             if let Some(slot) = self.slots.get_mut(&id) {
-                slot.desk.rewind(at);
+                slot.desk.rewind();
                 self.touched.insert(id);
             }
         }
-        for (participant, delivery_key) in forget {
-            self.forget(&participant, delivery_key);
+        for work in forget {
+            self.forget(&work);
         }
     }
 
-    fn forget(&mut self, participant: &str, delivery_key: i64) {
+    fn forget(&mut self, work: &Work) {
         let at = self.moment();
-        if let Some(slot) = self.slots.get_mut(participant) {
-            slot.desk.forget(delivery_key, at);
-            self.touched.insert(slot.desk.settings.id.clone());
+        if let Some(slot) = self.slots.get_mut(&work.participant) {
+            slot.desk.forget(work, at);
+            self.touched.insert(work.participant.clone());
         }
     }
 
-    /// Replaces the participants. What waits for one that is gone stays in the store.
+    /// Replaces the participants. What waits for one that is gone stays in the store; what waits for the others is read
+    /// from there again, because the way in which it is carried may have changed.
     fn reload(&mut self, participants: Vec<Arc<Participant>>) {
         let kept: HashSet<Arc<str>> = participants.iter().map(|participant| participant.id.clone()).collect();
         for (id, slot) in &mut self.slots {
@@ -254,16 +263,14 @@ impl Actor {
             self.touched.insert(id.clone());
             match self.slots.get_mut(&id) {
                 Some(slot) => {
-                    if slot.desk.settings.is_carried_to() && !participant.is_carried_to() {
-                        slot.desk.retire();
-                    }
                     slot.desk.settings = participant;
-                    if slot.desk.retired {
-                        slot.desk.revive();
-                    }
+                    slot.desk.retired = false;
+                    slot.desk.read_again();
                 }
                 None => {
-                    let desk = Desk::new(participant, self.paused.contains(&*id));
+                    self.desks += 1;
+                    let share = Share::new(self.budget.clone());
+                    let desk = Desk::new(participant, self.paused.contains(&*id), share, self.desks);
                     self.slots.insert(id, Slot { desk, wake: None });
                 }
             }
@@ -286,6 +293,7 @@ impl Actor {
             }
             Report::GaveUp { work, swept: true } => {
                 self.sweep.giving_up.remove(&work.delivery_key);
+                self.forget(&work);
             }
             Report::GaveUp { work, swept: false } => {
                 self.attempts -= 1;
@@ -328,19 +336,14 @@ impl Actor {
         self.reading -= 1;
         let at = self.moment();
         let Some(slot) = self.slots.get_mut(&participant) else { return };
-        match (read, page) {
-            (_, Err(error)) => {
+        match page {
+            Ok(page) => slot.desk.page(read, page, at),
+            Err(error) => {
                 tracing::warn!(participant.id = %participant, %error, "cannot read what waits; asking again soon");
                 self.reads_from = at.now + Duration::from_secs(READ_RETRY_SECONDS);
                 self.reads.push_back((participant, read));
                 return;
             }
-            (_, Ok(Page::Lanes(lanes))) => slot.desk.listed(&lanes, at),
-            (Read::Works { lane, .. }, Ok(Page::Works(works))) => {
-                let full = works.len() >= load::page_of(lane) as usize;
-                slot.desk.loaded(lane, works, full, at);
-            }
-            (Read::Lanes { .. }, Ok(Page::Works(_))) => {}
         }
         self.touched.insert(participant);
     }

@@ -46,6 +46,7 @@ pub fn work(participant: &str, lane: i64, seq: i64) -> Work {
         participant: participant.into(),
         lane,
         seq,
+        prev_seq: None,
         kind: DeliveryKind::Request,
         attempts: 0,
         due_at_us: 0,

@@ -18,7 +18,7 @@ const FORGET_LIMIT_DELIVERIES: usize = 10_000;
 
 pub(super) enum Command {
     Offer(Vec<Work>),
-    Forget { participant: String, delivery_key: i64 },
+    Forget(Box<Work>),
     Status(oneshot::Sender<Vec<ParticipantStatus>>),
     Active(oneshot::Sender<Vec<Uuid>>),
 }
@@ -28,7 +28,7 @@ pub(super) enum Command {
 pub(super) struct Aside {
     /// Participants whose offers were left to the store.
     pub look: HashSet<Arc<str>>,
-    pub forget: Vec<(String, i64)>,
+    pub forget: Vec<Work>,
     pub pause: HashMap<String, bool>,
     pub reload: Option<Vec<Arc<Participant>>>,
 }
@@ -74,14 +74,14 @@ impl Handle {
     }
 
     /// A delivery ended or changed outside the courier (answered, discarded): forget it where it waits.
-    pub fn forget(&self, participant: &str, delivery_key: i64) {
-        let command = Command::Forget { participant: participant.to_owned(), delivery_key };
-        if let Err(error) = self.commands.try_send(command)
-            && let Command::Forget { participant, delivery_key } = error.into_inner()
+    pub fn forget(&self, work: Work) {
+        let work = Box::new(Work { body: None, ..work });
+        if let Err(error) = self.commands.try_send(Command::Forget(work))
+            && let Command::Forget(work) = error.into_inner()
         {
             self.set_aside(|aside| {
                 if aside.forget.len() < FORGET_LIMIT_DELIVERIES {
-                    aside.forget.push((participant, delivery_key));
+                    aside.forget.push(*work);
                 }
             });
         }

@@ -1,9 +1,11 @@
-//! One lane: the works that memory holds of it, in order, and how far the store was read.
+//! One lane: the works that memory holds of it, in order.
 //!
-//! Pure. Memory is never more than a part of what waits in the store: what does not fit, or was seen while the store
-//! held more, is marked as missed and read back later, from the lowest missed place on. Reading again what memory holds
-//! is harmless, because the caller knows by key what it has.
+//! Pure. Memory holds an unbroken piece: everything that waits in the store up to `through_seq` is here, under way, or has
+//! ended. A work names the one before it (`prev_seq`); it is taken from memory only where that link shows that nothing is
+//! left out, else the lane is read from the store. So new work never overtakes work that memory lost sight of, whatever
+//! was dropped, read late or never heard of.
 
+use super::load::ReadId;
 use crate::delivery::Work;
 use std::collections::VecDeque;
 use tokio::time::Instant;
@@ -15,132 +17,149 @@ pub(super) const LANE_LIMIT_WORKS: usize = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Key {
     Ordered(i64),
-    /// The delivery's key.
+    /// The delivery's `seq`.
     Free(i64),
+}
+
+impl Key {
+    pub fn of(work: &Work) -> Key {
+        if work.lane == 0 { Key::Free(work.seq) } else { Key::Ordered(work.lane) }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Class {
+    /// The head was never tried, as far as is known.
+    Fresh,
+    /// It failed before.
+    Retry,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum State {
-    /// Nothing to start: empty, or the store is being read.
+    /// Between two others.
     Idle,
-    Ready,
-    /// The head waits for its time. `asked`: the receiver asked for it (Retry-After).
-    Blocked {
-        until: Instant,
-        asked: bool,
+    /// Its turn to be read from the store comes.
+    Unread {
+        class: Class,
+        turn: u64,
+    },
+    Loading {
+        class: Class,
+        read: ReadId,
+    },
+    /// Its turn to start comes. `ahead`: it was read for that.
+    Ready {
+        class: Class,
+        turn: u64,
+        ahead: Option<Class>,
     },
     /// An attempt is under way.
     Busy,
-}
-
-/// How far the store was read.
-#[derive(Debug)]
-pub(super) struct Cursor {
-    /// Memory holds everything that waits.
-    complete: bool,
-    /// A read is asked for or under way.
-    loading: bool,
-    after_seq: i64,
-    /// The lowest place after which something was left to the store.
-    missed_after_seq: Option<i64>,
-}
-
-impl Cursor {
-    pub fn complete() -> Self {
-        Self { complete: true, loading: false, after_seq: i64::MIN, missed_after_seq: None }
-    }
-
-    pub fn unread() -> Self {
-        Self { complete: false, ..Self::complete() }
-    }
-
-    pub fn is_complete(&self) -> bool {
-        self.complete
-    }
-
-    pub fn is_loading(&self) -> bool {
-        self.loading
-    }
-
-    /// The work with this sequence number is left to the store.
-    pub fn miss(&mut self, seq: i64) {
-        let after = seq.saturating_sub(1);
-        if self.complete {
-            self.complete = false;
-            self.after_seq = after;
-            return;
-        }
-        self.missed_after_seq = Some(self.missed_after_seq.map_or(after, |missed| missed.min(after)));
-    }
-
-    /// Everything may be in the store.
-    pub fn rewind(&mut self) {
-        self.miss(i64::MIN);
-    }
-
-    /// The next read starts after this sequence number.
-    fn resume_after_seq(&self) -> i64 {
-        self.missed_after_seq.map_or(self.after_seq, |missed| missed.min(self.after_seq))
-    }
-
-    /// Begins a read; it starts after the returned sequence number.
-    pub fn start(&mut self) -> i64 {
-        self.loading = true;
-        self.after_seq = self.resume_after_seq();
-        self.missed_after_seq = None;
-        self.after_seq
-    }
-
-    /// A read ended: its last sequence number, and whether there may be more.
-    pub fn end(&mut self, last_seq: Option<i64>, more: bool) {
-        self.loading = false;
-        self.after_seq = last_seq.unwrap_or(self.after_seq);
-        self.complete = !more && self.missed_after_seq.is_none();
-    }
+    /// The head waits for its time. `asked`: the receiver asked for it (Retry-After). `stored`: the store knows the time.
+    Waiting {
+        until: Instant,
+        asked: bool,
+        stored: bool,
+    },
 }
 
 #[derive(Debug)]
 pub(super) struct Lane {
     queue: VecDeque<Work>,
+    through_seq: i64,
+    /// The store may have works behind `through_seq`.
+    more: bool,
     pub state: State,
-    pub cursor: Cursor,
+    /// The head that waits, or waited and is due, whatever the clock says.
+    pub waited_seq: Option<i64>,
+    /// What was offered while the store was being read.
+    missed_seq: i64,
+    /// What is being read may have ended meanwhile.
+    pub stale: bool,
 }
 
 impl Lane {
-    /// A lane of which nothing older is in the store.
-    pub fn fresh() -> Self {
-        Self { queue: VecDeque::new(), state: State::Idle, cursor: Cursor::complete() }
-    }
-
     /// A lane whose works are in the store.
     pub fn unread() -> Self {
-        Self { cursor: Cursor::unread(), ..Self::fresh() }
+        Lane {
+            queue: VecDeque::new(),
+            through_seq: i64::MIN,
+            more: true,
+            state: State::Idle,
+            waited_seq: None,
+            missed_seq: i64::MIN,
+            stale: false,
+        }
+    }
+
+    /// A lane of which only this is known: its head waits, or waited, for a time.
+    pub fn waited(head_seq: i64) -> Self {
+        Lane { waited_seq: Some(head_seq), ..Self::unread() }
+    }
+
+    /// A lane before whose next work nothing waits.
+    pub fn fresh() -> Self {
+        Lane { more: false, ..Self::unread() }
     }
 
     pub fn head(&self) -> Option<&Work> {
         self.queue.front()
     }
 
-    /// Leaves everything to the store.
-    pub fn clear(&mut self) {
-        self.queue.clear();
-        self.cursor = Cursor::unread();
+    pub fn has_more(&self) -> bool {
+        self.more
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.queue.len() >= LANE_LIMIT_WORKS
+    }
+
+    /// The store is read after this.
+    pub fn through_seq(&self) -> i64 {
+        self.through_seq
+    }
+
+    /// Whether nothing that waits is left out between what memory holds and this work.
+    pub fn is_followed_by(&self, work: &Work) -> bool {
+        !self.more && work.prev_seq.is_none_or(|prev| prev <= self.through_seq)
+    }
+
+    /// Whether the work is here, under way, or has ended.
+    pub fn covers(&self, work: &Work) -> bool {
+        work.seq <= self.through_seq
+    }
+
+    /// Appends a work that follows.
+    pub fn push(&mut self, work: Work) {
+        self.through_seq = work.seq;
+        self.queue.push_back(work);
+    }
+
+    /// This work, or more, is left to the store.
+    pub fn miss(&mut self, seq: i64) {
+        self.more = true;
+        self.missed_seq = self.missed_seq.max(seq);
+    }
+
+    /// A read begins: what was offered before is in the store, and will be found.
+    pub fn begin_read(&mut self) {
+        self.missed_seq = i64::MIN;
+        self.stale = false;
+    }
+
+    /// The works that were read are all pushed, those that fit. `more`: there may be more in the store.
+    pub fn end_read(&mut self, more: bool) {
+        self.more = more || self.missed_seq > self.through_seq;
+    }
+
+    /// Passes over what was read and is not for us.
+    pub fn pass(&mut self, seq: i64) {
+        self.through_seq = seq;
     }
 
     pub fn pop(&mut self) -> Option<Work> {
         self.queue.pop_front()
-    }
-
-    /// Puts the work at its place in order. Returns what no longer fits, the last one, which is marked as missed.
-    pub fn insert(&mut self, work: Work) -> Option<Work> {
-        // Works nearly always come in order, so the place is looked for from the end.
-        let place = self.queue.iter().rposition(|other| other.seq <= work.seq).map_or(0, |before| before + 1);
-        self.queue.insert(place, work);
-        let overflow = if self.queue.len() > LANE_LIMIT_WORKS { self.queue.pop_back() } else { None };
-        if let Some(work) = &overflow {
-            self.cursor.miss(work.seq);
-        }
-        overflow
     }
 
     pub fn remove(&mut self, delivery_key: i64) -> Option<Work> {
@@ -148,13 +167,10 @@ impl Lane {
         self.queue.remove(place)
     }
 
-    /// Whether the store must be read before the lane may go on: memory is drained, or something earlier was missed.
-    pub fn wants_load(&self) -> bool {
-        let cursor = &self.cursor;
-        if cursor.complete || cursor.loading || self.state == State::Busy {
-            return false;
-        }
-        self.head().is_none_or(|head| cursor.resume_after_seq() < head.seq.saturating_sub(1))
+    /// Leaves everything to the store.
+    pub fn leave(&mut self) -> VecDeque<Work> {
+        (self.through_seq, self.more) = (i64::MIN, true);
+        std::mem::take(&mut self.queue)
     }
 }
 
@@ -163,56 +179,33 @@ mod tests {
     use super::super::fixture::work;
     use super::*;
 
-    fn seqs(lane: &Lane) -> Vec<i64> {
-        lane.queue.iter().map(|work| work.seq).collect()
+    fn after(prev_seq: Option<i64>, seq: i64) -> Work {
+        Work { prev_seq, ..work("lab", 1, seq) }
     }
 
     #[test]
-    fn works_stand_in_order_whatever_order_they_came_in() {
+    fn a_work_follows_only_where_its_link_shows_that_nothing_is_left_out() {
         let mut lane = Lane::fresh();
-        for seq in [5, 4, 9, 7] {
-            assert!(lane.insert(work("lab", 1, seq)).is_none());
-        }
-        assert_eq!(seqs(&lane), [4, 5, 7, 9]);
-        assert!(!lane.wants_load());
+        assert!(lane.is_followed_by(&after(None, 5)));
+        lane.push(after(None, 5));
+        assert!(lane.is_followed_by(&after(Some(5), 6)));
+        assert!(lane.is_followed_by(&after(Some(3), 6)), "what is older has ended or stands before");
+        assert!(!lane.is_followed_by(&after(Some(6), 7)), "6 never came");
+        lane.leave();
+        assert!(!lane.is_followed_by(&after(None, 9)));
     }
 
     #[test]
-    fn what_does_not_fit_is_read_from_the_lowest_missed_place_once_memory_is_drained() {
-        let mut lane = Lane::fresh();
-        for seq in 1..=LANE_LIMIT_WORKS as i64 {
-            lane.insert(work("lab", 1, seq));
-        }
-        assert_eq!(lane.insert(work("lab", 1, 100)).map(|work| work.seq), Some(100));
-        assert_eq!(lane.insert(work("lab", 1, 0)).map(|work| work.seq), Some(64), "the last gives way");
-        assert!(!lane.wants_load());
-        while lane.pop().is_some() {}
-        assert!(lane.wants_load());
-        assert_eq!(lane.cursor.start(), 63);
-        assert!(!lane.wants_load(), "one read at a time");
-    }
-
-    #[test]
-    fn what_comes_while_the_store_is_read_makes_it_read_again() {
+    fn what_is_offered_while_the_store_is_read_makes_it_read_again_unless_it_was_found() {
         let mut lane = Lane::unread();
-        assert_eq!(lane.cursor.start(), i64::MIN);
-        lane.cursor.miss(8);
-        lane.cursor.end(Some(7), false);
-        assert!(lane.wants_load());
-        assert_eq!(lane.cursor.start(), 7);
-        lane.cursor.end(Some(8), false);
-        assert!(lane.cursor.is_complete());
-    }
-
-    #[test]
-    fn something_missed_before_the_head_is_read_before_the_lane_goes_on() {
-        let mut lane = Lane::fresh();
-        lane.insert(work("lab", 1, 8));
-        lane.cursor.miss(9);
-        assert!(!lane.wants_load());
-        lane.cursor.miss(7);
-        assert!(lane.wants_load());
-        lane.state = State::Busy;
-        assert!(!lane.wants_load());
+        lane.begin_read();
+        lane.miss(8);
+        lane.push(after(None, 7));
+        lane.end_read(false);
+        assert!(lane.has_more());
+        lane.begin_read();
+        lane.push(after(Some(7), 8));
+        lane.end_read(false);
+        assert!(!lane.has_more() && lane.covers(&after(Some(7), 8)));
     }
 }

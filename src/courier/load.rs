@@ -1,16 +1,15 @@
-//! What the courier reads from the store: lanes, their works, what expired. Behind a small trait, so that tests stand in.
+//! What the courier reads from the store: lanes, their works, what comes due, what expired. Behind a small trait, so that
+//! tests stand in.
 //!
 //! Reads run in tasks of their own and report back; the actor never waits for the store.
 
 use super::lane::LANE_LIMIT_WORKS;
 use crate::delivery::Work;
-use crate::store::{Store, Unavailable};
+use crate::store::{DuePage, LaneHead, Store, Unavailable};
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
 
-/// Ordered lanes of one participant in memory.
-pub(super) const LANES_LIMIT: usize = 10_000;
-/// Lanes that one read of the list asks for.
+/// Lanes that one read of the list, or of those that are due, asks for.
 pub(super) const LANES_PAGE: u32 = 256;
 /// Works that one read of an ordered lane asks for.
 pub(super) const LANE_PAGE: u32 = LANE_LIMIT_WORKS as u32;
@@ -19,170 +18,72 @@ pub(super) const FREE_PAGE: u32 = 256;
 /// Deliveries that one sweep for expired ones asks for.
 pub(super) const SWEEP_PAGE: u32 = 100;
 
-/// The store, as far as the courier reads it. See `Store` for what each returns.
-pub(super) trait Shelf: Send + Sync + 'static {
-    fn lanes(
-        &self,
-        participant: Arc<str>,
-        after: Option<i64>,
-        limit: u32,
-    ) -> BoxFuture<'_, Result<Vec<i64>, Unavailable>>;
-    fn lane_work(
-        &self,
-        participant: Arc<str>,
-        lane: i64,
-        after_seq: i64,
-        limit: u32,
-    ) -> BoxFuture<'_, Result<Vec<Work>, Unavailable>>;
-    fn expired(&self, now_us: i64, limit: u32) -> BoxFuture<'_, Result<Vec<Work>, Unavailable>>;
-}
-
-impl Shelf for Store {
-    fn lanes(
-        &self,
-        participant: Arc<str>,
-        after: Option<i64>,
-        limit: u32,
-    ) -> BoxFuture<'_, Result<Vec<i64>, Unavailable>> {
-        Box::pin(async move { Store::lanes(self, &participant, after, limit).await })
-    }
-
-    fn lane_work(
-        &self,
-        participant: Arc<str>,
-        lane: i64,
-        after_seq: i64,
-        limit: u32,
-    ) -> BoxFuture<'_, Result<Vec<Work>, Unavailable>> {
-        Box::pin(async move { Store::lane_work(self, &participant, lane, after_seq, limit).await })
-    }
-
-    fn expired(&self, now_us: i64, limit: u32) -> BoxFuture<'_, Result<Vec<Work>, Unavailable>> {
-        Box::pin(async move { Store::expired(self, now_us, limit).await })
-    }
-}
+/// Desk and number, so that a page that was asked for by another desk, or before a reload, is known as such.
+pub(super) type ReadId = (u64, u64);
 
 /// A read that a desk asks for.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Read {
-    Lanes {
-        after: Option<i64>,
-    },
-    /// `lane` 0 is the lane "no order".
-    Works {
-        lane: i64,
-        after_seq: i64,
-    },
+pub(super) struct Read {
+    pub id: ReadId,
+    pub what: What,
+    /// Only what goes its own way, whatever channel the participant has.
+    pub own_way_only: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum What {
+    /// Lanes with work and their heads.
+    Lanes { after: Option<i64> },
+    /// Works of one lane.
+    Lane { lane: i64, after_seq: i64 },
+    /// Works without order that are due now, whatever the clock says.
+    Free { after_seq: i64 },
+    /// Lanes in which something came due: after this time and `seq`, up to a time.
+    DueLanes { after: (i64, i64), through_us: i64 },
+    /// Works without order that came due.
+    DueFree { after: (i64, i64), through_us: i64 },
 }
 
 /// What a read brought.
 #[derive(Debug)]
 pub(super) enum Page {
-    Lanes(Vec<i64>),
+    Lanes(Vec<LaneHead>),
     Works(Vec<Work>),
+    DueLanes(DuePage<LaneHead>),
+    DueFree(DuePage<Work>),
 }
 
-pub(super) async fn read(shelf: &dyn Shelf, participant: Arc<str>, read: Read) -> Result<Page, Unavailable> {
-    match read {
-        Read::Lanes { after } => shelf.lanes(participant, after, LANES_PAGE).await.map(Page::Lanes),
-        Read::Works { lane, after_seq } => {
-            shelf.lane_work(participant, lane, after_seq, page_of(lane)).await.map(Page::Works)
-        }
-    }
+pub(super) type Paged<'s> = BoxFuture<'s, Result<Page, Unavailable>>;
+
+/// The store, as far as the courier reads it. See `Store` for what each returns.
+pub(super) trait Shelf: Send + Sync + 'static {
+    fn read(&self, participant: Arc<str>, read: Read) -> Paged<'_>;
+    fn expired(&self, now_us: i64, limit: u32) -> BoxFuture<'_, Result<Vec<Work>, Unavailable>>;
 }
 
-/// How many works a read of this lane asks for; fewer mean that there are no more.
-pub(super) fn page_of(lane: i64) -> u32 {
-    if lane == 0 { FREE_PAGE } else { LANE_PAGE }
-}
-
-/// How far the participant's lanes were listed. Lanes beyond the bound stay in the store until there is room again;
-/// the list is then read on from where it stopped, and once more from the start when something was left out.
-#[derive(Debug)]
-pub(super) struct Listing {
-    complete: bool,
-    reading: bool,
-    full: bool,
-    after: Option<i64>,
-    missed: bool,
-}
-
-impl Listing {
-    pub fn unread() -> Self {
-        Self { complete: false, reading: false, full: false, after: None, missed: false }
+impl Shelf for Store {
+    fn read(&self, participant: Arc<str>, read: Read) -> Paged<'_> {
+        Box::pin(async move {
+            let own = read.own_way_only;
+            Ok(match read.what {
+                What::Lanes { after } => Page::Lanes(self.lanes(&participant, after, own, LANES_PAGE).await?),
+                What::Lane { lane, after_seq } => {
+                    Page::Works(self.lane_work(&participant, lane, after_seq, own, LANE_PAGE).await?)
+                }
+                What::Free { after_seq } => {
+                    Page::Works(self.lane_work(&participant, 0, after_seq, own, FREE_PAGE).await?)
+                }
+                What::DueLanes { after, through_us } => {
+                    Page::DueLanes(self.due_lanes(&participant, after, through_us, own, LANES_PAGE).await?)
+                }
+                What::DueFree { after, through_us } => {
+                    Page::DueFree(self.due_work(&participant, after, through_us, own, FREE_PAGE).await?)
+                }
+            })
+        })
     }
 
-    /// Memory knows every lane that has work.
-    pub fn is_complete(&self) -> bool {
-        self.complete
-    }
-
-    /// A lane was left to the store.
-    pub fn miss(&mut self) {
-        if self.complete {
-            self.after = None;
-        }
-        self.complete = false;
-        self.missed = true;
-    }
-
-    /// The next page to read, if one is wanted and there is room for it. From a full memory on, half must be free.
-    pub fn next(&mut self, lanes_in_memory: usize) -> Option<Read> {
-        if self.complete || self.reading {
-            return None;
-        }
-        self.full = if self.full {
-            lanes_in_memory >= LANES_LIMIT / 2
-        } else {
-            lanes_in_memory + LANES_PAGE as usize > LANES_LIMIT
-        };
-        if self.full {
-            return None;
-        }
-        if self.after.is_none() {
-            self.missed = false;
-        }
-        self.reading = true;
-        Some(Read::Lanes { after: self.after })
-    }
-
-    /// A page came.
-    pub fn end(&mut self, lanes: &[i64]) {
-        self.reading = false;
-        if lanes.len() < LANES_PAGE as usize {
-            self.complete = !self.missed;
-            self.after = None;
-        } else {
-            self.after = lanes.last().copied();
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lanes_are_listed_page_by_page_and_again_when_one_was_left_out() {
-        let page: Vec<i64> = (0..i64::from(LANES_PAGE)).collect();
-        let mut listing = Listing::unread();
-        assert_eq!(listing.next(0), Some(Read::Lanes { after: None }));
-        assert_eq!(listing.next(0), None, "one read at a time");
-        listing.end(&page);
-        assert_eq!(listing.next(256), Some(Read::Lanes { after: Some(255) }));
-        listing.miss();
-        listing.end(&[]);
-        assert!(!listing.is_complete());
-        assert_eq!(listing.next(256), Some(Read::Lanes { after: None }));
-        listing.end(&[]);
-        assert!(listing.is_complete());
-    }
-
-    #[test]
-    fn a_full_memory_lists_on_only_when_half_is_free() {
-        let mut listing = Listing::unread();
-        assert_eq!(listing.next(LANES_LIMIT), None);
-        assert_eq!(listing.next(LANES_LIMIT / 2), None);
-        assert!(listing.next(LANES_LIMIT / 2 - 1).is_some());
+    fn expired(&self, now_us: i64, limit: u32) -> BoxFuture<'_, Result<Vec<Work>, Unavailable>> {
+        Box::pin(async move { Store::expired(self, now_us, limit).await })
     }
 }

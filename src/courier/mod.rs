@@ -4,20 +4,23 @@
 //! It carries nothing itself (a `Carrier` does) and decides nothing about answers (a `Conclude` does).
 //!
 //! Reading order: `handle` (how others speak to it), `actor` (the one task that owns all state and starts the others),
-//! `desk` (one participant), `lane`, `breaker`, `load` (what is read from the store). Work that was just committed goes
-//! from `Handle::offer` to its attempt without the store; the store is read only for what memory does not hold.
+//! `desk` (one participant), `lane`, `turns`, `walk` (how far the store was read), `breaker`, `budget`, `load` (what is read).
+//! Work that was just committed goes from `Handle::offer` to its attempt without the store; the store is read only for what
+//! memory does not hold, and links between the deliveries of a lane say when that is so.
 
 mod actor;
 mod breaker;
+mod budget;
 mod desk;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod handle;
 mod lane;
 mod load;
-mod recent;
 #[cfg(test)]
 mod tests;
+mod turns;
+mod walk;
 
 pub use handle::{Handle, Inbox};
 
@@ -64,6 +67,8 @@ pub struct CourierSettings {
     pub participants: Vec<Arc<Participant>>,
     /// Ids of participants that were paused when the router stopped.
     pub paused: Vec<String>,
+    /// What works that wait may take in memory, bodies included, in the whole process.
+    pub memory_bytes: usize,
     pub store: Store,
     pub clock: Clock,
     pub metrics: Metrics,

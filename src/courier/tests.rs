@@ -3,11 +3,11 @@
 
 use super::actor::{Actor, Settings};
 use super::fixture::{participant, work};
-use super::load::Shelf;
+use super::load::{FREE_PAGE, LANE_PAGE, LANES_PAGE, Page, Paged, Read, Shelf, What};
 use super::*;
 use crate::delivery::Said;
 use crate::fhir::Fault;
-use crate::store::Unavailable;
+use crate::store::{DuePage, LaneHead, Unavailable};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -36,10 +36,15 @@ impl World {
         self.carried.lock().unwrap().clone()
     }
 
-    /// Keeps works as the store would.
-    fn keep(&self, works: &[Work]) {
+    /// Keeps works as the store would, and links them.
+    fn keep(&self, works: &mut [Work]) {
         let mut waiting = self.waiting.lock().unwrap();
-        waiting.extend(works.iter().map(|work| (work.seq, Work { body: None, ..work.clone() })));
+        for work in works {
+            let same =
+                |other: &&Work| work.lane != 0 && other.lane == work.lane && other.participant == work.participant;
+            work.prev_seq = waiting.values().rev().find(same).map(|last| last.seq);
+            waiting.insert(work.seq, Work { body: None, ..work.clone() });
+        }
     }
 
     /// Attempts to this participant wait until the gate gets permits.
@@ -74,9 +79,12 @@ impl Carrier for World {
 impl Conclude for World {
     fn conclude(&self, work: Work, _attempt: Attempt) -> BoxFuture<'_, Next> {
         let next = self.replies.lock().unwrap().map_or(Next::Done, |reply| reply(&work).1);
-        if next == Next::Done {
-            self.waiting.lock().unwrap().remove(&work.seq);
+        let mut waiting = self.waiting.lock().unwrap();
+        match next {
+            Next::Done => drop(waiting.remove(&work.seq)),
+            _ => drop(waiting.entry(work.seq).and_modify(|kept| kept.attempts += 1)),
         }
+        drop(waiting);
         Box::pin(async move { next })
     }
 
@@ -89,28 +97,28 @@ impl Conclude for World {
 }
 
 impl Shelf for World {
-    fn lanes(&self, id: Arc<str>, after: Option<i64>, limit: u32) -> BoxFuture<'_, Result<Vec<i64>, Unavailable>> {
+    /// The fake conclude stores no times, so nothing ever comes due by the store.
+    fn read(&self, id: Arc<str>, read: Read) -> Paged<'_> {
         let waiting = self.waiting.lock().unwrap();
-        let mut lanes: Vec<i64> =
-            waiting.values().filter(|work| work.participant == id).map(|work| work.lane).collect();
-        lanes.sort_unstable();
-        lanes.dedup();
-        lanes.retain(|lane| after.is_none_or(|after| *lane > after));
-        lanes.truncate(limit as usize);
-        Box::pin(async move { Ok(lanes) })
-    }
-
-    fn lane_work(
-        &self,
-        id: Arc<str>,
-        lane: i64,
-        after_seq: i64,
-        limit: u32,
-    ) -> BoxFuture<'_, Result<Vec<Work>, Unavailable>> {
-        let waiting = self.waiting.lock().unwrap();
-        let wanted = |work: &&Work| work.participant == id && work.lane == lane && work.seq > after_seq;
-        let works = waiting.values().filter(wanted).take(limit as usize).cloned().collect();
-        Box::pin(async move { Ok(works) })
+        let works = |lane: i64, after_seq: i64, limit: u32| {
+            let wanted = |work: &&Work| work.participant == id && work.lane == lane && work.seq > after_seq;
+            Page::Works(waiting.values().filter(wanted).take(limit as usize).cloned().collect())
+        };
+        let page = match read.what {
+            What::Lanes { after } => {
+                let mut heads = BTreeMap::new();
+                for work in waiting.values().filter(|work| work.participant == id && work.lane != 0) {
+                    heads.entry(work.lane).or_insert(LaneHead { lane: work.lane, seq: work.seq, due_at_us: 0 });
+                }
+                let after = |head: &LaneHead| after.is_none_or(|after| head.lane > after);
+                Page::Lanes(heads.into_values().filter(after).take(LANES_PAGE as usize).collect())
+            }
+            What::Lane { lane, after_seq } => works(lane, after_seq, LANE_PAGE),
+            What::Free { after_seq } => works(0, after_seq, FREE_PAGE),
+            What::DueLanes { .. } => Page::DueLanes(DuePage { items: Vec::new(), next_due_at_us: None, more: false }),
+            What::DueFree { .. } => Page::DueFree(DuePage { items: Vec::new(), next_due_at_us: None, more: false }),
+        };
+        Box::pin(async move { Ok(page) })
     }
 
     fn expired(&self, now_us: i64, limit: u32) -> BoxFuture<'_, Result<Vec<Work>, Unavailable>> {
@@ -131,6 +139,7 @@ fn start(world: &Arc<World>, participants: Vec<Participant>, paused: &[&str]) ->
     let stop = CancellationToken::new();
     let settings = Settings {
         participants: participants.into_iter().map(Arc::new).collect(),
+        memory_bytes: 1 << 27,
         paused: paused.iter().map(|id| (*id).to_owned()).collect(),
         clock: Clock::default(),
         metrics: Metrics::default(),
@@ -165,8 +174,8 @@ async fn a_lane_keeps_its_order_across_retries_and_others_go_on() {
     *world.replies.lock().unwrap() =
         Some(|work| if work.seq == 1 && work.attempts < 3 { again(10) } else { (Said::Taken, Next::Done) });
     let running = start(&world, vec![participant("lab", 8)], &[]);
-    let works: Vec<Work> = [(1, 1), (2, 1), (3, 1), (4, 2)].map(|(seq, lane)| work("lab", lane, seq)).into();
-    world.keep(&works);
+    let mut works: Vec<Work> = [(1, 1), (2, 1), (3, 1), (4, 2)].map(|(seq, lane)| work("lab", lane, seq)).into();
+    world.keep(&mut works);
     running.handle.offer(works);
     until("all are delivered", || world.waiting.lock().unwrap().is_empty()).await;
     let carried = world.carried();
@@ -181,8 +190,8 @@ async fn in_the_lane_without_order_a_failing_work_waits_alone() {
     *world.replies.lock().unwrap() =
         Some(|work| if work.seq == 1 && work.attempts == 0 { again(50) } else { (Said::Taken, Next::Done) });
     let running = start(&world, vec![participant("lab", 1)], &[]);
-    let works: Vec<Work> = (1..=3).map(|seq| work("lab", 0, seq)).collect();
-    world.keep(&works);
+    let mut works: Vec<Work> = (1..=3).map(|seq| work("lab", 0, seq)).collect();
+    world.keep(&mut works);
     running.handle.offer(works);
     until("all are delivered", || world.waiting.lock().unwrap().is_empty()).await;
     assert_eq!(world.carried(), [1, 2, 3, 1]);
@@ -193,12 +202,12 @@ async fn no_more_than_the_participants_concurrency_is_under_way_and_a_slow_one_s
     let world = Arc::new(World::default());
     let gate = world.gate("slow");
     let running = start(&world, vec![participant("slow", 3), participant("fast", 1)], &[]);
-    let slow: Vec<Work> = (1..=9).map(|seq| work("slow", seq, seq)).collect();
-    world.keep(&slow);
+    let mut slow: Vec<Work> = (1..=9).map(|seq| work("slow", seq, seq)).collect();
+    world.keep(&mut slow);
     running.handle.offer(slow);
     until("three are under way", || world.active.load(Ordering::SeqCst) == 3).await;
-    let fast: Vec<Work> = (11..=20).map(|seq| work("fast", seq, seq)).collect();
-    world.keep(&fast);
+    let mut fast: Vec<Work> = (11..=20).map(|seq| work("fast", seq, seq)).collect();
+    world.keep(&mut fast);
     running.handle.offer(fast);
     until("the fast one has all", || world.carried().iter().filter(|key| **key > 10).count() == 10).await;
     assert_eq!(running.handle.active().await.len(), 3);
@@ -213,10 +222,10 @@ async fn no_more_than_the_participants_concurrency_is_under_way_and_a_slow_one_s
 async fn what_memory_does_not_hold_is_read_back_once_each_and_in_order() {
     let world = Arc::new(World::default());
     let running = start(&world, vec![participant("lab", 4)], &["lab"]);
-    let works: Vec<Work> = (1..=500).map(|seq| work("lab", 1, seq)).collect();
-    let free: Vec<Work> = (1_001..=4_000).map(|seq| work("lab", 0, seq)).collect();
-    world.keep(&works);
-    world.keep(&free);
+    let mut works: Vec<Work> = (1..=500).map(|seq| work("lab", 1, seq)).collect();
+    let mut free: Vec<Work> = (1_001..=4_000).map(|seq| work("lab", 0, seq)).collect();
+    world.keep(&mut works);
+    world.keep(&mut free);
     // More commands than the queue takes, before the courier's task runs at all.
     works.into_iter().chain(free).for_each(|work| running.handle.offer(vec![work]));
     assert!(running.handle.status().await[0].paused);
@@ -233,11 +242,11 @@ async fn what_memory_does_not_hold_is_read_back_once_each_and_in_order() {
 #[tokio::test]
 async fn what_waits_in_the_store_at_the_start_goes_before_what_is_offered() {
     let world = Arc::new(World::default());
-    let works: Vec<Work> = (1..=200).map(|seq| work("lab", 5, seq)).collect();
-    world.keep(&works);
+    let mut works: Vec<Work> = (1..=200).map(|seq| work("lab", 5, seq)).collect();
+    world.keep(&mut works);
     let running = start(&world, vec![participant("lab", 4)], &[]);
-    let late = vec![work("lab", 5, 201)];
-    world.keep(&late);
+    let mut late = vec![work("lab", 5, 201)];
+    world.keep(&mut late);
     running.handle.offer(late);
     until("all are delivered", || world.waiting.lock().unwrap().is_empty()).await;
     assert_eq!(world.carried(), (1..=201).collect::<Vec<i64>>());
@@ -248,8 +257,8 @@ async fn after_five_failures_only_probes_go_out_and_a_success_lets_all_go() {
     let world = Arc::new(World::default());
     *world.replies.lock().unwrap() = Some(|_| again(5_000));
     let running = start(&world, vec![participant("lab", 1)], &[]);
-    let works: Vec<Work> = (1..=20).map(|seq| work("lab", seq, seq)).collect();
-    world.keep(&works);
+    let mut works: Vec<Work> = (1..=20).map(|seq| work("lab", seq, seq)).collect();
+    world.keep(&mut works);
     running.handle.offer(works);
     until("five failed", || world.carried().len() == 5).await;
     let mut status = running.handle.status().await;
@@ -275,8 +284,8 @@ async fn a_wrong_credential_holds_everything_and_only_the_probe_is_an_attempt() 
         (said, Next::Hold { after: Duration::from_millis(1) })
     });
     let running = start(&world, vec![participant("lab", 1)], &[]);
-    let works: Vec<Work> = (1..=5).map(|seq| work("lab", 1, seq)).collect();
-    world.keep(&works);
+    let mut works: Vec<Work> = (1..=5).map(|seq| work("lab", 1, seq)).collect();
+    world.keep(&mut works);
     running.handle.offer(works);
     until("a probe went out too", || world.carried().len() == 2).await;
     *world.replies.lock().unwrap() = Some(|work| {
@@ -292,10 +301,10 @@ async fn a_wrong_credential_holds_everything_and_only_the_probe_is_an_attempt() 
 async fn a_paused_participant_gets_nothing_but_its_deliveries_expire() {
     let world = Arc::new(World::default());
     let running = start(&world, vec![participant("lab", 1)], &["lab"]);
-    let works = vec![Work { expires_at_us: 1, ..work("lab", 1, 1) }, work("lab", 1, 2)];
+    let mut works = vec![Work { expires_at_us: 1, ..work("lab", 1, 1) }, work("lab", 1, 2)];
     // A mailbox has no courier; what waits for its reader expires all the same.
-    world.keep(&[Work { expires_at_us: 1, ..work("mailbox", 1, 3) }]);
-    world.keep(&works);
+    world.keep(&mut [Work { expires_at_us: 1, ..work("mailbox", 1, 3) }]);
+    world.keep(&mut works);
     running.handle.offer(works);
     until("both are given up", || world.gave_up.lock().unwrap().len() == 2).await;
     assert!(world.carried().is_empty());
@@ -313,12 +322,12 @@ async fn a_forgotten_delivery_frees_its_lane() {
     *world.replies.lock().unwrap() =
         Some(|work| if work.seq == 1 { again(3_600_000) } else { (Said::Taken, Next::Done) });
     let running = start(&world, vec![participant("lab", 1)], &[]);
-    let works = vec![work("lab", 1, 1), work("lab", 1, 2)];
-    world.keep(&works);
+    let mut works = vec![work("lab", 1, 1), work("lab", 1, 2)];
+    world.keep(&mut works);
     running.handle.offer(works);
     until("the first failed", || world.carried() == [1]).await;
     world.waiting.lock().unwrap().remove(&1);
-    running.handle.forget("lab", 1);
+    running.handle.forget(work("lab", 1, 1));
     until("the second goes", || world.carried() == [1, 2]).await;
 }
 
@@ -326,8 +335,8 @@ async fn a_forgotten_delivery_frees_its_lane() {
 async fn reloading_drops_who_is_gone_and_reads_who_is_new_from_the_store() {
     let world = Arc::new(World::default());
     let running = start(&world, vec![participant("old", 1)], &["old"]);
-    let works = vec![work("old", 1, 1), work("new", 1, 2)];
-    world.keep(&works);
+    let mut works = vec![work("old", 1, 1), work("new", 1, 2)];
+    world.keep(&mut works);
     running.handle.offer(works);
     running.handle.reload(vec![Arc::new(participant("new", 1))]);
     until("the new one has its own", || world.carried() == [2]).await;
@@ -341,8 +350,8 @@ async fn a_defect_in_an_attempt_does_not_end_the_courier() {
     let world = Arc::new(World::default());
     world.panics.store(1, Ordering::SeqCst);
     let running = start(&world, vec![participant("lab", 2)], &[]);
-    let works = vec![work("lab", 1, 1), work("lab", 2, 2)];
-    world.keep(&works);
+    let mut works = vec![work("lab", 1, 1), work("lab", 2, 2)];
+    world.keep(&mut works);
     running.handle.offer(works);
     until("both are delivered", || world.waiting.lock().unwrap().is_empty()).await;
     assert_eq!(world.carried().len(), 3);
@@ -353,8 +362,8 @@ async fn stopping_starts_nothing_new_and_waits_for_what_is_under_way() {
     let world = Arc::new(World::default());
     let gate = world.gate("lab");
     let running = start(&world, vec![participant("lab", 1)], &[]);
-    let works = vec![work("lab", 1, 1), work("lab", 1, 2)];
-    world.keep(&works);
+    let mut works = vec![work("lab", 1, 1), work("lab", 1, 2)];
+    world.keep(&mut works);
     running.handle.offer(works);
     until("one is under way", || world.active.load(Ordering::SeqCst) == 1).await;
     running.stop.cancel();

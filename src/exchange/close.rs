@@ -43,7 +43,7 @@ impl Exchange {
             Err(_) => claim.into_iter().for_each(|claim| self.waiters.unclaim(request.facts.id, claim)),
         }
         if first {
-            self.courier.forget(&request.participant, request.delivery_key);
+            self.courier.forget(request);
         }
         kept
     }

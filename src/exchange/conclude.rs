@@ -47,7 +47,7 @@ impl Conclude for Exchange {
                 Err(away) => {
                     // The attempt happened and is not recorded: it is made again, and the receiver knows the repeat.
                     tracing::warn!(delivery.id = %id, reason = %away, "an attempt could not be recorded");
-                    Next::Again { after: Duration::from_secs(STORE_AWAY_RETRY_SECONDS) }
+                    Next::Postponed { after: Duration::from_secs(STORE_AWAY_RETRY_SECONDS) }
                 }
             }
         })

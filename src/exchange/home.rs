@@ -2,7 +2,7 @@
 
 use super::{Exchange, Rules};
 use crate::delivery::{DeliveryKind, Facts, NewDelivery, ReplyQueue, ReplyTo};
-use crate::routing::lane::lane_of_source;
+use crate::routing::lane::{UNORDERED, lane, lane_of_callback};
 use crate::routing::{Participant, Receiver};
 use std::sync::Arc;
 
@@ -42,20 +42,17 @@ impl Exchange {
         if reply.queue.is_none() && participant.channel.is_none() {
             return None;
         }
-        let mut delivery = self.home(participant, request, answer, DeliveryKind::Reply(reply.clone()));
-        if reply.queue.is_some() {
-            // Whoever gives a queue to answer to tells its answers apart itself.
-            delivery.lane = 0;
-        }
-        Some(delivery)
+        Some(self.home(participant, request, answer, DeliveryKind::Reply(reply.clone())))
     }
 
     fn home(&self, participant: &Arc<Participant>, request: &Facts, answer: &Facts, kind: DeliveryKind) -> NewDelivery {
-        let receiver = Receiver {
-            participant: participant.clone(),
-            destination: request.source.clone(),
-            lane: lane_of_source(participant.order, answer.source.as_deref().unwrap_or(&answer.sender)),
+        let lane = match &kind {
+            DeliveryKind::Callback { url } => lane_of_callback(participant.order, url),
+            // Whoever gives a queue to answer to tells its answers apart itself.
+            DeliveryKind::Reply(ReplyQueue { queue: Some(_), .. }) => UNORDERED,
+            _ => lane(participant.order, answer.source.as_deref(), &answer.sender, || None),
         };
+        let receiver = Receiver { participant: participant.clone(), destination: request.source.clone(), lane };
         self.delivery_to(&receiver, kind)
     }
 }

@@ -282,11 +282,10 @@ impl Exchange {
         if state != DeliveryState::Waiting {
             return Ok(false);
         }
-        let (participant, key) = (work.participant.clone(), work.delivery_key);
-        let discarded = self.end(work, Fault::RouteDiscarded).await?;
+        let discarded = self.end(work.clone(), Fault::RouteDiscarded).await?;
         // Only now: what could not be discarded is still to be delivered.
         if discarded {
-            self.courier.forget(&participant, key);
+            self.courier.forget(work);
         }
         Ok(discarded)
     }

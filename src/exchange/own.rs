@@ -120,7 +120,7 @@ impl Exchange {
         let mut delivery = self.delivery_to(receiver, DeliveryKind::Request);
         if let Some(after) = expires_after {
             let after_us = i64::try_from(after.as_micros()).unwrap_or(i64::MAX);
-            delivery.expires_at_us = delivery.expires_at_us.min(delivery.due_at_us.saturating_add(after_us));
+            delivery.expires_at_us = delivery.expires_at_us.min(self.clock.now_us().saturating_add(after_us));
         }
         delivery
     }
@@ -132,7 +132,7 @@ impl Exchange {
             participant: receiver.participant.id.clone(),
             destination: receiver.destination.clone(),
             lane: receiver.lane,
-            due_at_us: now_us,
+            due_at_us: 0,
             expires_at_us: now_us.saturating_add(receiver.participant.expire_after_seconds as i64 * 1_000_000),
             carried: kind.has_own_way() || receiver.participant.is_carried_to(),
             kind,

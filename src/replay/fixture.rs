@@ -8,6 +8,7 @@ use crate::fhir::event::Category;
 use crate::fhir::header::Bounds;
 use crate::fhir::{Event, Fault, FhirVersion};
 use crate::metrics::Metrics;
+use crate::routing::lane::lane;
 use crate::routing::{Channel, Order, Participant, Rejections, Table};
 use crate::store::{Store, StoreSettings};
 use crate::validation::definition::Definitions;
@@ -29,7 +30,12 @@ pub(crate) struct KeptMessage {
     pub(crate) delivery_key: i64,
 }
 
-pub(crate) const LANE: i64 = 77;
+const SOURCE: &str = "https://ward.example/fhir";
+
+/// The lane of every message, as live traffic has it.
+pub(crate) fn lane_of_ward() -> i64 {
+    lane(Order::Sender, Some(SOURCE), "ward", || None)
+}
 
 impl Fixture {
     pub(crate) async fn new() -> Fixture {
@@ -66,7 +72,7 @@ impl Fixture {
             id: self.exchange.clock.new_id(),
             participant: "lab".into(),
             destination: Some("https://lab.example/fhir".into()),
-            lane: LANE,
+            lane: lane_of_ward(),
             kind: DeliveryKind::Request,
             due_at_us: now_us,
             expires_at_us: now_us + 1_000_000_000,
@@ -136,7 +142,7 @@ fn facts(id: Uuid, name: &str, event: &str, category: Option<Category>, now_us: 
     Facts {
         id,
         sender: "ward".into(),
-        source: Some("https://ward.example/fhir".into()),
+        source: Some(SOURCE.into()),
         destinations: vec!["https://lab.example/fhir".into()],
         event: Some(Event::Coding { system: Some("urn:events".into()), code: event.into() }),
         version: Some(FhirVersion::R4),

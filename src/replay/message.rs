@@ -1,13 +1,15 @@
 //! One message of a replay: to whom it goes again, or that it is passed over.
 
+use crate::apart::apart;
 use crate::clock::Clock;
 use crate::delivery::{DeliveryKind, NewDelivery};
 use crate::exchange::Exchange;
 use crate::fhir::event::Category;
-use crate::routing::{Order, Participant};
+use crate::fhir::{FhirVersion, Form, Message, form};
+use crate::routing::{self, Order, Participant};
 use crate::store::Unavailable;
 use crate::store::view::{DeliveryView, ReplayCandidate, ReplayView};
-use sha2::{Digest, Sha256};
+use bytes::Bytes;
 use std::sync::Arc;
 
 /// The new deliveries of one message. Empty where it is passed over: a consequence event without `force_consequence`,
@@ -41,37 +43,31 @@ pub(super) async fn deliveries(
     }
     let mut deliveries = Vec::with_capacity(receivers.len());
     for (participant, original) in receivers.iter().filter(|(participant, _)| participant.channel.is_some()) {
-        let lane = lane(exchange, candidate, participant, *original).await?;
+        let lane = lane(exchange, candidate, participant).await?;
         deliveries.push(delivery(&exchange.clock, replay, participant, *original, lane));
     }
     Ok(deliveries)
 }
 
-/// The lane of the original, behind what waits in it. Where there is none, the messages of one source keep their order
-/// among themselves.
-async fn lane(
-    exchange: &Exchange,
-    candidate: &ReplayCandidate,
-    participant: &Participant,
-    original: Option<&DeliveryView>,
-) -> Result<i64, Unavailable> {
-    if participant.order == Order::None {
-        return Ok(0);
-    }
-    if let Some(original) = original
-        && let Some((work, _)) = exchange.store.delivery_work(original.id).await?
-        && work.lane != 0
-    {
-        return Ok(work.lane);
-    }
-    Ok(source_lane(candidate.facts.source.as_deref().unwrap_or_default()))
+/// The lane that the message would have if it came now: a replay stands in one order with live traffic.
+async fn lane(exchange: &Exchange, candidate: &ReplayCandidate, participant: &Participant) -> Result<i64, Unavailable> {
+    let content = match participant.order {
+        Order::Subject => exchange.store.content(candidate.message_key).await?,
+        Order::None | Order::Sender => None,
+    };
+    let facts = &candidate.facts;
+    let subject = || {
+        let (_, bytes) = content?;
+        apart(bytes.len(), || subject_of(bytes.clone(), facts.version))
+    };
+    Ok(routing::lane::lane(participant.order, facts.source.as_deref(), &facts.sender, subject))
 }
 
-/// A stable lane of a source address; never 0, which means "no order".
-fn source_lane(source: &str) -> i64 {
-    let digest = Sha256::digest(source.as_bytes());
-    let lane = digest.iter().take(8).fold(0_i64, |lane, byte| (lane << 8) | i64::from(*byte));
-    if lane == 0 { 1 } else { lane }
+/// None also where the message cannot be read any more: then its source makes the lane.
+fn subject_of(bytes: Bytes, version: Option<FhirVersion>) -> Option<String> {
+    let form = Form::seen(&bytes);
+    let tree = form::read(bytes, form, version, version).ok()?;
+    Message::read(tree, version, version).ok()?.subject_key()
 }
 
 fn delivery(
@@ -93,20 +89,8 @@ fn delivery(
             of: original.map(|original| original.id),
             forward_answers: replay.order.forward_answers,
         },
-        due_at_us: now_us,
+        due_at_us: 0,
         expires_at_us: now_us.saturating_add(expire_us),
         carried: participant.is_carried_to(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_source_keeps_its_lane() {
-        assert_eq!(source_lane("urn:a"), source_lane("urn:a"));
-        assert_ne!(source_lane("urn:a"), source_lane("urn:b"));
-        assert_ne!(source_lane(""), 0);
     }
 }

@@ -1,4 +1,4 @@
-use super::fixture::{Fixture, LANE};
+use super::fixture::{Fixture, lane_of_ward};
 use super::*;
 use crate::delivery::DeliveryKind;
 use crate::store::view::{DeliveryFilter, DeliveryView, NewReplay};
@@ -58,7 +58,7 @@ async fn messages_go_again_in_their_order_and_lane_linked_to_the_originals() {
     for delivery in &again {
         assert_eq!(delivery.participant, "lab");
         let (work, _) = fixture.exchange.store.delivery_work(delivery.id).await.unwrap().unwrap();
-        assert_eq!(work.lane, LANE);
+        assert_eq!(work.lane, lane_of_ward());
     }
     let first = fixture.exchange.store.deliveries_of(kept[0].id).await.unwrap();
     let original = first.iter().find(|delivery| delivery.id == kept[0].delivery).unwrap();

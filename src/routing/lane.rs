@@ -4,37 +4,33 @@
 
 use super::address;
 use super::participant::Order;
-use crate::fhir::Message;
 use sha2::{Digest, Sha256};
 
 /// The lane of no order: every delivery in it stands alone.
 pub const UNORDERED: i64 = 0;
 
-/// The lane key of a message for a participant with this order. `sender` is the sending participant's id, which stands
-/// in for a missing source endpoint.
-pub fn lane(order: Order, message: &Message, sender: &str) -> i64 {
-    match order {
-        Order::None => UNORDERED,
-        Order::Sender => sender_lane(message, sender),
-        Order::Subject => match message.subject_key() {
-            Some(subject) => key("subject", &subject),
-            None => sender_lane(message, sender),
-        },
+/// The lane key of what goes to a participant with this order, live or replayed. `sender` is the sending participant's id,
+/// which stands in for a missing source endpoint. `subject` (`Message::subject_key`) is asked for where it matters only:
+/// answers have none.
+pub fn lane(order: Order, source: Option<&str>, sender: &str, subject: impl FnOnce() -> Option<String>) -> i64 {
+    let subject = match order {
+        Order::None => return UNORDERED,
+        Order::Sender => None,
+        Order::Subject => subject(),
+    };
+    match (subject, source.filter(|source| !source.is_empty())) {
+        (Some(subject), _) => key("subject", &subject),
+        (None, Some(source)) => key("source", &address::normalize(source)),
+        (None, None) => key("sender", sender),
     }
 }
 
-fn sender_lane(message: &Message, sender: &str) -> i64 {
-    match message.header.source_endpoint.as_deref().filter(|source| !source.is_empty()) {
-        Some(source) => key("source", &address::normalize(source)),
-        None => key("sender", sender),
-    }
-}
-
-/// The lane key of an answer, which has no subject of its own: by its source, where the participant asks for order.
-pub fn lane_of_source(order: Order, source: &str) -> i64 {
+/// The lane key of answers to a `response-url`. They are posted there whatever channel the participant has, so they share
+/// no lane with what goes over that.
+pub fn lane_of_callback(order: Order, url: &str) -> i64 {
     match order {
         Order::None => UNORDERED,
-        Order::Sender | Order::Subject => key("source", &address::normalize(source)),
+        Order::Sender | Order::Subject => key("callback", &address::normalize(url)),
     }
 }
 
@@ -52,7 +48,7 @@ fn key(kind: &str, text: &str) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fhir::json;
+    use crate::fhir::{Message, json};
     use bytes::Bytes;
 
     /// Two patients' observations: `a` names its subject by a reference, `b` is told by an identifier.
@@ -68,25 +64,27 @@ mod tests {
         Message::read(json::parse(bytes).unwrap(), None, None).unwrap()
     }
 
-    fn message(source: Option<&str>) -> Message {
-        let mut message = message_about("urn:uuid:none");
-        message.header.source_endpoint = source.map(Into::into);
-        message
+    fn lane_of(order: Order, message: &Message, sender: &str) -> i64 {
+        lane(order, message.header.source_endpoint.as_deref(), sender, || message.subject_key())
+    }
+
+    fn by_source(source: Option<&str>, sender: &str) -> i64 {
+        lane(Order::Sender, source, sender, || None)
     }
 
     #[test]
     fn messages_about_one_patient_share_a_lane_whoever_sends_them() {
-        let subject = |focus, sender| lane(Order::Subject, &message_about(focus), sender);
+        let subject = |focus, sender| lane_of(Order::Subject, &message_about(focus), sender);
         assert_eq!(subject("urn:uuid:a", "lab"), subject("urn:uuid:p", "ward"));
         assert_ne!(subject("urn:uuid:a", "lab"), subject("urn:uuid:b", "lab"));
-        assert_ne!(subject("urn:uuid:a", "lab"), lane(Order::Sender, &message_about("urn:uuid:a"), "lab"));
+        assert_ne!(subject("urn:uuid:a", "lab"), lane_of(Order::Sender, &message_about("urn:uuid:a"), "lab"));
     }
 
     #[test]
     fn a_lane_is_the_same_for_every_spelling_of_the_source_and_in_every_build() {
-        let lab = lane(Order::Sender, &message(Some("https://lab.org/fhir")), "lab");
-        assert_eq!(lab, lane(Order::Sender, &message(Some("HTTPS://LAB.org:443/fhir/")), "other"));
-        assert_ne!(lab, lane(Order::Sender, &message(Some("https://ward.org/fhir")), "lab"));
+        let lab = by_source(Some("https://lab.org/fhir"), "lab");
+        assert_eq!(lab, by_source(Some("HTTPS://LAB.org:443/fhir/"), "other"));
+        assert_ne!(lab, by_source(Some("https://ward.org/fhir"), "lab"));
         // Kept deliveries hold their lane: a change of the hash would break order over an upgrade.
         assert_eq!(lab, LANE_OF_LAB);
     }
@@ -95,14 +93,22 @@ mod tests {
 
     #[test]
     fn without_source_the_sender_makes_the_lane_and_without_order_nothing_does() {
-        assert_eq!(lane(Order::Sender, &message(None), "lab"), lane(Order::Sender, &message(Some("")), "lab"));
-        assert_ne!(lane(Order::Sender, &message(None), "lab"), lane(Order::Sender, &message(None), "ward"));
-        assert_eq!(lane(Order::None, &message(None), "lab"), UNORDERED);
+        assert_eq!(by_source(None, "lab"), by_source(Some(""), "lab"));
+        assert_ne!(by_source(None, "lab"), by_source(None, "ward"));
+        assert_eq!(lane(Order::None, None, "lab", || None), UNORDERED);
     }
 
     #[test]
     fn without_subject_the_order_is_that_of_the_sender() {
-        let message = message(Some("https://lab.org/fhir"));
-        assert_eq!(lane(Order::Subject, &message, "lab"), lane(Order::Sender, &message, "lab"));
+        let message = message_about("urn:uuid:none");
+        assert_eq!(lane_of(Order::Subject, &message, "lab"), lane_of(Order::Sender, &message, "lab"));
+    }
+
+    #[test]
+    fn a_callback_shares_no_lane_with_what_goes_over_the_channel() {
+        let url = "https://lab.org/fhir";
+        assert_ne!(lane_of_callback(Order::Sender, url), by_source(Some(url), "lab"));
+        assert_eq!(lane_of_callback(Order::Subject, url), lane_of_callback(Order::Sender, "HTTPS://lab.org/fhir/"));
+        assert_eq!(lane_of_callback(Order::None, url), UNORDERED);
     }
 }

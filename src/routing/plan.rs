@@ -154,7 +154,8 @@ impl<'a> Planner<'a> {
         if let Some((_, lane)) = self.lanes.iter().find(|(known, _)| *known == order) {
             return *lane;
         }
-        let lane = lane(order, self.message, self.sender);
+        let message = self.message;
+        let lane = lane(order, message.header.source_endpoint.as_deref(), self.sender, || message.subject_key());
         self.lanes.push((order, lane));
         lane
     }

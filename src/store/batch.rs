@@ -3,12 +3,13 @@
 //! Jobs are decided in the order in which they came, each seeing what those before it did.
 
 use super::insert::{DeliveryRow, MessageRow, ReferenceRow, Rows};
-use super::lookup::{self, Known, Now, Probe};
+use super::lookup::{self, Found, Known, LaneOf, Now, Probe, Tails};
 use super::prepare::{Prepared, PreparedSettlement};
 use super::reference::{head, value};
 use super::writer::Keys;
 use crate::delivery::{Facts, Kept, NewDelivery, Settled, Work};
 use crate::fhir::identity::{KeyKind, Seen, Verdict, judge};
+use crate::routing::lane::UNORDERED;
 use bytes::Bytes;
 use sqlx::Error;
 use sqlx::sqlite::SqliteConnection;
@@ -49,6 +50,8 @@ pub(super) struct Batch<'w> {
     pub deliveries: HashMap<i64, Now>,
     /// Of the responses that this batch assigns, those that are not assigned yet.
     pub ambiguous: HashSet<i64>,
+    /// Lanes that this batch may add to, as they are now.
+    pub tails: Tails,
     /// Messages whose identity this batch gives up.
     pub released: HashSet<i64>,
     pub rows: Rows,
@@ -63,7 +66,9 @@ pub(super) async fn run(
     let probes: Vec<Probe> = asks.iter().filter_map(Ask::message).flat_map(|message| batch.probes(message)).collect();
     let touched: Vec<i64> = asks.iter().filter_map(Ask::delivery_key).collect();
     let assigned: Vec<i64> = asks.iter().filter_map(Ask::assigned).collect();
-    (batch.known, batch.deliveries) = lookup::begin(conn, &probes, &touched).await?;
+    let lanes = asks.iter().filter_map(Ask::message).flat_map(|message| batch.lanes_of(message)).collect();
+    let Found { known, deliveries, tails } = lookup::begin(conn, &probes, &touched, &lanes).await?;
+    (batch.known, batch.deliveries, batch.tails) = (known, deliveries, tails);
     batch.ambiguous = lookup::ambiguous(conn, &assigned).await?;
     let answers = asks
         .into_iter()
@@ -123,6 +128,7 @@ impl<'w> Batch<'w> {
             fresh: HashMap::new(),
             deliveries: HashMap::new(),
             ambiguous: HashSet::new(),
+            tails: Tails::new(),
             released: HashSet::new(),
             rows: Rows::default(),
         }
@@ -131,6 +137,23 @@ impl<'w> Batch<'w> {
     /// Parties are numbered before the batch begins, so that all of them are known here.
     pub fn party(&self, id: &str) -> i64 {
         self.parties.get(id).copied().unwrap_or_default()
+    }
+
+    /// Lanes of a message's deliveries and of its own answer's, those that have an order.
+    fn lanes_of(&self, message: &Prepared) -> Vec<LaneOf> {
+        let mut lanes = Vec::new();
+        let mut next = Some(message);
+        while let Some(message) = next {
+            let further = message.further.as_ref().and_then(|further| further.delivery.as_ref());
+            lanes.extend(message.deliveries.iter().chain(further).filter_map(|delivery| self.lane_of(delivery)));
+            next = message.answer.as_deref();
+        }
+        lanes
+    }
+
+    /// None in the lane without order.
+    pub fn lane_of(&self, delivery: &NewDelivery) -> Option<LaneOf> {
+        (delivery.lane != UNORDERED).then(|| (self.party(&delivery.participant), delivery.lane))
     }
 
     fn probes(&self, message: &Prepared) -> Vec<Probe> {
@@ -242,17 +265,20 @@ impl<'w> Batch<'w> {
         }));
     }
 
-    /// Plans deliveries of a message; gives what the courier carries of them.
+    /// Plans deliveries of a message behind what waits in their lanes (`tails` must know them); gives what the courier carries of them.
     pub fn deliver(&mut self, key: i64, facts: &Arc<Facts>, body: &Bytes, new: Vec<NewDelivery>) -> Vec<Work> {
         let mut work = Vec::new();
         for delivery in new {
+            let seq = self.keys.next_seq(self.now_us);
+            let prev_seq = self.lane_of(&delivery).and_then(|lane| self.tails.insert(lane, seq));
             let row = DeliveryRow {
                 key: self.keys.next_delivery(),
                 id: delivery.id,
                 message_key: key,
                 party: self.party(&delivery.participant),
                 lane: delivery.lane,
-                seq: self.keys.next_seq(self.now_us),
+                seq,
+                prev_seq,
                 due_us: delivery.due_at_us,
                 expires_us: delivery.expires_at_us,
                 created_us: self.now_us,
@@ -266,7 +292,8 @@ impl<'w> Batch<'w> {
                     message_key: key,
                     participant: delivery.participant,
                     lane: row.lane,
-                    seq: row.seq,
+                    seq,
+                    prev_seq,
                     kind: delivery.kind,
                     attempts: 0,
                     due_at_us: row.due_us,

@@ -59,6 +59,7 @@ pub(super) struct DeliveryRow {
     pub party: i64,
     pub lane: i64,
     pub seq: i64,
+    pub prev_seq: Option<i64>,
     pub due_us: i64,
     pub expires_us: i64,
     pub created_us: i64,
@@ -157,9 +158,9 @@ static MESSAGES: Call = Call::new(&[
 static REFERENCES: Call =
     Call::new(&[("INSERT OR ROLLBACK INTO reference (h, sender, kind, content, message_k) VALUES ", 5, "")]);
 static DELIVERIES: Call = Call::new(&[(
-    "INSERT OR ROLLBACK INTO delivery (k, id, message_k, party, lane, seq, state, due_us, expires_us, created_us, kind, \
-     replay_of, destination, detail) VALUES ",
-    14,
+    "INSERT OR ROLLBACK INTO delivery (k, id, message_k, party, lane, seq, prev_seq, state, due_us, expires_us, created_us, \
+     kind, replay_of, destination, detail) VALUES ",
+    15,
     "",
 )]);
 /// What stands before the rows of a statement, their number of columns, and what stands after them.
@@ -268,6 +269,7 @@ fn bind_delivery(query: Bound, row: &mut DeliveryRow) -> Bound {
         .bind(row.party)
         .bind(row.lane)
         .bind(row.seq)
+        .bind(row.prev_seq)
         .bind(row::state_code(DeliveryState::Waiting))
         .bind(row.due_us)
         .bind(row.expires_us)

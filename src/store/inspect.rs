@@ -23,8 +23,8 @@ const MESSAGE_COLUMNS: &str = "m.k, m.facts, m.in_reply_to, m.state, m.committed
 /// Answers that are shown with a message, the oldest first.
 const ANSWERS_SHOWN: u32 = 100;
 
-const DELIVERY_COLUMNS: &str = "d.k, d.id, m.id, p.id, d.destination, d.kind, d.detail, d.state, d.attempts, d.due_us, \
-     d.expires_us, d.fault, d.status, a.id, d.replay_of, \
+const DELIVERY_COLUMNS: &str = "d.k, d.id, m.id, p.id, d.destination, d.kind, d.detail, d.state, d.attempts, \
+     CASE d.due_us WHEN 0 THEN d.created_us ELSE d.due_us END, d.expires_us, d.fault, d.status, a.id, d.replay_of, \
      (SELECT group_concat(hex(r.id)) FROM (SELECT id FROM delivery WHERE replay_of = d.id ORDER BY k LIMIT 100) r), \
      t.fault, t.detail, i.issues";
 
@@ -108,7 +108,7 @@ impl Store {
             row::WORK_COLUMNS
         );
         let query = sqlx::query(AssertSqlSafe(sql)).bind(row::blob(delivery_id));
-        self.optional(query, |row| Ok((row::work(row)?, row::state(row.try_get(13)?)?))).await
+        self.optional(query, |row| Ok((row::work(row)?, row::state(row.try_get(row::WORK_COLUMNS_COUNT)?)?))).await
     }
 
     /// Participants whose attempts an operator stopped.
@@ -125,14 +125,7 @@ impl Store {
     async fn read_figures(&self) -> Result<Figures, Error> {
         let core = &self.inner.core;
         let mut conn = core.readers.acquire().await?;
-        let rows = sqlx::query(
-            "SELECT p.id, \
-             (SELECT count(*) FROM (SELECT 1 FROM delivery WHERE state = 0 AND party = p.k LIMIT 100000)), \
-             (SELECT count(*) FROM (SELECT 1 FROM delivery WHERE state >= 4 AND party = p.k AND state = 4 LIMIT 100000)) \
-             FROM party p ORDER BY p.id",
-        )
-        .fetch_all(&mut *conn)
-        .await?;
+        let rows = sqlx::query("SELECT id, waiting, dead FROM party ORDER BY id").fetch_all(&mut *conn).await?;
         let mut participants = Vec::new();
         for row in rows {
             let (waiting, dead): (i64, i64) = (row.try_get(1)?, row.try_get(2)?);

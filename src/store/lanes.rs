@@ -1,15 +1,52 @@
-//! What the courier reads: lanes with work, the work of a lane, what expired. Which of it is under way the courier knows.
+//! What the courier reads: lanes with work, the work of a lane, what comes due, what expired. Which of it is under way the
+//! courier knows.
+//!
+//! `own_way_only`: only answers that go their own way (callbacks, reply queues), which are carried to participants without a
+//! channel too; what waits for a mailbox's reader is passed over by an index.
 
 use super::core::unavailable;
 use super::row::{self, WORK_COLUMNS};
 use super::{Store, Unavailable};
 use crate::delivery::Work;
+use crate::routing::lane::UNORDERED;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Error, Row};
 
+const WORK_TABLES: &str = "delivery d JOIN message m ON m.k = d.message_k JOIN party p ON p.k = d.party";
+
+/// A lane with work, and what stands first in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LaneHead {
+    pub lane: i64,
+    pub seq: i64,
+    /// UTC microseconds since 1970; 0: due now.
+    pub due_at_us: i64,
+}
+
+/// What came due, in the order in which it did.
+#[derive(Clone, Debug)]
+pub struct DuePage<T> {
+    pub items: Vec<T>,
+    /// When what is not due yet comes due first; None while there may be more that is due.
+    pub next_due_at_us: Option<i64>,
+    /// There may be more that is due.
+    pub more: bool,
+}
+
+fn own_way(only: bool) -> &'static str {
+    if only { " AND kind = 2" } else { "" }
+}
+
 impl Store {
-    /// Lanes of a participant that have waiting deliveries, in key order after `after`, at most `limit`.
-    pub async fn lanes(&self, participant: &str, after: Option<i64>, limit: u32) -> Result<Vec<i64>, Unavailable> {
+    /// Lanes of a participant that have waiting deliveries, in key order after `after`, at most `limit`. Without the lane
+    /// "no order".
+    pub async fn lanes(
+        &self,
+        participant: &str,
+        after: Option<i64>,
+        own_way_only: bool,
+        limit: u32,
+    ) -> Result<Vec<LaneHead>, Unavailable> {
         let Some(party) = self.inner.core.party(participant) else { return Ok(Vec::new()) };
         let from = match after {
             Some(i64::MAX) => return Ok(Vec::new()),
@@ -17,38 +54,98 @@ impl Store {
             None => i64::MIN,
         };
         // One step in the index per lane, however long the lanes are.
-        let rows = sqlx::query(
+        let waiting = format!("FROM delivery WHERE state = 0{} AND party = ?1", own_way(own_way_only));
+        let sql = format!(
             "WITH RECURSIVE l (lane) AS ( \
-                 SELECT min(lane) FROM delivery WHERE state = 0 AND party = ?1 AND lane >= ?2 \
+                 SELECT min(lane) {waiting} AND lane >= ?2 \
                  UNION ALL \
-                 SELECT (SELECT min(lane) FROM delivery WHERE state = 0 AND party = ?1 AND lane > l.lane) \
-                 FROM l WHERE l.lane IS NOT NULL) \
-             SELECT lane FROM l WHERE lane IS NOT NULL LIMIT ?3",
-        )
-        .bind(party)
-        .bind(from)
-        .bind(limit)
-        .fetch_all(&self.inner.core.readers)
-        .await;
-        let lanes = rows.and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect());
-        lanes.map_err(|error| unavailable(&error))
+                 SELECT (SELECT min(lane) {waiting} AND lane > l.lane) FROM l WHERE l.lane IS NOT NULL), \
+             h (lane, k) AS ( \
+                 SELECT lane, (SELECT k {waiting} AND lane = l.lane ORDER BY seq LIMIT 1) FROM l \
+                 WHERE lane IS NOT NULL AND lane <> 0 LIMIT ?3) \
+             SELECT d.lane, d.seq, d.due_us FROM h CROSS JOIN delivery d ON d.k = h.k"
+        );
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(party).bind(from).bind(limit);
+        let rows = query.fetch_all(&self.inner.core.readers).await;
+        let head =
+            |row: &SqliteRow| Ok(LaneHead { lane: row.try_get(0)?, seq: row.try_get(1)?, due_at_us: row.try_get(2)? });
+        rows.and_then(|rows| rows.iter().map(head).collect()).map_err(|error| unavailable(&error))
     }
 
-    /// Waiting deliveries of one lane in order after `after_seq`, at most `limit`, without bodies.
+    /// Waiting deliveries of one lane in order after `after_seq`, at most `limit`, without bodies. In the lane "no order" (0)
+    /// only those that are due now, whatever the clock says: the others are found by `due_work`.
     pub async fn lane_work(
         &self,
         participant: &str,
         lane: i64,
         after_seq: i64,
+        own_way_only: bool,
         limit: u32,
     ) -> Result<Vec<Work>, Unavailable> {
         let Some(party) = self.inner.core.party(participant) else { return Ok(Vec::new()) };
+        let which = if lane == UNORDERED { "d.lane = 0 AND d.due_us = 0" } else { "d.lane = ?4" };
         let sql = format!(
-            "SELECT {WORK_COLUMNS} FROM delivery d JOIN message m ON m.k = d.message_k JOIN party p ON p.k = d.party \
-             WHERE d.state = 0 AND d.party = ? AND d.lane = ? AND d.seq > ? ORDER BY d.seq LIMIT ?"
+            "SELECT {WORK_COLUMNS} FROM {WORK_TABLES} \
+             WHERE d.state = 0{} AND d.party = ?1 AND {which} AND d.seq > ?2 ORDER BY d.seq LIMIT ?3",
+            own_way(own_way_only)
         );
-        let query = sqlx::query(AssertSqlSafe(sql)).bind(party).bind(lane).bind(after_seq).bind(limit);
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(party).bind(after_seq).bind(limit);
+        let query = if lane == UNORDERED { query } else { query.bind(lane) };
         works(query.fetch_all(&self.inner.core.readers).await)
+    }
+
+    /// Lanes (without "no order") in which a delivery waited for a time that has come by `through_us`: after the
+    /// (time, `seq`) of `after`, at most `limit`, each with that delivery. It may stand behind another one.
+    pub async fn due_lanes(
+        &self,
+        participant: &str,
+        after: (i64, i64),
+        through_us: i64,
+        own_way_only: bool,
+        limit: u32,
+    ) -> Result<DuePage<LaneHead>, Unavailable> {
+        let waiting = format!("d.state = 0{} AND d.party = ?1 AND d.lane <> 0", own_way(own_way_only));
+        let rows = self.due(participant, &waiting, "d.lane, d.seq, d.due_us", "delivery d", (after, through_us, limit));
+        let head =
+            |row: &SqliteRow| Ok(LaneHead { lane: row.try_get(0)?, seq: row.try_get(1)?, due_at_us: row.try_get(2)? });
+        due_page(rows.await, limit, head)
+    }
+
+    /// Deliveries of the lane "no order" that waited for a time that has come; as `due_lanes`. Without bodies.
+    pub async fn due_work(
+        &self,
+        participant: &str,
+        after: (i64, i64),
+        through_us: i64,
+        own_way_only: bool,
+        limit: u32,
+    ) -> Result<DuePage<Work>, Unavailable> {
+        let waiting = format!("d.state = 0{} AND d.party = ?1 AND d.lane = 0", own_way(own_way_only));
+        let rows = self.due(participant, &waiting, WORK_COLUMNS, WORK_TABLES, (after, through_us, limit));
+        due_page(rows.await, limit, row::work)
+    }
+
+    /// The rows that are due, and when the next one is.
+    async fn due(
+        &self,
+        participant: &str,
+        waiting: &str,
+        columns: &str,
+        tables: &str,
+        (after, through_us, limit): ((i64, i64), i64, u32),
+    ) -> Result<(Vec<SqliteRow>, Option<i64>), Error> {
+        let Some(party) = self.inner.core.party(participant) else { return Ok((Vec::new(), None)) };
+        let readers = &self.inner.core.readers;
+        let sql = format!(
+            "SELECT {columns} FROM {tables} \
+             WHERE {waiting} AND d.due_us > 0 AND (d.due_us, d.seq) > (?2, ?3) AND d.due_us <= ?4 \
+             ORDER BY d.due_us, d.seq LIMIT ?5"
+        );
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(party).bind(after.0).bind(after.1);
+        let rows = query.bind(through_us).bind(limit).fetch_all(readers).await?;
+        let next = format!("SELECT min(d.due_us) FROM delivery d WHERE {waiting} AND d.due_us > 0 AND d.due_us > ?2");
+        let next = sqlx::query(AssertSqlSafe(next)).bind(party).bind(through_us).fetch_one(readers).await?;
+        Ok((rows, next.try_get(0)?))
     }
 
     /// Waiting deliveries (carried or not) that expired before `now_us`, at most `limit`, oldest first.
@@ -58,7 +155,7 @@ impl Store {
             return Ok(Vec::new());
         }
         let sql = format!(
-            "SELECT {WORK_COLUMNS} FROM delivery d JOIN message m ON m.k = d.message_k JOIN party p ON p.k = d.party \
+            "SELECT {WORK_COLUMNS} FROM {WORK_TABLES} \
              WHERE d.state = 0 AND d.expires_us < ? ORDER BY d.expires_us LIMIT ?"
         );
         let query = sqlx::query(AssertSqlSafe(sql)).bind(now_us).bind(limit);
@@ -68,4 +165,17 @@ impl Store {
 
 fn works(rows: Result<Vec<SqliteRow>, Error>) -> Result<Vec<Work>, Unavailable> {
     rows.and_then(|rows| rows.iter().map(row::work).collect()).map_err(|error| unavailable(&error))
+}
+
+fn due_page<T>(
+    rows: Result<(Vec<SqliteRow>, Option<i64>), Error>,
+    limit: u32,
+    read: impl Fn(&SqliteRow) -> Result<T, Error>,
+) -> Result<DuePage<T>, Unavailable> {
+    let page = rows.and_then(|(rows, next)| {
+        let items = rows.iter().map(read).collect::<Result<Vec<_>, Error>>()?;
+        let more = items.len() >= limit as usize;
+        Ok(DuePage { items, next_due_at_us: next.filter(|_| !more), more })
+    });
+    page.map_err(|error| unavailable(&error))
 }

@@ -89,8 +89,23 @@ SELECT \
     d.answer_k, d.ended_us, (SELECT response_code FROM message WHERE k = d.answer_k), ",
     earlier_answers!(),
     ")) \
-  FROM json_each(?) AS j CROSS JOIN delivery d ON d.k = j.value CROSS JOIN message m ON m.k = d.message_k)"
+  FROM json_each(?) AS j CROSS JOIN delivery d ON d.k = j.value CROSS JOIN message m ON m.k = d.message_k), \
+ (SELECT json_group_array(json_array(j.value->>0, j.value->>1, (SELECT max(seq) FROM delivery \
+    WHERE state = 0 AND party = j.value->>0 AND lane = j.value->>1))) FROM json_each(?) AS j)"
 );
+
+/// A lane: party and lane key.
+pub(super) type LaneOf = (i64, i64);
+
+/// By lane the `seq` of its newest waiting delivery, where one waits.
+pub(super) type Tails = HashMap<LaneOf, i64>;
+
+/// What a batch must know before it decides.
+pub(super) struct Found {
+    pub known: Known,
+    pub deliveries: HashMap<i64, Now>,
+    pub tails: Tails,
+}
 
 /// A delivery as `BEGIN_AND_READ` writes it.
 type NowColumns = (
@@ -108,21 +123,39 @@ type NowColumns = (
     Option<Vec<(i64, String)>>,
 );
 
-/// Begins the batch's transaction, and reads what is known of its identity keys and deliveries. What is absent is not kept.
+/// Begins the batch's transaction, and reads what is known of its identity keys, deliveries and lanes. What is absent is
+/// not kept.
 pub(super) async fn begin(
     conn: &mut SqliteConnection,
     probes: &[Probe],
     delivery_keys: &[i64],
-) -> Result<(Known, HashMap<i64, Now>), Error> {
+    lanes: &HashSet<LaneOf>,
+) -> Result<Found, Error> {
     let hashes: Vec<i64> = probes.iter().map(|probe| probe.hash).collect();
-    let query = sqlx::query(BEGIN_AND_READ).bind(json(&hashes)?).bind(json(&delivery_keys)?);
+    let query = sqlx::query(BEGIN_AND_READ).bind(json(&hashes)?).bind(json(&delivery_keys)?).bind(json(lanes)?);
     let row = query.fetch_one(&mut *conn).await?;
     let hit: HashSet<i64> = read(row.try_get(0)?)?;
     let deliveries: Vec<NowColumns> = read(row.try_get(1)?)?;
     let deliveries = deliveries.into_iter().map(now).collect::<Result<_, Error>>()?;
     let probes: Vec<Probe> = probes.iter().filter(|probe| hit.contains(&probe.hash)).copied().collect();
     let known = if probes.is_empty() { Known::default() } else { identities(conn, &probes).await? };
-    Ok((known, deliveries))
+    let tails = read_tails(row.try_get(2)?)?;
+    Ok(Found { known, deliveries, tails })
+}
+
+/// The tails of these lanes, within the caller's transaction.
+pub(super) async fn tails(conn: &mut SqliteConnection, lanes: &HashSet<LaneOf>) -> Result<Tails, Error> {
+    let query = sqlx::query(
+        "SELECT json_group_array(json_array(j.value->>0, j.value->>1, (SELECT max(seq) FROM delivery \
+           WHERE state = 0 AND party = j.value->>0 AND lane = j.value->>1))) FROM json_each(?) AS j",
+    );
+    let row = query.bind(json(lanes)?).fetch_one(conn).await?;
+    read_tails(row.try_get(0)?)
+}
+
+fn read_tails(text: &str) -> Result<Tails, Error> {
+    let all: Vec<(i64, i64, Option<i64>)> = read(text)?;
+    Ok(all.into_iter().filter_map(|(party, lane, tail)| Some(((party, lane), tail?))).collect())
 }
 
 fn read<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Error> {

@@ -34,6 +34,7 @@ mod watch;
 mod writer;
 
 pub use backup::backup_file;
+pub use lanes::{DuePage, LaneHead};
 pub use restore::{Restored, restore_file};
 
 use self::core::Core;

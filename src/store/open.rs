@@ -25,6 +25,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0002.sql"),
     include_str!("migrations/0003.sql"),
     include_str!("migrations/0004.sql"),
+    include_str!("migrations/0005.sql"),
 ];
 
 const READERS: u32 = 4;
@@ -170,7 +171,7 @@ async fn mend_due_times(conn: &mut SqliteConnection, now_us: i64) -> Result<(), 
     tracing::warn!(
         "the clock was set back since the last start; deliveries that wait for their next try are tried now"
     );
-    let mend = "UPDATE delivery SET due_us = ?1 WHERE state = 0 AND due_us > ?1";
+    let mend = "UPDATE delivery SET due_us = 0 WHERE state = 0 AND due_us > ?";
     sqlx::query(mend).bind(now_us).execute(conn).await.map(drop)
 }
 

@@ -3,11 +3,11 @@
 
 use super::batch::Batch;
 use super::core::unavailable;
-use super::filter;
 use super::row;
 use super::view::{NewReplay, ReplayCandidate, ReplayState, ReplayView, ViewError};
 use super::writer::Writer;
 use super::{Store, Unavailable};
+use super::{filter, lookup};
 use crate::delivery::{DeliveryKind, Facts, NewDelivery, Work};
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -161,6 +161,8 @@ async fn deliver(
     deliveries: Vec<NewDelivery>,
 ) -> Result<Vec<Work>, Error> {
     let mut batch = Batch::new(&mut writer.keys, parties, now_us, i64::MIN);
+    let lanes = deliveries.iter().filter_map(|delivery| batch.lane_of(delivery)).collect();
+    batch.tails = lookup::tails(&mut writer.conn, &lanes).await?;
     let mut work = batch.deliver(message_key, facts, &Bytes::new(), deliveries);
     work.iter_mut().for_each(|work| work.body = None);
     batch.rows.write(&mut writer.conn).await?;

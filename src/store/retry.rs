@@ -1,16 +1,16 @@
 //! What operators order: dead letters again, participants paused, a status URL ended.
 
 use super::core::unavailable;
-use super::filter;
 use super::insert::json;
-use super::row;
 use super::view::{DeliveryFilter, ViewError};
 use super::writer::Writer;
 use super::{Store, Unavailable};
+use super::{filter, lookup, row};
 use crate::delivery::Work;
+use crate::routing::lane::UNORDERED;
 use futures_util::FutureExt;
 use sqlx::{AssertSqlSafe, Error, Row};
-use std::collections::HashSet;
+use std::collections::HashMap;
 use uuid::Uuid;
 
 /// Deliveries that one order puts back at most.
@@ -88,23 +88,37 @@ async fn put_back(
     now_us: i64,
     expires_at_us: i64,
 ) -> Result<Vec<Work>, Error> {
+    let ended = ended(writer, &work).await?;
+    work.retain(|work| ended.contains_key(&work.delivery_key));
+    let lane_of = |work: &Work| ended.get(&work.delivery_key).map(|party| (*party, work.lane));
+    let ordered = work.iter().filter(|work| work.lane != UNORDERED);
+    let mut tails = lookup::tails(&mut writer.conn, &ordered.filter_map(lane_of).collect()).await?;
     for work in &mut work {
         work.seq = writer.keys.next_seq(now_us);
-        work.due_at_us = now_us;
+        let lane = lane_of(work).filter(|(_, lane)| *lane != UNORDERED);
+        work.prev_seq = lane.and_then(|lane| tails.insert(lane, work.seq));
+        work.due_at_us = 0;
         work.expires_at_us = expires_at_us;
     }
-    let rows: Vec<_> = work.iter().map(|work| (work.delivery_key, work.seq)).collect();
-    let changed = sqlx::query(
-        "UPDATE delivery SET state = 0, seq = c.seq, due_us = ?2, expires_us = ?3, ended_us = NULL \
-         FROM (SELECT value->>0 AS k, value->>1 AS seq FROM json_each(?1)) AS c \
-         WHERE delivery.k = c.k AND delivery.state >= 4 RETURNING delivery.k",
+    let rows: Vec<_> = work.iter().map(|work| (work.delivery_key, work.seq, work.prev_seq)).collect();
+    sqlx::query(
+        "UPDATE delivery SET state = 0, seq = c.seq, prev_seq = c.prev_seq, due_us = 0, expires_us = ?2, ended_us = NULL \
+         FROM (SELECT value->>0 AS k, value->>1 AS seq, value->>2 AS prev_seq FROM json_each(?1)) AS c \
+         WHERE delivery.k = c.k",
     )
     .bind(json(&rows)?)
-    .bind(now_us)
     .bind(expires_at_us)
-    .fetch_all(&mut writer.conn)
+    .execute(&mut writer.conn)
     .await?;
-    let changed: HashSet<i64> = changed.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
-    work.retain(|work| changed.contains(&work.delivery_key));
     Ok(work)
+}
+
+/// Which of these are dead or discarded still, each with its party.
+async fn ended(writer: &mut Writer, work: &[Work]) -> Result<HashMap<i64, i64>, Error> {
+    let keys: Vec<i64> = work.iter().map(|work| work.delivery_key).collect();
+    let rows = sqlx::query("SELECT k, party FROM delivery WHERE state >= 4 AND k IN (SELECT value FROM json_each(?))")
+        .bind(json(&keys)?)
+        .fetch_all(&mut writer.conn)
+        .await?;
+    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
 }

@@ -10,7 +10,9 @@ use uuid::Uuid;
 
 /// Columns of a delivery with its message's facts, as `work` reads them; `d` is delivery, `m` message, `p` party.
 pub(super) const WORK_COLUMNS: &str = "d.k, d.id, d.message_k, p.id, d.lane, d.seq, d.kind, d.detail, d.attempts, \
-                                       d.due_us, d.expires_us, m.facts, m.in_reply_to";
+                                       d.due_us, d.expires_us, m.facts, m.in_reply_to, d.prev_seq";
+/// How many these are: the index of the column after them.
+pub(super) const WORK_COLUMNS_COUNT: usize = 14;
 
 /// Bits of `message.flags`.
 pub(super) const AMBIGUOUS: i64 = 1;
@@ -131,6 +133,7 @@ pub(super) fn work(row: &SqliteRow) -> Result<Work, sqlx::Error> {
         participant: Arc::from(row.try_get::<&str, _>(3)?),
         lane: row.try_get(4)?,
         seq: row.try_get(5)?,
+        prev_seq: row.try_get(13)?,
         kind: kind(row.try_get(6)?, row.try_get(7)?)?,
         attempts: row.try_get(8)?,
         due_at_us: row.try_get(9)?,

@@ -117,9 +117,9 @@ fn asked_sql(condition: &str) -> String {
 }
 
 fn asked(row: &SqliteRow) -> Result<Asked, Error> {
-    let content = <[u8; 32]>::try_from(row.try_get::<&[u8], _>(14)?);
+    let content = <[u8; 32]>::try_from(row.try_get::<&[u8], _>(row::WORK_COLUMNS_COUNT + 1)?);
     let content = content.map_err(|_| row::decode("a content hash that is not 32 bytes".into()))?;
-    Ok(Asked { delivery: row::work(row)?, answered: row.try_get(13)?, content })
+    Ok(Asked { delivery: row::work(row)?, answered: row.try_get(row::WORK_COLUMNS_COUNT)?, content })
 }
 
 /// A response is never answered (MSG-41), also where it is delivered again.

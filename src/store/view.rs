@@ -221,7 +221,7 @@ pub struct Swept {
     pub more: bool,
 }
 
-/// Figures of the store; counts per participant stop at 100,000.
+/// Figures of the store, from its counters.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Figures {
     pub participants: Vec<ParticipantFigures>,

@@ -48,20 +48,15 @@ impl Actor {
                 return;
             }
         };
-        let at = self.moment();
+        let now = Instant::now();
         let first = works.first().map(|work| work.delivery_key);
         if works.len() >= SWEEP_PAGE as usize && first != self.sweep.last_first {
-            self.sweep.next = at.now + Duration::from_millis(SWEEP_MIN_MILLISECONDS);
+            self.sweep.next = now + Duration::from_millis(SWEEP_MIN_MILLISECONDS);
         }
         self.sweep.last_first = first;
         for work in works {
-            if let Some(slot) = self.slots.get_mut(&work.participant) {
-                if slot.desk.is_active(work.delivery_key) {
-                    continue;
-                }
-                slot.desk.forget(work.delivery_key, at);
-                slot.desk.ended(work.delivery_key, work.seq);
-                self.touched.insert(work.participant.clone());
+            if self.slots.get(&work.participant).is_some_and(|slot| slot.desk.is_active(work.delivery_key)) {
+                continue;
             }
             if self.sweep.giving_up.insert(work.delivery_key) {
                 self.give_up(work, true);

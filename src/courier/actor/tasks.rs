@@ -1,7 +1,6 @@
 //! The tasks that the actor starts: attempts, givings-up and reads. Each reports once; a panic in what it calls is a report too.
 
 use super::super::desk::{Ended, Verdict};
-use super::super::load;
 use super::{Actor, Report};
 use crate::delivery::{DeliveryKind, Next, Said, Work};
 use crate::fhir::Fault;
@@ -39,7 +38,7 @@ impl Actor {
             let ended = AssertUnwindSafe(attempt).catch_unwind().await.unwrap_or_else(|_| {
                 tracing::error!(delivery.id = %work.delivery_id, "an attempt ended by a defect; it is made again");
                 let after = Duration::from_secs(PANIC_RETRY_SECONDS);
-                Ended { next: Next::Again { after }, verdict: Verdict::Nothing, asked: None }
+                Ended { next: Next::Postponed { after }, verdict: Verdict::Nothing, asked: None }
             });
             Report::Attempted { work, ended }
         });
@@ -65,7 +64,7 @@ impl Actor {
             self.reading += 1;
             let shelf = self.shelf.clone();
             self.tasks.spawn(async move {
-                let page = load::read(&*shelf, participant.clone(), read).await;
+                let page = shelf.read(participant.clone(), read).await;
                 Report::Loaded { participant, read, page }
             });
         }

@@ -1,226 +1,261 @@
-//! What comes to a desk: offers, pages of the store, and what of both memory keeps.
-//!
-//! The bounds of memory are here; what does not fit is marked as missed and read back when there is room.
+//! What comes to a desk: offers, and pages of the store that it asked for. What memory has no room for is marked as missed and read back when
+//! there is room.
 
 use super::super::breaker::Moment;
-use super::super::lane::{Key, Lane};
-use super::super::load::{LANES_LIMIT, Read};
-use super::{Desk, body_bytes, wait_of};
+use super::super::lane::{Class, Key, Lane, State};
+use super::super::load::{FREE_PAGE, LANE_PAGE, LANES_PAGE, Page, Read, ReadId, What};
+use super::{Desk, FREE_LIMIT_WORKS, FREE_LOW_WORKS, LANES_LIMIT, RETRIES_LIMIT};
 use crate::delivery::Work;
-use std::collections::hash_map::Entry;
-use std::time::Duration;
-use tokio::time::Instant;
-
-/// Bodies of waiting works in memory; beyond it they are read from the store when their turn comes.
-const BODIES_LIMIT_BYTES: usize = 64 * 1024 * 1024;
-/// Works of the lane "no order" in memory.
-pub(in crate::courier) const FREE_LIMIT_WORKS: usize = 1024;
-/// Of these, at most so many that wait for their next try; the others are left to the store until then.
-pub(in crate::courier) const FREE_LATER_LIMIT_WORKS: usize = 512;
-/// Below so many that could start, the store is read for more.
-const FREE_LOW_WORKS: usize = 256;
-/// The store is read from the start for tries come due no more often than this.
-const REWIND_MIN_SECONDS: u64 = 5;
+use crate::store::{DuePage, LaneHead};
 
 impl Desk {
+    /// Asks for what memory has room for.
+    pub(super) fn read_on(&mut self, at: Moment) {
+        for class in [Class::Fresh, Class::Retry] {
+            while let Some(lane) = self.turns.next_unread(class) {
+                self.load(lane, class);
+            }
+        }
+        let limit = if self.listing_waits { LANES_LIMIT / 2 } else { LANES_LIMIT };
+        if let Some(after) = self.listing.next() {
+            self.listing_waits = self.counts.lanes + LANES_PAGE as usize > limit;
+            if !self.listing_waits {
+                let read = self.ask(What::Lanes { after });
+                self.listing.begin(read);
+            }
+        }
+        if let Some(after_seq) = self.free.next().filter(|_| self.counts.free_ready < FREE_LOW_WORKS) {
+            let read = self.ask(What::Free { after_seq });
+            self.free.begin(read);
+        }
+        if !self.breaker.is_open() {
+            self.read_due(at);
+        }
+    }
+
+    fn read_due(&mut self, at: Moment) {
+        self.due_lanes.begin_if_due(at);
+        if let Some(after) = self.due_lanes.walk.next()
+            && self.make_room_for_retries(at)
+        {
+            let read = self.ask(What::DueLanes { after, through_us: self.due_lanes.through_us });
+            self.due_lanes.walk.begin(read);
+        }
+        self.due_free.begin_if_due(at);
+        if let Some(after) = self.due_free.walk.next()
+            && self.counts.free_retries < FREE_LOW_WORKS
+        {
+            let read = self.ask(What::DueFree { after, through_us: self.due_free.through_us });
+            self.due_free.walk.begin(read);
+        }
+    }
+
+    pub(super) fn ask(&mut self, what: What) -> ReadId {
+        self.reads_made += 1;
+        let id = (self.id, self.reads_made);
+        self.reads.push(Read { id, what, own_way_only: !self.settings.is_carried_to() });
+        id
+    }
+
     /// Takes work that was just committed.
     pub(in crate::courier) fn offer(&mut self, work: Work, at: Moment) {
         if self.retired || !self.carries(&work) {
             return;
         }
-        if let Some(active) = self.active.get_mut(&work.delivery_key).filter(|active| active.seq != work.seq) {
-            active.again_seq = Some(work.seq);
-            self.forgotten.remove(&work.delivery_key);
-            return;
+        match Key::of(&work) {
+            Key::Free(_) => self.offer_free(work, at),
+            key @ Key::Ordered(_) => self.offer_in_order(key, work, at),
         }
-        if self.knows(&work) {
-            return;
-        }
-        if work.lane == 0 {
-            if self.free.cursor.is_complete() && self.free.count < FREE_LIMIT_WORKS {
-                self.add_free(work, at, None);
-            } else {
-                self.free.cursor.miss(work.seq);
-                self.load_free();
-            }
-            return;
-        }
-        let key = Key::Ordered(work.lane);
-        if !self.lanes.contains_key(&key) && !self.open_lane(key) {
-            return;
-        }
-        let Some(lane) = self.lanes.get_mut(&key) else { return };
-        if lane.cursor.is_complete() {
-            self.enqueue(key, work);
-        } else {
-            lane.cursor.miss(work.seq);
-        }
-        self.arrange_if_idle(key, at);
     }
 
-    /// A delivery that was ordered again while its last attempt still ended is read from the store.
-    pub(super) fn read_again(&mut self, key: Key, seq: Option<i64>) {
-        let Some(seq) = seq.filter(|_| !self.retired) else { return };
-        match key {
-            Key::Free(_) => {
-                self.free.cursor.miss(seq);
-                self.load_free();
-            }
-            Key::Ordered(_) => self.lanes.entry(key).or_insert_with(Lane::unread).cursor.miss(seq),
+    fn offer_free(&mut self, mut work: Work, at: Moment) {
+        let key = Key::Free(work.seq);
+        if self.lanes.contains_key(&key) {
+            return;
         }
+        // What a read may have brought may have ended, too: the store knows.
+        let known_new = work.seq > self.loaded_seq.max(self.forgotten_seq) && self.free.has_ended();
+        if known_new && self.counts.free < FREE_LIMIT_WORKS && self.share.admits(&mut work) {
+            self.add_free(work, at);
+        } else {
+            self.free.miss(work.seq - 1);
+        }
+    }
+
+    fn offer_in_order(&mut self, key: Key, mut work: Work, at: Moment) {
+        if let Some(lane) = self.lanes.get_mut(&key) {
+            if lane.covers(&work) {
+                return;
+            }
+            let known_new = work.seq > self.forgotten_seq && lane.is_followed_by(&work);
+            if !known_new || lane.is_full() || !self.share.admits(&mut work) {
+                lane.miss(work.seq);
+                return;
+            }
+            self.share.take(&work);
+            lane.push(work);
+            return;
+        }
+        if self.counts.lanes >= LANES_LIMIT {
+            self.listing.miss(None);
+            return;
+        }
+        let known_new = work.prev_seq.is_none() && work.seq > self.loaded_seq.max(self.forgotten_seq);
+        if known_new && self.share.admits(&mut work) {
+            self.share.take(&work);
+            let mut lane = Lane::fresh();
+            lane.push(work);
+            self.add_lane(key, lane);
+        } else {
+            self.add_lane(key, Lane::unread());
+        }
+        self.arrange(key, at);
     }
 
     /// Something that was offered did not reach the courier: memory is only a part of what the store has.
-    pub(in crate::courier) fn rewind(&mut self, at: Moment) {
-        if self.retired {
-            return;
-        }
-        self.free.cursor.rewind();
-        self.load_free();
-        let keys: Vec<Key> = self.lanes.keys().filter(|key| matches!(key, Key::Ordered(_))).copied().collect();
-        for key in keys {
-            if let Some(lane) = self.lanes.get_mut(&key) {
-                lane.cursor.rewind();
+    pub(in crate::courier) fn rewind(&mut self) {
+        for (key, lane) in &mut self.lanes {
+            if let Key::Ordered(_) = key {
+                lane.miss(i64::MAX);
             }
-            self.arrange_if_idle(key, at);
         }
-        self.listing.miss();
-        self.list_on();
+        self.listing.miss(None);
+        self.free.miss(i64::MIN);
     }
 
-    /// A page of lanes that have work in the store.
-    pub(in crate::courier) fn listed(&mut self, lanes: &[i64], at: Moment) {
-        self.read_ended();
+    /// What a read brought.
+    pub(in crate::courier) fn page(&mut self, read: Read, page: Page, at: Moment) {
         if self.retired {
             return;
         }
-        self.listing.end(lanes);
-        for lane in lanes {
-            let key = Key::Ordered(*lane);
-            if *lane == 0 {
-                self.free.cursor.rewind();
-                self.load_free();
-            } else if let Entry::Vacant(place) = self.lanes.entry(key) {
-                place.insert(Lane::unread());
-                self.arrange_if_idle(key, at);
-            }
+        match (read.what, page) {
+            (What::Lanes { .. }, Page::Lanes(heads)) => self.listed(read.id, &heads, at),
+            (What::Lane { lane, .. }, Page::Works(works)) => self.loaded(read.id, lane, works, at),
+            (What::Free { .. }, Page::Works(works)) => self.loaded_free(read.id, works, at),
+            (What::DueLanes { .. }, Page::DueLanes(page)) => self.lanes_came_due(read.id, &page, at),
+            (What::DueFree { .. }, Page::DueFree(page)) => self.free_came_due(read.id, page, at),
+            _ => {}
         }
-        self.list_on();
     }
 
-    /// A page of works of one lane; `full`: there may be more.
-    pub(in crate::courier) fn loaded(&mut self, lane: i64, works: Vec<Work>, full: bool, at: Moment) {
-        let last_seq = works.last().map(|work| work.seq);
-        let fresh: Vec<Work> = works
-            .into_iter()
-            .filter(|work| self.carries(work) && !self.knows(work) && !self.forgotten.contains(&work.delivery_key))
-            .collect();
-        self.read_ended();
-        if self.retired {
+    fn listed(&mut self, read: ReadId, heads: &[LaneHead], at: Moment) {
+        let last = heads.last().map(|head| Some(head.lane));
+        if !self.listing.end(read, last, heads.len() >= LANES_PAGE as usize) {
             return;
         }
-        if lane == 0 {
-            self.free.cursor.end(last_seq, full);
-            for work in fresh {
-                let wait = wait_of(&self.settings, &work, at);
-                self.add_free(work, at, wait.map(|until| (until, false)));
+        for head in heads.iter().filter(|head| !self.lanes.contains_key(&Key::Ordered(head.lane))).collect::<Vec<_>>() {
+            let class = if head.due_at_us > 0 { Class::Retry } else { Class::Fresh };
+            match self.wait_until(head.due_at_us, at) {
+                Some(until) if self.counts.retries >= RETRIES_LIMIT => self.due_lanes.expect(until, head.due_at_us),
+                Some(until) => {
+                    let key = self.add_unread(head);
+                    self.make_waiting(key, until, head.due_at_us, State::Waiting { until, asked: false, stored: true });
+                }
+                None => {
+                    self.add_unread(head);
+                    self.make_unread(head.lane, class);
+                }
             }
-            self.load_free();
-            return;
         }
+    }
+
+    /// A lane whose head is known to the store only.
+    fn add_unread(&mut self, head: &LaneHead) -> Key {
+        let key = Key::Ordered(head.lane);
+        self.add_lane(key, if head.due_at_us > 0 { Lane::waited(head.seq) } else { Lane::unread() });
+        key
+    }
+
+    fn loaded(&mut self, read: ReadId, lane: i64, works: Vec<Work>, at: Moment) {
         let key = Key::Ordered(lane);
-        let Some(known) = self.lanes.get_mut(&key) else { return };
-        known.cursor.end(last_seq, full);
-        for work in fresh {
-            self.enqueue(key, work);
-        }
-        self.arrange_if_idle(key, at);
-    }
-
-    /// A participant without a channel of ours is sent callbacks and replies only; the rest waits for its reader.
-    fn carries(&self, work: &Work) -> bool {
-        work.kind.has_own_way() || self.settings.is_carried_to()
-    }
-
-    pub(super) fn knows(&self, work: &Work) -> bool {
-        self.places.contains_key(&work.delivery_key) || self.recent.contains(work.delivery_key, work.seq)
-    }
-
-    /// Makes a lane for offered work. False when memory has no room for one: the store keeps the work.
-    pub(super) fn open_lane(&mut self, key: Key) -> bool {
-        if self.lanes.len() - self.free.count >= LANES_LIMIT {
-            self.listing.miss();
-            return false;
-        }
-        // While not every lane is known, an unknown one may have older works in the store, which go first.
-        let lane = if self.listing.is_complete() { Lane::fresh() } else { Lane::unread() };
-        self.lanes.insert(key, lane);
-        true
-    }
-
-    pub(super) fn enqueue(&mut self, key: Key, mut work: Work) {
-        let Some(lane) = self.lanes.get_mut(&key) else { return };
-        if self.bodies_bytes + body_bytes(&work) > BODIES_LIMIT_BYTES {
-            work.body = None;
-        }
-        self.bodies_bytes += body_bytes(&work);
-        self.places.insert(work.delivery_key, key);
-        if let Some(dropped) = lane.insert(work) {
-            self.bodies_bytes -= body_bytes(&dropped);
-            self.places.remove(&dropped.delivery_key);
-        }
-    }
-
-    /// Adds a work of the lane "no order" as a lane of its own, to be tried at once or later.
-    pub(super) fn add_free(&mut self, work: Work, at: Moment, later: Option<(Instant, bool)>) {
-        let key = Key::Free(work.delivery_key);
-        if let Some((until, _)) = later
-            && self.free.later >= FREE_LATER_LIMIT_WORKS
-        {
-            self.places.remove(&work.delivery_key);
-            let until = until.max(at.now + Duration::from_secs(REWIND_MIN_SECONDS));
-            self.free.rewind_at = Some(self.free.rewind_at.map_or(until, |known| known.min(until)));
+        let Some(known) = self.lanes.get(&key) else { return };
+        let State::Loading { class, read: asked } = known.state else { return };
+        if asked != read {
             return;
         }
-        self.lanes.insert(key, Lane::fresh());
-        self.free.count += 1;
-        self.enqueue(key, work);
-        match later {
-            Some((until, asked)) => self.block(key, until, asked),
-            None => self.make_ready(key),
+        let stale = known.stale;
+        self.loaded_seq = works.last().map_or(self.loaded_seq, |work| work.seq.max(self.loaded_seq));
+        self.take_out(key);
+        if stale {
+            self.make_unread(lane, class);
+            return;
+        }
+        let mut more = works.len() >= LANE_PAGE as usize;
+        for mut work in works {
+            let carried = self.carries(&work);
+            let Some(lane) = self.lanes.get_mut(&key) else { return };
+            if !carried {
+                lane.pass(work.seq);
+                continue;
+            }
+            // The first is kept whatever it takes: it is about to start.
+            if lane.is_full() || (!self.share.admits(&mut work) && lane.head().is_some()) {
+                more = true;
+                break;
+            }
+            self.share.take(&work);
+            lane.push(work);
+        }
+        if let Some(lane) = self.lanes.get_mut(&key) {
+            lane.end_read(more);
+        }
+        self.arrange_after(key, Some(class), at);
+    }
+
+    fn loaded_free(&mut self, read: ReadId, works: Vec<Work>, at: Moment) {
+        let last = works.last().map(|work| work.seq);
+        if !self.free.end(read, last, works.len() >= FREE_PAGE as usize) {
+            return;
+        }
+        self.loaded_seq = last.map_or(self.loaded_seq, |last| last.max(self.loaded_seq));
+        self.add_all_free(works, at);
+    }
+
+    fn lanes_came_due(&mut self, read: ReadId, page: &DuePage<LaneHead>, at: Moment) {
+        let last = page.items.last().map(|head| (head.due_at_us, head.seq));
+        if !self.due_lanes.walk.end(read, last, page.more) {
+            return;
+        }
+        for head in &page.items {
+            if !self.lanes.contains_key(&Key::Ordered(head.lane)) {
+                self.add_unread(head);
+                self.make_unread(head.lane, Class::Retry);
+            }
+        }
+        let longest = self.longest_wait();
+        self.due_lanes.page_ended(page.next_due_at_us, longest, at);
+    }
+
+    fn free_came_due(&mut self, read: ReadId, page: DuePage<Work>, at: Moment) {
+        let last = page.items.last().map(|work| (work.due_at_us, work.seq));
+        if !self.due_free.walk.end(read, last, page.more) {
+            return;
+        }
+        let longest = self.longest_wait();
+        self.due_free.page_ended(page.next_due_at_us, longest, at);
+        self.add_all_free(page.items, at);
+    }
+
+    fn add_all_free(&mut self, works: Vec<Work>, at: Moment) {
+        for work in works {
+            let known = self.lanes.contains_key(&Key::of(&work)) || self.ended_meanwhile.contains(&work.seq);
+            if !known && self.carries(&work) {
+                self.add_free(work, at);
+            }
+        }
+        if !self.free.is_reading() && !self.due_free.walk.is_reading() {
+            self.ended_meanwhile.clear();
         }
     }
 
-    pub(super) fn load_free(&mut self) {
-        let free = &mut self.free;
-        if !free.cursor.is_complete() && !free.cursor.is_loading() && free.count - free.later < FREE_LOW_WORKS {
-            let after_seq = free.cursor.start();
-            self.ask(Read::Works { lane: 0, after_seq });
-        }
-    }
-
-    pub(super) fn rewind_free_if_due(&mut self, at: Moment) {
-        if !self.breaker.is_open() && self.free.rewind_at.is_some_and(|due| due <= at.now) {
-            self.free.rewind_at = None;
-            self.free.cursor.rewind();
-        }
-    }
-
-    pub(super) fn list_on(&mut self) {
-        if let Some(read) = self.listing.next(self.lanes.len() - self.free.count) {
-            self.ask(read);
-        }
-    }
-
-    pub(super) fn ask(&mut self, read: Read) {
-        self.reads_under_way += 1;
-        self.reads.push(read);
-    }
-
-    pub(super) fn read_ended(&mut self) {
-        self.reads_under_way = self.reads_under_way.saturating_sub(1);
-        if self.reads_under_way == 0 {
-            self.forgotten.clear();
-        }
+    /// Adds a work of the lane "no order" that is due, as a lane of its own.
+    fn add_free(&mut self, work: Work, at: Moment) {
+        let key = Key::of(&work);
+        self.share.take(&work);
+        let mut lane = Lane::fresh();
+        lane.waited_seq = Some(work.seq);
+        lane.push(work);
+        self.add_lane(key, lane);
+        self.arrange(key, at);
     }
 }

@@ -74,7 +74,7 @@ async fn of_answers_that_race_exactly_one_is_the_first() {
     });
     let firsts = futures_util::future::join_all(race).await;
     assert_eq!(firsts.into_iter().filter(|first| *first.as_ref().unwrap()).count(), 1);
-    assert_eq!(fixture.store.lane_work("clinic", 0, 0, 10).await.unwrap().len(), 1);
+    assert_eq!(fixture.store.lane_work("clinic", 0, 0, false, 10).await.unwrap().len(), 1);
     assert_eq!(fixture.state(request, 0).await, DeliveryState::Answered);
 }
 

@@ -14,7 +14,7 @@ async fn what_was_kept_is_there_after_opening_again() {
     let fixture = fixture.reopen().await;
     assert_eq!(fixture.store.content(key).await.unwrap().unwrap().1, body);
     assert_eq!(fixture.store.message_key(id).await.unwrap(), Some(key));
-    assert_eq!(fixture.store.lane_work("lab", 5, 0, 9).await.unwrap()[0].seq, work[0].seq);
+    assert_eq!(fixture.store.lane_work("lab", 5, 0, false, 9).await.unwrap()[0].seq, work[0].seq);
     let (next, _) = fixture.keep(numbered(2)).await;
     assert_eq!(next, key + 1);
     assert!(
@@ -95,7 +95,7 @@ async fn a_full_disk_refuses_and_leaves_nothing_half_done() {
     limit("1000000".into()).await;
     let (_, work) = fixture.keep(again).await;
     assert_eq!(work.len(), 1);
-    assert_eq!(fixture.store.lane_work("lab", 1, 0, 9).await.unwrap().len(), 2);
+    assert_eq!(fixture.store.lane_work("lab", 1, 0, false, 9).await.unwrap().len(), 2);
 }
 
 #[tokio::test]
@@ -138,7 +138,7 @@ async fn a_sweep_drops_what_is_old_and_nothing_that_is_open() {
     assert_eq!(swept.traces, 2, "the open one stays, and the newest");
     assert_eq!(store.count_messages(&Default::default()).await.unwrap(), 2);
     assert!(store.asked("lab", "bundle-1").await.unwrap().deliveries.is_empty());
-    assert_eq!(store.lane_work("lab", 1, 0, 9).await.unwrap().len(), 1);
+    assert_eq!(store.lane_work("lab", 1, 0, false, 9).await.unwrap().len(), 1);
 }
 
 #[tokio::test]

@@ -14,15 +14,19 @@ async fn lanes_are_listed_in_steps_and_their_work_is_in_order() {
     }
     fixture.keep(to("ward", 9, numbered(99))).await;
     let store = &fixture.store;
-    assert_eq!(store.lanes("lab", None, 10).await.unwrap(), [-7, 0, 3]);
-    assert_eq!(store.lanes("lab", None, 2).await.unwrap(), [-7, 0]);
-    assert_eq!(store.lanes("lab", Some(-7), 10).await.unwrap(), [0, 3]);
-    assert!(store.lanes("nobody", None, 10).await.unwrap().is_empty());
-    let work = store.lane_work("lab", 3, 0, 10).await.unwrap();
+    let lanes = async |participant, after, limit| {
+        let heads = store.lanes(participant, after, false, limit).await.unwrap();
+        heads.iter().map(|head| head.lane).collect::<Vec<_>>()
+    };
+    assert_eq!(lanes("lab", None, 10).await, [-7, 3]);
+    assert_eq!(lanes("lab", None, 1).await, [-7]);
+    assert_eq!(lanes("lab", Some(-7), 10).await, [3]);
+    assert!(lanes("nobody", None, 10).await.is_empty());
+    let work = store.lane_work("lab", 3, 0, false, 10).await.unwrap();
     let ids: Vec<_> = work.iter().map(|work| work.facts.header_id.clone().unwrap()).collect();
     assert_eq!(ids, ["header-2", "header-5", "header-8", "header-11"]);
     assert!(work.windows(2).all(|pair| pair[0].seq < pair[1].seq) && work[0].body.is_none());
-    assert_eq!(store.lane_work("lab", 3, work[1].seq, 1).await.unwrap()[0].delivery_key, work[2].delivery_key);
+    assert_eq!(store.lane_work("lab", 3, work[1].seq, false, 1).await.unwrap()[0].delivery_key, work[2].delivery_key);
 }
 
 #[tokio::test]
@@ -36,7 +40,7 @@ async fn a_delivery_that_waits_again_keeps_its_place_and_counts_its_attempts() {
         ..settlement(first[0].delivery_key, DeliveryState::Waiting, None)
     };
     fixture.store.settle(again).await.unwrap();
-    let work = fixture.store.lane_work("lab", 1, 0, 10).await.unwrap();
+    let work = fixture.store.lane_work("lab", 1, 0, false, 10).await.unwrap();
     let head = (work[0].delivery_key, work[0].attempts, work[0].due_at_us);
     assert_eq!((head, work.len()), ((first[0].delivery_key, 1, 77), 2));
 }
@@ -53,7 +57,7 @@ async fn a_dead_letter_that_is_retried_goes_to_its_lanes_end() {
     assert_eq!(fixture.store.count_deliveries(&filter).await.unwrap(), 1);
     let back = fixture.store.retry(&filter, 10, 123).await.unwrap();
     assert_eq!((back.len(), back[0].attempts, back[0].expires_at_us), (1, 1, 123));
-    let work = fixture.store.lane_work("lab", 1, 0, 10).await.unwrap();
+    let work = fixture.store.lane_work("lab", 1, 0, false, 10).await.unwrap();
     assert_eq!(work.iter().map(|work| work.delivery_key).collect::<Vec<_>>()[1], first[0].delivery_key);
     assert_eq!(work[1].seq, back[0].seq);
     assert!(fixture.store.retry(&filter, 10, 123).await.unwrap().is_empty(), "what waits is not put back again");

@@ -171,7 +171,7 @@ async fn searches_end_in_time_and_nothing_else_waits_for_them() {
     assert!(matches!(fixture.store.accept(numbered(20_001)).await.unwrap(), Kept::New { .. }));
     assert!(matches!(fixture.store.accept(numbered(20_001)).await.unwrap(), Kept::Repeat { .. }));
     assert!(fixture.store.content(key).await.unwrap().is_some());
-    assert_eq!(fixture.store.lane_work("lab", 1, 0, 9).await.unwrap().len(), 1);
+    assert_eq!(fixture.store.lane_work("lab", 1, 0, false, 9).await.unwrap().len(), 1);
     fixture.store.figures().await.unwrap();
     fixture.store.accepting().unwrap();
     assert!(!waiting.is_finished(), "the search waits for a connection of its own kind");

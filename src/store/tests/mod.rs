@@ -118,7 +118,7 @@ pub(super) fn delivery(participant: &str, lane: i64) -> NewDelivery {
         destination: Some("https://lab.example/fhir".into()),
         lane,
         kind: DeliveryKind::Request,
-        due_at_us: now_us,
+        due_at_us: 0,
         expires_at_us: now_us + DAY_US,
         carried: true,
     }
