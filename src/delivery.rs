@@ -243,7 +243,8 @@ pub struct Keep {
     pub deliveries: Vec<NewDelivery>,
     /// The answer that Emberpost gives itself, kept in the same transaction.
     pub answer: Option<Box<Keep>>,
-    /// Key of the delivery that this response answers. Its deliveries are stored only if it is the first answer.
+    /// Key of the delivery that this response answers. Its deliveries are stored only if it is the first answer. Of a refused
+    /// message: the delivery that it was meant to answer, which gets the fault `RECV_BAD_ANSWER`.
     pub closes: Option<i64>,
     /// What happens to this response where its delivery has a first answer already and this one says something else. None:
     /// it is stored and linked, nothing more.

@@ -4,8 +4,9 @@ use super::Admin;
 use super::ask::{Body, Listing, Operating, Viewing};
 use super::participants::Everything;
 use super::problem::Problem;
+use crate::channel::media;
 use crate::exchange::Explanation;
-use crate::fhir::{Fault, IssueCode};
+use crate::fhir::{Fault, Form, IssueCode};
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
@@ -32,8 +33,10 @@ pub(super) async fn explain(
     Body(body): Body,
 ) -> Result<Response, Problem> {
     let sender = sender(&uri)?;
-    let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let explanation = admin.exchange.explain(body, media_type, sender.as_deref());
+    let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    // What does not name a FHIR format is taken for what it looks like.
+    let (form, version) = media::content_type(media_type).unwrap_or((Form::seen(&body), None));
+    let explanation = admin.exchange.explain(body, form, version, sender.as_deref()).await?;
     let outcome = (!explanation.outcome.issues.is_empty()).then(|| explanation.outcome.to_resource());
     Ok(json_response(&Explained { explanation: &explanation, outcome }))
 }

@@ -3,7 +3,7 @@
 use super::later;
 use crate::apart::apart;
 use crate::conversion::{Wanted, converted};
-use crate::delivery::{Said, Work};
+use crate::delivery::{Facts, Said, Work};
 use crate::fhir::{Fault, FhirVersion};
 use crate::routing::Participant;
 use crate::store::Store;
@@ -12,15 +12,16 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 pub(super) struct Outgoing<'w> {
-    /// The delivery; where the body was converted, with the facts of what it is now.
+    /// The delivery; where the body was converted, or is told as another version, with the facts of what it is now.
     pub work: Cow<'w, Work>,
     pub body: Bytes,
+    is_converted: bool,
 }
 
 impl Outgoing<'_> {
     /// Whether the content is not as its sender wrote it (MSG-123).
     pub fn is_converted(&self) -> bool {
-        matches!(self.work, Cow::Owned(_))
+        self.is_converted
     }
 }
 
@@ -32,15 +33,28 @@ pub(super) async fn outgoing<'w>(
     participant: &Participant,
 ) -> Result<Outgoing<'w>, Said> {
     let body = body(store, work).await?;
-    let as_it_came = |body| Ok(Outgoing { work: Cow::Borrowed(work), body });
+    let as_it_came = |body| Ok(Outgoing { work: as_read(work, participant), body, is_converted: false });
     match apart(body.len(), || converted(&work.facts, &body, wanted(work, participant))) {
         Ok(None) => as_it_came(body),
         Ok(Some(told)) => {
             let work = Work { facts: Arc::new(told.facts), ..work.clone() };
-            Ok(Outgoing { work: Cow::Owned(work), body: told.bytes })
+            Ok(Outgoing { work: Cow::Owned(work), body: told.bytes, is_converted: true })
         }
         Err(_) if work.facts.asked.is_some() => as_it_came(body),
         Err(_) => Err(later(Fault::RouteConversion, "the message cannot be written as the participant reads it")),
+    }
+}
+
+/// A request of R4 for a receiver of R4B, or the other way round, was found to be valid in the receiver's version: it is
+/// called that, and stays as it is.
+fn as_read<'w>(work: &'w Work, participant: &Participant) -> Cow<'w, Work> {
+    let wanted = participant.fhir_version.filter(|_| work.facts.asked.is_none());
+    match (wanted, work.facts.version) {
+        (Some(wanted), Some(version)) if wanted != version && wanted.is_spelled_as(version) => {
+            let facts = Facts { version: Some(wanted), ..(*work.facts).clone() };
+            Cow::Owned(Work { facts: Arc::new(facts), ..work.clone() })
+        }
+        _ => Cow::Borrowed(work),
     }
 }
 

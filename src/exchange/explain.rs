@@ -1,10 +1,15 @@
-//! The plan of a message that is not kept, for people.
+//! The plan of a message that is not kept, for people: the same steps as those of a message that is.
 
+use super::correlate::Match;
 use super::judge::Judged;
-use super::{Exchange, Inbound, Rules, Wants};
+use super::respond::fits_several;
+use super::{Exchange, Inbound, Rules, Wants, reused};
 use crate::apart::apart;
-use crate::fhir::{Form, Outcome};
-use crate::routing::plan::plan;
+use crate::delivery::{DeliveryKind, Facts};
+use crate::fhir::identity::Verdict;
+use crate::fhir::{FhirVersion, Form, Outcome};
+use crate::routing::Plan;
+use crate::store::{Asked, Unavailable};
 use bytes::Bytes;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -25,13 +30,19 @@ pub struct Explanation {
 }
 
 impl Exchange {
-    /// Where this message would go, and why; nothing is stored. `sender`: the participant to take as the sender.
-    pub fn explain(&self, bytes: Bytes, media_type: Option<&str>, sender: Option<&str>) -> Explanation {
-        let seen = Form::seen(&bytes);
+    /// Where this message would go, and why; nothing is stored. `form`, `said_version`: as its media type says. `sender`: the
+    /// participant to take as the sender.
+    pub async fn explain(
+        &self,
+        bytes: Bytes,
+        form: Form,
+        said_version: Option<FhirVersion>,
+        sender: Option<&str>,
+    ) -> Result<Explanation, Unavailable> {
         let inbound = Inbound {
             bytes,
-            media_type: media_type.unwrap_or(seen.media_type()).to_string(),
-            said_version: None,
+            media_type: form.media_type().to_owned(),
+            said_version,
             credential: sender.map(Arc::from),
             via: None,
             request_id: String::new(),
@@ -42,39 +53,93 @@ impl Exchange {
         };
         let rules = self.rules.load_full();
         match apart(inbound.bytes.len(), || self.judge(Uuid::nil(), &inbound, &rules)) {
-            Ok(judged) => planned(&judged, &rules),
-            Err(refused) => Explanation {
-                sender: Some(refused.facts.sender.clone()),
-                event: refused.facts.event.as_ref().map(ToString::to_string),
-                definition: refused.facts.definition.clone(),
-                outcome: refused.outcome,
-                ..Explanation::default()
+            Ok(judged) if judged.message.header.response.is_some() => self.explain_response(&judged, &rules).await,
+            Ok(judged) => self.explain_request(&judged, &inbound, &rules).await,
+            Err(refused) => Ok(Explanation { outcome: refused.outcome, ..begun(&refused.facts) }),
+        }
+    }
+
+    async fn explain_request(
+        &self,
+        judged: &Judged,
+        inbound: &Inbound,
+        rules: &Rules,
+    ) -> Result<Explanation, Unavailable> {
+        match apart(inbound.bytes.len(), || self.plan_for(judged, inbound, rules)) {
+            Ok((_, plan)) => self.explain_identity(judged, planned(judged, plan)).await,
+            Err(refused) => Ok(Explanation { outcome: refused.outcome, ..begun(&refused.facts) }),
+        }
+    }
+
+    async fn explain_response(&self, judged: &Judged, rules: &Rules) -> Result<Explanation, Unavailable> {
+        let outcome = Outcome::from(judged.checked.issues.clone());
+        let mut explanation = Explanation { outcome, accepted: true, ..begun(&judged.facts) };
+        match self.request_of(judged, rules).await? {
+            Match::One(request) => {
+                self.explain_answer(&request, judged, rules, &mut explanation);
+                Ok(explanation)
+            }
+            Match::Several(doubt) => {
+                explanation.reasons.push("the response is stored, and nobody gets it until it is assigned".into());
+                explanation.outcome.issues.push(fits_several(&doubt));
+                Ok(explanation)
+            }
+            Match::Nothing => match self.route_unmatched(judged, rules) {
+                Ok(plan) => {
+                    let mut explanation = planned(judged, plan);
+                    explanation.reasons.push("the response answers no request that is stored".into());
+                    self.explain_identity(judged, explanation).await
+                }
+                Err((_, outcome)) => Ok(Explanation { outcome, ..begun(&judged.facts) }),
             },
         }
     }
+
+    fn explain_answer(&self, request: &Asked, judged: &Judged, rules: &Rules, explanation: &mut Explanation) {
+        let delivery = &request.delivery;
+        let forwarded = !matches!(delivery.kind, DeliveryKind::Replay { forward_answers: false, .. });
+        let home = match forwarded {
+            true => self.way_home(&delivery.facts, &judged.facts, rules, false),
+            false => Vec::new(),
+        };
+        explanation.receivers = home.iter().map(|delivery| delivery.participant.to_string()).collect();
+        let further = if request.answered { ", which has an answer already" } else { "" };
+        let (id, sender) = (delivery.facts.id, &delivery.facts.sender);
+        explanation.reasons.push(format!("the response answers the request {id} of participant {sender}{further}"));
+    }
+
+    /// What is known of its identity refuses it, or makes it a duplicate.
+    async fn explain_identity(&self, judged: &Judged, explanation: Explanation) -> Result<Explanation, Unavailable> {
+        let identity = apart(judged.bytes.len(), || judged.message.identity());
+        Ok(match self.store.verdict(&judged.facts, identity).await? {
+            Verdict::New => explanation,
+            Verdict::Repeat(first) => {
+                let mut explanation = explanation;
+                explanation.reasons.push(format!("it was received before as {first}: it is not delivered again"));
+                explanation
+            }
+            Verdict::Conflict(first) => Explanation { outcome: reused(first).into(), ..begun(&judged.facts) },
+        })
+    }
 }
 
-fn planned(judged: &Judged, rules: &Rules) -> Explanation {
-    let facts = &judged.facts;
-    let mut explanation = Explanation {
+/// What is known before the plan: not accepted, nobody gets it.
+fn begun(facts: &Facts) -> Explanation {
+    Explanation {
         sender: Some(facts.sender.clone()),
         event: facts.event.as_ref().map(ToString::to_string),
         definition: facts.definition.clone(),
-        outcome: judged.checked.issues.clone().into(),
         ..Explanation::default()
-    };
-    match plan(&judged.message, &facts.sender, facts.category, &rules.table) {
-        Ok(plan) => {
-            explanation.accepted = true;
-            explanation.receivers = plan.receivers.iter().map(|receiver| receiver.participant.id.to_string()).collect();
-            explanation.to_self = plan.to_self;
-            explanation.reasons = plan.reasons;
-            if judged.message.header.response.is_some() {
-                let text = "a response first goes to the request that it answers; this is its way where there is none";
-                explanation.reasons.push(text.into());
-            }
-        }
-        Err(issues) => explanation.outcome.issues.extend(issues),
     }
-    explanation
+}
+
+fn planned(judged: &Judged, plan: Plan) -> Explanation {
+    Explanation {
+        accepted: true,
+        receivers: plan.receivers.iter().map(|receiver| receiver.participant.id.to_string()).collect(),
+        to_self: plan.to_self,
+        reasons: plan.reasons,
+        outcome: judged.checked.issues.clone().into(),
+        ..begun(&judged.facts)
+    }
 }

@@ -55,10 +55,13 @@ impl Refused {
 }
 
 impl Judged {
-    /// Whether errors refuse the message: what its sender's participant says, else the configuration.
-    pub fn is_refused_for_errors(&self, rules: &Rules) -> bool {
+    /// The errors that refuse the message: those of its content where its sender's participant, else the configuration,
+    /// says so; an event that nobody defines in any case.
+    pub fn errors_that_refuse(&self, rules: &Rules) -> Option<Outcome> {
         let own = self.participant.as_ref().and_then(|participant| participant.on_failure);
-        own.unwrap_or(rules.on_failure) == OnFailure::Reject
+        let rejects = own.unwrap_or(rules.on_failure) == OnFailure::Reject;
+        let outcome = Outcome::from(self.checked.issues.clone());
+        (self.checked.is_unknown_event || rejects && outcome.has_errors()).then_some(outcome)
     }
 
     pub fn refused(&self, refusal: Refusal, outcome: impl Into<Outcome>) -> Box<Refused> {
@@ -182,10 +185,9 @@ impl Exchange {
         if let Some(issue) = forbidden_event(&judged.message.header, judged.participant.as_deref()) {
             return Err((Refusal::Forbidden, issue.into()));
         }
-        let outcome = Outcome::from(judged.checked.issues.clone());
-        match outcome.has_errors() && judged.is_refused_for_errors(rules) {
-            true => Err((Refusal::Unprocessable, outcome)),
-            false => Ok(()),
+        match judged.errors_that_refuse(rules) {
+            Some(outcome) => Err((Refusal::Unprocessable, outcome)),
+            None => Ok(()),
         }
     }
 

@@ -4,7 +4,7 @@
 //! A 2xx means that the receiver has the message, whatever it wrote beside it. It was somebody else who spoke where the body
 //! is a web page (a proxy's login or maintenance page), and not of this message where it answers another one.
 
-use super::close::is_transient;
+use super::close::{breach, is_transient};
 use super::judge::fill_facts;
 use super::{Exchange, Rules};
 use crate::delivery::{DeliveryKind, Facts, Keep, MessageState, ReplyTo, Work};
@@ -86,8 +86,11 @@ impl Exchange {
         rules: &Rules,
     ) -> Keep {
         let now_us = self.clock.now_us();
-        let issues =
-            self.check(message, rules.table.participant(&work.participant).map(|known| &**known), rules).issues;
+        let writer = rules.table.participant(&work.participant).map(|known| &**known);
+        let mut checked = self.check(message, writer, rules);
+        let breach = breach(&work.facts, &checked, message.header.event.as_ref(), rules);
+        checked.issues.extend(breach);
+        let issues = checked.issues;
         let mut facts = Facts {
             id: self.clock.new_id(),
             sender: work.participant.to_string(),

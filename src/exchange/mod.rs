@@ -19,6 +19,7 @@ mod reply;
 mod respond;
 mod status;
 mod told;
+mod unreadable;
 mod wait;
 
 pub use assign::Unassigned;
@@ -161,7 +162,7 @@ impl Exchange {
                 Box::pin(self.take_response(judged, &rules, place)).await
             }
             Ok(judged) => self.take_request(judged, &inbound, &rules, place).await,
-            Err(refused) => Box::pin(self.refuse(*refused, &rules, place)).await,
+            Err(refused) => Box::pin(self.refuse_received(*refused, &inbound, &rules, place)).await,
         };
         self.record(&reply, &inbound);
         reply
@@ -171,9 +172,23 @@ impl Exchange {
     pub async fn reject(&self, inbound: Inbound, refusal: Refusal, issue: Issue, place: Place) -> Reply {
         let rules = self.rules.load_full();
         let refused = judge::unpacked(self.clock.new_id(), &inbound, refusal, issue);
-        let reply = self.refuse(refused, &rules, place).await;
+        let reply = self.refuse_received(refused, &inbound, &rules, place).await;
         self.record(&reply, &inbound);
         reply
+    }
+
+    /// Refuses what could not be read or may not pass; where it was meant to answer a request of ours, that is told of it.
+    async fn refuse_received(
+        &self,
+        mut refused: judge::Refused,
+        inbound: &Inbound,
+        rules: &Rules,
+        place: Place,
+    ) -> Reply {
+        match self.blame(&mut refused, inbound, rules).await {
+            Ok(blamed) => self.refuse_and_blame(refused, blamed, rules, place).await,
+            Err(away) => Reply::unavailable(refused.facts.id, &away),
+        }
     }
 
     /// A request: planned, kept with its deliveries and, where Emberpost is the receiver, with its answer.
@@ -224,6 +239,17 @@ impl Exchange {
 
     /// Keeps a refusal with its outcome; the sender is told whether or not it could be kept.
     async fn refuse(&self, refused: judge::Refused, rules: &Rules, place: Place) -> Reply {
+        self.refuse_and_blame(refused, None, rules, place).await
+    }
+
+    /// `blamed`: the key of the delivery that it was meant to answer.
+    async fn refuse_and_blame(
+        &self,
+        refused: judge::Refused,
+        blamed: Option<i64>,
+        rules: &Rules,
+        place: Place,
+    ) -> Reply {
         let id = refused.facts.id;
         for issue in refused.outcome.issues.iter().filter(|issue| issue.is_error()) {
             self.metrics.fault(issue.fault.code());
@@ -250,7 +276,7 @@ impl Exchange {
                 identity: Default::default(),
                 deliveries: Vec::new(),
                 answer: own.map(Box::new),
-                closes: None,
+                closes: blamed,
                 further: None,
                 assigns: None,
                 releases_request: false,

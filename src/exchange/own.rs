@@ -8,7 +8,7 @@ use crate::fhir::event::{Identifier, ResponseCode, ResponseRequired};
 use crate::fhir::form::convert;
 use crate::fhir::{Event, Fault, FhirVersion, Form, Issue, IssueCode, Outcome};
 use crate::routing::address;
-use crate::routing::plan::plan;
+use crate::routing::plan::{Plan, plan};
 use crate::routing::{EMBERPOST, Receiver};
 use crate::validation::definition::Definition;
 use crate::validation::expand::expand;
@@ -28,8 +28,14 @@ pub(super) struct Say<'a> {
 }
 
 impl Exchange {
-    /// Plans a request and builds everything that its transaction keeps.
-    pub(super) fn plan_request(&self, judged: &Judged, inbound: &Inbound, rules: &Rules) -> Result<Keep, Box<Refused>> {
+    /// Where a request goes and where its answer goes, or why it is refused. For requests that are stored, and for those
+    /// whose plan is only shown.
+    pub(super) fn plan_for(
+        &self,
+        judged: &Judged,
+        inbound: &Inbound,
+        rules: &Rules,
+    ) -> Result<(Facts, Plan), Box<Refused>> {
         let mut facts = judged.facts.clone();
         let definition = judged.checked.definition.as_deref();
         facts.owed = judged
@@ -43,6 +49,12 @@ impl Exchange {
         let plan = plan(&judged.message, &facts.sender, facts.category, &rules.table)
             .map_err(|issues| judged.refused(Refusal::Unprocessable, issues))?;
         told::check(judged, &facts, &plan).map_err(|issues| judged.refused(Refusal::Unprocessable, issues))?;
+        Ok((facts, plan))
+    }
+
+    /// Plans a request and builds everything that its transaction keeps.
+    pub(super) fn plan_request(&self, judged: &Judged, inbound: &Inbound, rules: &Rules) -> Result<Keep, Box<Refused>> {
+        let (mut facts, plan) = self.plan_for(judged, inbound, rules)?;
         facts.planned_at_us = Some(self.clock.now_us());
         let answer = match plan.to_self {
             true => self.answer_as_receiver(judged, &facts, rules, plan.receivers.is_empty()),
@@ -91,7 +103,8 @@ impl Exchange {
             return Err((Refusal::Forbidden, issue));
         }
         let has_channel = judged.participant.as_ref().is_some_and(|participant| participant.channel.is_some());
-        if has_channel || owed == Some(ResponseRequired::Never) {
+        // Where nobody says that an answer is required, the sender can do without.
+        if has_channel || matches!(owed, None | Some(ResponseRequired::Never)) {
             return Ok(ReplyTo::Channel);
         }
         let text = "async=true, an answer is owed, and there is nowhere to send it: the sender has no channel here; give \

@@ -252,27 +252,40 @@ fn spoken(facts: &Facts, closed: Closed, repeat: bool) -> Reply {
     let id = facts.id;
     match closed {
         Closed::Taken { accepted } => Reply::Taken { id, accepted, repeat },
-        Closed::Answer { bytes, media_type, version, converted, code } => {
-            let wanted = facts.owed.is_none_or(|owed| code.is_none_or(|code| owed.wants(code)));
-            match (wanted, code) {
-                (false, Some(ResponseCode::Ok)) => Reply::Kept { id, repeat },
-                // The sender wants messages of success only: the failure is still told, by status (MSG-92).
-                (false, Some(code)) if facts.owed == Some(ResponseRequired::OnSuccess) => failed(id, code, repeat),
-                _ => Reply::Answer { id, bytes, media_type, version, converted, repeat, refused: None },
-            }
-        }
+        Closed::Answer { bytes, media_type, version, converted, code } => match unwanted(facts.owed, code) {
+            Some(Unwanted::Silent) => Reply::Kept { id, repeat },
+            Some(Unwanted::Failure(refusal, outcome)) => Reply::Refused { id, refusal, outcome, repeat },
+            None => Reply::Answer { id, bytes, media_type, version, converted, repeat, refused: None },
+        },
     }
 }
 
-fn failed(id: Uuid, code: ResponseCode, repeat: bool) -> Reply {
+/// What the sender hears in place of an answer that it does not want (MSG-48, MSG-92).
+pub(super) enum Unwanted {
+    /// That the message was taken.
+    Silent,
+    /// It wants messages of success only: a failure is reported all the same, by status.
+    Failure(Refusal, Outcome),
+}
+
+/// None where the sender wants an answer with this code, or nobody says otherwise.
+pub(super) fn unwanted(owed: Option<ResponseRequired>, code: Option<ResponseCode>) -> Option<Unwanted> {
+    let (owed, code) = (owed?, code?);
+    match owed {
+        _ if owed.wants(code) => None,
+        ResponseRequired::OnSuccess => Some(failed(code)),
+        _ => Some(Unwanted::Silent),
+    }
+}
+
+fn failed(code: ResponseCode) -> Unwanted {
     let (refusal, issue) = match code {
         ResponseCode::TransientError => (Refusal::Unavailable, IssueCode::Transient),
         _ => (Refusal::Unprocessable, IssueCode::Processing),
     };
     let text =
         "The receiver answered with an error; its message is kept, since only messages of success were asked for";
-    let outcome = Issue::error(issue, Fault::RecvRefused, text).rule("MSG-92").into();
-    Reply::Refused { id, refusal, outcome, repeat }
+    Unwanted::Failure(refusal, Issue::error(issue, Fault::RecvRefused, text).rule("MSG-92").into())
 }
 
 pub(super) fn first_fault(outcome: &Outcome) -> Option<Fault> {

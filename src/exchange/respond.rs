@@ -1,12 +1,13 @@
 //! A response message that arrives on its own: matched to its request and sent home, or routed as unmatched.
 
+use super::close::breach;
 use super::correlate::{Doubt, Match, decide, one};
 use super::judge::{Judged, forbidden_event};
 use super::{Exchange, Place, Refusal, Reply, Rules, reused, told};
 use crate::apart::apart;
 use crate::delivery::{DeliveryKind, Keep, Kept, MessageState};
 use crate::fhir::{Fault, Issue, IssueCode, Outcome};
-use crate::routing::plan::plan;
+use crate::routing::plan::{Plan, plan};
 use crate::store::{Asked, Candidates, Unavailable};
 use uuid::Uuid;
 
@@ -24,7 +25,7 @@ impl Exchange {
 
     /// The delivery that asked for this response: the one that the `correlation_id` names among those that its identifier
     /// allows, or alone where the identifier allows none; else what `decide` finds.
-    async fn request_of(&self, judged: &Judged, rules: &Rules) -> Result<Match, Unavailable> {
+    pub(super) async fn request_of(&self, judged: &Judged, rules: &Rules) -> Result<Match, Unavailable> {
         let response = judged.facts.response.as_ref();
         let (Some(participant), Some(response)) = (&judged.participant, response) else { return Ok(Match::Nothing) };
         let identifier = &response.identifier.value;
@@ -46,8 +47,11 @@ impl Exchange {
     }
 
     async fn take_answer(&self, judged: Judged, request: Asked, rules: &Rules, place: Place) -> Reply {
-        let (facts, bytes) = (judged.facts.clone(), judged.bytes.clone());
-        let answer = Keep { facts, bytes, ..keep(&judged) };
+        let mut answer = keep(&judged);
+        let event = judged.message.header.event.as_ref();
+        if let Some(breach) = breach(&request.delivery.facts, &judged.checked, event, rules) {
+            answer.outcome.get_or_insert_default().issues.push(breach);
+        }
         let kept = self.close_with(answer, request, rules, place).await;
         self.done(judged, kept, rules).await
     }
@@ -78,7 +82,9 @@ impl Exchange {
         }
     }
 
-    fn plan_unmatched(&self, judged: &Judged, rules: &Rules) -> Result<Keep, (Refusal, Outcome)> {
+    /// Where a response goes that answers nothing, or why it is refused. For responses that are stored, and for those whose
+    /// plan is only shown.
+    pub(super) fn route_unmatched(&self, judged: &Judged, rules: &Rules) -> Result<Plan, (Refusal, Outcome)> {
         if rules.closed {
             let text = "The response answers no request that was sent to its sender";
             let at = "Bundle.entry[0].resource.response.identifier";
@@ -88,14 +94,19 @@ impl Exchange {
         if let Some(issue) = forbidden_event(&judged.message.header, judged.participant.as_deref()) {
             return Err((Refusal::Forbidden, issue.into()));
         }
-        let outcome = Outcome::from(judged.checked.issues.clone());
-        if outcome.has_errors() && judged.is_refused_for_errors(rules) {
+        if let Some(outcome) = judged.errors_that_refuse(rules) {
             return Err((Refusal::Unprocessable, outcome));
         }
-        let mut facts = judged.facts.clone();
+        let facts = &judged.facts;
         let plan = plan(&judged.message, &facts.sender, facts.category, &rules.table)
             .map_err(|issues| (Refusal::Unprocessable, Outcome::from(issues)))?;
-        told::check(judged, &facts, &plan).map_err(|issues| (Refusal::Unprocessable, Outcome::from(issues)))?;
+        told::check(judged, facts, &plan).map_err(|issues| (Refusal::Unprocessable, Outcome::from(issues)))?;
+        Ok(plan)
+    }
+
+    fn plan_unmatched(&self, judged: &Judged, rules: &Rules) -> Result<Keep, (Refusal, Outcome)> {
+        let plan = self.route_unmatched(judged, rules)?;
+        let mut facts = judged.facts.clone();
         facts.unmatched = true;
         facts.planned_at_us = Some(self.clock.now_us());
         let to = |receiver| self.delivery_to(receiver, DeliveryKind::Answer);
@@ -117,7 +128,7 @@ impl Exchange {
 }
 
 /// Why nobody has the response, and what the operator can do.
-fn fits_several(doubt: &Doubt) -> Issue {
+pub(super) fn fits_several(doubt: &Doubt) -> Issue {
     let named = doubt.named.iter().map(Uuid::to_string).collect::<Vec<_>>().join(", ");
     let what = match () {
         () if doubt.is_addressed_elsewhere && doubt.count == 1 => {

@@ -1,7 +1,7 @@
 //! The status URL: how a request stands, as the batch-response that the synchronous call would have been (ASY-21, 22).
 
-use super::Exchange;
-use super::reply::is_taken;
+use super::reply::{Unwanted, is_taken, unwanted};
+use super::{Exchange, Refusal};
 use crate::apart::apart;
 use crate::delivery::{DeliveryState, Facts, MessageState, ReplyTo};
 use crate::fhir::form::convert;
@@ -35,11 +35,11 @@ impl Exchange {
         }
         let mut entries = Vec::with_capacity(all);
         if let Some(key) = standing.own_answer {
-            entries.push(self.entry_of_answer(key).await?);
+            entries.push(self.entry_of_answer(&standing.facts, key).await?);
         }
         for delivery in &standing.deliveries {
             entries.push(match delivery.answer {
-                Some(key) => self.entry_of_answer(key).await?,
+                Some(key) => self.entry_of_answer(&standing.facts, key).await?,
                 None => entry_of_silence(delivery),
             });
         }
@@ -66,12 +66,16 @@ impl Exchange {
         }))
     }
 
-    async fn entry_of_answer(&self, key: i64) -> Result<String, Unavailable> {
+    async fn entry_of_answer(&self, request: &Facts, key: i64) -> Result<String, Unavailable> {
         let Some((facts, bytes)) = self.store.content(key).await? else {
             let text = "The answer's body is no longer kept";
             let outcome: Outcome = Issue::error(IssueCode::NotFound, Fault::RouteNotFound, text).into();
             return Ok(json!({"response": {"status": "404 Not Found", "outcome": outcome.to_resource()}}).to_string());
         };
+        let code = facts.response.as_ref().and_then(|response| response.code);
+        if let Some(unwanted) = unwanted(request.owed, code) {
+            return Ok(entry_of_unwanted(&unwanted));
+        }
         // JSON as it is, XML converted: numbers and texts stay as the receiver wrote them.
         let version = facts.version.unwrap_or(FhirVersion::R4);
         let Ok(bytes) = apart(bytes.len(), || convert(bytes, Form::Json, version)) else {
@@ -82,6 +86,21 @@ impl Exchange {
         let resource = String::from_utf8_lossy(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes));
         Ok(format!(r#"{{"resource":{resource},"response":{{"status":"200 OK"}}}}"#))
     }
+}
+
+/// As the synchronous call says it: with a status, and without the message that the sender does not want.
+fn entry_of_unwanted(unwanted: &Unwanted) -> String {
+    let entry = match unwanted {
+        Unwanted::Silent => json!({"response": {"status": "202 Accepted"}}),
+        Unwanted::Failure(refusal, outcome) => {
+            let status = match refusal {
+                Refusal::Unavailable | Refusal::NoStore => "503 Service Unavailable",
+                _ => "422 Unprocessable Content",
+            };
+            json!({"response": {"status": status, "outcome": outcome.to_resource()}})
+        }
+    };
+    entry.to_string()
 }
 
 fn reported_so_far(standing: &Standing) -> Option<Vec<u8>> {

@@ -3,6 +3,7 @@
 use super::judge::Judged;
 use crate::conversion::{Wanted, converted_tree};
 use crate::delivery::Facts;
+use crate::fhir::tree::Tree;
 use crate::fhir::{Fault, FhirVersion, Issue, IssueCode};
 use crate::routing::Participant;
 use crate::routing::plan::Plan;
@@ -22,13 +23,22 @@ pub(super) fn check(judged: &Judged, facts: &Facts, plan: &Plan) -> Result<(), V
 fn check_one(judged: &Judged, facts: &Facts, receiver: &Participant) -> Result<(), Vec<Issue>> {
     let version = receiver.fhir_version.filter(|wanted| Some(*wanted) != facts.version);
     if let Some(wanted) = version.filter(|_| !receiver.bridge_versions) {
-        return Err(vec![foreign(receiver, wanted, facts.version)]);
+        // It is delivered as it is, if it is valid in the receiver's version as it is.
+        if !facts.version.is_some_and(|sent| sent.is_spelled_as(wanted)) {
+            return Err(vec![foreign(receiver, wanted, facts.version)]);
+        }
+        valid_in(&judged.message.tree, wanted, receiver)?;
     }
+    let version = version.filter(|_| receiver.bridge_versions);
     let wanted = Wanted { form: receiver.format, version };
     let told = converted_tree(facts, &judged.message.tree, wanted).map_err(|issues| named(issues, receiver))?;
     let (Some(told), Some(version)) = (told, version) else { return Ok(()) };
     // What keeps a message that was spelled anew from being one of this version: then more than the header differs.
-    let broken: Vec<Issue> = check_structure(&told.tree, version).into_iter().filter(Issue::is_error).collect();
+    valid_in(&told.tree, version, receiver)
+}
+
+fn valid_in(tree: &Tree, version: FhirVersion, receiver: &Participant) -> Result<(), Vec<Issue>> {
+    let broken: Vec<Issue> = check_structure(tree, version).into_iter().filter(Issue::is_error).collect();
     if broken.is_empty() { Ok(()) } else { Err(named(broken, receiver)) }
 }
 

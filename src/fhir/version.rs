@@ -45,6 +45,11 @@ impl FhirVersion {
         }
     }
 
+    /// Whether messages of both versions are spelled alike, so that one may be valid in the other as it is: R4 and R4B.
+    pub fn is_spelled_as(self, other: Self) -> bool {
+        (self == Self::R5) == (other == Self::R5)
+    }
+
     /// Major and minor, as in the media type parameter `fhirVersion`.
     pub fn short(self) -> &'static str {
         match self {

@@ -4,7 +4,8 @@ use super::batch::{Batch, Kin};
 use super::insert::TiedRow;
 use super::prepare::Prepared;
 use super::row;
-use crate::delivery::{DeliveryState, Facts, Kept, Work};
+use crate::delivery::{DeliveryState, Facts, Kept, MessageState, Work};
+use crate::fhir::Fault;
 use crate::fhir::event::ResponseCode;
 use crate::fhir::identity::Verdict;
 use std::sync::Arc;
@@ -36,6 +37,9 @@ impl Batch<'_> {
         {
             return Kept::Conflict { message_id };
         }
+        if message.state == MessageState::Refused {
+            return self.refuse(message);
+        }
         if let Some(delivery_key) = message.closes {
             return self.close(message, delivery_key);
         }
@@ -52,6 +56,16 @@ impl Batch<'_> {
         let flags = if message.facts.ambiguous { row::AMBIGUOUS } else { 0 };
         let (message_key, work) = self.insert(message, remembered, flags);
         Kept::New { message_key, work, first_answer: false }
+    }
+
+    /// A refusal is never a repeat. One that was meant to answer a delivery stands with it, until there is an answer.
+    fn refuse(&mut self, message: Prepared) -> Kept {
+        let open = message.closes.and_then(|key| self.deliveries.get_mut(&key)).filter(|now| now.answer.is_none());
+        if let Some(now) = open {
+            now.fault = Some(Fault::RecvBadAnswer);
+            now.changed = true;
+        }
+        self.add(message, false)
     }
 
     /// A response from outside that answers a delivery. A repeat that still becomes the first answer counts as new, under

@@ -4,11 +4,11 @@
 
 use super::insert::{DeliveryRow, MessageRow, ReferenceRow, Rows};
 use super::lookup::{self, Found, Known, LaneOf, Now, Probe, Tails};
-use super::prepare::{Prepared, PreparedSettlement};
+use super::prepare::{self, Prepared, PreparedSettlement};
 use super::reference::{head, value};
 use super::writer::Keys;
 use crate::delivery::{Facts, Kept, NewDelivery, Settled, Work};
-use crate::fhir::identity::{KeyKind, Seen, Verdict, judge};
+use crate::fhir::identity::{IdentityKeys, KeyKind, Seen, Verdict, judge};
 use crate::routing::lane::UNORDERED;
 use bytes::Bytes;
 use sqlx::Error;
@@ -81,6 +81,33 @@ pub(super) async fn run(
     lookup::release(conn, &batch.released.into_iter().collect::<Vec<_>>()).await?;
     batch.rows.write_and_commit(conn).await?;
     Ok(answers)
+}
+
+/// What a message with this identity is, by what is stored; nothing is written. `times`: now, and from when on identities
+/// are known.
+pub(super) async fn look(
+    conn: &mut SqliteConnection,
+    parties: Arc<HashMap<Arc<str>, i64>>,
+    (now_us, identities_from_us): (i64, i64),
+    facts: &Facts,
+    identity: IdentityKeys,
+) -> Result<Verdict<Uuid>, Error> {
+    let mut keys = Keys::default();
+    let mut batch = Batch::new(&mut keys, parties, now_us, identities_from_us);
+    let message = prepare::identified(facts, identity);
+    // Who never sent anything has no identities either; its number would be that of those that were given up.
+    if batch.party(&message.facts.sender) == 0 {
+        return Ok(Verdict::New);
+    }
+    let probes = batch.probes(&message);
+    if !probes.is_empty() {
+        batch.known = lookup::identities(conn, &probes).await?;
+    }
+    Ok(match batch.verdict(&message) {
+        Verdict::New => Verdict::New,
+        Verdict::Repeat((_, first)) => Verdict::Repeat(first),
+        Verdict::Conflict((_, first)) => Verdict::Conflict(first),
+    })
 }
 
 impl Ask {

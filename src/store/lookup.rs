@@ -210,7 +210,7 @@ pub(super) async fn ambiguous(conn: &mut SqliteConnection, keys: &[i64]) -> Resu
 }
 
 /// The newest message of each key and content, and some message of each key.
-async fn identities(conn: &mut SqliteConnection, probes: &[Probe]) -> Result<Known, Error> {
+pub(super) async fn identities(conn: &mut SqliteConnection, probes: &[Probe]) -> Result<Known, Error> {
     let mut known = Known::default();
     let rows: Vec<_> = probes.iter().map(|probe| (probe.hash, probe.sender, probe.kind, probe.content)).collect();
     // Of the messages with a key but other content one is enough; a bound keeps ids that are used for thousands cheap.

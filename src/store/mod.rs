@@ -37,10 +37,11 @@ pub use backup::backup_file;
 pub use lanes::{DuePage, LaneHead};
 pub use restore::{Restored, restore_file};
 
-use self::core::Core;
+use self::core::{Core, unavailable};
 use self::writer::Job;
 use crate::clock::Clock;
 use crate::delivery::{DeliveryState, Facts, Keep, Kept, MessageState, Settled, Settlement, Work};
+use crate::fhir::identity::{IdentityKeys, Verdict};
 use crate::fhir::{Fault, Outcome};
 use crate::supervisor::{PartGuard, Supervisor};
 use crate::turn::Turn;
@@ -184,6 +185,18 @@ impl Store {
         let inner = Arc::new(Inner { core, jobs, closing: closing.clone() });
         supervisor.spawn("store watch", closing, health::watch(Arc::downgrade(&inner)));
         Ok(Store { inner })
+    }
+
+    /// What a message with this identity would be, were it stored now: by the public id of the first one.
+    pub async fn verdict(&self, facts: &Facts, identity: IdentityKeys) -> Result<Verdict<Uuid>, Unavailable> {
+        let core = &self.inner.core;
+        let now_us = core.clock.now_us();
+        let (parties, from_us) = (core.known_parties(), core.identities_from_us(now_us));
+        let found = async {
+            let mut conn = core.readers.acquire().await?;
+            batch::look(&mut conn, parties, (now_us, from_us), facts, identity).await
+        };
+        found.await.map_err(|error| unavailable(&error))
     }
 
     /// Keeps a message with its deliveries, keys and own answer, or recognises a repeat. Returns after the commit.

@@ -99,6 +99,29 @@ pub(super) async fn keep(keep: Keep) -> Result<Prepared, serde_json::Error> {
     })
 }
 
+/// A message of which only the identity matters: it is compared, not stored.
+pub(super) fn identified(facts: &Facts, identity: IdentityKeys) -> Prepared {
+    Prepared {
+        facts_json: String::new().into(),
+        state: MessageState::Accepted,
+        outcome_json: None,
+        marks: None,
+        destinations: String::new(),
+        event: None,
+        references: references(facts, &identity),
+        identity,
+        plain: Bytes::new(),
+        packed: Packed { codec: 0, bytes: Bytes::new() },
+        deliveries: Vec::new(),
+        answer: None,
+        closes: None,
+        further: None,
+        assigns: None,
+        releases_request: false,
+        facts: Arc::new(facts.clone()),
+    }
+}
+
 pub(super) async fn settlement(settlement: Settlement) -> Result<PreparedSettlement, serde_json::Error> {
     let Settlement { delivery_key, state, due_at_us, attempt, fault, answer, receiver_issues } = settlement;
     let answer = match answer {

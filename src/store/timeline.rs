@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 /// Attempts shown per message; a delivery that is retried for days has hundreds.
 const ATTEMPTS_SHOWN: u32 = 10_000;
+const UNREADABLE_SHOWN: u32 = 1_000;
 
 impl Store {
     /// What happened to a message, oldest first. Empty for an id that is not kept.
@@ -45,6 +46,7 @@ impl Store {
         let key: i64 = found.try_get(0)?;
         attempts(&mut conn, key, &mut entries).await?;
         deliveries(&mut conn, key, &mut entries).await?;
+        unreadable(&mut conn, message_id, &mut entries).await?;
         // Stable: what happened in the same microsecond stays in the order of the steps.
         entries.sort_by_key(|entry| entry.at_us);
         Ok(entries)
@@ -119,6 +121,21 @@ async fn deliveries(
             let entry = of_delivery(row, TimelineEntry::new(at_us, "answered"))?;
             entries.push(TimelineEntry { reference: Some(answer), ..entry });
         }
+    }
+    Ok(())
+}
+
+/// Answers that could not be read: each is stored as a refused message.
+async fn unreadable(
+    conn: &mut SqliteConnection,
+    message_id: Uuid,
+    entries: &mut Vec<TimelineEntry>,
+) -> Result<(), Error> {
+    let sql = "SELECT id, committed_us FROM message WHERE in_reply_to = ? AND state = 1 ORDER BY k LIMIT ?";
+    let query = sqlx::query(sql).bind(row::blob(message_id)).bind(UNREADABLE_SHOWN);
+    for row in &query.fetch_all(conn).await? {
+        let entry = TimelineEntry::new(row.try_get(1)?, "unreadable");
+        entries.push(TimelineEntry { reference: row::optional_uuid(row.try_get(0)?)?, ..entry });
     }
     Ok(())
 }

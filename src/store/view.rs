@@ -158,12 +158,13 @@ pub struct DeliveryView {
 #[derive(Clone, Debug, Serialize)]
 pub struct TimelineEntry {
     pub at_us: i64,
-    /// `received`, `checked`, `planned`, `committed`, `attempt`, `answered`, `dead`, `discarded`, `replayed`.
+    /// `received`, `checked`, `planned`, `committed`, `attempt`, `answered`, `dead`, `discarded`, `replayed`, `unreadable` (an
+    /// answer that cannot be read).
     pub what: String,
     pub delivery: Option<Uuid>,
     pub participant: Option<String>,
     pub attempt: Option<AttemptRow>,
-    /// The answer's or replay's id.
+    /// The answer's, the replay's, or the refused message's id.
     pub reference: Option<Uuid>,
 }
 

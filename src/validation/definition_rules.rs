@@ -31,8 +31,7 @@ pub(super) fn check<'m>(
     match definitions.choose(message) {
         Choice::One(definition) => {
             // A definition that is named governs; that nobody knows the event is still the sender's first mistake.
-            let (event, answers) = (message.header.event.as_ref(), message.header.response.is_some());
-            if event.is_some_and(|event| definitions.candidates(event, answers).is_none()) {
+            if !knows_event(message, definitions) {
                 unknown_event(message, checks, header, report);
             }
             governed(message, &definition, focus, header, report);
@@ -48,6 +47,12 @@ pub(super) fn check<'m>(
         }
         Choice::Undefined => None,
     }
+}
+
+/// Whether a definition names the message's event; true also where it has none, which is another mistake.
+pub(super) fn knows_event(message: &Message, definitions: &Definitions) -> bool {
+    let is_response = message.header.response.is_some();
+    message.header.event.as_ref().is_none_or(|event| definitions.candidates(event, is_response).is_some())
 }
 
 fn unknown_definition(message: &Message, definitions: &Definitions, header: Option<Node>, report: &mut Report) {
@@ -143,8 +148,8 @@ fn same_event(of_message: &Event, of_definition: &Event) -> bool {
     }
 }
 
-/// A warning when the response is not among those that the request's definition allows (MSG-50); None where the
-/// definition lists none. `response_definition` is the response's own, where it has one, else its event is compared
+/// A warning when the response is not among those that the request's definition allows (MSG-50), or, where it lists none,
+/// when it has another event than the request (MSG-38). `response_definition` is the response's own, where it has one, else its event is compared
 /// with the events of the allowed responses.
 pub fn allowed_response(
     definitions: &Definitions,
@@ -160,14 +165,21 @@ pub fn allowed_response(
             .by_canonical(canonical)
             .is_none_or(|known| event.is_some_and(|event| same_event(event, &known.event))),
     };
-    if allowed.is_empty() || allowed.iter().any(fits) {
+    let is_allowed = match allowed.is_empty() {
+        true => event.is_none_or(|event| same_event(event, &request_definition.event)),
+        false => allowed.iter().any(fits),
+    };
+    if is_allowed {
         return None;
     }
-    let text = format!(
-        "the response is none of those that {} allows: {}",
-        request_definition.canonical(),
-        allowed.iter().take(LISTED_LIMIT).cloned().collect::<Vec<_>>().join(", ")
-    );
+    let canonical = request_definition.canonical();
+    let text = match allowed.is_empty() {
+        true => format!("{canonical} names no response, and the response has another event than the request"),
+        false => {
+            let listed = allowed.iter().take(LISTED_LIMIT).cloned().collect::<Vec<_>>().join(", ");
+            format!("the response is none of those that {canonical} allows: {listed}")
+        }
+    };
     let place = format!("{HEADER}.event");
     Some(Issue::warning(IssueCode::BusinessRule, Fault::RecvBadAnswer, text).rule("MSG-50").at(place))
 }

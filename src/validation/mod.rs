@@ -49,6 +49,9 @@ pub use definition_rules::allowed_response;
 pub struct Checked {
     pub issues: Vec<Issue>,
     pub definition: Option<Arc<Definition>>,
+    /// No definition names the event, and `definitions.unknown_events` refuses such messages, whatever becomes of others
+    /// that fail.
+    pub is_unknown_event: bool,
 }
 
 /// Rules that the check of structure tells itself: empty values and stray nulls make no message unusable.
@@ -72,7 +75,8 @@ pub fn check(message: &Message, definitions: &Definitions, checks: Checks) -> Ch
         let asked = profile::Asked { now_us: checks.now_us, must_support: false };
         profile::check_message(message, definition.as_ref(), (definitions, profiles), asked, &mut report);
     }
-    Checked { issues: report.finish(), definition }
+    let is_unknown_event = !checks.take_unknown_events && !definition_rules::knows_event(message, definitions);
+    Checked { issues: report.finish(), definition, is_unknown_event }
 }
 
 fn message_rules(

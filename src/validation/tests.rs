@@ -434,7 +434,12 @@ fn a_response_that_the_request_does_not_allow_is_a_warning() {
     let request = by_url("urn:d");
     assert_eq!(allowed_response(&definitions, request, Some(by_url("urn:answer")), None), None);
     assert_eq!(allowed_response(&definitions, request, None, Some(&request.event)), None);
-    assert_eq!(allowed_response(&definitions, by_url("urn:x"), None, None), None);
+    // Without a list it has the event of its request.
+    let lists_none = by_url("urn:x");
+    assert_eq!(allowed_response(&definitions, lists_none, None, None), None);
+    assert_eq!(allowed_response(&definitions, lists_none, None, Some(&lists_none.event)), None);
+    let foreign = crate::fhir::Event::Uri("urn:foreign".into());
+    assert!(allowed_response(&definitions, lists_none, None, Some(&foreign)).is_some());
     let issue = allowed_response(&definitions, request, Some(by_url("urn:x")), None).expect("a warning");
     assert_eq!((issue.severity, issue.rule.as_deref()), (Severity::Warning, Some("MSG-50")));
     let other = crate::fhir::Event::Uri("urn:other".into());

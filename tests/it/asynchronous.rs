@@ -88,9 +88,10 @@ async fn an_owed_answer_needs_somewhere_to_go() {
     let lab = Peer::ok().await;
     let node = NodeConfig::with_sender().participant(Party::new("lab").at(&lab)).start().await;
     let message = Sample::new().addressed_to("lab");
-    let reply = node.ask(asking(&node, "async=true", &message.bytes())).await.expect_status(400);
-    assert_eq!(reply.faults(), ["SEND_REQUEST"]);
     let url = "http://hl7.org/fhir/StructureDefinition/messageheader-response-request";
+    let always = message.clone().set("/entry/0/resource/extension", json!([{ "url": url, "valueCode": "always" }]));
+    let reply = node.ask(asking(&node, "async=true", &always.bytes())).await.expect_status(400);
+    assert_eq!(reply.faults(), ["SEND_REQUEST"]);
     let never = message.set("/entry/0/resource/extension", json!([{ "url": url, "valueCode": "never" }]));
     node.ask(asking(&node, "async=true", &never.bytes())).await.expect_status(200);
     lab.wait_for(1, SOON).await;

@@ -1,0 +1,46 @@
+//! What comes out of a queue with the `correlation_id` of a request of ours, and cannot be read: it was meant to be its answer.
+//! The request goes on waiting, and whoever looks at it is told why.
+
+use super::judge::Refused;
+use super::{Exchange, Inbound, Refusal, Rules, Wants};
+use crate::fhir::Fault;
+use crate::routing::Channel;
+use crate::store::{StandingDelivery, Unavailable};
+use uuid::Uuid;
+
+impl Exchange {
+    /// Ties an unreadable answer to its request; the key of the delivery that it was meant to answer. A request that is
+    /// refused is no answer, whatever its `correlation_id`.
+    pub(super) async fn blame(
+        &self,
+        refused: &mut Refused,
+        inbound: &Inbound,
+        rules: &Rules,
+    ) -> Result<Option<i64>, Unavailable> {
+        let Wants::InQueue { reply, .. } = &inbound.wants else { return Ok(None) };
+        let is_answer = refused.refusal == Refusal::BadRequest || refused.facts.response.is_some();
+        let correlation = reply.correlation.as_deref().and_then(|text| Uuid::parse_str(text).ok());
+        let Some(request) = correlation.filter(|_| is_answer) else { return Ok(None) };
+        let Some(standing) = self.store.standing(request).await? else { return Ok(None) };
+        let sender = inbound.credential.as_deref();
+        let fits = |delivery: &&StandingDelivery| delivery.answer.is_none() && may_answer(delivery, sender, rules);
+        let mut fitting = standing.deliveries.iter().filter(fits);
+        let Some(delivery) = fitting.next() else { return Ok(None) };
+        refused.facts.in_reply_to = Some(request);
+        // Of several receivers, nobody knows which one wrote it.
+        let one = fitting.next().is_none().then_some(delivery);
+        tracing::warn!(message.id = %refused.facts.id, request.id = %request,
+            participant = one.map_or("?", |delivery| &*delivery.participant), fault = Fault::RecvBadAnswer.code(),
+            "an answer out of a queue cannot be read; its request waits on");
+        self.metrics.fault(Fault::RecvBadAnswer.code());
+        Ok(one.map(|delivery| delivery.key))
+    }
+}
+
+/// Whether this delivery's receiver may have sent it: it is the one whose user published it, else one that is served over
+/// AMQP.
+fn may_answer(delivery: &StandingDelivery, sender: Option<&str>, rules: &Rules) -> bool {
+    let participant = rules.table.participant(&delivery.participant);
+    let over_amqp = || participant.is_some_and(|participant| matches!(participant.channel, Some(Channel::Amqp { .. })));
+    sender.map_or_else(over_amqp, |sender| sender == delivery.participant)
+}
