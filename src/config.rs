@@ -114,6 +114,8 @@ pub struct Store {
 #[derive(Clone, Debug)]
 pub struct Retention {
     pub bodies_days: u32,
+    /// Of bodies of messages with a dead letter, counted from when that delivery ended.
+    pub dead_letters_days: u32,
     pub traces_days: u32,
     /// Never 0.
     pub identities_days: u32,

@@ -293,6 +293,11 @@ pub struct Work {
     pub kind: DeliveryKind,
     /// Attempts made so far.
     pub attempts: u32,
+    /// How many of them move neither the schedule nor the limit of attempts: failed probes of an open breaker, and those
+    /// before an operator's retry.
+    pub uncounted: u32,
+    /// The attempt under way is a probe of an open breaker.
+    pub is_probe: bool,
     /// UTC microseconds since 1970; 0: due now, whatever the clock says.
     pub due_at_us: i64,
     pub expires_at_us: i64,
@@ -326,8 +331,11 @@ pub enum Said {
     Body { bytes: Bytes, media_type: String },
     /// Try again by the schedule: 408, 425, 429, 5xx, no connection, timeout, redirect.
     Later { fault: Fault, retry_after: Option<Duration>, detail: String },
-    /// Our credential or URL is wrong (401, 403, 404, 407): the breaker opens, nothing is dead-lettered for it.
+    /// Our credential or URL is wrong (401, 403, 404, 407): tried again by the schedule, and never dead-lettered for it
+    /// before it expires.
     Misconfigured { fault: Fault, detail: String },
+    /// The content is no longer stored: nobody was asked, and nothing can be sent any more.
+    Dropped,
     /// Any other 4xx: for good. The body, where there was one, may be an OperationOutcome.
     Refused { outcome: Option<Bytes>, detail: String },
 }
@@ -380,7 +388,8 @@ pub struct AttemptRow {
     pub started_at_us: i64,
     pub duration_us: i64,
     pub status: Option<u16>,
-    /// `delivered`, `answered`, `retry`, `held`, `refused`, `bad-answer`.
+    /// `delivered`, `answered`, `refused`, `retry`, and `probe` for a failed probe of an open breaker; `held` in stores of
+    /// earlier versions.
     pub result: String,
     pub fault: Option<Fault>,
     /// A sentence without content: what failed.
@@ -395,6 +404,29 @@ pub fn retry_after(schedule_seconds: &[u64], attempts: u32, asked: Option<Durati
     let interval = Duration::from_secs(schedule_seconds.get(index).copied().unwrap_or(60));
     let asked = asked.unwrap_or_default().min(Duration::from_secs(LONGEST_RETRY_AFTER_SECONDS));
     interval.max(asked).mul_f64(1.0 + 0.2 * random.clamp(0.0, 1.0))
+}
+
+/// The longest wait that `retry_after` gives where the receiver asks for none, jitter included.
+pub fn longest_pause(schedule_seconds: &[u64]) -> Duration {
+    let attempts = u32::try_from(schedule_seconds.len()).unwrap_or(u32::MAX);
+    (1..=attempts).map(|attempts| retry_after(schedule_seconds, attempts, None, 1.0)).max().unwrap_or_default()
+}
+
+/// `AttemptRow::result` of a failed probe of an open breaker.
+pub const FAILED_PROBE: &str = "probe";
+
+impl Work {
+    /// Failed attempts that move its schedule and count toward the limit, with the one under way where that fails, too.
+    pub fn counted_attempts(&self) -> u32 {
+        let counted = self.attempts.saturating_sub(self.uncounted);
+        if self.is_probe { counted } else { counted.saturating_add(1) }
+    }
+
+    /// Counts the attempt under way, which failed.
+    pub fn count_failed(&mut self) {
+        self.attempts = self.attempts.saturating_add(1);
+        self.uncounted = self.uncounted.saturating_add(u32::from(std::mem::take(&mut self.is_probe)));
+    }
 }
 
 #[cfg(test)]

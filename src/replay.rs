@@ -10,7 +10,7 @@ mod message;
 
 use crate::exchange::Exchange;
 use crate::fhir::event::Category;
-use crate::store::view::{MessageFilter, ReplayState, ReplayView, ViewError};
+use crate::store::view::{MessageFilter, ReplayState, ReplayTurn, ReplayView, ViewError};
 use crate::store::{Store, Unavailable};
 use crate::supervisor::Supervisor;
 use std::collections::HashMap;
@@ -27,6 +27,8 @@ pub const MAX_RATE_PER_SECOND: u32 = 100_000;
 const STEP_LIMIT: u32 = 100;
 /// A capped replay takes a tenth of its rate at once, so that receivers see an even flow.
 const STEPS_PER_SECOND: u32 = 10;
+/// How far a capped replay that fell behind its rate catches up.
+const CATCH_UP_MILLISECONDS: u64 = 500;
 /// How long the worker waits after the store failed.
 const STORE_AWAY_SECONDS: u64 = 2;
 /// Messages that a dry run looks at one by one; what is beyond is counted, not examined.
@@ -160,15 +162,17 @@ impl Worker {
             return Ok(None);
         }
         let taken = candidates.len() as u32;
+        let mut turns = Vec::with_capacity(candidates.len());
         for candidate in candidates {
             let deliveries = message::deliveries(&self.exchange, replay, &candidate).await?;
-            let skipped = deliveries.is_empty();
-            let work = store.replay_deliver(replay.order.id, candidate.message_key, deliveries, skipped).await?;
-            self.exchange.courier.offer(work);
+            turns.push(ReplayTurn { message_key: candidate.message_key, facts: candidate.facts, deliveries });
         }
-        let pause = pause(taken, replay.order.rate_per_second);
-        self.due.insert(replay.order.id, Instant::now() + pause);
-        Ok(Some(pause))
+        self.exchange.courier.offer(store.replay_deliver(replay.order.id, turns).await?);
+        let now = Instant::now();
+        let due = self.due.get(&replay.order.id).copied().unwrap_or(now);
+        let due = next_due(due, now, taken, replay.order.rate_per_second);
+        self.due.insert(replay.order.id, due);
+        Ok(Some(due.saturating_duration_since(now)))
     }
 }
 
@@ -176,12 +180,12 @@ fn step_limit(rate_per_second: Option<u32>) -> u32 {
     rate_per_second.map_or(STEP_LIMIT, |rate| (rate / STEPS_PER_SECOND).clamp(1, STEP_LIMIT))
 }
 
-/// How long a replay rests after it took so many messages.
-fn pause(taken: u32, rate_per_second: Option<u32>) -> Duration {
-    match rate_per_second {
-        Some(rate) => Duration::from_secs_f64(f64::from(taken) / f64::from(rate.max(1))),
-        None => Duration::ZERO,
-    }
+/// When the next step of a replay is due, after one that was due at `due` and took so many messages until `now`. The time that
+/// the work took is part of the rate; what a slow machine falls behind is made up within bounds.
+fn next_due(due: Instant, now: Instant, taken: u32, rate_per_second: Option<u32>) -> Instant {
+    let Some(rate) = rate_per_second else { return now };
+    let next = due + Duration::from_secs_f64(f64::from(taken) / f64::from(rate.max(1)));
+    next.max(now.checked_sub(Duration::from_millis(CATCH_UP_MILLISECONDS)).unwrap_or(now))
 }
 
 #[cfg(test)]

@@ -71,6 +71,13 @@ pub(super) async fn discard(
 async fn why_not(admin: &Admin, id: Uuid, rule: &str) -> Result<Problem, Problem> {
     Ok(match admin.store().delivery_work(id).await? {
         None => Problem::missing("delivery"),
+        Some((work, DeliveryState::Dead | DeliveryState::Discarded))
+            if admin.store().content(work.message_key).await?.is_none() =>
+        {
+            let text = "The content of the message is no longer stored (retention.dead_letters_days), so it cannot be \
+                        delivered again; its sender can send it again.";
+            Problem::conflict(text.to_owned())
+        }
         Some((_, state)) => Problem::conflict(format!("The delivery is {}; {rule}.", state.as_str())),
     })
 }

@@ -122,6 +122,7 @@ pub async fn start(config: &Config, definitions: Definitions, clock: Clock) -> R
     let out = amqp.as_ref().map(|amqp| amqp.out(store.clone(), clock.clone()));
     let carrier = Carriers { http, amqp: out, clock: clock.clone() };
     let exchange = Exchange::new(store.clone(), handle, rules, clock.clone(), metrics.clone(), settings);
+    upkeep::limit_waits(&store, &carried_to).await?;
     let courier = Courier::run(
         inbox,
         CourierSettings {

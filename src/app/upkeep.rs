@@ -1,8 +1,11 @@
-//! Retention, in small steps that never hold up accepts.
+//! Upkeep of the store: retention, in small steps that never hold up accepts; due times, once at start.
 
 use crate::clock::Clock;
 use crate::config::Retention;
-use crate::store::Store;
+use crate::delivery::longest_pause;
+use crate::routing::Participant;
+use crate::store::{RetentionDays, Store, Unavailable};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -28,8 +31,13 @@ pub(super) async fn run(store: Store, clock: Clock, retention: Retention, stop: 
 /// One step; whether there may be more to do at once.
 async fn sweep(store: &Store, clock: &Clock, retention: &Retention) -> bool {
     let now_us = clock.now_us();
-    let days = (retention.bodies_days, retention.traces_days, retention.identities_days);
-    match store.sweep(now_us, days.0, days.1, days.2, SWEEP_STEP_ROWS).await {
+    let days = RetentionDays {
+        bodies: retention.bodies_days,
+        dead_letters: retention.dead_letters_days,
+        traces: retention.traces_days,
+        identities: retention.identities_days,
+    };
+    match store.sweep(now_us, days, SWEEP_STEP_ROWS).await {
         Ok(swept) => {
             let rows = swept.bodies + swept.traces + swept.identities;
             if rows > 0 {
@@ -47,4 +55,21 @@ async fn sweep(store: &Store, clock: &Clock, retention: &Retention) -> bool {
             false
         }
     }
+}
+
+/// What was to wait longer than its participant ever makes anything wait was put off by a clock that ran ahead.
+pub(super) async fn limit_waits(store: &Store, participants: &[Arc<Participant>]) -> Result<(), Unavailable> {
+    let pause_us = |participant: &Participant| {
+        let pause = longest_pause(&participant.retry_schedule_seconds);
+        i64::try_from(pause.as_micros()).unwrap_or(i64::MAX)
+    };
+    let pauses_us = participants.iter().map(|participant| (participant.id.to_string(), pause_us(participant)));
+    let changed = store.limit_waits(pauses_us.collect()).await?;
+    if changed > 0 {
+        tracing::warn!(
+            deliveries = changed,
+            "deliveries were to wait longer than retry_schedule_seconds says; that is now the most they wait"
+        );
+    }
+    Ok(())
 }

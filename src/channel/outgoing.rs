@@ -74,7 +74,7 @@ async fn body(store: &Store, work: &Work) -> Result<Bytes, Said> {
     }
     match store.content(work.message_key).await {
         Ok(Some((_, body))) => Ok(body),
-        Ok(None) => Err(Said::Refused { outcome: None, detail: "the body is no longer kept".into() }),
+        Ok(None) => Err(Said::Dropped),
         // Nobody was asked for anything: the receiver's schedule and its count of attempts know nothing of our store.
         Err(error) => {
             tracing::warn!(delivery.id = %work.delivery_id, reason = %error, "a body could not be read; tried again");

@@ -40,7 +40,7 @@ pub const SERVER: &[&str] = &[
     "courier_memory_bytes",
 ];
 pub const STORE: &[&str] = &["url", "min_free_bytes"];
-pub const RETENTION: &[&str] = &["bodies_days", "traces_days", "identities_days"];
+pub const RETENTION: &[&str] = &["bodies_days", "traces_days", "identities_days", "dead_letters_days"];
 pub const AMQP: &[&str] = &["url", "inbound_queues", "answer_queue", "declare", "prefetch"];
 pub const DEFINITIONS: &[&str] = &["paths", "unknown_events", "fan_out"];
 pub const VALIDATION: &[&str] = &["level", "on_failure", "prose_rules"];
@@ -54,6 +54,8 @@ pub const PARTICIPANT: &[&str] = &[
     "fhir_version",
     "order",
     "concurrency",
+    "rate_per_second",
+    "attempts_limit",
     "attempt_timeout_seconds",
     "retry_schedule_seconds",
     "expire_after_seconds",

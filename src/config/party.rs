@@ -32,6 +32,8 @@ const CHANNEL_TYPES: &[(&str, ChannelType)] = &[
 ];
 
 const CONCURRENCY_MOST: i64 = 10_000;
+const RATE_PER_SECOND_MOST: i64 = 100_000;
+const ATTEMPTS_LIMIT_MOST: i64 = 1_000_000;
 const ATTEMPT_TIMEOUT_SECONDS_MOST: i64 = 3600;
 /// One day, and one year: beyond them somebody meant milliseconds.
 const RETRY_SECONDS_MOST: i64 = 86_400;
@@ -106,6 +108,8 @@ fn participant(section: &mut Section, tokens: &mut Tokens, mistakes: &Mistakes) 
         fhir_version: section.choice("fhir_version", FHIR_VERSIONS),
         order: section.choice("order", ORDERS).unwrap_or(defaults.order),
         concurrency: number("concurrency", CONCURRENCY_MOST).map_or(defaults.concurrency, |number| number as usize),
+        rate_per_second: section.number("rate_per_second", 0..=RATE_PER_SECOND_MOST).map_or(0, |number| number as u32),
+        attempts_limit: section.number("attempts_limit", 0..=ATTEMPTS_LIMIT_MOST).map_or(0, |number| number as u32),
         attempt_timeout_seconds: number("attempt_timeout_seconds", ATTEMPT_TIMEOUT_SECONDS_MOST)
             .map_or(defaults.attempt_timeout_seconds, i64::unsigned_abs),
         retry_schedule_seconds: schedule

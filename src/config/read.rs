@@ -248,6 +248,7 @@ fn retention(section: &Section) -> Retention {
     let days = |key, least| number(section, key, least..=DAYS_MOST) as u32;
     Retention {
         bodies_days: days("bodies_days", 0),
+        dead_letters_days: days("dead_letters_days", 0),
         traces_days: days("traces_days", 0),
         identities_days: days("identities_days", 1),
     }

@@ -2,7 +2,7 @@
 
 use crate::delivery::{DeliveryKind, Facts, ReplyTo, Work};
 use crate::fhir::FhirVersion;
-use crate::routing::{Channel, Order, Participant, Rejections};
+use crate::routing::{Channel, Participant};
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -49,6 +49,8 @@ pub fn work(participant: &str, lane: i64, seq: i64) -> Work {
         prev_seq: None,
         kind: DeliveryKind::Request,
         attempts: 0,
+        uncounted: 0,
+        is_probe: false,
         due_at_us: 0,
         expires_at_us: i64::MAX,
         facts: Arc::new(facts()),
@@ -58,25 +60,9 @@ pub fn work(participant: &str, lane: i64, seq: i64) -> Work {
 
 pub fn participant(id: &str, concurrency: usize) -> Participant {
     Participant {
-        id: id.into(),
-        name: None,
-        addresses: Vec::new(),
         channel: Some(Channel::Http { url: "http://127.0.0.1:1/fhir".into(), asynchronous: false }),
-        may_send: vec!["*".into()],
-        may_receive: vec!["*".into()],
-        fhir_version: None,
-        order: Order::Sender,
         concurrency,
-        attempt_timeout_seconds: 60,
         retry_schedule_seconds: vec![1, 5, 30],
-        expire_after_seconds: 432_000,
-        rejections: Rejections::Message,
-        format: None,
-        bridge_versions: false,
-        level: None,
-        prose_rules: None,
-        on_failure: None,
-        token_sha256: Vec::new(),
-        amqp_user: None,
+        ..Participant::new(id)
     }
 }

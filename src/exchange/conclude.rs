@@ -8,7 +8,8 @@ use super::{Exchange, Rules};
 use crate::apart::apart;
 use crate::courier::Conclude;
 use crate::delivery::{
-    Attempt, AttemptRow, DeliveryKind, DeliveryState, Keep, Next, ReplyTo, Said, Settlement, Work, retry_after,
+    Attempt, AttemptRow, DeliveryKind, DeliveryState, FAILED_PROBE, Keep, Next, ReplyTo, Said, Settlement, Work,
+    retry_after,
 };
 use crate::fhir::event::ResponseCode;
 use crate::fhir::{Fault, Issue, IssueCode, Outcome};
@@ -95,7 +96,8 @@ impl Exchange {
             Said::Later { fault, retry_after, detail } => {
                 self.again(work, &attempt, (fault, detail), retry_after).await
             }
-            Said::Misconfigured { fault, detail } => self.hold(work, &attempt, (fault, detail)).await,
+            Said::Misconfigured { fault, detail } => self.put_back(&work, &attempt, (fault, detail), None).await,
+            Said::Dropped => self.dropped(work, &attempt).await,
             Said::Refused { outcome, detail } => self.refused(work, &attempt, outcome, detail).await,
         }
     }
@@ -231,29 +233,35 @@ impl Exchange {
         why: (Fault, String),
         asked: Option<Duration>,
     ) -> Result<Next, Unavailable> {
-        let after = self.delay(&work, asked);
-        self.put_back(&work, attempt, "retry", why, after).await?;
-        Ok(Next::Again { after })
+        if self.was_last_attempt(&work, why.0) {
+            let row = self.row(&work, attempt, "retry", Some(why.0), Some(why.1));
+            self.bury(work, Fault::RecvAttempts, Some(row), &[]).await?;
+            return Ok(Next::Done);
+        }
+        self.put_back(&work, attempt, why, asked).await
     }
 
-    async fn hold(&self, work: Work, attempt: &Attempt, why: (Fault, String)) -> Result<Next, Unavailable> {
-        let after = self.delay(&work, None);
-        self.put_back(&work, attempt, "held", why, after).await?;
-        Ok(Next::Hold { after })
+    /// A probe says that the receiver is down, not that the message cannot be delivered, and so does a defect of ours.
+    fn was_last_attempt(&self, work: &Work, fault: Fault) -> bool {
+        let rules = self.rules.load();
+        let limit = rules.table.participant(&work.participant).map_or(0, |found| found.attempts_limit);
+        limit > 0 && !work.is_probe && fault != Fault::RouteInternal && work.counted_attempts() >= limit
     }
 
     async fn put_back(
         &self,
         work: &Work,
         attempt: &Attempt,
-        result: &str,
         (fault, detail): (Fault, String),
-        after: Duration,
-    ) -> Result<(), Unavailable> {
+        asked: Option<Duration>,
+    ) -> Result<Next, Unavailable> {
+        let after = self.delay(work, asked);
+        let result = if work.is_probe { FAILED_PROBE } else { "retry" };
         let row = self.row(work, attempt, result, Some(fault), Some(detail));
         let mut settlement = settlement(work, DeliveryState::Waiting, Some(row), Some(fault), None);
         settlement.due_at_us = self.clock.now_us() + i64::try_from(after.as_micros()).unwrap_or(i64::MAX / 2);
-        self.store.settle(settlement).await.map(drop)
+        self.store.settle(settlement).await?;
+        Ok(Next::Again { after })
     }
 
     fn delay(&self, work: &Work, asked: Option<Duration>) -> Duration {
@@ -261,7 +269,15 @@ impl Exchange {
         let schedule = rules.table.participant(&work.participant).map(|found| found.retry_schedule_seconds.clone());
         // The low bits of a fresh UUID are random enough to spread retries.
         let random = (Uuid::new_v4().as_u128() as u32) as f64 / f64::from(u32::MAX);
-        retry_after(&schedule.unwrap_or_default(), work.attempts + 1, asked, random)
+        retry_after(&schedule.unwrap_or_default(), work.counted_attempts(), asked, random)
+    }
+
+    /// Retention dropped the content: the receiver was never asked, and is not blamed.
+    async fn dropped(&self, work: Work, attempt: &Attempt) -> Result<Next, Unavailable> {
+        let detail = "the content of the message is no longer stored".to_owned();
+        let row = self.row(&work, attempt, "retry", Some(Fault::RouteBodyDropped), Some(detail));
+        self.bury(work, Fault::RouteBodyDropped, Some(row), &[]).await?;
+        Ok(Next::Done)
     }
 
     /// Refused for good: a dead letter, and the sender is told with the receiver's own issues.
@@ -371,6 +387,17 @@ fn last_words(fault: Fault) -> (ResponseCode, Outcome) {
             ResponseCode::TransientError,
             IssueCode::Timeout,
             "The message could not be delivered before it expired; send it again when the receiver is back",
+        ),
+        Fault::RecvAttempts => (
+            ResponseCode::TransientError,
+            IssueCode::Transient,
+            "The message could not be delivered: every attempt that the exchange makes failed; send it again when the receiver \
+             works",
+        ),
+        Fault::RouteBodyDropped => (
+            ResponseCode::TransientError,
+            IssueCode::Transient,
+            "The message was not delivered: the exchange no longer has its content; send it again",
         ),
         Fault::RouteDiscarded => (
             ResponseCode::FatalError,

@@ -318,10 +318,12 @@ impl Exchange {
 
     /// Puts dead or discarded deliveries back at their lane's end; how many (at most `limit`).
     pub async fn retry(&self, filter: &DeliveryFilter, limit: u32) -> Result<u64, ViewError> {
-        let rules = self.rules.load();
-        let longest = rules.table.participants.iter().map(|participant| participant.expire_after_seconds).max();
-        let expires_at_us = self.clock.now_us() + longest.unwrap_or(432_000) as i64 * 1_000_000;
-        let work = self.store.retry(filter, limit, expires_at_us).await?;
+        let rules = self.rules.load_full();
+        let expire_us = move |participant: &str| {
+            let seconds = rules.table.participant(participant).unwrap_or(&rules.table.anyone).expire_after_seconds;
+            i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1_000_000)
+        };
+        let work = self.store.retry(filter, limit, expire_us).await?;
         let count = work.len() as u64;
         self.courier.offer(work);
         Ok(count)

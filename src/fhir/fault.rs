@@ -58,6 +58,7 @@ faults! {
     RouteConversion "ROUTE_CONVERSION" "The receiver wants another form (JSON, XML) or FHIR version, and the message cannot be converted without loss" "The sender sends what the receiver reads, or the operator corrects the participant's format, fhir_version or bridge_versions";
     RouteDiscarded "ROUTE_DISCARDED" "An operator discarded the delivery" "Ask the operator";
     RouteShortage "ROUTE_SHORTAGE" "The router has no descriptor, port or memory left for another connection" "The operator raises the limit; deliveries go on by themselves, and no attempt is counted";
+    RouteBodyDropped "ROUTE_BODY_DROPPED" "The content of the message is no longer stored, so it cannot be delivered; the receiver was not asked" "The sender sends the message again; the operator raises retention.dead_letters_days";
     RouteInternal "ROUTE_INTERNAL" "A defect of the router" "Report it with the message id";
     RecvUnreachable "RECV_UNREACHABLE" "The receiver cannot be connected to" "The receiver brings its endpoint up; deliveries are tried again";
     RecvTimeout "RECV_TIMEOUT" "The receiver did not answer in time" "The receiver answers within attempt_timeout_seconds; deliveries are tried again";
@@ -69,6 +70,7 @@ faults! {
     RecvIssues "RECV_ISSUES" "The receiver took the message (2xx), and reported errors about it" "Read the issues, with the delivery or at the status URL; correct what they name";
     RecvAmbiguous "RECV_AMBIGUOUS" "The receiver's response fits more than one request" "The receiver answers with an identifier or destination that only one request has; the operator assigns the response";
     RecvRefused "RECV_REFUSED" "The receiver refused the message for good" "Read the receiver's OperationOutcome; correct the message or the agreement";
+    RecvAttempts "RECV_ATTEMPTS" "Every attempt that attempts_limit allows failed" "Send again when the receiver works; each attempt's fault says what failed";
     RecvExpired "RECV_EXPIRED" "The message could not be delivered before it expired" "Send again when the receiver is back";
 }
 

@@ -9,7 +9,7 @@ use crate::fhir::header::Bounds;
 use crate::fhir::{Event, Fault, FhirVersion};
 use crate::metrics::Metrics;
 use crate::routing::lane::lane;
-use crate::routing::{Channel, Order, Participant, Rejections, Table};
+use crate::routing::{Channel, Order, Participant, Table};
 use crate::store::{Store, StoreSettings};
 use crate::validation::definition::Definitions;
 use crate::validation::{Checks, Level, ProseRules};
@@ -115,26 +115,13 @@ impl Fixture {
 
 pub(crate) fn participant(id: &str) -> Participant {
     Participant {
-        id: id.into(),
-        name: None,
         addresses: vec![format!("https://{id}.example/fhir")],
         channel: Some(Channel::Http { url: format!("https://{id}.example/fhir").into(), asynchronous: false }),
-        may_send: vec!["*".into()],
-        may_receive: vec!["*".into()],
-        fhir_version: None,
-        order: Order::Sender,
         concurrency: 1,
         attempt_timeout_seconds: 1,
         retry_schedule_seconds: vec![1],
         expire_after_seconds: 60,
-        rejections: Rejections::Message,
-        format: None,
-        bridge_versions: false,
-        level: None,
-        prose_rules: None,
-        on_failure: None,
-        token_sha256: Vec::new(),
-        amqp_user: None,
+        ..Participant::new(id)
     }
 }
 

@@ -23,7 +23,7 @@ pub(super) async fn deliveries(
     if is_consequence && !replay.order.force_consequence {
         return Ok(Vec::new());
     }
-    if !exchange.store.message(candidate.facts.id).await?.is_some_and(|message| message.body_kept) {
+    if !candidate.body_kept {
         return Ok(Vec::new());
     }
     let originals: Vec<&DeliveryView> =

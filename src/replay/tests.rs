@@ -35,11 +35,44 @@ async fn replayed(fixture: &Fixture) -> Vec<DeliveryView> {
 }
 
 #[test]
-fn a_step_and_its_rest_keep_the_rate() {
-    for (rate, step, rest_ms) in [(None, 100, 0), (Some(1), 1, 1000), (Some(50), 5, 100), (Some(1000), 100, 100)] {
+fn steps_are_due_at_the_rate_whatever_time_the_work_takes() {
+    let start = Instant::now();
+    let after = |milliseconds| start + Duration::from_millis(milliseconds);
+    let cases = [
+        (None, 100, 7, 7),
+        (Some(1), 1, 7, 1000),
+        (Some(50), 5, 99, 100),
+        (Some(2000), 100, 0, 50),
+        (Some(2000), 100, 49, 50),
+        // Late by 30 ms: the next step makes that up.
+        (Some(2000), 100, 80, 50),
+        // Late by ten seconds: half a second of that is made up.
+        (Some(2000), 100, 10_000, 9_500),
+    ];
+    for (rate, step, now_ms, due_ms) in cases {
         assert_eq!(step_limit(rate), step);
-        assert_eq!(pause(step, rate).as_millis(), rest_ms);
+        assert_eq!(next_due(start, after(now_ms), step, rate), after(due_ms), "{rate:?} at {now_ms}");
     }
+}
+
+#[tokio::test]
+async fn steps_of_a_hundred_messages_leave_none_out() {
+    let fixture = Fixture::new().await;
+    for number in 0..250 {
+        fixture.keep(&format!("m-{number}"), "push", None).await;
+    }
+    let store = &fixture.exchange.store;
+    let order = NewReplay { rate_per_second: Some(MAX_RATE_PER_SECOND), ..order("push") };
+    store.create_replay(&order).await.unwrap();
+    let mut worker =
+        Worker { exchange: fixture.exchange.clone(), changed: Arc::new(Notify::new()), due: HashMap::new() };
+    let mut rounds = 0;
+    while worker.round().await.unwrap().is_some() {
+        tokio::time::sleep_until(*worker.due.values().next().unwrap()).await;
+        rounds += 1;
+    }
+    let view = store.replay(order.id).await.unwrap().unwrap();
+    assert_eq!((view.state, view.done, rounds), (ReplayState::Done, 250, 3));
 }
 
 #[tokio::test]

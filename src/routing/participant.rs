@@ -31,10 +31,14 @@ pub struct Participant {
     pub order: Order,
     /// Attempts under way at once, over all lanes; at least 1.
     pub concurrency: usize,
+    /// Attempts at its channel that begin in one second at most; 0: no limit.
+    pub rate_per_second: u32,
+    /// Failed attempts after which a delivery is a dead letter; 0: no limit.
+    pub attempts_limit: u32,
     pub attempt_timeout_seconds: u64,
     /// Never empty; the last interval repeats until the delivery expires.
     pub retry_schedule_seconds: Vec<u64>,
-    /// Counted from acceptance.
+    /// Counted from acceptance, or from an operator's retry.
     pub expire_after_seconds: u64,
     pub rejections: Rejections,
     /// The form in which it is given messages and answers; None: messages as they came, answers as it asked.
@@ -104,6 +108,8 @@ impl Participant {
             fhir_version: None,
             order: Order::Sender,
             concurrency: 8,
+            rate_per_second: 0,
+            attempts_limit: 0,
             attempt_timeout_seconds: 60,
             retry_schedule_seconds: vec![1, 5, 30, 120, 600, 3600, 14_400],
             expire_after_seconds: 432_000,

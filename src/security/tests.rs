@@ -1,28 +1,9 @@
 use super::*;
-use crate::routing::{Order, Rejections};
 
 fn participant(id: &str, tokens: &[&str]) -> Arc<Participant> {
     Arc::new(Participant {
-        id: id.into(),
-        name: None,
-        addresses: Vec::new(),
-        channel: None,
-        may_send: Vec::new(),
-        may_receive: Vec::new(),
-        fhir_version: None,
-        order: Order::Sender,
-        concurrency: 1,
-        attempt_timeout_seconds: 1,
-        retry_schedule_seconds: vec![1],
-        expire_after_seconds: 1,
-        rejections: Rejections::Message,
-        format: None,
-        bridge_versions: false,
-        level: None,
-        prose_rules: None,
-        on_failure: None,
         token_sha256: tokens.iter().map(|token| sha256_hex(token).into()).collect(),
-        amqp_user: None,
+        ..Participant::new(id)
     })
 }
 

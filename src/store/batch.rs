@@ -323,6 +323,8 @@ impl<'w> Batch<'w> {
                     prev_seq,
                     kind: delivery.kind,
                     attempts: 0,
+                    uncounted: 0,
+                    is_probe: false,
                     due_at_us: row.due_us,
                     expires_at_us: row.expires_us,
                     facts: facts.clone(),

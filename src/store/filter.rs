@@ -48,6 +48,11 @@ impl Conditions {
         self.add("d.k IN (SELECT k FROM delivery INDEXED BY delivery_dead WHERE state >= 4)", []);
     }
 
+    /// Only deliveries whose content is still stored.
+    pub fn with_body(&mut self) {
+        self.add("EXISTS (SELECT 1 FROM body b WHERE b.message_k = d.message_k)", []);
+    }
+
     /// ` WHERE …`, or nothing.
     pub fn sql(&self) -> String {
         match self.texts.as_slice() {

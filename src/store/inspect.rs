@@ -2,6 +2,7 @@
 
 use super::core::unavailable;
 use super::filter::{self, Bound, Conditions};
+use super::insert::json;
 use super::row;
 use super::view::{
     DeliveryFilter, DeliveryView, Figures, MessageFilter, MessageView, Page, ParticipantFigures, ViewError,
@@ -11,6 +12,7 @@ use crate::delivery::{DeliveryState, Work};
 use futures_util::FutureExt;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Error, Row};
+use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use uuid::Uuid;
 
@@ -98,6 +100,25 @@ impl Store {
         let query = sqlx::query(AssertSqlSafe(sql)).bind(row::blob(message_id));
         let rows = query.fetch_all(&self.inner.core.readers).await;
         rows.and_then(|rows| rows.iter().map(delivery_view).collect()).map_err(|error| unavailable(&error))
+    }
+
+    /// All deliveries of these messages, by the message's public id, in the order in which they were made.
+    pub(super) async fn deliveries_of_all(
+        &self,
+        message_keys: &[i64],
+    ) -> Result<HashMap<Uuid, Vec<DeliveryView>>, Unavailable> {
+        let sql = format!(
+            "SELECT {DELIVERY_COLUMNS} FROM {DELIVERY_TABLES} \
+             WHERE d.message_k IN (SELECT value FROM json_each(?)) ORDER BY d.k"
+        );
+        let keys = json(&message_keys).map_err(|error| unavailable(&error))?;
+        let rows = sqlx::query(AssertSqlSafe(sql)).bind(keys).fetch_all(&self.inner.core.readers).await;
+        let mut all: HashMap<Uuid, Vec<DeliveryView>> = HashMap::new();
+        for row in rows.map_err(|error| unavailable(&error))? {
+            let view = delivery_view(&row).map_err(|error| unavailable(&error))?;
+            all.entry(view.message).or_default().push(view);
+        }
+        Ok(all)
     }
 
     /// One delivery as the courier would hold it, without its body, and its state.

@@ -7,6 +7,7 @@ mod accept;
 mod backup;
 mod batch;
 mod core;
+mod due;
 mod files;
 mod filter;
 mod health;
@@ -36,6 +37,7 @@ mod writer;
 pub use backup::backup_file;
 pub use lanes::{DuePage, LaneHead};
 pub use restore::{Restored, restore_file};
+pub use retention::RetentionDays;
 
 use self::core::{Core, unavailable};
 use self::writer::Job;

@@ -26,6 +26,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0003.sql"),
     include_str!("migrations/0004.sql"),
     include_str!("migrations/0005.sql"),
+    include_str!("migrations/0006.sql"),
 ];
 
 const READERS: u32 = 4;
@@ -55,7 +56,6 @@ pub(super) async fn open(settings: StoreSettings, clock: Clock) -> Result<Core, 
     let watch = Watch::new(hold, &settings.path, &path)?;
     super::time::resume(&clock, &mut conn).await.map_err(database)?;
     // Attempts under way ended with their process. Rows say "waiting" through an attempt, so nothing is to be put back.
-    mend_due_times(&mut conn, clock.now_us()).await.map_err(database)?;
     let keys = Keys::read(&mut conn).await.map_err(database)?;
     let parties = Core::read_parties(&mut conn).await.map_err(database)?;
     let readers = readers(&path, READERS).await.map_err(database)?;
@@ -157,22 +157,6 @@ pub(super) fn plain_options(path: &Path) -> SqliteConnectOptions {
         .busy_timeout(BUSY_TIMEOUT)
         .foreign_keys(false)
         .disable_statement_logging()
-}
-
-/// Where the newest message lies in the future, the clock was set back since: then the due times written under the old clock
-/// mean nothing, and what waits is tried now.
-async fn mend_due_times(conn: &mut SqliteConnection, now_us: i64) -> Result<(), Error> {
-    let newest =
-        sqlx::query("SELECT committed_us FROM message ORDER BY k DESC LIMIT 1").fetch_optional(&mut *conn).await?;
-    let Some(newest) = newest else { return Ok(()) };
-    if newest.try_get::<i64, _>(0)? <= now_us {
-        return Ok(());
-    }
-    tracing::warn!(
-        "the clock was set back since the last start; deliveries that wait for their next try are tried now"
-    );
-    let mend = "UPDATE delivery SET due_us = 0 WHERE state = 0 AND due_us > ?";
-    sqlx::query(mend).bind(now_us).execute(conn).await.map(drop)
 }
 
 pub(super) fn writer_options(path: &Path) -> SqliteConnectOptions {

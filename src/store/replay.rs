@@ -3,8 +3,9 @@
 
 use super::batch::Batch;
 use super::core::unavailable;
+use super::insert::json;
 use super::row;
-use super::view::{NewReplay, ReplayCandidate, ReplayState, ReplayView, ViewError};
+use super::view::{NewReplay, ReplayCandidate, ReplayState, ReplayTurn, ReplayView, ViewError};
 use super::writer::Writer;
 use super::{Store, Unavailable};
 use super::{filter, lookup};
@@ -13,7 +14,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Error, Row};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -89,44 +90,42 @@ impl Store {
             conditions.integer("m.k > ?", from);
             conditions.integer("m.k <= ?", to);
             let sql = format!(
-                "SELECT m.k, m.facts, m.in_reply_to FROM message m{} ORDER BY m.k LIMIT {limit}",
+                "SELECT m.k, m.facts, m.in_reply_to, EXISTS (SELECT 1 FROM body b WHERE b.message_k = m.k) \
+                 FROM message m{} ORDER BY m.k LIMIT {limit}",
                 conditions.sql()
             );
             let query = conditions.bind(sqlx::query(AssertSqlSafe(sql)));
             rows = self.inner.core.search(move |conn| async move { query.fetch_all(conn).await }.boxed()).await?;
             from = to;
         }
-        let mut candidates = Vec::new();
-        for row in &rows {
-            let (message_key, facts) = keyed_facts(row).map_err(|error| unavailable(&error))?;
-            let mut originals = self.deliveries_of(facts.id).await?;
-            originals.retain(|delivery| !matches!(delivery.kind, DeliveryKind::Replay { .. }));
-            candidates.push(ReplayCandidate { message_key, facts, originals });
+        let candidates = rows.iter().map(candidate).collect::<Result<Vec<_>, _>>();
+        let mut candidates = candidates.map_err(|error| unavailable(&error))?;
+        let keys: Vec<i64> = candidates.iter().map(|candidate| candidate.message_key).collect();
+        let mut originals = self.deliveries_of_all(&keys).await?;
+        for candidate in &mut candidates {
+            candidate.originals = originals.remove(&candidate.facts.id).unwrap_or_default();
+            candidate.originals.retain(|delivery| !matches!(delivery.kind, DeliveryKind::Replay { .. }));
         }
         Ok(candidates)
     }
 
-    /// Adds the deliveries of one message and moves the replay on behind it. Nothing happens, and nothing is given back,
-    /// where the replay does not run or is beyond the message already. Work comes without bodies.
-    pub async fn replay_deliver(
-        &self,
-        id: Uuid,
-        message_key: i64,
-        deliveries: Vec<NewDelivery>,
-        skipped: bool,
-    ) -> Result<Vec<Work>, Unavailable> {
+    /// Adds the deliveries of the next messages of a replay, in one transaction, and moves it on behind them. Nothing
+    /// happens, and nothing is given back, where the replay does not run or is beyond the first of them already. Work comes
+    /// without bodies.
+    pub async fn replay_deliver(&self, id: Uuid, turns: Vec<ReplayTurn>) -> Result<Vec<Work>, Unavailable> {
         let core = &self.inner.core;
-        for delivery in &deliveries {
-            core.number(&delivery.participant).await?;
+        let participants: HashSet<&Arc<str>> =
+            turns.iter().flat_map(|turn| &turn.deliveries).map(|delivery| &delivery.participant).collect();
+        for participant in participants {
+            core.number(participant).await?;
         }
         let (parties, now_us) = (core.known_parties(), core.clock.now_us());
         let work = core.write(move |_, writer| {
             async move {
-                if !advance(writer, id, message_key, skipped).await? {
+                if !advance(writer, id, &turns).await? {
                     return Ok(Vec::new());
                 }
-                let Some(facts) = facts(writer, message_key).await? else { return Ok(Vec::new()) };
-                deliver(writer, parties, now_us, message_key, &facts, deliveries).await
+                deliver(writer, parties, now_us, turns).await
             }
             .boxed()
         });
@@ -143,7 +142,8 @@ impl Store {
         let work = core.write(move |_, writer| {
             async move {
                 let Some(facts) = facts(writer, message_key).await? else { return Ok(Vec::new()) };
-                deliver(writer, parties, now_us, message_key, &facts, vec![delivery]).await
+                let turn = ReplayTurn { message_key, facts, deliveries: vec![delivery] };
+                deliver(writer, parties, now_us, vec![turn]).await
             }
             .boxed()
         });
@@ -151,30 +151,41 @@ impl Store {
     }
 }
 
-/// Work comes without its body: the courier reads it when its turn comes.
+/// Work comes without its body: the courier reads it when its turn comes. Messages that are gone meanwhile are left out.
 async fn deliver(
     writer: &mut Writer,
     parties: Arc<HashMap<Arc<str>, i64>>,
     now_us: i64,
-    message_key: i64,
-    facts: &Arc<Facts>,
-    deliveries: Vec<NewDelivery>,
+    turns: Vec<ReplayTurn>,
 ) -> Result<Vec<Work>, Error> {
+    let keys: Vec<i64> = turns.iter().map(|turn| turn.message_key).collect();
+    let there = sqlx::query("SELECT k FROM message WHERE k IN (SELECT value FROM json_each(?))").bind(json(&keys)?);
+    let there = there.fetch_all(&mut writer.conn).await?;
+    let there: HashSet<i64> = there.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
     let mut batch = Batch::new(&mut writer.keys, parties, now_us, i64::MIN);
-    let lanes = deliveries.iter().filter_map(|delivery| batch.lane_of(delivery)).collect();
+    let turns: Vec<ReplayTurn> = turns.into_iter().filter(|turn| there.contains(&turn.message_key)).collect();
+    let deliveries = turns.iter().flat_map(|turn| &turn.deliveries);
+    let lanes = deliveries.filter_map(|delivery| batch.lane_of(delivery)).collect();
     batch.tails = lookup::tails(&mut writer.conn, &lanes).await?;
-    let mut work = batch.deliver(message_key, facts, &Bytes::new(), deliveries);
-    work.iter_mut().for_each(|work| work.body = None);
+    let mut all = Vec::new();
+    for ReplayTurn { message_key, facts, deliveries } in turns {
+        all.extend(batch.deliver(message_key, &facts, &Bytes::new(), deliveries));
+    }
+    all.iter_mut().for_each(|work| work.body = None);
     batch.rows.write(&mut writer.conn).await?;
-    Ok(work)
+    Ok(all)
 }
 
-async fn advance(writer: &mut Writer, id: Uuid, message_key: i64, skipped: bool) -> Result<bool, Error> {
+/// A message without new deliveries was passed over.
+async fn advance(writer: &mut Writer, id: Uuid, turns: &[ReplayTurn]) -> Result<bool, Error> {
+    let (Some(first), Some(last)) = (turns.first(), turns.last()) else { return Ok(false) };
+    let skipped = turns.iter().filter(|turn| turn.deliveries.is_empty()).count();
+    let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
     let update = sqlx::query(
-        "UPDATE replay SET last_k = ?1, done = done + 1 - ?2, skipped = skipped + ?2 \
-         WHERE id = ?3 AND state = 0 AND last_k < ?1",
+        "UPDATE replay SET last_k = ?, done = done + ?, skipped = skipped + ? WHERE id = ? AND state = 0 AND last_k < ?",
     );
-    let update = update.bind(message_key).bind(i64::from(skipped)).bind(row::blob(id));
+    let update = update.bind(last.message_key).bind(count(turns.len() - skipped)).bind(count(skipped));
+    let update = update.bind(row::blob(id)).bind(first.message_key);
     update.execute(&mut writer.conn).await.map(|done| done.rows_affected() > 0)
 }
 
@@ -182,6 +193,11 @@ async fn facts(writer: &mut Writer, message_key: i64) -> Result<Option<Arc<Facts
     let query = sqlx::query("SELECT k, facts, in_reply_to FROM message WHERE k = ?").bind(message_key);
     let row = query.fetch_optional(&mut writer.conn).await?;
     row.as_ref().map(|row| keyed_facts(row).map(|(_, facts)| facts)).transpose()
+}
+
+fn candidate(row: &SqliteRow) -> Result<ReplayCandidate, Error> {
+    let (message_key, facts) = keyed_facts(row)?;
+    Ok(ReplayCandidate { message_key, facts, body_kept: row.try_get(3)?, originals: Vec::new() })
 }
 
 fn keyed_facts(row: &SqliteRow) -> Result<(i64, Arc<Facts>), Error> {

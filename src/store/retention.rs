@@ -1,7 +1,9 @@
 //! Retention: identities, bodies and traces by age, in small steps between which accepts go on.
 //!
-//! A message with a waiting delivery is open: nothing of it is dropped, however old it is. Each call looks at no more than
-//! `limit` messages of each sort, and drops no more rows and pages than `STEP_COST`; calls go on where the last one stopped.
+//! A message with a waiting delivery is open: nothing of it is dropped, however old it is. What an operator may still retry
+//! is held, too: the body of a message with a dead letter stays for days of its own, counted from when that delivery ended.
+//! Each call looks at no more than `limit` messages of each sort, and drops no more rows and pages than `STEP_COST`; calls
+//! go on where the last one stopped.
 
 use super::Store;
 use super::Unavailable;
@@ -22,11 +24,53 @@ const TRACE_COST: &str = "1 + (SELECT count(*) + coalesce(sum(attempts), 0) FROM
 
 const MICROSECONDS_PER_DAY: i64 = 86_400_000_000;
 
-/// Keys after which bodies and traces are looked at next; back at 0 once something young was met.
+/// After how many days each sort is dropped; 0 keeps it forever.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RetentionDays {
+    /// Bodies of messages without dead letters, counted from when the message was received.
+    pub bodies: u32,
+    /// Bodies of messages with dead or discarded deliveries, counted from when the last of those ended.
+    pub dead_letters: u32,
+    pub traces: u32,
+    pub identities: u32,
+}
+
+/// Where the next call goes on; back at the start once the end or something young was met.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Cursors {
     bodies: i64,
     traces: i64,
+    dead_letters: DeadLetter,
+}
+
+/// A place in the order in which deliveries ended.
+#[derive(Clone, Copy, Debug, Default)]
+struct DeadLetter {
+    ended_us: i64,
+    delivery_key: i64,
+}
+
+/// Instants before which something is old, in UTC microseconds; None keeps everything.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    bodies: Option<i64>,
+    dead_letters: Option<i64>,
+    traces: Option<i64>,
+    identities: Option<i64>,
+}
+
+impl Limits {
+    fn new(days: RetentionDays, now_us: i64) -> Limits {
+        let before = |days: u32| (days > 0).then(|| now_us.saturating_sub(i64::from(days) * MICROSECONDS_PER_DAY));
+        // A repeat is known by the row of the first: traces stay as long as identities do.
+        let traces = if days.traces == 0 { 0 } else { days.traces.max(days.identities) };
+        Limits {
+            bodies: before(days.bodies),
+            dead_letters: before(days.dead_letters),
+            traces: before(traces),
+            identities: before(days.identities),
+        }
+    }
 }
 
 /// Messages looked at in one step.
@@ -42,81 +86,117 @@ struct Window {
 }
 
 impl Store {
-    /// Drops what is older than its days (0: keep). A message counts from when it was received. Call again while it dropped
-    /// something. Drops nothing while the clock cannot be trusted.
-    pub async fn sweep(
-        &self,
-        now_us: i64,
-        bodies_days: u32,
-        traces_days: u32,
-        identities_days: u32,
-        limit: u32,
-    ) -> Result<Swept, Unavailable> {
+    /// Drops what is older than its days. Call again while it dropped something. Drops nothing while the clock cannot be
+    /// trusted.
+    pub async fn sweep(&self, now_us: i64, days: RetentionDays, limit: u32) -> Result<Swept, Unavailable> {
         if self.clock().jump().is_some() {
             return Ok(Swept::default());
         }
-        // A repeat is known by the row of the first: traces stay as long as identities do.
-        let traces_days = if traces_days == 0 { 0 } else { traces_days.max(identities_days) };
-        let before = |days: u32| (days > 0).then(|| now_us.saturating_sub(i64::from(days) * MICROSECONDS_PER_DAY));
-        let (bodies, traces, identities) = (before(bodies_days), before(traces_days), before(identities_days));
+        let limits = Limits::new(days, now_us);
         let core = &self.inner.core;
         let from = *core.sweep.lock().unwrap_or_else(PoisonError::into_inner);
-        let (swept, cursors) = core
-            .write(move |_, writer| {
-                async move {
-                    let mut swept = Swept::default();
-                    let mut cursors = from;
-                    if let Some(before) = identities {
-                        swept.identities = forget(writer, before, limit).await?;
-                    }
-                    if let Some(before) = traces {
-                        let mut window =
-                            window(writer, ("message m", "m.k", TRACE_COST), from.traces, before, limit).await?;
-                        // Keys go on from the highest in the table: the newest message stays, so that none is given twice.
-                        let newest = Keys::read(&mut writer.conn).await?.message;
-                        window.ended.retain(|key| *key != newest);
-                        match window.ended.first() {
-                            Some(key) if window.too_large && !drop_some(writer, *key).await? => {
-                                (cursors.traces, swept.more) = (key - 1, true);
-                            }
-                            _ => {
-                                (cursors.traces, swept.more) = (window.cursor, window.more);
-                                swept.traces = drop_traces(writer, &window.ended).await?;
-                            }
-                        }
-                    }
-                    if let Some(before) = bodies {
-                        let tables = "body b JOIN message m ON m.k = b.message_k";
-                        let window =
-                            window(writer, (tables, "b.message_k", BODY_COST), from.bodies, before, limit).await?;
-                        (cursors.bodies, swept.more) = (window.cursor, swept.more || window.more);
-                        drop_receiver_issues(writer, &window.ended).await?;
-                        swept.bodies = delete(writer, "body", "message_k", &window.ended).await?;
-                    }
-                    Ok((swept, cursors))
-                }
-                .boxed()
-            })
-            .await?;
+        let (swept, cursors) = core.write(move |_, writer| sweep(writer, limits, from, limit).boxed()).await?;
         *core.sweep.lock().unwrap_or_else(PoisonError::into_inner) = cursors;
         Ok(swept)
     }
 }
 
+async fn sweep(
+    writer: &mut Writer,
+    limits: Limits,
+    mut cursors: Cursors,
+    limit: u32,
+) -> Result<(Swept, Cursors), Error> {
+    let mut swept = Swept::default();
+    if let Some(before) = limits.identities {
+        swept.identities = forget(writer, before, limit).await?;
+    }
+    // Those that died before this instant are no longer held.
+    let held_since = limits.dead_letters.unwrap_or(i64::MIN);
+    if let Some(before) = limits.traces {
+        let traces = ("message m", "m.k", TRACE_COST);
+        let mut window = window(writer, traces, cursors.traces, before, held_since, limit).await?;
+        // Keys go on from the highest in the table: the newest message stays, so that none is given twice.
+        let newest = Keys::read(&mut writer.conn).await?.message;
+        window.ended.retain(|key| *key != newest);
+        match window.ended.first() {
+            Some(key) if window.too_large && !drop_some(writer, *key).await? => {
+                (cursors.traces, swept.more) = (key - 1, true);
+            }
+            _ => {
+                (cursors.traces, swept.more) = (window.cursor, window.more);
+                swept.traces = drop_traces(writer, &window.ended).await?;
+            }
+        }
+    }
+    if let Some(before) = limits.bodies {
+        let bodies = ("body b JOIN message m ON m.k = b.message_k", "b.message_k", BODY_COST);
+        let window = window(writer, bodies, cursors.bodies, before, held_since, limit).await?;
+        (cursors.bodies, swept.more) = (window.cursor, swept.more || window.more);
+        swept.bodies = drop_bodies(writer, &window.ended).await?;
+    }
+    if let Some(before) = limits.dead_letters {
+        let (ended, cursor) = dead_letters(writer, cursors.dead_letters, before, limit).await?;
+        cursors.dead_letters = cursor;
+        swept.bodies += drop_bodies(writer, &ended).await?;
+    }
+    Ok((swept, cursors))
+}
+
+/// Messages whose last dead letter ended before `before_us`, and that nobody waits for, in the order in which their
+/// deliveries ended.
+async fn dead_letters(
+    writer: &mut Writer,
+    after: DeadLetter,
+    before_us: i64,
+    limit: u32,
+) -> Result<(Vec<i64>, DeadLetter), Error> {
+    let rows = sqlx::query(
+        "SELECT d.message_k, d.ended_us, d.k, EXISTS (SELECT 1 FROM delivery o WHERE o.message_k = d.message_k \
+         AND (o.state IN (0, 1) OR (o.state >= 4 AND o.ended_us >= ?1))), \
+         coalesce((SELECT 1 + length(bytes) / 4096 FROM body b WHERE b.message_k = d.message_k), 0) \
+         FROM delivery d INDEXED BY delivery_ended WHERE d.state >= 4 AND d.ended_us < ?1 \
+         AND (d.ended_us, d.k) > (?2, ?3) ORDER BY d.ended_us, d.k LIMIT ?4",
+    )
+    .bind(before_us)
+    .bind(after.ended_us)
+    .bind(after.delivery_key)
+    .bind(limit)
+    .fetch_all(&mut writer.conn)
+    .await?;
+    let (mut ended, mut cursor, mut sum) = (Vec::new(), DeadLetter::default(), 0_i64);
+    for row in &rows {
+        if !row.try_get::<bool, _>(3)? {
+            sum = sum.saturating_add(row.try_get(4)?);
+            if sum > STEP_COST && !ended.is_empty() {
+                return Ok((ended, cursor));
+            }
+            ended.push(row.try_get(0)?);
+        }
+        cursor = DeadLetter { ended_us: row.try_get(1)?, delivery_key: row.try_get(2)? };
+    }
+    if rows.len() < limit as usize {
+        cursor = DeadLetter::default();
+    }
+    Ok((ended, cursor))
+}
+
+/// `tables`, the column in them that is the message's key, and what dropping one costs.
 async fn window(
     writer: &mut Writer,
     (tables, key, cost): (&str, &str, &str),
     after: i64,
     before_us: i64,
+    held_since_us: i64,
     limit: u32,
 ) -> Result<Window, Error> {
     let sql = format!(
-        "SELECT {key}, m.received_us < ?, \
-         EXISTS (SELECT 1 FROM delivery d WHERE d.message_k = m.k AND d.state IN (0, 1)), \
-         CASE WHEN m.received_us < ? THEN {cost} ELSE 0 END \
-         FROM {tables} WHERE {key} > ? ORDER BY {key} LIMIT ?"
+        "SELECT {key}, m.received_us < ?1, EXISTS (SELECT 1 FROM delivery d WHERE d.message_k = m.k \
+         AND (d.state IN (0, 1) OR (d.state >= 4 AND d.ended_us >= ?2))), \
+         CASE WHEN m.received_us < ?1 THEN {cost} ELSE 0 END \
+         FROM {tables} WHERE {key} > ?3 ORDER BY {key} LIMIT ?4"
     );
-    let query = sqlx::query(AssertSqlSafe(sql)).bind(before_us).bind(before_us).bind(after).bind(limit);
+    let query = sqlx::query(AssertSqlSafe(sql)).bind(before_us).bind(held_since_us).bind(after).bind(limit);
     let rows = query.fetch_all(&mut writer.conn).await?;
     let mut window = Window { ended: Vec::new(), cursor: 0, more: false, too_large: false };
     let mut all_old = true;
@@ -225,6 +305,11 @@ async fn drop_receiver_issues(writer: &mut Writer, messages: &[i64]) -> Result<(
     let issues = "DELETE FROM receiver_issues WHERE delivery_k IN \
                   (SELECT k FROM delivery WHERE message_k IN (SELECT value FROM json_each(?)))";
     sqlx::query(issues).bind(json(&messages)?).execute(&mut writer.conn).await.map(drop)
+}
+
+async fn drop_bodies(writer: &mut Writer, messages: &[i64]) -> Result<u64, Error> {
+    drop_receiver_issues(writer, messages).await?;
+    delete(writer, "body", "message_k", messages).await
 }
 
 async fn delete(writer: &mut Writer, table: &str, column: &str, keys: &[i64]) -> Result<u64, Error> {

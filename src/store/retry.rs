@@ -18,11 +18,19 @@ const RETRY_LIMIT: u32 = 10_000;
 
 impl Store {
     /// Puts dead or discarded deliveries that match back to waiting, due now, at their lane's end in their old order; at
-    /// most `limit` (and 10,000), oldest first. Attempts made so far are kept. Gives the work, without bodies.
-    pub async fn retry(&self, filter: &DeliveryFilter, limit: u32, expires_at_us: i64) -> Result<Vec<Work>, ViewError> {
+    /// most `limit` (and 10,000), oldest first. Those whose content is no longer stored stay as they are. Attempts made so
+    /// far are kept, and count no longer toward schedule and limit. `expire_us` says for a participant's id how long its deliveries are tried, in microseconds from now.
+    /// Gives the work, without bodies.
+    pub async fn retry(
+        &self,
+        filter: &DeliveryFilter,
+        limit: u32,
+        expire_us: impl Fn(&str) -> i64,
+    ) -> Result<Vec<Work>, ViewError> {
         let core = &self.inner.core;
         let mut conditions = filter::deliveries(core, filter).map_err(ViewError::BadFilter)?;
         conditions.ended();
+        conditions.with_body();
         let sql = format!(
             "SELECT {} FROM delivery d JOIN message m ON m.k = d.message_k JOIN party p ON p.k = d.party{} \
              ORDER BY d.k LIMIT {}",
@@ -35,9 +43,12 @@ impl Store {
         let found = core.search(move |conn| {
             async move { query.fetch_all(conn).await?.iter().map(row::work).collect::<Result<Vec<_>, _>>() }.boxed()
         });
-        let work = found.await?;
+        let mut work = found.await?;
         let now_us = core.clock.now_us();
-        let back = core.write(move |_, writer| put_back(writer, work, now_us, expires_at_us).boxed());
+        for work in &mut work {
+            work.expires_at_us = now_us.saturating_add(expire_us(&work.participant));
+        }
+        let back = core.write(move |_, writer| put_back(writer, work, now_us).boxed());
         Ok(back.await?)
     }
 
@@ -82,12 +93,7 @@ impl super::core::Core {
     }
 }
 
-async fn put_back(
-    writer: &mut Writer,
-    mut work: Vec<Work>,
-    now_us: i64,
-    expires_at_us: i64,
-) -> Result<Vec<Work>, Error> {
+async fn put_back(writer: &mut Writer, mut work: Vec<Work>, now_us: i64) -> Result<Vec<Work>, Error> {
     let ended = ended(writer, &work).await?;
     work.retain(|work| ended.contains_key(&work.delivery_key));
     let lane_of = |work: &Work| ended.get(&work.delivery_key).map(|party| (*party, work.lane));
@@ -98,16 +104,18 @@ async fn put_back(
         let lane = lane_of(work).filter(|(_, lane)| *lane != UNORDERED);
         work.prev_seq = lane.and_then(|lane| tails.insert(lane, work.seq));
         work.due_at_us = 0;
-        work.expires_at_us = expires_at_us;
+        work.uncounted = work.attempts;
     }
-    let rows: Vec<_> = work.iter().map(|work| (work.delivery_key, work.seq, work.prev_seq)).collect();
+    let row = |work: &Work| (work.delivery_key, work.seq, work.prev_seq, work.expires_at_us);
+    let rows: Vec<_> = work.iter().map(row).collect();
     sqlx::query(
-        "UPDATE delivery SET state = 0, seq = c.seq, prev_seq = c.prev_seq, due_us = 0, expires_us = ?2, ended_us = NULL \
-         FROM (SELECT value->>0 AS k, value->>1 AS seq, value->>2 AS prev_seq FROM json_each(?1)) AS c \
+        "UPDATE delivery SET state = 0, uncounted = attempts, seq = c.seq, prev_seq = c.prev_seq, due_us = 0, \
+         expires_us = c.expires, ended_us = NULL \
+         FROM (SELECT value->>0 AS k, value->>1 AS seq, value->>2 AS prev_seq, value->>3 AS expires \
+               FROM json_each(?1)) AS c \
          WHERE delivery.k = c.k",
     )
     .bind(json(&rows)?)
-    .bind(expires_at_us)
     .execute(&mut writer.conn)
     .await?;
     Ok(work)

@@ -10,9 +10,11 @@ use uuid::Uuid;
 
 /// Columns of a delivery with its message's facts, as `work` reads them; `d` is delivery, `m` message, `p` party.
 pub(super) const WORK_COLUMNS: &str = "d.k, d.id, d.message_k, p.id, d.lane, d.seq, d.kind, d.detail, d.attempts, \
-                                       d.due_us, d.expires_us, m.facts, m.in_reply_to, d.prev_seq";
+                                       d.due_us, d.expires_us, m.facts, m.in_reply_to, d.prev_seq, \
+                                       d.uncounted + (SELECT count(*) FROM attempt a \
+                                       WHERE a.delivery_k = d.k AND a.n > d.uncounted AND a.result = 'probe')";
 /// How many these are: the index of the column after them.
-pub(super) const WORK_COLUMNS_COUNT: usize = 14;
+pub(super) const WORK_COLUMNS_COUNT: usize = 15;
 
 /// Bits of `message.flags`.
 pub(super) const AMBIGUOUS: i64 = 1;
@@ -136,6 +138,8 @@ pub(super) fn work(row: &SqliteRow) -> Result<Work, sqlx::Error> {
         prev_seq: row.try_get(13)?,
         kind: kind(row.try_get(6)?, row.try_get(7)?)?,
         attempts: row.try_get(8)?,
+        uncounted: row.try_get(14)?,
+        is_probe: false,
         due_at_us: row.try_get(9)?,
         expires_at_us: row.try_get(10)?,
         facts: facts(row.try_get(11)?, row.try_get(12)?)?,

@@ -1,7 +1,7 @@
 //! What commands and the admin API read and order: lists, timelines, retries, replays.
 
 use super::Unavailable;
-use crate::delivery::{AttemptRow, DeliveryKind, DeliveryState, Facts, MessageState};
+use crate::delivery::{AttemptRow, DeliveryKind, DeliveryState, Facts, MessageState, NewDelivery};
 use crate::fhir::{Fault, Outcome};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::sync::Arc;
@@ -208,8 +208,18 @@ pub struct ReplayView {
 pub struct ReplayCandidate {
     pub message_key: i64,
     pub facts: Arc<Facts>,
+    /// Whether its content is still stored.
+    pub body_kept: bool,
     /// Its deliveries that are no replays themselves.
     pub originals: Vec<DeliveryView>,
+}
+
+/// What a replay makes of one message: its new deliveries, none where it passes the message over.
+#[derive(Clone, Debug)]
+pub struct ReplayTurn {
+    pub message_key: i64,
+    pub facts: Arc<Facts>,
+    pub deliveries: Vec<NewDelivery>,
 }
 
 /// What a sweep dropped: bodies, whole messages with their traces, identities.

@@ -210,6 +210,36 @@ async fn a_clock_set_back_delays_no_retry_and_mixes_up_no_order() {
     node.running.stop().await;
 }
 
+/// A message that came after the clock was set back says nothing about what was written before.
+#[tokio::test]
+async fn no_retry_waits_longer_than_the_schedule_after_the_clock_ran_ahead() {
+    let folder = TempDir::with_prefix("emberpost-it-").unwrap();
+    let mut lab = Peer::ok().await;
+    lab.down().await;
+    let clock = Clock::default();
+    let messages = [Sample::new().addressed_to("lab"), Sample::new().addressed_to("lab")];
+    clock.shift(2 * DAY_MICROSECONDS);
+    let node = ClockedNode::start(&folder, &lab, clock.clone()).await;
+    node.post(&messages[0]).await.expect_status(202);
+    wait_until(SOON, "an attempt failed under the wrong clock", async || {
+        node.admin("deliveries").await["items"].as_array().unwrap().iter().any(|item| {
+            item["due_at_us"].as_i64().unwrap() > Clock::default().now_us() + DAY_MICROSECONDS
+                && item["attempts"].as_i64().unwrap() > 0
+        })
+    })
+    .await;
+    clock.shift(-2 * DAY_MICROSECONDS);
+    node.post(&messages[1]).await.expect_status(202);
+    node.running.stop().await;
+
+    lab.up().await;
+    let node = ClockedNode::start(&folder, &lab, Clock::default()).await;
+
+    node.answered(messages.len()).await;
+    assert_eq!(header_ids(&lab), messages.iter().map(Sample::header_id).collect::<Vec<_>>());
+    node.running.stop().await;
+}
+
 #[tokio::test]
 async fn a_clock_set_back_while_the_router_was_down_delays_no_retry_either() {
     let folder = TempDir::with_prefix("emberpost-it-").unwrap();

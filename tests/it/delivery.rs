@@ -24,13 +24,6 @@ async fn delivery(node: &Node) -> Value {
     node.admin("deliveries?participant=lab").await["items"][0].clone()
 }
 
-/// The lab's breaker and its last fault.
-async fn lab_status(node: &Node) -> Value {
-    let items = node.admin("participants").await["items"].as_array().unwrap().clone();
-    let found = items.into_iter().find(|item| item.to_string().contains("\"lab\""));
-    found.expect("the participant is listed")
-}
-
 #[tokio::test]
 async fn a_delivery_carries_its_ids_and_its_way() {
     let peer = Peer::ok().await;
@@ -131,38 +124,6 @@ async fn retry_after_is_honored() {
     let received = peer.received();
     assert_eq!(received.len(), 2);
     assert!(received[1].at - received[0].at >= Duration::from_secs(2));
-}
-
-#[tokio::test]
-async fn a_credential_or_url_that_is_wrong_holds_the_participant_and_kills_nothing() {
-    let cases = [401, 403, 404, 407].into_iter().map(async |status| {
-        let peer = Peer::answering(Answer::Empty(status)).await;
-        let node = with_lab(&peer).server("answer_timeout_ms = 50").start().await;
-        node.post(message().bytes()).await.expect_status(202);
-        wait_until(SOON, "the breaker opens", async || lab_status(&node).await.to_string().contains("\"open\"")).await;
-        // From now on one probe at a time goes out, though there are two lanes.
-        node.post(message().from("http://sender.example/other").bytes()).await.expect_status(202);
-        peer.wait_for(2, SOON).await;
-        let states = node.admin("deliveries?participant=lab").await;
-        for item in states["items"].as_array().unwrap() {
-            assert!(["waiting", "active"].contains(&item["state"].as_str().unwrap()), "{status}: {item}");
-        }
-        assert_eq!(peer.most_at_once(), 1);
-        peer.answer(Answer::Ok);
-        wait_until(SOON, "both are answered", async || {
-            node.admin("deliveries?participant=lab&state=answered").await["items"].as_array().unwrap().len() == 2
-        })
-        .await;
-        assert!(!lab_status(&node).await.to_string().contains("\"open\""));
-        // Those attempts were attempts, too: each message's later ones say so.
-        let received = peer.received();
-        for (index, attempt) in received.iter().enumerate() {
-            let before = received[..index].iter().filter(|before| before.body == attempt.body).count();
-            let number = (before > 0).then(|| (before + 1).to_string());
-            assert_eq!(attempt.header("emberpost-attempt"), number.as_deref(), "after {status}");
-        }
-    });
-    join_all(cases).await;
 }
 
 #[tokio::test]

@@ -28,6 +28,7 @@ mod amqp_unreadable;
 mod answers;
 mod asynchronous;
 mod bad_input;
+mod breaker;
 mod clock;
 mod commands;
 mod compose;

@@ -12,7 +12,7 @@ use reqwest::Client;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::harness::{NodeConfig, Party, Peer, Reply, SOON, Sample, wait_until};
+use crate::harness::{Answer, NodeConfig, Party, Peer, Reply, SOON, Sample, wait_until};
 
 const DAY_US: i64 = 86_400_000_000;
 
@@ -48,6 +48,14 @@ impl Aged {
 
     async fn message(&self, id: &str) -> Reply {
         self.get(&format!("/admin/v1/messages/{id}")).await
+    }
+
+    async fn order(&self, path: &str) -> Reply {
+        Reply::of(self.client.post(self.url(&format!("/admin/v1/{path}"))).send().await.unwrap()).await
+    }
+
+    async fn delivery_of(&self, message: &str) -> String {
+        self.message(message).await.json()["deliveries"][0]["id"].as_str().unwrap().to_owned()
     }
 
     async fn content(&self, id: &str) -> Reply {
@@ -102,6 +110,42 @@ async fn bodies_go_and_their_traces_stay() {
     assert_eq!(repeat.header("emberpost-repeat"), Some("true"));
     assert!(begun.elapsed().as_millis() < 4000, "it waited for an answer that cannot come");
     assert_eq!(lab.count(), 2);
+    old.running.stop().await;
+}
+
+#[tokio::test]
+async fn a_dead_letter_can_be_retried_for_days_of_its_own_and_then_nobody_else_is_blamed() {
+    let (lab, folder) = (Peer::answering(Answer::Empty(422)).await, folder());
+    let config = hub(&lab).retention("bodies_days = 1").retention("dead_letters_days = 3");
+    let young = Aged::start(&config, folder.path(), 0).await;
+    let message = Sample::new().addressed_to("lab");
+    let id = id_of(&young.post(&message).await.expect_status(200));
+    let later = id_of(&young.post(&Sample::new().addressed_to("lab")).await.expect_status(200));
+    young.running.stop().await;
+
+    let held = Aged::start(&config, folder.path(), 2).await;
+    // A message that came now is older than its body: sweeps have come to what is old.
+    assert_eq!(held.content(&id).await.expect_status(200).body, message.bytes());
+    lab.answer(Answer::Ok);
+    let delivery = held.delivery_of(&id).await;
+    held.order(&format!("deliveries/{delivery}/retry")).await.expect_status(200);
+    wait_until(SOON, "it is delivered", async || {
+        held.message(&id).await.json()["deliveries"][0]["state"] == "answered"
+    })
+    .await;
+    assert_eq!(lab.received().last().unwrap().body, message.bytes());
+    held.running.stop().await;
+
+    let old = Aged::start(&config, folder.path(), 4).await;
+    let delivery = old.delivery_of(&later).await;
+    wait_until(SOON, "the content is dropped", async || old.content(&later).await.status == 410).await;
+    let refused = old.order(&format!("deliveries/{delivery}/retry")).await.expect_status(409);
+    assert!(refused.text().contains("no longer stored"), "{}", refused.text());
+    let body = "{\"filter\":{\"participant\":\"lab\"}}";
+    let all =
+        old.client.post(old.url("/admin/v1/deliveries/retry")).body(body).header("content-type", "application/json");
+    assert_eq!(Reply::of(all.send().await.unwrap()).await.expect_status(200).json()["done"], 0);
+    assert_eq!(lab.count(), 3, "the receiver was not asked");
     old.running.stop().await;
 }
 

@@ -1,6 +1,7 @@
 //! What a store keeps through closing, copying, full disks and other routers; what retention drops.
 
 use super::*;
+use crate::store::view::DeliveryFilter;
 use crate::store::view::MessageFilter;
 use sqlx::Row;
 
@@ -109,6 +110,62 @@ async fn too_little_room_refuses_accepts_and_lets_settlements_through() {
     store.settle(settlement(work[0].delivery_key, DeliveryState::Delivered, None)).await.unwrap();
 }
 
+fn days(bodies: u32, traces: u32, identities: u32) -> RetentionDays {
+    RetentionDays { bodies, traces, identities, dead_letters: 1 }
+}
+
+#[tokio::test]
+async fn the_content_of_a_dead_letter_is_held_for_days_of_its_own() {
+    let fixture = Fixture::new().await;
+    let store = &fixture.store;
+    let end = async |number: usize, states: &[DeliveryState]| {
+        let deliveries = states.iter().map(|_| delivery("lab", 1)).collect();
+        let (key, work) = fixture.keep(Keep { deliveries, ..numbered(number) }).await;
+        for (work, state) in work.iter().zip(states) {
+            store.settle(settlement(work.delivery_key, *state, None)).await.unwrap();
+        }
+        key
+    };
+    let died = end(1, &[DeliveryState::Dead, DeliveryState::Delivered]).await;
+    let discarded = end(2, &[DeliveryState::Discarded]).await;
+    let half_open = end(3, &[DeliveryState::Dead, DeliveryState::Waiting]).await;
+    let delivered = end(4, &[DeliveryState::Delivered]).await;
+    end(5, &[DeliveryState::Waiting]).await;
+    let now_us = fixture.clock.now_us();
+    let kept = async || {
+        let mut kept = Vec::new();
+        for key in [died, discarded, half_open, delivered] {
+            kept.push(store.content(key).await.unwrap().is_some());
+        }
+        kept
+    };
+    // Bodies and traces of everything else go after a day.
+    for (dead_letters, at_days, left) in
+        [(3, 2, [true, true, true, false]), (0, 400, [true, true, true, false]), (3, 4, [false, false, true, false])]
+    {
+        let days = RetentionDays { bodies: 1, traces: 1, identities: 1, dead_letters };
+        // Bounded steps: several are needed.
+        for _ in 0..10 {
+            store.sweep(now_us + at_days * DAY_US, days, 2).await.unwrap();
+        }
+        assert_eq!(kept().await, left, "{dead_letters} days for dead letters, after {at_days}");
+    }
+    let retried = store.retry(&DeliveryFilter::default(), 10, |_| DAY_US).await.unwrap();
+    assert_eq!(retried.iter().map(|work| work.message_key).collect::<Vec<_>>(), [half_open], "what can be delivered");
+}
+
+#[tokio::test]
+async fn dead_letters_go_after_their_days_where_everything_else_is_kept_forever() {
+    let fixture = Fixture::new().await;
+    let (key, work) = fixture.keep(to("lab", 1, numbered(1))).await;
+    fixture.store.settle(settlement(work[0].delivery_key, DeliveryState::Dead, None)).await.unwrap();
+    let days = RetentionDays { dead_letters: 90, ..RetentionDays::default() };
+    let now_us = fixture.clock.now_us();
+    assert_eq!(fixture.store.sweep(now_us + 89 * DAY_US, days, 10).await.unwrap().bodies, 0);
+    assert_eq!(fixture.store.sweep(now_us + 91 * DAY_US, days, 10).await.unwrap().bodies, 1);
+    assert!(fixture.store.content(key).await.unwrap().is_none());
+}
+
 #[tokio::test]
 async fn a_sweep_drops_what_is_old_and_nothing_that_is_open() {
     let fixture = Fixture::new().await;
@@ -118,12 +175,12 @@ async fn a_sweep_drops_what_is_old_and_nothing_that_is_open() {
     let (newest, _) = fixture.keep(numbered(3)).await;
     let store = &fixture.store;
     let now_us = fixture.clock.now_us();
-    assert_eq!(store.sweep(now_us, 1, 1, 1, 100).await.unwrap(), Default::default(), "nothing is old yet");
+    assert_eq!(store.sweep(now_us, days(1, 1, 1), 100).await.unwrap(), Default::default(), "nothing is old yet");
 
     let later_us = now_us + 2 * DAY_US;
-    let swept = store.sweep(later_us, 1, 0, 1, 2).await.unwrap();
+    let swept = store.sweep(later_us, days(1, 0, 1), 2).await.unwrap();
     assert_eq!((swept.bodies, swept.traces, swept.identities), (1, 0, 2));
-    let swept = store.sweep(later_us, 1, 0, 1, 2).await.unwrap();
+    let swept = store.sweep(later_us, days(1, 0, 1), 2).await.unwrap();
     assert_eq!((swept.bodies, swept.identities), (1, 1));
     assert!(store.content(closed).await.unwrap().is_none() && store.content(newest).await.unwrap().is_none());
     assert!(store.content(open).await.unwrap().is_some());
@@ -134,7 +191,7 @@ async fn a_sweep_drops_what_is_old_and_nothing_that_is_open() {
     );
     assert!(matches!(store.accept(numbered(3)).await.unwrap(), Kept::New { .. }));
 
-    let swept = store.sweep(later_us, 0, 1, 0, 100).await.unwrap();
+    let swept = store.sweep(later_us, days(0, 1, 0), 100).await.unwrap();
     assert_eq!(swept.traces, 2, "the open one stays, and the newest");
     assert_eq!(store.count_messages(&Default::default()).await.unwrap(), 2);
     assert!(store.asked("lab", "bundle-1").await.unwrap().deliveries.is_empty());
@@ -251,8 +308,8 @@ async fn a_step_of_retention_costs_the_same_however_often_a_sender_reused_an_id(
     }
     let store = &fixture.store;
     let later_us = fixture.clock.now_us() + 2 * DAY_US;
-    for (what, days) in [("identities", (0, 0, 1)), ("traces", (0, 1, 0))] {
-        let (swept, steps) = thousand_steps(&fixture, store.sweep(later_us, days.0, days.1, days.2, 100)).await;
+    for (what, days) in [("identities", days(0, 0, 1)), ("traces", days(0, 1, 0))] {
+        let (swept, steps) = thousand_steps(&fixture, store.sweep(later_us, days, 100)).await;
         let swept = swept.unwrap();
         assert_eq!(swept.identities + swept.traces, 100, "{what}");
         // About a hundred steps per row; by the id alone it would be a thousand rows for each.
@@ -287,7 +344,7 @@ async fn a_step_of_retention_drops_a_bounded_number_of_rows_and_bytes() {
     };
     let (mut attempts, mut bodies, mut steps) = (count("attempt").await, count("body").await, 0);
     loop {
-        let swept = fixture.store.sweep(later_us, 1, 1, 0, 500).await.unwrap();
+        let swept = fixture.store.sweep(later_us, days(1, 1, 0), 500).await.unwrap();
         let left = count("attempt").await;
         assert!(attempts - left <= 4_096, "{} attempts in one step", attempts - left);
         let kept = count("body").await;
@@ -311,14 +368,14 @@ async fn after_a_jump_of_the_clock_nothing_is_dropped_or_forgotten_until_it_is_c
     let store = &fixture.store;
     fixture.clock.shift(40 * DAY_US);
     let now_us = fixture.clock.now_us();
-    assert_eq!(store.sweep(now_us, 1, 1, 1, 100).await.unwrap(), Default::default());
+    assert_eq!(store.sweep(now_us, days(1, 1, 1), 100).await.unwrap(), Default::default());
     assert!(store.expired(now_us, 9).await.unwrap().is_empty());
     assert!(matches!(store.accept(numbered(1)).await.unwrap(), Kept::Repeat { .. }), "an identity was forgotten");
 
     assert!(store.content(key).await.unwrap().is_some());
     store.confirm_clock().await.unwrap();
     assert_eq!(store.expired(now_us, 9).await.unwrap().len(), 1);
-    assert_eq!(store.sweep(now_us, 1, 1, 1, 100).await.unwrap().traces, 1);
+    assert_eq!(store.sweep(now_us, days(1, 1, 1), 100).await.unwrap().traces, 1);
     assert!(store.content(key).await.unwrap().is_none());
 }
 

@@ -1,7 +1,7 @@
 //! Replays: whose turn it is, what is linked, where it stands after a restart.
 
 use super::*;
-use crate::store::view::{MessageFilter, NewReplay, ReplayState};
+use crate::store::view::{MessageFilter, NewReplay, ReplayState, ReplayTurn};
 
 fn order() -> NewReplay {
     NewReplay {
@@ -40,9 +40,10 @@ async fn a_replay_goes_through_the_messages_of_its_time_in_order_and_links_both_
         let original = candidate.originals[0].id;
         let deliveries = if skipped { Vec::new() } else { repeating(&order, original) };
         let key = candidate.message_key;
-        let work = fixture.store.replay_deliver(order.id, key, deliveries.clone(), skipped).await.unwrap();
+        let turn = ReplayTurn { message_key: key, facts: candidate.facts.clone(), deliveries };
+        let work = fixture.store.replay_deliver(order.id, vec![turn.clone()]).await.unwrap();
         assert_eq!(work.len(), usize::from(!skipped));
-        let again = fixture.store.replay_deliver(order.id, key, deliveries, skipped).await.unwrap();
+        let again = fixture.store.replay_deliver(order.id, vec![turn]).await.unwrap();
         assert!(again.is_empty(), "a message has one turn");
         turns.push((candidate.facts.header_id.clone().unwrap(), candidate.facts.id, original));
         fixture = fixture.reopen().await;
@@ -69,7 +70,8 @@ async fn a_replay_that_pauses_delivers_nothing_and_one_that_ended_stays_so() {
     let set = async |state| fixture.store.set_replay_state(order.id, state).await.unwrap();
     let deliver = async || {
         let deliveries = repeating(&order, work[0].delivery_id);
-        fixture.store.replay_deliver(order.id, key, deliveries, false).await.unwrap().len()
+        let turn = ReplayTurn { message_key: key, facts: work[0].facts.clone(), deliveries };
+        fixture.store.replay_deliver(order.id, vec![turn]).await.unwrap().len()
     };
     assert!(set(ReplayState::Paused).await);
     assert_eq!((deliver().await, fixture.store.open_replays().await.unwrap().len()), (0, 1));
