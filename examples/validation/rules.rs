@@ -30,9 +30,9 @@ const SAME: &[(&str, &[&str])] = &[
     ("Resource_RES_ID_Malformed_Length", &["format"]),
     ("Type_Specific_Checks_DT_Time_Valid", &["format"]),
     ("Type_Specific_Checks_DT_DateTime_TZ", &["format"]),
-    ("Type_Specific_Checks_DT_Primitive_Regex_Type", &["format", "JSN-03"]),
-    ("Type_Specific_Checks_DT_Primitive_ValueExt", &["ele-1", "JSN-03", "JSN-04", "JSN-06"]),
-    ("Type_Specific_Checks_DT_Primitive_NotEmpty", &["JSN-03", "format"]),
+    ("Type_Specific_Checks_DT_Primitive_Regex_Type", &["format", "JSN-03", "XML-02"]),
+    ("Type_Specific_Checks_DT_Primitive_ValueExt", &["ele-1", "JSN-03", "JSN-04", "JSN-06", "XML-02"]),
+    ("Type_Specific_Checks_DT_Primitive_NotEmpty", &["JSN-03", "format", "XML-02"]),
     ("Validation_VAL_Profile_Minimum", &["min", "MSG-20", "MSG-35", "MSG-37", "MSG-03"]),
     // Of a value whose type the extension does not allow the reference refuses each child.
     ("Validation_VAL_Profile_NotAllowed", &["unknown-element", "type", "extension"]),

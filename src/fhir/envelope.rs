@@ -39,6 +39,9 @@ fn bundle_type(root: Node<'_>) -> Option<Issue> {
     let (code, text) = match node.map(|node| (node, node.text())) {
         Some((_, Some(text))) if text == "message" => return None,
         Some((_, Some(_))) => (IssueCode::Value, "The Bundle is of another type; a message has type \"message\""),
+        Some((node, None)) if node.tree.is_xml() => {
+            (IssueCode::Structure, "Bundle.type must have the attribute value; a message has type \"message\"")
+        }
         Some((_, None)) => (IssueCode::Structure, "Bundle.type must be a string; a message has type \"message\""),
         None => (IssueCode::Required, "The Bundle has no type; a message has type \"message\""),
     };

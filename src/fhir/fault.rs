@@ -20,6 +20,7 @@ macro_rules! faults {
 
 faults! {
     SendSyntax "SEND_SYNTAX" "The body is not JSON or XML, or breaks FHIR's rules for them" "Correct the text at the line and column given";
+    SendDepth "SEND_DEPTH" "The body is nested more deeply than the router reads" "Nest it at most 256 levels deep, objects and arrays counted alike";
     SendNotMessage "SEND_NOT_MESSAGE" "The body is FHIR, but no message Bundle with a MessageHeader first" "Send one Bundle of type message";
     SendStructure "SEND_STRUCTURE" "The message breaks a rule of FHIR messaging" "Correct the element that the issue names";
     SendVersion "SEND_VERSION" "The FHIR version is unknown, conflicting or not supported" "Send R4, R4B or R5 and name it with the media type parameter fhirVersion";

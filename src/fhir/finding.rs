@@ -8,6 +8,12 @@ use std::borrow::Cow;
 /// Most issues, and most notes, that are reported of one document.
 pub const ISSUE_LIMIT: usize = 1_000;
 
+/// The rule of documents that are nested too deeply, which is a bound of Emberpost's and no rule of FHIR.
+pub(super) const DEPTH: &str = "depth";
+/// What is said of them; `json::DEPTH_LIMIT` has the number.
+pub(super) const TOO_DEEP: &str =
+    "The document is nested too deeply; Emberpost's limit is 256 levels of objects and arrays";
+
 /// Something found, still without line and column.
 pub(super) struct Finding {
     pub offset: usize,
@@ -55,7 +61,9 @@ impl Findings {
     pub fn into_issues(self, bytes: &[u8], root: Option<&str>) -> Result<Vec<Issue>, Vec<Issue>> {
         let Findings { refusals, notes } = self;
         let refused = !refusals.is_empty();
-        let refusals = refusals.into_iter().map(|finding| (finding, Fault::SendSyntax));
+        let fault = |finding: &Finding| if finding.rule == DEPTH { Fault::SendDepth } else { Fault::SendSyntax };
+        let refusals =
+            refusals.into_iter().map(|finding| (fault(&finding), finding)).map(|(fault, found)| (found, fault));
         let mut findings: Vec<_> = refusals.chain(notes.into_iter().map(|note| (note, Fault::SendStructure))).collect();
         findings.sort_by_key(|(finding, _)| finding.offset);
         if refused { Err(issues(bytes, root, findings)) } else { Ok(issues(bytes, root, findings)) }

@@ -188,12 +188,14 @@ impl<'t, 'n> Reader<'t, 'n> {
     /// Notes a node of another kind. A null is in the tree's notes already (JSN-04).
     fn expect(&mut self, node: Node<'t>, kind: Kind, at: fmt::Arguments) -> bool {
         if node.kind() != kind && node.kind() != Kind::Null {
-            let wanted = match kind {
-                Kind::Array => "an array",
-                Kind::Object => "an object",
-                _ => "a string",
+            let wanted = match (kind, node.tree.is_xml()) {
+                (Kind::Object, true) => "have elements, and no attribute value",
+                (_, true) => "stand once and have the attribute value",
+                (Kind::Array, false) => "be an array in JSON",
+                (Kind::Object, false) => "be an object in JSON",
+                (_, false) => "be a string in JSON",
             };
-            let text = format!("The element must be {wanted} in JSON; it is read as absent");
+            let text = format!("The element must {wanted}; it is read as absent");
             let issue = Issue::error(IssueCode::Structure, Fault::SendStructure, text);
             let issue = issue.rule(if kind == Kind::Array { "JSN-05" } else { "MSG-20" }).at(at.to_string());
             // Each position reads the bytes before it, so that only the first have one.

@@ -8,7 +8,7 @@ mod keys;
 
 use self::keys::Key;
 pub use super::finding::ISSUE_LIMIT;
-use super::finding::{Finding, Findings, step};
+use super::finding::{DEPTH, Finding, Findings, TOO_DEEP, step};
 use super::outcome::{Issue, IssueCode, Severity};
 use super::scan::{self, Broken};
 use super::tree::{ESCAPED, Kind, Node, Slot, Tree};
@@ -16,7 +16,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 
 /// Deepest nesting that is read.
-pub const DEPTH_LIMIT: usize = 64;
+pub const DEPTH_LIMIT: usize = 256;
 /// Most values that are read, so that a body of commas cannot fill the memory: 48 MB of nodes.
 pub const NODE_LIMIT: usize = 2_000_000;
 
@@ -185,7 +185,7 @@ impl<'b> Reader<'b> {
     fn open(&mut self, is_object: bool) -> Result<bool, Stop> {
         let start = self.position;
         if self.frames.len() >= DEPTH_LIMIT {
-            return stop(start, "The document is nested more deeply than is read (64 levels)");
+            return Err((Broken { offset: start, text: TOO_DEEP }, DEPTH, IssueCode::TooLong));
         }
         if let Some(parent) = self.frames.last_mut() {
             parent.has_container = true;

@@ -101,10 +101,31 @@ impl Outcome {
         self.issues.iter().any(Issue::is_error)
     }
 
-    /// The OperationOutcome resource; its form is the same in R4, R4B and R5.
+    /// The OperationOutcome resource, errors first; its form is the same in R4, R4B and R5.
     pub fn to_resource(&self) -> Value {
-        json!({ "resourceType": "OperationOutcome", "issue": self.issues.iter().map(issue_resource).collect::<Vec<_>>() })
+        let mut issues: Vec<&Issue> = self.issues.iter().collect();
+        issues.sort_by_key(|issue| rank(issue));
+        json!({ "resourceType": "OperationOutcome", "issue": issues.into_iter().map(issue_resource).collect::<Vec<_>>() })
     }
+}
+
+/// The order in which kinds of issues are told: errors, warnings, the rest.
+pub fn rank(issue: &Issue) -> u8 {
+    match issue.severity {
+        Severity::Fatal | Severity::Error => 0,
+        Severity::Warning => 1,
+        Severity::Information => 2,
+    }
+}
+
+/// Longest `details.text`, in characters.
+const SHORT_LIMIT: usize = 200;
+
+/// What is wrong, in one short sentence: the diagnostics up to what they list or advise.
+fn short(diagnostics: &str) -> &str {
+    let end = ["; ", ". ", ": "].iter().filter_map(|end| diagnostics.find(end)).min().unwrap_or(diagnostics.len());
+    let first = diagnostics.get(..end).unwrap_or(diagnostics);
+    first.char_indices().nth(SHORT_LIMIT).and_then(|(at, _)| first.get(..at)).unwrap_or(first)
 }
 
 impl From<Issue> for Outcome {
@@ -133,6 +154,10 @@ fn issue_resource(issue: &Issue) -> Value {
         "code": issue.code,
         "details": { "coding": coding },
     });
+    let text = short(&issue.diagnostics);
+    if !text.trim().is_empty() {
+        resource["details"]["text"] = Value::String(text.to_owned());
+    }
     if let Some((line, column)) = issue.position {
         diagnostics.push_str(&format!(" (line {line}, column {column})"));
         resource["extension"] = json!([
@@ -145,4 +170,38 @@ fn issue_resource(issue: &Issue) -> Value {
         resource["expression"] = json!([expression]);
     }
     resource
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_come_first_and_each_has_a_short_text() {
+        let issue = |severity, text: &str| Issue::new(severity, IssueCode::Value, Fault::SendStructure, text);
+        let long = "x".repeat(500);
+        let outcome = Outcome::from(vec![
+            issue(Severity::Information, "3 more issues are not listed; correct these first"),
+            issue(Severity::Warning, "the reference fits several entries; refer to the fullUrl of one"),
+            issue(Severity::Error, "gender is not in the value set http://hl7.org/fhir/ValueSet/x: male, female"),
+            issue(Severity::Warning, &long),
+            issue(Severity::Fatal, "The body is too long. Send less"),
+        ])
+        .to_resource();
+        let told: Vec<_> = outcome["issue"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| (one["severity"].as_str().unwrap(), one["details"]["text"].as_str().unwrap()))
+            .collect();
+        let wanted = [
+            ("error", "gender is not in the value set http://hl7.org/fhir/ValueSet/x"),
+            ("fatal", "The body is too long"),
+            ("warning", "the reference fits several entries"),
+            ("warning", &long[..SHORT_LIMIT]),
+            ("information", "3 more issues are not listed"),
+        ];
+        assert_eq!(told, wanted);
+        assert_eq!(outcome["issue"][1]["diagnostics"], "The body is too long. Send less");
+    }
 }

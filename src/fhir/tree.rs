@@ -128,6 +128,11 @@ impl Tree {
         self.source.as_ref().map_or(self.json(), |source| &source.bytes)
     }
 
+    /// Whether it was received as XML, so that texts speak of elements and attributes.
+    pub fn is_xml(&self) -> bool {
+        self.source.is_some()
+    }
+
     /// The JSON text: as it was received, or what says the same as the XML that was.
     pub fn json(&self) -> &Bytes {
         self.text.as_bytes()

@@ -38,7 +38,14 @@ fn form(entry: &Entry, full_url: &FullUrl, report: &mut Report) {
             report.at(
                 Gravity::Error,
                 node,
-                Broken::new("MSG-11", IssueCode::Structure, "entry.fullUrl must be a string"),
+                Broken::new(
+                    "MSG-11",
+                    IssueCode::Structure,
+                    match node.tree.is_xml() {
+                        true => "entry.fullUrl must stand once and have the attribute value",
+                        false => "entry.fullUrl must be a string",
+                    },
+                ),
             );
         }
         return;

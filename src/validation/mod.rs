@@ -5,6 +5,7 @@
 //! `links`, `definition_rules`, then `focus`, `choose`, `definition`, `load`; `structure` with `prose`; `profile`; and `report`,
 //! which collects what they find, with `places`.
 
+mod around;
 mod bundle_rules;
 mod checks;
 pub mod choose;

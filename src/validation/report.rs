@@ -5,6 +5,7 @@
 
 use super::ProseRules;
 use super::places::Places;
+use crate::fhir::outcome::rank;
 use crate::fhir::scan::Walk;
 use crate::fhir::schema::Schema;
 use crate::fhir::tree::{Node, Tree};
@@ -126,7 +127,8 @@ impl<'m> Report<'m> {
         }
     }
 
-    /// The issues by their place in the source, and where they share one as they were found; those without a place first.
+    /// The issues, errors first and warnings behind them, each by their place in the source, and where they share one as
+    /// they were found; those without a place first.
     /// What two checks found alike is told once.
     pub fn finish(mut self) -> Vec<Issue> {
         self.locate();
@@ -135,6 +137,8 @@ impl<'m> Report<'m> {
         let mut issues = self.found.into_iter().map(|found| found.issue).collect::<Vec<_>>();
         issues.sort_by_key(|issue| issue.position);
         issues.dedup_by(is_told_before);
+        // Stable: each kind stays in the order of the document.
+        issues.sort_by_key(rank);
         if left_out > 0 {
             let text = format!("{left_out} more issues are not listed; correct these first");
             issues.push(Issue::new(Severity::Information, IssueCode::Informational, Fault::SendStructure, text));

@@ -540,3 +540,57 @@ fn what_is_no_message_is_checked_as_the_resource_that_it_is() {
     assert_eq!(rules(Level::Message), ["MSG-01"]);
     assert_eq!(rules(Level::Structure), ["MSG-01", "binding"]);
 }
+
+#[test]
+fn errors_stand_before_warnings_each_in_the_order_of_the_document() {
+    let bundle = message(|b| {
+        b["entry"][0]["fullUrl"] = json!("MessageHeader/h");
+        b["entry"][1]["fullUrl"] = json!("Patient/p1");
+        b["entry"][1]["resource"]["gender"] = json!("x");
+        b["entry"][1]["resource"]["birthDate"] = json!("May");
+    });
+    let checked =
+        check(&read(&bundle, FhirVersion::R4), &Definitions::default(), Checks { level: Level::Structure, ..LAX });
+    let places: Vec<_> = checked.issues.iter().map(|issue| (issue.is_error(), issue.position)).collect();
+    let mut sorted = places.clone();
+    sorted.sort_by_key(|(is_error, position)| (!is_error, *position));
+    assert_eq!(places, sorted);
+    assert!(
+        checked.issues.first().is_some_and(Issue::is_error)
+            && checked.issues.last().is_some_and(|last| !last.is_error())
+    );
+}
+
+#[test]
+fn xml_is_spoken_of_in_the_terms_of_xml() {
+    let with = |element: &str| {
+        let message = in_xml(&message(|_| ()), |text| {
+            text.replace("<id value=\"p1\"/>", &format!("<id value=\"p1\"/>{element}"))
+        });
+        let checks = Checks { level: Level::Structure, ..LAX };
+        check(&message, &load(&[]), checks).issues.into_iter().filter(Issue::is_error).collect::<Vec<_>>()
+    };
+    let cases = [
+        ("<identifier value=\"x\"/>", "type", "Identifier has elements instead"),
+        ("<name/>", "XML-02", "an element is empty"),
+        ("<active><value value=\"true\"/></active>", "type", "must have the attribute value"),
+        ("<active value=\"yes\"/>", "format", "true or false"),
+        ("<gender value=\"\"/>", "XML-02", "the attribute value is empty"),
+        ("<gender value=\"male\"/><gender value=\"female\"/>", "max", "stands 2 times"),
+        ("<contained/>", "resource-type", "the element must hold a resource"),
+        ("<contained><Pet><id value=\"a\"/></Pet></contained>", "resource-type", "the element 'Pet' is no type"),
+        ("<multipleBirthInteger value=\"two\"/>", "format", "a whole number"),
+    ];
+    for (element, rule, text) in cases {
+        let found = with(element);
+        assert!(
+            found.iter().any(|issue| issue.rule.as_deref() == Some(rule) && issue.diagnostics.contains(text)),
+            "{element}: {found:?}"
+        );
+        for issue in &found {
+            let words = format!("{} {}", issue.rule.as_deref().unwrap_or_default(), issue.diagnostics);
+            let json = ["JSN", "JSON", "object", "array", "null", "property", "string", "resourceType"];
+            assert!(json.iter().all(|word| !words.contains(word)), "{element}: {words}");
+        }
+    }
+}

@@ -44,6 +44,7 @@ mod http_clients;
 mod lanes;
 mod limits;
 mod mutations;
+mod nesting;
 mod operations;
 mod planning;
 mod readme;

@@ -102,7 +102,8 @@ fn nesting_is_read_up_to_the_limit_and_no_further() {
     assert!(read(&nested(DEPTH_LIMIT)).is_ok());
     for text in [nested(DEPTH_LIMIT + 1), "[".repeat(100_000), "{\"a\":".repeat(100_000)] {
         let issues = read(&text).unwrap_err();
-        assert!(issues.len() == 1 && issues[0].diagnostics.contains("nested"));
+        assert_eq!((issues.len(), issues[0].fault), (1, crate::fhir::Fault::SendDepth));
+        assert!(issues[0].diagnostics.contains("Emberpost's limit is 256"), "{}", issues[0].diagnostics);
     }
 }
 

@@ -15,7 +15,6 @@ use super::super::finding::Findings;
 use super::super::json::{DEPTH_LIMIT, NODE_LIMIT};
 use super::super::schema::{Primitive, Schema, TypeDef};
 use super::super::tree::{Kind, Slot, Tag};
-use super::GRAMMAR;
 use super::document::{Attribute, Document, Element};
 use super::scan::Stop;
 
@@ -105,8 +104,7 @@ impl<'a> Builder<'a> {
 
     fn open(&mut self, kind: Kind, offset: u32) -> Result<u32, Stop> {
         if self.depth >= DEPTH_LIMIT {
-            let text = "The document is nested more deeply than is read (64 levels)";
-            return Err(Stop::new(offset as usize, GRAMMAR, text));
+            return Err(Stop::too_deep(offset as usize));
         }
         self.depth += 1;
         let start = self.json.len();

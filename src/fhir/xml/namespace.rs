@@ -2,13 +2,24 @@
 
 use super::super::scan::Broken;
 use super::document::Span;
-use super::text::broken;
+use super::text::{self, broken};
+use std::borrow::Cow;
 
 pub(super) const FHIR: &[u8] = b"http://hl7.org/fhir";
 pub(super) const XHTML: &[u8] = b"http://www.w3.org/1999/xhtml";
 const XSI: &[u8] = b"http://www.w3.org/2001/XMLSchema-instance";
 const XML: &[u8] = b"http://www.w3.org/XML/1998/namespace";
 const XMLNS: &[u8] = b"http://www.w3.org/2000/xmlns/";
+
+/// With references resolved.
+pub(super) fn decoded(uri: &[u8]) -> Cow<'_, [u8]> {
+    if !uri.contains(&b'&') {
+        return Cow::Borrowed(uri);
+    }
+    let mut plain = Vec::with_capacity(uri.len());
+    text::decode(uri, &mut plain);
+    Cow::Owned(plain)
+}
 
 /// Most declarations in force at once.
 const BINDINGS_LIMIT: usize = 64;
@@ -55,9 +66,10 @@ impl Scope {
         self.default = mark.default;
     }
 
-    /// Adds what `xmlns` or `xmlns:prefix` says. The uri is compared as it is written: no known one needs references.
+    /// Adds what `xmlns` or `xmlns:prefix` says, which may be written with references.
     pub fn declare(&mut self, bytes: &[u8], prefix: Span, uri: Span) -> Result<(), Broken> {
-        let (name, named) = (prefix.of(bytes), uri.of(bytes));
+        let name = prefix.of(bytes);
+        let named = &*decoded(uri.of(bytes));
         let at = uri.start as usize;
         if self.bindings.len() >= BINDINGS_LIMIT {
             return broken(at, "More namespaces are declared than are read (64)");

@@ -7,6 +7,7 @@ mod element;
 mod misc;
 mod tag;
 
+use super::super::finding::{DEPTH, TOO_DEEP};
 use super::super::json::DEPTH_LIMIT;
 use super::super::outcome::IssueCode;
 use super::super::scan::Broken;
@@ -33,6 +34,10 @@ pub(super) struct Stop {
 impl Stop {
     pub fn new(offset: usize, rule: &'static str, text: &'static str) -> Stop {
         Stop { offset, text, rule, code: IssueCode::Structure }
+    }
+
+    pub fn too_deep(offset: usize) -> Stop {
+        Stop { offset, text: TOO_DEEP, rule: DEPTH, code: IssueCode::TooLong }
     }
 
     pub fn too_long(offset: usize, text: &'static str) -> Stop {
@@ -77,19 +82,15 @@ pub(super) fn document(bytes: &[u8]) -> Result<Document<'_>, Stop> {
     }
 }
 
-/// Checks that the text is one element of XHTML and nothing else, which can stand in any document.
-pub(super) fn fragment(bytes: &[u8]) -> Result<(), Broken> {
+/// Checks that the text begins with one element of XHTML, which can stand in any document; the offset after it.
+pub(super) fn fragment(bytes: &[u8]) -> Result<usize, Broken> {
     let read = || -> Result<usize, Stop> {
         check_characters(bytes)?;
         let mut scanner = Scanner::new(bytes, true);
         scanner.root()?;
         Ok(scanner.position)
     };
-    match read() {
-        Ok(end) if end == bytes.len() => Ok(()),
-        Ok(end) => broken(end, "Something stands after the element"),
-        Err(stop) => broken(stop.offset, stop.text),
-    }
+    read().or_else(|stop| broken(stop.offset, stop.text))
 }
 
 fn check_characters(bytes: &[u8]) -> Result<&str, Stop> {
@@ -200,7 +201,9 @@ impl<'x> Scanner<'x> {
             return Ok(broken(self.bytes.len(), "The text ends within an element")?);
         };
         text::check_text(self.bytes, from, from + length)?;
-        self.note_text(from);
+        if !text::is_blank(&rest[..length]) {
+            self.note_text(from);
+        }
         self.position = from + length;
         Ok(())
     }
@@ -258,7 +261,7 @@ impl<'x> Scanner<'x> {
         }
         let narrative_depth = self.narrative.map(|narrative| narrative.depth + NARRATIVE_DEPTH_LIMIT);
         if self.open.len() >= narrative_depth.unwrap_or(ELEMENT_DEPTH_LIMIT) {
-            return Err(Stop::new(tag.start, GRAMMAR, "The document is nested more deeply than is read"));
+            return Err(Stop::too_deep(tag.start));
         }
         let element = match self.narrative {
             Some(narrative) => {

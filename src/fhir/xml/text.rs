@@ -184,6 +184,22 @@ pub(super) fn check_text(bytes: &[u8], from: usize, to: usize) -> Result<(), Bro
     Ok(())
 }
 
+/// Whether text is white space alone, written as it is or as references. The references are known to be good.
+pub(super) fn is_blank(text: &[u8]) -> bool {
+    let mut position = 0;
+    while let Some(byte) = text.get(position) {
+        position = match byte {
+            b'&' => match reference(text, position) {
+                Ok((' ' | '\n' | '\r' | '\t', end)) => end,
+                _ => return false,
+            },
+            byte if is_space(*byte) => position + 1,
+            _ => return false,
+        };
+    }
+    true
+}
+
 /// What a coded value means: references resolved, line ends and tabs read as spaces. The references are known to be good.
 pub(super) fn decode(raw: &[u8], into: &mut Vec<u8>) {
     let mut position = 0;

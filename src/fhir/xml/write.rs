@@ -1,7 +1,9 @@
 //! A tree to FHIR XML: the exact inverse of reading (XML-01, JSN-05 to JSN-08).
 //!
 //! Elements come in the schema's order. What XML could not give back as it is, is refused: unknown members, empty arrays,
-//! a number where a string belongs. So the form that is written reads as an equal tree, or none is written.
+//! a number where a string belongs. So the form that is written reads as a tree that says the same, or none is written.
+//! Arrays of a value and of its `_` sibling may be of any lengths, and hold null wherever the other one has something:
+//! reading gives them one length.
 
 mod order;
 mod value;
@@ -164,15 +166,6 @@ impl<'t, 's> Writer<'t, 's> {
     }
 
     fn items(&mut self, member: Member<'t>, name: &str, def: &'s TypeDef, length: usize) -> Result<(), Refused<'t>> {
-        for array in member.value.into_iter().chain(member.extra) {
-            let is_padding = array.items().all(|item| item.kind() == Kind::Null);
-            if is_padding || array.items().count() != length {
-                return refuse(
-                    array,
-                    "An array and that of its _ sibling are not filled to one length, or hold null alone",
-                );
-            }
-        }
         let mut values = member.value.map(Node::items);
         let mut extras = member.extra.map(Node::items);
         for index in 0..length {

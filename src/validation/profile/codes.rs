@@ -106,7 +106,10 @@ impl ValueSets {
         let known = self.schema.value_set_named(canonical).ok_or_else(|| Unlisted::because("it is not loaded"))?;
         match &known.codes {
             Some(codes) => Ok(Arc::new(Codes::Base(codes))),
-            None => Err(Unlisted::because("its codes cannot be enumerated")),
+            None => Err(Unlisted {
+                reason: "its codes cannot be enumerated".into(),
+                systems: (!known.systems.is_empty()).then(|| known.systems.clone().into()),
+            }),
         }
     }
 }

@@ -1,13 +1,17 @@
 //! `minValue[x]` and `maxValue[x]`: numbers, dates and times, quantities.
 //!
-//! Values that cannot be compared (other unit, other precision that leaves it open) are within the limit.
+//! Quantities of UCUM are compared across units. Values that cannot be compared (units of other dimensions, a precision
+//! that leaves it open) are within the limit.
 
 use super::pattern::decimal;
 use crate::fhir::element::Element;
 use crate::fhir::tree::Node;
+use crate::fhirpath::{Quantity, Unit};
 use rust_decimal::Decimal;
 use serde_json::Value;
 use std::cmp::Ordering;
+
+const UCUM: &str = "http://unitsofmeasure.org";
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Limit {
@@ -46,11 +50,15 @@ impl Limit {
             Limit::Number(limit) => Some(number(node)?.cmp(limit)),
             Limit::Time(limit) => time(&node.text()?, limit),
             Limit::Quantity { value, system, code } => {
-                let same = |name: &str, wanted: &Option<Box<str>>| {
-                    node.get(name).and_then(Node::text).as_deref() == wanted.as_deref()
-                };
-                (same("system", system) && same("code", code)).then_some(())?;
-                Some(number(node.get("value")?)?.cmp(value))
+                let found = number(node.get("value")?)?;
+                let [own_system, own_code] = node.pick(["system", "code"]).map(|member| member.and_then(Node::text));
+                if own_system.as_deref() == system.as_deref() && own_code.as_deref() == code.as_deref() {
+                    return Some(found.cmp(value));
+                }
+                let is_ucum = [own_system.as_deref(), system.as_deref()].iter().all(|one| *one == Some(UCUM));
+                let (own_code, code) = own_code.zip(code.as_deref()).filter(|_| is_ucum)?;
+                let own = Quantity { value: found, unit: Unit::code(&own_code) };
+                own.compare(&Quantity { value: *value, unit: Unit::code(code) })
             }
         }
     }

@@ -3,16 +3,16 @@
 use super::native;
 use super::place::Place;
 use super::plan::{By, Constraints, ExtensionPlan, Held, Special};
-use super::resources::Entries;
 use super::walk::{Object, Walker};
 use crate::fhir::IssueCode;
 use crate::fhir::element::Element;
 use crate::fhir::schema::{Constraint, Schema};
-use crate::fhir::tree::Node;
+use crate::fhir::tree::{Node, Tree};
 use crate::fhirpath::{Expression, Failure, Host, Scope};
+use crate::validation::around::Around;
 use crate::validation::prose;
 use crate::validation::report::Broken;
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 
 impl<'t> Walker<'t, '_, '_> {
     /// The rules of types that the walk knows by name, after their members.
@@ -91,8 +91,9 @@ impl<'t> Walker<'t, '_, '_> {
             None => resource,
         };
         let is_undecided = Cell::new(false);
-        let around = Around { schema, bundles: &self.bundles, steps: &self.steps, is_undecided: &is_undecided };
-        let scope = Scope { schema, resource, root, host: &around };
+        let asked =
+            Asked { schema, tree: self.tree, around: &self.around, steps: &self.steps, is_undecided: &is_undecided };
+        let scope = Scope { schema, resource, root, host: &asked };
         let holds = expression.holds(&scope, element)?;
         Ok(Truth { holds, is_undecided: is_undecided.get() })
     }
@@ -140,26 +141,20 @@ impl Truth {
     }
 }
 
-/// What expressions may ask: references within the Bundles around.
-struct Around<'a, 't> {
+/// What expressions may ask.
+struct Asked<'a, 't> {
     schema: &'static Schema,
-    bundles: &'a [Entries<'t>],
+    tree: &'t Tree,
+    around: &'a OnceCell<Around<'t>>,
     /// Those that were taken so far.
     steps: &'a Cell<u64>,
     is_undecided: &'a Cell<bool>,
 }
 
-impl<'a, 't: 'a> Host<'a> for Around<'a, 't> {
+impl<'a, 't: 'a> Host<'a> for Asked<'a, 't> {
     fn resolve(&self, from: Element<'a>, reference: &str) -> Option<Element<'a>> {
-        let node: Node<'a> = match reference.strip_prefix('#') {
-            Some("") => from.value?,
-            Some(id) => {
-                let mut contained = from.value?.get("contained")?.items();
-                contained.find(|inner| inner.get("id").and_then(Node::text).as_deref() == Some(id))?
-            }
-            None => self.bundles.iter().rev().find_map(|entries| entries.find(reference))?,
-        };
-        Element::resource(node, self.schema)
+        let around: &Around<'a> = self.around.get_or_init(|| Around::new(self.tree, self.schema));
+        around.resolve(from, reference).map(|led| led.resource)
     }
 
     fn member_of(&self, element: Element<'a>, value_set: &str) -> Option<bool> {

@@ -118,20 +118,23 @@ impl<'t> Walker<'t, '_, '_> {
     /// Its type; none where it has none that a resource can be of, and that is told.
     fn resource_type(&mut self, node: Node<'t>, place: &Place) -> Option<TypeId> {
         let Some(found) = node.get("resourceType") else {
-            self.fail(place, node, "resource-type", IssueCode::Structure, || {
-                "a resource must have resourceType".to_owned()
-            });
+            self.form(
+                (place, node),
+                ("resource-type", "a resource must have resourceType"),
+                ("resource-type", "the element must hold a resource"),
+            );
             return None;
         };
         let name = found.text();
         let type_id = name.as_ref().and_then(|name| self.plan.schema.resource(name));
         if type_id.is_none() {
+            let what = if self.tree.is_xml() { "the element" } else { "resourceType" };
             self.fail(place, found, "resource-type", IssueCode::Structure, || match name {
                 None => "resourceType must be a string".to_owned(),
                 Some(name) if name.len() <= 64 && name.bytes().all(|byte| byte.is_ascii_alphanumeric()) => {
-                    format!("resourceType '{name}' is no type of resource in this version")
+                    format!("{what} '{name}' is no type of resource in this version")
                 }
-                Some(_) => "resourceType is no type of resource in this version".to_owned(),
+                Some(_) => format!("{what} is no type of resource in this version"),
             });
         }
         type_id

@@ -42,8 +42,10 @@ impl<'t> Walker<'t, '_, '_> {
                 }
                 _ => {
                     let code = &self.plan.schema.def(member.plan.type_id).code;
-                    self.fail(place, node, "type", IssueCode::Structure, || {
-                        format!("{} must be an object of type {code}", named(place))
+                    let is_xml = self.tree.is_xml();
+                    self.fail(place, node, "type", IssueCode::Structure, || match is_xml {
+                        true => format!("{} has the attribute value; a {code} has elements instead", named(place)),
+                        false => format!("{} must be an object of type {code}", named(place)),
                     });
                 }
             },
@@ -67,9 +69,11 @@ impl<'t> Walker<'t, '_, '_> {
     /// The value of a primitive, decoded.
     fn text(&mut self, member: &Member<'t>, of: Primitive, (node, text): (Node<'t>, &[u8]), place: &Place) {
         if text.is_empty() {
-            return self.fail(place, node, "JSN-03", IssueCode::Structure, || {
-                "a string is empty; leave the property out".to_owned()
-            });
+            return self.form(
+                (place, node),
+                ("JSN-03", "a string is empty; leave the property out"),
+                ("XML-02", "the attribute value is empty; leave the element out"),
+            );
         }
         if !primitive::fits(of, text, self.plan.schema.version) {
             return self.wrong_format(of, node, text, place);
@@ -121,6 +125,18 @@ impl<'t> Walker<'t, '_, '_> {
 
     #[cold]
     fn wrong_kind(&mut self, of: Primitive, node: Node<'t>, place: &Place) {
+        if self.tree.is_xml() {
+            return match node.text() {
+                Some(text) => self.wrong_format(of, node, text.as_bytes(), place),
+                None => self.fail(place, node, "type", IssueCode::Structure, || {
+                    let code = primitive::allowed(of);
+                    format!(
+                        "{} must have the attribute value, and no elements but extensions; its value must be {code}",
+                        named(place)
+                    )
+                }),
+            };
+        }
         let found = match node.kind() {
             Kind::Object => "an object",
             Kind::Array => "an array",

@@ -10,9 +10,10 @@ use super::value::Counterpart;
 use crate::fhir::IssueCode;
 use crate::fhir::schema::TypeId;
 use crate::fhir::tree::{Kind, Node, Tree};
+use crate::validation::around::Around;
 use crate::validation::report::{Broken, Report};
 use std::borrow::Cow;
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::collections::HashSet;
 
 pub(super) struct Walker<'t, 'r, 'm> {
@@ -32,6 +33,8 @@ pub(super) struct Walker<'t, 'r, 'm> {
     pub buffer: Vec<u8>,
     /// The Bundles around, outermost first.
     pub bundles: Vec<Entries<'t>>,
+    /// What expressions resolve references in; made when the first one asks.
+    pub around: OnceCell<Around<'t>>,
     /// That expressions have taken.
     pub steps: Cell<u64>,
     /// They have taken too many, and that was told.
@@ -78,6 +81,7 @@ impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
             ids: HashSet::new(),
             buffer: Vec::new(),
             bundles: Vec::new(),
+            around: OnceCell::new(),
             steps: Cell::new(0),
             is_cut_off: false,
         }
@@ -91,9 +95,11 @@ impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
             self.ids = outer;
         }
         if object.node.children().next().is_none() {
-            self.fail(object.place, object.node, "JSN-03", IssueCode::Structure, || {
-                "an object is empty; leave the property out".to_owned()
-            });
+            self.form(
+                (object.place, object.node),
+                ("JSN-03", "an object is empty; leave the property out"),
+                ("XML-02", "an element is empty; fill it, or leave it out"),
+            );
             return;
         }
         let is_resource = matches!(object.plan.special, Special::Resource | Special::Bundle);
@@ -105,9 +111,11 @@ impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
         // Parameters are what an operation is given, which may be nothing.
         let is_hollow = || object.node.children().all(|member| member.has_key("resourceType"));
         if present == 0 && is_resource && &*object.plan.def.name != "Parameters" && is_hollow() {
-            self.fail(object.place, object.node, "JSN-03", IssueCode::Structure, || {
-                "a resource has nothing but its type; fill it, or leave it out".to_owned()
-            });
+            self.form(
+                (object.place, object.node),
+                ("JSN-03", "a resource has nothing but its type; fill it, or leave it out"),
+                ("XML-02", "a resource has no elements; fill it, or leave it out"),
+            );
         }
         let missing = object.plan.required & !present;
         if missing != 0 {
@@ -158,7 +166,10 @@ impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
         if !member.plan.is_array {
             if node.is_array() {
                 let place = object.place.element(member.plan, SINGLE);
-                self.wrong_shape(&place, node, "must be a single value and no array");
+                match self.tree.is_xml() {
+                    true => self.too_many(&place, node, (&member.plan.def.name, node.items().count() as u32)),
+                    false => self.wrong_shape(&place, node, "must be a single value and no array"),
+                }
             } else {
                 self.value(object, member, (node, SINGLE), &mut Counterpart::new(object.node, node));
             }
@@ -256,9 +267,23 @@ impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
     }
 
     pub fn stray_null(&mut self, place: &Place, node: Node<'t>) {
-        self.fail(place, node, "JSN-04", IssueCode::Structure, || {
-            "null stands where a value is expected; leave the property out, or give its _ sibling a value".to_owned()
-        });
+        self.form(
+            (place, node),
+            ("JSN-04", "null stands where a value is expected; leave the property out, or give its _ sibling a value"),
+            ("XML-02", "an element has neither a value nor extensions; give it one, or leave it out"),
+        );
+    }
+
+    /// A break of the form that was sent: rule and text in the terms of JSON and of XML.
+    #[cold]
+    pub fn form(
+        &mut self,
+        (place, node): (&Place, Node<'t>),
+        json: (&'static str, &'static str),
+        xml: (&'static str, &'static str),
+    ) {
+        let (rule, text) = if self.tree.is_xml() { xml } else { json };
+        self.fail(place, node, rule, IssueCode::Structure, || text.to_owned());
     }
 
     fn too_many(&mut self, place: &Place, node: Node<'t>, (name, count): (&str, u32)) {

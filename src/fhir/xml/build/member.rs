@@ -44,7 +44,9 @@ impl<'a> Builder<'a> {
             has_extra |= extra;
             is_array |= shape == Shape::Resource && self.document.children(self.children[at].index).nth(1).is_some();
         }
-        if has_value {
+        // Readers look for the array of values first: without values it is as long, and holds null.
+        let is_listed = known.is_some_and(|(element, _)| element.is_array);
+        if has_value || (has_extra && is_listed) {
             self.key(name, false);
             self.values(from..to, of_type, is_array)?;
         }

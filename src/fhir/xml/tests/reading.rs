@@ -178,3 +178,30 @@ fn what_gives_stu3_away_survives() {
     let header = tree.root().get("entry").unwrap().items().next().unwrap().get("resource").unwrap();
     assert!(header.get("event").is_some_and(Node::is_object) && header.get("timestamp").is_some());
 }
+
+#[test]
+fn an_array_of_extensions_alone_has_an_array_of_values_that_holds_null() {
+    let json = patient("<name><given><extension url=\"u\"><valueCode value=\"c\"/></extension></given></name>");
+    let expected = r#"{"resourceType":"Patient","name":[{"given":[null],"_given":[{"extension":[{"url":"u","valueCode":"c"}]}]}]}"#;
+    assert_eq!(json, expected);
+    let json = patient("<birthDate><extension url=\"u\"><valueCode value=\"c\"/></extension></birthDate>");
+    assert_eq!(json, r#"{"resourceType":"Patient","_birthDate":{"extension":[{"url":"u","valueCode":"c"}]}}"#);
+}
+
+#[test]
+fn references_may_spell_namespaces_and_the_white_space_between_elements() {
+    for namespace in ["http://hl7.org&#47;fhir", "http:&#x2F;&#x2f;hl7.org/fhir"] {
+        let xml = format!(
+            "<Patient xmlns=\"{namespace}\">&#10;<active value=\"true\"/>&#32;&#xD;&#9; <gender value=\"male\"/></Patient>"
+        );
+        let tree = read(&xml).unwrap();
+        assert_eq!(tree.notes, []);
+        assert_eq!(
+            std::str::from_utf8(tree.json()).unwrap(),
+            r#"{"resourceType":"Patient","active":true,"gender":"male"}"#
+        );
+    }
+    let text = read("<Patient xmlns=\"http://hl7.org/fhir\">&#160;<active value=\"true\"/></Patient>").unwrap();
+    assert_eq!(text.notes[0].rule.as_deref(), Some("XML-05"), "a space that does not break is no white space of XML");
+    assert!(read("<Patient xmlns=\"http://hl7.org&#47;other\"/>").is_err());
+}

@@ -117,10 +117,13 @@ fn nesting_is_read_up_to_the_limit_and_no_further() {
     let nested = |depth: usize| {
         format!("<Patient xmlns=\"http://hl7.org/fhir\">{}{}</Patient>", "<a>".repeat(depth), "</a>".repeat(depth))
     };
-    assert!(read(&nested(63)).is_ok());
-    for depth in [64, 126, 127, 128, 100_000] {
+    assert!(read(&nested(255)).is_ok());
+    for depth in [256, 510, 511, 512, 100_000] {
         let issues = read(&nested(depth)).unwrap_err();
-        assert!(issues.iter().any(|issue| issue.diagnostics.contains("nested")), "{depth}");
+        let is_told = |issue: &Issue| {
+            issue.fault == crate::fhir::Fault::SendDepth && issue.diagnostics.contains("Emberpost's limit is 256")
+        };
+        assert!(issues.iter().any(is_told), "{depth}: {issues:?}");
     }
     let div = |depth: usize| {
         let inner = format!("{}{}", "<p>".repeat(depth), "</p>".repeat(depth));

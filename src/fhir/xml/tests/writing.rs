@@ -48,9 +48,8 @@ fn what_xml_could_not_give_back_is_refused_at_its_place() {
         ("\"active\":\"true\"".to_owned(), "Patient.active"),
         ("\"active\":null".to_owned(), "Patient.active"),
         ("\"multipleBirthInteger\":\"2\"".to_owned(), "Patient.multipleBirth.ofType(integer)"),
-        ("\"name\":[null]".to_owned(), "Patient.name"),
+        ("\"name\":[null]".to_owned(), "Patient.name[0]"),
         ("\"name\":[{\"given\":[\"a\",null]}]".to_owned(), "Patient.name[0].given[1]"),
-        ("\"name\":[{\"given\":[\"a\"],\"_given\":[null]}]".to_owned(), "Patient.name[0].given"),
         ("\"name\":[{\"given\":[\"a\",\"b\"],\"_given\":[{\"id\":\"i\"}]}]".to_owned(), "Patient.name[0].given"),
         ("\"name\":[{\"id\":1}]".to_owned(), "Patient.name[0].id"),
         ("\"gender\":\"male\",\"_gender\":{}".to_owned(), "Patient.gender"),
@@ -88,5 +87,53 @@ fn what_is_wrong_but_exact_is_written() {
         let written = write(tree.root(), Schema::of(FhirVersion::R4)).expect(content);
         let back = parse(Bytes::from(written), None, None).unwrap();
         assert!(is_same(tree.root(), back.root()), "{content}");
+    }
+}
+
+/// Whatever lengths the two arrays have, each value stands with its own extensions, and reading gives both one length.
+#[test]
+fn arrays_of_values_and_siblings_are_written_whatever_their_lengths_and_nulls() {
+    let extension = r#"{"extension":[{"url":"u","valueCode":"c"}]}"#;
+    let of = |members: &str| format!(r#"{{"resourceType":"Patient","name":[{{{members}}}]}}"#);
+    let cases = [
+        (format!(r#""given":[null],"_given":[{extension}]"#), format!(r#""given":[null],"_given":[{extension}]"#)),
+        (format!(r#""_given":[{extension}]"#), format!(r#""given":[null],"_given":[{extension}]"#)),
+        (
+            format!(r#""given":["a","b"],"_given":[{extension}]"#),
+            format!(r#""given":["a","b"],"_given":[{extension},null]"#),
+        ),
+        (
+            format!(r#""given":["a"],"_given":[null,{extension}]"#),
+            format!(r#""given":["a",null],"_given":[null,{extension}]"#),
+        ),
+        (
+            format!(r#""given":[null,"b"],"_given":[{extension}]"#),
+            format!(r#""given":[null,"b"],"_given":[{extension},null]"#),
+        ),
+        (r#""given":["a","b"],"_given":[null,null]"#.to_owned(), r#""given":["a","b"]"#.to_owned()),
+        (r#""given":["a"],"_given":[null]"#.to_owned(), r#""given":["a"]"#.to_owned()),
+    ];
+    for (members, wanted) in cases {
+        let xml = written(&of(&members));
+        let back = read(&xml).unwrap();
+        assert_eq!(std::str::from_utf8(back.json()).unwrap(), of(&wanted), "{xml}");
+        assert_eq!(back.notes, [], "{xml}");
+    }
+}
+
+#[test]
+fn a_narrative_may_have_a_prefix_and_white_space_and_comments_around_it() {
+    let of = |div: &str| {
+        serde_json::json!({ "resourceType": "Patient", "text": { "status": "generated", "div": div } }).to_string()
+    };
+    let plain = "<div xmlns=\"http://www.w3.org/1999/xhtml\">a</div>";
+    for div in [format!(" \n{plain}\n"), format!("<!-- a -->{plain}<?b c?>")] {
+        assert!(written(&of(&div)).contains(&format!("<status value=\"generated\"/>{plain}</text>")), "{div}");
+    }
+    let prefixed = "<h:div xmlns:h=\"http://www.w3.org/1999/xhtml\">a</h:div>";
+    let back = read(&written(&of(prefixed))).unwrap();
+    assert_eq!(back.root().get("text").and_then(|text| text.get("div")?.text()).as_deref(), Some(plain));
+    for div in [format!("{plain}a"), format!("a{plain}"), format!("{plain}{plain}"), "<!-- a".to_owned()] {
+        assert!(write(tree(&of(&div)).root(), Schema::of(FhirVersion::R4)).is_err(), "{div}");
     }
 }

@@ -40,16 +40,36 @@ impl<'t> Writer<'t, '_> {
         let Some(found) = value.text() else {
             return refuse(value, "Narrative is no string");
         };
-        let is_named =
-            text::name(found.as_bytes(), 1).is_ok_and(|(root, _)| root.whole.of(found.as_bytes()) == name.as_bytes());
-        if !found.starts_with('<') || !is_named {
+        // White space and comments around the div say nothing.
+        let found = core(found.as_bytes());
+        let is_named = text::name(found, 1).is_ok_and(|(root, _)| root.local.of(found) == name.as_bytes());
+        if !found.starts_with(b"<") || !is_named {
             return refuse(value, "The narrative is not one element div and nothing else, so that it has no XML form");
         }
-        if scan::fragment(found.as_bytes()).is_err() {
+        let Ok(end) = scan::fragment(found) else {
             return refuse(value, "The narrative is no well-formed XHTML in its namespace, so that it has no XML form");
+        };
+        let (div, rest) = found.split_at(end);
+        if !core(rest).is_empty() {
+            return refuse(value, "The narrative is not one element div and nothing else, so that it has no XML form");
         }
-        self.out.extend_from_slice(found.as_bytes());
+        self.out.extend_from_slice(div);
         Ok(())
+    }
+}
+
+/// From the first that is neither white space nor a comment nor a processing instruction.
+fn core(mut rest: &[u8]) -> &[u8] {
+    loop {
+        rest = rest.trim_ascii_start();
+        let end: &[u8] = match rest {
+            [b'<', b'!', b'-', b'-', ..] => b"-->",
+            [b'<', b'?', ..] => b"?>",
+            _ => return rest,
+        };
+        let from = if end.len() == 3 { 4 } else { 2 };
+        let after = rest.get(from..).and_then(|inner| memchr::memmem::find(inner, end)).map(|at| from + at + end.len());
+        rest = after.and_then(|after| rest.get(after..)).unwrap_or_default();
     }
 }
 

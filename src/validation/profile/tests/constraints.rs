@@ -27,7 +27,7 @@ fn constraints_are_held_where_they_stand_with_their_severity() {
             (json!({ "resourceType": "Patient" }), &["error own-1 Patient"]),
             (
                 json!({ "resourceType": "Patient", "name": [{ "family": "A" }, { "given": ["1", "2", "3"] }], "language": "1999" }),
-                &["warning own-2 Patient.name[1]", "error own-3 Patient.name[1]", "error own-4 Patient.language"],
+                &["error own-3 Patient.name[1]", "error own-4 Patient.language", "warning own-2 Patient.name[1]"],
             ),
         ],
     );

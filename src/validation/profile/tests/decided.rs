@@ -245,3 +245,85 @@ fn a_profile_that_is_loaded_and_cannot_be_used_says_why() {
         assert!(!issues[0].diagnostics.contains("Load it"), "{}", issues[0].diagnostics);
     }
 }
+
+#[test]
+fn limits_of_quantities_hold_across_units_of_ucum() {
+    const UCUM: &str = "http://unitsofmeasure.org";
+    let elements = json!([{ "id": "Observation.value[x]", "path": "Observation.value[x]", "type": [{ "code": "Quantity" }],
+        "minValueQuantity": { "value": 1, "system": UCUM, "code": "kg" },
+        "maxValueQuantity": { "value": 2, "system": UCUM, "code": "kg" } }]);
+    let weight = |value: f64, system: &str, code: &str| {
+        json!({ "resourceType": "Observation", "status": "final", "code": { "text": "x" },
+            "valueQuantity": { "value": value, "system": system, "code": code } })
+    };
+    let wrong = "error profile-value Observation.value.ofType(Quantity)";
+    cases(
+        &[profile("weight", "Observation", elements)],
+        &[
+            (weight(1500.0, UCUM, "g"), &[]),
+            (weight(500.0, UCUM, "g"), &[wrong]),
+            (weight(2500.0, UCUM, "g"), &[wrong]),
+            (weight(0.0015, UCUM, "t"), &[]),
+            (weight(0.5, UCUM, "kg"), &[wrong]),
+            // Nobody can compare these.
+            (weight(0.5, UCUM, "mmol"), &[]),
+            (weight(0.5, "urn:own", "g"), &[]),
+        ],
+    );
+}
+
+/// The same question, asked of a base invariant and of a profile's constraint, has one answer.
+#[test]
+fn references_resolve_alike_in_invariants_and_in_profiles() {
+    use crate::fhir::schema::Schema;
+    use crate::validation::structure;
+    let team = |member: &str| {
+        json!({ "resourceType": "CareTeam", "id": "t", "meta": { "profile": [format!("{OWN}team")] },
+            "contained": [{ "resourceType": "Patient", "id": "c" }],
+            "participant": [{ "member": { "reference": member }, "onBehalfOf": { "display": "x" } }] })
+    };
+    let own = profile(
+        "team",
+        "CareTeam",
+        json!([{ "id": "CareTeam", "path": "CareTeam", "constraint": [{ "key": "own-1", "severity": "error", "human": "x",
+            "expression": "participant.member.resolve().all($this is Practitioner)" }] }]),
+    );
+    // Relative to the entry's own base, by fullUrl, contained, the container itself, and nowhere.
+    for (member, leads) in [
+        ("Patient/p", true),
+        ("https://x.example/fhir/Patient/p", true),
+        ("#c", true),
+        ("#", true),
+        ("Patient/none", false),
+    ] {
+        let whole =
+            message(json!({}), &["CareTeam/t"], &[team(member), json!({ "resourceType": "Patient", "id": "p" })]);
+        let found = message_found(&[own.clone()], &whole);
+        assert_eq!(found.iter().any(|issue| issue.contains("own-1")), leads, "{member}: {found:?}");
+        let tree = json::parse(Bytes::from(whole.to_string())).expect("JSON");
+        let mut report = Report::new(&tree, ProseRules::default());
+        structure::check(&tree, Schema::of(FhirVersion::R4), structure::Options::default(), &mut report);
+        let issues = report.finish();
+        let is_broken = issues.iter().any(|issue| issue.rule.as_deref() == Some("ctm-1"));
+        assert_eq!(is_broken, leads, "{member}: {issues:?}");
+    }
+}
+
+#[test]
+fn an_open_value_set_of_the_base_asks_for_a_coding_of_its_systems() {
+    let own = profile(
+        "patient",
+        "Patient",
+        json!([{ "id": "Patient.communication.language", "path": "Patient.communication.language",
+            "binding": { "strength": "required", "valueSet": "http://hl7.org/fhir/ValueSet/all-languages" } }]),
+    );
+    let place = "Patient.communication[0].language";
+    let speaks = |system: &str| json!({ "resourceType": "Patient", "communication": [{ "language": { "coding": [{ "system": system, "code": "da" }] } }] });
+    cases(
+        &[own],
+        &[
+            (speaks("urn:ietf:bcp:47"), &[&format!("warning binding {place}")]),
+            (speaks("urn:own"), &[&format!("error binding {place}")]),
+        ],
+    );
+}
