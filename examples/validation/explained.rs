@@ -14,11 +14,6 @@ const REASONS: &[(&str, &str)] = &[
         "A number with a leading zero is no JSON (RFC 8259), so nothing behind it is read.",
     ),
     (
-        "cdc-vrdr-dotnet-fixtures/invalid/EmptyTypePayload.json",
-        "The Bundle has no type: the expressions of bdl-9 and bdl-11 have no result, which is no failure; the missing type is \
-         refused.",
-    ),
-    (
         "cdc-vrdr-",
         "The Composition's fullUrl is a RESTful URL, so its relative references resolve against that base (bundle page, Resolving \
          references in Bundles) and join the entries; that its id disagrees is told (MSG-11). The reference resolves nothing then.",

@@ -56,6 +56,7 @@ impl Page<'_> {
     pub fn write(&self) -> String {
         let mut text = String::from(HEAD);
         families(&mut text);
+        text.push_str(READING);
         self.mutant_table(&mut text);
         self.own_table(&mut text);
         self.corpus_table(&mut text);
@@ -236,7 +237,7 @@ fn families(text: &mut String) {
         count(&|schema| schema.value_sets.iter().filter(|set| set.codes.is_some()).count()),
     );
     row(
-        "value sets of required bindings that cannot (any code is taken)",
+        "value sets of required bindings that cannot (a coding of their systems is asked for)",
         count(&|schema| schema.value_sets.iter().filter(|set| set.codes.is_none()).count()),
     );
     row(
@@ -268,6 +269,31 @@ const FAMILIES: &[(&str, &str)] = &[
     ("narrative: elements and attributes of XHTML, no active content", "checked"),
     ("prose rules of Bundles and messages (`prose_rules`)", "warning, or error"),
 ];
+
+/// How rules are read where the definitions leave it open.
+const READING: &str = "
+## How rules are read
+
+- **Invariants must come to true.** One without a result is broken, as an element that it compares with is missing or no number. Exceptions:
+  two dates of different precision have no order, so `per-1` compares the boundaries, and `mdd-1` and `inv-1` (Task) pass; what a reference
+  leads to, or whether a code is in a value set, may not be known here, and then nothing is broken. Published expressions that have no result
+  where nothing is wrong (`bdl-8` and `ras-2` of R4, `ing-1` of R4B, `eld-28` and `dgr-1` of R5), or that miss what their sentence says
+  (`csd-1` of R5), are mended in the tables: `examples/definitions/faults.rs` lists them with reasons. Constraints of profiles are read alike.
+- **Extensions of the base** follow HL7's newest extensions pack that a registry has (5.3.0-ballot-tc1); what a release allows beyond it stays
+  allowed. A loaded definition of the same url replaces the embedded one: level `structure` then leaves the extension alone, and level
+  `profile` holds what was loaded.
+- **Required value sets that cannot be enumerated** (languages, SNOMED CT …) ask for a coding, of a system that the set takes codes from; an
+  extension may stand in its place. Currencies are the codes of ISO 4217, withdrawn ones included.
+- **Relative references** that are no type, `/`, and id are a prose rule. `Reference.type` is the name of a type, never a URL.
+- **Ids of elements** differ within a resource (in a StructureDefinition within snapshot and differential each), and hold no white space.
+- **Attachment.size** is the size of `data` before base64. base64 of R5 holds no white space.
+- **Narratives** may have a prefix for XHTML, hold no link in a link, nothing in `pre` that HTML keeps out of it, and no control character.
+- **Parameters** may be empty; another resource with nothing but its type may not.
+- **STU3** is told as such (VER-04), and nothing else of the message.
+- Documents may be nested 256 levels deep, objects and arrays of the JSON form counted alike (`SEND_DEPTH` beyond).
+- Issues are in the terms of the format that was sent: XML senders read of elements and attributes (XML-02 instead of JSN-03 and JSN-04,
+  `max`, `type`, or `format` instead of JSN-05 and JSN-07). Errors come first, then warnings, each in the order of the document.
+";
 
 const HEAD: &str = "# Validation\n\nMade by `cargo run --release --example validation`, with `EMBERPOST_CORPUS` and `EMBERPOST_ORACLE` set: the \
 folder of real messages, and\nthat of what the HL7 reference validator (org.hl7.fhir.validation 6.7.9) says of them and of mutants of them. Do \

@@ -571,7 +571,7 @@ fn xml_is_spoken_of_in_the_terms_of_xml() {
         check(&message, &load(&[]), checks).issues.into_iter().filter(Issue::is_error).collect::<Vec<_>>()
     };
     let cases = [
-        ("<identifier value=\"x\"/>", "type", "Identifier has elements instead"),
+        ("<identifier value=\"x\"/>", "type", "the type Identifier has elements instead"),
         ("<name/>", "XML-02", "an element is empty"),
         ("<active><value value=\"true\"/></active>", "type", "must have the attribute value"),
         ("<active value=\"yes\"/>", "format", "true or false"),

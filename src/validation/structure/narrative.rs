@@ -220,13 +220,17 @@ impl<'t> Scanner<'t> {
     fn start_tag(&mut self) -> Result<(), Fault> {
         self.at += 1;
         let (whole, whole_word) = self.name()?;
-        let (prefix, local) = names::split(whole);
-        let is_root = self.open.is_empty();
-        if is_root {
-            self.root(local)?;
+        if self.open.is_empty() {
+            self.root(names::split(whole).1)?;
         }
-        let Some(name) = element(if prefix.is_some() { word(local) } else { whole_word }) else {
-            return Err(formatting("the narrative has an element that is no basic formatting; remove it"));
+        let (name, prefix) = match element(whole_word) {
+            Some(name) => (name, None),
+            None => {
+                let (prefix, local) = names::split(whole);
+                let name = element(word(local)).filter(|_| prefix.is_some());
+                let text = "the narrative has an element that is no basic formatting; remove it";
+                (name.ok_or(formatting(text))?, prefix)
+            }
         };
         self.nesting(name)?;
         let mut seen = Attributes::default();
@@ -387,10 +391,11 @@ struct Attributes {
 /// Characters that XML has: escapes of JSON may stand for others.
 fn only_characters(text: &[u8]) -> Result<(), Fault> {
     let is_control = |byte: u8| (byte < b' ') & (byte != b'\t') & (byte != b'\n') & (byte != b'\r');
-    let has_control = text.iter().fold(false, |found, byte| found | is_control(*byte));
+    // In pieces and without an early end, which the compiler makes wide instructions of.
+    let has_control = |piece: &[u8]| piece.iter().fold(false, |found, byte| found | is_control(*byte));
     // U+FFFE and U+FFFF.
-    let is_none = |at: usize| matches!(text.get(at + 2), Some(0xBE | 0xBF));
-    match has_control || memchr::memmem::find_iter(text, b"\xEF\xBF").any(is_none) {
+    let is_none = |at: usize| text.get(at + 1) == Some(&0xBF) && matches!(text.get(at + 2), Some(0xBE | 0xBF));
+    match text.chunks(256).any(has_control) || memchr::memchr_iter(0xEF, text).any(is_none) {
         true => Err(formed("the narrative has a control character, which XHTML does not allow; remove it")),
         false => Ok(()),
     }

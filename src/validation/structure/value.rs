@@ -44,7 +44,9 @@ impl<'t> Walker<'t, '_, '_> {
                     let code = &self.plan.schema.def(member.plan.type_id).code;
                     let is_xml = self.tree.is_xml();
                     self.fail(place, node, "type", IssueCode::Structure, || match is_xml {
-                        true => format!("{} has the attribute value; a {code} has elements instead", named(place)),
+                        true => {
+                            format!("{} has the attribute value; the type {code} has elements instead", named(place))
+                        }
                         false => format!("{} must be an object of type {code}", named(place)),
                     });
                 }

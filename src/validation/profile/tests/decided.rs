@@ -298,7 +298,7 @@ fn references_resolve_alike_in_invariants_and_in_profiles() {
     ] {
         let whole =
             message(json!({}), &["CareTeam/t"], &[team(member), json!({ "resourceType": "Patient", "id": "p" })]);
-        let found = message_found(&[own.clone()], &whole);
+        let found = message_found(std::slice::from_ref(&own), &whole);
         assert_eq!(found.iter().any(|issue| issue.contains("own-1")), leads, "{member}: {found:?}");
         let tree = json::parse(Bytes::from(whole.to_string())).expect("JSON");
         let mut report = Report::new(&tree, ProseRules::default());
