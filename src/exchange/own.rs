@@ -48,7 +48,8 @@ impl Exchange {
             .map_err(|(refusal, issue)| judged.refused(refusal, issue))?;
         let plan = plan(&judged.message, &facts.sender, facts.category, &rules.table)
             .map_err(|issues| judged.refused(Refusal::Unprocessable, issues))?;
-        told::check(judged, &facts, &plan).map_err(|issues| judged.refused(Refusal::Unprocessable, issues))?;
+        told::check(judged, &facts, &plan, &rules.definitions)
+            .map_err(|issues| judged.refused(Refusal::Unprocessable, issues))?;
         Ok((facts, plan))
     }
 

@@ -100,7 +100,8 @@ impl Exchange {
         let facts = &judged.facts;
         let plan = plan(&judged.message, &facts.sender, facts.category, &rules.table)
             .map_err(|issues| (Refusal::Unprocessable, Outcome::from(issues)))?;
-        told::check(judged, facts, &plan).map_err(|issues| (Refusal::Unprocessable, Outcome::from(issues)))?;
+        told::check(judged, facts, &plan, &rules.definitions)
+            .map_err(|issues| (Refusal::Unprocessable, Outcome::from(issues)))?;
         Ok(plan)
     }
 

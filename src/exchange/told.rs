@@ -8,37 +8,49 @@ use crate::fhir::{Fault, FhirVersion, Issue, IssueCode};
 use crate::routing::Participant;
 use crate::routing::plan::Plan;
 use crate::validation::check_structure;
+use crate::validation::definition::Definitions;
 
 /// Errs with why a receiver cannot be told; the message is then refused as a whole, like one that cannot be routed.
-pub(super) fn check(judged: &Judged, facts: &Facts, plan: &Plan) -> Result<(), Vec<Issue>> {
+/// `definitions` are those that are loaded: their extensions replace the base's in every version.
+pub(super) fn check(judged: &Judged, facts: &Facts, plan: &Plan, definitions: &Definitions) -> Result<(), Vec<Issue>> {
     let mut issues = Vec::new();
     for receiver in &plan.receivers {
-        if let Err(broken) = check_one(judged, facts, &receiver.participant) {
+        if let Err(broken) = check_one(judged, facts, &receiver.participant, definitions) {
             issues.extend(broken);
         }
     }
     if issues.is_empty() { Ok(()) } else { Err(issues) }
 }
 
-fn check_one(judged: &Judged, facts: &Facts, receiver: &Participant) -> Result<(), Vec<Issue>> {
+fn check_one(
+    judged: &Judged,
+    facts: &Facts,
+    receiver: &Participant,
+    definitions: &Definitions,
+) -> Result<(), Vec<Issue>> {
     let version = receiver.fhir_version.filter(|wanted| Some(*wanted) != facts.version);
     if let Some(wanted) = version.filter(|_| !receiver.bridge_versions) {
         // It is delivered as it is, if it is valid in the receiver's version as it is.
         if !facts.version.is_some_and(|sent| sent.is_spelled_as(wanted)) {
             return Err(vec![foreign(receiver, wanted, facts.version)]);
         }
-        valid_in(&judged.message.tree, wanted, receiver)?;
+        valid_in(&judged.message.tree, wanted, receiver, definitions)?;
     }
     let version = version.filter(|_| receiver.bridge_versions);
     let wanted = Wanted { form: receiver.format, version };
     let told = converted_tree(facts, &judged.message.tree, wanted).map_err(|issues| named(issues, receiver))?;
     let (Some(told), Some(version)) = (told, version) else { return Ok(()) };
     // What keeps a message that was spelled anew from being one of this version: then more than the header differs.
-    valid_in(&told.tree, version, receiver)
+    valid_in(&told.tree, version, receiver, definitions)
 }
 
-fn valid_in(tree: &Tree, version: FhirVersion, receiver: &Participant) -> Result<(), Vec<Issue>> {
-    let broken: Vec<Issue> = check_structure(tree, version).into_iter().filter(Issue::is_error).collect();
+fn valid_in(
+    tree: &Tree,
+    version: FhirVersion,
+    receiver: &Participant,
+    definitions: &Definitions,
+) -> Result<(), Vec<Issue>> {
+    let broken: Vec<Issue> = check_structure(tree, version, definitions).into_iter().filter(Issue::is_error).collect();
     if broken.is_empty() { Ok(()) } else { Err(named(broken, receiver)) }
 }
 

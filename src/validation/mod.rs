@@ -133,7 +133,7 @@ pub fn check_document(
         Ok(message) => (Some(message.version), check(&message, definitions, checks).issues),
         Err(refused) => {
             let version = version.unwrap_or(FhirVersion::R4);
-            (Some(version), check_no_message(&tree, version, refused, Some(definitions), checks))
+            (Some(version), check_no_message(&tree, version, refused, definitions, checks))
         }
     }
 }
@@ -142,7 +142,7 @@ fn check_no_message(
     tree: &Tree,
     version: FhirVersion,
     refused: Vec<Issue>,
-    definitions: Option<&Definitions>,
+    definitions: &Definitions,
     checks: Checks,
 ) -> Vec<Issue> {
     let mut report = Report::new(tree, checks.prose_rules).of_version(version);
@@ -151,15 +151,16 @@ fn check_no_message(
     }
     take_notes(&tree.notes, checks.level, &mut report);
     if checks.level >= Level::Structure {
-        let replaced = definitions.map(|definitions| definitions.extensions(version));
+        let replaced = Some(definitions.extensions(version));
         let options = structure::Options { replaced, ..structure::Options::default() };
         structure::check(tree, Schema::of(version), options, &mut report);
     }
     report.finish()
 }
 
-/// The issues of a document by the base specification of a version alone, whatever it is.
-pub fn check_structure(tree: &Tree, version: FhirVersion) -> Vec<Issue> {
+/// The issues of a document by the base specification of a version alone, whatever it is; `definitions` replace the base's
+/// extensions.
+pub fn check_structure(tree: &Tree, version: FhirVersion, definitions: &Definitions) -> Vec<Issue> {
     let checks = Checks { level: Level::Structure, ..Checks::default() };
-    check_no_message(tree, version, Vec::new(), None, checks)
+    check_no_message(tree, version, Vec::new(), definitions, checks)
 }

@@ -534,7 +534,8 @@ fn what_is_no_message_is_checked_as_the_resource_that_it_is() {
     let tree = Arc::new(json::parse(Bytes::from(patient.to_string())).expect("JSON"));
     let refused = Message::read(tree.clone(), None, None).expect_err("no message");
     let rules = |level| {
-        let issues = check_no_message(&tree, FhirVersion::R4, refused.clone(), None, Checks { level, ..LAX });
+        let issues =
+            check_no_message(&tree, FhirVersion::R4, refused.clone(), &Definitions::default(), Checks { level, ..LAX });
         issues.into_iter().map(|issue| issue.rule.unwrap_or_default().into_owned()).collect::<Vec<_>>()
     };
     assert_eq!(rules(Level::Message), ["MSG-01"]);

@@ -60,10 +60,10 @@ async fn deeper_nesting_is_refused_as_emberposts_own_limit_in_both_forms() {
     let lab = Peer::ok().await;
     let node = NodeConfig::with_sender().participant(Party::new("lab").at(&lab)).start().await;
     let deep = nested(LIMIT);
-    let one_more = deep
-        .to_string()
-        .replace("{\"name\":\"p\",\"valueString\":\"x\"}", "{\"name\":\"p\",\"part\":[{\"name\":\"p\"}]}");
-    let one_more = one_more.replace("\"valueIdentifier\":{\"value\":\"x\"}", "\"part\":[{\"name\":\"p\"}]");
+    let text = deep.to_string();
+    let one_more = text
+        .replace(r#"{"name":"p","valueString":"x"}"#, r#"{"name":"p","part":[{"name":"p"}]}"#)
+        .replace(r#""valueIdentifier":{"value":"x"}"#, r#""part":[{"name":"p"}]"#);
     assert_ne!(one_more, text);
     let far = format!("<Bundle xmlns=\"http://hl7.org/fhir\">{}</Bundle>", "<entry><resource><Bundle>".repeat(20_000));
     let xml_deep = String::from_utf8(xml(&deep)).unwrap();
