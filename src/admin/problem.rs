@@ -56,6 +56,7 @@ impl From<Unavailable> for Problem {
         let code = match unavailable {
             Unavailable::Full(_) => IssueCode::NoStore,
             Unavailable::Away(_) => IssueCode::Transient,
+            Unavailable::Damaged(_) => IssueCode::Exception,
         };
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, code, Fault::RouteNoStore, unavailable.to_string())
     }

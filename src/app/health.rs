@@ -47,7 +47,7 @@ async fn ready(State(health): State<Health>) -> Response {
     let store = match health.exchange.store.accepting() {
         Ok(()) => "ready",
         Err(Unavailable::Full(_)) => "full",
-        Err(Unavailable::Away(_)) => "away",
+        Err(Unavailable::Away(_) | Unavailable::Damaged(_)) => "away",
     };
     let failed = health.supervisor.failed();
     let router = match (failed.is_empty(), health.leaving.is_cancelled()) {

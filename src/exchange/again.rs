@@ -81,7 +81,7 @@ impl Exchange {
     }
 
     pub(super) async fn first(&self, id: Uuid) -> Result<Standing, Unavailable> {
-        let gone = || Unavailable::Away("the first message of this repeat is gone".into());
+        let gone = || Unavailable::Damaged("the first message of this repeat is gone".into());
         self.store.standing(id).await?.ok_or_else(gone)
     }
 }

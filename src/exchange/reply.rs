@@ -60,6 +60,8 @@ pub enum Refusal {
     /// Full or away: the sender comes again.
     NoStore,
     Unavailable,
+    /// What the store holds of it, or of what it repeats, cannot be read.
+    Damaged,
 }
 
 impl Refusal {
@@ -339,6 +341,11 @@ impl Reply {
             Unavailable::Away(_) => {
                 (Refusal::Unavailable, IssueCode::Transient, "The store cannot be reached; send again later")
             }
+            Unavailable::Damaged(_) => (
+                Refusal::Damaged,
+                IssueCode::Exception,
+                "A stored row cannot be read; tell the operator, and send again later",
+            ),
         };
         tracing::warn!(message.id = %id, reason = %away, "the store refused");
         let outcome = Issue::error(code, Fault::RouteNoStore, text).into();

@@ -210,6 +210,9 @@ const SQLITE_FULL: i64 = 13;
 pub(super) fn unavailable(error: &Error) -> Unavailable {
     match sqlite_code(error) {
         Some(SQLITE_IOERR | SQLITE_FULL) => Unavailable::Full(error.to_string()),
+        None if matches!(error, Error::Decode(_) | Error::ColumnDecode { .. }) => {
+            Unavailable::Damaged(error.to_string())
+        }
         _ => Unavailable::Away(error.to_string()),
     }
 }

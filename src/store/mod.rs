@@ -30,6 +30,7 @@ mod standing;
 mod tests;
 mod time;
 mod timeline;
+mod tries;
 pub mod view;
 mod watch;
 mod writer;
@@ -38,6 +39,7 @@ pub use backup::backup_file;
 pub use lanes::{DuePage, LaneHead};
 pub use restore::{Restored, restore_file};
 pub use retention::RetentionDays;
+pub use tries::Redelivered;
 
 use self::core::{Core, unavailable};
 use self::writer::Job;
@@ -82,6 +84,9 @@ pub enum Unavailable {
     Full(String),
     #[error("the store cannot be reached: {0}")]
     Away(String),
+    /// A stored row that is needed cannot be read; it will not get better by itself.
+    #[error("a stored row cannot be read: {0}")]
+    Damaged(String),
 }
 
 /// The state of one message, as replies to its sender and the status URL need it.

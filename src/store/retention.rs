@@ -95,7 +95,14 @@ impl Store {
         let limits = Limits::new(days, now_us);
         let core = &self.inner.core;
         let from = *core.sweep.lock().unwrap_or_else(PoisonError::into_inner);
-        let (swept, cursors) = core.write(move |_, writer| sweep(writer, limits, from, limit).boxed()).await?;
+        let swept = core.write(move |_, writer| {
+            async move {
+                super::tries::sweep(&mut writer.conn, now_us).await?;
+                sweep(writer, limits, from, limit).await
+            }
+            .boxed()
+        });
+        let (swept, cursors) = swept.await?;
         *core.sweep.lock().unwrap_or_else(PoisonError::into_inner) = cursors;
         Ok(swept)
     }

@@ -26,6 +26,7 @@ mod amqp_store_away;
 mod amqp_topology;
 mod amqp_unreadable;
 mod answers;
+mod amqp_tries;
 mod asynchronous;
 mod bad_input;
 mod breaker;

@@ -34,11 +34,6 @@ impl Acks {
         last
     }
 
-    /// The oldest delivery that is not settled.
-    pub fn oldest(&self) -> Option<u64> {
-        self.open.iter().find(|(_, settled)| !settled).map(|(tag, _)| *tag)
-    }
-
     pub fn len(&self) -> usize {
         self.open.len()
     }
@@ -61,7 +56,6 @@ mod tests {
         acks.settle(5);
         acks.settle(9);
         assert_eq!(acks.take(), None);
-        assert_eq!(acks.oldest(), Some(4));
         acks.settle(4);
         assert_eq!((acks.take(), acks.len()), (Some(5), 0));
     }

@@ -7,6 +7,7 @@
 use super::acks::Acks;
 use super::health::Seen;
 use super::inbound::{Came, Fate, Intake};
+use super::properties::delivery_count;
 use crate::turn::Turns;
 use futures_util::StreamExt;
 use lapin::message::Delivery;
@@ -21,6 +22,9 @@ use tokio_util::sync::CancellationToken;
 
 /// Pauses before the queue is consumed again; the last repeats.
 const PAUSE_MILLISECONDS: [u64; 6] = [100, 500, 1000, 2000, 5000, 10_000];
+/// How far the pauses grow after a message that failed by itself: it is tried a few times and put aside, and all behind it
+/// wait for that.
+const FAILED_PAUSES: usize = 1;
 /// When a consumer ends, messages under way have so long to be kept.
 const DRAIN_SECONDS: u64 = 20;
 
@@ -30,8 +34,10 @@ const BROKER_SECONDS: u64 = 10;
 /// Why a consumer ended.
 #[derive(Debug, PartialEq, Eq)]
 enum End {
-    /// A message could not be kept.
+    /// A message could not be kept, because the store takes nothing now.
     Unkept,
+    /// A message could not be kept, though the store takes others.
+    Failed,
     /// The broker ended it.
     Gone(String),
     Stopped,
@@ -64,6 +70,7 @@ impl QueueConsumer {
                     tracing::warn!(queue = %self.queue, "AMQP: the store takes nothing; consuming stops until it does");
                     self.store_is_back(failures).await;
                 }
+                End::Failed => self.pause(failures.min(FAILED_PAUSES)).await,
                 End::Gone(why) if connection.status().connected() => {
                     tracing::warn!(queue = %self.queue, why, "AMQP: the consumer was ended; it begins anew");
                     self.doubt.notify_one();
@@ -89,7 +96,6 @@ impl QueueConsumer {
                     acks: Acks::default(),
                     tasks: JoinSet::new(),
                     turns: Turns::default(),
-                    failed: Vec::new(),
                     kept_any,
                 };
                 let end = session.run(&mut consumer).await;
@@ -141,8 +147,6 @@ struct Session<'s> {
     acks: Acks,
     tasks: JoinSet<(u64, Fate)>,
     turns: Turns,
-    /// Those that the router failed on.
-    failed: Vec<(u64, Box<Came>)>,
     kept_any: &'s mut bool,
 }
 
@@ -162,7 +166,11 @@ impl Session<'_> {
             tokio::select! {
                 () = stop.cancelled() => return End::Stopped,
                 delivery = consumer.next() => match delivery {
-                    Some(Ok(delivery)) => self.begin(delivery),
+                    Some(Ok(delivery)) => {
+                        if let Some(end) = self.begin(delivery).await {
+                            return end;
+                        }
+                    }
                     Some(Err(error)) => return End::Gone(error.to_string()),
                     None => return End::Gone("the broker cancelled it; was the queue deleted?".into()),
                 },
@@ -175,50 +183,73 @@ impl Session<'_> {
         }
     }
 
-    fn begin(&mut self, delivery: Delivery) {
+    /// A message that was brought before may have ended the process: it is tried alone, so that no other is blamed for it.
+    async fn begin(&mut self, delivery: Delivery) -> Option<End> {
         let tag = delivery.delivery_tag;
-        self.acks.add(tag);
-        let (intake, turn) = (self.of.intake.clone(), self.turns.take());
+        let redelivered = delivery.redelivered || delivery_count(&delivery.properties) > 0;
         let came = Came {
             queue: self.of.queue.clone(),
             body: delivery.data.into(),
             properties: delivery.properties,
             redelivered: delivery.redelivered,
         };
-        self.tasks.spawn(async move { (tag, intake.take(came, turn).await) });
+        let intake = self.of.intake.clone();
+        let company = tokio::select! {
+            company = intake.company(redelivered) => company,
+            () = self.of.stop.cancelled() => return Some(End::Stopped),
+        };
+        if redelivered && let Some(end) = self.all_ended().await {
+            return Some(end);
+        }
+        self.acks.add(tag);
+        let turn = self.turns.take();
+        self.tasks.spawn(async move { (tag, intake.take(came, turn, company).await) });
         self.count();
+        None
+    }
+
+    /// Acknowledges all that was kept before a message that is tried alone.
+    async fn all_ended(&mut self) -> Option<End> {
+        while let Some(ended) = self.tasks.join_next().await {
+            if let Some(end) = self.ended(ended).await {
+                return Some(end);
+            }
+        }
+        None
     }
 
     /// One message ended, and with it maybe more: all that may be is acknowledged at once.
     async fn ended(&mut self, first: Ended) -> Option<End> {
         let mut next = Some(first);
-        let mut unkept = false;
+        let mut end = None;
         while let Some(ended) = next {
-            unkept |= !self.settle(ended);
+            // What comes behind one that failed is not kept either, and that is no reason of its own.
+            end = match (end, self.settle(ended)) {
+                (_, Some(End::Failed)) => Some(End::Failed),
+                (Some(known), _) => Some(known),
+                (None, new) => new,
+            };
             next = self.tasks.try_join_next();
         }
         if let Some(error) = self.acknowledge().await {
             return Some(End::Gone(error));
         }
-        unkept.then_some(End::Unkept)
+        end
     }
 
-    /// Whether it was kept.
-    fn settle(&mut self, ended: Ended) -> bool {
+    /// None where it was kept.
+    fn settle(&mut self, ended: Ended) -> Option<End> {
         match ended {
             Ok((tag, Fate::Settled)) => {
                 self.acks.settle(tag);
                 *self.kept_any = true;
-                true
+                None
             }
-            Ok((tag, Fate::Failed(came))) => {
-                self.failed.push((tag, came));
-                false
-            }
-            Ok((_, Fate::Unkept)) => false,
+            Ok((_, Fate::Unkept)) => Some(End::Unkept),
+            Ok((_, Fate::Failed)) => Some(End::Failed),
             Err(defect) => {
                 tracing::error!(queue = %self.of.queue, %defect, "AMQP: a defect stopped a message; it comes again");
-                false
+                Some(End::Failed)
             }
         }
     }
@@ -241,13 +272,7 @@ impl Session<'_> {
         while let Ok(Some(ended)) = tokio::time::timeout_at(deadline, self.tasks.join_next()).await {
             self.settle(ended);
         }
-        // Those behind it only waited for it.
-        let oldest = self.acks.oldest();
-        if let Some((tag, came)) = self.failed.iter().find(|(tag, _)| oldest == Some(*tag))
-            && self.of.intake.is_given_up(came).await
-        {
-            self.acks.settle(*tag);
-        }
+        self.of.intake.forget_settled().await;
         if let Some(error) = self.acknowledge().await {
             tracing::debug!(queue = %self.of.queue, error, "AMQP: what was kept comes again, as a repeat");
         }

@@ -1,6 +1,6 @@
 //! AMQP in: one delivery of a queue, read into what the exchange takes; and what becomes of it there (design 1.6).
 
-use super::properties::{delivery_count, expires_after, header, put_aside, text};
+use super::properties::{expires_after, header, put_aside, text};
 use super::publisher::{Address, Published, Publisher};
 use super::topology::dead_letter_queue;
 use crate::channel::media;
@@ -9,17 +9,19 @@ use crate::delivery::ReplyQueue;
 use crate::exchange::{Exchange, Inbound, Place, Refusal, Reply, Wants};
 use crate::fhir::{FhirVersion, Form, Issue, IssueCode};
 use crate::routing::Channel;
+use crate::store::Redelivered;
 use crate::turn::Turn;
 use bytes::Bytes;
 use lapin::BasicProperties;
-use std::sync::Arc;
+use sha2::{Digest, Sha256};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// The oldest message of a queue that was brought so often, and that the router fails on again, is put aside: it would hold
-/// up everything behind it.
-const DELIVERIES_MOST: u64 = 10;
+/// A message that was tried so often, and never kept, is put aside: it would hold up everything behind it.
+const TRIES_MOST: u32 = 10;
 const DEAD_LETTER_PATIENCE: Duration = Duration::from_secs(30);
 /// What cannot be put aside either is tried again after this long.
 const DEAD_LETTER_RETRY: Duration = Duration::from_secs(5);
@@ -34,14 +36,43 @@ pub(super) struct Came {
     pub redelivered: bool,
 }
 
+impl Came {
+    /// The same for the same message each time that it is brought, whatever the broker notes in its headers.
+    fn digest(&self) -> [u8; 32] {
+        let properties = &self.properties;
+        let texts = [
+            properties.content_type(),
+            properties.content_encoding(),
+            properties.message_id(),
+            properties.correlation_id(),
+            properties.reply_to(),
+            properties.user_id(),
+        ];
+        let mut hash = Sha256::new();
+        for text in texts {
+            let text = text.as_ref().map_or("", |text| text.as_str());
+            hash.update((text.len() as u64).to_be_bytes());
+            hash.update(text);
+        }
+        hash.update(&self.body);
+        hash.finalize().into()
+    }
+}
+
 /// What became of it.
 pub(super) enum Fate {
     /// Kept, as accepted, refused or a repeat; or put aside: the broker need not hold it any longer.
     Settled,
     /// Not kept: it stays with the broker, and so does everything behind it.
     Unkept,
-    /// As `Unkept`, by a defect of ours.
-    Failed(Box<Came>),
+    /// As `Unkept`, by a defect of ours or of what is stored, which may befall it again.
+    Failed,
+}
+
+/// With whom a message is tried: messages that come for the first time side by side, one that was brought before alone.
+pub(super) enum Company {
+    Others { _place: OwnedRwLockReadGuard<()> },
+    Alone { _place: OwnedRwLockWriteGuard<()> },
 }
 
 /// What every consumer shares.
@@ -50,6 +81,11 @@ pub(super) struct Intake {
     pub publisher: Arc<Publisher>,
     pub amqp: Arc<Amqp>,
     pub body_limit_bytes: usize,
+    /// Over all queues. Fair: who waits to be alone holds up those that come later.
+    pub company: Arc<RwLock<()>>,
+    /// Messages with a record of tries, settled since: removed with the next try, so that it costs one commit and no two. One
+    /// for each queue at most.
+    pub settled: Mutex<Vec<Redelivered>>,
 }
 
 /// What the properties say of the body.
@@ -60,22 +96,70 @@ struct Told {
 }
 
 impl Intake {
-    pub async fn take(&self, came: Came, mut turn: Turn) -> Fate {
+    pub async fn company(&self, alone: bool) -> Company {
+        match alone {
+            true => Company::Alone { _place: self.company.clone().write_owned().await },
+            false => Company::Others { _place: self.company.clone().read_owned().await },
+        }
+    }
+
+    /// Tries a message; one that is tried alone only after the store has committed a record of the try.
+    pub async fn take(&self, came: Came, turn: Turn, company: Company) -> Fate {
         if came.body.len() > self.body_limit_bytes {
-            // What lies behind it goes on meanwhile, but not before what lies ahead of it.
-            if turn.enter().await.is_err() {
+            drop(company);
+            let why = format!("larger than {} bytes, the most that is taken", self.body_limit_bytes);
+            return self.put_aside_in_turn(&came, turn, &why).await;
+        }
+        if let Company::Others { .. } = company {
+            self.forget_settled().await;
+            return self.keep(&came, turn).await;
+        }
+        let (store, queue) = (&self.exchange.store, came.queue.clone());
+        let message = Redelivered { queue: queue.clone(), digest: came.digest() };
+        let settled = match store.record_try(message.clone(), self.settled()).await {
+            Err(away) => {
+                tracing::warn!(queue = %queue, reason = %away, "AMQP: a try could not be recorded, and is not made");
                 return Fate::Unkept;
             }
-            turn.entered();
-            turn.leave().await;
-            turn.left();
-            let why = format!("larger than {} bytes, the most that is taken", self.body_limit_bytes);
-            self.put_aside(&came, &why).await;
-            return Fate::Settled;
+            Ok(tries) if tries > TRIES_MOST => {
+                drop(company);
+                let why =
+                    format!("tried {TRIES_MOST} times, and no try ended well; the router's log tells of a defect");
+                self.put_aside_in_turn(&came, turn, &why).await
+            }
+            Ok(_) => self.keep(&came, turn).await,
+        };
+        match settled {
+            Fate::Settled => self.settled.lock().unwrap_or_else(PoisonError::into_inner).push(message),
+            Fate::Unkept => {
+                if let Err(away) = store.take_back_try(message).await {
+                    tracing::warn!(queue = %queue, reason = %away, "AMQP: a try that was not the message's fault counts");
+                }
+            }
+            Fate::Failed => {}
         }
+        settled
+    }
+
+    /// Removes the records of tries of messages that were settled since, as the next try would.
+    pub async fn forget_settled(&self) {
+        let settled = self.settled();
+        if settled.is_empty() {
+            return;
+        }
+        if let Err(away) = self.exchange.store.forget_tries(settled).await {
+            tracing::warn!(reason = %away, "AMQP: records of tries stay until they are swept");
+        }
+    }
+
+    fn settled(&self) -> Vec<Redelivered> {
+        std::mem::take(&mut *self.settled.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    async fn keep(&self, came: &Came, turn: Turn) -> Fate {
         let place = Place { permit: None, turn };
-        let (exchange, inbound) = (self.exchange.clone(), self.inbound(&came));
-        let task = match self.unpacked(&came) {
+        let (exchange, inbound) = (self.exchange.clone(), self.inbound(came));
+        let task = match self.unpacked(came) {
             // In a task of its own: what is committed is handed to the courier, whatever becomes of this consumer.
             Ok((told, bytes)) => tokio::spawn(async move {
                 let Told { media_type, version: said_version, .. } = told;
@@ -87,19 +171,28 @@ impl Intake {
         };
         match task.await {
             Ok(Reply::Refused { refusal: Refusal::NoStore | Refusal::Unavailable, .. }) => Fate::Unkept,
+            Ok(Reply::Refused { refusal: Refusal::Damaged, .. }) => {
+                tracing::error!(queue = %came.queue, "AMQP: what is stored of a message cannot be read; it comes again");
+                Fate::Failed
+            }
             Ok(_) => Fate::Settled,
             Err(defect) => {
                 tracing::error!(queue = %came.queue, %defect, "AMQP: a defect stopped a message; it comes again");
-                Fate::Failed(came.into())
+                Fate::Failed
             }
         }
     }
 
-    /// Puts a message aside that the router failed on, where it came too often; false where it came seldom, or cannot be put
-    /// aside now.
-    pub async fn is_given_up(&self, came: &Came) -> bool {
-        let why = format!("brought {DELIVERIES_MOST} times, and the router fails on it");
-        delivery_count(&came.properties) >= DELIVERIES_MOST && self.is_put_aside(came, &why).await.is_ok()
+    /// What lies behind it goes on meanwhile, but not before what lies ahead of it.
+    async fn put_aside_in_turn(&self, came: &Came, mut turn: Turn, why: &str) -> Fate {
+        if turn.enter().await.is_err() {
+            return Fate::Unkept;
+        }
+        turn.entered();
+        turn.leave().await;
+        turn.left();
+        self.put_aside(came, why).await;
+        Fate::Settled
     }
 
     fn unpacked(&self, came: &Came) -> Result<(Told, Bytes), Issue> {

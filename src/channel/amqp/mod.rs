@@ -118,8 +118,14 @@ impl Amqp {
             queues.clone(),
             self.metrics.clone(),
         );
-        let intake =
-            Arc::new(Intake { exchange, publisher: self.publisher, amqp: self.settings.clone(), body_limit_bytes });
+        let intake = Arc::new(Intake {
+            exchange,
+            publisher: self.publisher,
+            amqp: self.settings.clone(),
+            body_limit_bytes,
+            company: Arc::default(),
+            settled: Default::default(),
+        });
         let consumers =
             Consumers { intake, queues, link: self.inward.subscribe(), doubt: doubt_in, stop: stop_in.clone() };
         let keepers = [

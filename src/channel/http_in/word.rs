@@ -106,7 +106,7 @@ fn status_of(refusal: Refusal) -> StatusCode {
         Refusal::Forbidden => StatusCode::FORBIDDEN,
         Refusal::Unprocessable => StatusCode::UNPROCESSABLE_ENTITY,
         Refusal::Conflict => StatusCode::CONFLICT,
-        Refusal::NoStore | Refusal::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Refusal::NoStore | Refusal::Unavailable | Refusal::Damaged => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 

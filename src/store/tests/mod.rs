@@ -6,6 +6,7 @@ mod identity;
 mod lanes;
 mod lists;
 mod replays;
+mod tries;
 
 use super::*;
 use crate::delivery::{AttemptRow, DeliveryKind, NewDelivery, ReplyTo, ResponseFacts};
