@@ -320,7 +320,12 @@ impl Exchange {
             let settled = self.store.settle(settlement(&work, state, row, Some(fault), None)).await?;
             return Ok(settled.changed);
         }
-        let (code, outcome) = last_words(fault);
+        let (code, mut outcome) = last_words(fault);
+        // Details hold neither content nor URLs nor the receiver's own words.
+        let detail = row.as_ref().filter(|_| fault == Fault::RecvRefused).and_then(|row| row.detail.as_deref());
+        if let (Some(detail), Some(issue)) = (detail, outcome.issues.first_mut()) {
+            issue.diagnostics.push_str(&format!(" ({detail})"));
+        }
         let definition = work.facts.definition.as_deref().and_then(|url| rules.definitions.by_canonical(url));
         let say = Say { code, outcome: Some(&outcome), receiver_issues, focus: None };
         let mut answer = self.own_answer(&work.facts, definition.map(|definition| &**definition), &rules, say);

@@ -14,6 +14,7 @@ mod amqp_faults;
 mod amqp_figures;
 mod amqp_harness;
 mod amqp_hub;
+mod amqp_limits;
 mod amqp_missing;
 mod amqp_network_faults;
 mod amqp_overload;

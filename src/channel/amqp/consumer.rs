@@ -30,6 +30,8 @@ const DRAIN_SECONDS: u64 = 20;
 
 /// What the broker is asked and does not answer within this time is not waited for.
 const BROKER_SECONDS: u64 = 10;
+/// The same when the router stops: the connection is closed next.
+const STOPPING_SECONDS: u64 = 2;
 
 /// Why a consumer ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -82,7 +84,11 @@ impl QueueConsumer {
     }
 
     async fn session(&self, connection: &Connection, kept_any: &mut bool) -> End {
-        let opening = tokio::time::timeout(Duration::from_secs(BROKER_SECONDS), self.subscribe(connection)).await;
+        let opening = tokio::time::timeout(Duration::from_secs(BROKER_SECONDS), self.subscribe(connection));
+        let opening = tokio::select! {
+            opening = opening => opening,
+            () = self.stop.cancelled() => return End::Stopped,
+        };
         let subscribed = match opening {
             Ok(subscribed) => subscribed.map_err(|error| error.to_string()),
             Err(_) => Err(format!("the broker did not answer within {BROKER_SECONDS} seconds")),
@@ -105,7 +111,8 @@ impl QueueConsumer {
         };
         // Gives back all that is not acknowledged at once, and so in order; a channel that is closed already has done so.
         let closing = channel.close(200, "done".into());
-        let _ = tokio::time::timeout(Duration::from_secs(BROKER_SECONDS), closing).await;
+        let patience = if self.stop.is_cancelled() { STOPPING_SECONDS } else { BROKER_SECONDS };
+        let _ = tokio::time::timeout(Duration::from_secs(patience), closing).await;
         // Not before: dropping it cancels it, and what is on its way to a cancelled consumer goes to the end of a quorum queue,
         // behind what came later. What a closed channel held goes to its front.
         drop(consumer);

@@ -1,13 +1,13 @@
 //! AMQP in: one delivery of a queue, read into what the exchange takes; and what becomes of it there (design 1.6).
 
+use super::format::{Unpacked, unpacked};
 use super::properties::{expires_after, header, put_aside, text};
 use super::publisher::{Address, Published, Publisher};
 use super::topology::dead_letter_queue;
-use crate::channel::media;
 use crate::config::{Amqp, is_or_is_behind};
 use crate::delivery::ReplyQueue;
 use crate::exchange::{Exchange, Inbound, Place, Refusal, Reply, Wants};
-use crate::fhir::{FhirVersion, Form, Issue, IssueCode};
+use crate::fhir::Form;
 use crate::routing::Channel;
 use crate::store::Redelivered;
 use crate::turn::Turn;
@@ -88,13 +88,6 @@ pub(super) struct Intake {
     pub settled: Mutex<Vec<Redelivered>>,
 }
 
-/// What the properties say of the body.
-struct Told {
-    media_type: String,
-    version: Option<FhirVersion>,
-    encoding: media::Encoding,
-}
-
 impl Intake {
     pub async fn company(&self, alone: bool) -> Company {
         match alone {
@@ -159,10 +152,10 @@ impl Intake {
     async fn keep(&self, came: &Came, turn: Turn) -> Fate {
         let place = Place { permit: None, turn };
         let (exchange, inbound) = (self.exchange.clone(), self.inbound(came));
-        let task = match self.unpacked(came) {
+        let task = match unpacked(came, self.body_limit_bytes) {
             // In a task of its own: what is committed is handed to the courier, whatever becomes of this consumer.
-            Ok((told, bytes)) => tokio::spawn(async move {
-                let Told { media_type, version: said_version, .. } = told;
+            Ok(Unpacked { form, version: said_version, bytes }) => tokio::spawn(async move {
+                let media_type = form.media_type().to_owned();
                 exchange.accept(Inbound { bytes, media_type, said_version, ..inbound }, place).await
             }),
             Err(issue) => {
@@ -193,12 +186,6 @@ impl Intake {
         turn.left();
         self.put_aside(came, why).await;
         Fate::Settled
-    }
-
-    fn unpacked(&self, came: &Came) -> Result<(Told, Bytes), Issue> {
-        let told = told(came)?;
-        let bytes = media::decode(came.body.clone(), told.encoding, self.body_limit_bytes)?;
-        Ok((told, bytes))
     }
 
     /// The message before its body is unpacked.
@@ -259,73 +246,6 @@ impl Intake {
                 Ok(())
             }
             other => Err(other),
-        }
-    }
-}
-
-/// Errs with what to send instead.
-fn told(came: &Came) -> Result<Told, Issue> {
-    let properties = &came.properties;
-    let encoding = media::encoding(text(properties.content_encoding()).unwrap_or_default())?;
-    let said = match text(properties.content_type()) {
-        Some(said) => said,
-        None if encoding != media::Encoding::Identity || looks_like_json(&came.body) => ASSUMED,
-        None => "",
-    };
-    let (form, version) = media::content_type(said)?;
-    let header = header(properties, "fhirVersion").map(|text| media::version(&text)).transpose()?;
-    match (version, header) {
-        (Some(version), Some(header)) if version != header => {
-            let text = "The content type and the header fhirVersion name different versions";
-            Err(Issue::error(IssueCode::NotSupported, crate::fhir::Fault::SendVersion, text).rule("VER-04"))
-        }
-        (version, header) => {
-            Ok(Told { media_type: form.media_type().to_owned(), version: version.or(header), encoding })
-        }
-    }
-}
-
-fn looks_like_json(body: &[u8]) -> bool {
-    body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).trim_ascii_start().starts_with(b"{")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::fhir::Fault;
-    use lapin::types::{AMQPValue, FieldTable};
-
-    fn came(body: &[u8], properties: BasicProperties) -> Came {
-        Came { queue: "q".into(), body: Bytes::copy_from_slice(body), properties, redelivered: false }
-    }
-
-    #[test]
-    fn a_content_type_is_needed_unless_the_body_is_json() {
-        let none = BasicProperties::default;
-        let typed = |text: &str| none().with_content_type(text.into());
-        let with_header = |text: &str| {
-            let mut headers = FieldTable::default();
-            headers.insert("fhirVersion".into(), AMQPValue::LongString(text.into()));
-            headers
-        };
-        for (body, properties, wanted) in [
-            (&b" {}"[..], none(), Ok(None)),
-            (b"<a/>", none(), Err(Fault::SendMediaType)),
-            (b"", none(), Err(Fault::SendMediaType)),
-            (b"x", typed("application/fhir+json; fhirVersion=5.0"), Ok(Some(FhirVersion::R5))),
-            (b"x", typed("application/fhir+xml"), Ok(None)),
-            (b"x", typed("text/plain"), Err(Fault::SendMediaType)),
-            (b"{", none().with_content_encoding("br".into()), Err(Fault::SendMediaType)),
-            (b"{", none().with_headers(with_header("4.3")), Ok(Some(FhirVersion::R4B))),
-            (b"{", none().with_headers(with_header("3.0")), Err(Fault::SendVersion)),
-            (
-                b"{",
-                typed("application/json; fhirVersion=4.0").with_headers(with_header("5.0")),
-                Err(Fault::SendVersion),
-            ),
-        ] {
-            let told = told(&came(body, properties)).map(|told| told.version).map_err(|issue| issue.fault);
-            assert_eq!(told, wanted, "{}", String::from_utf8_lossy(body));
         }
     }
 }

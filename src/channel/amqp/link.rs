@@ -78,7 +78,12 @@ impl Keeper {
     pub async fn run(mut self) {
         let mut round = 0;
         while !self.stop.is_cancelled() {
-            if let Some((connection, broker)) = self.connect().await {
+            let stop = self.stop.clone();
+            let connected = tokio::select! {
+                () = stop.cancelled() => return,
+                connected = self.connect() => connected,
+            };
+            if let Some((connection, broker)) = connected {
                 let since = Instant::now();
                 self.hold(Arc::new(connection), broker).await;
                 if since.elapsed() > Duration::from_secs(STABLE_SECONDS) {
@@ -143,7 +148,10 @@ impl Keeper {
                     Some(Event::Error(error)) => lost = Some(error),
                     Some(_) => {}
                     // The client is gone with its connection; the loop ends with the next look.
-                    None => tokio::time::sleep(Duration::from_secs(LOOK_SECONDS)).await,
+                    None => tokio::select! {
+                        () = self.stop.cancelled() => break,
+                        () = tokio::time::sleep(Duration::from_secs(LOOK_SECONDS)) => {}
+                    },
                 },
                 changed = self.things.changed() => {
                     if changed.is_err() {

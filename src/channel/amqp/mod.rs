@@ -6,6 +6,7 @@
 mod acks;
 mod connect;
 mod consumer;
+mod format;
 mod health;
 mod inbound;
 mod link;
@@ -205,6 +206,9 @@ impl Consumers {
                 consumers.spawn(consumer.run(connection.clone()));
             }
             consumers.join_all().await;
+            if self.stop.is_cancelled() {
+                return;
+            }
             unreadable = self.rescue(last, unreadable).await;
         }
     }

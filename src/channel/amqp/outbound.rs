@@ -74,7 +74,22 @@ impl AmqpOut {
         if published == Published::Confirmed {
             self.metrics.amqp_confirmed(started.elapsed().as_secs_f64());
         }
-        Ok(published)
+        match published {
+            Published::TooLarge(why) => {
+                let detail = too_large(outgoing.body.len(), &why);
+                Err(Said::Refused { outcome: None, detail })
+            }
+            other => Ok(other),
+        }
+    }
+}
+
+/// In our words, as the broker's may change; its limit is the last number that it names.
+fn too_large(size_bytes: usize, why: &str) -> String {
+    let limit = why.split(|letter: char| !letter.is_ascii_digit()).rfind(|digits| !digits.is_empty());
+    match limit.filter(|limit| limit.parse() != Ok(size_bytes)) {
+        Some(limit) => format!("the message has {size_bytes} bytes, and the broker takes {limit} at most"),
+        None => format!("the message has {size_bytes} bytes, and the broker takes none of that size"),
     }
 }
 
@@ -83,11 +98,25 @@ fn told(published: Published, participant: &Participant) -> Said {
         Published::Confirmed => Said::Queued,
         Published::Unroutable => later(Fault::RouteUnroutable, "no queue takes it"),
         Published::Refused => later(Fault::RecvQueueFull, "the broker refused it: the receiver's queue is full"),
-        Published::Closed(why) => later(Fault::RouteBroker, format!("the broker closed the channel: {why}")),
+        Published::Closed(why) | Published::TooLarge(why) => {
+            later(Fault::RouteBroker, format!("the broker closed the channel: {why}"))
+        }
         Published::Silent => {
             let seconds = participant.attempt_timeout_seconds;
             later(Fault::RouteBroker, format!("no confirm of the broker within {seconds} seconds"))
         }
         Published::Unknown(why) => Said::Unsent { fault: None, detail: why.into() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_large_for_the_broker_is_said_with_size_and_limit() {
+        const SAID: &str = "PRECONDITION_FAILED - message size 2000 is larger than configured max size 1000";
+        assert_eq!(too_large(2000, SAID), "the message has 2000 bytes, and the broker takes 1000 at most");
+        assert_eq!(too_large(9, "too big"), "the message has 9 bytes, and the broker takes none of that size");
     }
 }

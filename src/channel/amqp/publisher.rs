@@ -9,14 +9,18 @@ use bytes::Bytes;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Confirmation, Connection, ErrorKind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// Messages under way at once over all participants; brokers allow 2047 channels unless told otherwise.
+/// Messages under way at once over all participants, where the broker allows so many channels; 2047 unless told otherwise.
 const UNDER_WAY_MOST: usize = 512;
+/// Channels that are left for declarations and questions.
+const OTHER_CHANNELS: u16 = 2;
+/// A channel that is closing counts for the broker until it is closed.
+const CHANNEL_RETRY: Duration = Duration::from_millis(20);
 /// A caller that finds no connection comes again after this long: an operator's orders are heard in between.
 const HOLD_SECONDS: u64 = 5;
 /// What begins like this is a requester's own connection, not a queue (RabbitMQ, direct reply-to).
@@ -40,6 +44,8 @@ pub(super) enum Published {
     Refused,
     /// The broker closed the channel, in its own words: no such exchange, no permission.
     Closed(String),
+    /// The broker takes no message of this size, in its own words.
+    TooLarge(String),
     /// No confirm in time.
     Silent,
     /// There is no connection, or it was lost: it may or may not be in the queue.
@@ -52,9 +58,64 @@ pub(super) struct Publisher {
     pub doubt: Arc<Notify>,
     /// Cancelled when the router stops.
     pub stop: CancellationToken,
-    places: Semaphore,
-    /// Channels in confirm mode without a message under way, of the connection that they belong to.
-    idle: Mutex<(Option<Arc<Connection>>, Vec<Channel>)>,
+    channels: Mutex<Arc<Channels>>,
+}
+
+/// The channels of one connection.
+struct Channels {
+    /// None before the first connection.
+    connection: Option<Arc<Connection>>,
+    /// One for each channel that may be open at once.
+    places: Arc<Semaphore>,
+    places_most: usize,
+    /// Channels in confirm mode without a message under way.
+    idle: Mutex<Vec<Channel>>,
+}
+
+impl Channels {
+    fn of(connection: Option<Arc<Connection>>) -> Arc<Channels> {
+        let allowed = connection.as_ref().map_or(u16::MAX, |connection| connection.configuration().channel_max());
+        let places_most = places_most(allowed);
+        Arc::new(Channels {
+            connection,
+            places: Arc::new(Semaphore::new(places_most)),
+            places_most,
+            idle: Mutex::default(),
+        })
+    }
+
+    fn is_of(&self, connection: &Arc<Connection>) -> bool {
+        self.connection.as_ref().is_some_and(|known| Arc::ptr_eq(known, connection))
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Channel>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A channel in confirm mode. Waits where the broker allows no more channels right now.
+    async fn take(&self, connection: &Connection) -> lapin::Result<Channel> {
+        loop {
+            let idle = self.idle().pop();
+            if let Some(channel) = idle.filter(|channel| channel.status().connected()) {
+                return Ok(channel);
+            }
+            match connection.create_channel().await {
+                Ok(channel) => {
+                    channel.confirm_select(ConfirmSelectOptions::default()).await?;
+                    return Ok(channel);
+                }
+                Err(error) if matches!(error.kind(), ErrorKind::ChannelsLimitReached) => {
+                    tokio::time::sleep(CHANNEL_RETRY).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// How many messages may be under way on a connection with so many channels.
+fn places_most(channels: u16) -> usize {
+    usize::from(channels.saturating_sub(OTHER_CHANNELS)).clamp(1, UNDER_WAY_MOST)
 }
 
 impl Publisher {
@@ -63,13 +124,13 @@ impl Publisher {
             link,
             doubt: Arc::default(),
             stop: CancellationToken::new(),
-            places: Semaphore::new(UNDER_WAY_MOST),
-            idle: Mutex::default(),
+            channels: Mutex::new(Channels::of(None)),
         }
     }
 
     pub fn under_way(&self) -> usize {
-        UNDER_WAY_MOST - self.places.available_permits()
+        let channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        channels.places_most.saturating_sub(channels.places.available_permits())
     }
 
     /// Publishes, mandatory and confirmed. Time in which the broker takes nothing because of an alarm does not count; when
@@ -102,8 +163,11 @@ impl Publisher {
         patience: Duration,
     ) -> Published {
         let Some(connection) = self.connection().await else { return Published::Unknown("there is no connection") };
+        let channels = self.channels_of(&connection);
         // Never closed, so the error cannot happen; without a place nothing may be published.
-        let Ok(_place) = self.places.acquire().await else { return Published::Unknown("the publisher is closed") };
+        let Ok(place) = channels.places.clone().acquire_owned().await else {
+            return Published::Unknown("the publisher is closed");
+        };
         if to.exchange.is_empty() && to.routing_key.starts_with(DIRECT_REPLY) {
             match tokio::time::timeout(patience, listens(&connection, to.routing_key)).await {
                 Ok(Ok(true)) => {}
@@ -112,17 +176,21 @@ impl Publisher {
                 Err(_) => return Published::Unknown("the broker did not say whether the requester listens"),
             }
         }
-        let channel = match tokio::time::timeout(patience, self.take(&connection)).await {
+        let channel = match tokio::time::timeout(patience, channels.take(&connection)).await {
             Ok(Ok(channel)) => channel,
             Ok(Err(error)) => return failed(&error),
             Err(_) => return Published::Unknown("the broker opened no channel in time"),
         };
         let published = self.confirmed(send(&channel, to, body, properties), patience).await;
         match published {
-            Published::Confirmed | Published::Unroutable | Published::Refused => self.give_back(&connection, channel),
+            Published::Confirmed | Published::Unroutable | Published::Refused => channels.idle().push(channel),
             // One message of it is still under way: whatever the broker says of it must not be taken for the next.
-            Published::Silent => drop(tokio::spawn(async move { channel.close(200, "no confirm".into()).await })),
-            Published::Closed(_) | Published::Unknown(_) => {}
+            Published::Silent => drop(tokio::spawn(async move {
+                let closed = channel.close(200, "no confirm".into()).await;
+                drop(place);
+                closed
+            })),
+            Published::Closed(_) | Published::TooLarge(_) | Published::Unknown(_) => {}
         }
         published
     }
@@ -135,27 +203,18 @@ impl Publisher {
         state.connection.clone()
     }
 
-    async fn take(&self, connection: &Arc<Connection>) -> lapin::Result<Channel> {
-        let idle = {
-            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-            if !idle.0.as_ref().is_some_and(|known| Arc::ptr_eq(known, connection)) {
-                *idle = (Some(connection.clone()), Vec::new());
-            }
-            idle.1.pop()
-        };
-        if let Some(channel) = idle.filter(|channel| channel.status().connected()) {
-            return Ok(channel);
+    /// The channels of this connection; those of one before are given up.
+    fn channels_of(&self, connection: &Arc<Connection>) -> Arc<Channels> {
+        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        if channels.is_of(connection) {
+            return channels.clone();
         }
-        let channel = connection.create_channel().await?;
-        channel.confirm_select(ConfirmSelectOptions::default()).await?;
-        Ok(channel)
-    }
-
-    fn give_back(&self, connection: &Arc<Connection>, channel: Channel) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.0.as_ref().is_some_and(|known| Arc::ptr_eq(known, connection)) {
-            idle.1.push(channel);
+        let new = Channels::of(Some(connection.clone()));
+        // Who comes late with a connection that was lost takes nothing from those of the next.
+        if !channels.connection.as_ref().is_some_and(|known| known.status().connected()) {
+            *channels = new.clone();
         }
+        new
     }
 
     /// Waits for the confirm of what is being published.
@@ -231,16 +290,44 @@ async fn listens(connection: &Connection, name: &str) -> lapin::Result<bool> {
 fn failed(error: &lapin::Error) -> Published {
     match error.kind() {
         ErrorKind::ProtocolError(said) if error.is_amqp_soft_error() => {
-            Published::Closed(said.get_message().to_string())
+            let text = said.get_message().to_string();
+            if is_about_size(said.get_id(), &text) { Published::TooLarge(text) } else { Published::Closed(text) }
         }
-        ErrorKind::ChannelsLimitReached => Published::Closed("the broker allows no more channels".into()),
+        ErrorKind::ChannelsLimitReached => Published::Unknown("the broker allows no more channels"),
         _ => Published::Unknown("the connection was lost"),
     }
+}
+
+/// RabbitMQ refuses a message above its `max_message_size` so; 311 is the protocol's own code for it.
+fn is_about_size(code: u16, text: &str) -> bool {
+    const CONTENT_TOO_LARGE: u16 = 311;
+    const PRECONDITION_FAILED: u16 = 406;
+    code == CONTENT_TOO_LARGE || code == PRECONDITION_FAILED && text.to_ascii_lowercase().contains("size")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn places_are_what_the_broker_allows_but_for_two_and_at_most_512() {
+        for (channels, wanted) in [(u16::MAX, 512), (2047, 512), (514, 512), (513, 511), (16, 14), (3, 1), (1, 1)] {
+            assert_eq!(places_most(channels), wanted, "{channels}");
+        }
+    }
+
+    #[test]
+    fn only_what_the_broker_says_of_a_size_is_final() {
+        const SIZE: &str = "PRECONDITION_FAILED - message size 2097152 is larger than configured max size 1048576";
+        for (code, text, wanted) in [
+            (406, SIZE, true),
+            (311, "CONTENT_TOO_LARGE", true),
+            (406, "PRECONDITION_FAILED - invalid expiration", false),
+            (404, "NOT_FOUND - no exchange 'size' in vhost '/'", false),
+        ] {
+            assert_eq!(is_about_size(code, text), wanted, "{text}");
+        }
+    }
 
     const PATIENCE: Duration = Duration::from_millis(50);
 

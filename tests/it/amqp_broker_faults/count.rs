@@ -38,13 +38,19 @@ pub async fn repeats(node: &Node) -> usize {
     figure(node, "emberpost_messages_total{result=\"repeat\"}").await
 }
 
-/// Waits until the queues are empty and nothing waits for delivery.
+/// Waits until the queues are empty, all that was taken from them is acknowledged, and nothing waits for delivery.
 pub async fn wait_for_all_delivered(node: &Node, broker: &Amqp, queues: &[&str]) {
     wait_until(ALL_DELIVERED, "all is taken from the queues and delivered", async || {
         for queue in queues {
             if broker.depth(queue).await != Some(0) {
                 return false;
             }
+        }
+        // What comes again is tried one by one, so that for moments nothing waits while thousands are still to be kept.
+        let ready = node.get("/health/ready").await.json();
+        let consumed = ready["amqp_links"]["in"]["queues"].as_object().cloned().unwrap_or_default();
+        if consumed.values().any(|queue| queue["unacked"] != 0) {
+            return false;
         }
         for state in ["waiting", "active"] {
             if node.admin(&format!("deliveries?state={state}&limit=1")).await["items"] != json!([]) {
