@@ -166,13 +166,13 @@ async fn what_its_properties_do_not_explain_is_refused_with_an_outcome_and_kept(
     let json = to_lab().bytes();
     let none = Props::none;
     let cases: [(Props, &[u8], &str); 7] = [
-        (none(), b"<Bundle xmlns=\"http://hl7.org/fhir\"/>", "SEND_MEDIA_TYPE"),
+        (none(), b"resourceType: Bundle", "SEND_MEDIA_TYPE"),
         (
             none().content_type("application/fhir+xml"),
             b"<Bundle xmlns=\"http://hl7.org/fhir\"><type value=\"message\"/></Bundle>",
             "SEND_NOT_MESSAGE",
         ),
-        (none().content_type("text/plain"), &json, "SEND_MEDIA_TYPE"),
+        (none().content_type("text/plain"), b"resourceType: Bundle", "SEND_MEDIA_TYPE"),
         (none().content_encoding("br"), &json, "SEND_MEDIA_TYPE"),
         (Props::json().content_encoding("gzip"), &json, "SEND_MEDIA_TYPE"),
         (Props::json().header("fhirVersion", "3.0"), &json, "SEND_VERSION"),

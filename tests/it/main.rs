@@ -28,6 +28,7 @@ mod amqp_topology;
 mod amqp_unreadable;
 mod answers;
 mod amqp_tries;
+mod answers;
 mod asynchronous;
 mod bad_input;
 mod breaker;
