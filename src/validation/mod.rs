@@ -2,8 +2,8 @@
 //! specification, and the profiles in force, each level on top of the one before.
 //!
 //! Pure: definitions come in as bytes, messages as trees. Reading order: `rules`, `entries`, `bundle_rules`, `full_url`,
-//! `links`, `definition_rules`, then `focus`, `choose`, `definition`, `load`; `structure` with `prose`; `profile`; and `report`,
-//! which collects what they find, with `places`.
+//! `links`, `definition_rules`, then `focus`, `choose`, `definition`, `load`; `around`; `structure` with `prose`; `profile`;
+//! and `report`, which collects what they find, with `places`.
 
 mod around;
 mod bundle_rules;

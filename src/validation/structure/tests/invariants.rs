@@ -92,6 +92,9 @@ fn dates_of_two_precisions_have_no_order_and_break_nothing() {
     };
     passes(dispense("2026-01-01T10:00:00Z", "2026-01-01"));
     breaks(dispense("2026-01-02", "2026-01-01"), "mdd-1", "MedicationDispense");
+    let task = |authored: &str, modified: &str| json!({ "resourceType": "Task", "status": "ready", "intent": "order", "authoredOn": authored, "lastModified": modified });
+    passes(task("2026-01-01T10:00:00Z", "2026-01-01"));
+    breaks(task("2026-01-02", "2026-01-01"), "inv-1", "Task");
     let period =
         |start: &str, end: &str| patient("name", json!([{ "text": "x", "period": { "start": start, "end": end } }]));
     passes(period("2026-01-01T10:00:00Z", "2026-01-01"));
