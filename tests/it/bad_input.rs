@@ -196,10 +196,10 @@ async fn each_unknown_destination_is_named_and_the_message_is_refused_as_a_whole
 
 #[tokio::test]
 async fn arrays_100_000_deep_are_refused_without_a_stack_overflow() {
-    let reply = refused(nested(100_000), 400, "SEND_SYNTAX").await;
+    let reply = refused(nested(100_000), 400, "SEND_DEPTH").await;
     assert!(reply.text().len() < 10_000, "the refusal is short");
-    refused(b"[".repeat(100_000), 400, "SEND_SYNTAX").await;
-    refused(br#"{"a":"#.repeat(100_000), 400, "SEND_SYNTAX").await;
+    refused(b"[".repeat(100_000), 400, "SEND_DEPTH").await;
+    refused(br#"{"a":"#.repeat(100_000), 400, "SEND_DEPTH").await;
 }
 
 #[tokio::test]
