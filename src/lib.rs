@@ -16,6 +16,7 @@ pub mod exchange;
 pub mod fhir;
 pub mod fhirpath;
 pub mod metrics;
+pub mod places;
 pub mod replay;
 pub mod routing;
 pub mod secret;

@@ -54,6 +54,8 @@ pub struct Metrics {
     attempt_seconds: Histogram,
     reply_seconds: Family<StatusLabel, Histogram>,
     breaker_open: Family<ParticipantLabel, Gauge>,
+    messages_in_flight: Gauge,
+    bytes_in_flight: Gauge,
     amqp: AmqpFigures,
 }
 
@@ -76,6 +78,18 @@ impl Default for Metrics {
                 "breaker_open",
                 "1 while only probes go to the participant",
                 Family::default(),
+            ),
+            messages_in_flight: add(
+                &mut registry,
+                "messages_in_flight",
+                "Messages over HTTP between first byte and commit",
+                Gauge::default(),
+            ),
+            bytes_in_flight: add(
+                &mut registry,
+                "bytes_in_flight",
+                "Bytes of messages between first byte and commit, received and unpacked, AMQP included",
+                Gauge::default(),
             ),
             amqp: AmqpFigures::new(&mut registry),
             registry: Arc::new(registry),
@@ -140,6 +154,12 @@ impl Metrics {
     /// Messages published and not confirmed.
     pub fn amqp_unconfirmed(&self, count: u64) {
         self.amqp.unconfirmed(count);
+    }
+
+    /// Messages between first byte and commit, and their bytes.
+    pub fn in_flight(&self, messages: usize, bytes: u64) {
+        self.messages_in_flight.set(i64::try_from(messages).unwrap_or(i64::MAX));
+        self.bytes_in_flight.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
     /// Prometheus text format.

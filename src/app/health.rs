@@ -4,6 +4,7 @@ use crate::channel::amqp::AmqpHealth;
 use crate::channel::http_in::outcome;
 use crate::exchange::Exchange;
 use crate::fhir::{Fault, Issue, IssueCode};
+use crate::places::Places;
 use crate::security::{Credentials, Who};
 use crate::store::Unavailable;
 use crate::supervisor::Supervisor;
@@ -24,6 +25,7 @@ struct Health {
     amqp: Option<AmqpHealth>,
     leaving: CancellationToken,
     supervisor: Supervisor,
+    places: Places,
 }
 
 /// `leaving`: canceled once the router was told to stop, which it may do later.
@@ -33,12 +35,13 @@ pub(super) fn routes(
     amqp: Option<AmqpHealth>,
     leaving: CancellationToken,
     supervisor: Supervisor,
+    places: Places,
 ) -> Router {
     Router::new()
         .route("/health/live", get(|| async { "live\n" }))
         .route("/health/ready", get(ready))
         .route("/metrics", get(metrics))
-        .with_state(Health { exchange, credentials, amqp, leaving, supervisor })
+        .with_state(Health { exchange, credentials, amqp, leaving, supervisor, places })
 }
 
 /// Says which part is not ready; 503 while starting, stopping, while the store would not take a message, or when a part ended
@@ -86,9 +89,10 @@ async fn metrics(State(health): State<Health>, headers: HeaderMap) -> Response {
             let text = "The figures are for operators and viewers";
             return outcome(StatusCode::FORBIDDEN, Issue::error(IssueCode::Forbidden, Fault::RoutePermission, text));
         }
-        Err(issue) if issue.fault == Fault::RouteClosed => return outcome(StatusCode::FORBIDDEN, issue),
         Err(issue) => return outcome(StatusCode::UNAUTHORIZED, issue),
     }
+    let (messages, bytes) = health.places.in_flight();
+    health.exchange.metrics.in_flight(messages, bytes);
     let text = match health.exchange.store.figures().await {
         Ok(figures) => health.exchange.metrics.render_with(&figures),
         Err(_) => health.exchange.metrics.render(),

@@ -3,6 +3,7 @@
 //! The app alone knows every part; no part knows the app. Stopping runs in the opposite order of starting, each step
 //! with a bound: take no more, let attempts end, let waiting senders go, close the store.
 
+mod descriptors;
 mod health;
 mod reload;
 mod serve;
@@ -15,7 +16,7 @@ use crate::admin::{self, Admin};
 use crate::channel::Carriers;
 use crate::channel::amqp::{Amqp, RunningAmqp};
 use crate::channel::edge::{self, EdgeSettings};
-use crate::channel::http_in::{self, HttpIn};
+use crate::channel::http_in::{self, HttpIn, ServeSettings};
 use crate::channel::http_out::{HttpOut, Pooling};
 use crate::channel::metadata;
 use crate::clock::Clock;
@@ -24,6 +25,7 @@ use crate::courier::{Courier, CourierSettings, Handle};
 use crate::exchange::{Exchange, Settings};
 use crate::fhir::header::Bounds;
 use crate::metrics::Metrics;
+use crate::places::Places;
 use crate::replay::Replays;
 use crate::security::Credentials;
 use crate::store::{OpenError, Store, StoreSettings, Unavailable};
@@ -88,6 +90,7 @@ struct Signs {
 /// Starts a router. `definitions` were read and found good by the caller.
 pub async fn start(config: &Config, definitions: Definitions, clock: Clock) -> Result<Running, StartError> {
     clock.check().map_err(StartError::Configuration)?;
+    let descriptors = descriptors::raise();
     let listen = config.server.listen.to_string();
     let cannot_listen = |source| StartError::Listen { address: listen.clone(), source };
     let listener = TcpListener::bind(&listen).await.map_err(cannot_listen)?;
@@ -138,9 +141,11 @@ pub async fn start(config: &Config, definitions: Definitions, clock: Clock) -> R
             grace: Duration::from_secs(config.server.shutdown_grace_seconds),
         },
     );
+    let places = Places::new(config.server.max_in_flight, config.server.max_in_flight_bytes);
     let courier = supervisor.spawn("courier", signs.stopping.clone(), courier);
-    let amqp =
-        amqp.map(|amqp| amqp.start(exchange.clone(), &participants, config.server.body_limit_bytes, &supervisor));
+    let amqp = amqp.map(|amqp| {
+        amqp.start(exchange.clone(), &participants, config.server.body_limit_bytes, places.clone(), &supervisor)
+    });
     let replays = Replays::start(exchange.clone(), signs.stopping.clone(), &supervisor);
     let upkeep = upkeep::run(store, clock.clone(), config.retention.clone(), signs.stopping.clone());
     let upkeep = supervisor.spawn("retention", signs.stopping.clone(), upkeep);
@@ -150,9 +155,11 @@ pub async fn start(config: &Config, definitions: Definitions, clock: Clock) -> R
         amqp.as_ref().map(|amqp| amqp.health.clone()),
         signs.leaving.clone(),
         supervisor.clone(),
+        places.clone(),
     );
-    let router = router(config, &exchange, &credentials, replays, health, &signs.stopping);
-    let http = http_in::serve(listener, router, signs.stopping.clone(), signs.closing.clone());
+    let router = router(config, &exchange, &credentials, (replays, places), health, &signs.stopping);
+    let connections = ServeSettings::new(descriptors::connections(config.server.max_connections, descriptors));
+    let http = http_in::serve(listener, router, connections, signs.stopping.clone(), signs.closing.clone());
     let http = supervisor.spawn("listener", signs.closing.clone(), http);
     let config = ArcSwap::from_pointee(config.clone());
     Ok(Running { address, base_url, exchange, amqp, supervisor, config, credentials, signs, http, courier, upkeep })
@@ -177,14 +184,15 @@ fn router(
     config: &Config,
     exchange: &Arc<Exchange>,
     credentials: &Arc<ArcSwap<Credentials>>,
-    replays: Replays,
+    (replays, places): (Replays, Places),
     health: Router,
     stopping: &CancellationToken,
 ) -> Router {
     let http = HttpIn::new(
         exchange.clone(),
         credentials.clone(),
-        config.server.max_in_flight,
+        places,
+        config.server.trusted_proxies.clone().into(),
         config.server.body_limit_bytes,
         stopping.clone(),
     );
@@ -206,7 +214,10 @@ fn router(
         path => router.nest(path, fhir),
     };
     let cors_origins = config.server.cors_origins.clone();
-    edge::around(routes, EdgeSettings { base_path: base_path.to_owned(), cors_origins })
+    edge::around(
+        routes,
+        EdgeSettings { credentials: credentials.clone(), base_path: base_path.to_owned(), cors_origins },
+    )
 }
 
 /// The path of our base, without a trailing slash; empty where the base is the host itself.

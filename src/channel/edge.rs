@@ -8,9 +8,12 @@ mod path;
 pub use path::ALIASES;
 
 use crate::apart::apart;
+use crate::channel::caller::Caller;
 use crate::channel::media;
 use crate::fhir::form::convert;
 use crate::fhir::{Fault, FhirVersion, Form, Issue, IssueCode, Outcome, Severity};
+use crate::security::Credentials;
+use arc_swap::ArcSwap;
 use axum::Router;
 use axum::body::{Body, HttpBody, to_bytes};
 use axum::extract::{Request, State};
@@ -23,6 +26,8 @@ use uuid::Uuid;
 
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub const MESSAGE_ID: HeaderName = HeaderName::from_static("emberpost-message-id");
+/// When a client should try again that got no connection.
+const RETRY_AFTER_SECONDS: u64 = 5;
 /// A longer id of the client is replaced by one of ours.
 const REQUEST_ID_LIMIT_CHARACTERS: usize = 128;
 /// An OperationOutcome holds 1,000 issues at most; a larger one stays as it is.
@@ -41,6 +46,8 @@ pub struct WrittenPath(pub Arc<str>);
 /// What the edge needs of the configuration.
 #[derive(Clone, Debug)]
 pub struct EdgeSettings {
+    /// Replaced as a whole when the configuration is read again.
+    pub credentials: Arc<ArcSwap<Credentials>>,
     /// The path of `server.base_url`, without a final slash.
     pub base_path: String,
     /// `server.cors_origins`: empty, no page in a browser may call.
@@ -89,9 +96,9 @@ fn cors(origins: &[String]) -> CorsLayer {
 async fn pass(State(edge): State<Arc<EdgeSettings>>, mut request: Request, next: Next) -> Response {
     let request_id = take_request_id(request.headers_mut());
     let asked = Asked::of(&request, &edge.base_path);
-    let response = match require_host(&request) {
-        Err(issue) => refusal(StatusCode::BAD_REQUEST, issue),
-        Ok(()) => routed(&edge, request, next).await,
+    let response = match refused(&edge, &request) {
+        Some(refusal) => refusal,
+        None => routed(&edge, request, next).await,
     };
     let mut response = asked.negotiated(response).await;
     let headers = response.headers_mut();
@@ -136,6 +143,28 @@ fn take_request_id(headers: &mut HeaderMap) -> HeaderValue {
     let made = value(&Uuid::new_v4().to_string());
     headers.insert(REQUEST_ID, made.clone());
     made
+}
+
+/// The refusal of what no route may see.
+fn refused(edge: &EdgeSettings, request: &Request) -> Option<Response> {
+    if let Err(issue) = require_host(request) {
+        return Some(refusal(StatusCode::BAD_REQUEST, issue));
+    }
+    let path = request.uri().path();
+    let is_health = path.starts_with("/health/");
+    if let Err(issue) = edge.credentials.load().admit(request, is_health, &edge.cors_origins) {
+        return Some(refusal(StatusCode::FORBIDDEN, issue));
+    }
+    let is_reserved = request.extensions().get::<Caller>().is_some_and(|caller| caller.is_reserved);
+    let is_for_operators = is_health || path == "/metrics" || path.starts_with("/admin/");
+    if is_reserved && !is_for_operators {
+        let text = "The router is at its limit of connections; send again later";
+        let mut response =
+            refusal(StatusCode::SERVICE_UNAVAILABLE, Issue::error(IssueCode::Transient, Fault::RouteBusy, text));
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
+        return Some(response);
+    }
+    None
 }
 
 /// HTTP/1.1 asks for exactly one Host (RFC 9112, 3.2); HTTP/2 has an authority instead.

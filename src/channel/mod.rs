@@ -1,6 +1,7 @@
 //! Channels: how messages arrive and leave. They word what the exchange decides and know no SQL.
 
 pub mod amqp;
+pub mod caller;
 mod carriers;
 pub mod edge;
 pub mod http_in;

@@ -21,6 +21,8 @@ mod status;
 mod told;
 mod unreadable;
 mod wait;
+#[cfg(test)]
+mod waiting_tests;
 
 pub use assign::Unassigned;
 pub use explain::Explanation;
@@ -34,6 +36,7 @@ use crate::delivery::{DeliveryState, Keep, Kept, MessageState, ReplyQueue};
 use crate::fhir::header::Bounds;
 use crate::fhir::{Fault, FhirVersion, Issue, IssueCode, Outcome};
 use crate::metrics::Metrics;
+use crate::places::Hold;
 use crate::routing::Table;
 use crate::store::view::{DeliveryFilter, ViewError};
 use crate::store::{Store, Unavailable};
@@ -45,7 +48,6 @@ use bytes::Bytes;
 use judge::Judged;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use wait::Waiters;
@@ -95,7 +97,7 @@ impl Inbound {
 /// among those that stay in order.
 #[derive(Default)]
 pub struct Place {
-    pub permit: Option<OwnedSemaphorePermit>,
+    pub hold: Option<Hold>,
     pub turn: Turn,
 }
 
@@ -153,7 +155,8 @@ impl Exchange {
     /// too, with its outcome, so that it can be explained later.
     ///
     /// `place` is given back before waiting for an answer. The rare ways are boxed, so that the common one is a small future.
-    pub async fn accept(self: &Arc<Self>, inbound: Inbound, place: Place) -> Reply {
+    pub async fn accept(self: &Arc<Self>, mut inbound: Inbound, place: Place) -> Reply {
+        let size_bytes = inbound.bytes.len();
         let rules = self.rules.load_full();
         let id = self.clock.new_id();
         let judged = apart(inbound.bytes.len(), || self.judge(id, &inbound, &rules));
@@ -161,10 +164,10 @@ impl Exchange {
             Ok(judged) if judged.message.header.response.is_some() => {
                 Box::pin(self.take_response(judged, &rules, place)).await
             }
-            Ok(judged) => self.take_request(judged, &inbound, &rules, place).await,
+            Ok(judged) => self.take_request(judged, &mut inbound, &rules, place).await,
             Err(refused) => Box::pin(self.refuse_received(*refused, &inbound, &rules, place)).await,
         };
-        self.record(&reply, &inbound);
+        self.record(&reply, size_bytes, inbound.received_at_us);
         reply
     }
 
@@ -173,7 +176,7 @@ impl Exchange {
         let rules = self.rules.load_full();
         let refused = judge::unpacked(self.clock.new_id(), &inbound, refusal, issue);
         let reply = self.refuse_received(refused, &inbound, &rules, place).await;
-        self.record(&reply, &inbound);
+        self.record(&reply, inbound.bytes.len(), inbound.received_at_us);
         reply
     }
 
@@ -192,7 +195,13 @@ impl Exchange {
     }
 
     /// A request: planned, kept with its deliveries and, where Emberpost is the receiver, with its answer.
-    async fn take_request(self: &Arc<Self>, judged: Judged, inbound: &Inbound, rules: &Rules, place: Place) -> Reply {
+    async fn take_request(
+        self: &Arc<Self>,
+        judged: Judged,
+        inbound: &mut Inbound,
+        rules: &Rules,
+        place: Place,
+    ) -> Reply {
         let keep = match apart(inbound.bytes.len(), || self.plan_request(&judged, inbound, rules)) {
             Ok(keep) => keep,
             Err(refused) => return Box::pin(self.refuse(*refused, rules, place)).await,
@@ -207,8 +216,16 @@ impl Exchange {
             (None, Some(receiver)) => self.waiters.register(id, receiver),
             _ => None,
         };
-        match self.keep(keep, place).await {
-            Ok(Kept::New { .. }) => match at_once {
+        let kept = self.keep(keep, place).await;
+        if let Ok(Kept::Conflict { message_id }) = &kept {
+            let refused = judged.refused(Refusal::Conflict, reused(*message_id));
+            return Box::pin(self.refuse(*refused, rules, Place::default())).await;
+        }
+        // A sender may wait for long, and many may: neither the tree nor the body is in memory meanwhile.
+        drop(judged);
+        inbound.bytes = Bytes::new();
+        match kept {
+            Ok(Kept::New { .. } | Kept::Conflict { .. }) => match at_once {
                 Some(reply) => reply,
                 None => self.reply_when_closed(&facts, waiter, inbound).await,
             },
@@ -216,19 +233,15 @@ impl Exchange {
                 drop(waiter);
                 Box::pin(self.repeat(message_id, inbound)).await
             }
-            Ok(Kept::Conflict { message_id }) => {
-                let refused = judged.refused(Refusal::Conflict, reused(message_id));
-                Box::pin(self.refuse(*refused, rules, Place::default())).await
-            }
             Err(away) => Reply::unavailable(id, &away),
         }
     }
 
     /// Keeps a message in its turn, gives its place back, and hands its deliveries to the courier in the same order.
     async fn keep(&self, keep: Keep, place: Place) -> Result<Kept, Unavailable> {
-        let Place { permit, mut turn } = place;
+        let Place { hold, mut turn } = place;
         let mut kept = self.store.accept_in_turn(keep, &mut turn).await?;
-        drop(permit);
+        drop(hold);
         turn.leave().await;
         if let Kept::New { work, .. } = &mut kept {
             self.courier.offer(std::mem::take(work));
@@ -293,12 +306,12 @@ impl Exchange {
         reply
     }
 
-    fn record(&self, reply: &Reply, inbound: &Inbound) {
+    fn record(&self, reply: &Reply, size_bytes: usize, received_at_us: i64) {
         let (result, code) = (reply.result(), reply.first_fault().map(Fault::code).unwrap_or("-"));
         self.metrics.message(result);
         tracing::info!(
-            message.id = %reply.id(), message.bytes = inbound.bytes.len(), result, fault = code,
-            duration_ms = (self.clock.now_us() - inbound.received_at_us) / 1000, "message"
+            message.id = %reply.id(), message.bytes = size_bytes, result, fault = code,
+            duration_ms = (self.clock.now_us() - received_at_us) / 1000, "message"
         );
     }
 

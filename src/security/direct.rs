@@ -1,13 +1,27 @@
 //! Whether a request comes directly from this machine: what a router without credentials serves.
 //!
 //! The listen address already is loopback; left are requests that a proxy passes on, and pages in a browser on this machine
-//! that name another host (DNS rebinding) or come from another site. They give themselves away in their headers.
+//! that name another host (DNS rebinding) or come from another site. They give themselves away in their headers. Not every
+//! proxy does: behind one, credentials are needed.
 
 use crate::fhir::{Fault, Issue, IssueCode};
-use axum::http::{HeaderMap, HeaderName, header};
+use axum::http::{Request, Version, header};
 use std::net::IpAddr;
 
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// Headers that proxies add, besides `X-Forwarded-…`. Not `Via`: routers send it to each other.
+const PROXY_HEADERS: [&str; 11] = [
+    "forwarded",
+    "x-real-ip",
+    "cf-connecting-ip",
+    "true-client-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-original-forwarded-for",
+    "x-original-host",
+    "x-envoy-external-address",
+    "fastly-client-ip",
+    "cdn-loop",
+];
 
 /// Host and port, in lower case and without the brackets of IPv6. The port is the scheme's where none is written.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,26 +69,52 @@ impl Authority {
     }
 }
 
-/// Errs with `ROUTE_CLOSED` unless the request comes directly. `own` is the authority of `server.base_url`.
-/// `origins`: of pages that are let in (`server.cors_origins`).
-pub(super) fn check(headers: &HeaderMap, own: Option<&Authority>, origins: &[String]) -> Result<(), Issue> {
-    for name in [header::FORWARDED, FORWARDED_FOR] {
-        if headers.contains_key(&name) {
+/// Errs with `ROUTE_CLOSED` unless the request comes directly. `own` is the authority of `server.base_url`. For health checks
+/// (`is_health`), a proxy may ask: they tell nothing of what the router holds.
+pub(super) fn check<B>(
+    request: &Request<B>,
+    own: Option<&Authority>,
+    is_health: bool,
+    origins: &[String],
+) -> Result<(), Issue> {
+    let headers = request.headers();
+    if !is_health {
+        if request.version() < Version::HTTP_11 {
+            return Err(closed("This one is HTTP/1.0, which proxies speak."));
+        }
+        if let Some(name) = headers.keys().find(|name| is_sign_of_a_proxy(name.as_str())) {
             return Err(closed(&format!("This one has {name}.")));
         }
     }
-    for value in headers.get_all(header::HOST) {
-        if !value.to_str().ok().and_then(Authority::parse).is_some_and(|host| is_ours(host, own)) {
+    for host in hosts(request) {
+        if !host.and_then(Authority::parse).is_some_and(|host| is_ours(host, own)) {
             return Err(closed("Its Host is neither a loopback name nor that of server.base_url."));
         }
     }
     for value in headers.get_all(header::ORIGIN) {
-        let is_listed = origins.iter().any(|origin| origin.as_bytes() == value.as_bytes());
-        if !is_listed && !value.to_str().ok().and_then(Authority::of_url).is_some_and(|origin| is_ours(origin, own)) {
+        let is_configured = origins.iter().any(|origin| origin.as_bytes() == value.as_bytes());
+        if !is_configured && !value.to_str().ok().and_then(Authority::of_url).is_some_and(|origin| is_ours(origin, own))
+        {
             return Err(closed("Its Origin is neither a loopback name nor that of server.base_url."));
         }
     }
     Ok(())
+}
+
+fn is_sign_of_a_proxy(name: &str) -> bool {
+    name.starts_with("x-forwarded") || PROXY_HEADERS.contains(&name)
+}
+
+/// The effective host (RFC 9110 7.2), None where it cannot be read. In HTTP/1, that of an absolute target replaces the header
+/// Host (RFC 9112 3.2.2); in HTTP/2, both must be ours (RFC 9113 8.3.1).
+fn hosts<B>(request: &Request<B>) -> Vec<Option<&str>> {
+    let target = request.uri().authority().map(|authority| Some(authority.as_str()));
+    let is_http1 = request.version() < Version::HTTP_2;
+    let written = request.headers().get_all(header::HOST).iter().map(|value| value.to_str().ok());
+    match target {
+        Some(target) if is_http1 => vec![target],
+        target => target.into_iter().chain(written).collect(),
+    }
 }
 
 fn is_ours(asked: Authority, own: Option<&Authority>) -> bool {

@@ -9,7 +9,7 @@ mod direct;
 use crate::fhir::{Fault, Issue, IssueCode};
 use crate::routing::Participant;
 use crate::secret::Secret;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, Request, header};
 use direct::Authority;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
@@ -115,11 +115,18 @@ impl Credentials {
         !self.by_digest.is_empty()
     }
 
-    /// Who sends a request with these headers. Errs with `SEND_CREDENTIAL` (HTTP 401 with `WWW-Authenticate`) or
-    /// `ROUTE_CLOSED` (HTTP 403).
+    /// Whether a request is served at all, before it is routed: without credentials, only direct ones are. Errs with
+    /// `ROUTE_CLOSED` (HTTP 403). `is_health`: it asks for the router's health, as proxies do. `origins`: those whose pages
+    /// may call (`server.cors_origins`).
+    pub fn admit<B>(&self, request: &Request<B>, is_health: bool, origins: &[String]) -> Result<(), Issue> {
+        if self.configured() { Ok(()) } else { direct::check(request, self.own.as_ref(), is_health, origins) }
+    }
+
+    /// Who sends a request with these headers, which `admit` let in. Errs with `SEND_CREDENTIAL` (HTTP 401 with
+    /// `WWW-Authenticate`).
     pub fn who(&self, headers: &HeaderMap) -> Result<Who, Issue> {
         if !self.configured() {
-            return direct::check(headers, self.own.as_ref(), &self.origins).map(|()| Who::Loopback);
+            return Ok(Who::Loopback);
         }
         let token = bearer(headers)?;
         self.by_digest.get(&sha256_hex(token)).cloned().ok_or_else(|| {

@@ -19,7 +19,7 @@ fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
     map
 }
 
-use axum::http::HeaderName;
+use axum::http::{HeaderName, Version};
 
 const BASE: &str = "https://Router.example.org/fhir";
 
@@ -51,16 +51,63 @@ fn without_credentials_only_direct_loopback_requests_are_served() {
         (&[("host", "localhost"), ("origin", "null")], false),
         (&[("host", "localhost"), ("forwarded", "for=1.2.3.4")], false),
         (&[("host", "localhost"), ("x-forwarded-for", "127.0.0.1")], false),
+        (&[("host", "localhost"), ("x-forwarded-proto", "https")], false),
+        (&[("host", "localhost"), ("x-real-ip", "127.0.0.1")], false),
+        (&[("host", "localhost"), ("cf-connecting-ip", "127.0.0.1")], false),
+        (&[("host", "localhost"), ("via", "1.1 hub")], true),
         (&[("host", "localhost"), ("authorization", "Bearer anything")], true),
     ];
     for (pairs, served) in cases {
-        match credentials.who(&headers(pairs)) {
-            Ok(who) => assert!(*served && who == Who::Loopback, "{pairs:?} was served"),
-            Err(issue) => {
-                assert!(!served, "{pairs:?} was refused");
-                assert_eq!((issue.fault, issue.code), (Fault::RouteClosed, IssueCode::Forbidden));
-            }
+        assert_admitted(&credentials, Version::HTTP_11, "/x", pairs, *served);
+    }
+    assert_eq!(credentials.who(&headers(&[])).unwrap(), Who::Loopback);
+}
+
+#[track_caller]
+fn assert_admitted(credentials: &Credentials, version: Version, uri: &str, pairs: &[(&str, &str)], served: bool) {
+    let mut request = Request::builder().version(version).uri(uri).body(()).unwrap();
+    *request.headers_mut() = headers(pairs);
+    match credentials.admit(&request, false, &[]) {
+        Ok(()) => assert!(served, "{version:?} {uri} {pairs:?} was served"),
+        Err(issue) => {
+            assert!(!served, "{version:?} {uri} {pairs:?} was refused");
+            assert_eq!((issue.fault, issue.code), (Fault::RouteClosed, IssueCode::Forbidden));
         }
+    }
+}
+
+#[test]
+fn the_effective_host_is_checked_in_every_version_of_http() {
+    let credentials = Credentials::new(&[], Vec::new(), BASE).unwrap();
+    type Case = (Version, &'static str, &'static [(&'static str, &'static str)], bool);
+    let cases: &[Case] = &[
+        (Version::HTTP_11, "http://localhost/x", &[("host", "localhost")], true),
+        (Version::HTTP_11, "http://evil.example/x", &[("host", "localhost")], false),
+        (Version::HTTP_11, "http://localhost/x", &[("host", "evil.example")], true),
+        (Version::HTTP_2, "http://localhost/x", &[], true),
+        (Version::HTTP_2, "http://evil.example/x", &[], false),
+        (Version::HTTP_2, "http://evil.example/x", &[("host", "localhost")], false),
+        (Version::HTTP_2, "http://localhost/x", &[("host", "evil.example")], false),
+        (Version::HTTP_10, "/x", &[("host", "localhost")], false),
+        (Version::HTTP_10, "/x", &[], false),
+    ];
+    for (version, uri, pairs, served) in cases {
+        assert_admitted(&credentials, *version, uri, pairs, *served);
+    }
+}
+
+#[test]
+fn a_proxy_may_ask_for_health_of_a_router_without_credentials_and_a_foreign_page_may_not() {
+    let credentials = Credentials::new(&[], Vec::new(), BASE).unwrap();
+    for (version, pairs, served) in [
+        (Version::HTTP_10, &[][..], true),
+        (Version::HTTP_11, &[("host", "localhost"), ("x-real-ip", "10.0.0.1")], true),
+        (Version::HTTP_11, &[("host", "evil.example")], false),
+        (Version::HTTP_11, &[("host", "localhost"), ("origin", "https://evil.example")], false),
+    ] {
+        let mut request = Request::builder().version(version).uri("/health/ready").body(()).unwrap();
+        *request.headers_mut() = headers(pairs);
+        assert_eq!(credentials.admit(&request, true, &[]).is_ok(), served, "{version:?} {pairs:?}");
     }
 }
 

@@ -35,6 +35,7 @@ mod clock;
 mod commands;
 mod compose;
 mod config;
+mod connections;
 mod corpus;
 mod crash;
 mod delivery;

@@ -8,6 +8,7 @@ use super::acks::Acks;
 use super::health::Seen;
 use super::inbound::{Came, Fate, Intake};
 use super::properties::delivery_count;
+use crate::places::Hold;
 use crate::turn::Turns;
 use futures_util::StreamExt;
 use lapin::message::Delivery;
@@ -168,16 +169,22 @@ impl Session<'_> {
 
     /// When it stops it only reads no further: what the broker brings until the channel closes goes back with the rest.
     async fn consume(&mut self, consumer: &mut Consumer) -> End {
-        let stop = self.of.stop.clone();
+        let (stop, intake) = (self.of.stop.clone(), self.of.intake.clone());
+        // The next message, while there is no room for its bytes; one after the other, so that none waits for one behind it.
+        let mut next: Option<Delivery> = None;
         loop {
+            let needed_bytes = next.as_ref().map_or(0, |delivery| intake.needed_bytes(delivery));
             tokio::select! {
                 () = stop.cancelled() => return End::Stopped,
-                delivery = consumer.next() => match delivery {
-                    Some(Ok(delivery)) => {
-                        if let Some(end) = self.begin(delivery).await {
-                            return end;
-                        }
+                hold = intake.places.room(needed_bytes), if next.is_some() => {
+                    if let Some(delivery) = next.take()
+                        && let Some(end) = self.begin(delivery, hold).await
+                    {
+                        return end;
                     }
+                }
+                delivery = consumer.next(), if next.is_none() => match delivery {
+                    Some(Ok(delivery)) => next = Some(delivery),
                     Some(Err(error)) => return End::Gone(error.to_string()),
                     None => return End::Gone("the broker cancelled it; was the queue deleted?".into()),
                 },
@@ -191,7 +198,7 @@ impl Session<'_> {
     }
 
     /// A message that was brought before may have ended the process: it is tried alone, so that no other is blamed for it.
-    async fn begin(&mut self, delivery: Delivery) -> Option<End> {
+    async fn begin(&mut self, delivery: Delivery, hold: Hold) -> Option<End> {
         let tag = delivery.delivery_tag;
         let redelivered = delivery.redelivered || delivery_count(&delivery.properties) > 0;
         let came = Came {
@@ -210,7 +217,7 @@ impl Session<'_> {
         }
         self.acks.add(tag);
         let turn = self.turns.take();
-        self.tasks.spawn(async move { (tag, intake.take(came, turn, company).await) });
+        self.tasks.spawn(async move { (tag, intake.take(came, hold, turn, company).await) });
         self.count();
         None
     }

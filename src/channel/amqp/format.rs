@@ -40,7 +40,8 @@ pub(super) fn unpacked(came: &Came, body_limit_bytes: usize) -> Result<Unpacked,
     }
 }
 
-fn encoding(name: &str) -> Result<Encoding, Issue> {
+/// The encoding that a property `content_encoding` names. Errs with what to send instead.
+pub(super) fn encoding(name: &str) -> Result<Encoding, Issue> {
     let is_none = NO_ENCODINGS.iter().any(|known| name.trim().eq_ignore_ascii_case(known));
     if is_none { Ok(Encoding::Identity) } else { media::encoding(name) }
 }

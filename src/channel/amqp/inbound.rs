@@ -1,18 +1,21 @@
 //! AMQP in: one delivery of a queue, read into what the exchange takes; and what becomes of it there (design 1.6).
 
-use super::format::{Unpacked, unpacked};
+use super::format::{Unpacked, encoding, unpacked};
 use super::properties::{expires_after, header, put_aside, text};
 use super::publisher::{Address, Published, Publisher};
 use super::topology::dead_letter_queue;
+use crate::channel::media::Encoding;
 use crate::config::{Amqp, is_or_is_behind};
 use crate::delivery::ReplyQueue;
 use crate::exchange::{Exchange, Inbound, Place, Refusal, Reply, Wants};
 use crate::fhir::Form;
+use crate::places::{Hold, Places};
 use crate::routing::Channel;
 use crate::store::Redelivered;
 use crate::turn::Turn;
 use bytes::Bytes;
 use lapin::BasicProperties;
+use lapin::message::Delivery;
 use sha2::{Digest, Sha256};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -81,6 +84,7 @@ pub(super) struct Intake {
     pub publisher: Arc<Publisher>,
     pub amqp: Arc<Amqp>,
     pub body_limit_bytes: usize,
+    pub places: Places,
     /// Over all queues. Fair: who waits to be alone holds up those that come later.
     pub company: Arc<RwLock<()>>,
     /// Messages with a record of tries, settled since: removed with the next try, so that it costs one commit and no two. One
@@ -89,6 +93,13 @@ pub(super) struct Intake {
 }
 
 impl Intake {
+    /// The bytes that a message may need in memory: where it comes packed, also the most that it may become.
+    pub fn needed_bytes(&self, delivery: &Delivery) -> u64 {
+        let encoding = encoding(text(delivery.properties.content_encoding()).unwrap_or_default());
+        let is_packed = encoding.is_ok_and(|encoding| encoding != Encoding::Identity);
+        delivery.data.len() as u64 + if is_packed { self.body_limit_bytes as u64 } else { 0 }
+    }
+
     pub async fn company(&self, alone: bool) -> Company {
         match alone {
             true => Company::Alone { _place: self.company.clone().write_owned().await },
@@ -96,8 +107,8 @@ impl Intake {
         }
     }
 
-    /// Tries a message; one that is tried alone only after the store has committed a record of the try.
-    pub async fn take(&self, came: Came, turn: Turn, company: Company) -> Fate {
+    /// Tries a message, whose `needed_bytes` are held; one that is tried alone only after the store has committed a record of the try.
+    pub async fn take(&self, came: Came, hold: Hold, turn: Turn, company: Company) -> Fate {
         if came.body.len() > self.body_limit_bytes {
             drop(company);
             let why = format!("larger than {} bytes, the most that is taken", self.body_limit_bytes);
@@ -105,7 +116,7 @@ impl Intake {
         }
         if let Company::Others { .. } = company {
             self.forget_settled().await;
-            return self.keep(&came, turn).await;
+            return self.keep(&came, hold, turn).await;
         }
         let (store, queue) = (&self.exchange.store, came.queue.clone());
         let message = Redelivered { queue: queue.clone(), digest: came.digest() };
@@ -120,7 +131,7 @@ impl Intake {
                     format!("tried {TRIES_MOST} times, and no try ended well; the router's log tells of a defect");
                 self.put_aside_in_turn(&came, turn, &why).await
             }
-            Ok(_) => self.keep(&came, turn).await,
+            Ok(_) => self.keep(&came, hold, turn).await,
         };
         match settled {
             Fate::Settled => self.settled.lock().unwrap_or_else(PoisonError::into_inner).push(message),
@@ -149,10 +160,16 @@ impl Intake {
         std::mem::take(&mut *self.settled.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    async fn keep(&self, came: &Came, turn: Turn) -> Fate {
-        let place = Place { permit: None, turn };
+    async fn keep(&self, came: &Came, mut hold: Hold, turn: Turn) -> Fate {
         let (exchange, inbound) = (self.exchange.clone(), self.inbound(came));
-        let task = match unpacked(came, self.body_limit_bytes) {
+        let unpacked = unpacked(came, self.body_limit_bytes);
+        // What did not come packed is the body as it came, not a copy.
+        let is_copy = |bytes: &Bytes| bytes.as_ptr() != came.body.as_ptr();
+        let copied =
+            unpacked.as_ref().map_or(0, |unpacked| if is_copy(&unpacked.bytes) { unpacked.bytes.len() } else { 0 });
+        hold.shrink(hold.bytes().saturating_sub((came.body.len() + copied) as u64));
+        let place = Place { hold: Some(hold), turn };
+        let task = match unpacked {
             // In a task of its own: what is committed is handed to the courier, whatever becomes of this consumer.
             Ok(Unpacked { form, version: said_version, bytes }) => tokio::spawn(async move {
                 let media_type = form.media_type().to_owned();

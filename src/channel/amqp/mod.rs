@@ -25,6 +25,7 @@ use crate::clock::Clock;
 use crate::config::Amqp as Settings;
 use crate::exchange::Exchange;
 use crate::metrics::Metrics;
+use crate::places::Places;
 use crate::routing::Participant;
 use crate::store::Store;
 use crate::supervisor::Supervisor;
@@ -91,6 +92,7 @@ impl Amqp {
         exchange: Arc<Exchange>,
         participants: &[Arc<Participant>],
         body_limit_bytes: usize,
+        places: Places,
         supervisor: &Supervisor,
     ) -> RunningAmqp {
         let (stop_in, stop_out) = (self.publisher.stop.clone(), CancellationToken::new());
@@ -126,6 +128,7 @@ impl Amqp {
             body_limit_bytes,
             company: Arc::default(),
             settled: Default::default(),
+            places,
         });
         let consumers =
             Consumers { intake, queues, link: self.inward.subscribe(), doubt: doubt_in, stop: stop_in.clone() };

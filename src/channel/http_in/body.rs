@@ -2,6 +2,7 @@
 
 use crate::channel::media::{self, Encoding};
 use crate::fhir::{Fault, Issue, IssueCode};
+use crate::places::Hold;
 use axum::body::Body;
 use axum::http::StatusCode;
 use bytes::{Bytes, BytesMut};
@@ -36,17 +37,32 @@ struct Patience {
 
 type Problem = (StatusCode, Issue);
 
-/// The decoded body. Errs with 413 beyond the limit, 400 when it stops half way or is badly encoded, 408 when it stalls.
-pub async fn read_body(body: &mut Body, bounds: Bounds) -> Result<Bytes, Problem> {
+/// The decoded body, which `hold` counts. Errs with 413 beyond the limit, 400 when it stops half way or is badly encoded, 408
+/// when it stalls, 503 when there are too many bytes in flight.
+pub async fn read_body(body: &mut Body, bounds: Bounds, hold: &mut Hold) -> Result<Bytes, Problem> {
     // A sender that asks first (`Expect: 100-continue`) is told before it sends anything.
     if body.size_hint().lower() > bounds.limit_bytes as u64 {
         return Err(too_large(bounds.limit_bytes));
     }
-    let raw = collect(body, bounds.limit_bytes, PATIENCE).await?;
-    media::decode(raw, bounds.encoding, bounds.limit_bytes).map_err(|issue| match issue.code {
+    let raw = collect(body, bounds.limit_bytes, PATIENCE, hold).await?;
+    let raw_bytes = raw.len() as u64;
+    let decoded = media::decode(raw, bounds.encoding, bounds.limit_bytes).map_err(|issue| match issue.code {
         IssueCode::TooLong => (StatusCode::PAYLOAD_TOO_LARGE, issue),
         _ => (StatusCode::BAD_REQUEST, issue),
-    })
+    })?;
+    if bounds.encoding != Encoding::Identity {
+        // Unpacked in one go, without waiting: what is not counted yet is one body per thread at most.
+        hold.shrink(raw_bytes);
+        if !hold.grow(decoded.len() as u64) {
+            return Err(too_many_bytes());
+        }
+    }
+    Ok(decoded)
+}
+
+fn too_many_bytes() -> Problem {
+    let text = "The router, or its part for one sender, is at its limit of bytes in flight; send again later";
+    (StatusCode::SERVICE_UNAVAILABLE, Issue::error(IssueCode::Transient, Fault::RouteBusy, text))
 }
 
 /// Reads what is left of a refused body, within bounds, and forgets it.
@@ -60,7 +76,7 @@ pub async fn discard(body: &mut Body) {
     }
 }
 
-async fn collect(body: &mut Body, limit_bytes: usize, patience: Patience) -> Result<Bytes, Problem> {
+async fn collect(body: &mut Body, limit_bytes: usize, patience: Patience, hold: &mut Hold) -> Result<Bytes, Problem> {
     let deadline = Instant::now() + patience.whole;
     let mut whole = BytesMut::new();
     let mut first: Option<Bytes> = None;
@@ -83,12 +99,18 @@ async fn collect(body: &mut Body, limit_bytes: usize, patience: Patience) -> Res
         if so_far + data.len() > limit_bytes {
             return Err(too_large(limit_bytes));
         }
+        if !hold.grow(data.len() as u64) {
+            return Err(too_many_bytes());
+        }
         // Most messages come in one frame, which is then kept without a copy.
         if so_far == 0 {
             first = Some(data);
             continue;
         }
         if let Some(first) = first.take() {
+            // The announced length at once: growing step by step would take up to twice as much.
+            let announced = usize::try_from(body.size_hint().lower()).unwrap_or(limit_bytes);
+            whole.reserve(limit_bytes.min(first.len() + data.len() + announced));
             whole.extend_from_slice(&first);
         }
         whole.extend_from_slice(&data);
@@ -107,11 +129,16 @@ mod tests {
     const LONG: Duration = Duration::from_secs(3600);
     const SHORT: Duration = Duration::from_millis(20);
 
+    fn hold() -> Hold {
+        crate::places::Places::new(1, u64::MAX).take(None).unwrap()
+    }
+
     #[tokio::test]
     async fn a_body_that_stalls_ends_after_the_idle_time_and_one_that_drips_after_the_whole_time() {
         let start = stream::once(async { Ok::<_, std::io::Error>(Bytes::from_static(b"{")) });
         let mut stalls = Body::from_stream(start.chain(stream::pending()));
-        let (status, issue) = collect(&mut stalls, 1024, Patience { idle: SHORT, whole: LONG }).await.unwrap_err();
+        let (status, issue) =
+            collect(&mut stalls, 1024, Patience { idle: SHORT, whole: LONG }, &mut hold()).await.unwrap_err();
         assert_eq!((status, issue.code), (StatusCode::REQUEST_TIMEOUT, IssueCode::Timeout));
 
         let mut drips = Body::from_stream(stream::unfold((), |()| async {
@@ -119,7 +146,26 @@ mod tests {
             Some((Ok::<_, std::io::Error>(Bytes::from_static(b" ")), ()))
         }));
         let patience = Patience { idle: LONG, whole: SHORT };
-        let (status, _) = collect(&mut drips, 1024 * 1024, patience).await.unwrap_err();
+        let (status, _) = collect(&mut drips, 1024 * 1024, patience, &mut hold()).await.unwrap_err();
         assert_eq!(status, StatusCode::REQUEST_TIMEOUT);
+    }
+
+    #[tokio::test]
+    async fn received_and_unpacked_bytes_are_counted_and_refused_beyond_the_limit() {
+        let places = crate::places::Places::new(10, 1000);
+        let mut hold = places.take(None).unwrap();
+        let packed = zstd::encode_all(&[b' '; 900][..], 3).unwrap();
+        let bounds = |encoding| Bounds { limit_bytes: 5000, encoding };
+        let mut body = Body::from(packed.clone());
+        let bytes = read_body(&mut body, bounds(Encoding::Zstd), &mut hold).await.unwrap();
+        assert_eq!((bytes.len(), places.in_flight()), (900, (1, 900)));
+        let refused = |problem: Problem| (problem.0.as_u16(), problem.1.fault);
+        for (body, encoding) in [(packed, Encoding::Zstd), (vec![b' '; 101], Encoding::Identity)] {
+            let mut other = places.take(None).unwrap();
+            let problem = read_body(&mut Body::from(body), bounds(encoding), &mut other).await.unwrap_err();
+            assert_eq!(refused(problem), (503, Fault::RouteBusy));
+        }
+        drop(hold);
+        assert_eq!(places.in_flight(), (0, 0));
     }
 }

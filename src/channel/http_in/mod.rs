@@ -4,17 +4,20 @@
 //! hangs up does not cut it in the middle), and words the reply. One table, in `word`, chooses every status.
 
 mod body;
+mod connection;
 mod negotiate;
 mod polls;
 mod serve;
 mod word;
 
-pub use serve::serve;
+pub use serve::{ServeSettings, serve};
 
+use crate::channel::caller::{Caller, address_of};
 use crate::channel::edge::{FixedVersion, WrittenPath};
 use crate::channel::media;
 use crate::exchange::{Exchange, Inbound, Place, StatusPage};
 use crate::fhir::{Fault, Form, Issue, IssueCode};
+use crate::places::{Owner, Places};
 use crate::security::{Credentials, Who};
 use crate::turn::Turn;
 use arc_swap::ArcSwap;
@@ -28,6 +31,7 @@ use axum::routing::any;
 use body::{Bounds, discard, read_body};
 use negotiate::{Asked, negotiate};
 use polls::Polls;
+use std::net::IpAddr;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -37,13 +41,20 @@ use word::{Wording, outcome_response, status_page};
 /// How much of an unknown path the reply repeats.
 const PATH_ECHO_LIMIT_BYTES: usize = 200;
 
+/// Beyond it, a refused sender that still writes loses the reply instead of a place.
+const DISCARDS_AT_ONCE: usize = 64;
+
 /// What the FHIR side of HTTP needs.
 #[derive(Clone)]
 pub struct HttpIn {
     pub exchange: Arc<Exchange>,
     pub credentials: Arc<ArcSwap<Credentials>>,
-    /// `max_in_flight` places between first byte and commit.
-    pub in_flight: Arc<Semaphore>,
+    /// `max_in_flight` places between first byte and commit, and the bytes in them.
+    pub places: Places,
+    /// Peers that speak for many senders.
+    pub trusted_proxies: Arc<[IpAddr]>,
+    /// Refused bodies that are read to their end at once.
+    discards: Arc<Semaphore>,
     pub body_limit_bytes: usize,
     /// Cancelled when the router stops: then no new message is taken.
     pub stopping: CancellationToken,
@@ -54,12 +65,14 @@ impl HttpIn {
     pub fn new(
         exchange: Arc<Exchange>,
         credentials: Arc<ArcSwap<Credentials>>,
-        max_in_flight: usize,
+        places: Places,
+        trusted_proxies: Arc<[IpAddr]>,
         body_limit_bytes: usize,
         stopping: CancellationToken,
     ) -> Self {
-        let in_flight = Arc::new(Semaphore::new(max_in_flight));
-        HttpIn { exchange, credentials, in_flight, body_limit_bytes, stopping, polls: Arc::default() }
+        let discards = Arc::new(Semaphore::new(DISCARDS_AT_ONCE));
+        let polls = Arc::default();
+        HttpIn { exchange, credentials, places, trusted_proxies, discards, body_limit_bytes, stopping, polls }
     }
 
     /// Routes relative to the FHIR base.
@@ -75,6 +88,13 @@ impl HttpIn {
             .with_state(self)
     }
 
+    /// Whose share of the places a request takes.
+    fn owner(&self, head: &Parts, credential: &Option<Arc<str>>) -> Option<Owner> {
+        let peer = head.extensions.get::<Caller>().map(|caller| caller.peer);
+        let address = || address_of(peer?, &head.headers, &self.trusted_proxies).map(Owner::Peer);
+        credential.clone().map(Owner::Participant).or_else(address)
+    }
+
     /// The participant that asks; None on open loopback.
     fn participant(&self, headers: &HeaderMap) -> Result<Option<Arc<str>>, (StatusCode, Issue)> {
         match self.credentials.load().who(headers) {
@@ -84,7 +104,6 @@ impl HttpIn {
                 let text = "This credential is an operator's; messages are sent with a participant's";
                 Err((StatusCode::FORBIDDEN, Issue::error(IssueCode::Forbidden, Fault::RoutePermission, text)))
             }
-            Err(issue) if issue.fault == Fault::RouteClosed => Err((StatusCode::FORBIDDEN, issue)),
             Err(issue) => Err((StatusCode::UNAUTHORIZED, issue)),
         }
     }
@@ -99,7 +118,8 @@ async fn process_message(State(http): State<HttpIn>, request: Request) -> Respon
         Err((status, issue)) => {
             http.exchange.metrics.fault(issue.fault.code());
             // Who asked first has not sent its body, who stalled will not.
-            if !head.headers.contains_key(header::EXPECT) && status != StatusCode::REQUEST_TIMEOUT {
+            let is_sending = !head.headers.contains_key(header::EXPECT) && status != StatusCode::REQUEST_TIMEOUT;
+            if is_sending && let Ok(_place) = http.discards.try_acquire() {
                 discard(&mut body).await;
             }
             outcome_response(status, &issue.into())
@@ -126,18 +146,19 @@ async fn take(
     if http.stopping.is_cancelled() {
         return Err(busy(Fault::RouteStopping, "The router is stopping; send again later"));
     }
-    let Ok(permit) = http.in_flight.clone().try_acquire_owned() else {
-        return Err(busy(Fault::RouteBusy, "The router is at its limit of messages in flight; send again later"));
+    let Some(mut hold) = http.places.take(http.owner(head, &credential)) else {
+        let text = "The router, or its part for one sender, is at its limit of messages in flight; send again later";
+        return Err(busy(Fault::RouteBusy, text));
     };
     let fixed = head.extensions.get::<FixedVersion>().map(|fixed| fixed.0);
     let asked = negotiate(head.uri.query().unwrap_or(""), &head.headers, fixed)?;
     let received_at_us = http.exchange.clock.now_us();
     let bounds = Bounds { limit_bytes: http.body_limit_bytes, encoding: asked.encoding };
-    let bytes = read_body(body, bounds).await?;
+    let bytes = read_body(body, bounds, &mut hold).await?;
     let answer = asked.answer;
     let (inbound, _guard) = inbound(asked, bytes, credential, received_at_us, wording);
     let exchange = http.exchange.clone();
-    let place = Place { permit: Some(permit), turn: Turn::free() };
+    let place = Place { hold: Some(hold), turn: Turn::free() };
     let task = tokio::spawn(async move { exchange.accept(inbound, place).await });
     match task.await {
         Ok(reply) => Ok(wording.reply(&reply, answer)),
