@@ -4,6 +4,7 @@ use super::ask::{Body, Listing, Operating, Order, Viewing, id, order};
 use super::problem::Problem;
 use super::{Admin, json, to_the_end};
 use crate::delivery::DeliveryState;
+use crate::fhir::Issue;
 use crate::security::{Role, Who};
 use crate::store::view::{DeliveryFilter, DeliveryView};
 use axum::extract::{Path, State};
@@ -93,7 +94,7 @@ async fn show(admin: &Admin, id: Uuid) -> Result<Response, Problem> {
 pub(super) fn shown_to(who: &Who, mut deliveries: Vec<DeliveryView>) -> Vec<DeliveryView> {
     if who.role() != Some(Role::Operator) {
         for issue in deliveries.iter_mut().flat_map(|delivery| &mut delivery.receiver_issues) {
-            *issue = serde_json::json!({ "severity": issue["severity"], "code": issue["code"] });
+            *issue = Issue::masked_of(issue);
         }
     }
     deliveries

@@ -6,7 +6,7 @@ use super::problem::Problem;
 use super::{Admin, json, to_the_end};
 use crate::exchange::Unassigned;
 use crate::fhir::{Fault, IssueCode};
-use crate::security::Who;
+use crate::security::{Role, Who};
 use crate::store::view::{DeliveryView, MessageFilter, MessageView};
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
@@ -41,9 +41,17 @@ pub(super) async fn show(
 }
 
 async fn shown(admin: &Admin, who: &Who, id: Uuid) -> Result<Response, Problem> {
-    let message = admin.store().message(id).await?.ok_or_else(|| Problem::missing("message"))?;
+    let mut message = admin.store().message(id).await?.ok_or_else(|| Problem::missing("message"))?;
     let deliveries = shown_to(who, admin.with_active(admin.store().deliveries_of(id).await?).await);
-    let answers = admin.store().answers_to(id).await?;
+    let mut answers = admin.store().answers_to(id).await?;
+    // What issues quote is content: operators see it while the body is kept, viewers do not.
+    if who.role() == Some(Role::Operator) {
+        for shown in answers.iter_mut().chain([&mut message]) {
+            if let Some(full) = admin.store().full_outcome(shown.facts.id).await? {
+                shown.outcome = Some(full);
+            }
+        }
+    }
     Ok(json(StatusCode::OK, &Shown { message, deliveries, answers }))
 }
 

@@ -4,6 +4,7 @@ use super::{Exchange, Inbound, Refusal, Rules, Wants};
 use crate::delivery::{Facts, ReplyTo, ResponseFacts};
 use crate::fhir::event::Identifier;
 use crate::fhir::identity::normal;
+use crate::fhir::quoted::quote;
 use crate::fhir::{Fault, FhirVersion, Form, Issue, IssueCode, Message, MessageHeader, Outcome, form};
 use crate::routing::{Participant, Rejections, SenderFound, address};
 use crate::validation::definition::Definition;
@@ -203,7 +204,7 @@ impl Exchange {
 pub(super) fn forbidden_event(header: &MessageHeader, participant: Option<&Participant>) -> Option<Issue> {
     let (event, participant) = (header.event.as_ref()?, participant?);
     (!participant.may_send(event)).then(|| {
-        let text = format!("Participant {} may not send the event {event}", participant.id);
+        let text = format!("Participant {} may not send the event {}", participant.id, quote(&event.to_string()));
         Issue::error(IssueCode::Forbidden, Fault::SendForbiddenEvent, text).at("Bundle.entry[0].resource.event")
     })
 }

@@ -8,6 +8,7 @@ use super::close::{breach, is_transient};
 use super::judge::fill_facts;
 use super::{Exchange, Rules};
 use crate::delivery::{DeliveryKind, Facts, Keep, MessageState, ReplyTo, Work};
+use crate::fhir::answer::printable;
 use crate::fhir::{Fault, FhirVersion, Form, Message, form};
 use bytes::Bytes;
 use serde_json::Value;
@@ -151,7 +152,7 @@ pub(super) fn receiver_issues(bytes: &Bytes, version: Option<FhirVersion>) -> Ve
     };
     // Errors first, so that no number of remarks hides them.
     let (errors, others): (Vec<Value>, Vec<Value>) = issues.into_iter().partition(is_error);
-    errors.into_iter().chain(others).take(RECEIVER_ISSUES_LIMIT).filter(fits).collect()
+    errors.into_iter().chain(others).take(RECEIVER_ISSUES_LIMIT).filter(fits).map(printable).collect()
 }
 
 fn is_error(issue: &Value) -> bool {

@@ -69,7 +69,8 @@ fn foreign(receiver: &Participant, wanted: FhirVersion, sent: Option<FhirVersion
 fn named(issues: Vec<Issue>, receiver: &Participant) -> Vec<Issue> {
     let of = |mut issue: Issue| {
         issue.fault = Fault::RouteConversion;
-        issue.diagnostics = format!("For participant {}: {}", receiver.id, issue.diagnostics);
+        issue.diagnostics =
+            std::mem::take(&mut issue.diagnostics).prefixed(&format!("For participant {}: ", receiver.id));
         issue
     };
     issues.into_iter().map(of).collect()

@@ -43,6 +43,23 @@ pub struct OwnAnswer<'a> {
     pub focus: Option<Value>,
 }
 
+/// What somebody else wrote, with NUL and the like escaped in its texts; line breaks and tabs may stay.
+pub fn printable(value: Value) -> Value {
+    let is_stray = |c: char| c.is_control() && !matches!(c, '\n' | '\r' | '\t');
+    let clean = |text: String| match text.contains(is_stray) {
+        true => {
+            text.chars().map(|c| if is_stray(c) { c.escape_default().to_string() } else { c.to_string() }).collect()
+        }
+        false => text,
+    };
+    match value {
+        Value::String(text) => Value::String(clean(text)),
+        Value::Array(items) => items.into_iter().map(printable).collect(),
+        Value::Object(members) => members.into_iter().map(|(name, value)| (clean(name), printable(value))).collect(),
+        plain => plain,
+    }
+}
+
 impl OwnAnswer<'_> {
     /// The response message's bytes, JSON.
     pub fn write(&self) -> Vec<u8> {

@@ -1,12 +1,15 @@
 //! What a reader finds, gathered with offsets and turned into issues with line and column at the end, in one pass.
 
 use super::fault::Fault;
-use super::outcome::{Issue, IssueCode, Severity};
+use super::outcome::{ISSUES_LIMIT, Issue, IssueCode, Severity};
 use super::scan;
 use std::borrow::Cow;
 
 /// Most issues, and most notes, that are reported of one document.
-pub const ISSUE_LIMIT: usize = 1_000;
+pub const ISSUE_LIMIT: usize = ISSUES_LIMIT;
+
+/// Rules of notes that the check of structure finds again, and counts.
+const FOUND_AGAIN: [&str; 3] = ["JSN-03", "JSN-04", "XML-02"];
 
 /// The rule of documents that are nested too deeply, which is a bound of Emberpost's and no rule of FHIR.
 pub(super) const DEPTH: &str = "depth";
@@ -36,37 +39,60 @@ impl Finding {
 pub(super) struct Findings {
     refusals: Vec<Finding>,
     notes: Vec<Finding>,
+    left_out: usize,
 }
 
 impl Findings {
-    /// Adds a reason to refuse the document. Of too many the last is replaced, which keeps the one that ended reading.
-    pub fn refuse(&mut self, finding: Finding) {
-        self.refusals.truncate(ISSUE_LIMIT - 1);
-        self.refusals.push(finding);
+    /// Asked before a path is made: a short document may have very many duplicate names, each with a long path.
+    pub fn has_room_for_refusals(&self) -> bool {
+        self.refusals.len() < ISSUE_LIMIT
     }
 
-    /// Asked before a path is made, because a document of empty arrays would make millions of them.
+    /// The same for notes: a document of empty arrays would make millions of them.
     pub fn has_room_for_notes(&self) -> bool {
         self.notes.len() < ISSUE_LIMIT
     }
 
+    /// Adds a reason to refuse the document, or counts it where there is no room.
+    pub fn refuse(&mut self, finding: Finding) {
+        match self.has_room_for_refusals() {
+            true => self.refusals.push(finding),
+            false => self.left_out += 1,
+        }
+    }
+
+    /// Adds what ended the reading; it takes the place of another one where there is no room.
+    pub fn end(&mut self, finding: Finding) {
+        if self.refusals.len() >= ISSUE_LIMIT {
+            self.left_out += self.refusals.len() - (ISSUE_LIMIT - 1);
+            self.refusals.truncate(ISSUE_LIMIT - 1);
+        }
+        self.refusals.push(finding);
+    }
+
+    /// Adds a note, or counts it where there is no room.
     pub fn note(&mut self, finding: Finding) {
-        if self.has_room_for_notes() {
-            self.notes.push(finding);
+        match self.has_room_for_notes() {
+            true => self.notes.push(finding),
+            false => self.left_out += usize::from(!FOUND_AGAIN.contains(&finding.rule)),
         }
     }
 
     /// The notes as issues in document order. Errs with all findings when one refuses the document. `bytes` are what
     /// the offsets speak of, `root` is the type of the resource, if it is known.
     pub fn into_issues(self, bytes: &[u8], root: Option<&str>) -> Result<Vec<Issue>, Vec<Issue>> {
-        let Findings { refusals, notes } = self;
+        let Findings { refusals, notes, left_out } = self;
         let refused = !refusals.is_empty();
         let fault = |finding: &Finding| if finding.rule == DEPTH { Fault::SendDepth } else { Fault::SendSyntax };
         let refusals =
             refusals.into_iter().map(|finding| (fault(&finding), finding)).map(|(fault, found)| (found, fault));
         let mut findings: Vec<_> = refusals.chain(notes.into_iter().map(|note| (note, Fault::SendStructure))).collect();
         findings.sort_by_key(|(finding, _)| finding.offset);
-        if refused { Err(issues(bytes, root, findings)) } else { Ok(issues(bytes, root, findings)) }
+        let mut issues = issues(bytes, root, findings);
+        if left_out > 0 {
+            issues.push(Issue::left_out(left_out));
+        }
+        if refused { Err(issues) } else { Ok(issues) }
     }
 }
 

@@ -101,6 +101,8 @@ pub(super) struct Reader<'t, 'n> {
     notes: &'n mut Vec<Issue>,
     /// None: texts of any length are read, for who only checks the message.
     bounds: Option<Bounds>,
+    /// Notes beyond the limit.
+    pub left_out: usize,
     /// What goes beyond the bounds, which refuses the message.
     pub refused: Vec<Issue>,
     /// Made for the first reference that is looked up.
@@ -114,7 +116,7 @@ pub(super) struct Reader<'t, 'n> {
 impl<'t, 'n> Reader<'t, 'n> {
     pub fn new(tree: &'t Tree, notes: &'n mut Vec<Issue>, bounds: Option<Bounds>) -> Self {
         let (endpoints, devices) = Default::default();
-        Reader { tree, notes, bounds, refused: Vec::new(), index: OnceCell::new(), endpoints, devices }
+        Reader { tree, notes, bounds, refused: Vec::new(), left_out: 0, index: OnceCell::new(), endpoints, devices }
     }
 
     fn resolve(&self, reference: &str) -> Resolved<'t> {
@@ -207,8 +209,9 @@ impl<'t, 'n> Reader<'t, 'n> {
     }
 
     fn note(&mut self, issue: Issue) {
-        if self.notes.len() < NOTES_LIMIT {
-            self.notes.push(issue);
+        match self.notes.len() < NOTES_LIMIT {
+            true => self.notes.push(issue),
+            false => self.left_out += 1,
         }
     }
 

@@ -259,8 +259,11 @@ impl<'b> Reader<'b> {
         if compare && keys::may_repeat(self.bytes, &self.keys[keys_from..]) {
             self.find_duplicates(keys_from);
         }
-        if let Some(child) = null.filter(|_| self.findings.has_room_for_notes()) {
-            let path = format!("{}[{child}]", self.path(1));
+        if let Some(child) = null {
+            let path = match self.findings.has_room_for_notes() {
+                true => format!("{}[{child}]", self.path(1)),
+                false => String::new(),
+            };
             let text = "null stands among objects or arrays";
             self.findings.note(Finding::new(self.slots[node].start as usize, "JSN-04", text, path));
         }
@@ -280,7 +283,10 @@ impl<'b> Reader<'b> {
     /// Every name that stands in the object before (JSN-01).
     fn find_duplicates(&mut self, keys_from: usize) {
         for (name, offset) in keys::repeated(self.bytes, &self.keys[keys_from..]) {
-            let path = format!("{}{}", self.path(1), step(&name));
+            let path = match self.findings.has_room_for_refusals() {
+                true => format!("{}{}", self.path(1), step(&name)),
+                false => String::new(),
+            };
             let text = "A name stands more than once in an object";
             self.findings.refuse(Finding::new(offset, "JSN-01", text, path));
         }
@@ -295,7 +301,7 @@ impl<'b> Reader<'b> {
         // Where a name should have come, the object is at fault and not the member before.
         let path = self.path(usize::from(self.expects_key));
         let finding = Finding::new(broken.offset, rule, broken.text, path);
-        self.findings.refuse(Finding { severity: Severity::Fatal, code, ..finding });
+        self.findings.end(Finding { severity: Severity::Fatal, code, ..finding });
     }
 
     fn word(&mut self, word: &[u8], kind: Kind) -> Result<bool, Stop> {
@@ -339,10 +345,8 @@ impl<'b> Reader<'b> {
     }
 
     fn note(&mut self, offset: usize, rule: &'static str, text: &'static str) {
-        if self.findings.has_room_for_notes() {
-            let path = self.path(0);
-            self.findings.note(Finding::new(offset, rule, text, path));
-        }
+        let path = if self.findings.has_room_for_notes() { self.path(0) } else { String::new() };
+        self.findings.note(Finding::new(offset, rule, text, path));
     }
 
     /// Where the reader stands: a step for each open container but the `skip` innermost ones.

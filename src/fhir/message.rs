@@ -75,6 +75,10 @@ impl Message {
         if !reader.refused.is_empty() {
             return Err(reader.refused);
         }
+        let left_out = reader.left_out;
+        if left_out > 0 {
+            notes.push(Issue::left_out(left_out));
+        }
         Ok(Message { version, header: read, bundle_id, bundle_identifier, notes, tree })
     }
 

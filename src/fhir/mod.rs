@@ -16,6 +16,7 @@ pub mod identity;
 pub mod json;
 pub mod message;
 pub mod outcome;
+pub mod quoted;
 pub mod reference;
 mod resolve;
 pub(crate) mod scan;

@@ -1,6 +1,7 @@
 //! OperationOutcome: what was wrong, where, by which rule, and who must act.
 
 use super::fault::Fault;
+use super::quoted::{MASK, Text, quote_path};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::borrow::Cow;
@@ -41,7 +42,49 @@ pub enum IssueCode {
     Informational,
 }
 
-/// One issue. Its texts hold no clinical content: element paths, rule numbers and ids only (SEC-16).
+/// Most errors, and most warnings, that are listed of one message; the rest is counted.
+pub const ISSUES_LIMIT: usize = 500;
+
+/// The code system `issue-type`.
+const ISSUE_TYPES: &[&str] = &[
+    "invalid",
+    "structure",
+    "required",
+    "value",
+    "invariant",
+    "security",
+    "login",
+    "unknown",
+    "expired",
+    "forbidden",
+    "suppressed",
+    "processing",
+    "not-supported",
+    "duplicate",
+    "multiple-matches",
+    "not-found",
+    "deleted",
+    "too-long",
+    "code-invalid",
+    "extension",
+    "too-costly",
+    "business-rule",
+    "conflict",
+    "limited-filter",
+    "transient",
+    "lock-error",
+    "no-store",
+    "exception",
+    "timeout",
+    "incomplete",
+    "throttled",
+    "informational",
+    "success",
+];
+
+/// One issue. `expression` and `diagnostics` as they stand are for everybody: element paths of the specification, rule
+/// numbers and figures (SEC-16). What they quote of the message is beside them, for its sender and for operators; serde
+/// writes the masked texts only.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Issue {
     pub severity: Severity,
@@ -49,17 +92,35 @@ pub struct Issue {
     pub fault: Fault,
     /// The rule that was broken, as in the documentation: `MSG-02`, `bdl-7`, `JSN-01`.
     pub rule: Option<Cow<'static, str>>,
-    /// FHIRPath of the element, from the Bundle: `Bundle.entry[0].resource.focus[1]`.
+    /// FHIRPath of the element, from the Bundle: `Bundle.entry[0].resource.focus[1]`. Masked.
     pub expression: Option<String>,
+    /// The expression with the names that the specification does not know; None where there are none.
+    #[serde(skip)]
+    full_expression: Option<String>,
     /// What is wrong and what to do, in one or two sentences.
-    pub diagnostics: String,
+    pub diagnostics: Text,
     /// Line and column in the received bytes, both from 1; None where no text is at fault.
     pub position: Option<(u32, u32)>,
+    /// Stands for so many issues that are not listed; 0: for itself.
+    #[serde(skip)]
+    left_out: usize,
 }
 
 impl Issue {
+    /// `diagnostics` marks what it quotes of a message, see `quote`.
     pub fn new(severity: Severity, code: IssueCode, fault: Fault, diagnostics: impl Into<String>) -> Self {
-        Issue { severity, code, fault, rule: None, expression: None, diagnostics: diagnostics.into(), position: None }
+        let diagnostics = Text::new(diagnostics.into());
+        Issue {
+            severity,
+            code,
+            fault,
+            rule: None,
+            expression: None,
+            full_expression: None,
+            diagnostics,
+            position: None,
+            left_out: 0,
+        }
     }
 
     pub fn error(code: IssueCode, fault: Fault, diagnostics: impl Into<String>) -> Self {
@@ -76,13 +137,55 @@ impl Issue {
     }
 
     pub fn at(mut self, expression: impl Into<String>) -> Self {
-        self.expression = Some(expression.into());
+        self.set_expression(&expression.into());
         self
+    }
+
+    pub fn set_expression(&mut self, expression: &str) {
+        // In FHIRPath, what stands between accents may be any name.
+        let spell = |text: String| text.replace(MASK, "`?`");
+        let Text { masked, full } = Text::new(quote_path(&expression.replace("`?`", MASK)));
+        let (masked, full) = (spell(masked), full.map(spell));
+        (self.expression, self.full_expression) = (Some(masked), full);
+    }
+
+    /// The expression as its sender may see it.
+    pub fn full_expression(&self) -> Option<&str> {
+        self.full_expression.as_deref().or(self.expression.as_deref())
+    }
+
+    /// The same issue whose texts, also as they are serialized, are those for the sender and operators.
+    fn unmasked(&self) -> Issue {
+        let mut issue = self.clone();
+        issue.diagnostics = issue.diagnostics.unmasked();
+        issue.expression = issue.full_expression.take().or(issue.expression);
+        issue
     }
 
     pub fn position(mut self, line: u32, column: u32) -> Self {
         self.position = Some((line, column));
         self
+    }
+
+    /// Says that so many further issues were found.
+    pub fn left_out(count: usize) -> Issue {
+        let text = format!("{count} more issues are not listed; correct these first");
+        let issue = Issue::new(Severity::Information, IssueCode::Informational, Fault::SendStructure, text);
+        Issue { left_out: count, ..issue }
+    }
+
+    /// What everybody may see of an issue that somebody else wrote: severity and type, where they are the specification's.
+    pub fn masked_of(issue: &Value) -> Value {
+        let known = |name: &str, codes: &[&str]| {
+            issue[name].as_str().filter(|code| codes.contains(code)).map_or(Value::Null, Value::from)
+        };
+        let severities = ["fatal", "error", "warning", "information", "success"];
+        json!({ "severity": known("severity", &severities), "code": known("code", ISSUE_TYPES) })
+    }
+
+    /// For how many issues that are not listed it stands.
+    pub(crate) fn stands_for(&self) -> usize {
+        self.left_out
     }
 
     pub fn is_error(&self) -> bool {
@@ -101,7 +204,17 @@ impl Outcome {
         self.issues.iter().any(Issue::is_error)
     }
 
-    /// The OperationOutcome resource, errors first; its form is the same in R4, R4B and R5.
+    /// Whether any text differs between the sender's reading and that of everybody else.
+    pub fn quotes(&self) -> bool {
+        self.issues.iter().any(|issue| issue.full_expression.is_some() || issue.diagnostics.full.is_some())
+    }
+
+    /// The outcome with all that it quotes, for the sender and operators; to be kept no longer than the message's body.
+    pub fn unmasked(&self) -> Outcome {
+        Outcome { issues: self.issues.iter().map(Issue::unmasked).collect() }
+    }
+
+    /// The OperationOutcome resource, as the sender may see it, errors first; its form is the same in R4, R4B and R5.
     pub fn to_resource(&self) -> Value {
         let mut issues: Vec<&Issue> = self.issues.iter().collect();
         issues.sort_by_key(|issue| rank(issue));
@@ -135,8 +248,23 @@ impl From<Issue> for Outcome {
 }
 
 impl From<Vec<Issue>> for Outcome {
+    /// Lists at most `ISSUES_LIMIT` errors and as many warnings, whoever found them, and counts the rest.
     fn from(issues: Vec<Issue>) -> Self {
-        Outcome { issues }
+        let (mut errors, mut warnings, mut left_out) = (0, 0, 0);
+        let mut listed = Vec::with_capacity(issues.len().min(2 * ISSUES_LIMIT + 1));
+        for issue in issues {
+            if issue.left_out > 0 {
+                left_out += issue.left_out;
+                continue;
+            }
+            let count = if issue.is_error() { &mut errors } else { &mut warnings };
+            *count += 1;
+            if *count <= ISSUES_LIMIT { listed.push(issue) } else { left_out += 1 }
+        }
+        if left_out > 0 {
+            listed.push(Issue::left_out(left_out));
+        }
+        Outcome { issues: listed }
     }
 }
 
@@ -145,7 +273,7 @@ fn issue_resource(issue: &Issue) -> Value {
     if let Some(rule) = &issue.rule {
         coding.push(json!({ "system": "urn:emberpost:rule", "code": rule }));
     }
-    let mut diagnostics = issue.diagnostics.clone();
+    let mut diagnostics = issue.diagnostics.full().to_owned();
     if let Some(rule) = &issue.rule {
         diagnostics.push_str(&format!(" [{rule}]"));
     }
@@ -166,7 +294,7 @@ fn issue_resource(issue: &Issue) -> Value {
         ]);
     }
     resource["diagnostics"] = Value::String(diagnostics);
-    if let Some(expression) = &issue.expression {
+    if let Some(expression) = issue.full_expression() {
         resource["expression"] = json!([expression]);
     }
     resource
@@ -203,5 +331,21 @@ mod tests {
         ];
         assert_eq!(told, wanted);
         assert_eq!(outcome["issue"][1]["diagnostics"], "The body is too long. Send less");
+    }
+
+    #[test]
+    fn issues_of_every_origin_are_bounded_and_the_rest_is_counted_once() {
+        let issue =
+            |severity, number| Issue::new(severity, IssueCode::Value, Fault::SendStructure, format!("{number}"));
+        let errors = (0..ISSUES_LIMIT + 7).map(|number| issue(Severity::Error, number));
+        let warnings = (0..ISSUES_LIMIT + 5).map(|number| issue(Severity::Warning, number));
+        let outcome = Outcome::from(warnings.chain(errors).collect::<Vec<_>>());
+        assert_eq!(outcome.issues.len(), 2 * ISSUES_LIMIT + 1);
+        assert_eq!(outcome.issues.iter().filter(|issue| issue.is_error()).count(), ISSUES_LIMIT);
+        assert_eq!(&*outcome.issues[0].diagnostics, "0", "in the order in which they were found");
+        let counted = |outcome: &Outcome| outcome.issues.last().unwrap().diagnostics.to_string();
+        assert!(counted(&outcome).starts_with("12 more issues"), "{}", counted(&outcome));
+        let again = Outcome::from(outcome.issues.into_iter().chain([issue(Severity::Error, 0)]).collect::<Vec<_>>());
+        assert!(counted(&again).starts_with("13 more issues"), "{}", counted(&again));
     }
 }

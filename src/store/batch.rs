@@ -264,6 +264,7 @@ impl<'w> Batch<'w> {
             facts: message.facts,
             facts_json: message.facts_json,
             outcome_json: message.outcome_json,
+            full_outcome_json: message.full_outcome_json,
             size,
             packed: message.packed,
         });

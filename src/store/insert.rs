@@ -36,7 +36,9 @@ pub(super) struct MessageRow {
     pub flags: i64,
     pub facts: Arc<Facts>,
     pub facts_json: Arc<str>,
+    /// Masked, beside the message; and with what it quotes, which goes with the body.
     pub outcome_json: Option<String>,
+    pub full_outcome_json: Option<String>,
     /// Bytes of the body as received, and the body as kept.
     pub size: i64,
     pub packed: Packed,
@@ -153,7 +155,7 @@ static MESSAGES: Call = Call::new(&[
         18,
         "",
     ),
-    ("INSERT OR ROLLBACK INTO body (message_k, codec, size, bytes) VALUES ", 4, ""),
+    ("INSERT OR ROLLBACK INTO body (message_k, codec, size, bytes, outcome) VALUES ", 5, ""),
 ]);
 static REFERENCES: Call =
     Call::new(&[("INSERT OR ROLLBACK INTO reference (h, sender, kind, content, message_k) VALUES ", 5, "")]);
@@ -250,7 +252,8 @@ fn bind_message(query: Bound, row: &mut MessageRow) -> Bound {
 }
 
 fn bind_body(query: Bound, row: &mut MessageRow) -> Bound {
-    query.bind(row.key).bind(row.packed.codec).bind(row.size).bind(row.packed.bytes.to_vec())
+    let bytes = row.packed.bytes.to_vec();
+    query.bind(row.key).bind(row.packed.codec).bind(row.size).bind(bytes).bind(row.full_outcome_json.clone())
 }
 
 fn bind_reference(query: Bound, row: &mut ReferenceRow) -> Bound {

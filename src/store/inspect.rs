@@ -8,11 +8,14 @@ use super::view::{
     DeliveryFilter, DeliveryView, Figures, MessageFilter, MessageView, Page, ParticipantFigures, ViewError,
 };
 use super::{Store, Unavailable};
-use crate::delivery::{DeliveryState, Work};
+use crate::delivery::{DeliveryState, ReplyTo, Work};
+use crate::fhir::Outcome;
+use crate::secret::SecretUrl;
 use futures_util::FutureExt;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Error, Row};
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use uuid::Uuid;
 
@@ -68,6 +71,14 @@ impl Store {
         );
         let rows = sqlx::query(AssertSqlSafe(sql)).bind(row::blob(id)).fetch_all(&self.inner.core.readers).await;
         rows.and_then(|rows| rows.iter().map(message_view).collect()).map_err(|error| unavailable(&error))
+    }
+
+    /// The outcome of a message with what it quotes of it, for its sender and operators; None once the body is gone, and
+    /// where it quotes nothing.
+    pub async fn full_outcome(&self, id: Uuid) -> Result<Option<Outcome>, Unavailable> {
+        let sql = "SELECT b.outcome FROM body b JOIN message m ON m.k = b.message_k WHERE m.id = ?";
+        let found = self.optional(sqlx::query(sql).bind(row::blob(id)), |row| row::outcome(row.try_get(0)?)).await?;
+        Ok(found.flatten())
     }
 
     pub async fn message_key(&self, id: Uuid) -> Result<Option<i64>, Unavailable> {
@@ -227,8 +238,13 @@ fn continue_after(conditions: &mut Conditions, text: &'static str, cursor: Optio
 }
 
 fn message_view(row: &SqliteRow) -> Result<MessageView, Error> {
+    let mut facts = row::facts(row.try_get(1)?, row.try_get(2)?)?;
+    if let ReplyTo::Callback(url) = &facts.reply_to {
+        let shown = SecretUrl::from(url.as_str()).to_string();
+        Arc::make_mut(&mut facts).reply_to = ReplyTo::Callback(shown);
+    }
     Ok(MessageView {
-        facts: row::facts(row.try_get(1)?, row.try_get(2)?)?,
+        facts,
         state: row::message_state(row.try_get(3)?)?,
         committed_at_us: row.try_get(4)?,
         outcome: row::outcome(row.try_get(5)?)?,

@@ -24,6 +24,8 @@ pub(super) struct Prepared {
     pub facts_json: Arc<str>,
     pub state: MessageState,
     pub outcome_json: Option<String>,
+    /// None where the outcome quotes nothing of the message.
+    pub full_outcome_json: Option<String>,
     pub marks: Option<String>,
     pub destinations: String,
     pub event: Option<String>,
@@ -78,11 +80,13 @@ pub(super) async fn keep(keep: Keep) -> Result<Prepared, serde_json::Error> {
             Some(Box::new(Box::pin(self::keep(*answer)).await?))
         }
     };
+    let full_outcome = outcome.as_ref().filter(|outcome| outcome.quotes()).map(Outcome::unmasked);
     Ok(Prepared {
         facts_json: serde_json::to_string(&facts)?.into(),
         state,
         marks: outcome.as_ref().and_then(marks),
         outcome_json: outcome.as_ref().map(serde_json::to_string).transpose()?,
+        full_outcome_json: full_outcome.map(|full| serde_json::to_string(&full)).transpose()?,
         destinations: lines(&facts.destinations),
         event: facts.event.as_ref().map(ToString::to_string),
         references: references(&facts, &identity),

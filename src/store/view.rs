@@ -3,6 +3,7 @@
 use super::Unavailable;
 use crate::delivery::{AttemptRow, DeliveryKind, DeliveryState, Facts, MessageState, NewDelivery};
 use crate::fhir::{Fault, Outcome};
+use crate::secret::SecretUrl;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::sync::Arc;
 use uuid::Uuid;
@@ -132,6 +133,7 @@ pub struct DeliveryView {
     pub message: Uuid,
     pub participant: String,
     pub destination: Option<String>,
+    #[serde(serialize_with = "without_secrets")]
     pub kind: DeliveryKind,
     pub state: DeliveryState,
     pub attempts: u32,
@@ -152,6 +154,17 @@ pub struct DeliveryView {
     /// For a replay: the delivery that it repeats; for an original: the deliveries that repeat it.
     pub replay_of: Option<Uuid>,
     pub replayed_by: Vec<Uuid>,
+}
+
+/// A callback's URL may hold a password or a key.
+fn without_secrets<S: serde::Serializer>(kind: &DeliveryKind, serializer: S) -> Result<S::Ok, S::Error> {
+    match kind {
+        DeliveryKind::Callback { url } => {
+            let url = SecretUrl::from(url.as_str()).to_string();
+            DeliveryKind::Callback { url }.serialize(serializer)
+        }
+        other => other.serialize(serializer),
+    }
 }
 
 /// One thing that happened to a message.

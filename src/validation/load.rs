@@ -136,7 +136,7 @@ fn value(path: &str, bytes: &[u8], version: Option<FhirVersion>) -> Option<Resul
 fn of_xml(bytes: &[u8], version: Option<FhirVersion>) -> Result<Bytes, String> {
     let version = said_version(bytes).or(version).unwrap_or(FhirVersion::R4);
     xml::to_json(Bytes::copy_from_slice(bytes), version).map_err(|issues| {
-        let first = issues.into_iter().next().map(|issue| issue.diagnostics).unwrap_or_default();
+        let first = issues.into_iter().next().map(|issue| issue.diagnostics.to_string()).unwrap_or_default();
         format!("is no FHIR in XML: {first}")
     })
 }

@@ -12,8 +12,7 @@ use crate::fhir::tree::{Node, Tree};
 use crate::fhir::{Fault, FhirVersion, Issue, IssueCode, Severity};
 use std::borrow::Cow;
 
-/// Most issues reported of one message, warnings and errors each; the rest is counted.
-pub const ISSUES_LIMIT: usize = 500;
+pub use crate::fhir::outcome::ISSUES_LIMIT;
 
 pub struct Report<'m> {
     tree: &'m Tree,
@@ -23,6 +22,8 @@ pub struct Report<'m> {
     found: Vec<Found>,
     errors: usize,
     warnings: usize,
+    /// Found by the reader, and counted there.
+    left_out: usize,
 }
 
 struct Found {
@@ -67,7 +68,7 @@ impl<'m> Report<'m> {
             ProseRules::Warning => Severity::Warning,
             ProseRules::Error => Severity::Error,
         };
-        Report { tree, prose, version: None, found: Vec::new(), errors: 0, warnings: 0 }
+        Report { tree, prose, version: None, found: Vec::new(), errors: 0, warnings: 0, left_out: 0 }
     }
 
     /// With the names of choices in expressions as that version has them.
@@ -116,6 +117,10 @@ impl<'m> Report<'m> {
 
     /// An issue found elsewhere, with its position if it has one.
     pub fn take(&mut self, issue: Issue) {
+        if issue.stands_for() > 0 {
+            self.left_out += issue.stands_for();
+            return;
+        }
         self.push(Found { issue, offset: None, node: None });
     }
 
@@ -133,15 +138,15 @@ impl<'m> Report<'m> {
     pub fn finish(mut self) -> Vec<Issue> {
         self.locate();
         self.express();
-        let left_out = self.errors.saturating_sub(ISSUES_LIMIT) + self.warnings.saturating_sub(ISSUES_LIMIT);
+        let left_out =
+            self.left_out + self.errors.saturating_sub(ISSUES_LIMIT) + self.warnings.saturating_sub(ISSUES_LIMIT);
         let mut issues = self.found.into_iter().map(|found| found.issue).collect::<Vec<_>>();
         issues.sort_by_key(|issue| issue.position);
         issues.dedup_by(is_told_before);
         // Stable: each kind stays in the order of the document.
         issues.sort_by_key(rank);
         if left_out > 0 {
-            let text = format!("{left_out} more issues are not listed; correct these first");
-            issues.push(Issue::new(Severity::Information, IssueCode::Informational, Fault::SendStructure, text));
+            issues.push(Issue::left_out(left_out));
         }
         issues
     }
@@ -165,7 +170,7 @@ impl<'m> Report<'m> {
         let mut places = Places::new(self.tree, self.version.map(Schema::of));
         for found in order {
             if let Some(index) = found.node {
-                found.issue.expression = Some(places.of(Node { tree: self.tree, index }));
+                found.issue.set_expression(&places.of(Node { tree: self.tree, index }));
             }
         }
     }

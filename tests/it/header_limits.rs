@@ -102,3 +102,19 @@ async fn what_is_within_the_limits_is_routed() {
     assert_eq!(node.post(device.bytes()).await.expect_status(200).response_code().as_deref(), Some("ok"));
     assert_eq!(lab.count(), 1, "a thousand destinations of one participant make one delivery");
 }
+
+#[tokio::test]
+async fn destinations_that_nobody_serves_are_told_up_to_the_limit_of_issues_and_counted_beyond() {
+    let lab = Peer::ok().await;
+    let config = NodeConfig::with_sender().participant(Party::new("lab").at(&lab));
+    let node = config.server("destinations_limit = 100_000").start().await;
+    let unknown = |number: usize| json!({ "endpoint": format!("http://nobody.example/{number}") });
+    let destinations: Vec<Value> = (0..50_000).map(unknown).collect();
+    let message = Sample::new().set("/entry/0/resource/destination", json!(destinations));
+    let reply = node.post(message.bytes()).await.expect_status(200);
+    let issues = reply.issues();
+    assert_eq!(issues.len(), 501);
+    assert!(reply.body.len() < 1_000_000, "a reply of {} bytes", reply.body.len());
+    let counted = issues[500]["diagnostics"].as_str().unwrap();
+    assert!(counted.starts_with("49500 more issues are not listed"), "{counted}");
+}

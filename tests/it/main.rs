@@ -46,6 +46,7 @@ mod header_limits;
 mod http_clients;
 mod lanes;
 mod limits;
+mod marks;
 mod mutations;
 mod nesting;
 mod operations;

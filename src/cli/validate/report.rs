@@ -103,9 +103,9 @@ fn line(issue: &Issue) -> String {
         Severity::Information => "note",
     };
     let rule = issue.rule.as_deref().map_or(String::new(), |rule| format!(" {}", plain(rule)));
-    let at = issue.expression.as_deref().map_or(String::new(), |at| format!(" at {}", plain(at)));
+    let at = issue.full_expression().map_or(String::new(), |at| format!(" at {}", plain(at)));
     let place = issue.position.map_or(String::new(), |(line, column)| format!(" (line {line}, column {column})"));
-    format!("  {severity}{rule}{at}{place}: {}\n", plain(&issue.diagnostics))
+    format!("  {severity}{rule}{at}{place}: {}\n", plain(issue.diagnostics.full()))
 }
 
 fn object(checked: &Checked) -> String {

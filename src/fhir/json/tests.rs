@@ -13,7 +13,7 @@ fn found(issues: &[Issue]) -> Vec<(&str, &str, (u32, u32))> {
     let place = |issue: &'_ Issue| issue.position.unwrap_or_default();
     issues
         .iter()
-        .map(|i| (i.rule.as_deref().unwrap_or_default(), i.expression.as_deref().unwrap_or_default(), place(i)))
+        .map(|i| (i.rule.as_deref().unwrap_or_default(), i.full_expression().unwrap_or_default(), place(i)))
         .collect()
 }
 
@@ -164,7 +164,9 @@ fn issues_are_bounded_and_the_fatal_one_is_kept() {
     assert_eq!(issues.len(), ISSUE_LIMIT + 1);
     assert_eq!(issues.last().map(|issue| issue.severity), Some(Severity::Fatal));
     let duplicates = "{\"a\":1,\"a\":2},".repeat(ISSUE_LIMIT * 3);
-    let issues = read(&format!("[{duplicates}?")).unwrap_err();
+    let mut issues = read(&format!("[{duplicates}?")).unwrap_err();
+    let counted = issues.pop().unwrap();
+    assert!(counted.diagnostics.starts_with("1001 more issues are not listed"), "{}", counted.diagnostics);
     assert_eq!(issues.len(), ISSUE_LIMIT);
     assert_eq!(issues.last().map(|issue| issue.severity), Some(Severity::Fatal));
     let issues = read(&format!("[{many}{{\"a\":1,\"a\":2}}]")).unwrap_err();

@@ -12,6 +12,7 @@ mod search;
 #[cfg(test)]
 mod tests;
 mod value_set;
+pub mod vocabulary;
 
 pub use extension::{Context, ExtensionDef};
 pub use lookup::Names;

@@ -83,7 +83,7 @@ pub fn json(tree: &Tree) -> Result<&Bytes, Vec<Issue>> {
 
 fn refused(bytes: &[u8], stop: Stop, mut findings: Findings, root: Option<&str>) -> Vec<Issue> {
     let finding = Finding::new(stop.offset, stop.rule, stop.text, String::new());
-    findings.refuse(Finding { severity: Severity::Fatal, code: stop.code, ..finding });
+    findings.end(Finding { severity: Severity::Fatal, code: stop.code, ..finding });
     findings.into_issues(bytes, root).err().unwrap_or_default()
 }
 

@@ -5,6 +5,7 @@ mod durability;
 mod identity;
 mod lanes;
 mod lists;
+mod outcomes;
 mod replays;
 mod tries;
 

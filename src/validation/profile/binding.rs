@@ -7,12 +7,10 @@ use super::rules::BindingRule;
 use super::sink::{Found, Sink};
 use crate::fhir::IssueCode;
 use crate::fhir::element::Element;
+use crate::fhir::quoted::quote;
 use crate::fhir::schema::{Primitive, Schema, TypeKind};
 use crate::fhir::tree::Node;
 use std::borrow::Cow;
-
-/// Longest code that an issue repeats, in characters.
-const CODE_LIMIT: usize = 64;
 
 impl<'t> Checker<'t> {
     pub(super) fn binding(&'t self, at: At<'t>, rule: &BindingRule, place: &Place, sink: &mut Sink) {
@@ -32,7 +30,7 @@ impl<'t> Checker<'t> {
         }
         sink.error(found(at, place), || {
             let what = match code_of(self.schema, at.element) {
-                Some(code) => format!("the code {code} is not"),
+                Some(code) => format!("the code {} is not", quote(&code)),
                 None => "no code of it is".to_owned(),
             };
             format!("{what} in the value set {}, which {} requires", rule.value_set, at.who())
@@ -115,5 +113,5 @@ fn code_of(schema: &Schema, element: Element) -> Option<String> {
         }
         _ => None,
     };
-    code.filter(|code| code.chars().count() <= CODE_LIMIT).map(Cow::into_owned)
+    code.map(Cow::into_owned)
 }

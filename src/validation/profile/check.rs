@@ -12,8 +12,9 @@ use super::world::{Target, World};
 use super::{Profiles, binding};
 use crate::fhir::IssueCode;
 use crate::fhir::element::Element;
+use crate::fhir::quoted::quote;
 use crate::fhir::schema::Schema;
-use crate::fhir::tree::Tree;
+use crate::fhir::tree::{Node, Tree};
 use crate::fhirpath::{Host, Scope};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::borrow::Cow;
@@ -159,7 +160,8 @@ impl<'t> Checker<'t> {
             }
             ProfileRef::Missing(canonical) => {
                 let reason = self.profiles.why_missing(canonical);
-                self.notes.missing(canonical, reason, place, target.element.node());
+                let name = named_by(target.element, canonical);
+                self.notes.missing(&name, reason, place, target.element.node());
                 return None;
             }
         };
@@ -312,5 +314,15 @@ impl<'s, 't: 's> Host<'s> for Checker<'t> {
 
     fn now_us(&self) -> i64 {
         self.now_us
+    }
+}
+
+/// A canonical as an issue may name it: what a resource claims of itself is the message's own word, of which the end is quoted.
+fn named_by<'c>(element: Element, canonical: &'c str) -> Cow<'c, str> {
+    let meta = element.value.and_then(|value| value.get("meta"));
+    let claims = meta.and_then(|meta| meta.get("profile")).into_iter().flat_map(Node::items);
+    match claims.filter_map(Node::text).any(|claim| claim == canonical) {
+        true => Cow::Owned(format!("…/{}", quote(canonical.rsplit('/').next().unwrap_or_default()))),
+        false => Cow::Borrowed(canonical),
     }
 }

@@ -119,7 +119,9 @@ fn expanded(value_set: &Value, definitions: &Definitions, schema: &'static Schem
         Ok(concepts) => Ok(Arc::new(Codes::own(concepts.iter().map(|concept| (&*concept.system, &*concept.code))))),
         Err(refusal) => match ready_expansion(value_set) {
             Some(codes) => Ok(Arc::new(codes)),
-            None => Err(Unlisted { reason: refusal.diagnostics.into(), systems: included_systems(value_set) }),
+            None => {
+                Err(Unlisted { reason: refusal.diagnostics.to_string().into(), systems: included_systems(value_set) })
+            }
         },
     }
 }

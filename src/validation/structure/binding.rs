@@ -8,13 +8,12 @@ use super::place::Place;
 use super::plan::{Bound, Special};
 use super::walk::{Object, Walker, named};
 use crate::fhir::IssueCode;
+use crate::fhir::quoted::quote;
 use crate::fhir::schema::Primitive;
 use crate::fhir::tree::Node;
 
 /// Most codes that a text lists.
 const LISTED: usize = 8;
-/// Longest code that a text tells.
-const CODE_LIMIT: usize = 64;
 
 impl<'t> Walker<'t, '_, '_> {
     /// A primitive that is bound: its code, whatever the system.
@@ -72,8 +71,8 @@ impl<'t> Walker<'t, '_, '_> {
                     bound.url
                 );
             };
-            let found = match code.filter(|code| code.len() <= CODE_LIMIT) {
-                Some(code) => format!("'{code}' is not in"),
+            let found = match code {
+                Some(code) => format!("'{}' is not in", quote(code)),
                 None => "has no code of".to_owned(),
             };
             let codes = listed(codes.codes.iter().map(|(code, _)| &**code));

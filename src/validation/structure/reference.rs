@@ -5,6 +5,7 @@ use super::place::Place;
 use super::resources::{Entries, type_name};
 use super::walk::{Object, Walker};
 use crate::fhir::IssueCode;
+use crate::fhir::quoted::quote;
 use crate::fhir::reference::has_scheme;
 use crate::fhir::schema::TypeId;
 use crate::fhir::tree::Node;
@@ -118,8 +119,10 @@ impl<'t> Walker<'t, '_, '_> {
             return;
         }
         self.fail(place, node, "target", IssueCode::Structure, || {
-            let is_name = actual.len() <= 64 && actual.bytes().all(|byte| byte.is_ascii_alphanumeric());
-            let found = if is_name { actual } else { "that is none" };
+            let found = match schema.resource(actual) {
+                Some(_) => actual.to_owned(),
+                None => quote(actual).to_string(),
+            };
             let names: Vec<&str> = targets.iter().take(8).map(|id| &*schema.def(*id).code).collect();
             let more = if targets.len() > names.len() { " …" } else { "" };
             format!("the reference {how} {found}; allowed are {}{more}", names.join(", "))

@@ -7,6 +7,7 @@ use super::reference::Locals;
 use super::walk::{Object, Walker};
 use crate::fhir::IssueCode;
 use crate::fhir::message::entries_of;
+use crate::fhir::quoted::quote;
 use crate::fhir::schema::TypeId;
 use crate::fhir::tree::Node;
 use std::borrow::Cow;
@@ -131,10 +132,7 @@ impl<'t> Walker<'t, '_, '_> {
             let what = if self.tree.is_xml() { "the element" } else { "resourceType" };
             self.fail(place, found, "resource-type", IssueCode::Structure, || match name {
                 None => "resourceType must be a string".to_owned(),
-                Some(name) if name.len() <= 64 && name.bytes().all(|byte| byte.is_ascii_alphanumeric()) => {
-                    format!("{what} '{name}' is no type of resource in this version")
-                }
-                Some(_) => format!("{what} is no type of resource in this version"),
+                Some(name) => format!("{what} '{}' is no type of resource in this version", quote(&name)),
             });
         }
         type_id

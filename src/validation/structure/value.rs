@@ -7,12 +7,10 @@ use super::resources::type_name;
 use super::walk::{Member, Object, Walker, named};
 use crate::fhir::IssueCode;
 use crate::fhir::element::Element;
+use crate::fhir::quoted::quote;
 use crate::fhir::schema::Primitive;
 use crate::fhir::tree::{Children, Kind, Node};
 use crate::validation::prose;
-
-/// Longest text of a code that an issue tells.
-const CODE_LIMIT: usize = 64;
 
 impl<'t> Walker<'t, '_, '_> {
     /// One value: of a member that does not repeat, or one item of its array.
@@ -161,7 +159,7 @@ impl<'t> Walker<'t, '_, '_> {
     fn wrong_format(&mut self, of: Primitive, node: Node<'t>, text: &[u8], place: &Place) {
         self.fail(place, node, "format", IssueCode::Value, || {
             let found = match of {
-                Primitive::Code if text.len() <= CODE_LIMIT => format!(" '{}'", String::from_utf8_lossy(text)),
+                Primitive::Code => format!(" '{}'", quote(&String::from_utf8_lossy(text))),
                 _ => String::new(),
             };
             format!("{}{found} has not the format of its type; it must be {}", named(place), primitive::allowed(of))

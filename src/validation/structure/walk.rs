@@ -8,6 +8,7 @@ use super::reference::{ContainedIds, Local};
 use super::resources::{Entries, Holder};
 use super::value::Counterpart;
 use crate::fhir::IssueCode;
+use crate::fhir::quoted::quote;
 use crate::fhir::schema::TypeId;
 use crate::fhir::tree::{Kind, Node, Tree};
 use crate::validation::around::Around;
@@ -254,11 +255,9 @@ impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
 
     #[cold]
     fn unknown(&mut self, object: &Object<'t, '_>, node: Node<'t>, name: &[u8]) {
-        let is_plain = name.len() <= 64 && name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
-        let name = std::str::from_utf8(name).ok().filter(|_| is_plain).unwrap_or("a member");
         // At the object: FHIRPath has no place for what no type has. Line and column are the member's.
         self.fail(object.place, node, "unknown-element", IssueCode::Structure, || {
-            format!("{name} is no element of {}", object.plan.def.name)
+            format!("'{}' is no element of {}", quote(&String::from_utf8_lossy(name)), object.plan.def.name)
         });
     }
 

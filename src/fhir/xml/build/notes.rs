@@ -17,10 +17,8 @@ impl<'a> Builder<'a> {
     }
 
     pub(super) fn note(&mut self, offset: u32, rule: &'static str, text: &'static str) {
-        if self.findings.has_room_for_notes() {
-            let path = self.path();
-            self.findings.note(Finding::new(offset as usize, rule, text, path));
-        }
+        let path = if self.findings.has_room_for_notes() { self.path() } else { String::new() };
+        self.findings.note(Finding::new(offset as usize, rule, text, path));
     }
 
     /// An element that JSON has no place for.

@@ -249,13 +249,13 @@ fn issues_name_the_profile_and_show_codes_but_no_other_values() {
     let with = |code: &str| json!({ "resourceType": "Observation", "status": "final", "code": { "coding": [{ "system": "urn:s", "code": code }], "text": "secret" } });
     let issue = &issues(&profiles, &format!("{OWN}observation"), &with("c"))[0];
     assert_eq!(
-        issue.diagnostics,
+        issue.diagnostics.full(),
         format!("the code c is not in the value set {OWN}set|1, which {OWN}observation|1.0.0 requires")
     );
     assert_eq!(issue.fault.code(), "SEND_DEFINITION");
     assert!(issue.position.is_some());
-    let long = issues(&profiles, &format!("{OWN}observation"), &with(&"c".repeat(65)));
-    assert!(!long[0].diagnostics.contains("ccc"));
+    let long = issues(&profiles, &format!("{OWN}observation"), &with(&"c".repeat(33)));
+    assert!(!long[0].diagnostics.full().contains("ccc"));
 }
 
 #[test]

@@ -1,0 +1,206 @@
+//! Texts that quote a message: what may be quoted to its sender, and the same text masked for everybody else.
+//!
+//! Whoever words an issue writes what came from a message with `quote`, which marks it. `Text` takes the marks out again
+//! and has both readings, so that no later code has to know which words were the sender's.
+
+use super::schema::vocabulary;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::ops::Deref;
+
+/// The longest token that is quoted, in characters.
+const TOKEN_LIMIT: usize = 32;
+/// Stands where a token is masked, or was too long to be quoted.
+pub(super) const MASK: &str = "…";
+/// Around what came from a message, until the text is taken apart: characters that no text may hold.
+const OPEN: char = '\u{fdd0}';
+const CLOSE: char = '\u{fdd1}';
+
+/// Something of a message, to be written into a text. Only a token that looks like a code is repeated: at most 32 characters
+/// without white space and control characters. What is longer may be anybody's name.
+pub fn quote(token: &str) -> Quote<'_> {
+    Quote(token)
+}
+
+pub struct Quote<'t>(&'t str);
+
+impl fmt::Display for Quote<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unfit = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '\u{fdd0}'..='\u{fdef}');
+        let is_code_like = !self.0.is_empty() && self.0.chars().nth(TOKEN_LIMIT).is_none() && !self.0.contains(unfit);
+        write!(f, "{OPEN}{}{CLOSE}", if is_code_like { self.0 } else { MASK })
+    }
+}
+
+/// An expression with its unknown names marked, to be written into a text.
+pub fn quote_path(path: &str) -> String {
+    let (mut marked, mut rest) = (String::with_capacity(path.len()), path);
+    while let Some(start) = rest.find(is_of_name) {
+        let (before, after) = rest.split_at(start);
+        let end = after.find(|c| !is_of_name(c)).unwrap_or(after.len());
+        let (name, behind) = after.split_at(end);
+        marked.push_str(before);
+        let is_index = before.ends_with('[') && name.bytes().all(|b| b.is_ascii_digit());
+        match is_index || vocabulary::has(name) {
+            true => marked.push_str(name),
+            false => marked.push_str(&quote(name).to_string()),
+        }
+        rest = behind;
+    }
+    marked.push_str(rest);
+    marked
+}
+
+fn is_of_name(c: char) -> bool {
+    c.is_alphanumeric() || c == '_' || c == '-'
+}
+
+/// A text in two readings. What is displayed, serialized, and looked at as a `str` is the masked one.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub struct Text {
+    pub masked: String,
+    /// With what it quotes; None where it quotes nothing.
+    pub full: Option<String>,
+}
+
+impl From<String> for Text {
+    fn from(text: String) -> Text {
+        Text { masked: text, full: None }
+    }
+}
+
+impl From<Text> for String {
+    fn from(text: Text) -> String {
+        text.masked
+    }
+}
+
+impl Deref for Text {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.masked
+    }
+}
+
+impl fmt::Display for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.masked)
+    }
+}
+
+impl Text {
+    /// Takes the marks out of a text. Control characters are escaped, so that it can stand in lists and logs.
+    pub fn new(marked: String) -> Text {
+        let needs_escape = |c: char| c.is_control();
+        if !marked.contains(OPEN) {
+            let masked = if marked.contains(needs_escape) { escape_controls(&marked) } else { marked };
+            return Text { masked, full: None };
+        }
+        let (mut masked, mut full) = (String::new(), String::new());
+        let mut depth = 0_usize;
+        for c in marked.chars() {
+            match c {
+                OPEN => {
+                    if depth == 0 {
+                        masked.push_str(MASK);
+                    }
+                    depth += 1;
+                }
+                CLOSE => depth = depth.saturating_sub(1),
+                _ => {
+                    let escaped = if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+                    full.push_str(&escaped);
+                    if depth == 0 {
+                        masked.push_str(&escaped);
+                    }
+                }
+            }
+        }
+        let full = (full != masked).then_some(full);
+        Text { masked, full }
+    }
+
+    pub fn full(&self) -> &str {
+        self.full.as_deref().unwrap_or(&self.masked)
+    }
+
+    pub(super) fn unmasked(self) -> Text {
+        Text { masked: self.full.unwrap_or(self.masked), full: None }
+    }
+
+    /// The same with these words before it.
+    pub fn prefixed(self, words: &str) -> Text {
+        let before = |text: String| format!("{words}{text}");
+        Text { masked: before(self.masked), full: self.full.map(before) }
+    }
+}
+
+/// With `\u{0}` in place of NUL, and so on: what is stored beside a body and shown holds no control characters.
+pub fn escape_controls(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut escaped, c| {
+        if c.is_control() {
+            escaped.extend(c.escape_default())
+        } else {
+            escaped.push(c)
+        }
+        escaped
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_like_token_is_quoted_to_the_sender_and_masked_for_the_others() {
+        let long = "x".repeat(33);
+        for (token, told) in [
+            ("male", "male"),
+            (&"x".repeat(32), &*"x".repeat(32)),
+            (&long, MASK),
+            ("Jane Doe", MASK),
+            ("Jane\u{a0}Doe", MASK),
+            ("a\u{0}b", MASK),
+            ("", MASK),
+            ("a\u{fdd1}b", MASK),
+        ] {
+            let text = Text::new(format!("the code '{}' is not in the set", quote(token)));
+            assert_eq!(text.masked, "the code '…' is not in the set", "{token:?}");
+            assert_eq!(text.full(), format!("the code '{told}' is not in the set"), "{token:?}");
+        }
+    }
+
+    #[test]
+    fn a_text_that_was_cut_inside_a_quotation_is_masked_to_its_end() {
+        let cut: String = format!("First: '{}' is none", quote("secret")).chars().take(12).collect();
+        let text = Text::new(cut);
+        assert_eq!((text.masked.as_str(), text.full()), ("First: '…", "First: 'sec"));
+    }
+
+    #[test]
+    fn unknown_names_of_an_expression_are_masked_and_names_of_the_specification_are_not() {
+        for (path, masked) in [
+            ("Bundle.entry[1].resource.value.ofType(Quantity)", "Bundle.entry[1].resource.value.ofType(Quantity)"),
+            ("Patient.ZZPATIENTZZ[0].given", "Patient.…[0].given"),
+            ("Bundle.entry[0].resource.valueQuantity", "Bundle.entry[0].resource.valueQuantity"),
+            ("Bundle.entry[0].resource._birthDate", "Bundle.entry[0].resource._birthDate"),
+            (
+                "Bundle.entry[0].resource.destination[0].target.resolve()",
+                "Bundle.entry[0].resource.destination[0].target.resolve()",
+            ),
+            ("$this", "$this"),
+            ("Müller.name", "….name"),
+        ] {
+            let text = Text::new(quote_path(path));
+            assert_eq!((text.masked.as_str(), text.full()), (masked, path));
+        }
+    }
+
+    #[test]
+    fn control_characters_are_escaped() {
+        assert_eq!(Text::new("a\u{0}b\tc".to_owned()).masked, "a\\u{0}b\\tc");
+        assert_eq!(escape_controls("a\u{1b}[1m"), "a\\u{1b}[1m");
+    }
+}
