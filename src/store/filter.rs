@@ -180,13 +180,25 @@ pub(super) fn deliveries(core: &Core, filter: &DeliveryFilter) -> Result<Conditi
     Ok(all)
 }
 
-/// The event as written, or its code alone.
+/// `system|code`, both exactly; a code alone, whatever its system; or a uri. The column has them as one text, where a bar may
+/// be part of the code, so that what it finds is held against the parts.
 fn event(all: &mut Conditions, event: Option<&str>) {
-    if let Some(event) = event {
-        let ending = format!("|{event}");
-        let length = i64::try_from(ending.chars().count()).unwrap_or(i64::MAX);
-        let values = [Value::Text(event.to_owned()), Value::Integer(-length), Value::Text(ending)];
-        all.add("(m.event = ? OR substr(m.event, ?) = ?)", values);
+    let Some(event) = event else { return };
+    let text = |text: &str| Value::Text(text.to_owned());
+    match event.rsplit_once('|') {
+        Some((system, code)) => {
+            let exact = "(m.event = ? AND (json_extract(m.facts, '$.event.Uri') = m.event OR \
+                         (json_extract(m.facts, '$.event.Coding.system') = ? \
+                         AND json_extract(m.facts, '$.event.Coding.code') = ?)))";
+            all.add(exact, [text(event), text(system), text(code)]);
+        }
+        None => {
+            let ending = format!("|{event}");
+            let length = i64::try_from(ending.chars().count()).unwrap_or(i64::MAX);
+            let exact = "(m.event = ? OR (substr(m.event, ?) = ? \
+                         AND json_extract(m.facts, '$.event.Coding.code') = ?))";
+            all.add(exact, [text(event), Value::Integer(-length), text(&ending), text(event)]);
+        }
     }
 }
 

@@ -109,6 +109,7 @@ pub(super) fn identified(facts: &Facts, identity: IdentityKeys) -> Prepared {
         facts_json: String::new().into(),
         state: MessageState::Accepted,
         outcome_json: None,
+        full_outcome_json: None,
         marks: None,
         destinations: String::new(),
         event: None,

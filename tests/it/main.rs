@@ -39,6 +39,7 @@ mod connections;
 mod corpus;
 mod crash;
 mod delivery;
+mod event_filter;
 mod forms;
 mod further_answers;
 mod harness;
