@@ -324,7 +324,7 @@ impl Exchange {
         // Details hold neither content nor URLs nor the receiver's own words.
         let detail = row.as_ref().filter(|_| fault == Fault::RecvRefused).and_then(|row| row.detail.as_deref());
         if let (Some(detail), Some(issue)) = (detail, outcome.issues.first_mut()) {
-            issue.diagnostics.push_str(&format!(" ({detail})"));
+            issue.diagnostics = std::mem::take(&mut issue.diagnostics).followed_by(&format!(" ({detail})"));
         }
         let definition = work.facts.definition.as_deref().and_then(|url| rules.definitions.by_canonical(url));
         let say = Say { code, outcome: Some(&outcome), receiver_issues, focus: None };

@@ -82,6 +82,10 @@ const ISSUE_TYPES: &[&str] = &[
     "success",
 ];
 
+/// A text that few issues have, behind a pointer, so that the others stay small.
+#[derive(Clone, Debug, PartialEq)]
+struct Full(Box<str>);
+
 /// One issue. `expression` and `diagnostics` as they stand are for everybody: element paths of the specification, rule
 /// numbers and figures (SEC-16). What they quote of the message is beside them, for its sender and for operators; serde
 /// writes the masked texts only.
@@ -96,14 +100,14 @@ pub struct Issue {
     pub expression: Option<String>,
     /// The expression with the names that the specification does not know; None where there are none.
     #[serde(skip)]
-    full_expression: Option<String>,
+    full_expression: Option<Box<Full>>,
     /// What is wrong and what to do, in one or two sentences.
     pub diagnostics: Text,
     /// Line and column in the received bytes, both from 1; None where no text is at fault.
     pub position: Option<(u32, u32)>,
     /// Stands for so many issues that are not listed; 0: for itself.
     #[serde(skip)]
-    left_out: usize,
+    left_out: u32,
 }
 
 impl Issue {
@@ -143,22 +147,22 @@ impl Issue {
 
     pub fn set_expression(&mut self, expression: &str) {
         // In FHIRPath, what stands between accents may be any name.
-        let spell = |text: String| text.replace(MASK, "`?`");
+        let spell = |text: Box<str>| text.replace(MASK, "`?`");
         let Text { masked, full } = Text::new(quote_path(&expression.replace("`?`", MASK)));
-        let (masked, full) = (spell(masked), full.map(spell));
+        let (masked, full) = (spell(masked), full.map(|full| Box::new(Full(spell(full).into()))));
         (self.expression, self.full_expression) = (Some(masked), full);
     }
 
     /// The expression as its sender may see it.
     pub fn full_expression(&self) -> Option<&str> {
-        self.full_expression.as_deref().or(self.expression.as_deref())
+        self.full_expression.as_ref().map(|full| &*full.0).or(self.expression.as_deref())
     }
 
     /// The same issue whose texts, also as they are serialized, are those for the sender and operators.
     fn unmasked(&self) -> Issue {
         let mut issue = self.clone();
         issue.diagnostics = issue.diagnostics.unmasked();
-        issue.expression = issue.full_expression.take().or(issue.expression);
+        issue.expression = issue.full_expression.take().map(|full| full.0.into()).or(issue.expression);
         issue
     }
 
@@ -171,7 +175,7 @@ impl Issue {
     pub fn left_out(count: usize) -> Issue {
         let text = format!("{count} more issues are not listed; correct these first");
         let issue = Issue::new(Severity::Information, IssueCode::Informational, Fault::SendStructure, text);
-        Issue { left_out: count, ..issue }
+        Issue { left_out: u32::try_from(count).unwrap_or(u32::MAX), ..issue }
     }
 
     /// What everybody may see of an issue that somebody else wrote: severity and type, where they are the specification's.
@@ -185,7 +189,7 @@ impl Issue {
 
     /// For how many issues that are not listed it stands.
     pub(crate) fn stands_for(&self) -> usize {
-        self.left_out
+        self.left_out as usize
     }
 
     pub fn is_error(&self) -> bool {
@@ -254,7 +258,7 @@ impl From<Vec<Issue>> for Outcome {
         let mut listed = Vec::with_capacity(issues.len().min(2 * ISSUES_LIMIT + 1));
         for issue in issues {
             if issue.left_out > 0 {
-                left_out += issue.left_out;
+                left_out += issue.stands_for();
                 continue;
             }
             let count = if issue.is_error() { &mut errors } else { &mut warnings };
@@ -282,7 +286,7 @@ fn issue_resource(issue: &Issue) -> Value {
         "code": issue.code,
         "details": { "coding": coding },
     });
-    let text = short(&issue.diagnostics);
+    let text = short(issue.diagnostics.full());
     if !text.trim().is_empty() {
         resource["details"]["text"] = Value::String(text.to_owned());
     }

@@ -59,20 +59,20 @@ fn is_of_name(c: char) -> bool {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub struct Text {
-    pub masked: String,
+    pub masked: Box<str>,
     /// With what it quotes; None where it quotes nothing.
-    pub full: Option<String>,
+    pub full: Option<Box<str>>,
 }
 
 impl From<String> for Text {
     fn from(text: String) -> Text {
-        Text { masked: text, full: None }
+        Text { masked: text.into(), full: None }
     }
 }
 
 impl From<Text> for String {
     fn from(text: Text) -> String {
-        text.masked
+        text.masked.into()
     }
 }
 
@@ -96,7 +96,7 @@ impl Text {
         let needs_escape = |c: char| c.is_control();
         if !marked.contains(OPEN) {
             let masked = if marked.contains(needs_escape) { escape_controls(&marked) } else { marked };
-            return Text { masked, full: None };
+            return Text { masked: masked.into(), full: None };
         }
         let (mut masked, mut full) = (String::new(), String::new());
         let mut depth = 0_usize;
@@ -118,8 +118,8 @@ impl Text {
                 }
             }
         }
-        let full = (full != masked).then_some(full);
-        Text { masked, full }
+        let full = (full != masked).then(|| full.into());
+        Text { masked: masked.into(), full }
     }
 
     pub fn full(&self) -> &str {
@@ -130,9 +130,15 @@ impl Text {
         Text { masked: self.full.unwrap_or(self.masked), full: None }
     }
 
+    /// The same with these words behind it.
+    pub fn followed_by(self, words: &str) -> Text {
+        let behind = |text: Box<str>| format!("{text}{words}").into_boxed_str();
+        Text { masked: behind(self.masked), full: self.full.map(behind) }
+    }
+
     /// The same with these words before it.
     pub fn prefixed(self, words: &str) -> Text {
-        let before = |text: String| format!("{words}{text}");
+        let before = |text: Box<str>| format!("{words}{text}").into_boxed_str();
         Text { masked: before(self.masked), full: self.full.map(before) }
     }
 }
@@ -167,7 +173,7 @@ mod tests {
             ("a\u{fdd1}b", MASK),
         ] {
             let text = Text::new(format!("the code '{}' is not in the set", quote(token)));
-            assert_eq!(text.masked, "the code '…' is not in the set", "{token:?}");
+            assert_eq!(&*text.masked, "the code '…' is not in the set", "{token:?}");
             assert_eq!(text.full(), format!("the code '{told}' is not in the set"), "{token:?}");
         }
     }
@@ -176,7 +182,7 @@ mod tests {
     fn a_text_that_was_cut_inside_a_quotation_is_masked_to_its_end() {
         let cut: String = format!("First: '{}' is none", quote("secret")).chars().take(12).collect();
         let text = Text::new(cut);
-        assert_eq!((text.masked.as_str(), text.full()), ("First: '…", "First: 'sec"));
+        assert_eq!((&*text.masked, text.full()), ("First: '…", "First: 'sec"));
     }
 
     #[test]
@@ -194,13 +200,13 @@ mod tests {
             ("Müller.name", "….name"),
         ] {
             let text = Text::new(quote_path(path));
-            assert_eq!((text.masked.as_str(), text.full()), (masked, path));
+            assert_eq!((&*text.masked, text.full()), (masked, path));
         }
     }
 
     #[test]
     fn control_characters_are_escaped() {
-        assert_eq!(Text::new("a\u{0}b\tc".to_owned()).masked, "a\\u{0}b\\tc");
+        assert_eq!(&*Text::new("a\u{0}b\tc".to_owned()).masked, "a\\u{0}b\\tc");
         assert_eq!(escape_controls("a\u{1b}[1m"), "a\\u{1b}[1m");
     }
 }
