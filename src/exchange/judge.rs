@@ -1,7 +1,7 @@
 //! The first half of the path: bytes to a message that may be taken, or the refusal with every reason at once.
 
 use super::{Exchange, Inbound, Refusal, Rules, Wants};
-use crate::delivery::{Facts, ReplyTo, ResponseFacts};
+use crate::delivery::{Facts, Keep, MessageState, ReplyTo, ResponseFacts};
 use crate::fhir::event::Identifier;
 use crate::fhir::identity::normal;
 use crate::fhir::quoted::quote;
@@ -47,6 +47,23 @@ impl Refused {
         let sender = rules.table.participant(&self.facts.sender);
         let wants = sender.map(|participant| participant.rejections).unwrap_or_default();
         self.refusal == Refusal::Unprocessable && !self.by_status && wants == Rejections::Message
+    }
+
+    /// As it is stored. `blamed`: the key of the delivery that it was meant to answer; `answer`: what its sender gets.
+    pub fn kept(self, blamed: Option<i64>, answer: Option<Keep>) -> Keep {
+        Keep {
+            facts: self.facts,
+            state: MessageState::Refused,
+            bytes: self.bytes,
+            outcome: Some(self.outcome),
+            identity: Default::default(),
+            deliveries: Vec::new(),
+            answer: answer.map(Box::new),
+            closes: blamed,
+            further: None,
+            assigns: None,
+            releases_request: false,
+        }
     }
 
     /// Whether the answer over AMQP is a response message; else it is a bare OperationOutcome.

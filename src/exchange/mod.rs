@@ -32,7 +32,7 @@ pub use status::StatusPage;
 use crate::apart::apart;
 use crate::clock::Clock;
 use crate::courier::Handle;
-use crate::delivery::{DeliveryState, Keep, Kept, MessageState, ReplyQueue};
+use crate::delivery::{DeliveryState, Keep, Kept, ReplyQueue};
 use crate::fhir::header::Bounds;
 use crate::fhir::{Fault, FhirVersion, Issue, IssueCode, Outcome};
 use crate::metrics::Metrics;
@@ -281,24 +281,13 @@ impl Exchange {
             _ => Reply::Refused { id, refusal: refused.refusal, outcome: refused.outcome.clone(), repeat: false },
         };
         if refused.refusal.is_kept() || refused.from_queue {
-            let keep = Keep {
-                facts: refused.facts,
-                state: MessageState::Refused,
-                bytes: refused.bytes,
-                outcome: Some(refused.outcome),
-                identity: Default::default(),
-                deliveries: Vec::new(),
-                answer: own.map(Box::new),
-                closes: blamed,
-                further: None,
-                assigns: None,
-                releases_request: false,
-            };
+            let from_queue = refused.from_queue;
+            let keep = refused.kept(blamed, own);
             if let Err(away) = self.keep(keep, place).await {
                 tracing::warn!(message.id = %id, reason = %away, "a refusal could not be kept");
                 // With a message in reply, the sender would take it for final and look for it later: say so instead.
                 // What came from a queue stays there.
-                if matches!(reply, Reply::Answer { .. }) || refused.from_queue {
+                if matches!(reply, Reply::Answer { .. }) || from_queue {
                     return Reply::unavailable(id, &away);
                 }
             }

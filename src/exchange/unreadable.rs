@@ -1,14 +1,34 @@
 //! What comes out of a queue with the `correlation_id` of a request of ours, and cannot be read: it was meant to be its answer.
 //! The request goes on waiting, and whoever looks at it is told why.
 
-use super::judge::Refused;
-use super::{Exchange, Inbound, Refusal, Rules, Wants};
-use crate::fhir::Fault;
+use super::judge::{Refused, unpacked};
+use super::{Exchange, Inbound, Place, Refusal, Rules, Wants};
+use crate::fhir::{Fault, Issue, IssueCode};
 use crate::routing::Channel;
 use crate::store::{StandingDelivery, Unavailable};
 use uuid::Uuid;
 
 impl Exchange {
+    /// Notes that a message out of a queue was larger than what is taken, where it was meant to answer a request of ours: it
+    /// is stored as refused without its content. `inbound` comes without its bytes, of which there were `size_bytes`.
+    pub async fn note_too_large(&self, inbound: Inbound, size_bytes: u64, why: &str) {
+        let rules = self.rules.load_full();
+        let text = format!("The message is {why}; its content is in the dead-letter queue");
+        let issue = Issue::error(IssueCode::TooLong, Fault::SendTooLarge, text);
+        let mut refused = unpacked(self.clock.new_id(), &inbound, Refusal::BadRequest, issue);
+        refused.facts.size_bytes = size_bytes;
+        let noted = async {
+            let blamed = self.blame(&mut refused, &inbound, &rules).await?;
+            if refused.facts.in_reply_to.is_some() {
+                self.keep(refused.kept(blamed, None), Place::default()).await?;
+            }
+            Ok::<(), Unavailable>(())
+        };
+        if let Err(away) = noted.await {
+            tracing::warn!(reason = %away, "AMQP: a message that is too large could not be noted with its request");
+        }
+    }
+
     /// Ties an unreadable answer to its request; the key of the delivery that it was meant to answer. A request that is
     /// refused is no answer, whatever its `correlation_id`.
     pub(super) async fn blame(

@@ -21,10 +21,11 @@ async fn an_answer_that_cannot_be_read_is_tied_to_the_request_that_its_correlati
         ("no FHIR", b"{\"status\":\"ok\"}".to_vec(), Props::json()),
         ("no message", b"{\"resourceType\":\"OperationOutcome\",\"issue\":[{}]}".to_vec(), Props::json()),
         ("no known encoding", Sample::new().bytes(), Props::json().content_encoding("br")),
+        ("too large", Sample::new().padded(200_000).answering("a", "ok").bytes(), Props::json()),
         ("an unknown source", Sample::new().from("http://x.example").answering("a", "ok").bytes(), Props::json()),
     ] {
         let lines = Lines::on(&broker).await;
-        let node = lines.config().server("answer_timeout_ms = 200").start().await;
+        let node = lines.config().server("answer_timeout_ms = 200").server("body_limit_bytes = 100_000").start().await;
         let request = Sample::new().addressed_to("lab");
         let custody = node.post(request.bytes()).await.expect_status(202);
         let id = custody.header("emberpost-message-id").unwrap();

@@ -112,6 +112,9 @@ impl Intake {
         if came.body.len() > self.body_limit_bytes {
             drop(company);
             let why = format!("larger than {} bytes, the most that is taken", self.body_limit_bytes);
+            // Only what is known of it: the content is in the dead-letter queue.
+            let inbound = Inbound { bytes: Bytes::new(), ..self.inbound(&came) };
+            self.exchange.note_too_large(inbound, came.body.len() as u64, &why).await;
             return self.put_aside_in_turn(&came, turn, &why).await;
         }
         if let Company::Others { .. } = company {
