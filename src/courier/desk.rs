@@ -7,6 +7,8 @@
 //! A lane that waits for its time costs an entry and holds no works; beyond a bound it costs nothing, because the store
 //! lists by time what comes due.
 
+#[cfg(test)]
+mod cases;
 mod intake;
 mod states;
 #[cfg(test)]

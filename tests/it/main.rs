@@ -45,6 +45,8 @@ mod further_answers;
 mod harness;
 mod header_limits;
 mod http_clients;
+mod lane_chaos;
+mod lane_links;
 mod lanes;
 mod limits;
 mod marks;

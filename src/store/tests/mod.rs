@@ -4,6 +4,7 @@ mod answers;
 mod durability;
 mod identity;
 mod lanes;
+mod links;
 mod lists;
 mod outcomes;
 mod replays;

@@ -65,13 +65,21 @@ struct State {
     received: Vec<Received>,
     first: VecDeque<Answer>,
     then: Answer,
+    forgets: bool,
     at_once: usize,
     most_at_once: usize,
 }
 
 impl Default for State {
     fn default() -> State {
-        State { received: Vec::new(), first: VecDeque::new(), then: Answer::Ok, at_once: 0, most_at_once: 0 }
+        State {
+            received: Vec::new(),
+            first: VecDeque::new(),
+            then: Answer::Ok,
+            forgets: false,
+            at_once: 0,
+            most_at_once: 0,
+        }
     }
 }
 
@@ -109,6 +117,11 @@ impl Peer {
     /// The next requests are answered in these ways, one each, before it goes on as it was told.
     pub fn answer_first(&self, answers: impl IntoIterator<Item = Answer>) {
         self.shared.state().first.extend(answers);
+    }
+
+    /// Requests are no longer remembered: who answers them by a function has its own memory of them.
+    pub fn forget_requests(&self) {
+        self.shared.state().forgets = true;
     }
 
     /// All that arrived, in order of arrival.
@@ -176,7 +189,9 @@ impl Shared {
     /// Remembers a request and says how to answer it.
     fn arrive(self: &Arc<Self>, request: &Received) -> (Answer, Presence) {
         let mut state = self.state();
-        state.received.push(request.clone());
+        if !state.forgets {
+            state.received.push(request.clone());
+        }
         state.at_once += 1;
         state.most_at_once = state.most_at_once.max(state.at_once);
         let answer = state.first.pop_front().unwrap_or_else(|| state.then.clone());
