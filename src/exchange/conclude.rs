@@ -266,10 +266,12 @@ impl Exchange {
 
     fn delay(&self, work: &Work, asked: Option<Duration>) -> Duration {
         let rules = self.rules.load();
-        let schedule = rules.table.participant(&work.participant).map(|found| found.retry_schedule_seconds.clone());
+        // One that was removed meanwhile may be added again: the usual schedule holds until then.
+        let participant = rules.table.participant(&work.participant).unwrap_or(&rules.table.anyone);
+        let schedule = participant.retry_schedule_seconds.clone();
         // The low bits of a fresh UUID are random enough to spread retries.
         let random = (Uuid::new_v4().as_u128() as u32) as f64 / f64::from(u32::MAX);
-        retry_after(&schedule.unwrap_or_default(), work.counted_attempts(), asked, random)
+        retry_after(&schedule, work.counted_attempts(), asked, random)
     }
 
     /// Retention dropped the content: the receiver was never asked, and is not blamed.

@@ -54,7 +54,7 @@ async fn what_one_batch_puts_into_a_lane_is_linked_within_it_and_so_is_what_is_o
         store.settle(settlement(work.delivery_key, DeliveryState::Dead, None)).await.unwrap();
     }
     let filter = DeliveryFilter { state: Some(DeliveryState::Dead), ..DeliveryFilter::default() };
-    let back = store.retry(&filter, 10, i64::MAX).await.unwrap();
+    let back = store.retry(&filter, 10, |_| i64::MAX).await.unwrap();
     let after = links(store, "lab", 7).await;
     assert_eq!(after.len(), 50);
     assert_eq!(after[47], (back[0].seq, Some(before[49].0)));
@@ -105,7 +105,7 @@ async fn waiting_and_dead_deliveries_are_counted_through_every_change() {
     }
     assert_eq!(counts(store, "lab").await, (2, 2));
     let dead = DeliveryFilter { state: Some(DeliveryState::Dead), ..DeliveryFilter::default() };
-    store.retry(&dead, 1, i64::MAX).await.unwrap();
+    store.retry(&dead, 1, |_| i64::MAX).await.unwrap();
     assert_eq!(counts(store, "lab").await, (3, 1));
     let fixture = fixture.reopen().await;
     assert_eq!(counts(&fixture.store, "lab").await, (3, 1));
