@@ -1,6 +1,7 @@
 //! Links between the deliveries of a lane, what comes due, and the counters.
 
 use super::*;
+use crate::store::RetentionDays;
 use crate::store::view::DeliveryFilter;
 
 async fn links(store: &Store, participant: &str, lane: i64) -> Vec<(i64, Option<i64>)> {
@@ -110,7 +111,8 @@ async fn waiting_and_dead_deliveries_are_counted_through_every_change() {
     let fixture = fixture.reopen().await;
     assert_eq!(counts(&fixture.store, "lab").await, (3, 1));
     let later_us = fixture.clock.now_us() + 2 * DAY_US;
-    fixture.store.sweep(later_us, 0, 1, 1, 100).await.unwrap();
+    let days = RetentionDays { traces: 1, identities: 1, ..RetentionDays::default() };
+    fixture.store.sweep(later_us, days, 100).await.unwrap();
     assert_eq!(counts(&fixture.store, "lab").await, (3, 0), "traces that went are counted no more");
 }
 
