@@ -17,7 +17,7 @@ use rustls::crypto::aws_lc_rs::default_provider;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -72,9 +72,9 @@ impl Connections {
 
     /// Sends the request until the head of an answer. `resent` is set where it was sent a second time.
     pub async fn send(&self, request: Request<Body>, resent: &AtomicBool) -> Result<Response<Incoming>, Error> {
-        let again = request.clone();
+        let (again, started) = (request.clone(), Instant::now());
         match self.send_over(&self.pooled, request).await {
-            Err(error) if is_lost_before_an_answer(&error) => {
+            Err(error) if is_lost_before_an_answer(&error, started) => {
                 resent.store(true, Ordering::Relaxed);
                 self.send_over(&self.fresh, again).await
             }
@@ -90,7 +90,6 @@ impl Connections {
         let captured = capture_connection(&mut request);
         let response = client.request(request).await?;
         if let Some(life) = response.extensions().get::<Arc<Life>>() {
-            life.answers.fetch_add(1, Ordering::Relaxed);
             life.http2.store(response.version() == Version::HTTP_2, Ordering::Relaxed);
             if life.opened.elapsed() + self.pooling.idle >= self.pooling.age
                 && let Some(connected) = &*captured.connection_metadata()
@@ -102,9 +101,9 @@ impl Connections {
     }
 }
 
-/// Whether the receiver can have answered nothing: a connection that had answered before ended without a byte, or the
-/// receiver itself says that it has not looked at the request (RFC 9113, 6.8 and 8.7).
-fn is_lost_before_an_answer(error: &Error) -> bool {
+/// Whether the receiver can have answered nothing: a connection that was there before the request was `started` ended without
+/// a byte, or the receiver itself says that it has not looked at the request (RFC 9113, 6.8 and 8.7).
+fn is_lost_before_an_answer(error: &Error, started: Instant) -> bool {
     if failure::is_unprocessed(error) {
         return true;
     }
@@ -112,7 +111,8 @@ fn is_lost_before_an_answer(error: &Error) -> bool {
     let mut extensions = http::Extensions::new();
     connected.get_extras(&mut extensions);
     let Some(life) = extensions.get::<Arc<Life>>() else { return false };
-    let reused = life.answers.load(Ordering::Relaxed) > 0;
+    // Not only one that has answered: the pool also keeps connections that were opened for a request which then found a free one.
+    let reused = life.opened < started;
     // Requests share a connection of HTTP/2, so that bytes of another answer say nothing of this one.
     let silent = life.http2.load(Ordering::Relaxed) || !life.heard.load(Ordering::Relaxed);
     reused && silent && failure::is_connection_lost(error)
@@ -121,8 +121,6 @@ fn is_lost_before_an_answer(error: &Error) -> bool {
 /// What is known of a connection beside its bytes.
 struct Life {
     opened: Instant,
-    /// Heads of answers that it brought.
-    answers: AtomicU32,
     /// Whether anything was read since something was last written.
     heard: AtomicBool,
     http2: AtomicBool,
@@ -146,12 +144,7 @@ impl Service<Uri> for Connector {
         Box::pin(async move {
             let stream = tokio::time::timeout(Duration::from_secs(CONNECT_TIMEOUT_SECONDS), opening).await;
             let stream = stream.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-            let life = Life {
-                opened: Instant::now(),
-                answers: AtomicU32::new(0),
-                heard: AtomicBool::new(false),
-                http2: AtomicBool::new(false),
-            };
+            let life = Life { opened: Instant::now(), heard: AtomicBool::new(false), http2: AtomicBool::new(false) };
             Ok(TokioIo::new(Line { stream: TokioIo::new(stream), life: Arc::new(life) }))
         })
     }
