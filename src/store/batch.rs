@@ -6,6 +6,7 @@ use super::insert::{DeliveryRow, MessageRow, ReferenceRow, Rows};
 use super::lookup::{self, Found, Known, LaneOf, Now, Probe, Tails};
 use super::prepare::{self, Prepared, PreparedSettlement};
 use super::reference::{head, value};
+use super::term;
 use super::writer::Keys;
 use crate::delivery::{Facts, Kept, NewDelivery, Settled, Work};
 use crate::fhir::identity::{IdentityKeys, KeyKind, Seen, Verdict, judge};
@@ -78,6 +79,8 @@ pub(super) async fn run(
         })
         .collect();
     batch.rows.changed = std::mem::take(&mut batch.deliveries).into_iter().filter(|(_, now)| now.changed).collect();
+    let faults = batch.rows.changed.iter().filter_map(|(_, now)| Some((term::fault(now.fault?), now.message_key)));
+    batch.rows.terms.extend(faults);
     lookup::release(conn, &batch.released.into_iter().collect::<Vec<_>>()).await?;
     batch.rows.write_and_commit(conn).await?;
     Ok(answers)
@@ -240,6 +243,7 @@ impl<'w> Batch<'w> {
         if identity {
             self.remember(&message, sender, key);
         }
+        self.rows.terms.extend(message.terms.iter().map(|term| (*term, key)));
         self.refer(&message, if identity { sender } else { 0 }, key);
         let mut work = self.deliver(key, &message.facts, &message.plain, message.deliveries);
         let own_answer = message.answer.map(|answer| {

@@ -30,6 +30,8 @@ pub(super) struct Core {
     /// For lists, which may look at many rows.
     pub searchers: SqlitePool,
     pub search_milliseconds: AtomicU64,
+    /// How often searches looked at the time: their work, in units of 10,000 steps.
+    pub search_looks: Arc<AtomicU64>,
     /// Locks the store for its life, and knows its files. None once it is closed.
     pub watch: Mutex<Option<Watch>>,
     pub health: Health,

@@ -3,6 +3,7 @@
 use super::core::Core;
 use super::reference::hash;
 use super::row;
+use super::term;
 use super::view::{DeliveryFilter, MessageFilter};
 use crate::delivery::{DeliveryState, MessageState};
 use crate::fhir::identity::KeyKind;
@@ -19,10 +20,20 @@ enum Value {
 }
 
 /// Conditions that must all hold, with their values in order.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Conditions {
     texts: Vec<&'static str>,
     values: Vec<Value>,
+    /// Terms that every message that matches has.
+    pub terms: Vec<i64>,
+    /// From and before, UTC microseconds.
+    pub times: (i64, i64),
+}
+
+impl Default for Conditions {
+    fn default() -> Self {
+        Conditions { texts: Vec::new(), values: Vec::new(), terms: Vec::new(), times: (i64::MIN, i64::MAX) }
+    }
 }
 
 impl Conditions {
@@ -55,10 +66,23 @@ impl Conditions {
 
     /// ` WHERE …`, or nothing.
     pub fn sql(&self) -> String {
-        match self.texts.as_slice() {
-            [] => String::new(),
-            texts => format!(" WHERE {}", texts.join(" AND ")),
-        }
+        self.sql_and([])
+    }
+
+    /// As `sql`, with conditions that bind nothing.
+    pub fn sql_and(&self, more: impl IntoIterator<Item = String>) -> String {
+        let texts: Vec<String> = self.texts.iter().map(|text| (*text).to_owned()).chain(more).collect();
+        if texts.is_empty() { String::new() } else { format!(" WHERE {}", texts.join(" AND ")) }
+    }
+
+    fn since(&mut self, text: &'static str, since_us: i64) {
+        self.integer(text, since_us);
+        self.times.0 = since_us;
+    }
+
+    fn until(&mut self, text: &'static str, until_us: i64) {
+        self.integer(text, until_us);
+        self.times.1 = until_us;
     }
 
     pub fn bind(self, query: Bound) -> Bound {
@@ -118,10 +142,10 @@ pub(super) fn messages(core: &Core, filter: &MessageFilter) -> Result<Conditions
         }
     }
     if let Some(since) = &filter.since {
-        all.integer("m.received_us >= ?", time(since, "since")?);
+        all.since("m.received_us >= ?", time(since, "since")?);
     }
     if let Some(until) = &filter.until {
-        all.integer("m.received_us < ?", time(until, "until")?);
+        all.until("m.received_us < ?", time(until, "until")?);
     }
     if let Some(fault) = &filter.fault {
         let delivery =
@@ -131,6 +155,7 @@ pub(super) fn messages(core: &Core, filter: &MessageFilter) -> Result<Conditions
     for word in [&filter.issue, &filter.rule].into_iter().flatten() {
         all.text("instr(m.marks, ?)", &format!(" {word} "));
     }
+    all.terms = terms(filter);
     if filter.for_replay {
         // The sender of a refused message was told that nobody gets it; that stays true.
         all.integer("m.state = ?", row::message_state_code(MessageState::Accepted));
@@ -141,6 +166,20 @@ pub(super) fn messages(core: &Core, filter: &MessageFilter) -> Result<Conditions
         }
     }
     Ok(all)
+}
+
+fn terms(filter: &MessageFilter) -> Vec<i64> {
+    let given = [
+        filter.source.as_deref().map(term::source),
+        filter.destination.as_deref().map(term::destination),
+        filter.event.as_deref().map(term::event),
+        filter.response_code.as_deref().map(term::response_code),
+        filter.fault.as_deref().map(term::mark),
+        filter.issue.as_deref().map(term::mark),
+        filter.rule.as_deref().map(term::mark),
+        (filter.state == Some(MessageState::Refused)).then(term::refused),
+    ];
+    given.into_iter().flatten().collect()
 }
 
 /// Conditions on `delivery d` with its `message m`. Errs with a sentence for a time that is none.
@@ -172,10 +211,10 @@ pub(super) fn deliveries(core: &Core, filter: &DeliveryFilter) -> Result<Conditi
         all.text("d.fault = ?", fault);
     }
     if let Some(since) = &filter.since {
-        all.integer("d.created_us >= ?", time(since, "since")?);
+        all.since("d.created_us >= ?", time(since, "since")?);
     }
     if let Some(until) = &filter.until {
-        all.integer("d.created_us < ?", time(until, "until")?);
+        all.until("d.created_us < ?", time(until, "until")?);
     }
     Ok(all)
 }

@@ -17,7 +17,7 @@ use uuid::Uuid;
 const ROWS_PER_CALL: usize = 64;
 
 /// How many statement texts the writer's connection should keep prepared.
-pub(super) const PREPARED_STATEMENTS: usize = 7 * ROWS_PER_CALL + 64;
+pub(super) const PREPARED_STATEMENTS: usize = 8 * ROWS_PER_CALL + 64;
 
 type Bound = Query<'static, Sqlite, SqliteArguments>;
 
@@ -90,6 +90,8 @@ pub(super) struct AttemptKeyed {
 pub(super) struct Rows {
     pub messages: Vec<MessageRow>,
     pub references: Vec<ReferenceRow>,
+    /// Terms with their messages.
+    pub terms: Vec<(i64, i64)>,
     pub deliveries: Vec<DeliveryRow>,
     pub attempts: Vec<AttemptKeyed>,
     /// What receivers reported about messages that they took: delivery and issues.
@@ -128,6 +130,8 @@ impl Rows {
         // Neighbors in the tree are written together, each page once.
         self.references.sort_unstable();
         REFERENCES.run(conn, &mut self.references, &[bind_reference]).await?;
+        self.terms.sort_unstable();
+        TERMS.run(conn, &mut self.terms, &[bind_term]).await?;
         DELIVERIES.run(conn, &mut self.deliveries, &[bind_delivery]).await?;
         for row in self.tied.drain(..) {
             let query = sqlx::query(TIE).bind(row.message_key).bind(row::blob(row.request)).bind(row.flags);
@@ -159,6 +163,8 @@ static MESSAGES: Call = Call::new(&[
 ]);
 static REFERENCES: Call =
     Call::new(&[("INSERT OR ROLLBACK INTO reference (h, sender, kind, content, message_k) VALUES ", 5, "")]);
+/// A fault of a delivery may be there from an attempt before.
+static TERMS: Call = Call::new(&[("INSERT OR IGNORE INTO term (h, message_k) VALUES ", 2, "")]);
 static DELIVERIES: Call = Call::new(&[(
     "INSERT OR ROLLBACK INTO delivery (k, id, message_k, party, lane, seq, prev_seq, state, due_us, expires_us, created_us, \
      kind, replay_of, destination, detail) VALUES ",
@@ -258,6 +264,10 @@ fn bind_body(query: Bound, row: &mut MessageRow) -> Bound {
 
 fn bind_reference(query: Bound, row: &mut ReferenceRow) -> Bound {
     query.bind(row.hash).bind(row.sender).bind(row.kind).bind(row.content).bind(row.message_key)
+}
+
+fn bind_term(query: Bound, (term, message_key): &mut (i64, i64)) -> Bound {
+    query.bind(*term).bind(*message_key)
 }
 
 fn bind_delivery(query: Bound, row: &mut DeliveryRow) -> Bound {

@@ -3,6 +3,7 @@
 use super::core::unavailable;
 use super::filter::{self, Bound, Conditions};
 use super::insert::json;
+use super::plan::{Listed, MESSAGES};
 use super::row;
 use super::view::{
     DeliveryFilter, DeliveryView, Figures, MessageFilter, MessageView, Page, ParticipantFigures, ViewError,
@@ -33,7 +34,7 @@ const DELIVERY_COLUMNS: &str = "d.k, d.id, m.id, p.id, d.destination, d.kind, d.
      (SELECT group_concat(hex(r.id)) FROM (SELECT id FROM delivery WHERE replay_of = d.id ORDER BY k LIMIT 100) r), \
      t.fault, t.detail, i.issues";
 
-const DELIVERY_TABLES: &str = "delivery d JOIN message m ON m.k = d.message_k JOIN party p ON p.k = d.party \
+const DELIVERY_JOINS: &str = "JOIN message m ON m.k = d.message_k JOIN party p ON p.k = d.party \
                                LEFT JOIN message a ON a.k = d.answer_k \
                                LEFT JOIN attempt t ON t.delivery_k = d.k AND t.n = d.attempts \
                                LEFT JOIN receiver_issues i ON i.delivery_k = d.k";
@@ -47,15 +48,13 @@ impl Store {
         cursor: Option<&str>,
         limit: u32,
     ) -> Result<Page<MessageView>, ViewError> {
-        let mut conditions = filter::messages(&self.inner.core, filter).map_err(ViewError::BadFilter)?;
-        continue_after(&mut conditions, "m.k < ?", cursor)?;
-        let sql = format!("SELECT {MESSAGE_COLUMNS} FROM message m{}", conditions.sql());
-        self.page(sql, "m.k", conditions, limit, message_view).await
+        let conditions = filter::messages(&self.inner.core, filter).map_err(ViewError::BadFilter)?;
+        self.page(&MESSAGES, MESSAGE_COLUMNS, conditions, cursor, limit, message_view).await
     }
 
     pub async fn count_messages(&self, filter: &MessageFilter) -> Result<u64, ViewError> {
         let conditions = filter::messages(&self.inner.core, filter).map_err(ViewError::BadFilter)?;
-        self.count(format!("SELECT count(*) FROM message m{}", conditions.sql()), conditions).await
+        self.count(&MESSAGES, conditions).await
     }
 
     pub async fn message(&self, id: Uuid) -> Result<Option<MessageView>, Unavailable> {
@@ -93,21 +92,20 @@ impl Store {
         cursor: Option<&str>,
         limit: u32,
     ) -> Result<Page<DeliveryView>, ViewError> {
-        let mut conditions = filter::deliveries(&self.inner.core, filter).map_err(ViewError::BadFilter)?;
-        continue_after(&mut conditions, "d.k < ?", cursor)?;
-        let sql = format!("SELECT {DELIVERY_COLUMNS} FROM {DELIVERY_TABLES}{}", conditions.sql());
-        self.page(sql, "d.k", conditions, limit, delivery_view).await
+        let conditions = filter::deliveries(&self.inner.core, filter).map_err(ViewError::BadFilter)?;
+        const LISTED: Listed = Listed::deliveries(DELIVERY_JOINS);
+        self.page(&LISTED, DELIVERY_COLUMNS, conditions, cursor, limit, delivery_view).await
     }
 
     pub async fn count_deliveries(&self, filter: &DeliveryFilter) -> Result<u64, ViewError> {
         let conditions = filter::deliveries(&self.inner.core, filter).map_err(ViewError::BadFilter)?;
-        let tables = "delivery d JOIN message m ON m.k = d.message_k";
-        self.count(format!("SELECT count(*) FROM {tables}{}", conditions.sql()), conditions).await
+        const LISTED: Listed = Listed::deliveries("JOIN message m ON m.k = d.message_k");
+        self.count(&LISTED, conditions).await
     }
 
     /// All deliveries of a message, in the order in which they were made.
     pub async fn deliveries_of(&self, message_id: Uuid) -> Result<Vec<DeliveryView>, Unavailable> {
-        let sql = format!("SELECT {DELIVERY_COLUMNS} FROM {DELIVERY_TABLES} WHERE m.id = ? ORDER BY d.k");
+        let sql = format!("SELECT {DELIVERY_COLUMNS} FROM delivery d {DELIVERY_JOINS} WHERE m.id = ? ORDER BY d.k");
         let query = sqlx::query(AssertSqlSafe(sql)).bind(row::blob(message_id));
         let rows = query.fetch_all(&self.inner.core.readers).await;
         rows.and_then(|rows| rows.iter().map(delivery_view).collect()).map_err(|error| unavailable(&error))
@@ -119,7 +117,7 @@ impl Store {
         message_keys: &[i64],
     ) -> Result<HashMap<Uuid, Vec<DeliveryView>>, Unavailable> {
         let sql = format!(
-            "SELECT {DELIVERY_COLUMNS} FROM {DELIVERY_TABLES} \
+            "SELECT {DELIVERY_COLUMNS} FROM delivery d {DELIVERY_JOINS} \
              WHERE d.message_k IN (SELECT value FROM json_each(?)) ORDER BY d.k"
         );
         let keys = json(&message_keys).map_err(|error| unavailable(&error))?;
@@ -185,21 +183,26 @@ impl Store {
 
     async fn page<T>(
         &self,
-        sql: String,
-        key: &str,
+        listed: &'static Listed,
+        columns: &str,
         conditions: Conditions,
+        cursor: Option<&str>,
         limit: u32,
         view: fn(&SqliteRow) -> Result<T, Error>,
     ) -> Result<Page<T>, ViewError>
     where
         T: Send + 'static,
     {
-        let limit = limit.clamp(1, PAGE_LIMIT);
-        let sql = format!("{sql} ORDER BY {key} DESC LIMIT {}", limit + 1);
-        let query = conditions.bind(sqlx::query(AssertSqlSafe(sql)));
+        let (limit, below) = (limit.clamp(1, PAGE_LIMIT), key_of(cursor)?);
+        let columns = columns.to_owned();
         let page = self.inner.core.search(move |conn| {
             async move {
-                let mut rows = query.fetch_all(conn).await?;
+                let plan = listed.plan(&conditions, conn).await?;
+                let below = below.map(|below| format!("{} < {below}", plan.key));
+                let conditions_sql = conditions.sql_and(plan.condition.into_iter().chain(below));
+                let (from, key, rows) = (plan.from, plan.key, limit + 1);
+                let sql = format!("SELECT {columns} FROM {from}{conditions_sql} ORDER BY {key} DESC LIMIT {rows}");
+                let mut rows = conditions.bind(sqlx::query(AssertSqlSafe(sql))).fetch_all(conn).await?;
                 let more = rows.len() > limit as usize;
                 rows.truncate(limit as usize);
                 let last: Option<i64> = rows.last().filter(|_| more).map(|row| row.try_get(0)).transpose()?;
@@ -211,10 +214,15 @@ impl Store {
         page.await
     }
 
-    pub(super) async fn count(&self, sql: String, conditions: Conditions) -> Result<u64, ViewError> {
-        let query = conditions.bind(sqlx::query(AssertSqlSafe(sql)));
-        let count = self.inner.core.search(|conn| {
-            async move { query.fetch_one(conn).await?.try_get::<i64, _>(0).map(i64::unsigned_abs) }.boxed()
+    pub(super) async fn count(&self, listed: &'static Listed, conditions: Conditions) -> Result<u64, ViewError> {
+        let count = self.inner.core.search(move |conn| {
+            async move {
+                let plan = listed.plan(&conditions, conn).await?;
+                let sql = format!("SELECT count(*) FROM {}{}", plan.from, conditions.sql_and(plan.condition));
+                let query = conditions.bind(sqlx::query(AssertSqlSafe(sql)));
+                query.fetch_one(conn).await?.try_get::<i64, _>(0).map(i64::unsigned_abs)
+            }
+            .boxed()
         });
         count.await
     }
@@ -229,12 +237,11 @@ impl Store {
     }
 }
 
-fn continue_after(conditions: &mut Conditions, text: &'static str, cursor: Option<&str>) -> Result<(), ViewError> {
-    if let Some(cursor) = cursor {
-        let key = cursor.parse().map_err(|_| ViewError::BadFilter(format!("cursor: {cursor:?} is none of ours")))?;
-        conditions.integer(text, key);
-    }
-    Ok(())
+/// The key that a cursor stands for.
+fn key_of(cursor: Option<&str>) -> Result<Option<i64>, ViewError> {
+    let read =
+        |cursor: &str| cursor.parse().map_err(|_| ViewError::BadFilter(format!("cursor: {cursor:?} is none of ours")));
+    cursor.map(read).transpose()
 }
 
 fn message_view(row: &SqliteRow) -> Result<MessageView, Error> {

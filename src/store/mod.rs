@@ -16,6 +16,7 @@ mod inspect;
 mod lanes;
 mod lookup;
 mod open;
+mod plan;
 mod prepare;
 mod reference;
 mod replay;
@@ -26,6 +27,7 @@ mod row;
 mod search;
 mod settle;
 mod standing;
+mod term;
 #[cfg(test)]
 mod tests;
 mod time;

@@ -16,9 +16,11 @@ use sqlx::sqlite::{
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Error, Row};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Mutex, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
+/// The step after which terms of what is stored must be written.
+const TERMS: &str = include_str!("migrations/0009.sql");
 /// Each file brings the schema from the version before to its own; the last is the version that this program writes.
 pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001.sql"),
@@ -29,6 +31,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0006.sql"),
     include_str!("migrations/0007.sql"),
     include_str!("migrations/0008.sql"),
+    TERMS,
 ];
 
 const READERS: u32 = 4;
@@ -70,6 +73,7 @@ pub(super) async fn open(settings: StoreSettings, clock: Clock) -> Result<Core, 
         readers,
         searchers,
         search_milliseconds: AtomicU64::new(SEARCH_MILLISECONDS),
+        search_looks: Arc::default(),
         watch: Mutex::new(Some(watch)),
         health: Health::default(),
         party_keys: RwLock::new(parties),
@@ -213,8 +217,12 @@ async fn migrate(conn: &mut SqliteConnection, path: &Path) -> Result<(), OpenErr
 /// From the schema's version `found`; each step is a transaction with its version.
 async fn apply_migrations(conn: &mut SqliteConnection, found: i64) -> Result<(), Error> {
     for (version, text) in (1..).zip(MIGRATIONS).skip(usize::try_from(found).unwrap_or_default()) {
-        let step = format!("BEGIN IMMEDIATE;\n{text}\nPRAGMA user_version = {version};\nCOMMIT;");
-        sqlx::raw_sql(AssertSqlSafe(step)).execute(&mut *conn).await?;
+        let begin = AssertSqlSafe(format!("BEGIN IMMEDIATE;\n{text}\nPRAGMA user_version = {version};"));
+        sqlx::raw_sql(begin).execute(&mut *conn).await?;
+        if *text == TERMS {
+            super::term::fill(conn).await?;
+        }
+        sqlx::query("COMMIT").execute(&mut *conn).await?;
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! What can be done for a message before its turn in the writer: compress, serialize, hash. Runs in the caller's task.
 
 use super::reference::{Reference, references};
+use super::term::Searched;
 use crate::apart::apart;
 use crate::delivery::{AttemptRow, DeliveryState, Facts, Further, Keep, MessageState, NewDelivery, Settlement};
 use crate::fhir::identity::IdentityKeys;
@@ -31,6 +32,7 @@ pub(super) struct Prepared {
     pub event: Option<String>,
     pub identity: IdentityKeys,
     pub references: Vec<Reference>,
+    pub terms: Vec<i64>,
     /// As received, for the courier.
     pub plain: Bytes,
     pub packed: Packed,
@@ -81,14 +83,26 @@ pub(super) async fn keep(keep: Keep) -> Result<Prepared, serde_json::Error> {
         }
     };
     let full_outcome = outcome.as_ref().filter(|outcome| outcome.quotes()).map(Outcome::unmasked);
+    let (marks, destinations) = (outcome.as_ref().and_then(marks), lines(&facts.destinations));
+    let event = facts.event.as_ref().map(ToString::to_string);
+    let response_code = facts.response.as_ref().and_then(|response| response.code);
+    let searched = Searched {
+        source: facts.source.as_deref(),
+        event: event.as_deref(),
+        response_code: response_code.map(|code| code.as_str()),
+        destinations: &destinations,
+        marks: marks.as_deref(),
+        state,
+    };
     Ok(Prepared {
+        terms: searched.terms(),
         facts_json: serde_json::to_string(&facts)?.into(),
         state,
-        marks: outcome.as_ref().and_then(marks),
+        marks,
         outcome_json: outcome.as_ref().map(serde_json::to_string).transpose()?,
         full_outcome_json: full_outcome.map(|full| serde_json::to_string(&full)).transpose()?,
-        destinations: lines(&facts.destinations),
-        event: facts.event.as_ref().map(ToString::to_string),
+        destinations,
+        event,
         references: references(&facts, &identity),
         identity,
         packed: pack(&bytes).await,
@@ -106,6 +120,7 @@ pub(super) async fn keep(keep: Keep) -> Result<Prepared, serde_json::Error> {
 /// A message of which only the identity matters: it is compared, not stored.
 pub(super) fn identified(facts: &Facts, identity: IdentityKeys) -> Prepared {
     Prepared {
+        terms: Vec::new(),
         facts_json: String::new().into(),
         state: MessageState::Accepted,
         outcome_json: None,

@@ -4,6 +4,7 @@
 use super::batch::Batch;
 use super::core::unavailable;
 use super::insert::json;
+use super::plan::MESSAGES;
 use super::row;
 use super::view::{NewReplay, ReplayCandidate, ReplayState, ReplayTurn, ReplayView, ViewError};
 use super::writer::Writer;
@@ -34,7 +35,7 @@ impl Store {
         let newest = sqlx::query("SELECT coalesce(max(k), 0) FROM message");
         let end = self.optional(newest, |row| row.try_get::<i64, _>(0)).await?.unwrap_or_default();
         conditions.integer("m.k <= ?", end);
-        let total = self.count(format!("SELECT count(*) FROM message m{}", conditions.sql()), conditions).await?;
+        let total = self.count(&MESSAGES, conditions).await?;
         let kept_total = i64::try_from(total).unwrap_or(i64::MAX);
         core.write(move |_, writer| {
             async move {

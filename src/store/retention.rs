@@ -10,6 +10,7 @@ use super::Unavailable;
 use super::insert::json;
 use super::lookup;
 use super::row;
+use super::term;
 use super::view::Swept;
 use super::writer::{Keys, Writer};
 use futures_util::FutureExt;
@@ -282,6 +283,7 @@ async fn drop_traces(writer: &mut Writer, messages: &[i64]) -> Result<u64, Error
         .bind(json(&messages)?)
         .fetch_all(&mut writer.conn)
         .await?;
+    term::drop_terms(writer, messages).await?;
     let mut held = Vec::new();
     for row in &rows {
         let (key, sender): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);

@@ -39,7 +39,11 @@ impl Core {
         let mut conn = acquired.map_err(|_| too_long())?.map_err(|error| away(&error))?;
         let abandoned = Abandoned(Arc::new(AtomicBool::new(false)));
         let flag = abandoned.0.clone();
-        let go_on = move || !flag.load(Ordering::Relaxed) && Instant::now() < deadline;
+        let looks = self.search_looks.clone();
+        let go_on = move || {
+            looks.fetch_add(1, Ordering::Relaxed);
+            !flag.load(Ordering::Relaxed) && Instant::now() < deadline
+        };
         let mut handle = conn.lock_handle().await.map_err(|error| away(&error))?;
         handle.set_progress_handler(STEPS_BETWEEN_LOOKS, go_on);
         drop(handle);

@@ -154,7 +154,7 @@ async fn searches_end_in_time_and_nothing_else_waits_for_them() {
                 content, facts FROM message, n";
     sqlx::raw_sql(rows).execute(&mut core.writer.lock().await.conn).await.unwrap();
     core.search_milliseconds.store(0, Ordering::Relaxed);
-    let filter = MessageFilter { event: Some("no-such-event".into()), ..Default::default() };
+    let filter = MessageFilter { sender: Some("nobody".into()), ..Default::default() };
     for _ in 0..3 {
         let error = fixture.store.count_messages(&filter).await.unwrap_err();
         assert!(matches!(error, ViewError::TooLong(_)), "{error:?}");
@@ -177,4 +177,131 @@ async fn searches_end_in_time_and_nothing_else_waits_for_them() {
     assert!(!waiting.is_finished(), "the search waits for a connection of its own kind");
     drop(busy);
     assert_eq!(waiting.await.unwrap().unwrap(), 0);
+}
+
+/// 20,000 accepted messages that are alike, and as many deliveries; then one of its own kind.
+async fn many_and_one() -> (Fixture, String) {
+    let fixture = Fixture::new().await;
+    let (_, work) = fixture.keep(to("lab", 1, numbered(0))).await;
+    fixture.store.settle(settlement(work[0].delivery_key, DeliveryState::Delivered, None)).await.unwrap();
+    let rows = "CREATE TEMP TABLE n AS WITH RECURSIVE n (i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < 20001) \
+                SELECT i FROM n; \
+                INSERT INTO message (k, id, state, received_us, committed_us, sender, source, event, destinations, content, \
+                facts) SELECT i, randomblob(16), state, received_us, committed_us, sender, source, event, destinations, \
+                content, facts FROM message, n; \
+                INSERT INTO term SELECT h, i FROM term, n; \
+                INSERT INTO delivery (k, id, message_k, party, lane, seq, state, due_us, expires_us, created_us, kind) \
+                SELECT i, randomblob(16), i, party, lane, seq, state, due_us, expires_us, created_us, kind \
+                FROM delivery, n";
+    sqlx::raw_sql(rows).execute(&mut fixture.store.inner.core.writer.lock().await.conn).await.unwrap();
+    let fixture = fixture.reopen().await;
+    fixture.clock.shift(60_000_000);
+    let mut rare = to("lab", 2, message("clinic", "rare-bundle", "rare-header", 1));
+    rare.facts.received_at_us += 60_000_000;
+    rare.facts.source = Some("https://rare.example/fhir".into());
+    rare.facts.destinations.push("https://other.example/fhir".into());
+    rare.facts.event = Some(Event::Coding { system: Some("urn:events".into()), code: "rare".into() });
+    let issue = Issue::error(IssueCode::NotFound, Fault::SendUnknownDestination, "").rule("MSG-24");
+    rare.outcome = Some(issue.into());
+    rare.state = MessageState::Refused;
+    let (_, work) = fixture.keep(rare).await;
+    let failed = Settlement {
+        fault: Some(Fault::RecvExpired),
+        ..settlement(work[0].delivery_key, DeliveryState::Waiting, None)
+    };
+    fixture.store.settle(failed).await.unwrap();
+    // 20,000 more behind it.
+    let rows = rows_again();
+    sqlx::raw_sql(rows).execute(&mut fixture.store.inner.core.writer.lock().await.conn).await.unwrap();
+    let since = jiff::Timestamp::from_microsecond(fixture.clock.now_us() - 30_000_000).unwrap().to_string();
+    (fixture, since)
+}
+
+fn rows_again() -> &'static str {
+    "CREATE TEMP TABLE n AS WITH RECURSIVE n (i) AS (SELECT 20010 UNION ALL SELECT i + 1 FROM n WHERE i < 40000) \
+     SELECT i FROM n; \
+     INSERT INTO message (k, id, state, received_us, committed_us, sender, source, event, destinations, content, facts) \
+     SELECT i, randomblob(16), state, received_us, committed_us, sender, source, event, destinations, content, facts \
+     FROM message, n WHERE message.k = 1; \
+     INSERT INTO term SELECT h, i FROM term, n WHERE message_k = 1"
+}
+
+#[tokio::test]
+async fn a_search_for_what_is_rare_looks_at_little_among_many() {
+    let (fixture, since) = many_and_one().await;
+    let (store, core) = (&fixture.store, &fixture.store.inner.core);
+    let filters = [
+        serde_json::json!({"destination": "https://other.example/fhir"}),
+        serde_json::json!({"source": "https://rare.example/fhir"}),
+        serde_json::json!({"event": "urn:events|rare"}),
+        serde_json::json!({"event": "rare"}),
+        serde_json::json!({"fault": "SEND_UNKNOWN_DESTINATION"}),
+        serde_json::json!({"fault": "RECV_EXPIRED"}),
+        serde_json::json!({"issue": "not-found"}),
+        serde_json::json!({"rule": "MSG-24"}),
+        serde_json::json!({"state": "refused"}),
+        serde_json::json!({"since": since}),
+        serde_json::json!({"since": since, "sender": "clinic"}),
+        serde_json::json!({"header_id": "rare-header"}),
+        serde_json::json!({"destination": "https://lab.example/fhir", "fault": "RECV_EXPIRED"}),
+    ];
+    for filter in filters {
+        let before = core.search_looks.load(Ordering::Relaxed);
+        assert_eq!(found(&fixture, filter.clone()).await, ["rare-header"], "{filter}");
+        let looks = core.search_looks.load(Ordering::Relaxed) - before;
+        // Through all 40,000 it would be some hundred thousand steps: dozens of looks.
+        assert!(looks <= 16, "{filter}: {looks} times 10,000 steps");
+    }
+    let filters = [
+        serde_json::json!({"fault": "RECV_EXPIRED"}),
+        serde_json::json!({"since": since}),
+        serde_json::json!({"state": "waiting"}),
+    ];
+    for filter in filters {
+        let before = core.search_looks.load(Ordering::Relaxed);
+        let wanted: DeliveryFilter = serde_json::from_value(filter.clone()).unwrap();
+        assert_eq!(store.list_deliveries(&wanted, None, 10).await.unwrap().items.len(), 1, "{filter}");
+        let looks = core.search_looks.load(Ordering::Relaxed) - before;
+        assert!(looks <= 16, "{filter}: {looks} times 10,000 steps");
+    }
+    // What is common is found at once, too: the newest are the first.
+    let before = core.search_looks.load(Ordering::Relaxed);
+    let common: MessageFilter = serde_json::from_value(serde_json::json!({"event": "patient-link"})).unwrap();
+    let page = store.list_messages(&common, None, 10).await.unwrap();
+    let next = store.list_messages(&common, page.next.as_deref(), 10).await.unwrap();
+    assert_eq!((page.items.len(), next.items.len()), (10, 10));
+    assert!(core.search_looks.load(Ordering::Relaxed) - before <= 32);
+}
+
+#[tokio::test]
+async fn terms_of_what_an_earlier_version_stored_are_written_and_dropped_with_their_messages() {
+    let fixture = Fixture::new().await;
+    let (_, work) = fixture.keep(to("lab", 1, numbered(0))).await;
+    for fault in [Fault::RecvTimeout, Fault::RecvRefused] {
+        let mut failed = settlement(work[0].delivery_key, DeliveryState::Dead, None);
+        (failed.fault, failed.attempt.as_mut().unwrap().fault) = (Some(fault), Some(fault));
+        if fault == Fault::RecvTimeout {
+            failed.state = DeliveryState::Waiting;
+        }
+        fixture.store.settle(failed).await.unwrap();
+    }
+    fixture.keep(numbered(1)).await;
+    let core = &fixture.store.inner.core;
+    let terms = async || {
+        let rows = sqlx::query("SELECT h, message_k FROM term ORDER BY 1, 2").fetch_all(&core.readers).await.unwrap();
+        rows.iter().map(|row| (sqlx::Row::get(row, 0), sqlx::Row::get(row, 1))).collect::<Vec<(i64, i64)>>()
+    };
+    let mut written = terms().await;
+    {
+        let conn = &mut core.writer.lock().await.conn;
+        sqlx::query("DELETE FROM term").execute(&mut *conn).await.unwrap();
+        term::fill(conn).await.unwrap();
+    }
+    // Of faults that are over, only attempts tell.
+    written.retain(|(hash, _)| *hash != term::fault(Fault::RecvTimeout));
+    assert_eq!(terms().await, written);
+    let later_us = fixture.clock.now_us() + 2 * DAY_US;
+    let days = RetentionDays { bodies: 0, traces: 1, identities: 0, dead_letters: 1 };
+    assert_eq!(fixture.store.sweep(later_us, days, 100).await.unwrap().traces, 1);
+    assert!(terms().await.iter().all(|(_, message)| *message == 2), "{:?}", terms().await);
 }
