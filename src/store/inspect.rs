@@ -39,6 +39,9 @@ const DELIVERY_JOINS: &str = "JOIN message m ON m.k = d.message_k JOIN party p O
                                LEFT JOIN attempt t ON t.delivery_k = d.k AND t.n = d.attempts \
                                LEFT JOIN receiver_issues i ON i.delivery_k = d.k";
 
+/// Reads a row of a list.
+type View<T> = fn(&SqliteRow) -> Result<T, Error>;
+
 impl Store {
     /// A page of messages, newest first, at most `limit` (1 to 1000). `cursor` is the `next` of the page before; what comes
     /// in meanwhile stands before the first page and shifts nothing.
@@ -49,7 +52,8 @@ impl Store {
         limit: u32,
     ) -> Result<Page<MessageView>, ViewError> {
         let conditions = filter::messages(&self.inner.core, filter).map_err(ViewError::BadFilter)?;
-        self.page(&MESSAGES, MESSAGE_COLUMNS, conditions, cursor, limit, message_view).await
+        let shown = (MESSAGE_COLUMNS, message_view as View<MessageView>);
+        self.page(&MESSAGES, shown, conditions, cursor, limit).await
     }
 
     pub async fn count_messages(&self, filter: &MessageFilter) -> Result<u64, ViewError> {
@@ -94,7 +98,8 @@ impl Store {
     ) -> Result<Page<DeliveryView>, ViewError> {
         let conditions = filter::deliveries(&self.inner.core, filter).map_err(ViewError::BadFilter)?;
         const LISTED: Listed = Listed::deliveries(DELIVERY_JOINS);
-        self.page(&LISTED, DELIVERY_COLUMNS, conditions, cursor, limit, delivery_view).await
+        let shown = (DELIVERY_COLUMNS, delivery_view as View<DeliveryView>);
+        self.page(&LISTED, shown, conditions, cursor, limit).await
     }
 
     pub async fn count_deliveries(&self, filter: &DeliveryFilter) -> Result<u64, ViewError> {
@@ -184,17 +189,15 @@ impl Store {
     async fn page<T>(
         &self,
         listed: &'static Listed,
-        columns: &str,
+        (columns, view): (&'static str, View<T>),
         conditions: Conditions,
         cursor: Option<&str>,
         limit: u32,
-        view: fn(&SqliteRow) -> Result<T, Error>,
     ) -> Result<Page<T>, ViewError>
     where
         T: Send + 'static,
     {
         let (limit, below) = (limit.clamp(1, PAGE_LIMIT), key_of(cursor)?);
-        let columns = columns.to_owned();
         let page = self.inner.core.search(move |conn| {
             async move {
                 let plan = listed.plan(&conditions, conn).await?;

@@ -24,6 +24,9 @@ pub(super) struct Searched<'m> {
     pub state: MessageState,
 }
 
+/// Terms with their messages.
+type Terms = Vec<(i64, i64)>;
+
 const COLUMNS: &str = "k, source, event, response_code, destinations, marks, state";
 
 /// Rows that one step of filling the index reads.
@@ -89,7 +92,7 @@ pub(super) async fn fill(conn: &mut SqliteConnection) -> Result<(), Error> {
 async fn fill_from(
     conn: &mut SqliteConnection,
     sql: String,
-    terms_of: fn(&SqliteRow) -> Result<Vec<(i64, i64)>, Error>,
+    terms_of: fn(&SqliteRow) -> Result<Terms, Error>,
 ) -> Result<(), Error> {
     let mut after = i64::MIN;
     loop {
@@ -107,7 +110,7 @@ async fn fill_from(
     }
 }
 
-fn of_row(row: &SqliteRow) -> Result<Vec<(i64, i64)>, Error> {
+fn of_row(row: &SqliteRow) -> Result<Terms, Error> {
     let key = row.try_get(0)?;
     let searched = Searched {
         source: row.try_get(1)?,
