@@ -123,7 +123,7 @@ async fn to_the_end<T: Send + 'static>(
     work: impl Future<Output = Result<T, problem::Problem>> + Send + 'static,
 ) -> Result<T, problem::Problem> {
     tokio::spawn(work).await.unwrap_or_else(|error| {
-        tracing::error!(%error, "a defect stopped an order");
+        tracing::error!(is_panic = error.is_panic(), "a defect stopped an order");
         let (code, fault) = (crate::fhir::IssueCode::Exception, crate::fhir::Fault::RouteInternal);
         let text = "A defect of the router stopped this order; look at what it did, and report it.";
         Err(problem::Problem::new(StatusCode::INTERNAL_SERVER_ERROR, code, fault, text))

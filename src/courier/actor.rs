@@ -282,7 +282,10 @@ impl Actor {
             Ok(report) => report,
             // The tasks catch the panics of what they call, and nobody aborts them before the end.
             Err(error) => {
-                tracing::error!(%error, "a task of the courier was lost; its delivery waits for the next start");
+                tracing::error!(
+                    is_panic = error.is_panic(),
+                    "a task of the courier was lost; its delivery waits for the next start"
+                );
                 return;
             }
         };

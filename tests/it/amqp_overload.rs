@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::amqp_faults::{LATER, Queues, as_reply, attempts, ids, ids_at, ids_of, listed};
 use crate::harness::amqp::text;
+use crate::harness::raw::gzip;
 use crate::harness::{Amqp, Answer, Broker, Gate, Party, Peer, Props, SOON, Sample, wait_for, wait_until};
 
 /// Messages that the full queue has room for.
@@ -185,4 +186,29 @@ async fn an_alarm_of_the_broker_does_not_hold_up_a_router_that_is_asked_to_stop(
     // What was on its way may come from both.
     let taken = client.take(&queue, 1, LATER).await;
     assert_eq!(ids_of(&taken), ids(&[message]));
+}
+
+#[tokio::test]
+async fn bodies_beyond_max_in_flight_bytes_wait_in_their_queue_and_all_come_in_order() {
+    let Some(broker) = Broker::shared().await else { return };
+    let queues = Queues::on(&broker).await;
+    let lab = Peer::ok().await;
+    // One plain body fits into the queues' half; a packed one needs more than all of it, and goes alone.
+    let config = queues.config().participant(Party::new("lab").at(&lab)).server("max_in_flight_bytes = 100000");
+    let node = config.start().await;
+    let sent: Vec<Sample> = (0..30).map(|_| Sample::new().addressed_to("lab").padded(30_000)).collect();
+
+    for (number, message) in sent.iter().enumerate() {
+        let (body, props) = match number % 3 {
+            0 => (gzip(&message.bytes()), Props::json().content_encoding("gzip")),
+            _ => (message.bytes(), Props::json()),
+        };
+        assert!(queues.client.publish("", &queues.inbound, &body, props).await);
+    }
+
+    lab.wait_for(sent.len(), LATER).await;
+    assert_eq!(ids_at(&lab), ids(&sent));
+    queues.wait_until_taken(&node).await;
+    let metrics = node.get("/metrics").await.expect_status(200).text();
+    assert!(metrics.contains("emberpost_bytes_in_flight 0"), "all bytes are given back: {metrics}");
 }

@@ -262,7 +262,7 @@ impl Session<'_> {
             Ok((_, Fate::Unkept)) => Some(End::Unkept),
             Ok((_, Fate::Failed)) => Some(End::Failed),
             Err(defect) => {
-                tracing::error!(queue = %self.of.queue, %defect, "AMQP: a defect stopped a message; it comes again");
+                tracing::error!(queue = %self.of.queue, is_panic = defect.is_panic(), "AMQP: a defect stopped a message; it comes again");
                 Some(End::Failed)
             }
         }

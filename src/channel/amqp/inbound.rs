@@ -190,7 +190,7 @@ impl Intake {
             }
             Ok(_) => Fate::Settled,
             Err(defect) => {
-                tracing::error!(queue = %came.queue, %defect, "AMQP: a defect stopped a message; it comes again");
+                tracing::error!(queue = %came.queue, is_panic = defect.is_panic(), "AMQP: a defect stopped a message; it comes again");
                 Fate::Failed
             }
         }

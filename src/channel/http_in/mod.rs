@@ -163,7 +163,7 @@ async fn take(
     match task.await {
         Ok(reply) => Ok(wording.reply(&reply, answer)),
         Err(failure) => {
-            tracing::error!(%failure, "a defect stopped a message");
+            tracing::error!(is_panic = failure.is_panic(), "a defect stopped a message");
             let text = "A defect of the router stopped this message; send it again, and report it";
             Err((StatusCode::INTERNAL_SERVER_ERROR, Issue::error(IssueCode::Exception, Fault::RouteInternal, text)))
         }
