@@ -347,8 +347,6 @@ pub enum Next {
     Done,
     /// Again after this long; the lane waits.
     Again { after: Duration },
-    /// As Again, and the breaker opens at once.
-    Hold { after: Duration },
     /// As Again, but the store knows of no attempt and of no wait: nothing was tried, or it could not be recorded.
     Postponed { after: Duration },
 }

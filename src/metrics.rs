@@ -201,13 +201,20 @@ fn store_registry(figures: &Figures) -> Registry {
     };
     let mut registry = Registry::with_prefix("emberpost");
     let (waiting, dead) = (Family::<ParticipantLabel, Gauge>::default(), Family::<ParticipantLabel, Gauge>::default());
+    let (blocked, oldest) =
+        (Family::<ParticipantLabel, Gauge>::default(), Family::<ParticipantLabel, Gauge>::default());
     for counts in &figures.participants {
         let label = ParticipantLabel { participant: counts.participant.clone() };
         waiting.get_or_create(&label).set(i64::try_from(counts.waiting).unwrap_or(i64::MAX));
         dead.get_or_create(&label).set(i64::try_from(counts.dead).unwrap_or(i64::MAX));
+        blocked.get_or_create(&label).set(i64::try_from(counts.lanes_blocked).unwrap_or(i64::MAX));
+        let waits_us = counts.oldest_waiting_at_us.map_or(0, |since_us| figures.now_us.saturating_sub(since_us));
+        oldest.get_or_create(&label).set(waits_us.max(0) / 1_000_000);
     }
-    registry.register("deliveries_waiting", "Deliveries that wait, at most 100,000 counted", waiting);
-    registry.register("deliveries_dead", "Dead letters, at most 100,000 counted", dead);
+    registry.register("deliveries_waiting", "Deliveries that wait", waiting);
+    registry.register("deliveries_dead", "Dead letters", dead);
+    registry.register("lanes_blocked", "Lanes that wait for the next try of their first delivery", blocked);
+    registry.register("oldest_waiting_seconds", "Age of the delivery that waits longest; 0: none waits", oldest);
     registry.register("store_messages", "Messages kept since the store was made, answers too", gauge(figures.messages));
     registry.register("store_commits", "Transactions of accepts and settlements", counter(figures.commits));
     registry.register("store_operations", "Accepts and settlements in these transactions", counter(figures.operations));
@@ -267,13 +274,28 @@ mod tests {
     fn what_the_store_counts_is_rendered_beside_under_one_end_mark() {
         let metrics = Metrics::default();
         metrics.message("accepted");
-        let lab = ParticipantFigures { participant: "lab".into(), waiting: 3, dead: 1 };
-        let figures = Figures { participants: vec![lab], commits: 7, free_bytes: Some(9), ..Figures::default() };
+        let oldest_waiting_at_us = Some(5_000_000);
+        let lab = ParticipantFigures {
+            participant: "lab".into(),
+            waiting: 3,
+            dead: 1,
+            lanes_blocked: 2,
+            oldest_waiting_at_us,
+        };
+        let figures = Figures {
+            now_us: 65_000_000,
+            participants: vec![lab],
+            commits: 7,
+            free_bytes: Some(9),
+            ..Figures::default()
+        };
         let text = metrics.render_with(&figures);
         for line in [
             "emberpost_messages_total{result=\"accepted\"} 1",
             "emberpost_deliveries_waiting{participant=\"lab\"} 3",
             "emberpost_deliveries_dead{participant=\"lab\"} 1",
+            "emberpost_lanes_blocked{participant=\"lab\"} 2",
+            "emberpost_oldest_waiting_seconds{participant=\"lab\"} 60",
             "emberpost_store_commits_total 7",
             "emberpost_store_free_bytes 9",
         ] {

@@ -36,7 +36,7 @@ pub(super) async fn list(
     listing: Listing<DeliveryFilter>,
 ) -> Result<Response, Problem> {
     let mut page = admin.store().list_deliveries(&listing.filter, listing.cursor.as_deref(), listing.limit).await?;
-    page.items = shown_to(&who, admin.with_active(page.items).await);
+    page.items = shown_to(&who, admin.with_active(page.items).await?);
     Ok(json(StatusCode::OK, &page))
 }
 
@@ -49,10 +49,35 @@ pub(super) async fn retry(
     let filter = DeliveryFilter { id: Some(id), ..DeliveryFilter::default() };
     let exchange = admin.exchange.clone();
     if to_the_end(async move { Ok(exchange.retry(&filter, 1).await?) }).await? == 0 {
-        return Err(why_not(&admin, id, "only a dead or discarded delivery can be retried").await?);
+        try_now(&admin, id).await?;
     }
     tracing::info!(delivery.id = %id, caller = %who.party(), "a delivery is retried");
     show(&admin, id).await
+}
+
+/// A waiting delivery is tried now, where nothing but its time, or an open breaker, keeps it from that.
+async fn try_now(admin: &Admin, id: Uuid) -> Result<(), Problem> {
+    let filter = DeliveryFilter { id: Some(id), ..DeliveryFilter::default() };
+    let page = admin.store().list_deliveries(&filter, None, 1).await?;
+    let (delivery, can_be_tried) =
+        admin.explained(page.items).await?.pop().ok_or_else(|| Problem::missing("delivery"))?;
+    if let Some(waits) = delivery.waits.filter(|_| !can_be_tried) {
+        return Err(Problem::conflict(format!("It cannot be tried now. {waits}")));
+    }
+    let exchange = admin.exchange.clone();
+    if !can_be_tried || !to_the_end(async move { Ok(exchange.try_now(id).await?) }).await? {
+        return Err(why_not(admin, id, "only a dead, discarded or waiting delivery can be retried").await?);
+    }
+    Ok(())
+}
+
+pub(super) async fn show_one(
+    Viewing(who): Viewing,
+    State(admin): State<Admin>,
+    Path(path): Path<String>,
+) -> Result<Response, Problem> {
+    let delivery = one(&admin, id(&path, "delivery")?).await?;
+    Ok(json(StatusCode::OK, &shown_to(&who, vec![delivery]).first()))
 }
 
 pub(super) async fn discard(
@@ -84,10 +109,13 @@ async fn why_not(admin: &Admin, id: Uuid, rule: &str) -> Result<Problem, Problem
 }
 
 async fn show(admin: &Admin, id: Uuid) -> Result<Response, Problem> {
+    Ok(json(StatusCode::OK, &one(admin, id).await?))
+}
+
+async fn one(admin: &Admin, id: Uuid) -> Result<DeliveryView, Problem> {
     let filter = DeliveryFilter { id: Some(id), ..DeliveryFilter::default() };
     let page = admin.store().list_deliveries(&filter, None, 1).await?;
-    let delivery = admin.with_active(page.items).await.pop().ok_or_else(|| Problem::missing("delivery"))?;
-    Ok(json(StatusCode::OK, &delivery))
+    admin.with_active(page.items).await?.pop().ok_or_else(|| Problem::missing("delivery"))
 }
 
 /// Deliveries as this caller may see them: a receiver's own words may repeat what stood in the message.

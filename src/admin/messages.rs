@@ -42,7 +42,7 @@ pub(super) async fn show(
 
 async fn shown(admin: &Admin, who: &Who, id: Uuid) -> Result<Response, Problem> {
     let mut message = admin.store().message(id).await?.ok_or_else(|| Problem::missing("message"))?;
-    let deliveries = shown_to(who, admin.with_active(admin.store().deliveries_of(id).await?).await);
+    let deliveries = shown_to(who, admin.with_active(admin.store().deliveries_of(id).await?).await?);
     let mut answers = admin.store().answers_to(id).await?;
     // What issues quote is content: operators see it while the body is kept, viewers do not.
     if who.role() == Some(Role::Operator) {

@@ -11,6 +11,7 @@ mod participants;
 mod problem;
 mod replays;
 mod system;
+mod waiting;
 
 use crate::delivery::DeliveryState;
 use crate::exchange::Exchange;
@@ -25,8 +26,12 @@ use axum::handler::Handler;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, post};
+use problem::Problem;
 use serde::Serialize;
+use std::collections::HashSet;
 use std::sync::Arc;
+use uuid::Uuid;
+use waiting::Waiting;
 
 /// What the handlers work with. Clones share it.
 #[derive(Clone)]
@@ -47,17 +52,44 @@ impl Admin {
         &self.exchange.store
     }
 
-    /// The store does not write down that an attempt is under way; the courier knows it.
-    async fn with_active(&self, mut deliveries: Vec<DeliveryView>) -> Vec<DeliveryView> {
-        if deliveries.iter().any(|delivery| delivery.state == DeliveryState::Waiting) {
-            let active = self.exchange.courier.active().await;
-            for delivery in &mut deliveries {
-                if delivery.state == DeliveryState::Waiting && active.contains(&delivery.id) {
-                    delivery.state = DeliveryState::Active;
-                }
-            }
+    /// With what the store does not write down: which attempts are under way, and why the others wait.
+    async fn with_active(&self, deliveries: Vec<DeliveryView>) -> Result<Vec<DeliveryView>, Problem> {
+        Ok(self.explained(deliveries).await?.into_iter().map(|(delivery, _)| delivery).collect())
+    }
+
+    /// As `with_active`, each with whether an attempt is made as soon as an operator orders it.
+    async fn explained(&self, deliveries: Vec<DeliveryView>) -> Result<Vec<(DeliveryView, bool)>, Problem> {
+        let waits = |delivery: &&DeliveryView| delivery.state == DeliveryState::Waiting;
+        let ids: Vec<Uuid> = deliveries.iter().filter(waits).map(|delivery| delivery.id).collect();
+        if ids.is_empty() {
+            return Ok(deliveries.into_iter().map(|delivery| (delivery, false)).collect());
         }
-        deliveries
+        let active: HashSet<Uuid> = self.exchange.courier.active().await.into_iter().collect();
+        let statuses = self.exchange.courier.status().await;
+        let heads = self.store().first_in_lane(&ids).await?;
+        let (rules, now_us) = (self.exchange.rules.load_full(), self.exchange.clock.now_us());
+        let explain = |mut delivery: DeliveryView| {
+            if !waits(&&delivery) {
+                return (delivery, false);
+            }
+            if active.contains(&delivery.id) {
+                delivery.state = DeliveryState::Active;
+                return (delivery, false);
+            }
+            let head = heads.get(&delivery.id);
+            let known = Waiting {
+                delivery: &delivery,
+                participant: rules.table.participant(&delivery.participant).map(|participant| &**participant),
+                status: statuses.iter().find(|status| status.participant == delivery.participant),
+                head,
+                is_head_active: head.is_some_and(|head| active.contains(&head.id)),
+                now_us,
+            };
+            let (sentence, can_be_tried) = (known.sentence(), known.can_be_tried());
+            delivery.waits = Some(sentence);
+            (delivery, can_be_tried)
+        };
+        Ok(deliveries.into_iter().map(explain).collect())
     }
 }
 
@@ -85,6 +117,7 @@ fn paths() -> Vec<Operation> {
         reads("/messages/{id}/content", messages::content),
         reads("/messages/{id}/timeline", messages::timeline),
         reads("/deliveries", deliveries::list),
+        reads("/deliveries/{id}", deliveries::show_one),
         orders("/deliveries/retry", deliveries::retry_all),
         orders("/deliveries/discard", deliveries::discard_all),
         orders("/deliveries/{id}/retry", deliveries::retry),
@@ -99,6 +132,7 @@ fn paths() -> Vec<Operation> {
         reads("/participants", participants::list),
         orders("/participants/{id}/pause", participants::pause),
         orders("/participants/{id}/resume", participants::resume),
+        orders("/participants/{id}/probe", participants::probe),
         reads("/nodes", system::nodes),
         reads("/stats", system::stats),
         orders("/clock/confirm", system::confirm_clock),

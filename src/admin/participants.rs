@@ -126,6 +126,25 @@ pub(super) async fn resume(
     set_paused(&admin, caller, &id, false).await
 }
 
+/// Tries what waits now: a probe, where the breaker is open.
+pub(super) async fn probe(
+    Operating(who): Operating,
+    State(admin): State<Admin>,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    let rules = admin.exchange.rules.load_full();
+    let participant = rules.table.participant(&id).ok_or_else(|| Problem::missing("participant"))?;
+    if admin.store().paused().await?.contains(&id) {
+        return Err(Problem::conflict(format!("Deliveries to {id} are paused; resume them, which probes too.")));
+    }
+    if !participant.is_carried_to() {
+        return Err(Problem::conflict(format!("{id} has no channel that could be probed.")));
+    }
+    admin.exchange.courier.probe(&id);
+    tracing::info!(participant.id = id, caller = %who.party(), "a participant is probed");
+    Ok(json(StatusCode::OK, &serde_json::json!({ "participant": id, "probed": true })))
+}
+
 /// Kept first, so that a restart does not undo what the caller was told.
 async fn set_paused(admin: &Admin, Operating(who): Operating, id: &str, paused: bool) -> Result<Response, Problem> {
     if admin.exchange.rules.load().table.participant(id).is_none() {

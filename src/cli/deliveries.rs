@@ -1,6 +1,6 @@
-//! `emberpost deliveries`: list, retry and discard.
+//! `emberpost deliveries`: list, show, retry and discard.
 
-use super::client::{Client, Server, document, write_list};
+use super::client::{Client, Format, Server, document, write_list};
 use super::failure::Failure;
 use super::filter::DeliveryFlags;
 use super::messages::ListShape;
@@ -32,9 +32,21 @@ enum Action {
     /// Lists deliveries, newest first; all filters that are given must hold.
     #[command(after_help = "Example:\n  emberpost deliveries list --participant lab --state waiting")]
     List(Box<ListArgs>),
-    /// Try dead or discarded deliveries again
+    /// Show one delivery, and why it waits
     ///
-    /// Puts dead or discarded deliveries back at their lane's end: by id, or all that match a filter.
+    /// Shows a delivery and, where it waits, says in one sentence for what.
+    #[command(after_help = "Example:\n  emberpost deliveries show 0199a4c2-7d3e-7c61-8c06-0f6d1a2b3c4d")]
+    Show {
+        /// Delivery id
+        id: Uuid,
+        /// Form of what is shown
+        #[arg(long, value_enum, default_value = "table")]
+        format: Format,
+    },
+    /// Try dead or discarded deliveries again, or waiting ones now
+    ///
+    /// Puts dead or discarded deliveries back at their lane's end: by id, or all that match a filter. A waiting one that is
+    /// given by its id is tried now.
     #[command(after_help = "Examples:\n  emberpost deliveries retry 0199a4c2-7d3e-7c61-8c06-0f6d1a2b3c4d\n  \
                             emberpost deliveries retry --all-matching --state dead --fault RECV_REFUSED --dry-run")]
     Retry(Box<OrderArgs>),
@@ -79,6 +91,7 @@ pub async fn run(args: DeliveriesArgs, out: &mut dyn Write) -> Result<i32, Failu
     match action {
         None => list(&client, outer, out).await,
         Some(Action::List(args)) => list(&client, *args, out).await,
+        Some(Action::Show { id, format }) => show(&client, id, format, out).await,
         Some(Action::Retry(args)) => order(&client, "retry", *args, out).await,
         Some(Action::Discard(args)) => order(&client, "discard", *args, out).await,
     }
@@ -87,6 +100,16 @@ pub async fn run(args: DeliveriesArgs, out: &mut dyn Write) -> Result<i32, Failu
 async fn list(client: &Client, args: ListArgs, out: &mut dyn Write) -> Result<i32, Failure> {
     let items = client.list("deliveries", &document(args.filter.filter()), args.shape.limit()).await?;
     write_list(out, args.shape.format(), items, &HEADINGS, row)?;
+    Ok(0)
+}
+
+async fn show(client: &Client, id: Uuid, format: Format, out: &mut dyn Write) -> Result<i32, Failure> {
+    let item = client.get(&["deliveries", &id.to_string()], &[]).await?;
+    let waits = item["waits"].as_str().map(str::to_owned);
+    write_list(out, format, vec![item], &HEADINGS, row)?;
+    if let Some(waits) = waits.filter(|_| format == Format::Table) {
+        writeln!(out, "\n{waits}")?;
+    }
     Ok(0)
 }
 
@@ -228,6 +251,20 @@ mod tests {
         let lines: Vec<_> = text.lines().collect();
         assert!(lines[1].ends_with("2023-11-14T22:13:20.000Z"), "{text}");
         assert!(lines[2].contains("request  dead     2         503     RECV_BUSY  -"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn one_delivery_is_shown_with_why_it_waits() {
+        let item = json!({"id": ID, "message": ID, "participant": "lab", "kind": "Request", "state": "waiting",
+            "attempts": 2, "due_at_us": 1_700_000_000_000_000_i64, "waits": "It waits because of the weather."});
+        let line = format!("GET /admin/v1/deliveries/{ID}");
+        let server =
+            fake::server(vec![(line.as_str(), Said::json(item.clone())), (line.as_str(), Said::json(item))]).await;
+        let (result, text) = command(&["show", ID], &server.url).await;
+        assert_eq!(result.expect("shown"), 0);
+        assert!(text.ends_with("2023-11-14T22:13:20.000Z\n\nIt waits because of the weather.\n"), "{text}");
+        let (_, text) = command(&["show", ID, "--format", "ndjson"], &server.url).await;
+        assert_eq!(text.lines().count(), 1, "{text}");
     }
 
     #[tokio::test]

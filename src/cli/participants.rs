@@ -10,7 +10,7 @@ use std::io::Write;
 /// The admin API gives participants and nodes in one page; more than these are not asked for.
 const LIMIT: usize = 100_000;
 
-/// List participants of a running router; pause or resume them
+/// List participants of a running router; pause, resume, or probe them
 ///
 /// Shows for each participant whether it is paused, the breaker, the last fault, and what is under way.
 #[derive(Debug, clap::Args)]
@@ -52,6 +52,15 @@ enum Action {
         /// Participant id
         id: String,
     },
+    /// Try now what waits for a participant
+    ///
+    /// Where the breaker is open, one probe goes out at once, and all that waits follows when it succeeds; else all that
+    /// waits for its next attempt is tried now.
+    #[command(after_help = "Example:\n  emberpost participants probe lab")]
+    Probe {
+        /// Participant id
+        id: String,
+    },
 }
 
 /// List the nodes of a running router
@@ -75,6 +84,7 @@ pub async fn run(args: ParticipantsArgs, out: &mut dyn Write) -> Result<i32, Fai
         Some(Action::Pause { id }) => {
             order(&client, &id, "pause", "is paused; its messages are kept and wait", out).await
         }
+        Some(Action::Probe { id }) => order(&client, &id, "probe", "is tried now", out).await,
         Some(Action::Resume { id }) => order(&client, &id, "resume", "is delivered to again", out).await,
     }
 }
@@ -137,10 +147,16 @@ mod tests {
             ("GET /admin/v1/participants?limit=500", Said::json(json!({"items": [status]}))),
             ("POST /admin/v1/participants/a%20b/pause", Said::new(204, "")),
             ("POST /admin/v1/participants/lab/resume", Said::json(json!({}))),
+            ("POST /admin/v1/participants/lab/probe", Said::json(json!({}))),
         ])
         .await;
         let mut out = Vec::new();
-        for action in [None, Some(Action::Pause { id: "a b".into() }), Some(Action::Resume { id: "lab".into() })] {
+        for action in [
+            None,
+            Some(Action::Pause { id: "a b".into() }),
+            Some(Action::Resume { id: "lab".into() }),
+            Some(Action::Probe { id: "lab".into() }),
+        ] {
             let args = ParticipantsArgs { server: server(&fake.url), action, format: Format::Table };
             assert_eq!(run(args, &mut out).await.expect("done"), 0);
         }
@@ -151,7 +167,12 @@ mod tests {
             ),
             "{text}"
         );
-        assert!(text.ends_with("a b is paused; its messages are kept and wait\nlab is delivered to again\n"), "{text}");
+        assert!(
+            text.ends_with(
+                "a b is paused; its messages are kept and wait\nlab is delivered to again\nlab is tried now\n"
+            ),
+            "{text}"
+        );
     }
 
     #[tokio::test]

@@ -2,13 +2,14 @@
 //!
 //! One loop: take what came, tell the desks, start what they say, wait. It never waits for the store or a receiver.
 
+mod orders;
 mod sweep;
 mod tasks;
 
 use super::breaker::{Moment, Transition};
-use super::budget::{Budget, Share};
+use super::budget::Budget;
 use super::desk::{Action, Desk, Ended, Verdict};
-use super::handle::{Aside, Command, Inbox};
+use super::handle::{Command, Inbox};
 use super::load::{Page, Read, Shelf};
 use super::{Carrier, Conclude, CourierSettings, ParticipantStatus};
 use crate::clock::Clock;
@@ -205,74 +206,6 @@ impl Actor {
             Command::Status(reply) => drop(reply.send(self.status())),
             Command::Active(reply) => {
                 drop(reply.send(self.slots.values().flat_map(|slot| slot.desk.active_ids()).collect()));
-            }
-        }
-    }
-
-    fn take_aside(&mut self) {
-        let Some(Aside { look, forget, pause, reload }) = self.inbox.take_aside() else { return };
-        if let Some(participants) = reload {
-            self.reload(participants);
-        }
-        for (participant, paused) in pause {
-            if let Some((id, slot)) = self.slots.get_key_value(participant.as_str()) {
-                tracing::info!(participant.id = %id, was_paused = slot.desk.paused, paused, "deliveries to {id} paused or resumed");
-                self.touched.insert(id.clone());
-            }
-            if let Some(slot) = self.slots.get_mut(participant.as_str()) {
-                slot.desk.paused = paused;
-            }
-            if paused {
-                self.paused.insert(participant);
-            } else {
-                self.paused.remove(&participant);
-            }
-        }
-        for id in look {
-            if let Some(slot) = self.slots.get_mut(&id) {
-                slot.desk.rewind();
-                self.touched.insert(id);
-            }
-        }
-        for work in forget {
-            self.forget(&work);
-        }
-    }
-
-    fn forget(&mut self, work: &Work) {
-        let at = self.moment();
-        if let Some(slot) = self.slots.get_mut(&work.participant) {
-            slot.desk.forget(work, at);
-            self.touched.insert(work.participant.clone());
-        }
-    }
-
-    /// Replaces the participants. What waits for one that is gone stays in the store; what waits for the others is read
-    /// from there again, because the way in which it is carried may have changed.
-    fn reload(&mut self, participants: Vec<Arc<Participant>>) {
-        let kept: HashSet<Arc<str>> = participants.iter().map(|participant| participant.id.clone()).collect();
-        for (id, slot) in &mut self.slots {
-            if !kept.contains(id) && !slot.desk.retired {
-                slot.desk.retire();
-                self.touched.insert(id.clone());
-            }
-        }
-        self.slots.retain(|_, slot| !slot.desk.retired || slot.desk.active_count() > 0);
-        for participant in participants {
-            let id = participant.id.clone();
-            self.touched.insert(id.clone());
-            match self.slots.get_mut(&id) {
-                Some(slot) => {
-                    slot.desk.settings = participant;
-                    slot.desk.retired = false;
-                    slot.desk.read_again();
-                }
-                None => {
-                    self.desks += 1;
-                    let share = Share::new(self.budget.clone());
-                    let desk = Desk::new(participant, self.paused.contains(&*id), share, self.desks);
-                    self.slots.insert(id, Slot { desk, wake: None });
-                }
             }
         }
     }

@@ -10,14 +10,16 @@
 #[cfg(test)]
 mod cases;
 mod intake;
+mod policy;
 mod states;
 #[cfg(test)]
 mod tests;
 
-use super::breaker::{Breaker, Failure, Moment, Permit, Transition};
+use super::breaker::{Breaker, Moment, Permit, Transition};
 use super::budget::Share;
 use super::lane::{Key, Lane, State};
 use super::load::Read;
+use super::pace::Pace;
 use super::turns::Turns;
 use super::walk::{Due, Walk};
 use crate::delivery::{Next, Work};
@@ -74,6 +76,8 @@ struct Active {
     delivery_key: i64,
     probe: bool,
     retry: bool,
+    /// Its end says nothing about the participant's channel.
+    own_way: bool,
     /// Ended elsewhere meanwhile: not to be tried again.
     forgotten: bool,
 }
@@ -107,6 +111,16 @@ pub(super) struct Desk {
     /// By `seq`.
     active: HashMap<i64, Active>,
     active_retries: usize,
+    active_own_way: usize,
+    pace: Pace,
+    /// The rate of its channel allows nothing before.
+    paced_until: Option<Instant>,
+    /// Which row of failures without a success between them this is.
+    row: u64,
+    /// The end of an open breaker releases all that waits, not only what failed while it was open.
+    hurries_all: bool,
+    /// Lanes that the list brings do not wait for their time.
+    hurries_list: bool,
     /// The lanes, in the order of their keys.
     listing: Walk<Option<i64>>,
     /// Memory was full of lanes: the list goes on once half of it is free.
@@ -141,6 +155,12 @@ impl Desk {
             share,
             active: HashMap::new(),
             active_retries: 0,
+            active_own_way: 0,
+            pace: Pace::default(),
+            paced_until: None,
+            row: 0,
+            hurries_all: false,
+            hurries_list: false,
             listing: Walk::from(None),
             listing_waits: false,
             free: Walk::from(i64::MIN),
@@ -158,7 +178,12 @@ impl Desk {
             return;
         }
         self.wake(at);
-        while self.active.len() < self.settings.concurrency.max(1) {
+        while self.active_own_way < self.places()
+            && let Some(key) = self.turns.next_own_way()
+        {
+            self.start(key, false, at, actions);
+        }
+        while self.has_place() && self.pace.wait(self.settings.rate_per_second, at.now).is_none() {
             let probe = match self.breaker.permit(at.now) {
                 Permit::No => break,
                 Permit::Any => false,
@@ -167,7 +192,17 @@ impl Desk {
             let Some(key) = self.next_lane(probe) else { break };
             self.start(key, probe, at, actions);
         }
+        self.paced_until = self.pace.wait(self.settings.rate_per_second, at.now);
         self.read_on(at);
+    }
+
+    /// Attempts at the participant's channel under way at a time; as many may go ways of their own.
+    fn places(&self) -> usize {
+        self.settings.concurrency.max(1)
+    }
+
+    fn has_place(&self) -> bool {
+        self.active.len() - self.active_own_way < self.places()
     }
 
     /// When `advance` has something to do next, if nothing happens before.
@@ -176,15 +211,18 @@ impl Desk {
             return None;
         }
         let waiting = self.waiting.first().map(|(until, _)| *until);
-        if self.breaker.is_open() {
-            if self.active.len() >= self.settings.concurrency.max(1) {
-                return None;
-            }
-            // What is being read for its turn reports when it is there.
-            let waits = self.turns.has_ready() || (self.turns.is_empty() && waiting.is_some());
-            return self.breaker.next_probe().filter(|_| waits);
-        }
-        [waiting, self.due_lanes.wake(), self.due_free.wake()].into_iter().flatten().min()
+        // What is being read for its turn reports when it is there.
+        let start = if !self.has_place() {
+            None
+        } else if !self.breaker.is_open() {
+            self.paced_until.filter(|_| self.turns.has_ready())
+        } else if self.turns.has_ready() || (self.turns.is_empty() && self.first_waiting().is_some()) {
+            self.breaker.next_probe().map(|probe| self.paced_until.map_or(probe, |until| until.max(probe)))
+        } else {
+            None
+        };
+        let due = [self.due_lanes.wake(), self.due_free.wake()].map(|wake| wake.filter(|_| !self.breaker.is_open()));
+        [waiting, start, due[0], due[1]].into_iter().flatten().min()
     }
 
     /// An attempt ended, or was given up (then `ended.next` is Done). Returns the breaker's transition.
@@ -192,13 +230,18 @@ impl Desk {
         let active = self.active.remove(&work.seq)?;
         self.share.give_back(&work);
         self.active_retries -= usize::from(active.retry);
+        self.active_own_way -= usize::from(active.own_way);
+        let row = self.row;
         let key = Key::of(&work);
-        let transition = self.judge(&active, &ended, random, at);
+        let transition = self.judge(&active, &work, &ended, random, at);
         let (after, stored) = match ended.next {
             Next::Done => (None, true),
-            Next::Postponed { after } => (Some(after), false),
-            Next::Again { after } | Next::Hold { after } => {
-                work.attempts = work.attempts.saturating_add(1);
+            Next::Postponed { after } => {
+                work.is_probe = false;
+                (Some(after), false)
+            }
+            Next::Again { after } => {
+                work.count_failed();
                 work.due_at_us = at.now_us.saturating_add(i64::try_from(after.as_micros()).unwrap_or(i64::MAX));
                 (Some(after), true)
             }
@@ -216,7 +259,10 @@ impl Desk {
             }
         }
         if transition == Some(Transition::Closed) {
-            self.hurry(at);
+            self.hurry_row(row);
+            if std::mem::take(&mut self.hurries_all) {
+                self.hurry_all(at);
+            }
         }
         transition
     }
@@ -311,48 +357,24 @@ impl Desk {
         self.lanes.len() - self.counts.free + usize::from(self.counts.free > 0)
     }
 
-    fn judge(&mut self, active: &Active, ended: &Ended, random: f64, at: Moment) -> Option<Transition> {
-        let hold = matches!(ended.next, Next::Hold { .. });
-        let fault = match ended.verdict {
-            Verdict::Spoke if !hold => return self.breaker.succeeded(),
-            Verdict::Nothing if !hold => {
-                if active.probe {
-                    self.breaker.probe_undecided(at);
-                }
-                return None;
-            }
-            Verdict::Failed(fault) => Some(fault),
-            Verdict::Spoke | Verdict::Nothing => None,
-        };
-        let schedule_seconds = &self.settings.retry_schedule_seconds;
-        let failure = Failure { fault, hold, probe: active.probe, asked: ended.asked, schedule_seconds, random };
-        self.breaker.failed(failure, at)
-    }
-
-    /// The next lane in turn. For a probe also one that waits: the earliest due is read, where nothing else can start.
-    fn next_lane(&mut self, probe: bool) -> Option<Key> {
-        // Those that failed before take half of the places at most, so that slow failures leave room.
-        let retries = probe || self.active_retries < self.settings.concurrency.div_ceil(2);
-        let next = self.turns.next(retries, probe);
-        if next.is_none() && probe && self.turns.is_empty() {
-            let (_, key) = *self.waiting.first()?;
-            self.come_due(key);
-            return self.turns.next(true, true);
-        }
-        next
-    }
-
     fn start(&mut self, key: Key, probe: bool, at: Moment, actions: &mut Vec<Action>) {
         self.take_out(key);
         let Some(lane) = self.lanes.get_mut(&key) else { return };
-        let Some(work) = lane.pop() else { return self.arrange(key, at) };
+        let Some(mut work) = lane.pop() else { return self.arrange(key, at) };
         lane.state = State::Busy;
         lane.waited_seq = None;
         let expired = work.expires_at_us <= at.now_us;
-        let (probe, retry) = (probe && !expired, work.attempts > 0);
+        let (probe, retry) = (probe && !expired, work.attempts > 0 && !work.kind.has_own_way());
         let (id, delivery_key) = (work.delivery_id, work.delivery_key);
-        self.active.insert(work.seq, Active { id, delivery_key, probe, retry, forgotten: false });
+        let own_way = work.kind.has_own_way();
+        self.active.insert(work.seq, Active { id, delivery_key, probe, retry, own_way, forgotten: false });
+        // Its own way has places of its own.
         self.active_retries += usize::from(retry);
+        self.active_own_way += usize::from(own_way);
+        work.is_probe = probe;
+        if !expired && !own_way {
+            self.pace.begin(self.settings.rate_per_second, at.now);
+        }
         if probe {
             self.breaker.probe_started();
         }

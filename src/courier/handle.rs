@@ -16,6 +16,9 @@ const COMMANDS_LIMIT: usize = 1024;
 /// Deliveries to be forgotten that did not fit. Beyond it the oldest rule holds: a needless attempt changes nothing.
 const FORGET_LIMIT_DELIVERIES: usize = 10_000;
 
+/// Deliveries ordered to be tried now that the courier has not come to.
+const TRY_NOW_LIMIT_DELIVERIES: usize = 10_000;
+
 pub(super) enum Command {
     Offer(Vec<Work>),
     Forget(Box<Work>),
@@ -30,6 +33,8 @@ pub(super) struct Aside {
     pub look: HashSet<Arc<str>>,
     pub forget: Vec<Work>,
     pub pause: HashMap<String, bool>,
+    pub probe: HashSet<String>,
+    pub try_now: Vec<Work>,
     pub reload: Option<Vec<Arc<Participant>>>,
 }
 
@@ -91,6 +96,23 @@ impl Handle {
     pub fn pause(&self, participant: &str, paused: bool) {
         self.set_aside(|aside| {
             aside.pause.insert(participant.to_owned(), paused);
+        });
+    }
+
+    /// Something may have changed for the better at this participant: what waits for it is tried now, one probe first where
+    /// the breaker is open.
+    pub fn probe(&self, participant: &str) {
+        self.set_aside(|aside| {
+            aside.probe.insert(participant.to_owned());
+        });
+    }
+
+    /// Tries a waiting delivery now, which the store says is due. Past the bound it waits for its turn all the same.
+    pub fn try_now(&self, work: Work) {
+        self.set_aside(|aside| {
+            if aside.try_now.len() < TRY_NOW_LIMIT_DELIVERIES {
+                aside.try_now.push(Work { body: None, ..work });
+            }
         });
     }
 

@@ -33,6 +33,8 @@ pub(super) enum Class {
     Fresh,
     /// It failed before.
     Retry,
+    /// The head goes a way of its own (a callback, a reply queue), whatever becomes of the participant's channel.
+    OwnWay,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -57,10 +59,12 @@ pub(super) enum State {
     /// An attempt is under way.
     Busy,
     /// The head waits for its time. `asked`: the receiver asked for it (Retry-After). `stored`: the store knows the time.
+    /// `row`: which row of failures it is part of; None where that is not known.
     Waiting {
         until: Instant,
         asked: bool,
         stored: bool,
+        row: Option<u64>,
     },
 }
 
@@ -77,6 +81,8 @@ pub(super) struct Lane {
     missed_seq: i64,
     /// What is being read may have ended meanwhile.
     pub stale: bool,
+    /// What was last seen at its head goes a way of its own.
+    pub is_own_way: bool,
 }
 
 impl Lane {
@@ -90,6 +96,7 @@ impl Lane {
             waited_seq: None,
             missed_seq: i64::MIN,
             stale: false,
+            is_own_way: false,
         }
     }
 

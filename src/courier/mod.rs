@@ -17,6 +17,7 @@ pub(crate) mod fixture;
 mod handle;
 mod lane;
 mod load;
+mod pace;
 #[cfg(test)]
 mod tests;
 mod turns;

@@ -23,6 +23,7 @@ struct Queues {
 pub(super) struct Turns {
     fresh: Queues,
     retries: Queues,
+    own_way: Queues,
     last: u64,
     /// A lane that was never tried had the last turn.
     retries_next: bool,
@@ -33,6 +34,7 @@ impl Turns {
         match class {
             Class::Fresh => &mut self.fresh,
             Class::Retry => &mut self.retries,
+            Class::OwnWay => &mut self.own_way,
         }
     }
 
@@ -65,10 +67,18 @@ impl Turns {
         self.of(class).ahead -= 1;
     }
 
-    /// The next lane to start, which stays where it is until it is removed. `retries`: whether one that failed may start.
-    /// For a probe a lane that was never tried goes first.
+    /// The next lane to start whose head goes its own way; it stays where it is until it is removed.
+    pub fn next_own_way(&self) -> Option<Key> {
+        self.own_way.ready.first_key_value().map(|(_, key)| *key)
+    }
+
+    /// The next lane to start on the participant's channel, which stays where it is until it is removed. `retries`: whether
+    /// one that failed may start. For a probe a lane that was never tried goes first, the newest of them: what came before
+    /// may be what the receiver fails on.
     pub fn next(&mut self, retries: bool, probe: bool) -> Option<Key> {
-        let fresh = self.fresh.ready.first_key_value().map(|(_, key)| *key);
+        let ready = &self.fresh.ready;
+        let fresh = if probe { ready.last_key_value() } else { ready.first_key_value() };
+        let fresh = fresh.map(|(_, key)| *key);
         let retry = self.retries.ready.first_key_value().map(|(_, key)| *key).filter(|_| retries);
         let takes_retry = retry.is_some() && (fresh.is_none() || (self.retries_next && !probe));
         self.retries_next = !takes_retry;
@@ -80,15 +90,17 @@ impl Turns {
         let queues = match class {
             Class::Fresh => &self.fresh,
             Class::Retry => &self.retries,
+            Class::OwnWay => &self.own_way,
         };
         queues.unread.first_key_value().map(|(_, lane)| *lane).filter(|_| queues.ahead < AHEAD_LIMIT_LANES)
     }
 
+    /// Whether a lane may start on the participant's channel.
     pub fn has_ready(&self) -> bool {
         !self.fresh.ready.is_empty() || !self.retries.ready.is_empty()
     }
 
-    /// No lane may start, and none will by being read.
+    /// No lane may start on the participant's channel, and none will by being read.
     pub fn is_empty(&self) -> bool {
         [&self.fresh, &self.retries]
             .iter()

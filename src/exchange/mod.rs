@@ -318,6 +318,16 @@ impl Exchange {
         Ok(discarded)
     }
 
+    /// Tries a waiting delivery now, whatever it waits for. False where it does not wait.
+    pub async fn try_now(&self, delivery: Uuid) -> Result<bool, Unavailable> {
+        let Some((work, DeliveryState::Waiting)) = self.store.delivery_work(delivery).await? else { return Ok(false) };
+        if !self.store.make_due(work.delivery_key).await? {
+            return Ok(false);
+        }
+        self.courier.try_now(work);
+        Ok(true)
+    }
+
     /// Puts dead or discarded deliveries back at their lane's end; how many (at most `limit`).
     pub async fn retry(&self, filter: &DeliveryFilter, limit: u32) -> Result<u64, ViewError> {
         let rules = self.rules.load_full();

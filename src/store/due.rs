@@ -1,10 +1,16 @@
 //! When waiting deliveries are due, changed from outside an attempt: by a clock that was wrong, or by an operator.
 
+use super::core::unavailable;
+use super::insert::json;
+use super::row;
+use super::view::FirstInLane;
 use super::writer::Writer;
 use super::{Store, Unavailable};
 use futures_util::FutureExt;
-use sqlx::Error;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Error, Row};
 use std::collections::HashMap;
+use uuid::Uuid;
 
 /// Longest wait of a delivery to a participant that is not configured: one day, in microseconds.
 const UNCONFIGURED_WAIT_US_MOST: i64 = 86_400_000_000;
@@ -23,6 +29,39 @@ impl Store {
             .map(|(key, pause_us)| (key, now_us.saturating_add(pause_us)))
             .collect();
         core.write(move |_, writer| limit(writer, limits).boxed()).await
+    }
+}
+
+impl Store {
+    /// Makes a waiting delivery due now. False where it does not wait.
+    pub async fn make_due(&self, delivery_key: i64) -> Result<bool, Unavailable> {
+        let due = self.inner.core.write(move |_, writer| {
+            async move {
+                let update = sqlx::query("UPDATE delivery SET due_us = 0 WHERE k = ? AND state = 0").bind(delivery_key);
+                update.execute(&mut writer.conn).await.map(|done| done.rows_affected() > 0)
+            }
+            .boxed()
+        });
+        due.await
+    }
+
+    /// For each of these deliveries that stands behind another waiting one of its lane: the first of that lane.
+    pub async fn first_in_lane(&self, deliveries: &[Uuid]) -> Result<HashMap<Uuid, FirstInLane>, Unavailable> {
+        let ids: Vec<String> = deliveries.iter().map(|id| id.simple().to_string()).collect();
+        let rows = sqlx::query(
+            "SELECT d.id, h.id, h.attempts, h.due_us FROM json_each(?) j CROSS JOIN delivery d ON d.id = unhex(j.value) \
+             CROSS JOIN delivery h ON h.k = (SELECT k FROM delivery INDEXED BY delivery_waiting \
+                 WHERE state = 0 AND party = d.party AND lane = d.lane ORDER BY seq LIMIT 1) \
+             WHERE d.state = 0 AND d.lane <> 0 AND h.k <> d.k",
+        )
+        .bind(json(&ids).map_err(|error| unavailable(&error))?)
+        .fetch_all(&self.inner.core.readers)
+        .await;
+        let first = |row: &SqliteRow| {
+            let id = row::uuid(row.try_get(1)?)?;
+            Ok((row::uuid(row.try_get(0)?)?, FirstInLane { id, attempts: row.try_get(2)?, due_at_us: row.try_get(3)? }))
+        };
+        rows.and_then(|rows| rows.iter().map(first).collect()).map_err(|error| unavailable(&error))
     }
 }
 

@@ -160,7 +160,17 @@ impl Store {
     async fn read_figures(&self) -> Result<Figures, Error> {
         let core = &self.inner.core;
         let mut conn = core.readers.acquire().await?;
-        let rows = sqlx::query("SELECT id, waiting, dead FROM party ORDER BY id").fetch_all(&mut *conn).await?;
+        // Only the head of a lane is ever given a time to wait for.
+        let rows = sqlx::query(
+            "SELECT id, waiting, dead, \
+             CASE WHEN waiting > 0 THEN (SELECT count(*) FROM delivery INDEXED BY delivery_due \
+                 WHERE state = 0 AND due_us > 0 AND lane <> 0 AND party = p.k) ELSE 0 END, \
+             CASE WHEN waiting > 0 THEN (SELECT created_us FROM (SELECT min(seq), created_us FROM delivery \
+                 INDEXED BY delivery_waiting WHERE state = 0 AND party = p.k)) END \
+             FROM party p ORDER BY id",
+        )
+        .fetch_all(&mut *conn)
+        .await?;
         let mut participants = Vec::new();
         for row in rows {
             let (waiting, dead): (i64, i64) = (row.try_get(1)?, row.try_get(2)?);
@@ -168,6 +178,8 @@ impl Store {
                 participant: row.try_get(0)?,
                 waiting: waiting.unsigned_abs(),
                 dead: dead.unsigned_abs(),
+                lanes_blocked: row.try_get::<i64, _>(3)?.unsigned_abs(),
+                oldest_waiting_at_us: row.try_get(4)?,
             };
             participants.push(figures);
         }
@@ -176,6 +188,7 @@ impl Store {
         let row = sqlx::query(sizes).fetch_one(&mut *conn).await?;
         let (messages, bytes): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
         Ok(Figures {
+            now_us: core.clock.now_us(),
             participants,
             messages: messages.unsigned_abs(),
             commits: core.commits.load(Ordering::Relaxed),
@@ -284,6 +297,7 @@ fn delivery_view(row: &SqliteRow) -> Result<DeliveryView, Error> {
         receiver_issues: row::issues(row.try_get(18)?)?,
         answer: row::optional_uuid(row.try_get(13)?)?,
         replay_of: row::optional_uuid(row.try_get(14)?)?,
+        waits: None,
         replayed_by: replayed_by.filter_map(|id| Uuid::try_parse(id).ok()).collect(),
     })
 }

@@ -21,6 +21,8 @@ pub struct LaneHead {
     pub seq: i64,
     /// UTC microseconds since 1970; 0: due now.
     pub due_at_us: i64,
+    /// It is a callback, or goes to a reply queue.
+    pub is_own_way: bool,
 }
 
 /// What came due, in the order in which it did.
@@ -63,12 +65,10 @@ impl Store {
              h (lane, k) AS ( \
                  SELECT lane, (SELECT k {waiting} AND lane = l.lane ORDER BY seq LIMIT 1) FROM l \
                  WHERE lane IS NOT NULL AND lane <> 0 LIMIT ?3) \
-             SELECT d.lane, d.seq, d.due_us FROM h CROSS JOIN delivery d ON d.k = h.k"
+             SELECT d.lane, d.seq, d.due_us, d.kind = 2 FROM h CROSS JOIN delivery d ON d.k = h.k"
         );
         let query = sqlx::query(AssertSqlSafe(sql)).bind(party).bind(from).bind(limit);
         let rows = query.fetch_all(&self.inner.core.readers).await;
-        let head =
-            |row: &SqliteRow| Ok(LaneHead { lane: row.try_get(0)?, seq: row.try_get(1)?, due_at_us: row.try_get(2)? });
         rows.and_then(|rows| rows.iter().map(head).collect()).map_err(|error| unavailable(&error))
     }
 
@@ -105,9 +105,13 @@ impl Store {
         limit: u32,
     ) -> Result<DuePage<LaneHead>, Unavailable> {
         let waiting = format!("d.state = 0{} AND d.party = ?1 AND d.lane <> 0", own_way(own_way_only));
-        let rows = self.due(participant, &waiting, "d.lane, d.seq, d.due_us", "delivery d", (after, through_us, limit));
-        let head =
-            |row: &SqliteRow| Ok(LaneHead { lane: row.try_get(0)?, seq: row.try_get(1)?, due_at_us: row.try_get(2)? });
+        let rows = self.due(
+            participant,
+            &waiting,
+            "d.lane, d.seq, d.due_us, d.kind = 2",
+            "delivery d",
+            (after, through_us, limit),
+        );
         due_page(rows.await, limit, head)
     }
 
@@ -178,4 +182,9 @@ fn due_page<T>(
         Ok(DuePage { items, next_due_at_us: next.filter(|_| !more), more })
     });
     page.map_err(|error| unavailable(&error))
+}
+
+fn head(row: &SqliteRow) -> Result<LaneHead, Error> {
+    let (lane, seq, due_at_us) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+    Ok(LaneHead { lane, seq, due_at_us, is_own_way: row.try_get(3)? })
 }

@@ -154,6 +154,18 @@ pub struct DeliveryView {
     /// For a replay: the delivery that it repeats; for an original: the deliveries that repeat it.
     pub replay_of: Option<Uuid>,
     pub replayed_by: Vec<Uuid>,
+    /// Why it waits, in one sentence, where it does; not kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waits: Option<String>,
+}
+
+/// The delivery for which the others of its lane wait.
+#[derive(Clone, Debug, Serialize)]
+pub struct FirstInLane {
+    pub id: Uuid,
+    pub attempts: u32,
+    /// UTC microseconds since 1970; 0: due now.
+    pub due_at_us: i64,
 }
 
 /// A callback's URL may hold a password or a key.
@@ -248,6 +260,8 @@ pub struct Swept {
 /// Figures of the store, from its counters.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Figures {
+    /// By the store's clock, in UTC microseconds since 1970.
+    pub now_us: i64,
     pub participants: Vec<ParticipantFigures>,
     /// Messages kept since the store was made, answers included.
     pub messages: u64,
@@ -265,4 +279,8 @@ pub struct ParticipantFigures {
     pub participant: String,
     pub waiting: u64,
     pub dead: u64,
+    /// Ordered lanes whose first delivery failed and waits for its next try.
+    pub lanes_blocked: u64,
+    /// When the delivery that waits longest was stored, in UTC microseconds since 1970; None where none waits.
+    pub oldest_waiting_at_us: Option<i64>,
 }

@@ -2,7 +2,7 @@
 
 use super::super::desk::{Ended, Verdict};
 use super::{Actor, Report};
-use crate::delivery::{DeliveryKind, Next, Said, Work};
+use crate::delivery::{Next, Said, Work};
 use crate::fhir::Fault;
 use crate::routing::Participant;
 use futures_util::FutureExt;
@@ -23,11 +23,7 @@ impl Actor {
         self.tasks.spawn(async move {
             let attempt = async {
                 let attempt = carrier.carry(work.clone(), participant).await;
-                let (verdict, asked) = match work.kind {
-                    // A reply queue says nothing of the participant's own channel.
-                    DeliveryKind::Reply(_) => (Some(Verdict::Nothing), None),
-                    _ => verdict_of(&attempt.said),
-                };
+                let (verdict, asked) = verdict_of(&attempt.said);
                 let next = conclude.conclude(work.clone(), attempt).await;
                 // A body that leads to another attempt was no answer to this message.
                 let bad_answer = verdict.is_none() && next != Next::Done;

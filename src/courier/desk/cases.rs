@@ -99,7 +99,7 @@ fn what_waits_beyond_the_bound_is_read_when_it_comes_due() {
                     in_store += 1;
                     let from = if after.0 == 0 { 1 } else { after.1 + 1 };
                     let waits = (from..=12_000).filter(|lane| !seen.contains(lane));
-                    let head = |lane| LaneHead { lane, seq: lane, due_at_us: due.now_us };
+                    let head = |lane| LaneHead { lane, seq: lane, due_at_us: due.now_us, is_own_way: false };
                     let items: Vec<LaneHead> = waits.take(256).map(head).collect();
                     let more = items.len() == 256;
                     Page::DueLanes(DuePage { items, next_due_at_us: None, more })
@@ -147,7 +147,7 @@ fn after_a_restart_lanes_that_wait_are_not_read_and_those_that_can_run_are() {
     let (mut loaded, mut lanes_read) = (Vec::new(), 0);
     let head = |lane: i64| {
         let due_at_us = if lane % 100 == 0 { 0 } else { at.now_us + 60_000_000 };
-        LaneHead { lane, seq: lane, due_at_us }
+        LaneHead { lane, seq: lane, due_at_us, is_own_way: false }
     };
     for _ in 0..2_000 {
         for work in started(&mut desk, at) {
@@ -222,7 +222,7 @@ fn a_clock_set_back_delays_a_stored_wait_by_a_day_at_most_and_one_in_memory_not_
     let at = moment();
     let mut desk = desk(1);
     started(&mut desk, at);
-    let far = LaneHead { lane: 1, seq: 1, due_at_us: i64::MAX };
+    let far = LaneHead { lane: 1, seq: 1, due_at_us: i64::MAX, is_own_way: false };
     for read in std::mem::take(&mut desk.reads) {
         if let What::Lanes { .. } = read.what {
             desk.page(read, Page::Lanes(vec![far]), at);

@@ -11,7 +11,7 @@ use crate::store::{DuePage, LaneHead};
 impl Desk {
     /// Asks for what memory has room for.
     pub(super) fn read_on(&mut self, at: Moment) {
-        for class in [Class::Fresh, Class::Retry] {
+        for class in [Class::OwnWay, Class::Fresh, Class::Retry] {
             while let Some(lane) = self.turns.next_unread(class) {
                 self.load(lane, class);
             }
@@ -74,8 +74,11 @@ impl Desk {
             return;
         }
         // What a read may have brought may have ended, too: the store knows.
-        let known_new = work.seq > self.loaded_seq.max(self.forgotten_seq) && self.free.has_ended();
-        if known_new && self.counts.free < FREE_LIMIT_WORKS && self.share.admits(&mut work) {
+        let is_own_way = work.kind.has_own_way();
+        // What goes its own way does not wait behind what is left to the store for the participant's channel.
+        let known_new = work.seq > self.loaded_seq.max(self.forgotten_seq) && (self.free.has_ended() || is_own_way);
+        let limit = if is_own_way { 2 * FREE_LIMIT_WORKS } else { FREE_LIMIT_WORKS };
+        if known_new && self.counts.free < limit && self.share.admits(&mut work) {
             self.add_free(work, at);
         } else {
             self.free.miss(work.seq - 1);
@@ -144,12 +147,13 @@ impl Desk {
             return;
         }
         for head in heads.iter().filter(|head| !self.lanes.contains_key(&Key::Ordered(head.lane))).collect::<Vec<_>>() {
-            let class = if head.due_at_us > 0 { Class::Retry } else { Class::Fresh };
-            match self.wait_until(head.due_at_us, at) {
+            let class = class_of(head, if head.due_at_us > 0 { Class::Retry } else { Class::Fresh });
+            match self.wait_until(head.due_at_us, at).filter(|_| !self.hurries_list) {
                 Some(until) if self.counts.retries >= RETRIES_LIMIT => self.due_lanes.expect(until, head.due_at_us),
                 Some(until) => {
                     let key = self.add_unread(head);
-                    self.make_waiting(key, until, head.due_at_us, State::Waiting { until, asked: false, stored: true });
+                    let state = State::Waiting { until, asked: false, stored: true, row: None };
+                    self.make_waiting(key, until, head.due_at_us, state);
                 }
                 None => {
                     self.add_unread(head);
@@ -157,12 +161,15 @@ impl Desk {
                 }
             }
         }
+        self.hurries_list &= !self.listing.has_ended();
     }
 
     /// A lane whose head is known to the store only.
     fn add_unread(&mut self, head: &LaneHead) -> Key {
         let key = Key::Ordered(head.lane);
-        self.add_lane(key, if head.due_at_us > 0 { Lane::waited(head.seq) } else { Lane::unread() });
+        let mut lane = if head.due_at_us > 0 { Lane::waited(head.seq) } else { Lane::unread() };
+        lane.is_own_way = head.is_own_way;
+        self.add_lane(key, lane);
         key
     }
 
@@ -219,7 +226,7 @@ impl Desk {
         for head in &page.items {
             if !self.lanes.contains_key(&Key::Ordered(head.lane)) {
                 self.add_unread(head);
-                self.make_unread(head.lane, Class::Retry);
+                self.make_unread(head.lane, class_of(head, Class::Retry));
             }
         }
         let longest = self.longest_wait();
@@ -258,4 +265,8 @@ impl Desk {
         self.add_lane(key, lane);
         self.arrange(key, at);
     }
+}
+
+fn class_of(head: &LaneHead, on_channel: Class) -> Class {
+    if head.is_own_way { Class::OwnWay } else { on_channel }
 }

@@ -91,7 +91,15 @@ impl Desk {
 
     fn make_ready(&mut self, key: Key, ahead: Option<Class>) {
         let Some(head) = self.lanes.get(&key).and_then(Lane::head) else { return };
-        let class = if head.attempts > 0 { Class::Retry } else { Class::Fresh };
+        let is_own_way = head.kind.has_own_way();
+        let class = match is_own_way {
+            true => Class::OwnWay,
+            false if head.attempts > 0 => Class::Retry,
+            false => Class::Fresh,
+        };
+        if let Some(lane) = self.lanes.get_mut(&key) {
+            lane.is_own_way = is_own_way;
+        }
         let turn = self.turns.add_ready(class, key);
         if let Some(class) = ahead {
             self.turns.ahead(class);
@@ -118,13 +126,14 @@ impl Desk {
 
     /// An attempt failed: the work waits at its place.
     pub(super) fn put_back(&mut self, work: Work, until: Instant, asked: bool, stored: bool) {
+        let state = State::Waiting { until, asked, stored, row: Some(self.row) };
         match Key::of(&work) {
             key @ Key::Ordered(_) => {
                 self.leave_to_store(key);
                 if let Some(lane) = self.lanes.get_mut(&key) {
                     lane.waited_seq = Some(work.seq);
                 }
-                self.make_waiting(key, until, work.due_at_us, State::Waiting { until, asked, stored });
+                self.make_waiting(key, until, work.due_at_us, state);
             }
             key @ Key::Free(_) if self.counts.free_waiting < FREE_WAITING_LIMIT_WORKS => {
                 let work = Work { body: None, ..work };
@@ -134,7 +143,7 @@ impl Desk {
                     lane.push(work);
                 }
                 self.waiting.insert((until, key));
-                self.enter(key, State::Waiting { until, asked, stored });
+                self.enter(key, state);
             }
             key @ Key::Free(_) => {
                 self.drop_lane(key);
@@ -151,12 +160,13 @@ impl Desk {
     fn park(&mut self, key: Key, head_seq: i64, until: Instant, asked: bool) {
         let due_at_us = self.lanes.get(&key).and_then(Lane::head).map_or(0, |head| head.due_at_us);
         if let Some(lane) = self.lanes.get_mut(&key) {
+            lane.is_own_way = lane.head().is_some_and(|head| head.kind.has_own_way());
             lane.waited_seq = Some(head_seq);
         }
         if let Key::Ordered(_) = key {
             self.leave_to_store(key);
         }
-        self.make_waiting(key, until, due_at_us, State::Waiting { until, asked, stored: true });
+        self.make_waiting(key, until, due_at_us, State::Waiting { until, asked, stored: true, row: None });
     }
 
     /// A lane that waits: in memory while there is room, the earliest of them.
@@ -218,13 +228,28 @@ impl Desk {
     pub(super) fn come_due(&mut self, key: Key) {
         self.take_out(key);
         match key {
-            Key::Ordered(lane) => self.make_unread(lane, Class::Retry),
+            Key::Ordered(number) => {
+                let is_own_way = self.lanes.get(&key).is_some_and(|lane| lane.is_own_way);
+                self.make_unread(number, if is_own_way { Class::OwnWay } else { Class::Retry });
+            }
             Key::Free(_) => self.make_ready(key, None),
         }
     }
 
-    /// The receiver is back: what waited for its next try goes now, save where the receiver itself named a time.
-    pub(super) fn hurry(&mut self, at: Moment) {
+    /// The receiver is back: what failed in the row of failures that ended goes now, save where the receiver itself named a
+    /// time. What failed before keeps to its own schedule.
+    pub(super) fn hurry_row(&mut self, ended: u64) {
+        let waiting: Vec<Key> = self.waiting.iter().map(|(_, key)| *key).collect();
+        for key in waiting {
+            let state = self.lanes.get(&key).map(|lane| lane.state);
+            if matches!(state, Some(State::Waiting { asked: false, row: Some(row), .. }) if row == ended) {
+                self.come_due(key);
+            }
+        }
+    }
+
+    /// All that waits for its next try goes now, save where the receiver itself named a time.
+    pub(super) fn hurry_all(&mut self, at: Moment) {
         let waiting: Vec<Key> = self.waiting.iter().map(|(_, key)| *key).collect();
         for key in waiting {
             let state = self.lanes.get(&key).map(|lane| lane.state);
@@ -234,6 +259,31 @@ impl Desk {
         }
         self.due_lanes.hurry(at.now);
         self.due_free.hurry(at.now);
+        // Lanes that the list brings from now on may have waited, too.
+        self.hurries_list = !self.listing.has_ended();
+    }
+
+    /// Tries one delivery now that waits for its next try, whatever it waits for; where memory does not hold it, the store
+    /// says that it is due.
+    pub(super) fn hurry_one(&mut self, work: &Work) {
+        let key = Key::of(work);
+        match (self.lanes.get(&key).map(|lane| lane.state), key) {
+            (Some(State::Waiting { .. }), _) => self.come_due(key),
+            (None, Key::Ordered(lane)) => {
+                self.add_lane(key, Lane::waited(work.seq));
+                self.make_unread(lane, Class::Retry);
+            }
+            (None, Key::Free(seq)) => self.free.miss(seq - 1),
+            (Some(_), _) => {}
+        }
+    }
+
+    /// The lane that waits and comes due first, for a probe: what the receiver named a time for is left alone.
+    pub(super) fn first_waiting(&self) -> Option<Key> {
+        let asked =
+            |key: &Key| matches!(self.lanes.get(key).map(|lane| lane.state), Some(State::Waiting { asked: true, .. }));
+        let is_own_way = |key: &Key| self.lanes.get(key).is_some_and(|lane| lane.is_own_way);
+        self.waiting.iter().map(|(_, key)| *key).find(|key| !asked(key) && !is_own_way(key))
     }
 
     /// Memory holds nothing of the lane any more.

@@ -187,7 +187,12 @@ impl Model {
 
     fn answer(&self, read: Read) -> Page {
         let all = || self.waiting.values().filter(|_| !read.own_way_only).cloned();
-        let head = |work: Work| LaneHead { lane: work.lane, seq: work.seq, due_at_us: work.due_at_us };
+        let head = |work: Work| LaneHead {
+            lane: work.lane,
+            seq: work.seq,
+            due_at_us: work.due_at_us,
+            is_own_way: work.kind.has_own_way(),
+        };
         match read.what {
             What::Lanes { after } => {
                 let mut heads: BTreeMap<i64, LaneHead> = BTreeMap::new();
