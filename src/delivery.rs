@@ -226,8 +226,6 @@ pub struct NewDelivery {
     /// UTC microseconds since 1970; 0: due now, whatever the clock says.
     pub due_at_us: i64,
     pub expires_at_us: i64,
-    /// False for a participant without a channel of ours (mailbox): it waits for its reader, no courier.
-    pub carried: bool,
 }
 
 /// A message to be kept: one transaction with its deliveries, identity and own answer.
@@ -266,7 +264,7 @@ pub struct Further {
 pub enum Kept {
     New {
         message_key: i64,
-        /// Deliveries that the courier carries, in order.
+        /// Its deliveries in order, for the courier.
         work: Vec<Work>,
         /// For a response: whether it was the first answer of its delivery.
         first_answer: bool,

@@ -148,7 +148,6 @@ impl Exchange {
             lane: receiver.lane,
             due_at_us: 0,
             expires_at_us: now_us.saturating_add(receiver.participant.expire_after_seconds as i64 * 1_000_000),
-            carried: kind.has_own_way() || receiver.participant.is_carried_to(),
             kind,
         }
     }

@@ -76,7 +76,6 @@ impl Fixture {
             kind: DeliveryKind::Request,
             due_at_us: now_us,
             expires_at_us: now_us + 1_000_000_000,
-            carried: true,
         };
         let (id, delivery_id) = (self.exchange.clock.new_id(), delivery.id);
         let keep = Keep {

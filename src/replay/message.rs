@@ -91,6 +91,5 @@ fn delivery(
         },
         due_at_us: 0,
         expires_at_us: now_us.saturating_add(expire_us),
-        carried: participant.is_carried_to(),
     }
 }

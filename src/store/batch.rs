@@ -297,7 +297,8 @@ impl<'w> Batch<'w> {
         }));
     }
 
-    /// Plans deliveries of a message behind what waits in their lanes (`tails` must know them); gives what the courier carries of them.
+    /// Plans deliveries of a message behind what waits in their lanes (`tails` must know them); gives
+    /// them as the courier holds them. Whether they are carried it decides itself: the channel may change meanwhile.
     pub fn deliver(&mut self, key: i64, facts: &Arc<Facts>, body: &Bytes, new: Vec<NewDelivery>) -> Vec<Work> {
         let mut work = Vec::new();
         for delivery in new {
@@ -317,25 +318,23 @@ impl<'w> Batch<'w> {
                 kind: delivery.kind.clone(),
                 destination: delivery.destination,
             };
-            if delivery.carried {
-                work.push(Work {
-                    delivery_key: row.key,
-                    delivery_id: row.id,
-                    message_key: key,
-                    participant: delivery.participant,
-                    lane: row.lane,
-                    seq,
-                    prev_seq,
-                    kind: delivery.kind,
-                    attempts: 0,
-                    uncounted: 0,
-                    is_probe: false,
-                    due_at_us: row.due_us,
-                    expires_at_us: row.expires_us,
-                    facts: facts.clone(),
-                    body: Some(body.clone()),
-                });
-            }
+            work.push(Work {
+                delivery_key: row.key,
+                delivery_id: row.id,
+                message_key: key,
+                participant: delivery.participant,
+                lane: row.lane,
+                seq,
+                prev_seq,
+                kind: delivery.kind,
+                attempts: 0,
+                uncounted: 0,
+                is_probe: false,
+                due_at_us: row.due_us,
+                expires_at_us: row.expires_us,
+                facts: facts.clone(),
+                body: Some(body.clone()),
+            });
             self.rows.deliveries.push(row);
         }
         work

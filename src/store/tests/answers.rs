@@ -124,8 +124,7 @@ async fn an_answer_that_came_twice_is_kept_once_and_one_with_reused_ids_is_not_l
 #[tokio::test]
 async fn the_routers_own_answer_stands_with_its_request() {
     let fixture = Fixture::new().await;
-    let mut own = answer(batch::OWN, "own", 9);
-    own.deliveries[0].carried = true;
+    let own = answer(batch::OWN, "own", 9);
     let keep = Keep { answer: Some(Box::new(own)), ..numbered(1) };
     let id = keep.facts.id;
     let (_, work) = fixture.keep(keep).await;

@@ -123,7 +123,6 @@ pub(super) fn delivery(participant: &str, lane: i64) -> NewDelivery {
         kind: DeliveryKind::Request,
         due_at_us: 0,
         expires_at_us: now_us + DAY_US,
-        carried: true,
     }
 }
 
