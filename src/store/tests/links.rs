@@ -111,7 +111,7 @@ async fn waiting_and_dead_deliveries_are_counted_through_every_change() {
     let fixture = fixture.reopen().await;
     assert_eq!(counts(&fixture.store, "lab").await, (3, 1));
     let later_us = fixture.clock.now_us() + 2 * DAY_US;
-    let days = RetentionDays { traces: 1, identities: 1, ..RetentionDays::default() };
+    let days = RetentionDays { traces: 1, identities: 1, dead_letters: 1, ..RetentionDays::default() };
     fixture.store.sweep(later_us, days, 100).await.unwrap();
     assert_eq!(counts(&fixture.store, "lab").await, (3, 0), "traces that went are counted no more");
 }
