@@ -57,6 +57,7 @@ mod planning;
 mod readme;
 mod receiver_connections;
 mod receiver_replies;
+mod real_clients;
 mod receivers;
 mod refusals;
 mod repeats;
