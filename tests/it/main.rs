@@ -71,6 +71,7 @@ mod send_amqp;
 mod settling;
 mod shutdown;
 mod smoke;
+mod strain;
 mod store_backup;
 mod store_files;
 mod store_readiness;
