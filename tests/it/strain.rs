@@ -30,7 +30,8 @@ impl Disk {
     fn mount() -> Option<Disk> {
         let folder = tempfile::TempDir::with_prefix("emberpost-it-strain-").unwrap();
         let size = format!("size={DISK_BYTES}");
-        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "emberpost-it"]).arg(folder.path()).output();
+        let mount =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &size, "emberpost-it"]).arg(folder.path()).output();
         mount.is_ok_and(|output| output.status.success()).then(|| Disk(folder))
     }
 
@@ -92,12 +93,15 @@ async fn what_works_goes_on_while_everything_else_fails() {
 
     for number in 0..DEAD_RECEIVERS * MESSAGES_EACH {
         let message = Sample::new()
-            .to(&gone[number % DEAD_RECEIVERS])
+            .addressed_to(&format!("gone-{}", number % DEAD_RECEIVERS))
             .set("/entry/1/resource/name/0/family", noise(number as u64).into());
         let request = node.posting(message.bytes()).header("prefer", "respond-async");
         node.ask(request).await.expect_status(202);
     }
-    println!("{DEAD_RECEIVERS} receivers are gone, each with {MESSAGES_EACH} MiB to get: {} KiB resident", memory_kib(&node, "VmRSS:"));
+    println!(
+        "{DEAD_RECEIVERS} receivers are gone, each with {MESSAGES_EACH} MiB to get: {} KiB resident",
+        memory_kib(&node, "VmRSS:")
+    );
 
     let waiting: Vec<_> = (0..WAITING_SENDERS)
         .map(|_| {
@@ -106,7 +110,7 @@ async fn what_works_goes_on_while_everything_else_fails() {
         })
         .collect();
     wait_for(LIMIT, "every sender is stored, waits, or was refused for want of places", async || {
-        let stats = node.admin("messages?destination=slow&limit=1").await;
+        let stats = node.admin("deliveries?participant=slow&limit=1").await;
         let waits = waiting.iter().filter(|one| !one.is_finished()).count();
         (!stats["items"].as_array().unwrap().is_empty() && waits > WAITING_SENDERS / 2).then_some(())
     })
@@ -128,7 +132,10 @@ async fn what_works_goes_on_while_everything_else_fails() {
     wait_until(SOON, "nothing new is taken, and readiness names the store", async || {
         let ready = node.get("/health/ready").await;
         let refused = node.post(Sample::new().addressed_to("lab").bytes()).await;
-        ready.status == 503 && ready.json()["store"] != "ready" && refused.status == 503 && refused.faults() == ["ROUTE_NO_STORE"]
+        ready.status == 503
+            && ready.json()["store"] != "ready"
+            && refused.status == 503
+            && refused.faults() == ["ROUTE_NO_STORE"]
     })
     .await;
     node.get("/health/live").await.expect_status(200);
@@ -147,7 +154,8 @@ async fn what_works_goes_on_while_everything_else_fails() {
 async fn deliveries(node: &Node, participant: &str) -> Vec<String> {
     wait_for(SOON, "an attempt has failed", async || {
         let page = node.admin(&format!("deliveries?participant={participant}&limit=20")).await;
-        let faults = page["items"].as_array().unwrap().iter().filter_map(|one| one["fault"].as_str().map(str::to_owned));
+        let faults =
+            page["items"].as_array().unwrap().iter().filter_map(|one| one["fault"].as_str().map(str::to_owned));
         Some(faults.collect::<Vec<_>>()).filter(|faults| !faults.is_empty())
     })
     .await
