@@ -15,11 +15,16 @@ use url::Url;
 const OPERATION: &str = "/$process-message";
 
 /// The form in which two spellings of one address are equal: scheme and host in lower case, no default port,
-/// and neither one trailing slash nor a trailing `/$process-message`. Normalising twice changes nothing.
+/// and neither one trailing slash nor a trailing `/$process-message`. What begins like an http or https address and is
+/// no URL stays as it stands. Normalising twice changes nothing.
 pub fn normalize(address: &str) -> String {
     let parsed = http_url(address);
     let address = parsed.as_ref().map_or(address, Url::as_str);
     let Some(parts) = Parts::of(address) else { return address.to_owned() };
+    // Without a part of what is no URL, the rest may be one: `http://://80` would become another address.
+    if parsed.is_none() && is_http(parts.scheme) {
+        return address.to_owned();
+    }
     let mut rest = parts.rest;
     // What follows `?`, `#` or `|` is not ours to shorten: a slash may mean something there.
     if !rest.contains(['?', '#', '|']) {
@@ -33,8 +38,11 @@ pub fn normalize(address: &str) -> String {
 /// An address that begins with `http://` or `https://`, parsed; None for any other and for what is no URL.
 pub fn http_url(address: &str) -> Option<Url> {
     let (scheme, _) = address.split_once("://")?;
-    let is_http = scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
-    is_http.then(|| Url::parse(address).ok())?
+    is_http(scheme).then(|| Url::parse(address).ok())?
+}
+
+fn is_http(scheme: &str) -> bool {
+    scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https")
 }
 
 /// Whether two addresses are the same after normalising.
@@ -314,9 +322,30 @@ mod tests {
         prop_oneof![prop::collection::vec(pieces, 0..9).prop_map(|pieces| pieces.concat()), ".{0,24}"]
     }
 
+    #[test]
+    fn what_is_no_url_becomes_no_other_address() {
+        for address in [
+            "http://://80",
+            "HTTP://:",
+            "http://:80/",
+            "https://:443//@",
+            "http://@:80/",
+            "https://[x]:443/",
+            "http://a b/",
+        ] {
+            assert_eq!(normalize(address), address);
+        }
+        assert_eq!(normalize("http:////80"), normalize(&normalize("http:////80")));
+    }
+
+    /// What http addresses that are none may look like.
+    fn scraps() -> impl Strategy<Value = String> {
+        "(http|HTTPS|mllp)://[:/@#?|\\[\\]a0.%\\\\ ]{0,12}(/\\$process-message)?/?"
+    }
+
     proptest! {
         #[test]
-        fn normalizing_twice_changes_nothing(address in addresses()) {
+        fn normalizing_twice_changes_nothing(address in prop_oneof![addresses(), scraps()]) {
             let once = normalize(&address);
             prop_assert_eq!(normalize(&once), once);
         }
