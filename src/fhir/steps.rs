@@ -38,6 +38,8 @@ impl Shape {
 /// The children under one FHIRPath name, in document order.
 pub struct Steps<'t> {
     schema: &'static Schema,
+    /// Members that were looked at to find them.
+    pub passed: u32,
     state: State<'t>,
 }
 
@@ -65,28 +67,14 @@ impl<'t> Element<'t> {
 
     /// The children of this FHIRPath name: `value` is `valueQuantity` and the others.
     pub fn step(self, schema: &'static Schema, name: &str) -> Steps<'t> {
-        let state = self.step_state(schema, name).unwrap_or(State::One(None));
-        Steps { schema, state }
-    }
-
-    fn step_state(self, schema: &'static Schema, name: &str) -> Option<State<'t>> {
         let def = schema.def(self.type_id);
-        let holder = self.holder(def)?;
-        // Most questions find nothing: that needs no look-up.
+        let Some(holder) = self.holder(def) else { return Steps { schema, passed: 0, state: State::One(None) } };
         let alike = alike(holder, name.as_bytes());
-        if !alike.any {
-            return None;
-        }
-        let index = schema.element_index(def, name)?;
-        let element = def.elements.get(usize::from(index))?;
-        if element.is_choice {
-            return Some(State::Choice { members: holder.members_of(), holder, def, element: index });
-        }
-        let shape = Shape::of(schema, element.types.first()?.type_id);
-        let extra = if shape.is_primitive { alike.extra } else { None };
-        Some(state(schema, shape, alike.value, extra))
+        let passed = alike.passed;
+        // Most questions find nothing: that needs no look-up.
+        let found = if alike.any { step_state(schema, (def, holder), name, alike) } else { None };
+        Steps { schema, passed, state: found.unwrap_or(State::One(None)) }
     }
-
     /// Calls `visit` with every child, in document order.
     pub fn each_child(self, schema: &'static Schema, mut visit: impl FnMut(Element<'t>)) {
         let def = schema.def(self.type_id);
@@ -99,10 +87,26 @@ impl<'t> Element<'t> {
             let Some(state) = member_state(schema, def, holder, member, None, has_extras) else { continue };
             match state {
                 State::One(found) => found.into_iter().for_each(&mut visit),
-                state => Steps { schema, state }.for_each(&mut visit),
+                state => Steps { schema, passed: 0, state }.for_each(&mut visit),
             }
         }
     }
+}
+
+fn step_state<'t>(
+    schema: &'static Schema,
+    (def, holder): (&'static TypeDef, Node<'t>),
+    name: &str,
+    alike: Alike<'t>,
+) -> Option<State<'t>> {
+    let index = schema.element_index(def, name)?;
+    let element = def.elements.get(usize::from(index))?;
+    if element.is_choice {
+        return Some(State::Choice { members: holder.members_of(), holder, def, element: index });
+    }
+    let shape = Shape::of(schema, element.types.first()?.type_id);
+    let extra = if shape.is_primitive { alike.extra } else { None };
+    Some(state(schema, shape, alike.value, extra))
 }
 
 fn state<'t>(schema: &Schema, shape: Shape, value: Option<Node<'t>>, extra: Option<Node<'t>>) -> State<'t> {
@@ -121,6 +125,8 @@ struct Alike<'t> {
     extra: Option<Node<'t>>,
     /// Whether a member's name begins so, with or without `_`, as those of a choice do.
     any: bool,
+    /// Members.
+    passed: u32,
 }
 
 /// Looks at each member once.
@@ -128,6 +134,7 @@ fn alike<'t>(holder: Node<'t>, name: &[u8]) -> Alike<'t> {
     let mut found = Alike::default();
     let first = name.first();
     for member in holder.members_of() {
+        found.passed += 1;
         let (key, flags) = member.key_bytes();
         if flags & KEY_ESCAPED != 0 {
             escaped(&mut found, member, name);

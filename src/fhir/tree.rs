@@ -357,6 +357,27 @@ fn is_same(one: &[u8], other: &[u8]) -> bool {
     }
 }
 
+/// How many children were gone through by this thread, for tests of how work grows with a document.
+#[cfg(test)]
+pub mod visits {
+    use std::cell::Cell;
+
+    thread_local! {
+        static VISITS: Cell<u64> = const { Cell::new(0) };
+    }
+
+    pub(super) fn count() {
+        VISITS.set(VISITS.get() + 1);
+    }
+
+    /// Those of this call.
+    pub fn of(act: impl FnOnce()) -> u64 {
+        let before = VISITS.get();
+        act();
+        VISITS.get() - before
+    }
+}
+
 /// The direct children of a container.
 #[derive(Clone, Debug)]
 pub struct Children<'t> {
@@ -381,6 +402,8 @@ impl<'t> Iterator for Children<'t> {
         }
         let node = Node { tree: self.tree, index: self.index };
         self.index = node.slot().next;
+        #[cfg(test)]
+        visits::count();
         Some(node)
     }
 }

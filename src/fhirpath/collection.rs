@@ -1,6 +1,7 @@
-//! Ordered collections: most have no item or one, which takes no allocation.
+//! Ordered collections: most have no item or one, which takes no allocation. They grow by `push` alone, which bounds them.
 
 use super::value::{Item, Value};
+use super::{COLLECTION_LIMIT_ITEMS, Failure};
 
 #[derive(Clone, Debug, PartialEq, Default)]
 pub enum Collection<'t> {
@@ -28,15 +29,18 @@ impl<'t> Collection<'t> {
         }
     }
 
-    pub fn push(&mut self, item: Item<'t>) {
+    /// Fails beyond `COLLECTION_LIMIT_ITEMS`.
+    pub fn push(&mut self, item: Item<'t>) -> Result<(), Failure> {
         match self {
+            Collection::Many(items) if items.len() >= COLLECTION_LIMIT_ITEMS => return Err(Failure::ItemLimit),
             Collection::Many(items) => items.push(item),
             Collection::Empty => *self = Collection::One(item),
             Collection::One(_) => {
-                let Collection::One(first) = std::mem::take(self) else { return };
+                let Collection::One(first) = std::mem::take(self) else { return Ok(()) };
                 *self = Collection::Many(vec![first, item]);
             }
         }
+        Ok(())
     }
 }
 
@@ -51,20 +55,6 @@ impl<'t> IntoIterator for Collection<'t> {
             Collection::Many(items) => (None, items),
         };
         one.into_iter().chain(many)
-    }
-}
-
-impl<'t> FromIterator<Item<'t>> for Collection<'t> {
-    fn from_iter<I: IntoIterator<Item = Item<'t>>>(items: I) -> Self {
-        let mut found = Collection::Empty;
-        items.into_iter().for_each(|item| found.push(item));
-        found
-    }
-}
-
-impl<'t> From<Vec<Item<'t>>> for Collection<'t> {
-    fn from(items: Vec<Item<'t>>) -> Self {
-        items.into_iter().collect()
     }
 }
 

@@ -16,6 +16,10 @@ pub struct SyntaxError {
 pub enum Failure {
     #[error("the evaluation took more than the allowed number of steps")]
     StepLimit,
+    #[error("a collection has more than the allowed number of items")]
+    ItemLimit,
+    #[error("a text is longer than allowed")]
+    TextLimit,
     #[error("several items stand where {0} takes one")]
     Several(&'static str),
     #[error("{0} cannot be applied to values of these types")]
@@ -32,4 +36,11 @@ pub enum Failure {
     Unanswered(&'static str),
     #[error("an order that the specification does not define is asked for")]
     Unordered,
+}
+
+impl Failure {
+    /// The evaluation was ended because it took too much, and not by a mistake of the expression.
+    pub fn is_limit(self) -> bool {
+        matches!(self, Failure::StepLimit | Failure::ItemLimit | Failure::TextLimit)
+    }
 }

@@ -1,7 +1,7 @@
 //! FHIRPath (N1 with what FHIR adds): expressions compiled once, evaluated over elements of a tree.
 //!
 //! Pure: the clock and what lies outside the tree come in through `Host`. Bounded: an evaluation that takes more than
-//! `STEP_LIMIT` steps fails. Reading order: `lexer`, `parser`, `ast`, `value`, then `eval`, which streams items from
+//! `STEP_LIMIT` steps fails, as does one with a collection or text beyond its limit (`Collection::push`, `Eval::made`). Reading order: `lexer`, `parser`, `ast`, `value`, then `eval`, which streams items from
 //! step to step so that invariants, which mostly ask whether something is there, collect nothing.
 
 mod ast;
@@ -23,8 +23,14 @@ use crate::fhir::element::Element;
 use crate::fhir::schema::Schema;
 use ast::Expr;
 
-/// Most steps of one evaluation: items looked at, functions called, every 16 bytes of text made.
+/// Most steps of one evaluation: items looked at, copied or kept, functions called, every 16 bytes of text that is made,
+/// decoded or compared.
 pub const STEP_LIMIT: u32 = 2_000_000;
+/// Most items of one collection. As each item that is kept takes a step, all that an evaluation holds at a time are
+/// `STEP_LIMIT` at most.
+pub const COLLECTION_LIMIT_ITEMS: usize = 200_000;
+/// Longest text that a function or operator makes; texts of the document may be longer.
+pub const TEXT_LIMIT_BYTES: usize = 4 * 1024 * 1024;
 /// Longest expression, in bytes.
 pub const LENGTH_LIMIT_BYTES: usize = 32 * 1024;
 /// Deepest nesting of an expression; `and`, `or` and `|` in a row are one level.
@@ -51,6 +57,10 @@ pub trait Host<'t> {
     }
     /// For `now()`, `today()`, `timeOfDay()`: microseconds since 1970 UTC.
     fn now_us(&self) -> i64;
+    /// Asked before each evaluation: how many steps it may take, if fewer than `STEP_LIMIT`.
+    fn steps_left(&self) -> u32 {
+        STEP_LIMIT
+    }
     /// Told after each evaluation how many steps it took, for who bounds all evaluations of a document together.
     fn spent(&self, _steps: u32) {}
 }
@@ -106,6 +116,8 @@ mod constraint_tests;
 mod fixture;
 #[cfg(test)]
 mod fuzz_tests;
+#[cfg(test)]
+mod limit_tests;
 #[cfg(test)]
 mod suite_tests;
 #[cfg(test)]

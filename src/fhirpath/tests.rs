@@ -1,5 +1,5 @@
 use super::fixture::{Alone, tree};
-use super::{Collection, Expression, Failure, Host, Item, STEP_LIMIT, Scope, Value};
+use super::{COLLECTION_LIMIT_ITEMS, Collection, Expression, Failure, Host, Item, Scope, Value};
 use crate::fhir::FhirVersion;
 use crate::fhir::element::Element;
 use crate::fhir::schema::Schema;
@@ -217,7 +217,7 @@ fn the_host_is_told_what_each_evaluation_took_also_of_one_that_failed() {
     let tree = tree(r#"{"resourceType":"Patient"}"#);
     let schema = Schema::of(FhirVersion::R4);
     let root = Element::root(&tree, schema).expect("a Patient");
-    for (text, least) in [("1 + 1", 3), ("repeatAll($this)", u64::from(STEP_LIMIT))] {
+    for (text, least) in [("1 + 1", 3), ("repeatAll($this)", COLLECTION_LIMIT_ITEMS as u64)] {
         let host = Counting(Default::default());
         let scope = Scope { schema, resource: root, root, host: &host };
         let expression = Expression::parse(text).expect("an expression");

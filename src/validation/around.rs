@@ -4,6 +4,9 @@ use crate::fhir::element::Element;
 use crate::fhir::message::Index;
 use crate::fhir::schema::Schema;
 use crate::fhir::tree::{Node, Tree};
+use rustc_hash::FxHashMap;
+use std::borrow::Cow;
+use std::collections::HashMap;
 
 /// Most Bundles within one document that references are looked up in.
 const BUNDLES_LIMIT: usize = 1_000;
@@ -13,6 +16,8 @@ pub(super) struct Around<'t> {
     schema: &'static Schema,
     /// Every Bundle, with the places in the document where it begins and ends, outer ones first.
     bundles: Vec<(u32, u32, Index<'t>)>,
+    /// What the document's resource and those of entries contain, by its ids: under the container's index.
+    contained: FxHashMap<u32, HashMap<Cow<'t, str>, Node<'t>>>,
 }
 
 /// A resource that a reference leads to.
@@ -25,7 +30,8 @@ pub(super) struct Led<'t> {
 
 impl<'t> Around<'t> {
     pub fn new(tree: &'t Tree, schema: &'static Schema) -> Around<'t> {
-        let mut around = Around { schema, bundles: Vec::new() };
+        let mut around = Around { schema, bundles: Vec::new(), contained: FxHashMap::default() };
+        around.take_contained(tree.root());
         around.take(tree.root());
         around
     }
@@ -40,7 +46,19 @@ impl<'t> Around<'t> {
         let entries = index.entries().to_vec();
         self.bundles.push((node.index, node.after(), index));
         for resource in entries.iter().filter_map(|entry| entry.get("resource")) {
+            self.take_contained(resource);
             self.take(resource);
+        }
+    }
+
+    /// Of one id the first resource stands.
+    fn take_contained(&mut self, container: Node<'t>) {
+        let Some(contained) = container.get("contained") else { return };
+        let named = self.contained.entry(container.index).or_default();
+        for inner in contained.items() {
+            if let Some(id) = inner.get("id").and_then(Node::text) {
+                named.entry(id).or_insert(inner);
+            }
         }
     }
 
@@ -85,8 +103,7 @@ impl<'t> Around<'t> {
         if id.is_empty() {
             return Some(Led { resource: root, root });
         }
-        let is_it = |inner: &Node| inner.get("id").and_then(Node::text).as_deref() == Some(id);
-        let inner = container.get("contained").into_iter().flat_map(Node::items).find(is_it)?;
+        let inner = *self.contained.get(&container.index)?.get(id)?;
         Some(Led { resource: Element::resource(inner, self.schema)?, root })
     }
 }

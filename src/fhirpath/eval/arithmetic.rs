@@ -33,6 +33,9 @@ impl<'t> Eval<'t> {
     ) -> Done<Collection<'t>> {
         let left = self.single(left, "an operator")?;
         let right = self.single(right, "an operator")?;
+        for item in left.iter().chain(&right) {
+            self.spend_read(item)?;
+        }
         if operator == Operator::Concatenate {
             return self.concatenated(left, right);
         }
@@ -82,7 +85,7 @@ impl<'t> Eval<'t> {
     }
 
     fn joined(&mut self, left: &str, right: &str) -> Done<Collection<'t>> {
-        self.spend((left.len() + right.len()) / 16)?;
+        self.spend_text(left.len() + right.len())?;
         let mut text = String::with_capacity(left.len() + right.len());
         text.push_str(left);
         text.push_str(right);

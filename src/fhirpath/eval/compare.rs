@@ -2,11 +2,10 @@
 
 use super::super::Failure;
 use super::super::ast::{Expr, Operator};
-use super::super::collection::Collection;
 use super::super::convert;
 use super::super::value::{Item, Value};
 use super::equal::{collections_equal, collections_equivalent, equal};
-use super::memo::Memo;
+use super::memo::{Memo, string};
 use super::{Done, Eval, Focus};
 use std::cmp::Ordering;
 use std::rc::Rc;
@@ -34,10 +33,6 @@ impl<'t> Eval<'t> {
         }
     }
 
-    fn spend_pairs(&mut self, left: &Collection<'t>, right: &Collection<'t>) -> Done<()> {
-        self.spend(left.len().saturating_mul(right.len()))
-    }
-
     fn equals(&mut self, left: &Expr, right: &Expr, focus: Focus<'_, 't>) -> Done<Option<bool>> {
         match (left, right) {
             (_, Expr::Literal(value)) => self.equals_literal(left, value, focus),
@@ -48,7 +43,7 @@ impl<'t> Eval<'t> {
             }
             _ => {
                 let (left, right) = (self.scoped(left, focus)?, self.scoped(right, focus)?);
-                self.spend(left.len())?;
+                self.spend_aligned(&left, &right)?;
                 Ok(collections_equal(&left, &right, self.scope.schema))
             }
         }
@@ -64,6 +59,7 @@ impl<'t> Eval<'t> {
         self.each_argument(path, focus, &mut |eval, item| {
             count += 1;
             if count == 1 {
+                eval.spend_read(&item)?;
                 result = literal_equal(&item, value, eval);
             }
             Ok(count < 2)
@@ -84,7 +80,11 @@ impl<'t> Eval<'t> {
         let Some(item) = self.single(left, "in")? else { return Ok(None) };
         if let Some(slot) = memo.filter(|_| self.loops > 0 && !self.collects) {
             let memo = self.memo(slot, right, focus)?;
-            self.spend(memo.others.len())?;
+            self.spend_read(&item)?;
+            memo.others.iter().try_for_each(|other| {
+                self.spend(1)?;
+                self.spend_compared(&item, other)
+            })?;
             return Ok(Some(memo.has(&item, self.scope.schema)));
         }
         self.among(&item, right, focus).map(Some)
@@ -100,11 +100,16 @@ impl<'t> Eval<'t> {
                 }
                 Ok(false)
             }
-            Expr::Literal(value) => Ok(literal_equal(item, value, self) == Some(true)),
+            Expr::Literal(value) => {
+                self.spend(1)?;
+                self.spend_read(item)?;
+                Ok(literal_equal(item, value, self) == Some(true))
+            }
             _ => {
                 let mut found = false;
                 self.each_argument(right, focus, &mut |eval, other| {
                     eval.spend(1)?;
+                    eval.spend_compared(item, &other)?;
                     found = equal(item, &other, eval.scope.schema) == Some(true);
                     Ok(!found)
                 })?;
@@ -125,6 +130,7 @@ impl<'t> Eval<'t> {
         let mut memo = Memo::default();
         self.each_loose(right, focus, &mut |eval, item| {
             eval.spend(1)?;
+            eval.spend_bytes(string(&item, eval.scope.schema).map_or(0, |text| text.len()))?;
             memo.add(item, eval.scope.schema);
             Ok(true)
         })?;
@@ -161,7 +167,10 @@ impl<'t> Eval<'t> {
     }
 
     /// None where precision or units leave it open, or a value is missing or malformed.
-    pub(super) fn order(&self, left: &Item<'t>, right: &Item<'t>) -> Done<Option<Ordering>> {
+    pub(super) fn order(&mut self, left: &Item<'t>, right: &Item<'t>) -> Done<Option<Ordering>> {
+        self.spend_compared(left, right)?;
+        self.spend_read(left)?;
+        self.spend_read(right)?;
         let schema = self.scope.schema;
         let values = (left.value(schema), right.value(schema));
         let (Some(left), Some(right)) = values else {

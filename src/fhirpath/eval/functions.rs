@@ -70,11 +70,18 @@ impl<'t> Eval<'t> {
             }
             F::Union => {
                 let other = self.argument(call, 0, focus)?;
-                self.distinct(input.into_iter().chain(other).collect())
+                Ok(self.seen(input.into_iter().chain(other))?.into_items())
             }
             F::Single => Ok(self.single(input, name)?.map_or(Collection::Empty, Collection::One)),
             F::Last => Ok(input.into_iter().last().map_or(Collection::Empty, Collection::One)),
-            F::Type => Ok(input.into_iter().map(|item| Item::Value(self.type_of(&item))).collect()),
+            F::Type => {
+                let mut found = Collection::Empty;
+                for item in input {
+                    let of_type = Item::Value(self.type_of(&item));
+                    self.keep(&mut found, of_type)?;
+                }
+                Ok(found)
+            }
             F::MemberOf | F::ConformsTo => self.asked(call, input, focus),
             // Narrative is checked with the structure, not by expressions.
             F::HtmlChecks => {
@@ -139,7 +146,7 @@ impl<'t> Eval<'t> {
         let name = self.text(name, "defineVariable")?.ok_or(Failure::Argument("defineVariable"))?;
         let value = match call.arguments.get(1) {
             Some(value) => self.scoped(value, focus)?,
-            None => input.clone(),
+            None => self.copied(&input)?,
         };
         let is_known = self.variables.iter().any(|known| *known.0 == *name);
         if is_known || constant::RESERVED.contains(&&*name) {
@@ -158,6 +165,7 @@ impl<'t> Eval<'t> {
         };
         let Item::Element(element) = item else { return Ok(Collection::Empty) };
         if call.function == Function::MemberOf {
+            self.spend_read(&Item::Element(element))?;
             let is_member = self.scope.host.member_of(element, &url);
             if is_member.is_none() {
                 self.scope.host.undecided();
@@ -205,12 +213,16 @@ impl<'t> Eval<'t> {
 
     fn converted(&mut self, call: &Call, input: Collection<'t>, (asks, to): Conversion) -> Done<Collection<'t>> {
         let Some(item) = self.single(input, call.function.name())? else { return Ok(Collection::Empty) };
+        self.spend_read(&item)?;
         let schema = self.scope.schema;
         let value = match call.function {
             // Primitives of FHIR as they are written.
             Function::ToStringOf | Function::ConvertsToString => match item.text(schema) {
                 Some(text) => Some(Value::String(text)),
-                None => item.value(schema).map(|value| Value::text(&value.to_string())),
+                None => match item.value(schema).map(|value| value.to_string()) {
+                    Some(text) if !asks => return self.made(text),
+                    text => text.map(|_| Value::Boolean(true)),
+                },
             },
             _ => item.value(schema).and_then(|value| to(&value)),
         };

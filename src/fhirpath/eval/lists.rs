@@ -20,11 +20,7 @@ impl<'t> Eval<'t> {
         if items.len() < 2 {
             return Ok(items);
         }
-        let mut seen = Seen::default();
-        for item in items {
-            seen.add(item, self)?;
-        }
-        Ok(seen.into_items().into())
+        Ok(self.seen(items)?.into_items())
     }
 
     pub(super) fn is_distinct(&mut self, items: Collection<'t>) -> Done<bool> {
@@ -44,7 +40,7 @@ impl<'t> Eval<'t> {
                 seen.add(item, self)?;
             }
         }
-        Ok(seen.into_items().into())
+        Ok(seen.into_items())
     }
 
     /// Whether every item of the one is in the other.
@@ -58,7 +54,7 @@ impl<'t> Eval<'t> {
         Ok(true)
     }
 
-    fn seen(&mut self, items: Collection<'t>) -> Done<Seen<'t>> {
+    pub(super) fn seen(&mut self, items: impl IntoIterator<Item = Item<'t>>) -> Done<Seen<'t>> {
         let mut seen = Seen::default();
         for item in items {
             seen.add(item, self)?;
@@ -77,18 +73,18 @@ impl<'t> Eval<'t> {
         let mut found = Collection::Empty;
         for item in items {
             if other.has(&item, self)? == keeps {
-                found.push(item);
+                self.keep(&mut found, item)?;
             }
         }
         if keeps { self.distinct(found) } else { Ok(found) }
     }
 
-    /// `repeat` takes each item once; `repeatAll` every time, which the limit of steps ends.
+    /// `repeat` takes each item once; `repeatAll` every time, which the limits of steps and items end.
     pub(super) fn repeat(&mut self, call: &Call, of: &Expr, focus: Focus<'_, 't>) -> Done<Collection<'t>> {
         let once = call.function == Function::Repeat;
         let mut waiting = VecDeque::from([self.input(call, focus)?]);
         let mut seen = Seen::default();
-        let mut found = Vec::new();
+        let mut found = Collection::Empty;
         self.loops += 1;
         while let Some(items) = waiting.pop_front() {
             for (index, item) in (0..).zip(items) {
@@ -97,8 +93,8 @@ impl<'t> Eval<'t> {
                 let mut next = Collection::Empty;
                 for item in self.scoped(of, focus.with(&this, index))? {
                     if !once || seen.add(item.clone(), self)? {
-                        found.push(item.clone());
-                        next.push(item);
+                        self.keep(&mut found, item.clone())?;
+                        self.keep(&mut next, item)?;
                     }
                 }
                 if !next.is_empty() {
@@ -107,7 +103,7 @@ impl<'t> Eval<'t> {
             }
         }
         self.loops -= 1;
-        Ok(found.into())
+        Ok(found)
     }
 
     pub(super) fn aggregate(&mut self, call: &Call, focus: Focus<'_, 't>) -> Done<Collection<'t>> {
@@ -133,6 +129,7 @@ impl<'t> Eval<'t> {
         let by: &[Expr] = if call.arguments.is_empty() { &[Expr::This] } else { &call.arguments };
         let mut keyed: Vec<Keyed<'t>> = Vec::new();
         for (index, item) in (0..).zip(items) {
+            self.spend(1)?;
             let this = Collection::One(item);
             let mut keys = Vec::new();
             for expr in by {
@@ -146,7 +143,7 @@ impl<'t> Eval<'t> {
             keyed.push((keys, this));
         }
         let sorted = self.merge_sorted(keyed)?;
-        Ok(sorted.into_iter().flat_map(|(_, item)| item).collect())
+        self.kept(sorted.into_iter().flat_map(|(_, item)| item))
     }
 
     /// A sort of our own, because some items have no order, which ends it, and the library's sorts panic where an order
@@ -179,7 +176,7 @@ impl<'t> Eval<'t> {
         Ok(found)
     }
 
-    fn sort_order(&self, left: &[Key<'t>], right: &[Key<'t>]) -> Done<Ordering> {
+    fn sort_order(&mut self, left: &[Key<'t>], right: &[Key<'t>]) -> Done<Ordering> {
         for ((down, left), (_, right)) in left.iter().zip(right) {
             let order = match (left, right) {
                 (Some(left), Some(right)) => {

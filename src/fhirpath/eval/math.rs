@@ -28,8 +28,9 @@ impl<'t> Eval<'t> {
     }
 
     /// The System value of at most one item.
-    pub(super) fn value_of(&self, items: Collection<'t>, who: &'static str) -> Done<Option<Value<'t>>> {
+    pub(super) fn value_of(&mut self, items: Collection<'t>, who: &'static str) -> Done<Option<Value<'t>>> {
         let Some(item) = self.single(items, who)? else { return Ok(None) };
+        self.spend_read(&item)?;
         match item.value(self.scope.schema) {
             Some(value) => Ok(Some(value)),
             None if item.is_valueless(self.scope.schema) => Ok(None),

@@ -4,9 +4,11 @@
 //! making a collection; `eval` collects. Expressions with `defineVariable` are always collected, because what comes
 //! after a definition must not run before its scope is known.
 
+mod account;
 mod arithmetic;
 mod compare;
 mod dates;
+mod descend;
 mod encode;
 mod equal;
 mod functions;
@@ -47,13 +49,15 @@ struct Eval<'t> {
     scope: Scope<'t>,
     context: Element<'t>,
     steps: u32,
+    /// Most steps that it may take.
+    step_limit: u32,
     variables: Vec<(Box<str>, Collection<'t>)>,
     collects: bool,
     /// Within a function that evaluates an argument for each item.
     loops: u32,
     memos: Vec<Option<Rc<Memo<'t>>>>,
     memo_count: u16,
-    /// Of `%resource`, once asked for.
+    /// Of `%resource`, once asked for; empty where they are too many to be held.
     descendants: Option<Rc<Vec<Element<'t>>>>,
 }
 
@@ -66,6 +70,7 @@ impl<'t> Eval<'t> {
             scope: *scope,
             context,
             steps: 0,
+            step_limit: STEP_LIMIT.min(scope.host.steps_left()),
             variables: Vec::new(),
             collects: expression.defines_variables,
             loops: 0,
@@ -75,21 +80,18 @@ impl<'t> Eval<'t> {
         }
     }
 
-    fn spend(&mut self, steps: usize) -> Done<()> {
-        let steps = u32::try_from(steps).unwrap_or(u32::MAX);
-        self.steps = self.steps.saturating_add(steps);
-        if self.steps > STEP_LIMIT { Err(Failure::StepLimit) } else { Ok(()) }
-    }
-
     /// All items.
     fn eval(&mut self, expr: &Expr, focus: Focus<'_, 't>) -> Done<Collection<'t>> {
         self.spend(1)?;
         Ok(match expr {
             Expr::Empty => Collection::Empty,
             Expr::Literal(value) => Collection::One(Item::Value(value.clone())),
-            Expr::This => focus.this.clone(),
+            Expr::This => self.copied(focus.this)?,
             Expr::Index => Collection::One(Item::Value(Value::Integer(focus.index))),
-            Expr::Total => focus.total.cloned().unwrap_or_default(),
+            Expr::Total => match focus.total {
+                Some(total) => self.copied(total)?,
+                None => Collection::Empty,
+            },
             Expr::Resource => Collection::One(Item::Element(self.scope.resource)),
             Expr::RootResource => Collection::One(Item::Element(self.scope.root)),
             Expr::Context => Collection::One(Item::Element(self.context)),
@@ -114,8 +116,8 @@ impl<'t> Eval<'t> {
 
     fn collect(&mut self, expr: &Expr, focus: Focus<'_, 't>) -> Done<Collection<'t>> {
         let mut found = Collection::Empty;
-        self.each(expr, focus, &mut |_, item| {
-            found.push(item);
+        self.each(expr, focus, &mut |eval, item| {
+            eval.keep(&mut found, item)?;
             Ok(true)
         })?;
         Ok(found)
@@ -129,9 +131,11 @@ impl<'t> Eval<'t> {
         found
     }
 
-    fn variable(&self, name: &str) -> Done<Collection<'t>> {
-        let found = self.variables.iter().find(|known| *known.0 == *name);
-        found.map(|known| known.1.clone()).ok_or(Failure::Variable)
+    fn variable(&mut self, name: &str) -> Done<Collection<'t>> {
+        let at = self.variables.iter().position(|known| *known.0 == *name).ok_or(Failure::Variable)?;
+        let count = self.variables.get(at).map_or(0, |known| known.1.len());
+        self.spend(count)?;
+        Ok(self.variables.get(at).map(|known| known.1.clone()).unwrap_or_default())
     }
 
     fn at(&mut self, of: &Expr, index: &Expr, focus: Focus<'_, 't>) -> Done<Collection<'t>> {

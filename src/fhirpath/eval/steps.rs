@@ -8,7 +8,6 @@ use super::super::value::{Item, Text, Value};
 use super::{Done, Eval, Focus, Sink};
 use crate::fhir::element::Element;
 use crate::fhir::schema::TypeKind;
-use std::rc::Rc;
 
 /// Functions that hand items on without collecting them.
 pub(super) fn streams(function: Function) -> bool {
@@ -37,6 +36,7 @@ impl<'t> Eval<'t> {
     pub(super) fn each(&mut self, expr: &Expr, focus: Focus<'_, 't>, sink: Sink<'_, 't>) -> Done<bool> {
         match expr {
             Expr::This => self.hand_on(focus.this, sink),
+            Expr::Total => focus.total.map_or(Ok(true), |total| self.hand_on(total, sink)),
             Expr::Start(name) => match focus.this {
                 Collection::One(Item::Element(element)) => self.start(*element, name, sink),
                 many => {
@@ -50,8 +50,11 @@ impl<'t> Eval<'t> {
                 }
             },
             Expr::Member(of, name) => self.each_of(of, focus, &mut |eval, item| eval.step(&item, name, sink)),
-            Expr::Resource => sink(self, Item::Element(self.scope.resource)),
-            Expr::RootResource => sink(self, Item::Element(self.scope.root)),
+            Expr::Resource | Expr::RootResource => {
+                self.spend(1)?;
+                let is_root = matches!(expr, Expr::RootResource);
+                sink(self, Item::Element(if is_root { self.scope.root } else { self.scope.resource }))
+            }
             Expr::As(of, name) => self.as_type(Some(of), name, focus, sink),
             Expr::Call(call) if streams(call.function) => self.stream(call, focus, sink),
             _ => {
@@ -104,6 +107,8 @@ impl<'t> Eval<'t> {
 
     fn hand_on(&mut self, items: &Collection<'t>, sink: Sink<'_, 't>) -> Done<bool> {
         for item in items.items() {
+            // Also what is handed on and not kept: `combine` makes twice as many of them at each level.
+            self.spend(1)?;
             if !sink(self, item.clone())? {
                 return Ok(false);
             }
@@ -114,6 +119,7 @@ impl<'t> Eval<'t> {
     /// The first name of a path: the focus itself where it names its type, else a child.
     fn start(&mut self, element: Element<'t>, name: &str, sink: Sink<'_, 't>) -> Done<bool> {
         if name.as_bytes().first().is_some_and(u8::is_ascii_uppercase) {
+            self.spend(1)?;
             let schema = self.scope.schema;
             let is_type = schema.named(name).is_some_and(|of| schema.is_a(element.type_id, of));
             return if is_type { sink(self, Item::Element(element)) } else { Ok(true) };
@@ -123,15 +129,19 @@ impl<'t> Eval<'t> {
 
     #[inline]
     fn children_named(&mut self, element: Element<'t>, name: &str, sink: Sink<'_, 't>) -> Done<bool> {
-        self.spend(1)?;
         if name == "value" && matches!(element.def(self.scope.schema).kind, TypeKind::Primitive(_)) {
             // What a primitive holds, as a value of FHIRPath.
+            self.spend(1)?;
+            self.spend_read(&Item::Element(element))?;
             return match Item::Element(element).value(self.scope.schema) {
                 Some(value) => sink(self, Item::Value(value)),
                 None => Ok(true),
             };
         }
-        for child in element.step(self.scope.schema, name) {
+        let children = element.step(self.scope.schema, name);
+        // An object may have many members that are looked through for this one.
+        self.spend(1 + children.passed as usize / 16)?;
+        for child in children {
             self.spend(1)?;
             if !sink(self, Item::Element(child))? {
                 return Ok(false);
@@ -150,11 +160,16 @@ impl<'t> Eval<'t> {
             },
             Item::Value(Value::Quantity(quantity)) => match name {
                 "value" => Value::Decimal(quantity.value),
-                "unit" | "code" => Value::text(quantity.unit.to_string().trim_matches('\'')),
+                "unit" | "code" => {
+                    let unit = quantity.unit.to_string();
+                    self.spend_text(unit.len())?;
+                    Value::text(unit.trim_matches('\''))
+                }
                 _ => return Ok(true),
             },
             Item::Value(_) => return Ok(true),
         };
+        self.spend(1)?;
         sink(self, Item::Value(value))
     }
 
@@ -173,12 +188,13 @@ impl<'t> Eval<'t> {
             (Function::Descendants, _) => {
                 self.each_input(call, focus, &mut |eval, item| eval.each_descendant(&item, sink))
             }
-            (Function::Resolve, _) => self.each_input(call, focus, &mut |eval, item| match eval.resolved(&item) {
-                Some(found) => {
-                    eval.spend(1)?;
-                    sink(eval, Item::Element(found))
+            (Function::Resolve, _) => self.each_input(call, focus, &mut |eval, item| {
+                eval.spend(1)?;
+                eval.spend_read(&item)?;
+                match eval.resolved(&item) {
+                    Some(found) => sink(eval, Item::Element(found)),
+                    None => Ok(true),
                 }
-                None => Ok(true),
             }),
             (Function::First, _) => self.each_from(call, 0, 1, focus, sink),
             (Function::Tail, _) => self.each_from(call, 1, i64::MAX, focus, sink),
@@ -219,22 +235,12 @@ impl<'t> Eval<'t> {
                 Item::Element(element) => matches!(element.def(eval.scope.schema).kind, TypeKind::Primitive(_)),
                 Item::Value(_) => true,
             };
+            eval.spend_read(&item)?;
             match item.value(eval.scope.schema).filter(|_| is_primitive) {
                 Some(value) => sink(eval, Item::Value(value)),
                 None => Ok(true),
             }
         })
-    }
-
-    fn each_of_resource(&mut self, sink: Sink<'_, 't>) -> Done<bool> {
-        let all = self.resource_descendants()?;
-        self.spend(all.len())?;
-        for found in all.iter() {
-            if !sink(self, Item::Element(*found))? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
     }
 
     fn each_where(&mut self, call: &Call, criteria: &Expr, focus: Focus<'_, 't>, sink: Sink<'_, 't>) -> Done<bool> {
@@ -292,80 +298,10 @@ impl<'t> Eval<'t> {
         })
     }
 
-    fn each_child(&mut self, item: &Item<'t>, sink: Sink<'_, 't>) -> Done<bool> {
-        let Item::Element(element) = item else { return Ok(true) };
-        let mut children = Vec::new();
-        element.each_child(self.scope.schema, |child| children.push(child));
-        for child in children {
-            self.spend(1)?;
-            if !sink(self, Item::Element(child))? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    /// Those of `%resource`, gathered once: dom-3 asks four times.
-    fn resource_descendants(&mut self) -> Done<Rc<Vec<Element<'t>>>> {
-        if let Some(known) = &self.descendants {
-            return Ok(known.clone());
-        }
-        let mut all = Vec::new();
-        let resource = Item::Element(self.scope.resource);
-        self.each_descendant(&resource, &mut |_, item| {
-            if let Item::Element(element) = item {
-                all.push(element);
-            }
-            Ok(true)
-        })?;
-        let all = Rc::new(all);
-        self.descendants = Some(all.clone());
-        Ok(all)
-    }
-
-    /// In document order, without recursion.
-    fn each_descendant(&mut self, item: &Item<'t>, sink: Sink<'_, 't>) -> Done<bool> {
-        let Item::Element(element) = item else { return Ok(true) };
-        let mut waiting = Vec::new();
-        let push = |waiting: &mut Vec<Element<'t>>, of: Element<'t>, schema| {
-            let from = waiting.len();
-            of.each_child(schema, |child| waiting.push(child));
-            waiting.get_mut(from..).unwrap_or_default().reverse();
-        };
-        push(&mut waiting, *element, self.scope.schema);
-        while let Some(next) = waiting.pop() {
-            self.spend(1)?;
-            if !sink(self, Item::Element(next))? {
-                return Ok(false);
-            }
-            push(&mut waiting, next, self.scope.schema);
-        }
-        Ok(true)
-    }
-
-    /// Of a Reference, or of a text that is one.
-    fn resolved(&self, item: &Item<'t>) -> Option<Element<'t>> {
-        let found = self.resolved_of(item);
-        if found.is_none() {
-            self.scope.host.undecided();
-        }
-        found
-    }
-
-    fn resolved_of(&self, item: &Item<'t>) -> Option<Element<'t>> {
-        let host = self.scope.host;
-        let from = self.scope.resource;
-        if let Some(text) = item.text(self.scope.schema) {
-            return host.resolve(from, &text);
-        }
-        let Item::Element(element) = item else { return None };
-        let reference = element.value?.get("reference")?.text()?;
-        host.resolve(from, &reference)
-    }
-
     /// At most one text.
-    pub(super) fn text(&self, items: Collection<'t>, who: &'static str) -> Done<Option<Text<'t>>> {
+    pub(super) fn text(&mut self, items: Collection<'t>, who: &'static str) -> Done<Option<Text<'t>>> {
         let Some(item) = self.single(items, who)? else { return Ok(None) };
+        self.spend_read(&item)?;
         match item.text(self.scope.schema) {
             Some(text) => Ok(Some(text)),
             // A primitive with extensions only.
@@ -378,7 +314,7 @@ impl<'t> Eval<'t> {
     pub(super) fn input(&mut self, call: &Call, focus: Focus<'_, 't>) -> Done<Collection<'t>> {
         match &call.input {
             Some(input) => self.eval(input, focus),
-            None => Ok(focus.this.clone()),
+            None => self.copied(focus.this),
         }
     }
 }

@@ -23,16 +23,15 @@ impl<'t> Eval<'t> {
         }
         let name = call.function.name();
         let Some(text) = self.text(input, name)? else { return Ok(Collection::Empty) };
-        self.spend(text.len() / 16)?;
-        let made = |text: String| Ok(Some(Value::String(text.into())).into());
+        self.spend_bytes(text.len())?;
         match call.function {
             F::Length => Ok(Some(Value::Integer(count(&text))).into()),
-            F::Upper => made(text.to_uppercase()),
-            F::Lower => made(text.to_lowercase()),
-            F::Trim => made(text.trim().to_owned()),
+            F::Upper | F::Lower if self.check_text(text.len()).is_err() => Err(Failure::TextLimit),
+            F::Upper => self.made(text.to_uppercase()),
+            F::Lower => self.made(text.to_lowercase()),
+            F::Trim => self.made(text.trim().to_owned()),
             F::ToChars => {
-                self.spend(text.len())?;
-                Ok(text.chars().map(|letter| Item::Value(Value::text(letter.encode_utf8(&mut [0; 4])))).collect())
+                self.kept(text.chars().map(|letter| Item::Value(Value::text(letter.encode_utf8(&mut [0; 4])))))
             }
             F::Substring => self.substring(call, text, focus),
             F::ReplaceMatches => self.replace_matches(call, &text, focus),
@@ -55,18 +54,26 @@ impl<'t> Eval<'t> {
             Some(at) => count(text.get(..at).unwrap_or_default()),
             None => -1,
         };
+        self.spend_bytes(argument.len())?;
+        if matches!(function, F::Encode | F::Escape) {
+            self.check_text(text.len())?;
+        }
+        let made = match function {
+            F::Encode => encode::encode(text, argument),
+            F::Decode => encode::decode(text, argument),
+            F::Escape => encode::escape(text, argument),
+            F::Unescape => encode::unescape(text, argument),
+            _ => None,
+        };
+        if let Some(made) = made {
+            return self.made(made);
+        }
         Ok(match function {
             F::IndexOf => Some(Value::Integer(position(text.find(argument)))).into(),
             F::LastIndexOf => Some(Value::Integer(position(text.rfind(argument)))).into(),
             F::Split if argument.is_empty() => Some(Value::text(text)).into(),
-            F::Split => {
-                self.spend(text.len())?;
-                text.split(argument).map(|part| Item::Value(Value::text(part))).collect()
-            }
-            F::Encode => encode::encode(text, argument).map(|found| Value::String(found.into())).into(),
-            F::Decode => encode::decode(text, argument).map(|found| Value::String(found.into())).into(),
-            F::Escape => encode::escape(text, argument).map(|found| Value::String(found.into())).into(),
-            _ => encode::unescape(text, argument).map(|found| Value::String(found.into())).into(),
+            F::Split => self.kept(text.split(argument).map(|part| Item::Value(Value::text(part))))?,
+            _ => Collection::Empty,
         })
     }
 
@@ -126,7 +133,7 @@ impl<'t> Eval<'t> {
             return Err(Failure::Several(name));
         }
         let Some(text) = self.text(first, name)? else { return Ok(None) };
-        self.spend(text.len() / 16)?;
+        self.spend_bytes(text.len())?;
         if matches!(call.function, Function::Matches | Function::MatchesFull) {
             return Ok(self.pattern(call, focus)?.map(|regex| regex.is_match(&text)));
         }
@@ -141,22 +148,33 @@ impl<'t> Eval<'t> {
         let Some(regex) = self.pattern(call, focus)? else { return Ok(Collection::Empty) };
         let Some(by) = self.text_argument(call, 1, focus)? else { return Ok(Collection::Empty) };
         if regex.as_str().is_empty() {
-            return Ok(Some(Value::text(text)).into());
+            return self.made(text.to_owned());
         }
-        self.spend_replaced(text, &by)?;
-        Ok(Some(Value::String(regex.replace_all(text, &*by).into_owned().into())).into())
+        let (mut count, mut matched) = (0, 0);
+        for found in regex.find_iter(text) {
+            count += 1;
+            matched += found.len();
+        }
+        // Each `$` may stand for all that was matched.
+        let groups = by.matches('$').count();
+        self.spend_replaced(text, count, &by, matched.saturating_mul(groups))?;
+        self.made(regex.replace_all(text, &*by).into_owned())
     }
 
     fn replace(&mut self, call: &Call, text: &str, focus: Focus<'_, 't>) -> Done<Collection<'t>> {
         let Some(pattern) = self.text_argument(call, 0, focus)? else { return Ok(Collection::Empty) };
         let Some(by) = self.text_argument(call, 1, focus)? else { return Ok(Collection::Empty) };
-        self.spend_replaced(text, &by)?;
-        Ok(Some(Value::String(text.replace(&*pattern, &by).into())).into())
+        // An empty pattern stands before and after each character.
+        let count = text.matches(&*pattern).count();
+        self.spend_replaced(text, count, &by, 0)?;
+        self.made(text.replace(&*pattern, &by))
     }
 
-    /// What replacing takes at most: an empty pattern stands before and after each character.
-    fn spend_replaced(&mut self, text: &str, by: &str) -> Done<()> {
-        self.spend((text.len() + 1).saturating_mul(by.len() + 1) / 16)
+    /// Pays for what replacing makes at most.
+    fn spend_replaced(&mut self, text: &str, count: usize, by: &str, groups_bytes: usize) -> Done<()> {
+        self.spend(count)?;
+        let made = count.saturating_mul(by.len()).saturating_add(groups_bytes);
+        self.spend_text(made.saturating_add(text.len()))
     }
 
     fn join(&mut self, call: &Call, input: Collection<'t>, focus: Focus<'_, 't>) -> Done<Collection<'t>> {
@@ -169,14 +187,15 @@ impl<'t> Eval<'t> {
         let mut is_first = true;
         for item in input {
             let Some(text) = self.text(Collection::One(item), "join")? else { continue };
+            self.spend(1 + (text.len() + separator.len()) / 16)?;
+            self.check_text(joined.len().saturating_add(text.len() + separator.len()))?;
             if !is_first {
                 joined.push_str(separator);
             }
             is_first = false;
-            self.spend((text.len() + separator.len()) / 16 + 1)?;
             joined.push_str(&text);
         }
-        Ok(Some(Value::String(joined.into())).into())
+        self.made(joined)
     }
 }
 

@@ -308,8 +308,12 @@ impl<'s, 't: 's> Host<'s> for Checker<'t> {
         self.is_undecided.set(true);
     }
 
+    fn steps_left(&self) -> u32 {
+        u32::try_from(WORK_LIMIT.saturating_sub(self.work.get()).saturating_mul(STEPS_PER_WORK)).unwrap_or(u32::MAX)
+    }
+
     fn spent(&self, steps: u32) {
-        self.spend(u64::from(steps) / STEPS_PER_WORK);
+        self.spend(u64::from(steps).div_ceil(STEPS_PER_WORK));
     }
 
     fn now_us(&self) -> i64 {

@@ -84,6 +84,7 @@ impl<'t> Checker<'t> {
         let scope = Scope { schema: self.schema, resource: source.resource, root: source.root, host: self };
         let elements = self.deeper(link.expression.levels(), || link.expression.elements(source.element, &scope))?;
         let mut reached = Vec::new();
+        self.spend(elements.len() as u64);
         for element in elements {
             if element.is_resource(self.schema) {
                 reached.push(Target::whole(element));

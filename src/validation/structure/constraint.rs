@@ -72,27 +72,43 @@ impl<'t> Walker<'t, '_, '_> {
     /// The engine.
     fn ask(&mut self, held: &'static Held, element: Element<'t>, (node, place): (Node<'t>, &Place)) {
         let Some(expression) = self.plan.expression(held.id) else { return };
-        if self.steps.get() >= self.options.steps_limit {
-            return self.cut_off(node, place);
-        }
-        match self.evaluate(expression, element) {
-            Ok(truth) if truth.is_met(&held.constraint.expression) => {}
-            Ok(_) => self.broken(held.constraint, node, place),
-            Err(failure) => self.not_checked(held.constraint, &failure, node, place),
+        match self.evaluate(expression, element, (node, place)) {
+            None => {}
+            Some(Ok(truth)) if truth.is_met(&held.constraint.expression) => {}
+            Some(Ok(_)) => self.broken(held.constraint, node, place),
+            Some(Err(failure)) => self.not_checked(&held.constraint.key, &failure, node, place),
         }
     }
 
-    /// An invariant over an element of the resource that is walked.
-    pub fn evaluate(&self, expression: &Expression, element: Element<'t>) -> Result<Truth, Failure> {
+    /// An invariant over an element of the resource that is walked. The only way to the engine, so that every
+    /// evaluation counts: None where the document has taken its steps, which is told with this place.
+    pub fn evaluate(
+        &mut self,
+        expression: &Expression,
+        element: Element<'t>,
+        (node, place): (Node<'t>, &Place),
+    ) -> Option<Result<Truth, Failure>> {
+        let steps_left = self.options.steps_limit.saturating_sub(self.steps.get());
+        if steps_left == 0 {
+            self.cut_off(node, place);
+            return None;
+        }
+        Some(self.evaluated(expression, element, steps_left))
+    }
+
+    fn evaluated(&self, expression: &Expression, element: Element<'t>, steps_left: u64) -> Result<Truth, Failure> {
         let schema = self.plan.schema;
-        let resource = Element::resource(self.holder.resource, schema).unwrap_or(element);
-        let root = match self.holder.container {
-            Some(container) => Element::resource(container, schema).unwrap_or(resource),
-            None => resource,
-        };
+        let resource = self.holder.element.unwrap_or(element);
+        let root = self.holder.root.unwrap_or(resource);
         let is_undecided = Cell::new(false);
-        let asked =
-            Asked { schema, tree: self.tree, around: &self.around, steps: &self.steps, is_undecided: &is_undecided };
+        let asked = Asked {
+            schema,
+            tree: self.tree,
+            around: &self.around,
+            steps: &self.steps,
+            steps_left: u32::try_from(steps_left).unwrap_or(u32::MAX),
+            is_undecided: &is_undecided,
+        };
         let scope = Scope { schema, resource, root, host: &asked };
         let holds = expression.holds(&scope, element)?;
         Ok(Truth { holds, is_undecided: is_undecided.get() })
@@ -109,10 +125,10 @@ impl<'t> Walker<'t, '_, '_> {
     }
 
     #[cold]
-    fn not_checked(&mut self, constraint: &'static Constraint, failure: &Failure, node: Node<'t>, place: &Place) {
-        let text = format!("{} could not be checked here: {failure}", constraint.key);
+    pub fn not_checked(&mut self, rule: &'static str, failure: &Failure, node: Node<'t>, place: &Place) {
+        let text = format!("{rule} could not be checked here: {failure}");
         let path = place.path(self.plan.schema);
-        self.report.warning(path, Some(node), Broken::new(&*constraint.key, IssueCode::Processing, text));
+        self.report.warning(path, Some(node), Broken::new(rule, IssueCode::Processing, text));
     }
 
     #[cold]
@@ -150,6 +166,8 @@ struct Asked<'a, 't> {
     around: &'a OnceCell<Around<'t>>,
     /// Those that were taken so far.
     steps: &'a Cell<u64>,
+    /// That this evaluation may take.
+    steps_left: u32,
     is_undecided: &'a Cell<bool>,
 }
 
@@ -177,6 +195,10 @@ impl<'a, 't: 'a> Host<'a> for Asked<'a, 't> {
 
     fn undecided(&self) {
         self.is_undecided.set(true);
+    }
+
+    fn steps_left(&self) -> u32 {
+        self.steps_left
     }
 
     fn spent(&self, steps: u32) {

@@ -25,17 +25,28 @@ impl<'t> Walker<'t, '_, '_> {
         }
     }
 
-    /// Those that cannot be evaluated, such as those that ask for `%extension`, are not held.
+    /// Those that cannot be evaluated, such as those that ask for `%extension`, are not held; those that take too long
+    /// are told.
     fn invariants(&mut self, plan: &'static ExtensionPlan, object: &Object<'t, '_>) {
         for expression in &plan.invariants {
             let type_id = object.place.parent.and_then(|parent| parent.type_id);
-            let Some((node, type_id)) = holding(self.holder.resource, object.node).zip(type_id) else { return };
+            // The innermost open object is the extension, the one around it holds it.
+            let holder = self.open.iter().rev().nth(1).copied();
+            let Some((node, type_id)) = holder.zip(type_id) else { return };
             let element = Element { value: Some(node), extra: None, type_id };
-            if self.evaluate(expression, element).is_ok_and(|truth| !truth.is_met("")) {
-                let (url, wanted) = (&plan.def.url, plan.def.context_invariants.join("; "));
-                self.fail(object.place, object.node, "extension", IssueCode::Structure, || {
-                    format!("the extension {url} may stand only where this holds: {wanted}")
-                });
+            match self.evaluate(expression, element, (object.node, object.place)) {
+                None => return,
+                Some(Ok(truth)) if truth.is_met("") => {}
+                Some(Ok(_)) => {
+                    let (url, wanted) = (&plan.def.url, plan.def.context_invariants.join("; "));
+                    self.fail(object.place, object.node, "extension", IssueCode::Structure, || {
+                        format!("the extension {url} may stand only where this holds: {wanted}")
+                    });
+                }
+                Some(Err(failure)) if failure.is_limit() => {
+                    self.not_checked("extension", &failure, object.node, object.place);
+                }
+                Some(Err(_)) => {}
             }
         }
     }
@@ -130,18 +141,6 @@ impl<'t> Walker<'t, '_, '_> {
             self.bound_value(bound, value, place);
         }
     }
-}
-
-/// The object that has an extension, which is somewhere in this resource.
-fn holding<'t>(resource: Node<'t>, extension: Node<'t>) -> Option<Node<'t>> {
-    let (mut holder, mut at) = (resource, resource);
-    while at != extension {
-        if at.is_object() {
-            holder = at;
-        }
-        at = at.children().find(|child| (child.index..child.after()).contains(&extension.index))?;
-    }
-    Some(holder)
 }
 
 fn most(max: u16) -> String {

@@ -6,6 +6,7 @@ use super::plan::Special;
 use super::reference::Locals;
 use super::walk::{Object, Walker};
 use crate::fhir::IssueCode;
+use crate::fhir::element::Element;
 use crate::fhir::message::entries_of;
 use crate::fhir::quoted::quote;
 use crate::fhir::schema::TypeId;
@@ -19,6 +20,9 @@ pub(super) struct Holder<'t> {
     pub resource: Node<'t>,
     /// Of a contained resource, what contains it.
     pub container: Option<Node<'t>>,
+    /// `%resource` and `%rootResource` of its invariants, found once; None before the walk begins.
+    pub element: Option<Element<'t>>,
+    pub root: Option<Element<'t>>,
 }
 
 impl<'t> Holder<'t> {
@@ -99,7 +103,9 @@ impl<'t> Walker<'t, '_, '_> {
         }
         let is_contained = place.name() == Some("contained") && place.parent.is_some();
         let container = is_contained.then(|| self.holder.container());
-        let outer = std::mem::replace(&mut self.holder, Holder { resource: node, container });
+        let element = Some(Element { value: Some(node), extra: None, type_id });
+        let root = if is_contained { self.holder.root } else { element };
+        let outer = std::mem::replace(&mut self.holder, Holder { resource: node, container, element, root });
         let plan = self.plan.type_plan(type_id);
         let locals = Locals { from: self.locals.len() };
         if plan.special == Special::Bundle {

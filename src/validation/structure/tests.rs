@@ -6,6 +6,7 @@ use crate::validation::ProseRules;
 use serde_json::{Value, json};
 
 mod contained;
+mod effort;
 mod extensions;
 mod invariants;
 mod references;

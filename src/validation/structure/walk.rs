@@ -36,6 +36,8 @@ pub(super) struct Walker<'t, 'r, 'm> {
     pub bundles: Vec<Entries<'t>>,
     /// What expressions resolve references in; made when the first one asks.
     pub around: OnceCell<Around<'t>>,
+    /// The objects that the walk is in, outermost first.
+    pub open: Vec<Node<'t>>,
     /// That expressions have taken.
     pub steps: Cell<u64>,
     /// They have taken too many, and that was told.
@@ -70,7 +72,7 @@ pub(super) struct Member<'t> {
 
 impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
     pub fn new(tree: &'t Tree, plan: &'static Plan, options: Options<'r>, report: &'r mut Report<'m>) -> Self {
-        let holder = Holder { resource: tree.root(), container: None };
+        let holder = Holder { resource: tree.root(), container: None, element: None, root: None };
         Walker {
             tree,
             plan,
@@ -83,6 +85,7 @@ impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
             buffer: Vec::new(),
             bundles: Vec::new(),
             around: OnceCell::new(),
+            open: Vec::new(),
             steps: Cell::new(0),
             is_cut_off: false,
         }
@@ -91,10 +94,17 @@ impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
     /// Members, minima and the rules of its type; what an object holds is walked on the way.
     pub fn object(&mut self, object: &Object<'t, '_>, has_value: bool) {
         let outer_ids = object.plan.has_own_ids.then(|| std::mem::take(&mut self.ids));
+        self.open.push(object.node);
         let present = self.members(object);
         if let Some(outer) = outer_ids {
             self.ids = outer;
         }
+        self.rules(object, present, has_value);
+        self.open.pop();
+    }
+
+    /// What is asked of an object as a whole.
+    fn rules(&mut self, object: &Object<'t, '_>, present: u128, has_value: bool) {
         if object.node.children().next().is_none() {
             self.form(
                 (object.place, object.node),
