@@ -81,6 +81,25 @@ proptest! {
 }
 
 #[test]
+fn a_constraint_that_multiplies_items_or_texts_is_a_warning_however_small_the_message() {
+    let names: Vec<Value> = (0..24).map(|at| json!({ "family": format!("n{at}") })).collect();
+    let patient = json!({ "resourceType": "Patient", "name": names });
+    for expression in [
+        "name.aggregate($total.combine($total), 1).exists()",
+        "name.aggregate($total.select($this.combine($this)), 1).count() > 0",
+        "name.aggregate($total & $total, 'a').length() > 0",
+        "name.aggregate($total.replace('a', 'aaaa'), 'a').exists()",
+    ] {
+        let rule = json!({ "key": "own-1", "severity": "error", "human": "grows", "expression": expression });
+        let own = profile("own", "Patient", json!([{ "id": "Patient", "path": "Patient", "constraint": [rule] }]));
+        let (profiles, mistakes) = Profiles::compile(&loaded(&[own]), FhirVersion::R4);
+        assert_eq!(mistakes, Vec::<String>::new());
+        let found: Vec<String> = issues(&profiles, &format!("{OWN}own"), &patient).iter().map(short).collect();
+        assert_eq!(found, ["warning profile-constraint Patient"], "{expression}");
+    }
+}
+
+#[test]
 fn profiles_that_ask_for_each_other_in_deep_expressions_fit_the_stack_of_a_thread() {
     let own = |at: usize| {
         let inner = format!("conformsTo('{OWN}p{}')", at + 1);
