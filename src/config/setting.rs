@@ -49,7 +49,7 @@ impl Value {
 
 /// Reads one TOML text. What could be read is returned beside every syntax mistake.
 pub fn from_toml(text: &str, file: &str) -> (Settings, Vec<Mistake>) {
-    let lines = Lines { text, file };
+    let lines = Lines::of(text, file);
     let (table, errors) = DeTable::parse_recoverable(text);
     let place = |span: Option<Range<usize>>| span.map_or(file.to_owned(), |span| lines.place(span.start));
     let mistakes = errors.iter().map(|error| Mistake {
@@ -60,14 +60,18 @@ pub fn from_toml(text: &str, file: &str) -> (Settings, Vec<Mistake>) {
 }
 
 struct Lines<'a> {
-    text: &'a str,
+    /// Where each line ends, so that a place is looked up without reading all that stands before it.
+    ends: Vec<usize>,
     file: &'a str,
 }
 
-impl Lines<'_> {
+impl<'a> Lines<'a> {
+    fn of(text: &str, file: &'a str) -> Lines<'a> {
+        Lines { ends: memchr::memchr_iter(b'\n', text.as_bytes()).collect(), file }
+    }
+
     fn place(&self, offset: usize) -> String {
-        let before = self.text.as_bytes().iter().take(offset);
-        format!("{}:{}", self.file, 1 + before.filter(|byte| **byte == b'\n').count())
+        format!("{}:{}", self.file, 1 + self.ends.partition_point(|end| *end < offset))
     }
 
     fn settings(&self, table: &DeTable) -> Settings {
@@ -132,7 +136,7 @@ fn from_variable(name: &str, text: String) -> Setting {
     let document = format!("value = {text}");
     // A line break would let the text add keys of its own.
     let parsed = if text.contains('\n') { None } else { DeTable::parse(&document).ok() };
-    let lines = Lines { text: "", file: name };
+    let lines = Lines::of("", name);
     let value = parsed
         .and_then(|table| table.get_ref().get("value").map(|value| lines.setting(value)))
         .map_or_else(|| Value::Text(text.clone()), |setting| renamed(setting, name).value);

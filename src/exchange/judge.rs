@@ -268,13 +268,22 @@ fn blank_facts(id: Uuid, inbound: &Inbound) -> Facts {
         asked: None,
         unmatched: false,
         ambiguous: false,
-        via: inbound.via.clone(),
+        via: inbound.via.as_deref().map(newest_hops),
         request_id: Some(inbound.request_id.clone()),
         size_bytes: inbound.bytes.len() as u64,
         received_at_us: inbound.received_at_us,
         checked_at_us: None,
         planned_at_us: None,
     }
+}
+
+/// `Via` as it is stored and passed on: within the bound, which leaves out the oldest routers.
+fn newest_hops(via: &str) -> String {
+    const VIA_LIMIT_BYTES: usize = 2_048;
+    let beyond = via.len().saturating_sub(VIA_LIMIT_BYTES);
+    let cuts = via.match_indices(',').map(|(comma, _)| comma + 1);
+    let from = cuts.chain([via.len()]).find(|from| *from >= beyond).filter(|_| beyond > 0).unwrap_or(0);
+    via.get(from..).unwrap_or_default().trim_start().to_owned()
 }
 
 /// A definition as messages name it; None where it has no url.

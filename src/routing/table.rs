@@ -32,6 +32,7 @@ pub struct Table {
     /// Whoever is let in without being a participant.
     pub anyone: Arc<Participant>,
     by_id: HashMap<Arc<str>, usize>,
+    by_amqp_user: HashMap<Box<str>, usize>,
     by_address: Index,
     /// The compiled `destination` of each route, in the routes' order.
     destinations: Vec<Option<Pattern>>,
@@ -74,6 +75,7 @@ impl Default for Table {
             base_url: String::new(),
             anyone: Arc::new(Participant::anyone()),
             by_id: HashMap::new(),
+            by_amqp_user: HashMap::new(),
             by_address: Index::default(),
             destinations: Vec::new(),
             own_base: String::new(),
@@ -116,7 +118,7 @@ impl Table {
 
     /// The participant that publishes with this `user_id` of the broker.
     pub fn amqp_user(&self, user: &str) -> Option<&Arc<Participant>> {
-        self.participants.iter().find(|participant| participant.amqp_user.as_deref() == Some(user))
+        self.by_amqp_user.get(user).map(|index| &self.participants[*index])
     }
 
     /// All to whom something may be carried: every participant, those without a channel too (callbacks, reply queues).
@@ -155,6 +157,14 @@ impl Table {
         let mut conflicts = Vec::new();
         for (index, participant) in self.participants.iter().enumerate() {
             let id = &participant.id;
+            let user = participant.amqp_user.as_deref();
+            let first = user.and_then(|user| match self.by_amqp_user.get(user) {
+                Some(first) => Some(*first),
+                None => {
+                    self.by_amqp_user.insert(user.into(), index);
+                    None
+                }
+            });
             let mut say = |text| conflicts.push(Conflict { about: Entry::Participant(index), text });
             if [ANYONE, EMBERPOST].contains(&&**id) {
                 say(format!("the participant id \"{id}\" is reserved; choose another"));
@@ -164,9 +174,8 @@ impl Table {
             } else {
                 self.by_id.insert(id.clone(), index);
             }
-            let users = self.participants[..index].iter().filter(|other| other.amqp_user.is_some());
-            if let Some(other) = users.clone().find(|other| other.amqp_user == participant.amqp_user) {
-                say(format!("the participants \"{}\" and \"{id}\" have one amqp_user; each has its own", other.id));
+            if let Some(other) = first.map(|first| &self.participants[first].id) {
+                say(format!("the participants \"{other}\" and \"{id}\" have one amqp_user; each has its own"));
             }
         }
         conflicts

@@ -12,7 +12,7 @@ use super::{Store, Unavailable};
 use crate::delivery::{DeliveryState, ReplyTo, Work};
 use crate::fhir::Outcome;
 use crate::secret::SecretUrl;
-use futures_util::FutureExt;
+use futures_util::{FutureExt, TryStreamExt};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Error, Row};
 use std::collections::HashMap;
@@ -22,6 +22,8 @@ use uuid::Uuid;
 
 /// Longest page of a list.
 const PAGE_LIMIT: u32 = 1000;
+/// A page that has so many bytes ends, whatever number of rows was asked for; it has one row at least.
+const PAGE_LIMIT_BYTES: usize = 4 * 1024 * 1024;
 
 const MESSAGE_COLUMNS: &str = "m.k, m.facts, m.in_reply_to, m.state, m.committed_us, m.outcome, \
                                EXISTS (SELECT 1 FROM body b WHERE b.message_k = m.k), m.flags";
@@ -218,12 +220,17 @@ impl Store {
                 let conditions_sql = conditions.sql_and(plan.condition.into_iter().chain(below));
                 let (from, key, rows) = (plan.from, plan.key, limit + 1);
                 let sql = format!("SELECT {columns} FROM {from}{conditions_sql} ORDER BY {key} DESC LIMIT {rows}");
-                let mut rows = conditions.bind(sqlx::query(AssertSqlSafe(sql))).fetch_all(conn).await?;
-                let more = rows.len() > limit as usize;
-                rows.truncate(limit as usize);
-                let last: Option<i64> = rows.last().filter(|_| more).map(|row| row.try_get(0)).transpose()?;
-                let items = rows.iter().map(view).collect::<Result<_, _>>()?;
-                Ok(Page { items, next: last.map(|key| key.to_string()) })
+                let mut rows = conditions.bind(sqlx::query(AssertSqlSafe(sql))).fetch(conn);
+                let (mut items, mut bytes, mut last) = (Vec::new(), 0, 0_i64);
+                while let Some(row) = rows.try_next().await? {
+                    if items.len() == limit as usize || bytes >= PAGE_LIMIT_BYTES {
+                        return Ok(Page { items, next: Some(last.to_string()) });
+                    }
+                    bytes += size_bytes(&row);
+                    last = row.try_get(0)?;
+                    items.push(view(&row)?);
+                }
+                Ok(Page { items, next: None })
             }
             .boxed()
         });
@@ -258,6 +265,12 @@ fn key_of(cursor: Option<&str>) -> Result<Option<i64>, ViewError> {
     let read =
         |cursor: &str| cursor.parse().map_err(|_| ViewError::BadFilter(format!("cursor: {cursor:?} is none of ours")));
     cursor.map(read).transpose()
+}
+
+/// About what a row takes in a list: its texts.
+fn size_bytes(row: &SqliteRow) -> usize {
+    let text = |column| row.try_get::<Option<&str>, _>(column).ok().flatten().map_or(0, str::len);
+    (0..row.len()).map(text).sum()
 }
 
 fn message_view(row: &SqliteRow) -> Result<MessageView, Error> {

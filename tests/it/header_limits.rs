@@ -118,3 +118,31 @@ async fn destinations_that_nobody_serves_are_told_up_to_the_limit_of_issues_and_
     let counted = issues[500]["diagnostics"].as_str().unwrap();
     assert!(counted.starts_with("49500 more issues are not listed"), "{counted}");
 }
+
+#[tokio::test]
+async fn a_page_of_messages_ends_at_its_bound_of_bytes_and_goes_on_with_the_next() {
+    let lab = Peer::ok().await;
+    let config = NodeConfig::with_sender().participant(Party::new("lab").at(&lab).address("http://lab.example/*"));
+    let node = config.start().await;
+    let destinations: Vec<Value> = (0..1_000)
+        .map(|number| json!({ "endpoint": format!("http://lab.example/{number:04}{}", "x".repeat(2_000)) }))
+        .collect();
+    for _ in 0..6 {
+        let message = Sample::new().set("/entry/0/resource/destination", json!(destinations));
+        assert_eq!(node.post(message.bytes()).await.expect_status(200).response_code().as_deref(), Some("ok"));
+    }
+    let (mut seen, mut cursor) = (0, String::new());
+    loop {
+        let reply = node.get(&format!("/admin/v1/messages?sender=sender&limit=500{cursor}")).await.expect_status(200);
+        assert!(reply.body.len() < 8 * 1024 * 1024, "a page of {} bytes", reply.body.len());
+        let page = reply.json();
+        let count = page["items"].as_array().unwrap().len();
+        assert!((1..6).contains(&count), "{count} messages of 2 MB on a page");
+        seen += count;
+        match page["next"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => break,
+        }
+    }
+    assert_eq!(seen, 6, "each message once");
+}
