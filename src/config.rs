@@ -283,6 +283,11 @@ impl Config {
             );
             notices.push(text);
         }
+        if self.server.max_in_flight_bytes / 2 < self.server.body_limit_bytes as u64 {
+            let text = "server.max_in_flight_bytes is less than twice body_limit_bytes: one sender has half of it, so the largest \
+                        bodies get 503 however often they are sent";
+            notices.push(text.to_owned());
+        }
         if self.uses_shipped() {
             let text =
                 "definitions.paths: there is no folder message-definitions here; those of the program itself are used";
