@@ -155,7 +155,7 @@ async fn deliveries(node: &Node, participant: &str) -> Vec<String> {
     wait_for(SOON, "an attempt has failed", async || {
         let page = node.admin(&format!("deliveries?participant={participant}&limit=20")).await;
         let faults =
-            page["items"].as_array().unwrap().iter().filter_map(|one| one["fault"].as_str().map(str::to_owned));
+            page["items"].as_array().unwrap().iter().filter_map(|one| one["last_fault"].as_str().map(str::to_owned));
         Some(faults.collect::<Vec<_>>()).filter(|faults| !faults.is_empty())
     })
     .await
