@@ -150,10 +150,10 @@ async fn what_works_goes_on_while_everything_else_fails() {
     waiting.iter().for_each(tokio::task::JoinHandle::abort);
 }
 
-/// The faults of the newest deliveries to a participant.
+/// The faults of the deliveries to a participant that were tried: the first of each lane.
 async fn deliveries(node: &Node, participant: &str) -> Vec<String> {
     wait_for(SOON, "an attempt has failed", async || {
-        let page = node.admin(&format!("deliveries?participant={participant}&limit=20")).await;
+        let page = node.admin(&format!("deliveries?participant={participant}&limit=100")).await;
         let faults =
             page["items"].as_array().unwrap().iter().filter_map(|one| one["last_fault"].as_str().map(str::to_owned));
         Some(faults.collect::<Vec<_>>()).filter(|faults| !faults.is_empty())
