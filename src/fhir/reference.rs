@@ -32,10 +32,17 @@ pub fn is_type_name(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_uppercase()) && text.bytes().all(|b| b.is_ascii_alphabetic())
 }
 
+/// The longest URL that relative references are read on the base of, in bytes. No server takes a longer one, and its base
+/// would be read and copied once for each reference.
+pub const BASE_LIMIT_BYTES: usize = 2_048;
+
 /// Base, type and id of a RESTful URL: `https://x.example/fhir/`, `Patient`, `1`. `is_type` knows the resource types; a
 /// version after the id is passed over.
 pub fn restful(url: &str, is_type: impl Fn(&str) -> bool) -> Option<(&str, &str, &str)> {
     if !url.starts_with("http://") && !url.starts_with("https://") {
+        return None;
+    }
+    if url.len() > BASE_LIMIT_BYTES {
         return None;
     }
     let (url, _) = split_version(url);

@@ -188,7 +188,12 @@ fn contained<'t>(entry: Option<Node<'t>>, id: &str) -> Resolved<'t> {
 
 /// A relative reference on the base of the referring entry's fullUrl, if that is a RESTful URL (MSG-16, case 4).
 fn rebased(entry: Option<Node>, relative: &str) -> Option<String> {
-    let full_url = entry?.get("fullUrl")?.text()?;
+    let full_url = entry?.get("fullUrl")?;
+    // Six bytes of an escape are one of the text.
+    if full_url.span().0.len() > 6 * reference::BASE_LIMIT_BYTES {
+        return None;
+    }
+    let full_url = full_url.text()?;
     let (base, _, _) = reference::restful(&full_url, reference::is_type_name)?;
     Some(format!("{base}{relative}"))
 }
