@@ -97,8 +97,11 @@ impl Node {
         Ok(self)
     }
 
+    /// In one step, as an operator's tools do: a router that reads it again meanwhile sees the whole old or new text.
     fn write_config(&self) {
-        std::fs::write(self.config_path(), self.config.render(self.address, self.folder())).unwrap();
+        let new = self.folder().join("emberpost.toml.new");
+        std::fs::write(&new, self.config.render(self.address, self.folder())).unwrap();
+        std::fs::rename(new, self.config_path()).unwrap();
     }
 
     fn spawn(&self) -> Child {
