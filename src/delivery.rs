@@ -363,6 +363,8 @@ pub struct Settlement {
     pub answer: Option<Box<Keep>>,
     /// Issues of an OperationOutcome in which the receiver reported errors about a message that it took: a JSON array.
     pub receiver_issues: Option<String>,
+    /// Another request whose stored answer may be this one's as well, because both are of one sender.
+    pub shares_with: Option<Uuid>,
 }
 
 /// What `Store::settle` did.
@@ -376,6 +378,8 @@ pub struct Settled {
     pub answer_id: Option<Uuid>,
     /// The answer's way home, for the courier.
     pub work: Vec<Work>,
+    /// The request that this answer is stored for already. Then nothing was changed: it is no answer to another one.
+    pub belongs_to: Option<Uuid>,
 }
 
 /// A row of the attempt table.

@@ -8,12 +8,12 @@ use super::{Exchange, Rules};
 use crate::apart::apart;
 use crate::courier::Conclude;
 use crate::delivery::{
-    Attempt, AttemptRow, DeliveryKind, DeliveryState, FAILED_PROBE, Keep, Next, ReplyTo, Said, Settlement, Work,
-    retry_after,
+    Attempt, AttemptRow, DeliveryKind, DeliveryState, FAILED_PROBE, Keep, Next, ReplyTo, Said, Settled, Settlement,
+    Work, retry_after,
 };
 use crate::fhir::event::ResponseCode;
 use crate::fhir::{Fault, Issue, IssueCode, Outcome};
-use crate::store::Unavailable;
+use crate::store::{Asked, Unavailable};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
@@ -77,7 +77,7 @@ impl Exchange {
             Said::Unsent { fault: Some(fault), detail } => Ok(self.short(&work, fault, &detail).await),
             Said::Body { bytes, media_type } => {
                 match apart(bytes.len(), || self.meaning(&work, bytes, &media_type, &rules)) {
-                    Meaning::Answer(answer) => self.answered(work, &attempt, *answer, &rules).await,
+                    Meaning::Answer(answer) => self.answered(work, &attempt, *answer, &rules, None).await,
                     Meaning::Failed(detail) => {
                         self.again(work, &attempt, (Fault::RecvBadAnswer, detail.into()), None).await
                     }
@@ -150,15 +150,44 @@ impl Exchange {
         attempt: &Attempt,
         mut answer: Keep,
         rules: &Rules,
+        shares_with: Option<Uuid>,
     ) -> Result<Next, Unavailable> {
         let row = self.row(&work, attempt, "answered", None, None);
-        let _in_order = self.answers.enter(work.facts.id).await;
+        let in_order = self.answers.enter(work.facts.id).await;
         let claim = self.send_home(&work, &mut answer, rules, false);
         answer.further = self.further(&work.kind, &work.facts, &answer.facts, rules);
         let closed = Closed::of_keep(&answer);
-        let settlement = settlement(&work, DeliveryState::Answered, Some(row), None, Some(answer));
-        self.settle_and_tell(settlement, &work, claim, closed).await?;
-        Ok(Next::Done)
+        let mut settlement = settlement(&work, DeliveryState::Answered, Some(row), None, Some(answer));
+        settlement.shares_with = shares_with;
+        let settled = self.settle_and_tell(settlement, &work, claim, closed).await?;
+        drop(in_order);
+        match settled.belongs_to {
+            None => Ok(Next::Done),
+            Some(other) => self.answered_before(work, attempt, other, rules).await,
+        }
+    }
+
+    /// The receiver said again what is stored as its answer to another request. It is an answer to this one as well where both
+    /// are of one sender, who used an id again; else nobody gets it.
+    async fn answered_before(
+        &self,
+        work: Work,
+        attempt: &Attempt,
+        other: Uuid,
+        rules: &Rules,
+    ) -> Result<Next, Unavailable> {
+        let before = self.store.asked_with(&work.participant, other).await?;
+        let now = self.store.asked_with(&work.participant, work.facts.id).await?;
+        let sender = |asked: &[Asked]| asked.first().map(|asked| asked.delivery.facts.sender.clone());
+        let same = sender(&before).is_some() && sender(&before) == sender(&now);
+        if same
+            && let Said::Body { bytes, media_type } = attempt.said.clone()
+            && let Meaning::Answer(answer) = apart(bytes.len(), || self.meaning(&work, bytes, &media_type, rules))
+        {
+            return Box::pin(self.answered(work, attempt, *answer, rules, Some(other))).await;
+        }
+        let why = "the answer is stored as the receiver's answer to another request";
+        self.again(work, attempt, (Fault::RecvBadAnswer, why.into()), None).await
     }
 
     /// Gives the answer its way home: the waiters, who are claimed for it, else a delivery. Who asked from a queue never waits:
@@ -175,30 +204,27 @@ impl Exchange {
         claim
     }
 
-    /// Settles with an answer and tells who waits for it; whether the delivery took the settlement's state.
+    /// Settles with an answer and tells who waits for it. One that belongs to another request is told nobody.
     async fn settle_and_tell(
         &self,
         settlement: Settlement,
         work: &Work,
         claim: Option<Claim>,
         closed: Closed,
-    ) -> Result<bool, Unavailable> {
+    ) -> Result<Settled, Unavailable> {
         let request = work.facts.id;
         let answer = settlement.answer.as_ref().map(|answer| answer.facts.id);
-        let settled = match self.store.settle(settlement).await {
-            Ok(settled) => settled,
-            Err(away) => {
-                if let Some(claim) = claim {
-                    self.waiters.unclaim(request, claim);
-                }
-                return Err(away);
-            }
-        };
-        self.courier.offer(settled.work);
+        let settled = self.store.settle(settlement).await;
+        if settled.as_ref().map_or(true, |settled| settled.belongs_to.is_some()) {
+            claim.into_iter().for_each(|claim| self.waiters.unclaim(request, claim));
+            return settled;
+        }
+        let mut settled = settled?;
+        self.courier.offer(std::mem::take(&mut settled.work));
         // An answer to a replay is not what the request's sender waits for.
         let is_it = settled.first_answer && settled.answer_id == answer && work.kind == DeliveryKind::Request;
         self.tell(request, claim, is_it.then_some(closed)).await;
-        Ok(settled.changed)
+        Ok(settled)
     }
 
     /// Tells how a request ended: the waiters that were claimed before the commit, and those who came while it was
@@ -336,7 +362,7 @@ impl Exchange {
         let claim = self.send_home(&work, &mut answer, &rules, true);
         let closed = Closed::of_keep(&answer);
         let settlement = settlement(&work, state, row, Some(fault), Some(answer));
-        self.settle_and_tell(settlement, &work, claim, closed).await
+        Ok(self.settle_and_tell(settlement, &work, claim, closed).await?.changed)
     }
 
     fn row(
@@ -384,6 +410,7 @@ fn settlement(
         fault,
         answer: answer.map(Box::new),
         receiver_issues: None,
+        shares_with: None,
     }
 }
 

@@ -59,6 +59,16 @@ pub(super) fn decide(candidates: Candidates, response: &Facts, responder: &str, 
     }
 }
 
+/// Whether a response that its responder gave to this very request is addressed to somebody else: to another participant, and
+/// neither to the request's source nor to its sender.
+pub(super) fn is_addressed_elsewhere(response: &Facts, request: &Facts, responder: &str, table: &Table) -> bool {
+    let from = request.source.as_deref();
+    let back = response.destinations.iter().any(|to| {
+        from.is_some_and(|from| is_same(from, to)) || table.owner(to).is_some_and(|owner| *owner.id == *request.sender)
+    });
+    !back && response.destinations.iter().filter_map(|to| table.owner(to)).any(|owner| *owner.id != *responder)
+}
+
 /// The delivery of one request that a response answers: the newest time that it was sent; the request before its replays,
 /// and what has no answer yet first.
 pub(super) fn one(mut deliveries: Vec<Asked>) -> Option<Box<Asked>> {
@@ -92,7 +102,7 @@ fn is_same_request(one: &Asked, other: &Asked) -> bool {
         || one.delivery.facts.sender == other.delivery.facts.sender && one.content == other.content
 }
 
-fn doubt(left: &[Asked], is_cut: bool, is_addressed_elsewhere: bool) -> Doubt {
+pub(super) fn doubt(left: &[Asked], is_cut: bool, is_addressed_elsewhere: bool) -> Doubt {
     let mut ids: Vec<Uuid> = left.iter().map(|asked| asked.delivery.facts.id).collect();
     // Replays stand beside their request, and ids are in order of time.
     ids.sort_unstable();

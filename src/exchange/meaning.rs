@@ -5,6 +5,7 @@
 //! is a web page (a proxy's login or maintenance page), and not of this message where it answers another one.
 
 use super::close::{breach, is_transient};
+use super::correlate::is_addressed_elsewhere;
 use super::judge::fill_facts;
 use super::{Exchange, Rules};
 use crate::delivery::{DeliveryKind, Facts, Keep, MessageState, ReplyTo, Work};
@@ -74,7 +75,11 @@ impl Exchange {
         if !identifier.is_some_and(|identifier| work.facts.is_named_by(identifier)) {
             return Meaning::Failed("response.identifier of the answer names another request");
         }
-        Meaning::Answer(Box::new(self.keep_answer(&message, work, bytes, form.media_type().to_owned(), rules)))
+        let answer = self.keep_answer(&message, work, bytes, form.media_type().to_owned(), rules);
+        if is_addressed_elsewhere(&answer.facts, &work.facts, &work.participant, &rules.table) {
+            return Meaning::Failed("the answer is addressed to another participant than the one that asked");
+        }
+        Meaning::Answer(Box::new(answer))
     }
 
     /// An answer as it is kept. Its own faults do not hold it back: they are kept with it.

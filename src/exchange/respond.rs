@@ -1,7 +1,7 @@
 //! A response message that arrives on its own: matched to its request and sent home, or routed as unmatched.
 
 use super::close::breach;
-use super::correlate::{Doubt, Match, decide, one};
+use super::correlate::{Doubt, Match, decide, doubt, is_addressed_elsewhere, one};
 use super::judge::{Judged, forbidden_event};
 use super::{Exchange, Place, Refusal, Reply, Rules, reused, told};
 use crate::apart::apart;
@@ -34,6 +34,12 @@ impl Exchange {
             None => Vec::new(),
         };
         let is_named = |asked: &Asked| asked.delivery.facts.is_named_by(identifier);
+        // Correlation and destination that name different participants leave a doubt.
+        let elsewhere =
+            |asked: &Asked| is_addressed_elsewhere(&judged.facts, &asked.delivery.facts, &participant.id, &rules.table);
+        if correlated.iter().any(elsewhere) {
+            return Ok(Match::Several(doubt(&correlated, false, true)));
+        }
         let candidates = match correlated.iter().any(is_named) {
             true => Candidates::default(),
             false => self.store.asked(&participant.id, identifier).await?,

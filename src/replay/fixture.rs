@@ -107,6 +107,7 @@ impl Fixture {
             fault,
             answer: None,
             receiver_issues: None,
+            shares_with: None,
         };
         self.exchange.store.settle(settlement).await.unwrap();
     }

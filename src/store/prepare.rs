@@ -61,6 +61,7 @@ pub(super) struct PreparedSettlement {
     pub fault: Option<Fault>,
     pub answer: Option<Box<Prepared>>,
     pub receiver_issues: Option<String>,
+    pub shares_with: Option<Uuid>,
 }
 
 impl Prepared {
@@ -143,12 +144,13 @@ pub(super) fn identified(facts: &Facts, identity: IdentityKeys) -> Prepared {
 }
 
 pub(super) async fn settlement(settlement: Settlement) -> Result<PreparedSettlement, serde_json::Error> {
-    let Settlement { delivery_key, state, due_at_us, attempt, fault, answer, receiver_issues } = settlement;
+    let Settlement { delivery_key, state, due_at_us, attempt, fault, answer, receiver_issues, shares_with } =
+        settlement;
     let answer = match answer {
         None => None,
         Some(answer) => Some(Box::new(keep(*answer).await?)),
     };
-    Ok(PreparedSettlement { delivery_key, state, due_at_us, attempt, fault, answer, receiver_issues })
+    Ok(PreparedSettlement { delivery_key, state, due_at_us, attempt, fault, answer, receiver_issues, shares_with })
 }
 
 /// The body of a row, as received. None where the row cannot be what was written.

@@ -4,11 +4,17 @@ use super::batch::{Batch, OWN};
 use super::insert::AttemptKeyed;
 use super::prepare::PreparedSettlement;
 use crate::delivery::{DeliveryState, Settled};
+use crate::fhir::identity::Verdict;
+use uuid::Uuid;
 
 impl Batch<'_> {
     pub fn settle(&mut self, settlement: PreparedSettlement) -> Settled {
         let key = settlement.delivery_key;
-        let nothing = |changed| Settled { changed, first_answer: false, answer_id: None, work: Vec::new() };
+        let nothing =
+            |changed| Settled { changed, first_answer: false, answer_id: None, work: Vec::new(), belongs_to: None };
+        if let Some(request) = self.belongs_to(&settlement) {
+            return Settled { belongs_to: Some(request), ..nothing(false) };
+        }
         let Some(now) = self.deliveries.get_mut(&key) else { return nothing(false) };
         if let Some(attempt) = settlement.attempt {
             now.attempts += 1;
@@ -32,6 +38,7 @@ impl Batch<'_> {
                     first_answer: linked.first,
                     answer_id: Some(linked.answer.1),
                     work: linked.work,
+                    belongs_to: None,
                 }
             }
         };
@@ -46,5 +53,14 @@ impl Batch<'_> {
             now.changed = true;
         }
         settled
+    }
+    /// The other request that the receiver's answer is stored for already, here or in this batch: one that knows requests by
+    /// an id that two senders use repeats to the second what it said to the first.
+    fn belongs_to(&self, settlement: &PreparedSettlement) -> Option<Uuid> {
+        let (answer, now) = (settlement.answer.as_ref()?, self.deliveries.get(&settlement.delivery_key)?);
+        let Verdict::Repeat((known, _)) = self.verdict(answer) else { return None };
+        let fresh = || self.rows.messages.iter().find(|row| row.key == known).and_then(|row| row.in_reply_to);
+        let request = self.candidate(known).map_or_else(fresh, |facts| facts.in_reply_to)?;
+        (request != now.message_id && Some(request) != settlement.shares_with).then_some(request)
     }
 }

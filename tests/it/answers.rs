@@ -274,6 +274,39 @@ async fn a_waiting_sender_gets_the_answer_that_an_operator_assigns_to_it() {
     hospital.nobody_but(&[]);
 }
 
+/// A receiver that knows requests by their header id alone repeats to the second sender what it said to the first.
+#[tokio::test]
+async fn a_reply_that_answers_another_senders_request_is_given_to_nobody_else() {
+    for destination in [Some("http://alpha.example/fhir"), None] {
+        let mut answer = from_lab("1").set("/entry/1/resource/name/0/family", json!("OFALPHA"));
+        if let Some(destination) = destination {
+            answer = answer.to(destination);
+        }
+        let lab = Peer::answering(Answer::Bytes(answer.bytes())).await;
+        let mut config = NodeConfig::new().participant(Party::new("lab").at(&lab)).server("answer_timeout_ms = 500");
+        for id in ["alpha", "beta"] {
+            config = config.participant(Party::new(id).address(&format!("http://{id}.example/*")));
+        }
+        let node = config.start().await;
+        let request = |sender: &str| {
+            Sample::new().from(&format!("http://{sender}.example/fhir")).addressed_to("lab").with_header_id("1")
+        };
+        let first = node.post(request("alpha").bytes()).await.expect_status(200);
+        assert!(first.text().contains("OFALPHA"));
+        let second = node.post(request("beta").bytes()).await.expect_status(202);
+        assert!(!second.text().contains("OFALPHA"), "{}", second.text());
+        let id = second.header("emberpost-message-id").unwrap().to_owned();
+        let waiting = delivery(&node, &id).await;
+        assert_eq!(
+            (&waiting["state"], &waiting["last_fault"]),
+            (&json!("waiting"), &json!("RECV_BAD_ANSWER")),
+            "{waiting}"
+        );
+        let status = node.get(&format!("/fhir/async/{id}")).await;
+        assert!(!status.text().contains("OFALPHA"), "{}", status.text());
+    }
+}
+
 #[tokio::test]
 async fn over_amqp_the_correlation_id_decides_among_what_the_identifier_allows() {
     let Some(broker) = Broker::shared().await else { return };
@@ -308,6 +341,12 @@ async fn over_amqp_the_correlation_id_decides_among_what_the_identifier_allows()
         let props = correlation.map_or_else(Props::json, |id| Props::json().correlation_id(id));
         tell(&from_lab("1"), props).await;
         wait_until(SOON, "it is stored", async || ids(&node, "ambiguous=true").await.len() == count + 1).await;
+    }
+    // A destination that contradicts the correlation leaves a doubt, whether the identifier names one or nobody.
+    for (count, identifier) in ["1", "unknown"].into_iter().enumerate() {
+        let answer = from_lab(identifier).to("http://beta.example/fhir");
+        tell(&answer, Props::json().correlation_id(&correlations[0])).await;
+        wait_until(SOON, "it is stored", async || ids(&node, "ambiguous=true").await.len() == count + 4).await;
     }
     assert_eq!((alpha.count(), beta.count()), (1, 1));
     assert_eq!(delivery(&node, &correlations[0]).await["state"], "answered");

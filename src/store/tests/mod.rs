@@ -151,7 +151,16 @@ pub(super) fn attempt(result: &str, status: u16) -> Option<AttemptRow> {
 pub(super) fn settlement(delivery_key: i64, state: DeliveryState, answer: Option<Keep>) -> Settlement {
     let attempt = attempt("delivered", 200);
     let answer = answer.map(Box::new);
-    Settlement { delivery_key, state, due_at_us: 0, attempt, fault: None, answer, receiver_issues: None }
+    Settlement {
+        delivery_key,
+        state,
+        due_at_us: 0,
+        attempt,
+        fault: None,
+        answer,
+        receiver_issues: None,
+        shares_with: None,
+    }
 }
 
 pub(super) fn category(keep: Keep, category: Category) -> Keep {
