@@ -220,7 +220,7 @@ pub fn http_url(section: &Section, key: &str, text: String) -> Option<String> {
     match parsed {
         None => section.none(key, "must be an http or https URL, as https://host.example.org/fhir"),
         Some(_) if address::flaw(&text).is_some() => {
-            section.none(key, "must be a URL without dot segments, back slashes, and control characters")
+            section.none(key, "must be a URL without dot segments, empty segments, percent-encoded slashes, back slashes, and control characters")
         }
         Some(url) if url.query().is_some() || url.fragment().is_some() => {
             section.none(key, "must be a URL without query and fragment")

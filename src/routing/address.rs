@@ -5,6 +5,7 @@
 //! An http or https address is read by the parser that the HTTP client uses, so that what is compared is what would be
 //! posted to; what parsers and servers read in different ways (`flaw`) is no address.
 
+mod escape;
 mod flaw;
 pub use flaw::{Flaw, flaw, refusals};
 
@@ -15,7 +16,8 @@ use url::Url;
 const OPERATION: &str = "/$process-message";
 
 /// The form in which two spellings of one address are equal: scheme and host in lower case, no default port,
-/// and neither one trailing slash nor a trailing `/$process-message`. What begins like an http or https address and is
+/// percent-encoding only where it means something (RFC 3986 6.2.2), and neither one trailing slash nor a trailing
+/// `/$process-message`. What begins like an http or https address and is
 /// no URL stays as it stands. Normalising twice changes nothing.
 pub fn normalize(address: &str) -> String {
     let parsed = http_url(address);
@@ -25,7 +27,9 @@ pub fn normalize(address: &str) -> String {
     if parsed.is_none() && is_http(parts.scheme) {
         return address.to_owned();
     }
-    let mut rest = parts.rest;
+    // Before shortening: what is shortened may be percent-encoded too.
+    let decoded = escape::canonical(parts.rest);
+    let mut rest = &*decoded;
     // What follows `?`, `#` or `|` is not ours to shorten: a slash may mean something there.
     if !rest.contains(['?', '#', '|']) {
         while let Some(shorter) = rest.strip_suffix(OPERATION).or_else(|| without_one_slash(rest)) {
@@ -141,7 +145,7 @@ impl<'a> Parts<'a> {
 
 fn normalize_authority(parts: &Parts) -> String {
     let (user, host) = match parts.authority.rsplit_once('@') {
-        Some((user, host)) => (Some(user), host),
+        Some((user, host)) => (Some(escape::canonical(user)), host),
         None => (None, parts.authority),
     };
     let default_port = match () {
@@ -185,7 +189,8 @@ fn normalize_prefix(prefix: &str) -> String {
             format!("{}://{}", parts.scheme.to_ascii_lowercase(), parts.authority.to_ascii_lowercase())
         }
         Some(parts) => {
-            format!("{}://{}{}", parts.scheme.to_ascii_lowercase(), normalize_authority(&parts), parts.rest)
+            let rest = escape::canonical(parts.rest);
+            format!("{}://{}{rest}", parts.scheme.to_ascii_lowercase(), normalize_authority(&parts))
         }
     }
 }
@@ -224,6 +229,20 @@ mod tests {
             ("https://lab.example.org/fhir?to=a/", "https://lab.example.org/fhir?to=a/"),
             ("https://Lab.example.org/fhir#id=A/", "https://lab.example.org/fhir#id=A/"),
             ("MLLP://Host:2575/", "mllp://host:2575"),
+            ("http://h/a/%73ecret/1", "http://h/a/secret/1"),
+            ("http://h/a/secr%65t/%7E%2d%5F%2Ex", "http://h/a/secret/~-_.x"),
+            ("http://h/a/%41%7a%30", "http://h/a/Az0"),
+            ("http://h/a/%c3%a4", "http://h/a/%C3%A4"),
+            ("http://h/a/ä", "http://h/a/%C3%A4"),
+            ("http://h/a%3fb%40", "http://h/a%3Fb%40"),
+            ("http://h/a/$process%2Dmess%61ge/", "http://h/a"),
+            ("http://h/a?%71=%3d", "http://h/a?q=%3D"),
+            ("http://%61nn@h/a", "http://ann@h/a"),
+            ("mllp://Host/%62", "mllp://host/b"),
+            // An escape of the percent sign is decoded by nobody a second time.
+            ("http://h/a/%2573", "http://h/a/%2573"),
+            ("http://h/a/%%37%33", "http://h/a/%2573"),
+            ("http://h/a/100%", "http://h/a/100%25"),
         ];
         for (written, normalized) in cases {
             assert_eq!(normalize(written), normalized, "{written}");
@@ -296,6 +315,35 @@ mod tests {
         assert_eq!(Index::default().find("https://a.org"), None);
     }
 
+    #[test]
+    fn no_percent_encoding_evades_the_longest_pattern() {
+        let mut index = Index::default();
+        for (owner, address) in
+            ["http://h/a/*", "http://h/a/secret/*", "http://h/a/b/*", "http://h/e/%c3%a4/%66*", "http://h/e/*"]
+                .into_iter()
+                .enumerate()
+        {
+            assert_eq!(index.insert(address, owner), Ok(()));
+        }
+        for (address, owner) in [
+            ("http://h/a/%73ecret/1", Some(1)),
+            ("http://h/a/secr%65t/1", Some(1)),
+            ("http://h/%61/%73%65%63%72%65%74", Some(1)),
+            ("http://h/a/%62/1", Some(2)),
+            ("http://h/%61/c/1", Some(0)),
+            ("http://h/a/%2573ecret/1", Some(0)),
+            ("http://h/e/%C3%A4/f/1", Some(3)),
+            ("http://h/e/ä/%66", Some(3)),
+            ("http://h/a/b%2f1", None),
+            ("http://h/a/b%2F1", None),
+            ("http://h/a//secret/1", None),
+            ("http://h//a/secret/1", None),
+        ] {
+            assert_eq!(index.find(address), owner, "{address}");
+        }
+        assert_eq!(index.insert("http://h/a/s%65cret/*", 9), Err(1));
+    }
+
     /// Text from the pieces that normalising looks for, so that random input hits them.
     fn addresses() -> impl Strategy<Value = String> {
         let pieces = prop::sample::select(vec![
@@ -315,6 +363,11 @@ mod tests {
             "#",
             "|",
             "urn:oid:1.2",
+            "%",
+            "%7e",
+            "%41",
+            "%34%31",
+            "%2f",
             "*",
             "ä",
             "",

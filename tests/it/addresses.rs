@@ -37,6 +37,11 @@ async fn a_response_url_that_leads_out_of_the_senders_addresses_is_refused_and_p
         "/a/\n../b/x",
         "/a/\u{0}b",
         "/a/%00b",
+        "/a/secret%2f1",
+        "/a/secret%2F1",
+        "/a/secret%5c1",
+        "/a//secret/1",
+        "//a/x",
     ] {
         let reply = ask_back(&node, &format!("{base}{path}")).await;
         assert_eq!(reply.status, 400, "{path:?}: {}", reply.text());
@@ -60,7 +65,7 @@ async fn a_source_or_destination_that_parsers_read_in_two_ways_is_refused_at_eve
     let lab = Peer::ok().await;
     let config = NodeConfig::with_sender().participant(Party::new("lab").at(&lab).address("http://lab.example/*"));
     let node = config.validation("level = \"message\"\non_failure = \"report\"").start().await;
-    for ending in ["a/../b", "%2e%2e/b", "a\\..\\b", "a\tb", "a\nb", "a\u{0}b", "a%00b"] {
+    for ending in ["a/../b", "%2e%2e/b", "a\\..\\b", "a\tb", "a\nb", "a\u{0}b", "a%00b", "a/b%2f1", "a//b"] {
         let address = format!("http://lab.example/{ending}");
         let cases = [
             (Sample::new().to(&address), "destination[0].endpoint"),
@@ -85,6 +90,30 @@ async fn a_source_or_destination_that_parsers_read_in_two_ways_is_refused_at_eve
     assert_eq!(lab.count(), 0);
 }
 
+#[tokio::test]
+async fn a_percent_encoded_spelling_of_an_address_belongs_to_the_owner_of_the_plain_one() {
+    let (home, lab) = (Peer::answering(Answer::Empty(200)).await, Peer::ok().await);
+    let base = home.url();
+    let sender = Party::sender().address("http://sender.example/*").address(&format!("{base}/a/*"));
+    let other = Party::new("other").address(&format!("{base}/a/secret/*")).address("http://sender.example/b/*");
+    let config = NodeConfig::new().participant(sender).participant(other).participant(Party::new("lab").at(&lab));
+    let node = config.start().await;
+    for path in ["/a/secret/1", "/a/%73ecret/1", "/a/secr%65t/1", "/%61/%73%65%63%72%65%74/1"] {
+        let reply = ask_back(&node, &format!("{base}{path}")).await;
+        assert_eq!(reply.status, 403, "{path}: {}", reply.text());
+    }
+    for source in ["http://sender.example/b/1", "http://sender.example/%62/1", "http://sender.example/%62"] {
+        let reply = node.post(Sample::new().addressed_to("lab").from(source).bytes()).await.expect_status(200);
+        let id = reply.header("emberpost-message-id").unwrap().to_owned();
+        assert_eq!(node.admin(&format!("messages/{id}")).await["sender"], "other", "{source}");
+    }
+    // Its own address in another spelling is posted to as it was given.
+    ask_back(&node, &format!("{base}/a/%6Fwn")).await.expect_status(200);
+    wait_until(SOON, "the answer comes to the response-url", async || home.count() == 1).await;
+    assert_eq!(home.received()[0].path_and_query, "/fhir/a/%6Fwn?async=true");
+    assert_eq!(lab.count(), 4, "a refused message was delivered");
+}
+
 fn check(text: &str) -> Output {
     let folder = TempDir::with_prefix("emberpost-it-").unwrap();
     let file = format!("[definitions]\npaths = []\nunknown_events = \"route\"\n{text}");
@@ -97,6 +126,8 @@ fn an_address_of_the_configuration_that_parsers_read_in_two_ways_is_an_error_wit
     for (text, part) in [
         ("[[participant]]\nid = \"a\"\naddresses = ['http://h/a/../*']\n", "dot segment"),
         ("[[participant]]\nid = \"a\"\naddresses = ['http://h/%2e%2e/a']\n", "dot segment"),
+        ("[[participant]]\nid = \"a\"\naddresses = ['http://h/a%2fb/*']\n", "percent-encoded slash"),
+        ("[[participant]]\nid = \"a\"\naddresses = ['http://h/a//b/*']\n", "empty segment"),
         ("[[participant]]\nid = \"a\"\naddresses = ['http://h\\a']\n", "back slash"),
         ("[[participant]]\nid = \"a\"\naddresses = [\"http://h/a\\t\"]\n", "control character"),
         ("[[participant]]\nid = \"a\"\n[[route]]\ndestination = 'http://h/a/../*'\nto = ['a']\n", "dot segment"),

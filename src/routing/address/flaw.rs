@@ -1,6 +1,7 @@
 //! What an address must not have, because a client, a proxy, and a server read it in different ways, so that one would
 //! compare what another does not post to.
 
+use super::escape::decode;
 use super::{Parts, http_url};
 use crate::fhir::event::Event;
 use crate::fhir::{Fault, Issue, IssueCode, MessageHeader};
@@ -19,6 +20,10 @@ pub enum Flaw {
     BackSlash,
     /// `.` or `..` as a segment of the path, also percent-encoded.
     DotSegment,
+    /// `%2f` in the path; some servers read it as a slash.
+    EncodedSlash,
+    /// `//` in the path; some servers read it as one slash.
+    EmptySegment,
 }
 
 impl fmt::Display for Flaw {
@@ -27,6 +32,8 @@ impl fmt::Display for Flaw {
             Flaw::Control => "a control character",
             Flaw::BackSlash => "a back slash",
             Flaw::DotSegment => "a dot segment (\".\" or \"..\") in its path",
+            Flaw::EncodedSlash => "a percent-encoded slash (\"%2F\") in its path",
+            Flaw::EmptySegment => "an empty segment (\"//\") in its path",
         })
     }
 }
@@ -53,38 +60,37 @@ pub fn flaw(address: &str) -> Option<Flaw> {
 }
 
 /// Of a path as a server sees it, which decodes once.
-fn flaw_of_path(path: &str) -> Option<Flaw> {
-    let path = decode(path);
+fn flaw_of_path(written: &str) -> Option<Flaw> {
+    let path = decode(written);
     if path.iter().any(u8::is_ascii_control) {
         return Some(Flaw::Control);
     }
     if path.contains(&b'\\') {
         return Some(Flaw::BackSlash);
     }
-    // What follows `;` belongs to no name: servers of servlets take it away.
-    let name = |segment: &[u8]| segment.iter().position(|byte| *byte == b';').unwrap_or(segment.len());
-    let is_dots = |segment: &[u8]| matches!(&segment[..name(segment)], b"." | b"..");
-    path.split(|byte| *byte == b'/').any(is_dots).then_some(Flaw::DotSegment)
-}
-
-/// Percent-decoded; what is no escape stays.
-fn decode(path: &str) -> Vec<u8> {
-    let bytes = path.as_bytes();
-    let (mut decoded, mut at) = (Vec::with_capacity(bytes.len()), 0);
-    while let Some(byte) = bytes.get(at) {
-        let hex = |at: usize| bytes.get(at).and_then(|digit| char::from(*digit).to_digit(16));
-        match (byte, hex(at + 1), hex(at + 2)) {
-            (b'%', Some(high), Some(low)) => {
-                decoded.push((high * 16 + low) as u8);
-                at += 3;
-            }
-            _ => {
-                decoded.push(*byte);
-                at += 1;
-            }
+    if path.split(|byte| *byte == b'/').any(|segment| matches!(name_of(segment), b"." | b"..")) {
+        return Some(Flaw::DotSegment);
+    }
+    // What follows `|` is the value of an identifier, and may be a URL itself.
+    let path = written.split('|').next().unwrap_or_default();
+    let decoded = decode(path);
+    if decoded.iter().filter(|byte| **byte == b'/').count() > path.matches('/').count() {
+        return Some(Flaw::EncodedSlash);
+    }
+    // Before the first slash there is no segment, and behind the last there may be none.
+    let mut segments = decoded.split(|byte| *byte == b'/').skip(1).peekable();
+    while let Some(segment) = segments.next() {
+        if name_of(segment).is_empty() && segments.peek().is_some() {
+            return Some(Flaw::EmptySegment);
         }
     }
-    decoded
+    None
+}
+
+/// What follows `;` belongs to no name: servers of servlets take it away.
+fn name_of(segment: &[u8]) -> &[u8] {
+    let end = segment.iter().position(|byte| *byte == b';').unwrap_or(segment.len());
+    &segment[..end]
 }
 
 /// An issue for each source, destination, target, and event of a header whose text has a flaw (HTTP 400).
@@ -122,7 +128,7 @@ mod tests {
     use super::super::{Index, Pattern};
     use super::*;
 
-    const FLAWED: [(&str, Flaw); 22] = [
+    const FLAWED: [(&str, Flaw); 32] = [
         ("http://h/a/../b/", Flaw::DotSegment),
         ("http://h/a/..", Flaw::DotSegment),
         ("http://h/a/./b", Flaw::DotSegment),
@@ -134,6 +140,16 @@ mod tests {
         ("HTTPS://h/a/../b?x#y", Flaw::DotSegment),
         ("http:/h/a/../b", Flaw::DotSegment),
         ("mllp://h/a/../b", Flaw::DotSegment),
+        ("http://h/a/b%2f1", Flaw::EncodedSlash),
+        ("http://h/a%2Fb?x", Flaw::EncodedSlash),
+        ("http://h/a/%2f/b", Flaw::EncodedSlash),
+        ("mllp://h/a%2fb", Flaw::EncodedSlash),
+        ("http://h/a//b", Flaw::EmptySegment),
+        ("http://h//a", Flaw::EmptySegment),
+        ("http://h/a//", Flaw::EmptySegment),
+        ("http://h/a/;x=1/b", Flaw::EmptySegment),
+        ("mllp://h/a//b", Flaw::EmptySegment),
+        ("http://h/a/b%5c1", Flaw::BackSlash),
         ("http://h/a/..\\b", Flaw::BackSlash),
         ("http:\\\\h\\a", Flaw::BackSlash),
         ("http://h\\@other/a/", Flaw::BackSlash),
@@ -161,11 +177,19 @@ mod tests {
     }
 
     #[test]
-    fn dots_and_back_slashes_that_no_url_reads_are_part_of_an_address() {
+    fn dots_slashes_and_back_slashes_that_no_url_reads_are_part_of_an_address() {
         for address in [
             "http://h/a..b/.c/d./...",
             "http://h/a?x=../y",
             "http://h/.well-known/x",
+            "http://h/a/",
+            "http://h/",
+            "http://h",
+            "http://h/a?x=%2f//y#//%2f",
+            "http://h/a%252fb/%73",
+            "http://h/ids|http://other//x%2fy",
+            "file:///a/b",
+            "urn:x:a//b%2fc",
             "https://lab.example.org/units/7",
             "urn:oid:1.2.3",
             "DOMAIN\\user",
