@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 /// Who holds places.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -29,6 +29,8 @@ struct Inner {
     limit_bytes: u64,
     taken: Mutex<Taken>,
     given_back: Notify,
+    /// As many as there are processors: more bodies that are unpacked at once take memory, and are not done sooner.
+    unpacking: Arc<Semaphore>,
 }
 
 #[derive(Debug, Default)]
@@ -55,7 +57,14 @@ pub struct Hold {
 impl Places {
     /// `limit_messages` and `limit_bytes` for all; half of each, rounded up, for one owner.
     pub fn new(limit_messages: usize, limit_bytes: u64) -> Places {
-        let inner = Inner { limit_messages, limit_bytes, taken: Mutex::default(), given_back: Notify::new() };
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let inner = Inner {
+            limit_messages,
+            limit_bytes,
+            taken: Mutex::default(),
+            given_back: Notify::new(),
+            unpacking: Arc::new(Semaphore::new(processors)),
+        };
         Places { inner: Arc::new(inner) }
     }
 
@@ -98,6 +107,12 @@ impl Hold {
     /// Counts more bytes for this message. False at the limit, or at the owner's half of it; then nothing is counted.
     pub fn grow(&mut self, bytes: u64) -> bool {
         self.add(Share { messages: 0, bytes }, false)
+    }
+
+    /// Waits until this message may be unpacked; it may as long as what it gets is held. None would be a closed semaphore,
+    /// which this one never is.
+    pub async fn unpacking(&self) -> Option<OwnedSemaphorePermit> {
+        self.inner.unpacking.clone().acquire_owned().await.ok()
     }
 
     /// Gives bytes back that are no longer in memory.

@@ -6,6 +6,8 @@ use axum::http::{HeaderMap, HeaderName};
 use bytes::Bytes;
 use std::io::Read;
 
+/// Unpacked before it is counted. No more than this, for each message that is unpacked at once, is in memory uncounted.
+const UNPACK_STEP_BYTES: u64 = 64 * 1024;
 /// The largest window that a zstd body may ask memory for: 8 MiB, as RFC 9659 has it.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 
@@ -74,9 +76,16 @@ pub fn unsupported(fault: Fault, text: &str) -> Issue {
     Issue::error(IssueCode::NotSupported, fault, text).rule("VER-03")
 }
 
-/// Removes the content encoding. Errs with `too-long` beyond the limit, before or after, and with `structure` where the
-/// body is not encoded as was said. At most `limit_bytes` are decoded: a small body that unpacks to gigabytes stops there.
-pub fn decode(raw: Bytes, encoding: Encoding, limit_bytes: usize) -> Result<Bytes, Issue> {
+/// Removes the content encoding. `count` is told of each further step of unpacked bytes, and says whether there is room for
+/// it; nothing is counted of a body that is not encoded. Errs with `too-long` beyond the limit, before or after, with
+/// `structure` where the body is not encoded as was said, with `transient` where `count` refuses. Unpacking stops there, and
+/// so does a small body that unpacks to gigabytes.
+pub fn decode(
+    raw: &Bytes,
+    encoding: Encoding,
+    limit_bytes: usize,
+    count: impl FnMut(u64) -> bool,
+) -> Result<Bytes, Issue> {
     if raw.len() > limit_bytes {
         return Err(too_large(limit_bytes));
     }
@@ -84,8 +93,8 @@ pub fn decode(raw: Bytes, encoding: Encoding, limit_bytes: usize) -> Result<Byte
     let work = if encoding == Encoding::Identity { 0 } else { raw.len().saturating_mul(100) };
     apart(work, || match encoding {
         Encoding::Identity => Ok(raw.clone()),
-        Encoding::Gzip => inflate(flate2::read::MultiGzDecoder::new(&raw[..]), limit_bytes),
-        Encoding::Zstd => inflate(zstd_decoder(&raw).map_err(|_| badly_encoded())?, limit_bytes),
+        Encoding::Gzip => inflate(flate2::read::MultiGzDecoder::new(&raw[..]), limit_bytes, count),
+        Encoding::Zstd => inflate(zstd_decoder(raw).map_err(|_| badly_encoded())?, limit_bytes, count),
     })
 }
 
@@ -101,13 +110,34 @@ pub(super) fn zstd_decoder(raw: &[u8]) -> std::io::Result<zstd::Decoder<'_, std:
     Ok(decoder)
 }
 
-fn inflate(decoder: impl Read, limit_bytes: usize) -> Result<Bytes, Issue> {
-    let mut whole = Vec::new();
-    match decoder.take(limit_bytes as u64 + 1).read_to_end(&mut whole) {
-        Ok(length) if length > limit_bytes => Err(too_large(limit_bytes)),
-        Ok(_) => Ok(whole.into()),
-        Err(_) => Err(badly_encoded()),
+fn inflate(mut decoder: impl Read, limit_bytes: usize, mut count: impl FnMut(u64) -> bool) -> Result<Bytes, Issue> {
+    // Steps instead of one growing buffer, which would take up to three times its length whenever it moves.
+    let mut steps: Vec<Vec<u8>> = Vec::new();
+    let mut length = 0;
+    loop {
+        let mut step = Vec::new();
+        let unpacked = decoder.by_ref().take(UNPACK_STEP_BYTES).read_to_end(&mut step).map_err(|_| badly_encoded())?;
+        if unpacked == 0 {
+            break;
+        }
+        length += unpacked;
+        if length > limit_bytes {
+            return Err(too_large(limit_bytes));
+        }
+        if !count(unpacked as u64) {
+            return Err(too_many_bytes());
+        }
+        steps.push(step);
     }
+    // Each step is freed once it is copied. Of the whole, only what is written takes memory.
+    let mut whole = Vec::with_capacity(length);
+    steps.into_iter().for_each(|step| whole.extend_from_slice(&step));
+    Ok(whole.into())
+}
+
+pub fn too_many_bytes() -> Issue {
+    let text = "The router, or its part for one sender, is at its limit of bytes in flight; send again later";
+    Issue::error(IssueCode::Transient, Fault::RouteBusy, text)
 }
 
 fn badly_encoded() -> Issue {
@@ -224,8 +254,41 @@ mod tests {
             let mut encoder = zstd::Encoder::new(Vec::new(), 3).unwrap();
             encoder.window_log(window_log).unwrap();
             std::io::copy(&mut &text[..], &mut encoder).unwrap();
-            let read = decode(encoder.finish().unwrap().into(), Encoding::Zstd, 1024 * 1024);
+            let packed = encoder.finish().unwrap().into();
+            let read = decode(&packed, Encoding::Zstd, 1024 * 1024, |_| true);
             assert_eq!(read.map(|bytes| bytes.len()).map_err(|issue| issue.code), wanted, "{window_log}");
+        }
+    }
+
+    #[test]
+    fn unpacking_counts_step_by_step_and_stops_at_the_first_step_that_has_no_room() {
+        let text: Vec<u8> = (0..1_000_000_u32).map(|number| (number / 1000) as u8).collect();
+        let packed: [(Encoding, Bytes); 2] = [
+            (Encoding::Zstd, zstd::encode_all(&text[..], 3).unwrap().into()),
+            (Encoding::Gzip, {
+                let mut gzip = flate2::read::GzEncoder::new(&text[..], flate2::Compression::default());
+                let mut packed = Vec::new();
+                gzip.read_to_end(&mut packed).unwrap();
+                packed.into()
+            }),
+        ];
+        for (encoding, packed) in packed {
+            let mut counted = Vec::new();
+            let whole = decode(&packed, encoding, text.len(), |bytes| {
+                counted.push(bytes);
+                true
+            });
+            assert_eq!(whole.unwrap(), text, "{encoding:?}");
+            assert_eq!(counted.iter().sum::<u64>(), 1_000_000);
+            assert!(counted.iter().all(|bytes| *bytes <= UNPACK_STEP_BYTES), "{counted:?}");
+
+            let (mut room, mut asked) = (300_000_u64, 0);
+            let refused = decode(&packed, encoding, text.len(), |bytes| {
+                asked += 1;
+                room.checked_sub(bytes).map(|left| room = left).is_some()
+            });
+            assert_eq!(refused.unwrap_err().fault, Fault::RouteBusy, "{encoding:?}");
+            assert_eq!(asked, 300_000 / UNPACK_STEP_BYTES + 1, "nothing is unpacked after a refusal");
         }
     }
 }

@@ -155,6 +155,42 @@ async fn bytes_in_flight_are_bounded_received_and_unpacked() {
     wait_until(SOON, "the bytes are given back", async || node.post(padded(80_000)).await.status == 200).await;
 }
 
+#[tokio::test]
+async fn many_packed_bodies_at_once_take_no_more_memory_than_the_few_that_there_is_room_for() {
+    const AT_ONCE: usize = 60;
+    const BODY_BYTES: usize = 19_000_000;
+    // What 64 MiB in flight come to, with the trees and the stored form of the one body that fits one peer's half; and the
+    // rest of the router. Half of the bodies unpacked at once are 570 MB.
+    const PEAK_LIMIT_KIB: u64 = 400 * 1024;
+    let lab = Peer::ok().await;
+    let node = with_lab(&lab).server("max_in_flight_bytes = 67108864").start().await;
+    let photo = serde_json::json!([{ "contentType": "image/png", "data": "QUFB".repeat(BODY_BYTES / 4) }]);
+    let packed = gzip(&Sample::new().addressed_to("lab").set("/entry/1/resource/photo", photo).bytes());
+    assert!(packed.len() < 100_000, "the test needs small bodies that become large");
+    let requests = (0..AT_ONCE).map(|_| {
+        let request = node.posting(packed.clone()).header("content-type", "application/fhir+json");
+        node.ask(request.header("content-encoding", "gzip").header("prefer", "respond-async"))
+    });
+    let replies = futures_util::future::join_all(requests).await;
+    let peak = peak_memory_kib(&node);
+    let taken = replies.iter().filter(|reply| reply.status == 202).count();
+    println!("{taken} of {AT_ONCE} were taken, {peak} KiB at most");
+    assert!(taken > 0, "{:?}", replies[0].faults());
+    for reply in replies.iter().filter(|reply| reply.status != 202) {
+        assert_eq!((reply.status, reply.faults()), (503, vec!["ROUTE_BUSY".to_owned()]));
+    }
+    assert!(peak < PEAK_LIMIT_KIB, "{peak} KiB");
+    wait_until(SOON, "all bytes are given back", async || figure(&node, "emberpost_bytes_in_flight", None).await == 0)
+        .await;
+}
+
+/// The most memory that the router has had at once.
+fn peak_memory_kib(node: &Node) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", node.pid())).unwrap();
+    let value = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    value.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
 type Http2 = hyper::client::conn::http2::SendRequest<Full<Bytes>>;
 
 async fn http2(node: &Node) -> Http2 {

@@ -20,13 +20,13 @@ pub(super) struct Unpacked {
     pub bytes: Bytes,
 }
 
-/// Errs with what to send instead.
+/// The room for it is reserved (`Intake::needed_bytes`). Errs with what to send instead.
 pub(super) fn unpacked(came: &Came, body_limit_bytes: usize) -> Result<Unpacked, Issue> {
     let properties = &came.properties;
     let encoding = encoding(text(properties.content_encoding()).unwrap_or_default())?;
     let said = said(text(properties.content_type()).unwrap_or_default())?;
     let header = header(properties, "fhirVersion").map(|text| media::version(&text)).transpose()?;
-    let bytes = media::decode(came.body.clone(), encoding, body_limit_bytes)?;
+    let bytes = media::decode(&came.body, encoding, body_limit_bytes, |_| true)?;
     let form = match said.form {
         Some(form) => form,
         None => recognized(&bytes)?,

@@ -62,6 +62,11 @@ impl Came {
     }
 }
 
+fn is_packed(properties: &BasicProperties) -> bool {
+    let encoding = encoding(text(properties.content_encoding()).unwrap_or_default());
+    encoding.is_ok_and(|encoding| encoding != Encoding::Identity)
+}
+
 /// What became of it.
 pub(super) enum Fate {
     /// Kept, as accepted, refused or a repeat; or put aside: the broker need not hold it any longer.
@@ -95,9 +100,8 @@ pub(super) struct Intake {
 impl Intake {
     /// The bytes that a message may need in memory: where it comes packed, also the most that it may become.
     pub fn needed_bytes(&self, delivery: &Delivery) -> u64 {
-        let encoding = encoding(text(delivery.properties.content_encoding()).unwrap_or_default());
-        let is_packed = encoding.is_ok_and(|encoding| encoding != Encoding::Identity);
-        delivery.data.len() as u64 + if is_packed { self.body_limit_bytes as u64 } else { 0 }
+        let more = if is_packed(&delivery.properties) { self.body_limit_bytes as u64 } else { 0 };
+        delivery.data.len() as u64 + more
     }
 
     pub async fn company(&self, alone: bool) -> Company {
@@ -165,7 +169,9 @@ impl Intake {
 
     async fn keep(&self, came: &Came, mut hold: Hold, turn: Turn) -> Fate {
         let (exchange, inbound) = (self.exchange.clone(), self.inbound(came));
+        let unpacking = if is_packed(&came.properties) { hold.unpacking().await } else { None };
         let unpacked = unpacked(came, self.body_limit_bytes);
+        drop(unpacking);
         // What did not come packed is the body as it came, not a copy.
         let is_copy = |bytes: &Bytes| bytes.as_ptr() != came.body.as_ptr();
         let copied =

@@ -45,24 +45,22 @@ pub async fn read_body(body: &mut Body, bounds: Bounds, hold: &mut Hold) -> Resu
         return Err(too_large(bounds.limit_bytes));
     }
     let raw = collect(body, bounds.limit_bytes, PATIENCE, hold).await?;
-    let raw_bytes = raw.len() as u64;
-    let decoded = media::decode(raw, bounds.encoding, bounds.limit_bytes).map_err(|issue| match issue.code {
-        IssueCode::TooLong => (StatusCode::PAYLOAD_TOO_LARGE, issue),
-        _ => (StatusCode::BAD_REQUEST, issue),
-    })?;
-    if bounds.encoding != Encoding::Identity {
-        // Unpacked in one go, without waiting: what is not counted yet is one body per thread at most.
-        hold.shrink(raw_bytes);
-        if !hold.grow(decoded.len() as u64) {
-            return Err(too_many_bytes());
-        }
+    if bounds.encoding == Encoding::Identity {
+        return Ok(raw);
     }
-    Ok(decoded)
+    let unpacking = hold.unpacking().await;
+    let decoded = media::decode(&raw, bounds.encoding, bounds.limit_bytes, |bytes| hold.grow(bytes));
+    drop(unpacking);
+    hold.shrink(raw.len() as u64);
+    decoded.map_err(|issue| match issue.code {
+        IssueCode::TooLong => (StatusCode::PAYLOAD_TOO_LARGE, issue),
+        IssueCode::Transient => (StatusCode::SERVICE_UNAVAILABLE, issue),
+        _ => (StatusCode::BAD_REQUEST, issue),
+    })
 }
 
 fn too_many_bytes() -> Problem {
-    let text = "The router, or its part for one sender, is at its limit of bytes in flight; send again later";
-    (StatusCode::SERVICE_UNAVAILABLE, Issue::error(IssueCode::Transient, Fault::RouteBusy, text))
+    (StatusCode::SERVICE_UNAVAILABLE, media::too_many_bytes())
 }
 
 /// Reads what is left of a refused body, within bounds, and forgets it.
