@@ -334,6 +334,8 @@ pub enum Said {
     Misconfigured { fault: Fault, detail: String },
     /// The content is no longer stored: nobody was asked, and nothing can be sent any more.
     Dropped,
+    /// The callback's URL is no longer an address of the request's sender: nobody was asked, and the delivery ends.
+    ForeignCallback,
     /// Any other 4xx: for good. The body, where there was one, may be an OperationOutcome.
     Refused { outcome: Option<Bytes>, detail: String },
 }

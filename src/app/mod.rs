@@ -123,8 +123,10 @@ pub async fn start(config: &Config, definitions: Definitions, clock: Clock) -> R
         .map_err(|error| StartError::Configuration(format!("cannot set up TLS towards receivers: {error}")))?;
     let amqp = config.amqp.clone().map(|amqp| Amqp::new(amqp, settings.name.clone(), metrics.clone()));
     let out = amqp.as_ref().map(|amqp| amqp.out(store.clone(), clock.clone()));
-    let carrier = Carriers { http, amqp: out, clock: clock.clone() };
     let exchange = Exchange::new(store.clone(), handle, rules, clock.clone(), metrics.clone(), settings);
+    let ruled = exchange.clone();
+    let is_owner = Box::new(move |id: &str, address: &str| ruled.rules.load().table.is_owner(id, address));
+    let carrier = Carriers { http, amqp: out, clock: clock.clone(), is_owner };
     upkeep::limit_waits(&store, &carried_to).await?;
     let courier = Courier::run(
         inbox,

@@ -12,12 +12,16 @@ use futures_util::future::BoxFuture;
 use std::sync::Arc;
 use tokio::time::Instant;
 
+/// Whether a participant (its id) owns an address by the rules now in force.
+pub type IsOwner = Box<dyn Fn(&str, &str) -> bool + Send + Sync>;
+
 /// The carrier over every channel.
 pub struct Carriers {
     pub http: HttpOut,
     /// None: no AMQP is configured.
     pub amqp: Option<AmqpOut>,
     pub clock: Clock,
+    pub is_owner: IsOwner,
 }
 
 impl Carrier for Carriers {
@@ -33,6 +37,12 @@ impl Carrier for Carriers {
 
 impl Carriers {
     async fn attempt(&self, work: &Work, participant: &Participant) -> Attempted {
+        // A reload may have given the address to somebody else since the request was accepted.
+        if let DeliveryKind::Callback { url } = &work.kind
+            && !(self.is_owner)(&work.participant, url)
+        {
+            return Said::ForeignCallback.into();
+        }
         if let DeliveryKind::Reply(reply) = &work.kind
             && let Some(queue) = &reply.queue
         {

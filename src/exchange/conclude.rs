@@ -97,7 +97,15 @@ impl Exchange {
                 self.again(work, &attempt, (fault, detail), retry_after).await
             }
             Said::Misconfigured { fault, detail } => self.put_back(&work, &attempt, (fault, detail), None).await,
-            Said::Dropped => self.dropped(work, &attempt).await,
+            Said::Dropped => {
+                let detail = "the content of the message is no longer stored";
+                self.never_sent(work, &attempt, Fault::RouteBodyDropped, detail).await
+            }
+            Said::ForeignCallback => {
+                let detail =
+                    "the response-url is no longer an address of the participant that asked for the answer there";
+                self.never_sent(work, &attempt, Fault::RouteCallback, detail).await
+            }
             Said::Refused { outcome, detail } => self.refused(work, &attempt, outcome, detail).await,
         }
     }
@@ -300,11 +308,10 @@ impl Exchange {
         retry_after(&schedule, work.counted_attempts(), asked, random)
     }
 
-    /// Retention dropped the content: the receiver was never asked, and is not blamed.
-    async fn dropped(&self, work: Work, attempt: &Attempt) -> Result<Next, Unavailable> {
-        let detail = "the content of the message is no longer stored".to_owned();
-        let row = self.row(&work, attempt, "retry", Some(Fault::RouteBodyDropped), Some(detail));
-        self.bury(work, Fault::RouteBodyDropped, Some(row), &[]).await?;
+    /// It must not or cannot be sent: the receiver was never asked, and is not blamed.
+    async fn never_sent(&self, work: Work, attempt: &Attempt, fault: Fault, detail: &str) -> Result<Next, Unavailable> {
+        let row = self.row(&work, attempt, "retry", Some(fault), Some(detail.to_owned()));
+        self.bury(work, fault, Some(row), &[]).await?;
         Ok(Next::Done)
     }
 

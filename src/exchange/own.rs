@@ -96,7 +96,7 @@ impl Exchange {
         let sender = &judged.facts.sender;
         if let Some(url) = response_url {
             let url = self.callback(url).map_err(|issue| (Refusal::BadRequest, issue))?;
-            if rules.table.owner(url.as_str()).is_some_and(|owner| *owner.id == **sender) {
+            if rules.table.is_owner(sender, url.as_str()) {
                 return Ok(ReplyTo::Callback(url.into()));
             }
             let text = "response-url is no address of the sender's own participant; ask the operator to add it";

@@ -60,6 +60,7 @@ faults! {
     RouteDiscarded "ROUTE_DISCARDED" "An operator discarded the delivery" "Ask the operator";
     RouteShortage "ROUTE_SHORTAGE" "The router has no descriptor, port or memory left for another connection" "The operator raises the limit; deliveries go on by themselves, and no attempt is counted";
     RouteBodyDropped "ROUTE_BODY_DROPPED" "The content of the message is no longer stored, so it cannot be delivered; the receiver was not asked" "The sender sends the message again; the operator raises retention.dead_letters_days";
+    RouteCallback "ROUTE_CALLBACK" "The response-url is no longer an address of the participant that asked for the answer there; nothing was sent" "The operator gives the address back to that participant and retries the delivery, or discards it";
     RouteInternal "ROUTE_INTERNAL" "A defect of the router" "Report it with the message id";
     RecvUnreachable "RECV_UNREACHABLE" "The receiver cannot be connected to" "The receiver brings its endpoint up; deliveries are tried again";
     RecvTimeout "RECV_TIMEOUT" "The receiver did not answer in time" "The receiver answers within attempt_timeout_seconds; deliveries are tried again";

@@ -134,6 +134,11 @@ impl Table {
         self.by_address.find(address).map(|index| &self.participants[index])
     }
 
+    /// Whether this participant owns an address.
+    pub fn is_owner(&self, participant: &str, address: &str) -> bool {
+        self.owner(address).is_some_and(|owner| *owner.id == *participant)
+    }
+
     /// Whether an address is ours after normalising: the base, or an alias of it.
     pub fn is_own_base(&self, address: &str) -> bool {
         if self.own_base.is_empty() || address::flaw(address).is_some() {

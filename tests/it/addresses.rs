@@ -8,7 +8,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::harness::node::PROCESS_MESSAGE;
-use crate::harness::{Answer, Node, NodeConfig, Party, Peer, Reply, SOON, Sample, program, wait_until};
+use crate::harness::{Answer, Gate, Node, NodeConfig, Party, Peer, Reply, SOON, Sample, program, wait_for, wait_until};
 
 /// Posts with `async=true` and this `response-url`.
 async fn ask_back(node: &Node, response_url: &str) -> Reply {
@@ -112,6 +112,63 @@ async fn a_percent_encoded_spelling_of_an_address_belongs_to_the_owner_of_the_pl
     wait_until(SOON, "the answer comes to the response-url", async || home.count() == 1).await;
     assert_eq!(home.received()[0].path_and_query, "/fhir/a/%6Fwn?async=true");
     assert_eq!(lab.count(), 4, "a refused message was delivered");
+}
+
+/// The callback address belongs to this participant (None: to nobody).
+fn with_callback(lab: &Peer, callback: &str, owner: Option<&str>) -> NodeConfig {
+    let party = |party: Party, id: &str| if owner == Some(id) { party.address(callback) } else { party };
+    let sender = Party::sender().address("http://sender.example/*").with("retry_schedule_seconds = [1]");
+    let marker = Party::new(&format!("owner-{}", owner.unwrap_or("nobody")));
+    NodeConfig::new()
+        .participant(party(sender, "sender"))
+        .participant(party(Party::new("other"), "other"))
+        .participant(Party::new("lab").at(lab))
+        .participant(marker)
+}
+
+async fn give_callback(node: &mut Node, lab: &Peer, callback: &str, owner: Option<&str>) {
+    node.reload(with_callback(lab, callback, owner));
+    let marker = format!("owner-{}", owner.unwrap_or("nobody"));
+    wait_until(SOON, "the configuration is read again", async || {
+        let page = node.admin("participants").await;
+        page["items"].as_array().unwrap().iter().any(|item| item["id"] == marker.as_str())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_answer_is_not_posted_to_a_response_url_that_a_reload_took_from_the_sender() {
+    // Whether the answer waits for its second attempt when the address goes, and who has the address then.
+    for (is_waiting, owner) in [(false, Some("other")), (false, None), (true, Some("other"))] {
+        let (home, lab, gate) = (Peer::answering(Answer::Empty(200)).await, Peer::ok().await, Gate::closed());
+        let callback = format!("{}/back/*", home.url());
+        let mut node = with_callback(&lab, &callback, Some("sender")).start().await;
+        match is_waiting {
+            true => home.answer_first([Answer::Empty(503).behind(&gate)]),
+            false => lab.answer(Answer::Ok.behind(&gate)),
+        };
+        ask_back(&node, &format!("{}/back/1", home.url())).await.expect_status(200);
+        if is_waiting {
+            home.wait_for(1, SOON).await;
+        } else {
+            lab.wait_for(1, SOON).await;
+        }
+        give_callback(&mut node, &lab, &callback, owner).await;
+        gate.open();
+        let dead = wait_for(SOON, "the answer's delivery ends", async || {
+            let page = node.admin("deliveries?participant=sender&state=dead").await;
+            page["items"].as_array().unwrap().first().cloned()
+        })
+        .await;
+        let case = format!("{is_waiting} {owner:?}");
+        assert_eq!(dead["fault"], "ROUTE_CALLBACK", "{case}: {dead}");
+        assert_eq!(home.count(), usize::from(is_waiting), "{case}: it was posted to an address of somebody else");
+        // The operator who gives the address back has it delivered.
+        give_callback(&mut node, &lab, &callback, Some("sender")).await;
+        let retry = format!("deliveries/{}/retry", dead["id"].as_str().unwrap());
+        node.admin_post(&retry, json!({})).await.expect_status(200);
+        wait_until(SOON, "the answer comes home", async || home.count() == 1 + usize::from(is_waiting)).await;
+    }
 }
 
 fn check(text: &str) -> Output {

@@ -104,7 +104,7 @@ fn words(said: &Said) -> String {
             None => format!("later {}", fault.code()),
         },
         Said::Misconfigured { fault, .. } => format!("misconfigured {}", fault.code()),
-        Said::Queued | Said::Unsent { .. } => panic!("HTTP says no such thing"),
+        Said::Queued | Said::Unsent { .. } | Said::ForeignCallback => panic!("HTTP says no such thing"),
         Said::Dropped => "dropped".into(),
         Said::Refused { outcome, .. } => format!("refused {}", if outcome.is_some() { "outcome" } else { "bare" }),
     }

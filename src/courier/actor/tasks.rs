@@ -71,7 +71,7 @@ impl Actor {
 fn verdict_of(said: &Said) -> (Option<Verdict>, Option<Duration>) {
     match said {
         Said::Taken | Said::Queued | Said::Refused { .. } => (Some(Verdict::Spoke), None),
-        Said::Unsent { .. } | Said::Dropped => (Some(Verdict::Nothing), None),
+        Said::Unsent { .. } | Said::Dropped | Said::ForeignCallback => (Some(Verdict::Nothing), None),
         Said::Body { .. } => (None, None),
         // A defect of ours: the receiver was never asked.
         Said::Later { fault: Fault::RouteInternal, .. } => (Some(Verdict::Nothing), None),
