@@ -1,7 +1,7 @@
 //! OperationOutcome: what was wrong, where, by which rule, and who must act.
 
 use super::fault::Fault;
-use super::quoted::{MASK, Text, quote_path};
+use super::quoted::{MASK, Text, is_plain_path, quote_path};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::borrow::Cow;
@@ -146,6 +146,10 @@ impl Issue {
     }
 
     pub fn set_expression(&mut self, expression: &str) {
+        if is_plain_path(expression) {
+            (self.expression, self.full_expression) = (Some(expression.to_owned()), None);
+            return;
+        }
         // In FHIRPath, what stands between accents may be any name.
         let spell = |text: Box<str>| text.replace(MASK, "`?`");
         let Text { masked, full } = Text::new(quote_path(&expression.replace("`?`", MASK)));

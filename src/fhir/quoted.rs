@@ -6,7 +6,7 @@
 use super::schema::vocabulary;
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 
 /// The longest token that is quoted, in characters.
 const TOKEN_LIMIT: usize = 32;
@@ -34,21 +34,33 @@ impl fmt::Display for Quote<'_> {
 
 /// An expression with its unknown names marked, to be written into a text.
 pub fn quote_path(path: &str) -> String {
-    let (mut marked, mut rest) = (String::with_capacity(path.len()), path);
-    while let Some(start) = rest.find(is_of_name) {
-        let (before, after) = rest.split_at(start);
-        let end = after.find(|c| !is_of_name(c)).unwrap_or(after.len());
-        let (name, behind) = after.split_at(end);
-        marked.push_str(before);
-        let is_index = before.ends_with('[') && name.bytes().all(|b| b.is_ascii_digit());
-        match is_index || vocabulary::has(name) {
-            true => marked.push_str(name),
-            false => marked.push_str(&quote(name).to_string()),
-        }
-        rest = behind;
+    let (mut marked, mut from) = (String::with_capacity(path.len()), 0);
+    while let Some(name) = unknown_name(path, from) {
+        marked.push_str(&path[from..name.start]);
+        marked.push_str(&quote(&path[name.clone()]).to_string());
+        from = name.end;
     }
-    marked.push_str(rest);
+    marked.push_str(&path[from..]);
     marked
+}
+
+/// Whether both readings of an expression are the expression itself, as it is for nearly all.
+pub(super) fn is_plain_path(path: &str) -> bool {
+    unknown_name(path, 0).is_none() && !path.contains(MASK) && !has_controls(path)
+}
+
+/// The first name from there on that the specification does not know.
+fn unknown_name(path: &str, mut from: usize) -> Option<Range<usize>> {
+    loop {
+        let start = from + path[from..].find(is_of_name)?;
+        let end = path[start..].find(|c| !is_of_name(c)).map_or(path.len(), |length| start + length);
+        let name = &path[start..end];
+        let is_index = path[..start].ends_with('[') && name.bytes().all(|b| b.is_ascii_digit());
+        if !is_index && !vocabulary::has(name) {
+            return Some(start..end);
+        }
+        from = end;
+    }
 }
 
 fn is_of_name(c: char) -> bool {
@@ -93,9 +105,8 @@ impl fmt::Display for Text {
 impl Text {
     /// Takes the marks out of a text. Control characters are escaped, so that it can stand in lists and logs.
     pub fn new(marked: String) -> Text {
-        let needs_escape = |c: char| c.is_control();
         if !marked.contains(OPEN) {
-            let masked = if marked.contains(needs_escape) { escape_controls(&marked) } else { marked };
+            let masked = if has_controls(&marked) { escape_controls(&marked) } else { marked };
             return Text { masked: masked.into(), full: None };
         }
         let (mut masked, mut full) = (String::new(), String::new());
@@ -141,6 +152,11 @@ impl Text {
         let before = |text: Box<str>| format!("{words}{text}").into_boxed_str();
         Text { masked: before(self.masked), full: self.full.map(before) }
     }
+}
+
+/// Control characters are ASCII, or begin with this byte of UTF-8: nearly every text is decided by its bytes alone.
+fn has_controls(text: &str) -> bool {
+    text.bytes().any(|byte| byte.is_ascii_control() || byte == 0xc2) && text.contains(char::is_control)
 }
 
 /// With `\u{0}` in place of NUL, and so on: what is stored beside a body and shown holds no control characters.
