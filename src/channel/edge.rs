@@ -103,6 +103,7 @@ async fn pass(State(edge): State<Arc<EdgeSettings>>, mut request: Request, next:
     let mut response = asked.negotiated(response).await;
     let headers = response.headers_mut();
     headers.entry(REQUEST_ID).or_insert(request_id);
+    // A request that came to no message has an id of its own, so that log and reply can be matched.
     headers.entry(MESSAGE_ID).or_insert_with(|| value(&Uuid::new_v4().to_string()));
     response
 }

@@ -1,6 +1,7 @@
 //! The wording of replies: the one place that chooses HTTP statuses and headers for `$process-message`.
 
 use crate::apart::apart;
+use crate::channel::edge::{MESSAGE_ID, REQUEST_ID};
 use crate::exchange::{Refusal, Reply, Settings, StatusPage};
 use crate::fhir::form::convert;
 use crate::fhir::{FhirVersion, Form, Outcome};
@@ -14,11 +15,8 @@ use uuid::Uuid;
 const RETRY_AFTER_SECONDS: u64 = 5;
 /// When a client should look at an open status URL again.
 const POLL_AFTER_SECONDS: u64 = 2;
-const REQUEST_ID_LIMIT_CHARACTERS: usize = 128;
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
-const MESSAGE_ID: HeaderName = HeaderName::from_static("emberpost-message-id");
 const INTERMEDIARY: HeaderName = HeaderName::from_static("x-intermediary");
 const REPEAT: HeaderName = HeaderName::from_static("emberpost-repeat");
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
@@ -35,12 +33,12 @@ pub struct Wording {
 
 impl Wording {
     pub fn new(settings: &Settings, headers: &HeaderMap) -> Self {
-        let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
-        let usable = given.filter(|text| !text.is_empty() && text.len() <= REQUEST_ID_LIMIT_CHARACTERS);
+        let request_id = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
         Wording {
             base_url: settings.base_url.clone(),
             name: settings.name.clone(),
-            request_id: usable.map_or_else(|| Uuid::new_v4().to_string(), str::to_string),
+            // The edge has seen to it that every request has one.
+            request_id: request_id.unwrap_or_default().to_owned(),
             correlation_id: headers.get(CORRELATION_ID).cloned(),
         }
     }
@@ -85,16 +83,10 @@ impl Wording {
         response
     }
 
-    /// The ids that every reply has.
+    /// The client's correlation id; the ids that every response has are the edge's.
     pub fn stamp(&self, mut response: Response) -> Response {
-        let headers = response.headers_mut();
-        headers.insert(REQUEST_ID, value(&self.request_id));
         if let Some(id) = &self.correlation_id {
-            headers.insert(CORRELATION_ID, id.clone());
-        }
-        // A request that came to no message has an id of its own, so that log and reply can be matched.
-        if !headers.contains_key(&MESSAGE_ID) {
-            headers.insert(MESSAGE_ID, value(&Uuid::new_v4().to_string()));
+            response.headers_mut().insert(CORRELATION_ID, id.clone());
         }
         response
     }
