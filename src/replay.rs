@@ -4,8 +4,6 @@
 //! to those that they repeat, and hands them to the courier. The store moves a replay's cursor in the transaction that
 //! keeps the deliveries, so that a crash neither leaves out a message nor repeats it twice. It carries nothing itself.
 
-#[cfg(test)]
-pub(crate) mod fixture;
 mod message;
 
 use crate::exchange::Exchange;

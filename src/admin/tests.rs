@@ -1,8 +1,8 @@
 use super::*;
 use crate::delivery::DeliveryState;
+use crate::exchange::fixture::{Fixture, KeptMessage};
 use crate::fhir::Fault;
 use crate::fhir::event::Category;
-use crate::replay::fixture::{Fixture, KeptMessage};
 use crate::security::{Operator, Role, sha256_hex};
 use crate::supervisor::Supervisor;
 use axum::body::Body;
@@ -38,7 +38,7 @@ impl Answer {
 impl Api {
     async fn new(operators: Vec<Operator>) -> Api {
         let fixture = Fixture::new().await;
-        let mut lab = crate::replay::fixture::participant("lab");
+        let mut lab = crate::exchange::fixture::participant("lab");
         if !operators.is_empty() {
             lab.token_sha256 = vec![sha256_hex("lab-token").into()];
         }

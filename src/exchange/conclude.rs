@@ -1,19 +1,18 @@
 //! What a receiver said to our delivery, settled: its answer is read, kept and sent home in the same transaction.
 
+use super::Exchange;
 use super::meaning::{Meaning, receiver_issues};
 use super::own::Say;
 use super::reply::{Closed, closes_without_message};
-use super::wait::Claim;
-use super::{Exchange, Rules};
 use crate::apart::apart;
 use crate::courier::Conclude;
 use crate::delivery::{
-    Attempt, AttemptRow, DeliveryKind, DeliveryState, FAILED_PROBE, Keep, Next, ReplyTo, Said, Settled, Settlement,
-    Work, retry_after,
+    Attempt, AttemptRow, DeliveryKind, DeliveryState, FAILED_PROBE, Keep, Next, ReplyTo, Said, Settlement, Work,
+    retry_after,
 };
 use crate::fhir::event::ResponseCode;
 use crate::fhir::{Fault, Issue, IssueCode, Outcome};
-use crate::store::{Asked, Unavailable};
+use crate::store::Unavailable;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
@@ -152,115 +151,7 @@ impl Exchange {
         Ok(Next::Done)
     }
 
-    async fn answered(
-        &self,
-        work: Work,
-        attempt: &Attempt,
-        mut answer: Keep,
-        rules: &Rules,
-        shares_with: Option<Uuid>,
-    ) -> Result<Next, Unavailable> {
-        let row = self.row(&work, attempt, "answered", None, None);
-        let in_order = self.answers.enter(work.facts.id).await;
-        let claim = self.send_home(&work, &mut answer, rules, false);
-        answer.further = self.further(&work.kind, &work.facts, &answer.facts, rules);
-        let closed = Closed::of_keep(&answer);
-        let mut settlement = settlement(&work, DeliveryState::Answered, Some(row), None, Some(answer));
-        settlement.shares_with = shares_with;
-        let settled = self.settle_and_tell(settlement, &work, claim, closed).await?;
-        drop(in_order);
-        match settled.belongs_to {
-            None => Ok(Next::Done),
-            Some(other) => self.answered_before(work, attempt, other, rules).await,
-        }
-    }
-
-    /// The receiver said again what is stored as its answer to another request. It is an answer to this one as well where both
-    /// are of one sender, who used an id again; else nobody gets it.
-    async fn answered_before(
-        &self,
-        work: Work,
-        attempt: &Attempt,
-        other: Uuid,
-        rules: &Rules,
-    ) -> Result<Next, Unavailable> {
-        let before = self.store.asked_with(&work.participant, other).await?;
-        let now = self.store.asked_with(&work.participant, work.facts.id).await?;
-        let sender = |asked: &[Asked]| asked.first().map(|asked| asked.delivery.facts.sender.clone());
-        let same = sender(&before).is_some() && sender(&before) == sender(&now);
-        if same
-            && let Said::Body { bytes, media_type } = attempt.said.clone()
-            && let Meaning::Answer(answer) = apart(bytes.len(), || self.meaning(&work, bytes, &media_type, rules))
-        {
-            return Box::pin(self.answered(work, attempt, *answer, rules, Some(other))).await;
-        }
-        let why = "the answer is stored as the receiver's answer to another request";
-        self.again(work, attempt, (Fault::RecvBadAnswer, why.into()), None).await
-    }
-
-    /// Gives the answer its way home: the waiters, who are claimed for it, else a delivery. Who asked from a queue never waits:
-    /// the waiters are those of repeats, and the first has its delivery all the same.
-    fn send_home(&self, work: &Work, answer: &mut Keep, rules: &Rules, told: bool) -> Option<Claim> {
-        let claim = match &work.kind {
-            DeliveryKind::Request => self.waiters.claim(work.facts.id),
-            DeliveryKind::Replay { forward_answers: true, .. } => None,
-            _ => return None,
-        };
-        if claim.is_none() || work.facts.is_answered_in_queue() {
-            answer.deliveries = self.way_home(&work.facts, &answer.facts, rules, told);
-        }
-        claim
-    }
-
-    /// Settles with an answer and tells who waits for it. One that belongs to another request is told nobody.
-    async fn settle_and_tell(
-        &self,
-        settlement: Settlement,
-        work: &Work,
-        claim: Option<Claim>,
-        closed: Closed,
-    ) -> Result<Settled, Unavailable> {
-        let request = work.facts.id;
-        let answer = settlement.answer.as_ref().map(|answer| answer.facts.id);
-        let settled = self.store.settle(settlement).await;
-        if settled.as_ref().map_or(true, |settled| settled.belongs_to.is_some()) {
-            claim.into_iter().for_each(|claim| self.waiters.unclaim(request, claim));
-            return settled;
-        }
-        let mut settled = settled?;
-        self.courier.offer(std::mem::take(&mut settled.work));
-        // An answer to a replay is not what the request's sender waits for.
-        let is_it = settled.first_answer && settled.answer_id == answer && work.kind == DeliveryKind::Request;
-        self.tell(request, claim, is_it.then_some(closed)).await;
-        Ok(settled)
-    }
-
-    /// Tells how a request ended: the waiters that were claimed before the commit, and those who came while it was
-    /// made and saw the store as it was before. `closed`: what was just kept as its end; else the store is asked.
-    pub(super) async fn tell(&self, request: Uuid, claim: Option<Claim>, closed: Option<Closed>) {
-        let claims: Vec<Claim> = [claim, self.waiters.claim(request)].into_iter().flatten().collect();
-        if claims.is_empty() {
-            return;
-        }
-        let closed = match closed {
-            Some(closed) => Some(closed),
-            None => self.ended(request).await,
-        };
-        for claim in claims {
-            match &closed {
-                Some(closed) => claim.deliver(closed.clone()),
-                None => self.waiters.unclaim(request, claim),
-            }
-        }
-    }
-
-    /// How a request ended, as the store has it.
-    async fn ended(&self, request: Uuid) -> Option<Closed> {
-        let standing = self.store.standing(request).await.ok()??;
-        self.closed(&standing).await.ok()?
-    }
-
-    async fn again(
+    pub(super) async fn again(
         &self,
         work: Work,
         attempt: &Attempt,
@@ -372,7 +263,7 @@ impl Exchange {
         Ok(self.settle_and_tell(settlement, &work, claim, closed).await?.changed)
     }
 
-    fn row(
+    pub(super) fn row(
         &self,
         work: &Work,
         attempt: &Attempt,
@@ -402,7 +293,7 @@ impl Exchange {
     }
 }
 
-fn settlement(
+pub(super) fn settlement(
     work: &Work,
     state: DeliveryState,
     attempt: Option<AttemptRow>,

@@ -5,11 +5,14 @@
 //! knows no HTTP and no SQL: it sees `Inbound`, `Store` and `Reply`.
 
 mod again;
+mod answered;
 mod assign;
 mod close;
 mod conclude;
 mod correlate;
 mod explain;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod home;
 mod judge;
 mod meaning;

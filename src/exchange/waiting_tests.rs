@@ -1,5 +1,5 @@
+use super::fixture::Fixture;
 use super::*;
-use crate::replay::fixture::Fixture;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A body that tells when nothing of it is in memory any more.

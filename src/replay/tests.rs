@@ -1,6 +1,6 @@
-use super::fixture::{Fixture, lane_of_ward};
 use super::*;
 use crate::delivery::DeliveryKind;
+use crate::exchange::fixture::{Fixture, lane_of_ward};
 use crate::store::view::{DeliveryFilter, DeliveryView, NewReplay};
 
 fn order(event: &str) -> NewReplay {
