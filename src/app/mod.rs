@@ -108,17 +108,7 @@ pub async fn start(config: &Config, definitions: Definitions, clock: Clock) -> R
     let carried_to = rules.table.carried_to();
     let credentials = reload::credentials(config, &participants, &base_url).map_err(StartError::Configuration)?;
     let credentials = Arc::new(ArcSwap::from_pointee(credentials));
-    let settings = Settings {
-        base_url: base_url.clone(),
-        name: config.server.name.clone(),
-        answer_timeout: Duration::from_millis(config.server.answer_timeout_ms),
-        max_waiting: config.server.max_waiting,
-        fhir_version: config.server.fhir_version,
-        bounds: Bounds {
-            text_bytes: config.server.address_limit_bytes,
-            destinations: config.server.destinations_limit,
-        },
-    };
+    let settings = settings(config);
     let http = HttpOut::new(store.clone(), settings.name.clone(), clock.clone(), pooling(config))
         .map_err(|error| StartError::Configuration(format!("cannot set up TLS towards receivers: {error}")))?;
     let amqp = config.amqp.clone().map(|amqp| Amqp::new(amqp, settings.name.clone(), metrics.clone()));
@@ -165,6 +155,20 @@ pub async fn start(config: &Config, definitions: Definitions, clock: Clock) -> R
     let http = supervisor.spawn("listener", signs.closing.clone(), http);
     let config = ArcSwap::from_pointee(config.clone());
     Ok(Running { address, base_url, exchange, amqp, supervisor, config, credentials, signs, http, courier, upkeep })
+}
+
+fn settings(config: &Config) -> Settings {
+    Settings {
+        base_url: config.server.base_url.clone(),
+        name: config.server.name.clone(),
+        answer_timeout: Duration::from_millis(config.server.answer_timeout_ms),
+        max_waiting: config.server.max_waiting,
+        fhir_version: config.server.fhir_version,
+        bounds: Bounds {
+            text_bytes: config.server.address_limit_bytes,
+            destinations: config.server.destinations_limit,
+        },
+    }
 }
 
 fn pooling(config: &Config) -> Pooling {

@@ -128,19 +128,7 @@ pub(super) fn messages(core: &Core, filter: &MessageFilter) -> Result<Conditions
     if let Some(code) = &filter.response_code {
         all.text("m.response_code = ?", code);
     }
-    for (wanted, flag) in [(filter.ambiguous, row::AMBIGUOUS), (filter.further, row::FURTHER)] {
-        match wanted {
-            // Flags are rare among all messages, and have an index of their own.
-            Some(true) => {
-                all.integer(
-                    "m.k IN (SELECT k FROM message INDEXED BY message_flags WHERE flags <> 0 AND flags & ?)",
-                    flag,
-                );
-            }
-            Some(false) => all.integer("NOT m.flags & ?", flag),
-            None => {}
-        }
-    }
+    flags(&mut all, filter);
     if let Some(since) = &filter.since {
         all.since("m.received_us >= ?", time(since, "since")?);
     }
@@ -166,6 +154,22 @@ pub(super) fn messages(core: &Core, filter: &MessageFilter) -> Result<Conditions
         }
     }
     Ok(all)
+}
+
+fn flags(all: &mut Conditions, filter: &MessageFilter) {
+    for (wanted, flag) in [(filter.ambiguous, row::AMBIGUOUS), (filter.further, row::FURTHER)] {
+        match wanted {
+            // Flags are rare among all messages, and have an index of their own.
+            Some(true) => {
+                all.integer(
+                    "m.k IN (SELECT k FROM message INDEXED BY message_flags WHERE flags <> 0 AND flags & ?)",
+                    flag,
+                );
+            }
+            Some(false) => all.integer("NOT m.flags & ?", flag),
+            None => {}
+        }
+    }
 }
 
 fn terms(filter: &MessageFilter) -> Vec<i64> {
