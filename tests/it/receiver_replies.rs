@@ -20,11 +20,6 @@ async fn node_with(peer: &Peer) -> Node {
     NodeConfig::with_sender().participant(lab).start().await
 }
 
-async fn delivery(node: &Node, reply: &Reply) -> Value {
-    let id = reply.header("emberpost-message-id").expect("every reply names the message");
-    node.admin(&format!("deliveries?message={id}")).await["items"][0].clone()
-}
-
 async fn attempts(node: &Node, reply: &Reply) -> Vec<Value> {
     let id = reply.header("emberpost-message-id").expect("every reply names the message");
     let timeline = node.admin(&format!("messages/{id}/timeline")).await;
@@ -123,7 +118,7 @@ async fn a_2xx_without_an_answer_is_delivered_once_with_a_warning_where_it_says_
         peer.answer(answer);
         let reply = node.post(Sample::new().addressed_to("lab").bytes()).await;
         assert!([202, 204].contains(&reply.status), "{what}: {}", reply.text());
-        let delivery = delivery(&node, &reply).await;
+        let delivery = node.delivery_of(&reply).await;
         assert_eq!((&delivery["state"], &delivery["fault"]), (&json!("delivered"), &Value::Null), "{what}: {delivery}");
         assert_eq!(delivery["last_fault"], warning, "{what}: {delivery}");
         let attempts = attempts(&node, &reply).await;
@@ -157,7 +152,7 @@ async fn an_answer_is_read_whatever_it_is_called_and_however_it_is_encoded_and_p
         let body = String::from_utf8(reply.body.to_vec()).unwrap();
         let answer: Value = serde_json::from_str(body.trim_start_matches('\u{feff}')).unwrap();
         assert_eq!(answer.pointer("/entry/0/resource/response/code"), Some(&json!("ok")), "{what}");
-        assert_eq!(delivery(&node, &reply).await["state"], "answered", "{what}");
+        assert_eq!(node.delivery_of(&reply).await["state"], "answered", "{what}");
     }
 }
 
@@ -179,7 +174,7 @@ async fn a_web_page_or_an_answer_to_another_request_is_a_failed_attempt_and_an_e
             (reply.response_code().as_deref(), reply.faults()),
             (Some("transient-error"), vec!["RECV_EXPIRED".into()])
         );
-        let delivery = delivery(&node, &reply).await;
+        let delivery = node.delivery_of(&reply).await;
         assert_eq!((&delivery["state"], &delivery["fault"]), (&json!("dead"), &json!("RECV_EXPIRED")));
         assert_eq!(delivery["last_fault"], "RECV_BAD_ANSWER", "{delivery}");
         assert!(attempts(&node, &reply).await.iter().all(|attempt| attempt["fault"] == "RECV_BAD_ANSWER"));
@@ -203,8 +198,8 @@ async fn errors_that_a_receiver_reports_with_a_2xx_are_stored_listed_and_at_the_
         let before = peer.count();
         let request = node.posting(Sample::new().addressed_to("lab").bytes()).header("prefer", "respond-async");
         let reply = node.ask(request).await.expect_status(202);
-        wait_until(SOON, "it is delivered", async || delivery(&node, &reply).await["state"] == "delivered").await;
-        let delivery = delivery(&node, &reply).await;
+        wait_until(SOON, "it is delivered", async || node.delivery_of(&reply).await["state"] == "delivered").await;
+        let delivery = node.delivery_of(&reply).await;
         assert_eq!(delivery["fault"], "RECV_ISSUES", "{what}: {delivery}");
         assert_eq!(delivery["receiver_issues"][0]["diagnostics"], "the ward is closed", "{what}: {delivery}");
         let listed = node.admin("deliveries?fault=RECV_ISSUES").await;

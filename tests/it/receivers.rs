@@ -18,12 +18,6 @@ async fn node_and_lab() -> (Node, Peer) {
     (node_with(Party::new("lab").at(&lab)).await, lab)
 }
 
-/// The one delivery of the message that a reply is about.
-async fn delivery(node: &Node, reply: &Reply) -> Value {
-    let id = reply.header("emberpost-message-id").expect("every reply names the message");
-    node.admin(&format!("deliveries?message={id}")).await["items"][0].clone()
-}
-
 /// The faults of all attempts at the message, in order; null for one that went well.
 async fn attempts(node: &Node, reply: &Reply) -> Vec<Value> {
     let id = reply.header("emberpost-message-id").expect("every reply names the message");
@@ -49,7 +43,7 @@ async fn recovers(answer: Answer, fault: &str) {
     assert_eq!(received.len(), 2);
     assert!(received.iter().all(|request| request.body == message.bytes()));
     assert_eq!((received[0].header("emberpost-attempt"), received[1].header("emberpost-attempt")), (None, Some("2")));
-    assert_eq!(delivery(&node, &reply).await["state"], "answered");
+    assert_eq!(node.delivery_of(&reply).await["state"], "answered");
 }
 
 #[tokio::test]
@@ -125,7 +119,7 @@ async fn a_receiver_that_answers_400_ends_the_delivery_and_its_own_issues_reach_
     assert_eq!(reply.response_identifier(), Some(message.header_id()));
     assert_eq!(reply.faults(), ["RECV_REFUSED"]);
     assert!(reply.text().contains("the peer was told to say so"), "{}", reply.text());
-    let delivery = delivery(&node, &reply).await;
+    let delivery = node.delivery_of(&reply).await;
     assert_eq!((&delivery["state"], &delivery["status"]), (&json!("dead"), &json!(400)));
     let repeat = node.post(message.bytes()).await.expect_status(200);
     assert_eq!((repeat.header("emberpost-repeat"), &repeat.body), (Some("true"), &reply.body));
@@ -158,7 +152,7 @@ async fn what_is_sent_while_the_receiver_is_down_is_delivered_when_it_is_up_agai
         replies.push(node.post(message.bytes()).await.expect_status(202));
     }
     assert!(replies[0].header("content-location").is_some());
-    assert_eq!(delivery(&node, &replies[0]).await["state"], "waiting");
+    assert_eq!(node.delivery_of(&replies[0]).await["state"], "waiting");
 
     lab.up().await;
 
@@ -169,7 +163,8 @@ async fn what_is_sent_while_the_receiver_is_down_is_delivered_when_it_is_up_agai
     assert_eq!(got, sent);
     assert!(attempts(&node, &replies[0]).await.contains(&json!("RECV_UNREACHABLE")));
     for (message, first) in messages.iter().zip(&replies) {
-        wait_until(SOON, "the message is answered", async || delivery(&node, first).await["state"] == "answered").await;
+        wait_until(SOON, "the message is answered", async || node.delivery_of(first).await["state"] == "answered")
+            .await;
         let repeat = node.post(message.bytes()).await.expect_status(200);
         assert_eq!(repeat.header("emberpost-repeat"), Some("true"));
         assert_eq!(repeat.response_identifier(), Some(message.header_id()));

@@ -217,6 +217,12 @@ impl Node {
         self.get(&format!("/admin/v1/{path}")).await.expect_status(200).json()
     }
 
+    /// The one delivery of the message that a reply is about.
+    pub async fn delivery_of(&self, reply: &Reply) -> Value {
+        let id = reply.header("emberpost-message-id").expect("every reply names the message");
+        self.admin(&format!("deliveries?message={id}")).await["items"][0].clone()
+    }
+
     /// Posts a JSON value to a path below `/admin/v1/`.
     pub async fn admin_post(&self, path: &str, value: Value) -> Reply {
         let request = self.request(Method::POST, &format!("/admin/v1/{path}"));
