@@ -145,15 +145,25 @@ impl Issue {
         self
     }
 
+    /// At an element that the specification knows: there is nothing to mask in its expression.
+    pub fn at_known(mut self, expression: String) -> Self {
+        self.set_known_expression(expression);
+        self
+    }
+
+    pub fn set_known_expression(&mut self, expression: String) {
+        (self.expression, self.full_expression) = (Some(expression), None);
+    }
+
+    /// At an element whose names may be the sender's own.
     pub fn set_expression(&mut self, expression: &str) {
         if is_plain_path(expression) {
-            (self.expression, self.full_expression) = (Some(expression.to_owned()), None);
-            return;
+            return self.set_known_expression(expression.to_owned());
         }
         // In FHIRPath, what stands between accents may be any name.
-        let spell = |text: Box<str>| text.replace(MASK, "`?`");
+        let spell = |text: &str| text.replace(MASK, "`?`");
         let Text { masked, full } = Text::new(quote_path(&expression.replace("`?`", MASK)));
-        let (masked, full) = (spell(masked), full.map(|full| Box::new(Full(spell(full).into()))));
+        let (masked, full) = (spell(&masked), full.map(|full| Box::new(Full(spell(&full).into()))));
         (self.expression, self.full_expression) = (Some(masked), full);
     }
 

@@ -5,6 +5,7 @@
 
 use super::schema::vocabulary;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::{Deref, Range};
 
@@ -46,7 +47,7 @@ pub fn quote_path(path: &str) -> String {
 
 /// Whether both readings of an expression are the expression itself, as it is for nearly all.
 pub(super) fn is_plain_path(path: &str) -> bool {
-    unknown_name(path, 0).is_none() && !path.contains(MASK) && !has_controls(path)
+    is_plain(path) && unknown_name(path, 0).is_none()
 }
 
 /// The first name from there on that the specification does not know.
@@ -71,20 +72,20 @@ fn is_of_name(c: char) -> bool {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub struct Text {
-    pub masked: Box<str>,
+    pub masked: String,
     /// With what it quotes; None where it quotes nothing.
     pub full: Option<Box<str>>,
 }
 
 impl From<String> for Text {
     fn from(text: String) -> Text {
-        Text { masked: text.into(), full: None }
+        Text { masked: text, full: None }
     }
 }
 
 impl From<Text> for String {
     fn from(text: Text) -> String {
-        text.masked.into()
+        text.masked
     }
 }
 
@@ -105,32 +106,38 @@ impl fmt::Display for Text {
 impl Text {
     /// Takes the marks out of a text. Control characters are escaped, so that it can stand in lists and logs.
     pub fn new(marked: String) -> Text {
-        if !marked.contains(OPEN) {
-            let masked = if has_controls(&marked) { escape_controls(&marked) } else { marked };
-            return Text { masked: masked.into(), full: None };
+        if is_plain(&marked) {
+            return Text { masked: marked, full: None };
         }
-        let (mut masked, mut full) = (String::new(), String::new());
+        if !marked.contains(OPEN) {
+            return Text { masked: escaped(&marked).into_owned(), full: None };
+        }
+        let (mut masked, mut full) = (String::with_capacity(marked.len()), String::with_capacity(marked.len()));
         let mut depth = 0_usize;
-        for c in marked.chars() {
-            match c {
-                OPEN => {
+        let mut rest = marked.as_str();
+        loop {
+            let end = rest.find([OPEN, CLOSE]).unwrap_or(rest.len());
+            let (words, mark) = rest.split_at(end);
+            let words = escaped(words);
+            full.push_str(&words);
+            if depth == 0 {
+                masked.push_str(&words);
+            }
+            let mut behind = mark.chars();
+            match behind.next() {
+                Some(OPEN) => {
                     if depth == 0 {
                         masked.push_str(MASK);
                     }
                     depth += 1;
                 }
-                CLOSE => depth = depth.saturating_sub(1),
-                _ => {
-                    let escaped = if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
-                    full.push_str(&escaped);
-                    if depth == 0 {
-                        masked.push_str(&escaped);
-                    }
-                }
+                Some(_) => depth = depth.saturating_sub(1),
+                None => break,
             }
+            rest = behind.as_str();
         }
         let full = (full != masked).then(|| full.into());
-        Text { masked: masked.into(), full }
+        Text { masked, full }
     }
 
     pub fn full(&self) -> &str {
@@ -138,25 +145,33 @@ impl Text {
     }
 
     pub(super) fn unmasked(self) -> Text {
-        Text { masked: self.full.unwrap_or(self.masked), full: None }
+        Text { masked: self.full.map_or(self.masked, String::from), full: None }
     }
 
     /// The same with these words behind it.
     pub fn followed_by(self, words: &str) -> Text {
-        let behind = |text: Box<str>| format!("{text}{words}").into_boxed_str();
-        Text { masked: behind(self.masked), full: self.full.map(behind) }
+        let behind = |text: &str| format!("{text}{words}");
+        Text { masked: behind(&self.masked), full: self.full.map(|full| behind(&full).into()) }
     }
 
     /// The same with these words before it.
     pub fn prefixed(self, words: &str) -> Text {
-        let before = |text: Box<str>| format!("{words}{text}").into_boxed_str();
-        Text { masked: before(self.masked), full: self.full.map(before) }
+        let before = |text: &str| format!("{words}{text}");
+        Text { masked: before(&self.masked), full: self.full.map(|full| before(&full).into()) }
     }
 }
 
-/// Control characters are ASCII, or begin with this byte of UTF-8: nearly every text is decided by its bytes alone.
-fn has_controls(text: &str) -> bool {
-    text.bytes().any(|byte| byte.is_ascii_control() || byte == 0xc2) && text.contains(char::is_control)
+/// Nearly every text is: printable ASCII, so that it holds neither marks nor control characters. Without an early end, which
+/// the compiler makes wide instructions of.
+fn is_plain(text: &str) -> bool {
+    text.bytes().fold(true, |plain, byte| plain & (b' '..=b'~').contains(&byte))
+}
+
+fn escaped(text: &str) -> Cow<'_, str> {
+    match text.contains(char::is_control) {
+        true => Cow::Owned(escape_controls(text)),
+        false => Cow::Borrowed(text),
+    }
 }
 
 /// With `\u{0}` in place of NUL, and so on: what is stored beside a body and shown holds no control characters.

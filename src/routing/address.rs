@@ -7,6 +7,7 @@
 
 mod escape;
 mod flaw;
+mod plain;
 pub use flaw::{Flaw, flaw, refusals};
 
 use std::collections::HashMap;
@@ -20,6 +21,10 @@ const OPERATION: &str = "/$process-message";
 /// `/$process-message`. What begins like an http or https address and is
 /// no URL stays as it stands. Normalising twice changes nothing.
 pub fn normalize(address: &str) -> String {
+    if plain::is_plain(address) { address.to_owned() } else { normalize_parsed(address) }
+}
+
+fn normalize_parsed(address: &str) -> String {
     let parsed = http_url(address);
     let address = parsed.as_ref().map_or(address, Url::as_str);
     let Some(parts) = Parts::of(address) else { return address.to_owned() };

@@ -56,14 +56,20 @@ pub(super) struct Batch<'w> {
     /// Messages whose identity this batch gives up.
     pub released: HashSet<i64>,
     pub rows: Rows,
+    /// Terms of the new messages, which are written behind them.
+    terms: Vec<(i64, i64)>,
+}
+
+/// What a committed transaction leaves.
+pub(super) struct Done {
+    pub answers: Vec<Answer>,
+    /// Terms that are not written yet, and of how many messages.
+    pub terms: Vec<(i64, i64)>,
+    pub messages: usize,
 }
 
 /// Decides and writes all jobs, in one transaction from its beginning to its commit.
-pub(super) async fn run(
-    conn: &mut SqliteConnection,
-    mut batch: Batch<'_>,
-    asks: Vec<Ask>,
-) -> Result<Vec<Answer>, Error> {
+pub(super) async fn run(conn: &mut SqliteConnection, mut batch: Batch<'_>, asks: Vec<Ask>) -> Result<Done, Error> {
     let probes: Vec<Probe> = asks.iter().filter_map(Ask::message).flat_map(|message| batch.probes(message)).collect();
     let touched: Vec<i64> = asks.iter().filter_map(Ask::delivery_key).collect();
     let assigned: Vec<i64> = asks.iter().filter_map(Ask::assigned).collect();
@@ -80,10 +86,11 @@ pub(super) async fn run(
         .collect();
     batch.rows.changed = std::mem::take(&mut batch.deliveries).into_iter().filter(|(_, now)| now.changed).collect();
     let faults = batch.rows.changed.iter().filter_map(|(_, now)| Some((term::fault(now.fault?), now.message_key)));
-    batch.rows.terms.extend(faults);
+    batch.rows.faults.extend(faults);
     lookup::release(conn, &batch.released.into_iter().collect::<Vec<_>>()).await?;
+    let messages = batch.rows.messages.len();
     batch.rows.write_and_commit(conn).await?;
-    Ok(answers)
+    Ok(Done { answers, terms: batch.terms, messages })
 }
 
 /// What a message with this identity is, by what is stored; nothing is written. `times`: now, and from when on identities
@@ -161,6 +168,7 @@ impl<'w> Batch<'w> {
             tails: Tails::new(),
             released: HashSet::new(),
             rows: Rows::default(),
+            terms: Vec::new(),
         }
     }
 
@@ -243,7 +251,7 @@ impl<'w> Batch<'w> {
         if identity {
             self.remember(&message, sender, key);
         }
-        self.rows.terms.extend(message.terms.iter().map(|term| (*term, key)));
+        self.terms.extend(message.terms.iter().map(|term| (*term, key)));
         self.refer(&message, if identity { sender } else { 0 }, key);
         let mut work = self.deliver(key, &message.facts, &message.plain, message.deliveries);
         let own_answer = message.answer.map(|answer| {

@@ -1,10 +1,12 @@
 //! What store handles and the writer share: connections, party numbers, figures, the room on the disk.
 
 use super::health::Health;
+use super::term;
 use super::watch::{Changed, Watch};
 use super::writer::Writer;
 use super::{StoreSettings, Unavailable};
 use crate::clock::Clock;
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use sqlx::sqlite::{SqliteConnection, SqlitePool};
 use sqlx::{Error, Row};
@@ -165,6 +167,11 @@ impl Core {
             Ok(Err(error)) => Err(unavailable(&error)),
             Err(error) => Err(Unavailable::Away(error.to_string())),
         }
+    }
+
+    /// Writes the terms of stored messages that have none yet: before a search that goes by terms.
+    pub async fn write_terms(self: &Arc<Self>) -> Result<(), Unavailable> {
+        self.write(|_, writer| term::write_behind(writer).boxed()).await
     }
 
     /// Ends the readers, moves the log into the database file, lets another router in.

@@ -90,8 +90,8 @@ pub(super) struct AttemptKeyed {
 pub(super) struct Rows {
     pub messages: Vec<MessageRow>,
     pub references: Vec<ReferenceRow>,
-    /// Terms with their messages.
-    pub terms: Vec<(i64, i64)>,
+    /// Faults of deliveries as terms of their messages.
+    pub faults: Vec<(i64, i64)>,
     pub deliveries: Vec<DeliveryRow>,
     pub attempts: Vec<AttemptKeyed>,
     /// What receivers reported about messages that they took: delivery and issues.
@@ -130,8 +130,7 @@ impl Rows {
         // Neighbors in the tree are written together, each page once.
         self.references.sort_unstable();
         REFERENCES.run(conn, &mut self.references, &[bind_reference]).await?;
-        self.terms.sort_unstable();
-        TERMS.run(conn, &mut self.terms, &[bind_term]).await?;
+        write_terms(conn, &mut self.faults).await?;
         DELIVERIES.run(conn, &mut self.deliveries, &[bind_delivery]).await?;
         for row in self.tied.drain(..) {
             let query = sqlx::query(TIE).bind(row.message_key).bind(row::blob(row.request)).bind(row.flags);
@@ -319,6 +318,11 @@ fn bind_changed(query: Bound, (key, row): &mut (i64, Now)) -> Bound {
         .bind(row.fault.map(Fault::code))
         .bind(row.answer)
         .bind(row.ended_us)
+}
+
+/// In the caller's transaction.
+pub(super) async fn write_terms(conn: &mut SqliteConnection, terms: &mut [(i64, i64)]) -> Result<(), Error> {
+    TERMS.run(conn, terms, &[bind_term]).await
 }
 
 /// A parameter of `json_each`.

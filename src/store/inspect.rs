@@ -205,7 +205,7 @@ impl Store {
         &self,
         listed: &'static Listed,
         (columns, view): (&'static str, View<T>),
-        conditions: Conditions,
+        mut conditions: Conditions,
         cursor: Option<&str>,
         limit: u32,
     ) -> Result<Page<T>, ViewError>
@@ -213,6 +213,7 @@ impl Store {
         T: Send + 'static,
     {
         let (limit, below) = (limit.clamp(1, PAGE_LIMIT), key_of(cursor)?);
+        self.complete_terms(&mut conditions).await;
         let page = self.inner.core.search(move |conn| {
             async move {
                 let plan = listed.plan(&conditions, conn).await?;
@@ -237,7 +238,15 @@ impl Store {
         page.await
     }
 
-    pub(super) async fn count(&self, listed: &'static Listed, conditions: Conditions) -> Result<u64, ViewError> {
+    /// Before a search by terms those of all messages are written; where that fails, it goes another way.
+    async fn complete_terms(&self, conditions: &mut Conditions) {
+        if !conditions.terms.is_empty() && self.inner.core.write_terms().await.is_err() {
+            conditions.terms.clear();
+        }
+    }
+
+    pub(super) async fn count(&self, listed: &'static Listed, mut conditions: Conditions) -> Result<u64, ViewError> {
+        self.complete_terms(&mut conditions).await;
         let count = self.inner.core.search(move |conn| {
             async move {
                 let plan = listed.plan(&conditions, conn).await?;

@@ -6,6 +6,7 @@ use super::health::Health;
 use super::insert::PREPARED_STATEMENTS;
 use super::retention::Cursors;
 use super::search::{SEARCH_MILLISECONDS, SEARCHERS};
+use super::term::Behind;
 use super::watch::Watch;
 use super::writer::{Keys, Writer};
 use super::{OpenError, StoreSettings};
@@ -32,6 +33,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0007.sql"),
     include_str!("migrations/0008.sql"),
     TERMS,
+    include_str!("migrations/0010.sql"),
 ];
 
 const READERS: u32 = 4;
@@ -60,6 +62,7 @@ pub(super) async fn open(settings: StoreSettings, clock: Clock) -> Result<Core, 
     hold.remember(&path)?;
     let watch = Watch::new(hold, &settings.path, &path)?;
     super::time::resume(&clock, &mut conn).await.map_err(database)?;
+    super::term::catch_up(&mut conn).await.map_err(database)?;
     // Attempts under way ended with their process. Rows say "waiting" through an attempt, so nothing is to be put back.
     let keys = Keys::read(&mut conn).await.map_err(database)?;
     let parties = Core::read_parties(&mut conn).await.map_err(database)?;
@@ -69,7 +72,7 @@ pub(super) async fn open(settings: StoreSettings, clock: Clock) -> Result<Core, 
         settings,
         path,
         clock,
-        writer: tokio::sync::Mutex::new(Writer { conn, keys }),
+        writer: tokio::sync::Mutex::new(Writer { conn, keys, behind: Behind::default() }),
         readers,
         searchers,
         search_milliseconds: AtomicU64::new(SEARCH_MILLISECONDS),

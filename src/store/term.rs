@@ -2,6 +2,9 @@
 //!
 //! A term narrows a search down to messages that may match; the conditions on their rows decide. The hash is part of the
 //! stored format and never changes.
+//!
+//! Terms are written behind the messages, many at a time and sorted: written with each message, they would touch about as many
+//! pages as a message has terms. A search first writes what is missing; after a crash, the next start does.
 
 use super::insert::json;
 use super::reference::head;
@@ -31,6 +34,81 @@ const COLUMNS: &str = "k, source, event, response_code, destinations, marks, sta
 
 /// Rows that one step of filling the index reads.
 const FILL_ROWS: i64 = 1_000;
+/// Messages whose terms wait in memory at most.
+const BEHIND_MESSAGES: usize = 1_024;
+/// The row of `progress` that says up to which message terms are written.
+const PROGRESS: &str = "terms";
+
+/// Terms of stored messages that are not written yet.
+#[derive(Default)]
+pub(super) struct Behind {
+    terms: Terms,
+    /// The newest message of them.
+    newest: i64,
+    messages: usize,
+    /// A transaction failed, and nobody knows whether its messages are stored.
+    is_unsure: bool,
+}
+
+impl Behind {
+    /// Takes the terms of a transaction that was committed, with its newest message.
+    pub fn add(&mut self, terms: Terms, newest: i64, messages: usize) {
+        self.terms.extend(terms);
+        self.newest = self.newest.max(newest);
+        self.messages += messages;
+    }
+
+    /// A commit failed: what it stored after all is read from the store.
+    pub fn unsure(&mut self) {
+        self.is_unsure = true;
+    }
+
+    pub fn is_due(&self) -> bool {
+        self.messages >= BEHIND_MESSAGES
+    }
+}
+
+/// Writes the terms of all stored messages that have none yet, in the caller's transaction. They stay in memory until a later
+/// call finds that this one was committed.
+pub(super) async fn write_behind(writer: &mut Writer) -> Result<(), Error> {
+    let written = written(&mut writer.conn).await?;
+    let behind = &mut writer.behind;
+    behind.messages = 0;
+    if behind.is_unsure {
+        let newest = fill_messages(&mut writer.conn, written).await?;
+        *behind = Behind::default();
+        return save(&mut writer.conn, newest.max(written)).await;
+    }
+    behind.terms.retain(|(_, message)| *message > written);
+    if behind.newest <= written {
+        return Ok(());
+    }
+    behind.terms.sort_unstable();
+    super::insert::write_terms(&mut writer.conn, &mut behind.terms).await?;
+    save(&mut writer.conn, behind.newest).await
+}
+
+/// Up to which message terms are written.
+async fn written(conn: &mut SqliteConnection) -> Result<i64, Error> {
+    let row = sqlx::query("SELECT k FROM progress WHERE name = ?").bind(PROGRESS).fetch_optional(conn).await?;
+    row.map_or(Ok(0), |row| row.try_get(0))
+}
+
+async fn save(conn: &mut SqliteConnection, newest: i64) -> Result<(), Error> {
+    sqlx::query("INSERT OR REPLACE INTO progress (name, k) VALUES (?, ?)")
+        .bind(PROGRESS)
+        .bind(newest)
+        .execute(conn)
+        .await
+        .map(drop)
+}
+
+/// Writes what the last run left behind.
+pub(super) async fn catch_up(conn: &mut SqliteConnection) -> Result<(), Error> {
+    let written = written(conn).await?;
+    let newest = fill_messages(conn, written).await?;
+    if newest > written { save(conn, newest).await } else { Ok(()) }
+}
 
 impl Searched<'_> {
     /// Each term once.
@@ -83,22 +161,28 @@ pub(super) fn refused() -> i64 {
 
 /// Writes the terms of all that an earlier version stored.
 pub(super) async fn fill(conn: &mut SqliteConnection) -> Result<(), Error> {
-    let messages = format!("SELECT {COLUMNS} FROM message WHERE k > ? ORDER BY k LIMIT ?");
-    fill_from(conn, messages, of_row).await?;
+    fill_messages(conn, i64::MIN).await?;
     let faults = "SELECT k, message_k, fault FROM delivery WHERE k > ? AND fault IS NOT NULL ORDER BY k LIMIT ?";
-    fill_from(conn, faults.to_owned(), |row| Ok(vec![(mark(row.try_get(2)?), row.try_get(1)?)])).await
+    let of_row = |row: &SqliteRow| Ok(vec![(mark(row.try_get(2)?), row.try_get(1)?)]);
+    fill_from(conn, faults.to_owned(), of_row, i64::MIN).await.map(drop)
+}
+
+/// Writes the terms of the messages behind this one; the newest of them, or `after`.
+async fn fill_messages(conn: &mut SqliteConnection, after: i64) -> Result<i64, Error> {
+    let messages = format!("SELECT {COLUMNS} FROM message WHERE k > ? ORDER BY k LIMIT ?");
+    fill_from(conn, messages, of_row, after).await
 }
 
 async fn fill_from(
     conn: &mut SqliteConnection,
     sql: String,
     terms_of: fn(&SqliteRow) -> Result<Terms, Error>,
-) -> Result<(), Error> {
-    let mut after = i64::MIN;
+    mut after: i64,
+) -> Result<i64, Error> {
     loop {
         let query = sqlx::query(AssertSqlSafe(sql.clone())).bind(after).bind(FILL_ROWS);
         let rows = query.fetch_all(&mut *conn).await?;
-        let Some(last) = rows.last() else { return Ok(()) };
+        let Some(last) = rows.last() else { return Ok(after) };
         after = last.try_get(0)?;
         let mut terms = Vec::new();
         for row in &rows {
@@ -125,6 +209,8 @@ fn of_row(row: &SqliteRow) -> Result<Terms, Error> {
 
 /// Drops the terms of messages, before their attempts, deliveries and rows are dropped.
 pub(super) async fn drop_terms(writer: &mut Writer, messages: &[i64]) -> Result<(), Error> {
+    // Else they would be written after their messages were dropped.
+    write_behind(writer).await?;
     let messages = json(&messages)?;
     let sql = format!("SELECT {COLUMNS} FROM message WHERE k IN (SELECT value FROM json_each(?))");
     let rows = sqlx::query(AssertSqlSafe(sql)).bind(messages.clone()).fetch_all(&mut writer.conn).await?;

@@ -6,6 +6,7 @@
 use super::batch::{self, Answer, Ask, Batch};
 use super::core::{Core, is_of_a_row, unavailable};
 use super::prepare::{Prepared, PreparedSettlement};
+use super::term::Behind;
 use super::{Unavailable, open};
 use crate::delivery::{Kept, Settled};
 use crate::turn::Chain;
@@ -40,6 +41,7 @@ enum Reply {
 pub(super) struct Writer {
     pub conn: SqliteConnection,
     pub keys: Keys,
+    pub behind: Behind,
 }
 
 /// The highest keys given out. A transaction that fails leaves gaps, never a key given twice.
@@ -110,6 +112,7 @@ pub(super) async fn run(core: Arc<Core>, mut jobs: mpsc::Receiver<Job>) {
         expected = gathered.asks.len().max(expected * 7 / 8);
         let closing = gathered.close.take();
         commit(&core, gathered).await;
+        write_terms(&core).await;
         if let Some(closed) = closing {
             // Nobody can send any more; what was sent before is still committed.
             jobs.close();
@@ -119,6 +122,15 @@ pub(super) async fn run(core: Arc<Core>, mut jobs: mpsc::Receiver<Job>) {
         }
     }
     core.shut().await;
+}
+
+/// Behind the messages, once there are many.
+async fn write_terms(core: &Arc<Core>) {
+    if core.writer.lock().await.behind.is_due()
+        && let Err(error) = core.write_terms().await
+    {
+        tracing::warn!(%error, "terms of messages cannot be written; searches try again");
+    }
 }
 
 async fn finish(core: &Core, jobs: &mut mpsc::Receiver<Job>) {
@@ -270,7 +282,16 @@ async fn transact(core: &Core, writer: &mut Writer, asks: Vec<Ask>) -> Result<Ve
     let parties = core.number_all(&mut writer.conn, known, new).await?;
     let now_us = core.clock.now_us();
     let batch = Batch::new(&mut writer.keys, parties, now_us, core.identities_from_us(now_us));
-    batch::run(&mut writer.conn, batch, asks).await
+    match batch::run(&mut writer.conn, batch, asks).await {
+        Ok(done) => {
+            writer.behind.add(done.terms, writer.keys.message, done.messages);
+            Ok(done.answers)
+        }
+        Err(error) => {
+            writer.behind.unsure();
+            Err(error)
+        }
+    }
 }
 
 impl Reply {

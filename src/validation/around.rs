@@ -5,19 +5,22 @@ use crate::fhir::message::Index;
 use crate::fhir::schema::Schema;
 use crate::fhir::tree::{Node, Tree};
 use rustc_hash::FxHashMap;
-use std::borrow::Cow;
+use std::cell::RefCell;
 use std::collections::HashMap;
 
 /// Most Bundles within one document that references are looked up in.
 const BUNDLES_LIMIT: usize = 1_000;
+
+/// The indexes of nodes. What senders choose is hashed with a seed.
+type ById = HashMap<Box<str>, u32>;
 
 /// The Bundles of a document.
 pub(super) struct Around<'t> {
     schema: &'static Schema,
     /// Every Bundle, with the places in the document where it begins and ends, outer ones first.
     bundles: Vec<(u32, u32, Index<'t>)>,
-    /// What the document's resource and those of entries contain, by its ids: under the container's index.
-    contained: FxHashMap<u32, HashMap<Cow<'t, str>, Node<'t>>>,
+    /// What resources contain, by its ids, under the container's index: of those that were asked for.
+    contained: RefCell<FxHashMap<u32, ById>>,
 }
 
 /// A resource that a reference leads to.
@@ -30,8 +33,7 @@ pub(super) struct Led<'t> {
 
 impl<'t> Around<'t> {
     pub fn new(tree: &'t Tree, schema: &'static Schema) -> Around<'t> {
-        let mut around = Around { schema, bundles: Vec::new(), contained: FxHashMap::default() };
-        around.take_contained(tree.root());
+        let mut around = Around { schema, bundles: Vec::new(), contained: RefCell::default() };
         around.take(tree.root());
         around
     }
@@ -46,19 +48,7 @@ impl<'t> Around<'t> {
         let entries = index.entries().to_vec();
         self.bundles.push((node.index, node.after(), index));
         for resource in entries.iter().filter_map(|entry| entry.get("resource")) {
-            self.take_contained(resource);
             self.take(resource);
-        }
-    }
-
-    /// Of one id the first resource stands.
-    fn take_contained(&mut self, container: Node<'t>) {
-        let Some(contained) = container.get("contained") else { return };
-        let named = self.contained.entry(container.index).or_default();
-        for inner in contained.items() {
-            if let Some(id) = inner.get("id").and_then(Node::text) {
-                named.entry(id).or_insert(inner);
-            }
         }
     }
 
@@ -103,7 +93,19 @@ impl<'t> Around<'t> {
         if id.is_empty() {
             return Some(Led { resource: root, root });
         }
-        let inner = *self.contained.get(&container.index)?.get(id)?;
+        let index = *self.contained.borrow_mut().entry(container.index).or_insert_with(|| by_id(container)).get(id)?;
+        let inner = Node { tree: container.tree, index };
         Some(Led { resource: Element::resource(inner, self.schema)?, root })
     }
+}
+
+/// Of one id the first resource counts.
+fn by_id(container: Node) -> ById {
+    let mut named = ById::new();
+    for inner in container.get("contained").into_iter().flat_map(Node::items) {
+        if let Some(id) = inner.get("id").and_then(Node::text) {
+            named.entry(id.into()).or_insert(inner.index);
+        }
+    }
+    named
 }

@@ -16,6 +16,14 @@ struct Level<'t> {
     type_id: Option<TypeId>,
     /// How long the expression is up to and with this node.
     length: usize,
+    /// Whether every name so far is the specification's.
+    is_known: bool,
+}
+
+pub(super) struct Expression {
+    pub path: String,
+    /// Whether every name in it is the specification's; else one may be the sender's own.
+    pub is_known: bool,
 }
 
 /// Expressions of one tree's nodes.
@@ -38,10 +46,14 @@ impl<'t> Places<'t> {
         self.path.clear();
         let root = self.tree.root();
         let type_id = self.resource_type(root);
-        self.path.push_str(
-            root.get("resourceType").and_then(Node::text).filter(|name| is_name(name)).as_deref().unwrap_or("$this"),
-        );
-        self.levels.push(Level { node: root, rest: root.children(), passed: 0, type_id, length: self.path.len() });
+        let name = root.get("resourceType").and_then(Node::text).filter(|name| is_name(name));
+        self.path.push_str(name.as_deref().unwrap_or("$this"));
+        let is_known = type_id.is_some() || name.is_none();
+        self.push(root, type_id, is_known);
+    }
+
+    fn push(&mut self, node: Node<'t>, type_id: Option<TypeId>, is_known: bool) {
+        self.levels.push(Level { node, rest: node.children(), passed: 0, type_id, length: self.path.len(), is_known });
     }
 
     fn resource_type(&self, node: Node<'t>) -> Option<TypeId> {
@@ -49,7 +61,7 @@ impl<'t> Places<'t> {
     }
 
     /// The expression of a node of the tree; cheapest when nodes are asked for in document order.
-    pub fn of(&mut self, wanted: Node<'t>) -> String {
+    pub fn of(&mut self, wanted: Node<'t>) -> Expression {
         if self.levels.last().is_none_or(|level| level.node.index > wanted.index) {
             self.restart();
         }
@@ -80,26 +92,31 @@ impl<'t> Places<'t> {
             level.passed = number;
             self.enter(number, child);
         }
-        self.path.clone()
+        Expression { path: self.path.clone(), is_known: self.levels.last().is_some_and(|level| level.is_known) }
     }
 
     fn enter(&mut self, number: u32, child: Node<'t>) {
         let Some(level) = self.levels.last() else { return };
-        let type_id = match level.node.is_array() {
+        let is_known = level.is_known;
+        let (type_id, is_known) = match level.node.is_array() {
             true => {
                 let _ = write!(self.path, "[{number}]");
-                match level.type_id.zip(self.schema) {
+                let type_id = match level.type_id.zip(self.schema) {
                     Some((id, schema)) if schema.def(id).kind == TypeKind::Resource => self.resource_type(child),
                     _ => level.type_id,
-                }
+                };
+                (type_id, is_known)
             }
-            false => self.member(child, level.type_id),
+            false => {
+                let (type_id, is_known_member) = self.member(child, level.type_id);
+                (type_id, is_known && is_known_member)
+            }
         };
-        self.levels.push(Level { node: child, rest: child.children(), passed: 0, type_id, length: self.path.len() });
+        self.push(child, type_id, is_known);
     }
 
-    /// Writes the step to a member; the type of what it holds.
-    fn member(&mut self, child: Node<'t>, holder: Option<TypeId>) -> Option<TypeId> {
+    /// Writes the step to a member; the type of what it holds, and whether its name is the specification's.
+    fn member(&mut self, child: Node<'t>, holder: Option<TypeId>) -> (Option<TypeId>, bool) {
         let key = child.key().unwrap_or_default();
         let name = key.strip_prefix('_').unwrap_or(&key);
         self.path.push('.');
@@ -107,17 +124,18 @@ impl<'t> Places<'t> {
             self.schema.zip(holder).and_then(|(schema, id)| Some((schema, schema.member(schema.def(id), name)?)));
         let Some((schema, (element, of_type))) = known else {
             self.path.push_str(if is_name(name) { name } else { "?" });
-            return None;
+            return (None, false);
         };
         self.path.push_str(&element.name);
         let def = schema.def(of_type.type_id);
         if element.is_choice {
             let _ = write!(self.path, ".ofType({})", def.code);
         }
-        match def.kind == TypeKind::Resource && !child.is_array() {
+        let type_id = match def.kind == TypeKind::Resource && !child.is_array() {
             true => self.resource_type(child),
             false => Some(of_type.type_id),
-        }
+        };
+        (type_id, true)
     }
 }
 
@@ -162,9 +180,10 @@ mod tests {
         let schema = Schema::of(crate::fhir::FhirVersion::R4);
         let mut places = Places::new(&tree, Some(schema));
         for (steps, wanted) in cases.iter().chain(cases.iter().rev()) {
-            assert_eq!(places.of(node(&tree, steps)), *wanted);
+            assert_eq!(places.of(node(&tree, steps)).path, *wanted);
+            assert_eq!(places.of(node(&tree, steps)).is_known, !wanted.ends_with('?'));
         }
         let mut plain = Places::new(&tree, None);
-        assert_eq!(plain.of(node(&tree, cases[2].0)), "Bundle.entry[0].resource.valueQuantity");
+        assert_eq!(plain.of(node(&tree, cases[2].0)).path, "Bundle.entry[0].resource.valueQuantity");
     }
 }

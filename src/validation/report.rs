@@ -4,7 +4,7 @@
 //! the expressions of those that only gave their node.
 
 use super::ProseRules;
-use super::places::Places;
+use super::places::{Expression, Places};
 use crate::fhir::outcome::rank;
 use crate::fhir::scan::Walk;
 use crate::fhir::schema::Schema;
@@ -87,6 +87,7 @@ impl<'m> Report<'m> {
         self.push(Found { issue, offset: Some(node.offset()), node: Some(node.index) });
     }
 
+    /// A broken rule at an element that is known by its expression, which is made of names of definitions alone.
     pub fn error(&mut self, expression: impl Into<String>, node: Option<Node>, broken: Broken) {
         self.add(Severity::Error, expression, node, broken);
     }
@@ -101,7 +102,8 @@ impl<'m> Report<'m> {
     }
 
     fn add(&mut self, severity: Severity, expression: impl Into<String>, node: Option<Node>, broken: Broken) {
-        let issue = Issue::new(severity, broken.code, broken.fault, broken.text).rule(broken.rule).at(expression);
+        let issue = Issue::new(severity, broken.code, broken.fault, broken.text).rule(broken.rule);
+        let issue = issue.at_known(expression.into());
         self.push(Found { issue, offset: node.map(Node::offset), node: None });
     }
 
@@ -170,7 +172,10 @@ impl<'m> Report<'m> {
         let mut places = Places::new(self.tree, self.version.map(Schema::of));
         for found in order {
             if let Some(index) = found.node {
-                found.issue.set_expression(&places.of(Node { tree: self.tree, index }));
+                match places.of(Node { tree: self.tree, index }) {
+                    Expression { path, is_known: true } => found.issue.set_known_expression(path),
+                    Expression { path, .. } => found.issue.set_expression(&path),
+                }
             }
         }
     }

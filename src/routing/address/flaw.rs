@@ -2,6 +2,7 @@
 //! compare what another does not post to.
 
 use super::escape::decode;
+use super::plain::is_plain;
 use super::{Parts, http_url};
 use crate::fhir::event::Event;
 use crate::fhir::{Fault, Issue, IssueCode, MessageHeader};
@@ -40,6 +41,10 @@ impl fmt::Display for Flaw {
 
 /// The first flaw of an address or pattern. Control characters are none's; the others are those of URLs.
 pub fn flaw(address: &str) -> Option<Flaw> {
+    if is_plain(address) { None } else { parsed_flaw(address) }
+}
+
+pub(super) fn parsed_flaw(address: &str) -> Option<Flaw> {
     if address.chars().any(char::is_control) {
         return Some(Flaw::Control);
     }

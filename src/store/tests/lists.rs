@@ -288,6 +288,7 @@ async fn terms_of_what_an_earlier_version_stored_are_written_and_dropped_with_th
     fixture.keep(numbered(1)).await;
     let core = &fixture.store.inner.core;
     let terms = async || {
+        core.write_terms().await.unwrap();
         let rows = sqlx::query("SELECT h, message_k FROM term ORDER BY 1, 2").fetch_all(&core.readers).await.unwrap();
         rows.iter().map(|row| (sqlx::Row::get(row, 0), sqlx::Row::get(row, 1))).collect::<Vec<(i64, i64)>>()
     };

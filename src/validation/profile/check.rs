@@ -159,9 +159,8 @@ impl<'t> Checker<'t> {
                 return Some(is_a.then_some(()).ok_or_else(|| format!("{place}: is no {}", self.schema.def(*id).name)));
             }
             ProfileRef::Missing(canonical) => {
-                let reason = self.profiles.why_missing(canonical);
                 let name = named_by(target.element, canonical);
-                self.notes.missing(&name, reason, place, target.element.node());
+                self.notes.missing(&name, || self.profiles.why_missing(canonical), place, target.element.node());
                 return None;
             }
         };
@@ -198,7 +197,7 @@ impl<'t> Checker<'t> {
             });
         }
         if let Some(base) = &profile.missing_base {
-            self.notes.missing(base, self.profiles.why_missing(base), place, element.node());
+            self.notes.missing(base, || self.profiles.why_missing(base), place, element.node());
         }
         let at = At { element, resource, root, profile, slice: None };
         self.walk(at, &profile.root, place, sink);

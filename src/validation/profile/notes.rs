@@ -34,23 +34,23 @@ enum About {
 
 impl Notes {
     /// A profile that is not loaded, or cannot be used for this reason.
-    pub fn missing(&self, canonical: &str, reason: Option<String>, place: &Place, node: Option<Node>) {
-        self.note(About::Profile, canonical, &reason.unwrap_or_default(), place, node);
+    pub fn missing(&self, canonical: &str, reason: impl FnOnce() -> Option<String>, place: &Place, node: Option<Node>) {
+        self.note(About::Profile, canonical, || reason().unwrap_or_default(), place, node);
     }
 
     /// A graph that is not loaded.
     pub fn missing_graph(&self, canonical: &str, place: &Place, node: Option<Node>) {
-        self.note(About::Graph, canonical, "", place, node);
+        self.note(About::Graph, canonical, String::new, place, node);
     }
 
     /// A value set that cannot be enumerated.
     pub fn unchecked(&self, value_set: &str, reason: &str, place: &Place, node: Option<Node>) {
-        self.note(About::ValueSet, value_set, reason, place, node);
+        self.note(About::ValueSet, value_set, || reason.to_owned(), place, node);
     }
 
     /// A constraint whose expression failed.
     pub fn failed(&self, key: &str, reason: &str, place: &Place, node: Option<Node>) {
-        self.note(About::Constraint, key, reason, place, node);
+        self.note(About::Constraint, key, || reason.to_owned(), place, node);
     }
 
     /// The check was ended before it was through.
@@ -58,13 +58,13 @@ impl Notes {
         self.is_cut_off.set(true);
     }
 
-    fn note(&self, about: About, name: &str, reason: &str, place: &Place, node: Option<Node>) {
+    fn note(&self, about: About, name: &str, reason: impl FnOnce() -> String, place: &Place, node: Option<Node>) {
         let mut found = self.found.borrow_mut();
         if found.len() >= NOTES_LIMIT || found.iter().any(|note| note.about == about && note.name == name) {
             return;
         }
         let node = node.map(|node| node.index);
-        found.push(Note { about, name: name.to_owned(), reason: reason.to_owned(), place: place.to_string(), node });
+        found.push(Note { about, name: name.to_owned(), reason: reason(), place: place.to_string(), node });
     }
 
     /// Warnings, in the order they were met.

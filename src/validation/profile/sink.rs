@@ -2,7 +2,6 @@
 
 use super::super::report::{Broken, Report};
 use super::place::Place;
-use crate::fhir::quoted::quote_path;
 use crate::fhir::tree::Node;
 use crate::fhir::{Fault, IssueCode};
 use std::borrow::Cow;
@@ -37,7 +36,7 @@ impl Sink<'_, '_> {
             Sink::Report(report) if report.is_full() => report.count_error(),
             Sink::Report(report) => report.error(expression(&found), found.node, broken(&found, text())),
             Sink::Verdict(first @ None) => {
-                let whole = format!("{}: {} [{}]", quote_path(&expression(&found)), text(), found.rule);
+                let whole = format!("{}: {} [{}]", expression(&found), text(), found.rule);
                 *first = Some(whole.chars().take(SENTENCE_LIMIT).collect());
             }
             Sink::Verdict(_) => {}
