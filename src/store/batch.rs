@@ -5,6 +5,7 @@
 use super::insert::{DeliveryRow, MessageRow, ReferenceRow, Rows};
 use super::lookup::{self, Found, Known, LaneOf, Now, Probe, Tails};
 use super::prepare::{self, Prepared, PreparedSettlement};
+use super::recent::Recent;
 use super::reference::{head, value};
 use super::term;
 use super::writer::Keys;
@@ -66,15 +67,21 @@ pub(super) struct Done {
     /// Terms that are not written yet, and of how many messages.
     pub terms: Vec<(i64, i64)>,
     pub messages: usize,
+    pub references: Vec<ReferenceRow>,
 }
 
 /// Decides and writes all jobs, in one transaction from its beginning to its commit.
-pub(super) async fn run(conn: &mut SqliteConnection, mut batch: Batch<'_>, asks: Vec<Ask>) -> Result<Done, Error> {
+pub(super) async fn run(
+    conn: &mut SqliteConnection,
+    recent: &Recent,
+    mut batch: Batch<'_>,
+    asks: Vec<Ask>,
+) -> Result<Done, Error> {
     let probes: Vec<Probe> = asks.iter().filter_map(Ask::message).flat_map(|message| batch.probes(message)).collect();
     let touched: Vec<i64> = asks.iter().filter_map(Ask::delivery_key).collect();
     let assigned: Vec<i64> = asks.iter().filter_map(Ask::assigned).collect();
     let lanes = asks.iter().filter_map(Ask::message).flat_map(|message| batch.lanes_of(message)).collect();
-    let Found { known, deliveries, tails } = lookup::begin(conn, &probes, &touched, &lanes).await?;
+    let Found { known, deliveries, tails } = lookup::begin(conn, recent, &probes, &touched, &lanes).await?;
     (batch.known, batch.deliveries, batch.tails) = (known, deliveries, tails);
     batch.ambiguous = lookup::ambiguous(conn, &assigned).await?;
     let answers = asks
@@ -87,16 +94,17 @@ pub(super) async fn run(conn: &mut SqliteConnection, mut batch: Batch<'_>, asks:
     batch.rows.changed = std::mem::take(&mut batch.deliveries).into_iter().filter(|(_, now)| now.changed).collect();
     let faults = batch.rows.changed.iter().filter_map(|(_, now)| Some((term::fault(now.fault?), now.message_key)));
     batch.rows.faults.extend(faults);
-    lookup::release(conn, &batch.released.into_iter().collect::<Vec<_>>()).await?;
-    let messages = batch.rows.messages.len();
+    lookup::release(conn, recent, &batch.released.into_iter().collect::<Vec<_>>()).await?;
+    let (messages, references) = (batch.rows.messages.len(), batch.rows.references.clone());
     batch.rows.write_and_commit(conn).await?;
-    Ok(Done { answers, terms: batch.terms, messages })
+    Ok(Done { answers, terms: batch.terms, messages, references })
 }
 
 /// What a message with this identity is, by what is stored; nothing is written. `times`: now, and from when on identities
 /// are known.
 pub(super) async fn look(
     conn: &mut SqliteConnection,
+    recent: &Recent,
     parties: Arc<HashMap<Arc<str>, i64>>,
     (now_us, identities_from_us): (i64, i64),
     facts: &Facts,
@@ -111,7 +119,7 @@ pub(super) async fn look(
     }
     let probes = batch.probes(&message);
     if !probes.is_empty() {
-        batch.known = lookup::identities(conn, &probes).await?;
+        batch.known = lookup::identities(conn, recent, &probes).await?;
     }
     Ok(match batch.verdict(&message) {
         Verdict::New => Verdict::New,

@@ -1,6 +1,7 @@
 //! What store handles and the writer share: connections, party numbers, figures, the room on the disk.
 
 use super::health::Health;
+use super::recent::Recent;
 use super::term;
 use super::watch::{Changed, Watch};
 use super::writer::Writer;
@@ -37,6 +38,7 @@ pub(super) struct Core {
     /// Locks the store for its life, and knows its files. None once it is closed.
     pub watch: Mutex<Option<Watch>>,
     pub health: Health,
+    pub recent: Recent,
     /// Numbers of participants. Replaced as a whole when one is new.
     pub party_keys: RwLock<Parties>,
     pub free_bytes: Mutex<Option<(Instant, u64)>>,
@@ -151,6 +153,7 @@ impl Core {
                 return Err(Error::PoolClosed);
             }
             let done = async {
+                core.recent.assure(&mut writer.conn).await?;
                 writer.begin().await?;
                 let done = work(&core, &mut writer).await?;
                 writer.commit().await?;
@@ -158,6 +161,7 @@ impl Core {
             }
             .await;
             if done.is_err() {
+                core.recent.unsure();
                 writer.recover(&core).await;
             }
             done

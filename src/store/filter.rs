@@ -108,8 +108,12 @@ pub(super) fn messages(core: &Core, filter: &MessageFilter) -> Result<Conditions
     for (given, kinds) in references {
         if let Some(given) = given {
             let (one, other) = (kinds[0], kinds[kinds.len() - 1]);
-            let values = [Value::Integer(hash(given)), Value::Integer(one), Value::Integer(other)];
-            all.add("m.k IN (SELECT message_k FROM reference WHERE h = ? AND kind IN (?, ?))", values);
+            let recent = core.recent.messages(hash(given), kinds, usize::MAX);
+            let recent = Value::Text(serde_json::json!(recent).to_string());
+            let values = [Value::Integer(hash(given)), Value::Integer(one), Value::Integer(other), recent];
+            let known = "m.k IN (SELECT message_k FROM reference WHERE h = ? AND kind IN (?, ?) \
+                         UNION ALL SELECT value FROM json_each(?))";
+            all.add(known, values);
         }
     }
     event(&mut all, filter.event.as_deref());

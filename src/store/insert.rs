@@ -44,7 +44,8 @@ pub(super) struct MessageRow {
     pub packed: Packed,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// In the order of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct ReferenceRow {
     pub hash: i64,
     /// 0: no identity.
@@ -127,9 +128,7 @@ impl Rows {
 
     async fn write_new(&mut self, conn: &mut SqliteConnection) -> Result<(), Error> {
         MESSAGES.run(conn, &mut self.messages, &[bind_message, bind_body]).await?;
-        // Neighbors in the tree are written together, each page once.
-        self.references.sort_unstable();
-        REFERENCES.run(conn, &mut self.references, &[bind_reference]).await?;
+        RECENT_REFERENCES.run(conn, &mut self.references, &[bind_reference]).await?;
         write_terms(conn, &mut self.faults).await?;
         DELIVERIES.run(conn, &mut self.deliveries, &[bind_delivery]).await?;
         for row in self.tied.drain(..) {
@@ -160,8 +159,11 @@ static MESSAGES: Call = Call::new(&[
     ),
     ("INSERT OR ROLLBACK INTO body (message_k, codec, size, bytes, outcome) VALUES ", 5, ""),
 ]);
+static RECENT_REFERENCES: Call =
+    Call::new(&[("INSERT OR ROLLBACK INTO reference_recent (h, sender, kind, content, message_k) VALUES ", 5, "")]);
+/// One that was moved before a crash is moved again.
 static REFERENCES: Call =
-    Call::new(&[("INSERT OR ROLLBACK INTO reference (h, sender, kind, content, message_k) VALUES ", 5, "")]);
+    Call::new(&[("INSERT OR IGNORE INTO reference (h, sender, kind, content, message_k) VALUES ", 5, "")]);
 /// A fault of a delivery may be there from an attempt before.
 static TERMS: Call = Call::new(&[("INSERT OR IGNORE INTO term (h, message_k) VALUES ", 2, "")]);
 static DELIVERIES: Call = Call::new(&[(
@@ -318,6 +320,11 @@ fn bind_changed(query: Bound, (key, row): &mut (i64, Now)) -> Bound {
         .bind(row.fault.map(Fault::code))
         .bind(row.answer)
         .bind(row.ended_us)
+}
+
+/// In the caller's transaction; sorted, so that neighbors in the tree are written together, each page once.
+pub(super) async fn write_references(conn: &mut SqliteConnection, rows: &mut [ReferenceRow]) -> Result<(), Error> {
+    REFERENCES.run(conn, rows, &[bind_reference]).await
 }
 
 /// In the caller's transaction.

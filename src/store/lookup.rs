@@ -1,6 +1,7 @@
 //! What a batch must know before it decides: messages with the same identity, deliveries to be settled. Both in one call.
 
-use super::insert::json;
+use super::insert::{ReferenceRow, json};
+use super::recent::{self, Recent};
 use super::reference::{head, value};
 use super::row;
 use crate::delivery::{DeliveryState, Facts};
@@ -127,6 +128,7 @@ type NowColumns = (
 /// not kept.
 pub(super) async fn begin(
     conn: &mut SqliteConnection,
+    recent: &Recent,
     probes: &[Probe],
     delivery_keys: &[i64],
     lanes: &HashSet<LaneOf>,
@@ -137,8 +139,9 @@ pub(super) async fn begin(
     let hit: HashSet<i64> = read(row.try_get(0)?)?;
     let deliveries: Vec<NowColumns> = read(row.try_get(1)?)?;
     let deliveries = deliveries.into_iter().map(now).collect::<Result<_, Error>>()?;
-    let probes: Vec<Probe> = probes.iter().filter(|probe| hit.contains(&probe.hash)).copied().collect();
-    let known = if probes.is_empty() { Known::default() } else { identities(conn, &probes).await? };
+    let is_known = |probe: &&Probe| hit.contains(&probe.hash) || recent.has(probe.hash);
+    let probes: Vec<Probe> = probes.iter().filter(is_known).copied().collect();
+    let known = if probes.is_empty() { Known::default() } else { identities(conn, recent, &probes).await? };
     let tails = read_tails(row.try_get(2)?)?;
     Ok(Found { known, deliveries, tails })
 }
@@ -210,8 +213,15 @@ pub(super) async fn ambiguous(conn: &mut SqliteConnection, keys: &[i64]) -> Resu
 }
 
 /// The newest message of each key and content, and some message of each key.
-pub(super) async fn identities(conn: &mut SqliteConnection, probes: &[Probe]) -> Result<Known, Error> {
+pub(super) async fn identities(conn: &mut SqliteConnection, recent: &Recent, probes: &[Probe]) -> Result<Known, Error> {
     let mut known = Known::default();
+    let mut keys = Vec::new();
+    for probe in probes {
+        if let (same, Some(any)) = recent.find(*probe) {
+            known.keys.insert(*probe, (same, any));
+            keys.extend(same.into_iter().chain([any]));
+        }
+    }
     let rows: Vec<_> = probes.iter().map(|probe| (probe.hash, probe.sender, probe.kind, probe.content)).collect();
     // Of the messages with a key but other content one is enough; a bound keeps ids that are used for thousands cheap.
     let rows = sqlx::query(
@@ -227,12 +237,12 @@ pub(super) async fn identities(conn: &mut SqliteConnection, probes: &[Probe]) ->
     .bind(json(&rows)?)
     .fetch_all(&mut *conn)
     .await?;
-    let mut keys = Vec::new();
     for row in rows {
         let index = usize::try_from(row.try_get::<i64, _>(0)?).unwrap_or(usize::MAX);
         let (same, any): (Option<i64>, i64) = (row.try_get(1)?, row.try_get(2)?);
         if let Some(probe) = probes.get(index) {
-            known.keys.insert(*probe, (same, any));
+            let (recent_same, recent_any) = known.keys.get(probe).copied().unzip();
+            known.keys.insert(*probe, (recent_same.flatten().max(same), recent_any.unwrap_or(any)));
             keys.extend(same.into_iter().chain([any]));
         }
     }
@@ -264,17 +274,21 @@ async fn candidates(conn: &mut SqliteConnection, keys: &[i64]) -> Result<HashMap
     Ok(found)
 }
 
-/// A row of `reference`, by its whole key: hash, sender, kind, content, message.
-pub(super) type ReferenceKey = (i64, i64, i64, i64, i64);
-
-/// Keys of the rows of a message, where `sender` has their identity (0: nobody).
-pub(super) fn keys(facts: &Facts, sender: i64, content: &[u8], message_key: i64) -> Vec<ReferenceKey> {
+/// The rows of a message, where `sender` has their identity (0: nobody).
+pub(super) fn reference_rows(facts: &Facts, sender: i64, content: &[u8], message_key: i64) -> Vec<ReferenceRow> {
     let all = super::reference::references(facts, &Default::default());
-    all.into_iter().map(|reference| (reference.hash, sender, reference.kind, head(content), message_key)).collect()
+    let content = head(content);
+    let row = |(hash, kind)| ReferenceRow { hash, sender, kind, content, message_key };
+    all.into_iter().map(|reference| row((reference.hash, reference.kind))).collect()
+}
+
+/// Whole keys of rows, as a parameter of `json_each`.
+pub(super) fn keys_json(rows: &[ReferenceRow]) -> Result<String, Error> {
+    json(&rows.iter().map(|row| (row.hash, row.sender, row.kind, row.content, row.message_key)).collect::<Vec<_>>())
 }
 
 /// Gives up the identities of these messages: they are found by search and correlation as before, and repeats count as new.
-pub(super) async fn release(conn: &mut SqliteConnection, message_keys: &[i64]) -> Result<(), Error> {
+pub(super) async fn release(conn: &mut SqliteConnection, recent: &Recent, message_keys: &[i64]) -> Result<(), Error> {
     if message_keys.is_empty() {
         return Ok(());
     }
@@ -286,8 +300,9 @@ pub(super) async fn release(conn: &mut SqliteConnection, message_keys: &[i64]) -
     for row in rows {
         let (key, sender): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
         let facts = row::facts(row.try_get(3)?, None)?;
-        held.extend(keys(&facts, sender, row.try_get(2)?, key));
+        held.extend(reference_rows(&facts, sender, row.try_get(2)?, key));
     }
+    recent::release(recent, conn, message_keys, &held).await?;
     // By the whole key: a sender that reuses an id has thousands of rows with the same beginning.
     sqlx::query(
         "UPDATE OR REPLACE reference SET sender = 0 \
@@ -296,7 +311,7 @@ pub(super) async fn release(conn: &mut SqliteConnection, message_keys: &[i64]) -
          WHERE reference.h = c.h AND reference.sender = c.sender AND reference.kind = c.kind \
          AND reference.content = c.content AND reference.message_k = c.message_k",
     )
-    .bind(json(&held)?)
+    .bind(keys_json(&held)?)
     .execute(conn)
     .await?;
     Ok(())

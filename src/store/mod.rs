@@ -18,6 +18,7 @@ mod lookup;
 mod open;
 mod plan;
 mod prepare;
+mod recent;
 mod reference;
 mod replay;
 mod restore;
@@ -203,7 +204,7 @@ impl Store {
         let (parties, from_us) = (core.known_parties(), core.identities_from_us(now_us));
         let found = async {
             let mut conn = core.readers.acquire().await?;
-            batch::look(&mut conn, parties, (now_us, from_us), facts, identity).await
+            batch::look(&mut conn, &core.recent, parties, (now_us, from_us), facts, identity).await
         };
         found.await.map_err(|error| unavailable(&error))
     }

@@ -4,6 +4,7 @@ use super::core::{Core, folder};
 use super::files::{self, BACKUP_MARK, Hold, STORE_MARK, beside, create_private, file_error, rename_new};
 use super::health::Health;
 use super::insert::PREPARED_STATEMENTS;
+use super::recent::Recent;
 use super::retention::Cursors;
 use super::search::{SEARCH_MILLISECONDS, SEARCHERS};
 use super::term::Behind;
@@ -34,6 +35,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0008.sql"),
     TERMS,
     include_str!("migrations/0010.sql"),
+    include_str!("migrations/0011.sql"),
 ];
 
 const READERS: u32 = 4;
@@ -63,6 +65,8 @@ pub(super) async fn open(settings: StoreSettings, clock: Clock) -> Result<Core, 
     let watch = Watch::new(hold, &settings.path, &path)?;
     super::time::resume(&clock, &mut conn).await.map_err(database)?;
     super::term::catch_up(&mut conn).await.map_err(database)?;
+    let recent = Recent::default();
+    recent.load(&mut conn).await.map_err(database)?;
     // Attempts under way ended with their process. Rows say "waiting" through an attempt, so nothing is to be put back.
     let keys = Keys::read(&mut conn).await.map_err(database)?;
     let parties = Core::read_parties(&mut conn).await.map_err(database)?;
@@ -72,13 +76,14 @@ pub(super) async fn open(settings: StoreSettings, clock: Clock) -> Result<Core, 
         settings,
         path,
         clock,
-        writer: tokio::sync::Mutex::new(Writer { conn, keys, behind: Behind::default() }),
+        writer: tokio::sync::Mutex::new(Writer { conn, keys, behind: Behind::default(), recent: recent.clone() }),
         readers,
         searchers,
         search_milliseconds: AtomicU64::new(SEARCH_MILLISECONDS),
         search_looks: Arc::default(),
         watch: Mutex::new(Some(watch)),
         health: Health::default(),
+        recent,
         party_keys: RwLock::new(parties),
         free_bytes: Mutex::new(None),
         commits: AtomicU64::new(0),

@@ -9,6 +9,7 @@ use super::Store;
 use super::Unavailable;
 use super::insert::json;
 use super::lookup;
+use super::recent;
 use super::row;
 use super::term;
 use super::view::Swept;
@@ -247,7 +248,7 @@ async fn forget(writer: &mut Writer, before_us: i64, limit: u32) -> Result<u64, 
         old.push(row.try_get::<i64, _>(0)?);
     }
     let Some(last) = old.last() else { return Ok(0) };
-    lookup::release(&mut writer.conn, &old).await?;
+    lookup::release(&mut writer.conn, &writer.recent, &old).await?;
     sqlx::query(
         "INSERT INTO progress (name, k) VALUES ('identities', ?) ON CONFLICT (name) DO UPDATE SET k = excluded.k",
     )
@@ -290,14 +291,15 @@ async fn drop_traces(writer: &mut Writer, messages: &[i64]) -> Result<u64, Error
         let facts = row::facts(row.try_get(3)?, None)?;
         // Whether its identity was given up already, the row does not say.
         for sender in [0, sender] {
-            held.extend(lookup::keys(&facts, sender, row.try_get(2)?, key));
+            held.extend(lookup::reference_rows(&facts, sender, row.try_get(2)?, key));
         }
     }
+    recent::drop_messages(&writer.recent, &mut writer.conn, messages, &held).await?;
     sqlx::query(
         "DELETE FROM reference WHERE (h, sender, kind, content, message_k) IN \
          (SELECT value->>0, value->>1, value->>2, value->>3, value->>4 FROM json_each(?))",
     )
-    .bind(json(&held)?)
+    .bind(lookup::keys_json(&held)?)
     .execute(&mut writer.conn)
     .await?;
     let attempts = "DELETE FROM attempt WHERE delivery_k IN \

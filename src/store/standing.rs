@@ -80,12 +80,16 @@ impl Store {
     async fn read_asked(&self, party: i64, identifier: &str) -> Result<Candidates, Error> {
         let mut conn = self.inner.core.readers.acquire().await?;
         let known = hash(identifier);
+        // Before the table: what moves there meanwhile is found in both.
+        let recent = self.inner.core.recent.messages(known, &[], USERS_LIMIT as usize + 1);
         let users = "SELECT count(*) FROM (SELECT 1 FROM reference WHERE h = ? LIMIT ?)";
         let users = sqlx::query(users).bind(known).bind(USERS_LIMIT + 1).fetch_one(&mut *conn).await?;
-        let users: i64 = users.try_get(0)?;
+        let users = users.try_get::<i64, _>(0)? + i64::try_from(recent.len()).unwrap_or(i64::MAX);
         let condition = "d.party = ? AND d.kind IN (0, 3) \
-                         AND d.message_k IN (SELECT message_k FROM reference WHERE h = ? LIMIT ?)";
+                         AND d.message_k IN (SELECT * FROM (SELECT message_k FROM reference WHERE h = ? LIMIT ?) \
+                         UNION ALL SELECT value FROM json_each(?))";
         let query = sqlx::query(AssertSqlSafe(asked_sql(condition))).bind(party).bind(known).bind(USERS_LIMIT);
+        let query = query.bind(super::insert::json(&recent)?);
         let rows = query.fetch_all(&mut *conn).await?;
         let mut deliveries = rows.iter().map(asked).collect::<Result<Vec<_>, Error>>()?;
         let is_cut = users > USERS_LIMIT || deliveries.len() > CANDIDATES_LIMIT;

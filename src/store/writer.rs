@@ -6,6 +6,7 @@
 use super::batch::{self, Answer, Ask, Batch};
 use super::core::{Core, is_of_a_row, unavailable};
 use super::prepare::{Prepared, PreparedSettlement};
+use super::recent::{self, Recent};
 use super::term::Behind;
 use super::{Unavailable, open};
 use crate::delivery::{Kept, Settled};
@@ -42,6 +43,8 @@ pub(super) struct Writer {
     pub conn: SqliteConnection,
     pub keys: Keys,
     pub behind: Behind,
+    /// Shared with readers.
+    pub recent: Recent,
 }
 
 /// The highest keys given out. A transaction that fails leaves gaps, never a key given twice.
@@ -112,7 +115,7 @@ pub(super) async fn run(core: Arc<Core>, mut jobs: mpsc::Receiver<Job>) {
         expected = gathered.asks.len().max(expected * 7 / 8);
         let closing = gathered.close.take();
         commit(&core, gathered).await;
-        write_terms(&core).await;
+        write_behind(&core).await;
         if let Some(closed) = closing {
             // Nobody can send any more; what was sent before is still committed.
             jobs.close();
@@ -124,12 +127,15 @@ pub(super) async fn run(core: Arc<Core>, mut jobs: mpsc::Receiver<Job>) {
     core.shut().await;
 }
 
-/// Behind the messages, once there are many.
-async fn write_terms(core: &Arc<Core>) {
+/// What is written behind the messages, once there is enough of it.
+async fn write_behind(core: &Arc<Core>) {
     if core.writer.lock().await.behind.is_due()
         && let Err(error) = core.write_terms().await
     {
         tracing::warn!(%error, "terms of messages cannot be written; searches try again");
+    }
+    if let Err(error) = recent::move_due(core).await {
+        tracing::warn!(%error, "references of messages cannot be moved; the next messages try again");
     }
 }
 
@@ -278,17 +284,20 @@ async fn transaction(core: &Core, asks: Vec<Ask>) -> Result<Vec<Answer>, Failure
 }
 
 async fn transact(core: &Core, writer: &mut Writer, asks: Vec<Ask>) -> Result<Vec<Answer>, Error> {
+    core.recent.assure(&mut writer.conn).await?;
     let (known, new) = core.new_parties(asks.iter().flat_map(Ask::parties));
     let parties = core.number_all(&mut writer.conn, known, new).await?;
     let now_us = core.clock.now_us();
     let batch = Batch::new(&mut writer.keys, parties, now_us, core.identities_from_us(now_us));
-    match batch::run(&mut writer.conn, batch, asks).await {
+    match batch::run(&mut writer.conn, &core.recent, batch, asks).await {
         Ok(done) => {
+            core.recent.add(&done.references, writer.keys.message, done.messages);
             writer.behind.add(done.terms, writer.keys.message, done.messages);
             Ok(done.answers)
         }
         Err(error) => {
             writer.behind.unsure();
+            core.recent.unsure();
             Err(error)
         }
     }

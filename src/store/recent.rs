@@ -1,0 +1,250 @@
+//! References of recent messages: in memory for look-ups, and in a table of their own in the order in which they came.
+//!
+//! Hashes are random, so that each reference would touch a page of its own in the table that is sorted by hash. They move there
+//! later, one slice of all hashes after the other: by then several of a slice share a page. `reference` and `reference_recent`
+//! may both hold a row meanwhile; a row that was moved twice is one.
+
+use super::Unavailable;
+use super::core::Core;
+use super::insert::{self, ReferenceRow, json};
+use super::lookup::Probe;
+use super::writer::Writer;
+use futures_util::FutureExt;
+use sqlx::sqlite::SqliteConnection;
+use sqlx::{Error, Row};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Slices of all hashes, a power of two.
+const SLICES: u32 = 512;
+/// New messages after which the next slice moves: a round takes 65,536 messages, which is how many memory holds, about.
+const MESSAGES_PER_SLICE: usize = 128;
+/// Messages whose moved rows are dropped with a slice: more than come meanwhile.
+const DROPPED_PER_SLICE: i64 = 4 * MESSAGES_PER_SLICE as i64;
+/// The row of `progress` that says up to which message all references have moved.
+const PROGRESS: &str = "references";
+/// Rows that one step of reading them at the start reads.
+const LOAD_ROWS: i64 = 10_000;
+
+/// What memory knows; readers look at it before they look at the table, so that nothing on its way is missed.
+#[derive(Clone, Default)]
+pub(super) struct Recent(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    /// By hash first.
+    rows: BTreeSet<ReferenceRow>,
+    /// The next to move.
+    slice: u32,
+    /// New messages since the last slice moved.
+    messages: usize,
+    /// The newest message, and the newest when this round began.
+    newest: i64,
+    round_from: i64,
+    /// A transaction failed: what it stored after all, and what it did not, only the table says.
+    is_unsure: bool,
+}
+
+impl Recent {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the rows of a transaction that was committed, with its newest message.
+    pub fn add(&self, rows: &[ReferenceRow], newest: i64, messages: usize) {
+        let mut state = self.state();
+        state.rows.extend(rows);
+        state.newest = state.newest.max(newest);
+        state.messages += messages;
+    }
+
+    pub fn unsure(&self) {
+        self.state().is_unsure = true;
+    }
+
+    /// These rows belong to nobody from now on.
+    pub fn release(&self, rows: &[ReferenceRow]) {
+        let mut state = self.state();
+        for row in rows {
+            if state.rows.remove(row) {
+                state.rows.insert(ReferenceRow { sender: 0, ..*row });
+            }
+        }
+    }
+
+    pub fn drop_rows(&self, rows: &[ReferenceRow]) {
+        let mut state = self.state();
+        for row in rows {
+            state.rows.remove(row);
+        }
+    }
+
+    pub fn has(&self, hash: i64) -> bool {
+        let rows = hashed(hash);
+        self.state().rows.range(rows).next().is_some()
+    }
+
+    /// The newest message with this key and content, and the newest with this key.
+    pub fn find(&self, probe: Probe) -> (Option<i64>, Option<i64>) {
+        let least = ReferenceRow {
+            hash: probe.hash,
+            sender: probe.sender,
+            kind: probe.kind,
+            content: i64::MIN,
+            message_key: i64::MIN,
+        };
+        let most = ReferenceRow { content: i64::MAX, message_key: i64::MAX, ..least };
+        let same = ReferenceRow { content: probe.content, ..least }..=ReferenceRow { content: probe.content, ..most };
+        let state = self.state();
+        let key = |row: Option<&ReferenceRow>| row.map(|row| row.message_key);
+        (key(state.rows.range(same).next_back()), key(state.rows.range(least..=most).next_back()))
+    }
+
+    /// Messages with this hash of one of these kinds, empty: of any; at most `limit`.
+    pub fn messages(&self, hash: i64, kinds: &[i64], limit: usize) -> Vec<i64> {
+        let state = self.state();
+        let wanted = |row: &&ReferenceRow| kinds.is_empty() || kinds.contains(&row.kind);
+        let mut found: Vec<i64> =
+            state.rows.range(hashed(hash)).filter(wanted).take(limit).map(|row| row.message_key).collect();
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
+    /// Reads the table, at the start and after a transaction that failed.
+    pub async fn load(&self, conn: &mut SqliteConnection) -> Result<(), Error> {
+        let newest = sqlx::query("SELECT coalesce(max(k), 0) FROM message").fetch_one(&mut *conn).await?.try_get(0)?;
+        let (mut rows, mut after) = (BTreeSet::new(), (moved(conn).await?, i64::MAX));
+        loop {
+            // As one text: each row by itself would be a trip between threads.
+            let query = sqlx::query(
+                "SELECT json_group_array(json_array(h, sender, kind, content, message_k)) FROM (SELECT * FROM reference_recent \
+                 WHERE (message_k, kind) > (?, ?) ORDER BY message_k, kind LIMIT ?)",
+            );
+            let row = query.bind(after.0).bind(after.1).bind(LOAD_ROWS).fetch_one(&mut *conn).await?;
+            let step: Vec<(i64, i64, i64, i64, i64)> =
+                serde_json::from_str(row.try_get(0)?).map_err(|error| Error::Decode(error.into()))?;
+            let Some(last) = step.last() else { break };
+            after = (last.4, last.2);
+            rows.extend(step.into_iter().map(|(hash, sender, kind, content, message_key)| ReferenceRow {
+                hash,
+                sender,
+                kind,
+                content,
+                message_key,
+            }));
+        }
+        *self.state() = State { rows, newest, round_from: newest, ..State::default() };
+        Ok(())
+    }
+
+    /// Makes sure of what is known before a transaction relies on it.
+    pub async fn assure(&self, conn: &mut SqliteConnection) -> Result<(), Error> {
+        let is_unsure = self.state().is_unsure;
+        if is_unsure { self.load(conn).await } else { Ok(()) }
+    }
+
+    fn is_due(&self) -> bool {
+        self.state().messages >= MESSAGES_PER_SLICE
+    }
+}
+
+/// Everything with a hash.
+fn hashed(hash: i64) -> std::ops::RangeInclusive<ReferenceRow> {
+    let least = ReferenceRow { hash, sender: i64::MIN, kind: i64::MIN, content: i64::MIN, message_key: i64::MIN };
+    let most = ReferenceRow { hash, sender: i64::MAX, kind: i64::MAX, content: i64::MAX, message_key: i64::MAX };
+    least..=most
+}
+
+/// The first and the last hash of a slice.
+fn bounds(slice: u32) -> (i64, i64) {
+    let width = u64::MAX / u64::from(SLICES) + 1;
+    let first = i64::MIN.wrapping_add_unsigned(width * u64::from(slice));
+    (first, first.wrapping_add_unsigned(width - 1))
+}
+
+async fn moved(conn: &mut SqliteConnection) -> Result<i64, Error> {
+    let found = sqlx::query("SELECT k FROM progress WHERE name = ?").bind(PROGRESS).fetch_optional(conn).await?;
+    found.map_or(Ok(0), |row| row.try_get(0))
+}
+
+/// Moves a slice, once enough messages came.
+pub(super) async fn move_due(core: &Arc<Core>) -> Result<(), Unavailable> {
+    if !core.recent.is_due() {
+        return Ok(());
+    }
+    core.write(|core, writer| move_slice(&core.recent, writer).boxed()).await
+}
+
+/// In the caller's transaction.
+async fn move_slice(recent: &Recent, writer: &mut Writer) -> Result<(), Error> {
+    let (slice, mut rows, round_from) = {
+        let mut state = recent.state();
+        state.messages = 0;
+        let slice = state.slice;
+        let (first, last) = bounds(slice);
+        if slice == 0 {
+            state.round_from = state.newest;
+        }
+        let rows = state.rows.range(*hashed(first).start()..=*hashed(last).end()).copied().collect::<Vec<_>>();
+        (slice, rows, state.round_from)
+    };
+    insert::write_references(&mut writer.conn, &mut rows).await?;
+    if slice + 1 == SLICES {
+        let save = "INSERT OR REPLACE INTO progress (name, k) VALUES (?, ?)";
+        sqlx::query(save).bind(PROGRESS).bind(round_from).execute(&mut writer.conn).await?;
+    }
+    sqlx::query(
+        "DELETE FROM reference_recent WHERE message_k <= min((SELECT k FROM progress WHERE name = ?), \
+         (SELECT min(message_k) FROM reference_recent) + ?)",
+    )
+    .bind(PROGRESS)
+    .bind(DROPPED_PER_SLICE)
+    .execute(&mut writer.conn)
+    .await?;
+    let mut state = recent.state();
+    for row in &rows {
+        state.rows.remove(row);
+    }
+    state.slice = (slice + 1) % SLICES;
+    Ok(())
+}
+
+/// Gives up the identities of these rows of messages, in the caller's transaction.
+pub(super) async fn release(
+    recent: &Recent,
+    conn: &mut SqliteConnection,
+    message_keys: &[i64],
+    rows: &[ReferenceRow],
+) -> Result<(), Error> {
+    let update = "UPDATE reference_recent SET sender = 0 WHERE message_k IN (SELECT value FROM json_each(?))";
+    sqlx::query(update).bind(json(&message_keys)?).execute(conn).await?;
+    recent.release(rows);
+    Ok(())
+}
+
+/// Drops the rows of messages that are dropped, in the caller's transaction.
+pub(super) async fn drop_messages(
+    recent: &Recent,
+    conn: &mut SqliteConnection,
+    message_keys: &[i64],
+    rows: &[ReferenceRow],
+) -> Result<(), Error> {
+    let delete = "DELETE FROM reference_recent WHERE message_k IN (SELECT value FROM json_each(?))";
+    sqlx::query(delete).bind(json(&message_keys)?).execute(conn).await?;
+    recent.drop_rows(rows);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slices_are_all_hashes_and_share_none() {
+        assert_eq!((bounds(0).0, bounds(SLICES - 1).1), (i64::MIN, i64::MAX));
+        for slice in 1..SLICES {
+            assert_eq!(bounds(slice - 1).1 + 1, bounds(slice).0);
+        }
+    }
+}
