@@ -170,9 +170,10 @@ async fn moved(conn: &mut SqliteConnection) -> Result<i64, Error> {
 
 /// Moves a slice, once enough messages came.
 pub(super) async fn move_due(core: &Arc<Core>) -> Result<(), Unavailable> {
-    if !core.recent.is_due() {
-        return Ok(());
-    }
+    if core.recent.is_due() { move_next(core).await } else { Ok(()) }
+}
+
+pub(super) async fn move_next(core: &Arc<Core>) -> Result<(), Unavailable> {
     core.write(|core, writer| move_slice(&core.recent, writer).boxed()).await
 }
 

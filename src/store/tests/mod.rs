@@ -7,6 +7,7 @@ mod lanes;
 mod links;
 mod lists;
 mod outcomes;
+mod recent;
 mod replays;
 mod tries;
 

@@ -1,0 +1,127 @@
+//! References of recent messages: what memory knows, what moved, and what is on its way are one to everybody who looks.
+
+use super::super::recent::move_next;
+use super::super::view::MessageFilter;
+use super::*;
+use proptest::prelude::*;
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// A new message, with an answer of our own that gives its identity up, or without.
+    Keep(bool),
+    /// So many slices move.
+    Move(u16),
+    Reopen,
+    /// A transaction failed, and memory is read again.
+    Unsure,
+    /// What is older than a day is dropped.
+    Sweep,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        8 => any::<bool>().prop_map(Step::Keep),
+        4 => prop_oneof![1u16..40, Just(512), Just(1100)].prop_map(Step::Move),
+        1 => Just(Step::Reopen),
+        1 => Just(Step::Unsure),
+        1 => Just(Step::Sweep),
+    ];
+    proptest::collection::vec(step, 1..30)
+}
+
+/// Whether each number was given up, and of which message it is. None: dropped.
+type Model = Vec<Option<(Uuid, bool)>>;
+
+async fn run(steps: Vec<Step>) {
+    let mut fixture = Fixture::new().await;
+    let mut model = Model::new();
+    for step in steps {
+        match step {
+            Step::Keep(is_given_up) => {
+                let number = model.len();
+                let mut keep = numbered(number);
+                keep.facts.received_at_us = fixture.clock.now_us();
+                model.push(Some((keep.facts.id, is_given_up)));
+                let mut own = message(batch::OWN, &format!("own-{number}"), &format!("own-header-{number}"), 9);
+                own.releases_request = is_given_up;
+                fixture.keep(Keep { answer: Some(Box::new(own)), ..keep }).await;
+            }
+            Step::Move(slices) => {
+                for _ in 0..slices {
+                    move_next(&fixture.store.inner.core).await.unwrap();
+                }
+            }
+            Step::Reopen => fixture = fixture.reopen().await,
+            Step::Unsure => fixture.store.inner.core.recent.unsure(),
+            Step::Sweep => {
+                fixture.clock.shift(2 * DAY_US);
+                fixture.clock.confirm();
+                let days = RetentionDays { bodies: 0, traces: 1, identities: 0, dead_letters: 1 };
+                while fixture.store.sweep(fixture.clock.now_us(), days, 100).await.unwrap().traces > 0 {}
+                let kept = fixture.store.list_messages(&Default::default(), None, 1000).await.unwrap().items;
+                for one in &mut model {
+                    *one = one.filter(|(id, _)| kept.iter().any(|kept| kept.facts.id == *id));
+                }
+            }
+        }
+    }
+    check(&fixture, &model).await;
+}
+
+async fn check(fixture: &Fixture, model: &Model) {
+    let store = &fixture.store;
+    for (number, known) in model.iter().enumerate() {
+        let again = numbered(number);
+        let header = again.facts.header_id.clone().unwrap();
+        let verdict = store.verdict(&again.facts, again.identity.clone()).await.unwrap();
+        let filter = MessageFilter { header_id: Some(header), ..Default::default() };
+        let found = store.list_messages(&filter, None, 10).await.unwrap().items;
+        match known {
+            Some((id, is_given_up)) => {
+                let expected = if *is_given_up { Verdict::New } else { Verdict::Repeat(*id) };
+                assert_eq!(verdict, expected, "message {number}");
+                assert_eq!(found.iter().map(|one| one.facts.id).collect::<Vec<_>>(), [*id], "message {number}");
+            }
+            None => assert_eq!((verdict, found.len()), (Verdict::New, 0), "message {number}"),
+        }
+    }
+    // Nothing of what was dropped is left, in either table or in memory.
+    let core = &store.inner.core;
+    for _ in 0..1100 {
+        move_next(core).await.unwrap();
+    }
+    let dangling = "SELECT count(*) FROM (SELECT message_k FROM reference UNION ALL SELECT message_k FROM reference_recent) \
+                    WHERE message_k NOT IN (SELECT k FROM message)";
+    let row = sqlx::query(dangling).fetch_one(&core.readers).await.unwrap();
+    assert_eq!(sqlx::Row::get::<i64, _>(&row, 0), 0);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn references_are_found_wherever_they_are_and_go_with_their_messages(steps in steps()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(run(steps));
+    }
+}
+
+#[tokio::test]
+async fn rows_that_moved_are_dropped_from_the_table_of_recent_ones() {
+    let fixture = Fixture::new().await;
+    for number in 0..20 {
+        fixture.keep(numbered(number)).await;
+    }
+    let core = &fixture.store.inner.core;
+    let counts = async || {
+        let both = "SELECT (SELECT count(*) FROM reference), (SELECT count(*) FROM reference_recent)";
+        let row = sqlx::query(both).fetch_one(&core.readers).await.unwrap();
+        (sqlx::Row::get::<i64, _>(&row, 0), sqlx::Row::get::<i64, _>(&row, 1))
+    };
+    let (moved, recent) = counts().await;
+    assert_eq!(moved, 0);
+    for _ in 0..513 {
+        move_next(core).await.unwrap();
+    }
+    assert_eq!(counts().await, (recent, 0));
+}
