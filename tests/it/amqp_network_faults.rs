@@ -178,7 +178,7 @@ async fn a_wrong_password_is_told_in_a_sentence_that_does_not_hold_it() {
     let why = body["amqp_links"]["in"]["why"].as_str().unwrap().to_owned();
     assert_eq!((status, &body["amqp"]), (503, &serde_json::json!("away")));
     assert!(why.contains("cannot connect to amqp://127.0.0.1") && why.contains("ACCESS_REFUSED"), "{why}");
-    assert!(node.log().contains("ACCESS_REFUSED"), "{}", node.log());
+    wait_until(LONG, "it is logged", async || node.log().contains("ACCESS_REFUSED")).await;
     let shown = [body.to_string(), node.get("/metrics").await.text(), node.admin("participants").await.to_string()];
     node.terminate().await;
     for text in shown.into_iter().chain([node.log()]) {

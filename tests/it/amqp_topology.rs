@@ -60,7 +60,8 @@ async fn without_declare_a_missing_queue_is_told_and_used_once_somebody_declares
     {
         assert!(told.contains(part), "{part} is not in {told}");
     }
-    assert!(node.log().contains(&format!("queue {} cannot be used", hub.inbound)));
+    let unusable = format!("queue {} cannot be used", hub.inbound);
+    wait_until(LONG, "it is logged", async || node.log().contains(&unusable)).await;
     assert_eq!(hub.direct.depth(&hub.inbound).await, None, "it was declared");
 
     hub.direct.declare_quorum(&hub.inbound).await;
@@ -86,11 +87,12 @@ async fn queues_that_are_otherwise_are_told_with_what_to_change_and_the_others_w
     let node = hub.config().with_amqp(&inbound).start_unready().await;
 
     let body = until_amqp_is(&node, "mismatch").await;
-    let (told, log) = (mistakes(&body, "in"), node.log());
+    let told = mistakes(&body, "in");
     for queue in [&classic, &brief, &key] {
         let sentence =
             format!("queue {queue} cannot be declared: it exists otherwise than durable, x-queue-type=quorum");
-        assert!(told.contains(&sentence) && log.contains(&sentence), "{sentence} is not in {told}\n{log}");
+        assert!(told.contains(&sentence), "{sentence} is not in {told}");
+        wait_until(LONG, "it is logged", async || node.log().contains(&sentence)).await;
     }
     assert!(told.contains("delete it, or set amqp.declare = false"), "{told}");
     assert!(!told.contains(&format!("queue {fine} ")), "{told}");
