@@ -72,20 +72,20 @@ fn is_of_name(c: char) -> bool {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub struct Text {
-    pub masked: String,
+    pub masked: Box<str>,
     /// With what it quotes; None where it quotes nothing.
     pub full: Option<Box<str>>,
 }
 
 impl From<String> for Text {
     fn from(text: String) -> Text {
-        Text { masked: text, full: None }
+        Text { masked: text.into(), full: None }
     }
 }
 
 impl From<Text> for String {
     fn from(text: Text) -> String {
-        text.masked
+        text.masked.into()
     }
 }
 
@@ -107,10 +107,10 @@ impl Text {
     /// Takes the marks out of a text. Control characters are escaped, so that it can stand in lists and logs.
     pub fn new(marked: String) -> Text {
         if is_plain(&marked) {
-            return Text { masked: marked, full: None };
+            return Text { masked: marked.into(), full: None };
         }
         if !marked.contains(OPEN) {
-            return Text { masked: escaped(&marked).into_owned(), full: None };
+            return Text { masked: escaped(&marked).into(), full: None };
         }
         let (mut masked, mut full) = (String::with_capacity(marked.len()), String::with_capacity(marked.len()));
         let mut depth = 0_usize;
@@ -137,7 +137,7 @@ impl Text {
             rest = behind.as_str();
         }
         let full = (full != masked).then(|| full.into());
-        Text { masked, full }
+        Text { masked: masked.into(), full }
     }
 
     pub fn full(&self) -> &str {
@@ -145,19 +145,19 @@ impl Text {
     }
 
     pub(super) fn unmasked(self) -> Text {
-        Text { masked: self.full.map_or(self.masked, String::from), full: None }
+        Text { masked: self.full.unwrap_or(self.masked), full: None }
     }
 
     /// The same with these words behind it.
     pub fn followed_by(self, words: &str) -> Text {
         let behind = |text: &str| format!("{text}{words}");
-        Text { masked: behind(&self.masked), full: self.full.map(|full| behind(&full).into()) }
+        Text { masked: behind(&self.masked).into(), full: self.full.map(|full| behind(&full).into()) }
     }
 
     /// The same with these words before it.
     pub fn prefixed(self, words: &str) -> Text {
         let before = |text: &str| format!("{words}{text}");
-        Text { masked: before(&self.masked), full: self.full.map(|full| before(&full).into()) }
+        Text { masked: before(&self.masked).into(), full: self.full.map(|full| before(&full).into()) }
     }
 }
 

@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Slices of all hashes, a power of two.
-const SLICES: u32 = 512;
+const SLICES: usize = 512;
 /// New messages after which the next slice moves: a round takes 65,536 messages, which is how many memory holds, about.
 const MESSAGES_PER_SLICE: usize = 128;
 /// Messages whose moved rows are dropped with a slice: more than come meanwhile.
@@ -30,12 +30,11 @@ const LOAD_ROWS: i64 = 10_000;
 #[derive(Clone, Default)]
 pub(super) struct Recent(Arc<Mutex<State>>);
 
-#[derive(Default)]
 struct State {
-    /// By hash first.
-    rows: BTreeSet<ReferenceRow>,
+    /// By slice: small sets are found in the processor's cache.
+    slices: Vec<BTreeSet<ReferenceRow>>,
     /// The next to move.
-    slice: u32,
+    slice: usize,
     /// New messages since the last slice moved.
     messages: usize,
     /// The newest message, and the newest when this round began.
@@ -53,7 +52,9 @@ impl Recent {
     /// Takes the rows of a transaction that was committed, with its newest message.
     pub fn add(&self, rows: &[ReferenceRow], newest: i64, messages: usize) {
         let mut state = self.state();
-        state.rows.extend(rows);
+        for row in rows {
+            state.of(row.hash).insert(*row);
+        }
         state.newest = state.newest.max(newest);
         state.messages += messages;
     }
@@ -66,8 +67,9 @@ impl Recent {
     pub fn release(&self, rows: &[ReferenceRow]) {
         let mut state = self.state();
         for row in rows {
-            if state.rows.remove(row) {
-                state.rows.insert(ReferenceRow { sender: 0, ..*row });
+            let of_slice = state.of(row.hash);
+            if of_slice.remove(row) {
+                of_slice.insert(ReferenceRow { sender: 0, ..*row });
             }
         }
     }
@@ -75,13 +77,12 @@ impl Recent {
     pub fn drop_rows(&self, rows: &[ReferenceRow]) {
         let mut state = self.state();
         for row in rows {
-            state.rows.remove(row);
+            state.of(row.hash).remove(row);
         }
     }
 
     pub fn has(&self, hash: i64) -> bool {
-        let rows = hashed(hash);
-        self.state().rows.range(rows).next().is_some()
+        self.state().of(hash).range(hashed(hash)).next().is_some()
     }
 
     /// The newest message with this key and content, and the newest with this key.
@@ -95,17 +96,18 @@ impl Recent {
         };
         let most = ReferenceRow { content: i64::MAX, message_key: i64::MAX, ..least };
         let same = ReferenceRow { content: probe.content, ..least }..=ReferenceRow { content: probe.content, ..most };
-        let state = self.state();
+        let mut state = self.state();
+        let rows = state.of(probe.hash);
         let key = |row: Option<&ReferenceRow>| row.map(|row| row.message_key);
-        (key(state.rows.range(same).next_back()), key(state.rows.range(least..=most).next_back()))
+        (key(rows.range(same).next_back()), key(rows.range(least..=most).next_back()))
     }
 
     /// Messages with this hash of one of these kinds, empty: of any; at most `limit`.
     pub fn messages(&self, hash: i64, kinds: &[i64], limit: usize) -> Vec<i64> {
-        let state = self.state();
+        let mut state = self.state();
         let wanted = |row: &&ReferenceRow| kinds.is_empty() || kinds.contains(&row.kind);
         let mut found: Vec<i64> =
-            state.rows.range(hashed(hash)).filter(wanted).take(limit).map(|row| row.message_key).collect();
+            state.of(hash).range(hashed(hash)).filter(wanted).take(limit).map(|row| row.message_key).collect();
         found.sort_unstable();
         found.dedup();
         found
@@ -114,7 +116,8 @@ impl Recent {
     /// Reads the table, at the start and after a transaction that failed.
     pub async fn load(&self, conn: &mut SqliteConnection) -> Result<(), Error> {
         let newest = sqlx::query("SELECT coalesce(max(k), 0) FROM message").fetch_one(&mut *conn).await?.try_get(0)?;
-        let (mut rows, mut after) = (BTreeSet::new(), (moved(conn).await?, i64::MAX));
+        let mut loaded = State { newest, round_from: newest, ..State::default() };
+        let mut after = (moved(conn).await?, i64::MAX);
         loop {
             // As one text: each row by itself would be a trip between threads.
             let query = sqlx::query(
@@ -126,15 +129,11 @@ impl Recent {
                 serde_json::from_str(row.try_get(0)?).map_err(|error| Error::Decode(error.into()))?;
             let Some(last) = step.last() else { break };
             after = (last.4, last.2);
-            rows.extend(step.into_iter().map(|(hash, sender, kind, content, message_key)| ReferenceRow {
-                hash,
-                sender,
-                kind,
-                content,
-                message_key,
-            }));
+            for (hash, sender, kind, content, message_key) in step {
+                loaded.of(hash).insert(ReferenceRow { hash, sender, kind, content, message_key });
+            }
         }
-        *self.state() = State { rows, newest, round_from: newest, ..State::default() };
+        *self.state() = loaded;
         Ok(())
     }
 
@@ -149,18 +148,26 @@ impl Recent {
     }
 }
 
+impl Default for State {
+    fn default() -> State {
+        let slices = vec![BTreeSet::new(); SLICES];
+        State { slices, slice: 0, messages: 0, newest: 0, round_from: 0, is_unsure: false }
+    }
+}
+
+impl State {
+    /// The slice of a hash: by its first bits, in the order of signed integers.
+    fn of(&mut self, hash: i64) -> &mut BTreeSet<ReferenceRow> {
+        let from_least = hash.wrapping_sub(i64::MIN).cast_unsigned();
+        &mut self.slices[(from_least >> (u64::BITS - SLICES.trailing_zeros())) as usize]
+    }
+}
+
 /// Everything with a hash.
 fn hashed(hash: i64) -> std::ops::RangeInclusive<ReferenceRow> {
     let least = ReferenceRow { hash, sender: i64::MIN, kind: i64::MIN, content: i64::MIN, message_key: i64::MIN };
     let most = ReferenceRow { hash, sender: i64::MAX, kind: i64::MAX, content: i64::MAX, message_key: i64::MAX };
     least..=most
-}
-
-/// The first and the last hash of a slice.
-fn bounds(slice: u32) -> (i64, i64) {
-    let width = u64::MAX / u64::from(SLICES) + 1;
-    let first = i64::MIN.wrapping_add_unsigned(width * u64::from(slice));
-    (first, first.wrapping_add_unsigned(width - 1))
 }
 
 async fn moved(conn: &mut SqliteConnection) -> Result<i64, Error> {
@@ -183,11 +190,10 @@ async fn move_slice(recent: &Recent, writer: &mut Writer) -> Result<(), Error> {
         let mut state = recent.state();
         state.messages = 0;
         let slice = state.slice;
-        let (first, last) = bounds(slice);
         if slice == 0 {
             state.round_from = state.newest;
         }
-        let rows = state.rows.range(*hashed(first).start()..=*hashed(last).end()).copied().collect::<Vec<_>>();
+        let rows = state.slices[slice].iter().copied().collect::<Vec<_>>();
         (slice, rows, state.round_from)
     };
     insert::write_references(&mut writer.conn, &mut rows).await?;
@@ -204,9 +210,7 @@ async fn move_slice(recent: &Recent, writer: &mut Writer) -> Result<(), Error> {
     .execute(&mut writer.conn)
     .await?;
     let mut state = recent.state();
-    for row in &rows {
-        state.rows.remove(row);
-    }
+    state.slices[slice].clear();
     state.slice = (slice + 1) % SLICES;
     Ok(())
 }
@@ -242,10 +246,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slices_are_all_hashes_and_share_none() {
-        assert_eq!((bounds(0).0, bounds(SLICES - 1).1), (i64::MIN, i64::MAX));
-        for slice in 1..SLICES {
-            assert_eq!(bounds(slice - 1).1 + 1, bounds(slice).0);
+    fn slices_follow_each_other_in_the_order_of_hashes() {
+        let mut state = State::default();
+        let width = u64::MAX / SLICES as u64 + 1;
+        for slice in 0..SLICES {
+            let first = i64::MIN.wrapping_add_unsigned(width * slice as u64);
+            for hash in [first, first.wrapping_add_unsigned(width - 1)] {
+                state.of(hash).insert(ReferenceRow { hash, sender: 0, kind: 0, content: 0, message_key: 0 });
+            }
+            assert_eq!(state.slices[slice].len(), 2);
         }
     }
 }
