@@ -16,15 +16,15 @@ mod shipped;
 pub use broker::{Amqp, BrokerUrl, DEAD_LETTERS, is_or_is_behind};
 pub use regular::read_text as read_regular_text;
 
-use crate::fhir::FhirVersion;
 use crate::routing::{Conflict, Entry, Participant, Route, Table};
 use crate::secret::Secret;
-use crate::validation::{Level, OnFailure, ProseRules};
+use fhir::FhirVersion;
 use section::Mistakes;
 use setting::{Setting, Settings, Value};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use validation::{Level, OnFailure, ProseRules};
 
 /// The defaults, which are also the manual.
 pub const DEFAULT_TOML: &str = include_str!("default.toml");

@@ -4,11 +4,12 @@
 //! converted the same way each time, so that a repeat has the same bytes.
 
 use crate::delivery::Facts;
-use crate::fhir::bridge::{Request, spell};
-use crate::fhir::form::{read, written};
-use crate::fhir::tree::Tree;
-use crate::fhir::{FhirVersion, Form, Issue, Message, xml};
 use bytes::Bytes;
+use fhir::Issue;
+use fhir::bridge::{Request, spell};
+use fhir::form::{read, written};
+use fhir::tree::Tree;
+use fhir::{FhirVersion, Form, Message, xml};
 use std::sync::Arc;
 
 /// As which a reader wants it; None: as it is.

@@ -2,10 +2,12 @@
 //!
 //! Data and pure rules only; who keeps, carries or concludes it is decided elsewhere.
 
-use crate::fhir::event::{Category, Identifier, ResponseCode, ResponseRequired};
-use crate::fhir::identity::normal;
-use crate::fhir::{Event, Fault, FhirVersion, Form, Outcome};
+use crate::fault::Fault;
+use crate::outcome::Outcome;
 use bytes::Bytes;
+use fhir::event::{Category, Identifier, ResponseCode, ResponseRequired};
+use fhir::identity::normal;
+use fhir::{Event, FhirVersion, Form};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
@@ -237,7 +239,7 @@ pub struct Keep {
     /// Warnings of an accepted message, or why it was refused.
     pub outcome: Option<Outcome>,
     /// Keys by which a repeat is known; empty where nothing is to be remembered (a refusal).
-    pub identity: crate::fhir::identity::IdentityKeys,
+    pub identity: fhir::identity::IdentityKeys,
     pub deliveries: Vec<NewDelivery>,
     /// The answer that Emberpost gives itself, kept in the same transaction.
     pub answer: Option<Box<Keep>>,

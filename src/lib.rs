@@ -3,6 +3,7 @@
 //! Modules in reading order; imports point down this list only.
 
 pub mod admin;
+pub mod answer;
 pub mod apart;
 pub mod app;
 pub mod channel;
@@ -13,9 +14,9 @@ pub mod conversion;
 pub mod courier;
 pub mod delivery;
 pub mod exchange;
-pub mod fhir;
-pub mod fhirpath;
+pub mod fault;
 pub mod metrics;
+pub mod outcome;
 pub mod places;
 pub mod replay;
 pub mod routing;
@@ -25,4 +26,3 @@ pub mod store;
 pub mod supervisor;
 pub mod telemetry;
 pub mod turn;
-pub mod validation;

@@ -7,10 +7,10 @@
 mod message;
 
 use crate::exchange::Exchange;
-use crate::fhir::event::Category;
 use crate::store::view::{MessageFilter, ReplayState, ReplayTurn, ReplayView, ViewError};
 use crate::store::{Store, Unavailable};
 use crate::supervisor::Supervisor;
+use fhir::event::Category;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;

@@ -5,14 +5,15 @@ use std::alloc::System;
 use std::sync::Mutex;
 
 use bytes::Bytes;
-use emberpost::fhir::header::Bounds;
-use emberpost::fhir::{Form, Message, Outcome, form};
+use emberpost::outcome::{Outcome, with_faults};
 use emberpost::routing::plan::plan;
 use emberpost::routing::{Participant, Table};
-use emberpost::validation::definition::Definitions;
-use emberpost::validation::{Checks, Level, check};
+use fhir::header::Bounds;
+use fhir::{Form, Message, form};
 use serde_json::{Value, json};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+use validation::definition::Definitions;
+use validation::{Checks, Level, check};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -155,7 +156,7 @@ fn judge(text: &str, table: &Table, bounds: Option<Bounds>) {
             Err(issues) => Outcome::from(issues),
             Ok(message) => {
                 let checks = Checks { level: Level::Structure, take_unknown_events: true, ..Checks::default() };
-                let mut issues = check(&message, &Definitions::default(), checks).issues;
+                let mut issues = with_faults(check(&message, &Definitions::default(), checks).issues);
                 // Only what is within the bounds is ever routed.
                 if bounds.is_some()
                     && let Err(refused) = plan(&message, "lab", None, table)

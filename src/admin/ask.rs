@@ -2,7 +2,8 @@
 
 use super::Admin;
 use super::problem::Problem;
-use crate::fhir::{Fault, IssueCode};
+use crate::fault::Fault;
+use crate::outcome::IssueCode;
 use crate::security::{Role, Who};
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::StatusCode;

@@ -4,7 +4,7 @@ use super::ask::{Body, Listing, Operating, Order, Viewing, id, order};
 use super::problem::Problem;
 use super::{Admin, json, to_the_end};
 use crate::delivery::DeliveryState;
-use crate::fhir::Issue;
+use crate::outcome::masked;
 use crate::security::{Role, Who};
 use crate::store::view::{DeliveryFilter, DeliveryView};
 use axum::extract::{Path, State};
@@ -122,7 +122,7 @@ async fn one(admin: &Admin, id: Uuid) -> Result<DeliveryView, Problem> {
 pub(super) fn shown_to(who: &Who, mut deliveries: Vec<DeliveryView>) -> Vec<DeliveryView> {
     if who.role() != Some(Role::Operator) {
         for issue in deliveries.iter_mut().flat_map(|delivery| &mut delivery.receiver_issues) {
-            *issue = Issue::masked_of(issue);
+            *issue = masked(issue);
         }
     }
     deliveries

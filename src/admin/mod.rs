@@ -158,7 +158,7 @@ async fn to_the_end<T: Send + 'static>(
 ) -> Result<T, problem::Problem> {
     tokio::spawn(work).await.unwrap_or_else(|error| {
         tracing::error!(is_panic = error.is_panic(), "a defect stopped an order");
-        let (code, fault) = (crate::fhir::IssueCode::Exception, crate::fhir::Fault::RouteInternal);
+        let (code, fault) = (crate::outcome::IssueCode::Exception, crate::fault::Fault::RouteInternal);
         let text = "A defect of the router stopped this order; look at what it did, and report it.";
         Err(problem::Problem::new(StatusCode::INTERNAL_SERVER_ERROR, code, fault, text))
     })
@@ -171,7 +171,7 @@ fn json(status: StatusCode, value: &impl Serialize) -> Response {
         Ok(text) => (status, [(header::CONTENT_TYPE, "application/json")], text).into_response(),
         Err(error) => {
             tracing::error!(%error, "an answer of the admin API cannot be written");
-            let (code, fault) = (crate::fhir::IssueCode::Exception, crate::fhir::Fault::RouteInternal);
+            let (code, fault) = (crate::outcome::IssueCode::Exception, crate::fault::Fault::RouteInternal);
             let text = "The answer cannot be written; this is a defect of the router.";
             problem::Problem::new(StatusCode::INTERNAL_SERVER_ERROR, code, fault, text).into_response()
         }

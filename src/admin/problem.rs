@@ -1,6 +1,7 @@
 //! What the admin API answers when it cannot do what was asked: a status and an OperationOutcome with its fault.
 
-use crate::fhir::{Fault, Issue, IssueCode, Outcome};
+use crate::fault::Fault;
+use crate::outcome::{Issue, IssueCode, Outcome};
 use crate::store::Unavailable;
 use crate::store::view::ViewError;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -46,7 +47,7 @@ impl Problem {
     /// 401 for a credential that is missing or unknown, 403 for a request that is not direct.
     pub(super) fn of_credential(issue: Issue) -> Problem {
         let status =
-            if issue.fault == Fault::SendCredential { StatusCode::UNAUTHORIZED } else { StatusCode::FORBIDDEN };
+            if issue.cause == Fault::SendCredential { StatusCode::UNAUTHORIZED } else { StatusCode::FORBIDDEN };
         Problem { status, issue }
     }
 }

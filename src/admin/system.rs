@@ -6,10 +6,12 @@ use super::participants::Everything;
 use super::problem::Problem;
 use crate::channel::media;
 use crate::exchange::Explanation;
-use crate::fhir::{Fault, Form, IssueCode};
+use crate::fault::Fault;
+use crate::outcome::IssueCode;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+use fhir::Form;
 use serde::Serialize;
 use serde_json::{Value, json};
 

@@ -1,12 +1,12 @@
 use super::*;
 use crate::delivery::DeliveryState;
 use crate::exchange::fixture::{Fixture, KeptMessage};
-use crate::fhir::Fault;
-use crate::fhir::event::Category;
+use crate::fault::Fault;
 use crate::security::{Operator, Role, sha256_hex};
 use crate::supervisor::Supervisor;
 use axum::body::Body;
 use axum::http::Request;
+use fhir::event::Category;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use tokio_util::sync::CancellationToken;

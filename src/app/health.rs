@@ -3,7 +3,8 @@
 use crate::channel::amqp::AmqpHealth;
 use crate::channel::http_in::outcome;
 use crate::exchange::Exchange;
-use crate::fhir::{Fault, Issue, IssueCode};
+use crate::fault::Fault;
+use crate::outcome::{Issue, IssueCode};
 use crate::places::Places;
 use crate::security::{Credentials, Who};
 use crate::store::Unavailable;

@@ -23,16 +23,15 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::courier::{Courier, CourierSettings, Handle};
 use crate::exchange::{Exchange, Settings};
-use crate::fhir::header::Bounds;
 use crate::metrics::Metrics;
 use crate::places::Places;
 use crate::replay::Replays;
 use crate::security::Credentials;
 use crate::store::{OpenError, Store, StoreSettings, Unavailable};
 use crate::supervisor::Supervisor;
-use crate::validation::definition::Definitions;
 use arc_swap::ArcSwap;
 use axum::Router;
+use fhir::header::Bounds;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +39,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
+use validation::definition::Definitions;
 
 /// What ends after the grace has this long, at most, to close its connections.
 const CLOSE_MILLISECONDS: u64 = 500;

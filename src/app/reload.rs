@@ -5,9 +5,9 @@ use crate::config::{self, Config, UnknownEvents};
 use crate::exchange::Rules;
 use crate::routing::Participant;
 use crate::security::{Credentials, Operator, Role};
-use crate::validation::Checks;
-use crate::validation::definition::Definitions;
 use std::sync::Arc;
+use validation::Checks;
+use validation::definition::Definitions;
 
 /// The rules that a configuration stands for; errs with every mistake, a line each.
 pub fn build_rules(config: &Config, definitions: Definitions, base_url: &str) -> Result<Rules, String> {

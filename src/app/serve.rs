@@ -4,10 +4,10 @@ use super::{Running, start};
 use crate::clock::Clock;
 use crate::config::{Config, Mistake, Overrides};
 use crate::telemetry;
-use crate::validation::definition::Definitions;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use validation::definition::Definitions;
 
 /// Flags of `serve`.
 #[derive(Clone, Debug)]

@@ -6,7 +6,7 @@ use super::later;
 use crate::clock::Clock;
 use crate::courier::Carrier;
 use crate::delivery::{Attempt, DeliveryKind, Said, Work};
-use crate::fhir::Fault;
+use crate::fault::Fault;
 use crate::routing::{Channel, Participant};
 use futures_util::future::BoxFuture;
 use std::sync::Arc;

@@ -19,7 +19,7 @@ use super::outgoing::{Outgoing, outgoing};
 use super::{later, via};
 use crate::clock::Clock;
 use crate::delivery::{DeliveryKind, Facts, Said, Work};
-use crate::fhir::Fault;
+use crate::fault::Fault;
 use crate::routing::{Channel, Participant};
 use crate::store::Store;
 use base64::Engine;

@@ -1,9 +1,11 @@
 //! Media types, FHIR versions and content encodings, as every channel reads them (VER-01 to VER-04).
 
 use crate::apart::apart;
-use crate::fhir::{Fault, FhirVersion, Form, Issue, IssueCode};
+use crate::fault::Fault;
+use crate::outcome::{Issue, IssueCode};
 use axum::http::{HeaderMap, HeaderName};
 use bytes::Bytes;
+use fhir::{FhirVersion, Form};
 use std::io::Read;
 
 /// Unpacked before it is counted. No more than this, for each message that is unpacked at once, is in memory uncounted.
@@ -287,7 +289,7 @@ mod tests {
                 asked += 1;
                 room.checked_sub(bytes).map(|left| room = left).is_some()
             });
-            assert_eq!(refused.unwrap_err().fault, Fault::RouteBusy, "{encoding:?}");
+            assert_eq!(refused.unwrap_err().cause, Fault::RouteBusy, "{encoding:?}");
             assert_eq!(asked, 300_000 / UNPACK_STEP_BYTES + 1, "nothing is unpacked after a refusal");
         }
     }

@@ -11,8 +11,8 @@ pub use capability::{Capability, capability_statement};
 
 use crate::channel::edge::FixedVersion;
 use crate::exchange::Exchange;
-use crate::fhir::form::convert;
-use crate::fhir::{Fault, Form, Issue, IssueCode, Outcome};
+use crate::fault::Fault;
+use crate::outcome::{Issue, IssueCode, Outcome};
 use asked::Asked;
 use axum::Router;
 use axum::extract::{Path, State};
@@ -20,6 +20,8 @@ use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
+use fhir::Form;
+use fhir::form::convert;
 use serde_json::Value;
 use std::sync::Arc;
 

@@ -13,7 +13,7 @@ mod outgoing;
 pub use carriers::Carriers;
 
 use crate::delivery::{Facts, Said};
-use crate::fhir::Fault;
+use crate::fault::Fault;
 
 /// `Via` as it came, and ourselves behind it (RFC 9110, 7.6.3).
 fn via(facts: &Facts, name: &str) -> String {

@@ -4,10 +4,11 @@ use super::later;
 use crate::apart::apart;
 use crate::conversion::{Wanted, converted};
 use crate::delivery::{Facts, Said, Work};
-use crate::fhir::{Fault, FhirVersion};
+use crate::fault::Fault;
 use crate::routing::Participant;
 use crate::store::Store;
 use bytes::Bytes;
+use fhir::FhirVersion;
 use std::borrow::Cow;
 use std::sync::Arc;
 

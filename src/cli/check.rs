@@ -3,11 +3,11 @@
 //! Opens no socket and no store. Token hashes are counted, not shown; URLs are shown without their user and password.
 
 use crate::config::{Config, Mistake, Overrides};
-use crate::fhir::event::{Category, ResponseRequired};
 use crate::routing::{Channel, Order, Participant, Route};
-use crate::validation::definition::{Definition, Definitions};
+use fhir::event::{Category, ResponseRequired};
 use std::io::Write;
 use std::path::Path;
+use validation::definition::{Definition, Definitions};
 
 /// Exit code of wrong usage or configuration.
 const WRONG_CONFIGURATION: i32 = 2;

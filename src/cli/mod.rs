@@ -120,7 +120,7 @@ pub async fn run(args: Args) -> i32 {
             Ok(app::serve(ServeOptions { config, listen, store_url: store, log_format }).await)
         }
         Command::Check => Ok(check::run(config.as_deref())),
-        Command::Bench(args) => Ok(bench::run(args).await),
+        Command::Bench(args) => bench::run(args),
         Command::Send(args) => send::run(args, out).await,
         Command::Route(args) => route::run(args, out).await,
         Command::Messages(args) => messages::run(*args, out).await,

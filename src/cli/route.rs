@@ -3,7 +3,7 @@
 use super::client::{Client, Server};
 use super::failure::Failure;
 use super::table::{self, cell};
-use crate::fhir::Form;
+use fhir::Form;
 use serde_json::Value;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
 //! Plain text for people: aligned columns, times, and texts of others made safe to print.
 
 use crate::delivery::DeliveryKind;
-use crate::fhir::Event;
+use fhir::Event;
 use serde_json::Value;
 use std::io::{self, Write};
 
@@ -147,10 +147,10 @@ mod tests {
 
     #[test]
     fn issues_are_read_in_both_forms() {
-        let ours = crate::fhir::Outcome::from(
-            crate::fhir::Issue::error(
-                crate::fhir::IssueCode::Required,
-                crate::fhir::Fault::SendStructure,
+        let ours = crate::outcome::Outcome::from(
+            crate::outcome::Issue::error(
+                crate::outcome::IssueCode::Required,
+                crate::fault::Fault::SendStructure,
                 "No source.",
             )
             .rule("MSG-11")

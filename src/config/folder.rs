@@ -2,11 +2,11 @@
 //! looked at.
 
 use super::{Config, Mistake, regular};
-use crate::validation::Level;
-use crate::validation::definition::{DefinitionFile, Definitions};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use validation::Level;
+use validation::definition::{DefinitionFile, Definitions};
 
 const FILES_MOST: usize = 20_000;
 const TOTAL_LIMIT_BYTES: u64 = 64 * 1024 * 1024;

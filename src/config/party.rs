@@ -6,9 +6,9 @@ use super::read::{LEVELS, ON_FAILURE, PROSE_RULES, http_url};
 use super::section::{Mistakes, Section};
 use super::setting::{Setting, Settings, Value};
 use super::{FHIR_VERSIONS, Operator, Places, Role, keys};
-use crate::fhir::Form;
 use crate::routing::{Channel, Order, Participant, Rejections, Route};
 use crate::secret::Secret;
+use fhir::Form;
 use std::collections::HashMap;
 
 const ORDERS: &[(&str, Order)] = &[("none", Order::None), ("sender", Order::Sender), ("subject", Order::Subject)];

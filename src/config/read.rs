@@ -4,13 +4,13 @@ use super::section::{Mistakes, Section, unknown};
 use super::setting::{Setting, Settings, Value, lay_over};
 use super::{Config, Definitions, Places, Retention, Server, Store, UnknownEvents, Validation};
 use super::{broker, keys, party};
-use crate::fhir::FhirVersion;
 use crate::routing::Channel;
 use crate::routing::address;
-use crate::validation::{Level, OnFailure, ProseRules};
+use fhir::FhirVersion;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use validation::{Level, OnFailure, ProseRules};
 
 pub const LEVELS: &[(&str, Level)] =
     &[("message", Level::Message), ("structure", Level::Structure), ("profile", Level::Profile)];

@@ -1,6 +1,6 @@
 //! The definitions that come with the program, for a program that runs where their folder is not.
 
-use crate::validation::definition::DefinitionFile;
+use validation::definition::DefinitionFile;
 
 macro_rules! shipped {
     ($name:literal) => {

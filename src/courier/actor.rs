@@ -14,7 +14,7 @@ use super::load::{Page, Read, Shelf};
 use super::{Carrier, Conclude, CourierSettings, ParticipantStatus};
 use crate::clock::Clock;
 use crate::delivery::{Next, Work};
-use crate::fhir::Fault;
+use crate::fault::Fault;
 use crate::metrics::Metrics;
 use crate::routing::Participant;
 use crate::store::Unavailable;

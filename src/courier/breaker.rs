@@ -9,7 +9,7 @@
 //! refuses many others is up: the more of its attempts failed between successes, the longer a row of failures opens it.
 
 use crate::delivery::retry_after;
-use crate::fhir::Fault;
+use crate::fault::Fault;
 use std::time::Duration;
 use tokio::time::Instant;
 

@@ -23,7 +23,7 @@ use super::pace::Pace;
 use super::turns::Turns;
 use super::walk::{Due, Walk};
 use crate::delivery::{Next, Work};
-use crate::fhir::Fault;
+use crate::fault::Fault;
 use crate::routing::Participant;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! What the courier's tests share: works and participants with sensible values.
 
 use crate::delivery::{DeliveryKind, Facts, ReplyTo, Work};
-use crate::fhir::FhirVersion;
 use crate::routing::{Channel, Participant};
+use fhir::FhirVersion;
 use std::sync::Arc;
 use uuid::Uuid;
 

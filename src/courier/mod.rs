@@ -44,7 +44,7 @@ pub trait Carrier: Send + Sync + 'static {
 pub trait Conclude: Send + Sync + 'static {
     fn conclude(&self, work: Work, attempt: Attempt) -> BoxFuture<'_, Next>;
     /// Gives up a delivery that expired or that an operator discarded; the sender is told.
-    fn give_up(&self, work: Work, fault: crate::fhir::Fault) -> BoxFuture<'_, ()>;
+    fn give_up(&self, work: Work, fault: crate::fault::Fault) -> BoxFuture<'_, ()>;
 }
 
 /// What the courier knows of one participant.
@@ -54,7 +54,7 @@ pub struct ParticipantStatus {
     pub paused: bool,
     /// `closed`, or `open`: only probes go out.
     pub breaker: &'static str,
-    pub last_fault: Option<crate::fhir::Fault>,
+    pub last_fault: Option<crate::fault::Fault>,
     pub last_failure_at_us: Option<i64>,
     pub next_probe_at_us: Option<i64>,
     pub active: usize,

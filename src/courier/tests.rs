@@ -6,7 +6,7 @@ use super::fixture::{participant, work};
 use super::load::{FREE_PAGE, LANE_PAGE, LANES_PAGE, Page, Paged, Read, Shelf, What};
 use super::*;
 use crate::delivery::Said;
-use crate::fhir::Fault;
+use crate::fault::Fault;
 use crate::store::{DuePage, LaneHead, Unavailable};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;

@@ -7,7 +7,7 @@ use super::wait::Claim;
 use super::{Exchange, Rules};
 use crate::apart::apart;
 use crate::delivery::{Attempt, DeliveryKind, DeliveryState, Keep, Next, Said, Settled, Settlement, Work};
-use crate::fhir::Fault;
+use crate::fault::Fault;
 use crate::store::{Asked, Unavailable};
 use uuid::Uuid;
 

@@ -4,9 +4,9 @@ use super::{Exchange, Place};
 use crate::apart::apart;
 use crate::delivery::{Keep, Kept, MessageState};
 use crate::exchange::correlate::one;
-use crate::fhir::form::read;
-use crate::fhir::{Form, Message};
 use crate::store::Unavailable;
+use fhir::form::read;
+use fhir::{Form, Message};
 use uuid::Uuid;
 
 /// Why a response cannot be assigned.

@@ -3,10 +3,10 @@
 use super::reply::Closed;
 use super::{Exchange, Place, Rules};
 use crate::delivery::{DeliveryKind, Facts, Further, Keep, Kept};
-use crate::fhir::event::{Category, ResponseCode};
-use crate::fhir::{Event, Issue};
 use crate::store::{Asked, Unavailable};
-use crate::validation::{Checked, allowed_response};
+use fhir::Event;
+use fhir::event::{Category, ResponseCode};
+use validation::{Checked, allowed_response};
 
 impl Exchange {
     /// Stores a response with its way home, in its turn and behind every earlier answer to the same request.
@@ -71,7 +71,7 @@ impl Exchange {
 
 /// What the definition of the request says against its answer (MSG-50): stored with the answer, which is delivered all the
 /// same.
-pub(super) fn breach(request: &Facts, answer: &Checked, event: Option<&Event>, rules: &Rules) -> Option<Issue> {
+pub(super) fn breach(request: &Facts, answer: &Checked, event: Option<&Event>, rules: &Rules) -> Option<fhir::Issue> {
     let definition = rules.definitions.by_canonical(request.definition.as_deref()?)?;
     allowed_response(&rules.definitions, definition, answer.definition.as_deref(), event)
 }

@@ -10,10 +10,11 @@ use crate::delivery::{
     Attempt, AttemptRow, DeliveryKind, DeliveryState, FAILED_PROBE, Keep, Next, ReplyTo, Said, Settlement, Work,
     retry_after,
 };
-use crate::fhir::event::ResponseCode;
-use crate::fhir::{Fault, Issue, IssueCode, Outcome};
+use crate::fault::Fault;
+use crate::outcome::{Issue, IssueCode, Outcome};
 use crate::store::Unavailable;
 use bytes::Bytes;
+use fhir::event::ResponseCode;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 use std::time::Duration;

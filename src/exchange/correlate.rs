@@ -5,11 +5,11 @@
 //! first answer to another.
 
 use crate::delivery::{DeliveryKind, Facts};
-use crate::fhir::event::Identifier;
-use crate::fhir::identity::normal;
 use crate::routing::Table;
 use crate::routing::address::is_same;
 use crate::store::{Asked, Candidates};
+use fhir::event::Identifier;
+use fhir::identity::normal;
 use uuid::Uuid;
 
 /// Requests that are named where several fit; the others are only counted.

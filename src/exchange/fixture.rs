@@ -4,19 +4,20 @@ use crate::clock::Clock;
 use crate::courier::Handle;
 use crate::delivery::{DeliveryKind, DeliveryState, Facts, Keep, Kept, MessageState, NewDelivery, ReplyTo, Settlement};
 use crate::exchange::{Exchange, Rules, Settings};
-use crate::fhir::event::Category;
-use crate::fhir::header::Bounds;
-use crate::fhir::{Event, Fault, FhirVersion};
+use crate::fault::Fault;
 use crate::metrics::Metrics;
 use crate::routing::lane::lane;
 use crate::routing::{Channel, Order, Participant, Table};
 use crate::store::{Store, StoreSettings};
-use crate::validation::definition::Definitions;
-use crate::validation::{Checks, Level, ProseRules};
 use bytes::Bytes;
+use fhir::event::Category;
+use fhir::header::Bounds;
+use fhir::{Event, FhirVersion};
 use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
+use validation::definition::Definitions;
+use validation::{Checks, Level, ProseRules};
 
 pub(crate) struct Fixture {
     pub(crate) exchange: Arc<Exchange>,
@@ -56,7 +57,7 @@ impl Fixture {
             name: "127.0.0.1:8080".into(),
             answer_timeout: Duration::from_secs(1),
             max_waiting: 10,
-            fhir_version: crate::fhir::FhirVersion::R4,
+            fhir_version: fhir::FhirVersion::R4,
             bounds: Bounds { text_bytes: 2_048, destinations: 1_000 },
         };
         // A courier that was not started carries nothing.

@@ -2,16 +2,18 @@
 
 use super::{Exchange, Inbound, Refusal, Rules, Wants};
 use crate::delivery::{Facts, Keep, MessageState, ReplyTo, ResponseFacts};
-use crate::fhir::event::Identifier;
-use crate::fhir::identity::normal;
-use crate::fhir::quoted::quote;
-use crate::fhir::{Fault, FhirVersion, Form, Issue, IssueCode, Message, MessageHeader, Outcome, form};
+use crate::fault::Fault;
+use crate::outcome::{Issue, IssueCode, Outcome};
 use crate::routing::{Participant, Rejections, SenderFound, address};
-use crate::validation::definition::Definition;
-use crate::validation::{Checked, Checks, OnFailure, check};
 use bytes::Bytes;
+use fhir::event::Identifier;
+use fhir::identity::normal;
+use fhir::quoted::quote;
+use fhir::{FhirVersion, Form, Message, MessageHeader, form};
 use std::sync::Arc;
 use uuid::Uuid;
+use validation::definition::Definition;
+use validation::{Checked, Checks, OnFailure, check};
 
 /// A message that was read, whose sender is known and may send it, and that was checked.
 pub(super) struct Judged {

@@ -8,10 +8,11 @@ use super::close::{breach, is_transient};
 use super::correlate::is_addressed_elsewhere;
 use super::judge::fill_facts;
 use super::{Exchange, Rules};
+use crate::answer::printable;
 use crate::delivery::{DeliveryKind, Facts, Keep, MessageState, ReplyTo, Work};
-use crate::fhir::answer::printable;
-use crate::fhir::{Fault, FhirVersion, Form, Message, form};
 use bytes::Bytes;
+use fhir::Cause;
+use fhir::{FhirVersion, Form, Message, form};
 use serde_json::Value;
 
 /// Issues of a receiver's OperationOutcome that are passed on or stored at most, and their bytes as JSON.
@@ -62,7 +63,7 @@ impl Exchange {
         let read = Message::read_within(tree, None, work.facts.version, Some(self.settings.bounds));
         let message = match read {
             Ok(message) => message,
-            Err(issues) if issues.iter().any(|issue| issue.fault == Fault::SendLimit) => {
+            Err(issues) if issues.iter().any(|issue| issue.cause == Cause::Limit) => {
                 let why = "an address, identifier, or list of destinations of the answer is beyond our limits";
                 return Meaning::Failed(why);
             }

@@ -36,23 +36,25 @@ use crate::apart::apart;
 use crate::clock::Clock;
 use crate::courier::Handle;
 use crate::delivery::{DeliveryState, Keep, Kept, ReplyQueue};
-use crate::fhir::header::Bounds;
-use crate::fhir::{Fault, FhirVersion, Issue, IssueCode, Outcome};
+use crate::fault::Fault;
 use crate::metrics::Metrics;
+use crate::outcome::{Issue, IssueCode, Outcome};
 use crate::places::Hold;
 use crate::routing::Table;
 use crate::store::view::{DeliveryFilter, ViewError};
 use crate::store::{Store, Unavailable};
 use crate::turn::Turn;
-use crate::validation::definition::Definitions;
-use crate::validation::{Checks, OnFailure};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use fhir::FhirVersion;
+use fhir::header::Bounds;
 use judge::Judged;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+use validation::definition::Definitions;
+use validation::{Checks, OnFailure};
 use wait::Waiters;
 
 /// A message as a channel received it: the transport's encoding removed, nothing read yet.
@@ -268,7 +270,7 @@ impl Exchange {
     ) -> Reply {
         let id = refused.facts.id;
         for issue in refused.outcome.issues.iter().filter(|issue| issue.is_error()) {
-            self.metrics.fault(issue.fault.code());
+            self.metrics.fault(issue.cause.code());
         }
         let own = self.refusal_answer(&refused, rules);
         let reply = match &own {
@@ -352,7 +354,7 @@ impl Exchange {
     /// The outcome of custody: where to look.
     fn custody_outcome() -> Outcome {
         Issue::new(
-            crate::fhir::Severity::Information,
+            crate::outcome::Severity::Information,
             IssueCode::Informational,
             Fault::RouteCustody,
             "The message is kept and on its way; its answer will be at the address in Content-Location",

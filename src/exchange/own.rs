@@ -2,21 +2,23 @@
 
 use super::judge::{Judged, Refused, canonical};
 use super::{Exchange, Inbound, Refusal, Rules, Wants, told};
+use crate::answer::OwnAnswer;
 use crate::delivery::{DeliveryKind, Facts, Keep, MessageState, NewDelivery, ReplyTo, ResponseFacts};
-use crate::fhir::answer::OwnAnswer;
-use crate::fhir::event::{Identifier, ResponseCode, ResponseRequired};
-use crate::fhir::form::convert;
-use crate::fhir::{Event, Fault, FhirVersion, Form, Issue, IssueCode, Outcome};
+use crate::fault::Fault;
+use crate::outcome::{Issue, IssueCode, Outcome};
 use crate::routing::address;
 use crate::routing::plan::{Plan, plan};
 use crate::routing::{EMBERPOST, Receiver};
-use crate::validation::definition::Definition;
-use crate::validation::expand::expand;
 use bytes::Bytes;
+use fhir::event::{Identifier, ResponseCode, ResponseRequired};
+use fhir::form::convert;
+use fhir::{Event, FhirVersion, Form};
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
+use validation::definition::Definition;
+use validation::expand::expand;
 
 /// What an own answer says, beside who it answers.
 pub(super) struct Say<'a> {

@@ -5,11 +5,13 @@ use crate::apart::apart;
 use crate::conversion::{Converted, Wanted, converted};
 use crate::delivery::{DeliveryState, Facts, Keep, NewDelivery, ReplyTo};
 use crate::exchange::wait::Waiter;
-use crate::fhir::event::{ResponseCode, ResponseRequired};
-use crate::fhir::{Fault, FhirVersion, Issue, IssueCode, Outcome};
+use crate::fault::Fault;
+use crate::outcome::{Issue, IssueCode, Outcome};
 use crate::routing::{Channel, Table};
 use crate::store::{Standing, StandingDelivery, Unavailable};
 use bytes::Bytes;
+use fhir::FhirVersion;
+use fhir::event::{ResponseCode, ResponseRequired};
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -291,7 +293,7 @@ fn failed(code: ResponseCode) -> Unwanted {
 }
 
 pub(super) fn first_fault(outcome: &Outcome) -> Option<Fault> {
-    outcome.issues.iter().find(|issue| issue.is_error()).map(|issue| issue.fault)
+    outcome.issues.iter().find(|issue| issue.is_error()).map(|issue| issue.cause)
 }
 
 impl Reply {

@@ -6,7 +6,8 @@ use super::judge::{Judged, forbidden_event};
 use super::{Exchange, Place, Refusal, Reply, Rules, reused, told};
 use crate::apart::apart;
 use crate::delivery::{DeliveryKind, Keep, Kept, MessageState};
-use crate::fhir::{Fault, Issue, IssueCode, Outcome};
+use crate::fault::Fault;
+use crate::outcome::{Issue, IssueCode, Outcome};
 use crate::routing::plan::{Plan, plan};
 use crate::store::{Asked, Candidates, Unavailable};
 use uuid::Uuid;
@@ -56,7 +57,7 @@ impl Exchange {
         let mut answer = keep(&judged);
         let event = judged.message.header.event.as_ref();
         if let Some(breach) = breach(&request.delivery.facts, &judged.checked, event, rules) {
-            answer.outcome.get_or_insert_default().issues.push(breach);
+            answer.outcome.get_or_insert_default().issues.push(breach.with_cause(Fault::from));
         }
         let kept = self.close_with(answer, request, rules, place).await;
         self.done(judged, kept, rules).await

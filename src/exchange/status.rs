@@ -4,9 +4,11 @@ use super::reply::{Unwanted, is_taken, unwanted};
 use super::{Exchange, Refusal};
 use crate::apart::apart;
 use crate::delivery::{DeliveryState, Facts, MessageState, ReplyTo};
-use crate::fhir::form::convert;
-use crate::fhir::{Fault, FhirVersion, Form, Issue, IssueCode, Outcome};
+use crate::fault::Fault;
+use crate::outcome::{Issue, IssueCode, Outcome};
 use crate::store::{Standing, StandingDelivery, Unavailable};
+use fhir::form::convert;
+use fhir::{FhirVersion, Form};
 use serde_json::{Value, json};
 use uuid::Uuid;
 

@@ -3,12 +3,14 @@
 use super::judge::Judged;
 use crate::conversion::{Wanted, converted_tree};
 use crate::delivery::Facts;
-use crate::fhir::tree::Tree;
-use crate::fhir::{Fault, FhirVersion, Issue, IssueCode};
+use crate::fault::Fault;
+use crate::outcome::{Issue, IssueCode, with_faults};
 use crate::routing::Participant;
 use crate::routing::plan::Plan;
-use crate::validation::check_structure;
-use crate::validation::definition::Definitions;
+use fhir::FhirVersion;
+use fhir::tree::Tree;
+use validation::check_structure;
+use validation::definition::Definitions;
 
 /// Errs with why a receiver cannot be told; the message is then refused as a whole, like one that cannot be routed.
 /// `definitions` are those that are loaded: their extensions replace the base's in every version.
@@ -38,7 +40,8 @@ fn check_one(
     }
     let version = version.filter(|_| receiver.bridge_versions);
     let wanted = Wanted { form: receiver.format, version };
-    let told = converted_tree(facts, &judged.message.tree, wanted).map_err(|issues| named(issues, receiver))?;
+    let told =
+        converted_tree(facts, &judged.message.tree, wanted).map_err(|issues| named(with_faults(issues), receiver))?;
     let (Some(told), Some(version)) = (told, version) else { return Ok(()) };
     // What keeps a message that was spelled anew from being one of this version: then more than the header differs.
     valid_in(&told.tree, version, receiver, definitions)
@@ -50,8 +53,9 @@ fn valid_in(
     receiver: &Participant,
     definitions: &Definitions,
 ) -> Result<(), Vec<Issue>> {
-    let broken: Vec<Issue> = check_structure(tree, version, definitions).into_iter().filter(Issue::is_error).collect();
-    if broken.is_empty() { Ok(()) } else { Err(named(broken, receiver)) }
+    let mut broken = check_structure(tree, version, definitions);
+    broken.retain(fhir::Issue::is_error);
+    if broken.is_empty() { Ok(()) } else { Err(named(with_faults(broken), receiver)) }
 }
 
 fn foreign(receiver: &Participant, wanted: FhirVersion, sent: Option<FhirVersion>) -> Issue {
@@ -68,7 +72,7 @@ fn foreign(receiver: &Participant, wanted: FhirVersion, sent: Option<FhirVersion
 /// The issues, each saying for whom.
 fn named(issues: Vec<Issue>, receiver: &Participant) -> Vec<Issue> {
     let of = |mut issue: Issue| {
-        issue.fault = Fault::RouteConversion;
+        issue.cause = Fault::RouteConversion;
         issue.diagnostics =
             std::mem::take(&mut issue.diagnostics).prefixed(&format!("For participant {}: ", receiver.id));
         issue

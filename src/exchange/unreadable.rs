@@ -3,7 +3,8 @@
 
 use super::judge::{Refused, unpacked};
 use super::{Exchange, Inbound, Place, Refusal, Rules, Wants};
-use crate::fhir::{Fault, Issue, IssueCode};
+use crate::fault::Fault;
+use crate::outcome::{Issue, IssueCode};
 use crate::routing::Channel;
 use crate::store::{StandingDelivery, Unavailable};
 use uuid::Uuid;

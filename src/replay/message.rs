@@ -4,12 +4,12 @@ use crate::apart::apart;
 use crate::clock::Clock;
 use crate::delivery::{DeliveryKind, NewDelivery};
 use crate::exchange::Exchange;
-use crate::fhir::event::Category;
-use crate::fhir::{FhirVersion, Form, Message, form};
 use crate::routing::{self, Order, Participant};
 use crate::store::Unavailable;
 use crate::store::view::{DeliveryView, ReplayCandidate, ReplayView};
 use bytes::Bytes;
+use fhir::event::Category;
+use fhir::{FhirVersion, Form, Message, form};
 use std::sync::Arc;
 
 /// The new deliveries of one message. Empty where it is passed over: a consequence event without `force_consequence`,

@@ -48,8 +48,8 @@ fn key(kind: &str, text: &str) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fhir::{Message, json};
     use bytes::Bytes;
+    use fhir::{Message, json};
 
     /// Two patients' observations: `a` names its subject by a reference, `b` is told by an identifier.
     const OBSERVATIONS: &str = r#"{"resourceType":"Bundle","type":"message","id":"1","entry":[

@@ -3,10 +3,10 @@
 //! Data only; whether ids and addresses agree with those of the others is `Table::build`'s to say.
 
 use super::address::Pattern;
-use crate::fhir::{Event, FhirVersion, Form};
 use crate::secret::{Secret, SecretUrl};
-use crate::validation::{Level, OnFailure, ProseRules};
+use fhir::{Event, FhirVersion, Form};
 use std::sync::Arc;
+use validation::{Level, OnFailure, ProseRules};
 
 /// Every sender, while no participant is configured.
 pub const ANYONE: &str = "anyone";

@@ -7,9 +7,11 @@ use super::address::Pattern;
 use super::lane::lane;
 use super::participant::{Order, Participant};
 pub use super::table::{Route, Table};
-use crate::fhir::event::Category;
-use crate::fhir::header::Destination;
-use crate::fhir::{Event, Fault, Issue, IssueCode, Message};
+use crate::fault::Fault;
+use crate::outcome::{Issue, IssueCode};
+use fhir::event::Category;
+use fhir::header::Destination;
+use fhir::{Event, Message};
 use std::collections::HashMap;
 use std::sync::Arc;
 

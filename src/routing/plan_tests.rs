@@ -1,9 +1,9 @@
 //! Planning by example and with random tables of destinations.
 
 use super::*;
-use crate::fhir::json;
 use crate::routing::{Channel, Order};
 use bytes::Bytes;
+use fhir::json;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
@@ -53,7 +53,7 @@ fn ids(plan: &Plan) -> Vec<&str> {
 
 fn refusals(result: Result<Plan, Vec<Issue>>) -> Vec<(IssueCode, Fault, String)> {
     let issues = result.expect_err("refused");
-    issues.into_iter().map(|issue| (issue.code, issue.fault, issue.expression.unwrap_or_default())).collect()
+    issues.into_iter().map(|issue| (issue.code, issue.cause, issue.expression.unwrap_or_default())).collect()
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn a_message_of_consequence_has_one_receiver_unless_its_event_may_spread() {
     let two = to(&["https://ward.org/fhir", "https://registry.org/fhir"]);
     let consequence = Some(Category::Consequence);
     let refused = plan(&two, "lab", consequence, &table(vec![])).unwrap_err();
-    assert_eq!((refused[0].code, refused[0].fault), (IssueCode::BusinessRule, Fault::RouteFanOut));
+    assert_eq!((refused[0].code, refused[0].cause), (IssueCode::BusinessRule, Fault::RouteFanOut));
     assert_eq!(refused[0].rule.as_deref(), Some("MSG-46"));
     assert!(plan(&to(&["https://ward.org/fhir", BASE]), "lab", consequence, &table(vec![])).is_err());
     assert!(plan(&to(&["https://ward.org/fhir"; 2]), "lab", consequence, &table(vec![])).is_ok());

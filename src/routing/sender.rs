@@ -4,7 +4,8 @@
 
 use super::participant::{ANYONE, Participant};
 use super::table::Table;
-use crate::fhir::{Fault, Issue, IssueCode};
+use crate::fault::Fault;
+use crate::outcome::{Issue, IssueCode};
 use std::sync::Arc;
 
 const SOURCE: &str = "Bundle.entry[0].resource.source";
@@ -99,7 +100,7 @@ mod tests {
         let table = table();
         for (source, credential, expected) in cases {
             let found = table.sender_of(source, credential);
-            let found = found.as_ref().map(SenderFound::id).map_err(|issue| (issue.code, issue.fault));
+            let found = found.as_ref().map(SenderFound::id).map_err(|issue| (issue.code, issue.cause));
             assert_eq!(found, expected, "{source:?} {credential:?}");
         }
     }

@@ -4,7 +4,8 @@
 //! that name another host (DNS rebinding) or come from another site. They give themselves away in their headers. Not every
 //! proxy does: behind one, credentials are needed.
 
-use crate::fhir::{Fault, Issue, IssueCode};
+use crate::fault::Fault;
+use crate::outcome::{Issue, IssueCode};
 use axum::http::{Request, Version, header};
 use std::net::IpAddr;
 

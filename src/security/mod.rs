@@ -6,7 +6,8 @@
 
 mod direct;
 
-use crate::fhir::{Fault, Issue, IssueCode};
+use crate::fault::Fault;
+use crate::outcome::{Issue, IssueCode};
 use crate::routing::Participant;
 use crate::secret::Secret;
 use axum::http::{HeaderMap, Request, header};

@@ -71,7 +71,7 @@ fn assert_admitted(credentials: &Credentials, version: Version, uri: &str, pairs
         Ok(()) => assert!(served, "{version:?} {uri} {pairs:?} was served"),
         Err(issue) => {
             assert!(!served, "{version:?} {uri} {pairs:?} was refused");
-            assert_eq!((issue.fault, issue.code), (Fault::RouteClosed, IssueCode::Forbidden));
+            assert_eq!((issue.cause, issue.code), (Fault::RouteClosed, IssueCode::Forbidden));
         }
     }
 }
@@ -132,7 +132,7 @@ fn with_credentials_the_token_says_who_asks() {
     for (pairs, expected) in cases {
         match (credentials.who(&headers(pairs)), expected) {
             (Ok(who), Ok(party)) => assert_eq!(who.party(), *party),
-            (Err(issue), Err(code)) => assert_eq!((issue.fault, issue.code), (Fault::SendCredential, *code)),
+            (Err(issue), Err(code)) => assert_eq!((issue.cause, issue.code), (Fault::SendCredential, *code)),
             (got, _) => panic!("{pairs:?} gave {got:?}"),
         }
     }

@@ -5,9 +5,9 @@ use super::insert::TiedRow;
 use super::prepare::Prepared;
 use super::row;
 use crate::delivery::{DeliveryState, Facts, Kept, MessageState, Work};
-use crate::fhir::Fault;
-use crate::fhir::event::ResponseCode;
-use crate::fhir::identity::Verdict;
+use crate::fault::Fault;
+use fhir::event::ResponseCode;
+use fhir::identity::Verdict;
 use std::sync::Arc;
 
 /// How an answer came to its delivery.

@@ -6,7 +6,7 @@ use super::row;
 use super::term;
 use super::view::{DeliveryFilter, MessageFilter};
 use crate::delivery::{DeliveryState, MessageState};
-use crate::fhir::identity::KeyKind;
+use fhir::identity::KeyKind;
 use sqlx::query::Query;
 use sqlx::sqlite::{Sqlite, SqliteArguments};
 

@@ -7,7 +7,7 @@ use super::lookup::Now;
 use super::prepare::Packed;
 use super::row;
 use crate::delivery::{AttemptRow, DeliveryKind, DeliveryState, Facts, MessageState};
-use crate::fhir::Fault;
+use crate::fault::Fault;
 use sqlx::query::Query;
 use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteConnection};
 use sqlx::{AssertSqlSafe, Error};

@@ -10,7 +10,7 @@ use super::view::{
 };
 use super::{Store, Unavailable};
 use crate::delivery::{DeliveryState, ReplyTo, Work};
-use crate::fhir::Outcome;
+use crate::outcome::Outcome;
 use crate::secret::SecretUrl;
 use futures_util::{FutureExt, TryStreamExt};
 use sqlx::sqlite::SqliteRow;

@@ -4,9 +4,10 @@ use super::reference::{Reference, references};
 use super::term::Searched;
 use crate::apart::apart;
 use crate::delivery::{AttemptRow, DeliveryState, Facts, Further, Keep, MessageState, NewDelivery, Settlement};
-use crate::fhir::identity::IdentityKeys;
-use crate::fhir::{Fault, Outcome};
+use crate::fault::Fault;
+use crate::outcome::Outcome;
 use bytes::Bytes;
+use fhir::identity::IdentityKeys;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -207,7 +208,7 @@ fn lines(destinations: &[Arc<str>]) -> String {
 fn marks(outcome: &Outcome) -> Option<String> {
     let mut words = BTreeSet::new();
     for issue in &outcome.issues {
-        words.insert(issue.fault.code().to_owned());
+        words.insert(issue.cause.code().to_owned());
         words.extend(serde_json::to_value(issue.code).ok().and_then(|code| code.as_str().map(str::to_owned)));
         words.extend(issue.rule.as_ref().map(|rule| rule.to_string()));
     }
@@ -217,7 +218,7 @@ fn marks(outcome: &Outcome) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fhir::{Issue, IssueCode};
+    use crate::outcome::{Issue, IssueCode};
 
     #[tokio::test]
     async fn bodies_come_back_byte_for_byte_whatever_their_size() {

@@ -4,7 +4,7 @@
 //! The hash is part of the stored format and never changes.
 
 use crate::delivery::Facts;
-use crate::fhir::identity::{IdentityKeys, KeyKind, normal};
+use fhir::identity::{IdentityKeys, KeyKind, normal};
 use sha2::{Digest, Sha256};
 
 /// The value of a Bundle identifier without its system, kept where there is a system: for correlation and search.

@@ -1,7 +1,8 @@
 //! Between rows and types: small codes, ids, JSON columns. What cannot be read is a decode error, never a guess.
 
 use crate::delivery::{DeliveryKind, DeliveryState, Facts, MessageState, Work};
-use crate::fhir::{Fault, Outcome};
+use crate::fault::Fault;
+use crate::outcome::Outcome;
 use serde::de::DeserializeOwned;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;

@@ -4,7 +4,7 @@ use super::batch::{Batch, OWN};
 use super::insert::AttemptKeyed;
 use super::prepare::PreparedSettlement;
 use crate::delivery::{DeliveryState, Settled};
-use crate::fhir::identity::Verdict;
+use fhir::identity::Verdict;
 use uuid::Uuid;
 
 impl Batch<'_> {

@@ -10,7 +10,7 @@ use super::insert::json;
 use super::reference::head;
 use super::writer::Writer;
 use crate::delivery::MessageState;
-use crate::fhir::Fault;
+use crate::fault::Fault;
 use sha2::{Digest, Sha256};
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{AssertSqlSafe, Error, Row};

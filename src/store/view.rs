@@ -2,7 +2,8 @@
 
 use super::Unavailable;
 use crate::delivery::{AttemptRow, DeliveryKind, DeliveryState, Facts, MessageState, NewDelivery};
-use crate::fhir::{Fault, Outcome};
+use crate::fault::Fault;
+use crate::outcome::Outcome;
 use crate::secret::SecretUrl;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::sync::Arc;

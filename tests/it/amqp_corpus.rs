@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use crate::corpus::{Message, OVER_AMQP, Part, hold_to, read_all, rounds};
 use crate::harness::{Answer, Broker, Lines, Node, NodeConfig, Party, Peer, Props, Reply, Taken, wait_until};
-use emberpost::fhir::form::convert;
-use emberpost::fhir::{FhirVersion, Form};
+use fhir::form::convert;
+use fhir::{FhirVersion, Form};
 
 /// A round is some dozens of messages, on a machine that may be very busy.
 const ROUND_LIMIT: Duration = Duration::from_secs(60);

@@ -5,8 +5,8 @@ use std::io::Write;
 use lapin::types::AMQPValue;
 use serde_json::json;
 
-use emberpost::fhir::form::convert;
-use emberpost::fhir::{FhirVersion, Form};
+use fhir::form::convert;
+use fhir::{FhirVersion, Form};
 
 use crate::harness::sample::EVENT_SYSTEM;
 use crate::harness::{Answer, Broker, Lines, Node, Party, Peer, Props, Reply, SOON, Sample, Taken, wait_for};

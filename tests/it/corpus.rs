@@ -7,8 +7,8 @@
 
 use crate::harness::{Answer, NodeConfig, Party, Peer, Reply, SOON, wait_until};
 use bytes::Bytes;
-use emberpost::fhir::form::convert;
-use emberpost::fhir::{FhirVersion, Form};
+use fhir::form::convert;
+use fhir::{FhirVersion, Form};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt::Write;

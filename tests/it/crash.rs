@@ -6,10 +6,10 @@ use std::time::Duration;
 use emberpost::app::{Running, start};
 use emberpost::clock::Clock;
 use emberpost::config::{Config, Overrides};
-use emberpost::validation::definition::Definitions;
 use reqwest::Client;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use validation::definition::Definitions;
 
 use crate::harness::node::PROCESS_MESSAGE;
 use crate::harness::{

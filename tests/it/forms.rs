@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use emberpost::fhir::form::convert;
-use emberpost::fhir::{FhirVersion, Form};
+use fhir::form::convert;
+use fhir::{FhirVersion, Form};
 use serde_json::Value;
 
 use crate::harness::{Answer, NodeConfig, Party, Peer, Received, Reply, SOON, Sample, script::answer_to};

@@ -78,4 +78,3 @@ mod strain;
 mod supervision;
 mod validate;
 mod validation;
-mod validation_report;

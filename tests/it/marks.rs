@@ -1,8 +1,8 @@
 //! What a message holds is shown to nobody who may not see it: not in logs, metrics, and lists, whatever is wrong with the message.
 
 use bytes::Bytes;
-use emberpost::fhir::form::convert;
-use emberpost::fhir::{FhirVersion, Form};
+use fhir::form::convert;
+use fhir::{FhirVersion, Form};
 use reqwest::Method;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};

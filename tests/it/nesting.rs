@@ -1,8 +1,8 @@
 //! Deep nesting: up to 256 levels of objects and arrays are read, checked, routed, converted and delivered; more are refused.
 
 use crate::harness::{Answer, NodeConfig, Party, Peer, Sample};
-use emberpost::fhir::form::convert;
-use emberpost::fhir::{FhirVersion, Form};
+use fhir::form::convert;
+use fhir::{FhirVersion, Form};
 use serde_json::{Value, json};
 
 /// Deepest nesting that is read.

@@ -7,10 +7,10 @@ use std::path::Path;
 use emberpost::app::{Running, start};
 use emberpost::clock::Clock;
 use emberpost::config::{Config, Overrides};
-use emberpost::validation::definition::Definitions;
 use reqwest::Client;
 use serde_json::Value;
 use tempfile::TempDir;
+use validation::definition::Definitions;
 
 use crate::harness::{Answer, NodeConfig, Party, Peer, Reply, SOON, Sample, wait_until};
 

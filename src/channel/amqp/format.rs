@@ -3,8 +3,10 @@
 use super::inbound::Came;
 use super::properties::{header, text};
 use crate::channel::media::{self, Encoding, MediaType};
-use crate::fhir::{Fault, FhirVersion, Form, Issue, IssueCode};
+use crate::fault::Fault;
+use crate::outcome::{Issue, IssueCode};
 use bytes::Bytes;
+use fhir::{FhirVersion, Form};
 
 /// Content encodings that encode nothing: what client libraries write for text or bytes as they are.
 const NO_ENCODINGS: [&str; 4] = ["utf-8", "utf8", "us-ascii", "binary"];
@@ -123,7 +125,7 @@ mod tests {
             (b"{}", "application/fhir+json; fhirVersion=3.0", Err(Fault::SendVersion)),
         ] {
             let found = unpacked(&came(body, typed(content_type)), 100);
-            let found = found.map(|unpacked| (unpacked.form, unpacked.version)).map_err(|issue| issue.fault);
+            let found = found.map(|unpacked| (unpacked.form, unpacked.version)).map_err(|issue| issue.cause);
             assert_eq!(found, wanted, "{} as {content_type}", String::from_utf8_lossy(body));
         }
     }
@@ -145,7 +147,7 @@ mod tests {
         ] {
             let properties = BasicProperties::default().with_content_encoding(encoding.into());
             let found = unpacked(&came(body, properties), 100);
-            let found = found.as_ref().map(|unpacked| &unpacked.bytes[..]).map_err(|issue| issue.fault);
+            let found = found.as_ref().map(|unpacked| &unpacked.bytes[..]).map_err(|issue| issue.cause);
             assert_eq!(found, wanted, "{encoding}");
         }
     }
@@ -160,7 +162,7 @@ mod tests {
             (with_header(typed("text/plain; fhirVersion=4.0"), "5.0"), Err(Fault::SendVersion)),
         ] {
             let found = unpacked(&came(b"{}", properties), 100);
-            assert_eq!(found.map(|unpacked| unpacked.version).map_err(|issue| issue.fault), wanted);
+            assert_eq!(found.map(|unpacked| unpacked.version).map_err(|issue| issue.cause), wanted);
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::channel::later;
 use crate::channel::outgoing::outgoing;
 use crate::clock::Clock;
 use crate::delivery::{Said, Work};
-use crate::fhir::Fault;
+use crate::fault::Fault;
 use crate::metrics::Metrics;
 use crate::routing::Participant;
 use crate::store::Store;

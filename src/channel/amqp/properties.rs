@@ -2,8 +2,8 @@
 
 use crate::channel::via;
 use crate::delivery::{DeliveryKind, Facts, Work};
-use crate::fhir::FhirVersion;
 use crate::routing::{EMBERPOST, Participant};
+use fhir::FhirVersion;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use std::time::Duration;
@@ -165,7 +165,7 @@ fn kind(facts: &Facts) -> Option<&str> {
 
 /// Whether the receiver may answer: requests, but for those that want none; answers are never answered (MSG-41).
 fn is_to_answer(work: &Work) -> bool {
-    let never = work.facts.owed == Some(crate::fhir::event::ResponseRequired::Never);
+    let never = work.facts.owed == Some(fhir::event::ResponseRequired::Never);
     let request = matches!(work.kind, DeliveryKind::Request | DeliveryKind::Replay { .. });
     request && work.facts.response.is_none() && !never
 }
@@ -201,7 +201,7 @@ mod tests {
     use super::*;
     use crate::courier::fixture;
     use crate::delivery::ReplyQueue;
-    use crate::fhir::event::{Identifier, ResponseRequired};
+    use fhir::event::{Identifier, ResponseRequired};
     use std::sync::Arc;
 
     fn said(work: &Work) -> BasicProperties {

@@ -1,7 +1,7 @@
 //! One spelling of a path: percent-encoding that changes nothing is undone, doubled and final slashes go, and an alias of the
 //! base becomes the base with a fixed version.
 
-use crate::fhir::FhirVersion;
+use fhir::FhirVersion;
 
 /// The aliases of the base; each fixes the version of what is sent and answered.
 pub const ALIASES: [(&str, FhirVersion); 3] =

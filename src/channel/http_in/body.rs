@@ -1,7 +1,8 @@
 //! A request's body, bounded before and after its content encoding is removed.
 
 use crate::channel::media::{self, Encoding};
-use crate::fhir::{Fault, Issue, IssueCode};
+use crate::fault::Fault;
+use crate::outcome::{Issue, IssueCode};
 use crate::places::Hold;
 use axum::body::Body;
 use axum::http::StatusCode;
@@ -157,7 +158,7 @@ mod tests {
         let mut body = Body::from(packed.clone());
         let bytes = read_body(&mut body, bounds(Encoding::Zstd), &mut hold).await.unwrap();
         assert_eq!((bytes.len(), places.in_flight()), (900, (1, 900)));
-        let refused = |problem: Problem| (problem.0.as_u16(), problem.1.fault);
+        let refused = |problem: Problem| (problem.0.as_u16(), problem.1.cause);
         for (body, encoding) in [(packed, Encoding::Zstd), (vec![b' '; 101], Encoding::Identity)] {
             let mut other = places.take(None).unwrap();
             let problem = read_body(&mut Body::from(body), bounds(encoding), &mut other).await.unwrap_err();

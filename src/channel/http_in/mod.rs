@@ -16,7 +16,8 @@ use crate::channel::caller::{Caller, address_of};
 use crate::channel::edge::{FixedVersion, WrittenPath};
 use crate::channel::media;
 use crate::exchange::{Exchange, Inbound, Place, StatusPage};
-use crate::fhir::{Fault, Form, Issue, IssueCode};
+use crate::fault::Fault;
+use crate::outcome::{Issue, IssueCode};
 use crate::places::{Owner, Places};
 use crate::security::{Credentials, Who};
 use crate::turn::Turn;
@@ -29,6 +30,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
 use axum::routing::any;
 use body::{Bounds, discard, read_body};
+use fhir::Form;
 use negotiate::{Asked, negotiate};
 use polls::Polls;
 use std::net::IpAddr;
@@ -116,7 +118,7 @@ async fn process_message(State(http): State<HttpIn>, request: Request) -> Respon
     let response = match take(&http, &head, &mut body, &wording).await {
         Ok(response) => response,
         Err((status, issue)) => {
-            http.exchange.metrics.fault(issue.fault.code());
+            http.exchange.metrics.fault(issue.cause.code());
             // Who asked first has not sent its body, who stalled will not.
             let is_sending = !head.headers.contains_key(header::EXPECT) && status != StatusCode::REQUEST_TIMEOUT;
             if is_sending && let Ok(_place) = http.discards.try_acquire() {

@@ -2,8 +2,10 @@
 
 use crate::channel::media::{self, Encoding};
 use crate::exchange::Wants;
-use crate::fhir::{Fault, FhirVersion, Form, Issue, IssueCode};
+use crate::fault::Fault;
+use crate::outcome::{Issue, IssueCode};
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use fhir::{FhirVersion, Form};
 
 #[derive(Clone, Debug)]
 pub struct Asked {
@@ -33,7 +35,7 @@ pub fn negotiate(query: &str, headers: &HeaderMap, fixed: Option<FhirVersion>) -
     };
     let format = read_query(query, &mut asked)?;
     let accept = format.or_else(|| media::joined(headers, &header::ACCEPT)).unwrap_or_default();
-    let (answer, wanted) = media::wanted(&accept, form).map_err(|issue| match issue.fault {
+    let (answer, wanted) = media::wanted(&accept, form).map_err(|issue| match issue.cause {
         Fault::SendVersion => (StatusCode::UNSUPPORTED_MEDIA_TYPE, issue),
         _ => (StatusCode::NOT_ACCEPTABLE, issue),
     })?;

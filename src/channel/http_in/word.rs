@@ -3,12 +3,13 @@
 use crate::apart::apart;
 use crate::channel::edge::{MESSAGE_ID, REQUEST_ID};
 use crate::exchange::{Refusal, Reply, Settings, StatusPage};
-use crate::fhir::form::convert;
-use crate::fhir::{FhirVersion, Form, Outcome};
+use crate::outcome::Outcome;
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use bytes::Bytes;
+use fhir::form::convert;
+use fhir::{FhirVersion, Form};
 use uuid::Uuid;
 
 /// When a sender should look again or send again.

@@ -1,7 +1,7 @@
 //! Why a request got no answer, read from what the HTTP client says: whose failure it is, and whether anybody saw it.
 
 use crate::delivery::Said;
-use crate::fhir::Fault;
+use crate::fault::Fault;
 use hyper_util::client::legacy::Error;
 use rustix::io::Errno;
 use std::error::Error as StdError;

@@ -6,7 +6,7 @@ use super::failure::{HEADERS_LIMIT, too_many_headers};
 use super::unpack::{TooLong, unpacked};
 use crate::channel::{later, media};
 use crate::delivery::Said;
-use crate::fhir::Fault;
+use crate::fault::Fault;
 use bytes::{Bytes, BytesMut};
 use http::Response;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, RETRY_AFTER};

@@ -3,9 +3,11 @@
 use super::Refusal;
 use crate::channel::edge::ALIASES;
 use crate::channel::media;
-use crate::fhir::{Fault, FhirVersion, Form, Issue, IssueCode};
+use crate::fault::Fault;
+use crate::outcome::{Issue, IssueCode};
 use axum::extract::Query;
 use axum::http::{HeaderMap, HeaderName, StatusCode, Uri, header};
+use fhir::{FhirVersion, Form};
 
 /// A request for one of the resources that describe this endpoint.
 pub(super) struct Asked {

@@ -1,10 +1,10 @@
 //! The CapabilityStatement, kind `instance`. R4, R4B and R5 differ in `fhirVersion` and one code system only (MSG-102,
 //! MSG-130).
 
-use crate::fhir::FhirVersion;
-use crate::validation::definition::{Definition, Definitions};
+use fhir::FhirVersion;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use validation::definition::{Definition, Definitions};
 
 /// The definition of `$process-message`, canonical in all versions (MSG-133).
 const PROCESS_MESSAGE: &str = "http://hl7.org/fhir/OperationDefinition/MessageHeader-process-message";

@@ -4,11 +4,13 @@
 
 use super::Refusal;
 use super::asked::Asked;
-use crate::fhir::{Fault, FhirVersion, Issue, IssueCode};
-use crate::validation::definition::{Definition, Definitions};
+use crate::fault::Fault;
+use crate::outcome::{Issue, IssueCode};
 use axum::http::StatusCode;
+use fhir::FhirVersion;
 use serde_json::{Value, json};
 use std::sync::Arc;
+use validation::definition::{Definition, Definitions};
 
 /// The search parameters that are supported; what they are compared with is in `holds`.
 const PARAMETERS: [&str; 7] = ["_id", "url", "event", "status", "name", "title", "version"];

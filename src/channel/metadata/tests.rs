@@ -1,11 +1,11 @@
 use super::asked::Asked;
 use super::capability::{Capability, capability_statement};
 use super::definitions;
-use crate::fhir::{Event, FhirVersion};
-use crate::validation::definition::{Definition, Definitions};
 use axum::http::HeaderMap;
+use fhir::{Event, FhirVersion};
 use serde_json::{Value, json};
 use std::sync::Arc;
+use validation::definition::{Definition, Definitions};
 
 const BASE: &str = "http://router.example/fhir";
 

@@ -1,8 +1,8 @@
 //! What an endpoint said to a message, in one word, and the sentence that goes with a no.
 
 use crate::cli::table;
-use crate::fhir::{FhirVersion, Form, form};
 use bytes::Bytes;
+use fhir::{FhirVersion, Form, form};
 use serde_json::Value;
 
 /// The longest part of others' diagnostics that a line shows.

@@ -5,7 +5,7 @@ use super::sent::Sent;
 use crate::cli::client::{http_client, http_url, read_limited, why};
 use crate::cli::failure::Failure;
 use crate::cli::source::Source;
-use crate::fhir::Form;
+use fhir::Form;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Client, Response, Url};
 use std::time::{Duration, Instant};

@@ -7,7 +7,7 @@ use super::sent::Sent;
 use crate::cli::failure::Failure;
 use crate::cli::source::Source;
 use crate::clock::Clock;
-use crate::fhir::Form;
+use fhir::Form;
 use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
 use lapin::types::ShortString;
 use lapin::{BasicProperties, Confirmation, ErrorKind};

@@ -8,10 +8,10 @@ use super::failure::Failure;
 use super::source::{self, Source};
 use crate::clock::Clock;
 use crate::config::{Config, Mistake, Overrides};
-use crate::fhir::{FhirVersion, Form, Issue};
-use crate::validation::definition::Definitions;
-use crate::validation::{Checks, Level, ProseRules, check_document};
+use crate::outcome::Issue;
+use crate::outcome::with_faults;
 use clap::ValueEnum;
+use fhir::{FhirVersion, Form};
 use futures_util::{StreamExt, stream};
 use report::Report;
 use std::ffi::OsString;
@@ -19,6 +19,8 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::mpsc;
+use validation::definition::Definitions;
+use validation::{Checks, Level, ProseRules, check_document};
 
 /// Messages read ahead and checked at once, for each core.
 const AHEAD_PER_CORE: usize = 2;
@@ -120,7 +122,7 @@ fn check(source: Source, version: Option<FhirVersion>, definitions: &Definitions
         Ok(bytes) => {
             let form = Form::seen(&bytes);
             let (version, issues) = check_document(bytes.into(), form, version, definitions, checks);
-            Checked { source: source.label, version, issues }
+            Checked { source: source.label, version, issues: with_faults(issues) }
         }
         Err(why) => Checked { source: source.label, version: None, issues: vec![report::unread(&why)] },
     }

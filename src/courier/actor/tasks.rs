@@ -3,7 +3,7 @@
 use super::super::desk::{Ended, Verdict};
 use super::{Actor, Report};
 use crate::delivery::{Next, Said, Work};
-use crate::fhir::Fault;
+use crate::fault::Fault;
 use crate::routing::Participant;
 use futures_util::FutureExt;
 use std::panic::AssertUnwindSafe;

@@ -4,8 +4,10 @@
 use super::escape::decode;
 use super::plain::is_plain;
 use super::{Parts, http_url};
-use crate::fhir::event::Event;
-use crate::fhir::{Fault, Issue, IssueCode, MessageHeader};
+use crate::fault::Fault;
+use crate::outcome::{Issue, IssueCode};
+use fhir::MessageHeader;
+use fhir::event::Event;
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;

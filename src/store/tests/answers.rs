@@ -253,8 +253,8 @@ async fn an_ambiguous_response_is_assigned_once_and_then_reads_as_an_answer() {
         let mut keep =
             closing(delivery_key, Keep { deliveries: answer("lab", "a", 2).deliveries, ..ambiguous.clone() });
         keep.facts.asked = keep.facts.as_asked().or(Some(Box::new(crate::delivery::Asked {
-            form: crate::fhir::Form::Xml,
-            version: crate::fhir::FhirVersion::R4,
+            form: fhir::Form::Xml,
+            version: fhir::FhirVersion::R4,
             header_id: None,
             bundle_identifier: None,
         })));

@@ -1,7 +1,7 @@
 //! Lists, filters, pages and timelines.
 
 use super::*;
-use crate::fhir::{Issue, IssueCode};
+use crate::outcome::{Issue, IssueCode};
 use crate::store::view::{DeliveryFilter, MessageFilter, ViewError};
 use std::sync::atomic::Ordering;
 

@@ -13,9 +13,9 @@ mod tries;
 
 use super::*;
 use crate::delivery::{AttemptRow, DeliveryKind, NewDelivery, ReplyTo, ResponseFacts};
-use crate::fhir::event::{Category, Event, Identifier, ResponseCode};
-use crate::fhir::identity::{IdentityKeys, KeyKind};
 use bytes::Bytes;
+use fhir::event::{Category, Event, Identifier, ResponseCode};
+use fhir::identity::{IdentityKeys, KeyKind};
 
 pub(super) const DAY_US: i64 = 86_400_000_000;
 

@@ -12,7 +12,7 @@ use reqwest::{Client, Method, RequestBuilder};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use emberpost::fhir::Form;
+use fhir::Form;
 
 use super::config::StandardError;
 use super::{NodeConfig, Reply, SOON, free_address, wait_for, wait_until};

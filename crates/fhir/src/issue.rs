@@ -1,0 +1,195 @@
+//! Issues: what is wrong with a document, where, by which rule, and what caused it.
+
+use super::cause::Cause;
+use super::quoted::{MASK, Text, is_plain_path, quote_path};
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    Information,
+    Warning,
+    Error,
+    Fatal,
+}
+
+/// The issue types that Emberpost uses, spelled as in the code system `issue-type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum IssueCode {
+    Structure,
+    Required,
+    Value,
+    Invariant,
+    Login,
+    Unknown,
+    Forbidden,
+    Processing,
+    NotSupported,
+    Duplicate,
+    MultipleMatches,
+    NotFound,
+    TooLong,
+    BusinessRule,
+    Conflict,
+    Transient,
+    NoStore,
+    Exception,
+    Timeout,
+    Throttled,
+    Informational,
+}
+
+/// Most errors, and most warnings, that are listed of one message; the rest is counted.
+pub const ISSUES_LIMIT: usize = 500;
+
+/// A text that few issues have, behind a pointer, so that the others stay small.
+#[derive(Clone, Debug, PartialEq)]
+struct Full(Box<str>);
+
+/// One issue, with a `cause` that the program which reads issues may choose: `Cause` as this library finds them, or its own
+/// codes (`with_cause`). `expression` and `diagnostics` as they stand are for everybody: element paths of the specification, rule
+/// numbers and figures (SEC-16). What they quote of the message is beside them, for its sender and for operators.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Issue<C = Cause> {
+    pub severity: Severity,
+    pub code: IssueCode,
+    pub cause: C,
+    /// The rule that was broken, as in the documentation: `MSG-02`, `bdl-7`, `JSN-01`.
+    pub rule: Option<Cow<'static, str>>,
+    /// FHIRPath of the element, from the Bundle: `Bundle.entry[0].resource.focus[1]`. Masked.
+    pub expression: Option<String>,
+    /// The expression with the names that the specification does not know; None where there are none.
+    full_expression: Option<Box<Full>>,
+    /// What is wrong and what to do, in one or two sentences.
+    pub diagnostics: Text,
+    /// Line and column in the received bytes, both from 1; None where no text is at fault.
+    pub position: Option<(u32, u32)>,
+    /// Stands for so many issues that are not listed; 0: for itself.
+    left_out: u32,
+}
+
+impl<C> Issue<C> {
+    /// `diagnostics` marks what it quotes of a message, see `quote`.
+    pub fn new(severity: Severity, code: IssueCode, cause: C, diagnostics: impl Into<String>) -> Self {
+        let diagnostics = Text::new(diagnostics.into());
+        Issue {
+            severity,
+            code,
+            cause,
+            rule: None,
+            expression: None,
+            full_expression: None,
+            diagnostics,
+            position: None,
+            left_out: 0,
+        }
+    }
+
+    pub fn error(code: IssueCode, cause: C, diagnostics: impl Into<String>) -> Self {
+        Self::new(Severity::Error, code, cause, diagnostics)
+    }
+
+    pub fn warning(code: IssueCode, cause: C, diagnostics: impl Into<String>) -> Self {
+        Self::new(Severity::Warning, code, cause, diagnostics)
+    }
+
+    pub fn rule(mut self, rule: impl Into<Cow<'static, str>>) -> Self {
+        self.rule = Some(rule.into());
+        self
+    }
+
+    pub fn at(mut self, expression: impl Into<String>) -> Self {
+        self.set_expression(&expression.into());
+        self
+    }
+
+    /// At an element that the specification knows: there is nothing to mask in its expression.
+    pub fn at_known(mut self, expression: String) -> Self {
+        self.set_known_expression(expression);
+        self
+    }
+
+    pub fn set_known_expression(&mut self, expression: String) {
+        (self.expression, self.full_expression) = (Some(expression), None);
+    }
+
+    /// At an element whose names may be the sender's own.
+    pub fn set_expression(&mut self, expression: &str) {
+        if is_plain_path(expression) {
+            return self.set_known_expression(expression.to_owned());
+        }
+        // In FHIRPath, what stands between accents may be any name.
+        let spell = |text: &str| text.replace(MASK, "`?`");
+        let Text { masked, full } = Text::new(quote_path(&expression.replace("`?`", MASK)));
+        let (masked, full) = (spell(&masked), full.map(|full| Box::new(Full(spell(&full).into()))));
+        (self.expression, self.full_expression) = (Some(masked), full);
+    }
+
+    /// The expression as its sender may see it.
+    pub fn full_expression(&self) -> Option<&str> {
+        self.full_expression.as_ref().map(|full| &*full.0).or(self.expression.as_deref())
+    }
+
+    /// The same issue whose texts, also as they are serialized, are those for the sender and operators.
+    pub fn unmasked(&self) -> Issue<C>
+    where
+        C: Clone,
+    {
+        let mut issue = self.clone();
+        issue.diagnostics = issue.diagnostics.unmasked();
+        issue.expression = issue.full_expression.take().map(|full| full.0.into()).or(issue.expression);
+        issue
+    }
+
+    pub fn position(mut self, line: u32, column: u32) -> Self {
+        self.position = Some((line, column));
+        self
+    }
+
+    /// Says that so many further issues were found.
+    pub fn left_out(count: usize, cause: C) -> Issue<C> {
+        let text = format!("{count} more issues are not listed; correct these first");
+        let issue = Issue::new(Severity::Information, IssueCode::Informational, cause, text);
+        Issue { left_out: u32::try_from(count).unwrap_or(u32::MAX), ..issue }
+    }
+
+    /// For how many issues that are not listed it stands.
+    pub fn stands_for(&self) -> usize {
+        self.left_out as usize
+    }
+
+    /// Whether any text differs between the sender's reading and that of everybody else.
+    pub fn quotes(&self) -> bool {
+        self.full_expression.is_some() || self.diagnostics.full.is_some()
+    }
+
+    /// The same issue with a cause of another kind.
+    pub fn with_cause<D>(self, cause: impl FnOnce(C) -> D) -> Issue<D> {
+        Issue {
+            severity: self.severity,
+            code: self.code,
+            cause: cause(self.cause),
+            rule: self.rule,
+            expression: self.expression,
+            full_expression: self.full_expression,
+            diagnostics: self.diagnostics,
+            position: self.position,
+            left_out: self.left_out,
+        }
+    }
+
+    pub fn is_error(&self) -> bool {
+        self.severity >= Severity::Error
+    }
+}
+
+/// The order in which kinds of issues are told: errors, warnings, the rest.
+pub fn rank<C>(issue: &Issue<C>) -> u8 {
+    match issue.severity {
+        Severity::Fatal | Severity::Error => 0,
+        Severity::Warning => 1,
+        Severity::Information => 2,
+    }
+}

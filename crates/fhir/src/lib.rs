@@ -1,0 +1,37 @@
+#![doc = include_str!("../README.md")]
+
+pub mod bridge;
+pub mod cause;
+mod content;
+pub mod element;
+mod envelope;
+pub mod event;
+mod finding;
+pub mod form;
+pub mod header;
+pub mod identity;
+pub mod issue;
+pub mod json;
+pub mod message;
+pub mod quoted;
+pub mod reference;
+mod resolve;
+pub mod scan;
+pub mod schema;
+mod shape;
+mod steps;
+pub mod tree;
+pub mod version;
+pub mod xml;
+
+pub use event::Event;
+
+pub use cause::Cause;
+pub use form::Form;
+pub use header::MessageHeader;
+pub use issue::{Issue, IssueCode, Severity};
+pub use message::Message;
+pub use version::FhirVersion;
+
+#[cfg(test)]
+mod corpus;

@@ -1,0 +1,250 @@
+//! The grammar of JSON's scalars (RFC 8259): where strings and numbers end, what escapes mean, where an offset stands.
+//!
+//! Works on bytes that are known to be UTF-8. Builds nothing; `json` builds.
+
+/// Where and why the text breaks the grammar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Broken {
+    pub offset: usize,
+    pub text: &'static str,
+}
+
+fn broken<T>(offset: usize, text: &'static str) -> Result<T, Broken> {
+    Err(Broken { offset, text })
+}
+
+pub(super) const ONES: u64 = 0x0101_0101_0101_0101;
+pub const HIGHS: u64 = 0x8080_8080_8080_8080;
+
+/// The high bit of each byte that is zero; bytes above a zero may be marked too, never one below it.
+pub(super) fn zeros(word: u64) -> u64 {
+    word.wrapping_sub(ONES) & !word & HIGHS
+}
+
+/// Where the first of these bytes stands. For texts of some tens of bytes, which are done before a call would be.
+#[inline]
+pub fn any_of<const N: usize>(bytes: &[u8], wanted: [u8; N]) -> Option<usize> {
+    let mut position = 0;
+    while let Some(chunk) = bytes.get(position..).and_then(|rest| rest.first_chunk::<8>()) {
+        let word = u64::from_le_bytes(*chunk);
+        let found = wanted.iter().fold(0, |found, byte| found | zeros(word ^ (ONES * u64::from(*byte))));
+        if found != 0 {
+            return Some(position + (found.trailing_zeros() / 8) as usize);
+        }
+        position += 8;
+    }
+    let rest = bytes.get(position..)?;
+    rest.iter().position(|byte| wanted.contains(byte)).map(|at| position + at)
+}
+
+/// The offset after white space. What is indented has many spaces at once.
+pub(super) fn white_end(bytes: &[u8], mut position: usize) -> usize {
+    loop {
+        while bytes.get(position..).and_then(|rest| rest.first_chunk::<8>()).is_some_and(|chunk| chunk == b"        ") {
+            position += 8;
+        }
+        match bytes.get(position) {
+            Some(b' ' | b'\n' | b'\r' | b'\t') => position += 1,
+            _ => return position,
+        }
+    }
+}
+
+/// The first quote, backslash or control character from `position` on. Eight bytes at a time, because narrative
+/// and attachments are most of a message.
+#[inline]
+pub(super) fn special(bytes: &[u8], mut position: usize) -> usize {
+    while let Some(chunk) = bytes.get(position..).and_then(|rest| rest.first_chunk::<8>()) {
+        let word = u64::from_le_bytes(*chunk);
+        let controls = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
+        let found = zeros(word ^ (ONES * u64::from(b'"'))) | zeros(word ^ (ONES * u64::from(b'\\'))) | controls;
+        if found != 0 {
+            return position + (found.trailing_zeros() / 8) as usize;
+        }
+        position += 8;
+    }
+    while bytes.get(position).is_some_and(|byte| !matches!(byte, b'"' | b'\\' | 0..0x20)) {
+        position += 1;
+    }
+    position
+}
+
+/// The offset of the closing quote of the string whose text begins at `start`, and whether it has escapes.
+#[inline]
+pub(super) fn string_end(bytes: &[u8], start: usize) -> Result<(usize, bool), Broken> {
+    let position = special(bytes, start);
+    match bytes.get(position) {
+        Some(b'"') => Ok((position, false)),
+        _ => unusual_end(bytes, start, position),
+    }
+}
+
+/// The same of a string with something else than text at `position`.
+#[inline(never)]
+fn unusual_end(bytes: &[u8], start: usize, mut position: usize) -> Result<(usize, bool), Broken> {
+    loop {
+        match bytes.get(position) {
+            Some(b'"') => return Ok((position, true)),
+            Some(b'\\') => position = special(bytes, escape_end(bytes, position)?),
+            Some(_) => return broken(position, "A control character stands in a string; write it as an escape"),
+            None => return broken(start - 1, "A string has no closing quote; the text may be cut off"),
+        }
+    }
+}
+
+/// The offset after the escape that begins at `position`, which is a whole surrogate pair where it is one.
+fn escape_end(bytes: &[u8], position: usize) -> Result<usize, Broken> {
+    match bytes.get(position + 1) {
+        Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(position + 2),
+        Some(b'u') => match hex(bytes, position) {
+            None => broken(position, "An escape \\u is not followed by four hexadecimal digits"),
+            Some(0xDC00..=0xDFFF) => broken(position, "An escape is the second half of a surrogate pair alone"),
+            Some(0xD800..=0xDBFF) => match hex(bytes, position + 6) {
+                Some(0xDC00..=0xDFFF) => Ok(position + 12),
+                _ => broken(position, "An escape is the first half of a surrogate pair alone"),
+            },
+            Some(_) => Ok(position + 6),
+        },
+        Some(_) => broken(position, "An escape in a string is none that JSON knows"),
+        None => broken(position, "The text ends in an escape"),
+    }
+}
+
+/// The code unit of the escape `\uXXXX` at `position`, if there is one.
+fn hex(bytes: &[u8], position: usize) -> Option<u32> {
+    let escape = bytes.get(position..position + 6)?;
+    if !escape.starts_with(b"\\u") {
+        return None;
+    }
+    escape[2..].iter().try_fold(0, |unit, byte| Some(unit * 16 + char::from(*byte).to_digit(16)?))
+}
+
+/// The offset after the number that begins at `start`.
+pub(super) fn number_end(bytes: &[u8], start: usize) -> Result<usize, Broken> {
+    let digits =
+        |from: usize| from + bytes.get(from..).unwrap_or_default().iter().take_while(|b| b.is_ascii_digit()).count();
+    let mut position = start + usize::from(bytes.get(start) == Some(&b'-'));
+    let whole = digits(position);
+    if whole == position {
+        return broken(start, "A minus sign is not followed by a number");
+    }
+    if bytes[position] == b'0' && whole > position + 1 {
+        return broken(start, "A number has a leading zero");
+    }
+    position = whole;
+    if bytes.get(position) == Some(&b'.') {
+        let fraction = digits(position + 1);
+        if fraction == position + 1 {
+            return broken(start, "A number has no digit after its decimal point");
+        }
+        position = fraction;
+    }
+    if matches!(bytes.get(position), Some(b'e' | b'E')) {
+        let sign = usize::from(matches!(bytes.get(position + 1), Some(b'+' | b'-')));
+        let exponent = digits(position + 1 + sign);
+        if exponent == position + 1 + sign {
+            return broken(start, "A number has no digit in its exponent");
+        }
+        position = exponent;
+    }
+    Ok(position)
+}
+
+/// The text that a checked string stands for.
+pub(super) fn unescape(text: &str) -> String {
+    let mut decoded = Vec::new();
+    unescape_into(text.as_bytes(), &mut decoded);
+    String::from_utf8(decoded).unwrap_or_default()
+}
+
+/// The same after what a buffer holds.
+pub(super) fn unescape_into(bytes: &[u8], decoded: &mut Vec<u8>) {
+    decoded.reserve(bytes.len() + 8);
+    let mut done = 0;
+    while let Some(position) = copy_plain(bytes, done, decoded) {
+        done = position + 2;
+        match bytes.get(position + 1) {
+            Some(b'b') => decoded.push(8),
+            Some(b'f') => decoded.push(0x0C),
+            Some(b'n') => decoded.push(b'\n'),
+            Some(b'r') => decoded.push(b'\r'),
+            Some(b't') => decoded.push(b'\t'),
+            Some(b'u') => {
+                let (character, length) = unicode(bytes, position);
+                decoded.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+                done = position + length;
+            }
+            Some(other) => decoded.push(*other),
+            None => break,
+        }
+    }
+}
+
+/// Appends what stands before the next backslash, and gives its place; None: the rest has none. Eight bytes at a time: in
+/// narrative an escape stands every few tens of bytes.
+fn copy_plain(bytes: &[u8], mut position: usize, decoded: &mut Vec<u8>) -> Option<usize> {
+    while let Some(chunk) = bytes.get(position..).and_then(|rest| rest.first_chunk::<8>()) {
+        decoded.extend_from_slice(chunk);
+        let found = zeros(u64::from_le_bytes(*chunk) ^ (ONES * u64::from(b'\\')));
+        if found != 0 {
+            let plain = (found.trailing_zeros() / 8) as usize;
+            decoded.truncate(decoded.len() - 8 + plain);
+            return Some(position + plain);
+        }
+        position += 8;
+    }
+    let rest = bytes.get(position..).unwrap_or_default();
+    let plain = rest.iter().position(|byte| *byte == b'\\');
+    decoded.extend_from_slice(&rest[..plain.unwrap_or(rest.len())]);
+    plain.map(|plain| position + plain)
+}
+
+/// The character of a checked `\u` escape, and how many bytes it takes. `string_end` has refused lone surrogates.
+fn unicode(bytes: &[u8], position: usize) -> (char, usize) {
+    let unit = hex(bytes, position).unwrap_or_default();
+    if !(0xD800..0xDC00).contains(&unit) {
+        return (char::from_u32(unit).unwrap_or(char::REPLACEMENT_CHARACTER), 6);
+    }
+    let low = hex(bytes, position + 6).unwrap_or_default();
+    let point = 0x10000 + ((unit - 0xD800) << 10) + (low.wrapping_sub(0xDC00) & 0x3FF);
+    (char::from_u32(point).unwrap_or(char::REPLACEMENT_CHARACTER), 12)
+}
+
+/// The UTF-8 byte order mark, which is not content.
+pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+
+/// Line and column of an offset, from 1; columns count characters, and a byte order mark is none.
+pub(super) fn position(bytes: &[u8], offset: usize) -> (u32, u32) {
+    let mut walk = Walk::new(bytes);
+    walk.to(bytes, offset)
+}
+
+/// Positions of many offsets in one pass; the offsets must not fall.
+pub struct Walk {
+    done: usize,
+    line: u32,
+    column: u32,
+}
+
+impl Walk {
+    pub fn new(bytes: &[u8]) -> Self {
+        let done = if bytes.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
+        Walk { done, line: 1, column: 1 }
+    }
+
+    pub fn to(&mut self, bytes: &[u8], offset: usize) -> (u32, u32) {
+        let end = offset.min(bytes.len()).max(self.done);
+        let passed = bytes.get(self.done..end).unwrap_or_default();
+        let mut rest = passed;
+        if let Some(last) = memchr::memrchr(b'\n', passed) {
+            let lines = memchr::memchr_iter(b'\n', &passed[..=last]).count();
+            (self.line, self.column) = (self.line.saturating_add(u32::try_from(lines).unwrap_or(u32::MAX)), 1);
+            rest = &passed[last + 1..];
+        }
+        // A continuation byte belongs to the character that began before it.
+        let characters = rest.iter().filter(|byte| !(0x80..0xC0).contains(*byte)).count();
+        self.column = self.column.saturating_add(u32::try_from(characters).unwrap_or(u32::MAX));
+        self.done = end;
+        (self.line, self.column)
+    }
+}

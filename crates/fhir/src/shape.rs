@@ -1,0 +1,137 @@
+//! Which FHIR version a message is of: what the sender said, else what is expected, else what the header looks like.
+//!
+//! Nothing in a Bundle states its version (VER-06); the spellings of MSG-20 give it away.
+
+use super::cause::Cause;
+use super::issue::{Issue, IssueCode};
+use super::resolve::entries;
+use super::tree::{Kind, Node, Tree};
+use super::version::FhirVersion;
+
+const HEADER: &str = "Bundle.entry[0].resource";
+
+/// Elements that only STU3 has, `event` where it is an object.
+const STU3: [&str; 4] = ["event", "timestamp", "receiver", "acknowledgement"];
+
+/// An element that only one version has.
+#[derive(Clone, Copy)]
+struct Hint<'t> {
+    of: Parent,
+    name: &'static str,
+    node: Node<'t>,
+}
+
+/// What holds it.
+#[derive(Clone, Copy)]
+enum Parent {
+    Header,
+    Source,
+    Destination(usize),
+    Response,
+}
+
+impl Hint<'_> {
+    fn at(&self) -> String {
+        match self.of {
+            Parent::Header => format!("{HEADER}.{}", self.name),
+            Parent::Source => format!("{HEADER}.source.{}", self.name),
+            Parent::Destination(index) => format!("{HEADER}.destination[{index}].{}", self.name),
+            Parent::Response => format!("{HEADER}.response.{}", self.name),
+        }
+    }
+}
+
+/// The first such element of each version.
+#[derive(Default)]
+struct Hints<'t> {
+    stu3: Option<Hint<'t>>,
+    r4: Option<Hint<'t>>,
+    r5: Option<Hint<'t>>,
+}
+
+impl<'t> Hints<'t> {
+    fn of(header: Node<'t>) -> Self {
+        let mut hints = Hints::default();
+        let [source, destination, response] = header.pick(["source", "destination", "response"]);
+        let [event, older @ ..] = header.pick(STU3);
+        let named = |name| move |node| Hint { of: Parent::Header, name, node };
+        let event = event.filter(|node| node.is_object()).map(named(STU3[0]));
+        hints.stu3 = event.or_else(|| older.into_iter().zip(&STU3[1..]).find_map(|(node, name)| node.map(named(name))));
+        let [uri, enterer, canonical] = header.pick(["eventUri", "enterer", "eventCanonical"]);
+        hints.r4 = uri.map(named("eventUri")).or(enterer.map(named("enterer")));
+        hints.r5 = canonical.map(named("eventCanonical"));
+        if let Some(source) = source {
+            hints.add_party(source, Parent::Source);
+        }
+        for (index, node) in destination.into_iter().flat_map(Node::items).enumerate() {
+            hints.add_party(node, Parent::Destination(index));
+        }
+        if let Some(found) = response.and_then(|response| hint(response, Parent::Response, "identifier")) {
+            match found.node.kind() {
+                Kind::String => hints.r4 = hints.r4.or(Some(found)),
+                Kind::Object => hints.r5 = hints.r5.or(Some(found)),
+                _ => {}
+            }
+        }
+        hints
+    }
+
+    fn add_party(&mut self, party: Node<'t>, of: Parent) {
+        self.r4 = self.r4.or_else(|| hint(party, of, "endpoint"));
+        self.r5 = self.r5.or_else(|| hint(party, of, "endpointUrl")).or_else(|| hint(party, of, "endpointReference"));
+    }
+}
+
+fn hint<'t>(parent: Node<'t>, of: Parent, name: &'static str) -> Option<Hint<'t>> {
+    parent.get(name).map(|node| Hint { of, name, node })
+}
+
+/// Why a message of STU3 is refused, as far as its MessageHeader, in whichever entry, shows that it is one.
+pub(super) fn stu3(tree: &Tree) -> Option<Issue> {
+    let resources = entries(tree).filter_map(|entry| entry.get("resource"));
+    let mut headers = (0usize..)
+        .zip(resources)
+        .filter(|(_, resource)| resource.get("resourceType").and_then(Node::text).as_deref() == Some("MessageHeader"));
+    let (index, hint) = headers.find_map(|(index, header)| Some((index, Hints::of(header).stu3?)))?;
+    let text = "The MessageHeader is of FHIR STU3, which is not supported; send R4, R4B or R5";
+    let issue = refusal(text.to_owned(), hint);
+    Some(if index == 0 { issue } else { issue.at(format!("Bundle.entry[{index}].resource.{}", hint.name)) })
+}
+
+/// The version to read the message as, and a note where it mixes the spellings of two. Errs when
+/// `said` (the media type's fhirVersion) is not what the header is spelled in (VER-04, VER-06).
+pub(super) fn version(
+    header: Node<'_>,
+    said: Option<FhirVersion>,
+    expected: Option<FhirVersion>,
+) -> Result<(FhirVersion, Option<Issue>), Issue> {
+    let hints = Hints::of(header);
+    let (shape, hint) = match (hints.r4, hints.r5) {
+        (Some(_), Some(hint)) => {
+            let (line, column) = hint.node.position();
+            let text = "The MessageHeader has elements of R4 and of R5; use the spelling of one version";
+            let note = Issue::error(IssueCode::Structure, Cause::Version, text).rule("MSG-20").at(hint.at());
+            return Ok((said.or(expected).unwrap_or(FhirVersion::R4), Some(note.position(line, column))));
+        }
+        (None, None) => return Ok((said.or(expected).unwrap_or(FhirVersion::R4), None)),
+        (Some(hint), None) => (FhirVersion::R4, hint),
+        (None, Some(hint)) => (FhirVersion::R5, hint),
+    };
+    let fits = |version: &FhirVersion| (*version == FhirVersion::R5) == (shape == FhirVersion::R5);
+    match said {
+        Some(said) if !fits(&said) => {
+            let name = if shape == FhirVersion::R5 { "R5" } else { "R4" };
+            let text = format!(
+                "The media type says fhirVersion {}, but the MessageHeader has an element of {name} only",
+                said.short()
+            );
+            Err(refusal(text, hint))
+        }
+        _ => Ok((said.or(expected.filter(fits)).unwrap_or(shape), None)),
+    }
+}
+
+fn refusal(text: String, hint: Hint<'_>) -> Issue {
+    let (line, column) = hint.node.position();
+    Issue::error(IssueCode::NotSupported, Cause::Version, text).rule("VER-04").at(hint.at()).position(line, column)
+}

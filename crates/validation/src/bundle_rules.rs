@@ -1,0 +1,132 @@
+//! The Bundle of a message: its invariants (MSG-09), and its identifier (MSG-12).
+//!
+//! Invariants are those of the Bundle, and so are told of an entry as a whole; line and column are the member's.
+//! Relies on `Message::read` for what makes it a message at all: type `message` and, by bdl-12, a MessageHeader first.
+//! Nested Bundles are content and are not looked into. One pass over the entries.
+
+use super::entries::Entry;
+use super::full_url;
+use super::report::{Broken, Report};
+use emberpost_fhir::reference::split_version;
+use emberpost_fhir::tree::Node;
+use emberpost_fhir::{FhirVersion, IssueCode, Message};
+use std::borrow::Cow;
+
+/// fullUrl and versionId, the pair that bdl-7 wants unique, with its entry's index and the node of the fullUrl.
+type Name<'e, 'm> = (&'e str, Option<Cow<'m, str>>, usize, Node<'m>);
+
+pub(super) fn check(message: &Message, entries: &[Entry], report: &mut Report) {
+    let bundle = message.tree.root();
+    let is_r5 = message.version == FhirVersion::R5;
+    if let Some(total) = bundle.get("total") {
+        report.error(
+            "Bundle.total",
+            Some(total),
+            invariant("bdl-1", "total is for searchset and history Bundles; leave it out"),
+        );
+    }
+    if is_r5 && message.bundle_identifier.is_none() {
+        let text = "Bundle.identifier is the identity of an R5 message; without it answers cannot be matched to it. Give it a system and value";
+        report.warning("Bundle.identifier", Some(bundle), Broken::new("MSG-12", IssueCode::Required, text));
+    }
+    if is_r5 {
+        issues(bundle, report);
+    }
+    let mut names = Vec::new();
+    for (index, entry) in entries.iter().enumerate() {
+        parts(entry, index, is_r5, report);
+        match &entry.full_url {
+            Some(_) => names.extend(named(entry, index, report)),
+            None if is_r5 => report.error(
+                at(index, ".fullUrl"),
+                Some(entry.node),
+                invariant(
+                    "bdl-15",
+                    "every entry of an R5 message has a fullUrl; add one, such as urn:uuid and a new UUID",
+                ),
+            ),
+            None => {}
+        }
+        full_url::check(entry, true, message.version, report);
+    }
+    repeated(names, report);
+}
+
+/// `Bundle.issues` tells what was met while the Bundle was made, and no errors.
+fn issues(bundle: Node, report: &mut Report) {
+    let Some(outcome) = bundle.get("issues") else { return };
+    let severities = outcome.get("issue").into_iter().flat_map(Node::items).filter_map(|issue| issue.get("severity"));
+    let is_grave = |node: &Node| node.text().is_some_and(|text| text != "information" && text != "warning");
+    for node in severities.filter(is_grave).take(1) {
+        let text = "Bundle.issues holds only issues of severity information or warning";
+        report.error("Bundle.issues", Some(node), invariant("bdl-16", text));
+    }
+}
+
+/// The place of an entry, or of an element in it.
+fn at(index: usize, element: &str) -> String {
+    format!("Bundle.entry[{index}]{element}")
+}
+
+/// A Bundle invariant: its own key is the rule, MSG-09 lists which of them bite on messages.
+fn invariant(rule: &'static str, text: &str) -> Broken {
+    Broken::new(rule, IssueCode::Invariant, format!("{text} (MSG-09)"))
+}
+
+fn parts(entry: &Entry, index: usize, is_r5: bool, report: &mut Report) {
+    let node = entry.node;
+    if let Some(search) = entry.search {
+        report.error(
+            at(index, ""),
+            Some(search),
+            invariant("bdl-2", "entry.search is for searchset Bundles; leave it out"),
+        );
+    }
+    for (part, name, rule) in [(entry.request, "request", "bdl-3"), (entry.response, "response", "bdl-4")] {
+        if let Some(part) = part {
+            let rule = if is_r5 { "bdl-3a" } else { rule };
+            let text = format!("entry.{name} is for batch, transaction and history Bundles; leave it out");
+            report.error(at(index, ""), Some(part), invariant(rule, &text));
+        }
+    }
+    if entry.resource.is_none() {
+        if is_r5 {
+            report.error(
+                at(index, ""),
+                Some(node),
+                invariant("bdl-3a", "every entry of a message has a resource; add it or leave the entry out"),
+            );
+        }
+        if entry.request.is_none() && entry.response.is_none() {
+            report.error(
+                at(index, ""),
+                Some(node),
+                invariant("bdl-5", "an entry must have a resource; add it or leave the entry out"),
+            );
+        }
+    }
+}
+
+/// bdl-8, and by what the entry is known; what prose says of a fullUrl is in `full_url`.
+fn named<'e, 'm>(entry: &'e Entry<'m>, index: usize, report: &mut Report) -> Option<Name<'e, 'm>> {
+    let node = entry.full_url.as_ref()?.node;
+    let full_url = entry.url()?;
+    if split_version(full_url).1.is_some() {
+        let text = "entry.fullUrl must not name a version; put it into resource.meta.versionId";
+        report.error(at(index, ".fullUrl"), Some(node), invariant("bdl-8", text));
+    }
+    Some((full_url, entry.version(), index, node))
+}
+
+/// bdl-7: every entry whose name an earlier one has. Sorted, as senders could choose names that crowd a hash map.
+fn repeated(mut names: Vec<Name>, report: &mut Report) {
+    names.sort_unstable_by(|one, other| (&one.0, &one.1, one.2).cmp(&(&other.0, &other.1, other.2)));
+    for pair in names.windows(2) {
+        if let [one, other] = pair
+            && (&one.0, &one.1) == (&other.0, &other.1)
+        {
+            let text = "entry.fullUrl stands in an earlier entry already; give each entry its own, or differing meta.versionId";
+            report.error(format!("Bundle.entry[{}]", other.2), Some(other.3), invariant("bdl-7", text));
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! A message against its MessageDefinition: event, focus types and counts, allowed responses (MSG-30, MSG-31, MSG-50,
+//! MSG-51).
+//!
+//! Relies on `choose` for the definition. Profiles and graphs of a definition are not looked at here.
+
+use super::Checks;
+use super::choose::Choice;
+use super::definition::{Definition, Definitions};
+use super::focus::{self, Break, Focus};
+use super::report::{Broken, Report};
+use super::rules::HEADER;
+use emberpost_fhir::tree::Node;
+use emberpost_fhir::{Cause, Event, Issue, IssueCode, Message};
+use std::cell::LazyCell;
+use std::sync::Arc;
+
+/// Most definitions that an issue lists.
+const LISTED_LIMIT: usize = 10;
+
+/// Reports what the choice means for the message; the definition that governs it, where there is one. `focus` is read
+/// only where a definition asks for it.
+pub(super) fn check<'m>(
+    message: &'m Message,
+    definitions: &Definitions,
+    checks: Checks,
+    focus: &LazyCell<Vec<Focus<'m>>, impl FnOnce() -> Vec<Focus<'m>>>,
+    report: &mut Report,
+) -> Option<Arc<Definition>> {
+    let header = message.entry_resource(0);
+    unknown_definition(message, definitions, header, report);
+    match definitions.choose(message) {
+        Choice::One(definition) => {
+            // A definition that is named governs; that nobody knows the event is still the sender's first mistake.
+            if !knows_event(message, definitions) {
+                unknown_event(message, checks, header, report);
+            }
+            governed(message, &definition, focus, header, report);
+            Some(definition)
+        }
+        Choice::Unknown => {
+            unknown_event(message, checks, header, report);
+            None
+        }
+        Choice::Ambiguous(candidates) => {
+            ambiguous(message, &candidates, focus, header, report);
+            None
+        }
+        Choice::Undefined => None,
+    }
+}
+
+/// Whether a definition names the message's event; true also where it has none, which is another mistake.
+pub(super) fn knows_event(message: &Message, definitions: &Definitions) -> bool {
+    let is_response = message.header.response.is_some();
+    message.header.event.as_ref().is_none_or(|event| definitions.candidates(event, is_response).is_some())
+}
+
+fn unknown_definition(message: &Message, definitions: &Definitions, header: Option<Node>, report: &mut Report) {
+    let Some(named) = &message.header.definition else { return };
+    if definitions.by_canonical(named).is_none() {
+        let text = "no definition of this url and version is loaded; the message is judged by its event. Load the definition, or name one of GET [base]/MessageDefinition";
+        let node = header.and_then(|header| header.get("definition"));
+        report.warning(format!("{HEADER}.definition"), node, Broken::definition("MSG-51", IssueCode::NotFound, text));
+    }
+}
+
+fn unknown_event(message: &Message, checks: Checks, header: Option<Node>, report: &mut Report) {
+    if checks.take_unknown_events || message.header.event.is_none() {
+        return;
+    }
+    let text = "no loaded definition names the event, by system and code; use an event of GET [base]/MessageDefinition, or have its definition loaded";
+    let mut broken = Broken::new("MSG-30", IssueCode::NotSupported, text);
+    broken.cause = Cause::UnknownEvent;
+    report.error(format!("{HEADER}.event"), event_node(header), broken);
+}
+
+fn event_node(header: Option<Node>) -> Option<Node> {
+    let spellings = ["eventCoding", "eventUri", "eventCanonical"];
+    header.and_then(|header| spellings.into_iter().find_map(|name| header.get(name)))
+}
+
+fn governed(message: &Message, definition: &Definition, focus: &[Focus], header: Option<Node>, report: &mut Report) {
+    if message.header.event.as_ref().is_some_and(|event| !same_event(event, &definition.event)) {
+        let text = format!(
+            "the event is not that of the definition {}, which is {}; correct the one or the other",
+            definition.canonical(),
+            definition.event
+        );
+        report.error(format!("{HEADER}.event"), event_node(header), business(text));
+    }
+    for broken in focus::breaks(message, definition, focus) {
+        focus_break(&broken, definition, focus, header, report);
+    }
+}
+
+fn focus_break(broken: &Break, definition: &Definition, focus: &[Focus], header: Option<Node>, report: &mut Report) {
+    let canonical = definition.canonical();
+    let whole = header.and_then(|header| header.get("focus").or(Some(header)));
+    match broken {
+        Break::Type { index } => {
+            let mut allowed = definition.focus.iter().map(|rule| rule.code.as_str()).collect::<Vec<_>>();
+            allowed.dedup();
+            let text = format!("the focus has a type that {canonical} does not list; it lists {}", allowed.join(", "));
+            report.error(format!("{HEADER}.focus[{index}]"), focus.get(*index).map(|item| item.node), business(text));
+        }
+        Break::TooFew { code, min, found } => {
+            let text = format!("{canonical} asks for at least {min} focus of type {code}; there are {found}. Add them");
+            report.error(format!("{HEADER}.focus"), whole, business(text));
+        }
+        Break::TooMany { code, max, found } => {
+            let text =
+                format!("{canonical} allows at most {max} focus of type {code}; there are {found}. Split the message");
+            report.error(format!("{HEADER}.focus"), whole, business(text));
+        }
+    }
+}
+
+fn ambiguous(
+    message: &Message,
+    candidates: &[Arc<Definition>],
+    focus: &[Focus],
+    header: Option<Node>,
+    report: &mut Report,
+) {
+    let any_fits = candidates.iter().any(|one| focus::breaks(message, one, focus).is_empty());
+    let listed = candidates.iter().take(LISTED_LIMIT).map(|one| one.canonical()).collect::<Vec<_>>().join(", ");
+    let text = match any_fits {
+        true => format!("several definitions of the event fit: {listed}. Name one in MessageHeader.definition"),
+        false => format!(
+            "the focus fits none of the event's definitions: {listed}. Correct it, or name one in MessageHeader.definition"
+        ),
+    };
+    let node = header.and_then(|header| header.get("focus").or(Some(header)));
+    report.error(format!("{HEADER}.focus"), node, business(text));
+}
+
+fn business(text: String) -> Broken {
+    Broken::definition("MSG-51", IssueCode::BusinessRule, text)
+}
+
+/// Equal by MSG-31; a canonical's version does not count against a definition's uri (MSG-32).
+fn same_event(of_message: &Event, of_definition: &Event) -> bool {
+    match (of_message, of_definition) {
+        (Event::Uri(mine), Event::Uri(theirs)) => {
+            mine == theirs || mine.rsplit_once('|').is_some_and(|(url, _)| url == theirs)
+        }
+        _ => of_message == of_definition,
+    }
+}
+
+/// A warning when the response is not among those that the request's definition allows (MSG-50), or, where it lists none,
+/// when it has another event than the request (MSG-38). `response_definition` is the response's own, where it has one, else its event is compared
+/// with the events of the allowed responses.
+pub fn allowed_response(
+    definitions: &Definitions,
+    request_definition: &Definition,
+    response_definition: Option<&Definition>,
+    event: Option<&Event>,
+) -> Option<Issue> {
+    let allowed = &request_definition.allowed_responses;
+    let fits = |canonical: &String| match response_definition {
+        Some(response) => response.is_named_by(canonical),
+        // An allowed response that is not loaded could have any event.
+        None => definitions
+            .by_canonical(canonical)
+            .is_none_or(|known| event.is_some_and(|event| same_event(event, &known.event))),
+    };
+    let is_allowed = match allowed.is_empty() {
+        true => event.is_none_or(|event| same_event(event, &request_definition.event)),
+        false => allowed.iter().any(fits),
+    };
+    if is_allowed {
+        return None;
+    }
+    let canonical = request_definition.canonical();
+    let text = match allowed.is_empty() {
+        true => format!("{canonical} names no response, and the response has another event than the request"),
+        false => {
+            let listed = allowed.iter().take(LISTED_LIMIT).cloned().collect::<Vec<_>>().join(", ");
+            format!("the response is none of those that {canonical} allows: {listed}")
+        }
+    };
+    let place = format!("{HEADER}.event");
+    Some(Issue::warning(IssueCode::BusinessRule, Cause::Answer, text).rule("MSG-50").at(place))
+}

@@ -1,0 +1,267 @@
+//! From drafts to rules: keeps what goes beyond the base, resolves canonicals, value sets and discriminators, and
+//! compiles expressions.
+
+use super::super::definition::{Definitions, split_canonical};
+use super::codes::ValueSets;
+use super::discriminator;
+use super::draft::{Draft, count, shown};
+use super::expression::Expression;
+use super::library::{BASE, Drafted, Library};
+use super::limit::Limit;
+use super::pattern::Pattern;
+use super::rules::{Aggregation, BindingRule, ConstraintRule, Openness, ProfileRef, Rules, Slice, Slicing, TypeRule};
+use emberpost_fhir::schema::{ElementType, Schema, Strength, TypeId};
+use rustc_hash::{FxHashMap, FxHashSet};
+use serde_json::Value;
+use std::sync::Arc;
+
+/// A value set that no value may leave, whatever the binding's strength.
+const MAX_VALUE_SET: &str = "http://hl7.org/fhir/StructureDefinition/elementdefinition-maxValueSet";
+
+/// How many profiles may be asked by discriminators one through the other.
+const DEPTH_LIMIT: usize = 4;
+
+pub(super) struct Compiler<'d> {
+    pub schema: &'static Schema,
+    pub library: &'d Library,
+    /// One for each of the library's sources.
+    pub drafts: &'d [Drafted],
+    pub definitions: &'d Definitions,
+    pub value_sets: ValueSets,
+    expressions: FxHashMap<String, Result<Arc<Expression>, String>>,
+    /// Keys and expressions of the base.
+    base_constraints: FxHashSet<(&'static str, &'static str)>,
+    /// Of the profile that is being compiled; without the file.
+    pub mistakes: Vec<String>,
+    /// Whether its bases are all known, so that what is not found is a mistake.
+    pub is_whole: bool,
+    /// How many profiles are being compiled within each other, for discriminators that ask for a profile's rules.
+    depth: usize,
+}
+
+impl<'d> Compiler<'d> {
+    pub fn new(library: &'d Library, drafts: &'d [Drafted], definitions: &'d Definitions) -> Self {
+        let schema = library.schema;
+        let base_constraints = schema.constraints.iter().map(|one| (&*one.key, &*one.expression)).collect();
+        Compiler {
+            schema,
+            library,
+            drafts,
+            definitions,
+            value_sets: ValueSets::new(schema),
+            expressions: FxHashMap::default(),
+            base_constraints,
+            mistakes: Vec::new(),
+            is_whole: true,
+            depth: 0,
+        }
+    }
+
+    /// The rules of a draft and all below it. Recursion ends with the depth of paths, which the draft bounds.
+    pub fn rules(&mut self, draft: &Draft) -> Rules {
+        let (min, max) = cardinality(draft);
+        let slices = draft.slices.iter().map(|slice| self.slice(draft, slice)).collect::<Vec<_>>();
+        let children = draft.children.iter().map(|child| self.rules(child)).filter(|child| !child.is_empty());
+        let children = children.collect();
+        Rules {
+            name: draft.name.as_str().into(),
+            min,
+            max,
+            types: self.types(draft),
+            fixed: value_rule(draft, "fixed").and_then(|(_, value)| Pattern::read(value)),
+            pattern: value_rule(draft, "pattern").and_then(|(_, value)| Pattern::read(value)),
+            bindings: self.bindings(draft),
+            constraints: self.constraints(draft),
+            max_length: draft.fields.get("maxLength").and_then(Value::as_u64).and_then(|most| most.try_into().ok()),
+            min_value: value_rule(draft, "minValue").and_then(|(_, value)| Limit::read(value)),
+            max_value: value_rule(draft, "maxValue").and_then(|(_, value)| Limit::read(value)),
+            must_support: draft.fields.get("mustSupport").is_some_and(|is| *is == true),
+            must_have_value: draft.fields.get("mustHaveValue").is_some_and(|is| *is == true),
+            // Without slices it only says how they would be told apart.
+            slicing: slicing(draft).filter(|_| !slices.is_empty()),
+            slices,
+            children,
+        }
+    }
+
+    /// The rules of a draft for a discriminator, which may stand in another profile; None where those lead on and on.
+    pub fn rules_within(&mut self, draft: &Draft) -> Option<Rules> {
+        if self.depth >= DEPTH_LIMIT {
+            return None;
+        }
+        self.depth += 1;
+        let rules = self.rules(draft);
+        self.depth -= 1;
+        Some(rules)
+    }
+
+    fn slice(&mut self, of: &Draft, slice: &Draft) -> Slice {
+        let matchers = discriminator::matchers(self, of, slice);
+        Slice { name: slice.slice.as_deref().unwrap_or_default().into(), matchers, rules: self.rules(slice) }
+    }
+
+    fn types(&mut self, draft: &Draft) -> Vec<TypeRule> {
+        let listed = draft.fields.get("type").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let mut found = Vec::new();
+        for one in listed {
+            let code = one["code"].as_str().unwrap_or_default();
+            let code = code.strip_prefix(BASE).unwrap_or(code);
+            let Some(type_id) = self.schema.named(code) else {
+                // Types of FHIRPath stand for the values of ids and urls.
+                if !code.starts_with("http://hl7.org/fhirpath/") {
+                    self.mistakes.push(format!("{} has the unknown type {}", draft.name, shown(code)));
+                }
+                return Vec::new();
+            };
+            let refs = |name: &str| {
+                let canonicals = one[name].as_array().into_iter().flatten().filter_map(Value::as_str);
+                canonicals.map(|canonical| self.library.find(canonical)).collect::<Vec<_>>()
+            };
+            let aggregation = one["aggregation"].as_array().into_iter().flatten().filter_map(aggregation).collect();
+            let (profiles, targets) = (refs("profile"), refs("targetProfile"));
+            found.push(TypeRule { type_id, profiles, targets, aggregation });
+        }
+        if says_nothing(self.schema, draft, &found) { Vec::new() } else { found }
+    }
+
+    pub fn bindings(&mut self, draft: &Draft) -> Vec<BindingRule> {
+        let Some(binding) = draft.fields.get("binding") else { return Vec::new() };
+        let mut canonicals = Vec::new();
+        let value_set = binding["valueSet"].as_str();
+        if binding["strength"] == "required"
+            && let Some(value_set) = value_set.filter(|value_set| !self.is_base_binding(draft, value_set))
+        {
+            canonicals.push(value_set);
+        }
+        let extensions = binding["extension"].as_array().into_iter().flatten();
+        canonicals.extend(
+            extensions.filter(|one| one["url"] == MAX_VALUE_SET).filter_map(|one| one["valueCanonical"].as_str()),
+        );
+        // R5: further sets; those that apply in some uses only are not asked.
+        let more = binding["additional"].as_array().into_iter().flatten();
+        let holds = |one: &&Value| {
+            matches!(one["purpose"].as_str(), Some("maximum" | "required")) && one.get("usage").is_none()
+        };
+        canonicals.extend(more.filter(holds).filter_map(|one| one["valueSet"].as_str()));
+        let find = |canonical: &str| BindingRule {
+            value_set: shown(canonical).into(),
+            codes: self.value_sets.find(self.definitions, canonical),
+        };
+        canonicals.into_iter().map(find).collect()
+    }
+
+    fn is_base_binding(&self, draft: &Draft, value_set: &str) -> bool {
+        draft.base.and_then(|base| base.binding).is_some_and(|binding| {
+            binding.strength == Strength::Required
+                && *self.schema.value_set(binding.value_set).url == *split_canonical(value_set).0
+        })
+    }
+
+    fn constraints(&mut self, draft: &Draft) -> Vec<ConstraintRule> {
+        let listed = draft.fields.get("constraint").and_then(Value::as_array).cloned().unwrap_or_default();
+        listed.iter().filter_map(|one| self.constraint(one)).collect()
+    }
+
+    fn constraint(&mut self, one: &Value) -> Option<ConstraintRule> {
+        let (key, text) = (one["key"].as_str()?, one["expression"].as_str()?);
+        let is_error = one["severity"] != "warning";
+        // R5: a profile may silence warnings of its bases.
+        let is_silent = !is_error && one["suppress"] == true;
+        if is_silent || self.is_base_constraint(one, key, text) {
+            return None;
+        }
+        let known = self.expressions.entry(text.to_owned()).or_insert_with(|| Expression::parse(text).map(Arc::new));
+        match known {
+            Ok(expression) => Some(ConstraintRule {
+                key: shown(key).into(),
+                human: shown(one["human"].as_str().unwrap_or("the constraint does not hold")).into(),
+                is_error,
+                expression: expression.clone(),
+            }),
+            Err(error) => {
+                self.mistakes.push(format!("the expression of {} cannot be read: {error}", shown(key)));
+                None
+            }
+        }
+    }
+
+    /// Snapshots repeat the constraints of the base.
+    fn is_base_constraint(&self, one: &Value, key: &str, text: &str) -> bool {
+        if matches!(key, "ele-1" | "ext-1") || self.base_constraints.contains(&(key, text)) {
+            return true;
+        }
+        let source = one["source"].as_str().and_then(|source| source.strip_prefix(BASE));
+        source.is_some_and(|name| self.schema.named(name).is_some())
+            && self.base_constraints.iter().any(|(known, _)| *known == key)
+    }
+}
+
+fn slicing(draft: &Draft) -> Option<Slicing> {
+    let Some(slicing) = draft.fields.get("slicing") else {
+        return (!draft.slices.is_empty()).then_some(Slicing { openness: Openness::Open, ordered: false });
+    };
+    let openness = match slicing["rules"].as_str() {
+        Some("closed") => Openness::Closed,
+        Some("openAtEnd") => Openness::OpenAtEnd,
+        _ => Openness::Open,
+    };
+    Some(Slicing { openness, ordered: slicing["ordered"] == true })
+}
+
+/// `min` and `max` where they are narrower than the base; of slices as they are.
+fn cardinality(draft: &Draft) -> (u32, Option<u32>) {
+    let min = draft.fields.get("min").and_then(count).map_or(0, |min| u32::try_from(min).unwrap_or(u32::MAX));
+    let max = draft.fields.get("max").and_then(count).filter(|max| *max != u64::MAX);
+    let max = max.map(|max| u32::try_from(max).unwrap_or(u32::MAX));
+    match (draft.base, &draft.slice) {
+        (Some(base), None) => {
+            let base_max = if base.max == u16::MAX { u32::MAX } else { u32::from(base.max) };
+            (if min > u32::from(base.min) { min } else { 0 }, max.filter(|max| *max < base_max))
+        }
+        (Some(_), Some(_)) => (min, max),
+        (None, _) => (0, None),
+    }
+}
+
+/// The field `fixedUri`, `patternCoding` … with its type's name.
+pub(super) fn value_rule<'v>(draft: &'v Draft, kind: &str) -> Option<(&'v str, &'v Value)> {
+    let of_kind = |name: &'v str| name.strip_prefix(kind).filter(|of| of.starts_with(|c: char| c.is_ascii_uppercase()));
+    draft.fields.iter().find_map(|(name, value)| Some((of_kind(name)?, value)))
+}
+
+fn aggregation(code: &Value) -> Option<Aggregation> {
+    match code.as_str()? {
+        "contained" => Some(Aggregation::Contained),
+        "bundled" => Some(Aggregation::Bundled),
+        "referenced" => Some(Aggregation::Referenced),
+        _ => None,
+    }
+}
+
+/// Whether the types are those of the base, without profiles and with the targets of the base.
+fn says_nothing(schema: &Schema, draft: &Draft, listed: &[TypeRule]) -> bool {
+    let Some(base) = draft.base else { return true };
+    if draft.slice.is_some() && base.is_choice && listed.iter().all(|one| one.profiles.is_empty()) {
+        // The slice's name or discriminator tells its type; what else is told are targets.
+        return listed.iter().all(|one| is_base_rule(schema, &base.types, one));
+    }
+    let is_backbone = listed.iter().all(|one| matches!(&*schema.def(one.type_id).name, "BackboneElement" | "Element"));
+    let all_there = base.types.iter().all(|of| listed.iter().any(|one| is_same_type(schema, of.type_id, one.type_id)));
+    (is_backbone || all_there) && listed.iter().all(|one| is_base_rule(schema, &base.types, one))
+}
+
+fn is_same_type(schema: &Schema, base: TypeId, one: TypeId) -> bool {
+    base == one || schema.def(base).code == schema.def(one).code
+}
+
+fn is_base_rule(schema: &Schema, base: &[ElementType], one: &TypeRule) -> bool {
+    let of_base = base.iter().find(|of| is_same_type(schema, of.type_id, one.type_id));
+    let targets = of_base.map(|of| of.targets.as_slice()).unwrap_or_default();
+    let is_any = |id: TypeId| matches!(&*schema.def(id).name, "Resource");
+    let same_targets = one.targets.is_empty()
+        || one.targets.iter().any(|target| matches!(target, ProfileRef::Base(id) if is_any(*id)))
+        || (!targets.is_empty() && targets.iter().all(|id| one.targets.contains(&ProfileRef::Base(*id))));
+    // A base type as a profile says something only where it is narrower than the type itself.
+    let is_wide = |profile: &ProfileRef| matches!(profile, ProfileRef::Base(id) if schema.is_a(one.type_id, *id));
+    one.profiles.iter().all(is_wide) && same_targets && one.aggregation.is_empty()
+}

@@ -1,0 +1,286 @@
+//! Discriminators, as they apply to each slice: where to look, and what must be found there.
+//!
+//! What a slice asks at a discriminator's path stands in the slice itself, in the profiles of its types, or, behind
+//! `resolve()`, in the profiles of its targets. R5: value, exists, type, profile, position; `pattern` is as `value`.
+
+use super::super::definition::split_canonical;
+use super::compile::{Compiler, value_rule};
+use super::draft::{Draft, count, shown};
+use super::path::steps;
+use super::pattern::Pattern;
+use super::rules::{Matcher, ProfileRef, Step, Test, ValueTest};
+use emberpost_fhir::schema::TypeId;
+use serde_json::Value;
+
+/// A place in a definition that a path leads to.
+#[derive(Clone)]
+enum Site<'d> {
+    Draft(&'d Draft),
+    Profile(ProfileRef),
+}
+
+/// The tests of one slice of an element, one for each discriminator. None at all: the slice's rules themselves decide.
+pub(super) fn matchers(compiler: &mut Compiler, of: &Draft, slice: &Draft) -> Vec<Matcher> {
+    let Some(slicing) = of.fields.get("slicing") else { return vec![implied(compiler, of, slice)] };
+    let listed = slicing["discriminator"].as_array().cloned().unwrap_or_default();
+    if listed.is_empty() && (of.is_choice() || is_extension(of)) {
+        return vec![implied(compiler, of, slice)];
+    }
+    let matcher = |one: &Value| {
+        let kind = one["type"].as_str().unwrap_or_default();
+        matcher(compiler, of, slice, kind, one["path"].as_str().unwrap_or("$this"))
+    };
+    let found: Vec<Result<Matcher, String>> = listed.iter().map(matcher).collect();
+    // A discriminator about which the slice says nothing tells nothing; only where all are such, nobody can tell.
+    let (told, silent): (Vec<_>, Vec<_>) = found.into_iter().partition(Result::is_ok);
+    let told: Vec<Matcher> = told.into_iter().flatten().collect();
+    if told.is_empty() && !silent.is_empty() {
+        compiler.mistakes.extend(silent.into_iter().filter_map(Result::err));
+        return vec![unknown(Vec::new())];
+    }
+    told
+}
+
+fn unknown(path: Vec<Step>) -> Matcher {
+    Matcher { path, test: Test::Unknown }
+}
+
+fn is_extension(of: &Draft) -> bool {
+    matches!(of.name.as_str(), "extension" | "modifierExtension")
+}
+
+/// Choices are sliced by type and extensions by url, whether it is said or not.
+fn implied(compiler: &mut Compiler, of: &Draft, slice: &Draft) -> Matcher {
+    let found = match () {
+        () if of.is_choice() => matcher(compiler, of, slice, "type", "$this"),
+        () if is_extension(of) => matcher(compiler, of, slice, "value", "url"),
+        // The slicing stands in a profile of the element's type, or in a base that is not loaded.
+        () => Ok(unknown(Vec::new())),
+    };
+    found.unwrap_or_else(|mistake| {
+        compiler.mistakes.push(mistake);
+        unknown(Vec::new())
+    })
+}
+
+/// Errs with a sentence where nothing in the slice says what is looked for.
+fn matcher(compiler: &mut Compiler, of: &Draft, slice: &Draft, kind: &str, path: &str) -> Result<Matcher, String> {
+    let name = slice.slice.as_deref().unwrap_or_default();
+    let Some(steps) = steps(compiler.schema, path) else {
+        compiler.mistakes.push(format!("slice {name} of {}: the path {} cannot be read", of.name, shown(path)));
+        return Ok(unknown(Vec::new()));
+    };
+    let sites = sites(compiler, slice, &steps);
+    let test = match kind {
+        "value" | "pattern" => value(compiler, slice, &steps, &sites),
+        "exists" => exists(&sites),
+        "type" => of_type(compiler, &sites),
+        "profile" => profile(compiler, &sites),
+        "position" => position(of, slice),
+        _ => None,
+    };
+    // What is not loaded might say it.
+    let is_open = refs(compiler, slice, "profile").iter().any(|profile| matches!(profile, ProfileRef::Missing(_)));
+    match test {
+        Some(test) => Ok(Matcher { path: steps, test }),
+        None if compiler.is_whole && !is_open => Err(format!(
+            "slice {name} of {}: nothing in it says what the discriminator {kind} {} looks for",
+            of.name,
+            shown(path)
+        )),
+        None => Ok(unknown(steps)),
+    }
+}
+
+fn sites<'d>(compiler: &Compiler<'d>, slice: &'d Draft, steps: &[Step]) -> Vec<Site<'d>> {
+    let mut sites = vec![Site::Draft(slice)];
+    for step in steps {
+        sites = sites.iter().flat_map(|site| next(compiler, site, step)).collect();
+    }
+    sites
+}
+
+fn next<'d>(compiler: &Compiler<'d>, site: &Site<'d>, step: &Step) -> Vec<Site<'d>> {
+    let draft = match site {
+        Site::Draft(draft) => *draft,
+        Site::Profile(ProfileRef::Known(id)) => match compiler.drafts.get(id.0 as usize) {
+            Some(known) => &known.draft,
+            None => return Vec::new(),
+        },
+        Site::Profile(_) => return Vec::new(),
+    };
+    if let Step::Resolve = step {
+        return refs(compiler, draft, "targetProfile").into_iter().map(Site::Profile).collect();
+    }
+    let mut found: Vec<Site<'d>> = within(compiler, draft, step).into_iter().map(Site::Draft).collect();
+    // What the profiles of its type ask, one step deep: their own drafts hold the rest.
+    for profile in refs(compiler, draft, "profile") {
+        if let ProfileRef::Known(id) = profile
+            && let Some(known) = compiler.drafts.get(id.0 as usize)
+        {
+            found.extend(within(compiler, &known.draft, step).into_iter().map(Site::Draft));
+        }
+    }
+    found
+}
+
+/// The drafts that a step leads to within one profile.
+fn within<'d>(compiler: &Compiler, draft: &'d Draft, step: &Step) -> Vec<&'d Draft> {
+    match step {
+        Step::Child(name) => {
+            let Some(child) = draft.child(name) else { return Vec::new() };
+            // What must be there tells; where no slice must be, any of them may.
+            let is_asked = |slice: &&Draft| slice.fields.get("min").and_then(count).is_some_and(|min| min > 0);
+            let any_asked = child.slices.iter().any(|slice| is_asked(&slice));
+            let slices = child.slices.iter().filter(|slice| !is_forbidden(slice));
+            std::iter::once(child).chain(slices.filter(|slice| !any_asked || is_asked(slice))).collect()
+        }
+        Step::Extension(url) => {
+            let slices = draft.child("extension").map(|child| child.slices.as_slice()).unwrap_or_default();
+            slices.iter().filter(|slice| urls(slice).any(|of| *of == **url)).collect()
+        }
+        Step::OfType(id) if draft.is_choice() && draft.slice.is_none() => {
+            let same = |slice: &&Draft| slice.types.as_slice() == [*id];
+            let slices: Vec<&Draft> = draft.slices.iter().filter(same).collect();
+            if slices.is_empty() { vec![draft] } else { slices }
+        }
+        Step::OfType(id) => {
+            let has = draft.types.contains(id) || draft.narrowed(compiler.schema).contains(id);
+            if has { vec![draft] } else { Vec::new() }
+        }
+        Step::Resolve => Vec::new(),
+    }
+}
+
+/// The urls that a slice on extensions stands for.
+fn urls(slice: &Draft) -> impl Iterator<Item = &str> {
+    let own = slice.child("url").and_then(|url| value_rule(url, "fixed").or_else(|| value_rule(url, "pattern")));
+    let own = own.and_then(|(_, value)| value.as_str());
+    own.into_iter().chain(canonicals(slice, "profile").map(|canonical| split_canonical(canonical).0))
+}
+
+fn canonicals<'d>(draft: &'d Draft, name: &str) -> impl Iterator<Item = &'d str> {
+    let types = draft.fields.get("type").and_then(Value::as_array).into_iter().flatten();
+    let lists: Vec<&'d Value> = types.filter_map(|one| one.get(name)).collect();
+    lists.into_iter().filter_map(Value::as_array).flatten().filter_map(Value::as_str)
+}
+
+fn refs(compiler: &Compiler, draft: &Draft, name: &str) -> Vec<ProfileRef> {
+    canonicals(draft, name).map(|canonical| compiler.library.find(canonical)).collect()
+}
+
+fn value(compiler: &mut Compiler, slice: &Draft, steps: &[Step], sites: &[Site]) -> Option<Test> {
+    if is_extension(slice) && matches!(steps, [Step::Child(name)] if &**name == "url") {
+        let urls: Vec<_> = urls(slice).map(|url| ValueTest::Fixed(Pattern::Text(url.into()))).collect();
+        return (!urls.is_empty()).then_some(Test::Value(urls));
+    }
+    let mut tests = Vec::new();
+    for site in sites {
+        let draft = match site {
+            Site::Draft(draft) => draft,
+            Site::Profile(ProfileRef::Known(id)) => match compiler.drafts.get(id.0 as usize) {
+                Some(known) => &known.draft,
+                None => continue,
+            },
+            Site::Profile(_) => continue,
+        };
+        tests.extend(value_test(compiler, draft));
+    }
+    (!tests.is_empty()).then_some(Test::Value(tests))
+}
+
+fn value_test(compiler: &mut Compiler, draft: &Draft) -> Option<ValueTest> {
+    let of_kind = |kind| value_rule(draft, kind).and_then(|(_, value)| Pattern::read(value));
+    if let Some(fixed) = of_kind("fixed") {
+        return Some(ValueTest::Fixed(fixed));
+    }
+    if let Some(pattern) = of_kind("pattern") {
+        return Some(ValueTest::Pattern(pattern));
+    }
+    if let Some(binding) = compiler.bindings(draft).into_iter().next() {
+        return Some(ValueTest::Binding(binding));
+    }
+    let rules = compiler.rules_within(draft)?;
+    rules.asks_value().then(|| ValueTest::Rules(Box::new(rules)))
+}
+
+fn exists(sites: &[Site]) -> Option<Test> {
+    let said = |name: &str, is: fn(u64) -> bool| {
+        sites.iter().any(|site| match site {
+            Site::Draft(draft) => draft.fields.get(name).and_then(count).is_some_and(is),
+            Site::Profile(_) => false,
+        })
+    };
+    match (said("max", |max| max == 0), said("min", |min| min > 0)) {
+        (true, _) => Some(Test::Exists(false)),
+        (_, true) => Some(Test::Exists(true)),
+        _ => None,
+    }
+}
+
+fn of_type(compiler: &Compiler, sites: &[Site]) -> Option<Test> {
+    let mut types: Vec<TypeId> = Vec::new();
+    for site in sites {
+        match site {
+            Site::Profile(profile) => types.push(type_of(compiler, profile)?),
+            // The slices of a choice are sites of their own, and narrower than it.
+            Site::Draft(draft) if draft.is_choice() && draft.slice.is_none() && has_type_slices(draft) => {}
+            Site::Draft(draft) => {
+                let profiles = refs(compiler, draft, "profile");
+                let of_profiles: Option<Vec<TypeId>> = profiles.iter().map(|one| type_of(compiler, one)).collect();
+                let of_profiles = of_profiles.filter(|types| !types.is_empty());
+                types.extend(of_profiles.unwrap_or_else(|| draft.narrowed(compiler.schema)));
+            }
+        }
+    }
+    (!types.is_empty()).then_some(Test::Type(types))
+}
+
+fn is_forbidden(slice: &Draft) -> bool {
+    slice.fields.get("max").and_then(count) == Some(0)
+}
+
+/// Whether some slice of a choice stands for one of its types.
+fn has_type_slices(choice: &Draft) -> bool {
+    choice.slices.iter().any(|slice| slice.types.len() == 1 && !is_forbidden(slice))
+}
+
+fn type_of(compiler: &Compiler, profile: &ProfileRef) -> Option<TypeId> {
+    match profile {
+        ProfileRef::Base(id) => Some(*id),
+        ProfileRef::Known(id) => compiler.library.source_of(*id).map(|source| source.type_id),
+        ProfileRef::BuiltIn => compiler.schema.named("Extension"),
+        ProfileRef::Missing(_) => None,
+    }
+}
+
+fn profile(compiler: &Compiler, sites: &[Site]) -> Option<Test> {
+    let mut profiles = Vec::new();
+    for site in sites {
+        match site {
+            Site::Profile(profile) => profiles.push(profile.clone()),
+            Site::Draft(draft) => {
+                let own = refs(compiler, draft, "profile");
+                match own.is_empty() && draft.fields.contains_key("type") {
+                    true => profiles.extend(draft.narrowed(compiler.schema).into_iter().map(ProfileRef::Base)),
+                    false => profiles.extend(own),
+                }
+            }
+        }
+    }
+    (!profiles.is_empty()).then_some(Test::Profile(profiles))
+}
+
+/// All slices but the last have as many values as their `min`; the last takes the rest.
+fn position(of: &Draft, slice: &Draft) -> Option<Test> {
+    let mut from = 0_u32;
+    for (at, one) in of.slices.iter().enumerate() {
+        let min = one.fields.get("min").and_then(count).and_then(|min| u32::try_from(min).ok()).unwrap_or(0);
+        let to = if at + 1 == of.slices.len() { u32::MAX } else { from.saturating_add(min) };
+        if one.slice == slice.slice {
+            return Some(Test::Position(from, to));
+        }
+        from = to;
+    }
+    None
+}

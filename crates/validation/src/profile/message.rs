@@ -1,0 +1,185 @@
+//! What is held against what in a message: the profiles of its definition, its graphs, and what resources claim.
+
+use super::super::definition::{Definition, Definitions};
+use super::super::focus::{self, Focus};
+use super::super::report::Report;
+use super::check::Checker;
+use super::place::Place;
+use super::rules::{ProfileId, ProfileRef};
+use super::sink::{Found, Sink};
+use super::support;
+use super::world::Target;
+use super::{Asked, Profiles};
+use emberpost_fhir::element::Element;
+use emberpost_fhir::message::{Resolved, entries_of};
+use emberpost_fhir::tree::Node;
+use emberpost_fhir::{IssueCode, Message};
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// How many definitions may stand between a definition and its first base.
+const BASES_LIMIT: usize = 8;
+/// Most profiles that a resource may claim; more are passed over.
+const CLAIMS_LIMIT: usize = 50;
+/// Most resources of a message whose claims are read.
+const RESOURCES_LIMIT: usize = 20_000;
+
+/// Checks a message against the profiles and graphs of its definition, and each resource against those that it claims.
+/// Reports errors with `Cause::Definition`; what is not loaded or cannot be checked is a warning, once.
+pub(crate) fn check_message(
+    message: &Message,
+    definition: Option<&Arc<Definition>>,
+    (definitions, profiles): (&Definitions, &Profiles),
+    asked: Asked,
+    report: &mut Report,
+) {
+    let checker = Checker::new(&message.tree, profiles, asked.now_us);
+    let mut demands = Demands { checker: &checker, checked: Vec::new(), left: RESOURCES_LIMIT };
+    let focus = focus::read(message);
+    let mut next = definition;
+    for _ in 0..BASES_LIMIT {
+        let Some(definition) = next else { break };
+        demands.definition(definition, &focus, report);
+        next = definition.resource["base"].as_str().and_then(|base| definitions.by_canonical(base));
+    }
+    if let Some(bundle) = Element::root(&message.tree, profiles.schema) {
+        demands.claims(Target::whole(bundle), &Place::root("Bundle"), report);
+    }
+    checker.extensions(&message.tree, &mut Sink::Report(report));
+    if asked.must_support {
+        support::tell(&checker, &demands.checked, report);
+    }
+    checker.notes.tell(&message.tree, report);
+}
+
+/// What was demanded of which resource, with its place.
+pub(super) type Demanded<'t> = (Target<'t>, ProfileId, String);
+
+struct Demands<'t> {
+    checker: &'t Checker<'t>,
+    checked: Vec<Demanded<'t>>,
+    /// How many resources are still read for claims.
+    left: usize,
+}
+
+impl<'t> Demands<'t> {
+    fn definition(&mut self, definition: &Definition, focus: &[Focus<'t>], report: &mut Report) {
+        for item in focus {
+            let Some(Resolved::Found(node, _)) = item.found else { continue };
+            let Some(element) = Element::resource(node, self.checker.schema) else { continue };
+            self.focus(definition, element, node, report);
+        }
+        self.graphs(definition, focus, report);
+    }
+
+    /// The profiles of the focus rules for the resource's type: one of several rules must fit.
+    fn focus(&mut self, definition: &Definition, element: Element<'t>, node: Node<'t>, report: &mut Report) {
+        let checker = self.checker;
+        let name = &*element.def(checker.schema).name;
+        let rules = || definition.focus.iter().filter(|rule| rule.code == name);
+        if rules().any(|rule| rule.profile.is_none()) {
+            return;
+        }
+        let profiles: Vec<ProfileRef> =
+            rules().filter_map(|rule| rule.profile.as_deref()).map(|one| checker.profiles.find(one)).collect();
+        let target = Target::whole(element);
+        checker.world.at_place(node, |place| match profiles.as_slice() {
+            [] => {}
+            [only] => self.demand(target, only, place, report),
+            several => self.one_of(definition, target, several, place, report),
+        });
+    }
+
+    fn one_of(
+        &mut self,
+        definition: &Definition,
+        target: Target<'t>,
+        profiles: &[ProfileRef],
+        place: &Place,
+        report: &mut Report,
+    ) {
+        let verdicts: Vec<_> = profiles.iter().map(|one| self.checker.verdict(target, one, place)).collect();
+        if !verdicts.iter().all(|verdict| matches!(verdict, Some(Err(_)))) {
+            return;
+        }
+        let node = target.element.node();
+        let found = Found { place, child: None, node, rule: Cow::Borrowed("profile-type"), code: IssueCode::Structure };
+        Sink::Report(report).error(found, || {
+            let names = profiles.iter().map(|one| self.checker.profiles.name(one)).collect::<Vec<_>>().join(", ");
+            let first = verdicts.into_iter().flatten().find_map(Result::err).unwrap_or_default();
+            format!("{} asks that this focus fits one of {names}. First: {first}", definition.canonical())
+        });
+    }
+
+    fn demand(&mut self, target: Target<'t>, profile: &ProfileRef, place: &Place, report: &mut Report) {
+        self.checker.demand(target, profile, place, &mut Sink::Report(report));
+        if let ProfileRef::Known(id) = profile {
+            self.checked.push((target, *id, place.to_string()));
+        }
+    }
+
+    /// Every graph of the definition, from the header or from each focus of the graph's first type.
+    fn graphs(&mut self, definition: &Definition, focus: &[Focus<'t>], report: &mut Report) {
+        let checker = self.checker;
+        let listed = &definition.resource["graph"];
+        let listed = listed.as_array().map_or(std::slice::from_ref(listed), Vec::as_slice);
+        for canonical in listed.iter().filter_map(|one| one.as_str()) {
+            let Some(graph) = checker.profiles.graphs.find(canonical) else {
+                checker.notes.missing_graph(canonical, &Place::root("Bundle"), None);
+                continue;
+            };
+            let found = focus.iter().filter_map(|item| match item.found {
+                Some(Resolved::Found(node, _)) => Some(node),
+                _ => None,
+            });
+            for node in checker.world.header().into_iter().chain(found) {
+                if let Some(element) = Element::resource(node, checker.schema) {
+                    checker.graph(graph, Target::whole(element), &mut Sink::Report(report));
+                }
+            }
+        }
+    }
+
+    /// What a resource claims in `meta.profile`, and what those claim that are in it. Recursion ends with the document's
+    /// depth, which the reader bounds.
+    fn claims(&mut self, target: Target<'t>, place: &Place, report: &mut Report) {
+        if self.left == 0 {
+            return self.checker.notes.cut_off();
+        }
+        self.left -= 1;
+        let Some(node) = target.element.value else { return };
+        for profile in self.claimed(node) {
+            self.demand(target, &profile, place, report);
+        }
+        for (index, inner) in (0u32..).zip(node.get("contained").into_iter().flat_map(Node::items)) {
+            if let Some(element) = Element::resource(inner, self.checker.schema) {
+                let target = Target { element, resource: element, root: target.element };
+                self.claims(target, &place.member("contained", Some(index)), report);
+            }
+        }
+        if &*target.element.def(self.checker.schema).name != "Bundle" {
+            return;
+        }
+        for (index, entry) in (0u32..).zip(entries_of(node)) {
+            let resource = entry.get("resource").and_then(|inner| Element::resource(inner, self.checker.schema));
+            if let Some(resource) = resource {
+                let entry = place.member("entry", Some(index));
+                self.claims(Target::whole(resource), &entry.member("resource", None), report);
+            }
+        }
+    }
+
+    /// Without those that another one is derived from: the derived one asks for as much.
+    fn claimed(&self, node: Node<'t>) -> Vec<ProfileRef> {
+        let listed = node.get("meta").and_then(|meta| meta.get("profile")).into_iter().flat_map(Node::items);
+        let profiles = &self.checker.profiles;
+        let found: Vec<ProfileRef> =
+            listed.take(CLAIMS_LIMIT).filter_map(Node::text).map(|one| profiles.find(&one)).collect();
+        let is_base_of_other = |one: &ProfileRef| {
+            let ProfileRef::Known(id) = one else { return false };
+            let derives = |other: &ProfileRef| matches!(other, ProfileRef::Known(other) if profiles.get(*other).is_some_and(|other| other.ancestors.contains(id)));
+            found.iter().any(derives)
+        };
+        found.iter().filter(|one| !is_base_of_other(one)).cloned().collect()
+    }
+}

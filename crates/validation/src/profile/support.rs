@@ -1,0 +1,52 @@
+//! What a resource has not got of the elements that its profiles mark as must-support, as information.
+
+use super::super::report::Report;
+use super::check::Checker;
+use super::message::Demanded;
+use super::rules::Rules;
+use emberpost_fhir::element::Element;
+use emberpost_fhir::{Cause, Issue, IssueCode, Severity};
+
+/// Most resources of a message of which it is told.
+const RESOURCES_LIMIT: usize = 20;
+/// Most elements that are named of one resource.
+const NAMES_LIMIT: usize = 10;
+/// How deep within a resource it is looked for.
+const DEPTH_LIMIT: usize = 8;
+
+pub(super) fn tell<'t>(checker: &'t Checker<'t>, demanded: &[Demanded<'t>], report: &mut Report) {
+    let mut told = 0;
+    for (target, id, place) in demanded {
+        let Some(profile) = checker.profiles.get(*id) else { continue };
+        let mut absent = Vec::new();
+        absences(checker, target.element, &profile.root, "", DEPTH_LIMIT, &mut absent);
+        if absent.is_empty() {
+            continue;
+        }
+        let more = absent.len().saturating_sub(NAMES_LIMIT);
+        let names = absent.into_iter().take(NAMES_LIMIT).collect::<Vec<_>>().join(", ");
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let text = format!("{} marks as must-support what is not here: {names}{more}", profile.canonical);
+        let issue = Issue::new(Severity::Information, IssueCode::Informational, Cause::Definition, text);
+        report.take(issue.rule("must-support").at(place.as_str()));
+        told += 1;
+        if told == RESOURCES_LIMIT {
+            return;
+        }
+    }
+}
+
+fn absences(checker: &Checker, element: Element, rules: &Rules, path: &str, depth: usize, absent: &mut Vec<String>) {
+    if depth == 0 || !checker.spend(rules.children.len() as u64) {
+        return;
+    }
+    for child in &rules.children {
+        let name = if path.is_empty() { child.name.to_string() } else { format!("{path}.{}", child.name) };
+        let values: Vec<Element> = element.step(checker.schema, &child.name).collect();
+        match values.is_empty() {
+            true if child.must_support && child.max != Some(0) && !absent.contains(&name) => absent.push(name),
+            true => {}
+            false => values.iter().for_each(|value| absences(checker, *value, child, &name, depth - 1, absent)),
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Profiles that are loaded and cannot be used, with the reason: for another version of FHIR, no constraint, or another version
+//! of the profile than the one that is asked for.
+
+use super::super::definition::{Definition, Definitions, split_canonical};
+use super::Profiles;
+use super::draft::shown;
+use super::rules::ProfileRef;
+use emberpost_fhir::version::FhirVersion;
+use rustc_hash::FxHashMap;
+use serde_json::Value;
+
+/// Most profiles that one notice names.
+const NAMES_LIMIT: usize = 5;
+
+/// Why each url is of no use for messages of one version.
+#[derive(Debug, Default)]
+pub(super) struct Unused {
+    by_url: FxHashMap<Box<str>, Reason>,
+}
+
+#[derive(Clone, Debug)]
+enum Reason {
+    /// The version that it is made for, as written.
+    OtherVersion(Box<str>),
+    /// A type of its own, or a model that governs no message.
+    NoConstraint,
+}
+
+impl Unused {
+    /// Remembers a StructureDefinition that is passed over.
+    pub fn add(&mut self, resource: &Value, serves: bool) {
+        let Some(url) = resource["url"].as_str().filter(|_| resource["resourceType"] == "StructureDefinition") else {
+            return;
+        };
+        let reason = match (serves, resource["fhirVersion"].as_str()) {
+            (false, Some(version)) => Reason::OtherVersion(shown(version).into()),
+            _ => Reason::NoConstraint,
+        };
+        self.by_url.insert(url.into(), reason);
+    }
+}
+
+impl Profiles {
+    /// Why a profile that is not found is not; None: nothing of this url is loaded. A sentence without its subject.
+    pub(super) fn why_missing(&self, canonical: &str) -> Option<String> {
+        let (url, wanted) = split_canonical(canonical);
+        if let (Some(loaded), Some(wanted)) = (self.by_url.get(url), wanted) {
+            let versions = loaded.iter().map(|(version, _)| version.as_deref().unwrap_or("without a version"));
+            let versions = versions.take(NAMES_LIMIT).collect::<Vec<_>>().join(", ");
+            return Some(format!("is loaded in the version {versions}, not in {}", shown(wanted)));
+        }
+        Some(match self.unused.by_url.get(url)? {
+            Reason::OtherVersion(of) => {
+                format!("is loaded, but for FHIR {of}, and this is FHIR {}", self.schema.version.full())
+            }
+            Reason::NoConstraint => "is loaded, but it is no constraint (derivation) on a type of FHIR".to_owned(),
+        })
+    }
+
+    /// Of the profiles that message definitions ask for those that are loaded and cannot be used. What is made for another
+    /// version of FHIR is one notice for all, since definitions often serve several versions and their profiles one.
+    pub(super) fn unused_notices(&self, definitions: &Definitions) -> Vec<String> {
+        let mut notices = Vec::new();
+        let mut of_other_version: Vec<&str> = Vec::new();
+        for definition in definitions.messages.iter().filter(|one| serves(one, self.schema.version)) {
+            for canonical in definition.focus.iter().filter_map(|rule| rule.profile.as_deref()) {
+                if !matches!(self.find(canonical), ProfileRef::Missing(_)) {
+                    continue;
+                }
+                let reason = self.unused.by_url.get(split_canonical(canonical).0);
+                match (reason, self.why_missing(canonical)) {
+                    (Some(Reason::OtherVersion(_)), _) if of_other_version.contains(&canonical) => {}
+                    (Some(Reason::OtherVersion(_)), _) => of_other_version.push(canonical),
+                    (_, Some(why)) => notices.push(format!(
+                        "{}: the focus profile {} {why}; what it asks is not checked",
+                        shown(&definition.canonical()),
+                        shown(canonical)
+                    )),
+                    (_, None) => {}
+                }
+            }
+        }
+        if !of_other_version.is_empty() {
+            let more = of_other_version.len().saturating_sub(NAMES_LIMIT);
+            let names = of_other_version.iter().take(NAMES_LIMIT).map(|one| shown(one)).collect::<Vec<_>>().join(", ");
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            notices.push(format!(
+                "messages of FHIR {} are not checked against focus profiles that are loaded for another version: {names}{more}",
+                self.schema.version.full()
+            ));
+        }
+        notices
+    }
+}
+
+fn serves(definition: &Definition, version: FhirVersion) -> bool {
+    match definition.fhir_version {
+        None => true,
+        Some(FhirVersion::R4) => version != FhirVersion::R5,
+        Some(of) => of == version,
+    }
+}

@@ -1,0 +1,146 @@
+//! References: their form, contained resources that they name (ref-1), and the types that an element takes.
+
+use super::member::MemberPlan;
+use super::place::Place;
+use super::resources::{Entries, type_name};
+use super::walk::{Object, Walker};
+use crate::report::Broken;
+use emberpost_fhir::IssueCode;
+use emberpost_fhir::quoted::quote;
+use emberpost_fhir::reference::has_scheme;
+use emberpost_fhir::schema::TypeId;
+use emberpost_fhir::tree::Node;
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+/// A reference to a contained resource that was met.
+pub(super) struct Local<'t> {
+    /// The id after `#`; empty: the container.
+    pub id: Cow<'t, str>,
+    /// The node that holds it.
+    pub from: u32,
+}
+
+/// Contained resources by id, of each container by its index.
+pub(super) type ContainedIds<'t> = HashMap<u32, HashMap<Cow<'t, str>, Node<'t>>>;
+
+/// The references that were met since a container began.
+#[derive(Clone, Copy)]
+pub(super) struct Locals {
+    pub from: usize,
+}
+
+impl<'t> Walker<'t, '_, '_> {
+    /// A `#id` in a reference, canonical, uri or url.
+    pub fn local(&mut self, node: Node<'t>, text: &[u8]) {
+        if let Some(id) = std::str::from_utf8(text).ok().and_then(|text| text.strip_prefix('#')) {
+            self.locals.push(Local { id: Cow::Owned(id.to_owned()), from: node.index });
+        }
+    }
+
+    pub fn reference(&mut self, object: &Object<'t, '_>, role: Option<&'static MemberPlan>) {
+        let targets: &'static [TypeId] = role.map_or(&[], |role| &role.of_type.targets);
+        let node = object.node;
+        let literal = node.get("reference").and_then(|literal| Some((literal, literal.text()?)));
+        let said = node.get("type").and_then(Node::text).filter(|said| !said.is_empty());
+        let leads = match &literal {
+            Some((literal, text)) if !text.is_empty() => self.leads(*literal, text, object.place),
+            _ => None,
+        };
+        let actual = leads.as_deref();
+        if let Some(actual) = actual {
+            self.check_target(actual, targets, node, object.place, "leads to a resource of type");
+        }
+        let Some(said) = said else { return };
+        if said.contains(':') {
+            return self.fail(object.place, node, "reference-type", IssueCode::Value, || {
+                "the type of a reference must be the name of a resource type, such as Organization; only references in logical models have a URL there".to_owned()
+            });
+        }
+        let said = &*said;
+        self.check_target(said, targets, node, object.place, "names the type");
+        if actual.is_some_and(|actual| actual != said) {
+            self.fail(object.place, node, "target", IssueCode::Structure, || {
+                "the reference leads to a resource of another type than its type says".to_owned()
+            });
+        }
+    }
+
+    /// Form of the literal, and the name of the type that it leads to, where that is known.
+    fn leads(&mut self, literal: Node<'t>, text: &str, place: &Place) -> Option<Cow<'t, str>> {
+        if let Some(id) = text.strip_prefix('#') {
+            self.local(literal, text.as_bytes());
+            let container = self.holder.container();
+            if id.is_empty() {
+                return type_name(container);
+            }
+            let found = self.contained_of(container, id);
+            if found.is_none() {
+                self.fail(place, literal, "ref-1", IssueCode::Invariant, || {
+                    "the reference begins with # and no contained resource of the same container has that id".to_owned()
+                });
+            }
+            return found.and_then(type_name);
+        }
+        if text.bytes().any(|byte| byte.is_ascii_whitespace()) {
+            self.fail(place, literal, "reference", IssueCode::Value, || {
+                "the reference has white space in it; a reference is a URL".to_owned()
+            });
+            return None;
+        }
+        if let Some(found) = self.bundles.iter().rev().find_map(|entries| entries.find(text)) {
+            return type_name(found);
+        }
+        let literal_type = type_of_url(text).filter(|name| self.plan.schema.resource(name).is_some());
+        let is_conditional = || text.contains('?') && self.bundles.last().is_some_and(Entries::takes_conditions);
+        let is_plain = || literal_type.is_some_and(|name| text.starts_with(name));
+        if !has_scheme(text) && !is_plain() && !is_conditional() {
+            // No definition says so, and traffic has other texts.
+            let text = "a relative reference must be a type of resource, / and an id";
+            let path = place.path(self.plan.schema);
+            self.report.prose(path, Some(literal), Broken::new("reference", IssueCode::Value, text));
+        }
+        literal_type.map(|name| Cow::Owned(name.to_owned()))
+    }
+
+    /// The contained resource with this id; the ids of a container are gathered when one is first asked for.
+    fn contained_of(&mut self, container: Node<'t>, id: &str) -> Option<Node<'t>> {
+        let ids = self.contained_ids.entry(container.index).or_insert_with(|| {
+            let contained = container.get("contained").into_iter().flat_map(Node::items);
+            contained.filter_map(|inner| Some((inner.get("id")?.text()?, inner))).collect()
+        });
+        ids.get(id).copied()
+    }
+
+    fn check_target(&mut self, actual: &str, targets: &'static [TypeId], node: Node<'t>, place: &Place, how: &str) {
+        let schema = self.plan.schema;
+        let fits = |type_id: TypeId| targets.iter().any(|target| schema.is_a(type_id, *target));
+        if targets.is_empty() || schema.resource(actual).is_some_and(fits) {
+            return;
+        }
+        self.fail(place, node, "target", IssueCode::Structure, || {
+            let found = match schema.resource(actual) {
+                Some(_) => actual.to_owned(),
+                None => quote(actual).to_string(),
+            };
+            let names: Vec<&str> = targets.iter().take(8).map(|id| &*schema.def(*id).code).collect();
+            let more = if targets.len() > names.len() { " …" } else { "" };
+            format!("the reference {how} {found}; allowed are {}{more}", names.join(", "))
+        });
+    }
+}
+
+/// The type in a URL that ends with `Type/id`, or that with a version. What is relative may have a strange id.
+fn type_of_url(url: &str) -> Option<&str> {
+    let plain = url.split_once('#').map_or(url, |(plain, _)| plain);
+    let (mut before, mut id) = plain.rsplit_once('/')?;
+    if let Some((resource, "_history")) = before.rsplit_once('/') {
+        (before, id) = resource.rsplit_once('/')?;
+    }
+    let name = before.rsplit_once('/').map_or(before, |(_, name)| name);
+    if !has_scheme(url) {
+        return (!id.is_empty()).then_some(name);
+    }
+    let is_web = url.starts_with("http://") || url.starts_with("https://");
+    (is_web && super::primitive::id(id.as_bytes())).then_some(name)
+}

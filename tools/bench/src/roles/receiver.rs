@@ -1,0 +1,50 @@
+//! The receiver: answers each message with `ok`, at once, or after half a minute where it plays the slow one.
+
+use anyhow::Result;
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use uuid::Uuid;
+
+use crate::message::answer;
+
+/// What the slow receiver takes for each message.
+const SLOW_ANSWER: Duration = Duration::from_secs(30);
+
+/// Listens on a free port of loopback until the benchmark ends.
+pub async fn run() -> Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    println!("listening {}", listener.local_addr()?);
+    super::end_with_parent();
+    let app = Router::new()
+        .route("/fhir/$process-message", post(process_message))
+        .route("/slow/$process-message", post(process_slowly))
+        .layer(DefaultBodyLimit::disable());
+    axum::serve(listener_without_delay(listener), app).await?;
+    Ok(())
+}
+
+async fn process_message(request: Bytes) -> Response {
+    match answer(&request, Uuid::new_v4(), Uuid::new_v4()) {
+        Some(answer) => ([(header::CONTENT_TYPE, "application/fhir+json")], answer).into_response(),
+        None => StatusCode::BAD_REQUEST.into_response(),
+    }
+}
+
+async fn process_slowly(request: Bytes) -> Response {
+    tokio::time::sleep(SLOW_ANSWER).await;
+    process_message(request).await
+}
+
+/// Small answers leave at once instead of waiting for more to send (Nagle).
+pub fn listener_without_delay(listener: TcpListener) -> impl axum::serve::Listener<Addr = std::net::SocketAddr> {
+    use axum::serve::ListenerExt;
+    listener.tap_io(|stream| {
+        let _ = stream.set_nodelay(true);
+    })
+}

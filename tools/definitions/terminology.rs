@@ -1,0 +1,215 @@
+//! Code systems and value sets, and the codes that a value set has.
+
+use crate::filter;
+use crate::look::{each, is_true, text, texts, unversioned};
+use fhir::schema::Codes;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// Value sets that import each other are followed this deep.
+const DEPTH_LIMIT: usize = 16;
+/// A value set with more codes is left out of the tables.
+pub const CODES_LIMIT: usize = 5_000;
+
+/// Their owners license the codes; even the few that value sets list are not carried on.
+const LICENSED: [&str; 4] =
+    ["http://snomed.info/sct", "http://loinc.org", "http://www.ada.org/snodent", "http://nucc.org/provider-taxonomy"];
+/// Languages and MIME types: lists of them are never all that may be written.
+const OPEN: [&str; 2] = ["urn:ietf:bcp:47", "urn:ietf:bcp:13"];
+
+/// One code of a code system.
+pub struct Concept<'v> {
+    pub code: &'v str,
+    pub value: &'v Value,
+    /// Codes of the concepts directly above it.
+    pub parents: Vec<&'v str>,
+}
+
+pub struct System<'v> {
+    pub concepts: Vec<Concept<'v>>,
+    /// The properties that its concepts may have.
+    pub properties: Vec<&'v str>,
+}
+
+/// System and code.
+type Code<'v> = (&'v str, &'v str);
+type Set<'v> = BTreeSet<Code<'v>>;
+
+pub struct Terminology<'v> {
+    /// Only those whose codes are all at hand.
+    systems: HashMap<&'v str, System<'v>>,
+    sets: BTreeMap<&'v str, &'v Value>,
+    /// Of `sets` how many are of the version itself; a fallback's are used, but not told.
+    own: BTreeSet<&'v str>,
+}
+
+impl<'v> Terminology<'v> {
+    /// What a version has of its own.
+    pub fn new(resources: &'v [Value]) -> Terminology<'v> {
+        let mut made = Terminology { systems: HashMap::new(), sets: BTreeMap::new(), own: BTreeSet::new() };
+        for resource in resources {
+            made.take(resource);
+        }
+        made.own = made.sets.keys().copied().collect();
+        made
+    }
+
+    /// What is asked for the systems and sets that nothing before has; `is_wanted` chooses by url.
+    pub fn add(&mut self, resources: &'v [Value], is_wanted: impl Fn(&str) -> bool) {
+        for resource in resources.iter().filter(|found| text(found, "url").is_some_and(&is_wanted)) {
+            self.take(resource);
+        }
+    }
+
+    /// The first of an url is kept.
+    fn take(&mut self, resource: &'v Value) {
+        let Some(url) = text(resource, "url") else { return };
+        match text(resource, "resourceType") {
+            Some("ValueSet") => drop(self.sets.entry(url).or_insert(resource)),
+            Some("CodeSystem") if text(resource, "content") == Some("complete") => {
+                self.systems.entry(url).or_insert_with(|| System::new(resource));
+            }
+            _ => {}
+        }
+    }
+
+    /// The value sets of the version in ascending order.
+    pub fn urls(&self) -> impl Iterator<Item = &'v str> {
+        self.own.iter().copied()
+    }
+
+    /// Every code of a value set; None when not all of them are known here.
+    pub fn codes(&self, url: &str) -> Option<Codes> {
+        let set = self.expand(url, DEPTH_LIMIT)?;
+        let systems: BTreeSet<&str> = set.iter().map(|(system, _)| *system).collect();
+        let positions: HashMap<&str, u16> = systems.iter().copied().zip(0u16..).collect();
+        let mut codes: Vec<(Box<str>, u16)> =
+            set.iter().map(|(system, code)| ((*code).into(), positions[system])).collect();
+        codes.sort();
+        Some(Codes { systems: systems.into_iter().map(Into::into).collect(), codes })
+    }
+
+    /// The systems that a value set takes codes from, in ascending order; none when that is not known: it, or one that it
+    /// imports, is not at hand, or says no system.
+    pub fn systems_of(&self, url: &str) -> Vec<Box<str>> {
+        let mut systems = BTreeSet::new();
+        match self.gather_systems(url, DEPTH_LIMIT, &mut systems) {
+            Some(()) => systems.into_iter().map(Into::into).collect(),
+            None => Vec::new(),
+        }
+    }
+
+    fn gather_systems(&self, url: &str, depth: usize, systems: &mut BTreeSet<&'v str>) -> Option<()> {
+        let compose = self.sets.get(unversioned(url))?.get("compose")?;
+        let depth = depth.checked_sub(1)?;
+        for include in each(compose, "include") {
+            match text(include, "system") {
+                Some(system) => drop(systems.insert(system)),
+                // Without a system, it takes what the sets that it names have in common: no more than each of them has.
+                None => self.gather_systems(texts(include, "valueSet").next()?, depth, systems)?,
+            }
+        }
+        Some(())
+    }
+
+    fn expand(&self, url: &str, depth: usize) -> Option<Set<'v>> {
+        let set = self.sets.get(unversioned(url))?;
+        let compose = set.get("compose")?;
+        let depth = depth.checked_sub(1)?;
+        let mut codes = Set::new();
+        for include in each(compose, "include") {
+            codes.extend(self.part(include, depth)?);
+        }
+        for exclude in each(compose, "exclude") {
+            for code in self.part(exclude, depth)? {
+                codes.remove(&code);
+            }
+        }
+        Some(codes)
+    }
+
+    /// What is in the system's part and in every value set that is imported.
+    fn part(&self, part: &'v Value, depth: usize) -> Option<Set<'v>> {
+        let mut sets: Vec<Set<'v>> = Vec::new();
+        for url in texts(part, "valueSet") {
+            sets.push(self.expand(url, depth)?);
+        }
+        if let Some(system) = text(part, "system") {
+            sets.push(self.of_system(system, part)?);
+        }
+        sets.into_iter().reduce(|left, right| left.intersection(&right).copied().collect())
+    }
+
+    fn of_system(&self, system: &'v str, part: &'v Value) -> Option<Set<'v>> {
+        if LICENSED.contains(&system) || OPEN.contains(&system) {
+            return None;
+        }
+        let listed = each(part, "concept");
+        if !listed.is_empty() {
+            return Some(listed.iter().filter_map(|concept| Some((system, text(concept, "code")?))).collect());
+        }
+        let found = self.systems.get(unversioned(system))?;
+        let filters = each(part, "filter");
+        let mut kept: Vec<&Concept<'v>> = found.concepts.iter().collect();
+        for filter in filters {
+            kept = filter::apply(found, kept, filter)?;
+        }
+        Some(kept.into_iter().map(|concept| (system, concept.code)).collect())
+    }
+}
+
+impl<'v> System<'v> {
+    fn new(resource: &'v Value) -> System<'v> {
+        let mut made = System { concepts: Vec::new(), properties: Vec::new() };
+        made.properties = each(resource, "property").iter().filter_map(|property| text(property, "code")).collect();
+        made.add(resource, None);
+        made
+    }
+
+    fn add(&mut self, above: &'v Value, parent: Option<&'v str>) {
+        for value in each(above, "concept") {
+            let Some(code) = text(value, "code") else { continue };
+            let named = each(value, "property")
+                .iter()
+                .filter(|property| matches!(text(property, "code"), Some("subsumedBy" | "parent")));
+            let parents = parent.into_iter().chain(named.filter_map(|property| text(property, "valueCode"))).collect();
+            self.concepts.push(Concept { code, value, parents });
+            self.add(value, Some(code));
+        }
+    }
+
+    /// The codes of a concept and of all below it; None when there is no such concept.
+    pub fn branch(&self, code: &str) -> Option<BTreeSet<&'v str>> {
+        let top = self.concepts.iter().find(|concept| concept.code == code)?;
+        let mut branch = BTreeSet::from([top.code]);
+        loop {
+            let before = branch.len();
+            let below =
+                self.concepts.iter().filter(|concept| concept.parents.iter().any(|parent| branch.contains(parent)));
+            let below: Vec<&str> = below.map(|concept| concept.code).collect();
+            branch.extend(below);
+            if branch.len() == before {
+                return Some(branch);
+            }
+        }
+    }
+}
+
+impl Concept<'_> {
+    /// The values of a property as texts.
+    pub fn property(&self, name: &str) -> Vec<String> {
+        let named = each(self.value, "property").iter().filter(|property| text(property, "code") == Some(name));
+        let mut values = Vec::new();
+        for property in named {
+            for kind in ["valueCode", "valueString", "valueBoolean", "valueInteger", "valueDecimal", "valueDateTime"] {
+                match property.get(kind) {
+                    Some(Value::String(value)) => values.push(value.clone()),
+                    Some(Value::Bool(_)) => values.push(is_true(property, kind).to_string()),
+                    Some(Value::Number(value)) => values.push(value.to_string()),
+                    _ => {}
+                }
+            }
+        }
+        values
+    }
+}
