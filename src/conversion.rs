@@ -3,7 +3,7 @@
 //! Pure. What is delivered as it came passes through untouched; a conversion is exact or refused. The same message is
 //! converted the same way each time, so that a repeat has the same bytes.
 
-use crate::delivery::Facts;
+use crate::delivery::Metadata;
 use bytes::Bytes;
 use fhir::Issue;
 use fhir::bridge::{Request, spell};
@@ -24,62 +24,62 @@ pub struct Wanted {
 pub struct Converted {
     pub bytes: Bytes,
     /// Those of the message, with what changed: media type, size, version, identity.
-    pub facts: Facts,
+    pub metadata: Metadata,
     /// What `bytes` say.
     pub tree: Arc<Tree>,
 }
 
 /// The message as wanted; None when it is so already. Errs with what cannot be told.
-pub fn converted(facts: &Facts, bytes: &Bytes, wanted: Wanted) -> Result<Option<Converted>, Vec<Issue>> {
-    if change(facts, wanted).is_none() {
+pub fn converted(metadata: &Metadata, bytes: &Bytes, wanted: Wanted) -> Result<Option<Converted>, Vec<Issue>> {
+    if change(metadata, wanted).is_none() {
         return Ok(None);
     }
-    let (version, form) = own(facts);
-    converted_tree(facts, &Arc::new(read(bytes.clone(), form, version, None)?), wanted)
+    let (version, form) = own(metadata);
+    converted_tree(metadata, &Arc::new(read(bytes.clone(), form, version, None)?), wanted)
 }
 
 /// The same of a message that was read already.
-pub fn converted_tree(facts: &Facts, tree: &Arc<Tree>, wanted: Wanted) -> Result<Option<Converted>, Vec<Issue>> {
-    let Some((form, version)) = change(facts, wanted) else { return Ok(None) };
-    let mut facts = facts.clone();
-    let tree = match facts.version == Some(version) {
+pub fn converted_tree(metadata: &Metadata, tree: &Arc<Tree>, wanted: Wanted) -> Result<Option<Converted>, Vec<Issue>> {
+    let Some((form, version)) = change(metadata, wanted) else { return Ok(None) };
+    let mut metadata = metadata.clone();
+    let tree = match metadata.version == Some(version) {
         true => tree.clone(),
-        false => respelled(&mut facts, tree, version)?,
+        false => respelled(&mut metadata, tree, version)?,
     };
     let bytes = written(&tree, form, version)?;
-    facts.media_type = form.media_type().to_owned();
-    facts.size_bytes = bytes.len() as u64;
-    Ok(Some(Converted { bytes, facts, tree }))
+    metadata.media_type = form.media_type().to_owned();
+    metadata.size_bytes = bytes.len() as u64;
+    Ok(Some(Converted { bytes, metadata, tree }))
 }
 
-fn own(facts: &Facts) -> (Option<FhirVersion>, Form) {
-    (facts.version, Form::named(&facts.media_type).unwrap_or_default())
+fn own(metadata: &Metadata) -> (Option<FhirVersion>, Form) {
+    (metadata.version, Form::named(&metadata.media_type).unwrap_or_default())
 }
 
 /// Form and version to give the message; None when it has them, or its own are not known.
-fn change(facts: &Facts, wanted: Wanted) -> Option<(Form, FhirVersion)> {
-    let (version, form) = own(facts);
+fn change(metadata: &Metadata, wanted: Wanted) -> Option<(Form, FhirVersion)> {
+    let (version, form) = own(metadata);
     let version = version?;
     let change = (wanted.form.unwrap_or(form), wanted.version.unwrap_or(version));
     (change != (form, version)).then_some(change)
 }
 
-/// In the spelling of the version; the facts become those of what is written.
-fn respelled(facts: &mut Facts, tree: &Arc<Tree>, version: FhirVersion) -> Result<Arc<Tree>, Vec<Issue>> {
+/// In the spelling of the version; the metadata become those of what is written.
+fn respelled(metadata: &mut Metadata, tree: &Arc<Tree>, version: FhirVersion) -> Result<Arc<Tree>, Vec<Issue>> {
     // Spelling works on the JSON form, which must say all.
     xml::json(tree)?;
-    let message = Message::read(tree.clone(), facts.version, None)?;
-    let asked = facts.asked.as_ref();
+    let message = Message::read(tree.clone(), metadata.version, None)?;
+    let asked = metadata.asked.as_ref();
     let request = Request {
         header_id: asked.and_then(|asked| asked.header_id.as_deref()),
         identifier: asked.and_then(|asked| asked.bundle_identifier.as_ref()),
     };
     let spelled = spell(&message, version, request)?;
     let told = Message::read(read(spelled, Form::Json, Some(version), None)?, Some(version), None)?;
-    facts.version = Some(version);
-    facts.event = told.header.event.clone();
-    facts.header_id = told.header.id.clone();
-    facts.bundle_identifier = told.bundle_identifier.clone();
+    metadata.version = Some(version);
+    metadata.event = told.header.event.clone();
+    metadata.header_id = told.header.id.clone();
+    metadata.bundle_identifier = told.bundle_identifier.clone();
     Ok(told.tree)
 }
 
@@ -89,10 +89,10 @@ mod tests {
     use crate::delivery::ReplyTo;
     use serde_json::json;
 
-    fn facts(form: Form) -> Facts {
-        let facts = json!({ "id": uuid::Uuid::nil(), "sender": "ward", "destinations": [], "version": FhirVersion::R4,
+    fn metadata(form: Form) -> Metadata {
+        let metadata = json!({ "id": uuid::Uuid::nil(), "sender": "ward", "destinations": [], "version": FhirVersion::R4,
             "media_type": form.media_type(), "reply_to": ReplyTo::Wait, "unmatched": false, "size_bytes": 0, "received_at_us": 0 });
-        serde_json::from_value(facts).expect("facts")
+        serde_json::from_value(metadata).expect("metadata")
     }
 
     fn message(inner: &str) -> Bytes {
@@ -111,21 +111,21 @@ mod tests {
     #[test]
     fn there_and_back_a_message_says_the_same_and_as_it_is_it_stays() {
         let xml = message("");
-        assert!(converted(&facts(Form::Xml), &xml, form(Form::Xml)).expect("as it is").is_none());
-        assert!(converted(&facts(Form::Xml), &xml, Wanted::default()).expect("as it is").is_none());
-        let told = converted(&facts(Form::Xml), &xml, form(Form::Json)).expect("JSON").expect("converted");
-        assert_eq!((&*told.facts.media_type, Form::seen(&told.bytes)), (Form::Json.media_type(), Form::Json));
-        assert_eq!(told.facts.size_bytes, told.bytes.len() as u64);
-        let back = converted(&told.facts, &told.bytes, form(Form::Xml)).expect("XML").expect("converted");
-        let again = converted(&back.facts, &back.bytes, form(Form::Json)).expect("JSON").expect("converted");
+        assert!(converted(&metadata(Form::Xml), &xml, form(Form::Xml)).expect("as it is").is_none());
+        assert!(converted(&metadata(Form::Xml), &xml, Wanted::default()).expect("as it is").is_none());
+        let told = converted(&metadata(Form::Xml), &xml, form(Form::Json)).expect("JSON").expect("converted");
+        assert_eq!((&*told.metadata.media_type, Form::seen(&told.bytes)), (Form::Json.media_type(), Form::Json));
+        assert_eq!(told.metadata.size_bytes, told.bytes.len() as u64);
+        let back = converted(&told.metadata, &told.bytes, form(Form::Xml)).expect("XML").expect("converted");
+        let again = converted(&back.metadata, &back.bytes, form(Form::Json)).expect("JSON").expect("converted");
         assert_eq!(again.bytes, told.bytes);
     }
 
     #[test]
     fn another_version_is_told_in_the_form_that_is_wanted() {
         let wanted = Wanted { form: None, version: Some(FhirVersion::R5) };
-        let told = converted(&facts(Form::Xml), &message(""), wanted).expect("R5").expect("converted");
-        assert_eq!((told.facts.version, Form::seen(&told.bytes)), (Some(FhirVersion::R5), Form::Xml));
+        let told = converted(&metadata(Form::Xml), &message(""), wanted).expect("R5").expect("converted");
+        assert_eq!((told.metadata.version, Form::seen(&told.bytes)), (Some(FhirVersion::R5), Form::Xml));
         let text = String::from_utf8_lossy(&told.bytes);
         assert!(text.contains("<endpointUrl value=\"https://a.example\"/>"), "{text}");
     }
@@ -135,7 +135,7 @@ mod tests {
         let xml = message("text");
         let bridged = Wanted { form: None, version: Some(FhirVersion::R5) };
         for wanted in [form(Form::Json), bridged] {
-            let refused = converted(&facts(Form::Xml), &xml, wanted).expect_err("it says less");
+            let refused = converted(&metadata(Form::Xml), &xml, wanted).expect_err("it says less");
             assert_eq!(refused[0].rule.as_deref(), Some("XML-05"));
         }
     }

@@ -1,4 +1,4 @@
-//! The words that store, courier, channels and exchange share: a message's facts, a delivery's work, an attempt, a settlement.
+//! The words that store, courier, channels and exchange share: a message's metadata, a delivery's work, an attempt, a settlement.
 //!
 //! Data and pure rules only; who keeps, carries or concludes it is decided elsewhere.
 
@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 /// What is known of a message without its body; kept as one JSON document beside the indexed columns.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Facts {
+pub struct Metadata {
     /// Public id, UUIDv7.
     pub id: Uuid,
     /// Participant id of the sender: `anyone` without participants, `emberpost` for answers of our own.
@@ -40,7 +40,7 @@ pub struct Facts {
     pub header_uuid: Option<String>,
     /// The response block, where the message is a response (MSG-27).
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub response: Option<ResponseFacts>,
+    pub response: Option<ResponseMetadata>,
     /// Canonical of the definition that governed it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub definition: Option<String>,
@@ -77,7 +77,7 @@ pub struct Facts {
     pub planned_at_us: Option<i64>,
 }
 
-impl Facts {
+impl Metadata {
     /// Whether a response's identifier may mean this message, by any of its four ids: publishers differ in which one
     /// they give (MSG-37).
     pub fn is_named_by(&self, identifier: &str) -> bool {
@@ -117,7 +117,7 @@ pub struct Asked {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ResponseFacts {
+pub struct ResponseMetadata {
     /// `response.identifier`: in R4 an id (no system), in R5 an Identifier (MSG-37).
     pub identifier: Identifier,
     pub code: Option<ResponseCode>,
@@ -232,8 +232,8 @@ pub struct NewDelivery {
 
 /// A message to be kept: one transaction with its deliveries, identity and own answer.
 #[derive(Clone, Debug)]
-pub struct Keep {
-    pub facts: Facts,
+pub struct NewMessage {
+    pub metadata: Metadata,
     pub state: MessageState,
     pub bytes: Bytes,
     /// Warnings of an accepted message, or why it was refused.
@@ -242,7 +242,7 @@ pub struct Keep {
     pub identity: fhir::identity::IdentityKeys,
     pub deliveries: Vec<NewDelivery>,
     /// The answer that Emberpost gives itself, kept in the same transaction.
-    pub answer: Option<Box<Keep>>,
+    pub answer: Option<Box<NewMessage>>,
     /// Key of the delivery that this response answers. Its deliveries are stored only if it is the first answer. Of a refused
     /// message: the delivery that it was meant to answer, which gets the fault `RECV_BAD_ANSWER`.
     pub closes: Option<i64>,
@@ -263,23 +263,23 @@ pub struct Further {
 
 /// What became of `Store::accept`.
 #[derive(Debug)]
-pub enum Kept {
+pub enum Acceptance {
     New {
         message_key: i64,
         /// Its deliveries in order, for the courier.
-        work: Vec<Work>,
+        work: Vec<PendingDelivery>,
         /// For a response: whether it was the first answer of its delivery.
         first_answer: bool,
     },
     /// Known, same content (MSG-61, MSG-62): the public id of the first.
-    Repeat { message_id: Uuid },
+    Duplicate { message_id: Uuid },
     /// Known, other content: 409. The public id of the first.
     Conflict { message_id: Uuid },
 }
 
 /// One delivery as the courier holds it. The body may be absent when it was read back from the store.
 #[derive(Clone, Debug)]
-pub struct Work {
+pub struct PendingDelivery {
     pub delivery_key: i64,
     pub delivery_id: Uuid,
     pub message_key: i64,
@@ -301,7 +301,7 @@ pub struct Work {
     /// UTC microseconds since 1970; 0: due now, whatever the clock says.
     pub due_at_us: i64,
     pub expires_at_us: i64,
-    pub facts: Arc<Facts>,
+    pub metadata: Arc<Metadata>,
     pub body: Option<Bytes>,
 }
 
@@ -364,7 +364,7 @@ pub struct Settlement {
     /// Why it failed or died; None clears it.
     pub fault: Option<Fault>,
     /// The receiver's answer, or the one that Emberpost writes when it gives up. Kept and linked in the same transaction.
-    pub answer: Option<Box<Keep>>,
+    pub answer: Option<Box<NewMessage>>,
     /// Issues of an OperationOutcome in which the receiver reported errors about a message that it took: a JSON array.
     pub receiver_issues: Option<String>,
     /// Another request whose stored answer may be this one's as well, because both are of one sender.
@@ -381,7 +381,7 @@ pub struct Settled {
     /// The answer as kept: its own id, or that of the same answer kept before.
     pub answer_id: Option<Uuid>,
     /// The answer's way home, for the courier.
-    pub work: Vec<Work>,
+    pub work: Vec<PendingDelivery>,
     /// The request that this answer is stored for already. Then nothing was changed: it is no answer to another one.
     pub belongs_to: Option<Uuid>,
 }
@@ -419,7 +419,7 @@ pub fn longest_pause(schedule_seconds: &[u64]) -> Duration {
 /// `AttemptRow::result` of a failed probe of an open breaker.
 pub const FAILED_PROBE: &str = "probe";
 
-impl Work {
+impl PendingDelivery {
     /// Failed attempts that move its schedule and count toward the limit, with the one under way where that fails, too.
     pub fn counted_attempts(&self) -> u32 {
         let counted = self.attempts.saturating_sub(self.uncounted);

@@ -84,7 +84,8 @@ pub async fn count(store: &Store, filter: &MessageFilter) -> Result<Count, ViewE
         count.examined += page.items.len() as u64;
         count.without_body += page.items.iter().filter(|message| !message.body_kept).count() as u64;
         let is_consequence = |category| category == Some(Category::Consequence);
-        count.consequence += page.items.iter().filter(|message| is_consequence(message.facts.category)).count() as u64;
+        count.consequence +=
+            page.items.iter().filter(|message| is_consequence(message.metadata.category)).count() as u64;
         cursor = page.next;
         if cursor.is_none() {
             break;
@@ -163,7 +164,7 @@ impl Worker {
         let mut turns = Vec::with_capacity(candidates.len());
         for candidate in candidates {
             let deliveries = message::deliveries(&self.exchange, replay, &candidate).await?;
-            turns.push(ReplayTurn { message_key: candidate.message_key, facts: candidate.facts, deliveries });
+            turns.push(ReplayTurn { message_key: candidate.message_key, metadata: candidate.metadata, deliveries });
         }
         self.exchange.courier.offer(store.replay_deliver(replay.order.id, turns).await?);
         let now = Instant::now();

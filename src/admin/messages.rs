@@ -48,7 +48,7 @@ async fn shown(admin: &Admin, who: &Who, id: Uuid) -> Result<Response, Problem> 
     // What issues quote is content: operators see it while the body is kept, viewers do not.
     if who.role() == Some(Role::Operator) {
         for shown in answers.iter_mut().chain([&mut message]) {
-            if let Some(full) = admin.store().full_outcome(shown.facts.id).await? {
+            if let Some(full) = admin.store().full_outcome(shown.metadata.id).await? {
                 shown.outcome = Some(full);
             }
         }
@@ -100,13 +100,13 @@ pub(super) async fn content(
 ) -> Result<Response, Problem> {
     let id = id(&path, "message")?;
     let key = admin.store().message_key(id).await?.ok_or_else(|| Problem::missing("message"))?;
-    let (facts, bytes) = admin.store().content(key).await?.ok_or_else(|| {
+    let (metadata, bytes) = admin.store().content(key).await?.ok_or_else(|| {
         let text = "The content is no longer kept (retention.bodies_days); the trace is.";
         Problem::new(StatusCode::GONE, IssueCode::NotFound, Fault::RouteNotFound, text)
     })?;
     tracing::info!(message.id = %id, caller = %who.party(), "content of a message was read");
     let headers = [
-        (header::CONTENT_TYPE, facts.media_type.clone()),
+        (header::CONTENT_TYPE, metadata.media_type.clone()),
         // A message is data, also where a browser is asked to open it.
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
         (header::CONTENT_SECURITY_POLICY, "sandbox".to_owned()),

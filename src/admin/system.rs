@@ -56,7 +56,7 @@ fn sender(uri: &Uri) -> Result<Option<String>, Problem> {
     Ok(sender)
 }
 
-/// Exchanges (requests with their answers) are listed by a later version; messages and deliveries show the same facts.
+/// Exchanges (requests with their answers) are listed by a later version; messages and deliveries show the same metadata.
 pub(super) async fn exchanges(_: Viewing) -> Problem {
     let text = "Lists of exchanges are not built yet. GET messages/{id} shows a request with its answers.";
     Problem::new(StatusCode::NOT_IMPLEMENTED, IssueCode::NotSupported, Fault::RouteNotBuilt, text)

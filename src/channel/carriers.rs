@@ -5,7 +5,7 @@ use super::http_out::{Attempted, HttpOut};
 use super::later;
 use crate::clock::Clock;
 use crate::courier::Carrier;
-use crate::delivery::{Attempt, DeliveryKind, Said, Work};
+use crate::delivery::{Attempt, DeliveryKind, PendingDelivery, Said};
 use crate::fault::Fault;
 use crate::routing::{Channel, Participant};
 use futures_util::future::BoxFuture;
@@ -25,7 +25,7 @@ pub struct Carriers {
 }
 
 impl Carrier for Carriers {
-    fn carry(&self, work: Work, participant: Arc<Participant>) -> BoxFuture<'_, Attempt> {
+    fn carry(&self, work: PendingDelivery, participant: Arc<Participant>) -> BoxFuture<'_, Attempt> {
         Box::pin(async move {
             let (started_at_us, started) = (self.clock.now_us(), Instant::now());
             let Attempted { status, said, resent } = self.attempt(&work, &participant).await;
@@ -36,7 +36,7 @@ impl Carrier for Carriers {
 }
 
 impl Carriers {
-    async fn attempt(&self, work: &Work, participant: &Participant) -> Attempted {
+    async fn attempt(&self, work: &PendingDelivery, participant: &Participant) -> Attempted {
         // A reload may have given the address to somebody else since the request was accepted.
         if let DeliveryKind::Callback { url } = &work.kind
             && !(self.is_owner)(&work.participant, url)

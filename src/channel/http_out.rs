@@ -18,7 +18,7 @@ pub use reply::ANSWER_LIMIT_BYTES;
 use super::outgoing::{Outgoing, outgoing};
 use super::{later, via};
 use crate::clock::Clock;
-use crate::delivery::{DeliveryKind, Facts, Said, Work};
+use crate::delivery::{DeliveryKind, Metadata, PendingDelivery, Said};
 use crate::fault::Fault;
 use crate::routing::{Channel, Participant};
 use crate::store::Store;
@@ -62,12 +62,12 @@ impl HttpOut {
     }
 
     /// One attempt; the status and what was said.
-    pub(super) async fn attempt(&self, work: &Work, participant: &Participant) -> Attempted {
+    pub(super) async fn attempt(&self, work: &PendingDelivery, participant: &Participant) -> Attempted {
         let outgoing = match outgoing(&self.store, work, participant).await {
             Ok(outgoing) => outgoing,
             Err(said) => return said.into(),
         };
-        let Some(url) = url::target(&work.kind, &work.facts, participant.channel.as_ref()) else {
+        let Some(url) = url::target(&work.kind, &work.metadata, participant.channel.as_ref()) else {
             return later(Fault::RouteInternal, "the participant has no channel for HTTP").into();
         };
         let headers = self.headers(&outgoing);
@@ -89,11 +89,11 @@ impl HttpOut {
     }
 
     fn headers(&self, outgoing: &Outgoing<'_>) -> HeaderMap {
-        let (work, facts) = (&outgoing.work, &outgoing.work.facts);
+        let (work, metadata) = (&outgoing.work, &outgoing.work.metadata);
         let mut headers = HeaderMap::with_capacity(16);
-        let content_type = match facts.version {
-            Some(version) => format!("{}; fhirVersion={}", facts.media_type, version.short()),
-            None => facts.media_type.clone(),
+        let content_type = match metadata.version {
+            Some(version) => format!("{}; fhirVersion={}", metadata.media_type, version.short()),
+            None => metadata.media_type.clone(),
         };
         // Values that a header cannot hold are left out: they came with the message, and are not what it is about.
         let mut set = |name: HeaderName, value: &str| match HeaderValue::from_str(value) {
@@ -101,14 +101,14 @@ impl HttpOut {
             Err(_) => false,
         };
         set(CONTENT_TYPE, &content_type);
-        set(ACCEPT, &facts.media_type);
+        set(ACCEPT, &metadata.media_type);
         set(ACCEPT_ENCODING, unpack::ACCEPTED);
         let request_id = HeaderName::from_static("x-request-id");
-        if !facts.request_id.as_deref().is_some_and(|given| set(request_id.clone(), given)) {
+        if !metadata.request_id.as_deref().is_some_and(|given| set(request_id.clone(), given)) {
             set(request_id, &work.delivery_id.to_string());
         }
-        set(HeaderName::from_static("x-correlation-id"), &facts.id.to_string());
-        if !set(VIA, &via(facts, &self.name)) {
+        set(HeaderName::from_static("x-correlation-id"), &metadata.id.to_string());
+        if !set(VIA, &via(metadata, &self.name)) {
             set(VIA, &format!("1.1 {}", self.name));
         }
         if outgoing.is_converted() {

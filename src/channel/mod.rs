@@ -12,12 +12,12 @@ mod outgoing;
 
 pub use carriers::Carriers;
 
-use crate::delivery::{Facts, Said};
+use crate::delivery::{Metadata, Said};
 use crate::fault::Fault;
 
 /// `Via` as it came, and ourselves behind it (RFC 9110, 7.6.3).
-fn via(facts: &Facts, name: &str) -> String {
-    match facts.via.as_deref().filter(|via| !via.trim().is_empty()) {
+fn via(metadata: &Metadata, name: &str) -> String {
+    match metadata.via.as_deref().filter(|via| !via.trim().is_empty()) {
         Some(via) => format!("{via}, 1.1 {name}"),
         None => format!("1.1 {name}"),
     }

@@ -3,7 +3,7 @@
 use super::later;
 use crate::apart::apart;
 use crate::conversion::{Wanted, converted};
-use crate::delivery::{Facts, Said, Work};
+use crate::delivery::{Metadata, PendingDelivery, Said};
 use crate::fault::Fault;
 use crate::routing::Participant;
 use crate::store::Store;
@@ -13,8 +13,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 pub(super) struct Outgoing<'w> {
-    /// The delivery; where the body was converted, or is told as another version, with the facts of what it is now.
-    pub work: Cow<'w, Work>,
+    /// The delivery; where the body was converted, or is told as another version, with the metadata of what it is now.
+    pub work: Cow<'w, PendingDelivery>,
     pub body: Bytes,
     is_converted: bool,
 }
@@ -30,30 +30,30 @@ impl Outgoing<'_> {
 /// was found when it was accepted; an answer that cannot goes as it came.
 pub(super) async fn outgoing<'w>(
     store: &Store,
-    work: &'w Work,
+    work: &'w PendingDelivery,
     participant: &Participant,
 ) -> Result<Outgoing<'w>, Said> {
     let body = body(store, work).await?;
     let as_it_came = |body| Ok(Outgoing { work: as_read(work, participant), body, is_converted: false });
-    match apart(body.len(), || converted(&work.facts, &body, wanted(work, participant))) {
+    match apart(body.len(), || converted(&work.metadata, &body, wanted(work, participant))) {
         Ok(None) => as_it_came(body),
         Ok(Some(told)) => {
-            let work = Work { facts: Arc::new(told.facts), ..work.clone() };
+            let work = PendingDelivery { metadata: Arc::new(told.metadata), ..work.clone() };
             Ok(Outgoing { work: Cow::Owned(work), body: told.bytes, is_converted: true })
         }
-        Err(_) if work.facts.asked.is_some() => as_it_came(body),
+        Err(_) if work.metadata.asked.is_some() => as_it_came(body),
         Err(_) => Err(later(Fault::RouteConversion, "the message cannot be written as the participant reads it")),
     }
 }
 
 /// A request of R4 for a receiver of R4B, or the other way round, was found to be valid in the receiver's version: it is
 /// called that, and stays as it is.
-fn as_read<'w>(work: &'w Work, participant: &Participant) -> Cow<'w, Work> {
-    let wanted = participant.fhir_version.filter(|_| work.facts.asked.is_none());
-    match (wanted, work.facts.version) {
+fn as_read<'w>(work: &'w PendingDelivery, participant: &Participant) -> Cow<'w, PendingDelivery> {
+    let wanted = participant.fhir_version.filter(|_| work.metadata.asked.is_none());
+    match (wanted, work.metadata.version) {
         (Some(wanted), Some(version)) if wanted != version && wanted.is_spelled_as(version) => {
-            let facts = Facts { version: Some(wanted), ..(*work.facts).clone() };
-            Cow::Owned(Work { facts: Arc::new(facts), ..work.clone() })
+            let metadata = Metadata { version: Some(wanted), ..(*work.metadata).clone() };
+            Cow::Owned(PendingDelivery { metadata: Arc::new(metadata), ..work.clone() })
         }
         _ => Cow::Borrowed(work),
     }
@@ -61,15 +61,15 @@ fn as_read<'w>(work: &'w Work, participant: &Participant) -> Cow<'w, Work> {
 
 /// A participant's own form comes first, then that in which a request was asked; versions are bridged where that is
 /// allowed, and an answer speaks the version of its request.
-fn wanted(work: &Work, participant: &Participant) -> Wanted {
-    let asked = work.facts.asked.as_deref();
+fn wanted(work: &PendingDelivery, participant: &Participant) -> Wanted {
+    let asked = work.metadata.asked.as_deref();
     let bridged = participant.fhir_version.filter(|_| participant.bridge_versions);
-    let bridged = bridged.filter(|wanted| Some(*wanted) != work.facts.version);
+    let bridged = bridged.filter(|wanted| Some(*wanted) != work.metadata.version);
     let version: Option<FhirVersion> = asked.map(|asked| asked.version).or(bridged);
     Wanted { form: participant.format.or(asked.map(|asked| asked.form)), version }
 }
 
-async fn body(store: &Store, work: &Work) -> Result<Bytes, Said> {
+async fn body(store: &Store, work: &PendingDelivery) -> Result<Bytes, Said> {
     if let Some(body) = &work.body {
         return Ok(body.clone());
     }

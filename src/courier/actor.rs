@@ -13,7 +13,7 @@ use super::handle::{Command, Inbox};
 use super::load::{Page, Read, Shelf};
 use super::{Carrier, Conclude, CourierSettings, ParticipantStatus};
 use crate::clock::Clock;
-use crate::delivery::{Next, Work};
+use crate::delivery::{Next, PendingDelivery};
 use crate::fault::Fault;
 use crate::metrics::Metrics;
 use crate::routing::Participant;
@@ -58,10 +58,10 @@ impl From<CourierSettings> for Settings {
 
 /// What the tasks report.
 enum Report {
-    Attempted { work: Work, ended: Ended },
-    GaveUp { work: Work, swept: bool },
+    Attempted { work: PendingDelivery, ended: Ended },
+    GaveUp { work: PendingDelivery, swept: bool },
     Loaded { participant: Arc<str>, read: Read, page: Result<Page, Unavailable> },
-    Expired(Result<Vec<Work>, Unavailable>),
+    Expired(Result<Vec<PendingDelivery>, Unavailable>),
 }
 
 struct Slot {
@@ -240,7 +240,7 @@ impl Actor {
         }
     }
 
-    fn finish(&mut self, work: Work, ended: Ended) {
+    fn finish(&mut self, work: PendingDelivery, ended: Ended) {
         let at = self.moment();
         let random = self.next_random();
         let id = work.participant.clone();

@@ -3,11 +3,11 @@
 //! A quarter is divided among all desks, so that dead receivers starve nobody. Of the rest a desk may have as much as is
 //! still free. What a desk is not given stays in the store.
 
-use crate::delivery::Work;
+use crate::delivery::PendingDelivery;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// What a work takes besides its body: its facts, mostly.
+/// What a work takes besides its body: its metadata, mostly.
 const WORK_BYTES: usize = 1024;
 
 #[derive(Debug)]
@@ -37,14 +37,14 @@ impl Share {
     }
 
     /// Whether a work fits. It is left without its body where only that does not.
-    pub fn admits(&self, work: &mut Work) -> bool {
+    pub fn admits(&self, work: &mut PendingDelivery) -> bool {
         if !self.has_room(work) {
             work.body = None;
         }
         self.has_room(work)
     }
 
-    fn has_room(&self, work: &Work) -> bool {
+    fn has_room(&self, work: &PendingDelivery) -> bool {
         let Budget { limit_bytes, used_bytes, desks } = &*self.budget;
         let own = limit_bytes / 4 / desks.load(Ordering::Relaxed).max(1);
         let common = (limit_bytes - limit_bytes / 4).saturating_sub(used_bytes.load(Ordering::Relaxed));
@@ -52,12 +52,12 @@ impl Share {
     }
 
     /// Counts a work that is kept in memory, whether it was admitted or must be there.
-    pub fn take(&mut self, work: &Work) {
+    pub fn take(&mut self, work: &PendingDelivery) {
         self.used_bytes += cost(work);
         self.budget.used_bytes.fetch_add(cost(work), Ordering::Relaxed);
     }
 
-    pub fn give_back(&mut self, work: &Work) {
+    pub fn give_back(&mut self, work: &PendingDelivery) {
         self.used_bytes -= cost(work);
         self.budget.used_bytes.fetch_sub(cost(work), Ordering::Relaxed);
     }
@@ -75,7 +75,7 @@ impl Drop for Share {
     }
 }
 
-fn cost(work: &Work) -> usize {
+fn cost(work: &PendingDelivery) -> usize {
     WORK_BYTES + work.body.as_ref().map_or(0, bytes::Bytes::len)
 }
 
@@ -85,8 +85,8 @@ mod tests {
     use super::*;
     use bytes::Bytes;
 
-    fn big(seq: i64) -> Work {
-        Work { body: Some(Bytes::from(vec![b' '; 10_000])), ..work("lab", 1, seq) }
+    fn big(seq: i64) -> PendingDelivery {
+        PendingDelivery { body: Some(Bytes::from(vec![b' '; 10_000])), ..work("lab", 1, seq) }
     }
 
     /// Takes works until none fits with its body; how many did.

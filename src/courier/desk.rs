@@ -22,7 +22,7 @@ use super::load::Read;
 use super::pace::Pace;
 use super::turns::Turns;
 use super::walk::{Due, Walk};
-use crate::delivery::{Next, Work};
+use crate::delivery::{Next, PendingDelivery};
 use crate::fault::Fault;
 use crate::routing::Participant;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -47,9 +47,9 @@ const WAIT_LIMIT_MIN_SECONDS: u64 = 86_400;
 /// What to start. Each is answered by one `finish`.
 #[derive(Debug)]
 pub(super) enum Action {
-    Attempt(Work),
+    Attempt(PendingDelivery),
     /// It expired before its turn.
-    GiveUp(Work),
+    GiveUp(PendingDelivery),
 }
 
 /// How an attempt ended, as the desk needs it.
@@ -226,7 +226,7 @@ impl Desk {
     }
 
     /// An attempt ended, or was given up (then `ended.next` is Done). Returns the breaker's transition.
-    pub fn finish(&mut self, mut work: Work, ended: Ended, random: f64, at: Moment) -> Option<Transition> {
+    pub fn finish(&mut self, mut work: PendingDelivery, ended: Ended, random: f64, at: Moment) -> Option<Transition> {
         let active = self.active.remove(&work.seq)?;
         self.share.give_back(&work);
         self.active_retries -= usize::from(active.retry);
@@ -269,7 +269,7 @@ impl Desk {
 
     /// It ended while its attempt was under way. Where it was ordered again meanwhile, it has another place, and what this
     /// attempt made of it only the store knows.
-    fn finish_forgotten(&mut self, work: &Work, after: Option<Duration>, at: Moment) {
+    fn finish_forgotten(&mut self, work: &PendingDelivery, after: Option<Duration>, at: Moment) {
         let key = Key::of(work);
         self.note_ended(key);
         self.leave_to_store(key);
@@ -287,7 +287,7 @@ impl Desk {
     }
 
     /// Takes a delivery out of the memory that waits; one with an attempt under way is not tried again.
-    pub fn forget(&mut self, work: &Work, at: Moment) {
+    pub fn forget(&mut self, work: &PendingDelivery, at: Moment) {
         if let Some(active) = self.active.values_mut().find(|active| active.delivery_key == work.delivery_key) {
             active.forgotten = true;
             return;
@@ -382,7 +382,7 @@ impl Desk {
     }
 
     /// A participant without a channel of ours is sent callbacks and replies only; the rest waits for its reader.
-    fn carries(&self, work: &Work) -> bool {
+    fn carries(&self, work: &PendingDelivery) -> bool {
         work.kind.has_own_way() || self.settings.is_carried_to()
     }
 }

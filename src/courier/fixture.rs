@@ -1,13 +1,13 @@
 //! What the courier's tests share: works and participants with sensible values.
 
-use crate::delivery::{DeliveryKind, Facts, ReplyTo, Work};
+use crate::delivery::{DeliveryKind, Metadata, PendingDelivery, ReplyTo};
 use crate::routing::{Channel, Participant};
 use fhir::FhirVersion;
 use std::sync::Arc;
 use uuid::Uuid;
 
-pub fn facts() -> Facts {
-    Facts {
+pub fn metadata() -> Metadata {
+    Metadata {
         id: Uuid::from_u128(7),
         sender: "ward".into(),
         source: Some("urn:oid:1.2.3".into()),
@@ -38,8 +38,8 @@ pub fn facts() -> Facts {
 }
 
 /// A work that is due and never expires; its delivery key is its sequence number.
-pub fn work(participant: &str, lane: i64, seq: i64) -> Work {
-    Work {
+pub fn work(participant: &str, lane: i64, seq: i64) -> PendingDelivery {
+    PendingDelivery {
         delivery_key: seq,
         delivery_id: Uuid::from_u128(seq as u128),
         message_key: seq,
@@ -53,7 +53,7 @@ pub fn work(participant: &str, lane: i64, seq: i64) -> Work {
         is_probe: false,
         due_at_us: 0,
         expires_at_us: i64::MAX,
-        facts: Arc::new(facts()),
+        metadata: Arc::new(metadata()),
         body: Some(bytes::Bytes::from_static(b"{}")),
     }
 }

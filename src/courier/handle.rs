@@ -4,7 +4,7 @@
 //! the store. Pausing and reloading are kept as the latest wish, so they always fit.
 
 use super::ParticipantStatus;
-use crate::delivery::Work;
+use crate::delivery::PendingDelivery;
 use crate::routing::Participant;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,8 +20,8 @@ const FORGET_LIMIT_DELIVERIES: usize = 10_000;
 const TRY_NOW_LIMIT_DELIVERIES: usize = 10_000;
 
 pub(super) enum Command {
-    Offer(Vec<Work>),
-    Forget(Box<Work>),
+    Offer(Vec<PendingDelivery>),
+    Forget(Box<PendingDelivery>),
     Status(oneshot::Sender<Vec<ParticipantStatus>>),
     Active(oneshot::Sender<Vec<Uuid>>),
 }
@@ -31,10 +31,10 @@ pub(super) enum Command {
 pub(super) struct Aside {
     /// Participants whose offers were left to the store.
     pub look: HashSet<Arc<str>>,
-    pub forget: Vec<Work>,
+    pub forget: Vec<PendingDelivery>,
     pub pause: HashMap<String, bool>,
     pub probe: HashSet<String>,
-    pub try_now: Vec<Work>,
+    pub try_now: Vec<PendingDelivery>,
     pub reload: Option<Vec<Arc<Participant>>>,
 }
 
@@ -67,7 +67,7 @@ impl Handle {
     }
 
     /// Offers work that was just committed. Never waits: past the bound the courier reads it from the store.
-    pub fn offer(&self, work: Vec<Work>) {
+    pub fn offer(&self, work: Vec<PendingDelivery>) {
         if work.is_empty() {
             return;
         }
@@ -79,8 +79,8 @@ impl Handle {
     }
 
     /// A delivery ended or changed outside the courier (answered, discarded): forget it where it waits.
-    pub fn forget(&self, work: Work) {
-        let work = Box::new(Work { body: None, ..work });
+    pub fn forget(&self, work: PendingDelivery) {
+        let work = Box::new(PendingDelivery { body: None, ..work });
         if let Err(error) = self.commands.try_send(Command::Forget(work))
             && let Command::Forget(work) = error.into_inner()
         {
@@ -108,10 +108,10 @@ impl Handle {
     }
 
     /// Tries a waiting delivery now, which the store says is due. Past the bound it waits for its turn all the same.
-    pub fn try_now(&self, work: Work) {
+    pub fn try_now(&self, work: PendingDelivery) {
         self.set_aside(|aside| {
             if aside.try_now.len() < TRY_NOW_LIMIT_DELIVERIES {
-                aside.try_now.push(Work { body: None, ..work });
+                aside.try_now.push(PendingDelivery { body: None, ..work });
             }
         });
     }

@@ -6,7 +6,7 @@
 //! was dropped, read late or never heard of.
 
 use super::load::ReadId;
-use crate::delivery::Work;
+use crate::delivery::PendingDelivery;
 use std::collections::VecDeque;
 use tokio::time::Instant;
 
@@ -22,7 +22,7 @@ pub(super) enum Key {
 }
 
 impl Key {
-    pub fn of(work: &Work) -> Key {
+    pub fn of(work: &PendingDelivery) -> Key {
         if work.lane == 0 { Key::Free(work.seq) } else { Key::Ordered(work.lane) }
     }
 }
@@ -70,7 +70,7 @@ pub(super) enum State {
 
 #[derive(Debug)]
 pub(super) struct Lane {
-    queue: VecDeque<Work>,
+    queue: VecDeque<PendingDelivery>,
     through_seq: i64,
     /// The store may have works behind `through_seq`.
     more: bool,
@@ -110,7 +110,7 @@ impl Lane {
         Lane { more: false, ..Self::unread() }
     }
 
-    pub fn head(&self) -> Option<&Work> {
+    pub fn head(&self) -> Option<&PendingDelivery> {
         self.queue.front()
     }
 
@@ -128,17 +128,17 @@ impl Lane {
     }
 
     /// Whether nothing that waits is left out between what memory holds and this work.
-    pub fn is_followed_by(&self, work: &Work) -> bool {
+    pub fn is_followed_by(&self, work: &PendingDelivery) -> bool {
         !self.more && work.prev_seq.is_none_or(|prev| prev <= self.through_seq)
     }
 
     /// Whether the work is here, under way, or has ended.
-    pub fn covers(&self, work: &Work) -> bool {
+    pub fn covers(&self, work: &PendingDelivery) -> bool {
         work.seq <= self.through_seq
     }
 
     /// Appends a work that follows.
-    pub fn push(&mut self, work: Work) {
+    pub fn push(&mut self, work: PendingDelivery) {
         self.through_seq = work.seq;
         self.queue.push_back(work);
     }
@@ -165,17 +165,17 @@ impl Lane {
         self.through_seq = seq;
     }
 
-    pub fn pop(&mut self) -> Option<Work> {
+    pub fn pop(&mut self) -> Option<PendingDelivery> {
         self.queue.pop_front()
     }
 
-    pub fn remove(&mut self, delivery_key: i64) -> Option<Work> {
+    pub fn remove(&mut self, delivery_key: i64) -> Option<PendingDelivery> {
         let place = self.queue.iter().position(|work| work.delivery_key == delivery_key)?;
         self.queue.remove(place)
     }
 
     /// Leaves everything to the store.
-    pub fn leave(&mut self) -> VecDeque<Work> {
+    pub fn leave(&mut self) -> VecDeque<PendingDelivery> {
         (self.through_seq, self.more) = (i64::MIN, true);
         std::mem::take(&mut self.queue)
     }
@@ -186,8 +186,8 @@ mod tests {
     use super::super::fixture::work;
     use super::*;
 
-    fn after(prev_seq: Option<i64>, seq: i64) -> Work {
-        Work { prev_seq, ..work("lab", 1, seq) }
+    fn after(prev_seq: Option<i64>, seq: i64) -> PendingDelivery {
+        PendingDelivery { prev_seq, ..work("lab", 1, seq) }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! Reads run in tasks of their own and report back; the actor never waits for the store.
 
 use super::lane::LANE_LIMIT_WORKS;
-use crate::delivery::Work;
+use crate::delivery::PendingDelivery;
 use crate::store::{DuePage, LaneHead, Store, Unavailable};
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
@@ -48,9 +48,9 @@ pub(super) enum What {
 #[derive(Debug)]
 pub(super) enum Page {
     Lanes(Vec<LaneHead>),
-    Works(Vec<Work>),
+    Works(Vec<PendingDelivery>),
     DueLanes(DuePage<LaneHead>),
-    DueFree(DuePage<Work>),
+    DueFree(DuePage<PendingDelivery>),
 }
 
 pub(super) type Paged<'s> = BoxFuture<'s, Result<Page, Unavailable>>;
@@ -58,7 +58,7 @@ pub(super) type Paged<'s> = BoxFuture<'s, Result<Page, Unavailable>>;
 /// The store, as far as the courier reads it. See `Store` for what each returns.
 pub(super) trait Shelf: Send + Sync + 'static {
     fn read(&self, participant: Arc<str>, read: Read) -> Paged<'_>;
-    fn expired(&self, now_us: i64, limit: u32) -> BoxFuture<'_, Result<Vec<Work>, Unavailable>>;
+    fn expired(&self, now_us: i64, limit: u32) -> BoxFuture<'_, Result<Vec<PendingDelivery>, Unavailable>>;
 }
 
 impl Shelf for Store {
@@ -83,7 +83,7 @@ impl Shelf for Store {
         })
     }
 
-    fn expired(&self, now_us: i64, limit: u32) -> BoxFuture<'_, Result<Vec<Work>, Unavailable>> {
+    fn expired(&self, now_us: i64, limit: u32) -> BoxFuture<'_, Result<Vec<PendingDelivery>, Unavailable>> {
         Box::pin(async move { Store::expired(self, now_us, limit).await })
     }
 }

@@ -26,7 +26,7 @@ mod walk;
 pub use handle::{Handle, Inbox};
 
 use crate::clock::Clock;
-use crate::delivery::{Attempt, Next, Work};
+use crate::delivery::{Attempt, Next, PendingDelivery};
 use crate::metrics::Metrics;
 use crate::routing::Participant;
 use crate::store::Store;
@@ -37,14 +37,14 @@ use tokio_util::sync::CancellationToken;
 
 /// Sends one delivery over its participant's channel, within the participant's attempt timeout.
 pub trait Carrier: Send + Sync + 'static {
-    fn carry(&self, work: Work, participant: Arc<Participant>) -> BoxFuture<'_, Attempt>;
+    fn carry(&self, work: PendingDelivery, participant: Arc<Participant>) -> BoxFuture<'_, Attempt>;
 }
 
 /// Settles an attempt: reads the answer, keeps both, wakes who waits. Done when the store has committed.
 pub trait Conclude: Send + Sync + 'static {
-    fn conclude(&self, work: Work, attempt: Attempt) -> BoxFuture<'_, Next>;
+    fn conclude(&self, work: PendingDelivery, attempt: Attempt) -> BoxFuture<'_, Next>;
     /// Gives up a delivery that expired or that an operator discarded; the sender is told.
-    fn give_up(&self, work: Work, fault: crate::fault::Fault) -> BoxFuture<'_, ()>;
+    fn give_up(&self, work: PendingDelivery, fault: crate::fault::Fault) -> BoxFuture<'_, ()>;
 }
 
 /// What the courier knows of one participant.

@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
-type Reply = fn(&Work) -> (Said, Next);
+type Reply = fn(&PendingDelivery) -> (Said, Next);
 
 /// Receivers, exchange and store in one, with a record of what happened.
 #[derive(Default)]
@@ -23,7 +23,7 @@ struct World {
     /// Delivery keys in the order in which attempts began.
     carried: Mutex<Vec<i64>>,
     gave_up: Mutex<Vec<i64>>,
-    waiting: Mutex<BTreeMap<i64, Work>>,
+    waiting: Mutex<BTreeMap<i64, PendingDelivery>>,
     gates: Mutex<HashMap<String, Arc<Semaphore>>>,
     replies: Mutex<Option<Reply>>,
     active: AtomicUsize,
@@ -37,13 +37,14 @@ impl World {
     }
 
     /// Keeps works as the store would, and links them.
-    fn keep(&self, works: &mut [Work]) {
+    fn keep(&self, works: &mut [PendingDelivery]) {
         let mut waiting = self.waiting.lock().unwrap();
         for work in works {
-            let same =
-                |other: &&Work| work.lane != 0 && other.lane == work.lane && other.participant == work.participant;
+            let same = |other: &&PendingDelivery| {
+                work.lane != 0 && other.lane == work.lane && other.participant == work.participant
+            };
             work.prev_seq = waiting.values().rev().find(same).map(|last| last.seq);
-            waiting.insert(work.seq, Work { body: None, ..work.clone() });
+            waiting.insert(work.seq, PendingDelivery { body: None, ..work.clone() });
         }
     }
 
@@ -54,7 +55,7 @@ impl World {
 }
 
 impl Carrier for World {
-    fn carry(&self, work: Work, _participant: Arc<Participant>) -> BoxFuture<'_, Attempt> {
+    fn carry(&self, work: PendingDelivery, _participant: Arc<Participant>) -> BoxFuture<'_, Attempt> {
         Box::pin(async move {
             self.carried.lock().unwrap().push(work.delivery_key);
             let active = self.active.fetch_add(1, Ordering::SeqCst) + 1;
@@ -77,7 +78,7 @@ impl Carrier for World {
 }
 
 impl Conclude for World {
-    fn conclude(&self, work: Work, _attempt: Attempt) -> BoxFuture<'_, Next> {
+    fn conclude(&self, work: PendingDelivery, _attempt: Attempt) -> BoxFuture<'_, Next> {
         let next = self.replies.lock().unwrap().map_or(Next::Done, |reply| reply(&work).1);
         let mut waiting = self.waiting.lock().unwrap();
         match next {
@@ -88,7 +89,7 @@ impl Conclude for World {
         Box::pin(async move { next })
     }
 
-    fn give_up(&self, work: Work, fault: Fault) -> BoxFuture<'_, ()> {
+    fn give_up(&self, work: PendingDelivery, fault: Fault) -> BoxFuture<'_, ()> {
         assert_eq!(fault, Fault::RecvExpired);
         self.waiting.lock().unwrap().remove(&work.seq);
         self.gave_up.lock().unwrap().push(work.delivery_key);
@@ -101,7 +102,7 @@ impl Shelf for World {
     fn read(&self, id: Arc<str>, read: Read) -> Paged<'_> {
         let waiting = self.waiting.lock().unwrap();
         let works = |lane: i64, after_seq: i64, limit: u32| {
-            let wanted = |work: &&Work| work.participant == id && work.lane == lane && work.seq > after_seq;
+            let wanted = |work: &&PendingDelivery| work.participant == id && work.lane == lane && work.seq > after_seq;
             Page::Works(waiting.values().filter(wanted).take(limit as usize).cloned().collect())
         };
         let page = match read.what {
@@ -126,7 +127,7 @@ impl Shelf for World {
         Box::pin(async move { Ok(page) })
     }
 
-    fn expired(&self, now_us: i64, limit: u32) -> BoxFuture<'_, Result<Vec<Work>, Unavailable>> {
+    fn expired(&self, now_us: i64, limit: u32) -> BoxFuture<'_, Result<Vec<PendingDelivery>, Unavailable>> {
         let waiting = self.waiting.lock().unwrap();
         let works = waiting.values().filter(|work| work.expires_at_us < now_us).take(limit as usize).cloned().collect();
         Box::pin(async move { Ok(works) })
@@ -179,7 +180,8 @@ async fn a_lane_keeps_its_order_across_retries_and_others_go_on() {
     *world.replies.lock().unwrap() =
         Some(|work| if work.seq == 1 && work.attempts < 3 { again(10) } else { (Said::Taken, Next::Done) });
     let running = start(&world, vec![participant("lab", 8)], &[]);
-    let mut works: Vec<Work> = [(1, 1), (2, 1), (3, 1), (4, 2)].map(|(seq, lane)| work("lab", lane, seq)).into();
+    let mut works: Vec<PendingDelivery> =
+        [(1, 1), (2, 1), (3, 1), (4, 2)].map(|(seq, lane)| work("lab", lane, seq)).into();
     world.keep(&mut works);
     running.handle.offer(works);
     until("all are delivered", || world.waiting.lock().unwrap().is_empty()).await;
@@ -195,7 +197,7 @@ async fn in_the_lane_without_order_a_failing_work_waits_alone() {
     *world.replies.lock().unwrap() =
         Some(|work| if work.seq == 1 && work.attempts == 0 { again(50) } else { (Said::Taken, Next::Done) });
     let running = start(&world, vec![participant("lab", 1)], &[]);
-    let mut works: Vec<Work> = (1..=3).map(|seq| work("lab", 0, seq)).collect();
+    let mut works: Vec<PendingDelivery> = (1..=3).map(|seq| work("lab", 0, seq)).collect();
     world.keep(&mut works);
     running.handle.offer(works);
     until("all are delivered", || world.waiting.lock().unwrap().is_empty()).await;
@@ -207,11 +209,11 @@ async fn no_more_than_the_participants_concurrency_is_under_way_and_a_slow_one_s
     let world = Arc::new(World::default());
     let gate = world.gate("slow");
     let running = start(&world, vec![participant("slow", 3), participant("fast", 1)], &[]);
-    let mut slow: Vec<Work> = (1..=9).map(|seq| work("slow", seq, seq)).collect();
+    let mut slow: Vec<PendingDelivery> = (1..=9).map(|seq| work("slow", seq, seq)).collect();
     world.keep(&mut slow);
     running.handle.offer(slow);
     until("three are under way", || world.active.load(Ordering::SeqCst) == 3).await;
-    let mut fast: Vec<Work> = (11..=20).map(|seq| work("fast", seq, seq)).collect();
+    let mut fast: Vec<PendingDelivery> = (11..=20).map(|seq| work("fast", seq, seq)).collect();
     world.keep(&mut fast);
     running.handle.offer(fast);
     until("the fast one has all", || world.carried().iter().filter(|key| **key > 10).count() == 10).await;
@@ -227,8 +229,8 @@ async fn no_more_than_the_participants_concurrency_is_under_way_and_a_slow_one_s
 async fn what_memory_does_not_hold_is_read_back_once_each_and_in_order() {
     let world = Arc::new(World::default());
     let running = start(&world, vec![participant("lab", 4)], &["lab"]);
-    let mut works: Vec<Work> = (1..=500).map(|seq| work("lab", 1, seq)).collect();
-    let mut free: Vec<Work> = (1_001..=4_000).map(|seq| work("lab", 0, seq)).collect();
+    let mut works: Vec<PendingDelivery> = (1..=500).map(|seq| work("lab", 1, seq)).collect();
+    let mut free: Vec<PendingDelivery> = (1_001..=4_000).map(|seq| work("lab", 0, seq)).collect();
     world.keep(&mut works);
     world.keep(&mut free);
     // More commands than the queue takes, before the courier's task runs at all.
@@ -247,7 +249,7 @@ async fn what_memory_does_not_hold_is_read_back_once_each_and_in_order() {
 #[tokio::test]
 async fn what_waits_in_the_store_at_the_start_goes_before_what_is_offered() {
     let world = Arc::new(World::default());
-    let mut works: Vec<Work> = (1..=200).map(|seq| work("lab", 5, seq)).collect();
+    let mut works: Vec<PendingDelivery> = (1..=200).map(|seq| work("lab", 5, seq)).collect();
     world.keep(&mut works);
     let running = start(&world, vec![participant("lab", 4)], &[]);
     let mut late = vec![work("lab", 5, 201)];
@@ -262,7 +264,7 @@ async fn after_five_failures_only_probes_go_out_and_a_success_lets_all_go() {
     let world = Arc::new(World::default());
     *world.replies.lock().unwrap() = Some(|_| again(5_000));
     let running = start(&world, vec![participant("lab", 1)], &[]);
-    let mut works: Vec<Work> = (1..=20).map(|seq| work("lab", seq, seq)).collect();
+    let mut works: Vec<PendingDelivery> = (1..=20).map(|seq| work("lab", seq, seq)).collect();
     world.keep(&mut works);
     running.handle.offer(works);
     until("five failed", || world.carried().len() == 5).await;
@@ -284,9 +286,9 @@ async fn after_five_failures_only_probes_go_out_and_a_success_lets_all_go() {
 async fn a_paused_participant_gets_nothing_but_its_deliveries_expire() {
     let world = Arc::new(World::default());
     let running = start(&world, vec![participant("lab", 1)], &["lab"]);
-    let mut works = vec![Work { expires_at_us: 1, ..work("lab", 1, 1) }, work("lab", 1, 2)];
+    let mut works = vec![PendingDelivery { expires_at_us: 1, ..work("lab", 1, 1) }, work("lab", 1, 2)];
     // A mailbox has no courier; what waits for its reader expires all the same.
-    world.keep(&mut [Work { expires_at_us: 1, ..work("mailbox", 1, 3) }]);
+    world.keep(&mut [PendingDelivery { expires_at_us: 1, ..work("mailbox", 1, 3) }]);
     world.keep(&mut works);
     running.handle.offer(works);
     until("both are given up", || world.gave_up.lock().unwrap().len() == 2).await;

@@ -19,7 +19,7 @@ impl Exchange {
     ) -> Result<Reply, Unavailable> {
         let standing = self.first(first).await?;
         let done = Reply::Done { id: first, repeat: true };
-        let same = redelivered && standing.facts.reply_to == ReplyTo::Queue(reply.clone());
+        let same = redelivered && standing.metadata.reply_to == ReplyTo::Queue(reply.clone());
         if same && self.is_on_its_way(&standing, &reply).await? {
             return Ok(done);
         }
@@ -73,7 +73,7 @@ impl Exchange {
         let rules = self.rules.load_full();
         for key in answers(standing) {
             let Some((answer, _)) = self.store.content(key).await? else { continue };
-            let Some(delivery) = self.to_queue(&standing.facts, &answer, reply, &rules) else { continue };
+            let Some(delivery) = self.to_queue(&standing.metadata, &answer, reply, &rules) else { continue };
             let work = self.store.deliver_again(key, delivery).await?;
             self.courier.offer(work);
         }

@@ -6,7 +6,9 @@ use super::reply::Closed;
 use super::wait::Claim;
 use super::{Exchange, Rules};
 use crate::apart::apart;
-use crate::delivery::{Attempt, DeliveryKind, DeliveryState, Keep, Next, Said, Settled, Settlement, Work};
+use crate::delivery::{
+    Attempt, DeliveryKind, DeliveryState, NewMessage, Next, PendingDelivery, Said, Settled, Settlement,
+};
 use crate::fault::Fault;
 use crate::store::{Asked, Unavailable};
 use uuid::Uuid;
@@ -14,16 +16,16 @@ use uuid::Uuid;
 impl Exchange {
     pub(super) async fn answered(
         &self,
-        work: Work,
+        work: PendingDelivery,
         attempt: &Attempt,
-        mut answer: Keep,
+        mut answer: NewMessage,
         rules: &Rules,
         shares_with: Option<Uuid>,
     ) -> Result<Next, Unavailable> {
         let row = self.row(&work, attempt, "answered", None, None);
-        let in_order = self.answers.enter(work.facts.id).await;
+        let in_order = self.answers.enter(work.metadata.id).await;
         let claim = self.send_home(&work, &mut answer, rules, false);
-        answer.further = self.further(&work.kind, &work.facts, &answer.facts, rules);
+        answer.further = self.further(&work.kind, &work.metadata, &answer.metadata, rules);
         let closed = Closed::of_keep(&answer);
         let mut settlement = settlement(&work, DeliveryState::Answered, Some(row), None, Some(answer));
         settlement.shares_with = shares_with;
@@ -39,14 +41,14 @@ impl Exchange {
     /// are of one sender, who used an id again; else nobody gets it.
     async fn answered_before(
         &self,
-        work: Work,
+        work: PendingDelivery,
         attempt: &Attempt,
         other: Uuid,
         rules: &Rules,
     ) -> Result<Next, Unavailable> {
         let before = self.store.asked_with(&work.participant, other).await?;
-        let now = self.store.asked_with(&work.participant, work.facts.id).await?;
-        let sender = |asked: &[Asked]| asked.first().map(|asked| asked.delivery.facts.sender.clone());
+        let now = self.store.asked_with(&work.participant, work.metadata.id).await?;
+        let sender = |asked: &[Asked]| asked.first().map(|asked| asked.delivery.metadata.sender.clone());
         let same = sender(&before).is_some() && sender(&before) == sender(&now);
         if same
             && let Said::Body { bytes, media_type } = attempt.said.clone()
@@ -60,14 +62,20 @@ impl Exchange {
 
     /// Gives the answer its way home: the waiters, who are claimed for it, else a delivery. Who asked from a queue never waits:
     /// the waiters are those of repeats, and the first has its delivery all the same.
-    pub(super) fn send_home(&self, work: &Work, answer: &mut Keep, rules: &Rules, told: bool) -> Option<Claim> {
+    pub(super) fn send_home(
+        &self,
+        work: &PendingDelivery,
+        answer: &mut NewMessage,
+        rules: &Rules,
+        told: bool,
+    ) -> Option<Claim> {
         let claim = match &work.kind {
-            DeliveryKind::Request => self.waiters.claim(work.facts.id),
+            DeliveryKind::Request => self.waiters.claim(work.metadata.id),
             DeliveryKind::Replay { forward_answers: true, .. } => None,
             _ => return None,
         };
-        if claim.is_none() || work.facts.is_answered_in_queue() {
-            answer.deliveries = self.way_home(&work.facts, &answer.facts, rules, told);
+        if claim.is_none() || work.metadata.is_answered_in_queue() {
+            answer.deliveries = self.way_home(&work.metadata, &answer.metadata, rules, told);
         }
         claim
     }
@@ -76,12 +84,12 @@ impl Exchange {
     pub(super) async fn settle_and_tell(
         &self,
         settlement: Settlement,
-        work: &Work,
+        work: &PendingDelivery,
         claim: Option<Claim>,
         closed: Closed,
     ) -> Result<Settled, Unavailable> {
-        let request = work.facts.id;
-        let answer = settlement.answer.as_ref().map(|answer| answer.facts.id);
+        let request = work.metadata.id;
+        let answer = settlement.answer.as_ref().map(|answer| answer.metadata.id);
         let settled = self.store.settle(settlement).await;
         if settled.as_ref().map_or(true, |settled| settled.belongs_to.is_some()) {
             claim.into_iter().for_each(|claim| self.waiters.unclaim(request, claim));

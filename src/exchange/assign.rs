@@ -2,7 +2,7 @@
 
 use super::{Exchange, Place};
 use crate::apart::apart;
-use crate::delivery::{Keep, Kept, MessageState};
+use crate::delivery::{Acceptance, MessageState, NewMessage};
 use crate::exchange::correlate::one;
 use crate::store::Unavailable;
 use fhir::form::read;
@@ -28,29 +28,29 @@ impl Exchange {
         let rules = self.rules.load_full();
         let view = self.store.message(response).await?.ok_or(Unassigned::Unknown(response))?;
         if !view.ambiguous {
-            return Err(match view.facts.in_reply_to {
+            return Err(match view.metadata.in_reply_to {
                 Some(known) => impossible(format!("The response answers the request {known} already.")),
                 None => impossible("The message is no ambiguous response; only those can be assigned."),
             });
         }
         self.store.message_key(request).await?.ok_or(Unassigned::Unknown(request))?;
-        let asked = self.store.asked_with(&view.facts.sender, request).await?;
+        let asked = self.store.asked_with(&view.metadata.sender, request).await?;
         let asked = one(asked).ok_or_else(|| {
-            let sender = &view.facts.sender;
+            let sender = &view.metadata.sender;
             impossible(format!("The message {request} is no request that was sent to the participant {sender}."))
         })?;
         let key = self.store.message_key(response).await?.ok_or(Unassigned::Unknown(response))?;
         let content = self.store.content(key).await?;
-        let (facts, bytes) = content
+        let (metadata, bytes) = content
             .ok_or_else(|| impossible("The content of the response is no longer kept (retention.bodies_days)."))?;
         // Read again for what it says, with which other answers to the request are compared.
-        let form = Form::named(&facts.media_type).unwrap_or_default();
+        let form = Form::named(&metadata.media_type).unwrap_or_default();
         let identity = apart(bytes.len(), || {
-            let tree = read(bytes.clone(), form, facts.version, None).ok()?;
-            Some(Message::read(tree, facts.version, None).ok()?.identity())
+            let tree = read(bytes.clone(), form, metadata.version, None).ok()?;
+            Some(Message::read(tree, metadata.version, None).ok()?.identity())
         });
-        let answer = Keep {
-            facts: (*facts).clone(),
+        let answer = NewMessage {
+            metadata: (*metadata).clone(),
             state: MessageState::Accepted,
             bytes,
             outcome: None,
@@ -63,8 +63,8 @@ impl Exchange {
             releases_request: false,
         };
         match self.close_with(answer, *asked, &rules, Place::default()).await? {
-            Kept::New { .. } | Kept::Repeat { .. } => Ok(()),
-            Kept::Conflict { .. } => Err(impossible("Somebody else has just assigned the response.")),
+            Acceptance::New { .. } | Acceptance::Duplicate { .. } => Ok(()),
+            Acceptance::Conflict { .. } => Err(impossible("Somebody else has just assigned the response.")),
         }
     }
 }

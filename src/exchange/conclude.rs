@@ -7,8 +7,8 @@ use super::reply::{Closed, closes_without_message};
 use crate::apart::apart;
 use crate::courier::Conclude;
 use crate::delivery::{
-    Attempt, AttemptRow, DeliveryKind, DeliveryState, FAILED_PROBE, Keep, Next, ReplyTo, Said, Settlement, Work,
-    retry_after,
+    Attempt, AttemptRow, DeliveryKind, DeliveryState, FAILED_PROBE, NewMessage, Next, PendingDelivery, ReplyTo, Said,
+    Settlement, retry_after,
 };
 use crate::fault::Fault;
 use crate::outcome::{Issue, IssueCode, Outcome};
@@ -40,7 +40,7 @@ struct Remark {
 }
 
 impl Conclude for Exchange {
-    fn conclude(&self, work: Work, attempt: Attempt) -> BoxFuture<'_, Next> {
+    fn conclude(&self, work: PendingDelivery, attempt: Attempt) -> BoxFuture<'_, Next> {
         Box::pin(async move {
             let id = work.delivery_id;
             match self.try_conclude(work, attempt).await {
@@ -54,7 +54,7 @@ impl Conclude for Exchange {
         })
     }
 
-    fn give_up(&self, work: Work, fault: Fault) -> BoxFuture<'_, ()> {
+    fn give_up(&self, work: PendingDelivery, fault: Fault) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             let id = work.delivery_id;
             if let Err(away) = self.end(work, fault).await {
@@ -65,7 +65,7 @@ impl Conclude for Exchange {
 }
 
 impl Exchange {
-    async fn try_conclude(&self, work: Work, attempt: Attempt) -> Result<Next, Unavailable> {
+    async fn try_conclude(&self, work: PendingDelivery, attempt: Attempt) -> Result<Next, Unavailable> {
         let rules = self.rules.load_full();
         match attempt.said.clone() {
             Said::Taken => self.taken(work, &attempt).await,
@@ -110,12 +110,17 @@ impl Exchange {
         }
     }
 
-    async fn taken(&self, work: Work, attempt: &Attempt) -> Result<Next, Unavailable> {
+    async fn taken(&self, work: PendingDelivery, attempt: &Attempt) -> Result<Next, Unavailable> {
         self.taken_with(work, attempt, None).await
     }
 
     /// The receiver has it. What it reported about it is shown with the delivery; what it said beside that is a warning.
-    async fn taken_with(&self, work: Work, attempt: &Attempt, remark: Option<Remark>) -> Result<Next, Unavailable> {
+    async fn taken_with(
+        &self,
+        work: PendingDelivery,
+        attempt: &Attempt,
+        remark: Option<Remark>,
+    ) -> Result<Next, Unavailable> {
         let (fault, detail) = remark.as_ref().map(|remark| (remark.fault, remark.detail.clone())).unzip();
         let row = self.row(&work, attempt, "delivered", fault, detail);
         let mut settlement = settlement(&work, DeliveryState::Delivered, Some(row), None, None);
@@ -124,15 +129,15 @@ impl Exchange {
             settlement.receiver_issues = Some(Value::Array(remark.issues).to_string());
         }
         let settled = self.store.settle(settlement).await?;
-        if work.kind == DeliveryKind::Request && closes_without_message(work.facts.owed) {
+        if work.kind == DeliveryKind::Request && closes_without_message(work.metadata.owed) {
             let closed = settled.changed.then_some(Closed::Taken { accepted: attempt.status == Some(202) });
-            self.tell(work.facts.id, None, closed).await;
+            self.tell(work.metadata.id, None, closed).await;
         }
         Ok(Next::Done)
     }
 
     /// Nothing was sent for want of something of our own: the receiver's schedule and its breaker know nothing of it.
-    async fn short(&self, work: &Work, fault: Fault, detail: &str) -> Next {
+    async fn short(&self, work: &PendingDelivery, fault: Fault, detail: &str) -> Next {
         let after = Duration::from_secs(SHORTAGE_RETRY_SECONDS);
         self.metrics.fault(fault.code());
         tracing::warn!(delivery.id = %work.delivery_id, participant = %work.participant, fault = fault.code(), detail,
@@ -146,7 +151,7 @@ impl Exchange {
     }
 
     /// The broker has it, and the receiver has said nothing yet: who waits for an answer goes on waiting.
-    async fn queued(&self, work: Work, attempt: &Attempt) -> Result<Next, Unavailable> {
+    async fn queued(&self, work: PendingDelivery, attempt: &Attempt) -> Result<Next, Unavailable> {
         let row = self.row(&work, attempt, "delivered", None, None);
         self.store.settle(settlement(&work, DeliveryState::Delivered, Some(row), None, None)).await?;
         Ok(Next::Done)
@@ -154,7 +159,7 @@ impl Exchange {
 
     pub(super) async fn again(
         &self,
-        work: Work,
+        work: PendingDelivery,
         attempt: &Attempt,
         why: (Fault, String),
         asked: Option<Duration>,
@@ -168,7 +173,7 @@ impl Exchange {
     }
 
     /// A probe says that the receiver is down, not that the message cannot be delivered, and so does a defect of ours.
-    fn was_last_attempt(&self, work: &Work, fault: Fault) -> bool {
+    fn was_last_attempt(&self, work: &PendingDelivery, fault: Fault) -> bool {
         let rules = self.rules.load();
         let limit = rules.table.participant(&work.participant).map_or(0, |found| found.attempts_limit);
         limit > 0 && !work.is_probe && fault != Fault::RouteInternal && work.counted_attempts() >= limit
@@ -176,7 +181,7 @@ impl Exchange {
 
     async fn put_back(
         &self,
-        work: &Work,
+        work: &PendingDelivery,
         attempt: &Attempt,
         (fault, detail): (Fault, String),
         asked: Option<Duration>,
@@ -190,7 +195,7 @@ impl Exchange {
         Ok(Next::Again { after })
     }
 
-    fn delay(&self, work: &Work, asked: Option<Duration>) -> Duration {
+    fn delay(&self, work: &PendingDelivery, asked: Option<Duration>) -> Duration {
         let rules = self.rules.load();
         // One that was removed meanwhile may be added again: the usual schedule holds until then.
         let participant = rules.table.participant(&work.participant).unwrap_or(&rules.table.anyone);
@@ -201,7 +206,13 @@ impl Exchange {
     }
 
     /// It must not or cannot be sent: the receiver was never asked, and is not blamed.
-    async fn never_sent(&self, work: Work, attempt: &Attempt, fault: Fault, detail: &str) -> Result<Next, Unavailable> {
+    async fn never_sent(
+        &self,
+        work: PendingDelivery,
+        attempt: &Attempt,
+        fault: Fault,
+        detail: &str,
+    ) -> Result<Next, Unavailable> {
         let row = self.row(&work, attempt, "retry", Some(fault), Some(detail.to_owned()));
         self.bury(work, fault, Some(row), &[]).await?;
         Ok(Next::Done)
@@ -210,26 +221,26 @@ impl Exchange {
     /// Refused for good: a dead letter, and the sender is told with the receiver's own issues.
     async fn refused(
         &self,
-        work: Work,
+        work: PendingDelivery,
         attempt: &Attempt,
         outcome: Option<Bytes>,
         detail: String,
     ) -> Result<Next, Unavailable> {
         let row = self.row(&work, attempt, "refused", Some(Fault::RecvRefused), Some(detail));
-        let issues = outcome.map(|outcome| apart(outcome.len(), || receiver_issues(&outcome, work.facts.version)));
+        let issues = outcome.map(|outcome| apart(outcome.len(), || receiver_issues(&outcome, work.metadata.version)));
         let issues = issues.unwrap_or_default();
         self.bury(work, Fault::RecvRefused, Some(row), &issues).await?;
         Ok(Next::Done)
     }
 
     /// Ends a waiting delivery that expired or was discarded; false when it was settled otherwise before.
-    pub(super) async fn end(&self, work: Work, fault: Fault) -> Result<bool, Unavailable> {
+    pub(super) async fn end(&self, work: PendingDelivery, fault: Fault) -> Result<bool, Unavailable> {
         self.bury(work, fault, None, &[]).await
     }
 
     async fn bury(
         &self,
-        work: Work,
+        work: PendingDelivery,
         fault: Fault,
         row: Option<AttemptRow>,
         receiver_issues: &[Value],
@@ -239,10 +250,10 @@ impl Exchange {
             Fault::RouteDiscarded => DeliveryState::Discarded,
             _ => DeliveryState::Dead,
         };
-        tracing::warn!(delivery.id = %work.delivery_id, message.id = %work.facts.id, participant = %work.participant,
+        tracing::warn!(delivery.id = %work.delivery_id, message.id = %work.metadata.id, participant = %work.participant,
             fault = fault.code(), "a delivery ended as {}", state.as_str());
         self.metrics.fault(fault.code());
-        let tells = work.kind == DeliveryKind::Request && work.facts.reply_to != ReplyTo::Nobody;
+        let tells = work.kind == DeliveryKind::Request && work.metadata.reply_to != ReplyTo::Nobody;
         if !tells {
             let settled = self.store.settle(settlement(&work, state, row, Some(fault), None)).await?;
             return Ok(settled.changed);
@@ -253,11 +264,11 @@ impl Exchange {
         if let (Some(detail), Some(issue)) = (detail, outcome.issues.first_mut()) {
             issue.diagnostics = std::mem::take(&mut issue.diagnostics).followed_by(&format!(" ({detail})"));
         }
-        let definition = work.facts.definition.as_deref().and_then(|url| rules.definitions.by_canonical(url));
+        let definition = work.metadata.definition.as_deref().and_then(|url| rules.definitions.by_canonical(url));
         let say = Say { code, outcome: Some(&outcome), receiver_issues, focus: None };
-        let mut answer = self.own_answer(&work.facts, definition.map(|definition| &**definition), &rules, say);
+        let mut answer = self.own_answer(&work.metadata, definition.map(|definition| &**definition), &rules, say);
         answer.releases_request = code == ResponseCode::TransientError;
-        let _in_order = self.answers.enter(work.facts.id).await;
+        let _in_order = self.answers.enter(work.metadata.id).await;
         let claim = self.send_home(&work, &mut answer, &rules, true);
         let closed = Closed::of_keep(&answer);
         let settlement = settlement(&work, state, row, Some(fault), Some(answer));
@@ -266,7 +277,7 @@ impl Exchange {
 
     pub(super) fn row(
         &self,
-        work: &Work,
+        work: &PendingDelivery,
         attempt: &Attempt,
         result: &str,
         fault: Option<Fault>,
@@ -275,7 +286,7 @@ impl Exchange {
         self.metrics.attempt(&work.participant, result, attempt.duration_us as f64 / 1e6);
         if let Some(fault) = fault {
             self.metrics.fault(fault.code());
-            tracing::info!(delivery.id = %work.delivery_id, message.id = %work.facts.id, participant = %work.participant,
+            tracing::info!(delivery.id = %work.delivery_id, message.id = %work.metadata.id, participant = %work.participant,
                 attempt = work.attempts + 1, http.status = attempt.status, fault = fault.code(), result, "an attempt");
         }
         let detail = match (detail, attempt.resent) {
@@ -295,11 +306,11 @@ impl Exchange {
 }
 
 pub(super) fn settlement(
-    work: &Work,
+    work: &PendingDelivery,
     state: DeliveryState,
     attempt: Option<AttemptRow>,
     fault: Option<Fault>,
-    answer: Option<Keep>,
+    answer: Option<NewMessage>,
 ) -> Settlement {
     Settlement {
         delivery_key: work.delivery_key,

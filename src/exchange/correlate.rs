@@ -4,7 +4,7 @@
 //! Pure. Requests that were answered before count like all others: a further answer to one of them looks the same as the
 //! first answer to another.
 
-use crate::delivery::{DeliveryKind, Facts};
+use crate::delivery::{DeliveryKind, Metadata};
 use crate::routing::Table;
 use crate::routing::address::is_same;
 use crate::store::{Asked, Candidates};
@@ -36,18 +36,18 @@ pub(super) struct Doubt {
 }
 
 /// Decides among the deliveries that the response's identifier allows. `response`: of a response that `responder` sent.
-pub(super) fn decide(candidates: Candidates, response: &Facts, responder: &str, table: &Table) -> Match {
+pub(super) fn decide(candidates: Candidates, response: &Metadata, responder: &str, table: &Table) -> Match {
     let Candidates { deliveries: mut left, is_cut } = candidates;
     if let Some(identifier) = response.response.as_ref().map(|response| &response.identifier) {
-        narrow(&mut left, |asked| is_identified(&asked.delivery.facts, identifier));
+        narrow(&mut left, |asked| is_identified(&asked.delivery.metadata, identifier));
     }
-    let from = |facts: &Facts| {
-        response.destinations.iter().any(|to| facts.source.as_deref().is_some_and(|from| is_same(from, to)))
+    let from = |metadata: &Metadata| {
+        response.destinations.iter().any(|to| metadata.source.as_deref().is_some_and(|from| is_same(from, to)))
     };
     let owners = || response.destinations.iter().filter_map(|to| table.owner(to));
-    let owned = |facts: &Facts| owners().any(|owner| *owner.id == *facts.sender);
-    let is_addressed = narrow(&mut left, |asked| from(&asked.delivery.facts))
-        || narrow(&mut left, |asked| owned(&asked.delivery.facts));
+    let owned = |metadata: &Metadata| owners().any(|owner| *owner.id == *metadata.sender);
+    let is_addressed = narrow(&mut left, |asked| from(&asked.delivery.metadata))
+        || narrow(&mut left, |asked| owned(&asked.delivery.metadata));
     // A responder that repeats the request's destinations addresses itself.
     let elsewhere = !is_addressed && owners().any(|owner| *owner.id != *responder);
     match left.first() {
@@ -61,7 +61,7 @@ pub(super) fn decide(candidates: Candidates, response: &Facts, responder: &str, 
 
 /// Whether a response that its responder gave to this very request is addressed to somebody else: to another participant, and
 /// neither to the request's source nor to its sender.
-pub(super) fn is_addressed_elsewhere(response: &Facts, request: &Facts, responder: &str, table: &Table) -> bool {
+pub(super) fn is_addressed_elsewhere(response: &Metadata, request: &Metadata, responder: &str, table: &Table) -> bool {
     let from = request.source.as_deref();
     let back = response.destinations.iter().any(|to| {
         from.is_some_and(|from| is_same(from, to)) || table.owner(to).is_some_and(|owner| *owner.id == *request.sender)
@@ -88,7 +88,7 @@ fn narrow(left: &mut Vec<Asked>, fits: impl Fn(&Asked) -> bool) -> bool {
 }
 
 /// Whether system and value are those of the request's Bundle.identifier (MSG-37).
-fn is_identified(request: &Facts, identifier: &Identifier) -> bool {
+fn is_identified(request: &Metadata, identifier: &Identifier) -> bool {
     identifier.system.is_some()
         && request
             .bundle_identifier
@@ -99,11 +99,11 @@ fn is_identified(request: &Facts, identifier: &Identifier) -> bool {
 /// The same request, or the same one sent again after a transient error.
 fn is_same_request(one: &Asked, other: &Asked) -> bool {
     one.delivery.message_key == other.delivery.message_key
-        || one.delivery.facts.sender == other.delivery.facts.sender && one.content == other.content
+        || one.delivery.metadata.sender == other.delivery.metadata.sender && one.content == other.content
 }
 
 pub(super) fn doubt(left: &[Asked], is_cut: bool, is_addressed_elsewhere: bool) -> Doubt {
-    let mut ids: Vec<Uuid> = left.iter().map(|asked| asked.delivery.facts.id).collect();
+    let mut ids: Vec<Uuid> = left.iter().map(|asked| asked.delivery.metadata.id).collect();
     // Replays stand beside their request, and ids are in order of time.
     ids.sort_unstable();
     ids.dedup();
@@ -115,22 +115,22 @@ pub(super) fn doubt(left: &[Asked], is_cut: bool, is_addressed_elsewhere: bool) 
 mod tests {
     use super::*;
     use crate::courier::fixture;
-    use crate::delivery::{ResponseFacts, Work};
+    use crate::delivery::{PendingDelivery, ResponseMetadata};
     use crate::routing::Participant;
     use std::sync::Arc;
 
     /// The delivery of request `key` with this content from `sender` to the lab.
     fn asked(key: i64, sender: &str, content: u8) -> Asked {
-        let facts = Facts {
+        let metadata = Metadata {
             id: Uuid::from_u128(key as u128),
             sender: sender.into(),
             source: Some(format!("http://{sender}.example/fhir")),
-            ..fixture::facts()
+            ..fixture::metadata()
         };
-        let work = Work {
+        let work = PendingDelivery {
             message_key: key,
             kind: DeliveryKind::Request,
-            facts: Arc::new(facts),
+            metadata: Arc::new(metadata),
             ..fixture::work("lab", 1, key)
         };
         Asked { delivery: work, answered: false, content: [content; 32] }
@@ -147,7 +147,7 @@ mod tests {
 
     fn identified(mut asked: Asked, system: &str) -> Asked {
         let identifier = Identifier { system: Some(system.into()), value: "1".into() };
-        Arc::make_mut(&mut asked.delivery.facts).bundle_identifier = Some(identifier);
+        Arc::make_mut(&mut asked.delivery.metadata).bundle_identifier = Some(identifier);
         asked
     }
 
@@ -158,10 +158,10 @@ mod tests {
         Table::build(participants, Vec::new(), Vec::new(), "http://hub.example/fhir".into()).unwrap()
     }
 
-    fn response(to: &[&str], system: Option<&str>) -> Facts {
+    fn response(to: &[&str], system: Option<&str>) -> Metadata {
         let identifier = Identifier { system: system.map(str::to_owned), value: "1".into() };
         let destinations = to.iter().map(|to| (*to).into()).collect();
-        Facts { destinations, response: Some(ResponseFacts { identifier, code: None }), ..fixture::facts() }
+        Metadata { destinations, response: Some(ResponseMetadata { identifier, code: None }), ..fixture::metadata() }
     }
 
     /// Key and kind of the delivery; how many requests fit.

@@ -5,7 +5,7 @@ use super::judge::Judged;
 use super::respond::fits_several;
 use super::{Exchange, Inbound, Rules, Wants, reused};
 use crate::apart::apart;
-use crate::delivery::{DeliveryKind, Facts};
+use crate::delivery::{DeliveryKind, Metadata};
 use crate::outcome::Outcome;
 use crate::routing::Plan;
 use crate::store::{Asked, Unavailable};
@@ -56,7 +56,7 @@ impl Exchange {
         match apart(inbound.bytes.len(), || self.judge(Uuid::nil(), &inbound, &rules)) {
             Ok(judged) if judged.message.header.response.is_some() => self.explain_response(&judged, &rules).await,
             Ok(judged) => self.explain_request(&judged, &inbound, &rules).await,
-            Err(refused) => Ok(Explanation { outcome: refused.outcome, ..begun(&refused.facts) }),
+            Err(refused) => Ok(Explanation { outcome: refused.outcome, ..begun(&refused.metadata) }),
         }
     }
 
@@ -68,13 +68,13 @@ impl Exchange {
     ) -> Result<Explanation, Unavailable> {
         match apart(inbound.bytes.len(), || self.plan_for(judged, inbound, rules)) {
             Ok((_, plan)) => self.explain_identity(judged, planned(judged, plan)).await,
-            Err(refused) => Ok(Explanation { outcome: refused.outcome, ..begun(&refused.facts) }),
+            Err(refused) => Ok(Explanation { outcome: refused.outcome, ..begun(&refused.metadata) }),
         }
     }
 
     async fn explain_response(&self, judged: &Judged, rules: &Rules) -> Result<Explanation, Unavailable> {
         let outcome = Outcome::from(judged.checked.issues.clone());
-        let mut explanation = Explanation { outcome, accepted: true, ..begun(&judged.facts) };
+        let mut explanation = Explanation { outcome, accepted: true, ..begun(&judged.metadata) };
         match self.request_of(judged, rules).await? {
             Match::One(request) => {
                 self.explain_answer(&request, judged, rules, &mut explanation);
@@ -91,7 +91,7 @@ impl Exchange {
                     explanation.reasons.push("the response answers no request that is stored".into());
                     self.explain_identity(judged, explanation).await
                 }
-                Err((_, outcome)) => Ok(Explanation { outcome, ..begun(&judged.facts) }),
+                Err((_, outcome)) => Ok(Explanation { outcome, ..begun(&judged.metadata) }),
             },
         }
     }
@@ -100,36 +100,36 @@ impl Exchange {
         let delivery = &request.delivery;
         let forwarded = !matches!(delivery.kind, DeliveryKind::Replay { forward_answers: false, .. });
         let home = match forwarded {
-            true => self.way_home(&delivery.facts, &judged.facts, rules, false),
+            true => self.way_home(&delivery.metadata, &judged.metadata, rules, false),
             false => Vec::new(),
         };
         explanation.receivers = home.iter().map(|delivery| delivery.participant.to_string()).collect();
         let further = if request.answered { ", which has an answer already" } else { "" };
-        let (id, sender) = (delivery.facts.id, &delivery.facts.sender);
+        let (id, sender) = (delivery.metadata.id, &delivery.metadata.sender);
         explanation.reasons.push(format!("the response answers the request {id} of participant {sender}{further}"));
     }
 
     /// What is known of its identity refuses it, or makes it a duplicate.
     async fn explain_identity(&self, judged: &Judged, explanation: Explanation) -> Result<Explanation, Unavailable> {
         let identity = apart(judged.bytes.len(), || judged.message.identity());
-        Ok(match self.store.verdict(&judged.facts, identity).await? {
+        Ok(match self.store.verdict(&judged.metadata, identity).await? {
             Verdict::New => explanation,
-            Verdict::Repeat(first) => {
+            Verdict::Duplicate(first) => {
                 let mut explanation = explanation;
                 explanation.reasons.push(format!("it was received before as {first}: it is not delivered again"));
                 explanation
             }
-            Verdict::Conflict(first) => Explanation { outcome: reused(first).into(), ..begun(&judged.facts) },
+            Verdict::Conflict(first) => Explanation { outcome: reused(first).into(), ..begun(&judged.metadata) },
         })
     }
 }
 
 /// What is known before the plan: not accepted, nobody gets it.
-fn begun(facts: &Facts) -> Explanation {
+fn begun(metadata: &Metadata) -> Explanation {
     Explanation {
-        sender: Some(facts.sender.clone()),
-        event: facts.event.as_ref().map(ToString::to_string),
-        definition: facts.definition.clone(),
+        sender: Some(metadata.sender.clone()),
+        event: metadata.event.as_ref().map(ToString::to_string),
+        definition: metadata.definition.clone(),
         ..Explanation::default()
     }
 }
@@ -141,6 +141,6 @@ fn planned(judged: &Judged, plan: Plan) -> Explanation {
         to_self: plan.to_self,
         reasons: plan.reasons,
         outcome: judged.checked.issues.clone().into(),
-        ..begun(&judged.facts)
+        ..begun(&judged.metadata)
     }
 }

@@ -2,7 +2,9 @@
 
 use crate::clock::Clock;
 use crate::courier::Handle;
-use crate::delivery::{DeliveryKind, DeliveryState, Facts, Keep, Kept, MessageState, NewDelivery, ReplyTo, Settlement};
+use crate::delivery::{
+    Acceptance, DeliveryKind, DeliveryState, MessageState, Metadata, NewDelivery, NewMessage, ReplyTo, Settlement,
+};
 use crate::exchange::{Exchange, Rules, Settings};
 use crate::fault::Fault;
 use crate::metrics::Metrics;
@@ -79,8 +81,8 @@ impl Fixture {
             expires_at_us: now_us + 1_000_000_000,
         };
         let (id, delivery_id) = (self.exchange.clock.new_id(), delivery.id);
-        let keep = Keep {
-            facts: facts(id, name, event, category, now_us),
+        let keep = NewMessage {
+            metadata: metadata(id, name, event, category, now_us),
             state: MessageState::Accepted,
             bytes: Bytes::from(format!("{{ \"id\" : \"{name}\" }}")),
             outcome: None,
@@ -93,7 +95,9 @@ impl Fixture {
             releases_request: false,
         };
         match self.exchange.store.accept(keep).await.unwrap() {
-            Kept::New { work, .. } => KeptMessage { id, delivery: delivery_id, delivery_key: work[0].delivery_key },
+            Acceptance::New { work, .. } => {
+                KeptMessage { id, delivery: delivery_id, delivery_key: work[0].delivery_key }
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -126,8 +130,8 @@ pub(crate) fn participant(id: &str) -> Participant {
     }
 }
 
-fn facts(id: Uuid, name: &str, event: &str, category: Option<Category>, now_us: i64) -> Facts {
-    Facts {
+fn metadata(id: Uuid, name: &str, event: &str, category: Option<Category>, now_us: i64) -> Metadata {
+    Metadata {
         id,
         sender: "ward".into(),
         source: Some(SOURCE.into()),

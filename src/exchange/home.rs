@@ -1,7 +1,7 @@
 //! The way home of an answer: to whom it is delivered when nobody waits for it on the line.
 
 use super::{Exchange, Rules};
-use crate::delivery::{DeliveryKind, Facts, NewDelivery, ReplyQueue, ReplyTo};
+use crate::delivery::{DeliveryKind, Metadata, NewDelivery, ReplyQueue, ReplyTo};
 use crate::routing::lane::{UNORDERED, lane, lane_of_callback};
 use crate::routing::{Participant, Receiver};
 use std::sync::Arc;
@@ -10,7 +10,13 @@ impl Exchange {
     /// Deliveries of an answer to the request's sender. None where the sender did not want this answer (MSG-48; `told`
     /// overrides that: what could not be delivered is always told), where it only looks at the status URL, or where it
     /// has no channel.
-    pub(super) fn way_home(&self, request: &Facts, answer: &Facts, rules: &Rules, told: bool) -> Vec<NewDelivery> {
+    pub(super) fn way_home(
+        &self,
+        request: &Metadata,
+        answer: &Metadata,
+        rules: &Rules,
+        told: bool,
+    ) -> Vec<NewDelivery> {
         let code = answer.response.as_ref().and_then(|response| response.code);
         let wanted = request.owed.is_none_or(|owed| code.is_none_or(|code| owed.wants(code)));
         if !wanted && !told {
@@ -33,8 +39,8 @@ impl Exchange {
     /// The delivery to a reply queue, also of a sender that is no participant; else to the source's channel.
     pub(super) fn to_queue(
         &self,
-        request: &Facts,
-        answer: &Facts,
+        request: &Metadata,
+        answer: &Metadata,
         reply: &ReplyQueue,
         rules: &Rules,
     ) -> Option<NewDelivery> {
@@ -45,7 +51,13 @@ impl Exchange {
         Some(self.home(participant, request, answer, DeliveryKind::Reply(reply.clone())))
     }
 
-    fn home(&self, participant: &Arc<Participant>, request: &Facts, answer: &Facts, kind: DeliveryKind) -> NewDelivery {
+    fn home(
+        &self,
+        participant: &Arc<Participant>,
+        request: &Metadata,
+        answer: &Metadata,
+        kind: DeliveryKind,
+    ) -> NewDelivery {
         let lane = match &kind {
             DeliveryKind::Callback { url } => lane_of_callback(participant.order, url),
             // Whoever gives a queue to answer to tells its answers apart itself.

@@ -1,7 +1,7 @@
 //! The first half of the path: bytes to a message that may be taken, or the refusal with every reason at once.
 
 use super::{Exchange, Inbound, Refusal, Rules, Wants};
-use crate::delivery::{Facts, Keep, MessageState, ReplyTo, ResponseFacts};
+use crate::delivery::{MessageState, Metadata, NewMessage, ReplyTo, ResponseMetadata};
 use crate::fault::Fault;
 use crate::outcome::{Issue, IssueCode, Outcome};
 use crate::routing::{Participant, Rejections, SenderFound, address};
@@ -21,7 +21,7 @@ pub(super) struct Judged {
     /// None: `anyone` on loopback.
     pub participant: Option<Arc<Participant>>,
     pub checked: Checked,
-    pub facts: Facts,
+    pub metadata: Metadata,
     pub bytes: Bytes,
     /// Asynchronous senders are told by status (MSG-87).
     asynchronous: bool,
@@ -32,7 +32,7 @@ pub(super) struct Judged {
 
 /// A message that is not taken.
 pub(super) struct Refused {
-    pub facts: Facts,
+    pub metadata: Metadata,
     pub bytes: Bytes,
     pub refusal: Refusal,
     pub outcome: Outcome,
@@ -46,15 +46,15 @@ pub(super) struct Refused {
 impl Refused {
     /// Whether the sender is told with a response message: its header could be read, and it did not ask otherwise.
     pub fn as_message(&self, rules: &Rules) -> bool {
-        let sender = rules.table.participant(&self.facts.sender);
+        let sender = rules.table.participant(&self.metadata.sender);
         let wants = sender.map(|participant| participant.rejections).unwrap_or_default();
         self.refusal == Refusal::Unprocessable && !self.by_status && wants == Rejections::Message
     }
 
     /// As it is stored. `blamed`: the key of the delivery that it was meant to answer; `answer`: what its sender gets.
-    pub fn kept(self, blamed: Option<i64>, answer: Option<Keep>) -> Keep {
-        Keep {
-            facts: self.facts,
+    pub fn kept(self, blamed: Option<i64>, answer: Option<NewMessage>) -> NewMessage {
+        NewMessage {
+            metadata: self.metadata,
             state: MessageState::Refused,
             bytes: self.bytes,
             outcome: Some(self.outcome),
@@ -86,7 +86,7 @@ impl Judged {
 
     pub fn refused(&self, refusal: Refusal, outcome: impl Into<Outcome>) -> Box<Refused> {
         Box::new(Refused {
-            facts: self.facts.clone(),
+            metadata: self.metadata.clone(),
             bytes: self.bytes.clone(),
             refusal,
             outcome: outcome.into(),
@@ -100,34 +100,34 @@ impl Judged {
 impl Exchange {
     /// Reads, identifies, authorises and checks.
     pub(super) fn judge(&self, id: Uuid, inbound: &Inbound, rules: &Rules) -> Result<Judged, Box<Refused>> {
-        let mut facts = blank_facts(id, inbound);
-        let bad = |facts: &Facts, refusal, outcome: Outcome| unread(facts, inbound, refusal, outcome);
+        let mut metadata = blank_facts(id, inbound);
+        let bad = |metadata: &Metadata, refusal, outcome: Outcome| unread(metadata, inbound, refusal, outcome);
         let expected = inbound.credential.as_ref().and_then(|sender| rules.table.participant(sender));
         let expected = expected.and_then(|participant| participant.fhir_version).unwrap_or(self.settings.fhir_version);
         let expected = Some(expected);
         let form = Form::named(&inbound.media_type).unwrap_or_default();
         let tree = form::read(inbound.bytes.clone(), form, inbound.said_version, expected)
-            .map_err(|issues| bad(&facts, Refusal::BadRequest, issues.into()))?;
+            .map_err(|issues| bad(&metadata, Refusal::BadRequest, issues.into()))?;
         let mut message = Message::read_within(tree, inbound.said_version, expected, Some(self.settings.bounds))
-            .map_err(|issues| bad(&facts, Refusal::BadRequest, issues.into()))?;
+            .map_err(|issues| bad(&metadata, Refusal::BadRequest, issues.into()))?;
         let flawed = address::refusals(&message.header);
         if !flawed.is_empty() {
-            return Err(bad(&facts, Refusal::BadRequest, flawed.into()));
+            return Err(bad(&metadata, Refusal::BadRequest, flawed.into()));
         }
-        fill_facts(&mut facts, &message);
+        fill_facts(&mut metadata, &message);
         let sender =
-            self.identify(&message, inbound, rules).map_err(|(refusal, issues)| bad(&facts, refusal, issues))?;
+            self.identify(&message, inbound, rules).map_err(|(refusal, issues)| bad(&metadata, refusal, issues))?;
         let participant = match sender {
             SenderFound::Participant(participant) => Some(participant),
             SenderFound::Anyone => None,
         };
-        facts.sender = participant.as_ref().map_or("anyone", |participant| &participant.id).to_string();
+        metadata.sender = participant.as_ref().map_or("anyone", |participant| &participant.id).to_string();
         self.settle_version(&mut message, inbound, participant.as_deref());
-        facts.version = Some(message.version);
+        metadata.version = Some(message.version);
         let checked = self.check(&message, participant.as_deref(), rules);
-        facts.definition = checked.definition.as_deref().and_then(canonical);
-        facts.category = checked.definition.as_ref().and_then(|definition| definition.category);
-        facts.checked_at_us = Some(self.clock.now_us());
+        metadata.definition = checked.definition.as_deref().and_then(canonical);
+        metadata.category = checked.definition.as_ref().and_then(|definition| definition.category);
+        metadata.checked_at_us = Some(self.clock.now_us());
         let (asynchronous, from_queue, correlation) = match &inbound.wants {
             Wants::OnTheLine => (false, false, None),
             Wants::Asynchronously { .. } | Wants::AtStatusUrl => (true, false, None),
@@ -136,7 +136,7 @@ impl Exchange {
             }
         };
         let bytes = inbound.bytes.clone();
-        let judged = Judged { message, participant, checked, facts, bytes, asynchronous, from_queue, correlation };
+        let judged = Judged { message, participant, checked, metadata, bytes, asynchronous, from_queue, correlation };
         self.may_pass(&judged, inbound, rules).map_err(|(refusal, outcome)| judged.refused(refusal, outcome))?;
         Ok(judged)
     }
@@ -228,9 +228,9 @@ pub(super) fn forbidden_event(header: &MessageHeader, participant: Option<&Parti
     })
 }
 
-fn unread(facts: &Facts, inbound: &Inbound, refusal: Refusal, outcome: Outcome) -> Box<Refused> {
+fn unread(metadata: &Metadata, inbound: &Inbound, refusal: Refusal, outcome: Outcome) -> Box<Refused> {
     Box::new(Refused {
-        facts: facts.clone(),
+        metadata: metadata.clone(),
         bytes: inbound.bytes.clone(),
         refusal,
         outcome,
@@ -245,8 +245,8 @@ pub(super) fn unpacked(id: Uuid, inbound: &Inbound, refusal: Refusal, issue: Iss
     *unread(&blank_facts(id, inbound), inbound, refusal, issue.into())
 }
 
-fn blank_facts(id: Uuid, inbound: &Inbound) -> Facts {
-    Facts {
+fn blank_facts(id: Uuid, inbound: &Inbound) -> Metadata {
+    Metadata {
         id,
         sender: inbound.credential.as_deref().unwrap_or("unknown").to_string(),
         source: None,
@@ -298,21 +298,21 @@ fn same_id(known: Option<&str>, uuid: &str) -> bool {
 }
 
 /// What the message says of itself.
-pub(super) fn fill_facts(facts: &mut Facts, message: &Message) {
+pub(super) fn fill_facts(metadata: &mut Metadata, message: &Message) {
     let header = &message.header;
-    facts.version = Some(message.version);
-    facts.source = header.source_endpoint.as_deref().map(str::to_owned);
-    facts.destinations = header.destinations.iter().filter_map(|destination| destination.endpoint.clone()).collect();
-    facts.event = header.event.clone();
-    facts.header_id = header.id.clone();
-    facts.bundle_id = message.bundle_id.clone();
-    facts.bundle_identifier = message.bundle_identifier.clone();
-    facts.header_uuid = message.header_uuid().filter(|uuid| !same_id(facts.header_id.as_deref(), uuid));
-    facts.response = header.response.as_ref().map(|response| ResponseFacts {
+    metadata.version = Some(message.version);
+    metadata.source = header.source_endpoint.as_deref().map(str::to_owned);
+    metadata.destinations = header.destinations.iter().filter_map(|destination| destination.endpoint.clone()).collect();
+    metadata.event = header.event.clone();
+    metadata.header_id = header.id.clone();
+    metadata.bundle_id = message.bundle_id.clone();
+    metadata.bundle_identifier = message.bundle_identifier.clone();
+    metadata.header_uuid = message.header_uuid().filter(|uuid| !same_id(metadata.header_id.as_deref(), uuid));
+    metadata.response = header.response.as_ref().map(|response| ResponseMetadata {
         identifier: response.identifier.clone().unwrap_or(Identifier { system: None, value: String::new() }),
         code: response.code,
     });
-    if facts.response.is_some() {
-        facts.reply_to = ReplyTo::Nobody;
+    if metadata.response.is_some() {
+        metadata.reply_to = ReplyTo::Nobody;
     }
 }

@@ -9,7 +9,7 @@ use super::correlate::is_addressed_elsewhere;
 use super::judge::fill_facts;
 use super::{Exchange, Rules};
 use crate::answer::printable;
-use crate::delivery::{DeliveryKind, Facts, Keep, MessageState, ReplyTo, Work};
+use crate::delivery::{DeliveryKind, MessageState, Metadata, NewMessage, PendingDelivery, ReplyTo};
 use bytes::Bytes;
 use fhir::Cause;
 use fhir::{FhirVersion, Form, Message, form};
@@ -29,7 +29,7 @@ pub(super) enum Meaning {
     Taken,
     /// It took the message, and reports errors about it: the issues.
     Reported(Vec<Value>),
-    Answer(Box<Keep>),
+    Answer(Box<NewMessage>),
     /// It took the message; why what it said is left out.
     NotFhir(&'static str),
     /// The attempt failed, and why.
@@ -38,9 +38,9 @@ pub(super) enum Meaning {
 
 impl Exchange {
     /// Reads a 2xx's body (MSG-37, MSG-90).
-    pub(super) fn meaning(&self, work: &Work, bytes: Bytes, media_type: &str, rules: &Rules) -> Meaning {
+    pub(super) fn meaning(&self, work: &PendingDelivery, bytes: Bytes, media_type: &str, rules: &Rules) -> Meaning {
         let form = Form::seen(&bytes);
-        let read = form::read(bytes.clone(), form, None, work.facts.version);
+        let read = form::read(bytes.clone(), form, None, work.metadata.version);
         let Ok(tree) = read else {
             return match is_page(&bytes, media_type) {
                 true => Meaning::Failed("the answer is a web page, not the receiver's word"),
@@ -50,7 +50,7 @@ impl Exchange {
         let resource_type = tree.root().get("resourceType").and_then(|name| name.text());
         match resource_type.as_deref() {
             Some("OperationOutcome") => {
-                let issues = receiver_issues(&bytes, work.facts.version);
+                let issues = receiver_issues(&bytes, work.metadata.version);
                 return if issues.iter().any(is_error) { Meaning::Reported(issues) } else { Meaning::Taken };
             }
             None => return Meaning::NotFhir("its answer is no FHIR resource"),
@@ -60,7 +60,7 @@ impl Exchange {
             Some(_) => return Meaning::NotFhir("its answer is a resource that answers nothing"),
         }
         // The request's version is expected only: a receiver may write another spelling.
-        let read = Message::read_within(tree, None, work.facts.version, Some(self.settings.bounds));
+        let read = Message::read_within(tree, None, work.metadata.version, Some(self.settings.bounds));
         let message = match read {
             Ok(message) => message,
             Err(issues) if issues.iter().any(|issue| issue.cause == Cause::Limit) => {
@@ -73,11 +73,11 @@ impl Exchange {
             return Meaning::NotFhir("its answer is a message without MessageHeader.response");
         };
         let identifier = response.identifier.as_ref().map(|identifier| identifier.value.as_str());
-        if !identifier.is_some_and(|identifier| work.facts.is_named_by(identifier)) {
+        if !identifier.is_some_and(|identifier| work.metadata.is_named_by(identifier)) {
             return Meaning::Failed("response.identifier of the answer names another request");
         }
         let answer = self.keep_answer(&message, work, bytes, form.media_type().to_owned(), rules);
-        if is_addressed_elsewhere(&answer.facts, &work.facts, &work.participant, &rules.table) {
+        if is_addressed_elsewhere(&answer.metadata, &work.metadata, &work.participant, &rules.table) {
             return Meaning::Failed("the answer is addressed to another participant than the one that asked");
         }
         Meaning::Answer(Box::new(answer))
@@ -87,25 +87,25 @@ impl Exchange {
     pub(super) fn keep_answer(
         &self,
         message: &Message,
-        work: &Work,
+        work: &PendingDelivery,
         bytes: Bytes,
         media_type: String,
         rules: &Rules,
-    ) -> Keep {
+    ) -> NewMessage {
         let now_us = self.clock.now_us();
         let writer = rules.table.participant(&work.participant).map(|known| &**known);
         let mut checked = self.check(message, writer, rules);
-        let breach = breach(&work.facts, &checked, message.header.event.as_ref(), rules);
+        let breach = breach(&work.metadata, &checked, message.header.event.as_ref(), rules);
         checked.issues.extend(breach);
         let issues = checked.issues;
-        let mut facts = Facts {
+        let mut metadata = Metadata {
             id: self.clock.new_id(),
             sender: work.participant.to_string(),
             media_type,
             size_bytes: bytes.len() as u64,
             reply_to: ReplyTo::Nobody,
-            in_reply_to: Some(work.facts.id),
-            asked: work.facts.as_asked(),
+            in_reply_to: Some(work.metadata.id),
+            asked: work.metadata.as_asked(),
             owed: None,
             category: None,
             definition: message.header.definition.clone(),
@@ -113,12 +113,12 @@ impl Exchange {
             received_at_us: now_us,
             checked_at_us: Some(now_us),
             planned_at_us: None,
-            ..(*work.facts).clone()
+            ..(*work.metadata).clone()
         };
-        fill_facts(&mut facts, message);
-        let transient = is_transient(&facts);
-        Keep {
-            facts,
+        fill_facts(&mut metadata, message);
+        let transient = is_transient(&metadata);
+        NewMessage {
+            metadata,
             state: MessageState::Accepted,
             bytes,
             outcome: (!issues.is_empty()).then(|| issues.into()),
@@ -134,8 +134,8 @@ impl Exchange {
 }
 
 /// Whether an answer to this delivery means something: answers themselves are never answered (MSG-41).
-fn asks(work: &Work) -> bool {
-    work.facts.response.is_none() && matches!(work.kind, DeliveryKind::Request | DeliveryKind::Replay { .. })
+fn asks(work: &PendingDelivery) -> bool {
+    work.metadata.response.is_none() && matches!(work.kind, DeliveryKind::Request | DeliveryKind::Replay { .. })
 }
 
 /// The issues of a receiver's OperationOutcome, JSON or XML, as they are; none where it is something else.

@@ -35,7 +35,7 @@ pub use status::StatusPage;
 use crate::apart::apart;
 use crate::clock::Clock;
 use crate::courier::Handle;
-use crate::delivery::{DeliveryState, Keep, Kept, ReplyQueue};
+use crate::delivery::{Acceptance, DeliveryState, NewMessage, ReplyQueue};
 use crate::fault::Fault;
 use crate::metrics::Metrics;
 use crate::outcome::{Issue, IssueCode, Outcome};
@@ -195,7 +195,7 @@ impl Exchange {
     ) -> Reply {
         match self.blame(&mut refused, inbound, rules).await {
             Ok(blamed) => self.refuse_and_blame(refused, blamed, rules, place).await,
-            Err(away) => Reply::unavailable(refused.facts.id, &away),
+            Err(away) => Reply::unavailable(refused.metadata.id, &away),
         }
     }
 
@@ -211,18 +211,18 @@ impl Exchange {
             Ok(keep) => keep,
             Err(refused) => return Box::pin(self.refuse(*refused, rules, place)).await,
         };
-        let id = keep.facts.id;
-        let facts = keep.facts.clone();
+        let id = keep.metadata.id;
+        let metadata = keep.metadata.clone();
         let receivers = reply::Receivers::of(&keep.deliveries, keep.answer.is_some(), &rules.table);
         let own = keep.answer.as_ref().map(|own| reply::Closed::of_keep(own));
-        let at_once = self.reply_at_once(&facts, &receivers, own, false);
+        let at_once = self.reply_at_once(&metadata, &receivers, own, false);
         // Only who will wait has a place: an answer that claims a place must find its sender there.
         let waiter = match (&at_once, receivers.single()) {
             (None, Some(receiver)) => self.waiters.register(id, receiver),
             _ => None,
         };
         let kept = self.keep(keep, place).await;
-        if let Ok(Kept::Conflict { message_id }) = &kept {
+        if let Ok(Acceptance::Conflict { message_id }) = &kept {
             let refused = judged.refused(Refusal::Conflict, reused(*message_id));
             return Box::pin(self.refuse(*refused, rules, Place::default())).await;
         }
@@ -230,11 +230,11 @@ impl Exchange {
         drop(judged);
         inbound.bytes = Bytes::new();
         match kept {
-            Ok(Kept::New { .. } | Kept::Conflict { .. }) => match at_once {
+            Ok(Acceptance::New { .. } | Acceptance::Conflict { .. }) => match at_once {
                 Some(reply) => reply,
-                None => self.reply_when_closed(&facts, waiter, inbound).await,
+                None => self.reply_when_closed(&metadata, waiter, inbound).await,
             },
-            Ok(Kept::Repeat { message_id }) => {
+            Ok(Acceptance::Duplicate { message_id }) => {
                 drop(waiter);
                 Box::pin(self.repeat(message_id, inbound)).await
             }
@@ -243,12 +243,12 @@ impl Exchange {
     }
 
     /// Keeps a message in its turn, gives its place back, and hands its deliveries to the courier in the same order.
-    async fn keep(&self, keep: Keep, place: Place) -> Result<Kept, Unavailable> {
+    async fn keep(&self, keep: NewMessage, place: Place) -> Result<Acceptance, Unavailable> {
         let Place { hold, mut turn } = place;
         let mut kept = self.store.accept_in_turn(keep, &mut turn).await?;
         drop(hold);
         turn.leave().await;
-        if let Kept::New { work, .. } = &mut kept {
+        if let Acceptance::New { work, .. } = &mut kept {
             self.courier.offer(std::mem::take(work));
         }
         turn.left();
@@ -268,7 +268,7 @@ impl Exchange {
         rules: &Rules,
         place: Place,
     ) -> Reply {
-        let id = refused.facts.id;
+        let id = refused.metadata.id;
         for issue in refused.outcome.issues.iter().filter(|issue| issue.is_error()) {
             self.metrics.fault(issue.cause.code());
         }
@@ -277,8 +277,8 @@ impl Exchange {
             Some(answer) if !refused.from_queue => Reply::Answer {
                 id,
                 bytes: answer.bytes.clone(),
-                media_type: answer.facts.media_type.clone(),
-                version: answer.facts.version,
+                media_type: answer.metadata.media_type.clone(),
+                version: answer.metadata.version,
                 converted: false,
                 repeat: false,
                 refused: reply::first_fault(&refused.outcome),

@@ -3,7 +3,7 @@
 use super::judge::{Judged, Refused, canonical};
 use super::{Exchange, Inbound, Refusal, Rules, Wants, told};
 use crate::answer::OwnAnswer;
-use crate::delivery::{DeliveryKind, Facts, Keep, MessageState, NewDelivery, ReplyTo, ResponseFacts};
+use crate::delivery::{DeliveryKind, MessageState, Metadata, NewDelivery, NewMessage, ReplyTo, ResponseMetadata};
 use crate::fault::Fault;
 use crate::outcome::{Issue, IssueCode, Outcome};
 use crate::routing::address;
@@ -37,38 +37,43 @@ impl Exchange {
         judged: &Judged,
         inbound: &Inbound,
         rules: &Rules,
-    ) -> Result<(Facts, Plan), Box<Refused>> {
-        let mut facts = judged.facts.clone();
+    ) -> Result<(Metadata, Plan), Box<Refused>> {
+        let mut metadata = judged.metadata.clone();
         let definition = judged.checked.definition.as_deref();
-        facts.owed = judged
+        metadata.owed = judged
             .message
             .header
             .response_request
             .or_else(|| definition.and_then(|definition| definition.response_required));
-        facts.reply_to = self
-            .reply_to(judged, inbound, rules, facts.owed)
+        metadata.reply_to = self
+            .reply_to(judged, inbound, rules, metadata.owed)
             .map_err(|(refusal, issue)| judged.refused(refusal, issue))?;
-        let plan = plan(&judged.message, &facts.sender, facts.category, &rules.table)
+        let plan = plan(&judged.message, &metadata.sender, metadata.category, &rules.table)
             .map_err(|issues| judged.refused(Refusal::Unprocessable, issues))?;
-        told::check(judged, &facts, &plan, &rules.definitions)
+        told::check(judged, &metadata, &plan, &rules.definitions)
             .map_err(|issues| judged.refused(Refusal::Unprocessable, issues))?;
-        Ok((facts, plan))
+        Ok((metadata, plan))
     }
 
     /// Plans a request and builds everything that its transaction keeps.
-    pub(super) fn plan_request(&self, judged: &Judged, inbound: &Inbound, rules: &Rules) -> Result<Keep, Box<Refused>> {
-        let (mut facts, plan) = self.plan_for(judged, inbound, rules)?;
-        facts.planned_at_us = Some(self.clock.now_us());
+    pub(super) fn plan_request(
+        &self,
+        judged: &Judged,
+        inbound: &Inbound,
+        rules: &Rules,
+    ) -> Result<NewMessage, Box<Refused>> {
+        let (mut metadata, plan) = self.plan_for(judged, inbound, rules)?;
+        metadata.planned_at_us = Some(self.clock.now_us());
         let answer = match plan.to_self {
-            true => self.answer_as_receiver(judged, &facts, rules, plan.receivers.is_empty()),
+            true => self.answer_as_receiver(judged, &metadata, rules, plan.receivers.is_empty()),
             false => None,
         };
         let deliveries =
             plan.receivers.iter().map(|receiver| self.request_to(receiver, inbound.expires_after)).collect();
         let outcome = (!judged.checked.issues.is_empty()).then(|| Outcome::from(judged.checked.issues.clone()));
-        Ok(Keep {
+        Ok(NewMessage {
             identity: judged.message.identity(),
-            facts,
+            metadata,
             state: MessageState::Accepted,
             bytes: judged.bytes.clone(),
             outcome,
@@ -95,7 +100,7 @@ impl Exchange {
             Wants::InQueue { reply, .. } => return Ok(ReplyTo::Queue(reply.clone())),
             Wants::Asynchronously { response_url } => response_url,
         };
-        let sender = &judged.facts.sender;
+        let sender = &judged.metadata.sender;
         if let Some(url) = response_url {
             let url = self.callback(url).map_err(|issue| (Refusal::BadRequest, issue))?;
             if rules.table.is_owner(sender, url.as_str()) {
@@ -156,13 +161,19 @@ impl Exchange {
 
     /// Emberpost as the receiver: push events are kept and answered `ok`, the two expansions are answered with their
     /// data, other pull events are not supported. `alone`: a sender that waits gets this answer on the line.
-    fn answer_as_receiver(&self, judged: &Judged, facts: &Facts, rules: &Rules, alone: bool) -> Option<Keep> {
+    fn answer_as_receiver(
+        &self,
+        judged: &Judged,
+        metadata: &Metadata,
+        rules: &Rules,
+        alone: bool,
+    ) -> Option<NewMessage> {
         let definition = judged.checked.definition.as_deref();
         let pulled = expand(&judged.message, &rules.definitions, self.clock.now_us());
         let (code, outcome, focus) = match pulled {
             Some(Ok(resource)) => (ResponseCode::Ok, None, Some(resource)),
             Some(Err(issue)) => (ResponseCode::FatalError, Some(Outcome::from(issue)), None),
-            None if is_pull(facts.event.as_ref()) => {
+            None if is_pull(metadata.event.as_ref()) => {
                 let text = "Emberpost itself answers valueset-expand and CodeSystem-expand only; address other pull \
                             events to a participant";
                 let issue = Issue::error(IssueCode::NotSupported, Fault::SendUnknownDestination, text);
@@ -170,44 +181,44 @@ impl Exchange {
             }
             None => (ResponseCode::Ok, None, None),
         };
-        if facts.owed.is_some_and(|owed| !owed.wants(code)) && code == ResponseCode::Ok {
+        if metadata.owed.is_some_and(|owed| !owed.wants(code)) && code == ResponseCode::Ok {
             return None;
         }
         let say = Say { code, outcome: outcome.as_ref(), receiver_issues: &[], focus };
-        let mut answer = self.own_answer(facts, definition, rules, say);
-        if !alone || facts.reply_to != ReplyTo::Wait {
-            answer.deliveries = self.way_home(facts, &answer.facts, rules, false);
+        let mut answer = self.own_answer(metadata, definition, rules, say);
+        if !alone || metadata.reply_to != ReplyTo::Wait {
+            answer.deliveries = self.way_home(metadata, &answer.metadata, rules, false);
         }
         Some(answer)
     }
 
     /// What a refused sender gets beside or in place of a status. Over AMQP it is published: a response message where the
     /// header could be read, else a bare OperationOutcome; a response is never answered (MSG-41).
-    pub(super) fn refusal_answer(&self, refused: &Refused, rules: &Rules) -> Option<Keep> {
+    pub(super) fn refusal_answer(&self, refused: &Refused, rules: &Rules) -> Option<NewMessage> {
         if !refused.from_queue {
             return refused.as_message(rules).then(|| self.fatal_error(refused, rules));
         }
-        if refused.facts.reply_to == ReplyTo::Nobody {
+        if refused.metadata.reply_to == ReplyTo::Nobody {
             return None;
         }
         let mut answer = match refused.header_was_read() {
             true => self.fatal_error(refused, rules),
-            false => self.bare_outcome(&refused.facts, &refused.outcome),
+            false => self.bare_outcome(&refused.metadata, &refused.outcome),
         };
-        answer.deliveries = self.way_home(&refused.facts, &answer.facts, rules, true);
+        answer.deliveries = self.way_home(&refused.metadata, &answer.metadata, rules, true);
         Some(answer)
     }
 
-    fn fatal_error(&self, refused: &Refused, rules: &Rules) -> Keep {
+    fn fatal_error(&self, refused: &Refused, rules: &Rules) -> NewMessage {
         let say =
             Say { code: ResponseCode::FatalError, outcome: Some(&refused.outcome), receiver_issues: &[], focus: None };
-        self.own_answer(&refused.facts, refused.definition.as_deref(), rules, say)
+        self.own_answer(&refused.metadata, refused.definition.as_deref(), rules, say)
     }
 
     /// An OperationOutcome in place of an answer, to what is no message that could be answered.
-    fn bare_outcome(&self, request: &Facts, outcome: &Outcome) -> Keep {
+    fn bare_outcome(&self, request: &Metadata, outcome: &Outcome) -> NewMessage {
         let bytes = outcome.to_resource().to_string().into_bytes();
-        let facts = Facts {
+        let metadata = Metadata {
             size_bytes: bytes.len() as u64,
             header_id: None,
             bundle_id: None,
@@ -215,17 +226,17 @@ impl Exchange {
             definition: None,
             ..self.own_facts(request, self.clock.new_id(), None)
         };
-        kept_as_own(facts, request, bytes)
+        kept_as_own(metadata, request, bytes)
     }
 
     /// A response message of our own, ready to be kept with its request (MSG-36 to MSG-38).
     pub(super) fn own_answer(
         &self,
-        request: &Facts,
+        request: &Metadata,
         definition: Option<&Definition>,
         rules: &Rules,
         say: Say<'_>,
-    ) -> Keep {
+    ) -> NewMessage {
         let (id, now_us) = (self.clock.new_id(), self.clock.now_us());
         let (bundle_id, header_id) = (self.clock.new_id(), self.clock.new_id());
         let response = definition.and_then(|definition| rules.definitions.allowed_response_definition(definition));
@@ -250,18 +261,18 @@ impl Exchange {
             focus: say.focus,
         }
         .write();
-        let mut facts = self.own_facts(request, id, event.cloned());
-        facts.definition = canonical;
-        facts.version = Some(version);
-        facts.header_id = Some(header_id.to_string());
-        facts.bundle_id = Some(bundle_id.to_string());
-        facts.size_bytes = bytes.len() as u64;
-        facts.response = Some(ResponseFacts { identifier: answered(request), code: Some(say.code) });
-        kept_as_own(facts, request, bytes)
+        let mut metadata = self.own_facts(request, id, event.cloned());
+        metadata.definition = canonical;
+        metadata.version = Some(version);
+        metadata.header_id = Some(header_id.to_string());
+        metadata.bundle_id = Some(bundle_id.to_string());
+        metadata.size_bytes = bytes.len() as u64;
+        metadata.response = Some(ResponseMetadata { identifier: answered(request), code: Some(say.code) });
+        kept_as_own(metadata, request, bytes)
     }
 
-    fn own_facts(&self, request: &Facts, id: Uuid, event: Option<Event>) -> Facts {
-        Facts {
+    fn own_facts(&self, request: &Metadata, id: Uuid, event: Option<Event>) -> Metadata {
+        Metadata {
             id,
             sender: EMBERPOST.into(),
             source: Some(self.settings.base_url.clone()),
@@ -287,16 +298,16 @@ impl Exchange {
 }
 
 /// Own words as they are kept: in the form of the request (design 1.5).
-fn kept_as_own(mut facts: Facts, request: &Facts, bytes: Vec<u8>) -> Keep {
+fn kept_as_own(mut metadata: Metadata, request: &Metadata, bytes: Vec<u8>) -> NewMessage {
     let mut bytes = Bytes::from(bytes);
     if Form::named(&request.media_type) == Some(Form::Xml)
-        && let Ok(xml) = convert(bytes.clone(), Form::Xml, facts.version.unwrap_or(FhirVersion::R4))
+        && let Ok(xml) = convert(bytes.clone(), Form::Xml, metadata.version.unwrap_or(FhirVersion::R4))
     {
-        (facts.media_type, facts.size_bytes) = (Form::Xml.media_type().to_owned(), xml.len() as u64);
+        (metadata.media_type, metadata.size_bytes) = (Form::Xml.media_type().to_owned(), xml.len() as u64);
         bytes = xml;
     }
-    Keep {
-        facts,
+    NewMessage {
+        metadata,
         state: MessageState::Accepted,
         bytes,
         outcome: None,
@@ -311,7 +322,7 @@ fn kept_as_own(mut facts: Facts, request: &Facts, bytes: Vec<u8>) -> Keep {
 }
 
 /// The identifier by which a request's answers name it, first of header id, Bundle.id and identifier.
-fn answered(request: &Facts) -> Identifier {
+fn answered(request: &Metadata) -> Identifier {
     let id = request.header_id.clone().or_else(|| request.bundle_id.clone());
     match (id, &request.bundle_identifier) {
         (Some(value), _) => Identifier { system: None, value },

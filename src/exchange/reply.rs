@@ -3,7 +3,7 @@
 use super::{Exchange, Inbound, Wants};
 use crate::apart::apart;
 use crate::conversion::{Converted, Wanted, converted};
-use crate::delivery::{DeliveryState, Facts, Keep, NewDelivery, ReplyTo};
+use crate::delivery::{DeliveryState, Metadata, NewDelivery, NewMessage, ReplyTo};
 use crate::exchange::wait::Waiter;
 use crate::fault::Fault;
 use crate::outcome::{Issue, IssueCode, Outcome};
@@ -36,7 +36,7 @@ pub enum Reply {
     /// In custody, with a status URL. `preferred`: as `Prefer: respond-async` asked.
     Custody { id: Uuid, outcome: Outcome, preferred: bool, repeat: bool },
     /// In custody, and no answer is owed.
-    Kept { id: Uuid, repeat: bool },
+    Acceptance { id: Uuid, repeat: bool },
     /// Taken, with nothing to say: `async=true`, and responses.
     Done { id: Uuid, repeat: bool },
     Refused {
@@ -89,21 +89,27 @@ pub(super) enum Closed {
 }
 
 impl Closed {
-    pub fn of_keep(answer: &Keep) -> Self {
-        Self::of_answer(&answer.facts, answer.bytes.clone())
+    pub fn of_keep(answer: &NewMessage) -> Self {
+        Self::of_answer(&answer.metadata, answer.bytes.clone())
     }
 
     /// In the version of the request, where that can be told; its form is for the channel to choose.
-    pub fn of_answer(facts: &Facts, bytes: Bytes) -> Self {
-        let code = facts.response.as_ref().and_then(|response| response.code);
-        let wanted = Wanted { form: None, version: facts.asked.as_ref().map(|asked| asked.version) };
-        match apart(bytes.len(), || converted(facts, &bytes, wanted)) {
+    pub fn of_answer(metadata: &Metadata, bytes: Bytes) -> Self {
+        let code = metadata.response.as_ref().and_then(|response| response.code);
+        let wanted = Wanted { form: None, version: metadata.asked.as_ref().map(|asked| asked.version) };
+        match apart(bytes.len(), || converted(metadata, &bytes, wanted)) {
             Ok(Some(told)) => {
-                let Converted { bytes, facts, .. } = told;
-                Closed::Answer { bytes, media_type: facts.media_type, version: facts.version, converted: true, code }
+                let Converted { bytes, metadata, .. } = told;
+                Closed::Answer {
+                    bytes,
+                    media_type: metadata.media_type,
+                    version: metadata.version,
+                    converted: true,
+                    code,
+                }
             }
             _ => {
-                let (media_type, version) = (facts.media_type.clone(), facts.version);
+                let (media_type, version) = (metadata.media_type.clone(), metadata.version);
                 Closed::Answer { bytes, media_type, version, converted: false, code }
             }
         }
@@ -144,7 +150,7 @@ impl Exchange {
     /// The reply to a request that is in custody, when it is closed or time is up.
     pub(super) async fn reply_when_closed(
         &self,
-        facts: &Facts,
+        metadata: &Metadata,
         waiter: Option<Waiter<'_>>,
         inbound: &Inbound,
     ) -> Reply {
@@ -152,31 +158,31 @@ impl Exchange {
             Some(waiter) => waiter.wait(self.settings.answer_timeout, &inbound.gone).await,
             None => None,
         };
-        closed.map_or_else(|| custody(facts, false), |closed| spoken(facts, closed, false))
+        closed.map_or_else(|| custody(metadata, false), |closed| spoken(metadata, closed, false))
     }
 
     /// The reply where nothing has to be waited for.
     pub(super) fn reply_at_once(
         &self,
-        facts: &Facts,
+        metadata: &Metadata,
         receivers: &Receivers,
         own: Option<Closed>,
         repeat: bool,
     ) -> Option<Reply> {
-        match facts.reply_to {
+        match metadata.reply_to {
             ReplyTo::Callback(_) | ReplyTo::Channel | ReplyTo::Queue(_) | ReplyTo::Nobody => {
-                return Some(Reply::Done { id: facts.id, repeat });
+                return Some(Reply::Done { id: metadata.id, repeat });
             }
-            ReplyTo::Status => return Some(custody(facts, repeat)),
+            ReplyTo::Status => return Some(custody(metadata, repeat)),
             ReplyTo::Wait => {}
         }
         if let (Some(closed), true) = (own, receivers.participants.is_empty()) {
-            return Some(spoken(facts, closed, repeat));
+            return Some(spoken(metadata, closed, repeat));
         }
-        if matches!(facts.owed, Some(ResponseRequired::Never | ResponseRequired::OnError)) {
-            return Some(Reply::Kept { id: facts.id, repeat });
+        if matches!(metadata.owed, Some(ResponseRequired::Never | ResponseRequired::OnError)) {
+            return Some(Reply::Acceptance { id: metadata.id, repeat });
         }
-        receivers.single().is_none().then(|| custody(facts, repeat))
+        receivers.single().is_none().then(|| custody(metadata, repeat))
     }
 
     /// The same message again: as the first time, waiting with it while it is under way (MSG-61, MSG-62).
@@ -200,7 +206,7 @@ impl Exchange {
             Some(key) => Some(self.kept_answer(key).await?),
             None => None,
         };
-        if let Some(reply) = self.reply_at_once(&standing.facts, &receivers, own, true) {
+        if let Some(reply) = self.reply_at_once(&standing.metadata, &receivers, own, true) {
             return Ok(reply);
         }
         // Registered before the look at the store, so that an answer between the two is not missed.
@@ -213,8 +219,8 @@ impl Exchange {
                 None => None,
             },
         };
-        let facts = &standing.facts;
-        Ok(closed.map_or_else(|| custody(facts, true), |closed| spoken(facts, closed, true)))
+        let metadata = &standing.metadata;
+        Ok(closed.map_or_else(|| custody(metadata, true), |closed| spoken(metadata, closed, true)))
     }
 
     /// How a request to one receiver ended, if it has.
@@ -223,14 +229,14 @@ impl Exchange {
         if let Some(key) = delivery.answer {
             return self.kept_answer(key).await.map(Some);
         }
-        let closes = delivery.state == DeliveryState::Delivered && is_taken(&standing.facts, delivery);
+        let closes = delivery.state == DeliveryState::Delivered && is_taken(&standing.metadata, delivery);
         Ok(closes.then(|| Closed::Taken { accepted: delivery.status == Some(202) }))
     }
 
     /// The answer as it was given. Where retention dropped its content, nothing is left to say or to wait for.
     async fn kept_answer(&self, key: i64) -> Result<Closed, Unavailable> {
         let content = self.store.content(key).await?;
-        Ok(content.map_or(Closed::Taken { accepted: true }, |(facts, bytes)| Closed::of_answer(&facts, bytes)))
+        Ok(content.map_or(Closed::Taken { accepted: true }, |(metadata, bytes)| Closed::of_answer(&metadata, bytes)))
     }
 }
 
@@ -241,23 +247,23 @@ pub(super) fn closes_without_message(owed: Option<ResponseRequired>) -> bool {
 
 /// Whether a delivered request is closed though its receiver sent no message. Without a status it went into a queue, and
 /// the receiver itself has said nothing yet, which is all there is to expect where only an error is answered.
-pub(super) fn is_taken(facts: &Facts, delivery: &StandingDelivery) -> bool {
-    let silent = matches!(facts.owed, Some(ResponseRequired::Never | ResponseRequired::OnError));
-    silent || delivery.status.is_some() && closes_without_message(facts.owed)
+pub(super) fn is_taken(metadata: &Metadata, delivery: &StandingDelivery) -> bool {
+    let silent = matches!(metadata.owed, Some(ResponseRequired::Never | ResponseRequired::OnError));
+    silent || delivery.status.is_some() && closes_without_message(metadata.owed)
 }
 
-fn custody(facts: &Facts, repeat: bool) -> Reply {
-    let preferred = facts.reply_to == ReplyTo::Status;
-    Reply::Custody { id: facts.id, outcome: Exchange::custody_outcome(), preferred, repeat }
+fn custody(metadata: &Metadata, repeat: bool) -> Reply {
+    let preferred = metadata.reply_to == ReplyTo::Status;
+    Reply::Custody { id: metadata.id, outcome: Exchange::custody_outcome(), preferred, repeat }
 }
 
 /// A closed request in the words of the reply table.
-fn spoken(facts: &Facts, closed: Closed, repeat: bool) -> Reply {
-    let id = facts.id;
+fn spoken(metadata: &Metadata, closed: Closed, repeat: bool) -> Reply {
+    let id = metadata.id;
     match closed {
         Closed::Taken { accepted } => Reply::Taken { id, accepted, repeat },
-        Closed::Answer { bytes, media_type, version, converted, code } => match unwanted(facts.owed, code) {
-            Some(Unwanted::Silent) => Reply::Kept { id, repeat },
+        Closed::Answer { bytes, media_type, version, converted, code } => match unwanted(metadata.owed, code) {
+            Some(Unwanted::Silent) => Reply::Acceptance { id, repeat },
             Some(Unwanted::Failure(refusal, outcome)) => Reply::Refused { id, refusal, outcome, repeat },
             None => Reply::Answer { id, bytes, media_type, version, converted, repeat, refused: None },
         },
@@ -302,7 +308,7 @@ impl Reply {
             Reply::Answer { id, .. }
             | Reply::Taken { id, .. }
             | Reply::Custody { id, .. }
-            | Reply::Kept { id, .. }
+            | Reply::Acceptance { id, .. }
             | Reply::Done { id, .. }
             | Reply::Refused { id, .. } => *id,
         }
@@ -313,7 +319,7 @@ impl Reply {
             Reply::Answer { repeat, .. }
             | Reply::Taken { repeat, .. }
             | Reply::Custody { repeat, .. }
-            | Reply::Kept { repeat, .. }
+            | Reply::Acceptance { repeat, .. }
             | Reply::Done { repeat, .. }
             | Reply::Refused { repeat, .. } => *repeat,
         }

@@ -5,7 +5,7 @@ use super::correlate::{Doubt, Match, decide, doubt, is_addressed_elsewhere, one}
 use super::judge::{Judged, forbidden_event};
 use super::{Exchange, Place, Refusal, Reply, Rules, reused, told};
 use crate::apart::apart;
-use crate::delivery::{DeliveryKind, Keep, Kept, MessageState};
+use crate::delivery::{Acceptance, DeliveryKind, MessageState, NewMessage};
 use crate::fault::Fault;
 use crate::outcome::{Issue, IssueCode, Outcome};
 use crate::routing::plan::{Plan, plan};
@@ -15,7 +15,7 @@ use uuid::Uuid;
 impl Exchange {
     /// Never answered with a message (MSG-41): 200 once it is kept.
     pub(super) async fn take_response(&self, judged: Judged, rules: &Rules, place: Place) -> Reply {
-        let id = judged.facts.id;
+        let id = judged.metadata.id;
         match self.request_of(&judged, rules).await {
             Ok(Match::One(request)) => self.take_answer(judged, *request, rules, place).await,
             Ok(Match::Several(doubt)) => self.take_ambiguous(judged, &doubt, rules, place).await,
@@ -27,17 +27,18 @@ impl Exchange {
     /// The delivery that asked for this response: the one that the `correlation_id` names among those that its identifier
     /// allows, or alone where the identifier allows none; else what `decide` finds.
     pub(super) async fn request_of(&self, judged: &Judged, rules: &Rules) -> Result<Match, Unavailable> {
-        let response = judged.facts.response.as_ref();
+        let response = judged.metadata.response.as_ref();
         let (Some(participant), Some(response)) = (&judged.participant, response) else { return Ok(Match::Nothing) };
         let identifier = &response.identifier.value;
         let correlated = match judged.correlation {
             Some(message) => self.store.asked_with(&participant.id, message).await?,
             None => Vec::new(),
         };
-        let is_named = |asked: &Asked| asked.delivery.facts.is_named_by(identifier);
+        let is_named = |asked: &Asked| asked.delivery.metadata.is_named_by(identifier);
         // Correlation and destination that name different participants leave a doubt.
-        let elsewhere =
-            |asked: &Asked| is_addressed_elsewhere(&judged.facts, &asked.delivery.facts, &participant.id, &rules.table);
+        let elsewhere = |asked: &Asked| {
+            is_addressed_elsewhere(&judged.metadata, &asked.delivery.metadata, &participant.id, &rules.table)
+        };
         if correlated.iter().any(elsewhere) {
             return Ok(Match::Several(doubt(&correlated, false, true)));
         }
@@ -50,13 +51,13 @@ impl Exchange {
         {
             return Ok(Match::One(one));
         }
-        Ok(decide(candidates, &judged.facts, &participant.id, &rules.table))
+        Ok(decide(candidates, &judged.metadata, &participant.id, &rules.table))
     }
 
     async fn take_answer(&self, judged: Judged, request: Asked, rules: &Rules, place: Place) -> Reply {
         let mut answer = keep(&judged);
         let event = judged.message.header.event.as_ref();
-        if let Some(breach) = breach(&request.delivery.facts, &judged.checked, event, rules) {
+        if let Some(breach) = breach(&request.delivery.metadata, &judged.checked, event, rules) {
             answer.outcome.get_or_insert_default().issues.push(breach.with_cause(Fault::from));
         }
         let kept = self.close_with(answer, request, rules, place).await;
@@ -66,13 +67,13 @@ impl Exchange {
     /// Nobody gets it until an operator says whose it is.
     async fn take_ambiguous(&self, judged: Judged, doubt: &Doubt, rules: &Rules, place: Place) -> Reply {
         let mut answer = keep(&judged);
-        answer.facts.ambiguous = true;
-        answer.facts.planned_at_us = Some(self.clock.now_us());
+        answer.metadata.ambiguous = true;
+        answer.metadata.planned_at_us = Some(self.clock.now_us());
         answer.outcome.get_or_insert_default().issues.push(fits_several(doubt));
         let kept = self.keep(answer, place).await;
-        if matches!(kept, Ok(Kept::New { .. })) {
+        if matches!(kept, Ok(Acceptance::New { .. })) {
             self.metrics.fault(Fault::RecvAmbiguous.code());
-            tracing::warn!(message.id = %judged.facts.id, participant = %judged.facts.sender, requests = doubt.count,
+            tracing::warn!(message.id = %judged.metadata.id, participant = %judged.metadata.sender, requests = doubt.count,
                 fault = Fault::RecvAmbiguous.code(), "a response fits several requests; nobody has it until it is assigned");
         }
         self.done(judged, kept, rules).await
@@ -104,30 +105,30 @@ impl Exchange {
         if let Some(outcome) = judged.errors_that_refuse(rules) {
             return Err((Refusal::Unprocessable, outcome));
         }
-        let facts = &judged.facts;
-        let plan = plan(&judged.message, &facts.sender, facts.category, &rules.table)
+        let metadata = &judged.metadata;
+        let plan = plan(&judged.message, &metadata.sender, metadata.category, &rules.table)
             .map_err(|issues| (Refusal::Unprocessable, Outcome::from(issues)))?;
-        told::check(judged, facts, &plan, &rules.definitions)
+        told::check(judged, metadata, &plan, &rules.definitions)
             .map_err(|issues| (Refusal::Unprocessable, Outcome::from(issues)))?;
         Ok(plan)
     }
 
-    fn plan_unmatched(&self, judged: &Judged, rules: &Rules) -> Result<Keep, (Refusal, Outcome)> {
+    fn plan_unmatched(&self, judged: &Judged, rules: &Rules) -> Result<NewMessage, (Refusal, Outcome)> {
         let plan = self.route_unmatched(judged, rules)?;
-        let mut facts = judged.facts.clone();
-        facts.unmatched = true;
-        facts.planned_at_us = Some(self.clock.now_us());
+        let mut metadata = judged.metadata.clone();
+        metadata.unmatched = true;
+        metadata.planned_at_us = Some(self.clock.now_us());
         let to = |receiver| self.delivery_to(receiver, DeliveryKind::Answer);
         let deliveries = plan.receivers.iter().map(to).collect();
-        Ok(Keep { facts, deliveries, ..keep(judged) })
+        Ok(NewMessage { metadata, deliveries, ..keep(judged) })
     }
 
-    async fn done(&self, judged: Judged, kept: Result<Kept, Unavailable>, rules: &Rules) -> Reply {
-        let id = judged.facts.id;
+    async fn done(&self, judged: Judged, kept: Result<Acceptance, Unavailable>, rules: &Rules) -> Reply {
+        let id = judged.metadata.id;
         match kept {
-            Ok(Kept::New { .. }) => Reply::Done { id, repeat: false },
-            Ok(Kept::Repeat { message_id }) => Reply::Done { id: message_id, repeat: true },
-            Ok(Kept::Conflict { message_id }) => {
+            Ok(Acceptance::New { .. }) => Reply::Done { id, repeat: false },
+            Ok(Acceptance::Duplicate { message_id }) => Reply::Done { id: message_id, repeat: true },
+            Ok(Acceptance::Conflict { message_id }) => {
                 self.refuse(*judged.refused(Refusal::Conflict, reused(message_id)), rules, Place::default()).await
             }
             Err(away) => Reply::unavailable(id, &away),
@@ -157,9 +158,9 @@ pub(super) fn fits_several(doubt: &Doubt) -> Issue {
 }
 
 /// A response as it is kept, before its way is known.
-fn keep(judged: &Judged) -> Keep {
-    Keep {
-        facts: judged.facts.clone(),
+fn keep(judged: &Judged) -> NewMessage {
+    NewMessage {
+        metadata: judged.metadata.clone(),
         state: MessageState::Accepted,
         bytes: judged.bytes.clone(),
         outcome: (!judged.checked.issues.is_empty()).then(|| judged.checked.issues.clone().into()),

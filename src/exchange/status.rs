@@ -3,7 +3,7 @@
 use super::reply::{Unwanted, is_taken, unwanted};
 use super::{Exchange, Refusal};
 use crate::apart::apart;
-use crate::delivery::{DeliveryState, Facts, MessageState, ReplyTo};
+use crate::delivery::{DeliveryState, MessageState, Metadata, ReplyTo};
 use crate::fault::Fault;
 use crate::outcome::{Issue, IssueCode, Outcome};
 use crate::store::{Standing, StandingDelivery, Unavailable};
@@ -37,17 +37,17 @@ impl Exchange {
         }
         let mut entries = Vec::with_capacity(all);
         if let Some(key) = standing.own_answer {
-            entries.push(self.entry_of_answer(&standing.facts, key).await?);
+            entries.push(self.entry_of_answer(&standing.metadata, key).await?);
         }
         for delivery in &standing.deliveries {
             entries.push(match delivery.answer {
-                Some(key) => self.entry_of_answer(&standing.facts, key).await?,
+                Some(key) => self.entry_of_answer(&standing.metadata, key).await?,
                 None => entry_of_silence(delivery),
             });
         }
         let head = r#"{"resourceType":"Bundle","type":"batch-response","entry":["#;
         let bytes = format!("{head}{}]}}", entries.join(",")).into_bytes();
-        Ok(StatusPage::Done { bytes, version: standing.facts.version })
+        Ok(StatusPage::Done { bytes, version: standing.metadata.version })
     }
 
     /// The client is finished with the status URL; false when there is none. What is under way goes on (ASY-42).
@@ -63,23 +63,23 @@ impl Exchange {
         Ok(standing.filter(|standing| {
             standing.state == MessageState::Accepted
                 && !standing.status_ended
-                && standing.facts.reply_to != ReplyTo::Nobody
-                && asker.is_none_or(|asker| asker == standing.facts.sender)
+                && standing.metadata.reply_to != ReplyTo::Nobody
+                && asker.is_none_or(|asker| asker == standing.metadata.sender)
         }))
     }
 
-    async fn entry_of_answer(&self, request: &Facts, key: i64) -> Result<String, Unavailable> {
-        let Some((facts, bytes)) = self.store.content(key).await? else {
+    async fn entry_of_answer(&self, request: &Metadata, key: i64) -> Result<String, Unavailable> {
+        let Some((metadata, bytes)) = self.store.content(key).await? else {
             let text = "The answer's body is no longer kept";
             let outcome: Outcome = Issue::error(IssueCode::NotFound, Fault::RouteNotFound, text).into();
             return Ok(json!({"response": {"status": "404 Not Found", "outcome": outcome.to_resource()}}).to_string());
         };
-        let code = facts.response.as_ref().and_then(|response| response.code);
+        let code = metadata.response.as_ref().and_then(|response| response.code);
         if let Some(unwanted) = unwanted(request.owed, code) {
             return Ok(entry_of_unwanted(&unwanted));
         }
         // JSON as it is, XML converted: numbers and texts stay as the receiver wrote them.
-        let version = facts.version.unwrap_or(FhirVersion::R4);
+        let version = metadata.version.unwrap_or(FhirVersion::R4);
         let Ok(bytes) = apart(bytes.len(), || convert(bytes, Form::Json, version)) else {
             let text = "The answer is XML that cannot be said in JSON; ask an operator for its content";
             let outcome: Outcome = Issue::error(IssueCode::NotSupported, Fault::RouteConversion, text).into();
@@ -116,14 +116,14 @@ fn reported_so_far(standing: &Standing) -> Option<Vec<u8>> {
 
 fn progress(standing: &Standing) -> (usize, usize) {
     let own = usize::from(standing.own_answer.is_some());
-    let closed = standing.deliveries.iter().filter(|delivery| is_closed(&standing.facts, delivery)).count();
+    let closed = standing.deliveries.iter().filter(|delivery| is_closed(&standing.metadata, delivery)).count();
     (own + closed, own + standing.deliveries.len())
 }
 
-fn is_closed(facts: &Facts, delivery: &StandingDelivery) -> bool {
+fn is_closed(metadata: &Metadata, delivery: &StandingDelivery) -> bool {
     match delivery.state {
         DeliveryState::Waiting | DeliveryState::Active => false,
-        DeliveryState::Delivered => is_taken(facts, delivery),
+        DeliveryState::Delivered => is_taken(metadata, delivery),
         DeliveryState::Answered | DeliveryState::Dead | DeliveryState::Discarded => true,
     }
 }

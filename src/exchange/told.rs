@@ -2,7 +2,7 @@
 
 use super::judge::Judged;
 use crate::conversion::{Wanted, converted_tree};
-use crate::delivery::Facts;
+use crate::delivery::Metadata;
 use crate::fault::Fault;
 use crate::outcome::{Issue, IssueCode, with_faults};
 use crate::routing::Participant;
@@ -14,10 +14,15 @@ use validation::definition::Definitions;
 
 /// Errs with why a receiver cannot be told; the message is then refused as a whole, like one that cannot be routed.
 /// `definitions` are those that are loaded: their extensions replace the base's in every version.
-pub(super) fn check(judged: &Judged, facts: &Facts, plan: &Plan, definitions: &Definitions) -> Result<(), Vec<Issue>> {
+pub(super) fn check(
+    judged: &Judged,
+    metadata: &Metadata,
+    plan: &Plan,
+    definitions: &Definitions,
+) -> Result<(), Vec<Issue>> {
     let mut issues = Vec::new();
     for receiver in &plan.receivers {
-        if let Err(broken) = check_one(judged, facts, &receiver.participant, definitions) {
+        if let Err(broken) = check_one(judged, metadata, &receiver.participant, definitions) {
             issues.extend(broken);
         }
     }
@@ -26,22 +31,22 @@ pub(super) fn check(judged: &Judged, facts: &Facts, plan: &Plan, definitions: &D
 
 fn check_one(
     judged: &Judged,
-    facts: &Facts,
+    metadata: &Metadata,
     receiver: &Participant,
     definitions: &Definitions,
 ) -> Result<(), Vec<Issue>> {
-    let version = receiver.fhir_version.filter(|wanted| Some(*wanted) != facts.version);
+    let version = receiver.fhir_version.filter(|wanted| Some(*wanted) != metadata.version);
     if let Some(wanted) = version.filter(|_| !receiver.bridge_versions) {
         // It is delivered as it is, if it is valid in the receiver's version as it is.
-        if !facts.version.is_some_and(|sent| sent.is_spelled_as(wanted)) {
-            return Err(vec![foreign(receiver, wanted, facts.version)]);
+        if !metadata.version.is_some_and(|sent| sent.is_spelled_as(wanted)) {
+            return Err(vec![foreign(receiver, wanted, metadata.version)]);
         }
         valid_in(&judged.message.tree, wanted, receiver, definitions)?;
     }
     let version = version.filter(|_| receiver.bridge_versions);
     let wanted = Wanted { form: receiver.format, version };
-    let told =
-        converted_tree(facts, &judged.message.tree, wanted).map_err(|issues| named(with_faults(issues), receiver))?;
+    let told = converted_tree(metadata, &judged.message.tree, wanted)
+        .map_err(|issues| named(with_faults(issues), receiver))?;
     let (Some(told), Some(version)) = (told, version) else { return Ok(()) };
     // What keeps a message that was spelled anew from being one of this version: then more than the header differs.
     valid_in(&told.tree, version, receiver, definitions)

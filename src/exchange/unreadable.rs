@@ -17,10 +17,10 @@ impl Exchange {
         let text = format!("The message is {why}; its content is in the dead-letter queue");
         let issue = Issue::error(IssueCode::TooLong, Fault::SendTooLarge, text);
         let mut refused = unpacked(self.clock.new_id(), &inbound, Refusal::BadRequest, issue);
-        refused.facts.size_bytes = size_bytes;
+        refused.metadata.size_bytes = size_bytes;
         let noted = async {
             let blamed = self.blame(&mut refused, &inbound, &rules).await?;
-            if refused.facts.in_reply_to.is_some() {
+            if refused.metadata.in_reply_to.is_some() {
                 self.keep(refused.kept(blamed, None), Place::default()).await?;
             }
             Ok::<(), Unavailable>(())
@@ -39,7 +39,7 @@ impl Exchange {
         rules: &Rules,
     ) -> Result<Option<i64>, Unavailable> {
         let Wants::InQueue { reply, .. } = &inbound.wants else { return Ok(None) };
-        let is_answer = refused.refusal == Refusal::BadRequest || refused.facts.response.is_some();
+        let is_answer = refused.refusal == Refusal::BadRequest || refused.metadata.response.is_some();
         let correlation = reply.correlation.as_deref().and_then(|text| Uuid::parse_str(text).ok());
         let Some(request) = correlation.filter(|_| is_answer) else { return Ok(None) };
         let Some(standing) = self.store.standing(request).await? else { return Ok(None) };
@@ -47,10 +47,10 @@ impl Exchange {
         let fits = |delivery: &&StandingDelivery| delivery.answer.is_none() && may_answer(delivery, sender, rules);
         let mut fitting = standing.deliveries.iter().filter(fits);
         let Some(delivery) = fitting.next() else { return Ok(None) };
-        refused.facts.in_reply_to = Some(request);
+        refused.metadata.in_reply_to = Some(request);
         // Of several receivers, nobody knows which one wrote it.
         let one = fitting.next().is_none().then_some(delivery);
-        tracing::warn!(message.id = %refused.facts.id, request.id = %request,
+        tracing::warn!(message.id = %refused.metadata.id, request.id = %request,
             participant = one.map_or("?", |delivery| &*delivery.participant), fault = Fault::RecvBadAnswer.code(),
             "an answer out of a queue cannot be read; its request waits on");
         self.metrics.fault(Fault::RecvBadAnswer.code());

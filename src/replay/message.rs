@@ -19,7 +19,7 @@ pub(super) async fn deliveries(
     replay: &ReplayView,
     candidate: &ReplayCandidate,
 ) -> Result<Vec<NewDelivery>, Unavailable> {
-    let is_consequence = candidate.facts.category == Some(Category::Consequence);
+    let is_consequence = candidate.metadata.category == Some(Category::Consequence);
     if is_consequence && !replay.order.force_consequence {
         return Ok(Vec::new());
     }
@@ -55,12 +55,12 @@ async fn lane(exchange: &Exchange, candidate: &ReplayCandidate, participant: &Pa
         Order::Subject => exchange.store.content(candidate.message_key).await?,
         Order::None | Order::Sender => None,
     };
-    let facts = &candidate.facts;
+    let metadata = &candidate.metadata;
     let subject = || {
         let (_, bytes) = content?;
-        apart(bytes.len(), || subject_of(bytes.clone(), facts.version))
+        apart(bytes.len(), || subject_of(bytes.clone(), metadata.version))
     };
-    Ok(routing::lane::lane(participant.order, facts.source.as_deref(), &facts.sender, subject))
+    Ok(routing::lane::lane(participant.order, metadata.source.as_deref(), &metadata.sender, subject))
 }
 
 /// None also where the message cannot be read any more: then its source makes the lane.

@@ -4,7 +4,7 @@ use super::batch::{Batch, Kin};
 use super::insert::TiedRow;
 use super::prepare::Prepared;
 use super::row;
-use crate::delivery::{DeliveryState, Facts, Kept, MessageState, Work};
+use crate::delivery::{Acceptance, DeliveryState, MessageState, Metadata, PendingDelivery};
 use crate::fault::Fault;
 use fhir::event::ResponseCode;
 use fhir::identity::Verdict;
@@ -16,7 +16,7 @@ pub(super) struct Linked {
     pub first: bool,
     /// It was kept before, with the same content.
     pub repeat: bool,
-    pub work: Vec<Work>,
+    pub work: Vec<PendingDelivery>,
 }
 
 /// What an answer is among those of its delivery.
@@ -31,11 +31,11 @@ enum Place {
 }
 
 impl Batch<'_> {
-    pub fn accept(&mut self, message: Prepared) -> Kept {
+    pub fn accept(&mut self, message: Prepared) -> Acceptance {
         if let Some((key, message_id)) = message.assigns
             && !self.ambiguous.remove(&key)
         {
-            return Kept::Conflict { message_id };
+            return Acceptance::Conflict { message_id };
         }
         if message.state == MessageState::Refused {
             return self.refuse(message);
@@ -44,22 +44,22 @@ impl Batch<'_> {
             return self.close(message, delivery_key);
         }
         match self.verdict(&message) {
-            Verdict::Repeat((_, message_id)) => Kept::Repeat { message_id },
+            Verdict::Duplicate((_, message_id)) => Acceptance::Duplicate { message_id },
             // Somebody waits for what it says: a receiver that reuses its ids must not lose its answer.
-            Verdict::Conflict(_) if message.facts.ambiguous => self.add(message, false),
-            Verdict::Conflict((_, message_id)) => Kept::Conflict { message_id },
+            Verdict::Conflict(_) if message.metadata.ambiguous => self.add(message, false),
+            Verdict::Conflict((_, message_id)) => Acceptance::Conflict { message_id },
             Verdict::New => self.add(message, true),
         }
     }
 
-    fn add(&mut self, message: Prepared, remembered: bool) -> Kept {
-        let flags = if message.facts.ambiguous { row::AMBIGUOUS } else { 0 };
+    fn add(&mut self, message: Prepared, remembered: bool) -> Acceptance {
+        let flags = if message.metadata.ambiguous { row::AMBIGUOUS } else { 0 };
         let (message_key, work) = self.insert(message, remembered, flags);
-        Kept::New { message_key, work, first_answer: false }
+        Acceptance::New { message_key, work, first_answer: false }
     }
 
     /// A refusal is never a repeat. One that was meant to answer a delivery stands with it, until there is an answer.
-    fn refuse(&mut self, message: Prepared) -> Kept {
+    fn refuse(&mut self, message: Prepared) -> Acceptance {
         let open = message.closes.and_then(|key| self.deliveries.get_mut(&key)).filter(|now| now.answer.is_none());
         if let Some(now) = open {
             now.fault = Some(Fault::RecvBadAnswer);
@@ -70,14 +70,14 @@ impl Batch<'_> {
 
     /// A response from outside that answers a delivery. A repeat that still becomes the first answer counts as new, under
     /// the key of the message that was kept.
-    fn close(&mut self, message: Prepared, delivery_key: i64) -> Kept {
+    fn close(&mut self, message: Prepared, delivery_key: i64) -> Acceptance {
         let linked = self.link(message, delivery_key);
         match linked {
             Linked { answer: (_, message_id), first: false, repeat: true, work } if work.is_empty() => {
-                Kept::Repeat { message_id }
+                Acceptance::Duplicate { message_id }
             }
             Linked { answer: (message_key, _), first, work, .. } => {
-                Kept::New { message_key, work, first_answer: first }
+                Acceptance::New { message_key, work, first_answer: first }
             }
         }
     }
@@ -86,12 +86,12 @@ impl Batch<'_> {
     /// under a known identity is kept without an identity of its own.
     pub fn link(&mut self, mut message: Prepared, delivery_key: i64) -> Linked {
         if let Some(now) = self.deliveries.get(&delivery_key) {
-            Arc::make_mut(&mut message.facts).in_reply_to.get_or_insert(now.message_id);
+            Arc::make_mut(&mut message.metadata).in_reply_to.get_or_insert(now.message_id);
         }
-        let verdict = message.assigns.map_or_else(|| self.verdict(&message), Verdict::Repeat);
+        let verdict = message.assigns.map_or_else(|| self.verdict(&message), Verdict::Duplicate);
         let place = self.place(&message, verdict, delivery_key);
         let (said, releases) = (message.identity.said, message.releases_request);
-        let transient = code(&message.facts) == Some(ResponseCode::TransientError);
+        let transient = code(&message.metadata) == Some(ResponseCode::TransientError);
         let further = message.further.take();
         let flags = if place == Place::Further && further.is_some() { row::FURTHER } else { 0 };
         message.deliveries = match place {
@@ -101,12 +101,12 @@ impl Batch<'_> {
         };
         let first = place == Place::First;
         let linked = match verdict {
-            Verdict::Repeat(answer) => {
+            Verdict::Duplicate(answer) => {
                 let work = self.tie(&mut message, answer, flags);
                 Linked { answer, first, repeat: true, work }
             }
             verdict => {
-                let message_id = message.facts.id;
+                let message_id = message.metadata.id;
                 let remembered = matches!(verdict, Verdict::New);
                 let (message_key, work) = self.insert(message, remembered, flags);
                 Linked { answer: (message_key, message_id), first, repeat: false, work }
@@ -135,7 +135,7 @@ impl Batch<'_> {
     fn place(&self, message: &Prepared, verdict: Verdict<Kin>, delivery_key: i64) -> Place {
         let Some(now) = self.deliveries.get(&delivery_key) else { return Place::Again };
         let is_same = |(key, said): &(i64, Option<[u8; 32]>)| {
-            matches!(verdict, Verdict::Repeat((known, _)) if known == *key)
+            matches!(verdict, Verdict::Duplicate((known, _)) if known == *key)
                 || said.is_some() && *said == message.identity.said
         };
         match now.answer {
@@ -148,13 +148,13 @@ impl Batch<'_> {
 
     /// Ties a response that is stored already to the request that it answers, and gives it its deliveries. Where it had no
     /// request so far, its metadata get what is needed to tell it to its requester.
-    fn tie(&mut self, message: &mut Prepared, answer: Kin, flags: i64) -> Vec<Work> {
+    fn tie(&mut self, message: &mut Prepared, answer: Kin, flags: i64) -> Vec<PendingDelivery> {
         let deliveries = std::mem::take(&mut message.deliveries);
-        let tied = Arc::make_mut(&mut message.facts);
+        let tied = Arc::make_mut(&mut message.metadata);
         tied.id = answer.1;
         let stored = match message.assigns {
-            Some(_) => Some(Facts { ambiguous: false, ..tied.clone() }),
-            None => self.candidate(answer.0).filter(|known| known.in_reply_to.is_none()).map(|known| Facts {
+            Some(_) => Some(Metadata { ambiguous: false, ..tied.clone() }),
+            None => self.candidate(answer.0).filter(|known| known.in_reply_to.is_none()).map(|known| Metadata {
                 in_reply_to: tied.in_reply_to,
                 asked: tied.asked.clone(),
                 ..(**known).clone()
@@ -162,11 +162,11 @@ impl Batch<'_> {
         };
         if let Some(request) = tied.in_reply_to.filter(|_| stored.is_some() || flags != 0) {
             // Metadata that were read can be written.
-            let facts_json = stored.and_then(|facts| serde_json::to_string(&facts).ok());
-            self.rows.tied.push(TiedRow { message_key: answer.0, request, flags, facts_json });
+            let metadata_json = stored.and_then(|metadata| serde_json::to_string(&metadata).ok());
+            self.rows.tied.push(TiedRow { message_key: answer.0, request, flags, metadata_json });
         }
-        let facts = message.facts.clone();
-        self.deliver(answer.0, &facts, &message.plain, deliveries)
+        let metadata = message.metadata.clone();
+        self.deliver(answer.0, &metadata, &message.plain, deliveries)
     }
 }
 
@@ -175,6 +175,6 @@ fn is_reused(verdict: Verdict<Kin>) -> bool {
     matches!(verdict, Verdict::Conflict(_))
 }
 
-fn code(facts: &Facts) -> Option<ResponseCode> {
-    facts.response.as_ref().and_then(|response| response.code)
+fn code(metadata: &Metadata) -> Option<ResponseCode> {
+    metadata.response.as_ref().and_then(|response| response.code)
 }

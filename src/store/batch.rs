@@ -9,7 +9,7 @@ use super::recent::Recent;
 use super::reference::{head, value};
 use super::term;
 use super::writer::Keys;
-use crate::delivery::{Facts, Kept, NewDelivery, Settled, Work};
+use crate::delivery::{Acceptance, Metadata, NewDelivery, PendingDelivery, Settled};
 use crate::routing::lane::UNORDERED;
 use bytes::Bytes;
 use fhir::identity::{IdentityKeys, KeyKind, Seen, Verdict, judge};
@@ -29,7 +29,7 @@ pub(super) enum Ask {
 }
 
 pub(super) enum Answer {
-    Accept(Kept),
+    Accept(Acceptance),
     Settle(Settled),
 }
 
@@ -107,14 +107,14 @@ pub(super) async fn look(
     recent: &Recent,
     parties: Arc<HashMap<Arc<str>, i64>>,
     (now_us, identities_from_us): (i64, i64),
-    facts: &Facts,
+    metadata: &Metadata,
     identity: IdentityKeys,
 ) -> Result<Verdict<Uuid>, Error> {
     let mut keys = Keys::default();
     let mut batch = Batch::new(&mut keys, parties, now_us, identities_from_us);
-    let message = prepare::identified(facts, identity);
+    let message = prepare::identified(metadata, identity);
     // Who never sent anything has no identities either; its number would be that of those that were given up.
-    if batch.party(&message.facts.sender) == 0 {
+    if batch.party(&message.metadata.sender) == 0 {
         return Ok(Verdict::New);
     }
     let probes = batch.probes(&message);
@@ -123,7 +123,7 @@ pub(super) async fn look(
     }
     Ok(match batch.verdict(&message) {
         Verdict::New => Verdict::New,
-        Verdict::Repeat((_, first)) => Verdict::Repeat(first),
+        Verdict::Duplicate((_, first)) => Verdict::Duplicate(first),
         Verdict::Conflict((_, first)) => Verdict::Conflict(first),
     })
 }
@@ -142,7 +142,7 @@ impl Ask {
         let mut names = Vec::new();
         let mut next = self.message();
         while let Some(message) = next {
-            names.push(message.facts.sender.as_str());
+            names.push(message.metadata.sender.as_str());
             let further = message.further.as_ref().and_then(|further| further.delivery.as_ref());
             names.extend(message.deliveries.iter().chain(further).map(|delivery| &*delivery.participant));
             next = message.answer.as_deref();
@@ -203,14 +203,14 @@ impl<'w> Batch<'w> {
     }
 
     fn probes(&self, message: &Prepared) -> Vec<Probe> {
-        let sender = self.party(&message.facts.sender);
+        let sender = self.party(&message.metadata.sender);
         let keys = [&message.identity.transmission, &message.identity.message];
         keys.into_iter().flatten().filter_map(|(kind, _)| self.probe(message, sender, *kind)).collect()
     }
 
     fn probe(&self, message: &Prepared, sender: i64, kind: KeyKind) -> Option<Probe> {
         let reference = message.references.iter().find(|reference| reference.kind == kind as i64)?;
-        (&*message.facts.sender != OWN).then(|| Probe::new(reference.hash, sender, kind, &message.identity.content))
+        (&*message.metadata.sender != OWN).then(|| Probe::new(reference.hash, sender, kind, &message.identity.content))
     }
 
     /// Whether a message is new, a repeat, or misuses an identity, by `judge`.
@@ -219,12 +219,12 @@ impl<'w> Batch<'w> {
         let seen = |key: &Option<(KeyKind, String)>| {
             key.as_ref().map_or(Seen { same: None, any: None }, |(kind, _)| self.seen(message, *kind))
         };
-        judge(identity.strict, message.facts.category, seen(&identity.transmission), seen(&identity.message))
+        judge(identity.strict, message.metadata.category, seen(&identity.transmission), seen(&identity.message))
     }
 
     fn seen(&self, message: &Prepared, kind: KeyKind) -> Seen<Kin> {
-        let sender = self.party(&message.facts.sender);
-        let (Some(probe), Some(wanted)) = (self.probe(message, sender, kind), value(&message.facts, kind)) else {
+        let sender = self.party(&message.metadata.sender);
+        let (Some(probe), Some(wanted)) = (self.probe(message, sender, kind), value(&message.metadata, kind)) else {
             return Seen { same: None, any: None };
         };
         let content = &message.identity.content;
@@ -246,14 +246,14 @@ impl<'w> Batch<'w> {
     }
 
     /// A stored message with this key, where one of this batch's look-ups found it.
-    pub fn candidate(&self, key: i64) -> Option<&Arc<Facts>> {
-        self.known.candidates.get(&key).map(|candidate| &candidate.facts)
+    pub fn candidate(&self, key: i64) -> Option<&Arc<Metadata>> {
+        self.known.candidates.get(&key).map(|candidate| &candidate.metadata)
     }
 
     /// Plans a message's rows, with its own answer and all its deliveries. `identity`: whether it is remembered.
-    pub fn insert(&mut self, message: Prepared, identity: bool, flags: i64) -> (i64, Vec<Work>) {
+    pub fn insert(&mut self, message: Prepared, identity: bool, flags: i64) -> (i64, Vec<PendingDelivery>) {
         let key = self.keys.next_message();
-        let sender = self.party(&message.facts.sender);
+        let sender = self.party(&message.metadata.sender);
         let released = message.answer.as_ref().is_some_and(|answer| answer.releases_request);
         let identity = identity && !released;
         if identity {
@@ -261,7 +261,7 @@ impl<'w> Batch<'w> {
         }
         self.terms.extend(message.terms.iter().map(|term| (*term, key)));
         self.refer(&message, if identity { sender } else { 0 }, key);
-        let mut work = self.deliver(key, &message.facts, &message.plain, message.deliveries);
+        let mut work = self.deliver(key, &message.metadata, &message.plain, message.deliveries);
         let own_answer = message.answer.map(|answer| {
             let (answer_key, answer_work) = self.insert(*answer, false, 0);
             work.extend(answer_work);
@@ -273,7 +273,7 @@ impl<'w> Batch<'w> {
             state: message.state,
             committed_us: self.now_us,
             sender,
-            in_reply_to: message.facts.in_reply_to,
+            in_reply_to: message.metadata.in_reply_to,
             own_answer,
             event: message.event,
             destinations: message.destinations,
@@ -281,8 +281,8 @@ impl<'w> Batch<'w> {
             content: message.identity.content,
             said: message.identity.said,
             flags,
-            facts: message.facts,
-            facts_json: message.facts_json,
+            metadata: message.metadata,
+            metadata_json: message.metadata_json,
             outcome_json: message.outcome_json,
             full_outcome_json: message.full_outcome_json,
             size,
@@ -295,9 +295,9 @@ impl<'w> Batch<'w> {
     fn remember(&mut self, message: &Prepared, sender: i64, key: i64) {
         let identity = &message.identity;
         for (kind, _) in [&identity.transmission, &identity.message].into_iter().flatten() {
-            if let Some(value) = value(&message.facts, *kind) {
+            if let Some(value) = value(&message.metadata, *kind) {
                 let known = self.fresh.entry((sender, *kind, value)).or_default();
-                known.push((identity.content, (key, message.facts.id)));
+                known.push((identity.content, (key, message.metadata.id)));
             }
         }
     }
@@ -315,7 +315,13 @@ impl<'w> Batch<'w> {
 
     /// Plans deliveries of a message behind what waits in their lanes (`tails` must know them); gives
     /// them as the courier holds them. Whether they are carried it decides itself: the channel may change meanwhile.
-    pub fn deliver(&mut self, key: i64, facts: &Arc<Facts>, body: &Bytes, new: Vec<NewDelivery>) -> Vec<Work> {
+    pub fn deliver(
+        &mut self,
+        key: i64,
+        metadata: &Arc<Metadata>,
+        body: &Bytes,
+        new: Vec<NewDelivery>,
+    ) -> Vec<PendingDelivery> {
         let mut work = Vec::new();
         for delivery in new {
             let seq = self.keys.next_seq(self.now_us);
@@ -334,7 +340,7 @@ impl<'w> Batch<'w> {
                 kind: delivery.kind.clone(),
                 destination: delivery.destination,
             };
-            work.push(Work {
+            work.push(PendingDelivery {
                 delivery_key: row.key,
                 delivery_id: row.id,
                 message_key: key,
@@ -348,7 +354,7 @@ impl<'w> Batch<'w> {
                 is_probe: false,
                 due_at_us: row.due_us,
                 expires_at_us: row.expires_us,
-                facts: facts.clone(),
+                metadata: metadata.clone(),
                 body: Some(body.clone()),
             });
             self.rows.deliveries.push(row);

@@ -234,16 +234,16 @@ fn event(all: &mut Conditions, event: Option<&str>) {
     let text = |text: &str| Value::Text(text.to_owned());
     match event.rsplit_once('|') {
         Some((system, code)) => {
-            let exact = "(m.event = ? AND (json_extract(m.facts, '$.event.Uri') = m.event OR \
-                         (json_extract(m.facts, '$.event.Coding.system') = ? \
-                         AND json_extract(m.facts, '$.event.Coding.code') = ?)))";
+            let exact = "(m.event = ? AND (json_extract(m.metadata, '$.event.Uri') = m.event OR \
+                         (json_extract(m.metadata, '$.event.Coding.system') = ? \
+                         AND json_extract(m.metadata, '$.event.Coding.code') = ?)))";
             all.add(exact, [text(event), text(system), text(code)]);
         }
         None => {
             let ending = format!("|{event}");
             let length = i64::try_from(ending.chars().count()).unwrap_or(i64::MAX);
             let exact = "(m.event = ? OR (substr(m.event, ?) = ? \
-                         AND json_extract(m.facts, '$.event.Coding.code') = ?))";
+                         AND json_extract(m.metadata, '$.event.Coding.code') = ?))";
             all.add(exact, [text(event), Value::Integer(-length), text(&ending), text(event)]);
         }
     }

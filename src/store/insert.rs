@@ -6,7 +6,7 @@
 use super::lookup::Now;
 use super::prepare::Packed;
 use super::row;
-use crate::delivery::{AttemptRow, DeliveryKind, DeliveryState, Facts, MessageState};
+use crate::delivery::{AttemptRow, DeliveryKind, DeliveryState, MessageState, Metadata};
 use crate::fault::Fault;
 use sqlx::query::Query;
 use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteConnection};
@@ -34,8 +34,8 @@ pub(super) struct MessageRow {
     pub content: [u8; 32],
     pub said: Option<[u8; 32]>,
     pub flags: i64,
-    pub facts: Arc<Facts>,
-    pub facts_json: Arc<str>,
+    pub metadata: Arc<Metadata>,
+    pub metadata_json: Arc<str>,
     /// Masked, beside the message; and with what it quotes, which goes with the body.
     pub outcome_json: Option<String>,
     pub full_outcome_json: Option<String>,
@@ -77,7 +77,7 @@ pub(super) struct TiedRow {
     /// Flags to add.
     pub flags: i64,
     /// The metadata as it is from now on; None: as it was.
-    pub facts_json: Option<String>,
+    pub metadata_json: Option<String>,
 }
 
 pub(super) struct AttemptKeyed {
@@ -133,7 +133,7 @@ impl Rows {
         DELIVERIES.run(conn, &mut self.deliveries, &[bind_delivery]).await?;
         for row in self.tied.drain(..) {
             let query = sqlx::query(TIE).bind(row.message_key).bind(row::blob(row.request)).bind(row.flags);
-            query.bind(row::AMBIGUOUS).bind(row.facts_json).execute(&mut *conn).await?;
+            query.bind(row::AMBIGUOUS).bind(row.metadata_json).execute(&mut *conn).await?;
         }
         RECEIVER_ISSUES.run(conn, &mut self.receiver_issues, &[bind_receiver_issues]).await
     }
@@ -141,7 +141,7 @@ impl Rows {
 
 /// The first request that a response was tied to stays; from then on it is not ambiguous any more.
 const TIE: &str = "UPDATE OR ROLLBACK message SET in_reply_to = coalesce(in_reply_to, ?2), flags = (flags | ?3) & ~?4, \
-                   facts = coalesce(?5, facts) WHERE k = ?1";
+                   metadata = coalesce(?5, metadata) WHERE k = ?1";
 
 /// A call that writes up to 64 rows. Its text is made once per number of rows.
 struct Call {
@@ -153,7 +153,7 @@ struct Call {
 static MESSAGES: Call = Call::new(&[
     (
         "INSERT OR ROLLBACK INTO message (k, id, state, received_us, committed_us, sender, in_reply_to, own_answer, \
-         source, event, response_code, destinations, marks, content, said, flags, facts, outcome) VALUES ",
+         source, event, response_code, destinations, marks, content, said, flags, metadata, outcome) VALUES ",
         18,
         "",
     ),
@@ -236,17 +236,17 @@ impl Call {
 }
 
 fn bind_message(query: Bound, row: &mut MessageRow) -> Bound {
-    let response_code = row.facts.response.as_ref().and_then(|response| response.code);
+    let response_code = row.metadata.response.as_ref().and_then(|response| response.code);
     query
         .bind(row.key)
-        .bind(row::blob(row.facts.id))
+        .bind(row::blob(row.metadata.id))
         .bind(row::message_state_code(row.state))
-        .bind(row.facts.received_at_us)
+        .bind(row.metadata.received_at_us)
         .bind(row.committed_us)
         .bind(row.sender)
         .bind(row.in_reply_to.map(row::blob))
         .bind(row.own_answer)
-        .bind(row.facts.source.clone())
+        .bind(row.metadata.source.clone())
         .bind(row.event.take())
         .bind(response_code.map(|code| code.as_str()))
         .bind(std::mem::take(&mut row.destinations))
@@ -254,7 +254,7 @@ fn bind_message(query: Bound, row: &mut MessageRow) -> Bound {
         .bind(row.content.to_vec())
         .bind(row.said.map(|said| said.to_vec()))
         .bind(row.flags)
-        .bind(row.facts_json.clone())
+        .bind(row.metadata_json.clone())
         .bind(row.outcome_json.take())
 }
 

@@ -9,7 +9,7 @@ use super::view::{
     DeliveryFilter, DeliveryView, Figures, MessageFilter, MessageView, Page, ParticipantFigures, ViewError,
 };
 use super::{Store, Unavailable};
-use crate::delivery::{DeliveryState, ReplyTo, Work};
+use crate::delivery::{DeliveryState, PendingDelivery, ReplyTo};
 use crate::outcome::Outcome;
 use crate::secret::SecretUrl;
 use futures_util::{FutureExt, TryStreamExt};
@@ -25,7 +25,7 @@ const PAGE_LIMIT: u32 = 1000;
 /// A page that has so many bytes ends, whatever number of rows was asked for; it has one row at least.
 const PAGE_LIMIT_BYTES: usize = 4 * 1024 * 1024;
 
-const MESSAGE_COLUMNS: &str = "m.k, m.facts, m.in_reply_to, m.state, m.committed_us, m.outcome, \
+const MESSAGE_COLUMNS: &str = "m.k, m.metadata, m.in_reply_to, m.state, m.committed_us, m.outcome, \
                                EXISTS (SELECT 1 FROM body b WHERE b.message_k = m.k), m.flags";
 
 /// Answers that are shown with a message, the oldest first.
@@ -138,7 +138,10 @@ impl Store {
     }
 
     /// One delivery as the courier would hold it, without its body, and its state.
-    pub async fn delivery_work(&self, delivery_id: Uuid) -> Result<Option<(Work, DeliveryState)>, Unavailable> {
+    pub async fn delivery_work(
+        &self,
+        delivery_id: Uuid,
+    ) -> Result<Option<(PendingDelivery, DeliveryState)>, Unavailable> {
         let sql = format!(
             "SELECT {}, d.state FROM delivery d JOIN message m ON m.k = d.message_k JOIN party p ON p.k = d.party \
              WHERE d.id = ?",
@@ -283,13 +286,13 @@ fn size_bytes(row: &SqliteRow) -> usize {
 }
 
 fn message_view(row: &SqliteRow) -> Result<MessageView, Error> {
-    let mut facts = row::facts(row.try_get(1)?, row.try_get(2)?)?;
-    if let ReplyTo::Callback(url) = &facts.reply_to {
+    let mut metadata = row::metadata(row.try_get(1)?, row.try_get(2)?)?;
+    if let ReplyTo::Callback(url) = &metadata.reply_to {
         let shown = SecretUrl::from(url.as_str()).to_string();
-        Arc::make_mut(&mut facts).reply_to = ReplyTo::Callback(shown);
+        Arc::make_mut(&mut metadata).reply_to = ReplyTo::Callback(shown);
     }
     Ok(MessageView {
-        facts,
+        metadata,
         state: row::message_state(row.try_get(3)?)?,
         committed_at_us: row.try_get(4)?,
         outcome: row::outcome(row.try_get(5)?)?,

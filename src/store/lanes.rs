@@ -7,7 +7,7 @@
 use super::core::unavailable;
 use super::row::{self, WORK_COLUMNS};
 use super::{Store, Unavailable};
-use crate::delivery::Work;
+use crate::delivery::PendingDelivery;
 use crate::routing::lane::UNORDERED;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Error, Row};
@@ -81,7 +81,7 @@ impl Store {
         after_seq: i64,
         own_way_only: bool,
         limit: u32,
-    ) -> Result<Vec<Work>, Unavailable> {
+    ) -> Result<Vec<PendingDelivery>, Unavailable> {
         let Some(party) = self.inner.core.party(participant) else { return Ok(Vec::new()) };
         let which = if lane == UNORDERED { "d.lane = 0 AND d.due_us = 0" } else { "d.lane = ?4" };
         let sql = format!(
@@ -123,7 +123,7 @@ impl Store {
         through_us: i64,
         own_way_only: bool,
         limit: u32,
-    ) -> Result<DuePage<Work>, Unavailable> {
+    ) -> Result<DuePage<PendingDelivery>, Unavailable> {
         let waiting = format!("d.state = 0{} AND d.party = ?1 AND d.lane = 0", own_way(own_way_only));
         let rows = self.due(participant, &waiting, WORK_COLUMNS, WORK_TABLES, (after, through_us, limit));
         due_page(rows.await, limit, row::work)
@@ -154,7 +154,7 @@ impl Store {
 
     /// Waiting deliveries (carried or not) that expired before `now_us`, at most `limit`, oldest first.
     /// None while the clock cannot be trusted.
-    pub async fn expired(&self, now_us: i64, limit: u32) -> Result<Vec<Work>, Unavailable> {
+    pub async fn expired(&self, now_us: i64, limit: u32) -> Result<Vec<PendingDelivery>, Unavailable> {
         if self.clock().jump().is_some() {
             return Ok(Vec::new());
         }
@@ -167,7 +167,7 @@ impl Store {
     }
 }
 
-fn works(rows: Result<Vec<SqliteRow>, Error>) -> Result<Vec<Work>, Unavailable> {
+fn works(rows: Result<Vec<SqliteRow>, Error>) -> Result<Vec<PendingDelivery>, Unavailable> {
     rows.and_then(|rows| rows.iter().map(row::work).collect()).map_err(|error| unavailable(&error))
 }
 

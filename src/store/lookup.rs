@@ -4,7 +4,7 @@ use super::insert::{ReferenceRow, json};
 use super::recent::{self, Recent};
 use super::reference::{head, value};
 use super::row;
-use crate::delivery::{DeliveryState, Facts};
+use crate::delivery::{DeliveryState, Metadata};
 use crate::fault::Fault;
 use fhir::event::ResponseCode;
 use fhir::identity::KeyKind;
@@ -34,12 +34,12 @@ pub(super) struct Candidate {
     pub id: Uuid,
     pub content: [u8; 32],
     pub received_us: i64,
-    pub facts: Arc<Facts>,
+    pub metadata: Arc<Metadata>,
 }
 
 impl Candidate {
     pub fn has(&self, kind: KeyKind, wanted: &str) -> bool {
-        value(&self.facts, kind).is_some_and(|known| known == wanted)
+        value(&self.metadata, kind).is_some_and(|known| known == wanted)
     }
 }
 
@@ -254,7 +254,7 @@ pub(super) async fn identities(conn: &mut SqliteConnection, recent: &Recent, pro
 
 async fn candidates(conn: &mut SqliteConnection, keys: &[i64]) -> Result<HashMap<i64, Candidate>, Error> {
     let rows = sqlx::query(
-        "SELECT k, id, content, received_us, facts, in_reply_to FROM message \
+        "SELECT k, id, content, received_us, metadata, in_reply_to FROM message \
          WHERE k IN (SELECT value FROM json_each(?))",
     )
     .bind(json(&keys)?)
@@ -267,7 +267,7 @@ async fn candidates(conn: &mut SqliteConnection, keys: &[i64]) -> Result<HashMap
             id: row::uuid(row.try_get(1)?)?,
             content: content.map_err(|_| row::decode("a content hash that is not 32 bytes".into()))?,
             received_us: row.try_get(3)?,
-            facts: row::facts(row.try_get(4)?, row.try_get(5)?)?,
+            metadata: row::metadata(row.try_get(4)?, row.try_get(5)?)?,
         };
         found.insert(row.try_get(0)?, candidate);
     }
@@ -275,8 +275,8 @@ async fn candidates(conn: &mut SqliteConnection, keys: &[i64]) -> Result<HashMap
 }
 
 /// The rows of a message, where `sender` has their identity (0: nobody).
-pub(super) fn reference_rows(facts: &Facts, sender: i64, content: &[u8], message_key: i64) -> Vec<ReferenceRow> {
-    let all = super::reference::references(facts, &Default::default());
+pub(super) fn reference_rows(metadata: &Metadata, sender: i64, content: &[u8], message_key: i64) -> Vec<ReferenceRow> {
+    let all = super::reference::references(metadata, &Default::default());
     let content = head(content);
     let row = |(hash, kind)| ReferenceRow { hash, sender, kind, content, message_key };
     all.into_iter().map(|reference| row((reference.hash, reference.kind))).collect()
@@ -292,15 +292,16 @@ pub(super) async fn release(conn: &mut SqliteConnection, recent: &Recent, messag
     if message_keys.is_empty() {
         return Ok(());
     }
-    let rows = sqlx::query("SELECT k, sender, content, facts FROM message WHERE k IN (SELECT value FROM json_each(?))")
-        .bind(json(&message_keys)?)
-        .fetch_all(&mut *conn)
-        .await?;
+    let rows =
+        sqlx::query("SELECT k, sender, content, metadata FROM message WHERE k IN (SELECT value FROM json_each(?))")
+            .bind(json(&message_keys)?)
+            .fetch_all(&mut *conn)
+            .await?;
     let mut held = Vec::new();
     for row in rows {
         let (key, sender): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
-        let facts = row::facts(row.try_get(3)?, None)?;
-        held.extend(reference_rows(&facts, sender, row.try_get(2)?, key));
+        let metadata = row::metadata(row.try_get(3)?, None)?;
+        held.extend(reference_rows(&metadata, sender, row.try_get(2)?, key));
     }
     recent::release(recent, conn, message_keys, &held).await?;
     // By the whole key: a sender that reuses an id has thousands of rows with the same beginning.

@@ -47,7 +47,9 @@ pub use tries::Redelivered;
 use self::core::{Core, unavailable};
 use self::writer::Job;
 use crate::clock::Clock;
-use crate::delivery::{DeliveryState, Facts, Keep, Kept, MessageState, Settled, Settlement, Work};
+use crate::delivery::{
+    Acceptance, DeliveryState, MessageState, Metadata, NewMessage, PendingDelivery, Settled, Settlement,
+};
 use crate::fault::Fault;
 use crate::outcome::Outcome;
 use crate::supervisor::{PartGuard, Supervisor};
@@ -97,7 +99,7 @@ pub enum Unavailable {
 #[derive(Clone, Debug)]
 pub struct Standing {
     pub message_key: i64,
-    pub facts: Arc<Facts>,
+    pub metadata: Arc<Metadata>,
     pub state: MessageState,
     pub outcome: Option<Outcome>,
     /// Deliveries of kind Request, in the plan's order.
@@ -126,7 +128,7 @@ pub struct StandingDelivery {
 /// A delivery that a response of its receiver may answer.
 #[derive(Clone, Debug)]
 pub struct Asked {
-    pub delivery: Work,
+    pub delivery: PendingDelivery,
     pub answered: bool,
     /// SHA-256 of the request's content: the same request, sent again, has the same.
     pub content: [u8; 32],
@@ -199,13 +201,13 @@ impl Store {
     }
 
     /// What a message with this identity would be, were it stored now: by the public id of the first one.
-    pub async fn verdict(&self, facts: &Facts, identity: IdentityKeys) -> Result<Verdict<Uuid>, Unavailable> {
+    pub async fn verdict(&self, metadata: &Metadata, identity: IdentityKeys) -> Result<Verdict<Uuid>, Unavailable> {
         let core = &self.inner.core;
         let now_us = core.clock.now_us();
         let (parties, from_us) = (core.known_parties(), core.identities_from_us(now_us));
         let found = async {
             let mut conn = core.readers.acquire().await?;
-            batch::look(&mut conn, &core.recent, parties, (now_us, from_us), facts, identity).await
+            batch::look(&mut conn, &core.recent, parties, (now_us, from_us), metadata, identity).await
         };
         found.await.map_err(|error| unavailable(&error))
     }
@@ -214,12 +216,12 @@ impl Store {
     ///
     /// A response (`closes`) is always kept: as `Repeat` only where it was kept before and is not the first answer of its
     /// delivery; where an answer kept before becomes the first of this delivery, `New` names the kept message's key.
-    pub async fn accept(&self, keep: Keep) -> Result<Kept, Unavailable> {
+    pub async fn accept(&self, keep: NewMessage) -> Result<Acceptance, Unavailable> {
         self.accept_in_turn(keep, &mut Turn::free()).await
     }
 
     /// As `accept`, behind every message that has an earlier turn; errs where one of those could not be kept.
-    pub async fn accept_in_turn(&self, keep: Keep, turn: &mut Turn) -> Result<Kept, Unavailable> {
+    pub async fn accept_in_turn(&self, keep: NewMessage, turn: &mut Turn) -> Result<Acceptance, Unavailable> {
         self.room()?;
         let message = prepare::keep(keep).await.map_err(unwritable)?;
         let broken = |_| Unavailable::Away("a message before this one could not be kept".into());
@@ -297,5 +299,5 @@ fn closed<E>(_: E) -> Unavailable {
 }
 
 fn unwritable(error: serde_json::Error) -> Unavailable {
-    Unavailable::Away(format!("the facts cannot be written: {error}"))
+    Unavailable::Away(format!("the metadata cannot be written: {error}"))
 }

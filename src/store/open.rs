@@ -36,6 +36,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     TERMS,
     include_str!("migrations/0010.sql"),
     include_str!("migrations/0011.sql"),
+    include_str!("migrations/0012.sql"),
 ];
 
 const READERS: u32 = 4;

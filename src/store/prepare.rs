@@ -3,7 +3,9 @@
 use super::reference::{Reference, references};
 use super::term::Searched;
 use crate::apart::apart;
-use crate::delivery::{AttemptRow, DeliveryState, Facts, Further, Keep, MessageState, NewDelivery, Settlement};
+use crate::delivery::{
+    AttemptRow, DeliveryState, Further, MessageState, Metadata, NewDelivery, NewMessage, Settlement,
+};
 use crate::fault::Fault;
 use crate::outcome::Outcome;
 use bytes::Bytes;
@@ -22,8 +24,8 @@ const ZSTD_LEVEL: i32 = 1;
 /// A message ready for its rows. Clones share what is large.
 #[derive(Clone)]
 pub(super) struct Prepared {
-    pub facts: Arc<Facts>,
-    pub facts_json: Arc<str>,
+    pub metadata: Arc<Metadata>,
+    pub metadata_json: Arc<str>,
     pub state: MessageState,
     pub outcome_json: Option<String>,
     /// None where the outcome quotes nothing of the message.
@@ -68,28 +70,30 @@ pub(super) struct PreparedSettlement {
 impl Prepared {
     /// About what it takes in a batch.
     pub fn size_bytes(&self) -> usize {
-        self.packed.bytes.len() + self.facts_json.len() + self.answer.as_ref().map_or(0, |answer| answer.size_bytes())
+        self.packed.bytes.len()
+            + self.metadata_json.len()
+            + self.answer.as_ref().map_or(0, |answer| answer.size_bytes())
     }
 }
 
 /// Prepares a message and its own answer.
-pub(super) async fn keep(keep: Keep) -> Result<Prepared, serde_json::Error> {
-    let Keep { facts, state, bytes, outcome, identity, deliveries, answer, .. } = keep;
-    let Keep { closes, further, assigns, releases_request, .. } = keep;
+pub(super) async fn keep(keep: NewMessage) -> Result<Prepared, serde_json::Error> {
+    let NewMessage { metadata, state, bytes, outcome, identity, deliveries, answer, .. } = keep;
+    let NewMessage { closes, further, assigns, releases_request, .. } = keep;
     let answer = match answer {
         None => None,
         Some(mut answer) => {
             // The request's id is what links them; whoever wrote the answer may not have set it.
-            answer.facts.in_reply_to.get_or_insert(facts.id);
+            answer.metadata.in_reply_to.get_or_insert(metadata.id);
             Some(Box::new(Box::pin(self::keep(*answer)).await?))
         }
     };
     let full_outcome = outcome.as_ref().filter(|outcome| outcome.quotes()).map(Outcome::unmasked);
-    let (marks, destinations) = (outcome.as_ref().and_then(marks), lines(&facts.destinations));
-    let event = facts.event.as_ref().map(ToString::to_string);
-    let response_code = facts.response.as_ref().and_then(|response| response.code);
+    let (marks, destinations) = (outcome.as_ref().and_then(marks), lines(&metadata.destinations));
+    let event = metadata.event.as_ref().map(ToString::to_string);
+    let response_code = metadata.response.as_ref().and_then(|response| response.code);
     let searched = Searched {
-        source: facts.source.as_deref(),
+        source: metadata.source.as_deref(),
         event: event.as_deref(),
         response_code: response_code.map(|code| code.as_str()),
         destinations: &destinations,
@@ -98,14 +102,14 @@ pub(super) async fn keep(keep: Keep) -> Result<Prepared, serde_json::Error> {
     };
     Ok(Prepared {
         terms: searched.terms(),
-        facts_json: serde_json::to_string(&facts)?.into(),
+        metadata_json: serde_json::to_string(&metadata)?.into(),
         state,
         marks,
         outcome_json: outcome.as_ref().map(serde_json::to_string).transpose()?,
         full_outcome_json: full_outcome.map(|full| serde_json::to_string(&full)).transpose()?,
         destinations,
         event,
-        references: references(&facts, &identity),
+        references: references(&metadata, &identity),
         identity,
         packed: pack(&bytes).await,
         plain: bytes,
@@ -115,22 +119,22 @@ pub(super) async fn keep(keep: Keep) -> Result<Prepared, serde_json::Error> {
         further,
         assigns,
         releases_request,
-        facts: Arc::new(facts),
+        metadata: Arc::new(metadata),
     })
 }
 
 /// A message of which only the identity matters: it is compared, not stored.
-pub(super) fn identified(facts: &Facts, identity: IdentityKeys) -> Prepared {
+pub(super) fn identified(metadata: &Metadata, identity: IdentityKeys) -> Prepared {
     Prepared {
         terms: Vec::new(),
-        facts_json: String::new().into(),
+        metadata_json: String::new().into(),
         state: MessageState::Accepted,
         outcome_json: None,
         full_outcome_json: None,
         marks: None,
         destinations: String::new(),
         event: None,
-        references: references(facts, &identity),
+        references: references(metadata, &identity),
         identity,
         plain: Bytes::new(),
         packed: Packed { codec: 0, bytes: Bytes::new() },
@@ -140,7 +144,7 @@ pub(super) fn identified(facts: &Facts, identity: IdentityKeys) -> Prepared {
         further: None,
         assigns: None,
         releases_request: false,
-        facts: Arc::new(facts.clone()),
+        metadata: Arc::new(metadata.clone()),
     }
 }
 

@@ -1,9 +1,9 @@
 //! References: the ids that a message carries, normalized and hashed, for identity, correlation and search.
 //!
-//! Hashes only narrow a search down: who decides on a candidate compares the ids themselves (`Facts::is_named_by`, `value`).
+//! Hashes only narrow a search down: who decides on a candidate compares the ids themselves (`Metadata::is_named_by`, `value`).
 //! The hash is part of the stored format and never changes.
 
-use crate::delivery::Facts;
+use crate::delivery::Metadata;
 use fhir::identity::{IdentityKeys, KeyKind, normal};
 use sha2::{Digest, Sha256};
 
@@ -31,28 +31,28 @@ pub(super) fn head(digest: &[u8]) -> i64 {
 }
 
 /// What a message has for a kind of key, as compared.
-pub(super) fn value(facts: &Facts, kind: KeyKind) -> Option<String> {
+pub(super) fn value(metadata: &Metadata, kind: KeyKind) -> Option<String> {
     let text = match kind {
-        KeyKind::HeaderId => facts.header_id.clone(),
-        KeyKind::BundleId => facts.bundle_id.clone(),
-        KeyKind::BundleIdentifier => facts.bundle_identifier.as_ref().map(ToString::to_string),
+        KeyKind::HeaderId => metadata.header_id.clone(),
+        KeyKind::BundleId => metadata.bundle_id.clone(),
+        KeyKind::BundleIdentifier => metadata.bundle_identifier.as_ref().map(ToString::to_string),
     };
     text.map(|text| normal(&text).into_owned())
 }
 
 /// Every id of a message once, sorted by hash.
-pub(super) fn references(facts: &Facts, identity: &IdentityKeys) -> Vec<Reference> {
+pub(super) fn references(metadata: &Metadata, identity: &IdentityKeys) -> Vec<Reference> {
     let keys = [identity.transmission.as_ref(), identity.message.as_ref()];
     let is_key = |kind: KeyKind| keys.iter().flatten().any(|(known, _)| *known == kind);
     let mut all: Vec<Reference> = [KeyKind::HeaderId, KeyKind::BundleId, KeyKind::BundleIdentifier]
         .into_iter()
-        .filter_map(|kind| Some((kind, value(facts, kind)?)))
+        .filter_map(|kind| Some((kind, value(metadata, kind)?)))
         .map(|(kind, value)| Reference { hash: hash(&value), kind: kind as i64, identity: is_key(kind) })
         .collect();
-    if let Some(identifier) = facts.bundle_identifier.as_ref().filter(|identifier| identifier.system.is_some()) {
+    if let Some(identifier) = metadata.bundle_identifier.as_ref().filter(|identifier| identifier.system.is_some()) {
         all.push(Reference { hash: hash(&identifier.value), kind: BARE_IDENTIFIER, identity: false });
     }
-    if let Some(uuid) = &facts.header_uuid {
+    if let Some(uuid) = &metadata.header_uuid {
         all.push(Reference { hash: hash(uuid), kind: HEADER_UUID, identity: false });
     }
     all.sort_unstable();

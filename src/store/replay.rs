@@ -10,7 +10,7 @@ use super::view::{NewReplay, ReplayCandidate, ReplayState, ReplayTurn, ReplayVie
 use super::writer::Writer;
 use super::{Store, Unavailable};
 use super::{filter, lookup};
-use crate::delivery::{DeliveryKind, Facts, NewDelivery, Work};
+use crate::delivery::{DeliveryKind, Metadata, NewDelivery, PendingDelivery};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use sqlx::sqlite::SqliteRow;
@@ -91,7 +91,7 @@ impl Store {
             conditions.integer("m.k > ?", from);
             conditions.integer("m.k <= ?", to);
             let sql = format!(
-                "SELECT m.k, m.facts, m.in_reply_to, EXISTS (SELECT 1 FROM body b WHERE b.message_k = m.k) \
+                "SELECT m.k, m.metadata, m.in_reply_to, EXISTS (SELECT 1 FROM body b WHERE b.message_k = m.k) \
                  FROM message m{} ORDER BY m.k LIMIT {limit}",
                 conditions.sql()
             );
@@ -104,7 +104,7 @@ impl Store {
         let keys: Vec<i64> = candidates.iter().map(|candidate| candidate.message_key).collect();
         let mut originals = self.deliveries_of_all(&keys).await?;
         for candidate in &mut candidates {
-            candidate.originals = originals.remove(&candidate.facts.id).unwrap_or_default();
+            candidate.originals = originals.remove(&candidate.metadata.id).unwrap_or_default();
             candidate.originals.retain(|delivery| !matches!(delivery.kind, DeliveryKind::Replay { .. }));
         }
         Ok(candidates)
@@ -113,7 +113,7 @@ impl Store {
     /// Adds the deliveries of the next messages of a replay, in one transaction, and moves it on behind them. Nothing
     /// happens, and nothing is given back, where the replay does not run or is beyond the first of them already. Work comes
     /// without bodies.
-    pub async fn replay_deliver(&self, id: Uuid, turns: Vec<ReplayTurn>) -> Result<Vec<Work>, Unavailable> {
+    pub async fn replay_deliver(&self, id: Uuid, turns: Vec<ReplayTurn>) -> Result<Vec<PendingDelivery>, Unavailable> {
         let core = &self.inner.core;
         let participants: HashSet<&Arc<str>> =
             turns.iter().flat_map(|turn| &turn.deliveries).map(|delivery| &delivery.participant).collect();
@@ -136,14 +136,18 @@ impl Store {
 
 impl Store {
     /// One more delivery of a kept message. Nothing happens where the message is gone. Work comes without its body.
-    pub async fn deliver_again(&self, message_key: i64, delivery: NewDelivery) -> Result<Vec<Work>, Unavailable> {
+    pub async fn deliver_again(
+        &self,
+        message_key: i64,
+        delivery: NewDelivery,
+    ) -> Result<Vec<PendingDelivery>, Unavailable> {
         let core = &self.inner.core;
         core.number(&delivery.participant).await?;
         let (parties, now_us) = (core.known_parties(), core.clock.now_us());
         let work = core.write(move |_, writer| {
             async move {
-                let Some(facts) = facts(writer, message_key).await? else { return Ok(Vec::new()) };
-                let turn = ReplayTurn { message_key, facts, deliveries: vec![delivery] };
+                let Some(metadata) = metadata(writer, message_key).await? else { return Ok(Vec::new()) };
+                let turn = ReplayTurn { message_key, metadata, deliveries: vec![delivery] };
                 deliver(writer, parties, now_us, vec![turn]).await
             }
             .boxed()
@@ -158,7 +162,7 @@ async fn deliver(
     parties: Arc<HashMap<Arc<str>, i64>>,
     now_us: i64,
     turns: Vec<ReplayTurn>,
-) -> Result<Vec<Work>, Error> {
+) -> Result<Vec<PendingDelivery>, Error> {
     let keys: Vec<i64> = turns.iter().map(|turn| turn.message_key).collect();
     let there = sqlx::query("SELECT k FROM message WHERE k IN (SELECT value FROM json_each(?))").bind(json(&keys)?);
     let there = there.fetch_all(&mut writer.conn).await?;
@@ -169,8 +173,8 @@ async fn deliver(
     let lanes = deliveries.filter_map(|delivery| batch.lane_of(delivery)).collect();
     batch.tails = lookup::tails(&mut writer.conn, &lanes).await?;
     let mut all = Vec::new();
-    for ReplayTurn { message_key, facts, deliveries } in turns {
-        all.extend(batch.deliver(message_key, &facts, &Bytes::new(), deliveries));
+    for ReplayTurn { message_key, metadata, deliveries } in turns {
+        all.extend(batch.deliver(message_key, &metadata, &Bytes::new(), deliveries));
     }
     all.iter_mut().for_each(|work| work.body = None);
     batch.rows.write(&mut writer.conn).await?;
@@ -190,19 +194,19 @@ async fn advance(writer: &mut Writer, id: Uuid, turns: &[ReplayTurn]) -> Result<
     update.execute(&mut writer.conn).await.map(|done| done.rows_affected() > 0)
 }
 
-async fn facts(writer: &mut Writer, message_key: i64) -> Result<Option<Arc<Facts>>, Error> {
-    let query = sqlx::query("SELECT k, facts, in_reply_to FROM message WHERE k = ?").bind(message_key);
+async fn metadata(writer: &mut Writer, message_key: i64) -> Result<Option<Arc<Metadata>>, Error> {
+    let query = sqlx::query("SELECT k, metadata, in_reply_to FROM message WHERE k = ?").bind(message_key);
     let row = query.fetch_optional(&mut writer.conn).await?;
-    row.as_ref().map(|row| keyed_facts(row).map(|(_, facts)| facts)).transpose()
+    row.as_ref().map(|row| keyed_facts(row).map(|(_, metadata)| metadata)).transpose()
 }
 
 fn candidate(row: &SqliteRow) -> Result<ReplayCandidate, Error> {
-    let (message_key, facts) = keyed_facts(row)?;
-    Ok(ReplayCandidate { message_key, facts, body_kept: row.try_get(3)?, originals: Vec::new() })
+    let (message_key, metadata) = keyed_facts(row)?;
+    Ok(ReplayCandidate { message_key, metadata, body_kept: row.try_get(3)?, originals: Vec::new() })
 }
 
-fn keyed_facts(row: &SqliteRow) -> Result<(i64, Arc<Facts>), Error> {
-    Ok((row.try_get(0)?, row::facts(row.try_get(1)?, row.try_get(2)?)?))
+fn keyed_facts(row: &SqliteRow) -> Result<(i64, Arc<Metadata>), Error> {
+    Ok((row.try_get(0)?, row::metadata(row.try_get(1)?, row.try_get(2)?)?))
 }
 
 /// As it stands in the column `state`.

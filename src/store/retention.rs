@@ -280,18 +280,19 @@ async fn drop_traces(writer: &mut Writer, messages: &[i64]) -> Result<u64, Error
     if messages.is_empty() {
         return Ok(0);
     }
-    let rows = sqlx::query("SELECT k, sender, content, facts FROM message WHERE k IN (SELECT value FROM json_each(?))")
-        .bind(json(&messages)?)
-        .fetch_all(&mut writer.conn)
-        .await?;
+    let rows =
+        sqlx::query("SELECT k, sender, content, metadata FROM message WHERE k IN (SELECT value FROM json_each(?))")
+            .bind(json(&messages)?)
+            .fetch_all(&mut writer.conn)
+            .await?;
     term::drop_terms(writer, messages).await?;
     let mut held = Vec::new();
     for row in &rows {
         let (key, sender): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
-        let facts = row::facts(row.try_get(3)?, None)?;
+        let metadata = row::metadata(row.try_get(3)?, None)?;
         // Whether its identity was given up already, the row does not say.
         for sender in [0, sender] {
-            held.extend(lookup::reference_rows(&facts, sender, row.try_get(2)?, key));
+            held.extend(lookup::reference_rows(&metadata, sender, row.try_get(2)?, key));
         }
     }
     recent::drop_messages(&writer.recent, &mut writer.conn, messages, &held).await?;

@@ -6,7 +6,7 @@ use super::view::{DeliveryFilter, ViewError};
 use super::writer::Writer;
 use super::{Store, Unavailable};
 use super::{filter, lookup, row};
-use crate::delivery::Work;
+use crate::delivery::PendingDelivery;
 use crate::routing::lane::UNORDERED;
 use futures_util::FutureExt;
 use sqlx::{AssertSqlSafe, Error, Row};
@@ -26,7 +26,7 @@ impl Store {
         filter: &DeliveryFilter,
         limit: u32,
         expire_us: impl Fn(&str) -> i64,
-    ) -> Result<Vec<Work>, ViewError> {
+    ) -> Result<Vec<PendingDelivery>, ViewError> {
         let core = &self.inner.core;
         let mut conditions = filter::deliveries(core, filter).map_err(ViewError::BadFilter)?;
         conditions.ended();
@@ -93,10 +93,14 @@ impl super::core::Core {
     }
 }
 
-async fn put_back(writer: &mut Writer, mut work: Vec<Work>, now_us: i64) -> Result<Vec<Work>, Error> {
+async fn put_back(
+    writer: &mut Writer,
+    mut work: Vec<PendingDelivery>,
+    now_us: i64,
+) -> Result<Vec<PendingDelivery>, Error> {
     let ended = ended(writer, &work).await?;
     work.retain(|work| ended.contains_key(&work.delivery_key));
-    let lane_of = |work: &Work| ended.get(&work.delivery_key).map(|party| (*party, work.lane));
+    let lane_of = |work: &PendingDelivery| ended.get(&work.delivery_key).map(|party| (*party, work.lane));
     let ordered = work.iter().filter(|work| work.lane != UNORDERED);
     let mut tails = lookup::tails(&mut writer.conn, &ordered.filter_map(lane_of).collect()).await?;
     for work in &mut work {
@@ -106,7 +110,7 @@ async fn put_back(writer: &mut Writer, mut work: Vec<Work>, now_us: i64) -> Resu
         work.due_at_us = 0;
         work.uncounted = work.attempts;
     }
-    let row = |work: &Work| (work.delivery_key, work.seq, work.prev_seq, work.expires_at_us);
+    let row = |work: &PendingDelivery| (work.delivery_key, work.seq, work.prev_seq, work.expires_at_us);
     let rows: Vec<_> = work.iter().map(row).collect();
     sqlx::query(
         "UPDATE delivery SET state = 0, uncounted = attempts, seq = c.seq, prev_seq = c.prev_seq, due_us = 0, \
@@ -122,7 +126,7 @@ async fn put_back(writer: &mut Writer, mut work: Vec<Work>, now_us: i64) -> Resu
 }
 
 /// Which of these are dead or discarded still, each with its party.
-async fn ended(writer: &mut Writer, work: &[Work]) -> Result<HashMap<i64, i64>, Error> {
+async fn ended(writer: &mut Writer, work: &[PendingDelivery]) -> Result<HashMap<i64, i64>, Error> {
     let keys: Vec<i64> = work.iter().map(|work| work.delivery_key).collect();
     let rows = sqlx::query("SELECT k, party FROM delivery WHERE state >= 4 AND k IN (SELECT value FROM json_each(?))")
         .bind(json(&keys)?)

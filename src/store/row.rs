@@ -1,6 +1,6 @@
 //! Between rows and types: small codes, ids, JSON columns. What cannot be read is a decode error, never a guess.
 
-use crate::delivery::{DeliveryKind, DeliveryState, Facts, MessageState, Work};
+use crate::delivery::{DeliveryKind, DeliveryState, MessageState, Metadata, PendingDelivery};
 use crate::fault::Fault;
 use crate::outcome::Outcome;
 use serde::de::DeserializeOwned;
@@ -9,9 +9,9 @@ use sqlx::sqlite::SqliteRow;
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// Columns of a delivery with its message's facts, as `work` reads them; `d` is delivery, `m` message, `p` party.
+/// Columns of a delivery with its message's metadata, as `work` reads them; `d` is delivery, `m` message, `p` party.
 pub(super) const WORK_COLUMNS: &str = "d.k, d.id, d.message_k, p.id, d.lane, d.seq, d.kind, d.detail, d.attempts, \
-                                       d.due_us, d.expires_us, m.facts, m.in_reply_to, d.prev_seq, \
+                                       d.due_us, d.expires_us, m.metadata, m.in_reply_to, d.prev_seq, \
                                        d.uncounted + (SELECT count(*) FROM attempt a \
                                        WHERE a.delivery_k = d.k AND a.n > d.uncounted AND a.result = 'probe')";
 /// How many these are: the index of the column after them.
@@ -110,13 +110,13 @@ pub(super) fn outcome(text: Option<&str>) -> Result<Option<Outcome>, sqlx::Error
     text.map(from_json).transpose()
 }
 
-/// Facts as kept; the request that a message answers is known to the store best.
-pub(super) fn facts(text: &str, in_reply_to: Option<&[u8]>) -> Result<Arc<Facts>, sqlx::Error> {
-    let mut facts: Facts = from_json(text)?;
+/// Metadata as kept; the request that a message answers is known to the store best.
+pub(super) fn metadata(text: &str, in_reply_to: Option<&[u8]>) -> Result<Arc<Metadata>, sqlx::Error> {
+    let mut metadata: Metadata = from_json(text)?;
     if let Some(request) = optional_uuid(in_reply_to)? {
-        facts.in_reply_to = Some(request);
+        metadata.in_reply_to = Some(request);
     }
-    Ok(Arc::new(facts))
+    Ok(Arc::new(metadata))
 }
 
 pub(super) fn from_json<T: DeserializeOwned>(text: &str) -> Result<T, sqlx::Error> {
@@ -128,8 +128,8 @@ pub(super) fn decode(what: String) -> sqlx::Error {
 }
 
 /// Reads `WORK_COLUMNS`; the body is left out.
-pub(super) fn work(row: &SqliteRow) -> Result<Work, sqlx::Error> {
-    Ok(Work {
+pub(super) fn work(row: &SqliteRow) -> Result<PendingDelivery, sqlx::Error> {
+    Ok(PendingDelivery {
         delivery_key: row.try_get(0)?,
         delivery_id: uuid(row.try_get(1)?)?,
         message_key: row.try_get(2)?,
@@ -143,7 +143,7 @@ pub(super) fn work(row: &SqliteRow) -> Result<Work, sqlx::Error> {
         is_probe: false,
         due_at_us: row.try_get(9)?,
         expires_at_us: row.try_get(10)?,
-        facts: facts(row.try_get(11)?, row.try_get(12)?)?,
+        metadata: metadata(row.try_get(11)?, row.try_get(12)?)?,
         body: None,
     })
 }

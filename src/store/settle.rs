@@ -30,7 +30,7 @@ impl Batch<'_> {
         let settled = match settlement.answer {
             None => nothing(open),
             // The word of a router that gave up comes too late once the receiver has spoken, and is said once.
-            Some(answer) if &*answer.facts.sender == OWN && !(open && unanswered) => nothing(open),
+            Some(answer) if &*answer.metadata.sender == OWN && !(open && unanswered) => nothing(open),
             Some(answer) => {
                 let linked = self.link(*answer, key);
                 Settled {
@@ -58,9 +58,9 @@ impl Batch<'_> {
     /// an id that two senders use repeats to the second what it said to the first.
     fn belongs_to(&self, settlement: &PreparedSettlement) -> Option<Uuid> {
         let (answer, now) = (settlement.answer.as_ref()?, self.deliveries.get(&settlement.delivery_key)?);
-        let Verdict::Repeat((known, _)) = self.verdict(answer) else { return None };
+        let Verdict::Duplicate((known, _)) = self.verdict(answer) else { return None };
         let fresh = || self.rows.messages.iter().find(|row| row.key == known).and_then(|row| row.in_reply_to);
-        let request = self.candidate(known).map_or_else(fresh, |facts| facts.in_reply_to)?;
+        let request = self.candidate(known).map_or_else(fresh, |metadata| metadata.in_reply_to)?;
         (request != now.message_id && Some(request) != settlement.shares_with).then_some(request)
     }
 }

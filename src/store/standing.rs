@@ -4,7 +4,7 @@ use super::core::unavailable;
 use super::reference::hash;
 use super::row::{self, WORK_COLUMNS};
 use super::{Asked, Candidates, Standing, StandingDelivery, Store, Unavailable, prepare};
-use crate::delivery::Facts;
+use crate::delivery::Metadata;
 use bytes::Bytes;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Error, Row};
@@ -25,7 +25,7 @@ impl Store {
     async fn read_standing(&self, message_id: Uuid) -> Result<Option<Standing>, Error> {
         let mut conn = self.inner.core.readers.acquire().await?;
         let found = sqlx::query(
-            "SELECT k, state, outcome, own_answer, status_ended, facts, in_reply_to FROM message WHERE id = ?",
+            "SELECT k, state, outcome, own_answer, status_ended, metadata, in_reply_to FROM message WHERE id = ?",
         )
         .bind(row::blob(message_id))
         .fetch_optional(&mut *conn)
@@ -41,7 +41,7 @@ impl Store {
         .await?;
         Ok(Some(Standing {
             message_key,
-            facts: row::facts(found.try_get(5)?, found.try_get(6)?)?,
+            metadata: row::metadata(found.try_get(5)?, found.try_get(6)?)?,
             state: row::message_state(found.try_get(1)?)?,
             outcome: row::outcome(found.try_get(2)?)?,
             deliveries: deliveries.iter().map(standing_delivery).collect::<Result<_, _>>()?,
@@ -50,24 +50,24 @@ impl Store {
         }))
     }
 
-    /// The body as received, and its facts; None where retention dropped it.
-    pub async fn content(&self, message_key: i64) -> Result<Option<(Arc<Facts>, Bytes)>, Unavailable> {
+    /// The body as received, and its metadata; None where retention dropped it.
+    pub async fn content(&self, message_key: i64) -> Result<Option<(Arc<Metadata>, Bytes)>, Unavailable> {
         self.read_content(message_key).await.map_err(|error| unavailable(&error))
     }
 
-    async fn read_content(&self, message_key: i64) -> Result<Option<(Arc<Facts>, Bytes)>, Error> {
+    async fn read_content(&self, message_key: i64) -> Result<Option<(Arc<Metadata>, Bytes)>, Error> {
         let found = sqlx::query(
-            "SELECT m.facts, m.in_reply_to, b.codec, b.size, b.bytes FROM message m \
+            "SELECT m.metadata, m.in_reply_to, b.codec, b.size, b.bytes FROM message m \
              JOIN body b ON b.message_k = m.k WHERE m.k = ?",
         )
         .bind(message_key)
         .fetch_optional(&self.inner.core.readers)
         .await?;
         let Some(found) = found else { return Ok(None) };
-        let facts = row::facts(found.try_get(0)?, found.try_get(1)?)?;
+        let metadata = row::metadata(found.try_get(0)?, found.try_get(1)?)?;
         let body = prepare::unpack(found.try_get(2)?, found.try_get(3)?, found.try_get(4)?);
-        let body = body.ok_or_else(|| row::decode(format!("the body of message {}", facts.id)))?;
-        Ok(Some((facts, body)))
+        let body = body.ok_or_else(|| row::decode(format!("the body of message {}", metadata.id)))?;
+        Ok(Some((metadata, body)))
     }
 
     /// The deliveries that went to `participant` with a request known by `identifier` (header id, Bundle id, Bundle
@@ -94,7 +94,7 @@ impl Store {
         let mut deliveries = rows.iter().map(asked).collect::<Result<Vec<_>, Error>>()?;
         let is_cut = users > USERS_LIMIT || deliveries.len() > CANDIDATES_LIMIT;
         deliveries.truncate(CANDIDATES_LIMIT);
-        deliveries.retain(|asked| asked.delivery.facts.is_named_by(identifier) && is_request(asked));
+        deliveries.retain(|asked| asked.delivery.metadata.is_named_by(identifier) && is_request(asked));
         Ok(Candidates { deliveries, is_cut })
     }
 
@@ -128,7 +128,7 @@ fn asked(row: &SqliteRow) -> Result<Asked, Error> {
 
 /// A response is never answered (MSG-41), also where it is delivered again.
 fn is_request(asked: &Asked) -> bool {
-    asked.delivery.facts.response.is_none()
+    asked.delivery.metadata.response.is_none()
 }
 
 fn standing_delivery(row: &SqliteRow) -> Result<StandingDelivery, Error> {

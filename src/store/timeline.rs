@@ -22,19 +22,19 @@ impl Store {
     async fn read_timeline(&self, message_id: Uuid) -> Result<Vec<TimelineEntry>, Error> {
         let mut conn = self.inner.core.readers.acquire().await?;
         let found = sqlx::query(
-            "SELECT m.k, m.facts, m.in_reply_to, m.committed_us, a.id, a.committed_us FROM message m \
+            "SELECT m.k, m.metadata, m.in_reply_to, m.committed_us, a.id, a.committed_us FROM message m \
              LEFT JOIN message a ON a.k = m.own_answer WHERE m.id = ?",
         )
         .bind(row::blob(message_id))
         .fetch_optional(&mut *conn)
         .await?;
         let Some(found) = found else { return Ok(Vec::new()) };
-        let facts = row::facts(found.try_get(1)?, found.try_get(2)?)?;
+        let metadata = row::metadata(found.try_get(1)?, found.try_get(2)?)?;
         let committed_us: i64 = found.try_get(3)?;
         let steps = [
-            (Some(facts.received_at_us), "received"),
-            (facts.checked_at_us, "checked"),
-            (facts.planned_at_us, "planned"),
+            (Some(metadata.received_at_us), "received"),
+            (metadata.checked_at_us, "checked"),
+            (metadata.planned_at_us, "planned"),
             (Some(committed_us), "committed"),
         ];
         let mut entries: Vec<_> =

@@ -1,7 +1,7 @@
 //! What commands and the admin API read and order: lists, timelines, retries, replays.
 
 use super::Unavailable;
-use crate::delivery::{AttemptRow, DeliveryKind, DeliveryState, Facts, MessageState, NewDelivery};
+use crate::delivery::{AttemptRow, DeliveryKind, DeliveryState, MessageState, Metadata, NewDelivery};
 use crate::fault::Fault;
 use crate::outcome::Outcome;
 use crate::secret::SecretUrl;
@@ -117,7 +117,7 @@ pub struct Page<T> {
 #[derive(Clone, Debug, Serialize)]
 pub struct MessageView {
     #[serde(flatten)]
-    pub facts: Arc<Facts>,
+    pub metadata: Arc<Metadata>,
     pub state: MessageState,
     /// It fits more than one request and is not assigned yet.
     pub ambiguous: bool,
@@ -233,7 +233,7 @@ pub struct ReplayView {
 #[derive(Clone, Debug)]
 pub struct ReplayCandidate {
     pub message_key: i64,
-    pub facts: Arc<Facts>,
+    pub metadata: Arc<Metadata>,
     /// Whether its content is still stored.
     pub body_kept: bool,
     /// Its deliveries that are no replays themselves.
@@ -244,7 +244,7 @@ pub struct ReplayCandidate {
 #[derive(Clone, Debug)]
 pub struct ReplayTurn {
     pub message_key: i64,
-    pub facts: Arc<Facts>,
+    pub metadata: Arc<Metadata>,
     pub deliveries: Vec<NewDelivery>,
 }
 

@@ -9,7 +9,7 @@ use super::prepare::{Prepared, PreparedSettlement};
 use super::recent::{self, Recent};
 use super::term::Behind;
 use super::{Unavailable, open};
-use crate::delivery::{Kept, Settled};
+use crate::delivery::{Acceptance, Settled};
 use crate::turn::Chain;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{ConnectOptions, Connection, Error, Row};
@@ -28,13 +28,13 @@ const LINGER: Duration = Duration::from_millis(1);
 
 pub(super) enum Job {
     /// With the chain of messages that are kept in order, if any.
-    Accept(Box<Prepared>, Chain, oneshot::Sender<Result<Kept, Unavailable>>),
+    Accept(Box<Prepared>, Chain, oneshot::Sender<Result<Acceptance, Unavailable>>),
     Settle(Box<PreparedSettlement>, oneshot::Sender<Result<Settled, Unavailable>>),
     Close(oneshot::Sender<()>),
 }
 
 enum Reply {
-    Accept(Chain, oneshot::Sender<Result<Kept, Unavailable>>),
+    Accept(Chain, oneshot::Sender<Result<Acceptance, Unavailable>>),
     Settle(oneshot::Sender<Result<Settled, Unavailable>>),
 }
 

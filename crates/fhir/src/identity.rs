@@ -67,7 +67,7 @@ pub struct Seen<K> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict<K> {
     New,
-    Repeat(K),
+    Duplicate(K),
     Conflict(K),
 }
 
@@ -88,9 +88,9 @@ pub(super) fn keys(message: &Message) -> IdentityKeys {
 /// What a message is, given what is known of its keys; the second table above.
 pub fn judge<K: Copy>(strict: bool, category: Option<Category>, transmission: Seen<K>, message: Seen<K>) -> Verdict<K> {
     match (transmission, message) {
-        (Seen { same: Some(known), .. }, _) => Verdict::Repeat(known),
+        (Seen { same: Some(known), .. }, _) => Verdict::Duplicate(known),
         (Seen { any: Some(known), .. }, _) => Verdict::Conflict(known),
-        (_, Seen { same: Some(known), .. }) => Verdict::Repeat(known),
+        (_, Seen { same: Some(known), .. }) => Verdict::Duplicate(known),
         (_, Seen { any: Some(known), .. }) if strict || category == Some(Category::Consequence) => {
             Verdict::Conflict(known)
         }

@@ -5,7 +5,7 @@ use super::publisher::{Address, Published, Publisher};
 use crate::channel::later;
 use crate::channel::outgoing::outgoing;
 use crate::clock::Clock;
-use crate::delivery::{Said, Work};
+use crate::delivery::{PendingDelivery, Said};
 use crate::fault::Fault;
 use crate::metrics::Metrics;
 use crate::routing::Participant;
@@ -38,7 +38,13 @@ impl AmqpOut {
     }
 
     /// One attempt at a participant's exchange.
-    pub async fn to_exchange(&self, work: &Work, participant: &Participant, exchange: &str, routing_key: &str) -> Said {
+    pub async fn to_exchange(
+        &self,
+        work: &PendingDelivery,
+        participant: &Participant,
+        exchange: &str,
+        routing_key: &str,
+    ) -> Said {
         let said = match self.publish(work, participant, Address { exchange, routing_key }).await {
             Ok(published) => published,
             Err(said) => return said,
@@ -57,7 +63,7 @@ impl AmqpOut {
     }
 
     /// One attempt at a reply queue. None: the queue is gone.
-    pub async fn to_reply_queue(&self, work: &Work, participant: &Participant, queue: &str) -> Option<Said> {
+    pub async fn to_reply_queue(&self, work: &PendingDelivery, participant: &Participant, queue: &str) -> Option<Said> {
         match self.publish(work, participant, Address { exchange: "", routing_key: queue }).await {
             Ok(Published::Unroutable) => None,
             Ok(published) => Some(told(published, participant)),
@@ -65,7 +71,12 @@ impl AmqpOut {
         }
     }
 
-    async fn publish(&self, work: &Work, participant: &Participant, to: Address<'_>) -> Result<Published, Said> {
+    async fn publish(
+        &self,
+        work: &PendingDelivery,
+        participant: &Participant,
+        to: Address<'_>,
+    ) -> Result<Published, Said> {
         let outgoing = outgoing(&self.store, work, participant).await?;
         let now_us = self.clock.now_us();
         let properties = properties::outbound(&outgoing.work, participant, &self.answer_queue, &self.name, now_us);

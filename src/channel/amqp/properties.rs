@@ -1,7 +1,7 @@
 //! AMQP properties and headers: what a message's sender says of it, and what we say of it on the way out (design 1.6).
 
 use crate::channel::via;
-use crate::delivery::{DeliveryKind, Facts, Work};
+use crate::delivery::{DeliveryKind, Metadata, PendingDelivery};
 use crate::routing::{EMBERPOST, Participant};
 use fhir::FhirVersion;
 use lapin::BasicProperties;
@@ -99,16 +99,16 @@ pub(super) fn put_aside(came: &BasicProperties, why: &str) -> BasicProperties {
 
 /// What is said of a message on its way to a participant or a reply queue. `now_us`: UTC microseconds.
 pub(super) fn outbound(
-    work: &Work,
+    work: &PendingDelivery,
     participant: &Participant,
     answer_queue: &str,
     name: &str,
     now_us: i64,
 ) -> BasicProperties {
-    let facts = &*work.facts;
+    let metadata = &*work.metadata;
     let correlation = match &work.kind {
         DeliveryKind::Reply(reply) => reply.correlation.clone(),
-        _ => Some(facts.id.to_string()),
+        _ => Some(metadata.id.to_string()),
     };
     let mut properties = BasicProperties::default()
         .with_delivery_mode(PERSISTENT)
@@ -116,16 +116,16 @@ pub(super) fn outbound(
         .with_app_id(EMBERPOST.into())
         .with_headers(headers(work, participant, name));
     // What is too long for a property came with the message, and stands in it.
-    if let Some(value) = short(&media_type(facts)) {
+    if let Some(value) = short(&media_type(metadata)) {
         properties = properties.with_content_type(value);
     }
-    if let Some(value) = message_id(facts).and_then(short) {
+    if let Some(value) = message_id(metadata).and_then(short) {
         properties = properties.with_message_id(value);
     }
     if let Some(value) = correlation.as_deref().and_then(short) {
         properties = properties.with_correlation_id(value);
     }
-    if let Some(value) = kind(facts).and_then(short) {
+    if let Some(value) = kind(metadata).and_then(short) {
         properties = properties.with_type(value);
     }
     if is_to_answer(work)
@@ -140,55 +140,55 @@ fn short(text: &str) -> Option<ShortString> {
     (text.len() <= SHORT_LIMIT_BYTES).then(|| text.into())
 }
 
-fn media_type(facts: &Facts) -> String {
-    match facts.version {
-        Some(version) => format!("{}; fhirVersion={}", facts.media_type, version.short()),
-        None => facts.media_type.clone(),
+fn media_type(metadata: &Metadata) -> String {
+    match metadata.version {
+        Some(version) => format!("{}; fhirVersion={}", metadata.media_type, version.short()),
+        None => metadata.media_type.clone(),
     }
 }
 
 /// MessageHeader.id in R4, the value of Bundle.identifier in R5; where that is missing, what else the message is known by.
-fn message_id(facts: &Facts) -> Option<&str> {
-    let identifier = facts.bundle_identifier.as_ref().map(|identifier| identifier.value.as_str());
-    let header = facts.header_id.as_deref();
-    let own = if facts.version == Some(FhirVersion::R5) { identifier.or(header) } else { header.or(identifier) };
-    own.or(facts.bundle_id.as_deref())
+fn message_id(metadata: &Metadata) -> Option<&str> {
+    let identifier = metadata.bundle_identifier.as_ref().map(|identifier| identifier.value.as_str());
+    let header = metadata.header_id.as_deref();
+    let own = if metadata.version == Some(FhirVersion::R5) { identifier.or(header) } else { header.or(identifier) };
+    own.or(metadata.bundle_id.as_deref())
 }
 
-fn kind(facts: &Facts) -> Option<&str> {
-    match &facts.event {
+fn kind(metadata: &Metadata) -> Option<&str> {
+    match &metadata.event {
         Some(event) => Some(event.code()),
         // Of what we write ourselves only an answer to what could not be read has no event.
-        None => (facts.sender == EMBERPOST).then_some(OUTCOME_TYPE),
+        None => (metadata.sender == EMBERPOST).then_some(OUTCOME_TYPE),
     }
 }
 
 /// Whether the receiver may answer: requests, but for those that want none; answers are never answered (MSG-41).
-fn is_to_answer(work: &Work) -> bool {
-    let never = work.facts.owed == Some(fhir::event::ResponseRequired::Never);
+fn is_to_answer(work: &PendingDelivery) -> bool {
+    let never = work.metadata.owed == Some(fhir::event::ResponseRequired::Never);
     let request = matches!(work.kind, DeliveryKind::Request | DeliveryKind::Replay { .. });
-    request && work.facts.response.is_none() && !never
+    request && work.metadata.response.is_none() && !never
 }
 
-fn headers(work: &Work, participant: &Participant, name: &str) -> FieldTable {
-    let facts = &*work.facts;
+fn headers(work: &PendingDelivery, participant: &Participant, name: &str) -> FieldTable {
+    let metadata = &*work.metadata;
     let mut headers = FieldTable::default();
     let mut set = |key: &str, value: Option<String>| {
         if let Some(value) = value.filter(|value| value.len() <= HEADER_LIMIT_BYTES) {
             headers.insert(key.into(), AMQPValue::LongString(value.into()));
         }
     };
-    set("fhirVersion", facts.version.map(|version| version.short().to_owned()));
-    set("event", facts.event.as_ref().map(ToString::to_string));
-    set("source", facts.source.clone());
+    set("fhirVersion", metadata.version.map(|version| version.short().to_owned()));
+    set("event", metadata.event.as_ref().map(ToString::to_string));
+    set("source", metadata.source.clone());
     set(
         "destination",
         participant
-            .owned_of(&facts.destinations)
-            .or(facts.destinations.first())
+            .owned_of(&metadata.destinations)
+            .or(metadata.destinations.first())
             .map(|destination| destination.to_string()),
     );
-    let came_through = via(facts, name);
+    let came_through = via(metadata, name);
     let via = if came_through.len() <= VIA_LIMIT_BYTES { came_through } else { format!("1.1 {name}") };
     headers.insert("via".into(), AMQPValue::LongString(via.into()));
     let attempt = i32::try_from(work.attempts.saturating_add(1)).unwrap_or(i32::MAX);
@@ -204,37 +204,37 @@ mod tests {
     use fhir::event::{Identifier, ResponseRequired};
     use std::sync::Arc;
 
-    fn said(work: &Work) -> BasicProperties {
+    fn said(work: &PendingDelivery) -> BasicProperties {
         outbound(work, &Participant::new("lab"), "answers", "hub:1", 7_000_000)
     }
 
     #[test]
     fn a_request_carries_its_identity_and_where_to_answer() {
-        let mut facts = fixture::facts();
-        facts.header_id = Some("header".into());
-        facts.bundle_identifier = Some(Identifier { system: None, value: "identifier".into() });
-        facts.via = Some("1.1 other".into());
-        let work = Work { facts: Arc::new(facts.clone()), attempts: 2, ..fixture::work("lab", 1, 1) };
+        let mut metadata = fixture::metadata();
+        metadata.header_id = Some("header".into());
+        metadata.bundle_identifier = Some(Identifier { system: None, value: "identifier".into() });
+        metadata.via = Some("1.1 other".into());
+        let work = PendingDelivery { metadata: Arc::new(metadata.clone()), attempts: 2, ..fixture::work("lab", 1, 1) };
         let properties = said(&work);
         assert_eq!(text(properties.message_id()), Some("header"));
-        assert_eq!(text(properties.correlation_id()), Some(&*facts.id.to_string()));
+        assert_eq!(text(properties.correlation_id()), Some(&*metadata.id.to_string()));
         assert_eq!(text(properties.reply_to()), Some("answers"));
         assert_eq!((properties.delivery_mode(), properties.timestamp()), (&Some(2), &Some(7)));
         assert_eq!(header(&properties, "via").as_deref(), Some("1.1 other, 1.1 hub:1"));
         assert_eq!(properties.headers().as_ref().unwrap().inner().get("attempt"), Some(&AMQPValue::LongInt(3)));
 
-        facts.version = Some(FhirVersion::R5);
-        facts.owed = Some(ResponseRequired::Never);
-        let properties = said(&Work { facts: Arc::new(facts), ..work });
+        metadata.version = Some(FhirVersion::R5);
+        metadata.owed = Some(ResponseRequired::Never);
+        let properties = said(&PendingDelivery { metadata: Arc::new(metadata), ..work });
         assert_eq!(text(properties.message_id()), Some("identifier"));
         assert_eq!(text(properties.reply_to()), None);
     }
 
     #[test]
     fn what_is_too_long_for_a_frame_is_left_to_the_message() {
-        let mut facts = fixture::facts();
-        (facts.source, facts.via) = (Some("s".repeat(200_000)), Some("1.1 x, ".repeat(50_000)));
-        let properties = said(&Work { facts: Arc::new(facts), ..fixture::work("lab", 1, 1) });
+        let mut metadata = fixture::metadata();
+        (metadata.source, metadata.via) = (Some("s".repeat(200_000)), Some("1.1 x, ".repeat(50_000)));
+        let properties = said(&PendingDelivery { metadata: Arc::new(metadata), ..fixture::work("lab", 1, 1) });
         assert_eq!(header(&properties, "source"), None);
         assert_eq!(header(&properties, "via").as_deref(), Some("1.1 hub:1"));
     }
@@ -265,10 +265,14 @@ mod tests {
 
     #[test]
     fn a_reply_has_the_requests_correlation_and_an_outcome_says_what_it_is() {
-        let mut facts = fixture::facts();
-        (facts.sender, facts.event) = (EMBERPOST.into(), None);
+        let mut metadata = fixture::metadata();
+        (metadata.sender, metadata.event) = (EMBERPOST.into(), None);
         let reply = ReplyQueue { queue: Some("q".into()), correlation: Some("mine".into()) };
-        let work = Work { kind: DeliveryKind::Reply(reply), facts: Arc::new(facts), ..fixture::work("lab", 1, 1) };
+        let work = PendingDelivery {
+            kind: DeliveryKind::Reply(reply),
+            metadata: Arc::new(metadata),
+            ..fixture::work("lab", 1, 1)
+        };
         let properties = said(&work);
         assert_eq!((text(properties.correlation_id()), text(properties.reply_to())), (Some("mine"), None));
         assert_eq!(text(properties.kind()), Some("OperationOutcome"));

@@ -60,7 +60,7 @@ impl Wording {
                 response
             }
             Reply::Taken { accepted: false, .. } => empty(StatusCode::NO_CONTENT),
-            Reply::Taken { accepted: true, .. } | Reply::Kept { .. } => accepted(),
+            Reply::Taken { accepted: true, .. } | Reply::Acceptance { .. } => accepted(),
             Reply::Done { .. } => empty(StatusCode::OK),
             Reply::Custody { id, outcome, preferred, .. } => self.custody(*id, outcome, *preferred, form),
             Reply::Refused { refusal, outcome, .. } => outcome_as(status_of(*refusal), outcome, form),

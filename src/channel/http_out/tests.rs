@@ -4,7 +4,7 @@ use super::reply::ANSWER_LIMIT_BYTES;
 use super::*;
 use crate::courier::fixture;
 use crate::delivery::Attempt;
-use crate::delivery::ResponseFacts;
+use crate::delivery::ResponseMetadata;
 use crate::store::StoreSettings;
 use fhir::event::Identifier;
 use sqlx::Connection;
@@ -89,7 +89,7 @@ async fn http_out() -> (HttpOut, tempfile::TempDir) {
     (HttpOut::new(store, "emberpost.test:8080".into(), Clock::default(), POOLING).unwrap(), folder)
 }
 
-async fn carry(out: &HttpOut, work: Work, participant: Participant) -> Attempt {
+async fn carry(out: &HttpOut, work: PendingDelivery, participant: Participant) -> Attempt {
     let Attempted { status, said, resent } = out.attempt(&work, &participant).await;
     Attempt { started_at_us: 0, duration_us: 0, status, said, resent }
 }
@@ -217,17 +217,17 @@ async fn requests_answers_and_callbacks_go_to_their_urls_with_their_headers() {
         "content-type: application/fhir+json; fhirversion=4.0".to_owned(),
         "accept: application/fhir+json".to_owned(),
         format!("x-request-id: {}", request.delivery_id),
-        format!("x-correlation-id: {}", request.facts.id),
+        format!("x-correlation-id: {}", request.metadata.id),
         "via: 1.1 emberpost.test:8080".to_owned(),
     ] {
         assert!(head.contains(&format!("\r\n{line}\r\n")), "{line} in {head}");
     }
     assert!(!head.contains("emberpost-attempt"));
 
-    let mut facts = fixture::facts();
-    facts.via = Some("1.1 other".into());
-    facts.request_id = Some("abc".into());
-    let again = Work { attempts: 1, facts: Arc::new(facts), ..request.clone() };
+    let mut metadata = fixture::metadata();
+    metadata.via = Some("1.1 other".into());
+    metadata.request_id = Some("abc".into());
+    let again = PendingDelivery { attempts: 1, metadata: Arc::new(metadata), ..request.clone() };
     carry(&out, again, receiver.participant()).await;
     let head = receiver.heads.recv().await.unwrap().to_lowercase();
     for line in ["via: 1.1 other, 1.1 emberpost.test:8080", "x-request-id: abc", "emberpost-attempt: 2"] {
@@ -235,19 +235,22 @@ async fn requests_answers_and_callbacks_go_to_their_urls_with_their_headers() {
     }
 
     let callback = receiver.base.replace("/fhir", "/anything?unit=1");
-    let mut response = fixture::facts();
+    let mut response = fixture::metadata();
     let identifier = Identifier { system: None, value: "x".into() };
-    response.response = Some(ResponseFacts { identifier, code: None });
+    response.response = Some(ResponseMetadata { identifier, code: None });
     let replay = DeliveryKind::Replay { replay: uuid::Uuid::nil(), of: None, forward_answers: false };
     let response = Arc::new(response);
     for (work, wanted) in [
-        (Work { kind: DeliveryKind::Answer, ..request.clone() }, "post /fhir/$process-message?async=true "),
+        (PendingDelivery { kind: DeliveryKind::Answer, ..request.clone() }, "post /fhir/$process-message?async=true "),
         (
-            Work { kind: DeliveryKind::Callback { url: callback }, ..request.clone() },
+            PendingDelivery { kind: DeliveryKind::Callback { url: callback }, ..request.clone() },
             "post /anything?unit=1&async=true ",
         ),
-        (Work { kind: replay.clone(), ..request.clone() }, "post /fhir/$process-message "),
-        (Work { kind: replay, facts: response, ..request.clone() }, "post /fhir/$process-message?async=true "),
+        (PendingDelivery { kind: replay.clone(), ..request.clone() }, "post /fhir/$process-message "),
+        (
+            PendingDelivery { kind: replay, metadata: response, ..request.clone() },
+            "post /fhir/$process-message?async=true ",
+        ),
     ] {
         carry(&out, work, receiver.participant()).await;
         let head = receiver.heads.recv().await.unwrap().to_lowercase();
@@ -272,7 +275,7 @@ async fn an_asynchronous_channel_adds_the_query_and_no_channel_is_our_defect() {
 async fn a_body_that_retention_dropped_is_refused_for_good() {
     let (out, _folder) = http_out().await;
     let receiver = Receiver::start(reply(204, "", "")).await;
-    let work = Work { body: None, ..fixture::work("lab", 1, 1) };
+    let work = PendingDelivery { body: None, ..fixture::work("lab", 1, 1) };
     let attempt = carry(&out, work, receiver.participant()).await;
     assert!(matches!(&attempt.said, Said::Dropped), "{:?}", attempt.said);
 }
@@ -283,7 +286,7 @@ async fn a_body_that_the_store_cannot_give_now_is_no_attempt_at_the_receiver() {
     let url = format!("sqlite://{}", folder.path().join("store.db").display());
     let mut other = sqlx::SqliteConnection::connect(&url).await.unwrap();
     sqlx::query("ALTER TABLE body RENAME TO away").execute(&mut other).await.unwrap();
-    let kept_on_disk = Work { body: None, ..fixture::work("lab", 1, 1) };
+    let kept_on_disk = PendingDelivery { body: None, ..fixture::work("lab", 1, 1) };
     let attempt = carry(&out, kept_on_disk, fixture::participant("lab", 1)).await;
     assert!(matches!(attempt.said, Said::Unsent { .. }), "{:?}", attempt.said);
 }

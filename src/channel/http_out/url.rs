@@ -1,18 +1,18 @@
 //! To which URL a delivery is posted (MSG-86 to MSG-88).
 
-use super::{Channel, DeliveryKind, Facts};
+use super::{Channel, DeliveryKind, Metadata};
 
 const OPERATION: &str = "/$process-message";
 const ASYNC: &str = "async=true";
 
 /// The URL of this delivery; None when the participant has no HTTP channel and the delivery names no URL itself.
 /// Responses and callbacks go with `async=true`; a `response-url` is used as it is, plus that.
-pub(super) fn target(kind: &DeliveryKind, facts: &Facts, channel: Option<&Channel>) -> Option<String> {
+pub(super) fn target(kind: &DeliveryKind, metadata: &Metadata, channel: Option<&Channel>) -> Option<String> {
     if let DeliveryKind::Callback { url } = kind {
         return Some(with_async(url));
     }
     let Some(Channel::Http { url, asynchronous }) = channel else { return None };
-    let response = matches!(kind, DeliveryKind::Answer | DeliveryKind::Reply(_)) || facts.response.is_some();
+    let response = matches!(kind, DeliveryKind::Answer | DeliveryKind::Reply(_)) || metadata.response.is_some();
     let url = with_operation(url.expose());
     Some(if response || *asynchronous { with_async(&url) } else { url })
 }

@@ -4,7 +4,7 @@ use super::super::budget::Share;
 use super::super::desk::Desk;
 use super::super::handle::Aside;
 use super::{Actor, Slot};
-use crate::delivery::Work;
+use crate::delivery::PendingDelivery;
 use crate::routing::Participant;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -64,7 +64,7 @@ impl Actor {
         }
     }
 
-    pub(super) fn forget(&mut self, work: &Work) {
+    pub(super) fn forget(&mut self, work: &PendingDelivery) {
         let at = self.moment();
         if let Some(slot) = self.slots.get_mut(&work.participant) {
             slot.desk.forget(work, at);

@@ -3,7 +3,7 @@
 use super::super::breaker::Moment;
 use super::super::load::SWEEP_PAGE;
 use super::{Actor, Report};
-use crate::delivery::Work;
+use crate::delivery::PendingDelivery;
 use crate::store::Unavailable;
 use std::collections::HashSet;
 use std::time::Duration;
@@ -39,7 +39,7 @@ impl Actor {
     }
 
     /// Gives up what expired, each at most once at a time; one with an attempt under way is judged by that.
-    pub(super) fn expired(&mut self, works: Result<Vec<Work>, Unavailable>) {
+    pub(super) fn expired(&mut self, works: Result<Vec<PendingDelivery>, Unavailable>) {
         self.sweep.reading = false;
         let works = match works {
             Ok(works) => works,

@@ -2,7 +2,7 @@
 
 use super::super::desk::{Ended, Verdict};
 use super::{Actor, Report};
-use crate::delivery::{Next, Said, Work};
+use crate::delivery::{Next, PendingDelivery, Said};
 use crate::fault::Fault;
 use crate::routing::Participant;
 use futures_util::FutureExt;
@@ -17,7 +17,7 @@ pub(super) const READS_LIMIT: usize = 4;
 const PANIC_RETRY_SECONDS: u64 = 5;
 
 impl Actor {
-    pub(super) fn attempt(&mut self, work: Work, participant: Arc<Participant>) {
+    pub(super) fn attempt(&mut self, work: PendingDelivery, participant: Arc<Participant>) {
         self.attempts += 1;
         let (carrier, conclude) = (self.settings.carrier.clone(), self.settings.conclude.clone());
         self.tasks.spawn(async move {
@@ -40,7 +40,7 @@ impl Actor {
         });
     }
 
-    pub(super) fn give_up(&mut self, work: Work, swept: bool) {
+    pub(super) fn give_up(&mut self, work: PendingDelivery, swept: bool) {
         if !swept {
             self.attempts += 1;
         }

@@ -33,7 +33,7 @@ fn read_nothing(desk: &mut Desk, at: Moment) {
     }
 }
 
-fn started(desk: &mut Desk, at: Moment) -> Vec<Work> {
+fn started(desk: &mut Desk, at: Moment) -> Vec<PendingDelivery> {
     let mut actions = Vec::new();
     desk.advance(at, &mut actions);
     let work = |action| match action {
@@ -43,7 +43,7 @@ fn started(desk: &mut Desk, at: Moment) -> Vec<Work> {
 }
 
 /// It failed, without a word about the receiver that would open the breaker.
-fn fail(desk: &mut Desk, work: Work, after: Duration, at: Moment) {
+fn fail(desk: &mut Desk, work: PendingDelivery, after: Duration, at: Moment) {
     desk.finish(work, Ended { next: Next::Again { after }, verdict: Verdict::Nothing, asked: None }, 0.0, at);
 }
 
@@ -93,7 +93,7 @@ fn what_waits_beyond_the_bound_is_read_when_it_comes_due() {
         for read in std::mem::take(&mut desk.reads) {
             let page = match read.what {
                 What::Lane { lane, .. } => {
-                    Page::Works(vec![Work { attempts: 1, due_at_us: due.now_us, ..work("lab", lane, lane) }])
+                    Page::Works(vec![PendingDelivery { attempts: 1, due_at_us: due.now_us, ..work("lab", lane, lane) }])
                 }
                 What::DueLanes { after, .. } => {
                     in_store += 1;
@@ -127,7 +127,7 @@ fn lanes_that_come_due_together_leave_half_of_the_places_and_every_second_turn_t
         running.extend(started(&mut desk, due));
         for read in std::mem::take(&mut desk.reads) {
             if let What::Lane { lane, .. } = read.what {
-                let again = Work { attempts: 1, due_at_us: due.now_us, ..work("lab", lane, lane) };
+                let again = PendingDelivery { attempts: 1, due_at_us: due.now_us, ..work("lab", lane, lane) };
                 desk.page(read, Page::Works(vec![again]), due);
             }
         }
@@ -236,7 +236,7 @@ fn a_clock_set_back_delays_a_stored_wait_by_a_day_at_most_and_one_in_memory_not_
     desk.reads.clear();
     let set_back = Moment { now: at.now + Duration::from_secs(5), now_us: 0 };
     assert!(started(&mut desk, set_back).is_empty(), "it is read first");
-    let again = Work { attempts: 1, due_at_us: at.now_us + 5_000_000, ..work("lab", 2, 2) };
+    let again = PendingDelivery { attempts: 1, due_at_us: at.now_us + 5_000_000, ..work("lab", 2, 2) };
     let read = desk.reads.remove(0);
     assert_eq!(read.what, What::Lane { lane: 2, after_seq: i64::MIN });
     desk.page(read, Page::Works(vec![again]), set_back);
@@ -249,7 +249,7 @@ fn a_participant_that_became_a_mailbox_keeps_what_its_old_channel_failed_to_take
     for carried_again in [false, true] {
         let mut desk = desk(1);
         desk.offer(work("lab", 1, 1), at);
-        desk.offer(Work { prev_seq: Some(1), ..work("lab", 1, 2) }, at);
+        desk.offer(PendingDelivery { prev_seq: Some(1), ..work("lab", 1, 2) }, at);
         let mut now = started(&mut desk, at);
         let settings = desk.settings.clone();
         let mailbox = Some(crate::routing::Channel::Mailbox);

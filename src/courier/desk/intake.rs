@@ -5,7 +5,7 @@ use super::super::breaker::Moment;
 use super::super::lane::{Class, Key, Lane, State};
 use super::super::load::{FREE_PAGE, LANE_PAGE, LANES_PAGE, Page, Read, ReadId, What};
 use super::{Desk, FREE_LIMIT_WORKS, FREE_LOW_WORKS, LANES_LIMIT, RETRIES_LIMIT};
-use crate::delivery::Work;
+use crate::delivery::PendingDelivery;
 use crate::store::{DuePage, LaneHead};
 
 impl Desk {
@@ -58,7 +58,7 @@ impl Desk {
     }
 
     /// Takes work that was just committed.
-    pub(in crate::courier) fn offer(&mut self, work: Work, at: Moment) {
+    pub(in crate::courier) fn offer(&mut self, work: PendingDelivery, at: Moment) {
         if self.retired || !self.carries(&work) {
             return;
         }
@@ -68,7 +68,7 @@ impl Desk {
         }
     }
 
-    fn offer_free(&mut self, mut work: Work, at: Moment) {
+    fn offer_free(&mut self, mut work: PendingDelivery, at: Moment) {
         let key = Key::Free(work.seq);
         if self.lanes.contains_key(&key) {
             return;
@@ -85,7 +85,7 @@ impl Desk {
         }
     }
 
-    fn offer_in_order(&mut self, key: Key, mut work: Work, at: Moment) {
+    fn offer_in_order(&mut self, key: Key, mut work: PendingDelivery, at: Moment) {
         if let Some(lane) = self.lanes.get_mut(&key) {
             if lane.covers(&work) {
                 return;
@@ -173,7 +173,7 @@ impl Desk {
         key
     }
 
-    fn loaded(&mut self, read: ReadId, lane: i64, works: Vec<Work>, at: Moment) {
+    fn loaded(&mut self, read: ReadId, lane: i64, works: Vec<PendingDelivery>, at: Moment) {
         let key = Key::Ordered(lane);
         let Some(known) = self.lanes.get(&key) else { return };
         let State::Loading { class, read: asked } = known.state else { return };
@@ -209,7 +209,7 @@ impl Desk {
         self.arrange_after(key, Some(class), at);
     }
 
-    fn loaded_free(&mut self, read: ReadId, works: Vec<Work>, at: Moment) {
+    fn loaded_free(&mut self, read: ReadId, works: Vec<PendingDelivery>, at: Moment) {
         let last = works.last().map(|work| work.seq);
         if !self.free.end(read, last, works.len() >= FREE_PAGE as usize) {
             return;
@@ -233,7 +233,7 @@ impl Desk {
         self.due_lanes.page_ended(page.next_due_at_us, longest, at);
     }
 
-    fn free_came_due(&mut self, read: ReadId, page: DuePage<Work>, at: Moment) {
+    fn free_came_due(&mut self, read: ReadId, page: DuePage<PendingDelivery>, at: Moment) {
         let last = page.items.last().map(|work| (work.due_at_us, work.seq));
         if !self.due_free.walk.end(read, last, page.more) {
             return;
@@ -243,7 +243,7 @@ impl Desk {
         self.add_all_free(page.items, at);
     }
 
-    fn add_all_free(&mut self, works: Vec<Work>, at: Moment) {
+    fn add_all_free(&mut self, works: Vec<PendingDelivery>, at: Moment) {
         for work in works {
             let known = self.lanes.contains_key(&Key::of(&work)) || self.ended_meanwhile.contains(&work.seq);
             if !known && self.carries(&work) {
@@ -256,7 +256,7 @@ impl Desk {
     }
 
     /// Adds a work of the lane "no order" that is due, as a lane of its own.
-    fn add_free(&mut self, work: Work, at: Moment) {
+    fn add_free(&mut self, work: PendingDelivery, at: Moment) {
         let key = Key::of(&work);
         self.share.take(&work);
         let mut lane = Lane::fresh();

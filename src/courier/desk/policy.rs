@@ -3,7 +3,7 @@
 use super::super::breaker::{Failure, Moment, Transition};
 use super::super::lane::Key;
 use super::{Active, Desk, Ended, Verdict};
-use crate::delivery::Work;
+use crate::delivery::PendingDelivery;
 
 impl Desk {
     /// Tries what waits: now where the breaker is closed, and with the end of an open one, for which a probe goes out now.
@@ -17,7 +17,7 @@ impl Desk {
     }
 
     /// Tries one waiting delivery now; while the breaker is open, as its probe.
-    pub(in crate::courier) fn try_one(&mut self, work: &Work, at: Moment) {
+    pub(in crate::courier) fn try_one(&mut self, work: &PendingDelivery, at: Moment) {
         if self.carries(work) && !self.active.values().any(|active| active.delivery_key == work.delivery_key) {
             self.hurry_one(work);
             if !work.kind.has_own_way() {
@@ -30,7 +30,7 @@ impl Desk {
     pub(super) fn judge(
         &mut self,
         active: &Active,
-        work: &Work,
+        work: &PendingDelivery,
         ended: &Ended,
         random: f64,
         at: Moment,

@@ -4,7 +4,7 @@ use super::super::breaker::Moment;
 use super::super::lane::{Class, Key, Lane, State};
 use super::super::load::{LANES_PAGE, What};
 use super::{Counts, Desk, FREE_WAITING_LIMIT_WORKS, RETRIES_LIMIT, WAIT_LIMIT_MIN_SECONDS};
-use crate::delivery::Work;
+use crate::delivery::PendingDelivery;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -125,7 +125,7 @@ impl Desk {
     }
 
     /// An attempt failed: the work waits at its place.
-    pub(super) fn put_back(&mut self, work: Work, until: Instant, asked: bool, stored: bool) {
+    pub(super) fn put_back(&mut self, work: PendingDelivery, until: Instant, asked: bool, stored: bool) {
         let state = State::Waiting { until, asked, stored, row: Some(self.row) };
         match Key::of(&work) {
             key @ Key::Ordered(_) => {
@@ -136,7 +136,7 @@ impl Desk {
                 self.make_waiting(key, until, work.due_at_us, state);
             }
             key @ Key::Free(_) if self.counts.free_waiting < FREE_WAITING_LIMIT_WORKS => {
-                let work = Work { body: None, ..work };
+                let work = PendingDelivery { body: None, ..work };
                 self.share.take(&work);
                 if let Some(lane) = self.lanes.get_mut(&key) {
                     lane.waited_seq = Some(work.seq);
@@ -265,7 +265,7 @@ impl Desk {
 
     /// Tries one delivery now that waits for its next try, whatever it waits for; where memory does not hold it, the store
     /// says that it is due.
-    pub(super) fn hurry_one(&mut self, work: &Work) {
+    pub(super) fn hurry_one(&mut self, work: &PendingDelivery) {
         let key = Key::of(work);
         match (self.lanes.get(&key).map(|lane| lane.state), key) {
             (Some(State::Waiting { .. }), _) => self.come_due(key),
@@ -312,7 +312,7 @@ impl Desk {
     }
 
     /// Until when a head that is read from the store waits.
-    fn wait_of(&self, lane: &Lane, head: &Work, at: Moment) -> Option<Instant> {
+    fn wait_of(&self, lane: &Lane, head: &PendingDelivery, at: Moment) -> Option<Instant> {
         if lane.waited_seq == Some(head.seq) {
             return None;
         }

@@ -95,9 +95,9 @@ struct Model {
     desks: u64,
     at: Moment,
     /// By `seq`.
-    waiting: BTreeMap<i64, Work>,
-    active: Vec<Work>,
-    late: Vec<Work>,
+    waiting: BTreeMap<i64, PendingDelivery>,
+    active: Vec<PendingDelivery>,
+    late: Vec<PendingDelivery>,
     pages: Vec<(Read, Page)>,
     next_seq: i64,
     carried: bool,
@@ -159,7 +159,7 @@ impl Model {
     }
 
     fn commit(&mut self, lane: i64, count: usize, arrival: Arrival) {
-        let mut works: Vec<Work> = (0..count).map(|_| self.insert(work("lab", lane, 0))).collect();
+        let mut works: Vec<PendingDelivery> = (0..count).map(|_| self.insert(work("lab", lane, 0))).collect();
         if !self.carried {
             return;
         }
@@ -175,19 +175,19 @@ impl Model {
     }
 
     /// As the store: behind what waits in its lane.
-    fn insert(&mut self, work: Work) -> Work {
+    fn insert(&mut self, work: PendingDelivery) -> PendingDelivery {
         self.next_seq += 1;
-        let same = |other: &&Work| work.lane != 0 && other.lane == work.lane;
+        let same = |other: &&PendingDelivery| work.lane != 0 && other.lane == work.lane;
         let prev_seq = self.waiting.values().rev().find(same).map(|last| last.seq);
         let delivery_key = if work.delivery_key == 0 { self.next_seq } else { work.delivery_key };
-        let work = Work { seq: self.next_seq, delivery_key, prev_seq, due_at_us: 0, ..work };
+        let work = PendingDelivery { seq: self.next_seq, delivery_key, prev_seq, due_at_us: 0, ..work };
         self.waiting.insert(work.seq, work.clone());
         work
     }
 
     fn answer(&self, read: Read) -> Page {
         let all = || self.waiting.values().filter(|_| !read.own_way_only).cloned();
-        let head = |work: Work| LaneHead {
+        let head = |work: PendingDelivery| LaneHead {
             lane: work.lane,
             seq: work.seq,
             due_at_us: work.due_at_us,
@@ -251,7 +251,7 @@ impl Model {
         let Some(work) = self.waiting.remove(&seq) else { return };
         self.desk.forget(&work, self.at);
         if again {
-            let work = self.insert(Work { body: None, ..work });
+            let work = self.insert(PendingDelivery { body: None, ..work });
             if self.carried {
                 self.desk.offer(work, self.at);
             }
@@ -316,8 +316,13 @@ impl Model {
     }
 }
 
-fn due(works: impl Iterator<Item = Work>, after: (i64, i64), through_us: i64, limit: usize) -> DuePage<Work> {
-    let mut waits: Vec<Work> = works.filter(|work| work.due_at_us > 0).collect();
+fn due(
+    works: impl Iterator<Item = PendingDelivery>,
+    after: (i64, i64),
+    through_us: i64,
+    limit: usize,
+) -> DuePage<PendingDelivery> {
+    let mut waits: Vec<PendingDelivery> = works.filter(|work| work.due_at_us > 0).collect();
     waits.sort_by_key(|work| (work.due_at_us, work.seq));
     let next = waits.iter().map(|work| work.due_at_us).find(|due_at_us| *due_at_us > through_us);
     waits.retain(|work| (work.due_at_us, work.seq) > after && work.due_at_us <= through_us);

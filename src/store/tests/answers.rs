@@ -5,19 +5,19 @@ use crate::delivery::Further;
 use sqlx::{ConnectOptions, Connection};
 
 /// A request with one delivery to `lab`.
-async fn asked(fixture: &Fixture) -> (Uuid, Work) {
+async fn asked(fixture: &Fixture) -> (Uuid, PendingDelivery) {
     let keep = to("lab", 1, numbered(1));
-    let id = keep.facts.id;
+    let id = keep.metadata.id;
     let (_, mut work) = fixture.keep(keep).await;
     (id, work.remove(0))
 }
 
-fn closing(delivery_key: i64, keep: Keep) -> Keep {
-    Keep { closes: Some(delivery_key), ..keep }
+fn closing(delivery_key: i64, keep: NewMessage) -> NewMessage {
+    NewMessage { closes: Some(delivery_key), ..keep }
 }
 
-fn first(kept: &Kept) -> bool {
-    matches!(kept, Kept::New { first_answer: true, .. })
+fn first(kept: &Acceptance) -> bool {
+    matches!(kept, Acceptance::New { first_answer: true, .. })
 }
 
 #[tokio::test]
@@ -25,7 +25,7 @@ async fn an_answer_is_kept_linked_and_sent_home_with_its_settlement() {
     let fixture = Fixture::new().await;
     let (request, work) = asked(&fixture).await;
     let answered = answer("lab", "a", 2);
-    let answer_id = answered.facts.id;
+    let answer_id = answered.metadata.id;
     let settle = settlement(work.delivery_key, DeliveryState::Answered, Some(answered));
     let settled = fixture.store.settle(settle).await.unwrap();
     assert!(settled.first_answer);
@@ -33,8 +33,8 @@ async fn an_answer_is_kept_linked_and_sent_home_with_its_settlement() {
     let standing = fixture.store.standing(request).await.unwrap().unwrap();
     let delivery = &standing.deliveries[0];
     assert_eq!((delivery.state, delivery.status), (DeliveryState::Answered, Some(200)));
-    let (facts, body) = fixture.store.content(delivery.answer.unwrap()).await.unwrap().unwrap();
-    assert_eq!((facts.id, facts.in_reply_to, &body[..]), (answer_id, Some(request), &b"{}"[..]));
+    let (metadata, body) = fixture.store.content(delivery.answer.unwrap()).await.unwrap().unwrap();
+    assert_eq!((metadata.id, metadata.in_reply_to, &body[..]), (answer_id, Some(request), &b"{}"[..]));
 }
 
 #[tokio::test]
@@ -43,10 +43,10 @@ async fn a_later_answer_is_kept_and_linked_but_goes_nowhere() {
     let (request, work) = asked(&fixture).await;
     assert!(first(&fixture.store.accept(closing(work.delivery_key, answer("lab", "a", 2))).await.unwrap()));
     let late = answer("lab", "b", 3);
-    let late_id = late.facts.id;
+    let late_id = late.metadata.id;
     let kept = fixture.store.accept(closing(work.delivery_key, late)).await.unwrap();
-    assert!(matches!(&kept, Kept::New { first_answer: false, work, .. } if work.is_empty()));
-    assert_eq!(fixture.store.message(late_id).await.unwrap().unwrap().facts.in_reply_to, Some(request));
+    assert!(matches!(&kept, Acceptance::New { first_answer: false, work, .. } if work.is_empty()));
+    assert_eq!(fixture.store.message(late_id).await.unwrap().unwrap().metadata.in_reply_to, Some(request));
     assert!(fixture.store.deliveries_of(late_id).await.unwrap().is_empty());
 
     let settle = settlement(work.delivery_key, DeliveryState::Delivered, None);
@@ -102,7 +102,7 @@ async fn the_sender_is_told_once_that_the_router_gave_up() {
     assert!(!again.first_answer && again.answer_id.is_none());
     // The receiver's answer after that is kept, and not forwarded.
     let kept = fixture.store.accept(closing(work.delivery_key, answer("lab", "a", 2))).await.unwrap();
-    assert!(matches!(&kept, Kept::New { first_answer: false, work, .. } if work.is_empty()));
+    assert!(matches!(&kept, Acceptance::New { first_answer: false, work, .. } if work.is_empty()));
 }
 
 #[tokio::test]
@@ -110,7 +110,7 @@ async fn an_answer_that_came_twice_is_kept_once_and_one_with_reused_ids_is_not_l
     let fixture = Fixture::new().await;
     let (_, work) = asked(&fixture).await;
     let kept_first = answer("lab", "a", 2);
-    let first_id = kept_first.facts.id;
+    let first_id = kept_first.metadata.id;
     fixture.store.accept(closing(work.delivery_key, kept_first)).await.unwrap();
     let settle = settlement(work.delivery_key, DeliveryState::Answered, Some(answer("lab", "a", 2)));
     let settled = fixture.store.settle(settle).await.unwrap();
@@ -125,13 +125,13 @@ async fn an_answer_that_came_twice_is_kept_once_and_one_with_reused_ids_is_not_l
 async fn the_routers_own_answer_stands_with_its_request() {
     let fixture = Fixture::new().await;
     let own = answer(batch::OWN, "own", 9);
-    let keep = Keep { answer: Some(Box::new(own)), ..numbered(1) };
-    let id = keep.facts.id;
+    let keep = NewMessage { answer: Some(Box::new(own)), ..numbered(1) };
+    let id = keep.metadata.id;
     let (_, work) = fixture.keep(keep).await;
     assert_eq!(work.len(), 1);
     let standing = fixture.store.standing(id).await.unwrap().unwrap();
-    let (facts, _) = fixture.store.content(standing.own_answer.unwrap()).await.unwrap().unwrap();
-    assert_eq!((facts.sender.as_str(), facts.in_reply_to), (batch::OWN, Some(id)));
+    let (metadata, _) = fixture.store.content(standing.own_answer.unwrap()).await.unwrap().unwrap();
+    assert_eq!((metadata.sender.as_str(), metadata.in_reply_to), (batch::OWN, Some(id)));
     assert!(fixture.store.end_status(id).await.unwrap());
     assert!(fixture.store.standing(id).await.unwrap().unwrap().status_ended);
 }
@@ -140,8 +140,8 @@ async fn the_routers_own_answer_stands_with_its_request() {
 async fn a_response_finds_what_was_asked_by_any_id_and_only_at_its_receiver() {
     let fixture = Fixture::new().await;
     let mut keep = to("lab", 1, message("clinic", "bundle-1", "6F2A0A6E-0C3A-4F3F-9A50-3D1A3F1C9A11", 1));
-    keep.facts.header_uuid = Some("0b9f6a3e-8f3c-4c52-9a7d-1f5b6c7d8e9f".into());
-    keep.facts.bundle_identifier = Some(Identifier { system: Some("urn:sys".into()), value: "urn:uuid:i-1".into() });
+    keep.metadata.header_uuid = Some("0b9f6a3e-8f3c-4c52-9a7d-1f5b6c7d8e9f".into());
+    keep.metadata.bundle_identifier = Some(Identifier { system: Some("urn:sys".into()), value: "urn:uuid:i-1".into() });
     fixture.keep(keep).await;
     let uuid = "6f2a0a6e-0c3a-4f3f-9a50-3d1a3f1c9a11";
     let header_uuid = "0b9f6a3e-8f3c-4c52-9a7d-1f5b6c7d8e9f";
@@ -173,11 +173,11 @@ async fn an_identifier_that_more_requests_share_than_are_looked_at_says_so() {
 }
 
 /// An answer to the delivery that says `said`, under an identity of its own, with its way home as a further answer.
-fn saying(delivery_key: i64, id: &str, said: u8, code: ResponseCode) -> Keep {
+fn saying(delivery_key: i64, id: &str, said: u8, code: ResponseCode) -> NewMessage {
     let mut keep = closing(delivery_key, answer("lab", id, said));
     keep.identity.said = Some([said; 32]);
     keep.identity.content[1] = id.len() as u8;
-    keep.facts.response.as_mut().unwrap().code = Some(code);
+    keep.metadata.response.as_mut().unwrap().code = Some(code);
     keep.releases_request = code == ResponseCode::TransientError;
     let home = NewDelivery { kind: DeliveryKind::Answer, ..delivery("clinic", 5) };
     keep.further = Some(Further { delivery: Some(home) });
@@ -206,8 +206,8 @@ async fn a_further_answer_is_delivered_behind_the_first_and_the_same_words_again
         let (request, work) = asked(&fixture).await;
         for (index, ((said, code), wanted)) in answers.iter().zip(wanted).enumerate() {
             let keep = saying(work.delivery_key, &"x".repeat(index + 1), *said, *code);
-            let id = keep.facts.id;
-            let Kept::New { work, first_answer, .. } = fixture.store.accept(keep).await.unwrap() else {
+            let id = keep.metadata.id;
+            let Acceptance::New { work, first_answer, .. } = fixture.store.accept(keep).await.unwrap() else {
                 panic!("each has an identity of its own")
             };
             let lanes: Vec<i64> = work.iter().map(|work| work.lane).collect();
@@ -226,9 +226,9 @@ async fn a_further_answer_under_a_used_identity_is_flagged_and_not_delivered() {
     let key = work.delivery_key;
     fixture.store.accept(saying(key, "x", 1, ResponseCode::Ok)).await.unwrap();
     let reused = saying(key, "x", 2, ResponseCode::Ok);
-    let id = reused.facts.id;
+    let id = reused.metadata.id;
     let kept = fixture.store.accept(reused).await.unwrap();
-    assert!(matches!(&kept, Kept::New { first_answer: false, work, .. } if work.is_empty()));
+    assert!(matches!(&kept, Acceptance::New { first_answer: false, work, .. } if work.is_empty()));
     assert_eq!(flags(&fixture, id).await, (false, true));
 }
 
@@ -237,22 +237,22 @@ async fn an_ambiguous_response_is_assigned_once_and_then_reads_as_an_answer() {
     let fixture = Fixture::new().await;
     let (request, work) = asked(&fixture).await;
     let (_, other) = fixture.keep(to("lab", 1, numbered(2))).await;
-    let mut ambiguous = Keep { deliveries: Vec::new(), ..answer("lab", "a", 2) };
-    ambiguous.facts.ambiguous = true;
-    let id = ambiguous.facts.id;
+    let mut ambiguous = NewMessage { deliveries: Vec::new(), ..answer("lab", "a", 2) };
+    ambiguous.metadata.ambiguous = true;
+    let id = ambiguous.metadata.id;
     let (key, _) = fixture.keep(ambiguous.clone()).await;
     assert_eq!(flags(&fixture, id).await, (true, false));
     let filter = view::MessageFilter { ambiguous: Some(true), ..Default::default() };
     assert_eq!(fixture.store.count_messages(&filter).await.unwrap(), 1);
     // It comes again: it is known, and still nobody's.
     assert!(
-        matches!(fixture.store.accept(ambiguous.clone()).await.unwrap(), Kept::Repeat { message_id } if message_id == id)
+        matches!(fixture.store.accept(ambiguous.clone()).await.unwrap(), Acceptance::Duplicate { message_id } if message_id == id)
     );
 
     let assigning = |delivery_key| {
         let mut keep =
-            closing(delivery_key, Keep { deliveries: answer("lab", "a", 2).deliveries, ..ambiguous.clone() });
-        keep.facts.asked = keep.facts.as_asked().or(Some(Box::new(crate::delivery::Asked {
+            closing(delivery_key, NewMessage { deliveries: answer("lab", "a", 2).deliveries, ..ambiguous.clone() });
+        keep.metadata.asked = keep.metadata.as_asked().or(Some(Box::new(crate::delivery::Asked {
             form: fhir::Form::Xml,
             version: fhir::FhirVersion::R4,
             header_id: None,
@@ -263,11 +263,11 @@ async fn an_ambiguous_response_is_assigned_once_and_then_reads_as_an_answer() {
     };
     let both = [work.delivery_key, other[0].delivery_key].map(|key| fixture.store.accept(assigning(key)));
     let [one, two] = futures_util::future::join_all(both).await.try_into().unwrap();
-    assert!(matches!(one.unwrap(), Kept::New { first_answer: true, work, .. } if work.len() == 1));
-    assert!(matches!(two.unwrap(), Kept::Conflict { message_id } if message_id == id));
+    assert!(matches!(one.unwrap(), Acceptance::New { first_answer: true, work, .. } if work.len() == 1));
+    assert!(matches!(two.unwrap(), Acceptance::Conflict { message_id } if message_id == id));
     assert_eq!(flags(&fixture, id).await, (false, false));
-    let (facts, _) = fixture.store.content(key).await.unwrap().unwrap();
-    assert_eq!((facts.in_reply_to, facts.asked.is_some()), (Some(request), true));
+    let (metadata, _) = fixture.store.content(key).await.unwrap().unwrap();
+    assert_eq!((metadata.in_reply_to, metadata.asked.is_some()), (Some(request), true));
     assert_eq!(fixture.state(request, 0).await, DeliveryState::Answered);
 }
 
@@ -279,10 +279,10 @@ async fn a_store_of_the_first_schema_keeps_its_answers_and_compares_new_ones() {
     std::fs::write(&settings.path, "").unwrap();
     let mut conn = open::plain_options(&settings.path).connect().await.unwrap();
     sqlx::raw_sql(open::MIGRATIONS[0]).execute(&mut conn).await.unwrap();
-    let facts = serde_json::to_string(&answer("lab", "old", 1).facts).unwrap();
+    let metadata = serde_json::to_string(&answer("lab", "old", 1).metadata).unwrap();
     let insert = "INSERT INTO message (k, id, state, received_us, committed_us, sender, destinations, content, facts) \
                   VALUES (1, zeroblob(16), 0, 1, 1, 1, '', zeroblob(32), ?)";
-    sqlx::query(insert).bind(facts).execute(&mut conn).await.unwrap();
+    sqlx::query(insert).bind(metadata).execute(&mut conn).await.unwrap();
     sqlx::raw_sql("PRAGMA user_version = 1").execute(&mut conn).await.unwrap();
     conn.close().await.unwrap();
     let store = Store::open(settings, Clock::default()).await.unwrap();

@@ -10,7 +10,7 @@ async fn what_was_kept_is_there_after_opening_again() {
     let fixture = Fixture::new().await;
     let mut keep = to("lab", 5, numbered(1));
     keep.bytes = Bytes::from("{\"resourceType\":\"Bundle\"} ".repeat(500));
-    let (id, body) = (keep.facts.id, keep.bytes.clone());
+    let (id, body) = (keep.metadata.id, keep.bytes.clone());
     let (key, work) = fixture.keep(keep).await;
     let fixture = fixture.reopen().await;
     assert_eq!(fixture.store.content(key).await.unwrap().unwrap().1, body);
@@ -19,7 +19,7 @@ async fn what_was_kept_is_there_after_opening_again() {
     let (next, _) = fixture.keep(numbered(2)).await;
     assert_eq!(next, key + 1);
     assert!(
-        matches!(fixture.store.accept(numbered(1)).await.unwrap(), Kept::Repeat { message_id } if message_id == id)
+        matches!(fixture.store.accept(numbered(1)).await.unwrap(), Acceptance::Duplicate { message_id } if message_id == id)
     );
 }
 
@@ -73,7 +73,7 @@ async fn a_backup_made_while_writing_is_whole_and_opens() {
     assert!((50..=150).contains(&count));
     assert_eq!(copy.count_deliveries(&Default::default()).await.unwrap(), count);
     for number in 0..50 {
-        assert!(matches!(copy.accept(numbered(number)).await.unwrap(), Kept::Repeat { .. }));
+        assert!(matches!(copy.accept(numbered(number)).await.unwrap(), Acceptance::Duplicate { .. }));
     }
 }
 
@@ -120,7 +120,7 @@ async fn the_content_of_a_dead_letter_is_held_for_days_of_its_own() {
     let store = &fixture.store;
     let end = async |number: usize, states: &[DeliveryState]| {
         let deliveries = states.iter().map(|_| delivery("lab", 1)).collect();
-        let (key, work) = fixture.keep(Keep { deliveries, ..numbered(number) }).await;
+        let (key, work) = fixture.keep(NewMessage { deliveries, ..numbered(number) }).await;
         for (work, state) in work.iter().zip(states) {
             store.settle(settlement(work.delivery_key, *state, None)).await.unwrap();
         }
@@ -189,7 +189,7 @@ async fn a_sweep_drops_what_is_old_and_nothing_that_is_open() {
         1,
         "forgotten identities still correlate"
     );
-    assert!(matches!(store.accept(numbered(3)).await.unwrap(), Kept::New { .. }));
+    assert!(matches!(store.accept(numbered(3)).await.unwrap(), Acceptance::New { .. }));
 
     let swept = store.sweep(later_us, days(0, 1, 0), 100).await.unwrap();
     assert_eq!(swept.traces, 2, "the open one stays, and the newest");
@@ -213,7 +213,7 @@ async fn a_store_of_the_first_schema_opens_with_its_data() {
 
     let store = Store::open(settings, Clock::default()).await.unwrap();
     assert_eq!(store.paused().await.unwrap(), ["lab"]);
-    assert!(matches!(store.accept(numbered(1)).await.unwrap(), Kept::New { .. }));
+    assert!(matches!(store.accept(numbered(1)).await.unwrap(), Acceptance::New { .. }));
 }
 
 #[tokio::test]
@@ -243,12 +243,12 @@ async fn a_writer_that_ends_without_being_closed_is_a_failure_and_a_store_that_i
 async fn one_bad_row_fails_its_own_caller_and_nobody_else_in_the_batch() {
     let fixture = Fixture::new().await;
     let kept = numbered(0);
-    let id = kept.facts.id;
+    let id = kept.metadata.id;
     fixture.keep(kept).await;
     // A public id that is in use already breaks a rule of the table.
     let bad = || {
         let mut keep = numbered(1);
-        keep.facts.id = id;
+        keep.metadata.id = id;
         keep
     };
     let writer = fixture.store.inner.core.writer.lock().await;
@@ -270,7 +270,7 @@ async fn one_bad_row_fails_its_own_caller_and_nobody_else_in_the_batch() {
     let mut failed = Vec::new();
     for (number, accept) in (2..40).zip(accepts) {
         match accept.await.unwrap() {
-            Ok(Kept::New { .. }) => {}
+            Ok(Acceptance::New { .. }) => {}
             Err(Unavailable::Away(_)) => failed.push(number),
             other => panic!("{number}: {other:?}"),
         }
@@ -370,7 +370,10 @@ async fn after_a_jump_of_the_clock_nothing_is_dropped_or_forgotten_until_it_is_c
     let now_us = fixture.clock.now_us();
     assert_eq!(store.sweep(now_us, days(1, 1, 1), 100).await.unwrap(), Default::default());
     assert!(store.expired(now_us, 9).await.unwrap().is_empty());
-    assert!(matches!(store.accept(numbered(1)).await.unwrap(), Kept::Repeat { .. }), "an identity was forgotten");
+    assert!(
+        matches!(store.accept(numbered(1)).await.unwrap(), Acceptance::Duplicate { .. }),
+        "an identity was forgotten"
+    );
 
     assert!(store.content(key).await.unwrap().is_some());
     store.confirm_clock().await.unwrap();
@@ -391,7 +394,7 @@ async fn a_log_that_grew_behind_a_reader_is_cut_when_the_reader_is_gone() {
     let mut number = 0;
     while log_bytes().await <= 2 * open::LOG_LIMIT_BYTES {
         number += 1;
-        fixture.keep(Keep { bytes: bytes.clone(), ..numbered(number) }).await;
+        fixture.keep(NewMessage { bytes: bytes.clone(), ..numbered(number) }).await;
         assert!(number < 100, "the log does not grow");
     }
     sqlx::query("COMMIT").execute(&mut reader).await.unwrap();

@@ -2,22 +2,22 @@
 
 use super::*;
 
-fn r5(identifier: &str, content: u8) -> Keep {
+fn r5(identifier: &str, content: u8) -> NewMessage {
     let mut keep =
         message("clinic", &Clock::default().new_id().to_string(), &Clock::default().new_id().to_string(), content);
     let known = Identifier { system: Some("urn:ietf:rfc:3986".into()), value: identifier.into() };
     keep.identity.transmission = None;
     keep.identity.message = Some((KeyKind::BundleIdentifier, known.to_string()));
     keep.identity.strict = true;
-    keep.facts.bundle_identifier = Some(known);
+    keep.metadata.bundle_identifier = Some(known);
     keep
 }
 
-fn word(kept: &Kept) -> &'static str {
+fn word(kept: &Acceptance) -> &'static str {
     match kept {
-        Kept::New { .. } => "new",
-        Kept::Repeat { .. } => "repeat",
-        Kept::Conflict { .. } => "conflict",
+        Acceptance::New { .. } => "new",
+        Acceptance::Duplicate { .. } => "repeat",
+        Acceptance::Conflict { .. } => "conflict",
     }
 }
 
@@ -41,12 +41,12 @@ async fn each_case_of_the_table_is_decided_by_what_is_kept() {
     ];
     let fixture = Fixture::new().await;
     let first = message("clinic", "b", "h", 1);
-    let first_id = first.facts.id;
+    let first_id = first.metadata.id;
     fixture.keep(first).await;
     for (case, keep, expected) in cases {
         let kept = fixture.store.accept(keep).await.unwrap();
         assert_eq!(word(&kept), expected, "{case}");
-        if let Kept::Repeat { message_id } = kept
+        if let Acceptance::Duplicate { message_id } = kept
             && !case.starts_with("R5")
         {
             assert_eq!(message_id, first_id, "{case}");
@@ -59,14 +59,14 @@ async fn of_a_hundred_copies_at_once_one_is_new_and_the_others_repeat_it() {
     let fixture = Fixture::new().await;
     let copies = (0..100).map(|_| {
         let (store, keep) = (fixture.store.clone(), to("lab", 1, message("clinic", "b", "h", 1)));
-        tokio::spawn(async move { (keep.facts.id, store.accept(keep).await.unwrap()) })
+        tokio::spawn(async move { (keep.metadata.id, store.accept(keep).await.unwrap()) })
     });
     let mut new = Vec::new();
     let mut repeated = Vec::new();
     for copy in futures_util::future::join_all(copies).await {
         match copy.unwrap() {
-            (id, Kept::New { work, .. }) => new.push((id, work.len())),
-            (_, Kept::Repeat { message_id }) => repeated.push(message_id),
+            (id, Acceptance::New { work, .. }) => new.push((id, work.len())),
+            (_, Acceptance::Duplicate { message_id }) => repeated.push(message_id),
             (_, other) => panic!("{other:?}"),
         }
     }
@@ -78,11 +78,11 @@ async fn of_a_hundred_copies_at_once_one_is_new_and_the_others_repeat_it() {
 #[tokio::test]
 async fn a_message_whose_answer_gave_its_identity_up_is_new_when_it_comes_again() {
     let fixture = Fixture::new().await;
-    let own = |keep: Keep, releases_request| {
+    let own = |keep: NewMessage, releases_request| {
         let mut own =
             message(batch::OWN, &Clock::default().new_id().to_string(), &Clock::default().new_id().to_string(), 9);
         own.releases_request = releases_request;
-        Keep { answer: Some(Box::new(own)), ..keep }
+        NewMessage { answer: Some(Box::new(own)), ..keep }
     };
     fixture.keep(own(message("clinic", "b", "h", 1), true)).await;
     fixture.keep(own(message("clinic", "b", "h", 1), false)).await;
@@ -102,7 +102,7 @@ async fn a_message_whose_answer_gave_its_identity_up_is_new_when_it_comes_again(
 async fn refused_messages_and_identities_of_long_ago_are_not_remembered() {
     let fixture = Fixture::new().await;
     let refused = message("clinic", "b", "h", 1);
-    let refused = Keep { state: MessageState::Refused, identity: IdentityKeys::default(), ..refused };
+    let refused = NewMessage { state: MessageState::Refused, identity: IdentityKeys::default(), ..refused };
     fixture.keep(refused).await;
     fixture.keep(message("clinic", "b", "h", 1)).await;
     assert_eq!(word(&fixture.store.accept(message("clinic", "b", "h", 1)).await.unwrap()), "repeat");

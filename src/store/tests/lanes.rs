@@ -23,7 +23,7 @@ async fn lanes_are_listed_in_steps_and_their_work_is_in_order() {
     assert_eq!(lanes("lab", Some(-7), 10).await, [3]);
     assert!(lanes("nobody", None, 10).await.is_empty());
     let work = store.lane_work("lab", 3, 0, false, 10).await.unwrap();
-    let ids: Vec<_> = work.iter().map(|work| work.facts.header_id.clone().unwrap()).collect();
+    let ids: Vec<_> = work.iter().map(|work| work.metadata.header_id.clone().unwrap()).collect();
     assert_eq!(ids, ["header-2", "header-5", "header-8", "header-11"]);
     assert!(work.windows(2).all(|pair| pair[0].seq < pair[1].seq) && work[0].body.is_none());
     assert_eq!(store.lane_work("lab", 3, work[1].seq, false, 1).await.unwrap()[0].delivery_key, work[2].delivery_key);

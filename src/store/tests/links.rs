@@ -119,7 +119,7 @@ async fn waiting_and_dead_deliveries_are_counted_through_every_change() {
 /// A store as the first schema wrote it: lane 5 with three that wait, one of them for a time, and one that ended.
 const OLD_STORE: &str = "INSERT INTO party (k, id) VALUES (1, 'clinic'), (2, 'lab'); \
     INSERT INTO message (k, id, state, received_us, committed_us, sender, destinations, content, facts) \
-      VALUES (1, randomblob(16), 0, 100, 100, 1, '', randomblob(32), '@facts@'); \
+      VALUES (1, randomblob(16), 0, 100, 100, 1, '', randomblob(32), '@metadata@'); \
     INSERT INTO delivery (k, id, message_k, party, lane, seq, state, due_us, expires_us, created_us, kind) VALUES \
       (1, randomblob(16), 1, 2, 5, 101, 0, 100, 9000000000000000, 100, 0), \
       (2, randomblob(16), 1, 2, 5, 102, 2, 100, 9000000000000000, 100, 0), \
@@ -136,8 +136,8 @@ async fn a_store_of_the_first_schema_gets_links_counters_and_due_times() {
     std::fs::create_dir_all(settings.path.parent().unwrap()).unwrap();
     let options = open::writer_options(&settings.path).create_if_missing(true);
     let mut conn = sqlx::ConnectOptions::connect(&options).await.unwrap();
-    let facts = serde_json::to_string(&numbered(1).facts).unwrap();
-    for text in [open::MIGRATIONS[0], &OLD_STORE.replace("@facts@", &facts)] {
+    let metadata = serde_json::to_string(&numbered(1).metadata).unwrap();
+    for text in [open::MIGRATIONS[0], &OLD_STORE.replace("@metadata@", &metadata)] {
         sqlx::raw_sql(sqlx::AssertSqlSafe(text.to_owned())).execute(&mut conn).await.unwrap();
     }
     sqlx::Connection::close(conn).await.unwrap();
@@ -148,6 +148,8 @@ async fn a_store_of_the_first_schema_gets_links_counters_and_due_times() {
     let free = store.lane_work("lab", 0, 0, false, 9).await.unwrap();
     assert_eq!((free.len(), free[0].prev_seq, free[0].due_at_us), (1, None, 0));
     assert_eq!(counts(&store, "lab").await, (4, 1));
-    let Kept::New { work, .. } = store.accept(to("lab", 5, numbered(2))).await.unwrap() else { panic!("not new") };
+    let Acceptance::New { work, .. } = store.accept(to("lab", 5, numbered(2))).await.unwrap() else {
+        panic!("not new")
+    };
     assert_eq!(work[0].prev_seq, Some(104));
 }

@@ -9,23 +9,23 @@ async fn found(fixture: &Fixture, filter: serde_json::Value) -> Vec<String> {
     let filter: MessageFilter = serde_json::from_value(filter).unwrap();
     let page = fixture.store.list_messages(&filter, None, 100).await.unwrap();
     assert_eq!(fixture.store.count_messages(&filter).await.unwrap(), page.items.len() as u64);
-    page.items.iter().rev().map(|item| item.facts.header_id.clone().unwrap()).collect()
+    page.items.iter().rev().map(|item| item.metadata.header_id.clone().unwrap()).collect()
 }
 
 #[tokio::test]
 async fn each_filter_finds_what_it_names() {
     let fixture = Fixture::new().await;
     let mut one = to("lab", 1, message("clinic", "b1", "h1", 1));
-    one.facts.received_at_us = 1_000_000;
-    one.facts.bundle_identifier = Some(Identifier { system: Some("urn:sys".into()), value: "i1".into() });
-    let id = one.facts.id;
+    one.metadata.received_at_us = 1_000_000;
+    one.metadata.bundle_identifier = Some(Identifier { system: Some("urn:sys".into()), value: "i1".into() });
+    let id = one.metadata.id;
     let (_, work) = fixture.keep(one).await;
     let dead = settlement(work[0].delivery_key, DeliveryState::Dead, None);
     fixture.store.settle(Settlement { fault: Some(Fault::RecvTimeout), ..dead }).await.unwrap();
     let mut two = message("ward", "b2", "h2", 2);
     two.state = MessageState::Refused;
-    two.facts.event = Some(Event::Uri("urn:other".into()));
-    two.facts.destinations = vec!["urn:oid:1.2".into(), "urn:oid:1.2.3".into()];
+    two.metadata.event = Some(Event::Uri("urn:other".into()));
+    two.metadata.destinations = vec!["urn:oid:1.2".into(), "urn:oid:1.2.3".into()];
     two.outcome = Some(Issue::error(IssueCode::Required, Fault::SendStructure, "no source").rule("MSG-03").into());
     fixture.keep(two).await;
     let mut three = answer("lab", "b3", 3);
@@ -85,7 +85,7 @@ async fn pages_have_no_gap_and_no_repeat_while_messages_come_in() {
     let (mut seen, mut cursor, mut pages) = (Vec::new(), None::<String>, 0);
     loop {
         let page = fixture.store.list_messages(&MessageFilter::default(), cursor.as_deref(), 5).await.unwrap();
-        seen.extend(page.items.iter().map(|item| item.facts.header_id.clone().unwrap()));
+        seen.extend(page.items.iter().map(|item| item.metadata.header_id.clone().unwrap()));
         pages += 1;
         fixture.keep(numbered(100 + pages)).await;
         cursor = page.next;
@@ -103,7 +103,7 @@ async fn pages_have_no_gap_and_no_repeat_while_messages_come_in() {
 async fn deliveries_are_found_by_message_participant_state_and_event() {
     let fixture = Fixture::new().await;
     let first = to("lab", 1, numbered(1));
-    let id = first.facts.id;
+    let id = first.metadata.id;
     let (_, work) = fixture.keep(first).await;
     fixture.keep(to("ward", 1, numbered(2))).await;
     fixture.store.settle(settlement(work[0].delivery_key, DeliveryState::Delivered, None)).await.unwrap();
@@ -126,12 +126,12 @@ async fn deliveries_are_found_by_message_participant_state_and_event() {
 async fn a_timeline_tells_everything_in_order() {
     let fixture = Fixture::new().await;
     let keep = to("lab", 1, numbered(1));
-    let id = keep.facts.id;
+    let id = keep.metadata.id;
     let (_, work) = fixture.keep(keep).await;
     let waiting = settlement(work[0].delivery_key, DeliveryState::Waiting, None);
     fixture.store.settle(Settlement { attempt: attempt("retry", 503), ..waiting }).await.unwrap();
     let answered = answer("lab", "a", 2);
-    let answer_id = answered.facts.id;
+    let answer_id = answered.metadata.id;
     let settle = settlement(work[0].delivery_key, DeliveryState::Answered, Some(answered));
     fixture.store.settle(settle).await.unwrap();
     let entries = fixture.store.timeline(id).await.unwrap();
@@ -150,8 +150,8 @@ async fn searches_end_in_time_and_nothing_else_waits_for_them() {
     let (key, _) = fixture.keep(to("lab", 1, numbered(0))).await;
     let rows = "WITH RECURSIVE n (i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < 20000) \
                 INSERT INTO message (k, id, state, received_us, committed_us, sender, source, event, destinations, content, \
-                facts) SELECT -i, randomblob(16), state, received_us, committed_us, sender, source, event, destinations, \
-                content, facts FROM message, n";
+                metadata) SELECT -i, randomblob(16), state, received_us, committed_us, sender, source, event, destinations, \
+                content, metadata FROM message, n";
     sqlx::raw_sql(rows).execute(&mut core.writer.lock().await.conn).await.unwrap();
     core.search_milliseconds.store(0, Ordering::Relaxed);
     let filter = MessageFilter { sender: Some("nobody".into()), ..Default::default() };
@@ -168,8 +168,8 @@ async fn searches_end_in_time_and_nothing_else_waits_for_them() {
         let (store, filter) = (fixture.store.clone(), filter.clone());
         async move { store.count_messages(&filter).await }
     });
-    assert!(matches!(fixture.store.accept(numbered(20_001)).await.unwrap(), Kept::New { .. }));
-    assert!(matches!(fixture.store.accept(numbered(20_001)).await.unwrap(), Kept::Repeat { .. }));
+    assert!(matches!(fixture.store.accept(numbered(20_001)).await.unwrap(), Acceptance::New { .. }));
+    assert!(matches!(fixture.store.accept(numbered(20_001)).await.unwrap(), Acceptance::Duplicate { .. }));
     assert!(fixture.store.content(key).await.unwrap().is_some());
     assert_eq!(fixture.store.lane_work("lab", 1, 0, false, 9).await.unwrap().len(), 1);
     fixture.store.figures().await.unwrap();
@@ -187,8 +187,8 @@ async fn many_and_one() -> (Fixture, String) {
     let rows = "CREATE TEMP TABLE n AS WITH RECURSIVE n (i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < 20001) \
                 SELECT i FROM n; \
                 INSERT INTO message (k, id, state, received_us, committed_us, sender, source, event, destinations, content, \
-                facts) SELECT i, randomblob(16), state, received_us, committed_us, sender, source, event, destinations, \
-                content, facts FROM message, n; \
+                metadata) SELECT i, randomblob(16), state, received_us, committed_us, sender, source, event, destinations, \
+                content, metadata FROM message, n; \
                 INSERT INTO term SELECT h, i FROM term, n; \
                 INSERT INTO delivery (k, id, message_k, party, lane, seq, state, due_us, expires_us, created_us, kind) \
                 SELECT i, randomblob(16), i, party, lane, seq, state, due_us, expires_us, created_us, kind \
@@ -197,10 +197,10 @@ async fn many_and_one() -> (Fixture, String) {
     let fixture = fixture.reopen().await;
     fixture.clock.shift(60_000_000);
     let mut rare = to("lab", 2, message("clinic", "rare-bundle", "rare-header", 1));
-    rare.facts.received_at_us += 60_000_000;
-    rare.facts.source = Some("https://rare.example/fhir".into());
-    rare.facts.destinations.push("https://other.example/fhir".into());
-    rare.facts.event = Some(Event::Coding { system: Some("urn:events".into()), code: "rare".into() });
+    rare.metadata.received_at_us += 60_000_000;
+    rare.metadata.source = Some("https://rare.example/fhir".into());
+    rare.metadata.destinations.push("https://other.example/fhir".into());
+    rare.metadata.event = Some(Event::Coding { system: Some("urn:events".into()), code: "rare".into() });
     let issue = Issue::error(IssueCode::NotFound, Fault::SendUnknownDestination, "").rule("MSG-24");
     rare.outcome = Some(issue.into());
     rare.state = MessageState::Refused;
@@ -220,8 +220,8 @@ async fn many_and_one() -> (Fixture, String) {
 fn rows_again() -> &'static str {
     "CREATE TEMP TABLE n AS WITH RECURSIVE n (i) AS (SELECT 20010 UNION ALL SELECT i + 1 FROM n WHERE i < 40000) \
      SELECT i FROM n; \
-     INSERT INTO message (k, id, state, received_us, committed_us, sender, source, event, destinations, content, facts) \
-     SELECT i, randomblob(16), state, received_us, committed_us, sender, source, event, destinations, content, facts \
+     INSERT INTO message (k, id, state, received_us, committed_us, sender, source, event, destinations, content, metadata) \
+     SELECT i, randomblob(16), state, received_us, committed_us, sender, source, event, destinations, content, metadata \
      FROM message, n WHERE message.k = 1; \
      INSERT INTO term SELECT h, i FROM term, n WHERE message_k = 1"
 }

@@ -12,7 +12,7 @@ mod replays;
 mod tries;
 
 use super::*;
-use crate::delivery::{AttemptRow, DeliveryKind, NewDelivery, ReplyTo, ResponseFacts};
+use crate::delivery::{AttemptRow, DeliveryKind, NewDelivery, ReplyTo, ResponseMetadata};
 use bytes::Bytes;
 use fhir::event::{Category, Event, Identifier, ResponseCode};
 use fhir::identity::{IdentityKeys, KeyKind};
@@ -42,9 +42,9 @@ impl Fixture {
     }
 
     /// Keeps what must be new.
-    pub async fn keep(&self, keep: Keep) -> (i64, Vec<Work>) {
+    pub async fn keep(&self, keep: NewMessage) -> (i64, Vec<PendingDelivery>) {
         match self.store.accept(keep).await.unwrap() {
-            Kept::New { message_key, work, .. } => (message_key, work),
+            Acceptance::New { message_key, work, .. } => (message_key, work),
             other => panic!("expected a new message, found {other:?}"),
         }
     }
@@ -59,9 +59,9 @@ pub(super) fn settings(folder: &std::path::Path) -> StoreSettings {
 }
 
 /// An R4 message of `sender`, without deliveries.
-pub(super) fn message(sender: &str, bundle_id: &str, header_id: &str, content: u8) -> Keep {
+pub(super) fn message(sender: &str, bundle_id: &str, header_id: &str, content: u8) -> NewMessage {
     let now_us = Clock::default().now_us();
-    let facts = Facts {
+    let metadata = Metadata {
         id: Clock::default().new_id(),
         sender: sender.into(),
         source: Some(format!("https://{sender}.example/fhir")),
@@ -89,7 +89,7 @@ pub(super) fn message(sender: &str, bundle_id: &str, header_id: &str, content: u
         checked_at_us: Some(now_us),
         planned_at_us: Some(now_us),
     };
-    Keep {
+    NewMessage {
         identity: IdentityKeys {
             transmission: Some((KeyKind::BundleId, bundle_id.into())),
             message: Some((KeyKind::HeaderId, header_id.into())),
@@ -97,7 +97,7 @@ pub(super) fn message(sender: &str, bundle_id: &str, header_id: &str, content: u
             content: [content; 32],
             said: None,
         },
-        facts,
+        metadata,
         state: MessageState::Accepted,
         bytes: Bytes::from_static(b"{}"),
         outcome: None,
@@ -110,7 +110,7 @@ pub(super) fn message(sender: &str, bundle_id: &str, header_id: &str, content: u
     }
 }
 
-pub(super) fn numbered(number: usize) -> Keep {
+pub(super) fn numbered(number: usize) -> NewMessage {
     message("clinic", &format!("bundle-{number}"), &format!("header-{number}"), 1)
 }
 
@@ -127,18 +127,18 @@ pub(super) fn delivery(participant: &str, lane: i64) -> NewDelivery {
     }
 }
 
-pub(super) fn to(participant: &str, lane: i64, keep: Keep) -> Keep {
-    Keep { deliveries: vec![delivery(participant, lane)], ..keep }
+pub(super) fn to(participant: &str, lane: i64, keep: NewMessage) -> NewMessage {
+    NewMessage { deliveries: vec![delivery(participant, lane)], ..keep }
 }
 
 /// An answer of `sender` with one delivery home.
-pub(super) fn answer(sender: &str, id: &str, content: u8) -> Keep {
+pub(super) fn answer(sender: &str, id: &str, content: u8) -> NewMessage {
     let mut keep = message(sender, id, &format!("header-of-{id}"), content);
-    keep.facts.response = Some(ResponseFacts {
+    keep.metadata.response = Some(ResponseMetadata {
         identifier: Identifier { system: None, value: "header".into() },
         code: Some(ResponseCode::Ok),
     });
-    keep.facts.reply_to = ReplyTo::Nobody;
+    keep.metadata.reply_to = ReplyTo::Nobody;
     keep.deliveries = vec![NewDelivery { kind: DeliveryKind::Answer, ..delivery("clinic", 0) }];
     keep
 }
@@ -149,7 +149,7 @@ pub(super) fn attempt(result: &str, status: u16) -> Option<AttemptRow> {
     Some(AttemptRow { started_at_us, duration_us: 5, status: Some(status), result, fault: None, detail: None })
 }
 
-pub(super) fn settlement(delivery_key: i64, state: DeliveryState, answer: Option<Keep>) -> Settlement {
+pub(super) fn settlement(delivery_key: i64, state: DeliveryState, answer: Option<NewMessage>) -> Settlement {
     let attempt = attempt("delivered", 200);
     let answer = answer.map(Box::new);
     Settlement {
@@ -164,6 +164,6 @@ pub(super) fn settlement(delivery_key: i64, state: DeliveryState, answer: Option
     }
 }
 
-pub(super) fn category(keep: Keep, category: Category) -> Keep {
-    Keep { facts: Facts { category: Some(category), ..keep.facts }, ..keep }
+pub(super) fn category(keep: NewMessage, category: Category) -> NewMessage {
+    NewMessage { metadata: Metadata { category: Some(category), ..keep.metadata }, ..keep }
 }

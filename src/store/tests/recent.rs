@@ -8,7 +8,7 @@ use proptest::prelude::*;
 #[derive(Clone, Debug)]
 enum Step {
     /// A new message, with an answer of our own that gives its identity up, or without.
-    Keep(bool),
+    NewMessage(bool),
     /// So many slices move.
     Move(u16),
     Reopen,
@@ -20,7 +20,7 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
-        8 => any::<bool>().prop_map(Step::Keep),
+        8 => any::<bool>().prop_map(Step::NewMessage),
         4 => prop_oneof![1u16..40, Just(512), Just(1100)].prop_map(Step::Move),
         1 => Just(Step::Reopen),
         1 => Just(Step::Unsure),
@@ -37,14 +37,14 @@ async fn run(steps: Vec<Step>) {
     let mut model = Model::new();
     for step in steps {
         match step {
-            Step::Keep(is_given_up) => {
+            Step::NewMessage(is_given_up) => {
                 let number = model.len();
                 let mut keep = numbered(number);
-                keep.facts.received_at_us = fixture.clock.now_us();
-                model.push(Some((keep.facts.id, is_given_up)));
+                keep.metadata.received_at_us = fixture.clock.now_us();
+                model.push(Some((keep.metadata.id, is_given_up)));
                 let mut own = message(batch::OWN, &format!("own-{number}"), &format!("own-header-{number}"), 9);
                 own.releases_request = is_given_up;
-                fixture.keep(Keep { answer: Some(Box::new(own)), ..keep }).await;
+                fixture.keep(NewMessage { answer: Some(Box::new(own)), ..keep }).await;
             }
             Step::Move(slices) => {
                 for _ in 0..slices {
@@ -60,7 +60,7 @@ async fn run(steps: Vec<Step>) {
                 while fixture.store.sweep(fixture.clock.now_us(), days, 100).await.unwrap().traces > 0 {}
                 let kept = fixture.store.list_messages(&Default::default(), None, 1000).await.unwrap().items;
                 for one in &mut model {
-                    *one = one.filter(|(id, _)| kept.iter().any(|kept| kept.facts.id == *id));
+                    *one = one.filter(|(id, _)| kept.iter().any(|kept| kept.metadata.id == *id));
                 }
             }
         }
@@ -72,15 +72,15 @@ async fn check(fixture: &Fixture, model: &Model) {
     let store = &fixture.store;
     for (number, known) in model.iter().enumerate() {
         let again = numbered(number);
-        let header = again.facts.header_id.clone().unwrap();
-        let verdict = store.verdict(&again.facts, again.identity.clone()).await.unwrap();
+        let header = again.metadata.header_id.clone().unwrap();
+        let verdict = store.verdict(&again.metadata, again.identity.clone()).await.unwrap();
         let filter = MessageFilter { header_id: Some(header), ..Default::default() };
         let found = store.list_messages(&filter, None, 10).await.unwrap().items;
         match known {
             Some((id, is_given_up)) => {
-                let expected = if *is_given_up { Verdict::New } else { Verdict::Repeat(*id) };
+                let expected = if *is_given_up { Verdict::New } else { Verdict::Duplicate(*id) };
                 assert_eq!(verdict, expected, "message {number}");
-                assert_eq!(found.iter().map(|one| one.facts.id).collect::<Vec<_>>(), [*id], "message {number}");
+                assert_eq!(found.iter().map(|one| one.metadata.id).collect::<Vec<_>>(), [*id], "message {number}");
             }
             None => assert_eq!((verdict, found.len()), (Verdict::New, 0), "message {number}"),
         }

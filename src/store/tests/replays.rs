@@ -26,7 +26,7 @@ async fn a_replay_goes_through_the_messages_of_its_time_in_order_and_links_both_
         fixture.keep(to("lab", 1, numbered(number))).await;
     }
     fixture.keep(message("ward", "other", "other", 1)).await;
-    fixture.keep(Keep { state: MessageState::Refused, ..numbered(50) }).await;
+    fixture.keep(NewMessage { state: MessageState::Refused, ..numbered(50) }).await;
     let order = order();
     assert_eq!(fixture.store.create_replay(&order).await.unwrap().total, 5);
     fixture.keep(to("lab", 1, numbered(60))).await;
@@ -40,12 +40,12 @@ async fn a_replay_goes_through_the_messages_of_its_time_in_order_and_links_both_
         let original = candidate.originals[0].id;
         let deliveries = if skipped { Vec::new() } else { repeating(&order, original) };
         let key = candidate.message_key;
-        let turn = ReplayTurn { message_key: key, facts: candidate.facts.clone(), deliveries };
+        let turn = ReplayTurn { message_key: key, metadata: candidate.metadata.clone(), deliveries };
         let work = fixture.store.replay_deliver(order.id, vec![turn.clone()]).await.unwrap();
         assert_eq!(work.len(), usize::from(!skipped));
         let again = fixture.store.replay_deliver(order.id, vec![turn]).await.unwrap();
         assert!(again.is_empty(), "a message has one turn");
-        turns.push((candidate.facts.header_id.clone().unwrap(), candidate.facts.id, original));
+        turns.push((candidate.metadata.header_id.clone().unwrap(), candidate.metadata.id, original));
         fixture = fixture.reopen().await;
     }
     let names: Vec<_> = turns.iter().map(|turn| turn.0.as_str()).collect();
@@ -70,7 +70,7 @@ async fn a_replay_that_pauses_delivers_nothing_and_one_that_ended_stays_so() {
     let set = async |state| fixture.store.set_replay_state(order.id, state).await.unwrap();
     let deliver = async || {
         let deliveries = repeating(&order, work[0].delivery_id);
-        let turn = ReplayTurn { message_key: key, facts: work[0].facts.clone(), deliveries };
+        let turn = ReplayTurn { message_key: key, metadata: work[0].metadata.clone(), deliveries };
         fixture.store.replay_deliver(order.id, vec![turn]).await.unwrap().len()
     };
     assert!(set(ReplayState::Paused).await);

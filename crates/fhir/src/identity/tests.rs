@@ -65,10 +65,10 @@ fn r4_messages_are_judged_by_both_keys() {
         let judged = |transmission, message| judge(false, category, transmission, message);
         assert_eq!(judged(NEW, NEW), Verdict::New);
         for message in [NEW, SAME, OTHER] {
-            assert_eq!(judged(SAME, message), Verdict::Repeat(1), "the same transmission again");
+            assert_eq!(judged(SAME, message), Verdict::Duplicate(1), "the same transmission again");
             assert_eq!(judged(OTHER, message), Verdict::Conflict(2), "Bundle.id with other content");
         }
-        assert_eq!(judged(NEW, SAME), Verdict::Repeat(1), "sent again as a new transmission");
+        assert_eq!(judged(NEW, SAME), Verdict::Duplicate(1), "sent again as a new transmission");
         let copied = judged(NEW, OTHER);
         assert_eq!(
             copied,
@@ -82,7 +82,7 @@ fn r4_messages_are_judged_by_both_keys() {
 fn r5_messages_are_judged_by_their_identifier() {
     for category in [None, Some(Category::Currency), Some(Category::Notification), Some(Category::Consequence)] {
         assert_eq!(judge(true, category, NEW, NEW), Verdict::New);
-        assert_eq!(judge(true, category, NEW, SAME), Verdict::Repeat(1));
+        assert_eq!(judge(true, category, NEW, SAME), Verdict::Duplicate(1));
         assert_eq!(judge(true, category, NEW, OTHER), Verdict::Conflict(2));
     }
 }
