@@ -171,7 +171,7 @@ pub enum DeliveryState {
 
 impl DeliveryKind {
     /// Whether it goes its own way, whatever channel the participant has.
-    pub fn has_own_way(&self) -> bool {
+    pub fn bypasses_channel(&self) -> bool {
         match self {
             Self::Callback { .. } => true,
             Self::Reply(reply) => reply.queue.is_some(),
@@ -295,7 +295,7 @@ pub struct PendingDelivery {
     pub attempts: u32,
     /// How many of them move neither the schedule nor the limit of attempts: failed probes of an open breaker, and those
     /// before an operator's retry.
-    pub uncounted: u32,
+    pub uncounted_attempts: u32,
     /// The attempt under way is a probe of an open breaker.
     pub is_probe: bool,
     /// UTC microseconds since 1970; 0: due now, whatever the clock says.
@@ -312,30 +312,30 @@ pub struct Attempt {
     pub duration_us: i64,
     /// HTTP status, where there was one.
     pub status: Option<u16>,
-    pub said: Said,
+    pub result: AttemptResult,
     /// It was sent twice: the first connection, kept from before, was lost before any byte of an answer.
     pub resent: bool,
 }
 
 /// What the receiver said (design 1.5, MSG-90).
 #[derive(Clone, Debug)]
-pub enum Said {
+pub enum AttemptResult {
     /// 2xx without a body: it took it.
-    Taken,
+    Accepted,
     /// The broker has it in the receiver's queue. The receiver itself has said nothing yet.
     Queued,
     /// It was never sent, or nobody can tell because the connection was lost: no attempt is counted (design 1.6).
     /// `fault`: what the router itself lacks, to be shown with the delivery.
-    Unsent { fault: Option<Fault>, detail: String },
+    NotSent { fault: Option<Fault>, detail: String },
     /// 2xx with a body: what it means is to be read.
     Body { bytes: Bytes, media_type: String },
     /// Try again by the schedule: 408, 425, 429, 5xx, no connection, timeout, redirect.
-    Later { fault: Fault, retry_after: Option<Duration>, detail: String },
+    Retryable { fault: Fault, retry_after: Option<Duration>, detail: String },
     /// Our credential or URL is wrong (401, 403, 404, 407): tried again by the schedule, and never dead-lettered for it
     /// before it expires.
     Misconfigured { fault: Fault, detail: String },
     /// The content is no longer stored: nobody was asked, and nothing can be sent any more.
-    Dropped,
+    ContentRemoved,
     /// The callback's URL is no longer an address of the request's sender: nobody was asked, and the delivery ends.
     ForeignCallback,
     /// Any other 4xx: for good. The body, where there was one, may be an OperationOutcome.
@@ -344,11 +344,11 @@ pub enum Said {
 
 /// What the courier does next with a delivery after it was concluded.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Next {
+pub enum NextStep {
     /// Settled for good: the lane goes on.
     Done,
     /// Again after this long; the lane waits.
-    Again { after: Duration },
+    Retry { after: Duration },
     /// As Again, but the store knows of no attempt and of no wait: nothing was tried, or it could not be recorded.
     Postponed { after: Duration },
 }
@@ -422,14 +422,14 @@ pub const FAILED_PROBE: &str = "probe";
 impl PendingDelivery {
     /// Failed attempts that move its schedule and count toward the limit, with the one under way where that fails, too.
     pub fn counted_attempts(&self) -> u32 {
-        let counted = self.attempts.saturating_sub(self.uncounted);
+        let counted = self.attempts.saturating_sub(self.uncounted_attempts);
         if self.is_probe { counted } else { counted.saturating_add(1) }
     }
 
     /// Counts the attempt under way, which failed.
     pub fn count_failed(&mut self) {
         self.attempts = self.attempts.saturating_add(1);
-        self.uncounted = self.uncounted.saturating_add(u32::from(std::mem::take(&mut self.is_probe)));
+        self.uncounted_attempts = self.uncounted_attempts.saturating_add(u32::from(std::mem::take(&mut self.is_probe)));
     }
 }
 

@@ -140,7 +140,7 @@ pub(super) async fn probe(
     if !participant.is_carried_to() {
         return Err(Problem::conflict(format!("{id} has no channel that could be probed.")));
     }
-    admin.exchange.courier.probe(&id);
+    admin.exchange.courier.retry_now(&id);
     tracing::info!(participant.id = id, caller = %who.party(), "a participant is probed");
     Ok(json(StatusCode::OK, &serde_json::json!({ "participant": id, "probed": true })))
 }

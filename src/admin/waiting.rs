@@ -50,7 +50,7 @@ impl Waiting<'_> {
     /// For whom or what it waits, where the courier does not bring it.
     fn reader(&self) -> Option<String> {
         let (id, expires) = (&self.delivery.participant, instant(self.delivery.expires_at_us));
-        if self.delivery.kind.has_own_way() {
+        if self.delivery.kind.bypasses_channel() {
             return None;
         }
         match self.participant.map(|participant| &participant.channel) {
@@ -70,7 +70,7 @@ impl Waiting<'_> {
         if self.is_paused() {
             return format!("deliveries to {id} are paused until an operator resumes them");
         }
-        let own_way = self.delivery.kind.has_own_way();
+        let own_way = self.delivery.kind.bypasses_channel();
         if let Some(status) = self.status.filter(|status| status.breaker == "open" && !own_way) {
             let fault = status.last_fault.map_or("its last attempts failed", |fault| fault.code());
             let probe = match status.next_probe_at_us {

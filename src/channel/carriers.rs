@@ -5,7 +5,7 @@ use super::http_out::{Attempted, HttpOut};
 use super::later;
 use crate::clock::Clock;
 use crate::courier::Carrier;
-use crate::delivery::{Attempt, DeliveryKind, PendingDelivery, Said};
+use crate::delivery::{Attempt, AttemptResult, DeliveryKind, PendingDelivery};
 use crate::fault::Fault;
 use crate::routing::{Channel, Participant};
 use futures_util::future::BoxFuture;
@@ -28,9 +28,9 @@ impl Carrier for Carriers {
     fn carry(&self, work: PendingDelivery, participant: Arc<Participant>) -> BoxFuture<'_, Attempt> {
         Box::pin(async move {
             let (started_at_us, started) = (self.clock.now_us(), Instant::now());
-            let Attempted { status, said, resent } = self.attempt(&work, &participant).await;
+            let Attempted { status, result, resent } = self.attempt(&work, &participant).await;
             let duration_us = i64::try_from(started.elapsed().as_micros()).unwrap_or(i64::MAX);
-            Attempt { started_at_us, duration_us, status, said, resent }
+            Attempt { started_at_us, duration_us, status, result, resent }
         })
     }
 }
@@ -41,18 +41,18 @@ impl Carriers {
         if let DeliveryKind::Callback { url } = &work.kind
             && !(self.is_owner)(&work.participant, url)
         {
-            return Said::ForeignCallback.into();
+            return AttemptResult::ForeignCallback.into();
         }
         if let DeliveryKind::Reply(reply) = &work.kind
             && let Some(queue) = &reply.queue
         {
             let Some(amqp) = &self.amqp else { return no_amqp().into() };
-            if let Some(said) = amqp.to_reply_queue(work, participant, queue).await {
-                return said.into();
+            if let Some(result) = amqp.to_reply_queue(work, participant, queue).await {
+                return result.into();
             }
             if participant.channel.is_none() {
                 let detail = "the reply queue is gone, and the sender has no channel".into();
-                return Said::Refused { outcome: None, detail }.into();
+                return AttemptResult::Refused { outcome: None, detail }.into();
             }
         }
         match (&work.kind, &participant.channel) {
@@ -68,13 +68,13 @@ impl Carriers {
                 later(Fault::RouteUnroutable, "the reply queue is gone; the answer waits in the mailbox").into()
             }
             (_, Some(Channel::Mailbox)) => {
-                Said::Unsent { fault: None, detail: "it waits in the mailbox".into() }.into()
+                AttemptResult::NotSent { fault: None, detail: "it waits in the mailbox".into() }.into()
             }
             (_, None) => later(Fault::RouteInternal, "the participant has no channel").into(),
         }
     }
 }
 
-fn no_amqp() -> Said {
+fn no_amqp() -> AttemptResult {
     later(Fault::RouteInternal, "no AMQP is configured")
 }

@@ -18,7 +18,7 @@ pub use reply::ANSWER_LIMIT_BYTES;
 use super::outgoing::{Outgoing, outgoing};
 use super::{later, via};
 use crate::clock::Clock;
-use crate::delivery::{DeliveryKind, Metadata, PendingDelivery, Said};
+use crate::delivery::{AttemptResult, DeliveryKind, Metadata, PendingDelivery};
 use crate::fault::Fault;
 use crate::routing::{Channel, Participant};
 use crate::store::Store;
@@ -43,14 +43,14 @@ pub struct HttpOut {
 /// One attempt over HTTP.
 pub(super) struct Attempted {
     pub status: Option<u16>,
-    pub said: Said,
+    pub result: AttemptResult,
     /// The first connection, kept from before, was lost before any answer, and the message was sent again on a new one.
     pub resent: bool,
 }
 
-impl From<Said> for Attempted {
-    fn from(said: Said) -> Self {
-        Attempted { status: None, said, resent: false }
+impl From<AttemptResult> for Attempted {
+    fn from(result: AttemptResult) -> Self {
+        Attempted { status: None, result, resent: false }
     }
 }
 
@@ -65,7 +65,7 @@ impl HttpOut {
     pub(super) async fn attempt(&self, work: &PendingDelivery, participant: &Participant) -> Attempted {
         let outgoing = match outgoing(&self.store, work, participant).await {
             Ok(outgoing) => outgoing,
-            Err(said) => return said.into(),
+            Err(result) => return result.into(),
         };
         let Some(url) = url::target(&work.kind, &work.metadata, participant.channel.as_ref()) else {
             return later(Fault::RouteInternal, "the participant has no channel for HTTP").into();
@@ -73,19 +73,19 @@ impl HttpOut {
         let headers = self.headers(&outgoing);
         let Some(request) = request(&url, headers, outgoing.body) else {
             let detail = "the receiver's URL cannot be used".to_owned();
-            return Said::Misconfigured { fault: Fault::RouteUrl, detail }.into();
+            return AttemptResult::Misconfigured { fault: Fault::RouteUrl, detail }.into();
         };
         let deadline = Instant::now() + Duration::from_secs(participant.attempt_timeout_seconds);
         let resent = AtomicBool::new(false);
-        let (status, said) = match tokio::time::timeout_at(deadline, self.connections.send(request, &resent)).await {
+        let (status, result) = match tokio::time::timeout_at(deadline, self.connections.send(request, &resent)).await {
             Err(_) => (None, later(Fault::RecvTimeout, timed_out(participant))),
-            Ok(Err(error)) => (None, failure::said(&error)),
+            Ok(Err(error)) => (None, failure::result_of(&error)),
             Ok(Ok(response)) => {
                 let status = response.status().as_u16();
                 (Some(status), reply::read(response, deadline, self.clock.now_us()).await)
             }
         };
-        Attempted { status, said, resent: resent.load(Ordering::Relaxed) }
+        Attempted { status, result, resent: resent.load(Ordering::Relaxed) }
     }
 
     fn headers(&self, outgoing: &Outgoing<'_>) -> HeaderMap {

@@ -12,7 +12,7 @@ mod outgoing;
 
 pub use carriers::Carriers;
 
-use crate::delivery::{Metadata, Said};
+use crate::delivery::{AttemptResult, Metadata};
 use crate::fault::Fault;
 
 /// `Via` as it came, and ourselves behind it (RFC 9110, 7.6.3).
@@ -23,6 +23,6 @@ fn via(metadata: &Metadata, name: &str) -> String {
     }
 }
 
-fn later(fault: Fault, detail: impl Into<String>) -> Said {
-    Said::Later { fault, retry_after: None, detail: detail.into() }
+fn later(fault: Fault, detail: impl Into<String>) -> AttemptResult {
+    AttemptResult::Retryable { fault, retry_after: None, detail: detail.into() }
 }

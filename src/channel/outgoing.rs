@@ -3,7 +3,7 @@
 use super::later;
 use crate::apart::apart;
 use crate::conversion::{Wanted, converted};
-use crate::delivery::{Metadata, PendingDelivery, Said};
+use crate::delivery::{AttemptResult, Metadata, PendingDelivery};
 use crate::fault::Fault;
 use crate::routing::Participant;
 use crate::store::Store;
@@ -32,7 +32,7 @@ pub(super) async fn outgoing<'w>(
     store: &Store,
     work: &'w PendingDelivery,
     participant: &Participant,
-) -> Result<Outgoing<'w>, Said> {
+) -> Result<Outgoing<'w>, AttemptResult> {
     let body = body(store, work).await?;
     let as_it_came = |body| Ok(Outgoing { work: as_read(work, participant), body, is_converted: false });
     match apart(body.len(), || converted(&work.metadata, &body, wanted(work, participant))) {
@@ -69,17 +69,17 @@ fn wanted(work: &PendingDelivery, participant: &Participant) -> Wanted {
     Wanted { form: participant.format.or(asked.map(|asked| asked.form)), version }
 }
 
-async fn body(store: &Store, work: &PendingDelivery) -> Result<Bytes, Said> {
+async fn body(store: &Store, work: &PendingDelivery) -> Result<Bytes, AttemptResult> {
     if let Some(body) = &work.body {
         return Ok(body.clone());
     }
     match store.content(work.message_key).await {
         Ok(Some((_, body))) => Ok(body),
-        Ok(None) => Err(Said::Dropped),
+        Ok(None) => Err(AttemptResult::ContentRemoved),
         // Nobody was asked for anything: the receiver's schedule and its count of attempts know nothing of our store.
         Err(error) => {
             tracing::warn!(delivery.id = %work.delivery_id, reason = %error, "a body could not be read; tried again");
-            Err(Said::Unsent { fault: None, detail: error.to_string() })
+            Err(AttemptResult::NotSent { fault: None, detail: error.to_string() })
         }
     }
 }

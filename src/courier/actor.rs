@@ -13,7 +13,7 @@ use super::handle::{Command, Inbox};
 use super::load::{Page, Read, Shelf};
 use super::{Carrier, Conclude, CourierSettings, ParticipantStatus};
 use crate::clock::Clock;
-use crate::delivery::{Next, PendingDelivery};
+use crate::delivery::{NextStep, PendingDelivery};
 use crate::fault::Fault;
 use crate::metrics::Metrics;
 use crate::routing::Participant;
@@ -233,7 +233,7 @@ impl Actor {
             }
             Report::GaveUp { work, swept: false } => {
                 self.attempts -= 1;
-                self.finish(work, Ended { next: Next::Done, verdict: Verdict::Nothing, asked: None });
+                self.finish(work, Ended { next: NextStep::Done, verdict: Verdict::Nothing, asked: None });
             }
             Report::Loaded { participant, read, page } => self.loaded(participant, read, page),
             Report::Expired(works) => self.expired(works),

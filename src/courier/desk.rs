@@ -22,7 +22,7 @@ use super::load::Read;
 use super::pace::Pace;
 use super::turns::Turns;
 use super::walk::{Due, Walk};
-use crate::delivery::{Next, PendingDelivery};
+use crate::delivery::{NextStep, PendingDelivery};
 use crate::fault::Fault;
 use crate::routing::Participant;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -55,7 +55,7 @@ pub(super) enum Action {
 /// How an attempt ended, as the desk needs it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ended {
-    pub next: Next,
+    pub next: NextStep,
     pub verdict: Verdict,
     /// `Retry-After` of the receiver.
     pub asked: Option<Duration>,
@@ -235,12 +235,12 @@ impl Desk {
         let key = Key::of(&work);
         let transition = self.judge(&active, &work, &ended, random, at);
         let (after, stored) = match ended.next {
-            Next::Done => (None, true),
-            Next::Postponed { after } => {
+            NextStep::Done => (None, true),
+            NextStep::Postponed { after } => {
                 work.is_probe = false;
                 (Some(after), false)
             }
-            Next::Again { after } => {
+            NextStep::Retry { after } => {
                 work.count_failed();
                 work.due_at_us = at.now_us.saturating_add(i64::try_from(after.as_micros()).unwrap_or(i64::MAX));
                 (Some(after), true)
@@ -364,9 +364,9 @@ impl Desk {
         lane.state = State::Busy;
         lane.waited_seq = None;
         let expired = work.expires_at_us <= at.now_us;
-        let (probe, retry) = (probe && !expired, work.attempts > 0 && !work.kind.has_own_way());
+        let (probe, retry) = (probe && !expired, work.attempts > 0 && !work.kind.bypasses_channel());
         let (id, delivery_key) = (work.delivery_id, work.delivery_key);
-        let own_way = work.kind.has_own_way();
+        let own_way = work.kind.bypasses_channel();
         self.active.insert(work.seq, Active { id, delivery_key, probe, retry, own_way, forgotten: false });
         // Its own way has places of its own.
         self.active_retries += usize::from(retry);
@@ -383,6 +383,6 @@ impl Desk {
 
     /// A participant without a channel of ours is sent callbacks and replies only; the rest waits for its reader.
     fn carries(&self, work: &PendingDelivery) -> bool {
-        work.kind.has_own_way() || self.settings.is_carried_to()
+        work.kind.bypasses_channel() || self.settings.is_carried_to()
     }
 }

@@ -49,7 +49,7 @@ pub fn work(participant: &str, lane: i64, seq: i64) -> PendingDelivery {
         prev_seq: None,
         kind: DeliveryKind::Request,
         attempts: 0,
-        uncounted: 0,
+        uncounted_attempts: 0,
         is_probe: false,
         due_at_us: 0,
         expires_at_us: i64::MAX,

@@ -101,14 +101,14 @@ impl Handle {
 
     /// Something may have changed for the better at this participant: what waits for it is tried now, one probe first where
     /// the breaker is open.
-    pub fn probe(&self, participant: &str) {
+    pub fn retry_now(&self, participant: &str) {
         self.set_aside(|aside| {
             aside.probe.insert(participant.to_owned());
         });
     }
 
     /// Tries a waiting delivery now, which the store says is due. Past the bound it waits for its turn all the same.
-    pub fn try_now(&self, work: PendingDelivery) {
+    pub fn retry_delivery_now(&self, work: PendingDelivery) {
         self.set_aside(|aside| {
             if aside.try_now.len() < TRY_NOW_LIMIT_DELIVERIES {
                 aside.try_now.push(PendingDelivery { body: None, ..work });

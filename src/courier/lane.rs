@@ -82,7 +82,7 @@ pub(super) struct Lane {
     /// What is being read may have ended meanwhile.
     pub stale: bool,
     /// What was last seen at its head goes a way of its own.
-    pub is_own_way: bool,
+    pub bypasses_channel: bool,
 }
 
 impl Lane {
@@ -96,7 +96,7 @@ impl Lane {
             waited_seq: None,
             missed_seq: i64::MIN,
             stale: false,
-            is_own_way: false,
+            bypasses_channel: false,
         }
     }
 

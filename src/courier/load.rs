@@ -27,7 +27,7 @@ pub(super) struct Read {
     pub id: ReadId,
     pub what: What,
     /// Only what goes its own way, whatever channel the participant has.
-    pub own_way_only: bool,
+    pub bypassing_only: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -64,7 +64,7 @@ pub(super) trait Shelf: Send + Sync + 'static {
 impl Shelf for Store {
     fn read(&self, participant: Arc<str>, read: Read) -> Paged<'_> {
         Box::pin(async move {
-            let own = read.own_way_only;
+            let own = read.bypassing_only;
             Ok(match read.what {
                 What::Lanes { after } => Page::Lanes(self.lanes(&participant, after, own, LANES_PAGE).await?),
                 What::Lane { lane, after_seq } => {

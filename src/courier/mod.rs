@@ -26,7 +26,7 @@ mod walk;
 pub use handle::{Handle, Inbox};
 
 use crate::clock::Clock;
-use crate::delivery::{Attempt, Next, PendingDelivery};
+use crate::delivery::{Attempt, NextStep, PendingDelivery};
 use crate::metrics::Metrics;
 use crate::routing::Participant;
 use crate::store::Store;
@@ -42,7 +42,7 @@ pub trait Carrier: Send + Sync + 'static {
 
 /// Settles an attempt: reads the answer, keeps both, wakes who waits. Done when the store has committed.
 pub trait Conclude: Send + Sync + 'static {
-    fn conclude(&self, work: PendingDelivery, attempt: Attempt) -> BoxFuture<'_, Next>;
+    fn conclude(&self, work: PendingDelivery, attempt: Attempt) -> BoxFuture<'_, NextStep>;
     /// Gives up a delivery that expired or that an operator discarded; the sender is told.
     fn give_up(&self, work: PendingDelivery, fault: crate::fault::Fault) -> BoxFuture<'_, ()>;
 }

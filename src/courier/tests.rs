@@ -5,7 +5,7 @@ use super::actor::{Actor, Settings};
 use super::fixture::{participant, work};
 use super::load::{FREE_PAGE, LANE_PAGE, LANES_PAGE, Page, Paged, Read, Shelf, What};
 use super::*;
-use crate::delivery::Said;
+use crate::delivery::AttemptResult;
 use crate::fault::Fault;
 use crate::store::{DuePage, LaneHead, Unavailable};
 use std::collections::{BTreeMap, HashMap};
@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
-type Reply = fn(&PendingDelivery) -> (Said, Next);
+type Reply = fn(&PendingDelivery) -> (AttemptResult, NextStep);
 
 /// Receivers, exchange and store in one, with a record of what happened.
 #[derive(Default)]
@@ -71,18 +71,18 @@ impl Carrier for World {
                 panic!("a defect, made by the test");
             }
             let reply = *self.replies.lock().unwrap();
-            let said = reply.map_or(Said::Taken, |reply| reply(&work).0);
-            Attempt { started_at_us: 0, duration_us: 0, status: None, said, resent: false }
+            let result = reply.map_or(AttemptResult::Accepted, |reply| reply(&work).0);
+            Attempt { started_at_us: 0, duration_us: 0, status: None, result, resent: false }
         })
     }
 }
 
 impl Conclude for World {
-    fn conclude(&self, work: PendingDelivery, _attempt: Attempt) -> BoxFuture<'_, Next> {
-        let next = self.replies.lock().unwrap().map_or(Next::Done, |reply| reply(&work).1);
+    fn conclude(&self, work: PendingDelivery, _attempt: Attempt) -> BoxFuture<'_, NextStep> {
+        let next = self.replies.lock().unwrap().map_or(NextStep::Done, |reply| reply(&work).1);
         let mut waiting = self.waiting.lock().unwrap();
         match next {
-            Next::Done => drop(waiting.remove(&work.seq)),
+            NextStep::Done => drop(waiting.remove(&work.seq)),
             _ => drop(waiting.entry(work.seq).and_modify(|kept| kept.attempts += 1)),
         }
         drop(waiting);
@@ -113,7 +113,7 @@ impl Shelf for World {
                         lane: work.lane,
                         seq: work.seq,
                         due_at_us: 0,
-                        is_own_way: work.kind.has_own_way(),
+                        bypasses_channel: work.kind.bypasses_channel(),
                     });
                 }
                 let after = |head: &LaneHead| after.is_none_or(|after| head.lane > after);
@@ -169,16 +169,20 @@ async fn until(what: &str, condition: impl Fn() -> bool) {
     panic!("never came true: {what}");
 }
 
-fn again(milliseconds: u64) -> (Said, Next) {
-    let said = Said::Later { fault: Fault::RecvError, retry_after: None, detail: "500".into() };
-    (said, Next::Again { after: Duration::from_millis(milliseconds) })
+fn again(milliseconds: u64) -> (AttemptResult, NextStep) {
+    let result = AttemptResult::Retryable { fault: Fault::RecvError, retry_after: None, detail: "500".into() };
+    (result, NextStep::Retry { after: Duration::from_millis(milliseconds) })
 }
 
 #[tokio::test]
 async fn a_lane_keeps_its_order_across_retries_and_others_go_on() {
     let world = Arc::new(World::default());
     *world.replies.lock().unwrap() =
-        Some(|work| if work.seq == 1 && work.attempts < 3 { again(10) } else { (Said::Taken, Next::Done) });
+        Some(
+            |work| {
+                if work.seq == 1 && work.attempts < 3 { again(10) } else { (AttemptResult::Accepted, NextStep::Done) }
+            },
+        );
     let running = start(&world, vec![participant("lab", 8)], &[]);
     let mut works: Vec<PendingDelivery> =
         [(1, 1), (2, 1), (3, 1), (4, 2)].map(|(seq, lane)| work("lab", lane, seq)).into();
@@ -195,7 +199,11 @@ async fn a_lane_keeps_its_order_across_retries_and_others_go_on() {
 async fn in_the_lane_without_order_a_failing_work_waits_alone() {
     let world = Arc::new(World::default());
     *world.replies.lock().unwrap() =
-        Some(|work| if work.seq == 1 && work.attempts == 0 { again(50) } else { (Said::Taken, Next::Done) });
+        Some(
+            |work| {
+                if work.seq == 1 && work.attempts == 0 { again(50) } else { (AttemptResult::Accepted, NextStep::Done) }
+            },
+        );
     let running = start(&world, vec![participant("lab", 1)], &[]);
     let mut works: Vec<PendingDelivery> = (1..=3).map(|seq| work("lab", 0, seq)).collect();
     world.keep(&mut works);
@@ -305,7 +313,7 @@ async fn a_paused_participant_gets_nothing_but_its_deliveries_expire() {
 async fn a_forgotten_delivery_frees_its_lane() {
     let world = Arc::new(World::default());
     *world.replies.lock().unwrap() =
-        Some(|work| if work.seq == 1 { again(3_600_000) } else { (Said::Taken, Next::Done) });
+        Some(|work| if work.seq == 1 { again(3_600_000) } else { (AttemptResult::Accepted, NextStep::Done) });
     let running = start(&world, vec![participant("lab", 1)], &[]);
     let mut works = vec![work("lab", 1, 1), work("lab", 1, 2)];
     world.keep(&mut works);

@@ -7,7 +7,7 @@ use super::wait::Claim;
 use super::{Exchange, Rules};
 use crate::apart::apart;
 use crate::delivery::{
-    Attempt, DeliveryKind, DeliveryState, NewMessage, Next, PendingDelivery, Said, Settled, Settlement,
+    Attempt, AttemptResult, DeliveryKind, DeliveryState, NewMessage, NextStep, PendingDelivery, Settled, Settlement,
 };
 use crate::fault::Fault;
 use crate::store::{Asked, Unavailable};
@@ -21,7 +21,7 @@ impl Exchange {
         mut answer: NewMessage,
         rules: &Rules,
         shares_with: Option<Uuid>,
-    ) -> Result<Next, Unavailable> {
+    ) -> Result<NextStep, Unavailable> {
         let row = self.row(&work, attempt, "answered", None, None);
         let in_order = self.answers.enter(work.metadata.id).await;
         let claim = self.send_home(&work, &mut answer, rules, false);
@@ -32,7 +32,7 @@ impl Exchange {
         let settled = self.settle_and_tell(settlement, &work, claim, closed).await?;
         drop(in_order);
         match settled.belongs_to {
-            None => Ok(Next::Done),
+            None => Ok(NextStep::Done),
             Some(other) => self.answered_before(work, attempt, other, rules).await,
         }
     }
@@ -45,13 +45,13 @@ impl Exchange {
         attempt: &Attempt,
         other: Uuid,
         rules: &Rules,
-    ) -> Result<Next, Unavailable> {
+    ) -> Result<NextStep, Unavailable> {
         let before = self.store.asked_with(&work.participant, other).await?;
         let now = self.store.asked_with(&work.participant, work.metadata.id).await?;
         let sender = |asked: &[Asked]| asked.first().map(|asked| asked.delivery.metadata.sender.clone());
         let same = sender(&before).is_some() && sender(&before) == sender(&now);
         if same
-            && let Said::Body { bytes, media_type } = attempt.said.clone()
+            && let AttemptResult::Body { bytes, media_type } = attempt.result.clone()
             && let Meaning::Answer(answer) = apart(bytes.len(), || self.meaning(&work, bytes, &media_type, rules))
         {
             return Box::pin(self.answered(work, attempt, *answer, rules, Some(other))).await;

@@ -7,8 +7,8 @@ use super::reply::{Closed, closes_without_message};
 use crate::apart::apart;
 use crate::courier::Conclude;
 use crate::delivery::{
-    Attempt, AttemptRow, DeliveryKind, DeliveryState, FAILED_PROBE, NewMessage, Next, PendingDelivery, ReplyTo, Said,
-    Settlement, retry_after,
+    Attempt, AttemptResult, AttemptRow, DeliveryKind, DeliveryState, FAILED_PROBE, NewMessage, NextStep,
+    PendingDelivery, ReplyTo, Settlement, retry_after,
 };
 use crate::fault::Fault;
 use crate::outcome::{Issue, IssueCode, Outcome};
@@ -40,7 +40,7 @@ struct Remark {
 }
 
 impl Conclude for Exchange {
-    fn conclude(&self, work: PendingDelivery, attempt: Attempt) -> BoxFuture<'_, Next> {
+    fn conclude(&self, work: PendingDelivery, attempt: Attempt) -> BoxFuture<'_, NextStep> {
         Box::pin(async move {
             let id = work.delivery_id;
             match self.try_conclude(work, attempt).await {
@@ -48,7 +48,7 @@ impl Conclude for Exchange {
                 Err(away) => {
                     // The attempt happened and is not recorded: it is made again, and the receiver knows the repeat.
                     tracing::warn!(delivery.id = %id, reason = %away, "an attempt could not be recorded");
-                    Next::Postponed { after: Duration::from_secs(STORE_AWAY_RETRY_SECONDS) }
+                    NextStep::Postponed { after: Duration::from_secs(STORE_AWAY_RETRY_SECONDS) }
                 }
             }
         })
@@ -65,17 +65,17 @@ impl Conclude for Exchange {
 }
 
 impl Exchange {
-    async fn try_conclude(&self, work: PendingDelivery, attempt: Attempt) -> Result<Next, Unavailable> {
+    async fn try_conclude(&self, work: PendingDelivery, attempt: Attempt) -> Result<NextStep, Unavailable> {
         let rules = self.rules.load_full();
-        match attempt.said.clone() {
-            Said::Taken => self.taken(work, &attempt).await,
-            Said::Queued => self.queued(work, &attempt).await,
-            Said::Unsent { fault: None, detail } => {
+        match attempt.result.clone() {
+            AttemptResult::Accepted => self.taken(work, &attempt).await,
+            AttemptResult::Queued => self.queued(work, &attempt).await,
+            AttemptResult::NotSent { fault: None, detail } => {
                 tracing::debug!(delivery.id = %work.delivery_id, detail, "not sent; tried again");
-                Ok(Next::Postponed { after: Duration::from_millis(UNSENT_RETRY_MILLISECONDS) })
+                Ok(NextStep::Postponed { after: Duration::from_millis(UNSENT_RETRY_MILLISECONDS) })
             }
-            Said::Unsent { fault: Some(fault), detail } => Ok(self.short(&work, fault, &detail).await),
-            Said::Body { bytes, media_type } => {
+            AttemptResult::NotSent { fault: Some(fault), detail } => Ok(self.short(&work, fault, &detail).await),
+            AttemptResult::Body { bytes, media_type } => {
                 match apart(bytes.len(), || self.meaning(&work, bytes, &media_type, &rules)) {
                     Meaning::Answer(answer) => self.answered(work, &attempt, *answer, &rules, None).await,
                     Meaning::Failed(detail) => {
@@ -93,24 +93,26 @@ impl Exchange {
                     }
                 }
             }
-            Said::Later { fault, retry_after, detail } => {
+            AttemptResult::Retryable { fault, retry_after, detail } => {
                 self.again(work, &attempt, (fault, detail), retry_after).await
             }
-            Said::Misconfigured { fault, detail } => self.put_back(&work, &attempt, (fault, detail), None).await,
-            Said::Dropped => {
+            AttemptResult::Misconfigured { fault, detail } => {
+                self.put_back(&work, &attempt, (fault, detail), None).await
+            }
+            AttemptResult::ContentRemoved => {
                 let detail = "the content of the message is no longer stored";
                 self.never_sent(work, &attempt, Fault::RouteBodyDropped, detail).await
             }
-            Said::ForeignCallback => {
+            AttemptResult::ForeignCallback => {
                 let detail =
                     "the response-url is no longer an address of the participant that asked for the answer there";
                 self.never_sent(work, &attempt, Fault::RouteCallback, detail).await
             }
-            Said::Refused { outcome, detail } => self.refused(work, &attempt, outcome, detail).await,
+            AttemptResult::Refused { outcome, detail } => self.refused(work, &attempt, outcome, detail).await,
         }
     }
 
-    async fn taken(&self, work: PendingDelivery, attempt: &Attempt) -> Result<Next, Unavailable> {
+    async fn taken(&self, work: PendingDelivery, attempt: &Attempt) -> Result<NextStep, Unavailable> {
         self.taken_with(work, attempt, None).await
     }
 
@@ -120,7 +122,7 @@ impl Exchange {
         work: PendingDelivery,
         attempt: &Attempt,
         remark: Option<Remark>,
-    ) -> Result<Next, Unavailable> {
+    ) -> Result<NextStep, Unavailable> {
         let (fault, detail) = remark.as_ref().map(|remark| (remark.fault, remark.detail.clone())).unzip();
         let row = self.row(&work, attempt, "delivered", fault, detail);
         let mut settlement = settlement(&work, DeliveryState::Delivered, Some(row), None, None);
@@ -133,11 +135,11 @@ impl Exchange {
             let closed = settled.changed.then_some(Closed::Taken { accepted: attempt.status == Some(202) });
             self.tell(work.metadata.id, None, closed).await;
         }
-        Ok(Next::Done)
+        Ok(NextStep::Done)
     }
 
     /// Nothing was sent for want of something of our own: the receiver's schedule and its breaker know nothing of it.
-    async fn short(&self, work: &PendingDelivery, fault: Fault, detail: &str) -> Next {
+    async fn short(&self, work: &PendingDelivery, fault: Fault, detail: &str) -> NextStep {
         let after = Duration::from_secs(SHORTAGE_RETRY_SECONDS);
         self.metrics.fault(fault.code());
         tracing::warn!(delivery.id = %work.delivery_id, participant = %work.participant, fault = fault.code(), detail,
@@ -147,14 +149,14 @@ impl Exchange {
         if let Err(away) = self.store.settle(settlement).await {
             tracing::warn!(delivery.id = %work.delivery_id, reason = %away, "why it waits could not be recorded");
         }
-        Next::Postponed { after }
+        NextStep::Postponed { after }
     }
 
     /// The broker has it, and the receiver has said nothing yet: who waits for an answer goes on waiting.
-    async fn queued(&self, work: PendingDelivery, attempt: &Attempt) -> Result<Next, Unavailable> {
+    async fn queued(&self, work: PendingDelivery, attempt: &Attempt) -> Result<NextStep, Unavailable> {
         let row = self.row(&work, attempt, "delivered", None, None);
         self.store.settle(settlement(&work, DeliveryState::Delivered, Some(row), None, None)).await?;
-        Ok(Next::Done)
+        Ok(NextStep::Done)
     }
 
     pub(super) async fn again(
@@ -163,11 +165,11 @@ impl Exchange {
         attempt: &Attempt,
         why: (Fault, String),
         asked: Option<Duration>,
-    ) -> Result<Next, Unavailable> {
+    ) -> Result<NextStep, Unavailable> {
         if self.was_last_attempt(&work, why.0) {
             let row = self.row(&work, attempt, "retry", Some(why.0), Some(why.1));
             self.bury(work, Fault::RecvAttempts, Some(row), &[]).await?;
-            return Ok(Next::Done);
+            return Ok(NextStep::Done);
         }
         self.put_back(&work, attempt, why, asked).await
     }
@@ -185,14 +187,14 @@ impl Exchange {
         attempt: &Attempt,
         (fault, detail): (Fault, String),
         asked: Option<Duration>,
-    ) -> Result<Next, Unavailable> {
+    ) -> Result<NextStep, Unavailable> {
         let after = self.delay(work, asked);
         let result = if work.is_probe { FAILED_PROBE } else { "retry" };
         let row = self.row(work, attempt, result, Some(fault), Some(detail));
         let mut settlement = settlement(work, DeliveryState::Waiting, Some(row), Some(fault), None);
         settlement.due_at_us = self.clock.now_us() + i64::try_from(after.as_micros()).unwrap_or(i64::MAX / 2);
         self.store.settle(settlement).await?;
-        Ok(Next::Again { after })
+        Ok(NextStep::Retry { after })
     }
 
     fn delay(&self, work: &PendingDelivery, asked: Option<Duration>) -> Duration {
@@ -212,10 +214,10 @@ impl Exchange {
         attempt: &Attempt,
         fault: Fault,
         detail: &str,
-    ) -> Result<Next, Unavailable> {
+    ) -> Result<NextStep, Unavailable> {
         let row = self.row(&work, attempt, "retry", Some(fault), Some(detail.to_owned()));
         self.bury(work, fault, Some(row), &[]).await?;
-        Ok(Next::Done)
+        Ok(NextStep::Done)
     }
 
     /// Refused for good: a dead letter, and the sender is told with the receiver's own issues.
@@ -225,12 +227,12 @@ impl Exchange {
         attempt: &Attempt,
         outcome: Option<Bytes>,
         detail: String,
-    ) -> Result<Next, Unavailable> {
+    ) -> Result<NextStep, Unavailable> {
         let row = self.row(&work, attempt, "refused", Some(Fault::RecvRefused), Some(detail));
         let issues = outcome.map(|outcome| apart(outcome.len(), || receiver_issues(&outcome, work.metadata.version)));
         let issues = issues.unwrap_or_default();
         self.bury(work, Fault::RecvRefused, Some(row), &issues).await?;
-        Ok(Next::Done)
+        Ok(NextStep::Done)
     }
 
     /// Ends a waiting delivery that expired or was discarded; false when it was settled otherwise before.

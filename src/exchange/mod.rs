@@ -329,7 +329,7 @@ impl Exchange {
         if !self.store.make_due(work.delivery_key).await? {
             return Ok(false);
         }
-        self.courier.try_now(work);
+        self.courier.retry_delivery_now(work);
         Ok(true)
     }
 

@@ -350,7 +350,7 @@ impl<'w> Batch<'w> {
                 prev_seq,
                 kind: delivery.kind,
                 attempts: 0,
-                uncounted: 0,
+                uncounted_attempts: 0,
                 is_probe: false,
                 due_at_us: row.due_us,
                 expires_at_us: row.expires_us,

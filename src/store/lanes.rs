@@ -1,7 +1,7 @@
 //! What the courier reads: lanes with work, the work of a lane, what comes due, what expired. Which of it is under way the
 //! courier knows.
 //!
-//! `own_way_only`: only answers that go their own way (callbacks, reply queues), which are carried to participants without a
+//! `bypassing_only`: only answers that go their own way (callbacks, reply queues), which are carried to participants without a
 //! channel too; what waits for a mailbox's reader is passed over by an index.
 
 use super::core::unavailable;
@@ -22,7 +22,7 @@ pub struct LaneHead {
     /// UTC microseconds since 1970; 0: due now.
     pub due_at_us: i64,
     /// It is a callback, or goes to a reply queue.
-    pub is_own_way: bool,
+    pub bypasses_channel: bool,
 }
 
 /// What came due, in the order in which it did.
@@ -46,7 +46,7 @@ impl Store {
         &self,
         participant: &str,
         after: Option<i64>,
-        own_way_only: bool,
+        bypassing_only: bool,
         limit: u32,
     ) -> Result<Vec<LaneHead>, Unavailable> {
         let Some(party) = self.inner.core.party(participant) else { return Ok(Vec::new()) };
@@ -56,7 +56,7 @@ impl Store {
             None => i64::MIN,
         };
         // One step in the index per lane, however long the lanes are.
-        let waiting = format!("FROM delivery WHERE state = 0{} AND party = ?1", own_way(own_way_only));
+        let waiting = format!("FROM delivery WHERE state = 0{} AND party = ?1", own_way(bypassing_only));
         let sql = format!(
             "WITH RECURSIVE l (lane) AS ( \
                  SELECT min(lane) {waiting} AND lane >= ?2 \
@@ -79,7 +79,7 @@ impl Store {
         participant: &str,
         lane: i64,
         after_seq: i64,
-        own_way_only: bool,
+        bypassing_only: bool,
         limit: u32,
     ) -> Result<Vec<PendingDelivery>, Unavailable> {
         let Some(party) = self.inner.core.party(participant) else { return Ok(Vec::new()) };
@@ -87,7 +87,7 @@ impl Store {
         let sql = format!(
             "SELECT {WORK_COLUMNS} FROM {WORK_TABLES} \
              WHERE d.state = 0{} AND d.party = ?1 AND {which} AND d.seq > ?2 ORDER BY d.seq LIMIT ?3",
-            own_way(own_way_only)
+            own_way(bypassing_only)
         );
         let query = sqlx::query(AssertSqlSafe(sql)).bind(party).bind(after_seq).bind(limit);
         let query = if lane == UNORDERED { query } else { query.bind(lane) };
@@ -101,10 +101,10 @@ impl Store {
         participant: &str,
         after: (i64, i64),
         through_us: i64,
-        own_way_only: bool,
+        bypassing_only: bool,
         limit: u32,
     ) -> Result<DuePage<LaneHead>, Unavailable> {
-        let waiting = format!("d.state = 0{} AND d.party = ?1 AND d.lane <> 0", own_way(own_way_only));
+        let waiting = format!("d.state = 0{} AND d.party = ?1 AND d.lane <> 0", own_way(bypassing_only));
         let rows = self.due(
             participant,
             &waiting,
@@ -121,10 +121,10 @@ impl Store {
         participant: &str,
         after: (i64, i64),
         through_us: i64,
-        own_way_only: bool,
+        bypassing_only: bool,
         limit: u32,
     ) -> Result<DuePage<PendingDelivery>, Unavailable> {
-        let waiting = format!("d.state = 0{} AND d.party = ?1 AND d.lane = 0", own_way(own_way_only));
+        let waiting = format!("d.state = 0{} AND d.party = ?1 AND d.lane = 0", own_way(bypassing_only));
         let rows = self.due(participant, &waiting, WORK_COLUMNS, WORK_TABLES, (after, through_us, limit));
         due_page(rows.await, limit, row::work)
     }
@@ -186,5 +186,5 @@ fn due_page<T>(
 
 fn head(row: &SqliteRow) -> Result<LaneHead, Error> {
     let (lane, seq, due_at_us) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-    Ok(LaneHead { lane, seq, due_at_us, is_own_way: row.try_get(3)? })
+    Ok(LaneHead { lane, seq, due_at_us, bypasses_channel: row.try_get(3)? })
 }

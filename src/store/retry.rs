@@ -108,7 +108,7 @@ async fn put_back(
         let lane = lane_of(work).filter(|(_, lane)| *lane != UNORDERED);
         work.prev_seq = lane.and_then(|lane| tails.insert(lane, work.seq));
         work.due_at_us = 0;
-        work.uncounted = work.attempts;
+        work.uncounted_attempts = work.attempts;
     }
     let row = |work: &PendingDelivery| (work.delivery_key, work.seq, work.prev_seq, work.expires_at_us);
     let rows: Vec<_> = work.iter().map(row).collect();

@@ -139,7 +139,7 @@ pub(super) fn work(row: &SqliteRow) -> Result<PendingDelivery, sqlx::Error> {
         prev_seq: row.try_get(13)?,
         kind: kind(row.try_get(6)?, row.try_get(7)?)?,
         attempts: row.try_get(8)?,
-        uncounted: row.try_get(14)?,
+        uncounted_attempts: row.try_get(14)?,
         is_probe: false,
         due_at_us: row.try_get(9)?,
         expires_at_us: row.try_get(10)?,

@@ -5,7 +5,7 @@ use super::publisher::{Address, Published, Publisher};
 use crate::channel::later;
 use crate::channel::outgoing::outgoing;
 use crate::clock::Clock;
-use crate::delivery::{PendingDelivery, Said};
+use crate::delivery::{AttemptResult, PendingDelivery};
 use crate::fault::Fault;
 use crate::metrics::Metrics;
 use crate::routing::Participant;
@@ -44,16 +44,16 @@ impl AmqpOut {
         participant: &Participant,
         exchange: &str,
         routing_key: &str,
-    ) -> Said {
-        let said = match self.publish(work, participant, Address { exchange, routing_key }).await {
+    ) -> AttemptResult {
+        let published = match self.publish(work, participant, Address { exchange, routing_key }).await {
             Ok(published) => published,
-            Err(said) => return said,
+            Err(published) => return published,
         };
         // Declared by us and gone: it comes back without an operator.
-        if matches!(said, Published::Closed(_)) || (said == Published::Unroutable && exchange.is_empty()) {
+        if matches!(published, Published::Closed(_)) || (published == Published::Unroutable && exchange.is_empty()) {
             self.publisher.doubt.notify_one();
         }
-        match said {
+        match published {
             Published::Unroutable => {
                 let way = if exchange.is_empty() { String::new() } else { format!("exchange {exchange}, ") };
                 later(Fault::RouteUnroutable, format!("no queue takes it: {way}routing key {routing_key}"))
@@ -63,11 +63,16 @@ impl AmqpOut {
     }
 
     /// One attempt at a reply queue. None: the queue is gone.
-    pub async fn to_reply_queue(&self, work: &PendingDelivery, participant: &Participant, queue: &str) -> Option<Said> {
+    pub async fn to_reply_queue(
+        &self,
+        work: &PendingDelivery,
+        participant: &Participant,
+        queue: &str,
+    ) -> Option<AttemptResult> {
         match self.publish(work, participant, Address { exchange: "", routing_key: queue }).await {
             Ok(Published::Unroutable) => None,
             Ok(published) => Some(told(published, participant)),
-            Err(said) => Some(said),
+            Err(published) => Some(published),
         }
     }
 
@@ -76,7 +81,7 @@ impl AmqpOut {
         work: &PendingDelivery,
         participant: &Participant,
         to: Address<'_>,
-    ) -> Result<Published, Said> {
+    ) -> Result<Published, AttemptResult> {
         let outgoing = outgoing(&self.store, work, participant).await?;
         let now_us = self.clock.now_us();
         let properties = properties::outbound(&outgoing.work, participant, &self.answer_queue, &self.name, now_us);
@@ -88,7 +93,7 @@ impl AmqpOut {
         match published {
             Published::TooLarge(why) => {
                 let detail = too_large(outgoing.body.len(), &why);
-                Err(Said::Refused { outcome: None, detail })
+                Err(AttemptResult::Refused { outcome: None, detail })
             }
             other => Ok(other),
         }
@@ -104,9 +109,9 @@ fn too_large(size_bytes: usize, why: &str) -> String {
     }
 }
 
-fn told(published: Published, participant: &Participant) -> Said {
+fn told(published: Published, participant: &Participant) -> AttemptResult {
     match published {
-        Published::Confirmed => Said::Queued,
+        Published::Confirmed => AttemptResult::Queued,
         Published::Unroutable => later(Fault::RouteUnroutable, "no queue takes it"),
         Published::Refused => later(Fault::RecvQueueFull, "the broker refused it: the receiver's queue is full"),
         Published::Closed(why) | Published::TooLarge(why) => {
@@ -116,7 +121,7 @@ fn told(published: Published, participant: &Participant) -> Said {
             let seconds = participant.attempt_timeout_seconds;
             later(Fault::RouteBroker, format!("no confirm of the broker within {seconds} seconds"))
         }
-        Published::Unknown(why) => Said::Unsent { fault: None, detail: why.into() },
+        Published::Unknown(why) => AttemptResult::NotSent { fault: None, detail: why.into() },
     }
 }
 

@@ -76,7 +76,7 @@ async fn post(connections: &Connections, url: &str) -> (Result<u16, String>, boo
             let _ = http_body_util::BodyExt::collect(response.into_body()).await;
             Ok(status)
         }
-        Err(error) => Err(format!("{:?}", failure::said(&error))),
+        Err(error) => Err(format!("{:?}", failure::result_of(&error))),
     };
     (result, resent.into_inner())
 }

@@ -1,6 +1,6 @@
 //! Why a request got no answer, read from what the HTTP client says: whose failure it is, and whether anybody saw it.
 
-use crate::delivery::Said;
+use crate::delivery::AttemptResult;
 use crate::fault::Fault;
 use hyper_util::client::legacy::Error;
 use rustix::io::Errno;
@@ -17,10 +17,10 @@ const SHORTAGES: [Errno; 6] =
     [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL, Errno::AGAIN];
 
 /// What a request without an answer means for its delivery.
-pub(super) fn said(error: &Error) -> Said {
+pub(super) fn result_of(error: &Error) -> AttemptResult {
     if let Some(why) = shortage(error) {
         let detail = format!("the router has no room for another connection: {why}");
-        return Said::Unsent { fault: Some(Fault::RouteShortage), detail };
+        return AttemptResult::NotSent { fault: Some(Fault::RouteShortage), detail };
     }
     if error.is_connect() {
         let timed_out = causes(error).filter_map(io_error).any(|error| error.kind() == io::ErrorKind::TimedOut);
@@ -34,7 +34,7 @@ pub(super) fn said(error: &Error) -> Said {
     }
 }
 
-pub(super) fn too_many_headers() -> Said {
+pub(super) fn too_many_headers() -> AttemptResult {
     later(
         Fault::RecvBadAnswer,
         format!("the answer has more than {HEADERS_LIMIT} headers, or headers that are too long"),

@@ -1,11 +1,11 @@
-//! What the receiver says (MSG-90): one table from status and body to `Said`.
+//! What the receiver says (MSG-90): one table from status and body to `AttemptResult`.
 //!
 //! Details say what failed without content, without URLs and without the receiver's own words.
 
 use super::failure::{HEADERS_LIMIT, too_many_headers};
 use super::unpack::{TooLong, unpacked};
 use crate::channel::{later, media};
-use crate::delivery::Said;
+use crate::delivery::AttemptResult;
 use crate::fault::Fault;
 use bytes::{Bytes, BytesMut};
 use http::Response;
@@ -30,7 +30,7 @@ enum Broken {
 }
 
 /// Reads the reply, by the deadline. `now_us` (UTC microseconds) is what a date in `Retry-After` is compared with.
-pub(super) async fn read(response: Response<Incoming>, deadline: Instant, now_us: i64) -> Said {
+pub(super) async fn read(response: Response<Incoming>, deadline: Instant, now_us: i64) -> AttemptResult {
     if response.headers().len() > HEADERS_LIMIT {
         return too_many_headers();
     }
@@ -43,23 +43,23 @@ pub(super) async fn read(response: Response<Incoming>, deadline: Instant, now_us
     let body = body_that_does_not_count(response, deadline).await;
     match status {
         300..=399 => later(Fault::RouteRedirect, detail),
-        401 | 403 | 407 => Said::Misconfigured { fault: Fault::RouteCredential, detail },
-        404 => Said::Misconfigured { fault: Fault::RouteUrl, detail },
-        408 | 425 | 429 | 503 => Said::Later { fault: Fault::RecvBusy, retry_after, detail },
-        400..=499 => Said::Refused { outcome: body.filter(|body| !body.is_empty()), detail },
-        _ => Said::Later { fault: Fault::RecvError, retry_after, detail },
+        401 | 403 | 407 => AttemptResult::Misconfigured { fault: Fault::RouteCredential, detail },
+        404 => AttemptResult::Misconfigured { fault: Fault::RouteUrl, detail },
+        408 | 425 | 429 | 503 => AttemptResult::Retryable { fault: Fault::RecvBusy, retry_after, detail },
+        400..=499 => AttemptResult::Refused { outcome: body.filter(|body| !body.is_empty()), detail },
+        _ => AttemptResult::Retryable { fault: Fault::RecvError, retry_after, detail },
     }
 }
 
-async fn accepted(response: Response<Incoming>, deadline: Instant) -> Said {
+async fn accepted(response: Response<Incoming>, deadline: Instant) -> AttemptResult {
     let status = response.status().as_u16();
     let media_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let media_type = media_type.to_owned();
     match body(response, deadline, ANSWER_LIMIT_BYTES).await {
-        Ok(bytes) if is_blank(&bytes) => Said::Taken,
-        Ok(bytes) => Said::Body { bytes, media_type },
+        Ok(bytes) if is_blank(&bytes) => AttemptResult::Accepted,
+        Ok(bytes) => AttemptResult::Body { bytes, media_type },
         // It will answer later, whatever else it wanted to say now.
-        Err(_) if status == 202 => Said::Taken,
+        Err(_) if status == 202 => AttemptResult::Accepted,
         Err(Broken::TooLong) => later(Fault::RecvBadAnswer, format!("answer longer than {ANSWER_LIMIT_BYTES} bytes")),
         Err(Broken::Cut) => later(Fault::RecvUnreachable, "connection lost before the answer was complete"),
         Err(Broken::Timeout) => later(Fault::RecvTimeout, "the answer was not complete in time"),

@@ -90,23 +90,27 @@ async fn http_out() -> (HttpOut, tempfile::TempDir) {
 }
 
 async fn carry(out: &HttpOut, work: PendingDelivery, participant: Participant) -> Attempt {
-    let Attempted { status, said, resent } = out.attempt(&work, &participant).await;
-    Attempt { started_at_us: 0, duration_us: 0, status, said, resent }
+    let Attempted { status, result, resent } = out.attempt(&work, &participant).await;
+    Attempt { started_at_us: 0, duration_us: 0, status, result, resent }
 }
 
 /// The attempt in a few words, to be compared with a table.
-fn words(said: &Said) -> String {
-    match said {
-        Said::Taken => "taken".into(),
-        Said::Body { bytes, media_type } => format!("body {media_type} {}", String::from_utf8_lossy(bytes)),
-        Said::Later { fault, retry_after, .. } => match retry_after {
+fn words(result: &AttemptResult) -> String {
+    match result {
+        AttemptResult::Accepted => "taken".into(),
+        AttemptResult::Body { bytes, media_type } => format!("body {media_type} {}", String::from_utf8_lossy(bytes)),
+        AttemptResult::Retryable { fault, retry_after, .. } => match retry_after {
             Some(wait) => format!("later {} {}", fault.code(), wait.as_secs()),
             None => format!("later {}", fault.code()),
         },
-        Said::Misconfigured { fault, .. } => format!("misconfigured {}", fault.code()),
-        Said::Queued | Said::Unsent { .. } | Said::ForeignCallback => panic!("HTTP says no such thing"),
-        Said::Dropped => "dropped".into(),
-        Said::Refused { outcome, .. } => format!("refused {}", if outcome.is_some() { "outcome" } else { "bare" }),
+        AttemptResult::Misconfigured { fault, .. } => format!("misconfigured {}", fault.code()),
+        AttemptResult::Queued | AttemptResult::NotSent { .. } | AttemptResult::ForeignCallback => {
+            panic!("HTTP says no such thing")
+        }
+        AttemptResult::ContentRemoved => "dropped".into(),
+        AttemptResult::Refused { outcome, .. } => {
+            format!("refused {}", if outcome.is_some() { "outcome" } else { "bare" })
+        }
     }
 }
 
@@ -145,7 +149,7 @@ async fn each_status_means_what_the_contract_says() {
         // No body may follow a 204 or a 304, so these announce none.
         let receiver = Receiver::start(reply(status, headers, body)).await;
         let attempt = carry(&out, fixture::work("lab", 1, 1), receiver.participant()).await;
-        assert_eq!(words(&attempt.said), wanted, "{status} {body}");
+        assert_eq!(words(&attempt.result), wanted, "{status} {body}");
         assert_eq!(attempt.status, Some(status));
     }
 }
@@ -156,7 +160,7 @@ async fn a_long_outcome_of_a_refusal_is_not_kept() {
     let long = format!(r#"{{"resourceType":"OperationOutcome","x":"{}"}}"#, "x".repeat(64 * 1024));
     let receiver = Receiver::start(reply(422, "", &long)).await;
     let attempt = carry(&out, fixture::work("lab", 1, 1), receiver.participant()).await;
-    assert_eq!(words(&attempt.said), "refused bare");
+    assert_eq!(words(&attempt.result), "refused bare");
 }
 
 #[tokio::test]
@@ -175,7 +179,7 @@ async fn broken_connections_are_failed_attempts() {
         let receiver = Receiver::start(manner).await;
         let participant = Participant { attempt_timeout_seconds: timeout_seconds, ..receiver.participant() };
         let attempt = carry(&out, fixture::work("lab", 1, 1), participant).await;
-        assert_eq!(words(&attempt.said), wanted);
+        assert_eq!(words(&attempt.result), wanted);
     }
 }
 
@@ -185,7 +189,7 @@ async fn an_answer_that_announces_too_much_is_not_read() {
     let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", ANSWER_LIMIT_BYTES + 1);
     let receiver = Receiver::start(Manner::SayAndHang(head)).await;
     let attempt = carry(&out, fixture::work("lab", 1, 1), receiver.participant()).await;
-    assert_eq!(words(&attempt.said), "later RECV_BAD_ANSWER");
+    assert_eq!(words(&attempt.result), "later RECV_BAD_ANSWER");
 }
 
 #[tokio::test]
@@ -198,8 +202,8 @@ async fn nobody_listening_is_unreachable_and_the_detail_names_no_url() {
         let channel = Some(Channel::Http { url: url.into(), asynchronous: false });
         let participant = Participant { channel, ..fixture::participant("lab", 8) };
         let attempt = carry(&out, fixture::work("lab", 1, 1), participant).await;
-        assert_eq!((words(&attempt.said).as_str(), attempt.status), (wanted, None));
-        let text = format!("{:?}", attempt.said);
+        assert_eq!((words(&attempt.result).as_str(), attempt.status), (wanted, None));
+        let text = format!("{:?}", attempt.result);
         assert!(!text.contains("secret") && !text.contains("token"), "{text}");
     }
 }
@@ -268,7 +272,7 @@ async fn an_asynchronous_channel_adds_the_query_and_no_channel_is_our_defect() {
 
     let mailbox = Participant { channel: Some(Channel::Mailbox), ..receiver.participant() };
     let attempt = carry(&out, fixture::work("lab", 1, 1), mailbox).await;
-    assert_eq!(words(&attempt.said), "later ROUTE_INTERNAL");
+    assert_eq!(words(&attempt.result), "later ROUTE_INTERNAL");
 }
 
 #[tokio::test]
@@ -277,7 +281,7 @@ async fn a_body_that_retention_dropped_is_refused_for_good() {
     let receiver = Receiver::start(reply(204, "", "")).await;
     let work = PendingDelivery { body: None, ..fixture::work("lab", 1, 1) };
     let attempt = carry(&out, work, receiver.participant()).await;
-    assert!(matches!(&attempt.said, Said::Dropped), "{:?}", attempt.said);
+    assert!(matches!(&attempt.result, AttemptResult::ContentRemoved), "{:?}", attempt.result);
 }
 
 #[tokio::test]
@@ -288,5 +292,5 @@ async fn a_body_that_the_store_cannot_give_now_is_no_attempt_at_the_receiver() {
     sqlx::query("ALTER TABLE body RENAME TO away").execute(&mut other).await.unwrap();
     let kept_on_disk = PendingDelivery { body: None, ..fixture::work("lab", 1, 1) };
     let attempt = carry(&out, kept_on_disk, fixture::participant("lab", 1)).await;
-    assert!(matches!(attempt.said, Said::Unsent { .. }), "{:?}", attempt.said);
+    assert!(matches!(attempt.result, AttemptResult::NotSent { .. }), "{:?}", attempt.result);
 }

@@ -2,7 +2,7 @@
 
 use super::super::desk::{Ended, Verdict};
 use super::{Actor, Report};
-use crate::delivery::{Next, PendingDelivery, Said};
+use crate::delivery::{AttemptResult, NextStep, PendingDelivery};
 use crate::fault::Fault;
 use crate::routing::Participant;
 use futures_util::FutureExt;
@@ -23,10 +23,10 @@ impl Actor {
         self.tasks.spawn(async move {
             let attempt = async {
                 let attempt = carrier.carry(work.clone(), participant).await;
-                let (verdict, asked) = verdict_of(&attempt.said);
+                let (verdict, asked) = verdict_of(&attempt.result);
                 let next = conclude.conclude(work.clone(), attempt).await;
                 // A body that leads to another attempt was no answer to this message.
-                let bad_answer = verdict.is_none() && next != Next::Done;
+                let bad_answer = verdict.is_none() && next != NextStep::Done;
                 let verdict =
                     if bad_answer { Verdict::Failed(Fault::RecvBadAnswer) } else { verdict.unwrap_or(Verdict::Spoke) };
                 Ended { next, verdict, asked }
@@ -34,7 +34,7 @@ impl Actor {
             let ended = AssertUnwindSafe(attempt).catch_unwind().await.unwrap_or_else(|_| {
                 tracing::error!(delivery.id = %work.delivery_id, "an attempt ended by a defect; it is made again");
                 let after = Duration::from_secs(PANIC_RETRY_SECONDS);
-                Ended { next: Next::Postponed { after }, verdict: Verdict::Nothing, asked: None }
+                Ended { next: NextStep::Postponed { after }, verdict: Verdict::Nothing, asked: None }
             });
             Report::Attempted { work, ended }
         });
@@ -68,14 +68,16 @@ impl Actor {
 }
 
 /// What the attempt tells of the receiver; None where the answer's reader must say.
-fn verdict_of(said: &Said) -> (Option<Verdict>, Option<Duration>) {
-    match said {
-        Said::Taken | Said::Queued | Said::Refused { .. } => (Some(Verdict::Spoke), None),
-        Said::Unsent { .. } | Said::Dropped | Said::ForeignCallback => (Some(Verdict::Nothing), None),
-        Said::Body { .. } => (None, None),
+fn verdict_of(result: &AttemptResult) -> (Option<Verdict>, Option<Duration>) {
+    match result {
+        AttemptResult::Accepted | AttemptResult::Queued | AttemptResult::Refused { .. } => (Some(Verdict::Spoke), None),
+        AttemptResult::NotSent { .. } | AttemptResult::ContentRemoved | AttemptResult::ForeignCallback => {
+            (Some(Verdict::Nothing), None)
+        }
+        AttemptResult::Body { .. } => (None, None),
         // A defect of ours: the receiver was never asked.
-        Said::Later { fault: Fault::RouteInternal, .. } => (Some(Verdict::Nothing), None),
-        Said::Later { fault, retry_after, .. } => (Some(Verdict::Failed(*fault)), *retry_after),
-        Said::Misconfigured { fault, .. } => (Some(Verdict::Failed(*fault)), None),
+        AttemptResult::Retryable { fault: Fault::RouteInternal, .. } => (Some(Verdict::Nothing), None),
+        AttemptResult::Retryable { fault, retry_after, .. } => (Some(Verdict::Failed(*fault)), *retry_after),
+        AttemptResult::Misconfigured { fault, .. } => (Some(Verdict::Failed(*fault)), None),
     }
 }

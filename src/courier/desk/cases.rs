@@ -44,7 +44,7 @@ fn started(desk: &mut Desk, at: Moment) -> Vec<PendingDelivery> {
 
 /// It failed, without a word about the receiver that would open the breaker.
 fn fail(desk: &mut Desk, work: PendingDelivery, after: Duration, at: Moment) {
-    desk.finish(work, Ended { next: Next::Again { after }, verdict: Verdict::Nothing, asked: None }, 0.0, at);
+    desk.finish(work, Ended { next: NextStep::Retry { after }, verdict: Verdict::Nothing, asked: None }, 0.0, at);
 }
 
 /// A desk with so many lanes that failed and wait for an hour.
@@ -71,7 +71,7 @@ fn lanes_that_wait_take_no_place_among_those_that_can_run_whatever_their_number(
         desk.offer(work("lab", seq, seq), at);
         let now = started(&mut desk, at);
         assert_eq!(now.iter().map(|work| work.seq).collect::<Vec<_>>(), [seq]);
-        let done = Ended { next: Next::Done, verdict: Verdict::Spoke, asked: None };
+        let done = Ended { next: NextStep::Done, verdict: Verdict::Spoke, asked: None };
         for work in now {
             desk.finish(work, done, 0.0, at);
         }
@@ -87,7 +87,7 @@ fn what_waits_beyond_the_bound_is_read_when_it_comes_due() {
     for _ in 0..20_000 {
         for work in started(&mut desk, due) {
             assert!(seen.insert(work.lane), "{} twice", work.lane);
-            let done = Ended { next: Next::Done, verdict: Verdict::Nothing, asked: None };
+            let done = Ended { next: NextStep::Done, verdict: Verdict::Nothing, asked: None };
             desk.finish(work, done, 0.0, due);
         }
         for read in std::mem::take(&mut desk.reads) {
@@ -99,7 +99,7 @@ fn what_waits_beyond_the_bound_is_read_when_it_comes_due() {
                     in_store += 1;
                     let from = if after.0 == 0 { 1 } else { after.1 + 1 };
                     let waits = (from..=12_000).filter(|lane| !seen.contains(lane));
-                    let head = |lane| LaneHead { lane, seq: lane, due_at_us: due.now_us, is_own_way: false };
+                    let head = |lane| LaneHead { lane, seq: lane, due_at_us: due.now_us, bypasses_channel: false };
                     let items: Vec<LaneHead> = waits.take(256).map(head).collect();
                     let more = items.len() == 256;
                     Page::DueLanes(DuePage { items, next_due_at_us: None, more })
@@ -147,12 +147,12 @@ fn after_a_restart_lanes_that_wait_are_not_read_and_those_that_can_run_are() {
     let (mut loaded, mut lanes_read) = (Vec::new(), 0);
     let head = |lane: i64| {
         let due_at_us = if lane % 100 == 0 { 0 } else { at.now_us + 60_000_000 };
-        LaneHead { lane, seq: lane, due_at_us, is_own_way: false }
+        LaneHead { lane, seq: lane, due_at_us, bypasses_channel: false }
     };
     for _ in 0..2_000 {
         for work in started(&mut desk, at) {
             loaded.push(work.lane);
-            let done = Ended { next: Next::Done, verdict: Verdict::Spoke, asked: None };
+            let done = Ended { next: NextStep::Done, verdict: Verdict::Spoke, asked: None };
             desk.finish(work, done, 0.0, at);
         }
         for read in std::mem::take(&mut desk.reads) {
@@ -195,7 +195,7 @@ fn failing_works_without_order_beyond_the_bound_are_left_to_the_store_and_starve
     for _ in 0..FREE_WAITING_LIMIT_WORKS - FREE_LOW_WORKS + 1 {
         assert!(desk.reads.is_empty(), "memory has enough to go on with");
         for work in started(&mut desk, due) {
-            let done = Ended { next: Next::Done, verdict: Verdict::Spoke, asked: None };
+            let done = Ended { next: NextStep::Done, verdict: Verdict::Spoke, asked: None };
             desk.finish(work, done, 0.0, due);
         }
     }
@@ -222,7 +222,7 @@ fn a_clock_set_back_delays_a_stored_wait_by_a_day_at_most_and_one_in_memory_not_
     let at = moment();
     let mut desk = desk(1);
     started(&mut desk, at);
-    let far = LaneHead { lane: 1, seq: 1, due_at_us: i64::MAX, is_own_way: false };
+    let far = LaneHead { lane: 1, seq: 1, due_at_us: i64::MAX, bypasses_channel: false };
     for read in std::mem::take(&mut desk.reads) {
         if let What::Lanes { .. } = read.what {
             desk.page(read, Page::Lanes(vec![far]), at);

@@ -53,7 +53,7 @@ impl Desk {
     pub(super) fn ask(&mut self, what: What) -> ReadId {
         self.reads_made += 1;
         let id = (self.id, self.reads_made);
-        self.reads.push(Read { id, what, own_way_only: !self.settings.is_carried_to() });
+        self.reads.push(Read { id, what, bypassing_only: !self.settings.is_carried_to() });
         id
     }
 
@@ -74,10 +74,11 @@ impl Desk {
             return;
         }
         // What a read may have brought may have ended, too: the store knows.
-        let is_own_way = work.kind.has_own_way();
+        let bypasses_channel = work.kind.bypasses_channel();
         // What goes its own way does not wait behind what is left to the store for the participant's channel.
-        let known_new = work.seq > self.loaded_seq.max(self.forgotten_seq) && (self.free.has_ended() || is_own_way);
-        let limit = if is_own_way { 2 * FREE_LIMIT_WORKS } else { FREE_LIMIT_WORKS };
+        let known_new =
+            work.seq > self.loaded_seq.max(self.forgotten_seq) && (self.free.has_ended() || bypasses_channel);
+        let limit = if bypasses_channel { 2 * FREE_LIMIT_WORKS } else { FREE_LIMIT_WORKS };
         if known_new && self.counts.free < limit && self.share.admits(&mut work) {
             self.add_free(work, at);
         } else {
@@ -168,7 +169,7 @@ impl Desk {
     fn add_unread(&mut self, head: &LaneHead) -> Key {
         let key = Key::Ordered(head.lane);
         let mut lane = if head.due_at_us > 0 { Lane::waited(head.seq) } else { Lane::unread() };
-        lane.is_own_way = head.is_own_way;
+        lane.bypasses_channel = head.bypasses_channel;
         self.add_lane(key, lane);
         key
     }
@@ -268,5 +269,5 @@ impl Desk {
 }
 
 fn class_of(head: &LaneHead, on_channel: Class) -> Class {
-    if head.is_own_way { Class::OwnWay } else { on_channel }
+    if head.bypasses_channel { Class::OwnWay } else { on_channel }
 }

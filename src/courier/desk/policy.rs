@@ -20,7 +20,7 @@ impl Desk {
     pub(in crate::courier) fn try_one(&mut self, work: &PendingDelivery, at: Moment) {
         if self.carries(work) && !self.active.values().any(|active| active.delivery_key == work.delivery_key) {
             self.hurry_one(work);
-            if !work.kind.has_own_way() {
+            if !work.kind.bypasses_channel() {
                 self.breaker.probe_now(at);
             }
         }

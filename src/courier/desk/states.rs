@@ -91,14 +91,14 @@ impl Desk {
 
     fn make_ready(&mut self, key: Key, ahead: Option<Class>) {
         let Some(head) = self.lanes.get(&key).and_then(Lane::head) else { return };
-        let is_own_way = head.kind.has_own_way();
-        let class = match is_own_way {
+        let bypasses_channel = head.kind.bypasses_channel();
+        let class = match bypasses_channel {
             true => Class::OwnWay,
             false if head.attempts > 0 => Class::Retry,
             false => Class::Fresh,
         };
         if let Some(lane) = self.lanes.get_mut(&key) {
-            lane.is_own_way = is_own_way;
+            lane.bypasses_channel = bypasses_channel;
         }
         let turn = self.turns.add_ready(class, key);
         if let Some(class) = ahead {
@@ -160,7 +160,7 @@ impl Desk {
     fn park(&mut self, key: Key, head_seq: i64, until: Instant, asked: bool) {
         let due_at_us = self.lanes.get(&key).and_then(Lane::head).map_or(0, |head| head.due_at_us);
         if let Some(lane) = self.lanes.get_mut(&key) {
-            lane.is_own_way = lane.head().is_some_and(|head| head.kind.has_own_way());
+            lane.bypasses_channel = lane.head().is_some_and(|head| head.kind.bypasses_channel());
             lane.waited_seq = Some(head_seq);
         }
         if let Key::Ordered(_) = key {
@@ -229,8 +229,8 @@ impl Desk {
         self.take_out(key);
         match key {
             Key::Ordered(number) => {
-                let is_own_way = self.lanes.get(&key).is_some_and(|lane| lane.is_own_way);
-                self.make_unread(number, if is_own_way { Class::OwnWay } else { Class::Retry });
+                let bypasses_channel = self.lanes.get(&key).is_some_and(|lane| lane.bypasses_channel);
+                self.make_unread(number, if bypasses_channel { Class::OwnWay } else { Class::Retry });
             }
             Key::Free(_) => self.make_ready(key, None),
         }
@@ -282,8 +282,8 @@ impl Desk {
     pub(super) fn first_waiting(&self) -> Option<Key> {
         let asked =
             |key: &Key| matches!(self.lanes.get(key).map(|lane| lane.state), Some(State::Waiting { asked: true, .. }));
-        let is_own_way = |key: &Key| self.lanes.get(key).is_some_and(|lane| lane.is_own_way);
-        self.waiting.iter().map(|(_, key)| *key).find(|key| !asked(key) && !is_own_way(key))
+        let bypasses_channel = |key: &Key| self.lanes.get(key).is_some_and(|lane| lane.bypasses_channel);
+        self.waiting.iter().map(|(_, key)| *key).find(|key| !asked(key) && !bypasses_channel(key))
     }
 
     /// Memory holds nothing of the lane any more.

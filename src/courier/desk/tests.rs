@@ -186,12 +186,12 @@ impl Model {
     }
 
     fn answer(&self, read: Read) -> Page {
-        let all = || self.waiting.values().filter(|_| !read.own_way_only).cloned();
+        let all = || self.waiting.values().filter(|_| !read.bypassing_only).cloned();
         let head = |work: PendingDelivery| LaneHead {
             lane: work.lane,
             seq: work.seq,
             due_at_us: work.due_at_us,
-            is_own_way: work.kind.has_own_way(),
+            bypasses_channel: work.kind.bypasses_channel(),
         };
         match read.what {
             What::Lanes { after } => {
@@ -232,16 +232,16 @@ impl Model {
             How::Done => {
                 let seq = row.map(|row| row.seq);
                 seq.map(|seq| self.waiting.remove(&seq));
-                Next::Done
+                NextStep::Done
             }
             How::Again => {
                 if let Some(row) = row {
                     row.due_at_us = self.at.now_us + after.as_micros() as i64;
                     row.attempts += 1;
                 }
-                Next::Again { after }
+                NextStep::Retry { after }
             }
-            How::Postponed => Next::Postponed { after },
+            How::Postponed => NextStep::Postponed { after },
         };
         self.desk.finish(work, Ended { next, verdict: Verdict::Spoke, asked: None }, 0.0, self.at);
     }

@@ -58,12 +58,15 @@ async fn a_dead_letter_that_is_retried_goes_to_its_lanes_end() {
     let before_us = fixture.clock.now_us();
     let back =
         fixture.store.retry(&filter, 10, |participant| i64::from(participant == "lab") * 1_000_000).await.unwrap();
-    assert_eq!((back.len(), back[0].attempts, back[0].uncounted), (1, 1, 1));
+    assert_eq!((back.len(), back[0].attempts, back[0].uncounted_attempts), (1, 1, 1));
     let lasts_us = back[0].expires_at_us - before_us;
     assert!((1_000_000..60_000_000).contains(&lasts_us), "counted from the retry, as its participant says: {lasts_us}");
     let work = fixture.store.lane_work("lab", 1, 0, false, 10).await.unwrap();
     assert_eq!(work.iter().map(|work| work.delivery_key).collect::<Vec<_>>()[1], first[0].delivery_key);
-    assert_eq!((work[1].seq, work[1].expires_at_us, work[1].uncounted), (back[0].seq, back[0].expires_at_us, 1));
+    assert_eq!(
+        (work[1].seq, work[1].expires_at_us, work[1].uncounted_attempts),
+        (back[0].seq, back[0].expires_at_us, 1)
+    );
     assert!(fixture.store.retry(&filter, 10, |_| 1).await.unwrap().is_empty(), "what waits is not put back again");
 }
 
