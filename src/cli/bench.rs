@@ -8,14 +8,15 @@ use std::process::Command;
 
 const PROGRAM: &str = "emberpost-bench";
 
-/// Measures a router end to end: messages per second, latency, CPU, fsyncs and bytes written per message.
+/// Measure a router end to end
 ///
-/// Runs the program emberpost-bench, which is built with `cargo build --release -p emberpost-bench` and stands beside this one.
-/// Its arguments are told by `emberpost bench --help`.
+/// Runs senders and receivers against a router and reports messages per second, latencies, and the cost of each message. This is
+/// a program of its own, emberpost-bench, which is built with `cargo build --release -p emberpost-bench`; `emberpost-bench --help`
+/// lists its arguments.
 #[derive(Debug, clap::Args)]
-#[command(disable_help_flag = true, after_help = "Example:\n  emberpost bench")]
+#[command(after_help = "Example:\n  emberpost bench --scenario relay,inout --senders 64")]
 pub struct BenchArgs {
-    /// Arguments of emberpost-bench
+    /// Passed on to emberpost-bench
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
     arguments: Vec<OsString>,
 }

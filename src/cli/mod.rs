@@ -80,11 +80,6 @@ pub enum Command {
     Clock(clock::ClockArgs),
     Replay(Box<replay::ReplayArgs>),
     Store(store::StoreArgs),
-    /// Measure a router end to end
-    ///
-    /// Runs senders and receivers against a router and reports messages per second, latencies and the cost of each
-    /// message.
-    #[command(after_help = "Example:\n  emberpost bench")]
     Bench(bench::BenchArgs),
     /// List requests with their answers (not built yet)
     ///
