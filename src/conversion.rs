@@ -1,4 +1,4 @@
-//! A message as its reader wants it: the other form (JSON, XML), or the spelling of another FHIR version.
+//! A message as its reader wants it: the other format (JSON, XML), or the spelling of another FHIR version.
 //!
 //! Pure. What is delivered as it came passes through untouched; a conversion is exact or refused. The same message is
 //! converted the same way each time, so that a repeat has the same bytes.
@@ -7,15 +7,15 @@ use crate::delivery::Metadata;
 use bytes::Bytes;
 use fhir::Issue;
 use fhir::bridge::{Request, spell};
-use fhir::form::{read, written};
+use fhir::format::{read, write};
 use fhir::tree::Tree;
-use fhir::{FhirVersion, Form, Message, xml};
+use fhir::{FhirVersion, Format, Message, xml};
 use std::sync::Arc;
 
 /// As which a reader wants it; None: as it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Wanted {
-    pub form: Option<Form>,
+    pub format: Option<Format>,
     pub version: Option<FhirVersion>,
 }
 
@@ -34,39 +34,39 @@ pub fn converted(metadata: &Metadata, bytes: &Bytes, wanted: Wanted) -> Result<O
     if change(metadata, wanted).is_none() {
         return Ok(None);
     }
-    let (version, form) = own(metadata);
-    converted_tree(metadata, &Arc::new(read(bytes.clone(), form, version, None)?), wanted)
+    let (version, format) = own(metadata);
+    converted_tree(metadata, &Arc::new(read(bytes.clone(), format, version, None)?), wanted)
 }
 
 /// The same of a message that was read already.
 pub fn converted_tree(metadata: &Metadata, tree: &Arc<Tree>, wanted: Wanted) -> Result<Option<Converted>, Vec<Issue>> {
-    let Some((form, version)) = change(metadata, wanted) else { return Ok(None) };
+    let Some((format, version)) = change(metadata, wanted) else { return Ok(None) };
     let mut metadata = metadata.clone();
     let tree = match metadata.version == Some(version) {
         true => tree.clone(),
         false => respelled(&mut metadata, tree, version)?,
     };
-    let bytes = written(&tree, form, version)?;
-    metadata.media_type = form.media_type().to_owned();
+    let bytes = write(&tree, format, version)?;
+    metadata.media_type = format.media_type().to_owned();
     metadata.size_bytes = bytes.len() as u64;
     Ok(Some(Converted { bytes, metadata, tree }))
 }
 
-fn own(metadata: &Metadata) -> (Option<FhirVersion>, Form) {
-    (metadata.version, Form::named(&metadata.media_type).unwrap_or_default())
+fn own(metadata: &Metadata) -> (Option<FhirVersion>, Format) {
+    (metadata.version, Format::of_media_type(&metadata.media_type).unwrap_or_default())
 }
 
-/// Form and version to give the message; None when it has them, or its own are not known.
-fn change(metadata: &Metadata, wanted: Wanted) -> Option<(Form, FhirVersion)> {
-    let (version, form) = own(metadata);
+/// Format and version to give the message; None when it has them, or its own are not known.
+fn change(metadata: &Metadata, wanted: Wanted) -> Option<(Format, FhirVersion)> {
+    let (version, format) = own(metadata);
     let version = version?;
-    let change = (wanted.form.unwrap_or(form), wanted.version.unwrap_or(version));
-    (change != (form, version)).then_some(change)
+    let change = (wanted.format.unwrap_or(format), wanted.version.unwrap_or(version));
+    (change != (format, version)).then_some(change)
 }
 
 /// In the spelling of the version; the metadata become those of what is written.
 fn respelled(metadata: &mut Metadata, tree: &Arc<Tree>, version: FhirVersion) -> Result<Arc<Tree>, Vec<Issue>> {
-    // Spelling works on the JSON form, which must say all.
+    // Spelling works on the JSON format, which must say all.
     xml::json(tree)?;
     let message = Message::read(tree.clone(), metadata.version, None)?;
     let asked = metadata.asked.as_ref();
@@ -75,7 +75,7 @@ fn respelled(metadata: &mut Metadata, tree: &Arc<Tree>, version: FhirVersion) ->
         identifier: asked.and_then(|asked| asked.bundle_identifier.as_ref()),
     };
     let spelled = spell(&message, version, request)?;
-    let told = Message::read(read(spelled, Form::Json, Some(version), None)?, Some(version), None)?;
+    let told = Message::read(read(spelled, Format::Json, Some(version), None)?, Some(version), None)?;
     metadata.version = Some(version);
     metadata.event = told.header.event.clone();
     metadata.header_id = told.header.id.clone();
@@ -89,9 +89,9 @@ mod tests {
     use crate::delivery::ReplyTo;
     use serde_json::json;
 
-    fn metadata(form: Form) -> Metadata {
+    fn metadata(format: Format) -> Metadata {
         let metadata = json!({ "id": uuid::Uuid::nil(), "sender": "ward", "destinations": [], "version": FhirVersion::R4,
-            "media_type": form.media_type(), "reply_to": ReplyTo::Wait, "unmatched": false, "size_bytes": 0, "received_at_us": 0 });
+            "media_type": format.media_type(), "reply_to": ReplyTo::Wait, "unmatched": false, "size_bytes": 0, "received_at_us": 0 });
         serde_json::from_value(metadata).expect("metadata")
     }
 
@@ -104,28 +104,31 @@ mod tests {
         Bytes::from(text)
     }
 
-    fn form(form: Form) -> Wanted {
-        Wanted { form: Some(form), version: None }
+    fn format(format: Format) -> Wanted {
+        Wanted { format: Some(format), version: None }
     }
 
     #[test]
     fn there_and_back_a_message_says_the_same_and_as_it_is_it_stays() {
         let xml = message("");
-        assert!(converted(&metadata(Form::Xml), &xml, form(Form::Xml)).expect("as it is").is_none());
-        assert!(converted(&metadata(Form::Xml), &xml, Wanted::default()).expect("as it is").is_none());
-        let told = converted(&metadata(Form::Xml), &xml, form(Form::Json)).expect("JSON").expect("converted");
-        assert_eq!((&*told.metadata.media_type, Form::seen(&told.bytes)), (Form::Json.media_type(), Form::Json));
+        assert!(converted(&metadata(Format::Xml), &xml, format(Format::Xml)).expect("as it is").is_none());
+        assert!(converted(&metadata(Format::Xml), &xml, Wanted::default()).expect("as it is").is_none());
+        let told = converted(&metadata(Format::Xml), &xml, format(Format::Json)).expect("JSON").expect("converted");
+        assert_eq!(
+            (&*told.metadata.media_type, Format::detect(&told.bytes)),
+            (Format::Json.media_type(), Format::Json)
+        );
         assert_eq!(told.metadata.size_bytes, told.bytes.len() as u64);
-        let back = converted(&told.metadata, &told.bytes, form(Form::Xml)).expect("XML").expect("converted");
-        let again = converted(&back.metadata, &back.bytes, form(Form::Json)).expect("JSON").expect("converted");
+        let back = converted(&told.metadata, &told.bytes, format(Format::Xml)).expect("XML").expect("converted");
+        let again = converted(&back.metadata, &back.bytes, format(Format::Json)).expect("JSON").expect("converted");
         assert_eq!(again.bytes, told.bytes);
     }
 
     #[test]
     fn another_version_is_told_in_the_form_that_is_wanted() {
-        let wanted = Wanted { form: None, version: Some(FhirVersion::R5) };
-        let told = converted(&metadata(Form::Xml), &message(""), wanted).expect("R5").expect("converted");
-        assert_eq!((told.metadata.version, Form::seen(&told.bytes)), (Some(FhirVersion::R5), Form::Xml));
+        let wanted = Wanted { format: None, version: Some(FhirVersion::R5) };
+        let told = converted(&metadata(Format::Xml), &message(""), wanted).expect("R5").expect("converted");
+        assert_eq!((told.metadata.version, Format::detect(&told.bytes)), (Some(FhirVersion::R5), Format::Xml));
         let text = String::from_utf8_lossy(&told.bytes);
         assert!(text.contains("<endpointUrl value=\"https://a.example\"/>"), "{text}");
     }
@@ -133,9 +136,9 @@ mod tests {
     #[test]
     fn what_json_cannot_say_is_refused_in_another_form_and_in_another_version() {
         let xml = message("text");
-        let bridged = Wanted { form: None, version: Some(FhirVersion::R5) };
-        for wanted in [form(Form::Json), bridged] {
-            let refused = converted(&metadata(Form::Xml), &xml, wanted).expect_err("it says less");
+        let bridged = Wanted { format: None, version: Some(FhirVersion::R5) };
+        for wanted in [format(Format::Json), bridged] {
+            let refused = converted(&metadata(Format::Xml), &xml, wanted).expect_err("it says less");
             assert_eq!(refused[0].rule.as_deref(), Some("XML-05"));
         }
     }

@@ -7,7 +7,7 @@ use crate::outcome::Outcome;
 use bytes::Bytes;
 use fhir::event::{Category, Identifier, ResponseCode, ResponseRequired};
 use fhir::identity::normal;
-use fhir::{Event, FhirVersion, Form};
+use fhir::{Event, FhirVersion, Format};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
@@ -92,7 +92,7 @@ impl Metadata {
     /// As what its sender spoke, for its answer.
     pub fn as_asked(&self) -> Option<Box<Asked>> {
         Some(Box::new(Asked {
-            form: Form::named(&self.media_type).unwrap_or_default(),
+            format: Format::of_media_type(&self.media_type).unwrap_or_default(),
             version: self.version?,
             header_id: self.header_id.clone(),
             bundle_identifier: self.bundle_identifier.clone(),
@@ -108,7 +108,9 @@ impl Metadata {
 /// How a request was written, and the identity that its sender gave it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Asked {
-    pub form: Form,
+    /// Stored under the name that earlier versions gave it.
+    #[serde(rename = "form")]
+    pub format: Format,
     pub version: FhirVersion,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub header_id: Option<String>,

@@ -9,7 +9,7 @@ use emberpost::outcome::{Outcome, with_faults};
 use emberpost::routing::plan::plan;
 use emberpost::routing::{Participant, Table};
 use fhir::header::Bounds;
-use fhir::{Form, Message, form};
+use fhir::{Format, Message, format};
 use serde_json::{Value, json};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use validation::definition::Definitions;
@@ -150,7 +150,7 @@ fn table() -> Table {
 /// All that is done with a message before it is stored, with and without bounds.
 fn judge(text: &str, table: &Table, bounds: Option<Bounds>) {
     let bytes = Bytes::from(text.to_owned());
-    let outcome = match form::read(bytes, Form::Json, None, None) {
+    let outcome = match format::read(bytes, Format::Json, None, None) {
         Err(issues) => Outcome::from(issues),
         Ok(tree) => match Message::read_within(tree, None, None, bounds) {
             Err(issues) => Outcome::from(issues),

@@ -11,7 +11,7 @@ use crate::outcome::IssueCode;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use fhir::Form;
+use fhir::Format;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -37,8 +37,8 @@ pub(super) async fn explain(
     let sender = sender(&uri)?;
     let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     // What does not name a FHIR format is taken for what it looks like.
-    let (form, version) = media::content_type(media_type).unwrap_or((Form::seen(&body), None));
-    let explanation = admin.exchange.explain(body, form, version, sender.as_deref()).await?;
+    let (format, version) = media::content_type(media_type).unwrap_or((Format::detect(&body), None));
+    let explanation = admin.exchange.explain(body, format, version, sender.as_deref()).await?;
     let outcome = (!explanation.outcome.issues.is_empty()).then(|| explanation.outcome.to_resource());
     Ok(json_response(&Explained { explanation: &explanation, outcome }))
 }

@@ -20,8 +20,8 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use fhir::form::convert;
-use fhir::{FhirVersion, Form};
+use fhir::format::convert;
+use fhir::{FhirVersion, Format};
 use std::sync::Arc;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use uuid::Uuid;
@@ -184,13 +184,13 @@ fn bad(text: &str, rule: &'static str) -> Issue {
 
 fn refusal(status: StatusCode, issue: Issue) -> Response {
     let body = Outcome::from(issue).to_resource().to_string();
-    (status, [(header::CONTENT_TYPE, Form::Json.media_type())], body).into_response()
+    (status, [(header::CONTENT_TYPE, Format::Json.media_type())], body).into_response()
 }
 
 /// What the client wants of the reply; headers and query are shared, not copied.
 struct Asked {
     format_and_accept: Option<(Uri, Vec<HeaderValue>)>,
-    sent: Form,
+    sent: Format,
     /// Below the FHIR base, where an empty success may need a body.
     is_fhir: bool,
     is_head: bool,
@@ -204,7 +204,7 @@ impl Asked {
         let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
         Asked {
             format_and_accept: asks.then(|| (request.uri().clone(), accept)),
-            sent: content_type.and_then(Form::named).unwrap_or_default(),
+            sent: content_type.and_then(Format::of_media_type).unwrap_or_default(),
             is_fhir: request.uri().path().starts_with(base_path),
             is_head: request.method() == Method::HEAD,
         }
@@ -235,7 +235,7 @@ impl Asked {
     async fn error(&self, response: Response) -> Response {
         let content_type = response.headers().get(header::CONTENT_TYPE);
         let is_json = content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/fhir+json"));
-        let wants_xml = || media::wanted(&self.wanted(), self.sent).is_ok_and(|(form, _)| form == Form::Xml);
+        let wants_xml = || media::wanted(&self.wanted(), self.sent).is_ok_and(|(format, _)| format == Format::Xml);
         let fits = response.body().size_hint().exact().is_some_and(|size| size <= OUTCOME_LIMIT_BYTES as u64);
         if !is_json || !fits || !wants_xml() {
             return response;
@@ -245,11 +245,11 @@ impl Asked {
         let Ok(bytes) = to_bytes(body, OUTCOME_LIMIT_BYTES).await else {
             return parts.status.into_response();
         };
-        let (form, bytes) = match apart(bytes.len(), || convert(bytes.clone(), Form::Xml, FhirVersion::R4)) {
-            Ok(xml) => (Form::Xml, xml),
-            Err(_) => (Form::Json, bytes),
+        let (format, bytes) = match apart(bytes.len(), || convert(bytes.clone(), Format::Xml, FhirVersion::R4)) {
+            Ok(xml) => (Format::Xml, xml),
+            Err(_) => (Format::Json, bytes),
         };
-        parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(form.media_type()));
+        parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(format.media_type()));
         parts.headers.remove(header::CONTENT_LENGTH);
         Response::from_parts(parts, Body::from(bytes))
     }
@@ -257,21 +257,21 @@ impl Asked {
     /// Common clients refuse a 2xx without a media type: who names a FHIR type gets an OperationOutcome.
     fn success(&self, mut response: Response) -> Response {
         let wanted = self.wanted();
-        let Some(form) = media::named(&wanted) else { return response };
+        let Some(format) = media::named(&wanted) else { return response };
         let text = match response.status() {
             StatusCode::OK => "The message was stored; there is no answer to return here",
             _ => "The request was accepted; there is no answer to return here",
         };
         let issue = Issue::new(Severity::Information, IssueCode::Informational, Fault::RouteCustody, text);
         let json = bytes::Bytes::from(Outcome::from(issue).to_resource().to_string());
-        let (form, bytes) = match form {
-            Form::Json => (Form::Json, json),
-            Form::Xml => match convert(json.clone(), Form::Xml, FhirVersion::R4) {
-                Ok(xml) => (Form::Xml, xml),
-                Err(_) => (Form::Json, json),
+        let (format, bytes) = match format {
+            Format::Json => (Format::Json, json),
+            Format::Xml => match convert(json.clone(), Format::Xml, FhirVersion::R4) {
+                Ok(xml) => (Format::Xml, xml),
+                Err(_) => (Format::Json, json),
             },
         };
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(form.media_type()));
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(format.media_type()));
         response.headers_mut().remove(header::CONTENT_LENGTH);
         *response.body_mut() = Body::from(bytes);
         response

@@ -5,7 +5,7 @@ use crate::fault::Fault;
 use crate::outcome::{Issue, IssueCode};
 use axum::http::{HeaderMap, HeaderName};
 use bytes::Bytes;
-use fhir::{FhirVersion, Form};
+use fhir::{FhirVersion, Format};
 use std::io::Read;
 
 /// Unpacked before it is counted. No more than this, for each message that is unpacked at once, is in memory uncounted.
@@ -20,11 +20,11 @@ pub enum Encoding {
     Zstd,
 }
 
-/// The form that a message has, and the version that its media type names. Errs with `not-supported`.
-pub fn content_type(text: &str) -> Result<(Form, Option<FhirVersion>), Issue> {
+/// The format that a message has, and the version that its media type names. Errs with `not-supported`.
+pub fn content_type(text: &str) -> Result<(Format, Option<FhirVersion>), Issue> {
     let media = MediaType::parse(text);
-    let form = match (Form::named(&media.essence), media.essence.as_str()) {
-        (Some(form), essence) if essence.contains('/') => form,
+    let format = match (Format::of_media_type(&media.essence), media.essence.as_str()) {
+        (Some(format), essence) if essence.contains('/') => format,
         (_, "") => {
             let text = "The content type is missing; send application/fhir+json or application/fhir+xml";
             return Err(unsupported(Fault::SendMediaType, text));
@@ -37,7 +37,7 @@ pub fn content_type(text: &str) -> Result<(Form, Option<FhirVersion>), Issue> {
     if media.parameter("charset").is_some_and(|charset| !charset.eq_ignore_ascii_case("utf-8")) {
         return Err(unsupported(Fault::SendMediaType, "FHIR is UTF-8 (VER-02); send charset=utf-8 or none"));
     }
-    Ok((form, version_of(&media)?))
+    Ok((format, version_of(&media)?))
 }
 
 /// The version that the parameter `fhirVersion` names.
@@ -153,40 +153,40 @@ pub fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     (!values.is_empty()).then(|| values.join(", "))
 }
 
-/// The form of an answer, and the version that is asked for with it. `accept`: `_format`, else `Accept`, which it overrides
-/// (VER-03); empty: the answer has the form of what was sent, or `sent` where nothing was. Of several forms the one with
+/// The format of an answer, and the version that is asked for with it. `accept`: `_format`, else `Accept`, which it overrides
+/// (VER-03); empty: the answer has the format of what was sent, or `sent` where nothing was. Of several formats the one with
 /// the greatest weight is taken, then the first. Errs with `not-supported` when none is ours.
-pub fn wanted(accept: &str, sent: Form) -> Result<(Form, Option<FhirVersion>), Issue> {
+pub fn wanted(accept: &str, sent: Format) -> Result<(Format, Option<FhirVersion>), Issue> {
     if accept.trim().is_empty() {
         return Ok((sent, None));
     }
-    let mut best: Option<(MediaType, Form)> = None;
+    let mut best: Option<(MediaType, Format)> = None;
     for media in accept.split(',').map(MediaType::parse).filter(|media| media.weight() > 0.0) {
-        let form = match media.essence.as_str() {
+        let format = match media.essence.as_str() {
             "*/*" | "application/*" => Some(sent),
-            essence => Form::named(essence),
+            essence => Format::of_media_type(essence),
         };
-        if let Some(form) = form.filter(|_| best.as_ref().is_none_or(|(best, _)| media.weight() > best.weight())) {
-            best = Some((media, form));
+        if let Some(format) = format.filter(|_| best.as_ref().is_none_or(|(best, _)| media.weight() > best.weight())) {
+            best = Some((media, format));
         }
     }
-    let Some((media, form)) = best else {
+    let Some((media, format)) = best else {
         let text = "Answers are application/fhir+json or application/fhir+xml; accept one of them";
         return Err(unsupported(Fault::SendMediaType, text));
     };
-    Ok((form, version_of(&media)?))
+    Ok((format, version_of(&media)?))
 }
 
-/// The form that `Accept` or `_format` names itself, with the greatest weight; None for wildcards and other types.
-pub fn named(accept: &str) -> Option<Form> {
-    let mut best: Option<(f32, Form)> = None;
+/// The format that `Accept` or `_format` names itself, with the greatest weight; None for wildcards and other types.
+pub fn named(accept: &str) -> Option<Format> {
+    let mut best: Option<(f32, Format)> = None;
     for media in accept.split(',').map(MediaType::parse).filter(|media| media.weight() > 0.0) {
         let better = best.is_none_or(|(weight, _)| media.weight() > weight);
-        if let Some(form) = Form::named(&media.essence).filter(|_| better) {
-            best = Some((media.weight(), form));
+        if let Some(format) = Format::of_media_type(&media.essence).filter(|_| better) {
+            best = Some((media.weight(), format));
         }
     }
-    best.map(|(_, form)| form)
+    best.map(|(_, format)| format)
 }
 
 /// Name and value pairs of a query, percent-decoded.

@@ -20,8 +20,8 @@ use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
-use fhir::Form;
-use fhir::form::convert;
+use fhir::Format;
+use fhir::format::convert;
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -98,7 +98,7 @@ fn not_found(kind: &str) -> Refusal {
     (StatusCode::NOT_FOUND, Issue::error(IssueCode::NotFound, Fault::RouteNotFound, text))
 }
 
-/// What `make` says to who asked, in the form that was asked for.
+/// What `make` says to who asked, in the format that was asked for.
 fn answer(served: &Served, head: &Parts, make: impl FnOnce(&Asked) -> Result<Value, Refusal>) -> Response {
     let fixed = head.extensions.get::<FixedVersion>().map(|fixed| fixed.0);
     let default = served.exchange.settings.fhir_version;
@@ -107,11 +107,11 @@ fn answer(served: &Served, head: &Parts, make: impl FnOnce(&Asked) -> Result<Val
         Err(refusal) => return respond(Err(refusal)),
     };
     let resource = match make(&asked) {
-        Ok(resource) if asked.form == Form::Xml => resource,
+        Ok(resource) if asked.format == Format::Xml => resource,
         other => return respond(other),
     };
-    match convert(resource.to_string().into(), Form::Xml, asked.version) {
-        Ok(bytes) => ([(header::CONTENT_TYPE, Form::Xml.media_type())], bytes).into_response(),
+    match convert(resource.to_string().into(), Format::Xml, asked.version) {
+        Ok(bytes) => ([(header::CONTENT_TYPE, Format::Xml.media_type())], bytes).into_response(),
         // A definition of one version need not fit the tables of another.
         Err(_) => {
             let text = "This resource cannot be written as XML of this fhirVersion; ask for application/fhir+json";
@@ -128,7 +128,7 @@ fn respond(result: Result<Value, Refusal>) -> Response {
         Ok(resource) => (StatusCode::OK, resource),
         Err((status, issue)) => (status, Outcome::from(issue).to_resource()),
     };
-    (status, [(header::CONTENT_TYPE, Form::Json.media_type())], resource.to_string()).into_response()
+    (status, [(header::CONTENT_TYPE, Format::Json.media_type())], resource.to_string()).into_response()
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ impl Outgoing<'_> {
     }
 }
 
-/// The body from memory, else from the store, in the form and version of its receiver. That a request can be converted
+/// The body from memory, else from the store, in the format and version of its receiver. That a request can be converted
 /// was found when it was accepted; an answer that cannot goes as it came.
 pub(super) async fn outgoing<'w>(
     store: &Store,
@@ -59,14 +59,14 @@ fn as_read<'w>(work: &'w PendingDelivery, participant: &Participant) -> Cow<'w, 
     }
 }
 
-/// A participant's own form comes first, then that in which a request was asked; versions are bridged where that is
+/// A participant's own format comes first, then that in which a request was asked; versions are bridged where that is
 /// allowed, and an answer speaks the version of its request.
 fn wanted(work: &PendingDelivery, participant: &Participant) -> Wanted {
     let asked = work.metadata.asked.as_deref();
     let bridged = participant.fhir_version.filter(|_| participant.bridge_versions);
     let bridged = bridged.filter(|wanted| Some(*wanted) != work.metadata.version);
     let version: Option<FhirVersion> = asked.map(|asked| asked.version).or(bridged);
-    Wanted { form: participant.format.or(asked.map(|asked| asked.form)), version }
+    Wanted { format: participant.format.or(asked.map(|asked| asked.format)), version }
 }
 
 async fn body(store: &Store, work: &PendingDelivery) -> Result<Bytes, AttemptResult> {

@@ -3,7 +3,7 @@
 use super::client::{Client, Server};
 use super::failure::Failure;
 use super::table::{self, cell};
-use fhir::Form;
+use fhir::Format;
 use serde_json::Value;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -32,7 +32,7 @@ pub async fn run(args: RouteArgs, out: &mut dyn Write) -> Result<i32, Failure> {
         read(&args.file).map_err(|error| Failure::Usage(format!("cannot read {}: {error}", args.file.display())))?;
     let query: Vec<_> = args.sender.into_iter().map(|sender| ("sender".to_owned(), sender)).collect();
     let client = Client::new(&args.server)?;
-    let plan = client.post_bytes(&["route"], &query, Form::seen(&bytes).media_type(), bytes).await?;
+    let plan = client.post_bytes(&["route"], &query, Format::detect(&bytes).media_type(), bytes).await?;
     write_plan(&plan, out)?;
     Ok(if plan["accepted"] == true { 0 } else { 1 })
 }

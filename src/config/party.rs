@@ -8,12 +8,12 @@ use super::setting::{Setting, Settings, Value};
 use super::{FHIR_VERSIONS, Operator, Places, Role, keys};
 use crate::routing::{Channel, Order, Participant, Rejections, Route};
 use crate::secret::Secret;
-use fhir::Form;
+use fhir::Format;
 use std::collections::HashMap;
 
 const ORDERS: &[(&str, Order)] = &[("none", Order::None), ("sender", Order::Sender), ("subject", Order::Subject)];
 const REJECTIONS: &[(&str, Rejections)] = &[("message", Rejections::Message), ("status", Rejections::Status)];
-const FORMATS: &[(&str, Form)] = &[("json", Form::Json), ("xml", Form::Xml)];
+const FORMATS: &[(&str, Format)] = &[("json", Format::Json), ("xml", Format::Xml)];
 const ROLES: &[(&str, Role)] = &[("viewer", Role::Viewer), ("operator", Role::Operator)];
 
 #[derive(Clone, Copy)]

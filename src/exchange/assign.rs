@@ -5,8 +5,8 @@ use crate::apart::apart;
 use crate::delivery::{Acceptance, MessageState, NewMessage};
 use crate::exchange::correlate::one;
 use crate::store::Unavailable;
-use fhir::form::read;
-use fhir::{Form, Message};
+use fhir::format::read;
+use fhir::{Format, Message};
 use uuid::Uuid;
 
 /// Why a response cannot be assigned.
@@ -44,9 +44,9 @@ impl Exchange {
         let (metadata, bytes) = content
             .ok_or_else(|| impossible("The content of the response is no longer kept (retention.bodies_days)."))?;
         // Read again for what it says, with which other answers to the request are compared.
-        let form = Form::named(&metadata.media_type).unwrap_or_default();
+        let format = Format::of_media_type(&metadata.media_type).unwrap_or_default();
         let identity = apart(bytes.len(), || {
-            let tree = read(bytes.clone(), form, metadata.version, None).ok()?;
+            let tree = read(bytes.clone(), format, metadata.version, None).ok()?;
             Some(Message::read(tree, metadata.version, None).ok()?.identity())
         });
         let answer = NewMessage {

@@ -11,7 +11,7 @@ use crate::routing::Plan;
 use crate::store::{Asked, Unavailable};
 use bytes::Bytes;
 use fhir::identity::Verdict;
-use fhir::{FhirVersion, Form};
+use fhir::{FhirVersion, Format};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -31,18 +31,18 @@ pub struct Explanation {
 }
 
 impl Exchange {
-    /// Where this message would go, and why; nothing is stored. `form`, `said_version`: as its media type says. `sender`: the
+    /// Where this message would go, and why; nothing is stored. `format`, `said_version`: as its media type says. `sender`: the
     /// participant to take as the sender.
     pub async fn explain(
         &self,
         bytes: Bytes,
-        form: Form,
+        format: Format,
         said_version: Option<FhirVersion>,
         sender: Option<&str>,
     ) -> Result<Explanation, Unavailable> {
         let inbound = Inbound {
             bytes,
-            media_type: form.media_type().to_owned(),
+            media_type: format.media_type().to_owned(),
             said_version,
             credential: sender.map(Arc::from),
             via: None,

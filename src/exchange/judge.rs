@@ -9,7 +9,7 @@ use bytes::Bytes;
 use fhir::event::Identifier;
 use fhir::identity::normal;
 use fhir::quoted::quote;
-use fhir::{FhirVersion, Form, Message, MessageHeader, form};
+use fhir::{FhirVersion, Format, Message, MessageHeader, format};
 use std::sync::Arc;
 use uuid::Uuid;
 use validation::definition::Definition;
@@ -105,8 +105,8 @@ impl Exchange {
         let expected = inbound.credential.as_ref().and_then(|sender| rules.table.participant(sender));
         let expected = expected.and_then(|participant| participant.fhir_version).unwrap_or(self.settings.fhir_version);
         let expected = Some(expected);
-        let form = Form::named(&inbound.media_type).unwrap_or_default();
-        let tree = form::read(inbound.bytes.clone(), form, inbound.said_version, expected)
+        let format = Format::of_media_type(&inbound.media_type).unwrap_or_default();
+        let tree = format::read(inbound.bytes.clone(), format, inbound.said_version, expected)
             .map_err(|issues| bad(&metadata, Refusal::BadRequest, issues.into()))?;
         let mut message = Message::read_within(tree, inbound.said_version, expected, Some(self.settings.bounds))
             .map_err(|issues| bad(&metadata, Refusal::BadRequest, issues.into()))?;

@@ -12,7 +12,7 @@ use crate::answer::printable;
 use crate::delivery::{DeliveryKind, MessageState, Metadata, NewMessage, PendingDelivery, ReplyTo};
 use bytes::Bytes;
 use fhir::Cause;
-use fhir::{FhirVersion, Form, Message, form};
+use fhir::{FhirVersion, Format, Message, format};
 use serde_json::Value;
 
 /// Issues of a receiver's OperationOutcome that are passed on or stored at most, and their bytes as JSON.
@@ -39,8 +39,8 @@ pub(super) enum Meaning {
 impl Exchange {
     /// Reads a 2xx's body (MSG-37, MSG-90).
     pub(super) fn meaning(&self, work: &PendingDelivery, bytes: Bytes, media_type: &str, rules: &Rules) -> Meaning {
-        let form = Form::seen(&bytes);
-        let read = form::read(bytes.clone(), form, None, work.metadata.version);
+        let format = Format::detect(&bytes);
+        let read = format::read(bytes.clone(), format, None, work.metadata.version);
         let Ok(tree) = read else {
             return match is_page(&bytes, media_type) {
                 true => Meaning::Failed("the answer is a web page, not the receiver's word"),
@@ -76,7 +76,7 @@ impl Exchange {
         if !identifier.is_some_and(|identifier| work.metadata.is_named_by(identifier)) {
             return Meaning::Failed("response.identifier of the answer names another request");
         }
-        let answer = self.keep_answer(&message, work, bytes, form.media_type().to_owned(), rules);
+        let answer = self.keep_answer(&message, work, bytes, format.media_type().to_owned(), rules);
         if is_addressed_elsewhere(&answer.metadata, &work.metadata, &work.participant, &rules.table) {
             return Meaning::Failed("the answer is addressed to another participant than the one that asked");
         }
@@ -140,7 +140,7 @@ fn asks(work: &PendingDelivery) -> bool {
 
 /// The issues of a receiver's OperationOutcome, JSON or XML, as they are; none where it is something else.
 pub(super) fn receiver_issues(bytes: &Bytes, version: Option<FhirVersion>) -> Vec<Value> {
-    let Ok(json) = form::convert(bytes.clone(), Form::Json, version.unwrap_or(FhirVersion::R4)) else {
+    let Ok(json) = format::convert(bytes.clone(), Format::Json, version.unwrap_or(FhirVersion::R4)) else {
         return Vec::new();
     };
     let json = json.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&json);

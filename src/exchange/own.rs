@@ -11,8 +11,8 @@ use crate::routing::plan::{Plan, plan};
 use crate::routing::{EMBERPOST, Receiver};
 use bytes::Bytes;
 use fhir::event::{Identifier, ResponseCode, ResponseRequired};
-use fhir::form::convert;
-use fhir::{Event, FhirVersion, Form};
+use fhir::format::convert;
+use fhir::{Event, FhirVersion, Format};
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
@@ -278,7 +278,7 @@ impl Exchange {
             source: Some(self.settings.base_url.clone()),
             destinations: request.source.as_deref().map(Arc::from).into_iter().collect(),
             event,
-            media_type: Form::Json.media_type().to_owned(),
+            media_type: Format::Json.media_type().to_owned(),
             bundle_identifier: None,
             header_uuid: None,
             category: None,
@@ -297,13 +297,13 @@ impl Exchange {
     }
 }
 
-/// Own words as they are kept: in the form of the request (design 1.5).
+/// Own words as they are kept: in the format of the request (design 1.5).
 fn kept_as_own(mut metadata: Metadata, request: &Metadata, bytes: Vec<u8>) -> NewMessage {
     let mut bytes = Bytes::from(bytes);
-    if Form::named(&request.media_type) == Some(Form::Xml)
-        && let Ok(xml) = convert(bytes.clone(), Form::Xml, metadata.version.unwrap_or(FhirVersion::R4))
+    if Format::of_media_type(&request.media_type) == Some(Format::Xml)
+        && let Ok(xml) = convert(bytes.clone(), Format::Xml, metadata.version.unwrap_or(FhirVersion::R4))
     {
-        (metadata.media_type, metadata.size_bytes) = (Form::Xml.media_type().to_owned(), xml.len() as u64);
+        (metadata.media_type, metadata.size_bytes) = (Format::Xml.media_type().to_owned(), xml.len() as u64);
         bytes = xml;
     }
     NewMessage {

@@ -93,10 +93,10 @@ impl Closed {
         Self::of_answer(&answer.metadata, answer.bytes.clone())
     }
 
-    /// In the version of the request, where that can be told; its form is for the channel to choose.
+    /// In the version of the request, where that can be told; its format is for the channel to choose.
     pub fn of_answer(metadata: &Metadata, bytes: Bytes) -> Self {
         let code = metadata.response.as_ref().and_then(|response| response.code);
-        let wanted = Wanted { form: None, version: metadata.asked.as_ref().map(|asked| asked.version) };
+        let wanted = Wanted { format: None, version: metadata.asked.as_ref().map(|asked| asked.version) };
         match apart(bytes.len(), || converted(metadata, &bytes, wanted)) {
             Ok(Some(told)) => {
                 let Converted { bytes, metadata, .. } = told;

@@ -1,4 +1,4 @@
-//! Whether a request can be given to each of its receivers: in its form, and in its FHIR version.
+//! Whether a request can be given to each of its receivers: in its format, and in its FHIR version.
 
 use super::judge::Judged;
 use crate::conversion::{Wanted, converted_tree};
@@ -44,7 +44,7 @@ fn check_one(
         valid_in(&judged.message.tree, wanted, receiver, definitions)?;
     }
     let version = version.filter(|_| receiver.bridge_versions);
-    let wanted = Wanted { form: receiver.format, version };
+    let wanted = Wanted { format: receiver.format, version };
     let told = converted_tree(metadata, &judged.message.tree, wanted)
         .map_err(|issues| named(with_faults(issues), receiver))?;
     let (Some(told), Some(version)) = (told, version) else { return Ok(()) };

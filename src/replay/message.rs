@@ -9,7 +9,7 @@ use crate::store::Unavailable;
 use crate::store::view::{DeliveryView, ReplayCandidate, ReplayView};
 use bytes::Bytes;
 use fhir::event::Category;
-use fhir::{FhirVersion, Form, Message, form};
+use fhir::{FhirVersion, Format, Message, format};
 use std::sync::Arc;
 
 /// The new deliveries of one message. Empty where it is passed over: a consequence event without `force_consequence`,
@@ -65,8 +65,8 @@ async fn lane(exchange: &Exchange, candidate: &ReplayCandidate, participant: &Pa
 
 /// None also where the message cannot be read any more: then its source makes the lane.
 fn subject_of(bytes: Bytes, version: Option<FhirVersion>) -> Option<String> {
-    let form = Form::seen(&bytes);
-    let tree = form::read(bytes, form, version, version).ok()?;
+    let format = Format::detect(&bytes);
+    let tree = format::read(bytes, format, version, version).ok()?;
     Message::read(tree, version, version).ok()?.subject_key()
 }
 

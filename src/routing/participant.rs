@@ -4,7 +4,7 @@
 
 use super::address::Pattern;
 use crate::secret::{Secret, SecretUrl};
-use fhir::{Event, FhirVersion, Form};
+use fhir::{Event, FhirVersion, Format};
 use std::sync::Arc;
 use validation::{Level, OnFailure, ProseRules};
 
@@ -41,8 +41,8 @@ pub struct Participant {
     /// Counted from acceptance, or from an operator's retry.
     pub expire_after_seconds: u64,
     pub rejections: Rejections,
-    /// The form in which it is given messages and answers; None: messages as they came, answers as it asked.
-    pub format: Option<Form>,
+    /// The format in which it is given messages and answers; None: messages as they came, answers as it asked.
+    pub format: Option<Format>,
     /// Whether messages of another version than its own are given to it, where only the header's spelling differs.
     pub bridge_versions: bool,
     /// None: as `[validation]` says.

@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use crate::corpus::{Message, OVER_AMQP, Part, hold_to, read_all, rounds};
 use crate::harness::{Answer, Broker, Lines, Node, NodeConfig, Party, Peer, Props, Reply, Taken, wait_until};
-use fhir::form::convert;
-use fhir::{FhirVersion, Form};
+use fhir::format::convert;
+use fhir::{FhirVersion, Format};
 
 /// A round is some dozens of messages, on a machine that may be very busy.
 const ROUND_LIMIT: Duration = Duration::from_secs(60);
@@ -116,7 +116,7 @@ async fn publish(lines: &Lines, round: &[Message]) -> String {
         (
             message.bytes.clone(),
             Props::none()
-                .content_type(Form::seen(&message.bytes).media_type())
+                .content_type(Format::detect(&message.bytes).media_type())
                 .message_id(&number.to_string())
                 .reply_to(&replies),
         )
@@ -146,9 +146,9 @@ async fn refused(lines: &Lines, node: &Node, round: &[Message], replies: &str) -
     refused
 }
 
-/// An answer has the form of its request: all are looked at in JSON.
+/// An answer has the format of its request: all are looked at in JSON.
 fn reply_of(answer: &Taken) -> Reply {
-    let body = convert(answer.body.clone().into(), Form::Json, FhirVersion::R4).unwrap();
+    let body = convert(answer.body.clone().into(), Format::Json, FhirVersion::R4).unwrap();
     Reply { status: 200, headers: Default::default(), body }
 }
 

@@ -5,8 +5,8 @@ use std::io::Write;
 use lapin::types::AMQPValue;
 use serde_json::json;
 
-use fhir::form::convert;
-use fhir::{FhirVersion, Form};
+use fhir::format::convert;
+use fhir::{FhirVersion, Format};
 
 use crate::harness::sample::EVENT_SYSTEM;
 use crate::harness::{Answer, Broker, Lines, Node, Party, Peer, Props, Reply, SOON, Sample, Taken, wait_for};
@@ -187,8 +187,8 @@ async fn what_its_properties_do_not_explain_is_refused_with_an_outcome_and_kept(
         let kind = answer.properties.kind().as_ref().map(|kind| kind.as_str().to_owned());
         assert_eq!(kind.as_deref(), Some("OperationOutcome"), "{}", answer.text());
         assert_eq!(answer.properties.app_id().as_ref().unwrap().as_str(), "emberpost");
-        // An answer has the form of its request; all are looked at in JSON.
-        let outcome = convert(answer.body.into(), Form::Json, FhirVersion::R4).unwrap();
+        // An answer has the format of its request; all are looked at in JSON.
+        let outcome = convert(answer.body.into(), Format::Json, FhirVersion::R4).unwrap();
         let reply = Reply { status: 200, headers: Default::default(), body: outcome };
         assert_eq!(reply.json()["resourceType"], "OperationOutcome");
         assert_eq!(reply.faults(), [fault]);

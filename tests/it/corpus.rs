@@ -7,8 +7,8 @@
 
 use crate::harness::{Answer, NodeConfig, Party, Peer, Reply, SOON, wait_until};
 use bytes::Bytes;
-use fhir::form::convert;
-use fhir::{FhirVersion, Form};
+use fhir::format::convert;
+use fhir::{FhirVersion, Format};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt::Write;
@@ -87,7 +87,7 @@ pub fn read_all(folder: &Path) -> Vec<Message> {
             }
             let bytes = std::fs::read(&path).unwrap();
             // Read by the product, but only to know which messages share a round.
-            let json = convert(bytes.clone().into(), Form::Json, FhirVersion::R4).unwrap_or_default();
+            let json = convert(bytes.clone().into(), Format::Json, FhirVersion::R4).unwrap_or_default();
             let value: Value = serde_json::from_slice(&json).unwrap_or_default();
             let header = &value["entry"][0]["resource"];
             let ids = [&value["id"], &value["identifier"]["value"], &header["id"]];

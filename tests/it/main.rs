@@ -40,7 +40,7 @@ mod corpus;
 mod crash;
 mod delivery;
 mod event_filter;
-mod forms;
+mod formats;
 mod further_answers;
 mod harness;
 mod header_limits;

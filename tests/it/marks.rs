@@ -1,8 +1,8 @@
 //! What a message holds is shown to nobody who may not see it: not in logs, metrics, and lists, whatever is wrong with the message.
 
 use bytes::Bytes;
-use fhir::form::convert;
-use fhir::{FhirVersion, Form};
+use fhir::format::convert;
+use fhir::{FhirVersion, Format};
 use reqwest::Method;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -69,7 +69,7 @@ fn marked_bodies() -> Vec<(&'static str, Vec<u8>)> {
     let text = |sample: Sample| String::from_utf8(sample.bytes()).unwrap();
     let cut = text(wrong());
     let twice = text(Sample::new().addressed_to("lab")).replacen("{", &format!("{{\"{MARK}\":1,\"{MARK}\":2,"), 1);
-    let xml = convert(Bytes::from(Sample::new().addressed_to("lab").bytes()), Form::Xml, FhirVersion::R4).unwrap();
+    let xml = convert(Bytes::from(Sample::new().addressed_to("lab").bytes()), Format::Xml, FhirVersion::R4).unwrap();
     let xml = String::from_utf8(xml.to_vec()).unwrap();
     let in_patient = |more: &str| {
         xml.replacen(
@@ -84,39 +84,39 @@ fn marked_bodies() -> Vec<(&'static str, Vec<u8>)> {
     ));
     assert!(marked_xml.contains(MARK), "{xml}");
     vec![
-        (Form::Json.media_type(), wrong().bytes()),
-        (Form::Json.media_type(), wrong().r5().bytes()),
-        (Form::Json.media_type(), cut.as_bytes()[..cut.len() / 2].to_vec()),
-        (Form::Json.media_type(), twice.into_bytes()),
-        (Form::Json.media_type(), cut.replace("\"1\"", MARK).into_bytes()),
-        (Form::Json.media_type(), json!({ "resourceType": MARK, MARK: MARK }).to_string().into_bytes()),
+        (Format::Json.media_type(), wrong().bytes()),
+        (Format::Json.media_type(), wrong().r5().bytes()),
+        (Format::Json.media_type(), cut.as_bytes()[..cut.len() / 2].to_vec()),
+        (Format::Json.media_type(), twice.into_bytes()),
+        (Format::Json.media_type(), cut.replace("\"1\"", MARK).into_bytes()),
+        (Format::Json.media_type(), json!({ "resourceType": MARK, MARK: MARK }).to_string().into_bytes()),
         (
-            Form::Json.media_type(),
+            Format::Json.media_type(),
             json!({ "resourceType": "Bundle", "type": MARK, "entry": [] }).to_string().into_bytes(),
         ),
         (
-            Form::Json.media_type(),
+            Format::Json.media_type(),
             Sample::new().addressed_to("lab").set("/entry/0/resource/focus/0/reference", json!(MARK)).bytes(),
         ),
         (
-            Form::Json.media_type(),
+            Format::Json.media_type(),
             Sample::new().addressed_to("lab").set("/entry/0/resource/definition", json!(MARK)).bytes(),
         ),
         (
-            Form::Json.media_type(),
+            Format::Json.media_type(),
             Sample::new()
                 .addressed_to("lab")
                 .set("/entry/0/resource/destination/0/receiver", json!({ "reference": MARK, "type": MARK }))
                 .bytes(),
         ),
-        (Form::Json.media_type(), Sample::new().addressed_to("lab").set("/entry/1/fullUrl", json!(MARK)).bytes()),
+        (Format::Json.media_type(), Sample::new().addressed_to("lab").set("/entry/1/fullUrl", json!(MARK)).bytes()),
         (
-            Form::Json.media_type(),
+            Format::Json.media_type(),
             Sample::new().addressed_to("lab").set(&format!("/entry/0/resource/{MARK}"), json!(MARK)).bytes(),
         ),
-        (Form::Xml.media_type(), marked_xml.clone().into_bytes()),
-        (Form::Xml.media_type(), marked_xml.replace("</Patient>", &format!("</{MARK}>")).into_bytes()),
-        (Form::Xml.media_type(), format!("<{MARK}><!DOCTYPE {MARK}>&{MARK};").into_bytes()),
+        (Format::Xml.media_type(), marked_xml.clone().into_bytes()),
+        (Format::Xml.media_type(), marked_xml.replace("</Patient>", &format!("</{MARK}>")).into_bytes()),
+        (Format::Xml.media_type(), format!("<{MARK}><!DOCTYPE {MARK}>&{MARK};").into_bytes()),
         ("application/fhir+json", format!("{MARK} {{").into_bytes()),
     ]
 }

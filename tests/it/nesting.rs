@@ -1,8 +1,8 @@
 //! Deep nesting: up to 256 levels of objects and arrays are read, checked, routed, converted and delivered; more are refused.
 
 use crate::harness::{Answer, NodeConfig, Party, Peer, Sample};
-use fhir::form::convert;
-use fhir::{FhirVersion, Form};
+use fhir::format::convert;
+use fhir::{FhirVersion, Format};
 use serde_json::{Value, json};
 
 /// Deepest nesting that is read.
@@ -37,7 +37,7 @@ fn nested(levels: usize) -> Value {
 }
 
 fn xml(message: &Value) -> Vec<u8> {
-    convert(message.to_string().into(), Form::Xml, FhirVersion::R4).unwrap().to_vec()
+    convert(message.to_string().into(), Format::Xml, FhirVersion::R4).unwrap().to_vec()
 }
 
 #[tokio::test]
@@ -49,8 +49,8 @@ async fn a_message_of_256_levels_is_checked_and_delivered_in_both_forms_and_conv
         for (body, kind) in [(nested(LIMIT).to_string().into_bytes(), "json"), (xml(&nested(LIMIT)), "xml")] {
             node.post(body).await.expect_status(204);
             let received = lab.received().pop().unwrap();
-            let form = if format == "json" { Form::Json } else { Form::Xml };
-            assert_eq!(Form::seen(&received.body), form, "{kind} for a receiver of {format}");
+            let wanted = if format == "json" { Format::Json } else { Format::Xml };
+            assert_eq!(Format::detect(&received.body), wanted, "{kind} for a receiver of {format}");
         }
     }
 }

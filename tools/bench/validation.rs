@@ -5,8 +5,8 @@
 //! definitions of the three versions take in time and memory, from an empty process.
 
 use bytes::Bytes;
-use fhir::form::convert;
-use fhir::{FhirVersion, Form};
+use fhir::format::convert;
+use fhir::{FhirVersion, Format};
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -52,23 +52,23 @@ fn measure(corpus: &Path, path: &Path, bytes: &Bytes) {
     let source = path.strip_prefix(corpus).ok().and_then(|path| path.components().next());
     let mut own = source.map(|source| definitions(&corpus.join(source))).unwrap_or_default();
     own.compile();
-    let check = |bytes: &Bytes, form, definitions: &Definitions, level| {
-        black_box(check_document(black_box(bytes.clone()), form, None, definitions, checks(level)));
+    let check = |bytes: &Bytes, format, definitions: &Definitions, level| {
+        black_box(check_document(black_box(bytes.clone()), format, None, definitions, checks(level)));
     };
-    let xml = convert(bytes.clone(), Form::Xml, FhirVersion::R4).ok();
+    let xml = convert(bytes.clone(), Format::Xml, FhirVersion::R4).ok();
     let mut ways: Vec<Box<dyn FnMut() + '_>> = vec![
         Box::new(|| drop(black_box(serde_json::from_slice::<serde_json::Value>(black_box(bytes))))),
-        Box::new(|| check(bytes, Form::Json, &none, Level::Structure)),
-        Box::new(|| check(bytes, Form::Json, &own, Level::Profile)),
+        Box::new(|| check(bytes, Format::Json, &none, Level::Structure)),
+        Box::new(|| check(bytes, Format::Json, &own, Level::Profile)),
     ];
     if let Some(xml) = &xml {
-        ways.push(Box::new(|| check(xml, Form::Xml, &none, Level::Structure)));
+        ways.push(Box::new(|| check(xml, Format::Xml, &none, Level::Structure)));
     }
     let took = in_turns(&mut ways, (ROUND_BYTES / bytes.len()).clamp(11, 3_001));
     drop(ways);
     let xml_cells = match (&xml, took.get(3)) {
         (Some(xml), Some(took_xml)) => format!("{} | {took_xml:.1} us | {:.2}", xml.len(), took_xml / took[1]),
-        _ => "has no XML form | - | -".to_owned(),
+        _ => "cannot be written as XML | - | -".to_owned(),
     };
     println!(
         "| {} | {} | {:.1} us | {:.1} us | {:.2} | {xml_cells} | {:.1} us | {:.1} |",
@@ -111,7 +111,13 @@ fn loaded() {
         let text =
             r#"{"resourceType":"Bundle","type":"message","entry":[{"resource":{"resourceType":"MessageHeader"}}]}"#;
         let bytes = Bytes::from_static(text.as_bytes());
-        black_box(check_document(bytes, Form::Json, Some(version), &Definitions::default(), checks(Level::Structure)));
+        black_box(check_document(
+            bytes,
+            Format::Json,
+            Some(version),
+            &Definitions::default(),
+            checks(Level::Structure),
+        ));
         println!("definitions of {}: {:.1} ms", version.short(), started.elapsed().as_secs_f64() * 1e3);
     }
     println!("memory of the three: {:.1} MB", (memory_bytes() - before) as f64 / 1e6);

@@ -3,10 +3,10 @@
 use bytes::Bytes;
 use emberpost::channel::media::{self, Encoding};
 use fhir::element::Element;
-use fhir::form::convert;
+use fhir::format::convert;
 use fhir::schema::Schema;
 use fhir::tree::Tree;
-use fhir::{FhirVersion, Form, json};
+use fhir::{FhirVersion, Format, json};
 use fhirpath::{Expression, Host, Scope};
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -26,8 +26,8 @@ pub struct Target {
 }
 
 pub const TARGETS: [&Target; 5] = [
-    &Target { name: "json", seeds: || messages("json"), dictionary: JSON, run: |bytes| check(bytes, Form::Json) },
-    &Target { name: "xml", seeds: || messages("xml"), dictionary: XML, run: |bytes| check(bytes, Form::Xml) },
+    &Target { name: "json", seeds: || messages("json"), dictionary: JSON, run: |bytes| check(bytes, Format::Json) },
+    &Target { name: "xml", seeds: || messages("xml"), dictionary: XML, run: |bytes| check(bytes, Format::Xml) },
     &Target { name: "gzip", seeds: packed, dictionary: &[], run: unpack },
     &Target { name: "fhirpath", seeds: expressions, dictionary: FHIRPATH, run: evaluate },
     &Target { name: "package", seeds: packages, dictionary: JSON, run: load },
@@ -89,12 +89,12 @@ const FHIRPATH: &[&str] = &[
 /// Most bytes that come out of a packed body.
 const UNPACKED_LIMIT_BYTES: usize = 1 << 20;
 
-fn check(bytes: &[u8], form: Form) {
+fn check(bytes: &[u8], format: Format) {
     let checks =
         Checks { level: Level::Structure, prose_rules: ProseRules::Error, take_unknown_events: false, now_us: 0 };
     let bytes = Bytes::copy_from_slice(bytes);
-    black_box(check_document(bytes.clone(), form, None, &Definitions::default(), checks));
-    for other in [Form::Json, Form::Xml] {
+    black_box(check_document(bytes.clone(), format, None, &Definitions::default(), checks));
+    for other in [Format::Json, Format::Xml] {
         if let Ok(converted) = convert(bytes.clone(), other, FhirVersion::R4) {
             black_box(converted);
         }

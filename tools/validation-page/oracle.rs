@@ -4,7 +4,7 @@
 //! corpus. Each line says as which FHIR version a message was read, and what is expected of a validator.
 
 use emberpost::clock::Clock;
-use fhir::{FhirVersion, Form, Issue};
+use fhir::{FhirVersion, Format, Issue};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use std::io;
@@ -60,14 +60,14 @@ pub struct Source {
 }
 
 /// Emberpost's opinion: level structure as of this version, prose rules as errors, any event.
-pub fn check(bytes: Vec<u8>, form: Form, version: FhirVersion) -> Vec<Issue> {
+pub fn check(bytes: Vec<u8>, format: Format, version: FhirVersion) -> Vec<Issue> {
     let checks = Checks {
         level: Level::Structure,
         prose_rules: ProseRules::Error,
         take_unknown_events: true,
         now_us: Clock::default().now_us(),
     };
-    check_document(bytes.into(), form, Some(version), &Definitions::default(), checks).1
+    check_document(bytes.into(), format, Some(version), &Definitions::default(), checks).1
 }
 
 impl Source {
@@ -112,8 +112,8 @@ fn judge(lines: Vec<Line>, bytes: impl Fn(&Line) -> io::Result<Vec<u8>>) -> io::
             // STU3 is not handled.
             _ => continue,
         };
-        let form = if line.format == "xml" { Form::Xml } else { Form::Json };
-        let issues = check(bytes(&line)?, form, version);
+        let format = if line.format == "xml" { Format::Xml } else { Format::Json };
+        let issues = check(bytes(&line)?, format, version);
         judged.push(Judged { line, issues });
     }
     Ok(judged)

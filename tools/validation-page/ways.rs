@@ -1,7 +1,7 @@
 //! Ways of our own to change a message: what must be refused, where, and what must be accepted all the same.
 
 use super::oracle::check;
-use fhir::{FhirVersion, Form, Issue};
+use fhir::{FhirVersion, Format, Issue};
 use serde_json::{Value, json};
 
 /// One way to change the base message.
@@ -227,7 +227,7 @@ pub fn base(version: FhirVersion) -> Value {
     message
 }
 
-/// A way of our own, as it went in one version and form.
+/// A way of our own, as it went in one version and format.
 pub struct Went {
     pub way: &'static Way,
     pub version: FhirVersion,
@@ -257,7 +257,7 @@ pub fn go() -> Vec<Went> {
         for &version in way.versions {
             let mut message = base(version);
             (way.change)(&mut message);
-            all.push(Went { way, version, issues: check(message.to_string().into_bytes(), Form::Json, version) });
+            all.push(Went { way, version, issues: check(message.to_string().into_bytes(), Format::Json, version) });
         }
     }
     all

@@ -21,7 +21,7 @@ const OF_HEADER: &[&[u8]] = &[b"id"];
 /// The SHA-256 over the canonical form. Each value is a tag, a length and its bytes or children, so that no two
 /// different values have the same form.
 pub(super) fn digest(tree: &Tree) -> [u8; 32] {
-    Form::new(None).digest(tree)
+    Canonical::new(None).digest(tree)
 }
 
 /// The same without the message's identities: Bundle.identifier, MessageHeader.id, and the fullUrl of the header's entry.
@@ -29,7 +29,7 @@ pub(super) fn said(tree: &Tree) -> [u8; 32] {
     let entries = tree.root().get("entry").into_iter();
     let entry = entries.flat_map(Node::items).next();
     let header = entry.and_then(|entry| entry.get("resource"));
-    Form::new(Some(Identities { bundle: tree.root(), entry, header })).digest(tree)
+    Canonical::new(Some(Identities { bundle: tree.root(), entry, header })).digest(tree)
 }
 
 /// The objects that hold the identities of a message.
@@ -54,7 +54,7 @@ impl<'t> Identities<'t> {
 /// Small pieces are gathered before they are hashed.
 const BUFFER_BYTES: usize = 4096;
 
-struct Form<'t> {
+struct Canonical<'t> {
     hasher: Sha256,
     left_out: Option<Identities<'t>>,
     buffer: Vec<u8>,
@@ -62,9 +62,9 @@ struct Form<'t> {
     members: Vec<(Cow<'t, [u8]>, Node<'t>)>,
 }
 
-impl<'t> Form<'t> {
+impl<'t> Canonical<'t> {
     fn new(left_out: Option<Identities<'t>>) -> Self {
-        Form { hasher: Sha256::new(), left_out, buffer: Vec::with_capacity(BUFFER_BYTES), members: Vec::new() }
+        Canonical { hasher: Sha256::new(), left_out, buffer: Vec::with_capacity(BUFFER_BYTES), members: Vec::new() }
     }
 
     fn digest(mut self, tree: &'t Tree) -> [u8; 32] {

@@ -7,7 +7,7 @@ pub mod element;
 mod envelope;
 pub mod event;
 mod finding;
-pub mod form;
+pub mod format;
 pub mod header;
 pub mod identity;
 pub mod issue;
@@ -27,7 +27,7 @@ pub mod xml;
 pub use event::Event;
 
 pub use cause::Cause;
-pub use form::Form;
+pub use format::Format;
 pub use header::MessageHeader;
 pub use issue::{Issue, IssueCode, Severity};
 pub use message::Message;

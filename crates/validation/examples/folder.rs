@@ -1,6 +1,6 @@
 //! Checks the messages of a folder: `cargo run -p emberpost-validation --example folder -- FOLDER`.
 
-use emberpost_fhir::Form;
+use emberpost_fhir::Format;
 use emberpost_validation::definition::Definitions;
 use emberpost_validation::{Checks, Level, check_document};
 use std::error::Error;
@@ -16,8 +16,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             continue;
         }
         let bytes = fs::read(&path)?;
-        let form = Form::seen(&bytes);
-        let (_, issues) = check_document(bytes.into(), form, None, &Definitions::default(), checks);
+        let format = Format::detect(&bytes);
+        let (_, issues) = check_document(bytes.into(), format, None, &Definitions::default(), checks);
         for issue in &issues {
             let place = issue.full_expression().unwrap_or_default();
             println!("{}: {:?} {place}: {}", path.display(), issue.severity, issue.diagnostics.full());

@@ -1,6 +1,6 @@
 //! The entries of one Bundle, each looked at once for all that the rules of messages ask of it.
 
-use super::forms;
+use super::uri;
 use emberpost_fhir::message::entries_of;
 use emberpost_fhir::reference::split_version;
 use emberpost_fhir::schema::Schema;
@@ -81,7 +81,7 @@ impl<'t> FullUrl<'t> {
     fn of(node: Node<'t>, schema: &Schema) -> Self {
         let text = node.text();
         let is_type = |name: &str| schema.resource(name).is_some();
-        let restful = text.as_deref().and_then(|url| forms::restful(url, is_type));
+        let restful = text.as_deref().and_then(|url| uri::restful(url, is_type));
         let base = restful.map(|(base, _, _)| base.len());
         FullUrl { node, text, base }
     }

@@ -4,8 +4,8 @@
 //! elsewhere.
 
 use super::entries::{Entry, FullUrl};
-use super::forms;
 use super::report::{Broken, Gravity, Report};
+use super::uri;
 use emberpost_fhir::tree::{Kind, Node};
 use emberpost_fhir::{FhirVersion, IssueCode};
 
@@ -50,9 +50,9 @@ fn form(entry: &Entry, full_url: &FullUrl, report: &mut Report) {
         }
         return;
     };
-    if let Some(text) = forms::wrong_urn(full_url) {
+    if let Some(text) = uri::wrong_urn(full_url) {
         report.at(Gravity::Prose, node, Broken::new("MSG-11", IssueCode::Value, format!("entry.fullUrl {text}")));
-    } else if !forms::is_absolute(full_url) {
+    } else if !uri::is_absolute(full_url) {
         let text = "entry.fullUrl must be absolute; begin it with the server's base, or use a urn:uuid";
         report.at(Gravity::Prose, node, Broken::new("MSG-11", IssueCode::Value, text));
     } else if let Some(text) = disagrees(entry) {

@@ -14,7 +14,6 @@ mod definition_rules;
 mod entries;
 pub mod expand;
 mod focus;
-mod forms;
 mod full_url;
 mod links;
 mod load;
@@ -29,13 +28,14 @@ mod shipped;
 mod structure;
 #[cfg(test)]
 mod tests;
+mod uri;
 
 use bytes::Bytes;
 use definition::{Definition, Definitions};
-use emberpost_fhir::form::read;
+use emberpost_fhir::format::read;
 use emberpost_fhir::schema::Schema;
 use emberpost_fhir::tree::Tree;
-use emberpost_fhir::{FhirVersion, Form, Issue, Message};
+use emberpost_fhir::{FhirVersion, Format, Issue, Message};
 use report::Report;
 use std::cell::LazyCell;
 use std::sync::Arc;
@@ -116,12 +116,12 @@ fn take_notes(notes: &[Issue], level: Level, report: &mut Report) {
 /// it is unreadable or of STU3, and every issue.
 pub fn check_document(
     bytes: Bytes,
-    form: Form,
+    format: Format,
     version: Option<FhirVersion>,
     definitions: &Definitions,
     checks: Checks,
 ) -> (Option<FhirVersion>, Vec<Issue>) {
-    let tree = match read(bytes, form, version, None) {
+    let tree = match read(bytes, format, version, None) {
         Ok(tree) => Arc::new(tree),
         Err(issues) => return (None, issues),
     };

@@ -6,8 +6,8 @@
 #[cfg(test)]
 mod tests;
 
-use super::forms;
 use super::report::{Broken, Gravity, Report};
+use super::uri;
 use emberpost_fhir::IssueCode;
 use emberpost_fhir::schema::Primitive;
 use emberpost_fhir::tree::Node;
@@ -57,10 +57,10 @@ pub(super) fn object(subject: Subject, node: Node, is_inner: bool, report: &mut 
 
 /// Looks at a uri, url or canonical; `of` is its type.
 pub(super) fn uri(of: Primitive, node: Node, text: &str, report: &mut Report) {
-    if let Some(wrong) = forms::wrong_urn(text) {
+    if let Some(wrong) = uri::wrong_urn(text) {
         return report.at(Gravity::Prose, node, Broken::new("urn", IssueCode::Value, format!("the uri {wrong}")));
     }
-    if of == Primitive::Canonical && !text.starts_with('#') && !forms::is_absolute(text) {
+    if of == Primitive::Canonical && !text.starts_with('#') && !uri::is_absolute(text) {
         let text = "a canonical must be absolute, or begin with # for a contained resource";
         report.at(Gravity::Prose, node, Broken::new("canonical-absolute", IssueCode::Value, text));
     }
@@ -70,7 +70,7 @@ pub(super) fn uri(of: Primitive, node: Node, text: &str, report: &mut Report) {
 fn system<'t>(node: Node<'t>, report: &mut Report) -> Option<Cow<'t, str>> {
     let member = node.get("system")?;
     let system = member.text()?;
-    if !forms::is_absolute(&system) {
+    if !uri::is_absolute(&system) {
         let text = "system must be an absolute uri, such as http://loinc.org or urn:oid: and an OID";
         report.at(Gravity::Prose, member, Broken::new("system-absolute", IssueCode::Value, text));
         return None;
@@ -94,20 +94,20 @@ fn identifier(node: Node, report: &mut Report) {
     let Some(member) = node.get("value") else { return };
     let Some(value) = member.text() else { return };
     if system == URI_SYSTEM {
-        if !forms::is_absolute(&value) {
+        if !uri::is_absolute(&value) {
             let text = "with system urn:ietf:rfc:3986 the value is a whole URI; begin it with a scheme, such as urn:uuid: or urn:oid:";
             report.at(Gravity::Prose, member, Broken::new("identifier-uri", IssueCode::Value, text));
         }
         return;
     }
     let text = "the system of a UUID is urn:ietf:rfc:3986, with urn:uuid: before the value in lower case";
-    let gravity = if forms::is_uuid(value.as_bytes()) { Gravity::Warning } else { Gravity::Prose };
+    let gravity = if uri::is_uuid(value.as_bytes()) { Gravity::Warning } else { Gravity::Prose };
     report.at(gravity, member, Broken::new("identifier-uri", IssueCode::Value, text));
 }
 
 fn extension(node: Node, report: &mut Report) {
     let Some(member) = node.get("url") else { return };
-    if member.text().is_some_and(|url| !forms::is_absolute(&url)) {
+    if member.text().is_some_and(|url| !uri::is_absolute(&url)) {
         let text = "the url of an extension must be absolute; only one within another may be relative";
         report.at(Gravity::Prose, member, Broken::new("extension-absolute", IssueCode::Value, text));
     }

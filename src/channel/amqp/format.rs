@@ -6,7 +6,7 @@ use crate::channel::media::{self, Encoding, MediaType};
 use crate::fault::Fault;
 use crate::outcome::{Issue, IssueCode};
 use bytes::Bytes;
-use fhir::{FhirVersion, Form};
+use fhir::{FhirVersion, Format};
 
 /// Content encodings that encode nothing: what client libraries write for text or bytes as they are.
 const NO_ENCODINGS: [&str; 4] = ["utf-8", "utf8", "us-ascii", "binary"];
@@ -17,7 +17,7 @@ const UTF_8: [&str; 3] = ["utf-8", "utf8", "us-ascii"];
 /// A body without its encoding.
 #[derive(Debug)]
 pub(super) struct Unpacked {
-    pub form: Form,
+    pub format: Format,
     pub version: Option<FhirVersion>,
     pub bytes: Bytes,
 }
@@ -29,8 +29,8 @@ pub(super) fn unpacked(came: &Came, body_limit_bytes: usize) -> Result<Unpacked,
     let said = said(text(properties.content_type()).unwrap_or_default())?;
     let header = header(properties, "fhirVersion").map(|text| media::version(&text)).transpose()?;
     let bytes = media::decode(&came.body, encoding, body_limit_bytes, |_| true)?;
-    let form = match said.form {
-        Some(form) => form,
+    let format = match said.format {
+        Some(format) => format,
         None => recognized(&bytes)?,
     };
     match (said.version, header) {
@@ -38,7 +38,7 @@ pub(super) fn unpacked(came: &Came, body_limit_bytes: usize) -> Result<Unpacked,
             let text = "The content type and the header fhirVersion name different versions";
             Err(Issue::error(IssueCode::NotSupported, Fault::SendVersion, text).rule("VER-04"))
         }
-        (version, header) => Ok(Unpacked { form, version: version.or(header), bytes }),
+        (version, header) => Ok(Unpacked { format, version: version.or(header), bytes }),
     }
 }
 
@@ -51,7 +51,7 @@ pub(super) fn encoding(name: &str) -> Result<Encoding, Issue> {
 /// What a content type says.
 struct Said {
     /// None: nothing.
-    form: Option<Form>,
+    format: Option<Format>,
     version: Option<FhirVersion>,
 }
 
@@ -59,21 +59,21 @@ fn said(content_type: &str) -> Result<Said, Issue> {
     let media = MediaType::parse(content_type);
     let is_unspecific = media.essence.is_empty() || UNSPECIFIC_TYPES.contains(&media.essence.as_str());
     if !is_unspecific {
-        let (form, version) = media::content_type(content_type)?;
-        return Ok(Said { form: Some(form), version });
+        let (format, version) = media::content_type(content_type)?;
+        return Ok(Said { format: Some(format), version });
     }
     if media.parameter("charset").is_some_and(|charset| !UTF_8.iter().any(|utf_8| charset.eq_ignore_ascii_case(utf_8)))
     {
         return Err(media::unsupported(Fault::SendMediaType, "FHIR is UTF-8 (VER-02); send charset=utf-8 or none"));
     }
-    Ok(Said { form: None, version: media::version_of(&media)? })
+    Ok(Said { format: None, version: media::version_of(&media)? })
 }
 
-fn recognized(bytes: &[u8]) -> Result<Form, Issue> {
+fn recognized(bytes: &[u8]) -> Result<Format, Issue> {
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii_start();
     match text.first() {
-        Some(b'{') => Ok(Form::Json),
-        Some(b'<') => Ok(Form::Xml),
+        Some(b'{') => Ok(Format::Json),
+        Some(b'<') => Ok(Format::Xml),
         _ => {
             let text = "The content type says nothing of the format, and the body begins neither with { nor with <; send \
                         application/fhir+json or application/fhir+xml";
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn a_format_is_what_the_content_type_says_else_what_the_first_character_shows() {
-        use Form::{Json, Xml};
+        use Format::{Json, Xml};
         const TYPE: Fault = Fault::SendMediaType;
         for (body, content_type, wanted) in [
             (&b" {}"[..], "", Ok((Json, None))),
@@ -125,7 +125,7 @@ mod tests {
             (b"{}", "application/fhir+json; fhirVersion=3.0", Err(Fault::SendVersion)),
         ] {
             let found = unpacked(&came(body, typed(content_type)), 100);
-            let found = found.map(|unpacked| (unpacked.form, unpacked.version)).map_err(|issue| issue.cause);
+            let found = found.map(|unpacked| (unpacked.format, unpacked.version)).map_err(|issue| issue.cause);
             assert_eq!(found, wanted, "{} as {content_type}", String::from_utf8_lossy(body));
         }
     }

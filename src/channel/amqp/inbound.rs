@@ -13,7 +13,7 @@ use crate::routing::Channel;
 use crate::store::Redelivered;
 use crate::turn::Turn;
 use bytes::Bytes;
-use fhir::Form;
+use fhir::Format;
 use lapin::BasicProperties;
 use lapin::message::Delivery;
 use sha2::{Digest, Sha256};
@@ -29,7 +29,7 @@ const DEAD_LETTER_PATIENCE: Duration = Duration::from_secs(30);
 /// What cannot be put aside either is tried again after this long.
 const DEAD_LETTER_RETRY: Duration = Duration::from_secs(5);
 const REQUEST_ID_LIMIT_CHARACTERS: usize = 128;
-const ASSUMED: &str = Form::Json.media_type();
+const ASSUMED: &str = Format::Json.media_type();
 
 /// A delivery as it came, of this queue.
 pub(super) struct Came {
@@ -180,8 +180,8 @@ impl Intake {
         let place = Place { hold: Some(hold), turn };
         let task = match unpacked {
             // In a task of its own: what is committed is handed to the courier, whatever becomes of this consumer.
-            Ok(Unpacked { form, version: said_version, bytes }) => tokio::spawn(async move {
-                let media_type = form.media_type().to_owned();
+            Ok(Unpacked { format, version: said_version, bytes }) => tokio::spawn(async move {
+                let media_type = format.media_type().to_owned();
                 exchange.accept(Inbound { bytes, media_type, said_version, ..inbound }, place).await
             }),
             Err(issue) => {

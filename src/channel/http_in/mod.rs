@@ -30,7 +30,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
 use axum::routing::any;
 use body::{Bounds, discard, read_body};
-use fhir::Form;
+use fhir::Format;
 use negotiate::{Asked, negotiate};
 use polls::Polls;
 use std::net::IpAddr;
@@ -183,7 +183,7 @@ fn inbound(
     let gone = CancellationToken::new();
     let inbound = Inbound {
         bytes,
-        media_type: asked.form.media_type().to_owned(),
+        media_type: asked.format.media_type().to_owned(),
         said_version: asked.version,
         credential,
         via: asked.via,
@@ -236,10 +236,10 @@ async fn look(http: &HttpIn, id: &str, method: Method, headers: HeaderMap) -> Re
         return Err((StatusCode::TOO_MANY_REQUESTS, Issue::error(IssueCode::Throttled, Fault::SendTooFast, text)));
     }
     let accept = media::joined(&headers, &header::ACCEPT).unwrap_or_default();
-    let (form, _) = media::wanted(&accept, Form::Json).map_err(|issue| (StatusCode::NOT_ACCEPTABLE, issue))?;
+    let (format, _) = media::wanted(&accept, Format::Json).map_err(|issue| (StatusCode::NOT_ACCEPTABLE, issue))?;
     match http.exchange.status(id, asker.as_deref()).await.map_err(away)? {
         StatusPage::Unknown => Err(unknown()),
-        page => Ok(status_page(page, form)),
+        page => Ok(status_page(page, format)),
     }
 }
 

@@ -5,14 +5,14 @@ use crate::exchange::Wants;
 use crate::fault::Fault;
 use crate::outcome::{Issue, IssueCode};
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
-use fhir::{FhirVersion, Form};
+use fhir::{FhirVersion, Format};
 
 #[derive(Clone, Debug)]
 pub struct Asked {
-    /// The form of the body.
-    pub form: Form,
-    /// The form that the answer is to have.
-    pub answer: Form,
+    /// The format of the body.
+    pub format: Format,
+    /// The format that the answer is to have.
+    pub answer: Format,
     pub version: Option<FhirVersion>,
     pub encoding: Encoding,
     pub wants: Wants,
@@ -23,19 +23,19 @@ type Problem = (StatusCode, Issue);
 
 /// `fixed`: the version of the base's alias. Errs with 400, 406 or 415 and a sentence that says what to send instead.
 pub fn negotiate(query: &str, headers: &HeaderMap, fixed: Option<FhirVersion>) -> Result<Asked, Problem> {
-    let (form, named) = content_type(headers)?;
+    let (format, named) = content_type(headers)?;
     let version = agreed(fixed, named)?;
     let mut asked = Asked {
-        form,
-        answer: form,
+        format,
+        answer: format,
         version,
         encoding: content_encoding(headers)?,
         wants: if prefers_async(headers) { Wants::AtStatusUrl } else { Wants::OnTheLine },
         via: media::joined(headers, &header::VIA),
     };
-    let format = read_query(query, &mut asked)?;
-    let accept = format.or_else(|| media::joined(headers, &header::ACCEPT)).unwrap_or_default();
-    let (answer, wanted) = media::wanted(&accept, form).map_err(|issue| match issue.cause {
+    let accept = read_query(query, &mut asked)?;
+    let accept = accept.or_else(|| media::joined(headers, &header::ACCEPT)).unwrap_or_default();
+    let (answer, wanted) = media::wanted(&accept, format).map_err(|issue| match issue.cause {
         Fault::SendVersion => (StatusCode::UNSUPPORTED_MEDIA_TYPE, issue),
         _ => (StatusCode::NOT_ACCEPTABLE, issue),
     })?;
@@ -50,7 +50,7 @@ pub fn negotiate(query: &str, headers: &HeaderMap, fixed: Option<FhirVersion>) -
 }
 
 /// Several lines are one type if they mean the same; otherwise nobody can say what the body is.
-fn content_type(headers: &HeaderMap) -> Result<(Form, Option<FhirVersion>), Problem> {
+fn content_type(headers: &HeaderMap) -> Result<(Format, Option<FhirVersion>), Problem> {
     let mut lines = headers.get_all(header::CONTENT_TYPE).iter().map(|value| value.to_str().unwrap_or(""));
     let first = media::content_type(lines.next().unwrap_or(""));
     for line in lines {

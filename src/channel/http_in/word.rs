@@ -8,8 +8,8 @@ use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use bytes::Bytes;
-use fhir::form::convert;
-use fhir::{FhirVersion, Form};
+use fhir::format::convert;
+use fhir::{FhirVersion, Format};
 use uuid::Uuid;
 
 /// When a sender should look again or send again.
@@ -48,11 +48,11 @@ impl Wording {
         &self.request_id
     }
 
-    /// The rows of the reply table. `form`: as which the sender wants what it is told.
-    pub fn reply(&self, reply: &Reply, form: Form) -> Response {
+    /// The rows of the reply table. `format`: as which the sender wants what it is told.
+    pub fn reply(&self, reply: &Reply, format: Format) -> Response {
         let mut response = match reply {
             Reply::Answer { bytes, media_type, version, converted, refused, .. } => {
-                let (mut response, is_converted) = answer(bytes, media_type, *version, form);
+                let (mut response, is_converted) = answer(bytes, media_type, *version, format);
                 // A refusal is our own and has no other writer.
                 if refused.is_none() && (*converted || is_converted) {
                     response.headers_mut().insert(INTERMEDIARY, value(&self.name));
@@ -62,8 +62,8 @@ impl Wording {
             Reply::Taken { accepted: false, .. } => empty(StatusCode::NO_CONTENT),
             Reply::Taken { accepted: true, .. } | Reply::Acceptance { .. } => accepted(),
             Reply::Done { .. } => empty(StatusCode::OK),
-            Reply::Custody { id, outcome, preferred, .. } => self.custody(*id, outcome, *preferred, form),
-            Reply::Refused { refusal, outcome, .. } => outcome_as(status_of(*refusal), outcome, form),
+            Reply::Custody { id, outcome, preferred, .. } => self.custody(*id, outcome, *preferred, format),
+            Reply::Refused { refusal, outcome, .. } => outcome_as(status_of(*refusal), outcome, format),
         };
         let headers = response.headers_mut();
         headers.insert(MESSAGE_ID, value(&reply.id().to_string()));
@@ -73,8 +73,8 @@ impl Wording {
         response
     }
 
-    fn custody(&self, id: Uuid, outcome: &Outcome, preferred: bool, form: Form) -> Response {
-        let mut response = outcome_as(StatusCode::ACCEPTED, outcome, form);
+    fn custody(&self, id: Uuid, outcome: &Outcome, preferred: bool, format: Format) -> Response {
+        let mut response = outcome_as(StatusCode::ACCEPTED, outcome, format);
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_LOCATION, value(&format!("{}/async/{id}", self.base_url)));
         headers.insert(header::RETRY_AFTER, HeaderValue::from(POLL_AFTER_SECONDS));
@@ -103,15 +103,15 @@ fn status_of(refusal: Refusal) -> StatusCode {
     }
 }
 
-/// An answer in the form that its reader wants. What cannot be said in it is given as it came, and its media type says so:
+/// An answer in the format that its reader wants. What cannot be said in it is given as it came, and its media type says so:
 /// it answers a message that is kept. Also says whether it was converted.
-fn answer(bytes: &Bytes, media_type: &str, version: Option<FhirVersion>, form: Form) -> (Response, bool) {
-    if Form::named(media_type) == Some(form) {
+fn answer(bytes: &Bytes, media_type: &str, version: Option<FhirVersion>, format: Format) -> (Response, bool) {
+    if Format::of_media_type(media_type) == Some(format) {
         // Under FHIR's own media type, whatever its receiver called it.
-        return (message(bytes.clone(), form.media_type(), version), false);
+        return (message(bytes.clone(), format.media_type(), version), false);
     }
-    match apart(bytes.len(), || convert(bytes.clone(), form, version.unwrap_or(FhirVersion::R4))) {
-        Ok(converted) => (message(converted, form.media_type(), version), true),
+    match apart(bytes.len(), || convert(bytes.clone(), format, version.unwrap_or(FhirVersion::R4))) {
+        Ok(converted) => (message(converted, format.media_type(), version), true),
         Err(_) => (message(bytes.clone(), media_type, version), false),
     }
 }
@@ -138,13 +138,13 @@ pub fn accepted() -> Response {
 
 /// An OperationOutcome in JSON, where nobody has said what is wanted.
 pub fn outcome_response(status: StatusCode, outcome: &Outcome) -> Response {
-    outcome_as(status, outcome, Form::Json)
+    outcome_as(status, outcome, Format::Json)
 }
 
 /// An OperationOutcome with this status, and the headers that the status calls for.
-pub fn outcome_as(status: StatusCode, outcome: &Outcome, form: Form) -> Response {
+pub fn outcome_as(status: StatusCode, outcome: &Outcome, format: Format) -> Response {
     let bytes = Bytes::from(outcome.to_resource().to_string());
-    let (mut response, _) = answer(&bytes, Form::Json.media_type(), None, form);
+    let (mut response, _) = answer(&bytes, Format::Json.media_type(), None, format);
     *response.status_mut() = status;
     let headers = response.headers_mut();
     match status {
@@ -165,13 +165,13 @@ pub fn outcome_as(status: StatusCode, outcome: &Outcome, form: Form) -> Response
     response
 }
 
-pub fn status_page(page: StatusPage, form: Form) -> Response {
+pub fn status_page(page: StatusPage, format: Format) -> Response {
     match page {
-        StatusPage::Done { bytes, version } => answer(&bytes.into(), Form::Json.media_type(), version, form).0,
+        StatusPage::Done { bytes, version } => answer(&bytes.into(), Format::Json.media_type(), version, format).0,
         StatusPage::Open { done, all, reported } => {
             let mut response = match reported {
                 Some(outcome) => {
-                    let (mut response, _) = answer(&outcome.into(), Form::Json.media_type(), None, form);
+                    let (mut response, _) = answer(&outcome.into(), Format::Json.media_type(), None, format);
                     *response.status_mut() = StatusCode::ACCEPTED;
                     response
                 }

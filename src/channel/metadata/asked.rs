@@ -7,7 +7,7 @@ use crate::fault::Fault;
 use crate::outcome::{Issue, IssueCode};
 use axum::extract::Query;
 use axum::http::{HeaderMap, HeaderName, StatusCode, Uri, header};
-use fhir::{FhirVersion, Form};
+use fhir::{FhirVersion, Format};
 
 /// A request for one of the resources that describe this endpoint.
 pub(super) struct Asked {
@@ -16,14 +16,14 @@ pub(super) struct Asked {
     pub(super) fixed: Option<FhirVersion>,
     /// Whether what is not supported is refused (`Prefer: handling=strict`) or ignored.
     pub(super) is_strict: bool,
-    pub(super) form: Form,
+    pub(super) format: Format,
     /// The parameters that are left for a search, in order.
     pub(super) parameters: Vec<(String, String)>,
 }
 
 impl Asked {
     /// Reads the path's version, `Accept`, `_format` and `fhirVersion` (the query wins), then `default`. Errs with 406 where
-    /// neither form, or no version that Emberpost speaks, is acceptable, 415 where another version than the path's is asked
+    /// neither format, or no version that Emberpost speaks, is acceptable, 415 where another version than the path's is asked
     /// for, 400 where the query cannot be read.
     pub(super) fn read(
         headers: &HeaderMap,
@@ -32,8 +32,13 @@ impl Asked {
         default: FhirVersion,
     ) -> Result<Asked, Refusal> {
         let pairs = pairs(query)?;
-        let mut asked =
-            Asked { version: default, fixed, is_strict: is_strict(headers), form: Form::Json, parameters: Vec::new() };
+        let mut asked = Asked {
+            version: default,
+            fixed,
+            is_strict: is_strict(headers),
+            format: Format::Json,
+            parameters: Vec::new(),
+        };
         let (mut format, mut named) = (None, None);
         for (name, value) in pairs {
             match name.as_str() {
@@ -44,8 +49,8 @@ impl Asked {
             }
         }
         let accept = format.or_else(|| media::joined(headers, &header::ACCEPT)).unwrap_or_default();
-        let (form, said) = media::wanted(&accept, Form::Json).map_err(not_acceptable)?;
-        asked.form = form;
+        let (format, said) = media::wanted(&accept, Format::Json).map_err(not_acceptable)?;
+        asked.format = format;
         let named = named.or(said);
         if fixed.zip(named).is_some_and(|(fixed, named)| fixed != named) {
             let text = "The fhirVersion is another one than the version in the path; use one of them, or the same";

@@ -2,7 +2,7 @@
 
 use crate::cli::table;
 use bytes::Bytes;
-use fhir::{FhirVersion, Form, form};
+use fhir::{FhirVersion, Format, format};
 use serde_json::Value;
 
 /// The longest part of others' diagnostics that a line shows.
@@ -80,11 +80,11 @@ pub fn read_reply(is_outcome: bool, body: &[u8]) -> (Verdict, Option<String>) {
 
 /// The body as JSON, whichever format it has and however it is labeled; null where it is neither.
 fn document(body: &[u8]) -> Value {
-    let json = match Form::seen(body) {
-        Form::Json => None,
-        Form::Xml => {
-            let read = form::read(Bytes::copy_from_slice(body), Form::Xml, None, None);
-            read.and_then(|tree| form::written(&tree, Form::Json, FhirVersion::R4)).ok()
+    let json = match Format::detect(body) {
+        Format::Json => None,
+        Format::Xml => {
+            let read = format::read(Bytes::copy_from_slice(body), Format::Xml, None, None);
+            read.and_then(|tree| format::write(&tree, Format::Json, FhirVersion::R4)).ok()
         }
     };
     let json = json.as_deref().unwrap_or(body);

@@ -5,7 +5,7 @@ use super::sent::Sent;
 use crate::cli::client::{http_client, http_url, read_limited, why};
 use crate::cli::failure::Failure;
 use crate::cli::source::Source;
-use fhir::Form;
+use fhir::Format;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Client, Response, Url};
 use std::time::{Duration, Instant};
@@ -47,7 +47,7 @@ impl Endpoint {
         };
         let started = Instant::now();
         let request =
-            self.client.post(self.url.clone()).header(CONTENT_TYPE, Form::seen(&bytes).media_type()).body(bytes);
+            self.client.post(self.url.clone()).header(CONTENT_TYPE, Format::detect(&bytes).media_type()).body(bytes);
         match request.send().await {
             Err(error) => {
                 sent.verdict = Verdict::Unreachable;

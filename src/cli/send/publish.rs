@@ -7,7 +7,7 @@ use super::sent::Sent;
 use crate::cli::failure::Failure;
 use crate::cli::source::Source;
 use crate::clock::Clock;
-use fhir::Form;
+use fhir::Format;
 use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
 use lapin::types::ShortString;
 use lapin::{BasicProperties, Confirmation, ErrorKind};
@@ -166,7 +166,7 @@ async fn wait(answer: oneshot::Receiver<Answer>, longest: Duration) -> Fate {
 fn properties(bytes: &[u8], correlation_id: &str, reply_to: Option<ShortString>) -> BasicProperties {
     let seconds = u64::try_from(Clock::default().now_us() / 1_000_000).unwrap_or(0);
     let mut properties = BasicProperties::default()
-        .with_content_type(Form::seen(bytes).media_type().into())
+        .with_content_type(Format::detect(bytes).media_type().into())
         .with_delivery_mode(PERSISTENT)
         .with_app_id("emberpost-send".into())
         .with_correlation_id(correlation_id.into())

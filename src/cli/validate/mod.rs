@@ -11,7 +11,7 @@ use crate::config::{Config, Mistake, Overrides};
 use crate::outcome::Issue;
 use crate::outcome::with_faults;
 use clap::ValueEnum;
-use fhir::{FhirVersion, Form};
+use fhir::FhirVersion;
 use futures_util::{StreamExt, stream};
 use report::Report;
 use std::ffi::OsString;
@@ -28,7 +28,7 @@ const AHEAD_PER_CORE: usize = 2;
 /// Validate messages without a server
 ///
 /// Checks each message as the router would before it keeps it: the rules of FHIR messaging, the whole base specification of
-/// R4, R4B or R5, and, at level profile, profiles and graphs. A named file is read whatever its ending, its form (JSON or XML)
+/// R4, R4B or R5, and, at level profile, profiles and graphs. A named file is read whatever its ending, its format (JSON or XML)
 /// seen from its content; of folders .json, .xml, .fhir and .ndjson files, recursively, in order of their names; - is standard
 /// input. An .ndjson file has one message per line. Definitions, level and prose_rules are those of the configuration, where
 /// there is one. An event that no definition names is no mistake here.
@@ -120,8 +120,8 @@ pub async fn run(args: ValidateArgs, config: Option<&Path>, out: &mut dyn Write)
 fn check(source: Source, version: Option<FhirVersion>, definitions: &Definitions, checks: Checks) -> Checked {
     match source.bytes {
         Ok(bytes) => {
-            let form = Form::seen(&bytes);
-            let (version, issues) = check_document(bytes.into(), form, version, definitions, checks);
+            let format = fhir::Format::detect(&bytes);
+            let (version, issues) = check_document(bytes.into(), format, version, definitions, checks);
             Checked { source: source.label, version, issues: with_faults(issues) }
         }
         Err(why) => Checked { source: source.label, version: None, issues: vec![report::unread(&why)] },

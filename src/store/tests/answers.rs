@@ -253,7 +253,7 @@ async fn an_ambiguous_response_is_assigned_once_and_then_reads_as_an_answer() {
         let mut keep =
             closing(delivery_key, NewMessage { deliveries: answer("lab", "a", 2).deliveries, ..ambiguous.clone() });
         keep.metadata.asked = keep.metadata.as_asked().or(Some(Box::new(crate::delivery::Asked {
-            form: fhir::Form::Xml,
+            format: fhir::Format::Xml,
             version: fhir::FhirVersion::R4,
             header_id: None,
             bundle_identifier: None,

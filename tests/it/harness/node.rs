@@ -12,7 +12,7 @@ use reqwest::{Client, Method, RequestBuilder};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use fhir::Form;
+use fhir::Format;
 
 use super::config::StandardError;
 use super::{NodeConfig, Reply, SOON, free_address, wait_for, wait_until};
@@ -205,7 +205,7 @@ impl Node {
     pub fn posting(&self, message: impl Into<Vec<u8>>) -> RequestBuilder {
         let message = message.into();
         let request = self.request(Method::POST, PROCESS_MESSAGE);
-        request.header("content-type", Form::seen(&message).media_type()).body(message)
+        request.header("content-type", Format::detect(&message).media_type()).body(message)
     }
 
     pub async fn get(&self, path: &str) -> Reply {

@@ -1,7 +1,7 @@
 //! The entries of one Bundle by fullUrl and by type and id, for many references; nothing of them is copied.
 
 use crate::entries::Entry;
-use crate::forms;
+use crate::uri;
 use emberpost_fhir::reference::split_version;
 use emberpost_fhir::tree::Node;
 use rustc_hash::FxHasher;
@@ -105,7 +105,7 @@ impl<'t> Index<'t> {
     /// What a reference in the resource of entry `from` leads to; `#` references are not asked.
     pub fn resolve(&self, from: usize, reference: &str) -> Found {
         let (plain, version) = split_version(reference);
-        if forms::is_absolute(plain) {
+        if uri::is_absolute(plain) {
             return self.by_full_url(plain, version).map_or(Found::Missing, |found| found.unwrap_or(Found::Several));
         }
         let base = self.entries.get(from).and_then(Entry::restful);

@@ -6,7 +6,7 @@
 
 mod time;
 
-use crate::forms::{is_oid, is_plain, is_uuid};
+use crate::uri::{is_oid, is_plain, is_uuid};
 use emberpost_fhir::FhirVersion;
 use emberpost_fhir::schema::Primitive;
 use emberpost_fhir::tree::Kind;

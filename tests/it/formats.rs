@@ -2,32 +2,32 @@
 
 use std::sync::Arc;
 
-use fhir::form::convert;
-use fhir::{FhirVersion, Form};
+use fhir::format::convert;
+use fhir::{FhirVersion, Format};
 use serde_json::Value;
 
 use crate::harness::{Answer, NodeConfig, Party, Peer, Received, Reply, SOON, Sample, script::answer_to};
 
 fn xml(json: Vec<u8>) -> Vec<u8> {
-    convert(json.into(), Form::Xml, FhirVersion::R4).unwrap().to_vec()
+    convert(json.into(), Format::Xml, FhirVersion::R4).unwrap().to_vec()
 }
 
 fn json(bytes: &[u8]) -> Value {
-    serde_json::from_slice(&convert(bytes.to_vec().into(), Form::Json, FhirVersion::R4).unwrap()).unwrap()
+    serde_json::from_slice(&convert(bytes.to_vec().into(), Format::Json, FhirVersion::R4).unwrap()).unwrap()
 }
 
-/// An answer `ok` in the form of the request.
+/// An answer `ok` in the format of the request.
 fn in_kind() -> Answer {
     Answer::By(Arc::new(|request: &Received| {
-        let asked = convert(request.body.clone(), Form::Json, FhirVersion::R4).unwrap();
+        let asked = convert(request.body.clone(), Format::Json, FhirVersion::R4).unwrap();
         let answer = answer_to(&asked, "ok");
-        Answer::Bytes(if Form::seen(&request.body) == Form::Xml { xml(answer) } else { answer })
+        Answer::Bytes(if Format::detect(&request.body) == Format::Xml { xml(answer) } else { answer })
     }))
 }
 
-fn form_of(reply: &Reply) -> Form {
-    let said = Form::named(reply.header("content-type").unwrap()).unwrap();
-    assert_eq!(said, Form::seen(&reply.body), "{}", reply.text());
+fn form_of(reply: &Reply) -> Format {
+    let said = Format::of_media_type(reply.header("content-type").unwrap()).unwrap();
+    assert_eq!(said, Format::detect(&reply.body), "{}", reply.text());
     said
 }
 
@@ -35,7 +35,9 @@ fn form_of(reply: &Reply) -> Form {
 async fn an_xml_message_arrives_byte_for_byte_and_its_answer_comes_back_in_the_form_that_was_asked_for() {
     let peer = Peer::answering(in_kind()).await;
     let node = NodeConfig::with_sender().participant(Party::new("lab").at(&peer)).start().await;
-    for (accept, wanted) in [(None, Form::Xml), (Some("application/fhir+json"), Form::Json), (Some("*/*"), Form::Xml)] {
+    for (accept, wanted) in
+        [(None, Format::Xml), (Some("application/fhir+json"), Format::Json), (Some("*/*"), Format::Xml)]
+    {
         let message = Sample::new().addressed_to("lab");
         let body = xml(message.bytes());
         let posting = node.posting(body.clone());
@@ -45,7 +47,7 @@ async fn an_xml_message_arrives_byte_for_byte_and_its_answer_comes_back_in_the_f
         let answer = json(&reply.body);
         assert_eq!(answer["entry"][0]["resource"]["response"]["identifier"], message.header_id().as_str());
         // The receiver answered in XML: what was converted is marked (MSG-123).
-        assert_eq!(reply.header("x-intermediary").is_some(), wanted == Form::Json);
+        assert_eq!(reply.header("x-intermediary").is_some(), wanted == Format::Json);
         let received = peer.received().pop().unwrap();
         assert_eq!(received.body, body);
         assert!(received.header("content-type").unwrap().starts_with("application/fhir+xml"));
@@ -60,9 +62,9 @@ async fn a_receiver_that_reads_xml_gets_xml_that_says_the_same_and_a_mark_that_i
     let node = NodeConfig::with_sender().participant(lab).start().await;
     let message = Sample::new().addressed_to("lab");
     let reply = node.post(message.bytes()).await.expect_status(200);
-    assert_eq!(form_of(&reply), Form::Json);
+    assert_eq!(form_of(&reply), Format::Json);
     let received = peer.received().pop().unwrap();
-    assert_eq!(Form::seen(&received.body), Form::Xml);
+    assert_eq!(Format::detect(&received.body), Format::Xml);
     assert!(received.header("content-type").unwrap().starts_with("application/fhir+xml"));
     assert!(received.header("x-intermediary").is_some());
     assert_eq!(json(&received.body), message.value());
@@ -76,7 +78,7 @@ async fn the_same_message_in_the_other_form_is_a_repeat() {
     node.post(message.clone()).await.expect_status(200);
     let again = node.post(xml(message)).await.expect_status(200);
     assert_eq!(again.header("emberpost-repeat"), Some("true"));
-    assert_eq!(form_of(&again), Form::Xml);
+    assert_eq!(form_of(&again), Format::Xml);
     assert_eq!(peer.count(), 1);
 }
 
@@ -86,7 +88,7 @@ async fn an_xml_message_that_is_refused_says_line_and_column_in_xml() {
     let text = String::from_utf8(xml(Sample::new().bytes())).unwrap();
     let broken = text.replace("<Patient", "\n  <Patient").replace("</Patient>", "");
     let reply = node.post(broken).await.expect_status(400);
-    assert_eq!(form_of(&reply), Form::Xml);
+    assert_eq!(form_of(&reply), Format::Xml);
     let issue = &json(&reply.body)["issue"][0];
     let line =
         issue["extension"].as_array().unwrap().iter().find(|one| one["url"].as_str().unwrap().ends_with("-line"));
@@ -99,7 +101,7 @@ async fn metadata_and_definitions_are_given_as_xml_where_that_is_accepted() {
     for path in ["/fhir/metadata", "/fhir/MessageDefinition"] {
         let reply = node.ask(node.request(reqwest::Method::GET, path).header("accept", "application/fhir+xml")).await;
         let reply = reply.expect_status(200);
-        assert_eq!(form_of(&reply), Form::Xml);
+        assert_eq!(form_of(&reply), Format::Xml);
         let plain = node.get(path).await.expect_status(200).json();
         let converted = json(&reply.body);
         assert_eq!(converted["resourceType"], plain["resourceType"]);
