@@ -69,7 +69,7 @@ fn respelled(metadata: &mut Metadata, tree: &Arc<Tree>, version: FhirVersion) ->
     // Spelling works on the JSON format, which must say all.
     xml::json(tree)?;
     let message = Message::read(tree.clone(), metadata.version, None)?;
-    let asked = metadata.asked.as_ref();
+    let asked = metadata.request_format.as_ref();
     let request = Request {
         header_id: asked.and_then(|asked| asked.header_id.as_deref()),
         identifier: asked.and_then(|asked| asked.bundle_identifier.as_ref()),

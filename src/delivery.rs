@@ -54,8 +54,8 @@ pub struct Metadata {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub in_reply_to: Option<Uuid>,
     /// Of an answer: as what its requester spoke, so that it can be told in the same words.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub asked: Option<Box<Asked>>,
+    #[serde(default, rename = "asked", skip_serializing_if = "Option::is_none")]
+    pub request_format: Option<Box<RequestFormat>>,
     /// A response that matched no request.
     pub unmatched: bool,
     /// A response that fits more than one request: nobody has it until an operator assigns it. Stored in a column of its
@@ -90,8 +90,8 @@ impl Metadata {
     }
 
     /// As what its sender spoke, for its answer.
-    pub fn as_asked(&self) -> Option<Box<Asked>> {
-        Some(Box::new(Asked {
+    pub fn request_format(&self) -> Option<Box<RequestFormat>> {
+        Some(Box::new(RequestFormat {
             format: Format::of_media_type(&self.media_type).unwrap_or_default(),
             version: self.version?,
             header_id: self.header_id.clone(),
@@ -107,7 +107,7 @@ impl Metadata {
 
 /// How a request was written, and the identity that its sender gave it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Asked {
+pub struct RequestFormat {
     /// Stored under the name that earlier versions gave it.
     #[serde(rename = "form")]
     pub format: Format,

@@ -3,8 +3,8 @@
 //! Modules in reading order; imports point down this list only.
 
 pub mod admin;
+pub mod admission;
 pub mod answer;
-pub mod apart;
 pub mod app;
 pub mod channel;
 pub mod cli;
@@ -16,8 +16,8 @@ pub mod delivery;
 pub mod exchange;
 pub mod fault;
 pub mod metrics;
+pub mod offload;
 pub mod outcome;
-pub mod places;
 pub mod replay;
 pub mod routing;
 pub mod secret;

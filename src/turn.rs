@@ -1,13 +1,13 @@
-//! Turns: messages of one queue are judged side by side, and kept and handed on in the order in which they came.
+//! Turns: the messages of one queue are checked concurrently, but stored and passed to the courier in order of arrival.
 //!
-//! A chain of turns is as long as its messages. One that ends without having entered breaks the chain behind it: what
-//! follows a message that could not be kept must not be kept before it.
+//! Each message holds one turn of a chain. A turn that is dropped before it has entered breaks the chain: a message must not
+//! be stored when an earlier message of its queue could not be.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::oneshot;
 
-/// One message's turn. Dropped before `entered`, it lets none of its followers enter.
+/// One message's turn. If it is dropped before `entered`, no later message of its queue can enter.
 #[derive(Debug, Default)]
 pub struct Turn {
     enter: Link,
@@ -15,7 +15,7 @@ pub struct Turn {
     chain: Chain,
 }
 
-/// What the messages of one queue have in common: broken, once one that had entered could not be kept.
+/// The state that all turns of one queue share: broken once a message that had entered could not be stored.
 #[derive(Clone, Debug, Default)]
 pub struct Chain(Option<Arc<AtomicBool>>);
 
@@ -31,7 +31,7 @@ impl Chain {
     }
 }
 
-/// An earlier message of the same queue did not enter.
+/// The error of a turn whose predecessor was dropped before it entered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Broken;
 
@@ -41,7 +41,7 @@ struct Link {
     after: Option<oneshot::Sender<()>>,
 }
 
-/// Hands out turns, one after the other.
+/// Issues the turns of one queue, in order.
 #[derive(Debug)]
 pub struct Turns {
     chain: Chain,
@@ -70,14 +70,14 @@ impl Link {
 
     fn pass(&mut self) {
         if let Some(after) = self.after.take() {
-            // Nobody may come behind, or it is gone.
+            // An error only means that there is no next turn, or that it was dropped.
             let _ = after.send(());
         }
     }
 }
 
 impl Turn {
-    /// No order to keep with anybody.
+    /// A turn outside of any order, for messages that do not come from a queue.
     pub fn free() -> Turn {
         Turn::default()
     }
@@ -94,20 +94,20 @@ impl Turn {
         }
     }
 
-    /// This message is at its place: the next may enter.
+    /// Lets the next message enter; called once this message's place in the order of storing is fixed.
     pub fn entered(&mut self) {
         self.enter.pass();
     }
 
-    /// Waits until every earlier message has left, or was dropped.
+    /// Waits until every earlier message has left or was dropped.
     pub async fn leave(&mut self) {
         if let Some(before) = self.leave.before.take() {
-            // An earlier one that was dropped has nothing more to hand on.
+            // A predecessor that was dropped has no deliveries to pass on, so its error does not matter.
             drop(before.await);
         }
     }
 
-    /// This message was handed on: the next may leave.
+    /// Lets the next message leave; called once this message's deliveries are with the courier.
     pub fn left(&mut self) {
         self.leave.pass();
     }
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn turns_enter_and_leave_in_order_whatever_order_they_ask_in() {
+    async fn turns_enter_and_leave_in_order_whichever_asks_first() {
         let mut turns = Turns::default();
         let all: Vec<Turn> = (0..5).map(|_| turns.take()).collect();
         let (log, mut seen) = tokio::sync::mpsc::unbounded_channel();
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_enters_behind_one_that_did_not() {
+    async fn no_turn_enters_after_one_that_did_not() {
         let mut turns = Turns::default();
         let (first, mut second, mut third) = (turns.take(), turns.take(), turns.take());
         drop(first);
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_that_is_dropped_after_it_entered_holds_nobody_up() {
+    async fn a_turn_dropped_after_it_entered_does_not_delay_the_next() {
         let mut turns = Turns::default();
         let (mut first, mut second) = (turns.take(), turns.take());
         first.enter().await.unwrap();

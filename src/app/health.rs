@@ -1,11 +1,11 @@
 //! `/health/live`, `/health/ready` and `/metrics`.
 
+use crate::admission::Admission;
 use crate::channel::amqp::AmqpHealth;
 use crate::channel::http_in::outcome;
 use crate::exchange::Exchange;
 use crate::fault::Fault;
 use crate::outcome::{Issue, IssueCode};
-use crate::places::Places;
 use crate::security::{Credentials, Who};
 use crate::store::Unavailable;
 use crate::supervisor::Supervisor;
@@ -26,7 +26,7 @@ struct Health {
     amqp: Option<AmqpHealth>,
     leaving: CancellationToken,
     supervisor: Supervisor,
-    places: Places,
+    admission: Admission,
 }
 
 /// `leaving`: canceled once the router was told to stop, which it may do later.
@@ -36,13 +36,13 @@ pub(super) fn routes(
     amqp: Option<AmqpHealth>,
     leaving: CancellationToken,
     supervisor: Supervisor,
-    places: Places,
+    admission: Admission,
 ) -> Router {
     Router::new()
         .route("/health/live", get(|| async { "live\n" }))
         .route("/health/ready", get(ready))
         .route("/metrics", get(metrics))
-        .with_state(Health { exchange, credentials, amqp, leaving, supervisor, places })
+        .with_state(Health { exchange, credentials, amqp, leaving, supervisor, admission })
 }
 
 /// Says which part is not ready; 503 while starting, stopping, while the store would not take a message, or when a part ended
@@ -92,7 +92,7 @@ async fn metrics(State(health): State<Health>, headers: HeaderMap) -> Response {
         }
         Err(issue) => return outcome(StatusCode::UNAUTHORIZED, issue),
     }
-    let (messages, bytes) = health.places.in_flight();
+    let (messages, bytes) = health.admission.in_flight();
     health.exchange.metrics.in_flight(messages, bytes);
     let text = match health.exchange.store.figures().await {
         Ok(figures) => health.exchange.metrics.render_with(&figures),

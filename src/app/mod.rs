@@ -13,6 +13,7 @@ pub use reload::build_rules;
 pub use serve::{ServeOptions, serve};
 
 use crate::admin::{self, Admin};
+use crate::admission::Admission;
 use crate::channel::Carriers;
 use crate::channel::amqp::{Amqp, RunningAmqp};
 use crate::channel::edge::{self, EdgeSettings};
@@ -24,7 +25,6 @@ use crate::config::Config;
 use crate::courier::{Courier, CourierSettings, Handle};
 use crate::exchange::{Exchange, Settings};
 use crate::metrics::Metrics;
-use crate::places::Places;
 use crate::replay::Replays;
 use crate::security::Credentials;
 use crate::store::{OpenError, Store, StoreSettings, Unavailable};
@@ -133,10 +133,10 @@ pub async fn start(config: &Config, definitions: Definitions, clock: Clock) -> R
             grace: Duration::from_secs(config.server.shutdown_grace_seconds),
         },
     );
-    let places = Places::new(config.server.max_in_flight, config.server.max_in_flight_bytes);
+    let admission = Admission::new(config.server.max_in_flight, config.server.max_in_flight_bytes);
     let courier = supervisor.spawn("courier", signs.stopping.clone(), courier);
     let amqp = amqp.map(|amqp| {
-        amqp.start(exchange.clone(), &participants, config.server.body_limit_bytes, places.clone(), &supervisor)
+        amqp.start(exchange.clone(), &participants, config.server.body_limit_bytes, admission.clone(), &supervisor)
     });
     let replays = Replays::start(exchange.clone(), signs.stopping.clone(), &supervisor);
     let upkeep = upkeep::run(store, clock.clone(), config.retention.clone(), signs.stopping.clone());
@@ -147,9 +147,9 @@ pub async fn start(config: &Config, definitions: Definitions, clock: Clock) -> R
         amqp.as_ref().map(|amqp| amqp.health.clone()),
         signs.leaving.clone(),
         supervisor.clone(),
-        places.clone(),
+        admission.clone(),
     );
-    let router = router(config, &exchange, &credentials, (replays, places), health, &signs.stopping);
+    let router = router(config, &exchange, &credentials, (replays, admission), health, &signs.stopping);
     let connections = ServeSettings::new(descriptors::connections(config.server.max_connections, descriptors));
     let http = http_in::serve(listener, router, connections, signs.stopping.clone(), signs.closing.clone());
     let http = supervisor.spawn("listener", signs.closing.clone(), http);
@@ -190,14 +190,14 @@ fn router(
     config: &Config,
     exchange: &Arc<Exchange>,
     credentials: &Arc<ArcSwap<Credentials>>,
-    (replays, places): (Replays, Places),
+    (replays, admission): (Replays, Admission),
     health: Router,
     stopping: &CancellationToken,
 ) -> Router {
     let http = HttpIn::new(
         exchange.clone(),
         credentials.clone(),
-        places,
+        admission,
         config.server.trusted_proxies.clone().into(),
         config.server.body_limit_bytes,
         stopping.clone(),

@@ -20,8 +20,8 @@ pub fn build_rules(config: &Config, definitions: Definitions, base_url: &str) ->
         take_unknown_events: config.definitions.unknown_events == UnknownEvents::Route,
         now_us: 0,
     };
-    let closed = !config.operators.is_empty() || table.has_credentials();
-    Ok(Rules { table, definitions, checks, closed, on_failure: config.validation.on_failure })
+    let requires_credentials = !config.operators.is_empty() || table.has_credentials();
+    Ok(Rules { table, definitions, checks, requires_credentials, on_failure: config.validation.on_failure })
 }
 
 pub(super) fn credentials(

@@ -7,10 +7,10 @@ mod path;
 
 pub use path::ALIASES;
 
-use crate::apart::apart;
 use crate::channel::caller::Caller;
 use crate::channel::media;
 use crate::fault::Fault;
+use crate::offload::offload;
 use crate::outcome::{Issue, IssueCode, Outcome, Severity};
 use crate::security::Credentials;
 use arc_swap::ArcSwap;
@@ -245,7 +245,7 @@ impl Asked {
         let Ok(bytes) = to_bytes(body, OUTCOME_LIMIT_BYTES).await else {
             return parts.status.into_response();
         };
-        let (format, bytes) = match apart(bytes.len(), || convert(bytes.clone(), Format::Xml, FhirVersion::R4)) {
+        let (format, bytes) = match offload(bytes.len(), || convert(bytes.clone(), Format::Xml, FhirVersion::R4)) {
             Ok(xml) => (Format::Xml, xml),
             Err(_) => (Format::Json, bytes),
         };

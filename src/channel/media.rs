@@ -1,7 +1,7 @@
 //! Media types, FHIR versions and content encodings, as every channel reads them (VER-01 to VER-04).
 
-use crate::apart::apart;
 use crate::fault::Fault;
+use crate::offload::offload;
 use crate::outcome::{Issue, IssueCode};
 use axum::http::{HeaderMap, HeaderName};
 use bytes::Bytes;
@@ -93,7 +93,7 @@ pub fn decode(
     }
     // What comes out may be a hundred times as long as what came in.
     let work = if encoding == Encoding::Identity { 0 } else { raw.len().saturating_mul(100) };
-    apart(work, || match encoding {
+    offload(work, || match encoding {
         Encoding::Identity => Ok(raw.clone()),
         Encoding::Gzip => inflate(flate2::read::MultiGzDecoder::new(&raw[..]), limit_bytes, count),
         Encoding::Zstd => inflate(zstd_decoder(raw).map_err(|_| badly_encoded())?, limit_bytes, count),

@@ -1,10 +1,10 @@
 //! What a delivery carries: the message as it came, or as its receiver reads it.
 
 use super::later;
-use crate::apart::apart;
 use crate::conversion::{Wanted, converted};
 use crate::delivery::{AttemptResult, Metadata, PendingDelivery};
 use crate::fault::Fault;
+use crate::offload::offload;
 use crate::routing::Participant;
 use crate::store::Store;
 use bytes::Bytes;
@@ -35,13 +35,13 @@ pub(super) async fn outgoing<'w>(
 ) -> Result<Outgoing<'w>, AttemptResult> {
     let body = body(store, work).await?;
     let as_it_came = |body| Ok(Outgoing { work: as_read(work, participant), body, is_converted: false });
-    match apart(body.len(), || converted(&work.metadata, &body, wanted(work, participant))) {
+    match offload(body.len(), || converted(&work.metadata, &body, wanted(work, participant))) {
         Ok(None) => as_it_came(body),
         Ok(Some(told)) => {
             let work = PendingDelivery { metadata: Arc::new(told.metadata), ..work.clone() };
             Ok(Outgoing { work: Cow::Owned(work), body: told.bytes, is_converted: true })
         }
-        Err(_) if work.metadata.asked.is_some() => as_it_came(body),
+        Err(_) if work.metadata.request_format.is_some() => as_it_came(body),
         Err(_) => Err(later(Fault::RouteConversion, "the message cannot be written as the participant reads it")),
     }
 }
@@ -49,7 +49,7 @@ pub(super) async fn outgoing<'w>(
 /// A request of R4 for a receiver of R4B, or the other way round, was found to be valid in the receiver's version: it is
 /// called that, and stays as it is.
 fn as_read<'w>(work: &'w PendingDelivery, participant: &Participant) -> Cow<'w, PendingDelivery> {
-    let wanted = participant.fhir_version.filter(|_| work.metadata.asked.is_none());
+    let wanted = participant.fhir_version.filter(|_| work.metadata.request_format.is_none());
     match (wanted, work.metadata.version) {
         (Some(wanted), Some(version)) if wanted != version && wanted.is_spelled_as(version) => {
             let metadata = Metadata { version: Some(wanted), ..(*work.metadata).clone() };
@@ -62,7 +62,7 @@ fn as_read<'w>(work: &'w PendingDelivery, participant: &Participant) -> Cow<'w, 
 /// A participant's own format comes first, then that in which a request was asked; versions are bridged where that is
 /// allowed, and an answer speaks the version of its request.
 fn wanted(work: &PendingDelivery, participant: &Participant) -> Wanted {
-    let asked = work.metadata.asked.as_deref();
+    let asked = work.metadata.request_format.as_deref();
     let bridged = participant.fhir_version.filter(|_| participant.bridge_versions);
     let bridged = bridged.filter(|wanted| Some(*wanted) != work.metadata.version);
     let version: Option<FhirVersion> = asked.map(|asked| asked.version).or(bridged);

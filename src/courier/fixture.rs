@@ -25,7 +25,7 @@ pub fn metadata() -> Metadata {
         owed: None,
         reply_to: ReplyTo::Wait,
         in_reply_to: None,
-        asked: None,
+        request_format: None,
         unmatched: false,
         ambiguous: false,
         via: None,

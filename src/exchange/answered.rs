@@ -3,14 +3,14 @@
 use super::conclude::settlement;
 use super::meaning::Meaning;
 use super::reply::Closed;
-use super::wait::Claim;
+use super::waiting::Claim;
 use super::{Exchange, Rules};
-use crate::apart::apart;
 use crate::delivery::{
     Attempt, AttemptResult, DeliveryKind, DeliveryState, NewMessage, NextStep, PendingDelivery, Settled, Settlement,
 };
 use crate::fault::Fault;
-use crate::store::{Asked, Unavailable};
+use crate::offload::offload;
+use crate::store::{SentRequest, Unavailable};
 use uuid::Uuid;
 
 impl Exchange {
@@ -46,13 +46,13 @@ impl Exchange {
         other: Uuid,
         rules: &Rules,
     ) -> Result<NextStep, Unavailable> {
-        let before = self.store.asked_with(&work.participant, other).await?;
-        let now = self.store.asked_with(&work.participant, work.metadata.id).await?;
-        let sender = |asked: &[Asked]| asked.first().map(|asked| asked.delivery.metadata.sender.clone());
+        let before = self.store.sent_requests_of(&work.participant, other).await?;
+        let now = self.store.sent_requests_of(&work.participant, work.metadata.id).await?;
+        let sender = |asked: &[SentRequest]| asked.first().map(|asked| asked.delivery.metadata.sender.clone());
         let same = sender(&before).is_some() && sender(&before) == sender(&now);
         if same
             && let AttemptResult::Body { bytes, media_type } = attempt.result.clone()
-            && let Meaning::Answer(answer) = apart(bytes.len(), || self.meaning(&work, bytes, &media_type, rules))
+            && let Meaning::Answer(answer) = offload(bytes.len(), || self.meaning(&work, bytes, &media_type, rules))
         {
             return Box::pin(self.answered(work, attempt, *answer, rules, Some(other))).await;
         }
@@ -75,7 +75,7 @@ impl Exchange {
             _ => return None,
         };
         if claim.is_none() || work.metadata.is_answered_in_queue() {
-            answer.deliveries = self.way_home(&work.metadata, &answer.metadata, rules, told);
+            answer.deliveries = self.return_route(&work.metadata, &answer.metadata, rules, told);
         }
         claim
     }

@@ -1,9 +1,9 @@
 //! An operator says whose an ambiguous response is.
 
-use super::{Exchange, Place};
-use crate::apart::apart;
+use super::{Exchange, IntakeSlot};
 use crate::delivery::{Acceptance, MessageState, NewMessage};
 use crate::exchange::correlate::one;
+use crate::offload::offload;
 use crate::store::Unavailable;
 use fhir::format::read;
 use fhir::{Format, Message};
@@ -34,7 +34,7 @@ impl Exchange {
             });
         }
         self.store.message_key(request).await?.ok_or(Unassigned::Unknown(request))?;
-        let asked = self.store.asked_with(&view.metadata.sender, request).await?;
+        let asked = self.store.sent_requests_of(&view.metadata.sender, request).await?;
         let asked = one(asked).ok_or_else(|| {
             let sender = &view.metadata.sender;
             impossible(format!("The message {request} is no request that was sent to the participant {sender}."))
@@ -45,7 +45,7 @@ impl Exchange {
             .ok_or_else(|| impossible("The content of the response is no longer kept (retention.bodies_days)."))?;
         // Read again for what it says, with which other answers to the request are compared.
         let format = Format::of_media_type(&metadata.media_type).unwrap_or_default();
-        let identity = apart(bytes.len(), || {
+        let identity = offload(bytes.len(), || {
             let tree = read(bytes.clone(), format, metadata.version, None).ok()?;
             Some(Message::read(tree, metadata.version, None).ok()?.identity())
         });
@@ -62,7 +62,7 @@ impl Exchange {
             assigns: Some((key, response)),
             releases_request: false,
         };
-        match self.close_with(answer, *asked, &rules, Place::default()).await? {
+        match self.close_with(answer, *asked, &rules, IntakeSlot::default()).await? {
             Acceptance::New { .. } | Acceptance::Duplicate { .. } => Ok(()),
             Acceptance::Conflict { .. } => Err(impossible("Somebody else has just assigned the response.")),
         }

@@ -1,9 +1,9 @@
 //! A response that came on its own closes the request that it answers: who waits on the line gets it, or it is delivered.
 
 use super::reply::Closed;
-use super::{Exchange, Place, Rules};
+use super::{Exchange, IntakeSlot, Rules};
 use crate::delivery::{Acceptance, DeliveryKind, Further, Metadata, NewMessage};
-use crate::store::{Asked, Unavailable};
+use crate::store::{SentRequest, Unavailable};
 use fhir::Event;
 use fhir::event::{Category, ResponseCode};
 use validation::{Checked, allowed_response};
@@ -13,17 +13,17 @@ impl Exchange {
     pub(super) async fn close_with(
         &self,
         mut answer: NewMessage,
-        asked: Asked,
+        asked: SentRequest,
         rules: &Rules,
-        mut place: Place,
+        mut place: IntakeSlot,
     ) -> Result<Acceptance, Unavailable> {
-        let Asked { delivery: request, .. } = asked;
+        let SentRequest { delivery: request, .. } = asked;
         // First its turn, then the request: whoever holds the request waits for nobody's turn.
         let broken = |_| Unavailable::Away("a message before this one could not be kept".into());
         place.turn.enter().await.map_err(broken)?;
         let _in_order = self.answers.enter(request.metadata.id).await;
         answer.metadata.in_reply_to = Some(request.metadata.id);
-        answer.metadata.asked = request.metadata.as_asked();
+        answer.metadata.request_format = request.metadata.request_format();
         answer.metadata.planned_at_us = Some(self.clock.now_us());
         let is_request = request.kind == DeliveryKind::Request;
         let claim = if is_request { self.waiters.claim(request.metadata.id) } else { None };
@@ -32,7 +32,7 @@ impl Exchange {
             _ => claim.is_none() || request.metadata.is_answered_in_queue(),
         };
         if forwarded {
-            answer.deliveries = self.way_home(&request.metadata, &answer.metadata, rules, false);
+            answer.deliveries = self.return_route(&request.metadata, &answer.metadata, rules, false);
         }
         answer.further = self.further(&request.kind, &request.metadata, &answer.metadata, rules);
         answer.closes = Some(request.delivery_key);
@@ -65,7 +65,7 @@ impl Exchange {
         if request.category == Some(Category::Consequence) {
             return Some(Further { delivery: None });
         }
-        Some(Further { delivery: self.way_home(request, answer, rules, false).pop() })
+        Some(Further { delivery: self.return_route(request, answer, rules, false).pop() })
     }
 }
 

@@ -4,13 +4,13 @@ use super::Exchange;
 use super::meaning::{Meaning, receiver_issues};
 use super::own::Say;
 use super::reply::{Closed, closes_without_message};
-use crate::apart::apart;
 use crate::courier::Conclude;
 use crate::delivery::{
     Attempt, AttemptResult, AttemptRow, DeliveryKind, DeliveryState, FAILED_PROBE, NewMessage, NextStep,
     PendingDelivery, ReplyTo, Settlement, retry_after,
 };
 use crate::fault::Fault;
+use crate::offload::offload;
 use crate::outcome::{Issue, IssueCode, Outcome};
 use crate::store::Unavailable;
 use bytes::Bytes;
@@ -76,7 +76,7 @@ impl Exchange {
             }
             AttemptResult::NotSent { fault: Some(fault), detail } => Ok(self.short(&work, fault, &detail).await),
             AttemptResult::Body { bytes, media_type } => {
-                match apart(bytes.len(), || self.meaning(&work, bytes, &media_type, &rules)) {
+                match offload(bytes.len(), || self.meaning(&work, bytes, &media_type, &rules)) {
                     Meaning::Answer(answer) => self.answered(work, &attempt, *answer, &rules, None).await,
                     Meaning::Failed(detail) => {
                         self.again(work, &attempt, (Fault::RecvBadAnswer, detail.into()), None).await
@@ -229,7 +229,7 @@ impl Exchange {
         detail: String,
     ) -> Result<NextStep, Unavailable> {
         let row = self.row(&work, attempt, "refused", Some(Fault::RecvRefused), Some(detail));
-        let issues = outcome.map(|outcome| apart(outcome.len(), || receiver_issues(&outcome, work.metadata.version)));
+        let issues = outcome.map(|outcome| offload(outcome.len(), || receiver_issues(&outcome, work.metadata.version)));
         let issues = issues.unwrap_or_default();
         self.bury(work, Fault::RecvRefused, Some(row), &issues).await?;
         Ok(NextStep::Done)

@@ -7,7 +7,7 @@
 use crate::delivery::{DeliveryKind, Metadata};
 use crate::routing::Table;
 use crate::routing::address::is_same;
-use crate::store::{Asked, Candidates};
+use crate::store::{Candidates, SentRequest};
 use fhir::event::Identifier;
 use fhir::identity::normal;
 use uuid::Uuid;
@@ -19,7 +19,7 @@ const NAMED_LIMIT: usize = 10;
 #[derive(Debug)]
 pub(super) enum Match {
     Nothing,
-    One(Box<Asked>),
+    One(Box<SentRequest>),
     Several(Doubt),
 }
 
@@ -71,15 +71,15 @@ pub(super) fn is_addressed_elsewhere(response: &Metadata, request: &Metadata, re
 
 /// The delivery of one request that a response answers: the newest time that it was sent; the request before its replays,
 /// and what has no answer yet first.
-pub(super) fn one(mut deliveries: Vec<Asked>) -> Option<Box<Asked>> {
+pub(super) fn one(mut deliveries: Vec<SentRequest>) -> Option<Box<SentRequest>> {
     let newest = deliveries.iter().map(|asked| asked.delivery.message_key).max()?;
     deliveries.retain(|asked| asked.delivery.message_key == newest);
-    let is_replay = |asked: &Asked| asked.delivery.kind != DeliveryKind::Request;
+    let is_replay = |asked: &SentRequest| asked.delivery.kind != DeliveryKind::Request;
     deliveries.into_iter().min_by_key(|asked| (asked.answered, is_replay(asked))).map(Box::new)
 }
 
 /// Leaves those that fit, where any does; whether any did.
-fn narrow(left: &mut Vec<Asked>, fits: impl Fn(&Asked) -> bool) -> bool {
+fn narrow(left: &mut Vec<SentRequest>, fits: impl Fn(&SentRequest) -> bool) -> bool {
     let any = left.iter().any(&fits);
     if any {
         left.retain(fits);
@@ -97,12 +97,12 @@ fn is_identified(request: &Metadata, identifier: &Identifier) -> bool {
 }
 
 /// The same request, or the same one sent again after a transient error.
-fn is_same_request(one: &Asked, other: &Asked) -> bool {
+fn is_same_request(one: &SentRequest, other: &SentRequest) -> bool {
     one.delivery.message_key == other.delivery.message_key
         || one.delivery.metadata.sender == other.delivery.metadata.sender && one.content == other.content
 }
 
-pub(super) fn doubt(left: &[Asked], is_cut: bool, is_addressed_elsewhere: bool) -> Doubt {
+pub(super) fn doubt(left: &[SentRequest], is_cut: bool, is_addressed_elsewhere: bool) -> Doubt {
     let mut ids: Vec<Uuid> = left.iter().map(|asked| asked.delivery.metadata.id).collect();
     // Replays stand beside their request, and ids are in order of time.
     ids.sort_unstable();
@@ -120,7 +120,7 @@ mod tests {
     use std::sync::Arc;
 
     /// The delivery of request `key` with this content from `sender` to the lab.
-    fn asked(key: i64, sender: &str, content: u8) -> Asked {
+    fn asked(key: i64, sender: &str, content: u8) -> SentRequest {
         let metadata = Metadata {
             id: Uuid::from_u128(key as u128),
             sender: sender.into(),
@@ -133,19 +133,19 @@ mod tests {
             metadata: Arc::new(metadata),
             ..fixture::work("lab", 1, key)
         };
-        Asked { delivery: work, answered: false, content: [content; 32] }
+        SentRequest { delivery: work, answered: false, content: [content; 32] }
     }
 
-    fn answered(asked: Asked) -> Asked {
-        Asked { answered: true, ..asked }
+    fn answered(asked: SentRequest) -> SentRequest {
+        SentRequest { answered: true, ..asked }
     }
 
-    fn replayed(mut asked: Asked) -> Asked {
+    fn replayed(mut asked: SentRequest) -> SentRequest {
         asked.delivery.kind = DeliveryKind::Replay { replay: Uuid::nil(), of: None, forward_answers: false };
         asked
     }
 
-    fn identified(mut asked: Asked, system: &str) -> Asked {
+    fn identified(mut asked: SentRequest, system: &str) -> SentRequest {
         let identifier = Identifier { system: Some(system.into()), value: "1".into() };
         Arc::make_mut(&mut asked.delivery.metadata).bundle_identifier = Some(identifier);
         asked
@@ -165,7 +165,7 @@ mod tests {
     }
 
     /// Key and kind of the delivery; how many requests fit.
-    fn decided(all: Vec<Asked>, to: &[&str], system: Option<&str>) -> Result<(i64, bool), usize> {
+    fn decided(all: Vec<SentRequest>, to: &[&str], system: Option<&str>) -> Result<(i64, bool), usize> {
         let candidates = Candidates { deliveries: all, is_cut: false };
         match decide(candidates, &response(to, system), "lab", &table()) {
             Match::Nothing => Err(0),

@@ -3,12 +3,12 @@
 use super::correlate::Match;
 use super::judge::Judged;
 use super::respond::fits_several;
-use super::{Exchange, Inbound, Rules, Wants, reused};
-use crate::apart::apart;
+use super::{AnswerMode, Exchange, Inbound, Rules, reused};
 use crate::delivery::{DeliveryKind, Metadata};
+use crate::offload::offload;
 use crate::outcome::Outcome;
 use crate::routing::Plan;
-use crate::store::{Asked, Unavailable};
+use crate::store::{SentRequest, Unavailable};
 use bytes::Bytes;
 use fhir::identity::Verdict;
 use fhir::{FhirVersion, Format};
@@ -47,13 +47,13 @@ impl Exchange {
             credential: sender.map(Arc::from),
             via: None,
             request_id: String::new(),
-            wants: Wants::OnTheLine,
+            answer_mode: AnswerMode::Synchronous,
             expires_after: None,
             received_at_us: self.clock.now_us(),
             gone: CancellationToken::new(),
         };
         let rules = self.rules.load_full();
-        match apart(inbound.bytes.len(), || self.judge(Uuid::nil(), &inbound, &rules)) {
+        match offload(inbound.bytes.len(), || self.judge(Uuid::nil(), &inbound, &rules)) {
             Ok(judged) if judged.message.header.response.is_some() => self.explain_response(&judged, &rules).await,
             Ok(judged) => self.explain_request(&judged, &inbound, &rules).await,
             Err(refused) => Ok(Explanation { outcome: refused.outcome, ..begun(&refused.metadata) }),
@@ -66,7 +66,7 @@ impl Exchange {
         inbound: &Inbound,
         rules: &Rules,
     ) -> Result<Explanation, Unavailable> {
-        match apart(inbound.bytes.len(), || self.plan_for(judged, inbound, rules)) {
+        match offload(inbound.bytes.len(), || self.plan_for(judged, inbound, rules)) {
             Ok((_, plan)) => self.explain_identity(judged, planned(judged, plan)).await,
             Err(refused) => Ok(Explanation { outcome: refused.outcome, ..begun(&refused.metadata) }),
         }
@@ -96,11 +96,11 @@ impl Exchange {
         }
     }
 
-    fn explain_answer(&self, request: &Asked, judged: &Judged, rules: &Rules, explanation: &mut Explanation) {
+    fn explain_answer(&self, request: &SentRequest, judged: &Judged, rules: &Rules, explanation: &mut Explanation) {
         let delivery = &request.delivery;
         let forwarded = !matches!(delivery.kind, DeliveryKind::Replay { forward_answers: false, .. });
         let home = match forwarded {
-            true => self.way_home(&delivery.metadata, &judged.metadata, rules, false),
+            true => self.return_route(&delivery.metadata, &judged.metadata, rules, false),
             false => Vec::new(),
         };
         explanation.receivers = home.iter().map(|delivery| delivery.participant.to_string()).collect();
@@ -111,7 +111,7 @@ impl Exchange {
 
     /// What is known of its identity refuses it, or makes it a duplicate.
     async fn explain_identity(&self, judged: &Judged, explanation: Explanation) -> Result<Explanation, Unavailable> {
-        let identity = apart(judged.bytes.len(), || judged.message.identity());
+        let identity = offload(judged.bytes.len(), || judged.message.identity());
         Ok(match self.store.verdict(&judged.metadata, identity).await? {
             Verdict::New => explanation,
             Verdict::Duplicate(first) => {

@@ -52,8 +52,13 @@ impl Fixture {
         let table = Table::build(participants, Vec::new(), Vec::new(), base_url).unwrap();
         let checks =
             Checks { level: Level::Message, prose_rules: ProseRules::Warning, take_unknown_events: true, now_us: 0 };
-        let rules =
-            Rules { table, definitions: Definitions::default(), checks, closed: false, on_failure: Default::default() };
+        let rules = Rules {
+            table,
+            definitions: Definitions::default(),
+            checks,
+            requires_credentials: false,
+            on_failure: Default::default(),
+        };
         let settings = Settings {
             base_url: "http://127.0.0.1:8080/fhir".into(),
             name: "127.0.0.1:8080".into(),
@@ -149,7 +154,7 @@ fn metadata(id: Uuid, name: &str, event: &str, category: Option<Category>, now_u
         owed: None,
         reply_to: ReplyTo::Wait,
         in_reply_to: None,
-        asked: None,
+        request_format: None,
         unmatched: false,
         ambiguous: false,
         via: None,

@@ -1,6 +1,6 @@
 //! The first half of the path: bytes to a message that may be taken, or the refusal with every reason at once.
 
-use super::{Exchange, Inbound, Refusal, Rules, Wants};
+use super::{AnswerMode, Exchange, Inbound, Refusal, Rules};
 use crate::delivery::{MessageState, Metadata, NewMessage, ReplyTo, ResponseMetadata};
 use crate::fault::Fault;
 use crate::outcome::{Issue, IssueCode, Outcome};
@@ -128,10 +128,10 @@ impl Exchange {
         metadata.definition = checked.definition.as_deref().and_then(canonical);
         metadata.category = checked.definition.as_ref().and_then(|definition| definition.category);
         metadata.checked_at_us = Some(self.clock.now_us());
-        let (asynchronous, from_queue, correlation) = match &inbound.wants {
-            Wants::OnTheLine => (false, false, None),
-            Wants::Asynchronously { .. } | Wants::AtStatusUrl => (true, false, None),
-            Wants::InQueue { reply, .. } => {
+        let (asynchronous, from_queue, correlation) = match &inbound.answer_mode {
+            AnswerMode::Synchronous => (false, false, None),
+            AnswerMode::Asynchronous { .. } | AnswerMode::StatusUrl => (true, false, None),
+            AnswerMode::ReplyQueue { reply, .. } => {
                 (false, true, reply.correlation.as_deref().and_then(|text| Uuid::parse_str(text).ok()))
             }
         };
@@ -262,12 +262,12 @@ fn blank_facts(id: Uuid, inbound: &Inbound) -> Metadata {
         definition: None,
         category: None,
         owed: None,
-        reply_to: match &inbound.wants {
-            Wants::InQueue { reply, .. } => ReplyTo::Queue(reply.clone()),
+        reply_to: match &inbound.answer_mode {
+            AnswerMode::ReplyQueue { reply, .. } => ReplyTo::Queue(reply.clone()),
             _ => ReplyTo::Wait,
         },
         in_reply_to: None,
-        asked: None,
+        request_format: None,
         unmatched: false,
         ambiguous: false,
         via: inbound.via.as_deref().map(newest_hops),

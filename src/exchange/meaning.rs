@@ -105,7 +105,7 @@ impl Exchange {
             size_bytes: bytes.len() as u64,
             reply_to: ReplyTo::Nobody,
             in_reply_to: Some(work.metadata.id),
-            asked: work.metadata.as_asked(),
+            request_format: work.metadata.request_format(),
             owed: None,
             category: None,
             definition: message.header.definition.clone(),
@@ -255,6 +255,6 @@ mod tests {
         assert_eq!((found.len(), &found[0]["severity"]), (RECEIVER_ISSUES_LIMIT, &"fatal".into()));
         let long = format!(r#"{{"severity":"error","diagnostics":"{}"}},"#, "x".repeat(40_000)).repeat(3);
         let long = format!(r#"{{"resourceType":"OperationOutcome","issue":[{long}{{"severity":"error"}}]}}"#);
-        assert_eq!(issues(&long).len(), 1, "64 KiB hold one of them, and nothing behind the second");
+        assert_eq!(issues(&long).len(), 1, "64 KiB permit one of them, and nothing behind the second");
     }
 }

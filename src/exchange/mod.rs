@@ -4,26 +4,26 @@
 //! a channel. What comes back from our own deliveries meets the same reading and keeping in `conclude`. The exchange
 //! knows no HTTP and no SQL: it sees `Inbound`, `Store` and `Reply`.
 
-mod again;
 mod answered;
 mod assign;
 mod close;
 mod conclude;
+mod convertible;
 mod correlate;
+mod duplicates;
 mod explain;
 #[cfg(test)]
 pub(crate) mod fixture;
-mod home;
 mod judge;
 mod meaning;
 mod order;
 mod own;
 mod reply;
 mod respond;
+mod return_route;
 mod status;
-mod told;
 mod unreadable;
-mod wait;
+mod waiting;
 #[cfg(test)]
 mod waiting_tests;
 
@@ -32,14 +32,14 @@ pub use explain::Explanation;
 pub use reply::{Refusal, Reply};
 pub use status::StatusPage;
 
-use crate::apart::apart;
+use crate::admission::Permit;
 use crate::clock::Clock;
 use crate::courier::Handle;
 use crate::delivery::{Acceptance, DeliveryState, NewMessage, ReplyQueue};
 use crate::fault::Fault;
 use crate::metrics::Metrics;
+use crate::offload::offload;
 use crate::outcome::{Issue, IssueCode, Outcome};
-use crate::places::Hold;
 use crate::routing::Table;
 use crate::store::view::{DeliveryFilter, ViewError};
 use crate::store::{Store, Unavailable};
@@ -55,7 +55,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use validation::definition::Definitions;
 use validation::{Checks, OnFailure};
-use wait::Waiters;
+use waiting::Waiters;
 
 /// A message as a channel received it: the transport's encoding removed, nothing read yet.
 #[derive(Clone, Debug)]
@@ -70,7 +70,7 @@ pub struct Inbound {
     /// `Via` as received.
     pub via: Option<String>,
     pub request_id: String,
-    pub wants: Wants,
+    pub answer_mode: AnswerMode,
     /// How long its deliveries are of use, where the sender said so (AMQP `expiration`).
     pub expires_after: Option<Duration>,
     pub received_at_us: i64,
@@ -80,29 +80,29 @@ pub struct Inbound {
 
 /// How the sender hears the answer.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Wants {
+pub enum AnswerMode {
     /// On the line, as long as it is held.
-    OnTheLine,
+    Synchronous,
     /// `async=true`: POSTed to the `response-url`, else to the source's channel.
-    Asynchronously { response_url: Option<String> },
+    Asynchronous { response_url: Option<String> },
     /// `Prefer: respond-async`.
-    AtStatusUrl,
+    StatusUrl,
     /// AMQP: published. `redelivered`: the broker brings it again, so that its answer may be on its way already.
-    InQueue { reply: ReplyQueue, redelivered: bool },
+    ReplyQueue { reply: ReplyQueue, redelivered: bool },
 }
 
 impl Inbound {
     /// A sender over AMQP is told by messages only: there is no status, and what is not kept is gone.
     fn is_from_queue(&self) -> bool {
-        matches!(self.wants, Wants::InQueue { .. })
+        matches!(self.answer_mode, AnswerMode::ReplyQueue { .. })
     }
 }
 
 /// What a message holds on its way in: its place among the bounded number between first byte and commit, and its turn
 /// among those that stay in order.
 #[derive(Default)]
-pub struct Place {
-    pub hold: Option<Hold>,
+pub struct IntakeSlot {
+    pub permit: Option<Permit>,
     pub turn: Turn,
 }
 
@@ -112,7 +112,7 @@ pub struct Rules {
     pub definitions: Definitions,
     pub checks: Checks,
     /// Whether any credential is configured: then answers are taken only from the party that was asked.
-    pub closed: bool,
+    pub requires_credentials: bool,
     /// Of senders that have none of their own.
     pub on_failure: OnFailure,
 }
@@ -160,11 +160,11 @@ impl Exchange {
     /// too, with its outcome, so that it can be explained later.
     ///
     /// `place` is given back before waiting for an answer. The rare ways are boxed, so that the common one is a small future.
-    pub async fn accept(self: &Arc<Self>, mut inbound: Inbound, place: Place) -> Reply {
+    pub async fn accept(self: &Arc<Self>, mut inbound: Inbound, place: IntakeSlot) -> Reply {
         let size_bytes = inbound.bytes.len();
         let rules = self.rules.load_full();
         let id = self.clock.new_id();
-        let judged = apart(inbound.bytes.len(), || self.judge(id, &inbound, &rules));
+        let judged = offload(inbound.bytes.len(), || self.judge(id, &inbound, &rules));
         let reply = match judged {
             Ok(judged) if judged.message.header.response.is_some() => {
                 Box::pin(self.take_response(judged, &rules, place)).await
@@ -177,7 +177,7 @@ impl Exchange {
     }
 
     /// Refuses what its channel could not even unpack: kept as it came, with the reason.
-    pub async fn reject(&self, inbound: Inbound, refusal: Refusal, issue: Issue, place: Place) -> Reply {
+    pub async fn reject(&self, inbound: Inbound, refusal: Refusal, issue: Issue, place: IntakeSlot) -> Reply {
         let rules = self.rules.load_full();
         let refused = judge::unpacked(self.clock.new_id(), &inbound, refusal, issue);
         let reply = self.refuse_received(refused, &inbound, &rules, place).await;
@@ -191,7 +191,7 @@ impl Exchange {
         mut refused: judge::Refused,
         inbound: &Inbound,
         rules: &Rules,
-        place: Place,
+        place: IntakeSlot,
     ) -> Reply {
         match self.blame(&mut refused, inbound, rules).await {
             Ok(blamed) => self.refuse_and_blame(refused, blamed, rules, place).await,
@@ -205,9 +205,9 @@ impl Exchange {
         judged: Judged,
         inbound: &mut Inbound,
         rules: &Rules,
-        place: Place,
+        place: IntakeSlot,
     ) -> Reply {
-        let keep = match apart(inbound.bytes.len(), || self.plan_request(&judged, inbound, rules)) {
+        let keep = match offload(inbound.bytes.len(), || self.plan_request(&judged, inbound, rules)) {
             Ok(keep) => keep,
             Err(refused) => return Box::pin(self.refuse(*refused, rules, place)).await,
         };
@@ -224,7 +224,7 @@ impl Exchange {
         let kept = self.keep(keep, place).await;
         if let Ok(Acceptance::Conflict { message_id }) = &kept {
             let refused = judged.refused(Refusal::Conflict, reused(*message_id));
-            return Box::pin(self.refuse(*refused, rules, Place::default())).await;
+            return Box::pin(self.refuse(*refused, rules, IntakeSlot::default())).await;
         }
         // A sender may wait for long, and many may: neither the tree nor the body is in memory meanwhile.
         drop(judged);
@@ -243,10 +243,10 @@ impl Exchange {
     }
 
     /// Keeps a message in its turn, gives its place back, and hands its deliveries to the courier in the same order.
-    async fn keep(&self, keep: NewMessage, place: Place) -> Result<Acceptance, Unavailable> {
-        let Place { hold, mut turn } = place;
+    async fn keep(&self, keep: NewMessage, place: IntakeSlot) -> Result<Acceptance, Unavailable> {
+        let IntakeSlot { permit, mut turn } = place;
         let mut kept = self.store.accept_in_turn(keep, &mut turn).await?;
-        drop(hold);
+        drop(permit);
         turn.leave().await;
         if let Acceptance::New { work, .. } = &mut kept {
             self.courier.offer(std::mem::take(work));
@@ -256,7 +256,7 @@ impl Exchange {
     }
 
     /// Keeps a refusal with its outcome; the sender is told whether or not it could be kept.
-    async fn refuse(&self, refused: judge::Refused, rules: &Rules, place: Place) -> Reply {
+    async fn refuse(&self, refused: judge::Refused, rules: &Rules, place: IntakeSlot) -> Reply {
         self.refuse_and_blame(refused, None, rules, place).await
     }
 
@@ -266,7 +266,7 @@ impl Exchange {
         refused: judge::Refused,
         blamed: Option<i64>,
         rules: &Rules,
-        place: Place,
+        place: IntakeSlot,
     ) -> Reply {
         let id = refused.metadata.id;
         for issue in refused.outcome.issues.iter().filter(|issue| issue.is_error()) {

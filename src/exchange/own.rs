@@ -1,7 +1,7 @@
 //! Messages that Emberpost plans, receives or answers itself.
 
 use super::judge::{Judged, Refused, canonical};
-use super::{Exchange, Inbound, Refusal, Rules, Wants, told};
+use super::{AnswerMode, Exchange, Inbound, Refusal, Rules, convertible};
 use crate::answer::OwnAnswer;
 use crate::delivery::{DeliveryKind, MessageState, Metadata, NewDelivery, NewMessage, ReplyTo, ResponseMetadata};
 use crate::fault::Fault;
@@ -50,7 +50,7 @@ impl Exchange {
             .map_err(|(refusal, issue)| judged.refused(refusal, issue))?;
         let plan = plan(&judged.message, &metadata.sender, metadata.category, &rules.table)
             .map_err(|issues| judged.refused(Refusal::Unprocessable, issues))?;
-        told::check(judged, &metadata, &plan, &rules.definitions)
+        convertible::check(judged, &metadata, &plan, &rules.definitions)
             .map_err(|issues| judged.refused(Refusal::Unprocessable, issues))?;
         Ok((metadata, plan))
     }
@@ -94,11 +94,11 @@ impl Exchange {
         rules: &Rules,
         owed: Option<ResponseRequired>,
     ) -> Result<ReplyTo, (Refusal, Issue)> {
-        let response_url = match &inbound.wants {
-            Wants::OnTheLine => return Ok(ReplyTo::Wait),
-            Wants::AtStatusUrl => return Ok(ReplyTo::Status),
-            Wants::InQueue { reply, .. } => return Ok(ReplyTo::Queue(reply.clone())),
-            Wants::Asynchronously { response_url } => response_url,
+        let response_url = match &inbound.answer_mode {
+            AnswerMode::Synchronous => return Ok(ReplyTo::Wait),
+            AnswerMode::StatusUrl => return Ok(ReplyTo::Status),
+            AnswerMode::ReplyQueue { reply, .. } => return Ok(ReplyTo::Queue(reply.clone())),
+            AnswerMode::Asynchronous { response_url } => response_url,
         };
         let sender = &judged.metadata.sender;
         if let Some(url) = response_url {
@@ -187,7 +187,7 @@ impl Exchange {
         let say = Say { code, outcome: outcome.as_ref(), receiver_issues: &[], focus };
         let mut answer = self.own_answer(metadata, definition, rules, say);
         if !alone || metadata.reply_to != ReplyTo::Wait {
-            answer.deliveries = self.way_home(metadata, &answer.metadata, rules, false);
+            answer.deliveries = self.return_route(metadata, &answer.metadata, rules, false);
         }
         Some(answer)
     }
@@ -205,7 +205,7 @@ impl Exchange {
             true => self.fatal_error(refused, rules),
             false => self.bare_outcome(&refused.metadata, &refused.outcome),
         };
-        answer.deliveries = self.way_home(&refused.metadata, &answer.metadata, rules, true);
+        answer.deliveries = self.return_route(&refused.metadata, &answer.metadata, rules, true);
         Some(answer)
     }
 
@@ -285,7 +285,7 @@ impl Exchange {
             owed: None,
             reply_to: ReplyTo::Nobody,
             in_reply_to: Some(request.id),
-            asked: None,
+            request_format: None,
             unmatched: false,
             ambiguous: false,
             via: None,

@@ -1,11 +1,11 @@
 //! What a sender is told: the rows of the reply table, before a channel words them.
 
-use super::{Exchange, Inbound, Wants};
-use crate::apart::apart;
+use super::{AnswerMode, Exchange, Inbound};
 use crate::conversion::{Converted, Wanted, converted};
 use crate::delivery::{DeliveryState, Metadata, NewDelivery, NewMessage, ReplyTo};
-use crate::exchange::wait::Waiter;
+use crate::exchange::waiting::Waiter;
 use crate::fault::Fault;
+use crate::offload::offload;
 use crate::outcome::{Issue, IssueCode, Outcome};
 use crate::routing::{Channel, Table};
 use crate::store::{Standing, StandingDelivery, Unavailable};
@@ -96,8 +96,8 @@ impl Closed {
     /// In the version of the request, where that can be told; its format is for the channel to choose.
     pub fn of_answer(metadata: &Metadata, bytes: Bytes) -> Self {
         let code = metadata.response.as_ref().and_then(|response| response.code);
-        let wanted = Wanted { format: None, version: metadata.asked.as_ref().map(|asked| asked.version) };
-        match apart(bytes.len(), || converted(metadata, &bytes, wanted)) {
+        let wanted = Wanted { format: None, version: metadata.request_format.as_ref().map(|asked| asked.version) };
+        match offload(bytes.len(), || converted(metadata, &bytes, wanted)) {
             Ok(Some(told)) => {
                 let Converted { bytes, metadata, .. } = told;
                 Closed::Answer {
@@ -187,8 +187,10 @@ impl Exchange {
 
     /// The same message again: as the first time, waiting with it while it is under way (MSG-61, MSG-62).
     pub(super) async fn repeat(self: &Arc<Self>, first: Uuid, inbound: &Inbound) -> Reply {
-        let repeated = match &inbound.wants {
-            Wants::InQueue { reply, redelivered } => self.repeat_to_queue(first, reply.clone(), *redelivered).await,
+        let repeated = match &inbound.answer_mode {
+            AnswerMode::ReplyQueue { reply, redelivered } => {
+                self.repeat_to_queue(first, reply.clone(), *redelivered).await
+            }
             _ => self.try_repeat(first, inbound).await,
         };
         match repeated {

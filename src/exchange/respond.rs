@@ -3,18 +3,18 @@
 use super::close::breach;
 use super::correlate::{Doubt, Match, decide, doubt, is_addressed_elsewhere, one};
 use super::judge::{Judged, forbidden_event};
-use super::{Exchange, Place, Refusal, Reply, Rules, reused, told};
-use crate::apart::apart;
+use super::{Exchange, IntakeSlot, Refusal, Reply, Rules, convertible, reused};
 use crate::delivery::{Acceptance, DeliveryKind, MessageState, NewMessage};
 use crate::fault::Fault;
+use crate::offload::offload;
 use crate::outcome::{Issue, IssueCode, Outcome};
 use crate::routing::plan::{Plan, plan};
-use crate::store::{Asked, Candidates, Unavailable};
+use crate::store::{Candidates, SentRequest, Unavailable};
 use uuid::Uuid;
 
 impl Exchange {
     /// Never answered with a message (MSG-41): 200 once it is kept.
-    pub(super) async fn take_response(&self, judged: Judged, rules: &Rules, place: Place) -> Reply {
+    pub(super) async fn take_response(&self, judged: Judged, rules: &Rules, place: IntakeSlot) -> Reply {
         let id = judged.metadata.id;
         match self.request_of(&judged, rules).await {
             Ok(Match::One(request)) => self.take_answer(judged, *request, rules, place).await,
@@ -31,12 +31,12 @@ impl Exchange {
         let (Some(participant), Some(response)) = (&judged.participant, response) else { return Ok(Match::Nothing) };
         let identifier = &response.identifier.value;
         let correlated = match judged.correlation {
-            Some(message) => self.store.asked_with(&participant.id, message).await?,
+            Some(message) => self.store.sent_requests_of(&participant.id, message).await?,
             None => Vec::new(),
         };
-        let is_named = |asked: &Asked| asked.delivery.metadata.is_named_by(identifier);
+        let is_named = |asked: &SentRequest| asked.delivery.metadata.is_named_by(identifier);
         // Correlation and destination that name different participants leave a doubt.
-        let elsewhere = |asked: &Asked| {
+        let elsewhere = |asked: &SentRequest| {
             is_addressed_elsewhere(&judged.metadata, &asked.delivery.metadata, &participant.id, &rules.table)
         };
         if correlated.iter().any(elsewhere) {
@@ -44,7 +44,7 @@ impl Exchange {
         }
         let candidates = match correlated.iter().any(is_named) {
             true => Candidates::default(),
-            false => self.store.asked(&participant.id, identifier).await?,
+            false => self.store.sent_requests(&participant.id, identifier).await?,
         };
         if candidates.deliveries.is_empty()
             && let Some(one) = one(correlated)
@@ -54,7 +54,7 @@ impl Exchange {
         Ok(decide(candidates, &judged.metadata, &participant.id, &rules.table))
     }
 
-    async fn take_answer(&self, judged: Judged, request: Asked, rules: &Rules, place: Place) -> Reply {
+    async fn take_answer(&self, judged: Judged, request: SentRequest, rules: &Rules, place: IntakeSlot) -> Reply {
         let mut answer = keep(&judged);
         let event = judged.message.header.event.as_ref();
         if let Some(breach) = breach(&request.delivery.metadata, &judged.checked, event, rules) {
@@ -65,7 +65,7 @@ impl Exchange {
     }
 
     /// Nobody gets it until an operator says whose it is.
-    async fn take_ambiguous(&self, judged: Judged, doubt: &Doubt, rules: &Rules, place: Place) -> Reply {
+    async fn take_ambiguous(&self, judged: Judged, doubt: &Doubt, rules: &Rules, place: IntakeSlot) -> Reply {
         let mut answer = keep(&judged);
         answer.metadata.ambiguous = true;
         answer.metadata.planned_at_us = Some(self.clock.now_us());
@@ -79,9 +79,9 @@ impl Exchange {
         self.done(judged, kept, rules).await
     }
 
-    async fn take_unmatched(&self, judged: Judged, rules: &Rules, place: Place) -> Reply {
+    async fn take_unmatched(&self, judged: Judged, rules: &Rules, place: IntakeSlot) -> Reply {
         let size = judged.message.tree.source_bytes().len();
-        match apart(size, || self.plan_unmatched(&judged, rules)) {
+        match offload(size, || self.plan_unmatched(&judged, rules)) {
             Ok(keep) => {
                 let kept = self.keep(keep, place).await;
                 self.done(judged, kept, rules).await
@@ -93,7 +93,7 @@ impl Exchange {
     /// Where a response goes that answers nothing, or why it is refused. For responses that are stored, and for those whose
     /// plan is only shown.
     pub(super) fn route_unmatched(&self, judged: &Judged, rules: &Rules) -> Result<Plan, (Refusal, Outcome)> {
-        if rules.closed {
+        if rules.requires_credentials {
             let text = "The response answers no request that was sent to its sender";
             let at = "Bundle.entry[0].resource.response.identifier";
             let issue = Issue::error(IssueCode::Forbidden, Fault::SendNotAsked, text).rule("MSG-37").at(at);
@@ -108,7 +108,7 @@ impl Exchange {
         let metadata = &judged.metadata;
         let plan = plan(&judged.message, &metadata.sender, metadata.category, &rules.table)
             .map_err(|issues| (Refusal::Unprocessable, Outcome::from(issues)))?;
-        told::check(judged, metadata, &plan, &rules.definitions)
+        convertible::check(judged, metadata, &plan, &rules.definitions)
             .map_err(|issues| (Refusal::Unprocessable, Outcome::from(issues)))?;
         Ok(plan)
     }
@@ -129,7 +129,7 @@ impl Exchange {
             Ok(Acceptance::New { .. }) => Reply::Done { id, repeat: false },
             Ok(Acceptance::Duplicate { message_id }) => Reply::Done { id: message_id, repeat: true },
             Ok(Acceptance::Conflict { message_id }) => {
-                self.refuse(*judged.refused(Refusal::Conflict, reused(message_id)), rules, Place::default()).await
+                self.refuse(*judged.refused(Refusal::Conflict, reused(message_id)), rules, IntakeSlot::default()).await
             }
             Err(away) => Reply::unavailable(id, &away),
         }
@@ -164,7 +164,7 @@ fn keep(judged: &Judged) -> NewMessage {
         state: MessageState::Accepted,
         bytes: judged.bytes.clone(),
         outcome: (!judged.checked.issues.is_empty()).then(|| judged.checked.issues.clone().into()),
-        identity: apart(judged.bytes.len(), || judged.message.identity()),
+        identity: offload(judged.bytes.len(), || judged.message.identity()),
         deliveries: Vec::new(),
         answer: None,
         closes: None,

@@ -2,9 +2,9 @@
 
 use super::reply::{Unwanted, is_taken, unwanted};
 use super::{Exchange, Refusal};
-use crate::apart::apart;
 use crate::delivery::{DeliveryState, MessageState, Metadata, ReplyTo};
 use crate::fault::Fault;
+use crate::offload::offload;
 use crate::outcome::{Issue, IssueCode, Outcome};
 use crate::store::{Standing, StandingDelivery, Unavailable};
 use fhir::format::convert;
@@ -80,7 +80,7 @@ impl Exchange {
         }
         // JSON as it is, XML converted: numbers and texts stay as the receiver wrote them.
         let version = metadata.version.unwrap_or(FhirVersion::R4);
-        let Ok(bytes) = apart(bytes.len(), || convert(bytes, Format::Json, version)) else {
+        let Ok(bytes) = offload(bytes.len(), || convert(bytes, Format::Json, version)) else {
             let text = "The answer is XML that cannot be said in JSON; ask an operator for its content";
             let outcome: Outcome = Issue::error(IssueCode::NotSupported, Fault::RouteConversion, text).into();
             return Ok(json!({"response": {"status": "200 OK", "outcome": outcome.to_resource()}}).to_string());

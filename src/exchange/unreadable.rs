@@ -2,7 +2,7 @@
 //! The request goes on waiting, and whoever looks at it is told why.
 
 use super::judge::{Refused, unpacked};
-use super::{Exchange, Inbound, Place, Refusal, Rules, Wants};
+use super::{AnswerMode, Exchange, Inbound, IntakeSlot, Refusal, Rules};
 use crate::fault::Fault;
 use crate::outcome::{Issue, IssueCode};
 use crate::routing::Channel;
@@ -21,7 +21,7 @@ impl Exchange {
         let noted = async {
             let blamed = self.blame(&mut refused, &inbound, &rules).await?;
             if refused.metadata.in_reply_to.is_some() {
-                self.keep(refused.kept(blamed, None), Place::default()).await?;
+                self.keep(refused.kept(blamed, None), IntakeSlot::default()).await?;
             }
             Ok::<(), Unavailable>(())
         };
@@ -38,7 +38,7 @@ impl Exchange {
         inbound: &Inbound,
         rules: &Rules,
     ) -> Result<Option<i64>, Unavailable> {
-        let Wants::InQueue { reply, .. } = &inbound.wants else { return Ok(None) };
+        let AnswerMode::ReplyQueue { reply, .. } = &inbound.answer_mode else { return Ok(None) };
         let is_answer = refused.refusal == Refusal::BadRequest || refused.metadata.response.is_some();
         let correlation = reply.correlation.as_deref().and_then(|text| Uuid::parse_str(text).ok());
         let Some(request) = correlation.filter(|_| is_answer) else { return Ok(None) };

@@ -38,7 +38,7 @@ fn inbound(is_dropped: &Arc<AtomicBool>) -> Inbound {
         credential: None,
         via: None,
         request_id: "r".into(),
-        wants: Wants::OnTheLine,
+        answer_mode: AnswerMode::Synchronous,
         expires_after: None,
         received_at_us: 0,
         gone: CancellationToken::new(),
@@ -50,7 +50,7 @@ async fn neither_body_nor_tree_is_in_memory_while_a_sender_waits_the_first_time_
     let fixture = Fixture::new().await;
     for attempt in ["first", "again"] {
         let is_dropped = Arc::new(AtomicBool::new(false));
-        let mut waiting = Box::pin(fixture.exchange.accept(inbound(&is_dropped), Place::default()));
+        let mut waiting = Box::pin(fixture.exchange.accept(inbound(&is_dropped), IntakeSlot::default()));
         let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
         while !is_dropped.load(Ordering::Acquire) {
             assert!(tokio::time::Instant::now() < deadline, "{attempt}: the body is still in memory");

@@ -1,9 +1,9 @@
 //! One message of a replay: to whom it goes again, or that it is passed over.
 
-use crate::apart::apart;
 use crate::clock::Clock;
 use crate::delivery::{DeliveryKind, NewDelivery};
 use crate::exchange::Exchange;
+use crate::offload::offload;
 use crate::routing::{self, Order, Participant};
 use crate::store::Unavailable;
 use crate::store::view::{DeliveryView, ReplayCandidate, ReplayView};
@@ -58,7 +58,7 @@ async fn lane(exchange: &Exchange, candidate: &ReplayCandidate, participant: &Pa
     let metadata = &candidate.metadata;
     let subject = || {
         let (_, bytes) = content?;
-        apart(bytes.len(), || subject_of(bytes.clone(), metadata.version))
+        offload(bytes.len(), || subject_of(bytes.clone(), metadata.version))
     };
     Ok(routing::lane::lane(participant.order, metadata.source.as_deref(), &metadata.sender, subject))
 }

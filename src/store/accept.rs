@@ -156,7 +156,7 @@ impl Batch<'_> {
             Some(_) => Some(Metadata { ambiguous: false, ..tied.clone() }),
             None => self.candidate(answer.0).filter(|known| known.in_reply_to.is_none()).map(|known| Metadata {
                 in_reply_to: tied.in_reply_to,
-                asked: tied.asked.clone(),
+                request_format: tied.request_format.clone(),
                 ..(**known).clone()
             }),
         };

@@ -127,7 +127,7 @@ pub struct StandingDelivery {
 
 /// A delivery that a response of its receiver may answer.
 #[derive(Clone, Debug)]
-pub struct Asked {
+pub struct SentRequest {
     pub delivery: PendingDelivery,
     pub answered: bool,
     /// SHA-256 of the request's content: the same request, sent again, has the same.
@@ -137,7 +137,7 @@ pub struct Asked {
 /// The deliveries that an identifier may mean, newest first.
 #[derive(Clone, Debug, Default)]
 pub struct Candidates {
-    pub deliveries: Vec<Asked>,
+    pub deliveries: Vec<SentRequest>,
     /// There may be more: the identifier is used by so many messages that not all were looked at.
     pub is_cut: bool,
 }

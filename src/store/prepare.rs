@@ -2,11 +2,11 @@
 
 use super::reference::{Reference, references};
 use super::term::Searched;
-use crate::apart::apart;
 use crate::delivery::{
     AttemptRow, DeliveryState, Further, MessageState, Metadata, NewDelivery, NewMessage, Settlement,
 };
 use crate::fault::Fault;
+use crate::offload::offload;
 use crate::outcome::Outcome;
 use bytes::Bytes;
 use fhir::identity::IdentityKeys;
@@ -164,7 +164,7 @@ pub(super) fn unpack(codec: i64, size: i64, bytes: Vec<u8>) -> Option<Bytes> {
         0 => Some(bytes.into()),
         1 => {
             let size = usize::try_from(size).ok()?;
-            apart(size, || zstd::bulk::decompress(&bytes, size)).ok().map(Bytes::from)
+            offload(size, || zstd::bulk::decompress(&bytes, size)).ok().map(Bytes::from)
         }
         _ => None,
     }

@@ -3,7 +3,7 @@
 use super::core::unavailable;
 use super::reference::hash;
 use super::row::{self, WORK_COLUMNS};
-use super::{Asked, Candidates, Standing, StandingDelivery, Store, Unavailable, prepare};
+use super::{Candidates, SentRequest, Standing, StandingDelivery, Store, Unavailable, prepare};
 use crate::delivery::Metadata;
 use bytes::Bytes;
 use sqlx::sqlite::SqliteRow;
@@ -72,7 +72,7 @@ impl Store {
 
     /// The deliveries that went to `participant` with a request known by `identifier` (header id, Bundle id, Bundle
     /// identifier value, or the UUID of the header's fullUrl, with and without `urn:uuid:`), newest first, at most 256.
-    pub async fn asked(&self, participant: &str, identifier: &str) -> Result<Candidates, Unavailable> {
+    pub async fn sent_requests(&self, participant: &str, identifier: &str) -> Result<Candidates, Unavailable> {
         let Some(party) = self.inner.core.party(participant) else { return Ok(Candidates::default()) };
         self.read_asked(party, identifier).await.map_err(|error| unavailable(&error))
     }
@@ -99,7 +99,7 @@ impl Store {
     }
 
     /// The deliveries of this request to `participant`, newest first, at most 256.
-    pub async fn asked_with(&self, participant: &str, message_id: Uuid) -> Result<Vec<Asked>, Unavailable> {
+    pub async fn sent_requests_of(&self, participant: &str, message_id: Uuid) -> Result<Vec<SentRequest>, Unavailable> {
         let Some(party) = self.inner.core.party(participant) else { return Ok(Vec::new()) };
         let condition = "d.party = ? AND d.kind IN (0, 3) AND d.message_k = (SELECT k FROM message WHERE id = ?)";
         let query = sqlx::query(AssertSqlSafe(asked_sql(condition))).bind(party).bind(row::blob(message_id));
@@ -120,14 +120,14 @@ fn asked_sql(condition: &str) -> String {
     )
 }
 
-fn asked(row: &SqliteRow) -> Result<Asked, Error> {
+fn asked(row: &SqliteRow) -> Result<SentRequest, Error> {
     let content = <[u8; 32]>::try_from(row.try_get::<&[u8], _>(row::WORK_COLUMNS_COUNT + 1)?);
     let content = content.map_err(|_| row::decode("a content hash that is not 32 bytes".into()))?;
-    Ok(Asked { delivery: row::work(row)?, answered: row.try_get(row::WORK_COLUMNS_COUNT)?, content })
+    Ok(SentRequest { delivery: row::work(row)?, answered: row.try_get(row::WORK_COLUMNS_COUNT)?, content })
 }
 
 /// A response is never answered (MSG-41), also where it is delivered again.
-fn is_request(asked: &Asked) -> bool {
+fn is_request(asked: &SentRequest) -> bool {
     asked.delivery.metadata.response.is_none()
 }
 

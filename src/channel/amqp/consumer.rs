@@ -8,7 +8,7 @@ use super::acks::Acks;
 use super::health::Seen;
 use super::inbound::{Came, Fate, Intake};
 use super::properties::delivery_count;
-use crate::places::Hold;
+use crate::admission::Permit;
 use crate::turn::Turns;
 use futures_util::StreamExt;
 use lapin::message::Delivery;
@@ -176,9 +176,9 @@ impl Session<'_> {
             let needed_bytes = next.as_ref().map_or(0, |delivery| intake.needed_bytes(delivery));
             tokio::select! {
                 () = stop.cancelled() => return End::Stopped,
-                hold = intake.places.room(needed_bytes), if next.is_some() => {
+                permit = intake.admission.admit_from_queue(needed_bytes), if next.is_some() => {
                     if let Some(delivery) = next.take()
-                        && let Some(end) = self.begin(delivery, hold).await
+                        && let Some(end) = self.begin(delivery, permit).await
                     {
                         return end;
                     }
@@ -198,7 +198,7 @@ impl Session<'_> {
     }
 
     /// A message that was brought before may have ended the process: it is tried alone, so that no other is blamed for it.
-    async fn begin(&mut self, delivery: Delivery, hold: Hold) -> Option<End> {
+    async fn begin(&mut self, delivery: Delivery, permit: Permit) -> Option<End> {
         let tag = delivery.delivery_tag;
         let redelivered = delivery.redelivered || delivery_count(&delivery.properties) > 0;
         let came = Came {
@@ -217,7 +217,7 @@ impl Session<'_> {
         }
         self.acks.add(tag);
         let turn = self.turns.take();
-        self.tasks.spawn(async move { (tag, intake.take(came, hold, turn, company).await) });
+        self.tasks.spawn(async move { (tag, intake.take(came, permit, turn, company).await) });
         self.count();
         None
     }

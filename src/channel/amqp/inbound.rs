@@ -4,11 +4,11 @@ use super::format::{Unpacked, encoding, unpacked};
 use super::properties::{expires_after, header, put_aside, text};
 use super::publisher::{Address, Published, Publisher};
 use super::topology::dead_letter_queue;
+use crate::admission::{Admission, Permit};
 use crate::channel::media::Encoding;
 use crate::config::{Amqp, is_or_is_behind};
 use crate::delivery::ReplyQueue;
-use crate::exchange::{Exchange, Inbound, Place, Refusal, Reply, Wants};
-use crate::places::{Hold, Places};
+use crate::exchange::{AnswerMode, Exchange, Inbound, IntakeSlot, Refusal, Reply};
 use crate::routing::Channel;
 use crate::store::Redelivered;
 use crate::turn::Turn;
@@ -89,7 +89,7 @@ pub(super) struct Intake {
     pub publisher: Arc<Publisher>,
     pub amqp: Arc<Amqp>,
     pub body_limit_bytes: usize,
-    pub places: Places,
+    pub admission: Admission,
     /// Over all queues. Fair: who waits to be alone holds up those that come later.
     pub company: Arc<RwLock<()>>,
     /// Messages with a record of tries, settled since: removed with the next try, so that it costs one commit and no two. One
@@ -112,7 +112,7 @@ impl Intake {
     }
 
     /// Tries a message, whose `needed_bytes` are held; one that is tried alone only after the store has committed a record of the try.
-    pub async fn take(&self, came: Came, hold: Hold, turn: Turn, company: Company) -> Fate {
+    pub async fn take(&self, came: Came, permit: Permit, turn: Turn, company: Company) -> Fate {
         if came.body.len() > self.body_limit_bytes {
             drop(company);
             let why = format!("larger than {} bytes, the most that is taken", self.body_limit_bytes);
@@ -123,7 +123,7 @@ impl Intake {
         }
         if let Company::Others { .. } = company {
             self.forget_settled().await;
-            return self.keep(&came, hold, turn).await;
+            return self.keep(&came, permit, turn).await;
         }
         let (store, queue) = (&self.exchange.store, came.queue.clone());
         let message = Redelivered { queue: queue.clone(), digest: came.digest() };
@@ -138,7 +138,7 @@ impl Intake {
                     format!("tried {TRIES_MOST} times, and no try ended well; the router's log tells of a defect");
                 self.put_aside_in_turn(&came, turn, &why).await
             }
-            Ok(_) => self.keep(&came, hold, turn).await,
+            Ok(_) => self.keep(&came, permit, turn).await,
         };
         match settled {
             Fate::Settled => self.settled.lock().unwrap_or_else(PoisonError::into_inner).push(message),
@@ -167,17 +167,17 @@ impl Intake {
         std::mem::take(&mut *self.settled.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    async fn keep(&self, came: &Came, mut hold: Hold, turn: Turn) -> Fate {
+    async fn keep(&self, came: &Came, mut permit: Permit, turn: Turn) -> Fate {
         let (exchange, inbound) = (self.exchange.clone(), self.inbound(came));
-        let unpacking = if is_packed(&came.properties) { hold.unpacking().await } else { None };
+        let unpacking = if is_packed(&came.properties) { permit.decompression().await } else { None };
         let unpacked = unpacked(came, self.body_limit_bytes);
         drop(unpacking);
         // What did not come packed is the body as it came, not a copy.
         let is_copy = |bytes: &Bytes| bytes.as_ptr() != came.body.as_ptr();
         let copied =
             unpacked.as_ref().map_or(0, |unpacked| if is_copy(&unpacked.bytes) { unpacked.bytes.len() } else { 0 });
-        hold.shrink(hold.bytes().saturating_sub((came.body.len() + copied) as u64));
-        let place = Place { hold: Some(hold), turn };
+        permit.shrink(permit.bytes().saturating_sub((came.body.len() + copied) as u64));
+        let place = IntakeSlot { permit: Some(permit), turn };
         let task = match unpacked {
             // In a task of its own: what is committed is handed to the courier, whatever becomes of this consumer.
             Ok(Unpacked { format, version: said_version, bytes }) => tokio::spawn(async move {
@@ -230,7 +230,7 @@ impl Intake {
             credential: sender.map(|participant| participant.id.clone()),
             via: header(properties, "via").map(|via| via.into_owned()),
             request_id: given.map_or_else(|| Uuid::new_v4().to_string(), str::to_owned),
-            wants: Wants::InQueue { reply, redelivered: came.redelivered },
+            answer_mode: AnswerMode::ReplyQueue { reply, redelivered: came.redelivered },
             expires_after: expires_after(properties),
             received_at_us: self.exchange.clock.now_us(),
             gone: CancellationToken::new(),

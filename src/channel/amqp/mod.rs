@@ -21,11 +21,11 @@ pub use health::AmqpHealth;
 use health::Seen;
 pub use outbound::AmqpOut;
 
+use crate::admission::Admission;
 use crate::clock::Clock;
 use crate::config::Amqp as Settings;
 use crate::exchange::Exchange;
 use crate::metrics::Metrics;
-use crate::places::Places;
 use crate::routing::Participant;
 use crate::store::Store;
 use crate::supervisor::Supervisor;
@@ -92,7 +92,7 @@ impl Amqp {
         exchange: Arc<Exchange>,
         participants: &[Arc<Participant>],
         body_limit_bytes: usize,
-        places: Places,
+        admission: Admission,
         supervisor: &Supervisor,
     ) -> RunningAmqp {
         let (stop_in, stop_out) = (self.publisher.stop.clone(), CancellationToken::new());
@@ -128,7 +128,7 @@ impl Amqp {
             body_limit_bytes,
             company: Arc::default(),
             settled: Default::default(),
-            places,
+            admission,
         });
         let consumers =
             Consumers { intake, queues, link: self.inward.subscribe(), doubt: doubt_in, stop: stop_in.clone() };

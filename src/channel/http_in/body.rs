@@ -1,9 +1,9 @@
 //! A request's body, bounded before and after its content encoding is removed.
 
+use crate::admission::Permit;
 use crate::channel::media::{self, Encoding};
 use crate::fault::Fault;
 use crate::outcome::{Issue, IssueCode};
-use crate::places::Hold;
 use axum::body::Body;
 use axum::http::StatusCode;
 use bytes::{Bytes, BytesMut};
@@ -40,19 +40,19 @@ type Problem = (StatusCode, Issue);
 
 /// The decoded body, which `hold` counts. Errs with 413 beyond the limit, 400 when it stops half way or is badly encoded, 408
 /// when it stalls, 503 when there are too many bytes in flight.
-pub async fn read_body(body: &mut Body, bounds: Bounds, hold: &mut Hold) -> Result<Bytes, Problem> {
+pub async fn read_body(body: &mut Body, bounds: Bounds, permit: &mut Permit) -> Result<Bytes, Problem> {
     // A sender that asks first (`Expect: 100-continue`) is told before it sends anything.
     if body.size_hint().lower() > bounds.limit_bytes as u64 {
         return Err(too_large(bounds.limit_bytes));
     }
-    let raw = collect(body, bounds.limit_bytes, PATIENCE, hold).await?;
+    let raw = collect(body, bounds.limit_bytes, PATIENCE, permit).await?;
     if bounds.encoding == Encoding::Identity {
         return Ok(raw);
     }
-    let unpacking = hold.unpacking().await;
-    let decoded = media::decode(&raw, bounds.encoding, bounds.limit_bytes, |bytes| hold.grow(bytes));
+    let unpacking = permit.decompression().await;
+    let decoded = media::decode(&raw, bounds.encoding, bounds.limit_bytes, |bytes| permit.grow(bytes));
     drop(unpacking);
-    hold.shrink(raw.len() as u64);
+    permit.shrink(raw.len() as u64);
     decoded.map_err(|issue| match issue.code {
         IssueCode::TooLong => (StatusCode::PAYLOAD_TOO_LARGE, issue),
         IssueCode::Transient => (StatusCode::SERVICE_UNAVAILABLE, issue),
@@ -75,7 +75,12 @@ pub async fn discard(body: &mut Body) {
     }
 }
 
-async fn collect(body: &mut Body, limit_bytes: usize, patience: Patience, hold: &mut Hold) -> Result<Bytes, Problem> {
+async fn collect(
+    body: &mut Body,
+    limit_bytes: usize,
+    patience: Patience,
+    permit: &mut Permit,
+) -> Result<Bytes, Problem> {
     let deadline = Instant::now() + patience.whole;
     let mut whole = BytesMut::new();
     let mut first: Option<Bytes> = None;
@@ -98,7 +103,7 @@ async fn collect(body: &mut Body, limit_bytes: usize, patience: Patience, hold: 
         if so_far + data.len() > limit_bytes {
             return Err(too_large(limit_bytes));
         }
-        if !hold.grow(data.len() as u64) {
+        if !permit.grow(data.len() as u64) {
             return Err(too_many_bytes());
         }
         // Most messages come in one frame, which is then kept without a copy.
@@ -128,8 +133,8 @@ mod tests {
     const LONG: Duration = Duration::from_secs(3600);
     const SHORT: Duration = Duration::from_millis(20);
 
-    fn hold() -> Hold {
-        crate::places::Places::new(1, u64::MAX).take(None).unwrap()
+    fn permit() -> Permit {
+        crate::admission::Admission::new(1, u64::MAX).admit(None).unwrap()
     }
 
     #[tokio::test]
@@ -137,7 +142,7 @@ mod tests {
         let start = stream::once(async { Ok::<_, std::io::Error>(Bytes::from_static(b"{")) });
         let mut stalls = Body::from_stream(start.chain(stream::pending()));
         let (status, issue) =
-            collect(&mut stalls, 1024, Patience { idle: SHORT, whole: LONG }, &mut hold()).await.unwrap_err();
+            collect(&mut stalls, 1024, Patience { idle: SHORT, whole: LONG }, &mut permit()).await.unwrap_err();
         assert_eq!((status, issue.code), (StatusCode::REQUEST_TIMEOUT, IssueCode::Timeout));
 
         let mut drips = Body::from_stream(stream::unfold((), |()| async {
@@ -145,26 +150,26 @@ mod tests {
             Some((Ok::<_, std::io::Error>(Bytes::from_static(b" ")), ()))
         }));
         let patience = Patience { idle: LONG, whole: SHORT };
-        let (status, _) = collect(&mut drips, 1024 * 1024, patience, &mut hold()).await.unwrap_err();
+        let (status, _) = collect(&mut drips, 1024 * 1024, patience, &mut permit()).await.unwrap_err();
         assert_eq!(status, StatusCode::REQUEST_TIMEOUT);
     }
 
     #[tokio::test]
     async fn received_and_unpacked_bytes_are_counted_and_refused_beyond_the_limit() {
-        let places = crate::places::Places::new(10, 1000);
-        let mut hold = places.take(None).unwrap();
+        let admission = crate::admission::Admission::new(10, 1000);
+        let mut permit = admission.admit(None).unwrap();
         let packed = zstd::encode_all(&[b' '; 900][..], 3).unwrap();
         let bounds = |encoding| Bounds { limit_bytes: 5000, encoding };
         let mut body = Body::from(packed.clone());
-        let bytes = read_body(&mut body, bounds(Encoding::Zstd), &mut hold).await.unwrap();
-        assert_eq!((bytes.len(), places.in_flight()), (900, (1, 900)));
+        let bytes = read_body(&mut body, bounds(Encoding::Zstd), &mut permit).await.unwrap();
+        assert_eq!((bytes.len(), admission.in_flight()), (900, (1, 900)));
         let refused = |problem: Problem| (problem.0.as_u16(), problem.1.cause);
         for (body, encoding) in [(packed, Encoding::Zstd), (vec![b' '; 101], Encoding::Identity)] {
-            let mut other = places.take(None).unwrap();
+            let mut other = admission.admit(None).unwrap();
             let problem = read_body(&mut Body::from(body), bounds(encoding), &mut other).await.unwrap_err();
             assert_eq!(refused(problem), (503, Fault::RouteBusy));
         }
-        drop(hold);
-        assert_eq!(places.in_flight(), (0, 0));
+        drop(permit);
+        assert_eq!(admission.in_flight(), (0, 0));
     }
 }

@@ -12,13 +12,13 @@ mod word;
 
 pub use serve::{ServeSettings, serve};
 
+use crate::admission::{Admission, Owner};
 use crate::channel::caller::{Caller, address_of};
 use crate::channel::edge::{FixedVersion, WrittenPath};
 use crate::channel::media;
-use crate::exchange::{Exchange, Inbound, Place, StatusPage};
+use crate::exchange::{Exchange, Inbound, IntakeSlot, StatusPage};
 use crate::fault::Fault;
 use crate::outcome::{Issue, IssueCode};
-use crate::places::{Owner, Places};
 use crate::security::{Credentials, Who};
 use crate::turn::Turn;
 use arc_swap::ArcSwap;
@@ -52,7 +52,7 @@ pub struct HttpIn {
     pub exchange: Arc<Exchange>,
     pub credentials: Arc<ArcSwap<Credentials>>,
     /// `max_in_flight` places between first byte and commit, and the bytes in them.
-    pub places: Places,
+    pub admission: Admission,
     /// Peers that speak for many senders.
     pub trusted_proxies: Arc<[IpAddr]>,
     /// Refused bodies that are read to their end at once.
@@ -67,14 +67,14 @@ impl HttpIn {
     pub fn new(
         exchange: Arc<Exchange>,
         credentials: Arc<ArcSwap<Credentials>>,
-        places: Places,
+        admission: Admission,
         trusted_proxies: Arc<[IpAddr]>,
         body_limit_bytes: usize,
         stopping: CancellationToken,
     ) -> Self {
         let discards = Arc::new(Semaphore::new(DISCARDS_AT_ONCE));
         let polls = Arc::default();
-        HttpIn { exchange, credentials, places, trusted_proxies, discards, body_limit_bytes, stopping, polls }
+        HttpIn { exchange, credentials, admission, trusted_proxies, discards, body_limit_bytes, stopping, polls }
     }
 
     /// Routes relative to the FHIR base.
@@ -148,7 +148,7 @@ async fn take(
     if http.stopping.is_cancelled() {
         return Err(busy(Fault::RouteStopping, "The router is stopping; send again later"));
     }
-    let Some(mut hold) = http.places.take(http.owner(head, &credential)) else {
+    let Some(mut permit) = http.admission.admit(http.owner(head, &credential)) else {
         let text = "The router, or its part for one sender, is at its limit of messages in flight; send again later";
         return Err(busy(Fault::RouteBusy, text));
     };
@@ -156,11 +156,11 @@ async fn take(
     let asked = negotiate(head.uri.query().unwrap_or(""), &head.headers, fixed)?;
     let received_at_us = http.exchange.clock.now_us();
     let bounds = Bounds { limit_bytes: http.body_limit_bytes, encoding: asked.encoding };
-    let bytes = read_body(body, bounds, &mut hold).await?;
+    let bytes = read_body(body, bounds, &mut permit).await?;
     let answer = asked.answer;
     let (inbound, _guard) = inbound(asked, bytes, credential, received_at_us, wording);
     let exchange = http.exchange.clone();
-    let place = Place { hold: Some(hold), turn: Turn::free() };
+    let place = IntakeSlot { permit: Some(permit), turn: Turn::free() };
     let task = tokio::spawn(async move { exchange.accept(inbound, place).await });
     match task.await {
         Ok(reply) => Ok(wording.reply(&reply, answer)),
@@ -188,7 +188,7 @@ fn inbound(
         credential,
         via: asked.via,
         request_id: wording.request_id().to_string(),
-        wants: asked.wants,
+        answer_mode: asked.answer_mode,
         expires_after: None,
         received_at_us,
         gone: gone.clone(),

@@ -1,7 +1,7 @@
 //! What the request's query and headers ask for: VER-01 to VER-04, MSG-86, MSG-87, MSG-94, ASY-02.
 
 use crate::channel::media::{self, Encoding};
-use crate::exchange::Wants;
+use crate::exchange::AnswerMode;
 use crate::fault::Fault;
 use crate::outcome::{Issue, IssueCode};
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
@@ -15,7 +15,7 @@ pub struct Asked {
     pub answer: Format,
     pub version: Option<FhirVersion>,
     pub encoding: Encoding,
-    pub wants: Wants,
+    pub answer_mode: AnswerMode,
     pub via: Option<String>,
 }
 
@@ -30,7 +30,7 @@ pub fn negotiate(query: &str, headers: &HeaderMap, fixed: Option<FhirVersion>) -
         answer: format,
         version,
         encoding: content_encoding(headers)?,
-        wants: if prefers_async(headers) { Wants::AtStatusUrl } else { Wants::OnTheLine },
+        answer_mode: if prefers_async(headers) { AnswerMode::StatusUrl } else { AnswerMode::Synchronous },
         via: media::joined(headers, &header::VIA),
     };
     let accept = read_query(query, &mut asked)?;
@@ -100,7 +100,7 @@ fn read_query(query: &str, asked: &mut Asked) -> Result<Option<String>, Problem>
     }
     // It wins over `Prefer: respond-async` (design 1.5).
     if asynchronous {
-        asked.wants = Wants::Asynchronously { response_url };
+        asked.answer_mode = AnswerMode::Asynchronous { response_url };
     }
     Ok(format)
 }
@@ -172,12 +172,12 @@ mod tests {
     fn a_response_url_is_decoded_whole() {
         let asked =
             negotiate("async=true&response-url=http%3A%2F%2Fa%2Fb%3Fc%3Dd", &headers(&[JSON]), None).expect("fine");
-        assert_eq!(asked.wants, Wants::Asynchronously { response_url: Some("http://a/b?c=d".into()) });
+        assert_eq!(asked.answer_mode, AnswerMode::Asynchronous { response_url: Some("http://a/b?c=d".into()) });
     }
 
     #[test]
     fn respond_async_is_found_among_other_preferences() {
         let asked = negotiate("", &headers(&[JSON, ("prefer", "return=minimal, respond-async")]), None).expect("fine");
-        assert_eq!(asked.wants, Wants::AtStatusUrl);
+        assert_eq!(asked.answer_mode, AnswerMode::StatusUrl);
     }
 }

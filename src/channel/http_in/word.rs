@@ -1,8 +1,8 @@
 //! The wording of replies: the one place that chooses HTTP statuses and headers for `$process-message`.
 
-use crate::apart::apart;
 use crate::channel::edge::{MESSAGE_ID, REQUEST_ID};
 use crate::exchange::{Refusal, Reply, Settings, StatusPage};
+use crate::offload::offload;
 use crate::outcome::Outcome;
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -110,7 +110,7 @@ fn answer(bytes: &Bytes, media_type: &str, version: Option<FhirVersion>, format:
         // Under FHIR's own media type, whatever its receiver called it.
         return (message(bytes.clone(), format.media_type(), version), false);
     }
-    match apart(bytes.len(), || convert(bytes.clone(), format, version.unwrap_or(FhirVersion::R4))) {
+    match offload(bytes.len(), || convert(bytes.clone(), format, version.unwrap_or(FhirVersion::R4))) {
         Ok(converted) => (message(converted, format.media_type(), version), true),
         Err(_) => (message(bytes.clone(), media_type, version), false),
     }

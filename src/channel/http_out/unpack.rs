@@ -1,7 +1,7 @@
 //! Content encodings of a receiver's reply (RFC 9110, 8.4), removed within a bound.
 
-use crate::apart::apart;
 use crate::channel::media::zstd_decoder;
+use crate::offload::offload;
 use bytes::Bytes;
 use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use std::io::Read;
@@ -24,7 +24,7 @@ pub(super) fn unpacked(body: Bytes, content_encoding: &str, limit_bytes: usize) 
         return Ok(body);
     }
     // What comes out may be a hundred times as long as what came in.
-    apart(body.len().saturating_mul(100), || {
+    offload(body.len().saturating_mul(100), || {
         let mut bytes = body.clone();
         for name in names.iter().rev() {
             match without(&bytes, name, limit_bytes) {

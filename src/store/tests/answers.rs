@@ -137,7 +137,7 @@ async fn the_routers_own_answer_stands_with_its_request() {
 }
 
 #[tokio::test]
-async fn a_response_finds_what_was_asked_by_any_id_and_only_at_its_receiver() {
+async fn a_response_finds_what_wrequest_format_by_any_id_and_only_at_its_receiver() {
     let fixture = Fixture::new().await;
     let mut keep = to("lab", 1, message("clinic", "bundle-1", "6F2A0A6E-0C3A-4F3F-9A50-3D1A3F1C9A11", 1));
     keep.metadata.header_uuid = Some("0b9f6a3e-8f3c-4c52-9a7d-1f5b6c7d8e9f".into());
@@ -147,12 +147,12 @@ async fn a_response_finds_what_was_asked_by_any_id_and_only_at_its_receiver() {
     let header_uuid = "0b9f6a3e-8f3c-4c52-9a7d-1f5b6c7d8e9f";
     let named = [uuid, &format!("urn:uuid:{uuid}"), header_uuid, &format!("urn:uuid:{}", header_uuid.to_uppercase())];
     for known in named.into_iter().chain(["bundle-1", "i-1", "urn:uuid:i-1"]) {
-        let asked = fixture.store.asked("lab", known).await.unwrap();
+        let asked = fixture.store.sent_requests("lab", known).await.unwrap();
         assert_eq!((asked.deliveries.len(), asked.is_cut), (1, false), "{known}");
         assert!(!asked.deliveries[0].answered);
     }
-    assert!(fixture.store.asked("lab", "Bundle-1").await.unwrap().deliveries.is_empty());
-    assert!(fixture.store.asked("clinic", "bundle-1").await.unwrap().deliveries.is_empty());
+    assert!(fixture.store.sent_requests("lab", "Bundle-1").await.unwrap().deliveries.is_empty());
+    assert!(fixture.store.sent_requests("clinic", "bundle-1").await.unwrap().deliveries.is_empty());
 }
 
 #[tokio::test]
@@ -168,7 +168,7 @@ async fn an_identifier_that_more_requests_share_than_are_looked_at_says_so() {
         fixture.keep(keep)
     }))
     .await;
-    let asked = fixture.store.asked("lab", "shared").await.unwrap();
+    let asked = fixture.store.sent_requests("lab", "shared").await.unwrap();
     assert_eq!((asked.deliveries.len(), asked.is_cut), (256, true));
 }
 
@@ -252,12 +252,13 @@ async fn an_ambiguous_response_is_assigned_once_and_then_reads_as_an_answer() {
     let assigning = |delivery_key| {
         let mut keep =
             closing(delivery_key, NewMessage { deliveries: answer("lab", "a", 2).deliveries, ..ambiguous.clone() });
-        keep.metadata.asked = keep.metadata.as_asked().or(Some(Box::new(crate::delivery::Asked {
-            format: fhir::Format::Xml,
-            version: fhir::FhirVersion::R4,
-            header_id: None,
-            bundle_identifier: None,
-        })));
+        keep.metadata.request_format =
+            keep.metadata.request_format().or(Some(Box::new(crate::delivery::RequestFormat {
+                format: fhir::Format::Xml,
+                version: fhir::FhirVersion::R4,
+                header_id: None,
+                bundle_identifier: None,
+            })));
         keep.assigns = Some((key, id));
         keep
     };
@@ -267,7 +268,7 @@ async fn an_ambiguous_response_is_assigned_once_and_then_reads_as_an_answer() {
     assert!(matches!(two.unwrap(), Acceptance::Conflict { message_id } if message_id == id));
     assert_eq!(flags(&fixture, id).await, (false, false));
     let (metadata, _) = fixture.store.content(key).await.unwrap().unwrap();
-    assert_eq!((metadata.in_reply_to, metadata.asked.is_some()), (Some(request), true));
+    assert_eq!((metadata.in_reply_to, metadata.request_format.is_some()), (Some(request), true));
     assert_eq!(fixture.state(request, 0).await, DeliveryState::Answered);
 }
 

@@ -185,7 +185,7 @@ async fn a_sweep_drops_what_is_old_and_nothing_that_is_open() {
     assert!(store.content(closed).await.unwrap().is_none() && store.content(newest).await.unwrap().is_none());
     assert!(store.content(open).await.unwrap().is_some());
     assert_eq!(
-        store.asked("lab", "bundle-1").await.unwrap().deliveries.len(),
+        store.sent_requests("lab", "bundle-1").await.unwrap().deliveries.len(),
         1,
         "forgotten identities still correlate"
     );
@@ -194,7 +194,7 @@ async fn a_sweep_drops_what_is_old_and_nothing_that_is_open() {
     let swept = store.sweep(later_us, days(0, 1, 0), 100).await.unwrap();
     assert_eq!(swept.traces, 2, "the open one stays, and the newest");
     assert_eq!(store.count_messages(&Default::default()).await.unwrap(), 2);
-    assert!(store.asked("lab", "bundle-1").await.unwrap().deliveries.is_empty());
+    assert!(store.sent_requests("lab", "bundle-1").await.unwrap().deliveries.is_empty());
     assert_eq!(store.lane_work("lab", 1, 0, false, 9).await.unwrap().len(), 1);
 }
 

@@ -79,7 +79,7 @@ pub(super) fn message(sender: &str, bundle_id: &str, header_id: &str, content: u
         owed: None,
         reply_to: ReplyTo::Wait,
         in_reply_to: None,
-        asked: None,
+        request_format: None,
         unmatched: false,
         ambiguous: false,
         via: None,

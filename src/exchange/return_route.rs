@@ -10,7 +10,7 @@ impl Exchange {
     /// Deliveries of an answer to the request's sender. None where the sender did not want this answer (MSG-48; `told`
     /// overrides that: what could not be delivered is always told), where it only looks at the status URL, or where it
     /// has no channel.
-    pub(super) fn way_home(
+    pub(super) fn return_route(
         &self,
         request: &Metadata,
         answer: &Metadata,

@@ -180,9 +180,9 @@ mod tests {
         let waiters = Waiters::new(10);
         let (id, lab) = (Uuid::from_u128(1), Arc::from("lab"));
         let gone = CancellationToken::new();
-        let places: Vec<_> = (0..3).filter_map(|_| waiters.register(id, &lab)).collect();
+        let admission: Vec<_> = (0..3).filter_map(|_| waiters.register(id, &lab)).collect();
         waiters.claim(id).expect("three wait").deliver(Closed::Taken { accepted: false });
-        for place in places {
+        for place in admission {
             assert!(matches!(place.wait(LONG, &gone).await, Some(Closed::Taken { accepted: false })));
         }
         assert_eq!(waiters.count(), 0);
