@@ -1,16 +1,17 @@
-//! The courier's task: it owns every desk, and starts the tasks that carry, conclude, give up and read.
+//! The courier's task: it owns every participant queue, and starts the tasks that send, settle, give up, and read.
 //!
-//! One loop: take what came, tell the desks, start what they say, wait. It never waits for the store or a receiver.
+//! One loop: take commands and reports, update the queues, start what they ask for, wait. It never waits for the store
+//! or a receiver.
 
-mod orders;
+mod commands;
 mod sweep;
 mod tasks;
 
+use super::backlog::{BacklogSource, Page, Read};
 use super::breaker::{Moment, Transition};
 use super::budget::Budget;
-use super::desk::{Action, Desk, Ended, Verdict};
 use super::handle::{Command, Inbox};
-use super::load::{Page, Read, Shelf};
+use super::queue::{Action, AttemptEnd, ParticipantQueue, ReceiverState};
 use super::{Carrier, Conclude, CourierSettings, ParticipantStatus};
 use crate::clock::Clock;
 use crate::delivery::{NextStep, PendingDelivery};
@@ -29,12 +30,12 @@ use tokio_util::sync::CancellationToken;
 use sweep::{SWEEP_SECONDS, Sweep};
 use tasks::READS_LIMIT;
 
-/// The store is asked again this long after it could not be reached.
+/// Pause after a failed read of the store.
 const READ_RETRY_SECONDS: u64 = 1;
-/// Commands taken at one time.
+/// Commands taken from the inbox at a time.
 const BATCH_COMMANDS: usize = 256;
 
-/// `CourierSettings` without the store, which the actor sees as a `Shelf` only.
+/// `CourierSettings` without the store, which the actor uses only through `BacklogSource`.
 pub(super) struct Settings {
     pub participants: Vec<Arc<Participant>>,
     pub paused: Vec<String>,
@@ -56,31 +57,31 @@ impl From<CourierSettings> for Settings {
     }
 }
 
-/// What the tasks report.
-enum Report {
-    Attempted { work: PendingDelivery, ended: Ended },
-    GaveUp { work: PendingDelivery, swept: bool },
+/// What a finished task reports to the actor.
+enum TaskReport {
+    Attempted { delivery: PendingDelivery, ended: AttemptEnd },
+    GaveUp { delivery: PendingDelivery, swept: bool },
     Loaded { participant: Arc<str>, read: Read, page: Result<Page, Unavailable> },
     Expired(Result<Vec<PendingDelivery>, Unavailable>),
 }
 
 struct Slot {
-    desk: Desk,
+    queue: ParticipantQueue,
     wake: Option<Instant>,
 }
 
 pub(super) struct Actor {
     inbox: Inbox,
     settings: Settings,
-    shelf: Arc<dyn Shelf>,
+    backlog: Arc<dyn BacklogSource>,
     budget: Arc<Budget>,
     slots: HashMap<Arc<str>, Slot>,
-    /// Desks made so far.
-    desks: u64,
+    /// Queues created so far; the source of their ids.
+    queues_made: u64,
     wakes: BTreeSet<(Instant, Arc<str>)>,
     touched: HashSet<Arc<str>>,
     paused: HashSet<String>,
-    tasks: JoinSet<Report>,
+    tasks: JoinSet<TaskReport>,
     reads: VecDeque<(Arc<str>, Read)>,
     reading: usize,
     reads_from: Instant,
@@ -90,7 +91,7 @@ pub(super) struct Actor {
 }
 
 impl Actor {
-    pub fn new(inbox: Inbox, settings: Settings, shelf: Arc<dyn Shelf>) -> Self {
+    pub fn new(inbox: Inbox, settings: Settings, backlog: Arc<dyn BacklogSource>) -> Self {
         let now = Instant::now();
         let paused = settings.paused.iter().cloned().collect();
         let participants = settings.participants.clone();
@@ -98,10 +99,10 @@ impl Actor {
         let mut actor = Self {
             inbox,
             settings,
-            shelf,
+            backlog,
             budget,
             slots: HashMap::new(),
-            desks: 0,
+            queues_made: 0,
             wakes: BTreeSet::new(),
             touched: HashSet::new(),
             paused,
@@ -135,7 +136,7 @@ impl Actor {
                 Some(report) = self.tasks.join_next() => self.reported(report),
                 () = &mut timer => {}
             }
-            self.take_aside();
+            self.take_coalesced();
             for command in commands.drain(..) {
                 self.command(command);
             }
@@ -146,7 +147,7 @@ impl Actor {
         self.drain().await;
     }
 
-    /// Starts all that may start now.
+    /// Starts everything that may start now.
     fn step(&mut self, mut actions: Vec<Action>) {
         let at = self.moment();
         while let Some((wake, id)) = self.wakes.first()
@@ -157,24 +158,24 @@ impl Actor {
         }
         for id in std::mem::take(&mut self.touched) {
             let Some(slot) = self.slots.get_mut(&id) else { continue };
-            slot.desk.advance(at, &mut actions);
-            self.reads.extend(slot.desk.reads.drain(..).map(|read| (id.clone(), read)));
-            let wake = slot.desk.next_wake();
+            slot.queue.advance(at, &mut actions);
+            self.reads.extend(slot.queue.reads.drain(..).map(|read| (id.clone(), read)));
+            let wake = slot.queue.next_wake();
             if let Some(old) = std::mem::replace(&mut slot.wake, wake) {
                 self.wakes.remove(&(old, id.clone()));
             }
-            let participant = slot.desk.settings.clone();
+            let participant = slot.queue.settings.clone();
             if let Some(wake) = wake {
                 self.wakes.insert((wake, id));
             }
             for action in actions.drain(..) {
                 match action {
-                    Action::Attempt(work) => self.attempt(work, participant.clone()),
-                    // By a clock that cannot be trusted, nothing has expired.
-                    Action::GiveUp(work) if self.settings.clock.jump().is_some() => {
-                        self.attempt(work, participant.clone());
+                    Action::Attempt(delivery) => self.attempt(delivery, participant.clone()),
+                    // While the wall clock is wrong, nothing counts as expired.
+                    Action::GiveUp(delivery) if self.settings.clock.jump().is_some() => {
+                        self.attempt(delivery, participant.clone());
                     }
-                    Action::GiveUp(work) => self.give_up(work, false),
+                    Action::GiveUp(delivery) => self.give_up(delivery, false),
                 }
             }
         }
@@ -191,71 +192,74 @@ impl Actor {
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::Offer(works) => {
+            Command::Offer(deliveries) => {
                 let at = self.moment();
-                for work in works {
-                    let id = work.participant.clone();
+                for delivery in deliveries {
+                    let id = delivery.participant.clone();
                     if let Some(slot) = self.slots.get_mut(&id) {
-                        slot.desk.offer(work, at);
+                        slot.queue.offer(delivery, at);
                         self.touched.insert(id);
                     }
                 }
             }
-            Command::Forget(work) => self.forget(&work),
-            // Who asked may have gone away meanwhile.
+            Command::Forget(delivery) => self.forget(&delivery),
+            // The caller may have stopped waiting.
             Command::Status(reply) => drop(reply.send(self.status())),
             Command::Active(reply) => {
-                drop(reply.send(self.slots.values().flat_map(|slot| slot.desk.active_ids()).collect()));
+                drop(reply.send(self.slots.values().flat_map(|slot| slot.queue.active_ids()).collect()));
             }
         }
     }
 
-    fn reported(&mut self, report: Result<Report, tokio::task::JoinError>) {
+    fn reported(&mut self, report: Result<TaskReport, tokio::task::JoinError>) {
         let report = match report {
             Ok(report) => report,
-            // The tasks catch the panics of what they call, and nobody aborts them before the end.
+            // The tasks catch panics of the code they call, and nothing aborts them before the end.
             Err(error) => {
                 tracing::error!(
                     is_panic = error.is_panic(),
-                    "a task of the courier was lost; its delivery waits for the next start"
+                    "a task of the courier was lost; its delivery is delivered after the next start"
                 );
                 return;
             }
         };
         match report {
-            Report::Attempted { work, ended } => {
+            TaskReport::Attempted { delivery, ended } => {
                 self.attempts -= 1;
-                self.finish(work, ended);
+                self.finish(delivery, ended);
             }
-            Report::GaveUp { work, swept: true } => {
-                self.sweep.giving_up.remove(&work.delivery_key);
-                self.forget(&work);
+            TaskReport::GaveUp { delivery, swept: true } => {
+                self.sweep.giving_up.remove(&delivery.delivery_key);
+                self.forget(&delivery);
             }
-            Report::GaveUp { work, swept: false } => {
+            TaskReport::GaveUp { delivery, swept: false } => {
                 self.attempts -= 1;
-                self.finish(work, Ended { next: NextStep::Done, verdict: Verdict::Nothing, asked: None });
+                self.finish(
+                    delivery,
+                    AttemptEnd { next: NextStep::Done, receiver: ReceiverState::Unknown, retry_after: None },
+                );
             }
-            Report::Loaded { participant, read, page } => self.loaded(participant, read, page),
-            Report::Expired(works) => self.expired(works),
+            TaskReport::Loaded { participant, read, page } => self.loaded(participant, read, page),
+            TaskReport::Expired(deliveries) => self.expired(deliveries),
         }
     }
 
-    fn finish(&mut self, work: PendingDelivery, ended: Ended) {
+    fn finish(&mut self, delivery: PendingDelivery, ended: AttemptEnd) {
         let at = self.moment();
         let random = self.next_random();
-        let id = work.participant.clone();
+        let id = delivery.participant.clone();
         let Some(slot) = self.slots.get_mut(&id) else { return };
-        if let Some(transition) = slot.desk.finish(work, ended, random, at) {
+        if let Some(transition) = slot.queue.finish(delivery, ended, random, at) {
             let opened = transition == Transition::Opened;
             self.settings.metrics.breaker(&id, opened);
             if opened {
-                let fault = slot.desk.breaker.last_fault.map_or("", Fault::code);
-                tracing::warn!(participant.id = %id, fault, "the breaker of {id} opened; only probes go out");
+                let fault = slot.queue.breaker.last_fault.map_or("", Fault::code);
+                tracing::warn!(participant.id = %id, fault, "the breaker of {id} opened; only probes are sent");
             } else {
-                tracing::info!(participant.id = %id, "the breaker of {id} closed; deliveries go on");
+                tracing::info!(participant.id = %id, "the breaker of {id} closed; deliveries resume");
             }
         }
-        if slot.desk.retired && slot.desk.active_count() == 0 {
+        if slot.queue.retired && slot.queue.active_count() == 0 {
             self.drop_slot(&id);
         } else {
             self.touched.insert(id);
@@ -273,9 +277,9 @@ impl Actor {
         let at = self.moment();
         let Some(slot) = self.slots.get_mut(&participant) else { return };
         match page {
-            Ok(page) => slot.desk.page(read, page, at),
+            Ok(page) => slot.queue.page(read, page, at),
             Err(error) => {
-                tracing::warn!(participant.id = %participant, %error, "cannot read what waits; asking again soon");
+                tracing::warn!(participant.id = %participant, %error, "cannot read the backlog; retrying soon");
                 self.reads_from = at.now + Duration::from_secs(READ_RETRY_SECONDS);
                 self.reads.push_back((participant, read));
                 return;
@@ -284,7 +288,7 @@ impl Actor {
         self.touched.insert(participant);
     }
 
-    /// Waits for what is under way, and still answers those who ask.
+    /// Waits for the active attempts to end, and still answers status queries.
     async fn drain(&mut self) {
         let deadline = Instant::now() + self.settings.grace;
         let mut commands = Vec::new();
@@ -294,7 +298,7 @@ impl Actor {
                 Some(report) = self.tasks.join_next() => self.reported(report),
                 more = self.inbox.wait(&mut commands, BATCH_COMMANDS), if open => open = more,
                 () = tokio::time::sleep_until(deadline) => {
-                    tracing::warn!(attempts = self.attempts, "stopping with attempts under way; they are made again");
+                    tracing::warn!(attempts = self.attempts, "stopping with active attempts; they are retried after the next start");
                     return;
                 }
             }
@@ -308,7 +312,7 @@ impl Actor {
 
     fn status(&self) -> Vec<ParticipantStatus> {
         let mut all: Vec<ParticipantStatus> =
-            self.slots.values().filter(|slot| !slot.desk.retired).map(|slot| status_of(&slot.desk)).collect();
+            self.slots.values().filter(|slot| !slot.queue.retired).map(|slot| status_of(&slot.queue)).collect();
         all.sort_by(|one, other| one.participant.cmp(&other.participant));
         all
     }
@@ -317,7 +321,7 @@ impl Actor {
         Moment { now: Instant::now(), now_us: self.settings.clock.now_us() }
     }
 
-    /// Xorshift: jitter needs no better.
+    /// Xorshift, which is good enough for jitter.
     fn next_random(&mut self) -> f64 {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
@@ -326,15 +330,15 @@ impl Actor {
     }
 }
 
-fn status_of(desk: &Desk) -> ParticipantStatus {
+fn status_of(queue: &ParticipantQueue) -> ParticipantStatus {
     ParticipantStatus {
-        participant: desk.settings.id.to_string(),
-        paused: desk.paused,
-        breaker: if desk.breaker.is_open() { "open" } else { "closed" },
-        last_fault: desk.breaker.last_fault,
-        last_failure_at_us: desk.breaker.last_failure_at_us,
-        next_probe_at_us: desk.breaker.next_probe_at_us(),
-        active: desk.active_count(),
-        lanes: desk.lanes_count(),
+        participant: queue.settings.id.to_string(),
+        paused: queue.paused,
+        breaker: if queue.breaker.is_open() { "open" } else { "closed" },
+        last_fault: queue.breaker.last_fault,
+        last_failure_at_us: queue.breaker.last_failure_at_us,
+        next_probe_at_us: queue.breaker.next_probe_at_us(),
+        active: queue.active_count(),
+        lanes: queue.lanes_count(),
     }
 }

@@ -1,12 +1,13 @@
-//! The breaker of one participant: once its receiver is known to be down, only probes go out, and the rest waits without
-//! using up attempts.
+//! The circuit breaker of one participant: once its receiver is known to be down, only probes are sent, and the other
+//! deliveries wait without using up attempts.
 //!
-//! Pure: it gets the time, what happened, and a random number, and says what may start. The caller logs transitions and
-//! chooses the delivery that is the probe.
+//! Pure: the caller passes the time, what happened, and a random number, logs the transitions, and chooses the delivery
+//! that is the probe.
 //!
-//! A message that fails again and again says nothing about the receiver, so only failures of different deliveries count,
-//! and a repeated failure does not count once the receiver has taken anything. A receiver that takes some messages and
-//! refuses many others is up: the more of its attempts failed between successes, the longer a row of failures opens it.
+//! A message that fails again and again shows nothing about the receiver. So only failures of different deliveries
+//! count, and a repeated failure does not count once the receiver has accepted anything. A receiver that accepts some
+//! messages and refuses many others is up: the more of its attempts failed between successes, the more failures in a
+//! row open the breaker.
 
 use crate::delivery::retry_after;
 use crate::fault::Fault;
@@ -15,19 +16,19 @@ use tokio::time::Instant;
 
 /// Failures in a row, of different deliveries, that open the breaker.
 const FAILURES_TO_OPEN: usize = 5;
-/// Upper bound of that number for a receiver that fails often; also bounds the memory of one row of failures.
+/// Upper bound of that number for a receiver that fails often; it also bounds the memory of one streak.
 const FAILURES_TO_OPEN_MOST: usize = 1024;
-/// Successes over which the failures between them are averaged, and before which the average is not used.
+/// Successes over which failures are averaged; before that many, the average is not used.
 const AVERAGED_SUCCESSES: u32 = 32;
-/// Added to `FAILURES_TO_OPEN` for each failure per success on average: with this, chance alone opens the breaker of a
-/// healthy receiver about once in 10,000 successes, whatever part of the messages it refuses.
+/// Added to `FAILURES_TO_OPEN` for each failure per success on average. With this factor, chance alone opens the
+/// breaker of a healthy receiver about once in 10,000 successes, whatever share of the messages it refuses.
 const FAILURES_PER_AVERAGE: f64 = 16.0;
-/// Longest time between two probes while something waits.
+/// Longest time between two probes.
 const PROBE_INTERVAL_SECONDS_MOST: u64 = 60;
-/// The next probe after one that says nothing about the receiver (a defect of Emberpost, or the store away).
+/// Pause after a probe that shows nothing about the receiver (a defect in the router, or the store is unavailable).
 const UNDECIDED_PROBE_RETRY_SECONDS: u64 = 5;
 
-/// One moment on both clocks: waits use the monotonic one, what people read is wall clock.
+/// The current time on both clocks: waits use the monotonic clock, and people read the wall clock.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Moment {
     pub now: Instant,
@@ -35,23 +36,23 @@ pub(super) struct Moment {
     pub now_us: i64,
 }
 
-/// What may start now.
+/// Which attempts may start.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Permit {
     Any,
-    /// One attempt, whose end decides.
+    /// One attempt, whose end decides the breaker's state.
     Probe,
     No,
 }
 
-/// A change of state that is worth one event.
+/// A change of state that the caller logs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Transition {
     Opened,
     Closed,
 }
 
-/// A failed attempt, as the breaker sees it.
+/// A failed attempt.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Failure<'a> {
     pub delivery_key: i64,
@@ -61,9 +62,9 @@ pub(super) struct Failure<'a> {
     /// Whether it was the probe that `Permit::Probe` allowed.
     pub probe: bool,
     /// `Retry-After` of the receiver.
-    pub asked: Option<Duration>,
+    pub retry_after: Option<Duration>,
     pub schedule_seconds: &'a [u64],
-    /// In 0..1.
+    /// Between 0 and 1, for jitter.
     pub random: f64,
 }
 
@@ -72,16 +73,16 @@ struct Open {
     failed_probes: u32,
     next_probe: Instant,
     next_probe_at_us: i64,
-    /// Probes under way: one, or more after `probe_now`.
+    /// Active probes: one, or more after `probe_now`.
     probes: u32,
-    /// The next probe does not wait for the end of another one.
+    /// The next probe does not wait for an active one to end.
     at_once: bool,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Breaker {
-    /// Deliveries that failed since the last success, each once.
-    row: Vec<i64>,
+    /// Keys of the deliveries that failed since the last success, each once.
+    streak: Vec<i64>,
     successes: u32,
     /// Failures per success.
     average: f64,
@@ -103,7 +104,7 @@ impl Breaker {
         self.open.is_some()
     }
 
-    /// When the next probe may go out; None while closed or while one is under way.
+    /// When the next probe may be sent; None while closed or while a probe is active.
     pub fn next_probe(&self) -> Option<Instant> {
         self.awaiting_probe().map(|open| open.next_probe)
     }
@@ -124,31 +125,31 @@ impl Breaker {
         }
     }
 
-    /// Lets the next probe go out now, also while another one is under way. Nothing happens while closed.
+    /// Allows a probe now, even while another one is active. Has no effect while closed.
     pub fn probe_now(&mut self, at: Moment) {
         if let Some(open) = &mut self.open {
             (open.next_probe, open.next_probe_at_us, open.at_once) = (at.now, at.now_us, true);
         }
     }
 
-    /// The receiver answered, be it with a refusal of this one message: the breaker closes.
+    /// The receiver responded, even if it refused this one message: the breaker closes.
     pub fn succeeded(&mut self) -> Option<Transition> {
         let open = self.open.take();
         self.successes = self.successes.saturating_add(1);
-        // An outage says nothing about how many messages the receiver refuses while it is up.
+        // An outage shows nothing about how many messages the receiver refuses while it is up.
         if open.as_ref().is_none_or(|open| open.failed_probes == 0) {
-            self.average += (self.row.len() as f64 - self.average) / f64::from(AVERAGED_SUCCESSES);
+            self.average += (self.streak.len() as f64 - self.average) / f64::from(AVERAGED_SUCCESSES);
         }
-        self.row.clear();
+        self.streak.clear();
         open.map(|_| Transition::Closed)
     }
 
-    /// An attempt failed. Those that were under way when the breaker opened do not move the probes.
+    /// An attempt failed. Attempts that were active when the breaker opened do not postpone the probe.
     pub fn failed(&mut self, failure: Failure<'_>, at: Moment) -> Option<Transition> {
         self.last_fault = Some(failure.fault);
         self.last_failure_at_us = Some(at.now_us);
         let wait = |probes| {
-            let wait = retry_after(failure.schedule_seconds, probes, failure.asked, failure.random);
+            let wait = retry_after(failure.schedule_seconds, probes, failure.retry_after, failure.random);
             wait.min(Duration::from_secs(PROBE_INTERVAL_SECONDS_MOST))
         };
         if let Some(open) = &mut self.open {
@@ -159,11 +160,11 @@ impl Breaker {
             return None;
         }
         let is_known_to_fail = failure.is_repeated && self.successes > 0;
-        if is_known_to_fail || self.row.contains(&failure.delivery_key) {
+        if is_known_to_fail || self.streak.contains(&failure.delivery_key) {
             return None;
         }
-        self.row.push(failure.delivery_key);
-        if self.row.len() < self.failures_to_open() {
+        self.streak.push(failure.delivery_key);
+        if self.streak.len() < self.failures_to_open() {
             return None;
         }
         let mut open =
@@ -173,7 +174,7 @@ impl Breaker {
         Some(Transition::Opened)
     }
 
-    /// The probe ended and the receiver had no part in it: another one soon.
+    /// The probe ended without showing anything about the receiver: another one follows soon.
     pub fn probe_undecided(&mut self, at: Moment) {
         if let Some(open) = &mut self.open {
             open.probe_after(Duration::from_secs(UNDECIDED_PROBE_RETRY_SECONDS), at);
@@ -189,7 +190,7 @@ impl Breaker {
 }
 
 impl Open {
-    /// A probe ended; one that was ordered meanwhile stays due.
+    /// A probe ended. A probe that was requested meanwhile stays due.
     fn probe_after(&mut self, wait: Duration, at: Moment) {
         self.probes = self.probes.saturating_sub(1);
         if self.at_once {
@@ -216,7 +217,7 @@ mod tests {
             is_repeated: false,
             fault: Fault::RecvError,
             probe: false,
-            asked: None,
+            retry_after: None,
             schedule_seconds: SCHEDULE,
             random: 0.0,
         }
@@ -342,8 +343,8 @@ mod tests {
         let start = Instant::now();
         let mut breaker = opened(start);
         breaker.probe_started();
-        let asked = Some(Duration::from_secs(7200));
-        breaker.failed(Failure { asked, random: 1.0, ..probe() }, at(start, 0));
+        let retry_after = Some(Duration::from_secs(7200));
+        breaker.failed(Failure { retry_after, random: 1.0, ..probe() }, at(start, 0));
         assert_eq!(breaker.next_probe(), Some(at(start, 60).now));
     }
 

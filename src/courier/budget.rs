@@ -1,65 +1,67 @@
-//! The memory that works take in the courier: one bound for the whole process, shared by the desks.
+//! The memory budget of the courier: one bound on waiting deliveries for the whole process, shared by the participant
+//! queues.
 //!
-//! A quarter is divided among all desks, so that dead receivers starve nobody. Of the rest a desk may have as much as is
-//! still free. What a desk is not given stays in the store.
+//! A quarter is divided equally among the queues, so that dead receivers cannot starve the others. Of the rest, a queue
+//! may use as much as is still free. What a queue has no room for stays in the store.
 
 use crate::delivery::PendingDelivery;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// What a work takes besides its body: its metadata, mostly.
-const WORK_BYTES: usize = 1024;
+/// Estimated size of a delivery besides its body, mostly its metadata.
+const DELIVERY_BYTES: usize = 1024;
 
 #[derive(Debug)]
 pub(super) struct Budget {
     limit_bytes: usize,
     used_bytes: AtomicUsize,
-    desks: AtomicUsize,
+    queues: AtomicUsize,
 }
 
 impl Budget {
     pub fn new(limit_bytes: usize) -> Arc<Self> {
-        Arc::new(Budget { limit_bytes, used_bytes: AtomicUsize::new(0), desks: AtomicUsize::new(0) })
+        Arc::new(Budget { limit_bytes, used_bytes: AtomicUsize::new(0), queues: AtomicUsize::new(0) })
     }
 }
 
-/// One desk's part of the budget; given back when it is dropped.
+/// One queue's part of the budget, released when it is dropped.
 #[derive(Debug)]
-pub(super) struct Share {
+pub(super) struct MemoryShare {
     budget: Arc<Budget>,
     used_bytes: usize,
 }
 
-impl Share {
+impl MemoryShare {
     pub fn new(budget: Arc<Budget>) -> Self {
-        budget.desks.fetch_add(1, Ordering::Relaxed);
-        Share { budget, used_bytes: 0 }
+        budget.queues.fetch_add(1, Ordering::Relaxed);
+        MemoryShare { budget, used_bytes: 0 }
     }
 
-    /// Whether a work fits. It is left without its body where only that does not.
-    pub fn admits(&self, work: &mut PendingDelivery) -> bool {
-        if !self.has_room(work) {
-            work.body = None;
+    /// Whether a delivery fits. If it fits only without its body, the body is removed; it is read from the store for
+    /// the attempt.
+    pub fn admits(&self, delivery: &mut PendingDelivery) -> bool {
+        if !self.has_room(delivery) {
+            delivery.body = None;
         }
-        self.has_room(work)
+        self.has_room(delivery)
     }
 
-    fn has_room(&self, work: &PendingDelivery) -> bool {
-        let Budget { limit_bytes, used_bytes, desks } = &*self.budget;
-        let own = limit_bytes / 4 / desks.load(Ordering::Relaxed).max(1);
+    fn has_room(&self, delivery: &PendingDelivery) -> bool {
+        let Budget { limit_bytes, used_bytes, queues } = &*self.budget;
+        let own = limit_bytes / 4 / queues.load(Ordering::Relaxed).max(1);
         let common = (limit_bytes - limit_bytes / 4).saturating_sub(used_bytes.load(Ordering::Relaxed));
-        self.used_bytes + cost(work) <= own.max(common)
+        self.used_bytes + cost(delivery) <= own.max(common)
     }
 
-    /// Counts a work that is kept in memory, whether it was admitted or must be there.
-    pub fn take(&mut self, work: &PendingDelivery) {
-        self.used_bytes += cost(work);
-        self.budget.used_bytes.fetch_add(cost(work), Ordering::Relaxed);
+    /// Counts a delivery that is held in memory, whether or not it was admitted.
+    pub fn reserve(&mut self, delivery: &PendingDelivery) {
+        self.used_bytes += cost(delivery);
+        self.budget.used_bytes.fetch_add(cost(delivery), Ordering::Relaxed);
     }
 
-    pub fn give_back(&mut self, work: &PendingDelivery) {
-        self.used_bytes -= cost(work);
-        self.budget.used_bytes.fetch_sub(cost(work), Ordering::Relaxed);
+    pub fn release(&mut self, delivery: &PendingDelivery) {
+        self.used_bytes -= cost(delivery);
+        self.budget.used_bytes.fetch_sub(cost(delivery), Ordering::Relaxed);
     }
 
     #[cfg(test)]
@@ -68,44 +70,44 @@ impl Share {
     }
 }
 
-impl Drop for Share {
+impl Drop for MemoryShare {
     fn drop(&mut self) {
         self.budget.used_bytes.fetch_sub(self.used_bytes, Ordering::Relaxed);
-        self.budget.desks.fetch_sub(1, Ordering::Relaxed);
+        self.budget.queues.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-fn cost(work: &PendingDelivery) -> usize {
-    WORK_BYTES + work.body.as_ref().map_or(0, bytes::Bytes::len)
+fn cost(delivery: &PendingDelivery) -> usize {
+    DELIVERY_BYTES + delivery.body.as_ref().map_or(0, bytes::Bytes::len)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture::work;
+    use super::super::fixture::pending;
     use super::*;
     use bytes::Bytes;
 
     fn big(seq: i64) -> PendingDelivery {
-        PendingDelivery { body: Some(Bytes::from(vec![b' '; 10_000])), ..work("lab", 1, seq) }
+        PendingDelivery { body: Some(Bytes::from(vec![b' '; 10_000])), ..pending("lab", 1, seq) }
     }
 
-    /// Takes works until none fits with its body; how many did.
-    fn fill(share: &mut Share) -> usize {
+    /// Adds deliveries until one no longer fits with its body, and returns their number.
+    fn fill(share: &mut MemoryShare) -> usize {
         for count in 0.. {
-            let mut work = big(count);
-            if !share.admits(&mut work) || work.body.is_none() {
+            let mut delivery = big(count);
+            if !share.admits(&mut delivery) || delivery.body.is_none() {
                 return count as usize;
             }
-            share.take(&work);
+            share.reserve(&delivery);
         }
         unreachable!()
     }
 
     #[test]
     fn dead_receivers_share_and_a_healthy_one_always_finds_room() {
-        let budget = Budget::new(800 * (10_000 + WORK_BYTES));
-        let mut healthy = Share::new(budget.clone());
-        let mut dead: Vec<Share> = (0..19).map(|_| Share::new(budget.clone())).collect();
+        let budget = Budget::new(800 * (10_000 + DELIVERY_BYTES));
+        let mut healthy = MemoryShare::new(budget.clone());
+        let mut dead: Vec<MemoryShare> = (0..19).map(|_| MemoryShare::new(budget.clone())).collect();
         let counts: Vec<usize> = dead.iter_mut().map(fill).collect();
         assert_eq!(counts[..3], [300, 150, 75], "each half of what is free beyond the quarter");
         assert_eq!(counts[18], 10, "each its part of the quarter");
@@ -118,9 +120,9 @@ mod tests {
 
     #[test]
     fn a_body_that_does_not_fit_is_left_to_the_store_and_the_work_is_kept() {
-        let share = Share::new(Budget::new(10_000));
-        let mut work = big(1);
-        assert!(share.admits(&mut work));
-        assert!(work.body.is_none());
+        let share = MemoryShare::new(Budget::new(10_000));
+        let mut delivery = big(1);
+        assert!(share.admits(&mut delivery));
+        assert!(delivery.body.is_none());
     }
 }

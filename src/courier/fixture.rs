@@ -1,4 +1,4 @@
-//! What the courier's tests share: works and participants with sensible values.
+//! Builders of deliveries and participants for tests.
 
 use crate::delivery::{DeliveryKind, Metadata, PendingDelivery, ReplyTo};
 use crate::routing::{Channel, Participant};
@@ -37,8 +37,8 @@ pub fn metadata() -> Metadata {
     }
 }
 
-/// A work that is due and never expires; its delivery key is its sequence number.
-pub fn work(participant: &str, lane: i64, seq: i64) -> PendingDelivery {
+/// A delivery that is due and never expires. Its key is its sequence number.
+pub fn pending(participant: &str, lane: i64, seq: i64) -> PendingDelivery {
     PendingDelivery {
         delivery_key: seq,
         delivery_id: Uuid::from_u128(seq as u128),

@@ -1,7 +1,9 @@
-//! How exchange, admin and jobs speak to the running courier: never waiting for it, never losing anything.
+//! How other modules send commands to the running courier. A caller never waits for the courier, and no command is
+//! lost.
 //!
-//! Commands go through one bounded queue. What does not fit is remembered per participant, and the courier then reads
-//! the store. Pausing and reloading are kept as the latest wish, so they always fit.
+//! Commands go through one bounded queue. An offer that does not fit is remembered per participant, and the courier
+//! then reads the store instead. Commands of which only the latest counts (pause, reload) are coalesced, so they always
+//! fit.
 
 use super::ParticipantStatus;
 use crate::delivery::PendingDelivery;
@@ -13,10 +15,11 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use uuid::Uuid;
 
 const COMMANDS_LIMIT: usize = 1024;
-/// Deliveries to be forgotten that did not fit. Beyond it the oldest rule holds: a needless attempt changes nothing.
+/// Deliveries to forget that did not fit in the queue. Beyond this bound a delivery is attempted needlessly, which
+/// changes nothing.
 const FORGET_LIMIT_DELIVERIES: usize = 10_000;
 
-/// Deliveries ordered to be tried now that the courier has not come to.
+/// Deliveries to retry now that the courier has not handled yet.
 const TRY_NOW_LIMIT_DELIVERIES: usize = 10_000;
 
 pub(super) enum Command {
@@ -26,26 +29,26 @@ pub(super) enum Command {
     Active(oneshot::Sender<Vec<Uuid>>),
 }
 
-/// What did not fit in the queue, or always fits here.
+/// Commands that did not fit in the queue or are coalesced by nature.
 #[derive(Default)]
-pub(super) struct Aside {
-    /// Participants whose offers were left to the store.
-    pub look: HashSet<Arc<str>>,
+pub(super) struct Coalesced {
+    /// Participants whose offers did not fit: their backlog is read from the store.
+    pub reread: HashSet<Arc<str>>,
     pub forget: Vec<PendingDelivery>,
     pub pause: HashMap<String, bool>,
-    pub probe: HashSet<String>,
-    pub try_now: Vec<PendingDelivery>,
+    pub retry_participants: HashSet<String>,
+    pub retry_deliveries: Vec<PendingDelivery>,
     pub reload: Option<Vec<Arc<Participant>>>,
 }
 
 #[derive(Default)]
 struct Shared {
-    aside: Mutex<Aside>,
+    coalesced: Mutex<Coalesced>,
     filled: AtomicBool,
     notify: Notify,
 }
 
-/// How exchange, admin and jobs speak to the running courier. Clones share it.
+/// Sends commands to the running courier. Clones share it.
 #[derive(Clone)]
 pub struct Handle {
     commands: mpsc::Sender<Command>,
@@ -59,74 +62,76 @@ pub struct Inbox {
 }
 
 impl Handle {
-    /// A handle, and what `Courier::start` needs of it. What is offered before the start is not lost.
+    /// A handle and its inbox for `Courier::run`. Commands sent before the courier runs are not lost.
     pub fn new() -> (Handle, Inbox) {
         let (sender, receiver) = mpsc::channel(COMMANDS_LIMIT);
         let shared = Arc::new(Shared::default());
         (Handle { commands: sender, shared: shared.clone() }, Inbox { commands: receiver, shared })
     }
 
-    /// Offers work that was just committed. Never waits: past the bound the courier reads it from the store.
-    pub fn offer(&self, work: Vec<PendingDelivery>) {
-        if work.is_empty() {
+    /// Offers deliveries that were just committed. Beyond the bound the courier reads them from the store.
+    pub fn offer(&self, deliveries: Vec<PendingDelivery>) {
+        if deliveries.is_empty() {
             return;
         }
-        if let Err(error) = self.commands.try_send(Command::Offer(work))
-            && let Command::Offer(work) = error.into_inner()
+        if let Err(error) = self.commands.try_send(Command::Offer(deliveries))
+            && let Command::Offer(deliveries) = error.into_inner()
         {
-            self.set_aside(|aside| aside.look.extend(work.into_iter().map(|work| work.participant)));
+            self.coalesce(|coalesced| {
+                coalesced.reread.extend(deliveries.into_iter().map(|delivery| delivery.participant))
+            });
         }
     }
 
-    /// A delivery ended or changed outside the courier (answered, discarded): forget it where it waits.
-    pub fn forget(&self, work: PendingDelivery) {
-        let work = Box::new(PendingDelivery { body: None, ..work });
-        if let Err(error) = self.commands.try_send(Command::Forget(work))
-            && let Command::Forget(work) = error.into_inner()
+    /// A delivery ended or changed outside of the courier (answered, discarded): removes it from memory.
+    pub fn forget(&self, delivery: PendingDelivery) {
+        let delivery = Box::new(PendingDelivery { body: None, ..delivery });
+        if let Err(error) = self.commands.try_send(Command::Forget(delivery))
+            && let Command::Forget(delivery) = error.into_inner()
         {
-            self.set_aside(|aside| {
-                if aside.forget.len() < FORGET_LIMIT_DELIVERIES {
-                    aside.forget.push(*work);
+            self.coalesce(|coalesced| {
+                if coalesced.forget.len() < FORGET_LIMIT_DELIVERIES {
+                    coalesced.forget.push(*delivery);
                 }
             });
         }
     }
 
-    /// Stops or starts the attempts of one participant. What is kept of it is the caller's.
+    /// Stops or resumes the attempts at one participant. Storing that state is the caller's task.
     pub fn pause(&self, participant: &str, paused: bool) {
-        self.set_aside(|aside| {
-            aside.pause.insert(participant.to_owned(), paused);
+        self.coalesce(|coalesced| {
+            coalesced.pause.insert(participant.to_owned(), paused);
         });
     }
 
-    /// Something may have changed for the better at this participant: what waits for it is tried now, one probe first where
-    /// the breaker is open.
+    /// Retries everything that waits for this participant now, because the cause of its failures may be gone. While its
+    /// breaker is open, one probe is sent first.
     pub fn retry_now(&self, participant: &str) {
-        self.set_aside(|aside| {
-            aside.probe.insert(participant.to_owned());
+        self.coalesce(|coalesced| {
+            coalesced.retry_participants.insert(participant.to_owned());
         });
     }
 
-    /// Tries a waiting delivery now, which the store says is due. Past the bound it waits for its turn all the same.
-    pub fn retry_delivery_now(&self, work: PendingDelivery) {
-        self.set_aside(|aside| {
-            if aside.try_now.len() < TRY_NOW_LIMIT_DELIVERIES {
-                aside.try_now.push(PendingDelivery { body: None, ..work });
+    /// Retries a waiting delivery now, which the store already shows as due. Beyond the bound it waits for its turn.
+    pub fn retry_delivery_now(&self, delivery: PendingDelivery) {
+        self.coalesce(|coalesced| {
+            if coalesced.retry_deliveries.len() < TRY_NOW_LIMIT_DELIVERIES {
+                coalesced.retry_deliveries.push(PendingDelivery { body: None, ..delivery });
             }
         });
     }
 
-    /// Participants changed (SIGHUP): read settings again.
+    /// Replaces the participants (SIGHUP).
     pub fn reload(&self, participants: Vec<Arc<Participant>>) {
-        self.set_aside(|aside| aside.reload = Some(participants));
+        self.coalesce(|coalesced| coalesced.reload = Some(participants));
     }
 
-    /// What the courier knows of each participant, by id; empty once it has stopped.
+    /// Status of each participant, by id; empty once the courier has stopped.
     pub async fn status(&self) -> Vec<ParticipantStatus> {
         self.ask(Command::Status).await
     }
 
-    /// Delivery ids with an attempt under way.
+    /// Ids of the deliveries with an active attempt.
     pub async fn active(&self) -> Vec<Uuid> {
         self.ask(Command::Active).await
     }
@@ -139,16 +144,16 @@ impl Handle {
         receiver.await.unwrap_or_default()
     }
 
-    fn set_aside(&self, change: impl FnOnce(&mut Aside)) {
-        // A poisoned lock still holds whole values: each change is one insertion.
-        change(&mut self.shared.aside.lock().unwrap_or_else(PoisonError::into_inner));
+    fn coalesce(&self, change: impl FnOnce(&mut Coalesced)) {
+        // A poisoned lock still holds complete values, because each change is a single insertion.
+        change(&mut self.shared.coalesced.lock().unwrap_or_else(PoisonError::into_inner));
         self.shared.filled.store(true, Ordering::Release);
         self.shared.notify.notify_one();
     }
 }
 
 impl Inbox {
-    /// Waits until there is a command or something set aside. False once every handle is gone.
+    /// Waits for a command or a coalesced one. False once every handle is dropped.
     pub(super) async fn wait(&mut self, commands: &mut Vec<Command>, limit: usize) -> bool {
         tokio::select! {
             count = self.commands.recv_many(commands, limit) => count > 0,
@@ -156,11 +161,11 @@ impl Inbox {
         }
     }
 
-    /// What was set aside before the commands that were just received, if anything.
-    pub(super) fn take_aside(&self) -> Option<Aside> {
+    /// What was coalesced since the last call, if anything.
+    pub(super) fn take_coalesced(&self) -> Option<Coalesced> {
         if !self.shared.filled.swap(false, Ordering::AcqRel) {
             return None;
         }
-        Some(std::mem::take(&mut *self.shared.aside.lock().unwrap_or_else(PoisonError::into_inner)))
+        Some(std::mem::take(&mut *self.shared.coalesced.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 }

@@ -1,95 +1,96 @@
-//! One lane: the works that memory holds of it, in order.
+//! One lane: the part of its deliveries that memory holds, in order.
 //!
-//! Pure. Memory holds an unbroken piece: everything that waits in the store up to `through_seq` is here, under way, or has
-//! ended. A work names the one before it (`prev_seq`); it is taken from memory only where that link shows that nothing is
-//! left out, else the lane is read from the store. So new work never overtakes work that memory lost sight of, whatever
-//! was dropped, read late or never heard of.
+//! Pure. Memory holds a gapless part: every delivery up to `through_seq` that waits in the store is here, active, or
+//! ended. A delivery names the one before it (`prev_seq`). It is added from memory only if that link shows that nothing
+//! lies between; otherwise the lane is read from the store. So a new delivery never overtakes one that memory does not
+//! hold, whether that was dropped, read late, or never offered.
 
-use super::load::ReadId;
+use super::backlog::ReadId;
 use crate::delivery::PendingDelivery;
 use std::collections::VecDeque;
 use tokio::time::Instant;
 
-/// Works of one ordered lane in memory.
-pub(super) const LANE_LIMIT_WORKS: usize = 64;
+/// Deliveries of one ordered lane in memory.
+pub(super) const LANE_LIMIT_DELIVERIES: usize = 64;
 
-/// Which lane: an order key, or one delivery of the lane "no order", which is a lane of its own.
+/// Identifies a lane. A delivery without order is a lane of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Key {
     Ordered(i64),
     /// The delivery's `seq`.
-    Free(i64),
+    Unordered(i64),
 }
 
 impl Key {
-    pub fn of(work: &PendingDelivery) -> Key {
-        if work.lane == 0 { Key::Free(work.seq) } else { Key::Ordered(work.lane) }
+    pub fn of(delivery: &PendingDelivery) -> Key {
+        if delivery.lane == 0 { Key::Unordered(delivery.seq) } else { Key::Ordered(delivery.lane) }
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Class {
-    /// The head was never tried, as far as is known.
+    /// The first delivery has not failed, as far as is known.
     Fresh,
-    /// It failed before.
+    /// The first delivery failed before.
     Retry,
-    /// The head goes a way of its own (a callback, a reply queue), whatever becomes of the participant's channel.
-    OwnWay,
+    /// The first delivery bypasses the participant's channel (a callback, a reply queue), so the channel's state does
+    /// not matter.
+    Bypass,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum State {
-    /// Between two others.
+    /// Between two other states.
     Idle,
-    /// Its turn to be read from the store comes.
+    /// Scheduled to be read from the store.
     Unread {
         class: Class,
-        turn: u64,
+        ticket: u64,
     },
     Loading {
         class: Class,
         read: ReadId,
     },
-    /// Its turn to start comes. `ahead`: it was read for that.
+    /// Scheduled to start. `prefetched`: it was read for that, in this class.
     Ready {
         class: Class,
-        turn: u64,
-        ahead: Option<Class>,
+        ticket: u64,
+        prefetched: Option<Class>,
     },
-    /// An attempt is under way.
+    /// An attempt is active.
     Busy,
-    /// The head waits for its time. `asked`: the receiver asked for it (Retry-After). `stored`: the store knows the time.
-    /// `row`: which row of failures it is part of; None where that is not known.
+    /// The first delivery waits until its time. `by_receiver`: the receiver named the time (Retry-After). `stored`: the
+    /// store has the time. `streak`: the streak of failures that it belongs to, if known.
     Waiting {
         until: Instant,
-        asked: bool,
+        by_receiver: bool,
         stored: bool,
-        row: Option<u64>,
+        streak: Option<u64>,
     },
 }
 
 #[derive(Debug)]
 pub(super) struct Lane {
-    queue: VecDeque<PendingDelivery>,
+    deliveries: VecDeque<PendingDelivery>,
     through_seq: i64,
-    /// The store may have works behind `through_seq`.
+    /// The store may hold deliveries after `through_seq`.
     more: bool,
     pub state: State,
-    /// The head that waits, or waited and is due, whatever the clock says.
+    /// `seq` of the first delivery once its wait is known, so that it is not made to wait a second time.
     pub waited_seq: Option<i64>,
-    /// What was offered while the store was being read.
+    /// The highest `seq` that was offered while the store was being read.
     missed_seq: i64,
-    /// What is being read may have ended meanwhile.
+    /// A delivery of the read in progress may have ended meanwhile.
     pub stale: bool,
-    /// What was last seen at its head goes a way of its own.
+    /// The first delivery last seen bypasses the participant's channel.
     pub bypasses_channel: bool,
 }
 
 impl Lane {
-    /// A lane whose works are in the store.
+    /// A lane whose deliveries are all in the store.
     pub fn unread() -> Self {
         Lane {
-            queue: VecDeque::new(),
+            deliveries: VecDeque::new(),
             through_seq: i64::MIN,
             more: true,
             state: State::Idle,
@@ -100,18 +101,18 @@ impl Lane {
         }
     }
 
-    /// A lane of which only this is known: its head waits, or waited, for a time.
+    /// A lane of which only this is known: its first delivery waits, or waited.
     pub fn waited(head_seq: i64) -> Self {
         Lane { waited_seq: Some(head_seq), ..Self::unread() }
     }
 
-    /// A lane before whose next work nothing waits.
+    /// A lane without waiting deliveries.
     pub fn fresh() -> Self {
         Lane { more: false, ..Self::unread() }
     }
 
     pub fn head(&self) -> Option<&PendingDelivery> {
-        self.queue.front()
+        self.deliveries.front()
     }
 
     pub fn has_more(&self) -> bool {
@@ -119,75 +120,75 @@ impl Lane {
     }
 
     pub fn is_full(&self) -> bool {
-        self.queue.len() >= LANE_LIMIT_WORKS
+        self.deliveries.len() >= LANE_LIMIT_DELIVERIES
     }
 
-    /// The store is read after this.
+    /// The next read begins after this.
     pub fn through_seq(&self) -> i64 {
         self.through_seq
     }
 
-    /// Whether nothing that waits is left out between what memory holds and this work.
-    pub fn is_followed_by(&self, work: &PendingDelivery) -> bool {
-        !self.more && work.prev_seq.is_none_or(|prev| prev <= self.through_seq)
+    /// Whether nothing that waits lies between the deliveries in memory and this one.
+    pub fn is_followed_by(&self, delivery: &PendingDelivery) -> bool {
+        !self.more && delivery.prev_seq.is_none_or(|prev| prev <= self.through_seq)
     }
 
-    /// Whether the work is here, under way, or has ended.
-    pub fn covers(&self, work: &PendingDelivery) -> bool {
-        work.seq <= self.through_seq
+    /// Whether the delivery is in memory, active, or ended.
+    pub fn covers(&self, delivery: &PendingDelivery) -> bool {
+        delivery.seq <= self.through_seq
     }
 
-    /// Appends a work that follows.
-    pub fn push(&mut self, work: PendingDelivery) {
-        self.through_seq = work.seq;
-        self.queue.push_back(work);
+    /// Appends a delivery that follows directly.
+    pub fn push(&mut self, delivery: PendingDelivery) {
+        self.through_seq = delivery.seq;
+        self.deliveries.push_back(delivery);
     }
 
-    /// This work, or more, is left to the store.
-    pub fn miss(&mut self, seq: i64) {
+    /// This delivery, and perhaps more, is only in the store.
+    pub fn mark_missed(&mut self, seq: i64) {
         self.more = true;
         self.missed_seq = self.missed_seq.max(seq);
     }
 
-    /// A read begins: what was offered before is in the store, and will be found.
+    /// A read begins: it finds everything that was offered before.
     pub fn begin_read(&mut self) {
         self.missed_seq = i64::MIN;
         self.stale = false;
     }
 
-    /// The works that were read are all pushed, those that fit. `more`: there may be more in the store.
+    /// Everything that was read and fits was pushed. `more`: the store may hold more.
     pub fn end_read(&mut self, more: bool) {
         self.more = more || self.missed_seq > self.through_seq;
     }
 
-    /// Passes over what was read and is not for us.
-    pub fn pass(&mut self, seq: i64) {
+    /// Skips a delivery that was read and is not the courier's to send.
+    pub fn skip_to(&mut self, seq: i64) {
         self.through_seq = seq;
     }
 
     pub fn pop(&mut self) -> Option<PendingDelivery> {
-        self.queue.pop_front()
+        self.deliveries.pop_front()
     }
 
     pub fn remove(&mut self, delivery_key: i64) -> Option<PendingDelivery> {
-        let place = self.queue.iter().position(|work| work.delivery_key == delivery_key)?;
-        self.queue.remove(place)
+        let place = self.deliveries.iter().position(|delivery| delivery.delivery_key == delivery_key)?;
+        self.deliveries.remove(place)
     }
 
-    /// Leaves everything to the store.
-    pub fn leave(&mut self) -> VecDeque<PendingDelivery> {
+    /// Drops the deliveries from memory; they stay in the store.
+    pub fn unload(&mut self) -> VecDeque<PendingDelivery> {
         (self.through_seq, self.more) = (i64::MIN, true);
-        std::mem::take(&mut self.queue)
+        std::mem::take(&mut self.deliveries)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture::work;
+    use super::super::fixture::pending;
     use super::*;
 
     fn after(prev_seq: Option<i64>, seq: i64) -> PendingDelivery {
-        PendingDelivery { prev_seq, ..work("lab", 1, seq) }
+        PendingDelivery { prev_seq, ..pending("lab", 1, seq) }
     }
 
     #[test]
@@ -198,7 +199,7 @@ mod tests {
         assert!(lane.is_followed_by(&after(Some(5), 6)));
         assert!(lane.is_followed_by(&after(Some(3), 6)), "what is older has ended or stands before");
         assert!(!lane.is_followed_by(&after(Some(6), 7)), "6 never came");
-        lane.leave();
+        lane.unload();
         assert!(!lane.is_followed_by(&after(None, 9)));
     }
 
@@ -206,7 +207,7 @@ mod tests {
     fn what_is_offered_while_the_store_is_read_makes_it_read_again_unless_it_was_found() {
         let mut lane = Lane::unread();
         lane.begin_read();
-        lane.miss(8);
+        lane.mark_missed(8);
         lane.push(after(None, 7));
         lane.end_read(false);
         assert!(lane.has_more());

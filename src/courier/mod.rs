@@ -1,27 +1,30 @@
-//! The courier: lanes, attempts, retries and the breaker.
+//! The courier delivers: it runs the attempts of every participant's lanes, retries them, and stops for a receiver that
+//! is down.
 //!
-//! A lane is (participant, order key); one attempt at a time in a lane, many lanes at once, bounded per participant.
-//! It carries nothing itself (a `Carrier` does) and decides nothing about answers (a `Conclude` does).
+//! A lane is (participant, order key). One attempt runs at a time in a lane, many lanes run at once, and each
+//! participant has a bound. The courier sends nothing itself (a `Carrier` does) and decides nothing about answers (a
+//! `Conclude` does).
 //!
-//! Reading order: `handle` (how others speak to it), `actor` (the one task that owns all state and starts the others),
-//! `desk` (one participant), `lane`, `turns`, `walk` (how far the store was read), `breaker`, `budget`, `load` (what is read).
-//! Work that was just committed goes from `Handle::offer` to its attempt without the store; the store is read only for what
-//! memory does not hold, and links between the deliveries of a lane say when that is so.
+//! Reading order: `handle` (the interface for other modules), `actor` (the one task that owns all state and starts the
+//! others), `queue` (one participant), `lane`, `scheduler`, `cursor` (how far the store has been read), `breaker`,
+//! `budget`, `backlog` (the reads from the store). A delivery that was just committed goes from `Handle::offer` to its
+//! attempt without a read; the store is read only for what memory does not hold, and links between the deliveries of a
+//! lane show when that is the case.
 
 mod actor;
+mod backlog;
 mod breaker;
 mod budget;
-mod desk;
+mod cursor;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod handle;
 mod lane;
-mod load;
-mod pace;
+mod queue;
+mod rate_limit;
+mod scheduler;
 #[cfg(test)]
 mod tests;
-mod turns;
-mod walk;
 
 pub use handle::{Handle, Inbox};
 
@@ -37,57 +40,59 @@ use tokio_util::sync::CancellationToken;
 
 /// Sends one delivery over its participant's channel, within the participant's attempt timeout.
 pub trait Carrier: Send + Sync + 'static {
-    fn carry(&self, work: PendingDelivery, participant: Arc<Participant>) -> BoxFuture<'_, Attempt>;
+    fn carry(&self, delivery: PendingDelivery, participant: Arc<Participant>) -> BoxFuture<'_, Attempt>;
 }
 
-/// Settles an attempt: reads the answer, keeps both, wakes who waits. Done when the store has committed.
+/// Settles an attempt: reads the answer, stores the attempt and the answer, and wakes waiting senders. Returns after
+/// the commit.
 pub trait Conclude: Send + Sync + 'static {
-    fn conclude(&self, work: PendingDelivery, attempt: Attempt) -> BoxFuture<'_, NextStep>;
-    /// Gives up a delivery that expired or that an operator discarded; the sender is told.
-    fn give_up(&self, work: PendingDelivery, fault: crate::fault::Fault) -> BoxFuture<'_, ()>;
+    fn conclude(&self, delivery: PendingDelivery, attempt: Attempt) -> BoxFuture<'_, NextStep>;
+    /// Gives up a delivery that expired or that an operator discarded, and notifies its sender.
+    fn give_up(&self, delivery: PendingDelivery, fault: crate::fault::Fault) -> BoxFuture<'_, ()>;
 }
 
-/// What the courier knows of one participant.
+/// One participant's delivery status, as the admin API shows it.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct ParticipantStatus {
     pub participant: String,
     pub paused: bool,
-    /// `closed`, or `open`: only probes go out.
+    /// `closed`, or `open`: only probes are sent.
     pub breaker: &'static str,
     pub last_fault: Option<crate::fault::Fault>,
     pub last_failure_at_us: Option<i64>,
     pub next_probe_at_us: Option<i64>,
     pub active: usize,
-    /// Lanes with work that memory holds.
+    /// Lanes with a delivery in memory.
     pub lanes: usize,
 }
 
-/// What the courier runs with.
+/// The courier's dependencies and limits.
 pub struct CourierSettings {
-    /// All to whom something may be carried, those without a channel of their own too (callbacks).
+    /// All participants that deliveries are sent to, including those without a channel (they get callbacks and
+    /// replies).
     pub participants: Vec<Arc<Participant>>,
     /// Ids of participants that were paused when the router stopped.
     pub paused: Vec<String>,
-    /// What works that wait may take in memory, bodies included, in the whole process.
+    /// Memory for waiting deliveries of all participants, bodies included, in bytes.
     pub memory_bytes: usize,
     pub store: Store,
     pub clock: Clock,
     pub metrics: Metrics,
     pub carrier: Arc<dyn Carrier>,
     pub conclude: Arc<dyn Conclude>,
-    /// Starts nothing new.
+    /// Once canceled, no new attempt starts.
     pub stop: CancellationToken,
-    /// How long attempts under way may take to end after `stop`.
+    /// How long active attempts may take to end after `stop`.
     pub grace: Duration,
 }
 
-/// The running courier. Others hold its `Handle`.
+/// Starts the courier. Other modules use its `Handle`.
 pub struct Courier {}
 
 impl Courier {
-    /// The courier's task. It reads what waits in the store, and ends after `settings.stop`.
+    /// The courier's task: reads the backlog from the store, delivers, and ends after `settings.stop`.
     pub fn run(inbox: Inbox, settings: CourierSettings) -> impl Future<Output = ()> + Send + 'static {
-        let shelf = Arc::new(settings.store.clone());
-        actor::Actor::new(inbox, settings.into(), shelf).run()
+        let backlog = Arc::new(settings.store.clone());
+        actor::Actor::new(inbox, settings.into(), backlog).run()
     }
 }

@@ -1,9 +1,9 @@
-//! The courier as its neighbors see it: a fake carrier and a fake conclude stand for the receivers and the exchange, a
-//! fake shelf for the store. Waits are milliseconds where a real schedule has seconds.
+//! The courier as its neighbors see it, with fakes for the receivers, the exchange, and the store. Waits are
+//! milliseconds where a real schedule has seconds.
 
 use super::actor::{Actor, Settings};
-use super::fixture::{participant, work};
-use super::load::{FREE_PAGE, LANE_PAGE, LANES_PAGE, Page, Paged, Read, Shelf, What};
+use super::backlog::{BacklogSource, LANE_PAGE, LANES_PAGE, Page, Paged, Query, Read, UNORDERED_PAGE};
+use super::fixture::{participant, pending};
 use super::*;
 use crate::delivery::AttemptResult;
 use crate::fault::Fault;
@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 
 type Reply = fn(&PendingDelivery) -> (AttemptResult, NextStep);
 
-/// Receivers, exchange and store in one, with a record of what happened.
+/// Receivers, exchange, and store in one, with a record of what happened.
 #[derive(Default)]
 struct World {
     /// Delivery keys in the order in which attempts began.
@@ -36,15 +36,15 @@ impl World {
         self.carried.lock().unwrap().clone()
     }
 
-    /// Keeps works as the store would, and links them.
-    fn keep(&self, works: &mut [PendingDelivery]) {
+    /// Stores deliveries as the store would, and links them.
+    fn keep(&self, deliveries: &mut [PendingDelivery]) {
         let mut waiting = self.waiting.lock().unwrap();
-        for work in works {
+        for delivery in deliveries {
             let same = |other: &&PendingDelivery| {
-                work.lane != 0 && other.lane == work.lane && other.participant == work.participant
+                delivery.lane != 0 && other.lane == delivery.lane && other.participant == delivery.participant
             };
-            work.prev_seq = waiting.values().rev().find(same).map(|last| last.seq);
-            waiting.insert(work.seq, PendingDelivery { body: None, ..work.clone() });
+            delivery.prev_seq = waiting.values().rev().find(same).map(|last| last.seq);
+            waiting.insert(delivery.seq, PendingDelivery { body: None, ..delivery.clone() });
         }
     }
 
@@ -55,12 +55,12 @@ impl World {
 }
 
 impl Carrier for World {
-    fn carry(&self, work: PendingDelivery, _participant: Arc<Participant>) -> BoxFuture<'_, Attempt> {
+    fn carry(&self, delivery: PendingDelivery, _participant: Arc<Participant>) -> BoxFuture<'_, Attempt> {
         Box::pin(async move {
-            self.carried.lock().unwrap().push(work.delivery_key);
+            self.carried.lock().unwrap().push(delivery.delivery_key);
             let active = self.active.fetch_add(1, Ordering::SeqCst) + 1;
             self.most_active.fetch_max(active, Ordering::SeqCst);
-            let gate = self.gates.lock().unwrap().get(&*work.participant).cloned();
+            let gate = self.gates.lock().unwrap().get(&*delivery.participant).cloned();
             if let Some(gate) = gate {
                 gate.acquire().await.unwrap().forget();
             }
@@ -71,66 +71,71 @@ impl Carrier for World {
                 panic!("a defect, made by the test");
             }
             let reply = *self.replies.lock().unwrap();
-            let result = reply.map_or(AttemptResult::Accepted, |reply| reply(&work).0);
+            let result = reply.map_or(AttemptResult::Accepted, |reply| reply(&delivery).0);
             Attempt { started_at_us: 0, duration_us: 0, status: None, result, resent: false }
         })
     }
 }
 
 impl Conclude for World {
-    fn conclude(&self, work: PendingDelivery, _attempt: Attempt) -> BoxFuture<'_, NextStep> {
-        let next = self.replies.lock().unwrap().map_or(NextStep::Done, |reply| reply(&work).1);
+    fn conclude(&self, delivery: PendingDelivery, _attempt: Attempt) -> BoxFuture<'_, NextStep> {
+        let next = self.replies.lock().unwrap().map_or(NextStep::Done, |reply| reply(&delivery).1);
         let mut waiting = self.waiting.lock().unwrap();
         match next {
-            NextStep::Done => drop(waiting.remove(&work.seq)),
-            _ => drop(waiting.entry(work.seq).and_modify(|kept| kept.attempts += 1)),
+            NextStep::Done => drop(waiting.remove(&delivery.seq)),
+            _ => drop(waiting.entry(delivery.seq).and_modify(|kept| kept.attempts += 1)),
         }
         drop(waiting);
         Box::pin(async move { next })
     }
 
-    fn give_up(&self, work: PendingDelivery, fault: Fault) -> BoxFuture<'_, ()> {
+    fn give_up(&self, delivery: PendingDelivery, fault: Fault) -> BoxFuture<'_, ()> {
         assert_eq!(fault, Fault::RecvExpired);
-        self.waiting.lock().unwrap().remove(&work.seq);
-        self.gave_up.lock().unwrap().push(work.delivery_key);
+        self.waiting.lock().unwrap().remove(&delivery.seq);
+        self.gave_up.lock().unwrap().push(delivery.delivery_key);
         Box::pin(async {})
     }
 }
 
-impl Shelf for World {
+impl BacklogSource for World {
     /// The fake conclude stores no times, so nothing ever comes due by the store.
     fn read(&self, id: Arc<str>, read: Read) -> Paged<'_> {
         let waiting = self.waiting.lock().unwrap();
-        let works = |lane: i64, after_seq: i64, limit: u32| {
-            let wanted = |work: &&PendingDelivery| work.participant == id && work.lane == lane && work.seq > after_seq;
-            Page::Works(waiting.values().filter(wanted).take(limit as usize).cloned().collect())
+        let deliveries = |lane: i64, after_seq: i64, limit: u32| {
+            let wanted = |delivery: &&PendingDelivery| {
+                delivery.participant == id && delivery.lane == lane && delivery.seq > after_seq
+            };
+            Page::Deliveries(waiting.values().filter(wanted).take(limit as usize).cloned().collect())
         };
-        let page = match read.what {
-            What::Lanes { after } => {
+        let page = match read.query {
+            Query::Lanes { after } => {
                 let mut heads = BTreeMap::new();
-                for work in waiting.values().filter(|work| work.participant == id && work.lane != 0) {
-                    heads.entry(work.lane).or_insert(LaneHead {
-                        lane: work.lane,
-                        seq: work.seq,
+                for delivery in waiting.values().filter(|delivery| delivery.participant == id && delivery.lane != 0) {
+                    heads.entry(delivery.lane).or_insert(LaneHead {
+                        lane: delivery.lane,
+                        seq: delivery.seq,
                         due_at_us: 0,
-                        bypasses_channel: work.kind.bypasses_channel(),
+                        bypasses_channel: delivery.kind.bypasses_channel(),
                     });
                 }
                 let after = |head: &LaneHead| after.is_none_or(|after| head.lane > after);
                 Page::Lanes(heads.into_values().filter(after).take(LANES_PAGE as usize).collect())
             }
-            What::Lane { lane, after_seq } => works(lane, after_seq, LANE_PAGE),
-            What::Free { after_seq } => works(0, after_seq, FREE_PAGE),
-            What::DueLanes { .. } => Page::DueLanes(DuePage { items: Vec::new(), next_due_at_us: None, more: false }),
-            What::DueFree { .. } => Page::DueFree(DuePage { items: Vec::new(), next_due_at_us: None, more: false }),
+            Query::Lane { lane, after_seq } => deliveries(lane, after_seq, LANE_PAGE),
+            Query::Unordered { after_seq } => deliveries(0, after_seq, UNORDERED_PAGE),
+            Query::DueLanes { .. } => Page::DueLanes(DuePage { items: Vec::new(), next_due_at_us: None, more: false }),
+            Query::DueUnordered { .. } => {
+                Page::DueUnordered(DuePage { items: Vec::new(), next_due_at_us: None, more: false })
+            }
         };
         Box::pin(async move { Ok(page) })
     }
 
     fn expired(&self, now_us: i64, limit: u32) -> BoxFuture<'_, Result<Vec<PendingDelivery>, Unavailable>> {
         let waiting = self.waiting.lock().unwrap();
-        let works = waiting.values().filter(|work| work.expires_at_us < now_us).take(limit as usize).cloned().collect();
-        Box::pin(async move { Ok(works) })
+        let deliveries =
+            waiting.values().filter(|delivery| delivery.expires_at_us < now_us).take(limit as usize).cloned().collect();
+        Box::pin(async move { Ok(deliveries) })
     }
 }
 
@@ -177,17 +182,14 @@ fn again(milliseconds: u64) -> (AttemptResult, NextStep) {
 #[tokio::test]
 async fn a_lane_keeps_its_order_across_retries_and_others_go_on() {
     let world = Arc::new(World::default());
-    *world.replies.lock().unwrap() =
-        Some(
-            |work| {
-                if work.seq == 1 && work.attempts < 3 { again(10) } else { (AttemptResult::Accepted, NextStep::Done) }
-            },
-        );
+    *world.replies.lock().unwrap() = Some(|delivery| {
+        if delivery.seq == 1 && delivery.attempts < 3 { again(10) } else { (AttemptResult::Accepted, NextStep::Done) }
+    });
     let running = start(&world, vec![participant("lab", 8)], &[]);
-    let mut works: Vec<PendingDelivery> =
-        [(1, 1), (2, 1), (3, 1), (4, 2)].map(|(seq, lane)| work("lab", lane, seq)).into();
-    world.keep(&mut works);
-    running.handle.offer(works);
+    let mut deliveries: Vec<PendingDelivery> =
+        [(1, 1), (2, 1), (3, 1), (4, 2)].map(|(seq, lane)| pending("lab", lane, seq)).into();
+    world.keep(&mut deliveries);
+    running.handle.offer(deliveries);
     until("all are delivered", || world.waiting.lock().unwrap().is_empty()).await;
     let carried = world.carried();
     let in_lane: Vec<i64> = carried.iter().copied().filter(|key| *key != 4).collect();
@@ -198,16 +200,13 @@ async fn a_lane_keeps_its_order_across_retries_and_others_go_on() {
 #[tokio::test]
 async fn in_the_lane_without_order_a_failing_work_waits_alone() {
     let world = Arc::new(World::default());
-    *world.replies.lock().unwrap() =
-        Some(
-            |work| {
-                if work.seq == 1 && work.attempts == 0 { again(50) } else { (AttemptResult::Accepted, NextStep::Done) }
-            },
-        );
+    *world.replies.lock().unwrap() = Some(|delivery| {
+        if delivery.seq == 1 && delivery.attempts == 0 { again(50) } else { (AttemptResult::Accepted, NextStep::Done) }
+    });
     let running = start(&world, vec![participant("lab", 1)], &[]);
-    let mut works: Vec<PendingDelivery> = (1..=3).map(|seq| work("lab", 0, seq)).collect();
-    world.keep(&mut works);
-    running.handle.offer(works);
+    let mut deliveries: Vec<PendingDelivery> = (1..=3).map(|seq| pending("lab", 0, seq)).collect();
+    world.keep(&mut deliveries);
+    running.handle.offer(deliveries);
     until("all are delivered", || world.waiting.lock().unwrap().is_empty()).await;
     assert_eq!(world.carried(), [1, 2, 3, 1]);
 }
@@ -217,11 +216,11 @@ async fn no_more_than_the_participants_concurrency_is_under_way_and_a_slow_one_s
     let world = Arc::new(World::default());
     let gate = world.gate("slow");
     let running = start(&world, vec![participant("slow", 3), participant("fast", 1)], &[]);
-    let mut slow: Vec<PendingDelivery> = (1..=9).map(|seq| work("slow", seq, seq)).collect();
+    let mut slow: Vec<PendingDelivery> = (1..=9).map(|seq| pending("slow", seq, seq)).collect();
     world.keep(&mut slow);
     running.handle.offer(slow);
     until("three are under way", || world.active.load(Ordering::SeqCst) == 3).await;
-    let mut fast: Vec<PendingDelivery> = (11..=20).map(|seq| work("fast", seq, seq)).collect();
+    let mut fast: Vec<PendingDelivery> = (11..=20).map(|seq| pending("fast", seq, seq)).collect();
     world.keep(&mut fast);
     running.handle.offer(fast);
     until("the fast one has all", || world.carried().iter().filter(|key| **key > 10).count() == 10).await;
@@ -237,12 +236,12 @@ async fn no_more_than_the_participants_concurrency_is_under_way_and_a_slow_one_s
 async fn what_memory_does_not_hold_is_read_back_once_each_and_in_order() {
     let world = Arc::new(World::default());
     let running = start(&world, vec![participant("lab", 4)], &["lab"]);
-    let mut works: Vec<PendingDelivery> = (1..=500).map(|seq| work("lab", 1, seq)).collect();
-    let mut free: Vec<PendingDelivery> = (1_001..=4_000).map(|seq| work("lab", 0, seq)).collect();
-    world.keep(&mut works);
+    let mut deliveries: Vec<PendingDelivery> = (1..=500).map(|seq| pending("lab", 1, seq)).collect();
+    let mut free: Vec<PendingDelivery> = (1_001..=4_000).map(|seq| pending("lab", 0, seq)).collect();
+    world.keep(&mut deliveries);
     world.keep(&mut free);
-    // More commands than the queue takes, before the courier's task runs at all.
-    works.into_iter().chain(free).for_each(|work| running.handle.offer(vec![work]));
+    // More commands than the queue holds, before the courier's task runs at all.
+    deliveries.into_iter().chain(free).for_each(|delivery| running.handle.offer(vec![delivery]));
     assert!(running.handle.status().await[0].paused);
     running.handle.pause("lab", false);
     until("all are delivered", || world.waiting.lock().unwrap().is_empty()).await;
@@ -257,10 +256,10 @@ async fn what_memory_does_not_hold_is_read_back_once_each_and_in_order() {
 #[tokio::test]
 async fn what_waits_in_the_store_at_the_start_goes_before_what_is_offered() {
     let world = Arc::new(World::default());
-    let mut works: Vec<PendingDelivery> = (1..=200).map(|seq| work("lab", 5, seq)).collect();
-    world.keep(&mut works);
+    let mut deliveries: Vec<PendingDelivery> = (1..=200).map(|seq| pending("lab", 5, seq)).collect();
+    world.keep(&mut deliveries);
     let running = start(&world, vec![participant("lab", 4)], &[]);
-    let mut late = vec![work("lab", 5, 201)];
+    let mut late = vec![pending("lab", 5, 201)];
     world.keep(&mut late);
     running.handle.offer(late);
     until("all are delivered", || world.waiting.lock().unwrap().is_empty()).await;
@@ -272,9 +271,9 @@ async fn after_five_failures_only_probes_go_out_and_a_success_lets_all_go() {
     let world = Arc::new(World::default());
     *world.replies.lock().unwrap() = Some(|_| again(5_000));
     let running = start(&world, vec![participant("lab", 1)], &[]);
-    let mut works: Vec<PendingDelivery> = (1..=20).map(|seq| work("lab", seq, seq)).collect();
-    world.keep(&mut works);
-    running.handle.offer(works);
+    let mut deliveries: Vec<PendingDelivery> = (1..=20).map(|seq| pending("lab", seq, seq)).collect();
+    world.keep(&mut deliveries);
+    running.handle.offer(deliveries);
     until("five failed", || world.carried().len() == 5).await;
     let mut status = running.handle.status().await;
     while status[0].breaker != "open" {
@@ -294,11 +293,11 @@ async fn after_five_failures_only_probes_go_out_and_a_success_lets_all_go() {
 async fn a_paused_participant_gets_nothing_but_its_deliveries_expire() {
     let world = Arc::new(World::default());
     let running = start(&world, vec![participant("lab", 1)], &["lab"]);
-    let mut works = vec![PendingDelivery { expires_at_us: 1, ..work("lab", 1, 1) }, work("lab", 1, 2)];
-    // A mailbox has no courier; what waits for its reader expires all the same.
-    world.keep(&mut [PendingDelivery { expires_at_us: 1, ..work("mailbox", 1, 3) }]);
-    world.keep(&mut works);
-    running.handle.offer(works);
+    let mut deliveries = vec![PendingDelivery { expires_at_us: 1, ..pending("lab", 1, 1) }, pending("lab", 1, 2)];
+    // A mailbox has no queue; its deliveries expire all the same.
+    world.keep(&mut [PendingDelivery { expires_at_us: 1, ..pending("mailbox", 1, 3) }]);
+    world.keep(&mut deliveries);
+    running.handle.offer(deliveries);
     until("both are given up", || world.gave_up.lock().unwrap().len() == 2).await;
     assert!(world.carried().is_empty());
     running.handle.pause("lab", false);
@@ -313,14 +312,14 @@ async fn a_paused_participant_gets_nothing_but_its_deliveries_expire() {
 async fn a_forgotten_delivery_frees_its_lane() {
     let world = Arc::new(World::default());
     *world.replies.lock().unwrap() =
-        Some(|work| if work.seq == 1 { again(3_600_000) } else { (AttemptResult::Accepted, NextStep::Done) });
+        Some(|delivery| if delivery.seq == 1 { again(3_600_000) } else { (AttemptResult::Accepted, NextStep::Done) });
     let running = start(&world, vec![participant("lab", 1)], &[]);
-    let mut works = vec![work("lab", 1, 1), work("lab", 1, 2)];
-    world.keep(&mut works);
-    running.handle.offer(works);
+    let mut deliveries = vec![pending("lab", 1, 1), pending("lab", 1, 2)];
+    world.keep(&mut deliveries);
+    running.handle.offer(deliveries);
     until("the first failed", || world.carried() == [1]).await;
     world.waiting.lock().unwrap().remove(&1);
-    running.handle.forget(work("lab", 1, 1));
+    running.handle.forget(pending("lab", 1, 1));
     until("the second goes", || world.carried() == [1, 2]).await;
 }
 
@@ -328,9 +327,9 @@ async fn a_forgotten_delivery_frees_its_lane() {
 async fn reloading_drops_who_is_gone_and_reads_who_is_new_from_the_store() {
     let world = Arc::new(World::default());
     let running = start(&world, vec![participant("old", 1)], &["old"]);
-    let mut works = vec![work("old", 1, 1), work("new", 1, 2)];
-    world.keep(&mut works);
-    running.handle.offer(works);
+    let mut deliveries = vec![pending("old", 1, 1), pending("new", 1, 2)];
+    world.keep(&mut deliveries);
+    running.handle.offer(deliveries);
     running.handle.reload(vec![Arc::new(participant("new", 1))]);
     until("the new one has its own", || world.carried() == [2]).await;
     running.handle.reload(vec![Arc::new(participant("old", 1))]);
@@ -343,9 +342,9 @@ async fn a_defect_in_an_attempt_does_not_end_the_courier() {
     let world = Arc::new(World::default());
     world.panics.store(1, Ordering::SeqCst);
     let running = start(&world, vec![participant("lab", 2)], &[]);
-    let mut works = vec![work("lab", 1, 1), work("lab", 2, 2)];
-    world.keep(&mut works);
-    running.handle.offer(works);
+    let mut deliveries = vec![pending("lab", 1, 1), pending("lab", 2, 2)];
+    world.keep(&mut deliveries);
+    running.handle.offer(deliveries);
     until("both are delivered", || world.waiting.lock().unwrap().is_empty()).await;
     assert_eq!(world.carried().len(), 3);
 }
@@ -355,9 +354,9 @@ async fn stopping_starts_nothing_new_and_waits_for_what_is_under_way() {
     let world = Arc::new(World::default());
     let gate = world.gate("lab");
     let running = start(&world, vec![participant("lab", 1)], &[]);
-    let mut works = vec![work("lab", 1, 1), work("lab", 1, 2)];
-    world.keep(&mut works);
-    running.handle.offer(works);
+    let mut deliveries = vec![pending("lab", 1, 1), pending("lab", 1, 2)];
+    world.keep(&mut deliveries);
+    running.handle.offer(deliveries);
     until("one is under way", || world.active.load(Ordering::SeqCst) == 1).await;
     running.stop.cancel();
     assert_eq!(running.handle.active().await.len(), 1);

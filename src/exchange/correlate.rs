@@ -131,7 +131,7 @@ mod tests {
             message_key: key,
             kind: DeliveryKind::Request,
             metadata: Arc::new(metadata),
-            ..fixture::work("lab", 1, key)
+            ..fixture::pending("lab", 1, key)
         };
         SentRequest { delivery: work, answered: false, content: [content; 32] }
     }

@@ -214,7 +214,8 @@ mod tests {
         metadata.header_id = Some("header".into());
         metadata.bundle_identifier = Some(Identifier { system: None, value: "identifier".into() });
         metadata.via = Some("1.1 other".into());
-        let work = PendingDelivery { metadata: Arc::new(metadata.clone()), attempts: 2, ..fixture::work("lab", 1, 1) };
+        let work =
+            PendingDelivery { metadata: Arc::new(metadata.clone()), attempts: 2, ..fixture::pending("lab", 1, 1) };
         let properties = said(&work);
         assert_eq!(text(properties.message_id()), Some("header"));
         assert_eq!(text(properties.correlation_id()), Some(&*metadata.id.to_string()));
@@ -234,7 +235,7 @@ mod tests {
     fn what_is_too_long_for_a_frame_is_left_to_the_message() {
         let mut metadata = fixture::metadata();
         (metadata.source, metadata.via) = (Some("s".repeat(200_000)), Some("1.1 x, ".repeat(50_000)));
-        let properties = said(&PendingDelivery { metadata: Arc::new(metadata), ..fixture::work("lab", 1, 1) });
+        let properties = said(&PendingDelivery { metadata: Arc::new(metadata), ..fixture::pending("lab", 1, 1) });
         assert_eq!(header(&properties, "source"), None);
         assert_eq!(header(&properties, "via").as_deref(), Some("1.1 hub:1"));
     }
@@ -271,7 +272,7 @@ mod tests {
         let work = PendingDelivery {
             kind: DeliveryKind::Reply(reply),
             metadata: Arc::new(metadata),
-            ..fixture::work("lab", 1, 1)
+            ..fixture::pending("lab", 1, 1)
         };
         let properties = said(&work);
         assert_eq!((text(properties.correlation_id()), text(properties.reply_to())), (Some("mine"), None));

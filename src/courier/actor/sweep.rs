@@ -1,8 +1,9 @@
-//! The sweep: what expired while it waited is given up, also while its participant is paused or has no courier.
+//! The expiry sweep: gives up deliveries that expired while they waited, even those of a paused participant or of one
+//! that has no queue.
 
+use super::super::backlog::SWEEP_PAGE;
 use super::super::breaker::Moment;
-use super::super::load::SWEEP_PAGE;
-use super::{Actor, Report};
+use super::{Actor, TaskReport};
 use crate::delivery::PendingDelivery;
 use crate::store::Unavailable;
 use std::collections::HashSet;
@@ -10,16 +11,17 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 pub(super) const SWEEP_SECONDS: u64 = 1;
-/// Between two sweeps while more have expired than one sweep takes.
+/// Between two sweeps while there are more expired deliveries than one sweep takes.
 const SWEEP_MIN_MILLISECONDS: u64 = 20;
 
-/// The sweep for deliveries that expired while they waited.
+/// The state of the expiry sweep.
 pub(super) struct Sweep {
     pub next: Instant,
     pub reading: bool,
-    /// Those that are being given up, by delivery key.
+    /// Delivery keys of those being given up now.
     pub giving_up: HashSet<i64>,
-    /// The first of the last page: seen again, the store does not settle them and the sweep slows down.
+    /// The first delivery of the last page. If it comes again, the store is not settling them, and the sweep slows
+    /// down.
     pub last_first: Option<i64>,
 }
 
@@ -34,32 +36,33 @@ impl Actor {
         }
         self.sweep.reading = true;
         self.sweep.next = at.now + Duration::from_secs(SWEEP_SECONDS);
-        let shelf = self.shelf.clone();
-        self.tasks.spawn(async move { Report::Expired(shelf.expired(at.now_us, SWEEP_PAGE).await) });
+        let backlog = self.backlog.clone();
+        self.tasks.spawn(async move { TaskReport::Expired(backlog.expired(at.now_us, SWEEP_PAGE).await) });
     }
 
-    /// Gives up what expired, each at most once at a time; one with an attempt under way is judged by that.
-    pub(super) fn expired(&mut self, works: Result<Vec<PendingDelivery>, Unavailable>) {
+    /// Gives up the expired deliveries of one page. Those with an active attempt are skipped: the attempt's end
+    /// decides.
+    pub(super) fn expired(&mut self, deliveries: Result<Vec<PendingDelivery>, Unavailable>) {
         self.sweep.reading = false;
-        let works = match works {
-            Ok(works) => works,
+        let deliveries = match deliveries {
+            Ok(deliveries) => deliveries,
             Err(error) => {
-                tracing::warn!(%error, "cannot read what expired; asking again soon");
+                tracing::warn!(%error, "cannot read expired deliveries; retrying soon");
                 return;
             }
         };
         let now = Instant::now();
-        let first = works.first().map(|work| work.delivery_key);
-        if works.len() >= SWEEP_PAGE as usize && first != self.sweep.last_first {
+        let first = deliveries.first().map(|delivery| delivery.delivery_key);
+        if deliveries.len() >= SWEEP_PAGE as usize && first != self.sweep.last_first {
             self.sweep.next = now + Duration::from_millis(SWEEP_MIN_MILLISECONDS);
         }
         self.sweep.last_first = first;
-        for work in works {
-            if self.slots.get(&work.participant).is_some_and(|slot| slot.desk.is_active(work.delivery_key)) {
+        for delivery in deliveries {
+            if self.slots.get(&delivery.participant).is_some_and(|slot| slot.queue.is_active(delivery.delivery_key)) {
                 continue;
             }
-            if self.sweep.giving_up.insert(work.delivery_key) {
-                self.give_up(work, true);
+            if self.sweep.giving_up.insert(delivery.delivery_key) {
+                self.give_up(delivery, true);
             }
         }
     }

@@ -1,7 +1,8 @@
-//! The tasks that the actor starts: attempts, givings-up and reads. Each reports once; a panic in what it calls is a report too.
+//! The tasks that the actor starts: attempts, give-ups, and reads. Each reports exactly once, even when the code it
+//! calls panics.
 
-use super::super::desk::{Ended, Verdict};
-use super::{Actor, Report};
+use super::super::queue::{AttemptEnd, ReceiverState};
+use super::{Actor, TaskReport};
 use crate::delivery::{AttemptResult, NextStep, PendingDelivery};
 use crate::fault::Fault;
 use crate::routing::Participant;
@@ -11,46 +12,50 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Reads of the store at one time.
+/// Concurrent reads of the store.
 pub(super) const READS_LIMIT: usize = 4;
-/// After a defect of ours in an attempt.
+/// Pause after an attempt that panicked.
 const PANIC_RETRY_SECONDS: u64 = 5;
 
 impl Actor {
-    pub(super) fn attempt(&mut self, work: PendingDelivery, participant: Arc<Participant>) {
+    pub(super) fn attempt(&mut self, delivery: PendingDelivery, participant: Arc<Participant>) {
         self.attempts += 1;
         let (carrier, conclude) = (self.settings.carrier.clone(), self.settings.conclude.clone());
         self.tasks.spawn(async move {
             let attempt = async {
-                let attempt = carrier.carry(work.clone(), participant).await;
-                let (verdict, asked) = verdict_of(&attempt.result);
-                let next = conclude.conclude(work.clone(), attempt).await;
-                // A body that leads to another attempt was no answer to this message.
-                let bad_answer = verdict.is_none() && next != NextStep::Done;
-                let verdict =
-                    if bad_answer { Verdict::Failed(Fault::RecvBadAnswer) } else { verdict.unwrap_or(Verdict::Spoke) };
-                Ended { next, verdict, asked }
+                let attempt = carrier.carry(delivery.clone(), participant).await;
+                let (receiver, retry_after) = receiver_state(&attempt.result);
+                let next = conclude.conclude(delivery.clone(), attempt).await;
+                // A body that leads to a retry was not an answer to this message.
+                let bad_answer = receiver.is_none() && next != NextStep::Done;
+                let receiver = if bad_answer {
+                    ReceiverState::Failed(Fault::RecvBadAnswer)
+                } else {
+                    receiver.unwrap_or(ReceiverState::Up)
+                };
+                AttemptEnd { next, receiver, retry_after }
             };
             let ended = AssertUnwindSafe(attempt).catch_unwind().await.unwrap_or_else(|_| {
-                tracing::error!(delivery.id = %work.delivery_id, "an attempt ended by a defect; it is made again");
+                tracing::error!(delivery.id = %delivery.delivery_id, "an attempt panicked; it is retried");
                 let after = Duration::from_secs(PANIC_RETRY_SECONDS);
-                Ended { next: NextStep::Postponed { after }, verdict: Verdict::Nothing, asked: None }
+                AttemptEnd { next: NextStep::Postponed { after }, receiver: ReceiverState::Unknown, retry_after: None }
             });
-            Report::Attempted { work, ended }
+            TaskReport::Attempted { delivery, ended }
         });
     }
 
-    pub(super) fn give_up(&mut self, work: PendingDelivery, swept: bool) {
+    pub(super) fn give_up(&mut self, delivery: PendingDelivery, swept: bool) {
         if !swept {
             self.attempts += 1;
         }
         let conclude = self.settings.conclude.clone();
         self.tasks.spawn(async move {
-            let given_up = AssertUnwindSafe(conclude.give_up(work.clone(), Fault::RecvExpired)).catch_unwind().await;
+            let given_up =
+                AssertUnwindSafe(conclude.give_up(delivery.clone(), Fault::RecvExpired)).catch_unwind().await;
             if given_up.is_err() {
-                tracing::error!(delivery.id = %work.delivery_id, "giving up ended by a defect; it is tried again");
+                tracing::error!(delivery.id = %delivery.delivery_id, "giving up a delivery panicked; it is retried");
             }
-            Report::GaveUp { work, swept }
+            TaskReport::GaveUp { delivery, swept }
         });
     }
 
@@ -58,26 +63,28 @@ impl Actor {
         while self.reading < READS_LIMIT && self.reads_from <= now {
             let Some((participant, read)) = self.reads.pop_front() else { return };
             self.reading += 1;
-            let shelf = self.shelf.clone();
+            let backlog = self.backlog.clone();
             self.tasks.spawn(async move {
-                let page = shelf.read(participant.clone(), read).await;
-                Report::Loaded { participant, read, page }
+                let page = backlog.read(participant.clone(), read).await;
+                TaskReport::Loaded { participant, read, page }
             });
         }
     }
 }
 
-/// What the attempt tells of the receiver; None where the answer's reader must say.
-fn verdict_of(result: &AttemptResult) -> (Option<Verdict>, Option<Duration>) {
+/// What the attempt shows about the receiver; None where only reading the answer can show it.
+fn receiver_state(result: &AttemptResult) -> (Option<ReceiverState>, Option<Duration>) {
     match result {
-        AttemptResult::Accepted | AttemptResult::Queued | AttemptResult::Refused { .. } => (Some(Verdict::Spoke), None),
+        AttemptResult::Accepted | AttemptResult::Queued | AttemptResult::Refused { .. } => {
+            (Some(ReceiverState::Up), None)
+        }
         AttemptResult::NotSent { .. } | AttemptResult::ContentRemoved | AttemptResult::ForeignCallback => {
-            (Some(Verdict::Nothing), None)
+            (Some(ReceiverState::Unknown), None)
         }
         AttemptResult::Body { .. } => (None, None),
-        // A defect of ours: the receiver was never asked.
-        AttemptResult::Retryable { fault: Fault::RouteInternal, .. } => (Some(Verdict::Nothing), None),
-        AttemptResult::Retryable { fault, retry_after, .. } => (Some(Verdict::Failed(*fault)), *retry_after),
-        AttemptResult::Misconfigured { fault, .. } => (Some(Verdict::Failed(*fault)), None),
+        // A defect in the router: nothing was sent to the receiver.
+        AttemptResult::Retryable { fault: Fault::RouteInternal, .. } => (Some(ReceiverState::Unknown), None),
+        AttemptResult::Retryable { fault, retry_after, .. } => (Some(ReceiverState::Failed(*fault)), *retry_after),
+        AttemptResult::Misconfigured { fault, .. } => (Some(ReceiverState::Failed(*fault)), None),
     }
 }

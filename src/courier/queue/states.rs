@@ -1,9 +1,9 @@
-//! How lanes go from one state to the next: the only place where turns, waits and counts change.
+//! The state transitions of lanes. Schedule, waits, and counts change nowhere else.
 
+use super::super::backlog::{LANES_PAGE, Query};
 use super::super::breaker::Moment;
 use super::super::lane::{Class, Key, Lane, State};
-use super::super::load::{LANES_PAGE, What};
-use super::{Counts, Desk, FREE_WAITING_LIMIT_WORKS, RETRIES_LIMIT, WAIT_LIMIT_MIN_SECONDS};
+use super::{Counts, ParticipantQueue, RETRIES_LIMIT, UNORDERED_WAITING_LIMIT_DELIVERIES, WAIT_LIMIT_MIN_SECONDS};
 use crate::delivery::PendingDelivery;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -20,38 +20,38 @@ impl Counts {
         Some(match (key, state) {
             (Key::Ordered(_), _) if retry => &mut self.retries,
             (Key::Ordered(_), _) => &mut self.lanes,
-            (Key::Free(_), State::Waiting { .. }) => &mut self.free_waiting,
-            (Key::Free(_), _) if retry => &mut self.free_retries,
-            (Key::Free(_), _) => &mut self.free_ready,
+            (Key::Unordered(_), State::Waiting { .. }) => &mut self.unordered_waiting,
+            (Key::Unordered(_), _) if retry => &mut self.unordered_retries,
+            (Key::Unordered(_), _) => &mut self.unordered_ready,
         })
     }
 }
 
-impl Desk {
+impl ParticipantQueue {
     pub(super) fn add_lane(&mut self, key: Key, lane: Lane) {
-        self.counts.free += usize::from(matches!(key, Key::Free(_)));
+        self.counts.unordered += usize::from(matches!(key, Key::Unordered(_)));
         self.lanes.insert(key, lane);
     }
 
     pub(super) fn drop_lane(&mut self, key: Key) {
-        self.take_out(key);
-        self.leave_to_store(key);
+        self.detach(key);
+        self.unload(key);
         if self.lanes.remove(&key).is_some() {
-            self.counts.free -= usize::from(matches!(key, Key::Free(_)));
+            self.counts.unordered -= usize::from(matches!(key, Key::Unordered(_)));
         }
     }
 
-    /// Takes a lane from where it stands; it is idle then.
-    pub(super) fn take_out(&mut self, key: Key) {
+    /// Removes a lane from the schedule or the waits. It is idle then.
+    pub(super) fn detach(&mut self, key: Key) {
         let Some(lane) = self.lanes.get_mut(&key) else { return };
         let state = std::mem::replace(&mut lane.state, State::Idle);
         match state {
-            State::Unread { class, turn } => self.turns.remove(class, turn),
-            State::Loading { class, .. } => self.turns.no_longer_ahead(class),
-            State::Ready { class, turn, ahead } => {
-                self.turns.remove(class, turn);
-                if let Some(class) = ahead {
-                    self.turns.no_longer_ahead(class);
+            State::Unread { class, ticket } => self.scheduler.remove(class, ticket),
+            State::Loading { class, .. } => self.scheduler.prefetch_ended(class),
+            State::Ready { class, ticket, prefetched } => {
+                self.scheduler.remove(class, ticket);
+                if let Some(class) = prefetched {
+                    self.scheduler.prefetch_ended(class);
                 }
             }
             State::Waiting { until, .. } => drop(self.waiting.remove(&(until, key))),
@@ -62,8 +62,8 @@ impl Desk {
         }
     }
 
-    /// Puts an idle lane where the state says.
-    fn enter(&mut self, key: Key, state: State) {
+    /// Gives an idle lane its next state, and counts it.
+    fn attach(&mut self, key: Key, state: State) {
         let Some(lane) = self.lanes.get_mut(&key) else { return };
         lane.state = state;
         if let Some(count) = self.counts.of(key, state) {
@@ -72,116 +72,122 @@ impl Desk {
     }
 
     /// Decides what an idle lane does next: wait, start, be read, or end.
-    pub(super) fn arrange(&mut self, key: Key, at: Moment) {
-        self.arrange_after(key, None, at);
+    pub(super) fn reschedule(&mut self, key: Key, at: Moment) {
+        self.reschedule_after(key, None, at);
     }
 
-    /// `ahead`: it was read for its turn just now.
-    pub(super) fn arrange_after(&mut self, key: Key, ahead: Option<Class>, at: Moment) {
+    /// `prefetched`: it was read just now, in this class.
+    pub(super) fn reschedule_after(&mut self, key: Key, prefetched: Option<Class>, at: Moment) {
         let Some(lane) = self.lanes.get(&key) else { return };
         match (lane.head(), key) {
             (Some(head), _) => match self.wait_of(lane, head, at) {
                 Some(until) => self.park(key, head.seq, until, false),
-                None => self.make_ready(key, ahead),
+                None => self.make_ready(key, prefetched),
             },
             (None, Key::Ordered(number)) if lane.has_more() => self.make_unread(number, Class::Fresh),
             (None, _) => self.drop_lane(key),
         }
     }
 
-    fn make_ready(&mut self, key: Key, ahead: Option<Class>) {
+    fn make_ready(&mut self, key: Key, prefetched: Option<Class>) {
         let Some(head) = self.lanes.get(&key).and_then(Lane::head) else { return };
         let bypasses_channel = head.kind.bypasses_channel();
         let class = match bypasses_channel {
-            true => Class::OwnWay,
+            true => Class::Bypass,
             false if head.attempts > 0 => Class::Retry,
             false => Class::Fresh,
         };
         if let Some(lane) = self.lanes.get_mut(&key) {
             lane.bypasses_channel = bypasses_channel;
         }
-        let turn = self.turns.add_ready(class, key);
-        if let Some(class) = ahead {
-            self.turns.ahead(class);
+        let ticket = self.scheduler.add_ready(class, key);
+        if let Some(class) = prefetched {
+            self.scheduler.prefetch_started(class);
         }
-        self.enter(key, State::Ready { class, turn, ahead });
+        self.attach(key, State::Ready { class, ticket, prefetched });
     }
 
     pub(super) fn make_unread(&mut self, lane: i64, class: Class) {
-        let turn = self.turns.add_unread(class, lane);
-        self.enter(Key::Ordered(lane), State::Unread { class, turn });
+        let ticket = self.scheduler.add_unread(class, lane);
+        self.attach(Key::Ordered(lane), State::Unread { class, ticket });
     }
 
-    /// Asks for the works of a lane whose turn it is to be read.
+    /// Asks for the deliveries of a lane that is next to be read.
     pub(super) fn load(&mut self, lane: i64, class: Class) {
         let key = Key::Ordered(lane);
-        self.take_out(key);
+        self.detach(key);
         let Some(known) = self.lanes.get_mut(&key) else { return };
         known.begin_read();
         let after_seq = known.through_seq();
-        let read = self.ask(What::Lane { lane, after_seq });
-        self.turns.ahead(class);
-        self.enter(key, State::Loading { class, read });
+        let read = self.ask(Query::Lane { lane, after_seq });
+        self.scheduler.prefetch_started(class);
+        self.attach(key, State::Loading { class, read });
     }
 
-    /// An attempt failed: the work waits at its place.
-    pub(super) fn put_back(&mut self, work: PendingDelivery, until: Instant, asked: bool, stored: bool) {
-        let state = State::Waiting { until, asked, stored, row: Some(self.row) };
-        match Key::of(&work) {
+    /// An attempt failed: the delivery waits, still the first of its lane.
+    pub(super) fn wait_for_retry(
+        &mut self,
+        delivery: PendingDelivery,
+        until: Instant,
+        by_receiver: bool,
+        stored: bool,
+    ) {
+        let state = State::Waiting { until, by_receiver, stored, streak: Some(self.streak) };
+        match Key::of(&delivery) {
             key @ Key::Ordered(_) => {
-                self.leave_to_store(key);
+                self.unload(key);
                 if let Some(lane) = self.lanes.get_mut(&key) {
-                    lane.waited_seq = Some(work.seq);
+                    lane.waited_seq = Some(delivery.seq);
                 }
-                self.make_waiting(key, until, work.due_at_us, state);
+                self.make_waiting(key, until, delivery.due_at_us, state);
             }
-            key @ Key::Free(_) if self.counts.free_waiting < FREE_WAITING_LIMIT_WORKS => {
-                let work = PendingDelivery { body: None, ..work };
-                self.share.take(&work);
+            key @ Key::Unordered(_) if self.counts.unordered_waiting < UNORDERED_WAITING_LIMIT_DELIVERIES => {
+                let delivery = PendingDelivery { body: None, ..delivery };
+                self.share.reserve(&delivery);
                 if let Some(lane) = self.lanes.get_mut(&key) {
-                    lane.waited_seq = Some(work.seq);
-                    lane.push(work);
+                    lane.waited_seq = Some(delivery.seq);
+                    lane.push(delivery);
                 }
                 self.waiting.insert((until, key));
-                self.enter(key, state);
+                self.attach(key, state);
             }
-            key @ Key::Free(_) => {
+            key @ Key::Unordered(_) => {
                 self.drop_lane(key);
-                // Where the store knows of no wait, it is found among what is due now.
-                self.due_free.expect(until, work.due_at_us);
+                // If the store does not have the time, it lists the delivery as due now.
+                self.due_unordered.expect(until, delivery.due_at_us);
                 if !stored {
-                    self.free.miss(work.seq - 1);
+                    self.unordered.mark_missed(delivery.seq - 1);
                 }
             }
         }
     }
 
-    /// The store says that the head waits.
-    fn park(&mut self, key: Key, head_seq: i64, until: Instant, asked: bool) {
+    /// The store says that the first delivery waits.
+    fn park(&mut self, key: Key, head_seq: i64, until: Instant, by_receiver: bool) {
         let due_at_us = self.lanes.get(&key).and_then(Lane::head).map_or(0, |head| head.due_at_us);
         if let Some(lane) = self.lanes.get_mut(&key) {
             lane.bypasses_channel = lane.head().is_some_and(|head| head.kind.bypasses_channel());
             lane.waited_seq = Some(head_seq);
         }
         if let Key::Ordered(_) = key {
-            self.leave_to_store(key);
+            self.unload(key);
         }
-        self.make_waiting(key, until, due_at_us, State::Waiting { until, asked, stored: true, row: None });
+        self.make_waiting(key, until, due_at_us, State::Waiting { until, by_receiver, stored: true, streak: None });
     }
 
-    /// A lane that waits: in memory while there is room, the earliest of them.
+    /// Makes a lane wait: in memory while there is room for it, those that are due first.
     pub(super) fn make_waiting(&mut self, key: Key, until: Instant, due_at_us: i64, state: State) {
         self.waiting.insert((until, key));
-        self.enter(key, state);
+        self.attach(key, state);
         if let Key::Ordered(_) = key
             && self.counts.retries > RETRIES_LIMIT
         {
-            self.leave_latest((until, key, due_at_us));
+            self.unload_latest((until, key, due_at_us));
         }
     }
 
-    /// Leaves the lane that waits longest to the store.
-    fn leave_latest(&mut self, (own_until, own, own_due_at_us): (Instant, Key, i64)) {
+    /// Drops the lane with the longest wait from memory.
+    fn unload_latest(&mut self, (own_until, own, own_due_at_us): (Instant, Key, i64)) {
         let latest = self.waiting.iter().rev().find(|(_, key)| matches!(key, Key::Ordered(_))).copied();
         let Some((until, key)) = latest else { return };
         let stored = matches!(self.lanes.get(&key).map(|lane| lane.state), Some(State::Waiting { stored: true, .. }));
@@ -190,23 +196,24 @@ impl Desk {
         } else {
             // As far from the other as it is on the monotonic clock.
             let later = until.saturating_duration_since(own_until);
+            // As far from the other one as on the monotonic clock.
             own_due_at_us.saturating_add(i64::try_from(later.as_micros()).unwrap_or(i64::MAX))
         };
         self.drop_lane(key);
         if stored {
             self.due_lanes.expect(until, due_at_us);
         } else {
-            self.listing.miss(None);
+            self.listing.mark_missed(None);
         }
     }
 
-    /// Whether a page of lanes that came due has room. Those that wait longest give way.
+    /// Whether there is room for a page of lanes that came due. Those with the longest wait make room.
     pub(super) fn make_room_for_retries(&mut self, at: Moment) -> bool {
         while self.counts.retries + LANES_PAGE as usize > RETRIES_LIMIT {
             let waits = self.waiting.last().is_some_and(|(until, _)| *until > at.now);
             let before = self.counts.retries;
             if waits {
-                self.leave_latest((at.now, Key::Free(i64::MIN), at.now_us));
+                self.unload_latest((at.now, Key::Unordered(i64::MIN), at.now_us));
             }
             if self.counts.retries == before {
                 return false;
@@ -215,7 +222,7 @@ impl Desk {
         true
     }
 
-    /// Every lane whose time has come.
+    /// Makes every lane due whose time has come.
     pub(super) fn wake(&mut self, at: Moment) {
         while let Some(&(until, key)) = self.waiting.first()
             && until <= at.now
@@ -224,94 +231,96 @@ impl Desk {
         }
     }
 
-    /// The time of a lane that waits has come, or is not waited for.
+    /// Ends the wait of a lane, at its time or before.
     pub(super) fn come_due(&mut self, key: Key) {
-        self.take_out(key);
+        self.detach(key);
         match key {
             Key::Ordered(number) => {
                 let bypasses_channel = self.lanes.get(&key).is_some_and(|lane| lane.bypasses_channel);
-                self.make_unread(number, if bypasses_channel { Class::OwnWay } else { Class::Retry });
+                self.make_unread(number, if bypasses_channel { Class::Bypass } else { Class::Retry });
             }
-            Key::Free(_) => self.make_ready(key, None),
+            Key::Unordered(_) => self.make_ready(key, None),
         }
     }
 
-    /// The receiver is back: what failed in the row of failures that ended goes now, save where the receiver itself named a
-    /// time. What failed before keeps to its own schedule.
-    pub(super) fn hurry_row(&mut self, ended: u64) {
+    /// The receiver is up again: what failed in the streak that just ended is due now, unless the receiver named a
+    /// time. What failed before keeps its own schedule.
+    pub(super) fn make_streak_due(&mut self, ended: u64) {
         let waiting: Vec<Key> = self.waiting.iter().map(|(_, key)| *key).collect();
         for key in waiting {
             let state = self.lanes.get(&key).map(|lane| lane.state);
-            if matches!(state, Some(State::Waiting { asked: false, row: Some(row), .. }) if row == ended) {
+            if matches!(state, Some(State::Waiting { by_receiver: false, streak: Some(streak), .. }) if streak == ended)
+            {
                 self.come_due(key);
             }
         }
     }
 
-    /// All that waits for its next try goes now, save where the receiver itself named a time.
-    pub(super) fn hurry_all(&mut self, at: Moment) {
+    /// Everything that waits is due now, unless the receiver named a time.
+    pub(super) fn make_all_due(&mut self, at: Moment) {
         let waiting: Vec<Key> = self.waiting.iter().map(|(_, key)| *key).collect();
         for key in waiting {
             let state = self.lanes.get(&key).map(|lane| lane.state);
-            if matches!(state, Some(State::Waiting { asked: false, .. })) {
+            if matches!(state, Some(State::Waiting { by_receiver: false, .. })) {
                 self.come_due(key);
             }
         }
-        self.due_lanes.hurry(at.now);
-        self.due_free.hurry(at.now);
-        // Lanes that the list brings from now on may have waited, too.
-        self.hurries_list = !self.listing.has_ended();
+        self.due_lanes.make_all_due(at.now);
+        self.due_unordered.make_all_due(at.now);
+        // Lanes that the listing has yet to bring may have waited too.
+        self.listed_are_due = !self.listing.has_ended();
     }
 
-    /// Tries one delivery now that waits for its next try, whatever it waits for; where memory does not hold it, the store
-    /// says that it is due.
-    pub(super) fn hurry_one(&mut self, work: &PendingDelivery) {
-        let key = Key::of(work);
+    /// Makes one waiting delivery due now, whatever it waits for. If memory does not hold it, the store already lists
+    /// it as due.
+    pub(super) fn make_one_due(&mut self, delivery: &PendingDelivery) {
+        let key = Key::of(delivery);
         match (self.lanes.get(&key).map(|lane| lane.state), key) {
             (Some(State::Waiting { .. }), _) => self.come_due(key),
             (None, Key::Ordered(lane)) => {
-                self.add_lane(key, Lane::waited(work.seq));
+                self.add_lane(key, Lane::waited(delivery.seq));
                 self.make_unread(lane, Class::Retry);
             }
-            (None, Key::Free(seq)) => self.free.miss(seq - 1),
+            (None, Key::Unordered(seq)) => self.unordered.mark_missed(seq - 1),
             (Some(_), _) => {}
         }
     }
 
-    /// The lane that waits and comes due first, for a probe: what the receiver named a time for is left alone.
+    /// The waiting lane that is due first, as a probe. Lanes for which the receiver named a time are left alone.
     pub(super) fn first_waiting(&self) -> Option<Key> {
-        let asked =
-            |key: &Key| matches!(self.lanes.get(key).map(|lane| lane.state), Some(State::Waiting { asked: true, .. }));
+        let by_receiver = |key: &Key| {
+            matches!(self.lanes.get(key).map(|lane| lane.state), Some(State::Waiting { by_receiver: true, .. }))
+        };
         let bypasses_channel = |key: &Key| self.lanes.get(key).is_some_and(|lane| lane.bypasses_channel);
-        self.waiting.iter().map(|(_, key)| *key).find(|key| !asked(key) && !bypasses_channel(key))
+        self.waiting.iter().map(|(_, key)| *key).find(|key| !by_receiver(key) && !bypasses_channel(key))
     }
 
-    /// Memory holds nothing of the lane any more.
-    pub(super) fn leave_to_store(&mut self, key: Key) {
+    /// Drops the deliveries of a lane from memory.
+    pub(super) fn unload(&mut self, key: Key) {
         let Some(lane) = self.lanes.get_mut(&key) else { return };
-        for work in lane.leave() {
-            self.share.give_back(&work);
+        for delivery in lane.unload() {
+            self.share.release(&delivery);
         }
     }
 
-    /// Takes one work out of a lane; whether it was there.
+    /// Removes one delivery from a lane; whether it was there.
     pub(super) fn remove(&mut self, key: Key, delivery_key: i64) -> bool {
         let removed = self.lanes.get_mut(&key).and_then(|lane| lane.remove(delivery_key));
-        if let Some(work) = &removed {
-            self.share.give_back(work);
+        if let Some(delivery) = &removed {
+            self.share.release(delivery);
         }
         removed.is_some()
     }
 
     pub(super) fn note_ended(&mut self, key: Key) {
-        if let Key::Free(seq) = key
-            && (self.free.is_reading() || self.due_free.walk.is_reading())
+        if let Key::Unordered(seq) = key
+            && (self.unordered.is_reading() || self.due_unordered.cursor.is_reading())
         {
             self.ended_meanwhile.insert(seq);
         }
     }
 
-    /// Until when a head that is read from the store waits.
+    /// Until when the first delivery waits that was read from the store.
     fn wait_of(&self, lane: &Lane, head: &PendingDelivery, at: Moment) -> Option<Instant> {
         if lane.waited_seq == Some(head.seq) {
             return None;
@@ -319,7 +328,7 @@ impl Desk {
         self.wait_until(head.due_at_us, at)
     }
 
-    /// Bounded, so that a clock set back delays nothing for long.
+    /// Bounded, so that setting the clock back delays nothing for long.
     pub(super) fn wait_until(&self, due_at_us: i64, at: Moment) -> Option<Instant> {
         if due_at_us == 0 {
             return None;

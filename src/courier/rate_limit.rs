@@ -1,20 +1,20 @@
-//! How often attempts may begin at one participant (`rate_per_second`), evenly spread.
+//! The rate limit of one participant (`rate_per_second`): how often attempts may begin, evenly spaced.
 //!
-//! Pure: it gets the time.
+//! Pure: the caller passes the time.
 
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// A start that comes late by up to this is made up for, so that timers that fire late do not lower the rate.
+/// A start that is late by up to this much is made up for, so that late timers do not lower the rate.
 const LATE_MILLISECONDS: u64 = 20;
 
 #[derive(Debug, Default)]
-pub(super) struct Pace {
+pub(super) struct RateLimiter {
     next: Option<Instant>,
 }
 
-impl Pace {
-    /// Until when nothing may begin; None where something may now. A rate of 0 is no limit.
+impl RateLimiter {
+    /// Until when nothing may begin; None if an attempt may begin now. A rate of 0 means no limit.
     pub fn wait(&self, rate_per_second: u32, now: Instant) -> Option<Instant> {
         self.next.filter(|next| rate_per_second > 0 && *next > now)
     }
@@ -35,13 +35,13 @@ impl Pace {
 mod tests {
     use super::*;
 
-    /// How many begin within a second where something waits all the time and the loop looks every so many milliseconds.
+    /// Attempts that begin within a second while deliveries wait all the time and the loop runs at this interval.
     fn begun(rate_per_second: u32, every_milliseconds: u64) -> usize {
-        let (start, mut pace, mut begun) = (Instant::now(), Pace::default(), 0);
+        let (start, mut rate_limiter, mut begun) = (Instant::now(), RateLimiter::default(), 0);
         for step in 0..(1000 / every_milliseconds) {
             let now = start + Duration::from_millis(step * every_milliseconds);
-            while begun < 100_000 && pace.wait(rate_per_second, now).is_none() {
-                pace.begin(rate_per_second, now);
+            while begun < 100_000 && rate_limiter.wait(rate_per_second, now).is_none() {
+                rate_limiter.begin(rate_per_second, now);
                 begun += 1;
             }
         }
@@ -61,11 +61,11 @@ mod tests {
 
     #[test]
     fn what_did_not_begin_while_nothing_waited_is_not_made_up_for() {
-        let (start, mut pace) = (Instant::now(), Pace::default());
-        pace.begin(10, start);
+        let (start, mut rate_limiter) = (Instant::now(), RateLimiter::default());
+        rate_limiter.begin(10, start);
         let later = start + Duration::from_secs(60);
-        assert_eq!(pace.wait(10, later), None);
-        pace.begin(10, later);
-        assert!(pace.wait(10, later).is_some_and(|until| until >= later + Duration::from_millis(80)));
+        assert_eq!(rate_limiter.wait(10, later), None);
+        rate_limiter.begin(10, later);
+        assert!(rate_limiter.wait(10, later).is_some_and(|until| until >= later + Duration::from_millis(80)));
     }
 }

@@ -1,9 +1,9 @@
-//! The desk against a model of the store: whatever comes in whatever order, each work starts in its lane's order, once per
-//! try, and nothing is left behind.
+//! A participant queue against a model of the store: whatever happens in whatever order, each delivery starts in the
+//! order of its lane, once per attempt, and none is left behind.
 
+use super::super::backlog::{LANE_PAGE, LANES_PAGE, Page, Query, UNORDERED_PAGE};
 use super::super::budget::Budget;
-use super::super::fixture::{participant, work};
-use super::super::load::{FREE_PAGE, LANE_PAGE, LANES_PAGE, Page, What};
+use super::super::fixture::{participant, pending};
 use super::*;
 use crate::routing::Channel;
 use crate::store::{DuePage, LaneHead};
@@ -15,15 +15,15 @@ const RETRY_SECONDS: u64 = 5;
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// So many works are committed to this lane, and offered, offered in disorder, or lost on the way to the courier.
+    /// Deliveries are committed to this lane, and offered in order, out of order, late, or never.
     Commit {
         lane: i64,
         count: usize,
         arrival: Arrival,
     },
-    /// Some works that were committed before are offered only now.
+    /// Deliveries that were committed earlier are offered now.
     Arrive,
-    /// The store answers these reads; the pages are delivered after `Step::Deliver`, with what happens between.
+    /// The store answers the reads; the pages arrive with `Step::Deliver`, after whatever happens in between.
     Read,
     Deliver,
     Finish {
@@ -31,12 +31,12 @@ enum Step {
         how: How,
     },
     Wait,
-    /// An operator discards a waiting delivery, and orders it again.
+    /// An operator discards a waiting delivery, and perhaps retries it.
     Discard {
         pick: usize,
         again: bool,
     },
-    /// The participant is another one's configuration: without a channel, or gone for a while.
+    /// The participant's configuration changes: without a channel, or removed for a while.
     Reload {
         carried: bool,
         gone: bool,
@@ -81,9 +81,9 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn desk_of(concurrency: usize, id: u64) -> Desk {
-    let share = Share::new(Budget::new(1 << 20));
-    Desk::new(Arc::new(participant("lab", concurrency)), false, share, id)
+fn queue_of(concurrency: usize, id: u64) -> ParticipantQueue {
+    let share = MemoryShare::new(Budget::new(1 << 20));
+    ParticipantQueue::new(Arc::new(participant("lab", concurrency)), false, share, id)
 }
 
 fn moment() -> Moment {
@@ -91,8 +91,8 @@ fn moment() -> Moment {
 }
 
 struct Model {
-    desk: Desk,
-    desks: u64,
+    queue: ParticipantQueue,
+    queues_made: u64,
     at: Moment,
     /// By `seq`.
     waiting: BTreeMap<i64, PendingDelivery>,
@@ -107,8 +107,8 @@ struct Model {
 impl Model {
     fn new() -> Self {
         Model {
-            desk: desk_of(CONCURRENCY, 1),
-            desks: 1,
+            queue: queue_of(CONCURRENCY, 1),
+            queues_made: 1,
             at: moment(),
             waiting: BTreeMap::new(),
             active: Vec::new(),
@@ -124,32 +124,32 @@ impl Model {
         match step {
             Step::Commit { lane, count, arrival } => self.commit(lane, count, arrival),
             Step::Arrive => {
-                for work in std::mem::take(&mut self.late) {
-                    self.desk.offer(work, self.at);
+                for delivery in std::mem::take(&mut self.late) {
+                    self.queue.offer(delivery, self.at);
                 }
             }
             Step::Read => {
-                for read in std::mem::take(&mut self.desk.reads) {
+                for read in std::mem::take(&mut self.queue.reads) {
                     let page = self.answer(read);
                     self.pages.push((read, page));
                 }
             }
             Step::Deliver => {
                 for (read, page) in std::mem::take(&mut self.pages) {
-                    self.desk.page(read, page, self.at);
+                    self.queue.page(read, page, self.at);
                 }
             }
             Step::Finish { pick, how } => self.finish(pick, how),
             Step::Wait => {
                 self.at.now += Duration::from_secs(2 * RETRY_SECONDS);
-                // The wall clock stands still, or is set back.
+                // The wall clock is set back.
                 self.at.now_us -= 3_000_000;
             }
             Step::Discard { pick, again } => self.discard(pick, again),
             Step::Reload { carried, gone } => self.reload(carried, gone),
             Step::Restart => {
-                self.desks += 1;
-                self.desk = desk_of(CONCURRENCY, self.desks);
+                self.queues_made += 1;
+                self.queue = queue_of(CONCURRENCY, self.queues_made);
                 self.reconfigure(self.carried);
                 self.active.clear();
                 self.late.clear();
@@ -159,64 +159,70 @@ impl Model {
     }
 
     fn commit(&mut self, lane: i64, count: usize, arrival: Arrival) {
-        let mut works: Vec<PendingDelivery> = (0..count).map(|_| self.insert(work("lab", lane, 0))).collect();
+        let mut deliveries: Vec<PendingDelivery> = (0..count).map(|_| self.insert(pending("lab", lane, 0))).collect();
         if !self.carried {
             return;
         }
         match arrival {
-            Arrival::Now => works.into_iter().for_each(|work| self.desk.offer(work, self.at)),
+            Arrival::Now => deliveries.into_iter().for_each(|delivery| self.queue.offer(delivery, self.at)),
             Arrival::Disorder => {
-                works.reverse();
-                works.into_iter().for_each(|work| self.desk.offer(work, self.at));
+                deliveries.reverse();
+                deliveries.into_iter().for_each(|delivery| self.queue.offer(delivery, self.at));
             }
-            Arrival::Late => self.late.extend(works),
-            Arrival::Never => self.desk.rewind(),
+            Arrival::Late => self.late.extend(deliveries),
+            Arrival::Never => self.queue.mark_incomplete(),
         }
     }
 
-    /// As the store: behind what waits in its lane.
-    fn insert(&mut self, work: PendingDelivery) -> PendingDelivery {
+    /// As the store does: behind what waits in its lane.
+    fn insert(&mut self, delivery: PendingDelivery) -> PendingDelivery {
         self.next_seq += 1;
-        let same = |other: &&PendingDelivery| work.lane != 0 && other.lane == work.lane;
+        let same = |other: &&PendingDelivery| delivery.lane != 0 && other.lane == delivery.lane;
         let prev_seq = self.waiting.values().rev().find(same).map(|last| last.seq);
-        let delivery_key = if work.delivery_key == 0 { self.next_seq } else { work.delivery_key };
-        let work = PendingDelivery { seq: self.next_seq, delivery_key, prev_seq, due_at_us: 0, ..work };
-        self.waiting.insert(work.seq, work.clone());
-        work
+        let delivery_key = if delivery.delivery_key == 0 { self.next_seq } else { delivery.delivery_key };
+        let delivery = PendingDelivery { seq: self.next_seq, delivery_key, prev_seq, due_at_us: 0, ..delivery };
+        self.waiting.insert(delivery.seq, delivery.clone());
+        delivery
     }
 
     fn answer(&self, read: Read) -> Page {
         let all = || self.waiting.values().filter(|_| !read.bypassing_only).cloned();
-        let head = |work: PendingDelivery| LaneHead {
-            lane: work.lane,
-            seq: work.seq,
-            due_at_us: work.due_at_us,
-            bypasses_channel: work.kind.bypasses_channel(),
+        let head = |delivery: PendingDelivery| LaneHead {
+            lane: delivery.lane,
+            seq: delivery.seq,
+            due_at_us: delivery.due_at_us,
+            bypasses_channel: delivery.kind.bypasses_channel(),
         };
-        match read.what {
-            What::Lanes { after } => {
+        match read.query {
+            Query::Lanes { after } => {
                 let mut heads: BTreeMap<i64, LaneHead> = BTreeMap::new();
-                for work in all().filter(|work| work.lane != 0 && after.is_none_or(|after| work.lane > after)) {
-                    heads.entry(work.lane).or_insert(head(work));
+                for delivery in
+                    all().filter(|delivery| delivery.lane != 0 && after.is_none_or(|after| delivery.lane > after))
+                {
+                    heads.entry(delivery.lane).or_insert(head(delivery));
                 }
                 Page::Lanes(heads.into_values().take(LANES_PAGE as usize).collect())
             }
-            What::Lane { lane, after_seq } => {
-                let works = all().filter(|work| work.lane == lane && work.seq > after_seq);
-                Page::Works(works.take(LANE_PAGE as usize).collect())
+            Query::Lane { lane, after_seq } => {
+                let deliveries = all().filter(|delivery| delivery.lane == lane && delivery.seq > after_seq);
+                Page::Deliveries(deliveries.take(LANE_PAGE as usize).collect())
             }
-            What::Free { after_seq } => {
-                let works = all().filter(|work| work.lane == 0 && work.due_at_us == 0 && work.seq > after_seq);
-                Page::Works(works.take(FREE_PAGE as usize).collect())
+            Query::Unordered { after_seq } => {
+                let deliveries =
+                    all().filter(|delivery| delivery.lane == 0 && delivery.due_at_us == 0 && delivery.seq > after_seq);
+                Page::Deliveries(deliveries.take(UNORDERED_PAGE as usize).collect())
             }
-            What::DueLanes { after, through_us } => {
-                let page = due(all().filter(|work| work.lane != 0), after, through_us, LANES_PAGE as usize);
+            Query::DueLanes { after, through_us } => {
+                let page = due(all().filter(|delivery| delivery.lane != 0), after, through_us, LANES_PAGE as usize);
                 let items = page.items.into_iter().map(head).collect();
                 Page::DueLanes(DuePage { items, next_due_at_us: page.next_due_at_us, more: page.more })
             }
-            What::DueFree { after, through_us } => {
-                Page::DueFree(due(all().filter(|work| work.lane == 0), after, through_us, FREE_PAGE as usize))
-            }
+            Query::DueUnordered { after, through_us } => Page::DueUnordered(due(
+                all().filter(|delivery| delivery.lane == 0),
+                after,
+                through_us,
+                UNORDERED_PAGE as usize,
+            )),
         }
     }
 
@@ -224,10 +230,10 @@ impl Model {
         if self.active.is_empty() {
             return;
         }
-        let work = self.active.swap_remove(pick % self.active.len());
+        let delivery = self.active.swap_remove(pick % self.active.len());
         let after = Duration::from_secs(RETRY_SECONDS);
-        // What was settled otherwise meanwhile stays as it is; what was ordered again has another place.
-        let row = self.waiting.values_mut().find(|other| other.delivery_key == work.delivery_key);
+        // A delivery that was settled otherwise meanwhile stays as it is; one that was retried has another `seq`.
+        let row = self.waiting.values_mut().find(|other| other.delivery_key == delivery.delivery_key);
         let next = match how {
             How::Done => {
                 let seq = row.map(|row| row.seq);
@@ -243,57 +249,57 @@ impl Model {
             }
             How::Postponed => NextStep::Postponed { after },
         };
-        self.desk.finish(work, Ended { next, verdict: Verdict::Spoke, asked: None }, 0.0, self.at);
+        self.queue.finish(delivery, AttemptEnd { next, receiver: ReceiverState::Up, retry_after: None }, 0.0, self.at);
     }
 
     fn discard(&mut self, pick: usize, again: bool) {
         let Some(seq) = self.waiting.keys().nth(pick % self.waiting.len().max(1)).copied() else { return };
-        let Some(work) = self.waiting.remove(&seq) else { return };
-        self.desk.forget(&work, self.at);
+        let Some(delivery) = self.waiting.remove(&seq) else { return };
+        self.queue.forget(&delivery, self.at);
         if again {
-            let work = self.insert(PendingDelivery { body: None, ..work });
+            let delivery = self.insert(PendingDelivery { body: None, ..delivery });
             if self.carried {
-                self.desk.offer(work, self.at);
+                self.queue.offer(delivery, self.at);
             }
         }
     }
 
     fn reload(&mut self, carried: bool, gone: bool) {
         if gone {
-            self.desk.retire();
+            self.queue.retire();
             self.advance();
-            self.desk.retired = false;
+            self.queue.retired = false;
         }
         self.reconfigure(carried);
-        self.desk.read_again();
+        self.queue.reread();
     }
 
     fn reconfigure(&mut self, carried: bool) {
         self.carried = carried;
         let channel = if carried { participant("lab", 1).channel } else { Some(Channel::Mailbox) };
-        self.desk.settings = Arc::new(Participant { channel, ..participant("lab", CONCURRENCY) });
+        self.queue.settings = Arc::new(Participant { channel, ..participant("lab", CONCURRENCY) });
     }
 
     fn advance(&mut self) {
         let mut actions = Vec::new();
-        self.desk.advance(self.at, &mut actions);
+        self.queue.advance(self.at, &mut actions);
         for action in actions {
-            let Action::Attempt(work) = action else { panic!("nothing expires here") };
-            assert!(self.carried, "{} waits in the mailbox", work.seq);
-            assert!(self.waiting.contains_key(&work.seq), "{} ended before", work.seq);
-            assert!(self.active.iter().all(|other| other.seq != work.seq), "{} twice", work.seq);
-            if work.lane != 0 {
-                assert!(self.active.iter().all(|other| other.lane != work.lane), "one at a time in a lane");
-                let first = self.waiting.values().find(|other| other.lane == work.lane).map(|first| first.seq);
-                assert_eq!(first, Some(work.seq), "in order");
+            let Action::Attempt(delivery) = action else { panic!("nothing expires here") };
+            assert!(self.carried, "{} waits in the mailbox", delivery.seq);
+            assert!(self.waiting.contains_key(&delivery.seq), "{} ended before", delivery.seq);
+            assert!(self.active.iter().all(|other| other.seq != delivery.seq), "{} twice", delivery.seq);
+            if delivery.lane != 0 {
+                assert!(self.active.iter().all(|other| other.lane != delivery.lane), "one at a time in a lane");
+                let first = self.waiting.values().find(|other| other.lane == delivery.lane).map(|first| first.seq);
+                assert_eq!(first, Some(delivery.seq), "in order");
             }
             self.started += 1;
-            self.active.push(work);
+            self.active.push(delivery);
         }
         assert!(self.active.len() <= CONCURRENCY);
     }
 
-    /// Goes on until all is delivered.
+    /// Continues until everything is delivered.
     fn drain(&mut self) {
         self.reload(true, false);
         for _ in 0..20_000 {
@@ -309,7 +315,7 @@ impl Model {
             }
         }
         self.apply(Step::Arrive);
-        while !self.desk.reads.is_empty() || !self.pages.is_empty() {
+        while !self.queue.reads.is_empty() || !self.pages.is_empty() {
             self.apply(Step::Read);
             self.apply(Step::Deliver);
         }
@@ -317,15 +323,15 @@ impl Model {
 }
 
 fn due(
-    works: impl Iterator<Item = PendingDelivery>,
+    deliveries: impl Iterator<Item = PendingDelivery>,
     after: (i64, i64),
     through_us: i64,
     limit: usize,
 ) -> DuePage<PendingDelivery> {
-    let mut waits: Vec<PendingDelivery> = works.filter(|work| work.due_at_us > 0).collect();
-    waits.sort_by_key(|work| (work.due_at_us, work.seq));
-    let next = waits.iter().map(|work| work.due_at_us).find(|due_at_us| *due_at_us > through_us);
-    waits.retain(|work| (work.due_at_us, work.seq) > after && work.due_at_us <= through_us);
+    let mut waits: Vec<PendingDelivery> = deliveries.filter(|delivery| delivery.due_at_us > 0).collect();
+    waits.sort_by_key(|delivery| (delivery.due_at_us, delivery.seq));
+    let next = waits.iter().map(|delivery| delivery.due_at_us).find(|due_at_us| *due_at_us > through_us);
+    waits.retain(|delivery| (delivery.due_at_us, delivery.seq) > after && delivery.due_at_us <= through_us);
     waits.truncate(limit);
     let more = waits.len() == limit;
     DuePage { items: waits, next_due_at_us: next.filter(|_| !more), more }
@@ -343,14 +349,14 @@ proptest! {
         }
         model.drain();
         prop_assert!(model.waiting.is_empty(), "{} left behind", model.waiting.len());
-        prop_assert_eq!(model.desk.share.used_bytes(), 0);
-        prop_assert_eq!(model.desk.lanes_count(), 0);
-        prop_assert_eq!(format!("{:?}", model.desk.counts), format!("{:?}", Counts::default()));
-        prop_assert!(model.desk.turns.is_empty() && model.desk.waiting.is_empty());
+        prop_assert_eq!(model.queue.share.used_bytes(), 0);
+        prop_assert_eq!(model.queue.lanes_count(), 0);
+        prop_assert_eq!(format!("{:?}", model.queue.counts), format!("{:?}", Counts::default()));
+        prop_assert!(model.queue.scheduler.is_empty() && model.queue.waiting.is_empty());
     }
 }
 
-/// `EMBERPOST_DESK_CASES` runs more than a build does.
+/// `EMBERPOST_QUEUE_CASES` runs more cases than the default.
 fn cases() -> u32 {
-    std::env::var("EMBERPOST_DESK_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(128)
+    std::env::var("EMBERPOST_QUEUE_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(128)
 }
