@@ -157,6 +157,7 @@ impl Core {
                 writer.begin().await?;
                 let done = work(&core, &mut writer).await?;
                 writer.commit().await?;
+                core.recent.committed();
                 Ok(done)
             }
             .await;

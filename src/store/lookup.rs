@@ -303,7 +303,6 @@ pub(super) async fn release(conn: &mut SqliteConnection, recent: &Recent, messag
         let metadata = row::metadata(row.try_get(3)?, None)?;
         held.extend(reference_rows(&metadata, sender, row.try_get(2)?, key));
     }
-    recent::release(recent, conn, message_keys, &held).await?;
     // By the whole key: a sender that reuses an id has thousands of rows with the same beginning.
     sqlx::query(
         "UPDATE OR REPLACE reference SET sender = 0 \
@@ -313,7 +312,7 @@ pub(super) async fn release(conn: &mut SqliteConnection, recent: &Recent, messag
          AND reference.content = c.content AND reference.message_k = c.message_k",
     )
     .bind(keys_json(&held)?)
-    .execute(conn)
+    .execute(&mut *conn)
     .await?;
-    Ok(())
+    recent::release(recent, conn, message_keys, held).await
 }

@@ -40,8 +40,17 @@ struct State {
     /// The newest message, and the newest when this round began.
     newest: i64,
     round_from: i64,
+    /// What the transaction that runs makes of memory once it is committed: until then readers see the tables as they were.
+    pending: Vec<Change>,
     /// A transaction failed: what it stored after all, and what it did not, only the table says.
     is_unsure: bool,
+}
+
+enum Change {
+    Release(Vec<ReferenceRow>),
+    Drop(Vec<ReferenceRow>),
+    /// This slice is in its table.
+    Move(usize),
 }
 
 impl Recent {
@@ -63,22 +72,16 @@ impl Recent {
         self.state().is_unsure = true;
     }
 
-    /// These rows belong to nobody from now on.
-    pub fn release(&self, rows: &[ReferenceRow]) {
+    /// The transaction that ran is committed. Called before anybody else may write.
+    pub fn committed(&self) {
         let mut state = self.state();
-        for row in rows {
-            let of_slice = state.of(row.hash);
-            if of_slice.remove(row) {
-                of_slice.insert(ReferenceRow { sender: 0, ..*row });
-            }
+        for change in std::mem::take(&mut state.pending) {
+            state.apply(change);
         }
     }
 
-    pub fn drop_rows(&self, rows: &[ReferenceRow]) {
-        let mut state = self.state();
-        for row in rows {
-            state.of(row.hash).remove(row);
-        }
+    fn once_committed(&self, change: Change) {
+        self.state().pending.push(change);
     }
 
     pub fn has(&self, hash: i64) -> bool {
@@ -139,7 +142,10 @@ impl Recent {
 
     /// Makes sure of what is known before a transaction relies on it.
     pub async fn assure(&self, conn: &mut SqliteConnection) -> Result<(), Error> {
-        let is_unsure = self.state().is_unsure;
+        let is_unsure = {
+            let state = self.state();
+            state.is_unsure || !state.pending.is_empty()
+        };
         if is_unsure { self.load(conn).await } else { Ok(()) }
     }
 
@@ -151,7 +157,7 @@ impl Recent {
 impl Default for State {
     fn default() -> State {
         let slices = vec![BTreeSet::new(); SLICES];
-        State { slices, slice: 0, messages: 0, newest: 0, round_from: 0, is_unsure: false }
+        State { slices, slice: 0, messages: 0, newest: 0, round_from: 0, pending: Vec::new(), is_unsure: false }
     }
 }
 
@@ -160,6 +166,28 @@ impl State {
     fn of(&mut self, hash: i64) -> &mut BTreeSet<ReferenceRow> {
         let from_least = hash.wrapping_sub(i64::MIN).cast_unsigned();
         &mut self.slices[(from_least >> (u64::BITS - SLICES.trailing_zeros())) as usize]
+    }
+
+    fn apply(&mut self, change: Change) {
+        match change {
+            Change::Release(rows) => {
+                for row in rows {
+                    let of_slice = self.of(row.hash);
+                    if of_slice.remove(&row) {
+                        of_slice.insert(ReferenceRow { sender: 0, ..row });
+                    }
+                }
+            }
+            Change::Drop(rows) => {
+                for row in rows {
+                    self.of(row.hash).remove(&row);
+                }
+            }
+            Change::Move(slice) => {
+                self.slices[slice].clear();
+                self.slice = (slice + 1) % SLICES;
+            }
+        }
     }
 }
 
@@ -209,9 +237,7 @@ async fn move_slice(recent: &Recent, writer: &mut Writer) -> Result<(), Error> {
     .bind(DROPPED_PER_SLICE)
     .execute(&mut writer.conn)
     .await?;
-    let mut state = recent.state();
-    state.slices[slice].clear();
-    state.slice = (slice + 1) % SLICES;
+    recent.once_committed(Change::Move(slice));
     Ok(())
 }
 
@@ -220,11 +246,11 @@ pub(super) async fn release(
     recent: &Recent,
     conn: &mut SqliteConnection,
     message_keys: &[i64],
-    rows: &[ReferenceRow],
+    rows: Vec<ReferenceRow>,
 ) -> Result<(), Error> {
     let update = "UPDATE reference_recent SET sender = 0 WHERE message_k IN (SELECT value FROM json_each(?))";
     sqlx::query(update).bind(json(&message_keys)?).execute(conn).await?;
-    recent.release(rows);
+    recent.once_committed(Change::Release(rows));
     Ok(())
 }
 
@@ -233,11 +259,11 @@ pub(super) async fn drop_messages(
     recent: &Recent,
     conn: &mut SqliteConnection,
     message_keys: &[i64],
-    rows: &[ReferenceRow],
+    rows: Vec<ReferenceRow>,
 ) -> Result<(), Error> {
     let delete = "DELETE FROM reference_recent WHERE message_k IN (SELECT value FROM json_each(?))";
     sqlx::query(delete).bind(json(&message_keys)?).execute(conn).await?;
-    recent.drop_rows(rows);
+    recent.once_committed(Change::Drop(rows));
     Ok(())
 }
 

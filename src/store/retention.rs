@@ -295,7 +295,6 @@ async fn drop_traces(writer: &mut Writer, messages: &[i64]) -> Result<u64, Error
             held.extend(lookup::reference_rows(&metadata, sender, row.try_get(2)?, key));
         }
     }
-    recent::drop_messages(&writer.recent, &mut writer.conn, messages, &held).await?;
     sqlx::query(
         "DELETE FROM reference WHERE (h, sender, kind, content, message_k) IN \
          (SELECT value->>0, value->>1, value->>2, value->>3, value->>4 FROM json_each(?))",
@@ -303,6 +302,7 @@ async fn drop_traces(writer: &mut Writer, messages: &[i64]) -> Result<u64, Error
     .bind(lookup::keys_json(&held)?)
     .execute(&mut writer.conn)
     .await?;
+    recent::drop_messages(&writer.recent, &mut writer.conn, messages, held).await?;
     let attempts = "DELETE FROM attempt WHERE delivery_k IN \
                     (SELECT k FROM delivery WHERE message_k IN (SELECT value FROM json_each(?)))";
     sqlx::query(attempts).bind(json(&messages)?).execute(&mut writer.conn).await?;

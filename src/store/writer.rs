@@ -291,6 +291,7 @@ async fn transact(core: &Core, writer: &mut Writer, asks: Vec<Ask>) -> Result<Ve
     let batch = Batch::new(&mut writer.keys, parties, now_us, core.identities_from_us(now_us));
     match batch::run(&mut writer.conn, &core.recent, batch, asks).await {
         Ok(done) => {
+            core.recent.committed();
             core.recent.add(&done.references, writer.keys.message, done.messages);
             writer.behind.add(done.terms, writer.keys.message, done.messages);
             Ok(done.answers)

@@ -125,3 +125,59 @@ async fn rows_that_moved_are_dropped_from_the_table_of_recent_ones() {
     }
     assert_eq!(counts().await, (recent, 0));
 }
+
+/// Ends the commits of the writer's connection that `may_commit` says no to as failures, as a full disk does.
+async fn fail_commits(fixture: &Fixture, may_commit: impl FnMut() -> bool + Send + 'static) {
+    let mut writer = fixture.store.inner.core.writer.lock().await;
+    writer.conn.lock_handle().await.unwrap().set_commit_hook(may_commit);
+}
+
+#[tokio::test]
+async fn a_slice_on_its_way_is_found_before_during_and_after_its_commit() {
+    let fixture = Fixture::new().await;
+    fixture.keep(to("lab", 1, numbered(1))).await;
+    let core = &fixture.store.inner.core;
+    let hash = reference::hash("header-1");
+    let (recent, missed) = (core.recent.clone(), std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0)));
+    let counted = missed.clone();
+    // While the slice is moved and not committed, nobody else sees it in its table.
+    fail_commits(&fixture, move || {
+        let count = usize::from(recent.messages(hash, &[], 9).is_empty());
+        counted.fetch_add(count, std::sync::atomic::Ordering::Relaxed);
+        count == 0
+    })
+    .await;
+    let is_moved = async || {
+        let row = sqlx::query("SELECT count(*) FROM reference WHERE h = ?").bind(hash).fetch_one(&core.readers).await;
+        sqlx::Row::get::<i64, _>(&row.unwrap(), 0) > 0
+    };
+    for _ in 0..512 {
+        if is_moved().await {
+            break;
+        }
+        // Not before the next transaction is what a failure left put right.
+        let _ = move_next(core).await;
+        assert_eq!(fixture.store.asked("lab", "header-1").await.unwrap().deliveries.len(), 1);
+    }
+    assert_eq!(missed.load(std::sync::atomic::Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn an_identity_is_given_up_once_that_is_committed() {
+    let fixture = Fixture::new().await;
+    let keep = numbered(1);
+    let id = keep.facts.id;
+    fixture.keep(keep).await;
+    fixture.keep(numbered(2)).await;
+    fail_commits(&fixture, || false).await;
+    let at_us = fixture.clock.now_us() + 40 * DAY_US;
+    for days in [
+        RetentionDays { bodies: 0, traces: 0, identities: 30, dead_letters: 1 },
+        RetentionDays { bodies: 0, traces: 35, identities: 0, dead_letters: 1 },
+    ] {
+        fixture.store.sweep(at_us, days, 10).await.unwrap_err();
+        let again = numbered(1);
+        let verdict = fixture.store.verdict(&again.facts, again.identity.clone()).await.unwrap();
+        assert_eq!(verdict, Verdict::Repeat(id));
+    }
+}
