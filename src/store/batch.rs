@@ -67,6 +67,8 @@ pub(super) struct Done {
     /// Terms that are not written yet, and of how many messages.
     pub terms: Vec<(i64, i64)>,
     pub messages: usize,
+    /// The newest of them; 0 where there is none. The keys given out may be beyond it, by transactions that failed.
+    pub newest: i64,
     pub references: Vec<ReferenceRow>,
 }
 
@@ -96,8 +98,9 @@ pub(super) async fn run(
     batch.rows.faults.extend(faults);
     lookup::release(conn, recent, &batch.released.into_iter().collect::<Vec<_>>()).await?;
     let (messages, references) = (batch.rows.messages.len(), batch.rows.references.clone());
+    let newest = batch.rows.messages.iter().map(|row| row.key).max().unwrap_or_default();
     batch.rows.write_and_commit(conn).await?;
-    Ok(Done { answers, terms: batch.terms, messages, references })
+    Ok(Done { answers, terms: batch.terms, messages, newest, references })
 }
 
 /// What a message with this identity is, by what is stored; nothing is written. `times`: now, and from when on identities

@@ -163,6 +163,8 @@ impl Core {
             .await;
             if done.is_err() {
                 core.recent.unsure();
+                // Terms that it wrote, and that memory let go of, are not written.
+                writer.behind.unsure();
                 writer.recover(&core).await;
             }
             done

@@ -292,8 +292,8 @@ async fn transact(core: &Core, writer: &mut Writer, asks: Vec<Ask>) -> Result<Ve
     match batch::run(&mut writer.conn, &core.recent, batch, asks).await {
         Ok(done) => {
             core.recent.committed();
-            core.recent.add(&done.references, writer.keys.message, done.messages);
-            writer.behind.add(done.terms, writer.keys.message, done.messages);
+            core.recent.add(&done.references, done.newest, done.messages);
+            writer.behind.add(done.terms, done.newest, done.messages);
             Ok(done.answers)
         }
         Err(error) => {

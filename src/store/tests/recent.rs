@@ -181,3 +181,39 @@ async fn an_identity_is_given_up_once_that_is_committed() {
         assert_eq!(verdict, Verdict::Repeat(id));
     }
 }
+
+async fn with_source(fixture: &Fixture) -> usize {
+    let filter = MessageFilter { source: Some("https://clinic.example/fhir".into()), ..Default::default() };
+    fixture.store.list_messages(&filter, None, 100).await.unwrap().items.len()
+}
+
+#[tokio::test]
+async fn a_search_finds_all_after_writing_terms_failed_too() {
+    let fixture = Fixture::new().await;
+    fixture.keep(numbered(1)).await;
+    // Both the message and what a search would write, as on a full disk.
+    fail_commits(&fixture, || false).await;
+    fixture.store.accept(numbered(2)).await.unwrap_err();
+    assert_eq!(with_source(&fixture).await, 1);
+    fail_commits(&fixture, || true).await;
+    fixture.keep(numbered(3)).await;
+    assert_eq!(with_source(&fixture).await, 2);
+    let fixture = fixture.reopen().await;
+    assert_eq!(with_source(&fixture).await, 2);
+}
+
+#[tokio::test]
+async fn a_search_finds_messages_whose_keys_were_lost_with_a_failure_before_a_restart() {
+    let fixture = Fixture::new().await;
+    let (_, work) = fixture.keep(to("lab", 1, numbered(1))).await;
+    fail_commits(&fixture, || false).await;
+    fixture.store.accept(numbered(2)).await.unwrap_err();
+    fail_commits(&fixture, || true).await;
+    assert_eq!(with_source(&fixture).await, 1);
+    fixture.store.settle(settlement(work[0].delivery_key, DeliveryState::Delivered, None)).await.unwrap();
+    assert_eq!(with_source(&fixture).await, 1);
+    // Keys go on from the newest message, so that the lost one is given again.
+    let fixture = fixture.reopen().await;
+    fixture.keep(numbered(3)).await;
+    assert_eq!(with_source(&fixture).await, 2);
+}
