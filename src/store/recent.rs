@@ -19,6 +19,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 const SLICES: usize = 512;
 /// New messages after which the next slice moves: a round takes 65,536 messages, which is how many memory holds, about.
 const MESSAGES_PER_SLICE: usize = 128;
+/// Rows beyond which a table that was read moves at once: about as many as lie there while rounds end. Processes that each end
+/// before a round does would gather rows without end.
+const LATE_ROWS: usize = 6 * SLICES * MESSAGES_PER_SLICE;
 /// Messages whose moved rows are dropped with a slice: more than come meanwhile.
 const DROPPED_PER_SLICE: i64 = 4 * MESSAGES_PER_SLICE as i64;
 /// The row of `progress` that says up to which message all references have moved.
@@ -40,6 +43,8 @@ struct State {
     /// The newest message, and the newest when this round began.
     newest: i64,
     round_from: i64,
+    /// A slice moves after each transaction until this round ends.
+    is_late: bool,
     /// What the transaction that runs makes of memory once it is committed: until then readers see the tables as they were.
     pending: Vec<Change>,
     /// A transaction failed: what it stored after all, and what it did not, only the table says.
@@ -136,6 +141,7 @@ impl Recent {
                 loaded.of(hash).insert(ReferenceRow { hash, sender, kind, content, message_key });
             }
         }
+        loaded.is_late = loaded.slices.iter().map(BTreeSet::len).sum::<usize>() > LATE_ROWS;
         *self.state() = loaded;
         Ok(())
     }
@@ -150,14 +156,24 @@ impl Recent {
     }
 
     fn is_due(&self) -> bool {
-        self.state().messages >= MESSAGES_PER_SLICE
+        let state = self.state();
+        state.is_late || state.messages >= MESSAGES_PER_SLICE
     }
 }
 
 impl Default for State {
     fn default() -> State {
         let slices = vec![BTreeSet::new(); SLICES];
-        State { slices, slice: 0, messages: 0, newest: 0, round_from: 0, pending: Vec::new(), is_unsure: false }
+        State {
+            slices,
+            slice: 0,
+            messages: 0,
+            newest: 0,
+            round_from: 0,
+            is_late: false,
+            pending: Vec::new(),
+            is_unsure: false,
+        }
     }
 }
 
@@ -186,6 +202,7 @@ impl State {
             Change::Move(slice) => {
                 self.slices[slice].clear();
                 self.slice = (slice + 1) % SLICES;
+                self.is_late &= self.slice != 0;
             }
         }
     }

@@ -217,3 +217,29 @@ async fn a_search_finds_messages_whose_keys_were_lost_with_a_failure_before_a_re
     fixture.keep(numbered(3)).await;
     assert_eq!(with_source(&fixture).await, 2);
 }
+
+#[tokio::test]
+async fn what_processes_that_ended_early_left_behind_moves_at_once() {
+    let fixture = Fixture::new().await;
+    fixture.keep(numbered(0)).await;
+    {
+        let mut writer = fixture.store.inner.core.writer.lock().await;
+        // Hashes all over the slices.
+        let many = "WITH RECURSIVE n (value) AS (SELECT 0 UNION ALL SELECT value + 1 FROM n LIMIT 500000) \
+                    INSERT INTO reference_recent (message_k, kind, h, sender, content) \
+                    SELECT 1, 1000 + value, (value - 250000) * 36893488147419, 0, 0 FROM n";
+        sqlx::query(many).execute(&mut writer.conn).await.unwrap();
+    }
+    let fixture = fixture.reopen().await;
+    let recent = async || {
+        let query = sqlx::query("SELECT count(*) FROM reference_recent WHERE message_k = 1");
+        let row = query.fetch_one(&fixture.store.inner.core.readers).await.unwrap();
+        sqlx::Row::get::<i64, _>(&row, 0)
+    };
+    assert!(recent().await > 500_000);
+    for number in 1..520 {
+        fixture.keep(numbered(number)).await;
+    }
+    assert_eq!(recent().await, 0);
+    assert!(matches!(fixture.store.accept(numbered(0)).await.unwrap(), Kept::Repeat { .. }));
+}
