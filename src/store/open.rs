@@ -65,7 +65,6 @@ pub(super) async fn open(settings: StoreSettings, clock: Clock) -> Result<Core, 
     hold.remember(&path)?;
     let watch = Watch::new(hold, &settings.path, &path)?;
     super::time::resume(&clock, &mut conn).await.map_err(database)?;
-    super::term::catch_up(&mut conn).await.map_err(database)?;
     let recent = Recent::default();
     recent.load(&mut conn).await.map_err(database)?;
     // Attempts under way ended with their process. Rows say "waiting" through an attempt, so nothing is to be put back.
@@ -77,7 +76,7 @@ pub(super) async fn open(settings: StoreSettings, clock: Clock) -> Result<Core, 
         settings,
         path,
         clock,
-        writer: tokio::sync::Mutex::new(Writer { conn, keys, behind: Behind::default(), recent: recent.clone() }),
+        writer: tokio::sync::Mutex::new(Writer { conn, keys, behind: Behind::at_start(), recent: recent.clone() }),
         readers,
         searchers,
         search_milliseconds: AtomicU64::new(SEARCH_MILLISECONDS),

@@ -4,7 +4,7 @@
 //! stored format and never changes.
 //!
 //! Terms are written behind the messages, many at a time and sorted: written with each message, they would touch about as many
-//! pages as a message has terms. A search first writes what is missing; after a crash, the next start does.
+//! pages as a message has terms. A search first writes what is missing, also of what a crash left behind.
 
 use super::insert::json;
 use super::reference::head;
@@ -51,6 +51,11 @@ pub(super) struct Behind {
 }
 
 impl Behind {
+    /// What the last run left behind is written with the first terms of this one: a start itself needs no room on the disk.
+    pub fn at_start() -> Behind {
+        Behind { is_unsure: true, ..Behind::default() }
+    }
+
     /// Takes the terms of a transaction that was committed, with its newest message.
     pub fn add(&mut self, terms: Terms, newest: i64, messages: usize) {
         self.terms.extend(terms);
@@ -101,13 +106,6 @@ async fn save(conn: &mut SqliteConnection, newest: i64) -> Result<(), Error> {
         .execute(conn)
         .await
         .map(drop)
-}
-
-/// Writes what the last run left behind.
-pub(super) async fn catch_up(conn: &mut SqliteConnection) -> Result<(), Error> {
-    let written = written(conn).await?;
-    let newest = fill_messages(conn, written).await?;
-    if newest > written { save(conn, newest).await } else { Ok(()) }
 }
 
 impl Searched<'_> {

@@ -243,3 +243,21 @@ async fn what_processes_that_ended_early_left_behind_moves_at_once() {
     assert_eq!(recent().await, 0);
     assert!(matches!(fixture.store.accept(numbered(0)).await.unwrap(), Kept::Repeat { .. }));
 }
+
+#[tokio::test]
+async fn a_store_with_terms_left_behind_starts_where_they_cannot_be_written() {
+    let fixture = Fixture::new().await;
+    fixture.keep(numbered(1)).await;
+    let run = async |fixture: &Fixture, sql: &'static str| {
+        sqlx::query(sql).execute(&mut fixture.store.inner.core.writer.lock().await.conn).await.unwrap();
+    };
+    let full = "CREATE TRIGGER full BEFORE INSERT ON term BEGIN SELECT RAISE(ABORT, 'no room'); END";
+    run(&fixture, full).await;
+    let fixture = fixture.reopen().await;
+    assert_eq!(with_source(&fixture).await, 1);
+    fixture.keep(numbered(2)).await;
+    run(&fixture, "DROP TRIGGER full").await;
+    assert_eq!(with_source(&fixture).await, 2);
+    let fixture = fixture.reopen().await;
+    assert_eq!(with_source(&fixture).await, 2);
+}
