@@ -76,7 +76,9 @@ impl Core {
     ) -> Result<Parties, Error> {
         for name in new {
             let insert = "INSERT INTO party (id) VALUES (?) ON CONFLICT (id) DO UPDATE SET id = id RETURNING k";
-            let row = sqlx::query(insert).bind(name.clone()).fetch_one(&mut *conn).await?;
+            // To the end: the row comes before the commit, which may still fail.
+            let rows = sqlx::query(insert).bind(name.clone()).fetch_all(&mut *conn).await?;
+            let row = rows.first().ok_or(Error::RowNotFound)?;
             Arc::make_mut(&mut known).insert(Arc::from(name), row.try_get(0)?);
             *self.party_keys.write().unwrap_or_else(PoisonError::into_inner) = known.clone();
         }

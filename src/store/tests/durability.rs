@@ -404,3 +404,23 @@ async fn a_log_that_grew_behind_a_reader_is_cut_when_the_reader_is_gone() {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
 }
+
+#[tokio::test]
+async fn a_participant_whose_number_was_not_kept_has_none() {
+    let fixture = Fixture::new().await;
+    let allow = async |allowed: bool| {
+        let mut writer = fixture.store.inner.core.writer.lock().await;
+        writer.conn.lock_handle().await.unwrap().set_commit_hook(move || allowed);
+    };
+    allow(false).await;
+    fixture.store.accept(to("lab", 1, numbered(1))).await.unwrap_err();
+    allow(true).await;
+    let (_, work) = fixture.keep(to("lab", 1, numbered(1))).await;
+    assert_eq!(fixture.store.lane_work("lab", 1, 0, false, 9).await.unwrap().len(), work.len());
+    let fixture = fixture.reopen().await;
+    // Else the next to come get the numbers, and what was kept for the first.
+    fixture.keep(to("ward", 1, message("mallory", "other", "other", 1))).await;
+    assert_eq!(fixture.store.lane_work("lab", 1, 0, false, 9).await.unwrap().len(), 1);
+    assert_eq!(fixture.store.lane_work("ward", 1, 0, false, 9).await.unwrap().len(), 1);
+    assert!(matches!(fixture.store.accept(to("lab", 1, numbered(1))).await.unwrap(), Kept::Repeat { .. }));
+}
