@@ -14,6 +14,10 @@ enum Step {
     Reopen,
     /// A transaction failed, and memory is read again.
     Unsure,
+    /// Everything fails for a while, as on a full disk.
+    Fail,
+    /// A search writes terms.
+    Search,
     /// What is older than a day is dropped.
     Sweep,
 }
@@ -24,6 +28,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => prop_oneof![1u16..40, Just(512), Just(1100)].prop_map(Step::Move),
         1 => Just(Step::Reopen),
         1 => Just(Step::Unsure),
+        2 => Just(Step::Fail),
+        1 => Just(Step::Search),
         1 => Just(Step::Sweep),
     ];
     proptest::collection::vec(step, 1..30)
@@ -53,6 +59,17 @@ async fn run(steps: Vec<Step>) {
             }
             Step::Reopen => fixture = fixture.reopen().await,
             Step::Unsure => fixture.store.inner.core.recent.unsure(),
+            Step::Fail => {
+                fail_commits(&fixture, || false).await;
+                let later_us = fixture.clock.now_us() + 2 * DAY_US;
+                fixture.store.accept(message("clinic", "lost", "lost", 7)).await.unwrap_err();
+                with_source(&fixture).await;
+                let days = RetentionDays { bodies: 0, traces: 1, identities: 1, dead_letters: 1 };
+                fixture.store.sweep(later_us, days, 100).await.unwrap_err();
+                move_next(&fixture.store.inner.core).await.unwrap_err();
+                fail_commits(&fixture, || true).await;
+            }
+            Step::Search => drop(with_source(&fixture).await),
             Step::Sweep => {
                 fixture.clock.shift(2 * DAY_US);
                 fixture.clock.confirm();
@@ -85,12 +102,14 @@ async fn check(fixture: &Fixture, model: &Model) {
             None => assert_eq!((verdict, found.len()), (Verdict::New, 0), "message {number}"),
         }
     }
+    assert_eq!(with_source(fixture).await, model.iter().flatten().count().min(100));
     // Nothing of what was dropped is left, in either table or in memory.
     let core = &store.inner.core;
     for _ in 0..1100 {
         move_next(core).await.unwrap();
     }
-    let dangling = "SELECT count(*) FROM (SELECT message_k FROM reference UNION ALL SELECT message_k FROM reference_recent) \
+    let dangling = "SELECT count(*) FROM (SELECT message_k FROM reference UNION ALL SELECT message_k FROM reference_recent \
+                    UNION ALL SELECT message_k FROM term) \
                     WHERE message_k NOT IN (SELECT k FROM message)";
     let row = sqlx::query(dangling).fetch_one(&core.readers).await.unwrap();
     assert_eq!(sqlx::Row::get::<i64, _>(&row, 0), 0);
