@@ -422,5 +422,5 @@ async fn a_participant_whose_number_was_not_kept_has_none() {
     fixture.keep(to("ward", 1, message("mallory", "other", "other", 1))).await;
     assert_eq!(fixture.store.lane_work("lab", 1, 0, false, 9).await.unwrap().len(), 1);
     assert_eq!(fixture.store.lane_work("ward", 1, 0, false, 9).await.unwrap().len(), 1);
-    assert!(matches!(fixture.store.accept(to("lab", 1, numbered(1))).await.unwrap(), Kept::Repeat { .. }));
+    assert!(matches!(fixture.store.accept(to("lab", 1, numbered(1))).await.unwrap(), Acceptance::Duplicate { .. }));
 }

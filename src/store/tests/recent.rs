@@ -185,7 +185,7 @@ async fn a_slice_on_its_way_is_found_before_during_and_after_its_commit() {
 async fn an_identity_is_given_up_once_that_is_committed() {
     let fixture = Fixture::new().await;
     let keep = numbered(1);
-    let id = keep.facts.id;
+    let id = keep.metadata.id;
     fixture.keep(keep).await;
     fixture.keep(numbered(2)).await;
     fail_commits(&fixture, || false).await;
@@ -196,8 +196,8 @@ async fn an_identity_is_given_up_once_that_is_committed() {
     ] {
         fixture.store.sweep(at_us, days, 10).await.unwrap_err();
         let again = numbered(1);
-        let verdict = fixture.store.verdict(&again.facts, again.identity.clone()).await.unwrap();
-        assert_eq!(verdict, Verdict::Repeat(id));
+        let verdict = fixture.store.verdict(&again.metadata, again.identity.clone()).await.unwrap();
+        assert_eq!(verdict, Verdict::Duplicate(id));
     }
 }
 
@@ -260,7 +260,7 @@ async fn what_processes_that_ended_early_left_behind_moves_at_once() {
         fixture.keep(numbered(number)).await;
     }
     assert_eq!(recent().await, 0);
-    assert!(matches!(fixture.store.accept(numbered(0)).await.unwrap(), Kept::Repeat { .. }));
+    assert!(matches!(fixture.store.accept(numbered(0)).await.unwrap(), Acceptance::Duplicate { .. }));
 }
 
 #[tokio::test]
