@@ -176,7 +176,7 @@ async fn a_slice_on_its_way_is_found_before_during_and_after_its_commit() {
         }
         // Not before the next transaction is what a failure left put right.
         let _ = move_next(core).await;
-        assert_eq!(fixture.store.asked("lab", "header-1").await.unwrap().deliveries.len(), 1);
+        assert_eq!(fixture.store.sent_requests("lab", "header-1").await.unwrap().deliveries.len(), 1);
     }
     assert_eq!(missed.load(std::sync::atomic::Ordering::Relaxed), 0);
 }
