@@ -53,7 +53,9 @@ pub fn init(format: Format) {
     // A second start in the same process (tests) finds a logger installed; that one stays.
     let _ = match format {
         Format::Text => {
-            let colored = std::io::IsTerminal::is_terminal(&std::io::stderr());
+            // https://no-color.org: any value that is not empty turns colors off.
+            let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+            let colored = !no_color && std::io::IsTerminal::is_terminal(&std::io::stderr());
             builder.with_ansi(colored).with_target(false).try_init()
         }
         Format::Json => builder.json().flatten_event(true).with_ansi(false).try_init(),

@@ -1,4 +1,4 @@
-//! `emberpost bench`: hands over to `emberpost-bench`, which is a program of its own beside this one.
+//! `emberpost bench`: starts `emberpost-bench`, a separate program (`tools/bench`), in place of this process.
 
 use super::failure::Failure;
 use std::ffi::OsString;
@@ -10,9 +10,10 @@ const PROGRAM: &str = "emberpost-bench";
 
 /// Measure a router end to end
 ///
-/// Runs senders and receivers against a router and reports messages per second, latencies, and the cost of each message. This is
-/// a program of its own, emberpost-bench, which is built with `cargo build --release -p emberpost-bench`; `emberpost-bench --help`
-/// lists its arguments.
+/// Reports messages per second, latency, CPU time, fsyncs, and bytes written per message. Starts the program
+/// emberpost-bench, which must be in the folder of emberpost or in PATH. From the source tree, build it with
+/// `cargo build --release -p emberpost-bench`, or install it with `cargo install --path tools/bench`.
+/// `emberpost-bench --help` lists its arguments.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  emberpost bench --scenario relay,inout --senders 64")]
 pub struct BenchArgs {
@@ -21,16 +22,17 @@ pub struct BenchArgs {
     arguments: Vec<OsString>,
 }
 
-/// Does not return where the program starts: it takes the place of this one.
+/// Returns only if the program cannot be started.
 pub fn run(args: BenchArgs) -> Result<i32, Failure> {
     let error = Command::new(program()).args(args.arguments).exec();
     Err(Failure::Usage(format!(
-        "cannot start {PROGRAM}: {error}; build it with `cargo build --release -p {PROGRAM}`, and leave it beside emberpost"
+        "cannot start {PROGRAM}: {error}; build it with `cargo build --release -p {PROGRAM}` and put it in the folder of \
+         emberpost or in PATH"
     )))
 }
 
-/// Beside this program, else wherever the system finds it.
+/// In the folder of this program, else wherever PATH leads.
 fn program() -> PathBuf {
-    let beside = std::env::current_exe().ok().map(|own| own.with_file_name(PROGRAM));
-    beside.filter(|path| path.exists()).unwrap_or_else(|| PROGRAM.into())
+    let sibling = std::env::current_exe().ok().map(|own| own.with_file_name(PROGRAM));
+    sibling.filter(|path| path.exists()).unwrap_or_else(|| PROGRAM.into())
 }

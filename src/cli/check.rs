@@ -1,6 +1,6 @@
-//! `emberpost check`: reads configuration and definitions as `serve` would, and shows what it made of them.
+//! `emberpost check`: reads configuration and definitions like `serve`, and prints the result as tables.
 //!
-//! Opens no socket and no store. Token hashes are counted, not shown; URLs are shown without their user and password.
+//! Opens no socket and no store. Token hashes are counted, not shown; URLs are shown without user and password.
 
 use crate::config::{Config, Mistake, Overrides};
 use crate::routing::{Channel, Order, Participant, Route};
@@ -12,12 +12,12 @@ use validation::definition::{Definition, Definitions};
 /// Exit code of wrong usage or configuration.
 const WRONG_CONFIGURATION: i32 = 2;
 
-/// Reads configuration (`--config`, else `emberpost.toml` where it exists) and definitions. Every mistake goes to
-/// standard error, one a line with file and line, and the code is 2; else the tables go to standard output and it is 0.
+/// Reads the configuration (`--config`, else `emberpost.toml` if it exists) and the definitions. If they have errors, prints
+/// each on a line of standard error with file and line, and returns 2; otherwise prints the tables and returns 0.
 pub fn run(config: Option<&Path>) -> i32 {
     match check(config, &Overrides::default()) {
         Ok(report) => {
-            // Whoever reads may close the pipe early; that is no failure.
+            // A reader that closes the pipe early is not a failure.
             let _ = std::io::stdout().lock().write_all(report.as_bytes());
             0
         }
@@ -26,13 +26,13 @@ pub fn run(config: Option<&Path>) -> i32 {
             for mistake in &mistakes {
                 let _ = writeln!(errors, "{mistake}");
             }
-            let _ = writeln!(errors, "{}", counted(mistakes.len(), "mistake"));
+            let _ = writeln!(errors, "{}", counted(mistakes.len(), "error"));
             WRONG_CONFIGURATION
         }
     }
 }
 
-/// The report, or every mistake of configuration and definitions as a line of its own.
+/// The report, or every error of configuration and definitions, one per line.
 fn check(path: Option<&Path>, overrides: &Overrides) -> Result<String, Vec<String>> {
     let lines = |mistakes: Vec<Mistake>| mistakes.iter().map(Mistake::to_string).collect::<Vec<_>>();
     let config = Config::open(path, overrides).map_err(lines)?;
@@ -53,8 +53,8 @@ fn report(config: &Config, definitions: &Definitions) -> String {
     ];
     if let Some(amqp) = &config.amqp {
         rows.push(row(["brokers", &listed(&amqp.urls.iter().map(ToString::to_string).collect::<Vec<_>>())]));
-        rows.push(row(["takes from", &listed(&amqp.inbound_queues)]));
-        rows.push(row(["answers come to", &amqp.answer_queue]));
+        rows.push(row(["consumes", &listed(&amqp.inbound_queues)]));
+        rows.push(row(["answer queue", &amqp.answer_queue]));
     }
     let mut report = aligned(&rows);
     let heading = row(["id", "channel", "order", "credential", "may send", "may receive", "addresses"]);
@@ -79,7 +79,7 @@ fn participant_row(participant: &Participant) -> Vec<String> {
         Some(Channel::Http { url, asynchronous: false }) => format!("http {}", url),
         Some(Channel::Amqp { exchange, routing_key }) => format!("amqp {exchange:?} {routing_key}"),
         Some(Channel::Mailbox) => "mailbox".to_owned(),
-        None => "none, answers only".to_owned(),
+        None => "none (receives answers only)".to_owned(),
     };
     let order = match participant.order {
         Order::None => "none",
@@ -200,7 +200,7 @@ to = ["lab"]
 2 participants
   id    channel                            order   credential  may send  may receive  addresses
   lab   http https://lab.example.org/fhir  sender  none        *         *            https://lab.example.org/fhir, urn:oid:1.*
-  ward  none, answers only                 none    none        *         *            -
+  ward  none (receives answers only)       none    none        *         *            -
 
 0 events
 
@@ -216,7 +216,7 @@ to = ["lab"]
     #[test]
     fn the_broker_is_shown_without_its_password() {
         let report = check_text("[amqp]\nurl = \"amqp://hub:secret@mq.example.org\"\n", None).unwrap();
-        for line in ["brokers", "amqp://mq.example.org:5672/", "takes from", "fhir.inbound", "emberpost.answers"] {
+        for line in ["brokers", "amqp://mq.example.org:5672/", "consumes", "fhir.inbound", "emberpost.answers"] {
             assert!(report.contains(line), "{report}");
         }
         assert!(!report.contains("secret"), "{report}");

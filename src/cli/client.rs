@@ -1,4 +1,4 @@
-//! The client of a running router's admin API: addresses, token, bounds, and answers worded for people.
+//! The client of a running router's admin API: addresses, token, limits, and errors in sentences for people.
 
 use super::failure::Failure;
 use super::table;
@@ -9,30 +9,30 @@ use serde_json::Value;
 use std::io::{self, Write};
 use std::time::Duration;
 
-/// No JSON answer of the admin API is read beyond this.
+/// Limit of a JSON answer of the admin API.
 const ANSWER_LIMIT_BYTES: usize = 20 * 1024 * 1024;
 const CONNECT_TIMEOUT_SECONDS: u64 = 10;
-/// The longest silence of a server in the middle of an answer.
+/// The longest pause of a server within an answer.
 const READ_TIMEOUT_SECONDS: u64 = 120;
-/// Entries asked for with one request of a list.
+/// Entries of one page of a list.
 const PAGE_LIMIT: usize = 500;
 pub const TOKEN_VARIABLE: &str = "EMBERPOST_TOKEN";
 
-/// Which router a command asks. Its token is that of the variable EMBERPOST_TOKEN.
+/// Which router a command calls. The token comes from the variable EMBERPOST_TOKEN.
 #[derive(Debug, clap::Args)]
 pub struct Server {
-    /// The running router; the token is that of the variable EMBERPOST_TOKEN
+    /// The running router; the variable EMBERPOST_TOKEN holds the token
     #[arg(long, global = true, value_name = "URL", default_value = "http://127.0.0.1:8080", value_parser = http_url)]
     pub server: Url,
 }
 
-/// How lists are printed.
+/// The format of lists.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// Aligned columns
     #[default]
     Table,
-    /// One array, the objects as the admin API gives them
+    /// One array of the objects of the admin API
     Json,
     /// One object per line
     Ndjson,
@@ -42,7 +42,7 @@ pub enum Format {
 pub fn http_url(text: &str) -> Result<Url, String> {
     match Url::parse(text) {
         Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),
-        _ => Err("give a URL that begins with http:// or https://".into()),
+        _ => Err("give a URL that starts with http:// or https://".into()),
     }
 }
 
@@ -65,13 +65,13 @@ impl Client {
         json(self.ask(self.request(Method::GET, path, query)).await?).await
     }
 
-    /// POST of a JSON document; the answer, null where it has no body.
+    /// POST of a JSON document. Returns the answer, or null if it has no body.
     pub async fn post(&self, path: &[&str], body: &Value) -> Result<Value, Failure> {
         let request = self.request(Method::POST, path, &[]).header(CONTENT_TYPE, "application/json");
         json(self.ask(request.body(body.to_string())).await?).await
     }
 
-    /// POST of bytes of another type.
+    /// POST of a body of another media type.
     pub async fn post_bytes(
         &self,
         path: &[&str],
@@ -83,7 +83,7 @@ impl Client {
         json(self.ask(request.body(bytes)).await?).await
     }
 
-    /// GET of `path`, its bytes copied to `out` as they come.
+    /// GET of `path`; copies the body to `out` as it arrives.
     pub async fn copy(&self, path: &[&str], out: &mut dyn Write) -> Result<(), Failure> {
         let mut response = self.ask(self.request(Method::GET, path, &[])).await?;
         while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(&error))? {
@@ -92,7 +92,7 @@ impl Client {
         Ok(())
     }
 
-    /// The first `limit` entries of a list, its cursors followed.
+    /// The first `limit` entries of a list, over as many pages as needed.
     pub async fn list(&self, path: &str, filter: &Value, limit: usize) -> Result<Vec<Value>, Failure> {
         let mut items = Vec::new();
         let mut cursor: Option<String> = None;
@@ -102,7 +102,10 @@ impl Client {
             query.extend(cursor.clone().map(|cursor| ("cursor".into(), cursor)));
             let mut page = self.get(&[path], &query).await?;
             let Value::Array(page_items) = page["items"].take() else {
-                return Err(Failure::Refused(format!("{} gave no list; is it an Emberpost?", self.server)));
+                return Err(Failure::Refused(format!(
+                    "{} did not return a list; is it an Emberpost router?",
+                    self.server
+                )));
             };
             let next = page["next"].as_str().map(String::from);
             let ended = page_items.is_empty() || next.is_none() || next == cursor;
@@ -118,7 +121,7 @@ impl Client {
 
     fn request(&self, method: Method, path: &[&str], query: &[(String, String)]) -> RequestBuilder {
         let mut url = self.server.clone();
-        // An http URL always has a path that can be extended.
+        // Cannot fail: an http URL always has a path.
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().extend(["admin", "v1"]).extend(path);
         }
@@ -132,7 +135,7 @@ impl Client {
         }
     }
 
-    /// Sends it; anything but a 2xx is a failure that says what the server said.
+    /// Sends the request. Any status other than 2xx is a failure with the issues that the server returned.
     async fn ask(&self, request: RequestBuilder) -> Result<Response, Failure> {
         let response = request.send().await.map_err(|error| self.unreachable(&error))?;
         if response.status().is_success() {
@@ -143,10 +146,10 @@ impl Client {
         let said = table::issues(&serde_json::from_slice(&body).unwrap_or(Value::Null)).join("\n  ");
         let sentence = match status {
             StatusCode::UNAUTHORIZED => {
-                format!("the server does not know this credential (401): set {TOKEN_VARIABLE} to an operator's token")
+                format!("the server does not accept this credential (401): set {TOKEN_VARIABLE} to an operator's token")
             }
             StatusCode::FORBIDDEN => {
-                "the server forbids this (403): it takes the token of an operator whose role permits it".into()
+                "the server forbids this (403): use the token of an operator with a role that permits it".into()
             }
             StatusCode::NOT_FOUND if said.is_empty() => format!("{} does not have this (404)", self.server),
             _ => format!("the server refused ({})", status.as_u16()),
@@ -160,7 +163,7 @@ impl Client {
     }
 }
 
-/// A client without redirects. A proxy of the environment is not for this machine's own addresses.
+/// A client that does not follow redirects, and does not use the proxy of the environment for loopback addresses.
 pub fn http_client(url: &Url) -> reqwest::ClientBuilder {
     let builder = reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
@@ -171,7 +174,7 @@ pub fn http_client(url: &Url) -> reqwest::ClientBuilder {
     if is_loopback { builder.no_proxy() } else { builder }
 }
 
-/// The value of `Authorization` from a variable; None where it is unset or empty.
+/// The value of `Authorization` from a variable; None if it is unset or empty.
 pub fn token_of(variable: &str) -> Result<Option<HeaderValue>, Failure> {
     let token = std::env::var(variable).unwrap_or_default();
     if token.is_empty() {
@@ -182,7 +185,9 @@ pub fn token_of(variable: &str) -> Result<Option<HeaderValue>, Failure> {
             value.set_sensitive(true);
             Ok(Some(value))
         }
-        Err(_) => Err(Failure::Usage(format!("{variable} holds no token: it has characters that no header may have"))),
+        Err(_) => Err(Failure::Usage(format!(
+            "{variable} does not hold a valid token: it has characters that a header cannot contain"
+        ))),
     }
 }
 
@@ -198,7 +203,7 @@ pub fn why(error: &reqwest::Error) -> String {
     table::plain(&cause.to_string())
 }
 
-/// The body of an answer; errs when it is longer than `limit_bytes` or breaks off.
+/// The body of an answer. Fails if it is longer than `limit_bytes` or the connection is lost.
 pub async fn read_limited(mut response: Response, limit_bytes: usize) -> Result<Vec<u8>, String> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| why(&error))? {
@@ -212,12 +217,14 @@ pub async fn read_limited(mut response: Response, limit_bytes: usize) -> Result<
 
 async fn json(response: Response) -> Result<Value, Failure> {
     let body = read_limited(response, ANSWER_LIMIT_BYTES).await;
-    let body = body.map_err(|error| Failure::Unreachable(format!("the server's answer broke off: {error}")))?;
+    let body = body.map_err(|error| {
+        Failure::Unreachable(format!("the connection was lost within the server's answer: {error}"))
+    })?;
     if body.is_empty() {
         return Ok(Value::Null);
     }
     serde_json::from_slice(&body)
-        .map_err(|_| Failure::Refused("the server's answer is no JSON; is it an Emberpost?".into()))
+        .map_err(|_| Failure::Refused("the server's answer is not valid JSON; is it an Emberpost router?".into()))
 }
 
 /// The members of a filter that are set, as query parameters.
@@ -234,7 +241,7 @@ pub fn document(filter: impl serde::Serialize) -> Value {
     }
 }
 
-/// Prints a list: rows by `row` under `headings`, or the objects as they came.
+/// Prints a list: as a table of `row`s under `headings`, or the objects as received.
 pub fn write_list(
     out: &mut dyn Write,
     format: Format,

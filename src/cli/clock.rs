@@ -1,4 +1,4 @@
-//! `emberpost clock`: what the router thinks of the machine's clock, and the operator's word that it is right.
+//! `emberpost clock`: shows whether the router trusts the system clock, and lets an operator confirm it.
 
 use super::client::{Client, Server};
 use super::failure::Failure;
@@ -9,8 +9,8 @@ use std::io::Write;
 
 /// Show or confirm the router's clock
 ///
-/// Shows the router's time, and whether it differs by more than an hour from what the machine's own clock and the store
-/// say. While it does, nothing expires and nothing is dropped by age; exit code 1.
+/// Shows the router's time, and whether it differs by more than an hour from the time that the monotonic clock and the store
+/// imply. While it does, no delivery expires and retention removes nothing; the exit code is 1.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  emberpost clock\n  emberpost clock confirm")]
 pub struct ClockArgs {
@@ -22,10 +22,10 @@ pub struct ClockArgs {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Say that the router's clock is right
+    /// Confirm that the system clock is correct
     ///
-    /// After a jump of the clock that was meant: expiry and retention go on by the clock as it is now. What is older than
-    /// its time by that clock expires, and is dropped, at once.
+    /// Use it after a jump of the clock that was intended. Expiry and retention continue by the current time: whatever is too
+    /// old by this clock expires, or is removed, at once.
     #[command(after_help = "Example:\n  emberpost clock confirm")]
     Confirm,
 }
@@ -39,14 +39,14 @@ pub async fn run(args: ClockArgs, out: &mut dyn Write) -> Result<i32, Failure> {
     let time = instant(&stats["now_us"]);
     match &stats["clock_ahead_seconds"] {
         Value::Null => {
-            writeln!(out, "{time}; expiry and retention go by this clock")?;
+            writeln!(out, "{time}; expiry and retention use this clock")?;
             Ok(0)
         }
         seconds => {
             writeln!(
                 out,
-                "{time}; this is {seconds} s ahead of what the machine's own clock and the store say (less than 0: behind).\n\
-                 Nothing expires and nothing is dropped by age. Set the clock right, or say that it is: emberpost clock confirm"
+                "{time}; this is {seconds} s ahead of the time that the monotonic clock and the store imply (negative: behind).\n\
+                 No delivery expires and retention removes nothing. Correct the clock, or confirm it: emberpost clock confirm"
             )?;
             Ok(1)
         }

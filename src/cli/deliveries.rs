@@ -1,4 +1,4 @@
-//! `emberpost deliveries`: list, show, retry and discard.
+//! `emberpost deliveries`: lists, shows, retries, and discards deliveries.
 
 use super::client::{Client, Format, Server, document, write_list};
 use super::failure::Failure;
@@ -12,7 +12,8 @@ use uuid::Uuid;
 
 /// List deliveries of a running router; retry or discard them
 ///
-/// A delivery is one message owed to one participant. Lists them newest first; all filters that are given must hold.
+/// A delivery is one message due to one participant. Lists deliveries, newest first. A delivery is listed if it satisfies
+/// all filters.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  emberpost deliveries --state dead\n  \
                         emberpost deliveries retry --all-matching --state dead --participant lab --dry-run")]
@@ -29,31 +30,30 @@ pub struct DeliveriesArgs {
 enum Action {
     /// List deliveries, newest first (the default)
     ///
-    /// Lists deliveries, newest first; all filters that are given must hold.
+    /// Lists deliveries, newest first. A delivery is listed if it satisfies all filters.
     #[command(after_help = "Example:\n  emberpost deliveries list --participant lab --state waiting")]
     List(Box<ListArgs>),
-    /// Show one delivery, and why it waits
+    /// Show one delivery and why it waits
     ///
-    /// Shows a delivery and, where it waits, says in one sentence for what.
+    /// Shows one delivery and, if it is waiting, explains in one sentence why.
     #[command(after_help = "Example:\n  emberpost deliveries show 0199a4c2-7d3e-7c61-8c06-0f6d1a2b3c4d")]
     Show {
         /// Delivery id
         id: Uuid,
-        /// Form of what is shown
+        /// Output format
         #[arg(long, value_enum, default_value = "table")]
         format: Format,
     },
-    /// Try dead or discarded deliveries again, or waiting ones now
+    /// Retry dead or discarded deliveries, or waiting ones now
     ///
-    /// Puts dead or discarded deliveries back at their lane's end: by id, or all that match a filter. A waiting one that is
-    /// given by its id is tried now.
+    /// Returns dead or discarded deliveries to the end of their lane, by id or by filter. A waiting delivery that is given by
+    /// id is attempted now.
     #[command(after_help = "Examples:\n  emberpost deliveries retry 0199a4c2-7d3e-7c61-8c06-0f6d1a2b3c4d\n  \
                             emberpost deliveries retry --all-matching --state dead --fault RECV_REFUSED --dry-run")]
     Retry(Box<OrderArgs>),
-    /// Give waiting deliveries up now
+    /// Discard waiting deliveries
     ///
-    /// Makes waiting deliveries dead letters now, by id or all that match a filter. Their senders are told, and their
-    /// lanes go on.
+    /// Gives up waiting deliveries now, by id or by filter. Their senders are notified, and their lanes continue.
     #[command(after_help = "Examples:\n  emberpost deliveries discard 0199a4c2-7d3e-7c61-8c06-0f6d1a2b3c4d\n  \
                             emberpost deliveries discard --all-matching --participant lab --dry-run")]
     Discard(Box<OrderArgs>),
@@ -72,7 +72,7 @@ struct OrderArgs {
     /// Delivery ids
     #[arg(value_name = "ID", required_unless_present = "all_matching", conflicts_with = "all_matching")]
     ids: Vec<Uuid>,
-    /// All that the filter matches, instead of ids
+    /// All deliveries that satisfy the filters, instead of ids
     #[arg(long)]
     all_matching: bool,
     /// Count only
@@ -85,7 +85,7 @@ struct OrderArgs {
 pub async fn run(args: DeliveriesArgs, out: &mut dyn Write) -> Result<i32, Failure> {
     let DeliveriesArgs { server, action, list: outer } = args;
     if action.is_some() && outer != ListArgs::default() {
-        return Err(Failure::Usage("give the filters after the word `list`, `retry` or `discard`".into()));
+        return Err(Failure::Usage("filters belong after the word `list`, `retry`, or `discard`".into()));
     }
     let client = Client::new(&server)?;
     match action {
@@ -115,7 +115,7 @@ async fn show(client: &Client, id: Uuid, format: Format, out: &mut dyn Write) ->
 
 const HEADINGS: [&str; 9] = ["ID", "MESSAGE", "PARTICIPANT", "KIND", "STATE", "ATTEMPTS", "STATUS", "FAULT", "DUE"];
 
-/// Deliveries as rows, also below the message that they belong to.
+/// Deliveries as a table; `messages show` prints it too.
 pub fn table(deliveries: &[Value]) -> Table {
     let mut table = Table::new(&HEADINGS);
     deliveries.iter().for_each(|delivery| table.push(row(delivery)));
@@ -123,7 +123,7 @@ pub fn table(deliveries: &[Value]) -> Table {
 }
 
 fn row(item: &Value) -> Vec<String> {
-    // A settled delivery is due no more.
+    // A settled delivery has no due time.
     let is_open = matches!(item["state"].as_str(), Some("waiting" | "active"));
     vec![
         cell(item, "id"),
@@ -138,7 +138,7 @@ fn row(item: &Value) -> Vec<String> {
     ]
 }
 
-/// Why it stands as it does, and behind an expiry or a warning what its last attempt met.
+/// The fault that decided the state, followed by that of the last attempt if it differs, as after an expiry.
 fn faults(item: &Value) -> String {
     match (item["fault"].as_str(), item["last_fault"].as_str()) {
         (Some(fault), Some(last)) if fault != last => format!("{fault} ({last})"),
@@ -147,7 +147,7 @@ fn faults(item: &Value) -> String {
     }
 }
 
-/// Retries or discards; exit code 1 when something asked for by id could not be done.
+/// Retries or discards. Exit code 1 if it fails for one of the ids.
 async fn order(client: &Client, verb: &str, args: OrderArgs, out: &mut dyn Write) -> Result<i32, Failure> {
     let no_filter = args.filter == DeliveryFlags::default();
     if args.all_matching && no_filter {
@@ -173,9 +173,9 @@ async fn order(client: &Client, verb: &str, args: OrderArgs, out: &mut dyn Write
             Ok(true) => writeln!(out, "{id}: {}", past(verb))?,
             Ok(false) => {
                 code = 1;
-                writeln!(out, "{id}: not known, or not in a state to {verb}")?;
+                writeln!(out, "{id}: unknown, or in a state that does not allow {verb}")?;
             }
-            // The other ids are still worth trying; without a server none is.
+            // A refusal is about this id only; an unreachable server fails for all of them.
             Err(Failure::Refused(sentence)) => {
                 code = 1;
                 writeln!(out, "{id}: {sentence}")?;
@@ -186,7 +186,7 @@ async fn order(client: &Client, verb: &str, args: OrderArgs, out: &mut dyn Write
     Ok(code)
 }
 
-/// Orders until all that matched at first are done: the router takes a bounded part of them with each order.
+/// Repeats the request until all deliveries of the first count are done: the router processes a bounded number per request.
 async fn all_matching(client: &Client, verb: &str, args: &OrderArgs, out: &mut dyn Write) -> Result<i32, Failure> {
     let filter = document(args.filter.filter());
     let counts = order_matching(client, verb, filter.clone(), args.dry_run).await?;
@@ -199,7 +199,7 @@ async fn all_matching(client: &Client, verb: &str, args: &OrderArgs, out: &mut d
     loop {
         let part = last["done"].as_u64().unwrap_or(0);
         done += part;
-        // What dies again meanwhile matches again: the first count is the end of it.
+        // A delivery that fails again in the meantime matches again, so the first count is the limit.
         if part == 0 || done >= matched {
             break;
         }
@@ -214,7 +214,7 @@ async fn order_matching(client: &Client, verb: &str, filter: Value, dry_run: boo
 }
 
 fn past(verb: &str) -> &'static str {
-    if verb == "retry" { "put back for another try" } else { "discarded" }
+    if verb == "retry" { "returned for another attempt" } else { "discarded" }
 }
 
 #[cfg(test)]
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_list_shows_what_waits_and_until_when() {
+    async fn a_list_shows_due_times_of_waiting_deliveries() {
         let item = |state: &str| {
             json!({"id": ID, "message": ID, "participant": "lab", "kind": "Request", "state": state, "attempts": 2,
                 "status": 503, "fault": "RECV_BUSY", "due_at_us": 1_700_000_000_000_000_i64})
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_delivery_is_shown_with_why_it_waits() {
+    async fn one_delivery_is_shown_with_the_reason_why_it_waits() {
         let item = json!({"id": ID, "message": ID, "participant": "lab", "kind": "Request", "state": "waiting",
             "attempts": 2, "due_at_us": 1_700_000_000_000_000_i64, "waits": "It waits because of the weather."});
         let line = format!("GET /admin/v1/deliveries/{ID}");
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn all_that_match_are_counted_first_or_done() {
+    async fn matching_deliveries_are_counted_or_processed() {
         let server = fake::server(vec![
             ("POST /admin/v1/deliveries/retry", Said::json(json!({"matched": 7, "done": 0}))),
             ("POST /admin/v1/deliveries/retry", Said::json(json!({"matched": 7, "done": 5}))),
@@ -279,7 +279,7 @@ mod tests {
         let (_, text) = command(&[&words[..], &["--dry-run"]].concat(), &server.url).await;
         assert_eq!(text, "7 deliveries match; nothing was done (--dry-run)\n");
         let (_, text) = command(&words, &server.url).await;
-        assert_eq!(text, "7 deliveries matched, 7 put back for another try\n");
+        assert_eq!(text, "7 deliveries matched, 7 returned for another attempt\n");
         let asked: Vec<Value> =
             server.asked().iter().map(|asked| serde_json::from_str(&asked.body).expect("JSON")).collect();
         assert_eq!(asked[0], json!({"filter": {"state": "dead"}, "dry_run": true}));
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn everything_at_once_needs_a_filter() {
+    async fn all_matching_needs_a_filter() {
         for words in [&["discard", "--all-matching"][..], &["retry", ID, "--state", "dead"]] {
             assert_eq!(command(words, &fake::nobody()).await.0.expect_err("usage").exit_code(), 2, "{words:?}");
         }

@@ -1,4 +1,4 @@
-//! The other party of the commands' tests: a small HTTP server on port 0 that answers from a table and records.
+//! The HTTP server of the commands' tests: answers from a table and records the requests.
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -30,7 +30,7 @@ impl Said {
     }
 }
 
-/// One request as it came: `POST /path?query`, its content type and body.
+/// One request: `POST /path?query`, its content type and body.
 #[derive(Clone, Debug)]
 pub struct Asked {
     pub line: String,
@@ -45,19 +45,19 @@ pub struct Fake {
 }
 
 impl Fake {
-    /// What was asked so far, in the order of arrival.
+    /// The requests so far, in the order of arrival.
     pub fn asked(&self) -> Vec<Asked> {
         self.asked.lock().expect("no test panicked holding it").clone()
     }
 }
 
 struct Script {
-    /// By `METHOD /path?sorted=query`; a line that was asked moves to its next answer, the last one stays.
+    /// By `METHOD /path?sorted=query`. A line may occur several times: its answers are used in order, and the last one repeats.
     answers: Mutex<Vec<(String, Said)>>,
     asked: Arc<Mutex<Vec<Asked>>>,
 }
 
-/// Starts it. A line may stand several times: its answers are given in turn. What no line names is a 599.
+/// Starts the server. A request that no line names gets 599.
 pub async fn server(answers: Vec<(&str, Said)>) -> Fake {
     let asked = Arc::new(Mutex::new(Vec::new()));
     let answers = answers.into_iter().map(|(line, said)| (line.to_owned(), said)).collect();
@@ -69,7 +69,7 @@ pub async fn server(answers: Vec<(&str, Said)>) -> Fake {
     Fake { url, asked }
 }
 
-/// An address at which nobody listens.
+/// An address without a listener.
 pub fn nobody() -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     format!("http://{}", listener.local_addr().expect("bound"))

@@ -1,5 +1,6 @@
-//! Filters of lists and replays as flags; all that are given must hold.
+//! The filters of lists and replays as command-line options; a row must satisfy all of them.
 
+use super::time;
 use crate::delivery::{DeliveryState, MessageState};
 use crate::store::view::{DeliveryFilter, MessageFilter};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -21,7 +22,7 @@ pub struct MessageFlags {
     /// Bundle.identifier: system|value, or a value
     #[arg(long, value_name = "IDENTIFIER")]
     pub bundle_identifier: Option<String>,
-    /// Event: system|code, a code, or a uri
+    /// Event: system|code, a code, or a URI
     #[arg(long)]
     pub event: Option<String>,
     /// Source address
@@ -33,23 +34,23 @@ pub struct MessageFlags {
     /// Participant that sent it
     #[arg(long, value_name = "PARTICIPANT")]
     pub sender: Option<String>,
-    /// accepted or refused
+    /// State of the message
     #[arg(long, value_parser = message_state())]
     pub state: Option<MessageState>,
-    /// Responses with this code
+    /// Only responses with this code
     #[arg(long, value_name = "CODE", value_parser = ["ok", "transient-error", "fatal-error"])]
     pub response_code: Option<String>,
-    /// Responses that fit several requests and are not assigned yet [false: all other messages]
+    /// Only responses that match several requests and are not assigned yet; false: only other messages
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub ambiguous: Option<bool>,
-    /// Responses after the first answer to their request [false: all other messages]
+    /// Only responses that came after the first answer to their request; false: only other messages
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub further: Option<bool>,
-    /// Received at or after, RFC 3339 with offset: 2026-03-01T00:00:00Z
-    #[arg(long, value_name = "TIME", value_parser = instant)]
+    /// Received at or after: a time (2026-03-01T00:00:00Z), a date (UTC), or a duration before now (2h, 3d)
+    #[arg(long, value_name = "TIME", value_parser = time::parse)]
     pub since: Option<String>,
-    /// Received before, RFC 3339 with offset
-    #[arg(long, value_name = "TIME", value_parser = instant)]
+    /// Received before; a time, date, or duration as in --since
+    #[arg(long, value_name = "TIME", value_parser = time::parse)]
     pub until: Option<String>,
     /// Fault code of the outcome, such as SEND_STRUCTURE
     #[arg(long, value_name = "CODE")]
@@ -98,23 +99,23 @@ pub struct DeliveryFlags {
     /// Emberpost's message id
     #[arg(long, value_name = "ID")]
     pub message: Option<Uuid>,
-    /// Participant that it is for
+    /// Participant that receives it
     #[arg(long)]
     pub participant: Option<String>,
-    /// waiting, active, delivered, answered, dead or discarded
+    /// State of the delivery
     #[arg(long, value_parser = delivery_state())]
     pub state: Option<DeliveryState>,
-    /// Event: system|code, a code, or a uri
+    /// Event: system|code, a code, or a URI
     #[arg(long)]
     pub event: Option<String>,
     /// Fault code, such as RECV_REFUSED
     #[arg(long, value_name = "CODE")]
     pub fault: Option<String>,
-    /// Message received at or after, RFC 3339 with offset: 2026-03-01T00:00:00Z
-    #[arg(long, value_name = "TIME", value_parser = instant)]
+    /// Message received at or after: a time (2026-03-01T00:00:00Z), a date (UTC), or a duration before now (2h, 3d)
+    #[arg(long, value_name = "TIME", value_parser = time::parse)]
     pub since: Option<String>,
-    /// Message received before, RFC 3339 with offset
-    #[arg(long, value_name = "TIME", value_parser = instant)]
+    /// Message received before; a time, date, or duration as in --since
+    #[arg(long, value_name = "TIME", value_parser = time::parse)]
     pub until: Option<String>,
 }
 
@@ -142,14 +143,6 @@ fn message_state() -> impl TypedValueParser<Value = MessageState> {
 fn delivery_state() -> impl TypedValueParser<Value = DeliveryState> {
     PossibleValuesParser::new(DeliveryState::ALL.map(DeliveryState::as_str))
         .try_map(|word| DeliveryState::parse(&word).ok_or("unknown state"))
-}
-
-/// An RFC 3339 time, handed on as it was given.
-fn instant(text: &str) -> Result<String, String> {
-    match text.parse::<jiff::Timestamp>() {
-        Ok(_) => Ok(text.into()),
-        Err(_) => Err("give a time as in 2026-03-01T08:00:00Z or 2026-03-01T08:00:00+01:00".into()),
-    }
 }
 
 #[cfg(test)]

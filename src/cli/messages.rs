@@ -1,4 +1,4 @@
-//! `emberpost messages`: list, show with the timeline, assign, and the content byte for byte.
+//! `emberpost messages`: lists messages, shows one with its timeline, assigns ambiguous answers, and prints the content.
 
 use super::client::{Client, Format, Server, document, write_list};
 use super::deliveries;
@@ -10,17 +10,17 @@ use serde_json::{Value, json};
 use std::io::Write;
 use uuid::Uuid;
 
-/// Entries that a list shows when `--limit` does not say.
+/// Rows of a list without `--limit`.
 pub const DEFAULT_LIMIT: u32 = 50;
-/// A list is held in memory as a whole, for its columns.
+/// The whole list is held in memory to align its columns.
 pub const HIGHEST_LIMIT: i64 = 100_000;
 
 /// List and show messages of a running router
 ///
-/// Lists the messages that the router keeps, newest first; all filters that are given must hold. Ids are printed in
-/// full, so that `show`, `content` and `replay` take them.
+/// Lists stored messages, newest first. A message is listed if it satisfies all filters. Ids are printed in full, to be
+/// copied into `show`, `content`, and `replay`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  emberpost messages --event patient-link --since 2026-03-01T00:00:00Z\n  \
+#[command(after_help = "Examples:\n  emberpost messages --event patient-link --since 2h\n  \
                         emberpost messages list --state refused --rule MSG-04 --format ndjson")]
 pub struct MessagesArgs {
     #[command(flatten)]
@@ -35,24 +35,24 @@ pub struct MessagesArgs {
 enum Action {
     /// List messages, newest first (the default)
     ///
-    /// Lists messages, newest first; all filters that are given must hold.
+    /// Lists messages, newest first. A message is listed if it satisfies all filters.
     #[command(after_help = "Example:\n  emberpost messages list --sender lab --limit 200")]
     List(Box<ListArgs>),
     /// Show one message with its timeline
     ///
-    /// Shows what is known of one message, the issues of its outcome, and everything that happened to it.
+    /// Shows the metadata of one message, the issues of its outcome, its deliveries, and everything that happened to it.
     #[command(after_help = "Example:\n  emberpost messages show 0199a4c2-7d3e-7c61-8c06-0f6d1a2b3c4d")]
     Show {
         /// Emberpost's message id
         id: String,
-        /// table or json
+        /// Output format
         #[arg(long, value_enum, default_value = "table")]
         format: Format,
     },
     /// Assign an ambiguous response to the request that it answers
     ///
-    /// A response that fits several requests is stored and given to nobody (list it with --ambiguous). This command says
-    /// which request it answers; the requester then gets it as any answer.
+    /// A response that matches several requests is stored but not delivered (`messages --ambiguous` lists such responses).
+    /// This command assigns it to the request that it answers; it is then delivered to the requester like any answer.
     #[command(after_help = "Example:\n  emberpost messages assign 0199a4c2-7d3e-7c61-8c06-0f6d1a2b3c4d \\\n    \
                             --to 0199a4c1-11aa-7000-8000-5e5d1a2b3c4d")]
     Assign {
@@ -64,7 +64,7 @@ enum Action {
     },
     /// Print the message byte for byte
     ///
-    /// Copies the message to standard output, byte for byte as it was received.
+    /// Writes the message to standard output, byte for byte as it was received.
     #[command(
         after_help = "Example:\n  emberpost messages content 0199a4c2-7d3e-7c61-8c06-0f6d1a2b3c4d > message.json"
     )]
@@ -82,13 +82,13 @@ struct ListArgs {
     shape: ListShape,
 }
 
-/// How much of a list is printed, and how.
+/// Length and format of a list.
 #[derive(Clone, Debug, Default, PartialEq, clap::Args)]
 pub struct ListShape {
-    /// At most so many [default: 50]
+    /// At most this many [default: 50]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=HIGHEST_LIMIT))]
     limit: Option<u32>,
-    /// Form of the list [default: table]
+    /// Format of the list [default: table]
     #[arg(long, value_enum)]
     format: Option<Format>,
 }
@@ -106,7 +106,7 @@ impl ListShape {
 pub async fn run(args: MessagesArgs, out: &mut dyn Write) -> Result<i32, Failure> {
     let MessagesArgs { server, action, list: outer } = args;
     if action.is_some() && outer != ListArgs::default() {
-        return Err(Failure::Usage("give the filters after the word `list`; the other actions take none".into()));
+        return Err(Failure::Usage("filters belong after the word `list`; the other actions take none".into()));
     }
     let client = Client::new(&server)?;
     match action {
@@ -139,7 +139,7 @@ async fn list(client: &Client, args: ListArgs, out: &mut dyn Write) -> Result<i3
     Ok(0)
 }
 
-/// Why it was refused; of an accepted message the first warning.
+/// The fault of the first error, or of the first warning if there is no error.
 fn fault(outcome: &Value) -> String {
     let issues = outcome["issues"].as_array();
     let is_error = |issue: &&Value| matches!(issue["severity"].as_str(), Some("error" | "fatal"));
@@ -150,7 +150,7 @@ fn fault(outcome: &Value) -> String {
 async fn show(client: &Client, id: &str, format: Format, out: &mut dyn Write) -> Result<i32, Failure> {
     let mut message = client.get(&["messages", id], &[]).await?;
     let timeline = client.get(&["messages", id, "timeline"], &[]).await?;
-    // A list of the admin API, or the bare array.
+    // Either a list of the admin API or a bare array.
     let timeline = if timeline.is_array() { timeline } else { timeline["items"].clone() };
     match format {
         Format::Table => {
@@ -183,7 +183,7 @@ fn details(message: &Value) -> Vec<(&'static str, String)> {
         ("FHIR version", cell(message, "version")),
         ("media type", cell(message, "media_type")),
         ("size", format!("{} bytes", cell(message, "size_bytes"))),
-        ("content kept", cell(message, "body_kept")),
+        ("content stored", cell(message, "body_kept")),
         ("header id", cell(message, "header_id")),
         ("Bundle id", cell(message, "bundle_id")),
         ("Bundle identifier", identifier(&message["bundle_identifier"])),
@@ -202,7 +202,7 @@ fn details(message: &Value) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// The answers to it, each a message of its own.
+/// The ids of the answers, which are messages themselves.
 fn answers(message: &Value) -> String {
     let answers = message["answers"].as_array();
     answers.into_iter().flatten().map(|answer| cell(answer, "id")).collect::<Vec<_>>().join(", ")
@@ -234,7 +234,7 @@ fn write_timeline(timeline: &Value, out: &mut dyn Write) -> Result<(), Failure> 
     Ok(rows.write(out)?)
 }
 
-/// What an attempt came to, or the id of the answer or replay.
+/// The result of an attempt, or the id of the answer or replay.
 fn timeline_detail(entry: &Value) -> String {
     let attempt = &entry["attempt"];
     let mut parts = vec![cell(attempt, "result")];

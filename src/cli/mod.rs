@@ -1,10 +1,9 @@
-//! The commands: what the words on the command line mean, and the exit code that each ends with.
+//! The command line: what each command and option means, and the exit code that each command ends with.
 //!
-//! 0: done; 1: done, and something in it failed; 2: wrong usage or configuration; 3: the server could not be reached.
-//! Commands that ask a running router speak its admin API over HTTP (`client`); none of them opens the store of a
-//! running router, but for `store backup`, which only reads it.
+//! 0: success; 1: done, but something in it failed; 2: wrong usage or configuration; 3: the server could not be reached.
+//! Commands that query a running router call its admin API over HTTP (`client`). None of them opens the store of a running
+//! router, except `store backup`, which only reads it.
 
-mod bar;
 pub mod bench;
 pub mod check;
 mod client;
@@ -14,15 +13,19 @@ mod failure;
 #[cfg(test)]
 mod fake;
 mod filter;
+mod generated;
+mod interrupt;
 mod messages;
+mod not_built;
 mod participants;
+mod progress;
 mod replay;
 mod route;
 mod send;
 mod source;
 mod store;
 mod table;
-mod unbuilt;
+mod time;
 mod validate;
 
 use crate::app::{self, ServeOptions};
@@ -33,22 +36,23 @@ use std::path::PathBuf;
 
 /// A FHIR messaging endpoint and router
 ///
-/// Takes FHIR messages at $process-message, checks them, keeps them, delivers them to the parties that they are for,
-/// and brings the answers back. Without a command it serves, as `emberpost serve` does.
+/// Receives FHIR messages at $process-message, validates and stores them, delivers them to the participants that they are
+/// addressed to, and returns the answers. Without a command it runs the router, like `emberpost serve`.
 #[derive(Debug, Parser)]
 #[command(
     name = "emberpost",
     version,
+    max_term_width = 100,
     after_help = "Examples:\n  emberpost\n  emberpost --config /etc/emberpost.toml serve\n  \
                   emberpost send messages/ --to http://127.0.0.1:8080/fhir\n\n\
-                  Exit codes: 0 done; 1 done, and something in it failed; 2 wrong usage or configuration;\n\
-                  3 the server could not be reached."
+                  Exit codes: 0 success; 1 done, but something in it failed; 2 wrong usage or configuration; \
+                  3 the server could not be reached. NO_COLOR turns colors off."
 )]
 pub struct Args {
-    /// Configuration file [default: emberpost.toml, where it exists]
+    /// Configuration file [default: emberpost.toml, if it exists]
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Form of the log lines
+    /// Format of log lines
     #[arg(long, global = true, value_name = "FORMAT", value_enum, default_value = "text")]
     pub log_format: telemetry::Format,
     #[command(subcommand)]
@@ -59,18 +63,19 @@ pub struct Args {
 pub enum Command {
     /// Run the router (the default)
     ///
-    /// Without any configuration it listens on 127.0.0.1:8080, keeps messages in ./emberpost-data/, loads the
-    /// definitions of message-definitions/ and lets every sender on loopback in. SIGHUP reads participants, routes
-    /// and definitions again; SIGTERM stops it after what is under way.
+    /// Without a configuration it listens on 127.0.0.1:8080, stores messages in ./emberpost-data/, loads the definitions in
+    /// message-definitions/, and accepts messages from every sender on loopback. SIGHUP reloads participants, routes,
+    /// definitions, and credentials. SIGTERM stops it after the attempts under way.
     #[command(after_help = "Examples:\n  emberpost serve\n  \
                             emberpost serve --listen 127.0.0.1:9090 --store sqlite:/var/lib/emberpost/emberpost.db")]
     Serve(ServeArgs),
     /// Check configuration and definitions
     ///
-    /// Reads the configuration and the definitions as `serve` would, reports every mistake at once with its place,
-    /// and prints participants, events and routes. Starts nothing.
+    /// Reads the configuration and the definitions like `serve`, reports every error at once with file and line, and prints
+    /// brokers, participants, events, and routes. Starts nothing.
     #[command(after_help = "Example:\n  emberpost check --config /etc/emberpost.toml")]
     Check,
+    Validate(validate::ValidateArgs),
     Send(send::SendArgs),
     Route(route::RouteArgs),
     Messages(Box<messages::MessagesArgs>),
@@ -81,17 +86,18 @@ pub enum Command {
     Replay(Box<replay::ReplayArgs>),
     Store(store::StoreArgs),
     Bench(bench::BenchArgs),
+    Completions(generated::CompletionsArgs),
+    Man(generated::ManArgs),
     /// List requests with their answers (not built yet)
     ///
-    /// Will list requests with their answers, the overdue ones too. Not built yet.
+    /// Will list requests with their answers, including overdue ones. Not built yet.
     #[command(after_help = "Example, once it is built:\n  emberpost exchanges --overdue")]
-    Exchanges(unbuilt::AnyArgs),
-    Validate(validate::ValidateArgs),
-    /// Bring messages of another store in (not built yet)
+    Exchanges(not_built::AnyArgs),
+    /// Import the messages of another store (not built yet)
     ///
-    /// Will bring messages of another store in. Not built yet.
+    /// Will import the messages of another store. Not built yet.
     #[command(after_help = "Example, once it is built:\n  emberpost import messages/")]
-    Import(unbuilt::AnyArgs),
+    Import(not_built::AnyArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -99,16 +105,16 @@ pub struct ServeArgs {
     /// Address to listen on, host:port (server.listen)
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Option<String>,
-    /// Where messages are kept, such as sqlite:emberpost-data/emberpost.db (store.url)
+    /// The store, such as sqlite:emberpost-data/emberpost.db (store.url)
     #[arg(long, value_name = "URL")]
     pub store: Option<String>,
 }
 
-/// Runs the command; its exit code. Results go to standard output, what went wrong to standard error.
+/// Runs the command and returns its exit code. Results go to standard output, errors to standard error.
 pub async fn run(args: Args) -> i32 {
     let Args { config, log_format, command } = args;
     survive_large_files();
-    // Not locked: commands that serve or measure have threads that print.
+    // Not locked: `serve` has threads that print.
     let out = &mut io::stdout();
     let result = match command.unwrap_or(Command::Serve(ServeArgs { listen: None, store: None })) {
         Command::Serve(ServeArgs { listen, store }) => {
@@ -125,21 +131,22 @@ pub async fn run(args: Args) -> i32 {
         Command::Clock(args) => clock::run(args, out).await,
         Command::Replay(args) => replay::run(*args, out).await,
         Command::Store(args) => store::run(args, config.as_deref(), out).await,
-        Command::Exchanges(_) => unbuilt::refuse("exchanges"),
+        Command::Completions(args) => generated::completions(&args, out),
+        Command::Man(args) => generated::man(&args, out),
+        Command::Exchanges(_) => not_built::refuse("exchanges"),
         Command::Validate(args) => validate::run(args, config.as_deref(), out).await,
-        Command::Import(_) => unbuilt::refuse("import"),
+        Command::Import(_) => not_built::refuse("import"),
     };
     let result = result.and_then(|code| out.flush().map(|()| code).map_err(failure::Failure::from));
     failure::exit_code(result)
 }
 
-/// A file that reaches the size limit of the process fails the write instead of ending the process: with a listener, the
-/// signal's own effect is off, whether or not anybody listens.
+/// With a listener for SIGXFSZ, a write beyond the process's file size limit fails instead of ending the process.
 fn survive_large_files() {
     use tokio::signal::unix::{SignalKind, signal};
     let kind = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
     if let Err(error) = signal(kind) {
-        tracing::warn!(%error, "a limit on the size of files would end this process");
+        tracing::warn!(%error, "a write beyond the file size limit would end this process");
     }
 }
 
@@ -157,7 +164,7 @@ mod tests {
         fn check(command: &clap::Command, path: &str) {
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(help.contains("Example"), "{path}: no example");
-            assert!(help.contains(path), "{path}: its example is of another command");
+            assert!(help.contains(path), "{path}: its example shows another command");
             let short = command.get_about().map(ToString::to_string).unwrap_or_default();
             let long = command.get_long_about().map(ToString::to_string).unwrap_or_default();
             assert!(!short.is_empty() && long.len() > short.len(), "{path}: no short and long text");
@@ -190,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn no_command_serves_and_global_flags_stand_anywhere() {
+    fn no_command_serves_and_global_flags_may_follow_the_command() {
         assert!(parse("emberpost").expect("no command").command.is_none());
         let args = parse("emberpost check --config a.toml --log-format json").expect("flags after the command");
         assert_eq!((args.config, args.log_format), (Some(PathBuf::from("a.toml")), telemetry::Format::Json));

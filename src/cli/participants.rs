@@ -1,4 +1,4 @@
-//! `emberpost participants` and `emberpost nodes`: what the router knows of its parties and of its own processes.
+//! `emberpost participants` and `emberpost nodes`: lists participants and router processes; pauses, resumes, and probes.
 
 use super::client::{Client, Format, Server, write_list};
 use super::failure::Failure;
@@ -7,12 +7,13 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 use std::io::Write;
 
-/// The admin API gives participants and nodes in one page; more than these are not asked for.
+/// The admin API returns participants and nodes in one page, so this limit is never reached.
 const LIMIT: usize = 100_000;
 
 /// List participants of a running router; pause, resume, or probe them
 ///
-/// Shows for each participant whether it is paused, the breaker, the last fault, and what is under way.
+/// Shows for each participant whether it is paused, the state of its breaker, its last fault, and how many deliveries wait,
+/// are dead, or are active.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  emberpost participants\n  emberpost participants pause lab")]
 pub struct ParticipantsArgs {
@@ -20,7 +21,7 @@ pub struct ParticipantsArgs {
     server: Server,
     #[command(subcommand)]
     action: Option<Action>,
-    /// Form of the list
+    /// Format of the list
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
 }
@@ -29,33 +30,33 @@ pub struct ParticipantsArgs {
 enum Action {
     /// List participants (the default)
     ///
-    /// Lists participants with breaker, last fault and what is under way.
+    /// Lists participants with breaker, last fault, and numbers of deliveries.
     #[command(after_help = "Example:\n  emberpost participants list --format json")]
     List {
-        /// Form of the list
+        /// Format of the list
         #[arg(long, value_enum, default_value = "table")]
         format: Format,
     },
     /// Stop delivering to a participant
     ///
-    /// Starts no new attempts for this participant. Its messages are kept and wait; their expiry runs on.
+    /// Starts no new attempts for this participant. Its messages are stored and wait; they still expire.
     #[command(after_help = "Example:\n  emberpost participants pause lab")]
     Pause {
         /// Participant id
         id: String,
     },
-    /// Deliver to a paused participant again
+    /// Resume delivering to a paused participant
     ///
-    /// Starts the attempts of a paused participant again.
+    /// Starts attempts for a paused participant again, beginning now.
     #[command(after_help = "Example:\n  emberpost participants resume lab")]
     Resume {
         /// Participant id
         id: String,
     },
-    /// Try now what waits for a participant
+    /// Attempt the waiting deliveries of a participant now
     ///
-    /// Where the breaker is open, one probe goes out at once, and all that waits follows when it succeeds; else all that
-    /// waits for its next attempt is tried now.
+    /// If the breaker is open, one probe is sent at once, and the waiting deliveries follow if it succeeds. Otherwise all
+    /// deliveries that wait for their next attempt are attempted now.
     #[command(after_help = "Example:\n  emberpost participants probe lab")]
     Probe {
         /// Participant id
@@ -65,13 +66,13 @@ enum Action {
 
 /// List the nodes of a running router
 ///
-/// Lists the processes that serve together, with what the router tells of each.
+/// Lists the processes of the router that share the store.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  emberpost nodes --server http://127.0.0.1:8080")]
 pub struct NodesArgs {
     #[command(flatten)]
     server: Server,
-    /// Form of the list
+    /// Format of the list
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
 }
@@ -82,10 +83,10 @@ pub async fn run(args: ParticipantsArgs, out: &mut dyn Write) -> Result<i32, Fai
         None => list(&client, args.format, out).await,
         Some(Action::List { format }) => list(&client, format, out).await,
         Some(Action::Pause { id }) => {
-            order(&client, &id, "pause", "is paused; its messages are kept and wait", out).await
+            order(&client, &id, "pause", "is paused; its messages are stored and wait", out).await
         }
-        Some(Action::Probe { id }) => order(&client, &id, "probe", "is tried now", out).await,
-        Some(Action::Resume { id }) => order(&client, &id, "resume", "is delivered to again", out).await,
+        Some(Action::Probe { id }) => order(&client, &id, "probe", "is probed now", out).await,
+        Some(Action::Resume { id }) => order(&client, &id, "resume", "is resumed", out).await,
     }
 }
 
@@ -117,7 +118,7 @@ async fn order(client: &Client, id: &str, verb: &str, done: &str, out: &mut dyn 
 
 pub async fn run_nodes(args: NodesArgs, out: &mut dyn Write) -> Result<i32, Failure> {
     let items = Client::new(&args.server)?.list("nodes", &Value::Null, LIMIT).await?;
-    // What is told of a node may grow: the members of the first one are the columns.
+    // The members of the first node are the columns, so new members appear without a change here.
     let names: Vec<String> =
         items.first().and_then(Value::as_object).into_iter().flat_map(|o| o.keys().cloned()).collect();
     let headings: Vec<String> =
@@ -168,15 +169,13 @@ mod tests {
             "{text}"
         );
         assert!(
-            text.ends_with(
-                "a b is paused; its messages are kept and wait\nlab is delivered to again\nlab is tried now\n"
-            ),
+            text.ends_with("a b is paused; its messages are stored and wait\nlab is resumed\nlab is probed now\n"),
             "{text}"
         );
     }
 
     #[tokio::test]
-    async fn nodes_show_whatever_the_router_tells_of_them() {
+    async fn nodes_show_all_members_that_the_router_returns() {
         let nodes = json!({"items": [{"id": "n1", "started_at_us": 1_700_000_000_000_000_i64}]});
         let fake = fake::server(vec![("GET /admin/v1/nodes?limit=500", Said::json(nodes))]).await;
         let mut out = Vec::new();

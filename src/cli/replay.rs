@@ -1,11 +1,11 @@
-//! `emberpost replay`: counts, asks, starts replays on a running router and follows them to their end.
+//! `emberpost replay`: counts messages, asks for confirmation, starts replays on a running router, and follows them.
 //!
-//! The router replays; this command only watches. Ended early, it leaves the replay going on there.
+//! The router does the work. If this command ends early, the replay continues.
 
-use super::bar;
 use super::client::{Client, Server, document};
 use super::failure::Failure;
 use super::filter::MessageFlags;
+use super::progress;
 use super::table::{cell, plain};
 use indicatif::ProgressBar;
 use serde_json::{Map, Value, json};
@@ -13,22 +13,23 @@ use std::io::{BufRead, IsTerminal, Write};
 use std::time::Duration;
 use uuid::Uuid;
 
-/// Between two looks at a replay: the first wait, doubled up to the last.
+/// Wait between two polls of a replay: the first one, doubled up to the longest.
 const FIRST_POLL_MS: u64 = 20;
 const LONGEST_POLL_MS: u64 = 1000;
-/// A router that cannot be reached for so many looks in a row is not waited for.
+/// After so many failed polls in a row the command gives up.
 const LOST_POLLS_LIMIT: u32 = 10;
 
-/// Deliver kept messages again
+/// Deliver stored messages again
 ///
-/// Counts the messages first, asks, and then has the router deliver them again in the order they came, with the
-/// identities they had: a receiver that takes each message once sees that it knows them. Without --to each message goes
-/// where it went before. Messages of category consequence are left out unless --force-consequence says otherwise; answers
-/// are kept and not sent to the first requester unless --forward-answers does. Without a terminal --yes must be given.
+/// Counts the messages, asks for confirmation, and has the router deliver them again in the order in which they came, with
+/// their original identities: a receiver that detects duplicates recognizes them. Without --to, each message goes where it
+/// went before. Messages of category consequence are skipped without --force-consequence. Answers are stored, and sent to
+/// the requesters only with --forward-answers. Without a terminal, --yes is required. If this command ends early, the
+/// replay continues on the router.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
-        emberpost replay --event patient-link --since 2026-03-01T00:00:00Z --until 2026-03-02T00:00:00Z --dry-run\n  \
-        emberpost replay --destination urn:oid:1.2.3.4 --since 2026-03-01T00:00:00Z --to lab --rate 20 --yes\n  \
+        emberpost replay --event patient-link --since 2026-03-01 --until 2026-03-02 --dry-run\n  \
+        emberpost replay --destination urn:oid:1.2.3.4 --since 3d --to lab --rate 20 --yes\n  \
         emberpost replay 0199a4c2-7d3e-7c61-8c06-0f6d1a2b3c4d --yes")]
 #[command(override_usage = "emberpost replay [OPTIONS] <ID>...\n       emberpost replay [OPTIONS] <FILTER>...")]
 #[command(group = clap::ArgGroup::new("what").required(true).multiple(true).args(WHAT))]
@@ -37,14 +38,14 @@ pub struct ReplayArgs {
     #[arg(value_name = "ID")]
     ids: Vec<Uuid>,
     #[command(flatten)]
+    server: Server,
+    #[command(flatten)]
     filter: MessageFlags,
     #[command(flatten)]
     how: How,
-    #[command(flatten)]
-    server: Server,
 }
 
-/// One of these says which messages: a replay of everything is never a slip of the hand.
+/// At least one of these is required, so that nobody replays everything by accident.
 const WHAT: [&str; 18] = [
     "ids",
     "id",
@@ -75,7 +76,7 @@ struct How {
     /// Count only
     #[arg(long)]
     dry_run: bool,
-    /// At most so many messages a second
+    /// At most this many messages a second
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     rate: Option<u32>,
     /// Send the answers to the requesters
@@ -84,7 +85,7 @@ struct How {
     /// Replay messages of category consequence too
     #[arg(long)]
     force_consequence: bool,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(long)]
     yes: bool,
 }
@@ -95,7 +96,7 @@ pub async fn run(args: ReplayArgs, out: &mut dyn Write) -> Result<i32, Failure> 
 }
 
 async fn run_on(args: ReplayArgs, is_terminal: bool, out: &mut dyn Write) -> Result<i32, Failure> {
-    let ReplayArgs { ids, filter, how, server } = args;
+    let ReplayArgs { ids, server, filter, how } = args;
     if !ids.is_empty() && filter != MessageFlags::default() {
         return Err(Failure::Usage("`replay` takes ids or a filter, not both".into()));
     }
@@ -120,7 +121,7 @@ async fn run_on(args: ReplayArgs, is_terminal: bool, out: &mut dyn Write) -> Res
         writeln!(out, "nothing was replayed")?;
         return Ok(code);
     }
-    let bar = is_terminal.then(|| bar::messages(matched));
+    let bar = is_terminal.then(|| progress::messages(matched));
     let mut totals = Totals::default();
     for order in orders.iter().filter(|order| order.matched > 0) {
         let replay = client.post(&["replays"], &body(&order.filter, &how, false)).await?;
@@ -130,23 +131,23 @@ async fn run_on(args: ReplayArgs, is_terminal: bool, out: &mut dyn Write) -> Res
         bar.finish_and_clear();
     }
     writeln!(out, "{} replayed, {} left out", totals.done, totals.skipped)?;
-    // What was left out beyond the announced consequence events could not be replayed. Of a large replay the router counts
-    // only the first part, so that more of them are no surprise.
+    // Messages skipped beyond the announced consequence events could not be replayed. Of a large replay the router examines
+    // only the first part, so the announced number may be too low.
     let surprise = examined == matched && totals.skipped > left_out;
     Ok(if totals.ended_badly || surprise { 1 } else { code })
 }
 
-/// One replay to be: what it takes, and how many that are.
+/// A planned replay: its filter, and how many messages match.
 struct Order {
     filter: Value,
     matched: u64,
     consequence: u64,
     without_body: u64,
-    /// Those that the two figures above are about; less than `matched` for a large replay.
+    /// Messages that the two figures above cover; fewer than `matched` for a large replay.
     examined: u64,
 }
 
-/// Ids are UUIDv7: sorted, they stand in the order in which the messages came.
+/// Message ids are UUIDv7, so sorting them gives the order in which the messages came.
 fn filters(mut ids: Vec<Uuid>, filter: &MessageFlags) -> Vec<Value> {
     ids.sort_unstable();
     ids.dedup();
@@ -162,7 +163,7 @@ async fn count(client: &Client, filters: Vec<Value>, how: &How, out: &mut dyn Wr
     for filter in filters {
         let counts = client.post(&["replays"], &body(&filter, how, true)).await?;
         let Some(matched) = counts["matched"].as_u64() else {
-            return Err(Failure::Refused("the server did not count the messages; is it an Emberpost?".into()));
+            return Err(Failure::Refused("the server did not return a count; is it an Emberpost router?".into()));
         };
         if several && matched == 0 {
             writeln!(out, "{}: no such message", cell(&filter, "id"))?;
@@ -215,7 +216,7 @@ fn write_count(orders: &[Order], left_out: u64, out: &mut dyn Write) -> Result<(
     Ok(())
 }
 
-/// Asks on the terminal; only a yes is one.
+/// Asks on the terminal; anything but y or yes means no.
 fn is_confirmed(messages: u64, to: Option<&str>) -> Result<bool, Failure> {
     let target = to.map(|to| format!(" to {to}")).unwrap_or_default();
     eprint!("Replay {messages}{target}? [y/N] ");
@@ -231,7 +232,7 @@ struct Totals {
     ended_badly: bool,
 }
 
-/// Watches one replay until it ends.
+/// Polls one replay until it ends.
 async fn follow(
     client: &Client,
     replay: Value,
@@ -240,33 +241,35 @@ async fn follow(
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
     let Some(id) = replay["id"].as_str().map(plain) else {
-        return Err(Failure::Refused("the server started no replay; is it an Emberpost?".into()));
+        return Err(Failure::Refused("the server did not start a replay; is it an Emberpost router?".into()));
     };
     if bar.is_none() {
         writeln!(out, "replay {id}")?;
     }
     let (mut lost, mut poll_ms, mut is_paused) = (0, FIRST_POLL_MS, false);
     loop {
-        let standing = match client.get(&["replays", &id], &[]).await {
-            Ok(standing) => standing,
+        let status = match client.get(&["replays", &id], &[]).await {
+            Ok(status) => status,
             Err(Failure::Unreachable(_)) if lost < LOST_POLLS_LIMIT => {
                 lost += 1;
                 wait(&mut poll_ms).await;
                 continue;
             }
             Err(Failure::Unreachable(sentence)) => {
-                return Err(Failure::Unreachable(format!("{sentence}; replay {id} goes on when the router does")));
+                return Err(Failure::Unreachable(format!(
+                    "{sentence}; replay {id} continues when the router runs again"
+                )));
             }
             Err(failure) => return Err(failure),
         };
         lost = 0;
-        let (done, skipped) = (standing["done"].as_u64().unwrap_or(0), standing["skipped"].as_u64().unwrap_or(0));
+        let (done, skipped) = (status["done"].as_u64().unwrap_or(0), status["skipped"].as_u64().unwrap_or(0));
         if let Some(bar) = bar {
             bar.set_position(totals.done + totals.skipped + done + skipped);
         }
-        let state = cell(&standing, "state");
+        let state = cell(&status, "state");
         if state == "paused" && !is_paused {
-            writeln!(out, "replay {id} is paused; it goes on when somebody resumes it")?;
+            writeln!(out, "replay {id} is paused until an operator resumes it")?;
         }
         is_paused = state == "paused";
         if !is_paused && state != "running" {

@@ -1,4 +1,4 @@
-//! `emberpost route FILE`: where a message would go, and why; nothing is stored.
+//! `emberpost route FILE`: explains where a message would go, without storing anything.
 
 use super::client::{Client, Server};
 use super::failure::Failure;
@@ -8,19 +8,19 @@ use serde_json::Value;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-/// A file larger than this is no message that any router takes.
+/// No router accepts a larger message: the configuration allows no higher body limit.
 pub const MESSAGE_LIMIT_BYTES: u64 = 256 * 1024 * 1024;
 
 /// Explain where a message would go
 ///
-/// Asks a running router who would receive this message, by which definition, and why. Nothing is stored. Exit code 1
-/// when the message would be refused.
+/// Asks a running router who would receive this message, by which definition, and why. Nothing is stored. The exit code is
+/// 1 if the message would be refused.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  emberpost route message.json\n  emberpost route message.json --sender lab")]
 pub struct RouteArgs {
-    /// The message; - is standard input
+    /// The message file; - is standard input
     file: PathBuf,
-    /// Participant to take as the sender [default: by the source address]
+    /// Participant to assume as the sender [default: determined by the source address]
     #[arg(long, value_name = "PARTICIPANT")]
     sender: Option<String>,
     #[command(flatten)]
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_plan_is_told_with_its_reasons() {
+    async fn the_plan_is_printed_with_its_reasons() {
         let plan = json!({"sender": "lab", "event": "urn:s|c", "definition": null, "accepted": true,
             "receivers": ["registry"], "to_self": false, "reasons": ["registry owns urn:r"],
             "outcome": {"resourceType": "OperationOutcome", "issue": []}});

@@ -1,16 +1,16 @@
-//! `emberpost store`: saves and restores a store; copying and verifying one is still to come.
+//! `emberpost store`: backs up and restores a store. Copying and verifying one is planned.
 
 use super::failure::Failure;
-use super::unbuilt;
+use super::not_built;
 use crate::clock::Clock;
 use crate::config::{Config, Overrides};
 use clap::Subcommand;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// Save and restore a store
+/// Back up and restore a store
 ///
-/// Works on the store's files, not over a running router. The router may run during a backup, not during a restore.
+/// Works on the store's files, without the admin API. The router may run during a backup, but not during a restore.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  emberpost store backup /backup/emberpost-monday.db\n  \
                         emberpost store restore /backup/emberpost-monday.db")]
@@ -21,30 +21,30 @@ pub struct StoreArgs {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Copy a store, also of a running router
+    /// Copy a store, even while the router runs
     ///
-    /// Writes a consistent copy of the SQLite store to FILE while the router runs on. After a restore, what senders
-    /// send again is processed again where it is newer than the backup.
+    /// Writes a consistent copy of the SQLite store to FILE; the router may keep running. After a restore, messages newer
+    /// than the backup are processed as new if their senders send them again.
     #[command(after_help = "Examples:\n  \
         emberpost store backup /backup/emberpost-monday.db --config /etc/emberpost.toml\n  \
         emberpost store backup /backup/emberpost-monday.db --store sqlite:emberpost-data/emberpost.db")]
     Backup {
-        /// File to write; it must not exist yet
+        /// File to write; it must not exist
         file: PathBuf,
         /// The store to copy [default: store.url of the configuration]
         #[arg(long, value_name = "URL")]
         store: Option<String>,
     },
-    /// Put a backup in the place of the store
+    /// Replace the store with a backup
     ///
-    /// Verifies FILE, moves the database and its log aside (names that end in .replaced-TIME), and copies FILE to where
-    /// they were. The router must be stopped. Nothing is changed where FILE is no whole backup. Afterwards the router
-    /// knows nothing of what came after the backup: docs/backup.md says what senders and receivers see.
+    /// Verifies FILE, renames the database and its log (to names that end in .replaced-TIME), and copies FILE into their
+    /// place. The router must be stopped. If FILE is not a complete backup, nothing changes. Afterwards the router does not
+    /// know what happened after the backup: docs/backup.md says what senders and receivers see.
     #[command(after_help = "Examples:\n  \
         emberpost store restore /backup/emberpost-monday.db --config /etc/emberpost.toml\n  \
         emberpost store restore /backup/emberpost-monday.db --store sqlite:emberpost-data/emberpost.db")]
     Restore {
-        /// Backup that `emberpost store backup` made
+        /// A file that `emberpost store backup` wrote
         file: PathBuf,
         /// The store to replace [default: store.url of the configuration]
         #[arg(long, value_name = "URL")]
@@ -54,19 +54,19 @@ enum Action {
     ///
     /// Will move a store into another database. Not built yet.
     #[command(after_help = "Example, once it is built:\n  emberpost store copy sqlite:a.db postgres://b/emberpost")]
-    Copy(unbuilt::AnyArgs),
+    Copy(not_built::AnyArgs),
     /// Verify a store (not built yet)
     ///
     /// Will verify a store. Not built yet.
     #[command(after_help = "Example, once it is built:\n  emberpost store check")]
-    Check(unbuilt::AnyArgs),
+    Check(not_built::AnyArgs),
 }
 
-/// `config` as for every command: the named file, else `emberpost.toml` where it exists.
+/// `config`: the file of `--config`, else `emberpost.toml` if it exists.
 pub async fn run(args: StoreArgs, config: Option<&Path>, out: &mut dyn Write) -> Result<i32, Failure> {
     match args.action {
         Action::Backup { file, store } => {
-            // A store that is named can be saved with a broken configuration, too.
+            // With --store, a broken configuration must not prevent a backup.
             let store = store.map_or_else(|| configured(config), Ok)?;
             backup(&store, &file, out).await
         }
@@ -74,15 +74,18 @@ pub async fn run(args: StoreArgs, config: Option<&Path>, out: &mut dyn Write) ->
             let store = store.map_or_else(|| configured(config), Ok)?;
             restore(&store, &file, out).await
         }
-        Action::Copy(_) => unbuilt::refuse("store copy"),
-        Action::Check(_) => unbuilt::refuse("store check"),
+        Action::Copy(_) => not_built::refuse("store copy"),
+        Action::Check(_) => not_built::refuse("store check"),
     }
 }
 
 fn configured(config: Option<&Path>) -> Result<String, Failure> {
     let config = Config::open(config, &Overrides::default()).map_err(|mistakes| {
         let lines: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
-        Failure::Usage(format!("the configuration does not say which store; --store does\n{}", lines.join("\n")))
+        Failure::Usage(format!(
+            "the configuration cannot be read; correct it, or name the store with --store\n{}",
+            lines.join("\n")
+        ))
     })?;
     Ok(config.store.url)
 }
@@ -111,12 +114,12 @@ async fn restore(store: &str, from: &Path, out: &mut dyn Write) -> Result<i32, F
 /// The file of a store URL: `sqlite:PATH`, `sqlite://PATH`, or a bare path.
 fn database_path(store: &str) -> Result<PathBuf, Failure> {
     if store.starts_with("postgres://") || store.starts_with("postgresql://") {
-        return Err(Failure::Usage("a PostgreSQL store is not built yet; use pg_dump and pg_restore".into()));
+        return Err(Failure::Usage("a PostgreSQL store is not built yet".into()));
     }
     let path = store.strip_prefix("sqlite:").unwrap_or(store);
     let path = path.strip_prefix("//").unwrap_or(path).split('?').next().unwrap_or_default();
     if path.is_empty() || path.starts_with(":memory:") {
-        return Err(Failure::Usage(format!("{store} names no file; give sqlite:PATH")));
+        return Err(Failure::Usage(format!("{store} does not name a file; give sqlite:PATH")));
     }
     Ok(path.into())
 }

@@ -1,11 +1,11 @@
-//! Plain text for people: aligned columns, times, and texts of others made safe to print.
+//! Text output for people: aligned columns, times, and foreign text without control characters.
 
 use crate::delivery::DeliveryKind;
 use fhir::Event;
 use serde_json::Value;
 use std::io::{self, Write};
 
-/// Rows under headings, every column as wide as its widest cell. Ids are never cut.
+/// Rows under headings, every column as wide as its widest cell. Cells are never truncated.
 pub struct Table {
     rows: Vec<Vec<String>>,
 }
@@ -34,7 +34,7 @@ impl Table {
     }
 }
 
-/// `name: value` lines, aligned; empty values are left out.
+/// `name: value` lines, aligned; empty values are omitted.
 pub fn write_fields(out: &mut dyn Write, fields: &[(&str, String)]) -> io::Result<()> {
     let width = fields.iter().map(|(name, _)| name.len() + 1).max().unwrap_or(0);
     for (name, value) in fields.iter().filter(|(_, value)| !value.is_empty()) {
@@ -43,17 +43,17 @@ pub fn write_fields(out: &mut dyn Write, fields: &[(&str, String)]) -> io::Resul
     Ok(())
 }
 
-/// A text without control characters: what others wrote must not steer the terminal or break a row.
+/// Replaces control characters by spaces: foreign text must not control the terminal or break a row.
 pub fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// The text of a member, whatever its JSON type; empty where it is null or absent.
+/// The text of a member of any JSON type; empty if it is null or absent.
 pub fn cell(item: &Value, name: &str) -> String {
     text(&item[name])
 }
 
-/// A value as people read it: strings bare, lists joined by commas, null and absent empty.
+/// A value for people: strings without quotes, lists joined by commas, null as an empty text.
 pub fn text(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
@@ -63,7 +63,7 @@ pub fn text(value: &Value) -> String {
     }
 }
 
-/// Microseconds since 1970 as RFC 3339 in UTC with milliseconds; empty where there is no time.
+/// Microseconds since 1970 as RFC 3339 in UTC with milliseconds; empty for null.
 pub fn instant(value: &Value) -> String {
     match value.as_i64().map(jiff::Timestamp::from_microsecond) {
         Some(Ok(instant)) => format!("{instant:.3}"),
@@ -71,7 +71,7 @@ pub fn instant(value: &Value) -> String {
     }
 }
 
-/// An event as configuration spells it, `system|code` or a uri.
+/// An event as in the configuration: `system|code` or a URI.
 pub fn event(value: &Value) -> String {
     serde_json::from_value::<Event>(value.clone()).map_or_else(|_| text(value), |event| event.to_string())
 }
@@ -85,7 +85,7 @@ pub fn identifier(value: &Value) -> String {
     }
 }
 
-/// What a delivery carries, in one word.
+/// The kind of a delivery in one word.
 pub fn kind(value: &Value) -> String {
     match serde_json::from_value(value.clone()) {
         Ok(DeliveryKind::Request) => "request".into(),
@@ -97,7 +97,7 @@ pub fn kind(value: &Value) -> String {
     }
 }
 
-/// The issues of an OperationOutcome, or of an outcome as the store keeps it, one line each.
+/// The issues of an OperationOutcome, or of a stored outcome, one line each.
 pub fn issues(outcome: &Value) -> Vec<String> {
     let issues = outcome["issue"].as_array().or_else(|| outcome["issues"].as_array());
     issues.into_iter().flatten().map(issue).collect()
@@ -112,7 +112,7 @@ fn issue(issue: &Value) -> String {
     let expression = issue["expression"].get(0).unwrap_or(&issue["expression"]);
     let said = [cell(issue, "diagnostics"), cell(&issue["details"], "text")].into_iter().find(|said| !said.is_empty());
     let mut line = format!("{} {}", cell(issue, "severity"), cell(issue, "code"));
-    // Our own outcomes name the rule in a member; OperationOutcomes have it in the diagnostics already.
+    // Stored outcomes have the rule in a member; OperationOutcomes have it in the diagnostics.
     for part in [fault, cell(issue, "rule"), text(expression)].into_iter().filter(|part| !part.is_empty()) {
         line.push(' ');
         line.push_str(&part);
@@ -126,7 +126,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn columns_are_as_wide_as_their_widest_cell_and_others_texts_cannot_steer_the_terminal() {
+    fn columns_are_as_wide_as_their_widest_cell_and_foreign_text_cannot_control_the_terminal() {
         let mut table = Table::new(&["ID", "EVENT"]);
         table.push(vec!["a-long-id".into(), "x\u{1b}[2J\ny".into()]);
         table.push(vec!["b".into(), String::new()]);
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_shown_as_people_read_them() {
+    fn values_are_shown_for_people() {
         assert_eq!(instant(&json!(1_700_000_000_123_456_i64)), "2023-11-14T22:13:20.123Z");
         assert_eq!(instant(&Value::Null), "");
         assert_eq!(event(&json!({"Coding": {"system": "urn:s", "code": "c"}})), "urn:s|c");
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn issues_are_read_in_both_forms() {
+    fn issues_of_both_kinds_of_outcome_are_printed() {
         let ours = crate::outcome::Outcome::from(
             crate::outcome::Issue::error(
                 crate::outcome::IssueCode::Required,

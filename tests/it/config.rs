@@ -47,7 +47,7 @@ fn every_mistake_is_told_at_once_with_file_and_line() {
         let found = errors.lines().any(|line| line.starts_with(&format!("{place}:")) && line.contains(part));
         assert!(found, "{place} {part} is missing in\n{errors}");
     }
-    assert!(errors.trim_end().ends_with("6 mistakes"), "{errors}");
+    assert!(errors.trim_end().ends_with("6 errors"), "{errors}");
 }
 
 #[test]

@@ -44,6 +44,7 @@ mod formats;
 mod further_answers;
 mod harness;
 mod header_limits;
+mod help;
 mod http_clients;
 mod lane_chaos;
 mod lane_links;

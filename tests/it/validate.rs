@@ -143,3 +143,86 @@ fn a_package_brings_profiles_that_messages_claim() {
     assert_eq!(code(&["m.json", "--level", "profile"]), Some(0), "a missing profile is a warning");
     assert_eq!(code(&["m.json", "--level", "profile", "--package", "guide"]), Some(1));
 }
+
+/// A folder of a guide: two invalid messages, a valid one, and resources that are not messages.
+fn guide(folder: &Path) {
+    write(folder, "guide/a.json", &bad().to_string());
+    write(folder, "guide/b.json", &bad().to_string());
+    write(folder, "guide/c.xml", XML);
+    write(folder, "guide/patient.json", &json!({ "resourceType": "Patient", "gender": "female" }).to_string());
+    write(folder, "guide/wrong.json", &json!({ "resourceType": "Patient", "gender": "unheard" }).to_string());
+    write(folder, "guide/group.xml", r#"<Group xmlns="http://hl7.org/fhir"><type value="person"/></Group>"#);
+}
+
+#[test]
+fn resources_of_a_folder_that_are_not_bundles_are_skipped_or_with_all_validated() {
+    let folder = tempfile::tempdir().unwrap();
+    guide(folder.path());
+    let output = validate(folder.path(), &["guide"]);
+    let text = out(&output);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text.ends_with("3 messages: 1 valid, 2 invalid; 3 skipped, not a Bundle (--all validates them)\n"),
+        "{text}"
+    );
+    assert_eq!(objects(&validate(folder.path(), &["guide", "--format", "ndjson"]), 1).len(), 3);
+    let found = objects(&validate(folder.path(), &["guide", "--format", "ndjson", "--all"]), 1);
+    let valid: Vec<_> = found.iter().map(told).map(|(source, _, valid)| (source, valid)).collect();
+    let wanted = [("a.json", false), ("b.json", false), ("c.xml", true), ("group.xml", false), ("patient.json", true)];
+    let wanted = wanted.map(|(name, valid)| (format!("guide/{name}"), valid));
+    assert_eq!(valid[..5], wanted.each_ref().map(|(name, valid)| (name.as_str(), *valid)));
+    assert_eq!(valid[5], ("guide/wrong.json", false));
+    // A named file is meant to be a message, unless --all says otherwise.
+    let code = |arguments: &[&str]| validate(folder.path(), arguments).status.code();
+    assert_eq!((code(&["guide/patient.json"]), code(&["guide/patient.json", "--all"])), (Some(1), Some(0)));
+}
+
+#[test]
+fn a_folder_has_a_summary_by_rule_and_errors_only_reports_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    guide(folder.path());
+    let text = out(&validate(folder.path(), &["guide", "--errors-only"]));
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(
+        (lines[0], lines[2]),
+        ("guide/a.json: invalid, FHIR 4.0, 1 error", "guide/b.json: invalid, FHIR 4.0, 1 error")
+    );
+    assert!(!text.contains("c.xml") && !text.contains("warning"), "{text}");
+    let summary = text.split("Summary by rule:\n").nth(1).unwrap_or_else(|| panic!("{text}"));
+    let rows: Vec<Vec<&str>> = summary.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[..2], [["SEVERITY", "RULE", "ISSUES", "MESSAGES"], ["error", "binding", "2", "2"]]);
+    assert_eq!(objects(&validate(folder.path(), &["guide", "--errors-only", "--format", "ndjson"]), 1).len(), 2);
+}
+
+/// Starts a command, writes a line to its standard input, which stays open, and presses Ctrl-C once it has printed a line.
+fn interrupted(folder: &Path, arguments: &[&str], line: &str) -> (Option<i32>, String) {
+    use std::io::{BufRead, BufReader, Read};
+    let mut command = program(folder);
+    let mut child = command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(line.as_bytes()).unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let mut text = String::new();
+    output.read_line(&mut text).unwrap();
+    let killed = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(killed.success());
+    output.read_to_string(&mut text).unwrap();
+    (child.wait().unwrap().code(), text)
+}
+
+#[test]
+fn after_ctrl_c_the_summary_is_printed() {
+    let folder = tempfile::tempdir().unwrap();
+    // Two lines, so that the first is known to be a message of its own.
+    let lines = format!("{}\n{}\n", message(|_| ()), message(|_| ()));
+    let (code, text) = interrupted(folder.path(), &["validate", "-"], &lines);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(
+        text.contains(" valid, 0 invalid\n") && text.ends_with("interrupted: the rest was not validated\n"),
+        "{text}"
+    );
+    let to = ["send", "-", "--to", "http://127.0.0.1:1/fhir", "--concurrency", "1"];
+    let (code, text) = interrupted(folder.path(), &to, &lines);
+    assert!(matches!(code, Some(1 | 3)), "{text}");
+    assert!(text.contains(" unreachable\n") && text.contains("interrupted: "), "{text}");
+}

@@ -158,6 +158,12 @@ fn check_no_message(
     report.finish()
 }
 
+/// The issues of a resource that is not a message by the base specification of a version, as deep and as strict as `checks`
+/// say; profiles are not validated. `definitions` replace extensions of the base specification.
+pub fn check_resource(tree: &Tree, version: FhirVersion, definitions: &Definitions, checks: Checks) -> Vec<Issue> {
+    check_no_message(tree, version, Vec::new(), definitions, checks)
+}
+
 /// The issues of a document by the base specification of a version alone, whatever it is; `definitions` replace the base's
 /// extensions.
 pub fn check_structure(tree: &Tree, version: FhirVersion, definitions: &Definitions) -> Vec<Issue> {

@@ -1,19 +1,19 @@
-//! Where messages go over AMQP: the broker's URL, and the exchange and routing key there.
+//! The AMQP target of `send`: the broker's URL, the exchange, and the routing key.
 
 use crate::cli::failure::Failure;
 use crate::config::BrokerUrl;
 use lapin::types::ShortString;
 
-/// The queue that a router reads unless it is configured otherwise (`amqp.inbound_queues`).
+/// The queue of the examples and the documentation (`amqp.inbound_queues`).
 const DEFAULT_QUEUE: &str = "fhir.inbound";
 
-/// The options that only AMQP has.
+/// The options that apply to AMQP only.
 #[derive(Debug, Default, clap::Args)]
 pub struct Place {
     /// AMQP: the queue [default: fhir.inbound]
     #[arg(long, value_name = "NAME", conflicts_with = "exchange")]
     pub queue: Option<String>,
-    /// AMQP: an exchange instead of a queue
+    /// AMQP: publish to this exchange instead of a queue
     #[arg(long, value_name = "NAME")]
     pub exchange: Option<String>,
     /// AMQP: the routing key of the messages [default: none]
@@ -27,7 +27,7 @@ impl Place {
     }
 }
 
-/// A broker and a place in it. Shown without the password.
+/// A broker with an exchange and a routing key.
 #[derive(Clone)]
 pub struct Address {
     pub broker: BrokerUrl,
@@ -35,13 +35,13 @@ pub struct Address {
     pub routing_key: ShortString,
 }
 
-/// Whether the scheme is one of AMQP's.
+/// Whether the scheme is amqp or amqps.
 pub fn is_amqp(to: &str) -> bool {
     to.split_once("://").is_some_and(|(scheme, _)| matches!(&*scheme.to_ascii_lowercase(), "amqp" | "amqps"))
 }
 
 impl Address {
-    /// Errs for a URL without a host, and for names longer than AMQP's 255 bytes.
+    /// Fails for a URL without a host, and for names longer than 255 bytes, the limit of AMQP.
     pub fn new(to: &str, place: &Place) -> Result<Address, Failure> {
         let example = "give one such as amqp://user:password@host:5672/vhost";
         let broker =
@@ -52,7 +52,7 @@ impl Address {
             None => ("", queue),
         };
         if exchange.is_empty() && routing_key.is_empty() {
-            return Err(Failure::Usage("the default exchange needs the name of a queue: give --queue NAME".into()));
+            return Err(Failure::Usage("the default exchange requires the name of a queue: give --queue NAME".into()));
         }
         let short = |name: &str| {
             let long =
@@ -62,11 +62,11 @@ impl Address {
         Ok(Address { broker, exchange: short(exchange)?, routing_key: short(routing_key)? })
     }
 
-    /// Why the broker had nowhere to put a message.
+    /// Why the broker could not route a message.
     pub fn no_route(&self) -> String {
         let key = &self.routing_key;
         match self.exchange.as_str() {
-            "" => format!("the broker has no queue {key}: start the router that makes it, or give --queue"),
+            "" => format!("the broker has no queue {key}: start the router that declares it, or give --queue"),
             exchange => format!("no queue is bound to the exchange {exchange} for the routing key \"{key}\""),
         }
     }
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_go_to_the_inbound_queue_unless_told_otherwise() {
+    fn messages_go_to_the_inbound_queue_by_default() {
         for (place, exchange, routing_key) in [
             (Place::default(), "", "fhir.inbound"),
             (place(Some("lab.in"), None, None), "", "lab.in"),
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn the_broker_is_the_one_that_the_url_names() {
+    fn host_port_and_vhost_come_from_the_url() {
         for (to, host, port, vhost) in [
             ("amqp://u:p@rabbit/hub", "rabbit", 5672, "hub"),
             ("AMQPS://rabbit", "rabbit", 5671, "/"),
@@ -120,7 +120,7 @@ mod tests {
             (secret, place(Some(""), None, None)),
             (secret, place(None, Some(""), None)),
         ] {
-            let error = Address::new(to, &place).err().unwrap_or_else(|| panic!("{to} was taken"));
+            let error = Address::new(to, &place).err().unwrap_or_else(|| panic!("{to} was accepted"));
             assert_eq!(error.exit_code(), 2, "{to}");
             assert!(!error.to_string().contains("s3cret"), "{error}");
         }

@@ -1,32 +1,32 @@
-//! What an endpoint said to a message, in one word, and the sentence that goes with a no.
+//! Reads the answer to a message: a verdict, and for a failure its reason.
 
 use crate::cli::table;
 use bytes::Bytes;
 use fhir::{FhirVersion, Format, format};
 use serde_json::Value;
 
-/// The longest part of others' diagnostics that a line shows.
+/// Longest quote of an answer's diagnostics in a line.
 const DIAGNOSTICS_LIMIT_CHARS: usize = 400;
 
-/// How one message fared.
+/// The result of sending one message.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verdict {
-    /// Response messages by their code (MSG-35).
+    /// A response message, by its code (MSG-35).
     Ok,
     TransientError,
     FatalError,
-    /// 200 or 204 without a message; confirmed by a broker where no answer is waited for.
+    /// 200 or 204 without a message, or confirmed by a broker with --async.
     Taken,
-    /// 202: it is kept, the answer comes later.
+    /// 202: the endpoint has stored it, and the answer comes later.
     Custody,
-    /// A broker has it; the answer did not come while it was waited for.
+    /// A broker has it, but the answer did not come within the timeout.
     Unanswered,
-    /// 2xx with something that is no answer to a message.
+    /// 2xx with a body that is not an answer to a message.
     NotUnderstood,
     Refused(u16),
-    /// Not taken by a broker, or refused by the party behind it.
+    /// Refused by a broker, or by the system behind it.
     Declined,
-    /// No connection, or it broke off, or no answer in time.
+    /// No connection, or it was lost, or no answer within the timeout.
     Unreachable,
     /// The file could not be read; nothing was sent.
     Unreadable,
@@ -37,7 +37,7 @@ impl Verdict {
         matches!(self, Verdict::Ok | Verdict::Taken | Verdict::Custody | Verdict::Unanswered)
     }
 
-    /// As the summary names it.
+    /// Its name in the summary.
     pub fn name(&self) -> String {
         match self {
             Verdict::Ok => "ok".into(),
@@ -46,7 +46,7 @@ impl Verdict {
             Verdict::Taken => "taken".into(),
             Verdict::Custody => "in custody (202)".into(),
             Verdict::Unanswered => "in custody (no answer in time)".into(),
-            Verdict::NotUnderstood => "answered with something else".into(),
+            Verdict::NotUnderstood => "not understood".into(),
             Verdict::Refused(status) => format!("refused with {status}"),
             Verdict::Declined => "refused".into(),
             Verdict::Unreachable => "unreachable".into(),
@@ -54,13 +54,13 @@ impl Verdict {
         }
     }
 
-    /// The response code, where a response message came.
+    /// The response code, if the answer is a response message.
     pub fn response_code(&self) -> Option<String> {
         matches!(self, Verdict::Ok | Verdict::TransientError | Verdict::FatalError).then(|| self.name())
     }
 }
 
-/// Reads an answer. The text is the first issue's diagnostics where the verdict is no success.
+/// Reads an answer. For a failure the text has the diagnostics of the first error.
 pub fn read(status: u16, body: &[u8]) -> (Verdict, Option<String>) {
     let document = document(body);
     let verdict = verdict(status, body, &document);
@@ -68,8 +68,8 @@ pub fn read(status: u16, body: &[u8]) -> (Verdict, Option<String>) {
     (verdict, diagnostics)
 }
 
-/// Reads an answer that came through a broker. An OperationOutcome instead of a message is a refusal there, also one
-/// that cannot be read: the property `type` says so (`is_outcome`).
+/// Reads an answer that came through a broker. There, an OperationOutcome instead of a message is a refusal, even if it
+/// cannot be read: `is_outcome` says that the property `type` names one.
 pub fn read_reply(is_outcome: bool, body: &[u8]) -> (Verdict, Option<String>) {
     let document = document(body);
     if is_outcome || document["resourceType"] == "OperationOutcome" {
@@ -78,7 +78,7 @@ pub fn read_reply(is_outcome: bool, body: &[u8]) -> (Verdict, Option<String>) {
     read(200, body)
 }
 
-/// The body as JSON, whichever format it has and however it is labeled; null where it is neither.
+/// The body as JSON, whatever its media type; null if it is neither JSON nor XML.
 fn document(body: &[u8]) -> Value {
     let json = match Format::detect(body) {
         Format::Json => None,
@@ -109,7 +109,7 @@ fn verdict(status: u16, body: &[u8], document: &Value) -> Verdict {
     }
 }
 
-/// The first error of the OperationOutcome that is the answer, or that stands in it; else its first issue.
+/// The first error of the OperationOutcome that is the answer or an entry of it; else the first issue.
 fn diagnostics(document: &Value) -> Option<String> {
     let resources = document["entry"].as_array().into_iter().flatten().map(|entry| &entry["resource"]);
     let outcome = std::iter::once(document).chain(resources).find(|it| it["resourceType"] == "OperationOutcome")?;
@@ -127,7 +127,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn every_kind_of_answer_has_its_verdict() {
+    fn each_kind_of_answer_has_its_verdict() {
         let message = |code: &str| {
             json!({"resourceType": "Bundle", "type": "message", "entry": [
                 {"resource": {"resourceType": "MessageHeader", "response": {"code": code}}},
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn an_outcome_instead_of_a_message_is_a_refusal_where_it_came_through_a_broker() {
+    fn an_outcome_that_came_through_a_broker_is_a_refusal() {
         let outcome = json!({"resourceType": "OperationOutcome", "issue": [
             {"severity": "error", "code": "structure", "diagnostics": "not readable"}]});
         let message = json!({"resourceType": "Bundle", "entry": [{"resource": {"response": {"code": "ok"}}}]});

@@ -1,6 +1,6 @@
-//! One connection to a broker: channels to publish on, and the queue that answers come to.
+//! One connection to a broker: channels to publish on, and the queue for answers.
 //!
-//! Each message under way has a channel of its own: what closes a channel closes it for the one message that is to blame.
+//! Each message in flight has its own channel, so an error that closes the channel affects only the message that caused it.
 
 use super::address::Address;
 use crate::channel::amqp::{NotConnected, connect};
@@ -22,24 +22,24 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-/// From the first packet to the queue for answers.
+/// Limit for connecting and declaring the queue for answers.
 const CONNECT_TIMEOUT_SECONDS: u64 = 10;
-/// Answers that are read from the broker before they are matched.
+/// Answers that the broker sends ahead of their acknowledgement.
 const ANSWER_PREFETCH_MESSAGES: u16 = 64;
-/// A broker that does not say good-bye in time is left without.
+/// Limit for closing the connection.
 const CLOSE_TIMEOUT_SECONDS: u64 = 5;
-/// The reply code of a connection that is closed because all is done.
+/// The reply code of a normal close.
 const REPLY_SUCCESS: u16 = 200;
 
 /// Why there is no connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoLink {
     Unreachable(String),
-    /// The broker is there and does not let us in; a whole sentence.
+    /// The broker refused the connection; a sentence.
     Refused(String),
 }
 
-/// An answer, as its party published it.
+/// An answer as it was published.
 #[derive(Debug)]
 pub struct Answer {
     /// The property `type` says that it is an OperationOutcome instead of a message.
@@ -51,12 +51,12 @@ type Waiting = Arc<Mutex<HashMap<String, oneshot::Sender<Answer>>>>;
 
 pub struct Link {
     connection: Connection,
-    /// Channels that publish nothing now; at most as many as messages were under way at once.
+    /// Channels without a message in flight; at most as many as there were messages in flight at once.
     idle: Mutex<Vec<Channel>>,
     answers: Option<Answers>,
 }
 
-/// The queue for answers, for as long as the connection lives.
+/// The queue for answers; it exists as long as the connection.
 struct Answers {
     queue: ShortString,
     waiting: Waiting,
@@ -64,7 +64,7 @@ struct Answers {
 }
 
 impl Link {
-    /// Connects; with `is_answered` also makes the queue for answers, the only thing that is ever declared.
+    /// Connects. With `is_answered`, declares the queue for answers; nothing else is declared.
     pub async fn open(broker: &BrokerUrl, is_answered: bool) -> Result<Link, NoLink> {
         let open = async {
             let connection = connect(broker, "emberpost send").await.map_err(|error| match error {
@@ -87,17 +87,17 @@ impl Link {
         self.connection.status().connected() && self.answers.as_ref().is_none_or(|it| !it.reader.is_finished())
     }
 
-    /// Whether the broker said that it lacks memory or disk, and reads nothing.
+    /// Whether the broker has blocked the connection because it lacks memory or disk space.
     pub fn is_blocked(&self) -> bool {
         self.connection.status().blocked()
     }
 
-    /// The queue to name in `reply_to`, where answers are waited for.
+    /// The value of `reply_to`; None if no answers are expected.
     pub fn answer_queue(&self) -> Option<ShortString> {
         self.answers.as_ref().map(|answers| answers.queue.clone())
     }
 
-    /// The answer with this correlation id, once it comes. Errs when the connection is lost before.
+    /// Receives the answer with this correlation id; an error if the connection is lost first.
     pub fn expect(&self, correlation_id: &str) -> Option<oneshot::Receiver<Answer>> {
         let answers = self.answers.as_ref()?;
         let (sender, receiver) = oneshot::channel();
@@ -105,14 +105,14 @@ impl Link {
         Some(receiver)
     }
 
-    /// An answer that comes after this is thrown away.
+    /// A later answer with this correlation id is dropped.
     pub fn forget(&self, correlation_id: &str) {
         if let Some(answers) = &self.answers {
             lock(&answers.waiting).remove(correlation_id);
         }
     }
 
-    /// Publishes one message and waits for the broker's confirm.
+    /// Publishes one message and waits for the confirm of the broker.
     pub async fn publish(
         &self,
         to: &Address,
@@ -138,17 +138,17 @@ impl Link {
         Ok(channel)
     }
 
-    /// Says good-bye; the queue for answers goes with the connection.
+    /// Closes the connection, and with it the queue for answers.
     pub async fn close(&self) {
         let closing = self.connection.close(REPLY_SUCCESS, "done".into());
-        // Whatever comes of it: each message has had its verdict, and the process ends.
+        // The result does not matter: each message has its verdict, and the process ends.
         let _ = timeout(Duration::from_secs(CLOSE_TIMEOUT_SECONDS), closing).await;
     }
 }
 
 impl Answers {
     async fn open(connection: &Connection) -> Result<Answers, NoLink> {
-        let refused = |why| format!("the broker refused a queue for answers, which --async does not need: {why}");
+        let refused = |why| format!("the broker refused the queue for answers: {why}; with --async none is needed");
         let (queue, consumer) = consume(connection).await.map_err(|error| NoLink::new(&error, refused))?;
         let waiting = Waiting::default();
         let reader = tokio::spawn(read(consumer, waiting.clone()));
@@ -156,7 +156,7 @@ impl Answers {
     }
 }
 
-/// A queue that nobody else may use, named by the broker, gone with its connection.
+/// Declares an exclusive queue with a name chosen by the broker, and consumes it.
 async fn consume(connection: &Connection) -> Result<(ShortString, Consumer), lapin::Error> {
     let channel = connection.create_channel().await?;
     channel.basic_qos(ANSWER_PREFETCH_MESSAGES, BasicQosOptions::default()).await?;
@@ -167,15 +167,15 @@ async fn consume(connection: &Connection) -> Result<(ShortString, Consumer), lap
     Ok((queue, consumer))
 }
 
-/// Hands answers to those who wait, until the connection or the queue is gone; then nobody waits any longer.
+/// Passes answers to the messages that wait for them, until the connection or the queue is lost.
 async fn read(mut consumer: Consumer, waiting: Waiting) {
     while let Some(Ok(delivery)) = consumer.next().await {
-        // Where this fails the connection is lost, and the next turn ends.
+        // If this fails, the connection is lost, and the loop ends.
         let _ = delivery.ack(BasicAckOptions::default()).await;
         let Delivery { properties, data, .. } = delivery;
         let correlation_id = properties.correlation_id().as_ref().map(ShortString::as_str).unwrap_or_default();
         let is_outcome = properties.kind().as_ref().is_some_and(|kind| kind.as_str() == "OperationOutcome");
-        // Without anybody who waits it is late, or one more receiver's: the first answer is the verdict.
+        // Otherwise the answer is late, or from a further receiver: the first answer decides.
         if let Some(sender) = lock(&waiting).remove(correlation_id) {
             let _ = sender.send(Answer { is_outcome, body: data });
         }
@@ -195,7 +195,7 @@ impl NoLink {
     }
 }
 
-/// The innermost cause, in the broker's words where it gave some.
+/// The innermost cause, with the text of the broker if there is one.
 pub fn why(error: &lapin::Error) -> String {
     if let ErrorKind::ProtocolError(error) = error.kind() {
         return table::plain(error.get_message().as_str());
@@ -207,7 +207,7 @@ pub fn why(error: &lapin::Error) -> String {
     table::plain(&cause.to_string())
 }
 
-/// What is guarded stays whole whoever panicked.
+/// A panic while the lock was held leaves the value consistent.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,8 +1,7 @@
-//! `emberpost send`: sends message files to any FHIR messaging endpoint and sums its answers up.
+//! `emberpost send`: sends message files to a FHIR messaging endpoint or a broker, and summarizes the answers.
 //!
-//! Reads files while it sends (`source`), never more than the concurrency ahead; one request per message over HTTP (`post`)
-//! or AMQP (`publish`, over a `link`, to an `address`); lines and figures (`report`). It repeats nothing: who wants a
-//! message sent again runs it again.
+//! Reads files while it sends (`source`), at most `--concurrency` ahead. Sends one request per message over HTTP (`post`) or
+//! AMQP (`publish`, over a `link`, to an `address`), and prints results (`report`). It never retries: run it again for that.
 
 mod address;
 mod answer;
@@ -14,6 +13,7 @@ mod sent;
 
 use super::client::{TOKEN_VARIABLE, token_of};
 use super::failure::Failure;
+use super::interrupt;
 use super::source::{self, Source};
 use address::{Address, Place};
 use futures_util::StreamExt;
@@ -24,26 +24,28 @@ use report::Report;
 use sent::Sent;
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-/// Nothing was reached by so many messages: the rest is not tried.
+/// After so many messages that reached no server, the rest is not tried.
 const GIVE_UP_AFTER: u64 = 16;
-/// A sender that fell behind its rate catches up by no more than this.
+/// If sending falls behind its rate, it catches up by at most this.
 const CATCH_UP_MS: u64 = 20;
 
 /// Send messages to a FHIR messaging endpoint
 ///
-/// Posts each message to the endpoint's $process-message, or publishes it to a broker, and sums the answers up. A named
-/// file is read whatever its ending; of folders .json, .xml, .fhir and .ndjson files, recursively, in order of their names; - is
-/// standard input. An .ndjson file has one message per line. Messages that are under way together may overtake each other:
-/// --concurrency 1 keeps their order. On a terminal a progress bar and the messages that failed are shown, elsewhere one
-/// line per message.
+/// Posts each message to the endpoint's $process-message, or publishes it to a broker, and summarizes the answers. Reads
+/// named files whatever their extension, and the .json, .xml, .fhir, and .ndjson files of folders, recursively, sorted by
+/// name; - is standard input. An .ndjson file has one message per line. Messages that are in flight together may overtake
+/// each other: --concurrency 1 preserves their order. On a terminal it shows a progress bar and the messages that failed,
+/// otherwise one line per message. Ctrl-C stops it and prints the summary.
 ///
-/// Over AMQP a message is persistent and must be confirmed by the broker. Then its answer is waited for, in a queue of this
-/// command's own; of several answers the first counts. When none comes in time, the message is in the broker's custody, and
-/// that is no failure. With --async nothing is waited for but the broker. No other queue and no exchange is declared.
+/// Over AMQP, messages are persistent and the broker must confirm them. Then the command waits for the answer, in an
+/// exclusive queue that it declares; of several answers the first counts. If none comes in time, the broker has the message,
+/// and that is not a failure. With --async it waits for the confirm only. It declares no other queue and no exchange.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  emberpost send messages/ --to http://127.0.0.1:8080/fhir\n  \
                         emberpost send day.ndjson --to https://hub.example.org/fhir --concurrency 16 --rate 50\n  \
@@ -51,21 +53,22 @@ const CATCH_UP_MS: u64 = 20;
                         emberpost send messages/ --to amqp://user:password@127.0.0.1:5672/%2f --timeout 60\n  \
                         emberpost send day.ndjson --to amqps://user:password@mq.example.org --queue lab.in --async\n  \
                         emberpost send day.ndjson --to amqp://127.0.0.1 --exchange fhir --routing-key lab\n\n\
-                        Exit codes: 0 all were taken; 1 some were not; 3 the server could not be reached at all.")]
+                        Exit codes: 0 all were accepted; 1 some were not, or it was interrupted; 2 wrong usage; 3 the server could not be \
+                        reached.")]
 pub struct SendArgs {
     /// Message files and folders; - is standard input
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<OsString>,
-    /// The endpoint; /$process-message is appended unless the URL ends so. Or a broker: amqp(s)://user:password@host/vhost
+    /// The endpoint (/$process-message is appended if missing), or a broker: amqp(s)://user:password@host/vhost
     #[arg(long, value_name = "URL")]
     to: String,
-    /// Messages under way at once
+    /// Number of messages in flight at once
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1024))]
     concurrency: u16,
-    /// At most so many messages a second
+    /// At most this many messages a second
     #[arg(long, value_name = "N", value_parser = rate)]
     rate: Option<f64>,
-    /// Ask for asynchronous processing (async=true); AMQP: do not wait for answers
+    /// Request asynchronous processing (async=true); AMQP: do not wait for answers
     #[arg(long = "async")]
     is_async: bool,
     /// Longest wait for the answer to a message, in seconds [default: 120; AMQP: 30]
@@ -73,12 +76,12 @@ pub struct SendArgs {
     timeout: Option<u64>,
     #[command(flatten)]
     place: Place,
-    /// HTTP: variable that holds the token [default: EMBERPOST_TOKEN]
+    /// HTTP: the variable that holds the token [default: EMBERPOST_TOKEN]
     #[arg(long, value_name = "NAME")]
     token_env: Option<String>,
 }
 
-/// Sends everything. Exit code 1 when any message was not taken, 3 when the server was never reached.
+/// Sends everything. Exit code 1 if any message was not accepted, 3 if the server was never reached.
 pub async fn run(args: SendArgs, out: &mut dyn Write) -> Result<i32, Failure> {
     let target = target(&args)?;
     let files = source::find(&args.paths)?;
@@ -94,15 +97,29 @@ pub async fn run(args: SendArgs, out: &mut dyn Write) -> Result<i32, Failure> {
         pace.wait().await;
         Some((message, (receiver, pace)))
     });
-    let mut answers = Box::pin(paced.map(|message| carrier.send(message)).buffer_unordered(args.concurrency.into()));
-    while let Some(sent) = answers.next().await {
+    let started = AtomicU64::new(0);
+    let sending = paced.map(|message| {
+        started.fetch_add(1, Ordering::Relaxed);
+        carrier.send(message)
+    });
+    let mut answers = Box::pin(sending.buffer_unordered(args.concurrency.into()));
+    let mut interrupt = pin!(interrupt::wait());
+    loop {
+        let sent = tokio::select! {
+            sent = answers.next() => sent,
+            () = &mut interrupt => {
+                report.interrupted(started.load(Ordering::Relaxed));
+                break;
+            }
+        };
+        let Some(sent) = sent else { break };
         report.add(sent);
         if report.never_reached(GIVE_UP_AFTER) {
             report.gave_up();
             break;
         }
     }
-    // The reader ends with its channel; a read of standard input that still waits is not waited for.
+    // Dropping the stream closes the reader's channel. A blocked read of standard input must not delay the end.
     drop(answers);
     carrier.close().await;
     if !reader.is_finished() {
@@ -111,18 +128,18 @@ pub async fn run(args: SendArgs, out: &mut dyn Write) -> Result<i32, Failure> {
     Ok(report.finish())
 }
 
-/// Where the messages go, before anything is connected.
+/// Where the messages go, before it is connected.
 enum Target {
     Http(Endpoint),
     Amqp(Address),
 }
 
-/// Errs for an address that is none, and for options that are the other protocol's.
+/// Fails for an invalid address, and for options of the other protocol.
 fn target(args: &SendArgs) -> Result<Target, Failure> {
     let usage = |sentence: &str| Err(Failure::Usage(sentence.into()));
     if !address::is_amqp(&args.to) {
         if args.place.is_given() {
-            return usage("--queue, --exchange and --routing-key are for amqp:// and amqps:// URLs");
+            return usage("--queue, --exchange, and --routing-key are for amqp:// and amqps:// URLs");
         }
         let token = token(args.token_env.as_deref())?;
         return Ok(Target::Http(Endpoint::new(&args.to, args.is_async, args.timeout(), token)?));
@@ -131,7 +148,7 @@ fn target(args: &SendArgs) -> Result<Target, Failure> {
         return usage("--token-env is for http:// and https:// URLs; a broker's password is in its URL");
     }
     if args.is_async && args.timeout.is_some() {
-        return usage("with --async no answer is waited for over AMQP: leave --timeout out");
+        return usage("over AMQP, --async does not wait for answers: omit --timeout");
     }
     Ok(Target::Amqp(Address::new(&args.to, &args.place)?))
 }
@@ -153,7 +170,7 @@ impl Target {
     }
 }
 
-/// What carries each message.
+/// The protocol with its open connection.
 enum Carrier {
     Http(Endpoint),
     Amqp(Box<Publisher>),
@@ -177,7 +194,9 @@ impl Carrier {
 fn token(variable: Option<&str>) -> Result<Option<reqwest::header::HeaderValue>, Failure> {
     let token = token_of(variable.unwrap_or(TOKEN_VARIABLE))?;
     match variable {
-        Some(variable) if token.is_none() => Err(Failure::Usage(format!("the variable {variable} holds no token"))),
+        Some(variable) if token.is_none() => {
+            Err(Failure::Usage(format!("the variable {variable} does not hold a token")))
+        }
         _ => Ok(token),
     }
 }
@@ -188,7 +207,7 @@ fn rate(text: &str) -> Result<f64, String> {
     number.ok().filter(|rate| (0.001..=1e6).contains(rate)).ok_or_else(|| "give messages a second, such as 50".into())
 }
 
-/// Starts of messages at an even distance.
+/// Spaces the messages evenly.
 struct Pace {
     interval: Option<Duration>,
     next: Instant,

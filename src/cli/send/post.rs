@@ -1,4 +1,4 @@
-//! One message to one HTTP endpoint: the request, its bounds, and what came back.
+//! Sends one message to an HTTP endpoint and reads the answer.
 
 use super::answer::{self, Verdict};
 use super::sent::Sent;
@@ -10,19 +10,19 @@ use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValu
 use reqwest::{Client, Response, Url};
 use std::time::{Duration, Instant};
 
-/// Connecting, sending and the whole answer of one message, unless told otherwise.
+/// Default limit for connecting, sending, and reading the answer of one message.
 const TIMEOUT_SECONDS: u64 = 120;
-/// No answer is read beyond this.
+/// Limit of an answer.
 const ANSWER_LIMIT_BYTES: usize = 20 * 1024 * 1024;
 
-/// Where messages go, with the client that carries them there.
+/// The endpoint with its HTTP client.
 pub struct Endpoint {
     client: Client,
     url: Url,
 }
 
 impl Endpoint {
-    /// Errs for an address that is no endpoint.
+    /// Fails if `to` is not an http or https URL.
     pub fn new(
         to: &str,
         is_async: bool,
@@ -39,7 +39,7 @@ impl Endpoint {
         Ok(Endpoint { client, url })
     }
 
-    /// Sends one message, once. Never errs: what went wrong is its verdict.
+    /// Sends one message, once. Failures are verdicts, not errors.
     pub async fn send(&self, source: Source) -> Sent {
         let (mut sent, bytes) = match Sent::begin(source) {
             Ok(begun) => begun,
@@ -76,10 +76,10 @@ impl Sent {
     }
 }
 
-/// The URL of the operation, from that of the FHIR base or of the operation itself.
+/// The URL of the operation. `to` is either the FHIR base or already that URL.
 fn process_message(to: &str, is_async: bool) -> Result<Url, Failure> {
-    // The URL is not repeated: mistyped, it may still hold a password.
-    let wrong = |_| Failure::Usage("--to: give a URL that begins with http://, https://, amqp:// or amqps://".into());
+    // The text does not quote the URL: even a mistyped one may contain a password.
+    let wrong = |_| Failure::Usage("--to: give a URL that starts with http://, https://, amqp://, or amqps://".into());
     let mut url = http_url(to).map_err(wrong)?;
     let base = url.path().trim_end_matches('/').to_owned();
     url.set_path(&if base.ends_with("/$process-message") { base } else { base + "/$process-message" });

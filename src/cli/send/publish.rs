@@ -1,4 +1,4 @@
-//! One message to a broker: published, confirmed, and the answer waited for unless told otherwise.
+//! Sends one message to a broker: publishes it, waits for the confirm, and, without --async, for the answer.
 
 use super::address::Address;
 use super::answer::{self, Verdict};
@@ -19,30 +19,30 @@ use tokio::sync::{Mutex, oneshot};
 use tokio::time::timeout;
 use uuid::Uuid;
 
-/// The wait for an answer, unless told otherwise.
+/// Default limit for the wait for an answer.
 const ANSWER_TIMEOUT_SECONDS: u64 = 30;
-/// The wait for a broker to confirm a message.
+/// Limit for the wait for a confirm.
 const CONFIRM_TIMEOUT_SECONDS: u64 = 30;
-/// No answer is read beyond this.
+/// Limit of an answer.
 const ANSWER_LIMIT_BYTES: usize = 20 * 1024 * 1024;
 /// Delivery mode 2: the broker writes the message to disk.
 const PERSISTENT: u8 = 2;
 
-/// What came of a message, and the sentence that goes with it.
+/// The verdict on a message, and its reason.
 type Fate = (Verdict, Option<String>);
 
-/// Where messages go, with the connection that carries them there.
+/// The target with its connection.
 pub struct Publisher {
     address: Address,
-    /// None: a confirmed message is done.
+    /// None: do not wait for an answer.
     answer_timeout: Option<Duration>,
     link: Mutex<Result<Arc<Link>, NoLink>>,
-    /// Connections that were tried.
+    /// Number of attempts to connect.
     tries: AtomicU64,
 }
 
 impl Publisher {
-    /// Errs where the broker is there and does not let us in: then no message has a chance.
+    /// Fails if the broker refuses the connection: then no message could be sent.
     pub async fn open(address: Address, is_async: bool, timeout: Option<Duration>) -> Result<Publisher, Failure> {
         let answer_timeout =
             if is_async { None } else { Some(timeout.unwrap_or(Duration::from_secs(ANSWER_TIMEOUT_SECONDS))) };
@@ -50,12 +50,12 @@ impl Publisher {
         let publisher = Publisher { address, answer_timeout, link, tries: AtomicU64::new(0) };
         match publisher.link().await {
             Err(NoLink::Refused(why)) => Err(Failure::Refused(why)),
-            // A broker that is away is told with each message, as an HTTP endpoint is.
+            // An unreachable broker is reported for each message, like an unreachable HTTP endpoint.
             Ok(_) | Err(NoLink::Unreachable(_)) => Ok(publisher),
         }
     }
 
-    /// Sends one message, once. Never errs: what went wrong is its verdict.
+    /// Sends one message, once. Failures are verdicts, not errors.
     pub async fn send(&self, source: Source) -> Sent {
         let (mut sent, bytes) = match Sent::begin(source) {
             Ok(begun) => begun,
@@ -75,13 +75,13 @@ impl Publisher {
         }
     }
 
-    /// The connection, made anew where it was lost.
+    /// The connection; reconnects if it was lost.
     async fn link(&self) -> Result<Arc<Link>, NoLink> {
         let tries = self.tries.load(Ordering::Relaxed);
         let mut link = self.link.lock().await;
         match &*link {
             Ok(link) if link.is_alive() => return Ok(link.clone()),
-            // Another message tried while this one waited: what it found is fresh.
+            // Another message tried to connect while this one waited for the lock: its result is recent.
             Err(why) if self.tries.load(Ordering::Relaxed) != tries => return Err(why.clone()),
             _ => {}
         }
@@ -114,7 +114,7 @@ impl Publisher {
         fate
     }
 
-    /// Errs where the broker did not keep the message.
+    /// Fails if the broker did not accept the message.
     fn confirmed(&self, confirmation: &Confirmation) -> Result<(), Fate> {
         let why = match confirmation {
             Confirmation::Ack(None) => return Ok(()),
@@ -125,7 +125,7 @@ impl Publisher {
         Err((Verdict::Declined, Some(why)))
     }
 
-    /// An error of the channel is the broker's no to this message; any other is a lost connection.
+    /// A channel error is a refusal of this message; any other error means that the connection is lost.
     fn failed(&self, error: &lapin::Error) -> Fate {
         let why = match error.kind() {
             ErrorKind::ProtocolError(said) => match said.kind() {
@@ -142,16 +142,16 @@ impl Publisher {
     }
 }
 
-/// Why no confirm came in time. What was written to the connection may still be taken.
+/// Why no confirm came within the timeout. The broker may still accept the message.
 fn unconfirmed(link: &Link) -> &'static str {
     if link.is_blocked() {
-        "the broker takes no messages now, its memory or disk is full; it may still take this one"
+        "the broker accepts no messages because its memory or disk is full; it may still accept this one"
     } else {
-        "the broker did not confirm it in time; it may still take it"
+        "the broker did not confirm it in time; it may still accept it"
     }
 }
 
-/// The first answer, for as long as it may take.
+/// Waits for the first answer, at most `longest`.
 async fn wait(answer: oneshot::Receiver<Answer>, longest: Duration) -> Fate {
     match timeout(longest, answer).await {
         Ok(Ok(answer)) if answer.body.len() > ANSWER_LIMIT_BYTES => {
@@ -180,8 +180,7 @@ fn properties(bytes: &[u8], correlation_id: &str, reply_to: Option<ShortString>)
     }
 }
 
-/// `MessageHeader.id`, else the value of `Bundle.identifier`, of a message in JSON. One that is too long for the property
-/// is none.
+/// `MessageHeader.id`, else the value of `Bundle.identifier`, of a message in JSON; None if it is longer than 255 bytes.
 fn identity(bytes: &[u8]) -> Option<ShortString> {
     let bundle: Value = serde_json::from_slice(bytes).ok()?;
     let header = &bundle["entry"][0]["resource"];
@@ -202,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn the_message_id_is_the_headers_id_else_the_bundles_identifier() {
+    fn the_message_id_is_the_header_id_or_the_bundle_identifier() {
         let header = json!({"resource": {"resourceType": "MessageHeader", "id": "h-1"}});
         for (message, id) in [
             (json!({"identifier": {"value": "b-1"}, "entry": [header]}), Some("h-1")),
@@ -218,10 +217,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_the_broker_did_not_keep_is_refused_with_its_reason() {
+    async fn messages_that_the_broker_did_not_accept_are_refused_with_a_reason() {
         let queue = publisher(Place::default()).await;
         assert!(queue.confirmed(&Confirmation::Ack(None)).is_ok());
-        let (verdict, why) = queue.confirmed(&Confirmation::Nack(None)).expect_err("kept");
+        let (verdict, why) = queue.confirmed(&Confirmation::Nack(None)).expect_err("accepted");
         assert_eq!(verdict, Verdict::Declined);
         assert!(why.is_some_and(|why| why.contains("may be full")));
         assert!(queue.address.no_route().contains("no queue fhir.inbound"));
@@ -230,7 +229,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_that_does_not_come_is_no_failure() {
+    async fn a_missing_answer_is_not_a_failure() {
         let (sender, answer) = oneshot::channel();
         assert_eq!(wait(answer, Duration::from_millis(1)).await, (Verdict::Unanswered, None));
         drop(sender);

@@ -2,14 +2,14 @@
 
 use super::answer::Verdict;
 use super::sent::Sent;
-use crate::cli::bar;
+use crate::cli::progress;
 use crate::cli::table::plain;
 use indicatif::ProgressBar;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::Instant;
 
-/// Counts and prints. A closed pipe ends the lines, not the sending.
+/// Counts and prints results. A closed pipe stops the output, not the sending.
 pub struct Report<'a> {
     out: &'a mut dyn Write,
     out_closed: bool,
@@ -19,12 +19,14 @@ pub struct Report<'a> {
     /// Answer times in microseconds: at most 4 bytes a message.
     durations_us: Vec<u32>,
     gave_up: bool,
+    /// Messages without a result when the command was interrupted.
+    interrupted: Option<u64>,
 }
 
 impl<'a> Report<'a> {
-    /// `expected` messages at least; on a terminal they are the bar's length.
+    /// `expected` is the least number of messages, the length of the progress bar on a terminal.
     pub fn new(out: &'a mut dyn Write, is_terminal: bool, expected: u64) -> Self {
-        let bar = is_terminal.then(|| bar::messages(expected));
+        let bar = is_terminal.then(|| progress::messages(expected));
         let started = Instant::now();
         Report {
             out,
@@ -34,6 +36,7 @@ impl<'a> Report<'a> {
             counts: BTreeMap::new(),
             durations_us: Vec::new(),
             gave_up: false,
+            interrupted: None,
         }
     }
 
@@ -51,27 +54,36 @@ impl<'a> Report<'a> {
         *self.counts.entry(sent.verdict).or_default() += 1;
     }
 
-    /// Whether so many messages found nobody, and none found anybody.
+    /// Whether at least so many messages could not reach the server, and none did.
     pub fn never_reached(&self, messages: u64) -> bool {
         let unreachable = self.counts.get(&Verdict::Unreachable).copied().unwrap_or(0);
         let nobody = |verdict: &Verdict| matches!(verdict, Verdict::Unreachable | Verdict::Unreadable);
         unreachable >= messages && self.counts.keys().all(nobody)
     }
 
-    /// The rest is not sent.
+    /// Records that the remaining messages are not sent.
     pub fn gave_up(&mut self) {
         self.gave_up = true;
     }
 
-    /// Prints the summary; the exit code.
+    /// Records that the command was interrupted after it had begun to send `started` messages.
+    pub fn interrupted(&mut self, started: u64) {
+        self.interrupted = Some(started.saturating_sub(self.total()));
+    }
+
+    fn total(&self) -> u64 {
+        self.counts.values().sum()
+    }
+
+    /// Prints the summary and returns the exit code.
     pub fn finish(mut self) -> i32 {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
-        let total: u64 = self.counts.values().sum();
+        let total = self.total();
         let elapsed = self.started.elapsed().as_secs_f64();
         let counts: Vec<_> = self.counts.iter().map(|(verdict, count)| format!("{count} {}", verdict.name())).collect();
-        let counts = if counts.is_empty() { "nothing to send".into() } else { counts.join(", ") };
+        let counts = if counts.is_empty() { "none sent".into() } else { counts.join(", ") };
         let noun = if total == 1 { "message" } else { "messages" };
         self.line(&format!("{total} {noun} in {elapsed:.2} s: {counts}"));
         if let Some([least, median, p99]) = percentiles(&mut self.durations_us) {
@@ -80,11 +92,18 @@ impl<'a> Report<'a> {
         if self.gave_up {
             self.line("gave up: the server was never reached; the rest was not sent");
         }
+        match self.interrupted {
+            None => {}
+            Some(0) => self.line("interrupted: the rest was not sent"),
+            Some(open) => self.line(&format!(
+                "interrupted: {open} without an answer, which the server may have received; the rest was not sent"
+            )),
+        }
         self.exit_code()
     }
 
     fn exit_code(&self) -> i32 {
-        let failed = self.counts.iter().any(|(verdict, _)| !verdict.is_success());
+        let failed = self.interrupted.is_some() || self.counts.iter().any(|(verdict, _)| !verdict.is_success());
         match (failed, self.never_reached(1)) {
             (true, true) => 3,
             (true, false) => 1,
@@ -105,7 +124,7 @@ impl<'a> Report<'a> {
     }
 }
 
-/// Path, HTTP status and response code (without a status the verdict), Emberpost's message id, and why not.
+/// Path, HTTP status and response code (without a status, the verdict), Emberpost's message id, and the reason of a failure.
 fn line(sent: &Sent) -> String {
     let mut parts = vec![plain(&sent.label)];
     match (sent.status, &sent.verdict) {
@@ -129,7 +148,7 @@ fn line(sent: &Sent) -> String {
 fn percentiles(durations_us: &mut [u32]) -> Option<[String; 3]> {
     durations_us.sort_unstable();
     let last = durations_us.len().checked_sub(1)?;
-    // Nearest rank: of 100 answers the 99th, of one answer that one.
+    // Nearest rank: the 99th of 100 answers; the only one of one.
     let rank = |share: usize| (durations_us.len() * share).div_ceil(100).saturating_sub(1).min(last);
     Some([0, rank(50), rank(99)].map(|index| format!("{:.1} ms", f64::from(durations_us[index]) / 1000.0)))
 }
@@ -148,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_pipe_stops_the_lines_but_not_the_counting() {
+    fn a_closed_pipe_stops_the_output_but_not_the_counting() {
         struct Closed;
         impl Write for Closed {
             fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {

@@ -1,4 +1,4 @@
-//! What came of one message, over whichever protocol it went.
+//! The result of one message, whichever protocol carried it.
 
 use super::answer::Verdict;
 use crate::cli::source::Source;
@@ -9,20 +9,20 @@ pub struct Sent {
     pub label: String,
     pub is_further: bool,
     pub verdict: Verdict,
-    /// HTTP status, where an answer came.
+    /// HTTP status, if there was an answer.
     pub status: Option<u16>,
     /// `Emberpost-Message-Id` of the answer.
     pub message_id: Option<String>,
-    /// The answer to an earlier copy of this message, given again.
+    /// The message is a duplicate, and this is the answer to its first copy.
     pub is_repeat: bool,
-    /// Diagnostics of the first issue, or what broke.
+    /// Diagnostics of the first issue, or what failed.
     pub detail: Option<String>,
-    /// From the request to the last byte of the answer; None where no answer came.
+    /// From the request to the last byte of the answer; None without an answer.
     pub duration: Option<Duration>,
 }
 
 impl Sent {
-    /// Before anything was sent: with the bytes to send, or finished where they could not be read.
+    /// The state before sending, with the bytes to send; or the final result if they could not be read.
     pub fn begin(source: Source) -> Result<(Sent, Vec<u8>), Sent> {
         let sent = Sent {
             label: source.label,

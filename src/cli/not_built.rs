@@ -1,4 +1,4 @@
-//! Commands whose turn is still to come: they take any arguments and say that they are not built.
+//! Planned commands: they accept any arguments and report that they are not built.
 
 use super::failure::Failure;
 use std::ffi::OsString;
