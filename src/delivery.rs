@@ -1,6 +1,6 @@
-//! The words that store, courier, channels and exchange share: a message's metadata, a delivery's work, an attempt, a settlement.
+//! The types that store, courier, channels, and exchange share: metadata of messages, deliveries, attempts, and settlements.
 //!
-//! Data and pure rules only; who keeps, carries or concludes it is decided elsewhere.
+//! Only data and pure rules: storing, delivering, and settling are done elsewhere.
 
 use crate::fault::Fault;
 use crate::outcome::Outcome;
@@ -13,12 +13,12 @@ use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
 
-/// What is known of a message without its body; kept as one JSON document beside the indexed columns.
+/// What is known about a message besides its body. Stored as one JSON document beside the indexed columns.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Metadata {
     /// Public id, UUIDv7.
     pub id: Uuid,
-    /// Participant id of the sender: `anyone` without participants, `emberpost` for answers of our own.
+    /// Participant id of the sender: `anyone` without participants, `emberpost` for answers that the router writes itself.
     pub sender: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
@@ -35,41 +35,41 @@ pub struct Metadata {
     pub bundle_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bundle_identifier: Option<Identifier>,
-    /// The UUID of the header entry's `fullUrl`, where it is not the header's id: relays drop the id and leave the UUID.
+    /// The UUID of the header entry's `fullUrl`, if it is not the header's id: relays drop the id and leave the UUID.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub header_uuid: Option<String>,
-    /// The response block, where the message is a response (MSG-27).
+    /// The response block, if the message is a response (MSG-27).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub response: Option<ResponseMetadata>,
-    /// Canonical of the definition that governed it.
+    /// Canonical of the MessageDefinition that governs it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub definition: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub category: Option<Category>,
-    /// When an answer is owed; None where neither definition nor extension speaks (design 1.5).
+    /// When the receiver must answer; None if neither definition nor extension says so (design 1.5).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owed: Option<ResponseRequired>,
     pub reply_to: ReplyTo,
     /// Public id of the request that this message answers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub in_reply_to: Option<Uuid>,
-    /// Of an answer: as what its requester spoke, so that it can be told in the same words.
+    /// Of an answer: format, version, and identity of its request, so that the answer can be converted for the requester.
     #[serde(default, rename = "asked", skip_serializing_if = "Option::is_none")]
     pub request_format: Option<Box<RequestFormat>>,
     /// A response that matched no request.
     pub unmatched: bool,
-    /// A response that fits more than one request: nobody has it until an operator assigns it. Stored in a column of its
-    /// own, because it changes.
+    /// A response that fits more than one request: it is delivered to nobody until an operator assigns it. Stored in a column
+    /// of its own, because it changes.
     #[serde(skip)]
     pub ambiguous: bool,
-    /// `Via` as received, to be extended on the way out.
+    /// `Via` as received; deliveries extend it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub via: Option<String>,
     /// X-Request-Id of the request that brought it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
     pub size_bytes: u64,
-    /// UTC microseconds since 1970, each.
+    /// This and the next times are UTC microseconds since 1970.
     pub received_at_us: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checked_at_us: Option<i64>,
@@ -89,7 +89,7 @@ impl Metadata {
             || bundle_identifier.is_some_and(|known| normal(&known.to_string()) == wanted)
     }
 
-    /// As what its sender spoke, for its answer.
+    /// Its format, version, and identity, for its answer.
     pub fn request_format(&self) -> Option<Box<RequestFormat>> {
         Some(Box::new(RequestFormat {
             format: Format::of_media_type(&self.media_type).unwrap_or_default(),
@@ -99,7 +99,7 @@ impl Metadata {
         }))
     }
 
-    /// Whether its sender asked from a queue, and so is not on the line.
+    /// Whether the request came over AMQP, so that no sender waits on a connection.
     pub fn is_answered_in_queue(&self) -> bool {
         matches!(self.reply_to, ReplyTo::Queue(_))
     }
@@ -125,10 +125,10 @@ pub struct ResponseMetadata {
     pub code: Option<ResponseCode>,
 }
 
-/// Where the answer of a request goes.
+/// Where the answer to a request goes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ReplyTo {
-    /// The sender waits; a late answer is at the status URL and goes to the source's channel.
+    /// To the waiting sender; a late answer is at the status URL and goes to the source's channel.
     Wait,
     /// `async=true` with `response-url`.
     Callback(String),
@@ -136,13 +136,13 @@ pub enum ReplyTo {
     Channel,
     /// `Prefer: respond-async`: the status URL only.
     Status,
-    /// It came over AMQP: its reply queue, else the source's channel.
+    /// The request came over AMQP: to its reply queue, or else to the source's channel.
     Queue(ReplyQueue),
     /// A response: never answered (MSG-41).
     Nobody,
 }
 
-/// Where and under which name an AMQP sender looks for its answer (design 1.6).
+/// Where an AMQP sender expects its answer, and with which correlation id (design 1.6).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplyQueue {
     /// `reply_to`, on the default exchange. None: the source's channel.
@@ -172,7 +172,7 @@ pub enum DeliveryState {
 }
 
 impl DeliveryKind {
-    /// Whether it goes its own way, whatever channel the participant has.
+    /// Whether it is delivered without the participant's channel: to a callback URL or a reply queue.
     pub fn bypasses_channel(&self) -> bool {
         match self {
             Self::Callback { .. } => true,
@@ -202,22 +202,22 @@ impl DeliveryState {
     }
 }
 
-/// What a delivery carries.
+/// Why a delivery is made, and where it goes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum DeliveryKind {
-    /// A request (or an unmatched response) to a receiver that the plan named.
+    /// A request (or an unmatched response) to a receiver of the plan.
     Request,
-    /// An answer on its way home, to the source's channel.
+    /// An answer to the channel of the requester.
     Answer,
     /// An answer to a `response-url`.
     Callback { url: String },
-    /// An answer to a sender's reply queue; where that is gone, to its channel.
+    /// An answer to a sender's reply queue, or to its channel if the queue no longer exists.
     Reply(ReplyQueue),
-    /// A kept message again, on a person's order: `of` is the delivery that it repeats, where there was one.
+    /// A stored message, delivered again at an operator's request; `of` is the original delivery, if there was one.
     Replay { replay: Uuid, of: Option<Uuid>, forward_answers: bool },
 }
 
-/// A delivery to be kept with its message.
+/// A delivery to be stored with its message.
 #[derive(Clone, Debug)]
 pub struct NewDelivery {
     pub id: Uuid,
@@ -232,7 +232,7 @@ pub struct NewDelivery {
     pub expires_at_us: i64,
 }
 
-/// A message to be kept: one transaction with its deliveries, identity and own answer.
+/// A message to be stored, in one transaction with its deliveries, its identity, and the router's answer.
 #[derive(Clone, Debug)]
 pub struct NewMessage {
     pub metadata: Metadata,
@@ -240,30 +240,30 @@ pub struct NewMessage {
     pub bytes: Bytes,
     /// Warnings of an accepted message, or why it was refused.
     pub outcome: Option<Outcome>,
-    /// Keys by which a repeat is known; empty where nothing is to be remembered (a refusal).
+    /// Keys that identify duplicates; empty for a refusal, which leaves no identity.
     pub identity: fhir::identity::IdentityKeys,
     pub deliveries: Vec<NewDelivery>,
-    /// The answer that Emberpost gives itself, kept in the same transaction.
+    /// The answer that the router writes itself, stored in the same transaction.
     pub answer: Option<Box<NewMessage>>,
-    /// Key of the delivery that this response answers. Its deliveries are stored only if it is the first answer. Of a refused
-    /// message: the delivery that it was meant to answer, which gets the fault `RECV_BAD_ANSWER`.
+    /// Key of the delivery that this response answers. Its deliveries are stored only if it is the first answer. Of a
+    /// refused message: the delivery that it was meant to answer, which gets the fault `RECV_BAD_ANSWER`.
     pub closes: Option<i64>,
-    /// What happens to this response where its delivery has a first answer already and this one says something else. None:
-    /// it is stored and linked, nothing more.
+    /// What happens to this response if its delivery already has a first answer with other content. None: it is stored and
+    /// linked only.
     pub further: Option<Further>,
-    /// Key and id of a stored ambiguous response that this is: it is assigned, not stored again.
+    /// Key and id of the stored ambiguous response that this is: it is assigned, not stored again.
     pub assigns: Option<(i64, Uuid)>,
-    /// The request's identity is given up with this answer (transient-error), so that it can be sent again.
+    /// This answer (a transient-error) releases the identity of the request, so that it can be sent again.
     pub releases_request: bool,
 }
 
-/// A further answer of the same receiver (MSG-40): flagged and listed, and delivered if its requester may have it.
+/// A further answer of the same receiver (MSG-40): flagged and listed, and delivered to the requester if `delivery` is given.
 #[derive(Clone, Debug)]
 pub struct Further {
     pub delivery: Option<NewDelivery>,
 }
 
-/// What became of `Store::accept`.
+/// The result of `Store::accept`.
 #[derive(Debug)]
 pub enum Acceptance {
     New {
@@ -273,13 +273,13 @@ pub enum Acceptance {
         /// For a response: whether it was the first answer of its delivery.
         first_answer: bool,
     },
-    /// Known, same content (MSG-61, MSG-62): the public id of the first.
+    /// The same identity and content are stored (MSG-61, MSG-62): the public id of the first message.
     Duplicate { message_id: Uuid },
-    /// Known, other content: 409. The public id of the first.
+    /// The same identity is stored with other content (409): the public id of the first message.
     Conflict { message_id: Uuid },
 }
 
-/// One delivery as the courier holds it. The body may be absent when it was read back from the store.
+/// A delivery as the courier holds it. The body may be absent if the delivery was read from the store.
 #[derive(Clone, Debug)]
 pub struct PendingDelivery {
     pub delivery_key: i64,
@@ -289,16 +289,16 @@ pub struct PendingDelivery {
     pub lane: i64,
     /// Order within the lane.
     pub seq: i64,
-    /// `seq` of the newest older delivery of its lane that waited when this one was inserted; None where none did, and in
-    /// the lane without order. It may start only after that one has ended.
+    /// `seq` of the newest older delivery of its lane that waited when this one was inserted; None if there was none, and in
+    /// the lane without order. This delivery may start only after that one has ended.
     pub prev_seq: Option<i64>,
     pub kind: DeliveryKind,
     /// Attempts made so far.
     pub attempts: u32,
-    /// How many of them move neither the schedule nor the limit of attempts: failed probes of an open breaker, and those
-    /// before an operator's retry.
+    /// How many of them count neither for the schedule nor for the limit of attempts: failed probes of an open breaker, and
+    /// attempts before an operator's retry.
     pub uncounted_attempts: u32,
-    /// The attempt under way is a probe of an open breaker.
+    /// The current attempt is a probe of an open breaker.
     pub is_probe: bool,
     /// UTC microseconds since 1970; 0: due now, whatever the clock says.
     pub due_at_us: i64,
@@ -307,55 +307,54 @@ pub struct PendingDelivery {
     pub body: Option<Bytes>,
 }
 
-/// One try at a delivery, as the channel saw it.
+/// One attempt at a delivery, as the channel reports it.
 #[derive(Clone, Debug)]
 pub struct Attempt {
     pub started_at_us: i64,
     pub duration_us: i64,
-    /// HTTP status, where there was one.
+    /// HTTP status, if there was one.
     pub status: Option<u16>,
     pub result: AttemptResult,
-    /// It was sent twice: the first connection, kept from before, was lost before any byte of an answer.
+    /// It was sent twice: the first connection, which was reused, was lost before the first byte of an answer.
     pub resent: bool,
 }
 
-/// What the receiver said (design 1.5, MSG-90).
+/// How the receiver replied to an attempt (design 1.5, MSG-90).
 #[derive(Clone, Debug)]
 pub enum AttemptResult {
-    /// 2xx without a body: it took it.
+    /// 2xx without a body: the receiver accepted it.
     Accepted,
-    /// The broker has it in the receiver's queue. The receiver itself has said nothing yet.
+    /// The broker has it in the receiver's queue. The receiver itself has not replied yet.
     Queued,
-    /// It was never sent, or nobody can tell because the connection was lost: no attempt is counted (design 1.6).
-    /// `fault`: what the router itself lacks, to be shown with the delivery.
+    /// It was not sent, or possibly not because the connection was lost: no attempt is counted (design 1.6). `fault`: the
+    /// router's own problem, to be shown with the delivery.
     NotSent { fault: Option<Fault>, detail: String },
-    /// 2xx with a body: what it means is to be read.
+    /// 2xx with a body, which decides what it means.
     Body { bytes: Bytes, media_type: String },
-    /// Try again by the schedule: 408, 425, 429, 5xx, no connection, timeout, redirect.
+    /// Tried again by the schedule: 408, 425, 429, 5xx, no connection, timeout, redirect.
     Retryable { fault: Fault, retry_after: Option<Duration>, detail: String },
-    /// Our credential or URL is wrong (401, 403, 404, 407): tried again by the schedule, and never dead-lettered for it
-    /// before it expires.
+    /// The configured credential or URL is wrong (401, 403, 404, 407): tried again by the schedule until the delivery expires.
     Misconfigured { fault: Fault, detail: String },
-    /// The content is no longer stored: nobody was asked, and nothing can be sent any more.
+    /// The body is no longer stored: nothing was sent or can be sent.
     ContentRemoved,
-    /// The callback's URL is no longer an address of the request's sender: nobody was asked, and the delivery ends.
+    /// The callback's URL is no longer an address of the request's sender: nothing was sent, and the delivery ends.
     ForeignCallback,
-    /// Any other 4xx: for good. The body, where there was one, may be an OperationOutcome.
+    /// Any other 4xx: refused permanently. The body, if there was one, may be an OperationOutcome.
     Refused { outcome: Option<Bytes>, detail: String },
 }
 
-/// What the courier does next with a delivery after it was concluded.
+/// What the courier does with a delivery after an attempt was concluded.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum NextStep {
-    /// Settled for good: the lane goes on.
+    /// The delivery has ended: the lane continues.
     Done,
-    /// Again after this long; the lane waits.
+    /// Tried again after this time; the lane waits.
     Retry { after: Duration },
-    /// As Again, but the store knows of no attempt and of no wait: nothing was tried, or it could not be recorded.
+    /// As `Retry`, but nothing is stored about it: there was no attempt, or it could not be stored.
     Postponed { after: Duration },
 }
 
-/// How a delivery is settled, in one transaction with the answer.
+/// How a delivery is settled, in one transaction with its answer.
 #[derive(Clone, Debug)]
 pub struct Settlement {
     pub delivery_key: i64,
@@ -363,32 +362,32 @@ pub struct Settlement {
     pub state: DeliveryState,
     pub due_at_us: i64,
     pub attempt: Option<AttemptRow>,
-    /// Why it failed or died; None clears it.
+    /// Why it failed or was dead-lettered; None clears the fault.
     pub fault: Option<Fault>,
-    /// The receiver's answer, or the one that Emberpost writes when it gives up. Kept and linked in the same transaction.
+    /// The receiver's answer, or the one that the router writes when it gives up. Stored and linked in the same transaction.
     pub answer: Option<Box<NewMessage>>,
-    /// Issues of an OperationOutcome in which the receiver reported errors about a message that it took: a JSON array.
+    /// Issues of an OperationOutcome in which the receiver reported errors about a message that it accepted: a JSON array.
     pub receiver_issues: Option<String>,
-    /// Another request whose stored answer may be this one's as well, because both are of one sender.
+    /// Another request of the same sender, whose stored answer may be the answer to this request, too.
     pub shares_with: Option<Uuid>,
 }
 
-/// What `Store::settle` did.
+/// The result of `Store::settle`.
 #[derive(Debug)]
 pub struct Settled {
-    /// Whether the delivery was open and took the settlement's state; false when somebody else had settled it before.
+    /// Whether the delivery was open and has the settlement's state now; false if it had been settled before.
     pub changed: bool,
-    /// Whether the answer was the first of its delivery. False too when the delivery was settled by somebody else before.
+    /// Whether the answer was the first of its delivery.
     pub first_answer: bool,
-    /// The answer as kept: its own id, or that of the same answer kept before.
+    /// The id of the stored answer: its own, or that of the same answer stored before.
     pub answer_id: Option<Uuid>,
-    /// The answer's way home, for the courier.
+    /// The deliveries of the answer, for the courier.
     pub work: Vec<PendingDelivery>,
-    /// The request that this answer is stored for already. Then nothing was changed: it is no answer to another one.
+    /// The other request that this answer is already stored for; then nothing was changed.
     pub belongs_to: Option<Uuid>,
 }
 
-/// A row of the attempt table.
+/// An attempt as stored.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct AttemptRow {
     pub started_at_us: i64,
@@ -398,12 +397,12 @@ pub struct AttemptRow {
     /// earlier versions.
     pub result: String,
     pub fault: Option<Fault>,
-    /// A sentence without content: what failed.
+    /// What failed, in a sentence without content of messages.
     pub detail: Option<String>,
 }
 
-/// When to try again: the schedule's interval for this attempt (the last repeats), `Retry-After` where it is longer
-/// (at most a day), and up to 20 % of jitter on top. `attempts` counts those made; `random` is in 0..1.
+/// The time until the next attempt: the schedule's interval for this attempt (the last one repeats) or `Retry-After` if that is
+/// longer (at most a day), plus up to 20 % of jitter. `attempts` counts those made; `random` is in 0..1.
 pub fn retry_after(schedule_seconds: &[u64], attempts: u32, asked: Option<Duration>, random: f64) -> Duration {
     const LONGEST_RETRY_AFTER_SECONDS: u64 = 86_400;
     let index = (attempts.max(1) as usize - 1).min(schedule_seconds.len().saturating_sub(1));
@@ -412,7 +411,7 @@ pub fn retry_after(schedule_seconds: &[u64], attempts: u32, asked: Option<Durati
     interval.max(asked).mul_f64(1.0 + 0.2 * random.clamp(0.0, 1.0))
 }
 
-/// The longest wait that `retry_after` gives where the receiver asks for none, jitter included.
+/// The longest time that `retry_after` returns without `Retry-After`, including jitter.
 pub fn longest_pause(schedule_seconds: &[u64]) -> Duration {
     let attempts = u32::try_from(schedule_seconds.len()).unwrap_or(u32::MAX);
     (1..=attempts).map(|attempts| retry_after(schedule_seconds, attempts, None, 1.0)).max().unwrap_or_default()
@@ -422,13 +421,13 @@ pub fn longest_pause(schedule_seconds: &[u64]) -> Duration {
 pub const FAILED_PROBE: &str = "probe";
 
 impl PendingDelivery {
-    /// Failed attempts that move its schedule and count toward the limit, with the one under way where that fails, too.
+    /// Failed attempts that count for the schedule and the limit, including the current one, if it fails.
     pub fn counted_attempts(&self) -> u32 {
         let counted = self.attempts.saturating_sub(self.uncounted_attempts);
         if self.is_probe { counted } else { counted.saturating_add(1) }
     }
 
-    /// Counts the attempt under way, which failed.
+    /// Counts the current attempt as failed.
     pub fn count_failed(&mut self) {
         self.attempts = self.attempts.saturating_add(1);
         self.uncounted_attempts = self.uncounted_attempts.saturating_add(u32::from(std::mem::take(&mut self.is_probe)));

@@ -88,5 +88,9 @@ impl Exchange {
 
 /// Keys of the answers that are kept by now.
 fn answers(standing: &Standing) -> Vec<i64> {
-    standing.own_answer.into_iter().chain(standing.deliveries.iter().filter_map(|delivery| delivery.answer)).collect()
+    standing
+        .router_answer
+        .into_iter()
+        .chain(standing.deliveries.iter().filter_map(|delivery| delivery.answer))
+        .collect()
 }

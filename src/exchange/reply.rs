@@ -203,8 +203,8 @@ impl Exchange {
         let standing = self.first(first).await?;
         let rules = self.rules.load_full();
         let names = standing.deliveries.iter().map(|delivery| Arc::from(delivery.participant.as_str())).collect();
-        let receivers = Receivers::named(names, standing.own_answer.is_some(), &rules.table);
-        let own = match standing.own_answer {
+        let receivers = Receivers::named(names, standing.router_answer.is_some(), &rules.table);
+        let own = match standing.router_answer {
             Some(key) => Some(self.kept_answer(key).await?),
             None => None,
         };

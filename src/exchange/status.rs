@@ -36,7 +36,7 @@ impl Exchange {
             return Ok(StatusPage::Open { done, all, reported: reported_so_far(&standing) });
         }
         let mut entries = Vec::with_capacity(all);
-        if let Some(key) = standing.own_answer {
+        if let Some(key) = standing.router_answer {
             entries.push(self.entry_of_answer(&standing.metadata, key).await?);
         }
         for delivery in &standing.deliveries {
@@ -115,7 +115,7 @@ fn reported_so_far(standing: &Standing) -> Option<Vec<u8>> {
 }
 
 fn progress(standing: &Standing) -> (usize, usize) {
-    let own = usize::from(standing.own_answer.is_some());
+    let own = usize::from(standing.router_answer.is_some());
     let closed = standing.deliveries.iter().filter(|delivery| is_closed(&standing.metadata, delivery)).count();
     (own + closed, own + standing.deliveries.len())
 }

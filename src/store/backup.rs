@@ -1,8 +1,8 @@
 //! Backups: one consistent file, made while the store is in use.
 //!
-//! SQLite writes the copy from one read transaction (`VACUUM INTO`); accepts go on meanwhile. The copy is made in a folder
-//! that nobody else can write to, and gets its name only when it is whole and on disk. It carries a mark until it is opened
-//! as a store, so that it is not opened beside the log of another file.
+//! SQLite writes the copy from one read transaction (`VACUUM INTO`), and the store accepts messages meanwhile. The copy is made
+//! in a folder that nobody else can write to, and gets its name only when it is complete and on disk. It is marked as a backup
+//! until it is opened as a store, so that it is not opened beside the log of another file.
 
 use super::core::folder;
 use super::files::{self, BACKUP_MARK, beside, create_private, file_error, rename_new, sync_folder};
@@ -17,14 +17,14 @@ use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
 impl Store {
-    /// Copies this store to a new file. Errs where the file exists.
+    /// Copies this store to a new file. Errs if the file exists.
     pub async fn backup(&self, to: &Path) -> Result<(), OpenError> {
         backup_file(&self.settings().path, to).await
     }
 }
 
-/// Copies the store in `db`, which a running router may have open, to the new file `to`. Errs where anything has that name,
-/// a link too, and where `db` is no store.
+/// Copies the store in `db`, which a running router may have open, to the new file `to`. Errs if that name is taken,
+/// also by a link, and if `db` is not a store.
 pub async fn backup_file(db: &Path, to: &Path) -> Result<(), OpenError> {
     if to.symlink_metadata().is_ok() {
         return exists(to);
@@ -40,22 +40,22 @@ pub async fn backup_file(db: &Path, to: &Path) -> Result<(), OpenError> {
     let database = |source| OpenError::Database { path: db.display().to_string(), source };
     let mut conn = plain_options(db).read_only(true).connect().await.map_err(database)?;
     if user_version(&mut conn).await.map_err(database)? == 0 {
-        return Err(OpenError::Refused(format!("{} is no store of emberpost", db.display())));
+        return Err(OpenError::Refused(format!("{} is not a store of emberpost", db.display())));
     }
     let partial = make_partial_folder(to)?;
     let copied = copy(&mut conn, db, &partial, to).await;
-    // Read only: there is nothing that closing could lose.
+    // The connection is read-only, so an error on close loses nothing.
     let _ = conn.close().await;
-    // The first error is the one to tell; a partial folder that stays behind is named as such.
+    // The first error is the one to report; the name of a folder that cannot be removed says that it is partial.
     let _ = std::fs::remove_dir_all(&partial);
     copied
 }
 
 fn exists(to: &Path) -> Result<(), OpenError> {
-    Err(OpenError::Refused(format!("the backup {} exists already; name another file", to.display())))
+    Err(OpenError::Refused(format!("the backup {} already exists; name another file", to.display())))
 }
 
-/// A folder that was not there before and that is ours alone, so that nobody can put a link where the copy is written.
+/// A new private folder, so that nobody can place a link where the copy is written.
 fn make_partial_folder(to: &Path) -> Result<PathBuf, OpenError> {
     let partial = beside(to, &format!(".partial-{}", Uuid::new_v4().simple()));
     let made = std::fs::DirBuilder::new().mode(0o700).create(&partial);
@@ -81,7 +81,7 @@ async fn copy(conn: &mut SqliteConnection, db: &Path, partial: &Path, to: &Path)
     sync_folder(to).map_err(|source| file_error(folder(to), source))
 }
 
-/// `file` has no log; nor has it afterwards.
+/// `file` has no log, and gets none.
 pub(super) async fn mark_as_backup(file: &Path) -> Result<(), OpenError> {
     let database = |source| OpenError::Database { path: file.display().to_string(), source };
     let mut conn = plain_options(file).connect().await.map_err(database)?;

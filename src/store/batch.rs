@@ -1,9 +1,9 @@
-//! One transaction of accepts and settlements: what it must know is read first, then it decides in memory, then it writes.
+//! One transaction of accepts and settlements: it first reads what it must know, then decides in memory, then writes.
 //!
-//! Jobs are decided in the order in which they came, each seeing what those before it did.
+//! Jobs are decided in order of arrival, each with the effects of those before it.
 
 use super::insert::{DeliveryRow, MessageRow, ReferenceRow, Rows};
-use super::lookup::{self, Found, Known, LaneOf, Now, Probe, Tails};
+use super::lookup::{self, DeliveryRecord, IdentityLookup, KnownIdentities, LaneId, StoredState, Tails};
 use super::prepare::{self, Prepared, PreparedSettlement};
 use super::recent::Recent;
 use super::reference::{head, value};
@@ -19,55 +19,55 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// Sender of the answers that the router writes itself; they are never repeats.
-pub(super) const OWN: &str = "emberpost";
+/// Sender of the answers that the router writes itself; they are never duplicates.
+pub(super) const ROUTER: &str = "emberpost";
 
 #[derive(Clone)]
-pub(super) enum Ask {
+pub(super) enum BatchJob {
     Accept(Box<Prepared>),
     Settle(Box<PreparedSettlement>),
 }
 
-pub(super) enum Answer {
+pub(super) enum BatchResult {
     Accept(Acceptance),
     Settle(Settled),
 }
 
-/// A kept message: its key and public id.
-pub(super) type Kin = (i64, Uuid);
+/// A stored message: its key and public id.
+pub(super) type MessageRef = (i64, Uuid);
 
 /// Sender, kind of key, normalized value.
 type IdentityOf = (i64, KeyKind, String);
 
-/// What a transaction knows and will write.
+/// What a transaction has read and will write.
 pub(super) struct Batch<'w> {
     pub keys: &'w mut Keys,
-    pub parties: Arc<HashMap<Arc<str>, i64>>,
+    pub participants: Arc<HashMap<Arc<str>, i64>>,
     pub now_us: i64,
-    /// Identities of messages received before count as new.
+    /// Copies of messages received before this time count as new.
     pub identities_from_us: i64,
-    known: Known,
-    /// Messages of this very batch, by sender, kind and value of their identity keys.
-    fresh: HashMap<IdentityOf, Vec<([u8; 32], Kin)>>,
-    pub deliveries: HashMap<i64, Now>,
-    /// Of the responses that this batch assigns, those that are not assigned yet.
+    known: KnownIdentities,
+    /// Messages of this batch, by sender, kind, and value of their identity keys.
+    new_identities: HashMap<IdentityOf, Vec<([u8; 32], MessageRef)>>,
+    pub deliveries: HashMap<i64, DeliveryRecord>,
+    /// Responses that this batch assigns and that are not assigned yet.
     pub ambiguous: HashSet<i64>,
-    /// Lanes that this batch may add to, as they are now.
+    /// The ends of the lanes that this batch may add to.
     pub tails: Tails,
-    /// Messages whose identity this batch gives up.
+    /// Messages whose identity this batch releases.
     pub released: HashSet<i64>,
     pub rows: Rows,
-    /// Terms of the new messages, which are written behind them.
+    /// Terms of the new messages, which are written later.
     terms: Vec<(i64, i64)>,
 }
 
-/// What a committed transaction leaves.
+/// The result of a committed transaction.
 pub(super) struct Done {
-    pub answers: Vec<Answer>,
-    /// Terms that are not written yet, and of how many messages.
+    pub answers: Vec<BatchResult>,
+    /// Terms that are not written yet, and the number of their messages.
     pub terms: Vec<(i64, i64)>,
     pub messages: usize,
-    /// The newest of them; 0 where there is none. The keys given out may be beyond it, by transactions that failed.
+    /// The newest of them; 0 if there is none. Later keys may have been assigned by transactions that failed.
     pub newest: i64,
     pub references: Vec<ReferenceRow>,
 }
@@ -77,24 +77,30 @@ pub(super) async fn run(
     conn: &mut SqliteConnection,
     recent: &Recent,
     mut batch: Batch<'_>,
-    asks: Vec<Ask>,
+    jobs: Vec<BatchJob>,
 ) -> Result<Done, Error> {
-    let probes: Vec<Probe> = asks.iter().filter_map(Ask::message).flat_map(|message| batch.probes(message)).collect();
-    let touched: Vec<i64> = asks.iter().filter_map(Ask::delivery_key).collect();
-    let assigned: Vec<i64> = asks.iter().filter_map(Ask::assigned).collect();
-    let lanes = asks.iter().filter_map(Ask::message).flat_map(|message| batch.lanes_of(message)).collect();
-    let Found { known, deliveries, tails } = lookup::begin(conn, recent, &probes, &touched, &lanes).await?;
+    let lookups: Vec<IdentityLookup> =
+        jobs.iter().filter_map(BatchJob::message).flat_map(|message| batch.lookups(message)).collect();
+    let touched: Vec<i64> = jobs.iter().filter_map(BatchJob::delivery_key).collect();
+    let assigned: Vec<i64> = jobs.iter().filter_map(BatchJob::assigned).collect();
+    let lanes = jobs.iter().filter_map(BatchJob::message).flat_map(|message| batch.lanes_of(message)).collect();
+    let StoredState { known, deliveries, tails } = lookup::begin(conn, recent, &lookups, &touched, &lanes).await?;
     (batch.known, batch.deliveries, batch.tails) = (known, deliveries, tails);
     batch.ambiguous = lookup::ambiguous(conn, &assigned).await?;
-    let answers = asks
+    let answers = jobs
         .into_iter()
-        .map(|ask| match ask {
-            Ask::Accept(message) => Answer::Accept(batch.accept(*message)),
-            Ask::Settle(settlement) => Answer::Settle(batch.settle(*settlement)),
+        .map(|job| match job {
+            BatchJob::Accept(message) => BatchResult::Accept(batch.accept(*message)),
+            BatchJob::Settle(settlement) => BatchResult::Settle(batch.settle(*settlement)),
         })
         .collect();
-    batch.rows.changed = std::mem::take(&mut batch.deliveries).into_iter().filter(|(_, now)| now.changed).collect();
-    let faults = batch.rows.changed.iter().filter_map(|(_, now)| Some((term::fault(now.fault?), now.message_key)));
+    batch.rows.changed =
+        std::mem::take(&mut batch.deliveries).into_iter().filter(|(_, delivery)| delivery.changed).collect();
+    let faults = batch
+        .rows
+        .changed
+        .iter()
+        .filter_map(|(_, delivery)| Some((term::fault(delivery.fault?), delivery.message_key)));
     batch.rows.faults.extend(faults);
     lookup::release(conn, recent, &batch.released.into_iter().collect::<Vec<_>>()).await?;
     let (messages, references) = (batch.rows.messages.len(), batch.rows.references.clone());
@@ -103,26 +109,26 @@ pub(super) async fn run(
     Ok(Done { answers, terms: batch.terms, messages, newest, references })
 }
 
-/// What a message with this identity is, by what is stored; nothing is written. `times`: now, and from when on identities
-/// are known.
-pub(super) async fn look(
+/// Compares the identity of a message with what is stored; writes nothing. Takes the time now and the time from which on
+/// duplicates are recognized.
+pub(super) async fn verdict(
     conn: &mut SqliteConnection,
     recent: &Recent,
-    parties: Arc<HashMap<Arc<str>, i64>>,
+    participants: Arc<HashMap<Arc<str>, i64>>,
     (now_us, identities_from_us): (i64, i64),
     metadata: &Metadata,
     identity: IdentityKeys,
 ) -> Result<Verdict<Uuid>, Error> {
     let mut keys = Keys::default();
-    let mut batch = Batch::new(&mut keys, parties, now_us, identities_from_us);
-    let message = prepare::identified(metadata, identity);
-    // Who never sent anything has no identities either; its number would be that of those that were given up.
-    if batch.party(&message.metadata.sender) == 0 {
+    let mut batch = Batch::new(&mut keys, participants, now_us, identities_from_us);
+    let message = prepare::identity_only(metadata, identity);
+    // An unknown sender has no identities; its key would be 0, that of released identities.
+    if batch.participant_key(&message.metadata.sender) == 0 {
         return Ok(Verdict::New);
     }
-    let probes = batch.probes(&message);
-    if !probes.is_empty() {
-        batch.known = lookup::identities(conn, recent, &probes).await?;
+    let lookups = batch.lookups(&message);
+    if !lookups.is_empty() {
+        batch.known = lookup::identities(conn, recent, &lookups).await?;
     }
     Ok(match batch.verdict(&message) {
         Verdict::New => Verdict::New,
@@ -131,17 +137,17 @@ pub(super) async fn look(
     })
 }
 
-impl Ask {
-    /// The message that may be a repeat.
+impl BatchJob {
+    /// The message that may be a duplicate.
     fn message(&self) -> Option<&Prepared> {
         match self {
-            Ask::Accept(message) => Some(message),
-            Ask::Settle(settlement) => settlement.answer.as_deref(),
+            BatchJob::Accept(message) => Some(message),
+            BatchJob::Settle(settlement) => settlement.answer.as_deref(),
         }
     }
 
     /// Participants that the rows of this job name.
-    pub fn parties(&self) -> Vec<&str> {
+    pub fn participants(&self) -> Vec<&str> {
         let mut names = Vec::new();
         let mut next = self.message();
         while let Some(message) = next {
@@ -159,21 +165,26 @@ impl Ask {
 
     fn delivery_key(&self) -> Option<i64> {
         match self {
-            Ask::Accept(message) => message.closes,
-            Ask::Settle(settlement) => Some(settlement.delivery_key),
+            BatchJob::Accept(message) => message.closes,
+            BatchJob::Settle(settlement) => Some(settlement.delivery_key),
         }
     }
 }
 
 impl<'w> Batch<'w> {
-    pub fn new(keys: &'w mut Keys, parties: Arc<HashMap<Arc<str>, i64>>, now_us: i64, identities_from_us: i64) -> Self {
+    pub fn new(
+        keys: &'w mut Keys,
+        participants: Arc<HashMap<Arc<str>, i64>>,
+        now_us: i64,
+        identities_from_us: i64,
+    ) -> Self {
         Batch {
             keys,
-            parties,
+            participants,
             now_us,
             identities_from_us,
-            known: Known::default(),
-            fresh: HashMap::new(),
+            known: KnownIdentities::default(),
+            new_identities: HashMap::new(),
             deliveries: HashMap::new(),
             ambiguous: HashSet::new(),
             tails: Tails::new(),
@@ -183,13 +194,13 @@ impl<'w> Batch<'w> {
         }
     }
 
-    /// Parties are numbered before the batch begins, so that all of them are known here.
-    pub fn party(&self, id: &str) -> i64 {
-        self.parties.get(id).copied().unwrap_or_default()
+    /// Participants are added before the batch begins, so that all of them are known here.
+    pub fn participant_key(&self, id: &str) -> i64 {
+        self.participants.get(id).copied().unwrap_or_default()
     }
 
-    /// Lanes of a message's deliveries and of its own answer's, those that have an order.
-    fn lanes_of(&self, message: &Prepared) -> Vec<LaneOf> {
+    /// Ordered lanes of the deliveries of a message and of the router's answer to it.
+    fn lanes_of(&self, message: &Prepared) -> Vec<LaneId> {
         let mut lanes = Vec::new();
         let mut next = Some(message);
         while let Some(message) = next {
@@ -201,23 +212,24 @@ impl<'w> Batch<'w> {
     }
 
     /// None in the lane without order.
-    pub fn lane_of(&self, delivery: &NewDelivery) -> Option<LaneOf> {
-        (delivery.lane != UNORDERED).then(|| (self.party(&delivery.participant), delivery.lane))
+    pub fn lane_of(&self, delivery: &NewDelivery) -> Option<LaneId> {
+        (delivery.lane != UNORDERED).then(|| (self.participant_key(&delivery.participant), delivery.lane))
     }
 
-    fn probes(&self, message: &Prepared) -> Vec<Probe> {
-        let sender = self.party(&message.metadata.sender);
+    fn lookups(&self, message: &Prepared) -> Vec<IdentityLookup> {
+        let sender = self.participant_key(&message.metadata.sender);
         let keys = [&message.identity.transmission, &message.identity.message];
-        keys.into_iter().flatten().filter_map(|(kind, _)| self.probe(message, sender, *kind)).collect()
+        keys.into_iter().flatten().filter_map(|(kind, _)| self.lookup(message, sender, *kind)).collect()
     }
 
-    fn probe(&self, message: &Prepared, sender: i64, kind: KeyKind) -> Option<Probe> {
+    fn lookup(&self, message: &Prepared, sender: i64, kind: KeyKind) -> Option<IdentityLookup> {
         let reference = message.references.iter().find(|reference| reference.kind == kind as i64)?;
-        (&*message.metadata.sender != OWN).then(|| Probe::new(reference.hash, sender, kind, &message.identity.content))
+        (&*message.metadata.sender != ROUTER)
+            .then(|| IdentityLookup::new(reference.hash, sender, kind, &message.identity.content))
     }
 
-    /// Whether a message is new, a repeat, or misuses an identity, by `judge`.
-    pub fn verdict(&self, message: &Prepared) -> Verdict<Kin> {
+    /// Whether a message is new, a duplicate, or a conflict, by `judge`.
+    pub fn verdict(&self, message: &Prepared) -> Verdict<MessageRef> {
         let identity = &message.identity;
         let seen = |key: &Option<(KeyKind, String)>| {
             key.as_ref().map_or(Seen { same: None, any: None }, |(kind, _)| self.seen(message, *kind))
@@ -225,87 +237,88 @@ impl<'w> Batch<'w> {
         judge(identity.strict, message.metadata.category, seen(&identity.transmission), seen(&identity.message))
     }
 
-    fn seen(&self, message: &Prepared, kind: KeyKind) -> Seen<Kin> {
-        let sender = self.party(&message.metadata.sender);
-        let (Some(probe), Some(wanted)) = (self.probe(message, sender, kind), value(&message.metadata, kind)) else {
+    fn seen(&self, message: &Prepared, kind: KeyKind) -> Seen<MessageRef> {
+        let sender = self.participant_key(&message.metadata.sender);
+        let (Some(lookup), Some(wanted)) = (self.lookup(message, sender, kind), value(&message.metadata, kind)) else {
             return Seen { same: None, any: None };
         };
         let content = &message.identity.content;
-        let kept = |key: i64| {
+        let valid = |key: i64| {
             let candidate = self.known.candidates.get(&key)?;
-            let valid = candidate.has(kind, &wanted)
+            let is_valid = candidate.has_key(kind, &wanted)
                 && candidate.received_us >= self.identities_from_us
                 && !self.released.contains(&key);
-            valid.then_some((candidate, (key, candidate.id)))
+            is_valid.then_some((candidate, (key, candidate.id)))
         };
-        let (same, any) = self.known.keys.get(&probe).copied().unzip();
-        let same = same.flatten().and_then(kept).filter(|(candidate, _)| candidate.content == *content);
-        let any = any.and_then(kept);
-        let fresh = self.fresh.get(&(sender, kind, wanted)).map(Vec::as_slice).unwrap_or_default();
-        let fresh_same = fresh.iter().find(|(known, _)| known == content).map(|(_, kin)| *kin);
-        let fresh_any = fresh.last().map(|(_, kin)| *kin);
-        let same = fresh_same.or(same.map(|(_, kin)| kin));
-        Seen { same, any: fresh_any.or(any.map(|(_, kin)| kin)).or(same) }
+        let (same, any) = self.known.keys.get(&lookup).copied().unzip();
+        let same = same.flatten().and_then(valid).filter(|(candidate, _)| candidate.content == *content);
+        let any = any.and_then(valid);
+        let new = self.new_identities.get(&(sender, kind, wanted)).map(Vec::as_slice).unwrap_or_default();
+        let new_same = new.iter().find(|(known, _)| known == content).map(|(_, message)| *message);
+        let new_any = new.last().map(|(_, message)| *message);
+        let same = new_same.or(same.map(|(_, message)| message));
+        Seen { same, any: new_any.or(any.map(|(_, message)| message)).or(same) }
     }
 
-    /// A stored message with this key, where one of this batch's look-ups found it.
+    /// A stored message with this key, if this batch has read it.
     pub fn candidate(&self, key: i64) -> Option<&Arc<Metadata>> {
         self.known.candidates.get(&key).map(|candidate| &candidate.metadata)
     }
 
-    /// Plans a message's rows, with its own answer and all its deliveries. `identity`: whether it is remembered.
-    pub fn insert(&mut self, message: Prepared, identity: bool, flags: i64) -> (i64, Vec<PendingDelivery>) {
+    /// Adds the rows of a message, of the router's answer to it, and of all deliveries. `has_identity`: whether later copies are
+    /// recognized.
+    pub fn insert(&mut self, message: Prepared, has_identity: bool, flags: i64) -> (i64, Vec<PendingDelivery>) {
         let key = self.keys.next_message();
-        let sender = self.party(&message.metadata.sender);
+        let sender = self.participant_key(&message.metadata.sender);
         let released = message.answer.as_ref().is_some_and(|answer| answer.releases_request);
-        let identity = identity && !released;
-        if identity {
-            self.remember(&message, sender, key);
+        let has_identity = has_identity && !released;
+        if has_identity {
+            self.add_identity(&message, sender, key);
         }
         self.terms.extend(message.terms.iter().map(|term| (*term, key)));
-        self.refer(&message, if identity { sender } else { 0 }, key);
-        let mut work = self.deliver(key, &message.metadata, &message.plain, message.deliveries);
-        let own_answer = message.answer.map(|answer| {
-            let (answer_key, answer_work) = self.insert(*answer, false, 0);
-            work.extend(answer_work);
+        self.add_references(&message, if has_identity { sender } else { 0 }, key);
+        let mut pending = self.deliver(key, &message.metadata, &message.plain, message.deliveries);
+        let router_answer = message.answer.map(|answer| {
+            let (answer_key, answer_pending) = self.insert(*answer, false, 0);
+            pending.extend(answer_pending);
             answer_key
         });
-        let size = i64::try_from(message.plain.len()).unwrap_or(i64::MAX);
+        let size_bytes = i64::try_from(message.plain.len()).unwrap_or(i64::MAX);
         self.rows.messages.push(MessageRow {
             key,
             state: message.state,
             committed_us: self.now_us,
             sender,
             in_reply_to: message.metadata.in_reply_to,
-            own_answer,
+            router_answer,
             event: message.event,
             destinations: message.destinations,
-            marks: message.marks,
+            issue_labels: message.issue_labels,
             content: message.identity.content,
-            said: message.identity.said,
+            response_sha256: message.identity.said,
             flags,
             metadata: message.metadata,
             metadata_json: message.metadata_json,
             outcome_json: message.outcome_json,
             full_outcome_json: message.full_outcome_json,
-            size,
+            size_bytes,
             packed: message.packed,
         });
-        (key, work)
+        (key, pending)
     }
 
-    /// For the jobs that follow in this batch.
-    fn remember(&mut self, message: &Prepared, sender: i64, key: i64) {
+    /// Adds the identity for the next jobs of this batch.
+    fn add_identity(&mut self, message: &Prepared, sender: i64, key: i64) {
         let identity = &message.identity;
         for (kind, _) in [&identity.transmission, &identity.message].into_iter().flatten() {
             if let Some(value) = value(&message.metadata, *kind) {
-                let known = self.fresh.entry((sender, *kind, value)).or_default();
+                let known = self.new_identities.entry((sender, *kind, value)).or_default();
                 known.push((identity.content, (key, message.metadata.id)));
             }
         }
     }
 
-    fn refer(&mut self, message: &Prepared, sender: i64, message_key: i64) {
+    fn add_references(&mut self, message: &Prepared, sender: i64, message_key: i64) {
         let content = head(&message.identity.content);
         self.rows.references.extend(message.references.iter().map(|reference| ReferenceRow {
             hash: reference.hash,
@@ -316,8 +329,8 @@ impl<'w> Batch<'w> {
         }));
     }
 
-    /// Plans deliveries of a message behind what waits in their lanes (`tails` must know them); gives
-    /// them as the courier holds them. Whether they are carried it decides itself: the channel may change meanwhile.
+    /// Adds deliveries of a message at the end of their lanes (`tails` must hold them), and returns them as the courier holds
+    /// them. The courier decides whether it makes them, because the channel may change meanwhile.
     pub fn deliver(
         &mut self,
         key: i64,
@@ -325,7 +338,7 @@ impl<'w> Batch<'w> {
         body: &Bytes,
         new: Vec<NewDelivery>,
     ) -> Vec<PendingDelivery> {
-        let mut work = Vec::new();
+        let mut pending = Vec::new();
         for delivery in new {
             let seq = self.keys.next_seq(self.now_us);
             let prev_seq = self.lane_of(&delivery).and_then(|lane| self.tails.insert(lane, seq));
@@ -333,7 +346,7 @@ impl<'w> Batch<'w> {
                 key: self.keys.next_delivery(),
                 id: delivery.id,
                 message_key: key,
-                party: self.party(&delivery.participant),
+                participant_key: self.participant_key(&delivery.participant),
                 lane: delivery.lane,
                 seq,
                 prev_seq,
@@ -343,7 +356,7 @@ impl<'w> Batch<'w> {
                 kind: delivery.kind.clone(),
                 destination: delivery.destination,
             };
-            work.push(PendingDelivery {
+            pending.push(PendingDelivery {
                 delivery_key: row.key,
                 delivery_id: row.id,
                 message_key: key,
@@ -362,6 +375,6 @@ impl<'w> Batch<'w> {
             });
             self.rows.deliveries.push(row);
         }
-        work
+        pending
     }
 }

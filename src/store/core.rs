@@ -1,9 +1,9 @@
-//! What store handles and the writer share: connections, party numbers, figures, the room on the disk.
+//! What the handles of a store and its writer share: connections, keys of participants, counters, free disk space.
 
 use super::health::Health;
 use super::recent::Recent;
 use super::term;
-use super::watch::{Changed, Watch};
+use super::watch::{FileChange, FileWatch};
 use super::writer::Writer;
 use super::{StoreSettings, Unavailable};
 use crate::clock::Clock;
@@ -20,102 +20,102 @@ use std::time::{Duration, Instant};
 const FREE_BYTES_VALID: Duration = Duration::from_secs(1);
 const MICROSECONDS_PER_DAY: i64 = 86_400_000_000;
 
-type Parties = Arc<HashMap<Arc<str>, i64>>;
+type ParticipantKeys = Arc<HashMap<Arc<str>, i64>>;
 
 pub(super) struct Core {
     pub settings: StoreSettings,
-    /// The database file, behind links.
+    /// The database file, with links resolved.
     pub path: PathBuf,
     pub clock: Clock,
     pub writer: tokio::sync::Mutex<Writer>,
-    /// For messages and deliveries: short reads by key.
+    /// For short reads by key.
     pub readers: SqlitePool,
-    /// For lists, which may look at many rows.
+    /// For lists, which may read many rows.
     pub searchers: SqlitePool,
     pub search_milliseconds: AtomicU64,
-    /// How often searches looked at the time: their work, in units of 10,000 steps.
-    pub search_looks: Arc<AtomicU64>,
-    /// Locks the store for its life, and knows its files. None once it is closed.
-    pub watch: Mutex<Option<Watch>>,
+    /// How often searches checked the time, which is every 10,000 steps of SQLite: a measure of their cost.
+    pub search_checks: Arc<AtomicU64>,
+    /// Holds the lock on the store and checks its files. None once it is closed.
+    pub watch: Mutex<Option<FileWatch>>,
     pub health: Health,
     pub recent: Recent,
-    /// Numbers of participants. Replaced as a whole when one is new.
-    pub party_keys: RwLock<Parties>,
+    /// Keys by participant id. Replaced as a whole when a participant is added.
+    pub known_participants: RwLock<ParticipantKeys>,
     pub free_bytes: Mutex<Option<(Instant, u64)>>,
-    /// Transactions since the start, and the accepts and settlements in them.
+    /// Transactions since the start, and the accepts and settlements that they committed.
     pub commits: AtomicU64,
     pub operations: AtomicU64,
-    pub sweep: Mutex<super::retention::Cursors>,
-    /// Another router may have the file: nothing is written any more.
+    pub sweep: Mutex<super::retention::RetentionCursors>,
+    /// Another router may have the file now: nothing may be written.
     pub closed: AtomicBool,
 }
 
 impl Core {
-    pub fn known_parties(&self) -> Parties {
-        self.party_keys.read().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn participant_keys(&self) -> ParticipantKeys {
+        self.known_participants.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The number of a participant that anything was ever kept for.
-    pub fn party(&self, id: &str) -> Option<i64> {
-        self.known_parties().get(id).copied()
+    /// The key of a participant that the store knows.
+    pub fn participant_key(&self, id: &str) -> Option<i64> {
+        self.participant_keys().get(id).copied()
     }
 
-    /// Those of `names` that have no number yet, and the numbers of all others.
-    pub fn new_parties<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> (Parties, Vec<String>) {
-        let known = self.known_parties();
+    /// All known keys, and those of `names` that have none.
+    pub fn unknown_participants<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> (ParticipantKeys, Vec<String>) {
+        let known = self.participant_keys();
         let new = names.into_iter().filter(|name| !known.contains_key(*name)).map(str::to_owned).collect();
         (known, new)
     }
 
-    /// Numbers new participants. Committed at once, outside of any transaction, so that none is lost with it.
-    pub async fn number_all(
+    /// Adds new participants. Commits at once, outside of any transaction, so that no key is lost with a transaction.
+    pub async fn add_participants(
         &self,
         conn: &mut SqliteConnection,
-        mut known: Parties,
+        mut known: ParticipantKeys,
         new: Vec<String>,
-    ) -> Result<Parties, Error> {
+    ) -> Result<ParticipantKeys, Error> {
         for name in new {
-            let insert = "INSERT INTO party (id) VALUES (?) ON CONFLICT (id) DO UPDATE SET id = id RETURNING k";
-            // To the end: the row comes before the commit, which may still fail.
+            let insert = "INSERT INTO participant (id) VALUES (?) ON CONFLICT (id) DO UPDATE SET id = id RETURNING k";
+            // Reads to the end: the row comes before the commit, which may still fail.
             let rows = sqlx::query(insert).bind(name.clone()).fetch_all(&mut *conn).await?;
             let row = rows.first().ok_or(Error::RowNotFound)?;
             Arc::make_mut(&mut known).insert(Arc::from(name), row.try_get(0)?);
-            *self.party_keys.write().unwrap_or_else(PoisonError::into_inner) = known.clone();
+            *self.known_participants.write().unwrap_or_else(PoisonError::into_inner) = known.clone();
         }
         Ok(known)
     }
 
-    pub async fn read_parties(conn: &mut SqliteConnection) -> Result<Parties, Error> {
-        let rows = sqlx::query("SELECT id, k FROM party").fetch_all(conn).await?;
-        let mut parties = HashMap::new();
+    pub async fn read_participants(conn: &mut SqliteConnection) -> Result<ParticipantKeys, Error> {
+        let rows = sqlx::query("SELECT id, k FROM participant").fetch_all(conn).await?;
+        let mut participants = HashMap::new();
         for row in rows {
-            parties.insert(Arc::from(row.try_get::<&str, _>(0)?), row.try_get(1)?);
+            participants.insert(Arc::from(row.try_get::<&str, _>(0)?), row.try_get(1)?);
         }
-        Ok(Arc::new(parties))
+        Ok(Arc::new(participants))
     }
 
-    /// Identities of messages received before this are forgotten; 0 days: none is.
+    /// Messages received before this time are not recognized as the first of a duplicate; 0 days: all are.
     pub fn identities_from_us(&self, now_us: i64) -> i64 {
         match self.settings.identities_days {
-            // Until the clock is right, nothing counts as too old.
+            // While the clock may be wrong, nothing counts as too old.
             _ if self.clock.jump().is_some() => i64::MIN,
             0 => i64::MIN,
             days => now_us.saturating_sub(i64::from(days) * MICROSECONDS_PER_DAY),
         }
     }
 
-    fn watched(&self) -> std::sync::MutexGuard<'_, Option<Watch>> {
+    fn watched(&self) -> std::sync::MutexGuard<'_, Option<FileWatch>> {
         self.watch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether what is committed now will be found at the store's path. Once it was not, the store is lost for good: what
-    /// was written since would be missing.
+    /// Errs if what is committed now would not be found at the store's path. Once that happened, the store is lost for good:
+    /// later writes would be missing.
     pub fn check_files(&self) -> Result<(), Unavailable> {
         self.health.lost()?;
-        match self.watched().as_ref().map_or(Ok(()), Watch::check) {
+        match self.watched().as_ref().map_or(Ok(()), FileWatch::check) {
             Ok(()) => Ok(()),
-            Err(Changed::Unknown(text)) => Err(Unavailable::Away(text)),
-            Err(Changed::Lost(text)) => {
+            Err(FileChange::Unknown(text)) => Err(Unavailable::Away(text)),
+            Err(FileChange::Lost(text)) => {
                 tracing::error!("the store is lost while it is open: {text}; nothing more is accepted");
                 self.health.lose(text);
                 self.health.lost()
@@ -123,26 +123,26 @@ impl Core {
         }
     }
 
-    /// Room on the store's disk in bytes, at most a second old. None where the system does not say.
+    /// Free bytes on the store's disk, at most a second old. None if the system reports an error.
     pub fn free_bytes(&self) -> Option<u64> {
-        let mut kept = self.free_bytes.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((at, bytes)) = *kept
+        let mut cached = self.free_bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, bytes)) = *cached
             && at.elapsed() < FREE_BYTES_VALID
         {
             return Some(bytes);
         }
         let disk = rustix::fs::statvfs(folder(&self.path)).ok()?;
         let bytes = disk.f_bavail.saturating_mul(disk.f_frsize);
-        *kept = Some((Instant::now(), bytes));
+        *cached = Some((Instant::now(), bytes));
         Some(bytes)
     }
 
-    /// Size of the log on disk; 0 where there is none.
+    /// Size of the log on disk; 0 if there is none.
     pub fn log_bytes(&self) -> u64 {
         super::files::beside(&self.path, "-wal").metadata().map_or(0, |data| data.len())
     }
 
-    /// Runs one transaction of its own on the writer, in a task of its own: a caller that hangs up does not cut it.
+    /// Runs one transaction on the writer's connection, in a task of its own: it completes even if the caller is dropped.
     pub async fn write<T, F>(self: &Arc<Self>, work: F) -> Result<T, Unavailable>
     where
         T: Send + 'static,
@@ -155,18 +155,18 @@ impl Core {
                 return Err(Error::PoolClosed);
             }
             let done = async {
-                core.recent.assure(&mut writer.conn).await?;
+                core.recent.refresh(&mut writer.conn).await?;
                 writer.begin().await?;
                 let done = work(&core, &mut writer).await?;
                 writer.commit().await?;
-                core.recent.committed();
+                core.recent.commit();
                 Ok(done)
             }
             .await;
             if done.is_err() {
-                core.recent.unsure();
-                // Terms that it wrote, and that memory let go of, are not written.
-                writer.behind.unsure();
+                core.recent.invalidate();
+                // Terms that it wrote, and that memory no longer holds, are not written.
+                writer.unwritten_terms.invalidate();
                 writer.recover(&core).await;
             }
             done
@@ -178,13 +178,13 @@ impl Core {
         }
     }
 
-    /// Writes the terms of stored messages that have none yet: before a search that goes by terms.
+    /// Writes the missing terms of stored messages, before a search by terms.
     pub async fn write_terms(self: &Arc<Self>) -> Result<(), Unavailable> {
-        self.write(|_, writer| term::write_behind(writer).boxed()).await
+        self.write(|_, writer| term::write_missing(writer).boxed()).await
     }
 
-    /// Ends the readers, moves the log into the database file, lets another router in.
-    pub async fn shut(&self) {
+    /// Closes the readers, moves the log into the database file, and releases the lock.
+    pub async fn close(&self) {
         self.readers.close().await;
         self.searchers.close().await;
         let mut writer = self.writer.lock().await;
@@ -192,7 +192,7 @@ impl Core {
         if let Err(error) = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut writer.conn).await {
             tracing::warn!(%error, "the store's log could not be moved into its file; the next start reads it");
         }
-        // Gives up the lock.
+        // Releases the lock.
         drop(self.watched().take());
     }
 }
@@ -207,8 +207,8 @@ pub(super) fn sqlite_code(error: &Error) -> Option<i64> {
     Some(code & 0xff)
 }
 
-/// Whether a failed transaction failed for one of its rows, so that the others may succeed without it.
-pub(super) fn is_of_a_row(error: &Error) -> bool {
+/// Whether a transaction failed because of one of its rows, so that the others may succeed without it.
+pub(super) fn is_row_error(error: &Error) -> bool {
     const SQLITE_BUSY: i64 = 5;
     const SQLITE_LOCKED: i64 = 6;
     match error {
@@ -224,7 +224,7 @@ pub(super) fn is_of_a_row(error: &Error) -> bool {
 const SQLITE_IOERR: i64 = 10;
 const SQLITE_FULL: i64 = 13;
 
-/// What a caller hears of a database error. Texts of SQLite name no values.
+/// The error that a caller gets for a database error. Error texts of SQLite contain no values.
 pub(super) fn unavailable(error: &Error) -> Unavailable {
     match sqlite_code(error) {
         Some(SQLITE_IOERR | SQLITE_FULL) => Unavailable::Full(error.to_string()),

@@ -1,4 +1,4 @@
-//! When waiting deliveries are due, changed from outside an attempt: by a clock that was wrong, or by an operator.
+//! Changes when waiting deliveries are due, other than by an attempt: after the clock was wrong, or for an operator.
 
 use super::core::unavailable;
 use super::insert::json;
@@ -12,20 +12,20 @@ use sqlx::{Error, Row};
 use std::collections::HashMap;
 use uuid::Uuid;
 
-/// Longest wait of a delivery to a participant that is not configured: one day, in microseconds.
-const UNCONFIGURED_WAIT_US_MOST: i64 = 86_400_000_000;
+/// The longest wait of a delivery to a participant that is not configured: one day, in microseconds.
+const LONGEST_UNCONFIGURED_WAIT_US: i64 = 86_400_000_000;
 
 impl Store {
-    /// Brings every waiting delivery's due time to at most its participant's longest pause from now: what lies beyond was
-    /// written under a clock that ran ahead. `pauses_us` holds the pauses by participant id, in microseconds. How many
-    /// deliveries were changed.
+    /// Moves every waiting delivery that is due later than its participant's longest pause from now to that time: later times
+    /// were written while the clock ran ahead. `pauses_us` holds the pauses in microseconds, by participant id. Returns the
+    /// number of deliveries changed.
     pub async fn limit_waits(&self, pauses_us: HashMap<String, i64>) -> Result<u64, Unavailable> {
         let core = &self.inner.core;
         let now_us = core.clock.now_us();
         let limits: Vec<(i64, i64)> = core
-            .known_parties()
+            .participant_keys()
             .iter()
-            .map(|(id, key)| (*key, pauses_us.get(&**id).copied().unwrap_or(UNCONFIGURED_WAIT_US_MOST)))
+            .map(|(id, key)| (*key, pauses_us.get(&**id).copied().unwrap_or(LONGEST_UNCONFIGURED_WAIT_US)))
             .map(|(key, pause_us)| (key, now_us.saturating_add(pause_us)))
             .collect();
         core.write(move |_, writer| limit(writer, limits).boxed()).await
@@ -33,7 +33,7 @@ impl Store {
 }
 
 impl Store {
-    /// Makes a waiting delivery due now. False where it does not wait.
+    /// Makes a waiting delivery due now. False if it does not wait.
     pub async fn make_due(&self, delivery_key: i64) -> Result<bool, Unavailable> {
         let due = self.inner.core.write(move |_, writer| {
             async move {
@@ -45,13 +45,13 @@ impl Store {
         due.await
     }
 
-    /// For each of these deliveries that stands behind another waiting one of its lane: the first of that lane.
+    /// For each of these deliveries that waits behind another one in its lane: the first delivery of that lane.
     pub async fn first_in_lane(&self, deliveries: &[Uuid]) -> Result<HashMap<Uuid, FirstInLane>, Unavailable> {
         let ids: Vec<String> = deliveries.iter().map(|id| id.simple().to_string()).collect();
         let rows = sqlx::query(
             "SELECT d.id, h.id, h.attempts, h.due_us FROM json_each(?) j CROSS JOIN delivery d ON d.id = unhex(j.value) \
              CROSS JOIN delivery h ON h.k = (SELECT k FROM delivery INDEXED BY delivery_waiting \
-                 WHERE state = 0 AND party = d.party AND lane = d.lane ORDER BY seq LIMIT 1) \
+                 WHERE state = 0 AND participant = d.participant AND lane = d.lane ORDER BY seq LIMIT 1) \
              WHERE d.state = 0 AND d.lane <> 0 AND h.k <> d.k",
         )
         .bind(json(&ids).map_err(|error| unavailable(&error))?)
@@ -67,9 +67,9 @@ impl Store {
 
 async fn limit(writer: &mut Writer, limits: Vec<(i64, i64)>) -> Result<u64, Error> {
     let mut changed = 0;
-    for (party, latest_us) in limits {
-        let update = "UPDATE delivery SET due_us = ?1 WHERE state = 0 AND party = ?2 AND due_us > ?1";
-        let done = sqlx::query(update).bind(latest_us).bind(party).execute(&mut writer.conn).await?;
+    for (participant_key, latest_us) in limits {
+        let update = "UPDATE delivery SET due_us = ?1 WHERE state = 0 AND participant = ?2 AND due_us > ?1";
+        let done = sqlx::query(update).bind(latest_us).bind(participant_key).execute(&mut writer.conn).await?;
         changed += done.rows_affected();
     }
     Ok(changed)

@@ -1,8 +1,8 @@
-//! The files of a store: their names and modes, the lock on them, the mark in the database file.
+//! The files of a store: their names and modes, the lock on them, and the mark in the database file.
 //!
-//! A store is one database file with a log (`-wal`), the log's index (`-shm`) and a lock file (`.lock`) beside it. SQLite
-//! names log and index after the path, and believes whatever log it finds there; so two routers must not meet on one file by
-//! two names, and a backup must not be opened beside the log of another file.
+//! A store is one database file with a log (`-wal`), the index of the log (`-shm`), and a lock file (`.lock`) beside it. SQLite
+//! names log and index after the path and trusts any log that it finds there. Therefore two routers must not open one file
+//! under two names, and a backup must not be opened beside the log of another file.
 
 use super::OpenError;
 use super::core::folder;
@@ -13,16 +13,16 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-/// Messages are health records: only the owner reads them, whatever the umask and the folder's mode.
+/// Messages are health records: only the owner may read them, whatever the umask and the folder's mode.
 pub(super) const PRIVATE_MODE: u32 = 0o600;
-/// Application id in the header of a store, and of a backup that was not opened as a store yet.
+/// Application id in the header of a store, and of a backup that was not yet opened as a store.
 pub(super) const STORE_MARK: i32 = i32::from_be_bytes(*b"EMBs");
 pub(super) const BACKUP_MARK: i32 = i32::from_be_bytes(*b"EMBb");
 
 const HEADER_BYTES: usize = 100;
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
-/// Which file it is, by whatever name.
+/// Identifies a file under any name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct FileId {
     device: u64,
@@ -35,12 +35,12 @@ impl From<&Metadata> for FileId {
     }
 }
 
-/// Stores that this process has open. Closing any descriptor of a file gives up all of SQLite's locks on it in this process,
-/// so a file that is open already must not be opened a second time just to find that out.
-static HELD: Mutex<BTreeSet<FileId>> = Mutex::new(BTreeSet::new());
+/// Stores that this process has open. Closing any descriptor of a file releases all of SQLite's locks on it in this process,
+/// so an open file must not be opened a second time just to find out that it is open.
+static OPEN_STORES: Mutex<BTreeSet<FileId>> = Mutex::new(BTreeSet::new());
 
-fn held() -> std::sync::MutexGuard<'static, BTreeSet<FileId>> {
-    HELD.lock().unwrap_or_else(PoisonError::into_inner)
+fn open_stores() -> std::sync::MutexGuard<'static, BTreeSet<FileId>> {
+    OPEN_STORES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// `path` with `ending` after it, as SQLite names the files beside a database.
@@ -58,7 +58,7 @@ fn refused<T>(text: String) -> Result<T, OpenError> {
     Err(OpenError::Refused(text))
 }
 
-/// The database file's own path, behind links; its folder must exist.
+/// The path of the database file with links resolved; its folder must exist.
 pub(super) fn resolve(path: &Path) -> Result<PathBuf, OpenError> {
     let error = |source| file_error(path, source);
     match path.canonicalize() {
@@ -81,10 +81,10 @@ pub(super) fn make_folder(path: &Path) -> Result<(), OpenError> {
     builder.create(path).map_err(|source| file_error(path, source))
 }
 
-/// A new file that only its owner reads. Errs where anything has the name, a link too.
+/// Creates a file that only its owner can read. Errs if the name is taken, also by a link.
 pub(super) fn create_private(path: &Path) -> std::io::Result<File> {
     let file = OpenOptions::new().read(true).write(true).create_new(true).mode(PRIVATE_MODE).open(path)?;
-    // The umask may have taken from the mode.
+    // The umask may have removed bits of the mode.
     file.set_permissions(Permissions::from_mode(PRIVATE_MODE))?;
     Ok(file)
 }
@@ -93,36 +93,36 @@ pub(super) fn sync_folder(path: &Path) -> std::io::Result<()> {
     File::open(folder(path))?.sync_all()
 }
 
-/// The right to a store: its lock file and its database file, both locked, so that a second router finds one of them locked
-/// under whatever name it opens the store.
-pub(super) struct Hold {
-    pub lock: File,
+/// The lock on a store: its lock file and its database file are both locked, so that a second router finds one of them locked
+/// under any name of the store.
+pub(super) struct StoreLock {
+    pub lock_file: File,
     pub lock_path: PathBuf,
     pub database: Option<(File, FileId)>,
 }
 
-impl Drop for Hold {
+impl Drop for StoreLock {
     fn drop(&mut self) {
         if let Some((_, id)) = &self.database {
-            held().remove(id);
+            open_stores().remove(id);
         }
     }
 }
 
-impl Hold {
-    /// Locks the store at `path`, as `resolve` gave it. The database file may be missing. Errs where another router has it.
-    pub fn take(path: &Path) -> Result<Hold, OpenError> {
+impl StoreLock {
+    /// Locks the store at `path`, as `resolve` gave it. The database file may be missing. Errs if another router has it open.
+    pub fn take(path: &Path) -> Result<StoreLock, OpenError> {
         let lock_path = beside(path, ".lock");
-        let lock = open_lock(&lock_path).map_err(|source| file_error(&lock_path, source))?;
-        lock_or_refuse(&lock, &lock_path, path)?;
-        let mut hold = Hold { lock, lock_path, database: None };
+        let lock_file = open_lock(&lock_path).map_err(|source| file_error(&lock_path, source))?;
+        lock_or_refuse(&lock_file, &lock_path, path)?;
+        let mut lock = StoreLock { lock_file, lock_path, database: None };
         if path.exists() {
-            hold.take_database(path)?;
+            lock.take_database(path)?;
         }
-        Ok(hold)
+        Ok(lock)
     }
 
-    /// Locks the database file, once it is there.
+    /// Locks the database file, once it exists.
     pub fn take_database(&mut self, path: &Path) -> Result<(), OpenError> {
         let error = |source| file_error(path, source);
         let data = path.metadata().map_err(error)?;
@@ -131,14 +131,14 @@ impl Hold {
         }
         if data.nlink() > 1 {
             return refused(format!(
-                "the store {} has {} names (hard links); its log is found by one of them only, so the others lose messages: \
-                 leave one name, and copy a store with `emberpost store backup`",
+                "the store {} has {} names (hard links); its log belongs to only one of them, so the others lose messages: \
+                 remove the other names, and copy a store with `emberpost store backup`",
                 path.display(),
                 data.nlink()
             ));
         }
         let id = FileId::from(&data);
-        if !held().insert(id) {
+        if !open_stores().insert(id) {
             return in_use(path, path);
         }
         let locked = OpenOptions::new().read(true).write(true).open(path).map_err(error).and_then(|file| {
@@ -148,27 +148,27 @@ impl Hold {
         match locked {
             Ok(file) => self.database = Some((file, id)),
             Err(error) => {
-                held().remove(&id);
+                open_stores().remove(&id);
                 return Err(error);
             }
         }
         Ok(())
     }
 
-    /// Writes into the lock file that a store was made here: if the database file is gone at a later start, that is a loss,
-    /// and not a new store.
-    pub fn remember(&mut self, path: &Path) -> Result<(), OpenError> {
+    /// Writes into the lock file that there is a store: if the database file is missing at a later start, it was lost, and no
+    /// new store is created.
+    pub fn record_store(&mut self, path: &Path) -> Result<(), OpenError> {
         let error = |source| file_error(&self.lock_path, source);
-        if self.lock.metadata().map_err(error)?.len() == 0 {
+        if self.lock_file.metadata().map_err(error)?.len() == 0 {
             let name = path.file_name().unwrap_or_default().display();
-            writeln!(self.lock, "Emberpost has a store in {name}. While it is open, this file is locked.")
+            writeln!(self.lock_file, "Emberpost has a store in {name}. While it is open, this file is locked.")
                 .map_err(error)?;
         }
         Ok(())
     }
 
-    pub fn was_remembered(&self) -> Result<bool, OpenError> {
-        let data = self.lock.metadata().map_err(|source| file_error(&self.lock_path, source))?;
+    pub fn has_record(&self) -> Result<bool, OpenError> {
+        let data = self.lock_file.metadata().map_err(|source| file_error(&self.lock_path, source))?;
         Ok(data.len() > 0)
     }
 }
@@ -178,7 +178,7 @@ fn open_lock(path: &Path) -> std::io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(PRIVATE_MODE).custom_flags(no_links);
     let file = options.open(path)?;
-    // The umask may have taken from the mode, and then the next start could not open it.
+    // The umask may have removed bits of the mode, and then the next start could not open it.
     if file.metadata()?.mode() & 0o777 != PRIVATE_MODE {
         file.set_permissions(Permissions::from_mode(PRIVATE_MODE))?;
     }
@@ -193,53 +193,53 @@ fn lock_or_refuse(file: &File, locked: &Path, store: &Path) -> Result<(), OpenEr
     }
 }
 
-/// Two routers on one file would each give out the same keys.
+/// Two routers on one file would assign the same keys.
 fn in_use(store: &Path, locked: &Path) -> Result<(), OpenError> {
     refused(format!(
-        "the store {} is in use by another emberpost ({} is locked); stop that one first, or give this one a store of its \
-         own with store.url",
+        "the store {} is in use by another emberpost ({} is locked); stop that one first, or set another \
+         store.url for this one",
         store.display(),
         locked.display()
     ))
 }
 
-/// What the header of a database file says, without what a log beside it may change.
+/// The application id in the header of a database file; a log beside it may hold another one.
 pub(super) fn mark(file: &File, path: &Path) -> Result<i32, OpenError> {
     let mut header = [0; HEADER_BYTES];
     match file.read_exact_at(&mut header, 0) {
         Ok(()) if header.starts_with(MAGIC) => Ok(i32::from_be_bytes([header[68], header[69], header[70], header[71]])),
         Err(source) if source.kind() != ErrorKind::UnexpectedEof => Err(file_error(path, source)),
         _ if file.metadata().is_ok_and(|data| data.len() == 0) => refused(format!(
-            "the store {} is empty: what was in it is gone. Put a backup in its place with `emberpost store restore FILE`, \
-             or remove the file to begin with a new store",
+            "the store {} is empty: its content is lost. Put a backup in its place with `emberpost store restore FILE`, \
+             or remove the file to start with a new store",
             path.display()
         )),
         _ => refused(format!("{} is not a SQLite database", path.display())),
     }
 }
 
-/// Logs beside a database file with anything in them.
+/// Logs beside a database file that are not empty.
 pub(super) fn logs(path: &Path) -> Vec<PathBuf> {
     let full = |log: &PathBuf| log.symlink_metadata().is_ok_and(|data| data.len() > 0);
     ["-wal", "-journal"].map(|ending| beside(path, ending)).into_iter().filter(full).collect()
 }
 
-/// Takes from others what an earlier version or a copy gave them.
+/// Removes the access of other users that an earlier version or a copy gave them.
 pub(super) fn make_private(path: &Path) {
     for file in ["", "-wal", "-shm", "-journal", ".lock"].map(|ending| beside(path, ending)) {
         let open_to_others = file.metadata().is_ok_and(|data| data.mode() & 0o077 != 0);
         if open_to_others && let Err(error) = std::fs::set_permissions(&file, Permissions::from_mode(PRIVATE_MODE)) {
-            tracing::warn!(file = %file.display(), %error, "others on this machine may read this file of the store");
+            tracing::warn!(file = %file.display(), %error, "other users of this machine may be able to read this file of the store");
         }
     }
 }
 
-/// Gives `from` the name `to`. Errs where that is taken.
+/// Renames `from` to `to`. Errs if that name is taken.
 pub(super) fn rename_new(from: &Path, to: &Path) -> std::io::Result<()> {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
     use rustix::io::Errno;
     match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        // A file system that does not know the flag.
+        // The file system does not support the flag.
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
             if to.symlink_metadata().is_ok() {
                 return Err(ErrorKind::AlreadyExists.into());

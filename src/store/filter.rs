@@ -1,4 +1,4 @@
-//! Filters as SQL conditions: the texts are ours, what the caller gave is bound.
+//! Filters as SQL conditions. The SQL text is constant; values that the caller gave are bound.
 
 use super::core::Core;
 use super::reference::hash;
@@ -19,14 +19,14 @@ enum Value {
     Blob(Vec<u8>),
 }
 
-/// Conditions that must all hold, with their values in order.
+/// Conditions that a row must meet, with their values in order.
 #[derive(Clone, Debug)]
 pub(super) struct Conditions {
     texts: Vec<&'static str>,
     values: Vec<Value>,
-    /// Terms that every message that matches has.
+    /// Terms that every matching message has.
     pub terms: Vec<i64>,
-    /// From and before, UTC microseconds.
+    /// Start (inclusive) and end (exclusive) in UTC microseconds since 1970.
     pub times: (i64, i64),
 }
 
@@ -69,7 +69,7 @@ impl Conditions {
         self.sql_and([])
     }
 
-    /// As `sql`, with conditions that bind nothing.
+    /// As `sql`, with further conditions that bind no values.
     pub fn sql_and(&self, more: impl IntoIterator<Item = String>) -> String {
         let texts: Vec<String> = self.texts.iter().map(|text| (*text).to_owned()).chain(more).collect();
         if texts.is_empty() { String::new() } else { format!(" WHERE {}", texts.join(" AND ")) }
@@ -94,7 +94,7 @@ impl Conditions {
     }
 }
 
-/// Conditions on `message m`. Errs with a sentence for a time that is none.
+/// Conditions on `message m`. Errs with a text for a time that is not valid.
 pub(super) fn messages(core: &Core, filter: &MessageFilter) -> Result<Conditions, String> {
     let mut all = Conditions::default();
     if let Some(id) = filter.id {
@@ -103,7 +103,7 @@ pub(super) fn messages(core: &Core, filter: &MessageFilter) -> Result<Conditions
     let references = [
         (&filter.header_id, &[KeyKind::HeaderId as i64][..]),
         (&filter.bundle_id, &[KeyKind::BundleId as i64]),
-        (&filter.bundle_identifier, &[KeyKind::BundleIdentifier as i64, super::reference::BARE_IDENTIFIER]),
+        (&filter.bundle_identifier, &[KeyKind::BundleIdentifier as i64, super::reference::IDENTIFIER_VALUE]),
     ];
     for (given, kinds) in references {
         if let Some(given) = given {
@@ -111,7 +111,7 @@ pub(super) fn messages(core: &Core, filter: &MessageFilter) -> Result<Conditions
             let recent = core.recent.messages(hash(given), kinds, usize::MAX);
             let recent = Value::Text(serde_json::json!(recent).to_string());
             let values = [Value::Integer(hash(given)), Value::Integer(one), Value::Integer(other), recent];
-            let known = "m.k IN (SELECT message_k FROM reference WHERE h = ? AND kind IN (?, ?) \
+            let known = "m.k IN (SELECT message_k FROM reference WHERE hash = ? AND kind IN (?, ?) \
                          UNION ALL SELECT value FROM json_each(?))";
             all.add(known, values);
         }
@@ -124,7 +124,7 @@ pub(super) fn messages(core: &Core, filter: &MessageFilter) -> Result<Conditions
         all.text("instr(m.destinations, ?)", &format!("\n{destination}\n"));
     }
     if let Some(sender) = &filter.sender {
-        all.integer("m.sender = ?", core.party(sender).unwrap_or_default());
+        all.integer("m.sender = ?", core.participant_key(sender).unwrap_or_default());
     }
     if let Some(state) = filter.state {
         all.integer("m.state = ?", row::message_state_code(state));
@@ -141,20 +141,20 @@ pub(super) fn messages(core: &Core, filter: &MessageFilter) -> Result<Conditions
     }
     if let Some(fault) = &filter.fault {
         let delivery =
-            "(instr(m.marks, ?) OR EXISTS (SELECT 1 FROM delivery f WHERE f.message_k = m.k AND f.fault = ?))";
+            "(instr(m.issue_labels, ?) OR EXISTS (SELECT 1 FROM delivery f WHERE f.message_k = m.k AND f.fault = ?))";
         all.add(delivery, [Value::Text(format!(" {fault} ")), Value::Text(fault.clone())]);
     }
-    for word in [&filter.issue, &filter.rule].into_iter().flatten() {
-        all.text("instr(m.marks, ?)", &format!(" {word} "));
+    for label in [&filter.issue, &filter.rule].into_iter().flatten() {
+        all.text("instr(m.issue_labels, ?)", &format!(" {label} "));
     }
     all.terms = terms(filter);
     if filter.for_replay {
-        // The sender of a refused message was told that nobody gets it; that stays true.
+        // Senders of refused messages got the answer that nobody receives them; that stays true.
         all.integer("m.state = ?", row::message_state_code(MessageState::Accepted));
-        if !filter.means_answers() {
+        if !filter.includes_answers() {
             all.add("m.in_reply_to IS NULL", []);
-            // It goes to nobody before it is assigned.
-            all.integer("NOT m.flags & ?", row::AMBIGUOUS);
+            // An ambiguous response is delivered to nobody before it is assigned.
+            all.integer("NOT m.response_flags & ?", row::AMBIGUOUS);
         }
     }
     Ok(all)
@@ -163,14 +163,14 @@ pub(super) fn messages(core: &Core, filter: &MessageFilter) -> Result<Conditions
 fn flags(all: &mut Conditions, filter: &MessageFilter) {
     for (wanted, flag) in [(filter.ambiguous, row::AMBIGUOUS), (filter.further, row::FURTHER)] {
         match wanted {
-            // Flags are rare among all messages, and have an index of their own.
+            // Few messages have flags; they have an index of their own.
             Some(true) => {
                 all.integer(
-                    "m.k IN (SELECT k FROM message INDEXED BY message_flags WHERE flags <> 0 AND flags & ?)",
+                    "m.k IN (SELECT k FROM message INDEXED BY message_flags WHERE response_flags <> 0 AND response_flags & ?)",
                     flag,
                 );
             }
-            Some(false) => all.integer("NOT m.flags & ?", flag),
+            Some(false) => all.integer("NOT m.response_flags & ?", flag),
             None => {}
         }
     }
@@ -182,15 +182,15 @@ fn terms(filter: &MessageFilter) -> Vec<i64> {
         filter.destination.as_deref().map(term::destination),
         filter.event.as_deref().map(term::event),
         filter.response_code.as_deref().map(term::response_code),
-        filter.fault.as_deref().map(term::mark),
-        filter.issue.as_deref().map(term::mark),
-        filter.rule.as_deref().map(term::mark),
+        filter.fault.as_deref().map(term::issue_label),
+        filter.issue.as_deref().map(term::issue_label),
+        filter.rule.as_deref().map(term::issue_label),
         (filter.state == Some(MessageState::Refused)).then(term::refused),
     ];
     given.into_iter().flatten().collect()
 }
 
-/// Conditions on `delivery d` with its `message m`. Errs with a sentence for a time that is none.
+/// Conditions on `delivery d` with its `message m`. Errs with a text for a time that is not valid.
 pub(super) fn deliveries(core: &Core, filter: &DeliveryFilter) -> Result<Conditions, String> {
     let mut all = Conditions::default();
     if let Some(id) = filter.id {
@@ -200,11 +200,11 @@ pub(super) fn deliveries(core: &Core, filter: &DeliveryFilter) -> Result<Conditi
         all.blob("d.message_k = (SELECT k FROM message WHERE id = ?)", message);
     }
     if let Some(participant) = &filter.participant {
-        all.integer("d.party = ?", core.party(participant).unwrap_or_default());
+        all.integer("d.participant = ?", core.participant_key(participant).unwrap_or_default());
     }
     match filter.state {
         None => {}
-        // What waits and what is dead is little among all that was delivered, and has indexes of its own.
+        // Waiting and dead deliveries are few among all, and have indexes of their own.
         Some(DeliveryState::Waiting) => {
             all.add("d.k IN (SELECT k FROM delivery INDEXED BY delivery_waiting WHERE state = 0)", []);
         }
@@ -227,8 +227,8 @@ pub(super) fn deliveries(core: &Core, filter: &DeliveryFilter) -> Result<Conditi
     Ok(all)
 }
 
-/// `system|code`, both exactly; a code alone, whatever its system; or a uri. The column has them as one text, where a bar may
-/// be part of the code, so that what it finds is held against the parts.
+/// Matches `system|code` exactly, a code with any system, or a URI. The column holds them as one text in which the code may
+/// contain a bar, so the parts in the metadata decide.
 fn event(all: &mut Conditions, event: Option<&str>) {
     let Some(event) = event else { return };
     let text = |text: &str| Value::Text(text.to_owned());
@@ -252,5 +252,5 @@ fn event(all: &mut Conditions, event: Option<&str>) {
 fn time(text: &str, field: &str) -> Result<i64, String> {
     let time: Result<jiff::Timestamp, _> = text.parse();
     time.map(|time| time.as_microsecond())
-        .map_err(|_| format!("{field}: {text:?} is no time with zone, such as 2026-01-31T08:00:00Z"))
+        .map_err(|_| format!("{field}: {text:?} is not a time with a zone, such as 2026-01-31T08:00:00Z"))
 }

@@ -1,7 +1,7 @@
-//! Whether messages would be accepted now, as the last commits saw it.
+//! Whether messages would be accepted now, according to the last commits and probes.
 //!
-//! Every commit of messages reports how it ended. While none comes, a probe takes the write lock each second, and now and
-//! then writes; so readiness says what a message would meet, and never waits for the store itself.
+//! Every commit of messages reports its result. While there are none, a probe takes the write lock each second, and
+//! sometimes writes. So readiness predicts what happens to a message, and never waits for the store.
 
 use super::core::{Core, unavailable};
 use super::writer::Writer;
@@ -13,30 +13,30 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
-/// A commit that takes longer than this waits for a lock or a disk that others wait for as well.
+/// A commit that takes longer waits for a lock or a disk, and so will the next one.
 const STALLED_AFTER: Duration = Duration::from_secs(2);
-/// Between two probes that write, while all is well; they also note that the clock is right.
+/// Between two probes that write, while commits succeed; these probes also store that the clock is right.
 const WRITE_INTERVAL: Duration = Duration::from_secs(10);
-/// With less room than this each probe writes.
-const LITTLE_ROOM_BYTES: u64 = 64 * 1024 * 1024;
+/// With less free space than this, each probe writes.
+const LOW_SPACE_BYTES: u64 = 64 * 1024 * 1024;
 const SMALL_PROBE_BYTES: i64 = 16;
-/// More than what a log of old pages that are written over would take without needing room.
+/// More than fits into pages of the log that can be overwritten without free space.
 const LARGE_PROBE_BYTES: i64 = 64 * 1024;
-/// A probe does not hold up messages behind a lock that they would wait for themselves.
+/// A probe must not delay messages by waiting for a lock that they would wait for themselves.
 const PROBE_BUSY_MILLISECONDS: u32 = 250;
 
 #[derive(Default)]
 pub(super) struct Health {
     lost: OnceLock<String>,
     lost_signal: CancellationToken,
-    seen: Mutex<Seen>,
+    observed: Mutex<Observed>,
 }
 
 #[derive(Default)]
-struct Seen {
-    /// How the last commit failed; None after one that did not.
+struct Observed {
+    /// Why the last commit failed; None if it succeeded.
     failure: Option<Unavailable>,
-    /// When the oldest commit under way began.
+    /// When the running commit began.
     running: Option<Instant>,
     /// Since when probes find the write lock taken.
     locked: Option<Instant>,
@@ -44,16 +44,16 @@ struct Seen {
     written: Option<Instant>,
 }
 
-/// A commit under way.
-pub(super) struct Began(Instant);
+/// A running commit.
+pub(super) struct RunningCommit(Instant);
 
 impl Health {
-    fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    fn observed(&self) -> std::sync::MutexGuard<'_, Observed> {
+        self.observed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn lose(&self, text: String) {
-        // The first reason stands.
+        // The first reason is kept.
         let _ = self.lost.set(text);
         self.lost_signal.cancel();
     }
@@ -67,70 +67,70 @@ impl Health {
         self.lost.get().cloned().unwrap_or_default()
     }
 
-    pub fn begin(&self) -> Began {
+    pub fn begin(&self) -> RunningCommit {
         let now = Instant::now();
-        self.seen().running = Some(now);
-        Began(now)
+        self.observed().running = Some(now);
+        RunningCommit(now)
     }
 
-    pub fn end(&self, Began(began): Began, failure: Option<&Unavailable>) {
-        let mut seen = self.seen();
+    pub fn end(&self, RunningCommit(began): RunningCommit, failure: Option<&Unavailable>) {
+        let mut observed = self.observed();
         let now = Instant::now();
-        seen.running = seen.running.filter(|running| *running != began);
-        seen.failure = failure.cloned();
-        seen.ended = Some(now);
+        observed.running = observed.running.filter(|running| *running != began);
+        observed.failure = failure.cloned();
+        observed.ended = Some(now);
         if failure.is_none() {
-            seen.locked = None;
+            observed.locked = None;
         }
     }
 
-    /// What a message that comes now would meet.
+    /// Whether a message would be accepted now.
     pub fn state(&self) -> Result<(), Unavailable> {
         self.lost()?;
-        let seen = self.seen();
+        let observed = self.observed();
         let stalled = |since: Option<Instant>| since.is_some_and(|since| since.elapsed() > STALLED_AFTER);
-        if let Some(failure) = &seen.failure {
+        if let Some(failure) = &observed.failure {
             return Err(failure.clone());
         }
-        if stalled(seen.locked) {
+        if stalled(observed.locked) {
             return Err(Unavailable::Away("another process holds the write lock of the store".into()));
         }
-        if stalled(seen.running) {
+        if stalled(observed.running) {
             return Err(Unavailable::Away("the store takes longer than 2 s for a commit".into()));
         }
         Ok(())
     }
 
-    /// Whether a probe is due, and whether it should write, and how much.
+    /// Whether a probe is due, and the number of bytes that it should write, if any.
     fn due(&self, free_bytes: Option<u64>) -> Option<Option<i64>> {
-        let seen = self.seen();
+        let observed = self.observed();
         let within = |at: Option<Instant>, limit| at.is_some_and(|at: Instant| at.elapsed() < limit);
-        if seen.running.is_some() {
+        if observed.running.is_some() {
             return None;
         }
-        if seen.failure.is_some() || free_bytes.is_some_and(|free| free < LITTLE_ROOM_BYTES) {
+        if observed.failure.is_some() || free_bytes.is_some_and(|free| free < LOW_SPACE_BYTES) {
             return Some(Some(LARGE_PROBE_BYTES));
         }
-        if !within(seen.written, WRITE_INTERVAL) {
+        if !within(observed.written, WRITE_INTERVAL) {
             return Some(Some(SMALL_PROBE_BYTES));
         }
-        (!within(seen.ended, WATCH_INTERVAL)).then_some(None)
+        (!within(observed.ended, WATCH_INTERVAL)).then_some(None)
     }
 
     fn probed(&self, result: Result<(), Error>, wrote: bool) {
-        let mut seen = self.seen();
+        let mut observed = self.observed();
         let now = Instant::now();
         match result {
-            // The lock alone does not say that writing succeeds again.
-            Ok(()) if !wrote => seen.locked = None,
+            // Getting the lock does not prove that writing succeeds again.
+            Ok(()) if !wrote => observed.locked = None,
             Ok(()) => {
-                (seen.locked, seen.failure) = (None, None);
-                (seen.written, seen.ended) = (Some(now), Some(now));
+                (observed.locked, observed.failure) = (None, None);
+                (observed.written, observed.ended) = (Some(now), Some(now));
             }
             Err(error) if is_busy(&error) => {
-                seen.locked.get_or_insert(now);
+                observed.locked.get_or_insert(now);
             }
-            Err(error) => seen.failure = Some(unavailable(&error)),
+            Err(error) => observed.failure = Some(unavailable(&error)),
         }
     }
 }
@@ -140,9 +140,9 @@ fn is_busy(error: &Error) -> bool {
     super::core::sqlite_code(error) == Some(SQLITE_BUSY)
 }
 
-/// Looks at the store's files each second, and probes where no commit has told anything. Ends with the store.
+/// Checks the store's files each second, and probes while there are no commits. Ends with the store.
 pub(super) async fn watch(inner: Weak<Inner>) {
-    let mut told_of_clock = inner.upgrade().is_some_and(|inner| inner.core.clock.jump().is_some());
+    let mut logged_wrong_clock = inner.upgrade().is_some_and(|inner| inner.core.clock.jump().is_some());
     loop {
         tokio::time::sleep(WATCH_INTERVAL).await;
         let Some(inner) = inner.upgrade() else { return };
@@ -150,10 +150,10 @@ pub(super) async fn watch(inner: Weak<Inner>) {
         if core.closed.load(Ordering::Relaxed) {
             return;
         }
-        let looked = core.clone();
-        // A disk that hangs must not hold up a thread of the runtime. A failed check is logged where it is latched.
-        let _ = tokio::task::spawn_blocking(move || looked.check_files()).await;
-        super::time::watch(&core.clock, &mut told_of_clock);
+        let checked = core.clone();
+        // A disk that hangs must not block a thread of the runtime. `check_files` logs a failure itself.
+        let _ = tokio::task::spawn_blocking(move || checked.check_files()).await;
+        super::time::watch(&core.clock, &mut logged_wrong_clock);
         if core.log_bytes() > super::open::LOG_LIMIT_BYTES {
             cut_log(&core).await;
         }
@@ -164,7 +164,7 @@ pub(super) async fn watch(inner: Weak<Inner>) {
     }
 }
 
-/// Takes the write lock, and writes `write` bytes where that is asked for.
+/// Takes the write lock, and writes `write` bytes if given.
 async fn probe(core: &Arc<Core>, write: Option<i64>) -> Result<(), Error> {
     let mut writer = core.writer.lock().await;
     if core.closed.load(Ordering::Relaxed) {
@@ -179,13 +179,13 @@ async fn probe(core: &Arc<Core>, write: Option<i64>) -> Result<(), Error> {
     result
 }
 
-/// Moves the log into the database file and cuts it, where no reader is in the way. Waits for none.
+/// Moves the log into the database file and truncates it, unless a reader prevents that.
 async fn cut_log(core: &Arc<Core>) {
     let mut writer = core.writer.lock().await;
     if core.closed.load(Ordering::Relaxed) || busy_timeout(&mut writer, 0).await.is_err() {
         return;
     }
-    // Where a reader is in the way, the next second comes; an error of the disk shows in the next commit.
+    // If a reader prevents it, the next second tries again; a disk error also fails the next commit.
     let _ = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut writer.conn).await;
     if let Err(error) = busy_timeout(&mut writer, super::open::BUSY_TIMEOUT_MILLISECONDS).await {
         tracing::error!(%error, "the store's connection fails");

@@ -1,9 +1,9 @@
 //! The rows of a batch and the statements that write them: one call for up to 64 rows of a table.
 //!
-//! Texts are made once per number of rows, so that SQLite's prepared statements are used again. Rows are bound, not passed
-//! as JSON arrays: taking those apart cost SQLite more than the trips to its thread that they saved.
+//! The SQL text is made once per number of rows, so that SQLite reuses its prepared statements. Rows are bound one by one:
+//! passing them as JSON arrays cost SQLite more than the calls to its thread that they saved.
 
-use super::lookup::Now;
+use super::lookup::DeliveryRecord;
 use super::prepare::Packed;
 use super::row;
 use crate::delivery::{AttemptRow, DeliveryKind, DeliveryState, MessageState, Metadata};
@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 const ROWS_PER_CALL: usize = 64;
 
-/// How many statement texts the writer's connection should keep prepared.
+/// The number of statements that the writer's connection should cache.
 pub(super) const PREPARED_STATEMENTS: usize = 8 * ROWS_PER_CALL + 64;
 
 type Bound = Query<'static, Sqlite, SqliteArguments>;
@@ -27,20 +27,20 @@ pub(super) struct MessageRow {
     pub committed_us: i64,
     pub sender: i64,
     pub in_reply_to: Option<Uuid>,
-    pub own_answer: Option<i64>,
+    pub router_answer: Option<i64>,
     pub event: Option<String>,
     pub destinations: String,
-    pub marks: Option<String>,
+    pub issue_labels: Option<String>,
     pub content: [u8; 32],
-    pub said: Option<[u8; 32]>,
+    pub response_sha256: Option<[u8; 32]>,
     pub flags: i64,
     pub metadata: Arc<Metadata>,
     pub metadata_json: Arc<str>,
-    /// Masked, beside the message; and with what it quotes, which goes with the body.
+    /// The masked outcome, stored with the message, and the full one, stored with the body.
     pub outcome_json: Option<String>,
     pub full_outcome_json: Option<String>,
-    /// Bytes of the body as received, and the body as kept.
-    pub size: i64,
+    /// Bytes of the body as received.
+    pub size_bytes: i64,
     pub packed: Packed,
 }
 
@@ -48,7 +48,7 @@ pub(super) struct MessageRow {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct ReferenceRow {
     pub hash: i64,
-    /// 0: no identity.
+    /// Key of the sender; 0 if the row identifies no message.
     pub sender: i64,
     pub kind: i64,
     pub content: i64,
@@ -59,7 +59,7 @@ pub(super) struct DeliveryRow {
     pub key: i64,
     pub id: Uuid,
     pub message_key: i64,
-    pub party: i64,
+    pub participant_key: i64,
     pub lane: i64,
     pub seq: i64,
     pub prev_seq: Option<i64>,
@@ -70,17 +70,17 @@ pub(super) struct DeliveryRow {
     pub destination: Option<String>,
 }
 
-/// A stored response that is tied to the request that it answers.
-pub(super) struct TiedRow {
+/// Links a stored response to the request that it answers.
+pub(super) struct ResponseLink {
     pub message_key: i64,
     pub request: Uuid,
     /// Flags to add.
     pub flags: i64,
-    /// The metadata as it is from now on; None: as it was.
+    /// The new metadata; None if it does not change.
     pub metadata_json: Option<String>,
 }
 
-pub(super) struct AttemptKeyed {
+pub(super) struct NumberedAttempt {
     pub delivery_key: i64,
     pub n: i64,
     pub attempt: AttemptRow,
@@ -94,24 +94,24 @@ pub(super) struct Rows {
     /// Faults of deliveries as terms of their messages.
     pub faults: Vec<(i64, i64)>,
     pub deliveries: Vec<DeliveryRow>,
-    pub attempts: Vec<AttemptKeyed>,
-    /// What receivers reported about messages that they took: delivery and issues.
+    pub attempts: Vec<NumberedAttempt>,
+    /// Issues that receivers reported about messages that they accepted, by delivery.
     pub receiver_issues: Vec<(i64, String)>,
-    pub tied: Vec<TiedRow>,
-    /// Deliveries by key, as they are to be.
-    pub changed: Vec<(i64, Now)>,
+    pub linked_responses: Vec<ResponseLink>,
+    /// Deliveries with their new state, by key.
+    pub changed: Vec<(i64, DeliveryRecord)>,
 }
 
 impl Rows {
-    /// Writes all of it; the caller has a transaction open, and ends it.
+    /// Writes all rows in the transaction of the caller, who commits it.
     pub async fn write(mut self, conn: &mut SqliteConnection) -> Result<(), Error> {
         self.write_new(conn).await?;
         ATTEMPTS.run(conn, &mut self.attempts, &[bind_attempt]).await?;
         CHANGES.run(conn, &mut self.changed, &[bind_changed]).await
     }
 
-    /// Writes all of it and commits the caller's transaction. A settlement mostly is one attempt and one change: those go
-    /// with the commit in one call.
+    /// Writes all rows and commits the caller's transaction. Most settlements are one attempt and one change: these are sent
+    /// in one call with the commit.
     pub async fn write_and_commit(mut self, conn: &mut SqliteConnection) -> Result<(), Error> {
         self.write_new(conn).await?;
         let count = self.changed.len();
@@ -131,48 +131,54 @@ impl Rows {
         RECENT_REFERENCES.run(conn, &mut self.references, &[bind_reference]).await?;
         write_terms(conn, &mut self.faults).await?;
         DELIVERIES.run(conn, &mut self.deliveries, &[bind_delivery]).await?;
-        for row in self.tied.drain(..) {
-            let query = sqlx::query(TIE).bind(row.message_key).bind(row::blob(row.request)).bind(row.flags);
+        for row in self.linked_responses.drain(..) {
+            let query = sqlx::query(LINK_RESPONSE).bind(row.message_key).bind(row::blob(row.request)).bind(row.flags);
             query.bind(row::AMBIGUOUS).bind(row.metadata_json).execute(&mut *conn).await?;
         }
         RECEIVER_ISSUES.run(conn, &mut self.receiver_issues, &[bind_receiver_issues]).await
     }
 }
 
-/// The first request that a response was tied to stays; from then on it is not ambiguous any more.
-const TIE: &str = "UPDATE OR ROLLBACK message SET in_reply_to = coalesce(in_reply_to, ?2), flags = (flags | ?3) & ~?4, \
+/// A response stays linked to the first request that it was linked to, and is no longer ambiguous.
+const LINK_RESPONSE: &str = "UPDATE OR ROLLBACK message SET in_reply_to = coalesce(in_reply_to, ?2), response_flags = (response_flags | ?3) & ~?4, \
                    metadata = coalesce(?5, metadata) WHERE k = ?1";
 
-/// A call that writes up to 64 rows. Its text is made once per number of rows.
-struct Call {
+/// A call that writes up to 64 rows. Its SQL text is made once per number of rows.
+struct BulkStatement {
     statements: &'static [Statement],
     texts: [OnceLock<Arc<str>>; ROWS_PER_CALL],
 }
 
-/// ROLLBACK: what fails ends the transaction, so SQLite keeps no journal for taking back one statement.
-static MESSAGES: Call = Call::new(&[
+/// OR ROLLBACK: a failure ends the transaction, so SQLite needs no journal to undo a single statement.
+static MESSAGES: BulkStatement = BulkStatement::new(&[
     (
-        "INSERT OR ROLLBACK INTO message (k, id, state, received_us, committed_us, sender, in_reply_to, own_answer, \
-         source, event, response_code, destinations, marks, content, said, flags, metadata, outcome) VALUES ",
+        "INSERT OR ROLLBACK INTO message (k, id, state, received_us, committed_us, sender, in_reply_to, router_answer_k, \
+         source, event, response_code, destinations, issue_labels, content_sha256, response_sha256, response_flags, metadata, outcome) VALUES ",
         18,
         "",
     ),
     ("INSERT OR ROLLBACK INTO body (message_k, codec, size, bytes, outcome) VALUES ", 5, ""),
 ]);
-static RECENT_REFERENCES: Call =
-    Call::new(&[("INSERT OR ROLLBACK INTO reference_recent (h, sender, kind, content, message_k) VALUES ", 5, "")]);
-/// One that was moved before a crash is moved again.
-static REFERENCES: Call =
-    Call::new(&[("INSERT OR IGNORE INTO reference (h, sender, kind, content, message_k) VALUES ", 5, "")]);
-/// A fault of a delivery may be there from an attempt before.
-static TERMS: Call = Call::new(&[("INSERT OR IGNORE INTO term (h, message_k) VALUES ", 2, "")]);
-static DELIVERIES: Call = Call::new(&[(
-    "INSERT OR ROLLBACK INTO delivery (k, id, message_k, party, lane, seq, prev_seq, state, due_us, expires_us, created_us, \
-     kind, replay_of, destination, detail) VALUES ",
+static RECENT_REFERENCES: BulkStatement = BulkStatement::new(&[(
+    "INSERT OR ROLLBACK INTO reference_recent (hash, sender, kind, content_head, message_k) VALUES ",
+    5,
+    "",
+)]);
+/// OR IGNORE: a row that was moved before a crash is moved again.
+static REFERENCES: BulkStatement = BulkStatement::new(&[(
+    "INSERT OR IGNORE INTO reference (hash, sender, kind, content_head, message_k) VALUES ",
+    5,
+    "",
+)]);
+/// OR IGNORE: an earlier attempt may have stored the same fault.
+static TERMS: BulkStatement = BulkStatement::new(&[("INSERT OR IGNORE INTO term (hash, message_k) VALUES ", 2, "")]);
+static DELIVERIES: BulkStatement = BulkStatement::new(&[(
+    "INSERT OR ROLLBACK INTO delivery (k, id, message_k, participant, lane, seq, prev_seq, state, due_us, expires_us, created_us, \
+     kind, replay_of, destination, kind_json) VALUES ",
     15,
     "",
 )]);
-/// What stands before the rows of a statement, their number of columns, and what stands after them.
+/// The SQL before the rows of a statement, their number of columns, and the SQL after them.
 type Statement = (&'static str, usize, &'static str);
 
 macro_rules! change_rows {
@@ -195,16 +201,16 @@ const ATTEMPT: Statement = (
 );
 const CHANGE: Statement =
     ("WITH c (k, state, attempts, status, due_us, fault, answer_k, ended_us) AS (VALUES ", 8, CHANGE_ROWS);
-/// The last report of a delivery that is made more than once.
-static RECEIVER_ISSUES: Call =
-    Call::new(&[("INSERT OR REPLACE INTO receiver_issues (delivery_k, issues) VALUES ", 2, "")]);
-static ATTEMPTS: Call = Call::new(&[ATTEMPT]);
-static CHANGES: Call = Call::new(&[CHANGE]);
-static SETTLE_AND_COMMIT: Call = Call::new(&[ATTEMPT, (CHANGE.0, CHANGE.1, COMMIT_AFTER_CHANGE)]);
+/// OR REPLACE: the last report counts if a delivery is made more than once.
+static RECEIVER_ISSUES: BulkStatement =
+    BulkStatement::new(&[("INSERT OR REPLACE INTO receiver_issues (delivery_k, issues) VALUES ", 2, "")]);
+static ATTEMPTS: BulkStatement = BulkStatement::new(&[ATTEMPT]);
+static CHANGES: BulkStatement = BulkStatement::new(&[CHANGE]);
+static SETTLE_AND_COMMIT: BulkStatement = BulkStatement::new(&[ATTEMPT, (CHANGE.0, CHANGE.1, COMMIT_AFTER_CHANGE)]);
 
-impl Call {
+impl BulkStatement {
     const fn new(statements: &'static [Statement]) -> Self {
-        Call { statements, texts: [const { OnceLock::new() }; ROWS_PER_CALL] }
+        BulkStatement { statements, texts: [const { OnceLock::new() }; ROWS_PER_CALL] }
     }
 
     /// `rows` is 1 to 64.
@@ -217,7 +223,7 @@ impl Call {
         self.texts[rows - 1].get_or_init(make).clone()
     }
 
-    /// `binds`: for each statement what binds a row; rows may give away what they hold.
+    /// `binds`: for each statement the function that binds a row; it may take the contents of the row.
     async fn run<R>(
         &self,
         conn: &mut SqliteConnection,
@@ -245,14 +251,14 @@ fn bind_message(query: Bound, row: &mut MessageRow) -> Bound {
         .bind(row.committed_us)
         .bind(row.sender)
         .bind(row.in_reply_to.map(row::blob))
-        .bind(row.own_answer)
+        .bind(row.router_answer)
         .bind(row.metadata.source.clone())
         .bind(row.event.take())
         .bind(response_code.map(|code| code.as_str()))
         .bind(std::mem::take(&mut row.destinations))
-        .bind(row.marks.take())
+        .bind(row.issue_labels.take())
         .bind(row.content.to_vec())
-        .bind(row.said.map(|said| said.to_vec()))
+        .bind(row.response_sha256.map(|digest| digest.to_vec()))
         .bind(row.flags)
         .bind(row.metadata_json.clone())
         .bind(row.outcome_json.take())
@@ -260,7 +266,7 @@ fn bind_message(query: Bound, row: &mut MessageRow) -> Bound {
 
 fn bind_body(query: Bound, row: &mut MessageRow) -> Bound {
     let bytes = row.packed.bytes.to_vec();
-    query.bind(row.key).bind(row.packed.codec).bind(row.size).bind(bytes).bind(row.full_outcome_json.clone())
+    query.bind(row.key).bind(row.packed.codec).bind(row.size_bytes).bind(bytes).bind(row.full_outcome_json.clone())
 }
 
 fn bind_reference(query: Bound, row: &mut ReferenceRow) -> Bound {
@@ -280,7 +286,7 @@ fn bind_delivery(query: Bound, row: &mut DeliveryRow) -> Bound {
         .bind(row.key)
         .bind(row::blob(row.id))
         .bind(row.message_key)
-        .bind(row.party)
+        .bind(row.participant_key)
         .bind(row.lane)
         .bind(row.seq)
         .bind(row.prev_seq)
@@ -291,10 +297,10 @@ fn bind_delivery(query: Bound, row: &mut DeliveryRow) -> Bound {
         .bind(row::kind_code(&row.kind))
         .bind(replay_of)
         .bind(row.destination.take())
-        .bind(row::kind_detail(&row.kind))
+        .bind(row::kind_json(&row.kind))
 }
 
-fn bind_attempt(query: Bound, row: &mut AttemptKeyed) -> Bound {
+fn bind_attempt(query: Bound, row: &mut NumberedAttempt) -> Bound {
     query
         .bind(row.delivery_key)
         .bind(row.n)
@@ -310,7 +316,7 @@ fn bind_receiver_issues(query: Bound, (key, issues): &mut (i64, String)) -> Boun
     query.bind(*key).bind(std::mem::take(issues))
 }
 
-fn bind_changed(query: Bound, (key, row): &mut (i64, Now)) -> Bound {
+fn bind_changed(query: Bound, (key, row): &mut (i64, DeliveryRecord)) -> Bound {
     query
         .bind(*key)
         .bind(row::state_code(row.state))
@@ -322,7 +328,7 @@ fn bind_changed(query: Bound, (key, row): &mut (i64, Now)) -> Bound {
         .bind(row.ended_us)
 }
 
-/// In the caller's transaction; sorted, so that neighbors in the tree are written together, each page once.
+/// In the caller's transaction. `rows` are sorted, so that each page of the table is written once.
 pub(super) async fn write_references(conn: &mut SqliteConnection, rows: &mut [ReferenceRow]) -> Result<(), Error> {
     REFERENCES.run(conn, rows, &[bind_reference]).await
 }

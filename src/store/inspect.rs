@@ -1,9 +1,9 @@
-//! Lists and single rows for people: messages, deliveries, figures. Reads only.
+//! Lists and single rows for the admin API: messages, deliveries, figures. Read-only.
 
 use super::core::unavailable;
 use super::filter::{self, Bound, Conditions};
 use super::insert::json;
-use super::plan::{Listed, MESSAGES};
+use super::plan::{ListedTable, MESSAGES};
 use super::row;
 use super::view::{
     DeliveryFilter, DeliveryView, Figures, MessageFilter, MessageView, Page, ParticipantFigures, ViewError,
@@ -20,23 +20,23 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use uuid::Uuid;
 
-/// Longest page of a list.
+/// The largest page of a list.
 const PAGE_LIMIT: u32 = 1000;
-/// A page that has so many bytes ends, whatever number of rows was asked for; it has one row at least.
+/// A page ends after so many bytes, whatever limit the caller gave; it has at least one row.
 const PAGE_LIMIT_BYTES: usize = 4 * 1024 * 1024;
 
 const MESSAGE_COLUMNS: &str = "m.k, m.metadata, m.in_reply_to, m.state, m.committed_us, m.outcome, \
-                               EXISTS (SELECT 1 FROM body b WHERE b.message_k = m.k), m.flags";
+                               EXISTS (SELECT 1 FROM body b WHERE b.message_k = m.k), m.response_flags";
 
-/// Answers that are shown with a message, the oldest first.
+/// The largest number of answers shown with a message, oldest first.
 const ANSWERS_SHOWN: u32 = 100;
 
-const DELIVERY_COLUMNS: &str = "d.k, d.id, m.id, p.id, d.destination, d.kind, d.detail, d.state, d.attempts, \
+const DELIVERY_COLUMNS: &str = "d.k, d.id, m.id, p.id, d.destination, d.kind, d.kind_json, d.state, d.attempts, \
      CASE d.due_us WHEN 0 THEN d.created_us ELSE d.due_us END, d.expires_us, d.fault, d.status, a.id, d.replay_of, \
      (SELECT group_concat(hex(r.id)) FROM (SELECT id FROM delivery WHERE replay_of = d.id ORDER BY k LIMIT 100) r), \
      t.fault, t.detail, i.issues";
 
-const DELIVERY_JOINS: &str = "JOIN message m ON m.k = d.message_k JOIN party p ON p.k = d.party \
+const DELIVERY_JOINS: &str = "JOIN message m ON m.k = d.message_k JOIN participant p ON p.k = d.participant \
                                LEFT JOIN message a ON a.k = d.answer_k \
                                LEFT JOIN attempt t ON t.delivery_k = d.k AND t.n = d.attempts \
                                LEFT JOIN receiver_issues i ON i.delivery_k = d.k";
@@ -45,8 +45,8 @@ const DELIVERY_JOINS: &str = "JOIN message m ON m.k = d.message_k JOIN party p O
 type View<T> = fn(&SqliteRow) -> Result<T, Error>;
 
 impl Store {
-    /// A page of messages, newest first, at most `limit` (1 to 1000). `cursor` is the `next` of the page before; what comes
-    /// in meanwhile stands before the first page and shifts nothing.
+    /// A page of messages, newest first, at most `limit` (1 to 1000). `cursor` is `next` of the page before; messages
+    /// that arrive meanwhile come before the first page and shift nothing.
     pub async fn list_messages(
         &self,
         filter: &MessageFilter,
@@ -78,8 +78,8 @@ impl Store {
         rows.and_then(|rows| rows.iter().map(message_view).collect()).map_err(|error| unavailable(&error))
     }
 
-    /// The outcome of a message with what it quotes of it, for its sender and operators; None once the body is gone, and
-    /// where it quotes nothing.
+    /// The outcome of a message with what it quotes of the message, for its sender and operators; None once the body is
+    /// deleted, and if it quotes nothing.
     pub async fn full_outcome(&self, id: Uuid) -> Result<Option<Outcome>, Unavailable> {
         let sql = "SELECT b.outcome FROM body b JOIN message m ON m.k = b.message_k WHERE m.id = ?";
         let found = self.optional(sqlx::query(sql).bind(row::blob(id)), |row| row::outcome(row.try_get(0)?)).await?;
@@ -91,7 +91,7 @@ impl Store {
         self.optional(query, |row| row.try_get(0)).await
     }
 
-    /// A page of deliveries, newest first, as `list_messages`. No row says `active`: the courier knows which are.
+    /// A page of deliveries, newest first, as `list_messages`. No row has the state `active`: only the courier knows which are.
     pub async fn list_deliveries(
         &self,
         filter: &DeliveryFilter,
@@ -99,18 +99,18 @@ impl Store {
         limit: u32,
     ) -> Result<Page<DeliveryView>, ViewError> {
         let conditions = filter::deliveries(&self.inner.core, filter).map_err(ViewError::BadFilter)?;
-        const LISTED: Listed = Listed::deliveries(DELIVERY_JOINS);
+        const LISTED: ListedTable = ListedTable::deliveries(DELIVERY_JOINS);
         let shown = (DELIVERY_COLUMNS, delivery_view as View<DeliveryView>);
         self.page(&LISTED, shown, conditions, cursor, limit).await
     }
 
     pub async fn count_deliveries(&self, filter: &DeliveryFilter) -> Result<u64, ViewError> {
         let conditions = filter::deliveries(&self.inner.core, filter).map_err(ViewError::BadFilter)?;
-        const LISTED: Listed = Listed::deliveries("JOIN message m ON m.k = d.message_k");
+        const LISTED: ListedTable = ListedTable::deliveries("JOIN message m ON m.k = d.message_k");
         self.count(&LISTED, conditions).await
     }
 
-    /// All deliveries of a message, in the order in which they were made.
+    /// All deliveries of a message, in the order in which they were created.
     pub async fn deliveries_of(&self, message_id: Uuid) -> Result<Vec<DeliveryView>, Unavailable> {
         let sql = format!("SELECT {DELIVERY_COLUMNS} FROM delivery d {DELIVERY_JOINS} WHERE m.id = ? ORDER BY d.k");
         let query = sqlx::query(AssertSqlSafe(sql)).bind(row::blob(message_id));
@@ -118,7 +118,7 @@ impl Store {
         rows.and_then(|rows| rows.iter().map(delivery_view).collect()).map_err(|error| unavailable(&error))
     }
 
-    /// All deliveries of these messages, by the message's public id, in the order in which they were made.
+    /// All deliveries of these messages, by the message's public id, in the order in which they were created.
     pub(super) async fn deliveries_of_all(
         &self,
         message_keys: &[i64],
@@ -137,23 +137,24 @@ impl Store {
         Ok(all)
     }
 
-    /// One delivery as the courier would hold it, without its body, and its state.
+    /// One delivery as the courier holds it, without its body, and its state.
     pub async fn delivery_work(
         &self,
         delivery_id: Uuid,
     ) -> Result<Option<(PendingDelivery, DeliveryState)>, Unavailable> {
         let sql = format!(
-            "SELECT {}, d.state FROM delivery d JOIN message m ON m.k = d.message_k JOIN party p ON p.k = d.party \
+            "SELECT {}, d.state FROM delivery d JOIN message m ON m.k = d.message_k JOIN participant p ON p.k = d.participant \
              WHERE d.id = ?",
-            row::WORK_COLUMNS
+            row::PENDING_COLUMNS
         );
         let query = sqlx::query(AssertSqlSafe(sql)).bind(row::blob(delivery_id));
-        self.optional(query, |row| Ok((row::work(row)?, row::state(row.try_get(row::WORK_COLUMNS_COUNT)?)?))).await
+        self.optional(query, |row| Ok((row::pending(row)?, row::state(row.try_get(row::PENDING_COLUMNS_COUNT)?)?)))
+            .await
     }
 
-    /// Participants whose attempts an operator stopped.
+    /// Participants that an operator paused.
     pub async fn paused(&self) -> Result<Vec<String>, Unavailable> {
-        let query = sqlx::query("SELECT id FROM party WHERE paused = 1 ORDER BY id");
+        let query = sqlx::query("SELECT id FROM participant WHERE paused = 1 ORDER BY id");
         let rows = query.fetch_all(&self.inner.core.readers).await;
         rows.and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect()).map_err(|error| unavailable(&error))
     }
@@ -165,14 +166,14 @@ impl Store {
     async fn read_figures(&self) -> Result<Figures, Error> {
         let core = &self.inner.core;
         let mut conn = core.readers.acquire().await?;
-        // Only the head of a lane is ever given a time to wait for.
+        // Only the first delivery of a lane ever gets a time to wait for.
         let rows = sqlx::query(
             "SELECT id, waiting, dead, \
              CASE WHEN waiting > 0 THEN (SELECT count(*) FROM delivery INDEXED BY delivery_due \
-                 WHERE state = 0 AND due_us > 0 AND lane <> 0 AND party = p.k) ELSE 0 END, \
+                 WHERE state = 0 AND due_us > 0 AND lane <> 0 AND participant = p.k) ELSE 0 END, \
              CASE WHEN waiting > 0 THEN (SELECT created_us FROM (SELECT min(seq), created_us FROM delivery \
-                 INDEXED BY delivery_waiting WHERE state = 0 AND party = p.k)) END \
-             FROM party p ORDER BY id",
+                 INDEXED BY delivery_waiting WHERE state = 0 AND participant = p.k)) END \
+             FROM participant p ORDER BY id",
         )
         .fetch_all(&mut *conn)
         .await?;
@@ -206,7 +207,7 @@ impl Store {
 
     async fn page<T>(
         &self,
-        listed: &'static Listed,
+        listed: &'static ListedTable,
         (columns, view): (&'static str, View<T>),
         mut conditions: Conditions,
         cursor: Option<&str>,
@@ -241,14 +242,18 @@ impl Store {
         page.await
     }
 
-    /// Before a search by terms those of all messages are written; where that fails, it goes another way.
+    /// Writes the missing terms before a search by terms; if that fails, the search does not use terms.
     async fn complete_terms(&self, conditions: &mut Conditions) {
         if !conditions.terms.is_empty() && self.inner.core.write_terms().await.is_err() {
             conditions.terms.clear();
         }
     }
 
-    pub(super) async fn count(&self, listed: &'static Listed, mut conditions: Conditions) -> Result<u64, ViewError> {
+    pub(super) async fn count(
+        &self,
+        listed: &'static ListedTable,
+        mut conditions: Conditions,
+    ) -> Result<u64, ViewError> {
         self.complete_terms(&mut conditions).await;
         let count = self.inner.core.search(move |conn| {
             async move {
@@ -272,14 +277,15 @@ impl Store {
     }
 }
 
-/// The key that a cursor stands for.
+/// The key in a cursor.
 fn key_of(cursor: Option<&str>) -> Result<Option<i64>, ViewError> {
-    let read =
-        |cursor: &str| cursor.parse().map_err(|_| ViewError::BadFilter(format!("cursor: {cursor:?} is none of ours")));
+    let read = |cursor: &str| {
+        cursor.parse().map_err(|_| ViewError::BadFilter(format!("cursor: {cursor:?} is not a valid cursor")))
+    };
     cursor.map(read).transpose()
 }
 
-/// About what a row takes in a list: its texts.
+/// Approximate size of a row in a list: its texts.
 fn size_bytes(row: &SqliteRow) -> usize {
     let text = |column| row.try_get::<Option<&str>, _>(column).ok().flatten().map_or(0, str::len);
     (0..row.len()).map(text).sum()

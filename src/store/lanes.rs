@@ -1,37 +1,37 @@
-//! What the courier reads: lanes with work, the work of a lane, what comes due, what expired. Which of it is under way the
-//! courier knows.
+//! What the courier reads: lanes with waiting deliveries, the deliveries of a lane, those that came due, and those that
+//! expired. Only the courier knows which of them are active.
 //!
-//! `bypassing_only`: only answers that go their own way (callbacks, reply queues), which are carried to participants without a
-//! channel too; what waits for a mailbox's reader is passed over by an index.
+//! `bypassing_only`: only answers that do not use the participant's channel (callbacks, reply queues), which are delivered to
+//! participants without a channel, too. An index skips what waits for the reader of a mailbox.
 
 use super::core::unavailable;
-use super::row::{self, WORK_COLUMNS};
+use super::row::{self, PENDING_COLUMNS};
 use super::{Store, Unavailable};
 use crate::delivery::PendingDelivery;
 use crate::routing::lane::UNORDERED;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Error, Row};
 
-const WORK_TABLES: &str = "delivery d JOIN message m ON m.k = d.message_k JOIN party p ON p.k = d.party";
+const PENDING_TABLES: &str = "delivery d JOIN message m ON m.k = d.message_k JOIN participant p ON p.k = d.participant";
 
-/// A lane with work, and what stands first in it.
+/// A lane with waiting deliveries, and the first of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LaneHead {
     pub lane: i64,
     pub seq: i64,
     /// UTC microseconds since 1970; 0: due now.
     pub due_at_us: i64,
-    /// It is a callback, or goes to a reply queue.
+    /// It is a callback or goes to a reply queue.
     pub bypasses_channel: bool,
 }
 
-/// What came due, in the order in which it did.
+/// What came due, in order of due time.
 #[derive(Clone, Debug)]
 pub struct DuePage<T> {
     pub items: Vec<T>,
-    /// When what is not due yet comes due first; None while there may be more that is due.
+    /// The next due time; None while more may be due now.
     pub next_due_at_us: Option<i64>,
-    /// There may be more that is due.
+    /// More may be due now.
     pub more: bool,
 }
 
@@ -49,14 +49,14 @@ impl Store {
         bypassing_only: bool,
         limit: u32,
     ) -> Result<Vec<LaneHead>, Unavailable> {
-        let Some(party) = self.inner.core.party(participant) else { return Ok(Vec::new()) };
+        let Some(participant_key) = self.inner.core.participant_key(participant) else { return Ok(Vec::new()) };
         let from = match after {
             Some(i64::MAX) => return Ok(Vec::new()),
             Some(after) => after + 1,
             None => i64::MIN,
         };
-        // One step in the index per lane, however long the lanes are.
-        let waiting = format!("FROM delivery WHERE state = 0{} AND party = ?1", own_way(bypassing_only));
+        // One step in the index per lane, whatever its length.
+        let waiting = format!("FROM delivery WHERE state = 0{} AND participant = ?1", own_way(bypassing_only));
         let sql = format!(
             "WITH RECURSIVE l (lane) AS ( \
                  SELECT min(lane) {waiting} AND lane >= ?2 \
@@ -67,13 +67,13 @@ impl Store {
                  WHERE lane IS NOT NULL AND lane <> 0 LIMIT ?3) \
              SELECT d.lane, d.seq, d.due_us, d.kind = 2 FROM h CROSS JOIN delivery d ON d.k = h.k"
         );
-        let query = sqlx::query(AssertSqlSafe(sql)).bind(party).bind(from).bind(limit);
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(participant_key).bind(from).bind(limit);
         let rows = query.fetch_all(&self.inner.core.readers).await;
         rows.and_then(|rows| rows.iter().map(head).collect()).map_err(|error| unavailable(&error))
     }
 
     /// Waiting deliveries of one lane in order after `after_seq`, at most `limit`, without bodies. In the lane "no order" (0)
-    /// only those that are due now, whatever the clock says: the others are found by `due_work`.
+    /// only those that are due now (`due_us` 0): `due_work` finds the others.
     pub async fn lane_work(
         &self,
         participant: &str,
@@ -82,20 +82,20 @@ impl Store {
         bypassing_only: bool,
         limit: u32,
     ) -> Result<Vec<PendingDelivery>, Unavailable> {
-        let Some(party) = self.inner.core.party(participant) else { return Ok(Vec::new()) };
+        let Some(participant_key) = self.inner.core.participant_key(participant) else { return Ok(Vec::new()) };
         let which = if lane == UNORDERED { "d.lane = 0 AND d.due_us = 0" } else { "d.lane = ?4" };
         let sql = format!(
-            "SELECT {WORK_COLUMNS} FROM {WORK_TABLES} \
-             WHERE d.state = 0{} AND d.party = ?1 AND {which} AND d.seq > ?2 ORDER BY d.seq LIMIT ?3",
+            "SELECT {PENDING_COLUMNS} FROM {PENDING_TABLES} \
+             WHERE d.state = 0{} AND d.participant = ?1 AND {which} AND d.seq > ?2 ORDER BY d.seq LIMIT ?3",
             own_way(bypassing_only)
         );
-        let query = sqlx::query(AssertSqlSafe(sql)).bind(party).bind(after_seq).bind(limit);
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(participant_key).bind(after_seq).bind(limit);
         let query = if lane == UNORDERED { query } else { query.bind(lane) };
-        works(query.fetch_all(&self.inner.core.readers).await)
+        pending(query.fetch_all(&self.inner.core.readers).await)
     }
 
-    /// Lanes (without "no order") in which a delivery waited for a time that has come by `through_us`: after the
-    /// (time, `seq`) of `after`, at most `limit`, each with that delivery. It may stand behind another one.
+    /// Lanes (without "no order") in which a delivery waits for a time up to `through_us`: after the (time, `seq`) of `after`,
+    /// at most `limit`, each with that delivery, which need not be the first of its lane.
     pub async fn due_lanes(
         &self,
         participant: &str,
@@ -104,7 +104,7 @@ impl Store {
         bypassing_only: bool,
         limit: u32,
     ) -> Result<DuePage<LaneHead>, Unavailable> {
-        let waiting = format!("d.state = 0{} AND d.party = ?1 AND d.lane <> 0", own_way(bypassing_only));
+        let waiting = format!("d.state = 0{} AND d.participant = ?1 AND d.lane <> 0", own_way(bypassing_only));
         let rows = self.due(
             participant,
             &waiting,
@@ -115,7 +115,7 @@ impl Store {
         due_page(rows.await, limit, head)
     }
 
-    /// Deliveries of the lane "no order" that waited for a time that has come; as `due_lanes`. Without bodies.
+    /// Deliveries of the lane "no order" that wait for a time up to `through_us`, as `due_lanes`. Without bodies.
     pub async fn due_work(
         &self,
         participant: &str,
@@ -124,9 +124,9 @@ impl Store {
         bypassing_only: bool,
         limit: u32,
     ) -> Result<DuePage<PendingDelivery>, Unavailable> {
-        let waiting = format!("d.state = 0{} AND d.party = ?1 AND d.lane = 0", own_way(bypassing_only));
-        let rows = self.due(participant, &waiting, WORK_COLUMNS, WORK_TABLES, (after, through_us, limit));
-        due_page(rows.await, limit, row::work)
+        let waiting = format!("d.state = 0{} AND d.participant = ?1 AND d.lane = 0", own_way(bypassing_only));
+        let rows = self.due(participant, &waiting, PENDING_COLUMNS, PENDING_TABLES, (after, through_us, limit));
+        due_page(rows.await, limit, row::pending)
     }
 
     /// The rows that are due, and when the next one is.
@@ -138,37 +138,37 @@ impl Store {
         tables: &str,
         (after, through_us, limit): ((i64, i64), i64, u32),
     ) -> Result<(Vec<SqliteRow>, Option<i64>), Error> {
-        let Some(party) = self.inner.core.party(participant) else { return Ok((Vec::new(), None)) };
+        let Some(participant_key) = self.inner.core.participant_key(participant) else { return Ok((Vec::new(), None)) };
         let readers = &self.inner.core.readers;
         let sql = format!(
             "SELECT {columns} FROM {tables} \
              WHERE {waiting} AND d.due_us > 0 AND (d.due_us, d.seq) > (?2, ?3) AND d.due_us <= ?4 \
              ORDER BY d.due_us, d.seq LIMIT ?5"
         );
-        let query = sqlx::query(AssertSqlSafe(sql)).bind(party).bind(after.0).bind(after.1);
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(participant_key).bind(after.0).bind(after.1);
         let rows = query.bind(through_us).bind(limit).fetch_all(readers).await?;
         let next = format!("SELECT min(d.due_us) FROM delivery d WHERE {waiting} AND d.due_us > 0 AND d.due_us > ?2");
-        let next = sqlx::query(AssertSqlSafe(next)).bind(party).bind(through_us).fetch_one(readers).await?;
+        let next = sqlx::query(AssertSqlSafe(next)).bind(participant_key).bind(through_us).fetch_one(readers).await?;
         Ok((rows, next.try_get(0)?))
     }
 
-    /// Waiting deliveries (carried or not) that expired before `now_us`, at most `limit`, oldest first.
-    /// None while the clock cannot be trusted.
+    /// Waiting deliveries that expired before `now_us`, also those of mailboxes, at most `limit`, oldest first. Empty while the
+    /// clock may be wrong.
     pub async fn expired(&self, now_us: i64, limit: u32) -> Result<Vec<PendingDelivery>, Unavailable> {
         if self.clock().jump().is_some() {
             return Ok(Vec::new());
         }
         let sql = format!(
-            "SELECT {WORK_COLUMNS} FROM {WORK_TABLES} \
+            "SELECT {PENDING_COLUMNS} FROM {PENDING_TABLES} \
              WHERE d.state = 0 AND d.expires_us < ? ORDER BY d.expires_us LIMIT ?"
         );
         let query = sqlx::query(AssertSqlSafe(sql)).bind(now_us).bind(limit);
-        works(query.fetch_all(&self.inner.core.readers).await)
+        pending(query.fetch_all(&self.inner.core.readers).await)
     }
 }
 
-fn works(rows: Result<Vec<SqliteRow>, Error>) -> Result<Vec<PendingDelivery>, Unavailable> {
-    rows.and_then(|rows| rows.iter().map(row::work).collect()).map_err(|error| unavailable(&error))
+fn pending(rows: Result<Vec<SqliteRow>, Error>) -> Result<Vec<PendingDelivery>, Unavailable> {
+    rows.and_then(|rows| rows.iter().map(row::pending).collect()).map_err(|error| unavailable(&error))
 }
 
 fn due_page<T>(

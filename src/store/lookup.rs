@@ -1,4 +1,5 @@
-//! What a batch must know before it decides: messages with the same identity, deliveries to be settled. Both in one call.
+//! Reads what a batch must know before it decides, in one call: messages with the same identity, deliveries to be settled,
+//! and the ends of lanes.
 
 use super::insert::{ReferenceRow, json};
 use super::recent::{self, Recent};
@@ -14,22 +15,22 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// An identity key with the content it came with, as hashed.
+/// An identity key and the content of the message that has it, hashed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Probe {
+pub(super) struct IdentityLookup {
     pub hash: i64,
     pub sender: i64,
     pub kind: i64,
     pub content: i64,
 }
 
-impl Probe {
+impl IdentityLookup {
     pub fn new(hash: i64, sender: i64, kind: KeyKind, content: &[u8; 32]) -> Self {
-        Probe { hash, sender, kind: kind as i64, content: head(content) }
+        IdentityLookup { hash, sender, kind: kind as i64, content: head(content) }
     }
 }
 
-/// A kept message that may be the same.
+/// A stored message that may be the same.
 pub(super) struct Candidate {
     pub id: Uuid,
     pub content: [u8; 32],
@@ -38,22 +39,22 @@ pub(super) struct Candidate {
 }
 
 impl Candidate {
-    pub fn has(&self, kind: KeyKind, wanted: &str) -> bool {
+    pub fn has_key(&self, kind: KeyKind, wanted: &str) -> bool {
         value(&self.metadata, kind).is_some_and(|known| known == wanted)
     }
 }
 
-/// Kept messages by identity; what is absent is not known.
+/// Stored messages by identity; an identity that is absent is new.
 #[derive(Default)]
-pub(super) struct Known {
-    /// Newest message with the key and the content, newest of some with the key.
-    pub keys: HashMap<Probe, (Option<i64>, i64)>,
+pub(super) struct KnownIdentities {
+    /// The newest message with the same key and content, and a recent one with the same key.
+    pub keys: HashMap<IdentityLookup, (Option<i64>, i64)>,
     pub candidates: HashMap<i64, Candidate>,
 }
 
-/// A delivery as it is now.
+/// A delivery in its current state, which the batch changes.
 #[derive(Clone, Debug)]
-pub(super) struct Now {
+pub(super) struct DeliveryRecord {
     pub message_key: i64,
     pub message_id: Uuid,
     pub state: DeliveryState,
@@ -63,53 +64,53 @@ pub(super) struct Now {
     pub fault: Option<Fault>,
     pub answer: Option<i64>,
     pub ended_us: Option<i64>,
-    /// The answer is a transient-error, so that the next one counts as the first.
+    /// The answer is a transient-error: the next one counts as the first.
     pub transient: bool,
-    /// The answers so far, where there is one: their keys, and what they say.
-    pub said: Vec<(i64, Option<[u8; 32]>)>,
+    /// The answers so far: their keys, and SHA-256 of their contents without their own identities.
+    pub answers: Vec<(i64, Option<[u8; 32]>)>,
     pub changed: bool,
 }
 
-/// Earlier answers that a new one is compared with, at most: those of a replay are not among them.
+/// Earlier answers that a new one is compared with, at most 100; without answers to replays.
 macro_rules! earlier_answers {
     () => {
-        "json(CASE WHEN d.answer_k IS NOT NULL THEN (SELECT json_group_array(json_array(e.k, hex(e.said))) FROM \
-         (SELECT k, said FROM message a WHERE a.in_reply_to = m.id AND a.sender = d.party \
-          AND (a.k = d.answer_k OR a.flags & 2 OR a.response_code = 'transient-error') \
+        "json(CASE WHEN d.answer_k IS NOT NULL THEN (SELECT json_group_array(json_array(e.k, hex(e.response_sha256))) FROM \
+         (SELECT k, response_sha256 FROM message a WHERE a.in_reply_to = m.id AND a.sender = d.participant \
+          AND (a.k = d.answer_k OR a.response_flags & 2 OR a.response_code = 'transient-error') \
           ORDER BY k DESC LIMIT 100) e) END)"
     };
 }
 
-/// Begins the transaction, finds which hashes are known at all (of new messages none is), and reads deliveries. All of it
-/// is one call and one row: each row more would be a trip between SQLite's thread and ours.
+/// Begins the transaction, finds which hashes are known at all (of new messages none is), and reads deliveries. It is one
+/// call that returns one row: each further row would cost a switch between SQLite's thread and the writer's.
 const BEGIN_AND_READ: &str = concat!(
     "BEGIN IMMEDIATE; \
 SELECT \
- (SELECT json_group_array(j.value) FROM json_each(?) AS j WHERE EXISTS (SELECT 1 FROM reference WHERE h = j.value)), \
+ (SELECT json_group_array(j.value) FROM json_each(?) AS j WHERE EXISTS (SELECT 1 FROM reference WHERE hash = j.value)), \
  (SELECT json_group_array(json_array(d.k, d.message_k, hex(m.id), d.state, d.attempts, d.status, d.due_us, d.fault, \
     d.answer_k, d.ended_us, (SELECT response_code FROM message WHERE k = d.answer_k), ",
     earlier_answers!(),
     ")) \
   FROM json_each(?) AS j CROSS JOIN delivery d ON d.k = j.value CROSS JOIN message m ON m.k = d.message_k), \
  (SELECT json_group_array(json_array(j.value->>0, j.value->>1, (SELECT max(seq) FROM delivery \
-    WHERE state = 0 AND party = j.value->>0 AND lane = j.value->>1))) FROM json_each(?) AS j)"
+    WHERE state = 0 AND participant = j.value->>0 AND lane = j.value->>1))) FROM json_each(?) AS j)"
 );
 
-/// A lane: party and lane key.
-pub(super) type LaneOf = (i64, i64);
+/// A lane: key of the participant and key of the lane.
+pub(super) type LaneId = (i64, i64);
 
-/// By lane the `seq` of its newest waiting delivery, where one waits.
-pub(super) type Tails = HashMap<LaneOf, i64>;
+/// The `seq` of the newest waiting delivery of each lane that has one.
+pub(super) type Tails = HashMap<LaneId, i64>;
 
-/// What a batch must know before it decides.
-pub(super) struct Found {
-    pub known: Known,
-    pub deliveries: HashMap<i64, Now>,
+/// What the store holds about the messages and deliveries of a batch.
+pub(super) struct StoredState {
+    pub known: KnownIdentities,
+    pub deliveries: HashMap<i64, DeliveryRecord>,
     pub tails: Tails,
 }
 
 /// A delivery as `BEGIN_AND_READ` writes it.
-type NowColumns = (
+type DeliveryColumns = (
     i64,
     i64,
     Uuid,
@@ -124,33 +125,33 @@ type NowColumns = (
     Option<Vec<(i64, String)>>,
 );
 
-/// Begins the batch's transaction, and reads what is known of its identity keys, deliveries and lanes. What is absent is
-/// not kept.
+/// Begins the batch's transaction and reads its identity keys, deliveries, and lanes. What is absent is not stored.
 pub(super) async fn begin(
     conn: &mut SqliteConnection,
     recent: &Recent,
-    probes: &[Probe],
+    lookups: &[IdentityLookup],
     delivery_keys: &[i64],
-    lanes: &HashSet<LaneOf>,
-) -> Result<Found, Error> {
-    let hashes: Vec<i64> = probes.iter().map(|probe| probe.hash).collect();
+    lanes: &HashSet<LaneId>,
+) -> Result<StoredState, Error> {
+    let hashes: Vec<i64> = lookups.iter().map(|lookup| lookup.hash).collect();
     let query = sqlx::query(BEGIN_AND_READ).bind(json(&hashes)?).bind(json(&delivery_keys)?).bind(json(lanes)?);
     let row = query.fetch_one(&mut *conn).await?;
-    let hit: HashSet<i64> = read(row.try_get(0)?)?;
-    let deliveries: Vec<NowColumns> = read(row.try_get(1)?)?;
-    let deliveries = deliveries.into_iter().map(now).collect::<Result<_, Error>>()?;
-    let is_known = |probe: &&Probe| hit.contains(&probe.hash) || recent.has(probe.hash);
-    let probes: Vec<Probe> = probes.iter().filter(is_known).copied().collect();
-    let known = if probes.is_empty() { Known::default() } else { identities(conn, recent, &probes).await? };
+    let known_hashes: HashSet<i64> = read(row.try_get(0)?)?;
+    let deliveries: Vec<DeliveryColumns> = read(row.try_get(1)?)?;
+    let deliveries = deliveries.into_iter().map(delivery_record).collect::<Result<_, Error>>()?;
+    let is_known = |lookup: &&IdentityLookup| known_hashes.contains(&lookup.hash) || recent.has(lookup.hash);
+    let lookups: Vec<IdentityLookup> = lookups.iter().filter(is_known).copied().collect();
+    let known =
+        if lookups.is_empty() { KnownIdentities::default() } else { identities(conn, recent, &lookups).await? };
     let tails = read_tails(row.try_get(2)?)?;
-    Ok(Found { known, deliveries, tails })
+    Ok(StoredState { known, deliveries, tails })
 }
 
 /// The tails of these lanes, within the caller's transaction.
-pub(super) async fn tails(conn: &mut SqliteConnection, lanes: &HashSet<LaneOf>) -> Result<Tails, Error> {
+pub(super) async fn tails(conn: &mut SqliteConnection, lanes: &HashSet<LaneId>) -> Result<Tails, Error> {
     let query = sqlx::query(
         "SELECT json_group_array(json_array(j.value->>0, j.value->>1, (SELECT max(seq) FROM delivery \
-           WHERE state = 0 AND party = j.value->>0 AND lane = j.value->>1))) FROM json_each(?) AS j",
+           WHERE state = 0 AND participant = j.value->>0 AND lane = j.value->>1))) FROM json_each(?) AS j",
     );
     let row = query.bind(json(lanes)?).fetch_one(conn).await?;
     read_tails(row.try_get(0)?)
@@ -158,21 +159,21 @@ pub(super) async fn tails(conn: &mut SqliteConnection, lanes: &HashSet<LaneOf>) 
 
 fn read_tails(text: &str) -> Result<Tails, Error> {
     let all: Vec<(i64, i64, Option<i64>)> = read(text)?;
-    Ok(all.into_iter().filter_map(|(party, lane, tail)| Some(((party, lane), tail?))).collect())
+    Ok(all.into_iter().filter_map(|(participant_key, lane, tail)| Some(((participant_key, lane), tail?))).collect())
 }
 
 fn read<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Error> {
     serde_json::from_str(text).map_err(|error| Error::Decode(error.into()))
 }
 
-fn now(columns: NowColumns) -> Result<(i64, Now), Error> {
+fn delivery_record(columns: DeliveryColumns) -> Result<(i64, DeliveryRecord), Error> {
     let (key, message_key, message_id, state, attempts, status, due_us, fault, answer, ended_us, code, earlier) =
         columns;
     let (state, fault) = (row::state(state)?, row::fault(fault.as_deref())?);
     let transient = code.as_deref() == Some(ResponseCode::TransientError.as_str());
-    let said = earlier.unwrap_or_default().into_iter().map(|(key, said)| (key, from_hex(&said))).collect();
+    let answers = earlier.unwrap_or_default().into_iter().map(|(key, digest)| (key, from_hex(&digest))).collect();
     let changed = false;
-    let now = Now {
+    let record = DeliveryRecord {
         message_key,
         message_id,
         state,
@@ -183,13 +184,13 @@ fn now(columns: NowColumns) -> Result<(i64, Now), Error> {
         answer,
         ended_us,
         transient,
-        said,
+        answers,
         changed,
     };
-    Ok((key, now))
+    Ok((key, record))
 }
 
-/// None of what was stored before answers were compared.
+/// None for answers that were stored before answers were compared.
 fn from_hex(text: &str) -> Option<[u8; 32]> {
     let mut bytes = [0; 32];
     let pairs = text.as_bytes().chunks_exact(2);
@@ -207,30 +208,34 @@ pub(super) async fn ambiguous(conn: &mut SqliteConnection, keys: &[i64]) -> Resu
     if keys.is_empty() {
         return Ok(HashSet::new());
     }
-    let sql = "SELECT k FROM message WHERE k IN (SELECT value FROM json_each(?)) AND flags & ?";
+    let sql = "SELECT k FROM message WHERE k IN (SELECT value FROM json_each(?)) AND response_flags & ?";
     let rows = sqlx::query(sql).bind(json(&keys)?).bind(row::AMBIGUOUS).fetch_all(conn).await?;
     rows.iter().map(|row| row.try_get(0)).collect()
 }
 
-/// The newest message of each key and content, and some message of each key.
-pub(super) async fn identities(conn: &mut SqliteConnection, recent: &Recent, probes: &[Probe]) -> Result<Known, Error> {
-    let mut known = Known::default();
+/// The newest message of each key and content, and a recent message of each key.
+pub(super) async fn identities(
+    conn: &mut SqliteConnection,
+    recent: &Recent,
+    lookups: &[IdentityLookup],
+) -> Result<KnownIdentities, Error> {
+    let mut known = KnownIdentities::default();
     let mut keys = Vec::new();
-    for probe in probes {
-        if let (same, Some(any)) = recent.find(*probe) {
-            known.keys.insert(*probe, (same, any));
+    for lookup in lookups {
+        if let (same, Some(any)) = recent.find(*lookup) {
+            known.keys.insert(*lookup, (same, any));
             keys.extend(same.into_iter().chain([any]));
         }
     }
-    let rows: Vec<_> = probes.iter().map(|probe| (probe.hash, probe.sender, probe.kind, probe.content)).collect();
-    // Of the messages with a key but other content one is enough; a bound keeps ids that are used for thousands cheap.
+    let rows: Vec<_> = lookups.iter().map(|lookup| (lookup.hash, lookup.sender, lookup.kind, lookup.content)).collect();
+    // One message with the key and other content is enough; the bound keeps the query cheap for ids of thousands of messages.
     let rows = sqlx::query(
         "SELECT * FROM (SELECT p.n, \
             (SELECT max(message_k) FROM reference \
-             WHERE h = p.h AND sender = p.sender AND kind = p.kind AND content = p.content), \
+             WHERE hash = p.hash AND sender = p.sender AND kind = p.kind AND content_head = p.content_head), \
             (SELECT max(message_k) FROM (SELECT message_k FROM reference \
-             WHERE h = p.h AND sender = p.sender AND kind = p.kind LIMIT 16)) AS some \
-         FROM (SELECT key AS n, value->>0 AS h, value->>1 AS sender, value->>2 AS kind, value->>3 AS content \
+             WHERE hash = p.hash AND sender = p.sender AND kind = p.kind LIMIT 16)) AS some \
+         FROM (SELECT key AS n, value->>0 AS hash, value->>1 AS sender, value->>2 AS kind, value->>3 AS content_head \
                FROM json_each(?)) AS p) \
          WHERE some IS NOT NULL",
     )
@@ -240,9 +245,9 @@ pub(super) async fn identities(conn: &mut SqliteConnection, recent: &Recent, pro
     for row in rows {
         let index = usize::try_from(row.try_get::<i64, _>(0)?).unwrap_or(usize::MAX);
         let (same, any): (Option<i64>, i64) = (row.try_get(1)?, row.try_get(2)?);
-        if let Some(probe) = probes.get(index) {
-            let (recent_same, recent_any) = known.keys.get(probe).copied().unzip();
-            known.keys.insert(*probe, (recent_same.flatten().max(same), recent_any.unwrap_or(any)));
+        if let Some(lookup) = lookups.get(index) {
+            let (recent_same, recent_any) = known.keys.get(lookup).copied().unzip();
+            known.keys.insert(*lookup, (recent_same.flatten().max(same), recent_any.unwrap_or(any)));
             keys.extend(same.into_iter().chain([any]));
         }
     }
@@ -254,7 +259,7 @@ pub(super) async fn identities(conn: &mut SqliteConnection, recent: &Recent, pro
 
 async fn candidates(conn: &mut SqliteConnection, keys: &[i64]) -> Result<HashMap<i64, Candidate>, Error> {
     let rows = sqlx::query(
-        "SELECT k, id, content, received_us, metadata, in_reply_to FROM message \
+        "SELECT k, id, content_sha256, received_us, metadata, in_reply_to FROM message \
          WHERE k IN (SELECT value FROM json_each(?))",
     )
     .bind(json(&keys)?)
@@ -274,7 +279,7 @@ async fn candidates(conn: &mut SqliteConnection, keys: &[i64]) -> Result<HashMap
     Ok(found)
 }
 
-/// The rows of a message, where `sender` has their identity (0: nobody).
+/// The reference rows of a message; `sender` is 0 where they identify no message.
 pub(super) fn reference_rows(metadata: &Metadata, sender: i64, content: &[u8], message_key: i64) -> Vec<ReferenceRow> {
     let all = super::reference::references(metadata, &Default::default());
     let content = head(content);
@@ -282,37 +287,38 @@ pub(super) fn reference_rows(metadata: &Metadata, sender: i64, content: &[u8], m
     all.into_iter().map(|reference| row((reference.hash, reference.kind))).collect()
 }
 
-/// Whole keys of rows, as a parameter of `json_each`.
+/// The primary keys of rows, as a parameter of `json_each`.
 pub(super) fn keys_json(rows: &[ReferenceRow]) -> Result<String, Error> {
     json(&rows.iter().map(|row| (row.hash, row.sender, row.kind, row.content, row.message_key)).collect::<Vec<_>>())
 }
 
-/// Gives up the identities of these messages: they are found by search and correlation as before, and repeats count as new.
+/// Releases the identities of these messages: search and correlation still find them, and a further copy counts as new.
 pub(super) async fn release(conn: &mut SqliteConnection, recent: &Recent, message_keys: &[i64]) -> Result<(), Error> {
     if message_keys.is_empty() {
         return Ok(());
     }
-    let rows =
-        sqlx::query("SELECT k, sender, content, metadata FROM message WHERE k IN (SELECT value FROM json_each(?))")
-            .bind(json(&message_keys)?)
-            .fetch_all(&mut *conn)
-            .await?;
-    let mut held = Vec::new();
+    let rows = sqlx::query(
+        "SELECT k, sender, content_sha256, metadata FROM message WHERE k IN (SELECT value FROM json_each(?))",
+    )
+    .bind(json(&message_keys)?)
+    .fetch_all(&mut *conn)
+    .await?;
+    let mut references = Vec::new();
     for row in rows {
         let (key, sender): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
         let metadata = row::metadata(row.try_get(3)?, None)?;
-        held.extend(reference_rows(&metadata, sender, row.try_get(2)?, key));
+        references.extend(reference_rows(&metadata, sender, row.try_get(2)?, key));
     }
-    // By the whole key: a sender that reuses an id has thousands of rows with the same beginning.
+    // By the whole primary key: a sender that reuses an id has thousands of rows with the same hash.
     sqlx::query(
         "UPDATE OR REPLACE reference SET sender = 0 \
-         FROM (SELECT value->>0 AS h, value->>1 AS sender, value->>2 AS kind, value->>3 AS content, \
+         FROM (SELECT value->>0 AS hash, value->>1 AS sender, value->>2 AS kind, value->>3 AS content_head, \
                       value->>4 AS message_k FROM json_each(?)) AS c \
-         WHERE reference.h = c.h AND reference.sender = c.sender AND reference.kind = c.kind \
-         AND reference.content = c.content AND reference.message_k = c.message_k",
+         WHERE reference.hash = c.hash AND reference.sender = c.sender AND reference.kind = c.kind \
+         AND reference.content_head = c.content_head AND reference.message_k = c.message_k",
     )
-    .bind(keys_json(&held)?)
+    .bind(keys_json(&references)?)
     .execute(&mut *conn)
     .await?;
-    recent::release(recent, conn, message_keys, held).await
+    recent::release(recent, conn, message_keys, references).await
 }

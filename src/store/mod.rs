@@ -1,7 +1,7 @@
-//! The store: one seam of methods named after intent, each one transaction. SQLite behind it.
+//! The store: persists messages, deliveries, and attempts. Its methods are named after intent, and each is one transaction.
 //!
 //! Nothing is acknowledged before its transaction has committed. Accepts and settlements that arrive together share one
-//! transaction (group commit). No SQL, no database type leaves this folder.
+//! transaction (group commit). No SQL and no database type leaves this folder.
 
 mod accept;
 mod backup;
@@ -64,15 +64,15 @@ use uuid::Uuid;
 /// How the store is opened.
 #[derive(Clone, Debug)]
 pub struct StoreSettings {
-    /// The database file; its folder is made when missing.
+    /// The database file; its folder is created if it is missing.
     pub path: PathBuf,
-    /// Less room than this on the disk refuses accepts.
+    /// With less free disk space than this, messages are refused.
     pub min_free_bytes: u64,
-    /// How long identities are recognised; older ones count as new.
+    /// How long duplicates are recognized; later copies count as new. 0: forever.
     pub identities_days: u32,
 }
 
-/// Why the store cannot be opened. Each is a plain sentence for exit code 2.
+/// Why the store cannot be opened. The text is shown to the operator, with exit code 2.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     #[error("{0}")]
@@ -83,14 +83,14 @@ pub enum OpenError {
     File { path: String, source: std::io::Error },
 }
 
-/// The store cannot take it now; nothing was kept. The caller answers 503 and the sender comes again.
+/// The store failed; nothing was stored. The caller answers 503, and the sender tries again.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Unavailable {
-    #[error("no room: {0}")]
+    #[error("the disk is full: {0}")]
     Full(String),
-    #[error("the store cannot be reached: {0}")]
+    #[error("the store is not available: {0}")]
     Away(String),
-    /// A stored row that is needed cannot be read; it will not get better by itself.
+    /// A stored row cannot be read. Trying again does not help.
     #[error("a stored row cannot be read: {0}")]
     Damaged(String),
 }
@@ -104,9 +104,9 @@ pub struct Standing {
     pub outcome: Option<Outcome>,
     /// Deliveries of kind Request, in the plan's order.
     pub deliveries: Vec<StandingDelivery>,
-    /// The answer that Emberpost gave itself, where it was the receiver or refused.
-    pub own_answer: Option<i64>,
-    /// Ended by DELETE of the status URL.
+    /// Key of the answer that Emberpost wrote itself, if it was the receiver or refused the message.
+    pub router_answer: Option<i64>,
+    /// The sender ended the status URL with DELETE.
     pub status_ended: bool,
 }
 
@@ -119,26 +119,26 @@ pub struct StandingDelivery {
     /// HTTP status of the last attempt.
     pub status: Option<u16>,
     pub fault: Option<Fault>,
-    /// Key of the answer message, once there is one.
+    /// Key of the answer, once there is one.
     pub answer: Option<i64>,
-    /// What the receiver reported about the message when it took it: a JSON array of issues.
+    /// Issues that the receiver reported when it accepted the message: a JSON array.
     pub receiver_issues: Option<String>,
 }
 
-/// A delivery that a response of its receiver may answer.
+/// A delivery of a request that a response of its receiver may answer.
 #[derive(Clone, Debug)]
 pub struct SentRequest {
     pub delivery: PendingDelivery,
     pub answered: bool,
-    /// SHA-256 of the request's content: the same request, sent again, has the same.
+    /// SHA-256 of the request's content, which is the same for a duplicate.
     pub content: [u8; 32],
 }
 
-/// The deliveries that an identifier may mean, newest first.
+/// The deliveries of requests with an identifier, newest first.
 #[derive(Clone, Debug, Default)]
 pub struct Candidates {
     pub deliveries: Vec<SentRequest>,
-    /// There may be more: the identifier is used by so many messages that not all were looked at.
+    /// There may be more: so many messages use the identifier that not all were read.
     pub is_cut: bool,
 }
 
@@ -151,7 +151,7 @@ pub struct Store {
 struct Inner {
     core: Arc<Core>,
     jobs: mpsc::Sender<Job>,
-    /// Canceled once the writer may end.
+    /// Canceled when the writer may end.
     closing: CancellationToken,
 }
 
@@ -161,13 +161,13 @@ impl Drop for Inner {
     }
 }
 
-/// Jobs that may wait for the writer; who comes later waits to be let in.
+/// Jobs that may wait for the writer; further callers wait to enqueue theirs.
 const QUEUE_JOBS: usize = 4096;
 
 const WRITER_THREAD: &str = "store-writer";
 
-/// The writer has a thread and a runtime of its own: among the requests it would wait for its turn after every statement,
-/// and everybody waits for it.
+/// The writer has a thread and a runtime of its own: on the shared runtime it would wait for other tasks after every statement,
+/// while all requests wait for the writer.
 fn start_writer(core: Arc<Core>, queue: mpsc::Receiver<Job>, guard: PartGuard) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let run = move || {
@@ -178,12 +178,12 @@ fn start_writer(core: Arc<Core>, queue: mpsc::Receiver<Job>, guard: PartGuard) -
 }
 
 impl Store {
-    /// Opens or makes the store, runs migrations. Errs when another router has it, or a newer program wrote it.
+    /// Opens or creates the store and migrates it. Errs if another router has it open, or if a newer program wrote it.
     pub async fn open(settings: StoreSettings, clock: Clock) -> Result<Store, OpenError> {
         Store::open_supervised(settings, clock, &Supervisor::default()).await
     }
 
-    /// As `open`; the supervisor is told when the writer ends without `close`.
+    /// As `open`; reports to the supervisor if the writer ends without `close`.
     pub async fn open_supervised(
         settings: StoreSettings,
         clock: Clock,
@@ -200,31 +200,32 @@ impl Store {
         Ok(Store { inner })
     }
 
-    /// What a message with this identity would be, were it stored now: by the public id of the first one.
+    /// Whether a message with this identity would be new, a duplicate, or a conflict if it arrived now, with the public id of
+    /// the first one.
     pub async fn verdict(&self, metadata: &Metadata, identity: IdentityKeys) -> Result<Verdict<Uuid>, Unavailable> {
         let core = &self.inner.core;
         let now_us = core.clock.now_us();
-        let (parties, from_us) = (core.known_parties(), core.identities_from_us(now_us));
+        let (participants, from_us) = (core.participant_keys(), core.identities_from_us(now_us));
         let found = async {
             let mut conn = core.readers.acquire().await?;
-            batch::look(&mut conn, &core.recent, parties, (now_us, from_us), metadata, identity).await
+            batch::verdict(&mut conn, &core.recent, participants, (now_us, from_us), metadata, identity).await
         };
         found.await.map_err(|error| unavailable(&error))
     }
 
-    /// Keeps a message with its deliveries, keys and own answer, or recognises a repeat. Returns after the commit.
+    /// Stores a message with its deliveries, keys, and the router's answer, or recognizes a duplicate. Returns after the commit.
     ///
-    /// A response (`closes`) is always kept: as `Repeat` only where it was kept before and is not the first answer of its
-    /// delivery; where an answer kept before becomes the first of this delivery, `New` names the kept message's key.
-    pub async fn accept(&self, keep: NewMessage) -> Result<Acceptance, Unavailable> {
-        self.accept_in_turn(keep, &mut Turn::free()).await
+    /// A response (`closes`) is always stored. It is a `Duplicate` only if it was stored before and is not the first answer of
+    /// its delivery; if a stored response becomes the first answer, `New` has the key of the stored message.
+    pub async fn accept(&self, new: NewMessage) -> Result<Acceptance, Unavailable> {
+        self.accept_in_turn(new, &mut Turn::free()).await
     }
 
-    /// As `accept`, behind every message that has an earlier turn; errs where one of those could not be kept.
-    pub async fn accept_in_turn(&self, keep: NewMessage, turn: &mut Turn) -> Result<Acceptance, Unavailable> {
-        self.room()?;
-        let message = prepare::keep(keep).await.map_err(unwritable)?;
-        let broken = |_| Unavailable::Away("a message before this one could not be kept".into());
+    /// As `accept`, after every message that has an earlier turn; errs if one of those could not be stored.
+    pub async fn accept_in_turn(&self, new: NewMessage, turn: &mut Turn) -> Result<Acceptance, Unavailable> {
+        self.check_free_space()?;
+        let message = prepare::message(new).await.map_err(unwritable)?;
+        let broken = |_| Unavailable::Away("an earlier message of the same queue could not be stored".into());
         turn.enter().await.map_err(broken)?;
         let (reply, answer) = oneshot::channel();
         self.send(Job::Accept(Box::new(message), turn.chain(), reply)).await?;
@@ -232,14 +233,14 @@ impl Store {
         answer.await.map_err(closed)?
     }
 
-    /// Records an attempt and the delivery's new state, with the answer. Deliveries already settled stay as they are: the
-    /// attempt is recorded all the same, and a receiver's answer becomes theirs where they have none.
+    /// Stores an attempt, the delivery's new state, and the answer. A delivery that was already settled keeps its state: the
+    /// attempt is recorded, and a receiver's answer becomes its answer if it has none.
     pub async fn settle(&self, settlement: Settlement) -> Result<Settled, Unavailable> {
         let settlement = prepare::settlement(settlement).await.map_err(unwritable)?;
-        self.ask(|reply| Job::Settle(Box::new(settlement), reply)).await
+        self.run(|reply| Job::Settle(Box::new(settlement), reply)).await
     }
 
-    async fn ask<T>(&self, job: impl FnOnce(oneshot::Sender<Result<T, Unavailable>>) -> Job) -> Result<T, Unavailable> {
+    async fn run<T>(&self, job: impl FnOnce(oneshot::Sender<Result<T, Unavailable>>) -> Job) -> Result<T, Unavailable> {
         let (reply, answer) = oneshot::channel();
         self.send(job(reply)).await?;
         answer.await.map_err(closed)?
@@ -249,23 +250,23 @@ impl Store {
         self.inner.jobs.send(job).await.map_err(closed)
     }
 
-    /// Whether a message would be accepted now, as the last commits and probes saw it. Waits for nothing.
+    /// Errs if a message would be refused now, according to the last commits and probes. Does not wait.
     pub fn accepting(&self) -> Result<(), Unavailable> {
         if self.inner.jobs.is_closed() {
             return Err(Unavailable::Away("the store is closed".into()));
         }
-        self.room()?;
+        self.check_free_space()?;
         self.inner.core.health.state()
     }
 
-    /// Waits until a file of the store is no longer the one at its path; gives the reason. Nothing is accepted from then on,
-    /// and the process must end: what follows would be lost.
+    /// Waits until a file of the store is no longer the one at its path, and returns the reason. Nothing is accepted from then
+    /// on, and the process must end: later writes would be lost.
     pub async fn until_lost(&self) -> String {
         self.inner.core.health.until_lost().await
     }
 
-    /// Accepts need room for what follows from them; settlements use what was left for them.
-    fn room(&self) -> Result<(), Unavailable> {
+    /// Accepts need free space, so that settlements, which do not check it, still succeed.
+    fn check_free_space(&self) -> Result<(), Unavailable> {
         let least = self.settings().min_free_bytes;
         match self.inner.core.free_bytes() {
             Some(free) if free < least => Err(Unavailable::Full(format!(
@@ -275,12 +276,12 @@ impl Store {
         }
     }
 
-    /// Commits what waits, moves the log into the database file and gives the store up. Whoever comes later is refused.
+    /// Commits what waits, moves the log into the database file, and releases the store. Later calls err.
     pub async fn close(&self) {
         self.inner.closing.cancel();
         let (closed, done) = oneshot::channel();
         if self.inner.jobs.send(Job::Close(closed)).await.is_ok() {
-            // An error means that the writer has ended already: closed is what was asked for.
+            // An error means that the writer has already ended.
             let _ = done.await;
         }
     }

@@ -1,14 +1,14 @@
-//! Opening: the folder, the lock, the schema's version, the connections.
+//! Opens a store: the folder, the lock, the schema's version, and the connections.
 
 use super::core::{Core, folder};
-use super::files::{self, BACKUP_MARK, Hold, STORE_MARK, beside, create_private, file_error, rename_new};
+use super::files::{self, BACKUP_MARK, STORE_MARK, StoreLock, beside, create_private, file_error, rename_new};
 use super::health::Health;
 use super::insert::PREPARED_STATEMENTS;
 use super::recent::Recent;
-use super::retention::Cursors;
+use super::retention::RetentionCursors;
 use super::search::{SEARCH_MILLISECONDS, SEARCHERS};
-use super::term::Behind;
-use super::watch::Watch;
+use super::term::UnwrittenTerms;
+use super::watch::FileWatch;
 use super::writer::{Keys, Writer};
 use super::{OpenError, StoreSettings};
 use crate::clock::Clock;
@@ -21,9 +21,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
-/// The step after which terms of what is stored must be written.
+/// The migration after which the terms of stored messages must be written.
 const TERMS: &str = include_str!("migrations/0009.sql");
-/// Each file brings the schema from the version before to its own; the last is the version that this program writes.
+/// Each file migrates the schema from the version before to its own; the last is the version that this program writes.
 pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001.sql"),
     include_str!("migrations/0002.sql"),
@@ -37,76 +37,82 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0010.sql"),
     include_str!("migrations/0011.sql"),
     include_str!("migrations/0012.sql"),
+    include_str!("migrations/0013.sql"),
 ];
 
 const READERS: u32 = 4;
 pub(super) const BUSY_TIMEOUT_MILLISECONDS: u32 = 5_000;
 const BUSY_TIMEOUT: Duration = Duration::from_millis(BUSY_TIMEOUT_MILLISECONDS as u64);
-/// 40 MB of log, so that a page that changes often is written to the database file once for many commits.
+/// 40 MB of log, so that a page that changes often is written to the database file only once for many commits.
 const CHECKPOINT_PAGES: &str = "10000";
-/// A log that grew beyond this, because a reader kept an old state of the store open, is cut when the reader is gone.
+/// A log that grew beyond this, because a reader kept an old snapshot open, is truncated when the reader has ended.
 pub(super) const LOG_LIMIT_BYTES: u64 = 64 * 1024 * 1024;
 
 pub(super) async fn open(settings: StoreSettings, clock: Clock) -> Result<Core, OpenError> {
     files::make_folder(folder(&settings.path))?;
     let path = files::resolve(&settings.path)?;
     let database = |source| OpenError::Database { path: path.display().to_string(), source };
-    let mut hold = Hold::take(&path)?;
-    if hold.database.is_none() {
-        create(&mut hold, &path).await?;
+    let mut lock = StoreLock::take(&path)?;
+    if lock.database.is_none() {
+        create(&mut lock, &path).await?;
     }
-    adopt(&hold, &path).await?;
+    adopt(&lock, &path).await?;
     files::make_private(&path);
     let mut conn = writer_options(&path).connect().await.map_err(database)?;
     migrate(&mut conn, &path).await?;
     if application_id(&mut conn).await.map_err(database)? != i64::from(STORE_MARK) {
         set_application_id(&mut conn, STORE_MARK).await.map_err(database)?;
     }
-    hold.remember(&path)?;
-    let watch = Watch::new(hold, &settings.path, &path)?;
+    lock.record_store(&path)?;
+    let watch = FileWatch::new(lock, &settings.path, &path)?;
     super::time::resume(&clock, &mut conn).await.map_err(database)?;
     let recent = Recent::default();
     recent.load(&mut conn).await.map_err(database)?;
-    // Attempts under way ended with their process. Rows say "waiting" through an attempt, so nothing is to be put back.
+    // Attempts of the last run ended with its process. Rows stay "waiting" during an attempt, so nothing must be reset.
     let keys = Keys::read(&mut conn).await.map_err(database)?;
-    let parties = Core::read_parties(&mut conn).await.map_err(database)?;
+    let participants = Core::read_participants(&mut conn).await.map_err(database)?;
     let readers = readers(&path, READERS).await.map_err(database)?;
     let searchers = self::readers(&path, SEARCHERS).await.map_err(database)?;
     Ok(Core {
         settings,
         path,
         clock,
-        writer: tokio::sync::Mutex::new(Writer { conn, keys, behind: Behind::at_start(), recent: recent.clone() }),
+        writer: tokio::sync::Mutex::new(Writer {
+            conn,
+            keys,
+            unwritten_terms: UnwrittenTerms::at_start(),
+            recent: recent.clone(),
+        }),
         readers,
         searchers,
         search_milliseconds: AtomicU64::new(SEARCH_MILLISECONDS),
-        search_looks: Arc::default(),
+        search_checks: Arc::default(),
         watch: Mutex::new(Some(watch)),
         health: Health::default(),
         recent,
-        party_keys: RwLock::new(parties),
+        known_participants: RwLock::new(participants),
         free_bytes: Mutex::new(None),
         commits: AtomicU64::new(0),
         operations: AtomicU64::new(0),
-        sweep: Mutex::new(Cursors::default()),
+        sweep: Mutex::new(RetentionCursors::default()),
         closed: AtomicBool::new(false),
     })
 }
 
-/// Makes a new store under a name of its own and gives it its name when it is whole: a database file at the path is never
-/// one that was only begun, so that an empty one means a loss.
-async fn create(hold: &mut Hold, path: &Path) -> Result<(), OpenError> {
-    if hold.was_remembered()? {
+/// Creates a new store under a temporary name and renames it when it is complete: a database file at the path is never
+/// incomplete, so an empty one means a loss.
+async fn create(lock: &mut StoreLock, path: &Path) -> Result<(), OpenError> {
+    if lock.has_record()? {
         return Err(OpenError::Refused(format!(
-            "the store {} is gone, and {} says that there was one. Put a backup in its place with `emberpost store restore \
-             FILE`, or remove the lock file to begin with a new store",
+            "the store {} is missing, and {} says that there was one. Put a backup in its place with `emberpost store restore \
+             FILE`, or remove the lock file to start with a new store",
             path.display(),
-            hold.lock_path.display()
+            lock.lock_path.display()
         )));
     }
     if let Some(log) = files::logs(path).first() {
         return Err(OpenError::Refused(format!(
-            "the store {} is gone, but its log {} is there; put the database file back, or move the log away to begin with \
+            "the store {} is missing, but its log {} exists; put the database file back, or move the log away to start with \
              a new store",
             path.display(),
             log.display()
@@ -127,12 +133,12 @@ async fn create(hold: &mut Hold, path: &Path) -> Result<(), OpenError> {
     set_application_id(&mut conn, STORE_MARK).await.map_err(database)?;
     conn.close().await.map_err(database)?;
     rename_new(&new, path).and_then(|()| files::sync_folder(path)).map_err(|source| file_error(path, source))?;
-    hold.take_database(path)
+    lock.take_database(path)
 }
 
-/// Refuses what is no store. A backup becomes one, unless a log is beside it: SQLite would take that for the backup's own.
-async fn adopt(hold: &Hold, path: &Path) -> Result<(), OpenError> {
-    let Some((file, _)) = &hold.database else { return Ok(()) };
+/// Refuses a file that is not a store. A backup becomes a store, unless a log is beside it: SQLite would apply that log to it.
+async fn adopt(lock: &StoreLock, path: &Path) -> Result<(), OpenError> {
+    let Some((file, _)) = &lock.database else { return Ok(()) };
     let found = files::mark(file, path)?;
     if found == BACKUP_MARK {
         if let Some(log) = files::logs(path).first() {
@@ -144,7 +150,7 @@ async fn adopt(hold: &Hold, path: &Path) -> Result<(), OpenError> {
             )));
         }
         let database = |source| OpenError::Database { path: path.display().to_string(), source };
-        // Not in the log: the file itself must no longer say that it is a backup once it has a log of its own.
+        // Without a log: the file itself must not be marked as a backup once it has a log of its own.
         let mut conn = plain_options(path).connect().await.map_err(database)?;
         set_application_id(&mut conn, STORE_MARK).await.map_err(database)?;
         return conn.close().await.map_err(database);
@@ -163,7 +169,7 @@ pub(super) async fn set_application_id(conn: &mut SqliteConnection, id: i32) -> 
     sqlx::query(AssertSqlSafe(format!("PRAGMA application_id = {id}"))).execute(conn).await.map(drop)
 }
 
-/// For a file that nobody else has open, without a log: what is written is in the file itself.
+/// For a file that nobody else has open. Without a log: everything is written to the file itself.
 pub(super) fn plain_options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
@@ -182,7 +188,7 @@ pub(super) fn writer_options(path: &Path) -> SqliteConnectOptions {
         .foreign_keys(false)
         .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
         .pragma("journal_size_limit", LOG_LIMIT_BYTES.to_string())
-        // What SQLite keeps aside while a statement runs stays in memory: as a file it cost a tenth of all work.
+        // Temporary data of statements stays in memory: as a file it cost a tenth of the CPU time.
         .pragma("temp_store", "MEMORY")
         .pragma("cache_size", "-32768")
         .statement_cache_capacity(PREPARED_STATEMENTS)
@@ -199,7 +205,7 @@ async fn readers(path: &Path, count: u32) -> Result<SqlitePool, Error> {
     SqlitePoolOptions::new().max_connections(count).acquire_timeout(BUSY_TIMEOUT).connect_with(options).await
 }
 
-/// Brings the schema to this program's version.
+/// Migrates the schema to this program's version.
 async fn migrate(conn: &mut SqliteConnection, path: &Path) -> Result<(), OpenError> {
     let database = |source| OpenError::Database { path: path.display().to_string(), source };
     let newest = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
@@ -214,21 +220,21 @@ async fn migrate(conn: &mut SqliteConnection, path: &Path) -> Result<(), OpenErr
     }
     if found == 0 {
         return Err(OpenError::Refused(format!(
-            "{} holds no store of emberpost: its schema has no version. Put a backup in its place with `emberpost store \
-             restore FILE`, or remove the file to begin with a new store",
+            "{} does not hold a store of emberpost: its schema has no version. Put a backup in its place with `emberpost \
+             store restore FILE`, or remove the file to start with a new store",
             path.display()
         )));
     }
     apply_migrations(conn, found).await.map_err(database)
 }
 
-/// From the schema's version `found`; each step is a transaction with its version.
+/// Runs the migrations after the schema's version `found`; each is one transaction, together with its version.
 async fn apply_migrations(conn: &mut SqliteConnection, found: i64) -> Result<(), Error> {
     for (version, text) in (1..).zip(MIGRATIONS).skip(usize::try_from(found).unwrap_or_default()) {
         let begin = AssertSqlSafe(format!("BEGIN IMMEDIATE;\n{text}\nPRAGMA user_version = {version};"));
         sqlx::raw_sql(begin).execute(&mut *conn).await?;
         if *text == TERMS {
-            super::term::fill(conn).await?;
+            super::term::fill(conn, super::term::COLUMNS_OF_VERSION_9).await?;
         }
         sqlx::query("COMMIT").execute(&mut *conn).await?;
     }

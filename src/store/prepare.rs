@@ -1,7 +1,8 @@
-//! What can be done for a message before its turn in the writer: compress, serialize, hash. Runs in the caller's task.
+//! Prepares a message for the writer: compresses, serializes, and hashes it. Runs in the caller's task, so that the writer
+//! only decides and writes.
 
 use super::reference::{Reference, references};
-use super::term::Searched;
+use super::term::SearchFields;
 use crate::delivery::{
     AttemptRow, DeliveryState, Further, MessageState, Metadata, NewDelivery, NewMessage, Settlement,
 };
@@ -15,22 +16,22 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// Bodies beyond this are compressed outside the runtime's threads.
-const COMPRESS_APART_BYTES: usize = 256 * 1024;
+/// Larger bodies are compressed outside the runtime's threads.
+const COMPRESS_ON_BLOCKING_THREAD_BYTES: usize = 256 * 1024;
 /// Below this, compressing saves less than it costs.
 const COMPRESS_FROM_BYTES: usize = 1_000;
 const ZSTD_LEVEL: i32 = 1;
 
-/// A message ready for its rows. Clones share what is large.
+/// A message, ready to be written. Clones share what is large.
 #[derive(Clone)]
 pub(super) struct Prepared {
     pub metadata: Arc<Metadata>,
     pub metadata_json: Arc<str>,
     pub state: MessageState,
     pub outcome_json: Option<String>,
-    /// None where the outcome quotes nothing of the message.
+    /// The outcome with what it quotes of the message; None if it quotes nothing.
     pub full_outcome_json: Option<String>,
-    pub marks: Option<String>,
+    pub issue_labels: Option<String>,
     pub destinations: String,
     pub event: Option<String>,
     pub identity: IdentityKeys,
@@ -47,7 +48,7 @@ pub(super) struct Prepared {
     pub releases_request: bool,
 }
 
-/// A body as kept.
+/// A body as stored.
 #[derive(Clone)]
 pub(super) struct Packed {
     /// 0 as received, 1 zstd.
@@ -68,7 +69,7 @@ pub(super) struct PreparedSettlement {
 }
 
 impl Prepared {
-    /// About what it takes in a batch.
+    /// Approximate memory of the message in a batch.
     pub fn size_bytes(&self) -> usize {
         self.packed.bytes.len()
             + self.metadata_json.len()
@@ -76,35 +77,35 @@ impl Prepared {
     }
 }
 
-/// Prepares a message and its own answer.
-pub(super) async fn keep(keep: NewMessage) -> Result<Prepared, serde_json::Error> {
-    let NewMessage { metadata, state, bytes, outcome, identity, deliveries, answer, .. } = keep;
-    let NewMessage { closes, further, assigns, releases_request, .. } = keep;
+/// Prepares a message and the router's own answer to it.
+pub(super) async fn message(new: NewMessage) -> Result<Prepared, serde_json::Error> {
+    let NewMessage { metadata, state, bytes, outcome, identity, deliveries, answer, .. } = new;
+    let NewMessage { closes, further, assigns, releases_request, .. } = new;
     let answer = match answer {
         None => None,
         Some(mut answer) => {
-            // The request's id is what links them; whoever wrote the answer may not have set it.
+            // The request's id links them; the author of the answer may not have set it.
             answer.metadata.in_reply_to.get_or_insert(metadata.id);
-            Some(Box::new(Box::pin(self::keep(*answer)).await?))
+            Some(Box::new(Box::pin(self::message(*answer)).await?))
         }
     };
     let full_outcome = outcome.as_ref().filter(|outcome| outcome.quotes()).map(Outcome::unmasked);
-    let (marks, destinations) = (outcome.as_ref().and_then(marks), lines(&metadata.destinations));
+    let (issue_labels, destinations) = (outcome.as_ref().and_then(issue_labels), lines(&metadata.destinations));
     let event = metadata.event.as_ref().map(ToString::to_string);
     let response_code = metadata.response.as_ref().and_then(|response| response.code);
-    let searched = Searched {
+    let search_fields = SearchFields {
         source: metadata.source.as_deref(),
         event: event.as_deref(),
         response_code: response_code.map(|code| code.as_str()),
         destinations: &destinations,
-        marks: marks.as_deref(),
+        issue_labels: issue_labels.as_deref(),
         state,
     };
     Ok(Prepared {
-        terms: searched.terms(),
+        terms: search_fields.terms(),
         metadata_json: serde_json::to_string(&metadata)?.into(),
         state,
-        marks,
+        issue_labels,
         outcome_json: outcome.as_ref().map(serde_json::to_string).transpose()?,
         full_outcome_json: full_outcome.map(|full| serde_json::to_string(&full)).transpose()?,
         destinations,
@@ -123,15 +124,15 @@ pub(super) async fn keep(keep: NewMessage) -> Result<Prepared, serde_json::Error
     })
 }
 
-/// A message of which only the identity matters: it is compared, not stored.
-pub(super) fn identified(metadata: &Metadata, identity: IdentityKeys) -> Prepared {
+/// A message that is only compared with stored ones, and not stored itself.
+pub(super) fn identity_only(metadata: &Metadata, identity: IdentityKeys) -> Prepared {
     Prepared {
         terms: Vec::new(),
         metadata_json: String::new().into(),
         state: MessageState::Accepted,
         outcome_json: None,
         full_outcome_json: None,
-        marks: None,
+        issue_labels: None,
         destinations: String::new(),
         event: None,
         references: references(metadata, &identity),
@@ -153,12 +154,12 @@ pub(super) async fn settlement(settlement: Settlement) -> Result<PreparedSettlem
         settlement;
     let answer = match answer {
         None => None,
-        Some(answer) => Some(Box::new(keep(*answer).await?)),
+        Some(answer) => Some(Box::new(message(*answer).await?)),
     };
     Ok(PreparedSettlement { delivery_key, state, due_at_us, attempt, fault, answer, receiver_issues, shares_with })
 }
 
-/// The body of a row, as received. None where the row cannot be what was written.
+/// The body of a row, as received. None if the row does not hold what was written.
 pub(super) fn unpack(codec: i64, size: i64, bytes: Vec<u8>) -> Option<Bytes> {
     match codec {
         0 => Some(bytes.into()),
@@ -173,7 +174,7 @@ pub(super) fn unpack(codec: i64, size: i64, bytes: Vec<u8>) -> Option<Bytes> {
 async fn pack(bytes: &Bytes) -> Packed {
     let packed = if bytes.len() < COMPRESS_FROM_BYTES {
         None
-    } else if bytes.len() < COMPRESS_APART_BYTES {
+    } else if bytes.len() < COMPRESS_ON_BLOCKING_THREAD_BYTES {
         compress(bytes)
     } else {
         let bytes = bytes.clone();
@@ -185,22 +186,22 @@ async fn pack(bytes: &Bytes) -> Packed {
     }
 }
 
-/// None where it does not get smaller.
+/// None if the result is not smaller.
 fn compress(bytes: &[u8]) -> Option<Vec<u8>> {
     thread_local! {
-        // A context takes longer to make than a small message takes to compress.
+        // Making a context takes longer than compressing a small message.
         static COMPRESSOR: RefCell<Option<zstd::bulk::Compressor<'static>>> = const { RefCell::new(None) };
     }
-    COMPRESSOR.with_borrow_mut(|kept| {
-        let compressor = match kept {
+    COMPRESSOR.with_borrow_mut(|slot| {
+        let compressor = match slot {
             Some(compressor) => compressor,
-            None => kept.insert(zstd::bulk::Compressor::new(ZSTD_LEVEL).ok()?),
+            None => slot.insert(zstd::bulk::Compressor::new(ZSTD_LEVEL).ok()?),
         };
         compressor.compress(bytes).ok().filter(|packed| packed.len() < bytes.len())
     })
 }
 
-/// Each destination between line feeds, so that one is found whole.
+/// Each destination between line feeds, so that a search matches whole destinations.
 fn lines(destinations: &[Arc<str>]) -> String {
     match destinations {
         [] => String::new(),
@@ -208,15 +209,15 @@ fn lines(destinations: &[Arc<str>]) -> String {
     }
 }
 
-/// Faults, issue codes and rules of an outcome, each once and between spaces.
-fn marks(outcome: &Outcome) -> Option<String> {
-    let mut words = BTreeSet::new();
+/// Faults, issue codes, and rules of an outcome, each once and between spaces.
+fn issue_labels(outcome: &Outcome) -> Option<String> {
+    let mut labels = BTreeSet::new();
     for issue in &outcome.issues {
-        words.insert(issue.cause.code().to_owned());
-        words.extend(serde_json::to_value(issue.code).ok().and_then(|code| code.as_str().map(str::to_owned)));
-        words.extend(issue.rule.as_ref().map(|rule| rule.to_string()));
+        labels.insert(issue.cause.code().to_owned());
+        labels.extend(serde_json::to_value(issue.code).ok().and_then(|code| code.as_str().map(str::to_owned)));
+        labels.extend(issue.rule.as_ref().map(|rule| rule.to_string()));
     }
-    (!words.is_empty()).then(|| format!(" {} ", words.into_iter().collect::<Vec<_>>().join(" ")))
+    (!labels.is_empty()).then(|| format!(" {} ", labels.into_iter().collect::<Vec<_>>().join(" ")))
 }
 
 #[cfg(test)]
@@ -225,8 +226,8 @@ mod tests {
     use crate::outcome::{Issue, IssueCode};
 
     #[tokio::test]
-    async fn bodies_come_back_byte_for_byte_whatever_their_size() {
-        for size in [0, 1, 199, 200, 5_000, COMPRESS_APART_BYTES + 1] {
+    async fn bodies_are_restored_byte_for_byte_whatever_their_size() {
+        for size in [0, 1, 199, 200, 5_000, COMPRESS_ON_BLOCKING_THREAD_BYTES + 1] {
             let plain = Bytes::from("Bundle ".repeat(size / 7 + 1).into_bytes()).slice(..size);
             let packed = pack(&plain).await;
             assert!(packed.bytes.len() <= size && (size < 1_000 || packed.codec == 1));
@@ -235,9 +236,9 @@ mod tests {
     }
 
     #[test]
-    fn marks_hold_each_word_whole() {
+    fn issue_labels_are_separated_by_spaces() {
         let issue = Issue::error(IssueCode::NotFound, Fault::SendUnknownDestination, "").rule("MSG-24");
-        assert_eq!(marks(&issue.into()).unwrap(), " MSG-24 SEND_UNKNOWN_DESTINATION not-found ");
-        assert_eq!(marks(&Outcome::default()), None);
+        assert_eq!(issue_labels(&issue.into()).unwrap(), " MSG-24 SEND_UNKNOWN_DESTINATION not-found ");
+        assert_eq!(issue_labels(&Outcome::default()), None);
     }
 }

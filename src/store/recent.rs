@@ -1,13 +1,13 @@
-//! References of recent messages: in memory for look-ups, and in a table of their own in the order in which they came.
+//! References of recent messages: in memory for look-ups, and in a table of their own in order of arrival.
 //!
-//! Hashes are random, so that each reference would touch a page of its own in the table that is sorted by hash. They move there
-//! later, one slice of all hashes after the other: by then several of a slice share a page. `reference` and `reference_recent`
-//! may both hold a row meanwhile; a row that was moved twice is one.
+//! Hashes are random, so writing each reference into the table sorted by hash would touch one page per reference. They are moved
+//! there later, one slice of all hashes at a time, when several of a slice share a page. `reference` and `reference_recent` may
+//! both hold a row meanwhile; moving a row twice has no effect.
 
 use super::Unavailable;
 use super::core::Core;
 use super::insert::{self, ReferenceRow, json};
-use super::lookup::Probe;
+use super::lookup::IdentityLookup;
 use super::writer::Writer;
 use futures_util::FutureExt;
 use sqlx::sqlite::SqliteConnection;
@@ -15,45 +15,46 @@ use sqlx::{Error, Row};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Slices of all hashes, a power of two.
+/// The number of slices of all hashes, a power of two.
 const SLICES: usize = 512;
-/// New messages after which the next slice moves: a round takes 65,536 messages, which is how many memory holds, about.
+/// New messages after which the next slice is moved: a round takes 65,536 messages, which is about how many memory holds.
 const MESSAGES_PER_SLICE: usize = 128;
-/// Rows beyond which a table that was read moves at once: about as many as lie there while rounds end. Processes that each end
-/// before a round does would gather rows without end.
+/// If the table has more rows at the start, slices are moved at once: about as many rows are there when a round ends. Processes
+/// that each end before their round does would otherwise collect more and more rows.
 const LATE_ROWS: usize = 6 * SLICES * MESSAGES_PER_SLICE;
-/// Messages whose moved rows are dropped with a slice: more than come meanwhile.
-const DROPPED_PER_SLICE: i64 = 4 * MESSAGES_PER_SLICE as i64;
+/// Messages whose moved rows are deleted with a slice: more than arrive meanwhile.
+const DELETED_PER_SLICE: i64 = 4 * MESSAGES_PER_SLICE as i64;
 /// The row of `progress` that says up to which message all references have moved.
 const PROGRESS: &str = "references";
-/// Rows that one step of reading them at the start reads.
+/// Rows that one query reads at the start.
 const LOAD_ROWS: i64 = 10_000;
 
-/// What memory knows; readers look at it before they look at the table, so that nothing on its way is missed.
+/// References in memory; readers search them before the table, so that a row that moves meanwhile is not missed.
 #[derive(Clone, Default)]
 pub(super) struct Recent(Arc<Mutex<State>>);
 
 struct State {
-    /// By slice: small sets are found in the processor's cache.
+    /// By slice: small sets fit into the processor's cache.
     slices: Vec<BTreeSet<ReferenceRow>>,
-    /// The next to move.
+    /// The next slice to move.
     slice: usize,
     /// New messages since the last slice moved.
     messages: usize,
     /// The newest message, and the newest when this round began.
     newest: i64,
     round_from: i64,
-    /// A slice moves after each transaction until this round ends.
+    /// A slice is moved after each transaction until this round ends.
     is_late: bool,
-    /// What the transaction that runs makes of memory once it is committed: until then readers see the tables as they were.
+    /// Changes that apply when the running transaction is committed: until then readers see the tables as they were.
     pending: Vec<Change>,
-    /// A transaction failed: what it stored after all, and what it did not, only the table says.
-    is_unsure: bool,
+    /// A transaction failed; only the table tells what it stored.
+    is_stale: bool,
 }
 
+/// A change of the rows in memory.
 enum Change {
     Release(Vec<ReferenceRow>),
-    Drop(Vec<ReferenceRow>),
+    Delete(Vec<ReferenceRow>),
     /// This slice is in its table.
     Move(usize),
 }
@@ -63,38 +64,38 @@ impl Recent {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the rows of a transaction that was committed, with its newest message.
+    /// Adds the rows of a committed transaction, with its newest message.
     pub fn add(&self, rows: &[ReferenceRow], newest: i64, messages: usize) {
         let mut state = self.state();
         for row in rows {
-            state.of(row.hash).insert(*row);
+            state.slice_of(row.hash).insert(*row);
         }
         state.newest = state.newest.max(newest);
         state.messages += messages;
     }
 
-    pub fn unsure(&self) {
-        self.state().is_unsure = true;
+    pub fn invalidate(&self) {
+        self.state().is_stale = true;
     }
 
-    /// The transaction that ran is committed. Called before anybody else may write.
-    pub fn committed(&self) {
+    /// Applies the changes of the transaction, which was committed. Called before the next transaction begins.
+    pub fn commit(&self) {
         let mut state = self.state();
         for change in std::mem::take(&mut state.pending) {
             state.apply(change);
         }
     }
 
-    fn once_committed(&self, change: Change) {
+    fn on_commit(&self, change: Change) {
         self.state().pending.push(change);
     }
 
     pub fn has(&self, hash: i64) -> bool {
-        self.state().of(hash).range(hashed(hash)).next().is_some()
+        self.state().slice_of(hash).range(rows_with(hash)).next().is_some()
     }
 
     /// The newest message with this key and content, and the newest with this key.
-    pub fn find(&self, probe: Probe) -> (Option<i64>, Option<i64>) {
+    pub fn find(&self, probe: IdentityLookup) -> (Option<i64>, Option<i64>) {
         let least = ReferenceRow {
             hash: probe.hash,
             sender: probe.sender,
@@ -105,17 +106,17 @@ impl Recent {
         let most = ReferenceRow { content: i64::MAX, message_key: i64::MAX, ..least };
         let same = ReferenceRow { content: probe.content, ..least }..=ReferenceRow { content: probe.content, ..most };
         let mut state = self.state();
-        let rows = state.of(probe.hash);
+        let rows = state.slice_of(probe.hash);
         let key = |row: Option<&ReferenceRow>| row.map(|row| row.message_key);
         (key(rows.range(same).next_back()), key(rows.range(least..=most).next_back()))
     }
 
-    /// Messages with this hash of one of these kinds, empty: of any; at most `limit`.
+    /// Messages with this hash and one of these kinds (empty: any kind), at most `limit`.
     pub fn messages(&self, hash: i64, kinds: &[i64], limit: usize) -> Vec<i64> {
         let mut state = self.state();
         let wanted = |row: &&ReferenceRow| kinds.is_empty() || kinds.contains(&row.kind);
         let mut found: Vec<i64> =
-            state.of(hash).range(hashed(hash)).filter(wanted).take(limit).map(|row| row.message_key).collect();
+            state.slice_of(hash).range(rows_with(hash)).filter(wanted).take(limit).map(|row| row.message_key).collect();
         found.sort_unstable();
         found.dedup();
         found
@@ -127,9 +128,9 @@ impl Recent {
         let mut loaded = State { newest, round_from: newest, ..State::default() };
         let mut after = (moved(conn).await?, i64::MAX);
         loop {
-            // As one text: each row by itself would be a trip between threads.
+            // As one text: each row would cost a switch between threads.
             let query = sqlx::query(
-                "SELECT json_group_array(json_array(h, sender, kind, content, message_k)) FROM (SELECT * FROM reference_recent \
+                "SELECT json_group_array(json_array(hash, sender, kind, content_head, message_k)) FROM (SELECT * FROM reference_recent \
                  WHERE (message_k, kind) > (?, ?) ORDER BY message_k, kind LIMIT ?)",
             );
             let row = query.bind(after.0).bind(after.1).bind(LOAD_ROWS).fetch_one(&mut *conn).await?;
@@ -138,7 +139,7 @@ impl Recent {
             let Some(last) = step.last() else { break };
             after = (last.4, last.2);
             for (hash, sender, kind, content, message_key) in step {
-                loaded.of(hash).insert(ReferenceRow { hash, sender, kind, content, message_key });
+                loaded.slice_of(hash).insert(ReferenceRow { hash, sender, kind, content, message_key });
             }
         }
         loaded.is_late = loaded.slices.iter().map(BTreeSet::len).sum::<usize>() > LATE_ROWS;
@@ -146,13 +147,13 @@ impl Recent {
         Ok(())
     }
 
-    /// Makes sure of what is known before a transaction relies on it.
-    pub async fn assure(&self, conn: &mut SqliteConnection) -> Result<(), Error> {
-        let is_unsure = {
+    /// Reads the table again if it is not certain what is stored, before a transaction relies on it.
+    pub async fn refresh(&self, conn: &mut SqliteConnection) -> Result<(), Error> {
+        let is_stale = {
             let state = self.state();
-            state.is_unsure || !state.pending.is_empty()
+            state.is_stale || !state.pending.is_empty()
         };
-        if is_unsure { self.load(conn).await } else { Ok(()) }
+        if is_stale { self.load(conn).await } else { Ok(()) }
     }
 
     fn is_due(&self) -> bool {
@@ -172,14 +173,14 @@ impl Default for State {
             round_from: 0,
             is_late: false,
             pending: Vec::new(),
-            is_unsure: false,
+            is_stale: false,
         }
     }
 }
 
 impl State {
     /// The slice of a hash: by its first bits, in the order of signed integers.
-    fn of(&mut self, hash: i64) -> &mut BTreeSet<ReferenceRow> {
+    fn slice_of(&mut self, hash: i64) -> &mut BTreeSet<ReferenceRow> {
         let from_least = hash.wrapping_sub(i64::MIN).cast_unsigned();
         &mut self.slices[(from_least >> (u64::BITS - SLICES.trailing_zeros())) as usize]
     }
@@ -188,15 +189,15 @@ impl State {
         match change {
             Change::Release(rows) => {
                 for row in rows {
-                    let of_slice = self.of(row.hash);
-                    if of_slice.remove(&row) {
-                        of_slice.insert(ReferenceRow { sender: 0, ..row });
+                    let slice = self.slice_of(row.hash);
+                    if slice.remove(&row) {
+                        slice.insert(ReferenceRow { sender: 0, ..row });
                     }
                 }
             }
-            Change::Drop(rows) => {
+            Change::Delete(rows) => {
                 for row in rows {
-                    self.of(row.hash).remove(&row);
+                    self.slice_of(row.hash).remove(&row);
                 }
             }
             Change::Move(slice) => {
@@ -208,19 +209,19 @@ impl State {
     }
 }
 
-/// Everything with a hash.
-fn hashed(hash: i64) -> std::ops::RangeInclusive<ReferenceRow> {
+/// All rows with a hash.
+fn rows_with(hash: i64) -> std::ops::RangeInclusive<ReferenceRow> {
     let least = ReferenceRow { hash, sender: i64::MIN, kind: i64::MIN, content: i64::MIN, message_key: i64::MIN };
     let most = ReferenceRow { hash, sender: i64::MAX, kind: i64::MAX, content: i64::MAX, message_key: i64::MAX };
     least..=most
 }
 
 async fn moved(conn: &mut SqliteConnection) -> Result<i64, Error> {
-    let found = sqlx::query("SELECT k FROM progress WHERE name = ?").bind(PROGRESS).fetch_optional(conn).await?;
+    let found = sqlx::query("SELECT value FROM progress WHERE name = ?").bind(PROGRESS).fetch_optional(conn).await?;
     found.map_or(Ok(0), |row| row.try_get(0))
 }
 
-/// Moves a slice, once enough messages came.
+/// Moves a slice once enough messages have arrived.
 pub(super) async fn move_due(core: &Arc<Core>) -> Result<(), Unavailable> {
     if core.recent.is_due() { move_next(core).await } else { Ok(()) }
 }
@@ -243,22 +244,22 @@ async fn move_slice(recent: &Recent, writer: &mut Writer) -> Result<(), Error> {
     };
     insert::write_references(&mut writer.conn, &mut rows).await?;
     if slice + 1 == SLICES {
-        let save = "INSERT OR REPLACE INTO progress (name, k) VALUES (?, ?)";
+        let save = "INSERT OR REPLACE INTO progress (name, value) VALUES (?, ?)";
         sqlx::query(save).bind(PROGRESS).bind(round_from).execute(&mut writer.conn).await?;
     }
     sqlx::query(
-        "DELETE FROM reference_recent WHERE message_k <= min((SELECT k FROM progress WHERE name = ?), \
+        "DELETE FROM reference_recent WHERE message_k <= min((SELECT value FROM progress WHERE name = ?), \
          (SELECT min(message_k) FROM reference_recent) + ?)",
     )
     .bind(PROGRESS)
-    .bind(DROPPED_PER_SLICE)
+    .bind(DELETED_PER_SLICE)
     .execute(&mut writer.conn)
     .await?;
-    recent.once_committed(Change::Move(slice));
+    recent.on_commit(Change::Move(slice));
     Ok(())
 }
 
-/// Gives up the identities of these rows of messages, in the caller's transaction.
+/// Releases the identities of these rows of messages, in the caller's transaction.
 pub(super) async fn release(
     recent: &Recent,
     conn: &mut SqliteConnection,
@@ -267,12 +268,12 @@ pub(super) async fn release(
 ) -> Result<(), Error> {
     let update = "UPDATE reference_recent SET sender = 0 WHERE message_k IN (SELECT value FROM json_each(?))";
     sqlx::query(update).bind(json(&message_keys)?).execute(conn).await?;
-    recent.once_committed(Change::Release(rows));
+    recent.on_commit(Change::Release(rows));
     Ok(())
 }
 
-/// Drops the rows of messages that are dropped, in the caller's transaction.
-pub(super) async fn drop_messages(
+/// Deletes the rows of messages that are deleted, in the caller's transaction.
+pub(super) async fn delete_messages(
     recent: &Recent,
     conn: &mut SqliteConnection,
     message_keys: &[i64],
@@ -280,7 +281,7 @@ pub(super) async fn drop_messages(
 ) -> Result<(), Error> {
     let delete = "DELETE FROM reference_recent WHERE message_k IN (SELECT value FROM json_each(?))";
     sqlx::query(delete).bind(json(&message_keys)?).execute(conn).await?;
-    recent.once_committed(Change::Drop(rows));
+    recent.on_commit(Change::Delete(rows));
     Ok(())
 }
 
@@ -295,7 +296,7 @@ mod tests {
         for slice in 0..SLICES {
             let first = i64::MIN.wrapping_add_unsigned(width * slice as u64);
             for hash in [first, first.wrapping_add_unsigned(width - 1)] {
-                state.of(hash).insert(ReferenceRow { hash, sender: 0, kind: 0, content: 0, message_key: 0 });
+                state.slice_of(hash).insert(ReferenceRow { hash, sender: 0, kind: 0, content: 0, message_key: 0 });
             }
             assert_eq!(state.slices[slice].len(), 2);
         }

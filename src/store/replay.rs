@@ -1,5 +1,5 @@
-//! Replays: an order, where it stands, whose turn it is. A message and the cursor move in one transaction, so that a
-//! restart neither repeats nor skips one.
+//! Stores replays and their progress. The deliveries of a message and the replay's cursor are written in one transaction, so
+//! that a restart neither repeats nor skips a message.
 
 use super::batch::Batch;
 use super::core::unavailable;
@@ -19,28 +19,30 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// Messages that one search of a replay looks at, so that none takes long however few match.
+/// Messages that one search of a replay reads, so that it is short even if few match.
 const WINDOW_MESSAGES: i64 = 20_000;
 
-const COLUMNS: &str = "k, spec, state, created_us, total, done, skipped";
+const COLUMNS: &str = "k, order_json, state, created_us, total, done, skipped";
 
 impl Store {
-    /// Keeps an order to replay the accepted messages that match and are kept by now; it begins running.
+    /// Stores a new running replay of the accepted messages that match and are stored now.
     pub async fn create_replay(&self, order: &NewReplay) -> Result<ReplayView, ViewError> {
         let core = &self.inner.core;
         let mut conditions = filter::messages(core, &order.filter.for_replay()).map_err(ViewError::BadFilter)?;
         let spec = serde_json::to_string(order).map_err(|error| ViewError::BadFilter(error.to_string()))?;
         let (id, now_us) = (order.id, core.clock.now_us());
-        // Counted by a reader, so that a long count does not hold up the writer; what comes in meanwhile has higher keys.
+        // A reader counts, so that a long count does not block the writer; messages that arrive meanwhile have higher keys.
         let newest = sqlx::query("SELECT coalesce(max(k), 0) FROM message");
         let end = self.optional(newest, |row| row.try_get::<i64, _>(0)).await?.unwrap_or_default();
         conditions.integer("m.k <= ?", end);
         let total = self.count(&MESSAGES, conditions).await?;
-        let kept_total = i64::try_from(total).unwrap_or(i64::MAX);
+        let stored_total = i64::try_from(total).unwrap_or(i64::MAX);
         core.write(move |_, writer| {
             async move {
-                let insert = "INSERT INTO replay (id, state, spec, created_us, end_k, total) VALUES (?, 0, ?, ?, ?, ?)";
-                let insert = sqlx::query(insert).bind(row::blob(id)).bind(spec).bind(now_us).bind(end).bind(kept_total);
+                let insert =
+                    "INSERT INTO replay (id, state, order_json, created_us, end_k, total) VALUES (?, 0, ?, ?, ?, ?)";
+                let insert =
+                    sqlx::query(insert).bind(row::blob(id)).bind(spec).bind(now_us).bind(end).bind(stored_total);
                 insert.execute(&mut writer.conn).await.map(drop)
             }
             .boxed()
@@ -55,14 +57,14 @@ impl Store {
         self.optional(query.bind(row::blob(id)), replay_view).await
     }
 
-    /// Replays that run or pause, oldest first, at most 1000.
+    /// Replays that are running or paused, oldest first, at most 1000.
     pub async fn open_replays(&self) -> Result<Vec<ReplayView>, Unavailable> {
         let sql = format!("SELECT {COLUMNS} FROM replay WHERE state IN (0, 1) ORDER BY k LIMIT 1000");
         let rows = sqlx::query(AssertSqlSafe(sql)).fetch_all(&self.inner.core.readers).await;
         rows.and_then(|rows| rows.iter().map(replay_view).collect()).map_err(|error| unavailable(&error))
     }
 
-    /// Changes a replay that runs or pauses; false where there is none such. What is done or stopped stays so.
+    /// Changes the state of a replay that is running or paused; false if there is no such replay.
     pub async fn set_replay_state(&self, id: Uuid, state: ReplayState) -> Result<bool, Unavailable> {
         let changed = self.inner.core.write(move |_, writer| {
             async move {
@@ -75,9 +77,9 @@ impl Store {
         changed.await
     }
 
-    /// The next messages of a replay, in the order in which they were kept, at most `limit`. Empty when it is through.
+    /// The next messages of a replay, in the order in which they were stored, at most `limit`. Empty when it is complete.
     pub async fn replay_candidates(&self, id: Uuid, limit: u32) -> Result<Vec<ReplayCandidate>, ViewError> {
-        let query = sqlx::query("SELECT spec, last_k, end_k FROM replay WHERE id = ?").bind(row::blob(id));
+        let query = sqlx::query("SELECT order_json, last_k, end_k FROM replay WHERE id = ?").bind(row::blob(id));
         let read = |row: &SqliteRow| {
             Ok((row::from_json::<NewReplay>(row.try_get(0)?)?, row.try_get::<i64, _>(1)?, row.try_get::<i64, _>(2)?))
         };
@@ -110,23 +112,23 @@ impl Store {
         Ok(candidates)
     }
 
-    /// Adds the deliveries of the next messages of a replay, in one transaction, and moves it on behind them. Nothing
-    /// happens, and nothing is given back, where the replay does not run or is beyond the first of them already. Work comes
+    /// Adds the deliveries of the next messages of a replay and advances its cursor, in one transaction. Does nothing, and
+    /// returns nothing, if the replay is not running or its cursor is already past the first of them. Returns the deliveries
     /// without bodies.
     pub async fn replay_deliver(&self, id: Uuid, turns: Vec<ReplayTurn>) -> Result<Vec<PendingDelivery>, Unavailable> {
         let core = &self.inner.core;
         let participants: HashSet<&Arc<str>> =
             turns.iter().flat_map(|turn| &turn.deliveries).map(|delivery| &delivery.participant).collect();
         for participant in participants {
-            core.number(participant).await?;
+            core.add_participant(participant).await?;
         }
-        let (parties, now_us) = (core.known_parties(), core.clock.now_us());
+        let (participants, now_us) = (core.participant_keys(), core.clock.now_us());
         let work = core.write(move |_, writer| {
             async move {
                 if !advance(writer, id, &turns).await? {
                     return Ok(Vec::new());
                 }
-                deliver(writer, parties, now_us, turns).await
+                deliver(writer, participants, now_us, turns).await
             }
             .boxed()
         });
@@ -135,20 +137,20 @@ impl Store {
 }
 
 impl Store {
-    /// One more delivery of a kept message. Nothing happens where the message is gone. Work comes without its body.
+    /// Adds one more delivery of a stored message, unless the message was deleted. Returns it without its body.
     pub async fn deliver_again(
         &self,
         message_key: i64,
         delivery: NewDelivery,
     ) -> Result<Vec<PendingDelivery>, Unavailable> {
         let core = &self.inner.core;
-        core.number(&delivery.participant).await?;
-        let (parties, now_us) = (core.known_parties(), core.clock.now_us());
+        core.add_participant(&delivery.participant).await?;
+        let (participants, now_us) = (core.participant_keys(), core.clock.now_us());
         let work = core.write(move |_, writer| {
             async move {
                 let Some(metadata) = metadata(writer, message_key).await? else { return Ok(Vec::new()) };
                 let turn = ReplayTurn { message_key, metadata, deliveries: vec![delivery] };
-                deliver(writer, parties, now_us, vec![turn]).await
+                deliver(writer, participants, now_us, vec![turn]).await
             }
             .boxed()
         });
@@ -156,19 +158,19 @@ impl Store {
     }
 }
 
-/// Work comes without its body: the courier reads it when its turn comes. Messages that are gone meanwhile are left out.
+/// Adds deliveries, except of messages that were deleted meanwhile. Returns them without bodies, which the courier reads later.
 async fn deliver(
     writer: &mut Writer,
-    parties: Arc<HashMap<Arc<str>, i64>>,
+    participants: Arc<HashMap<Arc<str>, i64>>,
     now_us: i64,
     turns: Vec<ReplayTurn>,
 ) -> Result<Vec<PendingDelivery>, Error> {
     let keys: Vec<i64> = turns.iter().map(|turn| turn.message_key).collect();
-    let there = sqlx::query("SELECT k FROM message WHERE k IN (SELECT value FROM json_each(?))").bind(json(&keys)?);
-    let there = there.fetch_all(&mut writer.conn).await?;
-    let there: HashSet<i64> = there.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
-    let mut batch = Batch::new(&mut writer.keys, parties, now_us, i64::MIN);
-    let turns: Vec<ReplayTurn> = turns.into_iter().filter(|turn| there.contains(&turn.message_key)).collect();
+    let stored = sqlx::query("SELECT k FROM message WHERE k IN (SELECT value FROM json_each(?))").bind(json(&keys)?);
+    let stored = stored.fetch_all(&mut writer.conn).await?;
+    let stored: HashSet<i64> = stored.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    let mut batch = Batch::new(&mut writer.keys, participants, now_us, i64::MIN);
+    let turns: Vec<ReplayTurn> = turns.into_iter().filter(|turn| stored.contains(&turn.message_key)).collect();
     let deliveries = turns.iter().flat_map(|turn| &turn.deliveries);
     let lanes = deliveries.filter_map(|delivery| batch.lane_of(delivery)).collect();
     batch.tails = lookup::tails(&mut writer.conn, &lanes).await?;
@@ -176,12 +178,12 @@ async fn deliver(
     for ReplayTurn { message_key, metadata, deliveries } in turns {
         all.extend(batch.deliver(message_key, &metadata, &Bytes::new(), deliveries));
     }
-    all.iter_mut().for_each(|work| work.body = None);
+    all.iter_mut().for_each(|delivery| delivery.body = None);
     batch.rows.write(&mut writer.conn).await?;
     Ok(all)
 }
 
-/// A message without new deliveries was passed over.
+/// Counts a message without new deliveries as skipped.
 async fn advance(writer: &mut Writer, id: Uuid, turns: &[ReplayTurn]) -> Result<bool, Error> {
     let (Some(first), Some(last)) = (turns.first(), turns.last()) else { return Ok(false) };
     let skipped = turns.iter().filter(|turn| turn.deliveries.is_empty()).count();
@@ -197,19 +199,19 @@ async fn advance(writer: &mut Writer, id: Uuid, turns: &[ReplayTurn]) -> Result<
 async fn metadata(writer: &mut Writer, message_key: i64) -> Result<Option<Arc<Metadata>>, Error> {
     let query = sqlx::query("SELECT k, metadata, in_reply_to FROM message WHERE k = ?").bind(message_key);
     let row = query.fetch_optional(&mut writer.conn).await?;
-    row.as_ref().map(|row| keyed_facts(row).map(|(_, metadata)| metadata)).transpose()
+    row.as_ref().map(|row| keyed_metadata(row).map(|(_, metadata)| metadata)).transpose()
 }
 
 fn candidate(row: &SqliteRow) -> Result<ReplayCandidate, Error> {
-    let (message_key, metadata) = keyed_facts(row)?;
+    let (message_key, metadata) = keyed_metadata(row)?;
     Ok(ReplayCandidate { message_key, metadata, body_kept: row.try_get(3)?, originals: Vec::new() })
 }
 
-fn keyed_facts(row: &SqliteRow) -> Result<(i64, Arc<Metadata>), Error> {
+fn keyed_metadata(row: &SqliteRow) -> Result<(i64, Arc<Metadata>), Error> {
     Ok((row.try_get(0)?, row::metadata(row.try_get(1)?, row.try_get(2)?)?))
 }
 
-/// As it stands in the column `state`.
+/// The value of the column `state`.
 fn state_code(state: ReplayState) -> i64 {
     match state {
         ReplayState::Running => 0,

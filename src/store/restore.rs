@@ -1,9 +1,11 @@
-//! Restoring: a backup takes the place of a store, whose files are moved aside as they are.
+//! Restores a backup in the place of a store, whose files are renamed.
 
 use super::OpenError;
 use super::backup::mark_as_backup;
 use super::core::folder;
-use super::files::{self, BACKUP_MARK, Hold, STORE_MARK, beside, create_private, file_error, rename_new, sync_folder};
+use super::files::{
+    self, BACKUP_MARK, STORE_MARK, StoreLock, beside, create_private, file_error, rename_new, sync_folder,
+};
 use super::open::{MIGRATIONS, plain_options, user_version};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Error, Row};
@@ -11,32 +13,32 @@ use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-/// Names that are tried for files that were moved aside in the same second.
+/// The largest number of restores in the same second, which need different names for the old files.
 const REPLACED_PER_SECOND: usize = 100;
 
-/// What a restore did.
+/// The result of a restore.
 #[derive(Clone, Debug)]
 pub struct Restored {
-    /// The store, which is now the backup.
+    /// The store, which now has the content of the backup.
     pub store: PathBuf,
-    /// Where the old database file is; its log has the same name with `-wal`. None where there was none.
+    /// The new path of the old database file; its log has the same name with `-wal`. None if there was no store.
     pub moved_to: Option<PathBuf>,
 }
 
-/// Puts the backup `from` in the place of the store `db`, which no router may have open. The backup itself is copied and
-/// left as it is. `now_us` names the files that are moved aside. Errs, and changes nothing, where `from` is no whole backup.
+/// Puts a copy of the backup `from` in the place of the store `db`, which no router may have open. The old files are renamed
+/// with the time `now_us`. Errs, and changes nothing, if `from` is not a complete backup.
 pub async fn restore_file(db: &Path, from: &Path, now_us: i64) -> Result<Restored, OpenError> {
     files::make_folder(folder(db))?;
     let db = files::resolve(db)?;
-    let mut hold = Hold::take(&db)?;
+    let mut lock = StoreLock::take(&db)?;
     let copy = beside(&db, ".restored");
     let checked = copy_and_check(from, &copy).await;
     let done = match checked {
-        Ok(()) => replace(&mut hold, &db, &copy, now_us),
+        Ok(()) => replace(&mut lock, &db, &copy, now_us),
         Err(error) => Err(error),
     };
     if done.is_err() {
-        // The first error is the one to tell; the next restore removes what stays behind.
+        // The first error is the one to report; the next restore removes a copy that is left.
         let _ = std::fs::remove_file(&copy);
     }
     done
@@ -53,7 +55,7 @@ async fn copy_and_check(from: &Path, copy: &Path) -> Result<(), OpenError> {
     }
     let mark = files::mark(&File::open(from).map_err(|source| file_error(from, source))?, from)?;
     match mark {
-        // A backup of the versions before backups had a mark.
+        // 0: a backup of a version that did not mark backups.
         BACKUP_MARK | 0 => {}
         STORE_MARK => {
             let text = "it is a store that was opened, whose newest messages may be in a log elsewhere; copy a store with \
@@ -67,9 +69,9 @@ async fn copy_and_check(from: &Path, copy: &Path) -> Result<(), OpenError> {
     let mut conn = plain_options(copy).connect().await.map_err(database)?;
     let wrong = verify(&mut conn).await.map_err(database)?;
     if wrong.is_none() {
-        // Times of the clock that the backup was made under say nothing about the clock that it is opened under.
-        let forget = sqlx::query("DELETE FROM progress WHERE name LIKE 'clock\\_%' ESCAPE '\\'");
-        forget.execute(&mut conn).await.map_err(database)?;
+        // The times of the clock on the backup's machine say nothing about the clock of this one.
+        let delete = sqlx::query("DELETE FROM progress WHERE name LIKE 'clock\\_%' ESCAPE '\\'");
+        delete.execute(&mut conn).await.map_err(database)?;
     }
     conn.close().await.map_err(database)?;
     match wrong {
@@ -90,7 +92,7 @@ fn copy_file(from: &Path, copy: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// What is wrong with a backup: damage, a schema of a newer program, or of another.
+/// Why a backup cannot be used: damage, or the schema of a newer or another program.
 async fn verify(conn: &mut SqliteConnection) -> Result<Option<String>, Error> {
     let check = sqlx::query("PRAGMA integrity_check(1)").fetch_one(&mut *conn).await?;
     let check: String = check.try_get(0)?;
@@ -118,11 +120,11 @@ async fn schema(conn: &mut SqliteConnection) -> Result<Vec<(String, Option<Strin
     rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
 }
 
-/// The database file goes first: without it a start is refused, while a store without its log would start and lack messages.
-fn replace(hold: &mut Hold, db: &Path, copy: &Path, now_us: i64) -> Result<Restored, OpenError> {
+/// Renames the database file first: a start without it is refused, while a store without its log would start and lack messages.
+fn replace(lock: &mut StoreLock, db: &Path, copy: &Path, now_us: i64) -> Result<Restored, OpenError> {
     let at_copy = |source| file_error(copy, source);
     File::open(copy).and_then(|file| file.sync_all()).map_err(at_copy)?;
-    hold.remember(db)?;
+    lock.record_store(db)?;
     let time = jiff::Timestamp::from_microsecond(now_us).unwrap_or_default().strftime("%Y%m%dT%H%M%SZ");
     let name = |count: usize| match count {
         0 => beside(db, &format!(".replaced-{time}")),

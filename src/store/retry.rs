@@ -1,4 +1,4 @@
-//! What operators order: dead letters again, participants paused, a status URL ended.
+//! Operator commands: retry dead letters, pause participants, end a status URL.
 
 use super::core::unavailable;
 use super::insert::json;
@@ -13,14 +13,14 @@ use sqlx::{AssertSqlSafe, Error, Row};
 use std::collections::HashMap;
 use uuid::Uuid;
 
-/// Deliveries that one order puts back at most.
+/// The largest number of deliveries that one retry puts back.
 const RETRY_LIMIT: u32 = 10_000;
 
 impl Store {
-    /// Puts dead or discarded deliveries that match back to waiting, due now, at their lane's end in their old order; at
-    /// most `limit` (and 10,000), oldest first. Those whose content is no longer stored stay as they are. Attempts made so
-    /// far are kept, and count no longer toward schedule and limit. `expire_us` says for a participant's id how long its deliveries are tried, in microseconds from now.
-    /// Gives the work, without bodies.
+    /// Sets dead or discarded deliveries that match to waiting, due now, at the end of their lane in their old order; at most
+    /// `limit` (and 10,000), oldest first. Deliveries whose body is no longer stored stay as they are. Earlier attempts stay
+    /// recorded but no longer count toward schedule and limit. `expire_us` returns how long the deliveries of a participant id
+    /// are attempted, in microseconds from now. Returns the deliveries without bodies.
     pub async fn retry(
         &self,
         filter: &DeliveryFilter,
@@ -32,34 +32,35 @@ impl Store {
         conditions.ended();
         conditions.with_body();
         let sql = format!(
-            "SELECT {} FROM delivery d JOIN message m ON m.k = d.message_k JOIN party p ON p.k = d.party{} \
+            "SELECT {} FROM delivery d JOIN message m ON m.k = d.message_k JOIN participant p ON p.k = d.participant{} \
              ORDER BY d.k LIMIT {}",
-            row::WORK_COLUMNS,
+            row::PENDING_COLUMNS,
             conditions.sql(),
             limit.min(RETRY_LIMIT)
         );
-        // Found by a reader, so that a search through many does not hold up the writer; checked again there.
+        // A reader finds them, so that a long search does not block the writer, which checks their states again.
         let query = conditions.bind(sqlx::query(AssertSqlSafe(sql)));
         let found = core.search(move |conn| {
-            async move { query.fetch_all(conn).await?.iter().map(row::work).collect::<Result<Vec<_>, _>>() }.boxed()
+            async move { query.fetch_all(conn).await?.iter().map(row::pending).collect::<Result<Vec<_>, _>>() }.boxed()
         });
-        let mut work = found.await?;
+        let mut deliveries = found.await?;
         let now_us = core.clock.now_us();
-        for work in &mut work {
-            work.expires_at_us = now_us.saturating_add(expire_us(&work.participant));
+        for delivery in &mut deliveries {
+            delivery.expires_at_us = now_us.saturating_add(expire_us(&delivery.participant));
         }
-        let back = core.write(move |_, writer| put_back(writer, work, now_us).boxed());
-        Ok(back.await?)
+        let retried = core.write(move |_, writer| put_back(writer, deliveries, now_us).boxed());
+        Ok(retried.await?)
     }
 
-    /// Keeps whether a participant's attempts are stopped.
+    /// Stores whether a participant is paused.
     pub async fn set_paused(&self, participant: &str, paused: bool) -> Result<(), Unavailable> {
         let participant = participant.to_owned();
         let core = &self.inner.core;
-        core.number(&participant).await?;
+        core.add_participant(&participant).await?;
         core.write(move |_, writer| {
             async move {
-                let query = sqlx::query("UPDATE party SET paused = ? WHERE id = ?").bind(paused).bind(participant);
+                let query =
+                    sqlx::query("UPDATE participant SET paused = ? WHERE id = ?").bind(paused).bind(participant);
                 query.execute(&mut writer.conn).await.map(drop)
             }
             .boxed()
@@ -67,7 +68,7 @@ impl Store {
         .await
     }
 
-    /// Ends the status URL of a message; false where the message is not kept.
+    /// Ends the status URL of a message; false if the message is not stored.
     pub async fn end_status(&self, message_id: Uuid) -> Result<bool, Unavailable> {
         let ended = self.inner.core.write(move |_, writer| {
             async move {
@@ -81,37 +82,40 @@ impl Store {
 }
 
 impl super::core::Core {
-    /// Numbers one participant, where it is new.
-    pub async fn number(&self, participant: &str) -> Result<i64, Unavailable> {
-        if let Some(key) = self.party(participant) {
+    /// The key of a participant, which is added if it is new.
+    pub async fn add_participant(&self, participant: &str) -> Result<i64, Unavailable> {
+        if let Some(key) = self.participant_key(participant) {
             return Ok(key);
         }
         let mut writer = self.writer.lock().await;
-        let (known, new) = self.new_parties([participant]);
-        let parties = self.number_all(&mut writer.conn, known, new).await;
-        parties.map(|all| all.get(participant).copied().unwrap_or_default()).map_err(|error| unavailable(&error))
+        let (known, new) = self.unknown_participants([participant]);
+        let participants = self.add_participants(&mut writer.conn, known, new).await;
+        participants.map(|all| all.get(participant).copied().unwrap_or_default()).map_err(|error| unavailable(&error))
     }
 }
 
 async fn put_back(
     writer: &mut Writer,
-    mut work: Vec<PendingDelivery>,
+    mut deliveries: Vec<PendingDelivery>,
     now_us: i64,
 ) -> Result<Vec<PendingDelivery>, Error> {
-    let ended = ended(writer, &work).await?;
-    work.retain(|work| ended.contains_key(&work.delivery_key));
-    let lane_of = |work: &PendingDelivery| ended.get(&work.delivery_key).map(|party| (*party, work.lane));
-    let ordered = work.iter().filter(|work| work.lane != UNORDERED);
+    let ended = ended(writer, &deliveries).await?;
+    deliveries.retain(|delivery| ended.contains_key(&delivery.delivery_key));
+    let lane_of = |delivery: &PendingDelivery| {
+        ended.get(&delivery.delivery_key).map(|participant_key| (*participant_key, delivery.lane))
+    };
+    let ordered = deliveries.iter().filter(|delivery| delivery.lane != UNORDERED);
     let mut tails = lookup::tails(&mut writer.conn, &ordered.filter_map(lane_of).collect()).await?;
-    for work in &mut work {
-        work.seq = writer.keys.next_seq(now_us);
-        let lane = lane_of(work).filter(|(_, lane)| *lane != UNORDERED);
-        work.prev_seq = lane.and_then(|lane| tails.insert(lane, work.seq));
-        work.due_at_us = 0;
-        work.uncounted_attempts = work.attempts;
+    for delivery in &mut deliveries {
+        delivery.seq = writer.keys.next_seq(now_us);
+        let lane = lane_of(delivery).filter(|(_, lane)| *lane != UNORDERED);
+        delivery.prev_seq = lane.and_then(|lane| tails.insert(lane, delivery.seq));
+        delivery.due_at_us = 0;
+        delivery.uncounted_attempts = delivery.attempts;
     }
-    let row = |work: &PendingDelivery| (work.delivery_key, work.seq, work.prev_seq, work.expires_at_us);
-    let rows: Vec<_> = work.iter().map(row).collect();
+    let row =
+        |delivery: &PendingDelivery| (delivery.delivery_key, delivery.seq, delivery.prev_seq, delivery.expires_at_us);
+    let rows: Vec<_> = deliveries.iter().map(row).collect();
     sqlx::query(
         "UPDATE delivery SET state = 0, uncounted = attempts, seq = c.seq, prev_seq = c.prev_seq, due_us = 0, \
          expires_us = c.expires, ended_us = NULL \
@@ -122,15 +126,16 @@ async fn put_back(
     .bind(json(&rows)?)
     .execute(&mut writer.conn)
     .await?;
-    Ok(work)
+    Ok(deliveries)
 }
 
-/// Which of these are dead or discarded still, each with its party.
-async fn ended(writer: &mut Writer, work: &[PendingDelivery]) -> Result<HashMap<i64, i64>, Error> {
-    let keys: Vec<i64> = work.iter().map(|work| work.delivery_key).collect();
-    let rows = sqlx::query("SELECT k, party FROM delivery WHERE state >= 4 AND k IN (SELECT value FROM json_each(?))")
-        .bind(json(&keys)?)
-        .fetch_all(&mut writer.conn)
-        .await?;
+/// Those deliveries that are still dead or discarded, each with the key of its participant.
+async fn ended(writer: &mut Writer, deliveries: &[PendingDelivery]) -> Result<HashMap<i64, i64>, Error> {
+    let keys: Vec<i64> = deliveries.iter().map(|delivery| delivery.delivery_key).collect();
+    let rows =
+        sqlx::query("SELECT k, participant FROM delivery WHERE state >= 4 AND k IN (SELECT value FROM json_each(?))")
+            .bind(json(&keys)?)
+            .fetch_all(&mut writer.conn)
+            .await?;
     rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
 }

@@ -1,4 +1,4 @@
-//! Between rows and types: small codes, ids, JSON columns. What cannot be read is a decode error, never a guess.
+//! Converts between rows and types: codes of states and kinds, ids, JSON columns. A value that cannot be read is an error.
 
 use crate::delivery::{DeliveryKind, DeliveryState, MessageState, Metadata, PendingDelivery};
 use crate::fault::Fault;
@@ -9,15 +9,15 @@ use sqlx::sqlite::SqliteRow;
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// Columns of a delivery with its message's metadata, as `work` reads them; `d` is delivery, `m` message, `p` party.
-pub(super) const WORK_COLUMNS: &str = "d.k, d.id, d.message_k, p.id, d.lane, d.seq, d.kind, d.detail, d.attempts, \
+/// Columns of a delivery with its message's metadata, as `pending` reads them; `d` is delivery, `m` message, `p` participant.
+pub(super) const PENDING_COLUMNS: &str = "d.k, d.id, d.message_k, p.id, d.lane, d.seq, d.kind, d.kind_json, d.attempts, \
                                        d.due_us, d.expires_us, m.metadata, m.in_reply_to, d.prev_seq, \
                                        d.uncounted + (SELECT count(*) FROM attempt a \
                                        WHERE a.delivery_k = d.k AND a.n > d.uncounted AND a.result = 'probe')";
-/// How many these are: the index of the column after them.
-pub(super) const WORK_COLUMNS_COUNT: usize = 15;
+/// The number of these columns, which is the index of the next one.
+pub(super) const PENDING_COLUMNS_COUNT: usize = 15;
 
-/// Bits of `message.flags`.
+/// Bits of `message.response_flags`.
 pub(super) const AMBIGUOUS: i64 = 1;
 pub(super) const FURTHER: i64 = 2;
 
@@ -58,14 +58,14 @@ pub(super) fn kind_code(kind: &DeliveryKind) -> i64 {
     match kind {
         DeliveryKind::Request => 0,
         DeliveryKind::Answer => 1,
-        // An answer that goes its own way; the detail says which.
+        // An answer that does not use the participant's channel; the JSON says which.
         DeliveryKind::Callback { .. } | DeliveryKind::Reply(_) => 2,
         DeliveryKind::Replay { .. } => 3,
     }
 }
 
-/// The JSON column of a kind; None for those that the code says all of.
-pub(super) fn kind_detail(kind: &DeliveryKind) -> Option<String> {
+/// The JSON column of a kind; None for kinds that the code describes completely.
+pub(super) fn kind_json(kind: &DeliveryKind) -> Option<String> {
     match kind {
         DeliveryKind::Request | DeliveryKind::Answer => None,
         DeliveryKind::Callback { .. } | DeliveryKind::Replay { .. } | DeliveryKind::Reply(_) => {
@@ -74,11 +74,11 @@ pub(super) fn kind_detail(kind: &DeliveryKind) -> Option<String> {
     }
 }
 
-pub(super) fn kind(code: i64, detail: Option<&str>) -> Result<DeliveryKind, sqlx::Error> {
-    match (code, detail) {
+pub(super) fn kind(code: i64, json: Option<&str>) -> Result<DeliveryKind, sqlx::Error> {
+    match (code, json) {
         (0, _) => Ok(DeliveryKind::Request),
         (1, _) => Ok(DeliveryKind::Answer),
-        (_, Some(detail)) => from_json(detail),
+        (_, Some(json)) => from_json(json),
         (code, None) => Err(decode(format!("delivery kind {code}"))),
     }
 }
@@ -101,7 +101,7 @@ pub(super) fn fault(code: Option<&str>) -> Result<Option<Fault>, sqlx::Error> {
     fault.map(Some).ok_or_else(|| decode(format!("fault {code}")))
 }
 
-/// FHIR issues as a receiver wrote them; none where nothing is stored.
+/// FHIR issues as a receiver wrote them; empty if none are stored.
 pub(super) fn issues(text: Option<&str>) -> Result<Vec<serde_json::Value>, sqlx::Error> {
     text.map_or(Ok(Vec::new()), from_json)
 }
@@ -110,7 +110,7 @@ pub(super) fn outcome(text: Option<&str>) -> Result<Option<Outcome>, sqlx::Error
     text.map(from_json).transpose()
 }
 
-/// Metadata as kept; the request that a message answers is known to the store best.
+/// Metadata as stored; the request that a message answers comes from its own column, which may be newer.
 pub(super) fn metadata(text: &str, in_reply_to: Option<&[u8]>) -> Result<Arc<Metadata>, sqlx::Error> {
     let mut metadata: Metadata = from_json(text)?;
     if let Some(request) = optional_uuid(in_reply_to)? {
@@ -124,11 +124,11 @@ pub(super) fn from_json<T: DeserializeOwned>(text: &str) -> Result<T, sqlx::Erro
 }
 
 pub(super) fn decode(what: String) -> sqlx::Error {
-    sqlx::Error::Decode(format!("the store holds something unknown: {what}").into())
+    sqlx::Error::Decode(format!("unknown value in the store: {what}").into())
 }
 
-/// Reads `WORK_COLUMNS`; the body is left out.
-pub(super) fn work(row: &SqliteRow) -> Result<PendingDelivery, sqlx::Error> {
+/// Reads `PENDING_COLUMNS`, without the body.
+pub(super) fn pending(row: &SqliteRow) -> Result<PendingDelivery, sqlx::Error> {
     Ok(PendingDelivery {
         delivery_key: row.try_get(0)?,
         delivery_id: uuid(row.try_get(1)?)?,
@@ -154,7 +154,7 @@ mod tests {
     use crate::delivery::ReplyQueue;
 
     #[test]
-    fn states_and_kinds_survive_the_way_through_their_codes() {
+    fn states_and_kinds_are_restored_from_their_codes() {
         for wanted in DeliveryState::ALL {
             assert_eq!(state(state_code(wanted)).unwrap(), wanted);
         }
@@ -162,7 +162,7 @@ mod tests {
         let callback = DeliveryKind::Callback { url: "https://sender.example/fhir".into() };
         let reply = DeliveryKind::Reply(ReplyQueue { queue: Some("q".into()), correlation: None });
         for wanted in [DeliveryKind::Request, DeliveryKind::Answer, callback, replay, reply] {
-            assert_eq!(kind(kind_code(&wanted), kind_detail(&wanted).as_deref()).unwrap(), wanted);
+            assert_eq!(kind(kind_code(&wanted), kind_json(&wanted).as_deref()).unwrap(), wanted);
         }
         assert!(state(9).is_err() && kind(3, None).is_err() && fault(Some("NO_SUCH")).is_err());
     }

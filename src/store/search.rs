@@ -1,4 +1,4 @@
-//! Searches: connections of their own and a limit of time, so that no list holds up messages, deliveries or readiness.
+//! Runs searches on connections of their own and with a time limit, so that no list delays messages, deliveries, or readiness.
 
 use super::Unavailable;
 use super::core::{Core, sqlite_code, unavailable};
@@ -10,14 +10,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Searches that run side by side; more wait for their turn. Each may take a core.
+/// Searches that run at the same time; further ones wait. Each may take a core.
 pub(super) const SEARCHERS: u32 = 2;
-/// From the request to the end of the search, its wait for a connection included.
+/// From the request to the end of the search, including its wait for a connection.
 pub(super) const SEARCH_MILLISECONDS: u64 = 10_000;
-/// Steps of SQLite's machine between two looks at the time.
-const STEPS_BETWEEN_LOOKS: i32 = 10_000;
+/// Steps of SQLite's virtual machine between two checks of the time.
+const STEPS_BETWEEN_CHECKS: i32 = 10_000;
 
-/// Stops the search of a caller that is gone.
+/// Stops the search when its caller drops it.
 struct Abandoned(Arc<AtomicBool>);
 
 impl Drop for Abandoned {
@@ -27,7 +27,7 @@ impl Drop for Abandoned {
 }
 
 impl Core {
-    /// Runs what may look at many rows. Errs where it takes longer than 10 s.
+    /// Runs a query that may read many rows. Errs if it takes longer than 10 s.
     pub async fn search<T, F>(&self, work: F) -> Result<T, ViewError>
     where
         F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, Error>>,
@@ -39,16 +39,16 @@ impl Core {
         let mut conn = acquired.map_err(|_| too_long())?.map_err(|error| away(&error))?;
         let abandoned = Abandoned(Arc::new(AtomicBool::new(false)));
         let flag = abandoned.0.clone();
-        let looks = self.search_looks.clone();
-        let go_on = move || {
-            looks.fetch_add(1, Ordering::Relaxed);
+        let checks = self.search_checks.clone();
+        let goes_on = move || {
+            checks.fetch_add(1, Ordering::Relaxed);
             !flag.load(Ordering::Relaxed) && Instant::now() < deadline
         };
         let mut handle = conn.lock_handle().await.map_err(|error| away(&error))?;
-        handle.set_progress_handler(STEPS_BETWEEN_LOOKS, go_on);
+        handle.set_progress_handler(STEPS_BETWEEN_CHECKS, goes_on);
         drop(handle);
         let result = work(&mut conn).await;
-        // The next search sets a handler of its own.
+        // The handler may stay: the next search on this connection sets its own.
         match result {
             Ok(found) => Ok(found),
             Err(error) if is_interrupt(&error) => Err(too_long()),

@@ -1,8 +1,8 @@
-//! What replies to a sender need: a message's standing, its content, the deliveries that a response may answer.
+//! What replies to a sender need: the status of a message, its body, and the deliveries that a response may answer.
 
 use super::core::unavailable;
 use super::reference::hash;
-use super::row::{self, WORK_COLUMNS};
+use super::row::{self, PENDING_COLUMNS};
 use super::{Candidates, SentRequest, Standing, StandingDelivery, Store, Unavailable, prepare};
 use crate::delivery::Metadata;
 use bytes::Bytes;
@@ -11,13 +11,13 @@ use sqlx::{AssertSqlSafe, Error, Row};
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// Messages that use an identifier, and deliveries of them to one receiver, that are looked at: what is used more often
-/// names none of them.
+/// The number of messages with an identifier, and of their deliveries to one receiver, that are read: an identifier that is
+/// used more often identifies none of them.
 const USERS_LIMIT: i64 = 10_000;
 const CANDIDATES_LIMIT: usize = 256;
 
 impl Store {
-    /// Everything a reply needs; None for an id that is not kept.
+    /// Everything a reply needs; None for an id that is not stored.
     pub async fn standing(&self, message_id: Uuid) -> Result<Option<Standing>, Unavailable> {
         self.read_standing(message_id).await.map_err(|error| unavailable(&error))
     }
@@ -25,7 +25,7 @@ impl Store {
     async fn read_standing(&self, message_id: Uuid) -> Result<Option<Standing>, Error> {
         let mut conn = self.inner.core.readers.acquire().await?;
         let found = sqlx::query(
-            "SELECT k, state, outcome, own_answer, status_ended, metadata, in_reply_to FROM message WHERE id = ?",
+            "SELECT k, state, outcome, router_answer_k, status_ended, metadata, in_reply_to FROM message WHERE id = ?",
         )
         .bind(row::blob(message_id))
         .fetch_optional(&mut *conn)
@@ -34,7 +34,7 @@ impl Store {
         let message_key: i64 = found.try_get(0)?;
         let deliveries = sqlx::query(
             "SELECT d.k, d.id, p.id, d.state, d.status, d.fault, d.answer_k, i.issues FROM delivery d \
-             JOIN party p ON p.k = d.party LEFT JOIN receiver_issues i ON i.delivery_k = d.k WHERE d.message_k = ? AND d.kind = 0 ORDER BY d.k",
+             JOIN participant p ON p.k = d.participant LEFT JOIN receiver_issues i ON i.delivery_k = d.k WHERE d.message_k = ? AND d.kind = 0 ORDER BY d.k",
         )
         .bind(message_key)
         .fetch_all(&mut *conn)
@@ -45,12 +45,12 @@ impl Store {
             state: row::message_state(found.try_get(1)?)?,
             outcome: row::outcome(found.try_get(2)?)?,
             deliveries: deliveries.iter().map(standing_delivery).collect::<Result<_, _>>()?,
-            own_answer: found.try_get(3)?,
+            router_answer: found.try_get(3)?,
             status_ended: found.try_get(4)?,
         }))
     }
 
-    /// The body as received, and its metadata; None where retention dropped it.
+    /// The body as received, and its metadata; None if retention deleted it.
     pub async fn content(&self, message_key: i64) -> Result<Option<(Arc<Metadata>, Bytes)>, Unavailable> {
         self.read_content(message_key).await.map_err(|error| unavailable(&error))
     }
@@ -70,65 +70,71 @@ impl Store {
         Ok(Some((metadata, body)))
     }
 
-    /// The deliveries that went to `participant` with a request known by `identifier` (header id, Bundle id, Bundle
+    /// The deliveries to `participant` of requests with this `identifier` (header id, Bundle id, Bundle
     /// identifier value, or the UUID of the header's fullUrl, with and without `urn:uuid:`), newest first, at most 256.
     pub async fn sent_requests(&self, participant: &str, identifier: &str) -> Result<Candidates, Unavailable> {
-        let Some(party) = self.inner.core.party(participant) else { return Ok(Candidates::default()) };
-        self.read_asked(party, identifier).await.map_err(|error| unavailable(&error))
+        let Some(participant_key) = self.inner.core.participant_key(participant) else {
+            return Ok(Candidates::default());
+        };
+        self.read_sent_requests(participant_key, identifier).await.map_err(|error| unavailable(&error))
     }
 
-    async fn read_asked(&self, party: i64, identifier: &str) -> Result<Candidates, Error> {
+    async fn read_sent_requests(&self, participant_key: i64, identifier: &str) -> Result<Candidates, Error> {
         let mut conn = self.inner.core.readers.acquire().await?;
         let known = hash(identifier);
-        // Before the table: what moves there meanwhile is found in both.
+        // Read before the table: a row that moves there meanwhile is found in both.
         let recent = self.inner.core.recent.messages(known, &[], USERS_LIMIT as usize + 1);
-        let users = "SELECT count(*) FROM (SELECT 1 FROM reference WHERE h = ? LIMIT ?)";
+        let users = "SELECT count(*) FROM (SELECT 1 FROM reference WHERE hash = ? LIMIT ?)";
         let users = sqlx::query(users).bind(known).bind(USERS_LIMIT + 1).fetch_one(&mut *conn).await?;
         let users = users.try_get::<i64, _>(0)? + i64::try_from(recent.len()).unwrap_or(i64::MAX);
-        let condition = "d.party = ? AND d.kind IN (0, 3) \
-                         AND d.message_k IN (SELECT * FROM (SELECT message_k FROM reference WHERE h = ? LIMIT ?) \
+        let condition = "d.participant = ? AND d.kind IN (0, 3) \
+                         AND d.message_k IN (SELECT * FROM (SELECT message_k FROM reference WHERE hash = ? LIMIT ?) \
                          UNION ALL SELECT value FROM json_each(?))";
-        let query = sqlx::query(AssertSqlSafe(asked_sql(condition))).bind(party).bind(known).bind(USERS_LIMIT);
+        let query = sqlx::query(AssertSqlSafe(sent_requests_sql(condition)))
+            .bind(participant_key)
+            .bind(known)
+            .bind(USERS_LIMIT);
         let query = query.bind(super::insert::json(&recent)?);
         let rows = query.fetch_all(&mut *conn).await?;
-        let mut deliveries = rows.iter().map(asked).collect::<Result<Vec<_>, Error>>()?;
+        let mut deliveries = rows.iter().map(sent_request).collect::<Result<Vec<_>, Error>>()?;
         let is_cut = users > USERS_LIMIT || deliveries.len() > CANDIDATES_LIMIT;
         deliveries.truncate(CANDIDATES_LIMIT);
-        deliveries.retain(|asked| asked.delivery.metadata.is_named_by(identifier) && is_request(asked));
+        deliveries.retain(|request| request.delivery.metadata.is_named_by(identifier) && is_request(request));
         Ok(Candidates { deliveries, is_cut })
     }
 
     /// The deliveries of this request to `participant`, newest first, at most 256.
     pub async fn sent_requests_of(&self, participant: &str, message_id: Uuid) -> Result<Vec<SentRequest>, Unavailable> {
-        let Some(party) = self.inner.core.party(participant) else { return Ok(Vec::new()) };
-        let condition = "d.party = ? AND d.kind IN (0, 3) AND d.message_k = (SELECT k FROM message WHERE id = ?)";
-        let query = sqlx::query(AssertSqlSafe(asked_sql(condition))).bind(party).bind(row::blob(message_id));
+        let Some(participant_key) = self.inner.core.participant_key(participant) else { return Ok(Vec::new()) };
+        let condition = "d.participant = ? AND d.kind IN (0, 3) AND d.message_k = (SELECT k FROM message WHERE id = ?)";
+        let query =
+            sqlx::query(AssertSqlSafe(sent_requests_sql(condition))).bind(participant_key).bind(row::blob(message_id));
         let rows = query.fetch_all(&self.inner.core.readers).await;
-        let found = rows.and_then(|rows| rows.iter().map(asked).collect::<Result<Vec<_>, Error>>());
+        let found = rows.and_then(|rows| rows.iter().map(sent_request).collect::<Result<Vec<_>, Error>>());
         let mut found = found.map_err(|error| unavailable(&error))?;
         found.retain(is_request);
         Ok(found)
     }
 }
 
-fn asked_sql(condition: &str) -> String {
+fn sent_requests_sql(condition: &str) -> String {
     format!(
-        "SELECT {WORK_COLUMNS}, d.answer_k IS NOT NULL, m.content FROM delivery d \
-         JOIN message m ON m.k = d.message_k JOIN party p ON p.k = d.party \
+        "SELECT {PENDING_COLUMNS}, d.answer_k IS NOT NULL, m.content_sha256 FROM delivery d \
+         JOIN message m ON m.k = d.message_k JOIN participant p ON p.k = d.participant \
          WHERE {condition} ORDER BY d.k DESC LIMIT {}",
         CANDIDATES_LIMIT + 1
     )
 }
 
-fn asked(row: &SqliteRow) -> Result<SentRequest, Error> {
-    let content = <[u8; 32]>::try_from(row.try_get::<&[u8], _>(row::WORK_COLUMNS_COUNT + 1)?);
+fn sent_request(row: &SqliteRow) -> Result<SentRequest, Error> {
+    let content = <[u8; 32]>::try_from(row.try_get::<&[u8], _>(row::PENDING_COLUMNS_COUNT + 1)?);
     let content = content.map_err(|_| row::decode("a content hash that is not 32 bytes".into()))?;
-    Ok(SentRequest { delivery: row::work(row)?, answered: row.try_get(row::WORK_COLUMNS_COUNT)?, content })
+    Ok(SentRequest { delivery: row::pending(row)?, answered: row.try_get(row::PENDING_COLUMNS_COUNT)?, content })
 }
 
-/// A response is never answered (MSG-41), also where it is delivered again.
-fn is_request(asked: &SentRequest) -> bool {
-    asked.delivery.metadata.response.is_none()
+/// A response is never answered (MSG-41), also if it is replayed.
+fn is_request(request: &SentRequest) -> bool {
+    request.delivery.metadata.response.is_none()
 }
 
 fn standing_delivery(row: &SqliteRow) -> Result<StandingDelivery, Error> {

@@ -1,10 +1,10 @@
-//! Terms: what messages are searched by, as hashes in an index of their own.
+//! Terms: the values by which messages are searched, as hashes in an index of their own.
 //!
-//! A term narrows a search down to messages that may match; the conditions on their rows decide. The hash is part of the
-//! stored format and never changes.
+//! A term finds messages that may match; the conditions on their rows decide. The hash is part of the stored format and never
+//! changes.
 //!
-//! Terms are written behind the messages, many at a time and sorted: written with each message, they would touch about as many
-//! pages as a message has terms. A search first writes what is missing, also of what a crash left behind.
+//! Terms are written later than the messages, many at a time and sorted: written with each message, they would touch about one
+//! page per term. A search first writes the missing terms, also those that a crash left unwritten.
 
 use super::insert::json;
 use super::reference::head;
@@ -15,92 +15,94 @@ use sha2::{Digest, Sha256};
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{AssertSqlSafe, Error, Row};
 
-/// What a message is searched by, as its row has it.
-pub(super) struct Searched<'m> {
+/// The fields by which a message is searched, as its row holds them.
+pub(super) struct SearchFields<'m> {
     pub source: Option<&'m str>,
     pub event: Option<&'m str>,
     pub response_code: Option<&'m str>,
     /// Each between line feeds.
     pub destinations: &'m str,
     /// Each between spaces.
-    pub marks: Option<&'m str>,
+    pub issue_labels: Option<&'m str>,
     pub state: MessageState,
 }
 
 /// Terms with their messages.
 type Terms = Vec<(i64, i64)>;
 
-const COLUMNS: &str = "k, source, event, response_code, destinations, marks, state";
+pub(super) const COLUMNS: &str = "k, source, event, response_code, destinations, issue_labels, state";
+/// The same columns as they were called in schema version 9.
+pub(super) const COLUMNS_OF_VERSION_9: &str = "k, source, event, response_code, destinations, marks, state";
 
-/// Rows that one step of filling the index reads.
+/// Rows that one query reads to fill the index.
 const FILL_ROWS: i64 = 1_000;
-/// Messages whose terms wait in memory at most.
-const BEHIND_MESSAGES: usize = 1_024;
+/// Messages after which the terms in memory are written.
+const WRITE_AFTER_MESSAGES: usize = 1_024;
 /// The row of `progress` that says up to which message terms are written.
 const PROGRESS: &str = "terms";
 
 /// Terms of stored messages that are not written yet.
 #[derive(Default)]
-pub(super) struct Behind {
+pub(super) struct UnwrittenTerms {
     terms: Terms,
-    /// The newest message of them.
+    /// The newest message with terms here.
     newest: i64,
     messages: usize,
-    /// A transaction failed, and nobody knows whether its messages are stored.
-    is_unsure: bool,
+    /// A transaction failed; only the store tells whether its messages are stored.
+    is_stale: bool,
 }
 
-impl Behind {
-    /// What the last run left behind is written with the first terms of this one: a start itself needs no room on the disk.
-    pub fn at_start() -> Behind {
-        Behind { is_unsure: true, ..Behind::default() }
+impl UnwrittenTerms {
+    /// Terms that the last run left unwritten are written with the first ones of this run: a start needs no free disk space.
+    pub fn at_start() -> UnwrittenTerms {
+        UnwrittenTerms { is_stale: true, ..UnwrittenTerms::default() }
     }
 
-    /// Takes the terms of a transaction that was committed, with its newest message.
+    /// Adds the terms of a committed transaction, with its newest message.
     pub fn add(&mut self, terms: Terms, newest: i64, messages: usize) {
         self.terms.extend(terms);
         self.newest = self.newest.max(newest);
         self.messages += messages;
     }
 
-    /// A commit failed: what it stored after all is read from the store.
-    pub fn unsure(&mut self) {
-        self.is_unsure = true;
+    /// A transaction failed: the terms of what it stored are read from the store.
+    pub fn invalidate(&mut self) {
+        self.is_stale = true;
     }
 
     pub fn is_due(&self) -> bool {
-        self.messages >= BEHIND_MESSAGES
+        self.messages >= WRITE_AFTER_MESSAGES
     }
 }
 
 /// Writes the terms of all stored messages that have none yet, in the caller's transaction. They stay in memory until a later
 /// call finds that this one was committed.
-pub(super) async fn write_behind(writer: &mut Writer) -> Result<(), Error> {
+pub(super) async fn write_missing(writer: &mut Writer) -> Result<(), Error> {
     let written = written(&mut writer.conn).await?;
-    let behind = &mut writer.behind;
-    behind.messages = 0;
-    if behind.is_unsure {
+    let unwritten = &mut writer.unwritten_terms;
+    unwritten.messages = 0;
+    if unwritten.is_stale {
         let newest = fill_messages(&mut writer.conn, written).await?;
-        *behind = Behind::default();
+        *unwritten = UnwrittenTerms::default();
         return save(&mut writer.conn, newest.max(written)).await;
     }
-    behind.terms.retain(|(_, message)| *message > written);
-    if behind.newest <= written {
+    unwritten.terms.retain(|(_, message)| *message > written);
+    if unwritten.newest <= written {
         return Ok(());
     }
-    behind.terms.sort_unstable();
-    super::insert::write_terms(&mut writer.conn, &mut behind.terms).await?;
-    save(&mut writer.conn, behind.newest).await
+    unwritten.terms.sort_unstable();
+    super::insert::write_terms(&mut writer.conn, &mut unwritten.terms).await?;
+    save(&mut writer.conn, unwritten.newest).await
 }
 
 /// Up to which message terms are written.
 async fn written(conn: &mut SqliteConnection) -> Result<i64, Error> {
-    let row = sqlx::query("SELECT k FROM progress WHERE name = ?").bind(PROGRESS).fetch_optional(conn).await?;
+    let row = sqlx::query("SELECT value FROM progress WHERE name = ?").bind(PROGRESS).fetch_optional(conn).await?;
     row.map_or(Ok(0), |row| row.try_get(0))
 }
 
 async fn save(conn: &mut SqliteConnection, newest: i64) -> Result<(), Error> {
-    sqlx::query("INSERT OR REPLACE INTO progress (name, k) VALUES (?, ?)")
+    sqlx::query("INSERT OR REPLACE INTO progress (name, value) VALUES (?, ?)")
         .bind(PROGRESS)
         .bind(newest)
         .execute(conn)
@@ -108,11 +110,11 @@ async fn save(conn: &mut SqliteConnection, newest: i64) -> Result<(), Error> {
         .map(drop)
 }
 
-impl Searched<'_> {
+impl SearchFields<'_> {
     /// Each term once.
     pub fn terms(&self) -> Vec<i64> {
         let mut all: Vec<i64> = self.destinations.lines().filter(|line| !line.is_empty()).map(destination).collect();
-        all.extend(self.marks.into_iter().flat_map(|marks| marks.split_whitespace().map(mark)));
+        all.extend(self.issue_labels.into_iter().flat_map(|labels| labels.split_whitespace().map(issue_label)));
         all.extend(self.source.map(source));
         all.extend(self.event.map(event));
         all.extend(self.response_code.map(response_code));
@@ -144,31 +146,35 @@ pub(super) fn response_code(value: &str) -> i64 {
     term("response", value)
 }
 
-/// A fault, an issue code or a rule of its outcome, or a fault of one of its deliveries.
-pub(super) fn mark(value: &str) -> i64 {
+/// A fault, an issue code, or a rule of its outcome, or a fault of one of its deliveries.
+pub(super) fn issue_label(value: &str) -> i64 {
     term("mark", value)
 }
 
 pub(super) fn fault(fault: Fault) -> i64 {
-    mark(fault.code())
+    issue_label(fault.code())
 }
 
 pub(super) fn refused() -> i64 {
     term("refused", "")
 }
 
-/// Writes the terms of all that an earlier version stored.
-pub(super) async fn fill(conn: &mut SqliteConnection) -> Result<(), Error> {
-    fill_messages(conn, i64::MIN).await?;
+/// Writes the terms of everything that a schema version before terms stored.
+/// `columns`: as the schema calls them at this version.
+pub(super) async fn fill(conn: &mut SqliteConnection, columns: &str) -> Result<(), Error> {
+    fill_from(conn, messages_after(columns), of_row, i64::MIN).await?;
     let faults = "SELECT k, message_k, fault FROM delivery WHERE k > ? AND fault IS NOT NULL ORDER BY k LIMIT ?";
-    let of_row = |row: &SqliteRow| Ok(vec![(mark(row.try_get(2)?), row.try_get(1)?)]);
+    let of_row = |row: &SqliteRow| Ok(vec![(issue_label(row.try_get(2)?), row.try_get(1)?)]);
     fill_from(conn, faults.to_owned(), of_row, i64::MIN).await.map(drop)
 }
 
-/// Writes the terms of the messages behind this one; the newest of them, or `after`.
+/// Writes the terms of the messages after this key. Returns the newest of them, or `after`.
 async fn fill_messages(conn: &mut SqliteConnection, after: i64) -> Result<i64, Error> {
-    let messages = format!("SELECT {COLUMNS} FROM message WHERE k > ? ORDER BY k LIMIT ?");
-    fill_from(conn, messages, of_row, after).await
+    fill_from(conn, messages_after(COLUMNS), of_row, after).await
+}
+
+fn messages_after(columns: &str) -> String {
+    format!("SELECT {columns} FROM message WHERE k > ? ORDER BY k LIMIT ?")
 }
 
 async fn fill_from(
@@ -187,28 +193,28 @@ async fn fill_from(
             terms.extend(terms_of(row)?);
         }
         terms.sort_unstable();
-        let insert = "INSERT OR IGNORE INTO term (h, message_k) SELECT value->>0, value->>1 FROM json_each(?)";
+        let insert = "INSERT OR IGNORE INTO term SELECT value->>0, value->>1 FROM json_each(?)";
         sqlx::query(insert).bind(json(&terms)?).execute(&mut *conn).await?;
     }
 }
 
 fn of_row(row: &SqliteRow) -> Result<Terms, Error> {
     let key = row.try_get(0)?;
-    let searched = Searched {
+    let fields = SearchFields {
         source: row.try_get(1)?,
         event: row.try_get(2)?,
         response_code: row.try_get(3)?,
         destinations: row.try_get(4)?,
-        marks: row.try_get(5)?,
+        issue_labels: row.try_get(5)?,
         state: super::row::message_state(row.try_get(6)?)?,
     };
-    Ok(searched.terms().into_iter().map(|term| (term, key)).collect())
+    Ok(fields.terms().into_iter().map(|term| (term, key)).collect())
 }
 
-/// Drops the terms of messages, before their attempts, deliveries and rows are dropped.
-pub(super) async fn drop_terms(writer: &mut Writer, messages: &[i64]) -> Result<(), Error> {
-    // Else they would be written after their messages were dropped.
-    write_behind(writer).await?;
+/// Deletes the terms of messages, before their attempts, deliveries, and rows are deleted.
+pub(super) async fn delete_messages(writer: &mut Writer, messages: &[i64]) -> Result<(), Error> {
+    // Otherwise they would be written after their messages were deleted.
+    write_missing(writer).await?;
     let messages = json(&messages)?;
     let sql = format!("SELECT {COLUMNS} FROM message WHERE k IN (SELECT value FROM json_each(?))");
     let rows = sqlx::query(AssertSqlSafe(sql)).bind(messages.clone()).fetch_all(&mut writer.conn).await?;
@@ -223,8 +229,8 @@ pub(super) async fn drop_terms(writer: &mut Writer, messages: &[i64]) -> Result<
                   WHERE message_k IN (SELECT value FROM json_each(?)) AND fault IS NOT NULL";
     let faults = sqlx::query(faults).bind(messages.clone()).bind(messages).fetch_all(&mut writer.conn).await?;
     for row in &faults {
-        terms.push((mark(row.try_get(1)?), row.try_get(0)?));
+        terms.push((issue_label(row.try_get(1)?), row.try_get(0)?));
     }
-    let delete = "DELETE FROM term WHERE (h, message_k) IN (SELECT value->>0, value->>1 FROM json_each(?))";
+    let delete = "DELETE FROM term WHERE (hash, message_k) IN (SELECT value->>0, value->>1 FROM json_each(?))";
     sqlx::query(delete).bind(json(&terms)?).execute(&mut writer.conn).await.map(drop)
 }

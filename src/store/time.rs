@@ -1,4 +1,4 @@
-//! What the store knows of the clock: a moment at which it was right, renewed while it is.
+//! Stores a moment at which the clock was right and renews it while it is, so that the next start detects a wrong clock.
 
 use super::core::Core;
 use super::writer::Writer;
@@ -14,18 +14,19 @@ const MACHINE: &str = "clock_machine_us";
 const BOOT: &str = "clock_boot";
 
 impl Store {
-    /// Takes the wall clock as it is now for right, as an operator confirmed it: expiry and retention go on.
+    /// Accepts the wall clock as right because an operator confirmed it: expiry and retention continue.
     pub async fn confirm_clock(&self) -> Result<(), Unavailable> {
         let core = &self.inner.core;
         core.clock.confirm();
-        tracing::warn!(now_us = core.clock.now_us(), "an operator confirmed the clock; expiry and retention go on");
+        tracing::warn!(now_us = core.clock.now_us(), "an operator confirmed the clock; expiry and retention continue");
         core.write(|core, writer| save(core, writer).boxed()).await
     }
 }
 
-/// Lets the clock compare itself with what the last run left.
+/// Compares the clock with what the last run stored.
 pub(super) async fn resume(clock: &Clock, conn: &mut SqliteConnection) -> Result<(), Error> {
-    let rows = sqlx::query("SELECT name, k FROM progress WHERE name IN (?, ?, ?)").bind(WALL).bind(MACHINE).bind(BOOT);
+    let rows =
+        sqlx::query("SELECT name, value FROM progress WHERE name IN (?, ?, ?)").bind(WALL).bind(MACHINE).bind(BOOT);
     let mut found: HashMap<String, i64> = HashMap::new();
     for row in rows.fetch_all(&mut *conn).await? {
         found.insert(row.try_get(0)?, row.try_get(1)?);
@@ -39,26 +40,28 @@ pub(super) async fn resume(clock: &Clock, conn: &mut SqliteConnection) -> Result
     let newest = sqlx::query(newest).fetch_optional(&mut *conn).await?;
     clock.resume(last, newest.map(|row| row.try_get(0)).transpose()?);
     if let Some(off_us) = clock.jump() {
-        tell(off_us);
+        log_jump(off_us);
     }
     write(clock, conn).await
 }
 
-/// Says once that the clock is wrong, or right again. `told`: whether the last word was that it is wrong.
-pub(super) fn watch(clock: &Clock, told: &mut bool) {
+/// Logs once that the clock is wrong, or right again. `logged_wrong`: whether the last log line said that it is wrong.
+pub(super) fn watch(clock: &Clock, logged_wrong: &mut bool) {
     match clock.jump() {
-        Some(off_us) if !*told => tell(off_us),
-        None if *told => tracing::warn!("the clock is right again, or was confirmed; expiry and retention go on"),
+        Some(off_us) if !*logged_wrong => log_jump(off_us),
+        None if *logged_wrong => {
+            tracing::warn!("the clock is right again, or was confirmed; expiry and retention continue")
+        }
         _ => return,
     }
-    *told = !*told;
+    *logged_wrong = !*logged_wrong;
 }
 
-fn tell(off_us: i64) {
+fn log_jump(off_us: i64) {
     tracing::error!(
         ahead_seconds = off_us / 1_000_000,
         "the clock differs by more than an hour from what the machine's own clock and the store say: nothing expires and \
-         nothing is dropped by age until it is right again or an operator confirms it (emberpost clock confirm)"
+         retention deletes nothing until it is right again or an operator confirms it (emberpost clock confirm)"
     );
 }
 
@@ -69,8 +72,8 @@ pub(super) async fn save(core: &Core, writer: &mut Writer) -> Result<(), Error> 
 /// Nothing is written while the clock is wrong: the next start compares with when it was right.
 async fn write(clock: &Clock, conn: &mut SqliteConnection) -> Result<(), Error> {
     let Some(Anchor { wall_us, machine_us, boot }) = clock.anchor() else { return Ok(()) };
-    let upsert = "INSERT INTO progress (name, k) VALUES (?, ?), (?, ?), (?, ?) \
-                  ON CONFLICT (name) DO UPDATE SET k = excluded.k";
+    let upsert = "INSERT INTO progress (name, value) VALUES (?, ?), (?, ?), (?, ?) \
+                  ON CONFLICT (name) DO UPDATE SET value = excluded.value";
     let query = sqlx::query(upsert).bind(WALL).bind(wall_us).bind(MACHINE).bind(machine_us);
     query.bind(BOOT).bind(boot.unwrap_or_default()).execute(conn).await.map(drop)
 }

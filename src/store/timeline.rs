@@ -1,4 +1,4 @@
-//! The timeline of a message, from its row, its deliveries, their attempts and what answered them.
+//! The timeline of a message, made from its row, its deliveries, their attempts, and their answers.
 
 use super::core::unavailable;
 use super::row;
@@ -9,12 +9,12 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Error, Row};
 use uuid::Uuid;
 
-/// Attempts shown per message; a delivery that is retried for days has hundreds.
+/// The largest number of attempts shown per message; a delivery that is retried for days has hundreds.
 const ATTEMPTS_SHOWN: u32 = 10_000;
 const UNREADABLE_SHOWN: u32 = 1_000;
 
 impl Store {
-    /// What happened to a message, oldest first. Empty for an id that is not kept.
+    /// What happened to a message, oldest first. Empty for an id that is not stored.
     pub async fn timeline(&self, message_id: Uuid) -> Result<Vec<TimelineEntry>, Unavailable> {
         self.read_timeline(message_id).await.map_err(|error| unavailable(&error))
     }
@@ -23,7 +23,7 @@ impl Store {
         let mut conn = self.inner.core.readers.acquire().await?;
         let found = sqlx::query(
             "SELECT m.k, m.metadata, m.in_reply_to, m.committed_us, a.id, a.committed_us FROM message m \
-             LEFT JOIN message a ON a.k = m.own_answer WHERE m.id = ?",
+             LEFT JOIN message a ON a.k = m.router_answer_k WHERE m.id = ?",
         )
         .bind(row::blob(message_id))
         .fetch_optional(&mut *conn)
@@ -47,7 +47,7 @@ impl Store {
         attempts(&mut conn, key, &mut entries).await?;
         deliveries(&mut conn, key, &mut entries).await?;
         unreadable(&mut conn, message_id, &mut entries).await?;
-        // Stable: what happened in the same microsecond stays in the order of the steps.
+        // The sort is stable: events of the same microsecond stay in the order of the steps.
         entries.sort_by_key(|entry| entry.at_us);
         Ok(entries)
     }
@@ -73,7 +73,7 @@ async fn attempts(
 ) -> Result<(), Error> {
     let rows = sqlx::query(
         "SELECT d.id, p.id, t.started_us, t.duration_us, t.status, t.result, t.fault, t.detail FROM delivery d \
-         JOIN party p ON p.k = d.party JOIN attempt t ON t.delivery_k = d.k WHERE d.message_k = ? \
+         JOIN participant p ON p.k = d.participant JOIN attempt t ON t.delivery_k = d.k WHERE d.message_k = ? \
          ORDER BY d.k, t.n LIMIT ?",
     )
     .bind(message_key)
@@ -101,8 +101,8 @@ async fn deliveries(
     entries: &mut Vec<TimelineEntry>,
 ) -> Result<(), Error> {
     let rows = sqlx::query(
-        "SELECT d.id, p.id, d.kind, d.detail, d.state, d.created_us, d.ended_us, a.id, a.committed_us FROM delivery d \
-         JOIN party p ON p.k = d.party LEFT JOIN message a ON a.k = d.answer_k WHERE d.message_k = ? ORDER BY d.k",
+        "SELECT d.id, p.id, d.kind, d.kind_json, d.state, d.created_us, d.ended_us, a.id, a.committed_us FROM delivery d \
+         JOIN participant p ON p.k = d.participant LEFT JOIN message a ON a.k = d.answer_k WHERE d.message_k = ? ORDER BY d.k",
     )
     .bind(message_key)
     .fetch_all(conn)
@@ -125,7 +125,7 @@ async fn deliveries(
     Ok(())
 }
 
-/// Answers that could not be read: each is stored as a refused message.
+/// Answers that could not be read; each is stored as a refused message.
 async fn unreadable(
     conn: &mut SqliteConnection,
     message_id: Uuid,

@@ -1,4 +1,4 @@
-//! Tries of messages that a broker brought again, on record before each: a message that ends the process counts, too.
+//! Counts the tries of redelivered AMQP messages. Each try is stored before it is made, so that one that ends the process counts.
 
 use super::{Store, Unavailable};
 use futures_util::FutureExt;
@@ -6,13 +6,13 @@ use sqlx::sqlite::SqliteConnection;
 use sqlx::{Error, Row};
 use std::sync::Arc;
 
-/// Records without a further try are dropped after this long: somebody else has taken the message.
+/// Records without a further try are deleted after this time: another consumer has taken the message.
 const TRIES_DAYS: i64 = 7;
 const MICROSECONDS_PER_DAY: i64 = 86_400_000_000;
-/// Beyond so many records the oldest are dropped.
+/// If there are more records, the oldest are deleted.
 const TRIES_LIMIT_ROWS: i64 = 10_000;
 
-/// A message of a queue: SHA-256 of its bytes and properties.
+/// A redelivered message of a queue, identified by SHA-256 of its bytes and properties.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Redelivered {
     pub queue: Arc<str>,
@@ -20,8 +20,8 @@ pub struct Redelivered {
 }
 
 impl Store {
-    /// Commits that this message is about to be tried; how often it was, this time included. The records of those that are
-    /// `settled` are removed in the same transaction.
+    /// Stores that this message is about to be tried and returns its number of tries, including this one. Deletes the records
+    /// of `settled` messages in the same transaction.
     pub async fn record_try(&self, message: Redelivered, settled: Vec<Redelivered>) -> Result<u32, Unavailable> {
         let now_us = self.clock().now_us();
         let recorded = self.inner.core.write(move |_, writer| {
@@ -32,7 +32,7 @@ impl Store {
                               RETURNING tries";
                 let query = sqlx::query(insert).bind(message.queue.to_string()).bind(message.digest.to_vec());
                 let tries = query.bind(now_us).fetch_one(&mut writer.conn).await?.try_get(0)?;
-                bound(&mut writer.conn).await?;
+                limit_rows(&mut writer.conn).await?;
                 Ok(tries)
             }
             .boxed()
@@ -40,7 +40,7 @@ impl Store {
         recorded.await
     }
 
-    /// The last try does not count: it failed by what the message had no part in.
+    /// Takes back the last try: it failed for a reason unrelated to the message.
     pub async fn take_back_try(&self, message: Redelivered) -> Result<(), Unavailable> {
         let done = self.inner.core.write(move |_, writer| {
             async move {
@@ -53,7 +53,7 @@ impl Store {
         done.await
     }
 
-    /// Removes the records of messages that are settled.
+    /// Deletes the records of settled messages.
     pub async fn forget_tries(&self, settled: Vec<Redelivered>) -> Result<(), Unavailable> {
         self.inner.core.write(move |_, writer| async move { remove(&mut writer.conn, &settled).await }.boxed()).await
     }
@@ -67,17 +67,17 @@ async fn remove(conn: &mut SqliteConnection, settled: &[Redelivered]) -> Result<
     Ok(())
 }
 
-async fn bound(conn: &mut SqliteConnection) -> Result<(), Error> {
-    let drop_oldest = "DELETE FROM redelivery WHERE (queue, digest) IN (SELECT queue, digest FROM redelivery \
+async fn limit_rows(conn: &mut SqliteConnection) -> Result<(), Error> {
+    let delete_oldest = "DELETE FROM redelivery WHERE (queue, digest) IN (SELECT queue, digest FROM redelivery \
                        ORDER BY tried_us LIMIT max((SELECT count(*) FROM redelivery) - ?, 0))";
     let count: i64 = sqlx::query("SELECT count(*) FROM redelivery").fetch_one(&mut *conn).await?.try_get(0)?;
     if count > TRIES_LIMIT_ROWS {
-        sqlx::query(drop_oldest).bind(TRIES_LIMIT_ROWS).execute(conn).await?;
+        sqlx::query(delete_oldest).bind(TRIES_LIMIT_ROWS).execute(conn).await?;
     }
     Ok(())
 }
 
-/// Drops records that nobody comes back to.
+/// Deletes records without a recent try.
 pub(super) async fn sweep(conn: &mut SqliteConnection, now_us: i64) -> Result<(), Error> {
     let before_us = now_us.saturating_sub(TRIES_DAYS * MICROSECONDS_PER_DAY);
     sqlx::query("DELETE FROM redelivery WHERE tried_us < ?").bind(before_us).execute(conn).await.map(drop)

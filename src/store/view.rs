@@ -1,4 +1,4 @@
-//! What commands and the admin API read and order: lists, timelines, retries, replays.
+//! What the admin API reads and requests: filters, pages, timelines, replays, and figures.
 
 use super::Unavailable;
 use crate::delivery::{AttemptRow, DeliveryKind, DeliveryState, MessageState, Metadata, NewDelivery};
@@ -9,13 +9,13 @@ use serde::{Deserialize, Deserializer, Serialize};
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// Why a list, a retry or a replay cannot be had.
+/// Why a list, a retry, or a replay fails.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ViewError {
-    /// The caller's to correct: a time, a cursor, an id. Names the field.
+    /// The caller must correct a time, a cursor, or an id. Names the field.
     #[error("{0}")]
     BadFilter(String),
-    /// It would take too long; the caller narrows it.
+    /// The search takes too long; the caller must narrow it.
     #[error(
         "the search was stopped after {} s: narrow it, with since and until to a shorter time, or with an id, a header or \
          bundle id, a fault, a source or a destination", .0.as_secs()
@@ -25,7 +25,7 @@ pub enum ViewError {
     Unavailable(#[from] Unavailable),
 }
 
-/// Filters of message lists and replays (design 1.10); all that are given must hold. Unknown fields are errors.
+/// Filters of message lists and replays (design 1.10): a message must match all that are given. Unknown fields are errors.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MessageFilter {
@@ -58,12 +58,12 @@ pub struct MessageFilter {
     pub issue: Option<String>,
     /// Rule of the outcome, such as `MSG-04`.
     pub rule: Option<String>,
-    /// Only what a replay with this filter takes; see `for_replay`. Not the caller's to give.
+    /// Only messages that a replay takes; see `for_replay`. Not part of the API.
     #[serde(skip)]
     pub for_replay: bool,
 }
 
-/// A truth value, also as the text that a query holds.
+/// A boolean, or its text as a query string has it.
 fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged, expecting = "true or false")]
@@ -82,13 +82,13 @@ fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::E
 }
 
 impl MessageFilter {
-    /// The same filter, of what can be replayed: accepted messages, and answers only where they are asked for by id or
-    /// response code. An answer goes with its request; a filter that is wide enough to match both means the requests.
+    /// The same filter, limited to what can be replayed: accepted messages, and answers only if the filter names an id or a
+    /// response code. A filter that matches requests and answers means the requests.
     pub fn for_replay(&self) -> MessageFilter {
         MessageFilter { for_replay: true, ..self.clone() }
     }
 
-    pub(super) fn means_answers(&self) -> bool {
+    pub(super) fn includes_answers(&self) -> bool {
         self.id.is_some() || self.response_code.is_some()
     }
 }
@@ -143,11 +143,11 @@ pub struct DeliveryView {
     pub fault: Option<Fault>,
     /// HTTP status of the last attempt.
     pub status: Option<u16>,
-    /// Why the last attempt failed, or a warning about it: what stood behind a delivery that expired.
+    /// Why the last attempt failed, or a warning about it; also for a delivery that expired.
     pub last_fault: Option<Fault>,
     /// The same in a sentence without content.
     pub last_detail: Option<String>,
-    /// Errors that the receiver reported about a message that it took, as FHIR issues. Its own words are for operators.
+    /// Errors that the receiver reported about a message that it accepted, as FHIR issues. For operators only.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub receiver_issues: Vec<serde_json::Value>,
     /// Public id of the answer.
@@ -155,12 +155,12 @@ pub struct DeliveryView {
     /// For a replay: the delivery that it repeats; for an original: the deliveries that repeat it.
     pub replay_of: Option<Uuid>,
     pub replayed_by: Vec<Uuid>,
-    /// Why it waits, in one sentence, where it does; not kept.
+    /// Why it waits, in one sentence, if it does; not stored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waits: Option<String>,
 }
 
-/// The delivery for which the others of its lane wait.
+/// The first delivery of a lane, which the others wait for.
 #[derive(Clone, Debug, Serialize)]
 pub struct FirstInLane {
     pub id: Uuid,
@@ -169,7 +169,7 @@ pub struct FirstInLane {
     pub due_at_us: i64,
 }
 
-/// A callback's URL may hold a password or a key.
+/// Masks the URL of a callback, which may hold a password or a key.
 fn without_secrets<S: serde::Serializer>(kind: &DeliveryKind, serializer: S) -> Result<S::Ok, S::Error> {
     match kind {
         DeliveryKind::Callback { url } => {
@@ -180,7 +180,7 @@ fn without_secrets<S: serde::Serializer>(kind: &DeliveryKind, serializer: S) -> 
     }
 }
 
-/// One thing that happened to a message.
+/// One event in the life of a message.
 #[derive(Clone, Debug, Serialize)]
 pub struct TimelineEntry {
     pub at_us: i64,
@@ -194,12 +194,12 @@ pub struct TimelineEntry {
     pub reference: Option<Uuid>,
 }
 
-/// A replay as ordered.
+/// A replay as requested.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct NewReplay {
     pub id: Uuid,
     pub filter: MessageFilter,
-    /// Participant id; None: to those who got the message first.
+    /// Participant id; None: to the receivers of the original deliveries.
     pub to: Option<String>,
     pub rate_per_second: Option<u32>,
     pub forward_answers: bool,
@@ -221,26 +221,26 @@ pub struct ReplayView {
     pub order: NewReplay,
     pub state: ReplayState,
     pub created_at_us: i64,
-    /// Messages that matched when it was ordered; later ones are no part of it.
+    /// Messages that matched when it was created; later messages are not part of it.
     pub total: u64,
     /// Messages delivered again.
     pub done: u64,
-    /// Messages left out, such as those of category consequence.
+    /// Messages skipped, such as those of category consequence.
     pub skipped: u64,
 }
 
-/// A message whose turn it is in a replay.
+/// The next message of a replay.
 #[derive(Clone, Debug)]
 pub struct ReplayCandidate {
     pub message_key: i64,
     pub metadata: Arc<Metadata>,
     /// Whether its content is still stored.
     pub body_kept: bool,
-    /// Its deliveries that are no replays themselves.
+    /// Its deliveries, without replays.
     pub originals: Vec<DeliveryView>,
 }
 
-/// What a replay makes of one message: its new deliveries, none where it passes the message over.
+/// The new deliveries of one message of a replay; none if the replay skips the message.
 #[derive(Clone, Debug)]
 pub struct ReplayTurn {
     pub message_key: i64,
@@ -248,25 +248,25 @@ pub struct ReplayTurn {
     pub deliveries: Vec<NewDelivery>,
 }
 
-/// What a sweep dropped: bodies, whole messages with their traces, identities.
+/// What a retention step deleted: bodies, whole messages with their deliveries and attempts, identities.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Swept {
+pub struct RetentionStep {
     pub bodies: u64,
     pub traces: u64,
     pub identities: u64,
-    /// The step ended at its bound, and there is more to drop.
+    /// The step ended at its bound, and there is more to delete.
     pub more: bool,
 }
 
-/// Figures of the store, from its counters.
+/// Figures of the store.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Figures {
     /// By the store's clock, in UTC microseconds since 1970.
     pub now_us: i64,
     pub participants: Vec<ParticipantFigures>,
-    /// Messages kept since the store was made, answers included.
+    /// Messages stored since the store was created, including answers.
     pub messages: u64,
-    /// Transactions of accepts and settlements since the start, and how many of these were in them.
+    /// Transactions since the start, and the accepts and settlements that they committed.
     pub commits: u64,
     pub operations: u64,
     pub free_bytes: Option<u64>,
@@ -280,8 +280,8 @@ pub struct ParticipantFigures {
     pub participant: String,
     pub waiting: u64,
     pub dead: u64,
-    /// Ordered lanes whose first delivery failed and waits for its next try.
+    /// Ordered lanes whose first delivery failed and waits for its next attempt.
     pub lanes_blocked: u64,
-    /// When the delivery that waits longest was stored, in UTC microseconds since 1970; None where none waits.
+    /// When the oldest waiting delivery was stored, in UTC microseconds since 1970; None if none waits.
     pub oldest_waiting_at_us: Option<i64>,
 }

@@ -70,7 +70,8 @@ async fn a_message_whose_stored_first_cannot_be_read_any_more_is_put_aside_and_w
     lab.wait_for(1, LATER).await;
     queues.wait_until_taken(&node).await;
     let mut store = sqlx::sqlite::SqliteConnectOptions::new().filename(node.store_path()).connect().await.unwrap();
-    let done = sqlx::query("UPDATE message SET facts = 'no JSON' WHERE in_reply_to IS NULL").execute(&mut store).await;
+    let done =
+        sqlx::query("UPDATE message SET metadata = 'no JSON' WHERE in_reply_to IS NULL").execute(&mut store).await;
     assert_eq!(done.unwrap().rows_affected(), 1);
     store.close().await.unwrap();
 

@@ -164,7 +164,7 @@ async fn a_backup_is_written_to_a_new_file_and_never_through_a_link() {
     for taken in ["link.db", "dangling.db", "victim", "monday.db"] {
         let (code, text) = run(folder, &["store", "backup", taken, "--store", "sqlite:store.db"]);
         assert_eq!(code, Some(2), "{taken}: {text}");
-        assert!(text.contains("exists already"), "{taken}: {text}");
+        assert!(text.contains("already exists"), "{taken}: {text}");
     }
     assert_eq!(fs::read_to_string(folder.join("victim")).unwrap(), "precious");
     assert!(!folder.join("nothing").exists());

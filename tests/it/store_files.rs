@@ -170,7 +170,7 @@ async fn what_is_left_of_a_lost_store_is_no_new_store() {
         ("emptied", &|| fs::write(&db, "").unwrap(), "is empty"),
         ("cut off", &|| fs::write(&db, &saved[..50]).unwrap(), "not a SQLite database"),
         ("of another kind", &|| fs::write(&db, vec![b'x'; 8192]).unwrap(), "not a SQLite database"),
-        ("removed, the log is there", &|| fs::remove_file(&db).unwrap(), "is gone"),
+        ("removed, the log is there", &|| fs::remove_file(&db).unwrap(), "is missing"),
         ("a link to nothing", &|| symlink("nowhere.db", &db).unwrap(), "link to a file that does not exist"),
     ];
     for (what, damage, reason) in cases {
@@ -192,7 +192,7 @@ async fn a_database_without_tables_is_no_new_store() {
     let made = Command::new("python3").args(["-c", script]).current_dir(folder.path()).status().unwrap();
     assert!(made.success());
     let text = serve(folder.path(), "empty.db");
-    assert!(text.contains("holds no store of emberpost"), "{text}");
+    assert!(text.contains("does not hold a store of emberpost"), "{text}");
 }
 
 #[test]

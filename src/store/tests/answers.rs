@@ -1,4 +1,4 @@
-//! First answers, late answers, answers of our own; settlements that come too late.
+//! First answers, late answers, the router's own answers; settlements that come too late.
 
 use super::*;
 use crate::delivery::Further;
@@ -6,22 +6,22 @@ use sqlx::{ConnectOptions, Connection};
 
 /// A request with one delivery to `lab`.
 async fn asked(fixture: &Fixture) -> (Uuid, PendingDelivery) {
-    let keep = to("lab", 1, numbered(1));
-    let id = keep.metadata.id;
-    let (_, mut work) = fixture.keep(keep).await;
+    let new = to("lab", 1, numbered(1));
+    let id = new.metadata.id;
+    let (_, mut work) = fixture.accept_new(new).await;
     (id, work.remove(0))
 }
 
-fn closing(delivery_key: i64, keep: NewMessage) -> NewMessage {
-    NewMessage { closes: Some(delivery_key), ..keep }
+fn closing(delivery_key: i64, new: NewMessage) -> NewMessage {
+    NewMessage { closes: Some(delivery_key), ..new }
 }
 
-fn first(kept: &Acceptance) -> bool {
-    matches!(kept, Acceptance::New { first_answer: true, .. })
+fn first(accepted: &Acceptance) -> bool {
+    matches!(accepted, Acceptance::New { first_answer: true, .. })
 }
 
 #[tokio::test]
-async fn an_answer_is_kept_linked_and_sent_home_with_its_settlement() {
+async fn an_answer_is_stored_linked_and_delivered_with_its_settlement() {
     let fixture = Fixture::new().await;
     let (request, work) = asked(&fixture).await;
     let answered = answer("lab", "a", 2);
@@ -38,14 +38,14 @@ async fn an_answer_is_kept_linked_and_sent_home_with_its_settlement() {
 }
 
 #[tokio::test]
-async fn a_later_answer_is_kept_and_linked_but_goes_nowhere() {
+async fn a_later_answer_is_stored_and_linked_but_not_delivered() {
     let fixture = Fixture::new().await;
     let (request, work) = asked(&fixture).await;
     assert!(first(&fixture.store.accept(closing(work.delivery_key, answer("lab", "a", 2))).await.unwrap()));
     let late = answer("lab", "b", 3);
     let late_id = late.metadata.id;
-    let kept = fixture.store.accept(closing(work.delivery_key, late)).await.unwrap();
-    assert!(matches!(&kept, Acceptance::New { first_answer: false, work, .. } if work.is_empty()));
+    let accepted = fixture.store.accept(closing(work.delivery_key, late)).await.unwrap();
+    assert!(matches!(&accepted, Acceptance::New { first_answer: false, work, .. } if work.is_empty()));
     assert_eq!(fixture.store.message(late_id).await.unwrap().unwrap().metadata.in_reply_to, Some(request));
     assert!(fixture.store.deliveries_of(late_id).await.unwrap().is_empty());
 
@@ -62,12 +62,12 @@ async fn of_answers_that_race_exactly_one_is_the_first() {
     let (request, work) = asked(&fixture).await;
     let race = (0..20_u8).map(|number| {
         let (store, key) = (fixture.store.clone(), work.delivery_key);
-        let keep = answer("lab", &format!("a{number}"), number);
+        let new = answer("lab", &format!("a{number}"), number);
         tokio::spawn(async move {
             if number % 2 == 0 {
-                first(&store.accept(closing(key, keep)).await.unwrap())
+                first(&store.accept(closing(key, new)).await.unwrap())
             } else {
-                let settle = settlement(key, DeliveryState::Answered, Some(keep));
+                let settle = settlement(key, DeliveryState::Answered, Some(new));
                 store.settle(settle).await.unwrap().first_answer
             }
         })
@@ -91,22 +91,22 @@ async fn a_delivered_dead_or_discarded_delivery_still_takes_a_late_answer() {
 }
 
 #[tokio::test]
-async fn the_sender_is_told_once_that_the_router_gave_up() {
+async fn the_sender_gets_one_answer_that_the_router_gave_up() {
     let fixture = Fixture::new().await;
     let (request, work) = asked(&fixture).await;
-    let own = |id: &str| Some(message(batch::OWN, id, id, 9));
+    let own = |id: &str| Some(message(batch::ROUTER, id, id, 9));
     let give_up = |id| settlement(work.delivery_key, DeliveryState::Dead, own(id));
     assert!(fixture.store.settle(give_up("x")).await.unwrap().first_answer);
     assert_eq!(fixture.state(request, 0).await, DeliveryState::Dead);
     let again = fixture.store.settle(give_up("y")).await.unwrap();
     assert!(!again.first_answer && again.answer_id.is_none());
-    // The receiver's answer after that is kept, and not forwarded.
-    let kept = fixture.store.accept(closing(work.delivery_key, answer("lab", "a", 2))).await.unwrap();
-    assert!(matches!(&kept, Acceptance::New { first_answer: false, work, .. } if work.is_empty()));
+    // The receiver's answer after that is accepted, and not forwarded.
+    let accepted = fixture.store.accept(closing(work.delivery_key, answer("lab", "a", 2))).await.unwrap();
+    assert!(matches!(&accepted, Acceptance::New { first_answer: false, work, .. } if work.is_empty()));
 }
 
 #[tokio::test]
-async fn an_answer_that_came_twice_is_kept_once_and_one_with_reused_ids_is_not_lost() {
+async fn an_answer_that_arrives_twice_is_stored_once_and_one_with_reused_ids_is_not_lost() {
     let fixture = Fixture::new().await;
     let (_, work) = asked(&fixture).await;
     let kept_first = answer("lab", "a", 2);
@@ -116,22 +116,22 @@ async fn an_answer_that_came_twice_is_kept_once_and_one_with_reused_ids_is_not_l
     let settled = fixture.store.settle(settle).await.unwrap();
     assert_eq!((settled.first_answer, settled.answer_id), (false, Some(first_id)));
 
-    let (_, other) = fixture.keep(to("lab", 1, numbered(2))).await;
+    let (_, other) = fixture.accept_new(to("lab", 1, numbered(2))).await;
     let reused = fixture.store.accept(closing(other[0].delivery_key, answer("lab", "a", 3))).await.unwrap();
     assert!(first(&reused));
 }
 
 #[tokio::test]
-async fn the_routers_own_answer_stands_with_its_request() {
+async fn the_routers_own_answer_is_linked_to_its_request() {
     let fixture = Fixture::new().await;
-    let own = answer(batch::OWN, "own", 9);
-    let keep = NewMessage { answer: Some(Box::new(own)), ..numbered(1) };
-    let id = keep.metadata.id;
-    let (_, work) = fixture.keep(keep).await;
+    let own = answer(batch::ROUTER, "own", 9);
+    let new = NewMessage { answer: Some(Box::new(own)), ..numbered(1) };
+    let id = new.metadata.id;
+    let (_, work) = fixture.accept_new(new).await;
     assert_eq!(work.len(), 1);
     let standing = fixture.store.standing(id).await.unwrap().unwrap();
-    let (metadata, _) = fixture.store.content(standing.own_answer.unwrap()).await.unwrap().unwrap();
-    assert_eq!((metadata.sender.as_str(), metadata.in_reply_to), (batch::OWN, Some(id)));
+    let (metadata, _) = fixture.store.content(standing.router_answer.unwrap()).await.unwrap().unwrap();
+    assert_eq!((metadata.sender.as_str(), metadata.in_reply_to), (batch::ROUTER, Some(id)));
     assert!(fixture.store.end_status(id).await.unwrap());
     assert!(fixture.store.standing(id).await.unwrap().unwrap().status_ended);
 }
@@ -139,10 +139,10 @@ async fn the_routers_own_answer_stands_with_its_request() {
 #[tokio::test]
 async fn a_response_finds_what_wrequest_format_by_any_id_and_only_at_its_receiver() {
     let fixture = Fixture::new().await;
-    let mut keep = to("lab", 1, message("clinic", "bundle-1", "6F2A0A6E-0C3A-4F3F-9A50-3D1A3F1C9A11", 1));
-    keep.metadata.header_uuid = Some("0b9f6a3e-8f3c-4c52-9a7d-1f5b6c7d8e9f".into());
-    keep.metadata.bundle_identifier = Some(Identifier { system: Some("urn:sys".into()), value: "urn:uuid:i-1".into() });
-    fixture.keep(keep).await;
+    let mut new = to("lab", 1, message("clinic", "bundle-1", "6F2A0A6E-0C3A-4F3F-9A50-3D1A3F1C9A11", 1));
+    new.metadata.header_uuid = Some("0b9f6a3e-8f3c-4c52-9a7d-1f5b6c7d8e9f".into());
+    new.metadata.bundle_identifier = Some(Identifier { system: Some("urn:sys".into()), value: "urn:uuid:i-1".into() });
+    fixture.accept_new(new).await;
     let uuid = "6f2a0a6e-0c3a-4f3f-9a50-3d1a3f1c9a11";
     let header_uuid = "0b9f6a3e-8f3c-4c52-9a7d-1f5b6c7d8e9f";
     let named = [uuid, &format!("urn:uuid:{uuid}"), header_uuid, &format!("urn:uuid:{}", header_uuid.to_uppercase())];
@@ -162,26 +162,26 @@ async fn an_identifier_that_more_requests_share_than_are_looked_at_says_so() {
     for number in 0..258 {
         keeps.push(to("lab", 1, message("clinic", &format!("b-{number}"), "shared", 1)));
     }
-    futures_util::future::join_all(keeps.into_iter().enumerate().map(|(number, mut keep)| {
-        keep.identity.content = [u8::try_from(number % 256).unwrap(); 32];
-        keep.identity.content[0] = u8::try_from(number / 256).unwrap();
-        fixture.keep(keep)
+    futures_util::future::join_all(keeps.into_iter().enumerate().map(|(number, mut new)| {
+        new.identity.content = [u8::try_from(number % 256).unwrap(); 32];
+        new.identity.content[0] = u8::try_from(number / 256).unwrap();
+        fixture.accept_new(new)
     }))
     .await;
     let asked = fixture.store.sent_requests("lab", "shared").await.unwrap();
     assert_eq!((asked.deliveries.len(), asked.is_cut), (256, true));
 }
 
-/// An answer to the delivery that says `said`, under an identity of its own, with its way home as a further answer.
+/// An answer to the delivery with the content `said` and an identity of its own, and its delivery as a further answer.
 fn saying(delivery_key: i64, id: &str, said: u8, code: ResponseCode) -> NewMessage {
-    let mut keep = closing(delivery_key, answer("lab", id, said));
-    keep.identity.said = Some([said; 32]);
-    keep.identity.content[1] = id.len() as u8;
-    keep.metadata.response.as_mut().unwrap().code = Some(code);
-    keep.releases_request = code == ResponseCode::TransientError;
+    let mut new = closing(delivery_key, answer("lab", id, said));
+    new.identity.said = Some([said; 32]);
+    new.identity.content[1] = id.len() as u8;
+    new.metadata.response.as_mut().unwrap().code = Some(code);
+    new.releases_request = code == ResponseCode::TransientError;
     let home = NewDelivery { kind: DeliveryKind::Answer, ..delivery("clinic", 5) };
-    keep.further = Some(Further { delivery: Some(home) });
-    keep
+    new.further = Some(Further { delivery: Some(home) });
+    new
 }
 
 async fn flags(fixture: &Fixture, message: Uuid) -> (bool, bool) {
@@ -190,7 +190,7 @@ async fn flags(fixture: &Fixture, message: Uuid) -> (bool, bool) {
 }
 
 #[tokio::test]
-async fn a_further_answer_is_delivered_behind_the_first_and_the_same_words_again_are_not() {
+async fn a_further_answer_is_delivered_after_the_first_and_a_duplicate_is_not() {
     use ResponseCode::{FatalError, Ok, TransientError};
     // What the answers say, their codes, and for each: whether it is the first, and the lanes of its deliveries.
     let (first, further, again) = ((true, vec![0]), (false, vec![5]), (false, vec![]));
@@ -205,9 +205,9 @@ async fn a_further_answer_is_delivered_behind_the_first_and_the_same_words_again
         let fixture = Fixture::new().await;
         let (request, work) = asked(&fixture).await;
         for (index, ((said, code), wanted)) in answers.iter().zip(wanted).enumerate() {
-            let keep = saying(work.delivery_key, &"x".repeat(index + 1), *said, *code);
-            let id = keep.metadata.id;
-            let Acceptance::New { work, first_answer, .. } = fixture.store.accept(keep).await.unwrap() else {
+            let new = saying(work.delivery_key, &"x".repeat(index + 1), *said, *code);
+            let id = new.metadata.id;
+            let Acceptance::New { work, first_answer, .. } = fixture.store.accept(new).await.unwrap() else {
                 panic!("each has an identity of its own")
             };
             let lanes: Vec<i64> = work.iter().map(|work| work.lane).collect();
@@ -227,8 +227,8 @@ async fn a_further_answer_under_a_used_identity_is_flagged_and_not_delivered() {
     fixture.store.accept(saying(key, "x", 1, ResponseCode::Ok)).await.unwrap();
     let reused = saying(key, "x", 2, ResponseCode::Ok);
     let id = reused.metadata.id;
-    let kept = fixture.store.accept(reused).await.unwrap();
-    assert!(matches!(&kept, Acceptance::New { first_answer: false, work, .. } if work.is_empty()));
+    let accepted = fixture.store.accept(reused).await.unwrap();
+    assert!(matches!(&accepted, Acceptance::New { first_answer: false, work, .. } if work.is_empty()));
     assert_eq!(flags(&fixture, id).await, (false, true));
 }
 
@@ -236,31 +236,31 @@ async fn a_further_answer_under_a_used_identity_is_flagged_and_not_delivered() {
 async fn an_ambiguous_response_is_assigned_once_and_then_reads_as_an_answer() {
     let fixture = Fixture::new().await;
     let (request, work) = asked(&fixture).await;
-    let (_, other) = fixture.keep(to("lab", 1, numbered(2))).await;
+    let (_, other) = fixture.accept_new(to("lab", 1, numbered(2))).await;
     let mut ambiguous = NewMessage { deliveries: Vec::new(), ..answer("lab", "a", 2) };
     ambiguous.metadata.ambiguous = true;
     let id = ambiguous.metadata.id;
-    let (key, _) = fixture.keep(ambiguous.clone()).await;
+    let (key, _) = fixture.accept_new(ambiguous.clone()).await;
     assert_eq!(flags(&fixture, id).await, (true, false));
     let filter = view::MessageFilter { ambiguous: Some(true), ..Default::default() };
     assert_eq!(fixture.store.count_messages(&filter).await.unwrap(), 1);
-    // It comes again: it is known, and still nobody's.
+    // A duplicate is recognized, and is still delivered to nobody.
     assert!(
         matches!(fixture.store.accept(ambiguous.clone()).await.unwrap(), Acceptance::Duplicate { message_id } if message_id == id)
     );
 
     let assigning = |delivery_key| {
-        let mut keep =
+        let mut new =
             closing(delivery_key, NewMessage { deliveries: answer("lab", "a", 2).deliveries, ..ambiguous.clone() });
-        keep.metadata.request_format =
-            keep.metadata.request_format().or(Some(Box::new(crate::delivery::RequestFormat {
+        new.metadata.request_format =
+            new.metadata.request_format().or(Some(Box::new(crate::delivery::RequestFormat {
                 format: fhir::Format::Xml,
                 version: fhir::FhirVersion::R4,
                 header_id: None,
                 bundle_identifier: None,
             })));
-        keep.assigns = Some((key, id));
-        keep
+        new.assigns = Some((key, id));
+        new
     };
     let both = [work.delivery_key, other[0].delivery_key].map(|key| fixture.store.accept(assigning(key)));
     let [one, two] = futures_util::future::join_all(both).await.try_into().unwrap();
@@ -294,7 +294,7 @@ async fn a_store_of_the_first_schema_keeps_its_answers_and_compares_new_ones() {
 #[tokio::test]
 async fn a_settlement_says_whether_the_delivery_was_still_open_with_or_without_an_answer() {
     let fixture = Fixture::new().await;
-    let (_, work) = fixture.keep(to("lab", 1, numbered(1))).await;
+    let (_, work) = fixture.accept_new(to("lab", 1, numbered(1))).await;
     let key = work[0].delivery_key;
     let waiting = fixture.store.settle(settlement(key, DeliveryState::Waiting, None)).await.unwrap();
     let ended = fixture.store.settle(settlement(key, DeliveryState::Discarded, None)).await.unwrap();

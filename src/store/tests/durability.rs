@@ -6,17 +6,17 @@ use crate::store::view::MessageFilter;
 use sqlx::Row;
 
 #[tokio::test]
-async fn what_was_kept_is_there_after_opening_again() {
+async fn what_was_stored_is_there_after_a_restart() {
     let fixture = Fixture::new().await;
-    let mut keep = to("lab", 5, numbered(1));
-    keep.bytes = Bytes::from("{\"resourceType\":\"Bundle\"} ".repeat(500));
-    let (id, body) = (keep.metadata.id, keep.bytes.clone());
-    let (key, work) = fixture.keep(keep).await;
+    let mut new = to("lab", 5, numbered(1));
+    new.bytes = Bytes::from("{\"resourceType\":\"Bundle\"} ".repeat(500));
+    let (id, body) = (new.metadata.id, new.bytes.clone());
+    let (key, work) = fixture.accept_new(new).await;
     let fixture = fixture.reopen().await;
     assert_eq!(fixture.store.content(key).await.unwrap().unwrap().1, body);
     assert_eq!(fixture.store.message_key(id).await.unwrap(), Some(key));
     assert_eq!(fixture.store.lane_work("lab", 5, 0, false, 9).await.unwrap()[0].seq, work[0].seq);
-    let (next, _) = fixture.keep(numbered(2)).await;
+    let (next, _) = fixture.accept_new(numbered(2)).await;
     assert_eq!(next, key + 1);
     assert!(
         matches!(fixture.store.accept(numbered(1)).await.unwrap(), Acceptance::Duplicate { message_id } if message_id == id)
@@ -54,7 +54,7 @@ async fn a_second_router_is_refused_until_the_first_has_closed() {
 async fn a_backup_made_while_writing_is_whole_and_opens() {
     let fixture = Fixture::new().await;
     for number in 0..50 {
-        fixture.keep(to("lab", 1, numbered(number))).await;
+        fixture.accept_new(to("lab", 1, numbered(number))).await;
     }
     let writing = (50..150).map(|number| {
         let store = fixture.store.clone();
@@ -80,7 +80,7 @@ async fn a_backup_made_while_writing_is_whole_and_opens() {
 #[tokio::test]
 async fn a_full_disk_refuses_and_leaves_nothing_half_done() {
     let fixture = Fixture::new().await;
-    fixture.keep(to("lab", 1, numbered(1))).await;
+    fixture.accept_new(to("lab", 1, numbered(1))).await;
     let limit = async |pages: String| {
         let mut writer = fixture.store.inner.core.writer.lock().await;
         let pragma = sqlx::query(sqlx::AssertSqlSafe(format!("PRAGMA max_page_count = {pages}")));
@@ -94,7 +94,7 @@ async fn a_full_disk_refuses_and_leaves_nothing_half_done() {
     assert!(matches!(fixture.store.accept(large).await, Err(Unavailable::Full(_))));
     assert_eq!(fixture.store.count_messages(&Default::default()).await.unwrap(), 1);
     limit("1000000".into()).await;
-    let (_, work) = fixture.keep(again).await;
+    let (_, work) = fixture.accept_new(again).await;
     assert_eq!(work.len(), 1);
     assert_eq!(fixture.store.lane_work("lab", 1, 0, false, 9).await.unwrap().len(), 2);
 }
@@ -102,7 +102,7 @@ async fn a_full_disk_refuses_and_leaves_nothing_half_done() {
 #[tokio::test]
 async fn too_little_room_refuses_accepts_and_lets_settlements_through() {
     let fixture = Fixture::new().await;
-    let (_, work) = fixture.keep(to("lab", 1, numbered(1))).await;
+    let (_, work) = fixture.accept_new(to("lab", 1, numbered(1))).await;
     fixture.store.close().await;
     let settings = StoreSettings { min_free_bytes: u64::MAX, ..settings(fixture.folder.path()) };
     let store = Store::open(settings, Clock::default()).await.unwrap();
@@ -120,7 +120,7 @@ async fn the_content_of_a_dead_letter_is_held_for_days_of_its_own() {
     let store = &fixture.store;
     let end = async |number: usize, states: &[DeliveryState]| {
         let deliveries = states.iter().map(|_| delivery("lab", 1)).collect();
-        let (key, work) = fixture.keep(NewMessage { deliveries, ..numbered(number) }).await;
+        let (key, work) = fixture.accept_new(NewMessage { deliveries, ..numbered(number) }).await;
         for (work, state) in work.iter().zip(states) {
             store.settle(settlement(work.delivery_key, *state, None)).await.unwrap();
         }
@@ -132,12 +132,12 @@ async fn the_content_of_a_dead_letter_is_held_for_days_of_its_own() {
     let delivered = end(4, &[DeliveryState::Delivered]).await;
     end(5, &[DeliveryState::Waiting]).await;
     let now_us = fixture.clock.now_us();
-    let kept = async || {
-        let mut kept = Vec::new();
+    let accepted = async || {
+        let mut accepted = Vec::new();
         for key in [died, discarded, half_open, delivered] {
-            kept.push(store.content(key).await.unwrap().is_some());
+            accepted.push(store.content(key).await.unwrap().is_some());
         }
-        kept
+        accepted
     };
     // Bodies and traces of everything else go after a day.
     for (dead_letters, at_days, left) in
@@ -148,16 +148,16 @@ async fn the_content_of_a_dead_letter_is_held_for_days_of_its_own() {
         for _ in 0..10 {
             store.sweep(now_us + at_days * DAY_US, days, 2).await.unwrap();
         }
-        assert_eq!(kept().await, left, "{dead_letters} days for dead letters, after {at_days}");
+        assert_eq!(accepted().await, left, "{dead_letters} days for dead letters, after {at_days}");
     }
     let retried = store.retry(&DeliveryFilter::default(), 10, |_| DAY_US).await.unwrap();
     assert_eq!(retried.iter().map(|work| work.message_key).collect::<Vec<_>>(), [half_open], "what can be delivered");
 }
 
 #[tokio::test]
-async fn dead_letters_go_after_their_days_where_everything_else_is_kept_forever() {
+async fn dead_letters_are_deleted_after_their_days_if_everything_else_is_kept_forever() {
     let fixture = Fixture::new().await;
-    let (key, work) = fixture.keep(to("lab", 1, numbered(1))).await;
+    let (key, work) = fixture.accept_new(to("lab", 1, numbered(1))).await;
     fixture.store.settle(settlement(work[0].delivery_key, DeliveryState::Dead, None)).await.unwrap();
     let days = RetentionDays { dead_letters: 90, ..RetentionDays::default() };
     let now_us = fixture.clock.now_us();
@@ -169,10 +169,10 @@ async fn dead_letters_go_after_their_days_where_everything_else_is_kept_forever(
 #[tokio::test]
 async fn a_sweep_drops_what_is_old_and_nothing_that_is_open() {
     let fixture = Fixture::new().await;
-    let (closed, work) = fixture.keep(to("lab", 1, numbered(1))).await;
+    let (closed, work) = fixture.accept_new(to("lab", 1, numbered(1))).await;
     fixture.store.settle(settlement(work[0].delivery_key, DeliveryState::Delivered, None)).await.unwrap();
-    let (open, _) = fixture.keep(to("lab", 1, numbered(2))).await;
-    let (newest, _) = fixture.keep(numbered(3)).await;
+    let (open, _) = fixture.accept_new(to("lab", 1, numbered(2))).await;
+    let (newest, _) = fixture.accept_new(numbered(3)).await;
     let store = &fixture.store;
     let now_us = fixture.clock.now_us();
     assert_eq!(store.sweep(now_us, days(1, 1, 1), 100).await.unwrap(), Default::default(), "nothing is old yet");
@@ -242,14 +242,14 @@ async fn a_writer_that_ends_without_being_closed_is_a_failure_and_a_store_that_i
 #[tokio::test]
 async fn one_bad_row_fails_its_own_caller_and_nobody_else_in_the_batch() {
     let fixture = Fixture::new().await;
-    let kept = numbered(0);
-    let id = kept.metadata.id;
-    fixture.keep(kept).await;
+    let accepted = numbered(0);
+    let id = accepted.metadata.id;
+    fixture.accept_new(accepted).await;
     // A public id that is in use already breaks a rule of the table.
     let bad = || {
-        let mut keep = numbered(1);
-        keep.metadata.id = id;
-        keep
+        let mut new = numbered(1);
+        new.metadata.id = id;
+        new
     };
     let writer = fixture.store.inner.core.writer.lock().await;
     // All of these are in the queue before the writer can begin.
@@ -258,9 +258,9 @@ async fn one_bad_row_fails_its_own_caller_and_nobody_else_in_the_batch() {
         _ => to("lab", 1, numbered(number)),
     });
     let accepts: Vec<_> = accepts
-        .map(|keep| {
+        .map(|new| {
             let store = fixture.store.clone();
-            tokio::spawn(async move { store.accept(keep).await })
+            tokio::spawn(async move { store.accept(new).await })
         })
         .collect();
     for _ in 0..1_000 {
@@ -280,7 +280,7 @@ async fn one_bad_row_fails_its_own_caller_and_nobody_else_in_the_batch() {
     fixture.store.accepting().unwrap();
 }
 
-/// Steps of SQLite's machine that `work` takes on the writer's connection, in thousands.
+/// Steps of SQLite's virtual machine that `work` takes on the writer's connection, in thousands.
 async fn thousand_steps<T>(fixture: &Fixture, work: impl Future<Output = T>) -> (T, u64) {
     use std::sync::atomic::{AtomicU64, Ordering};
     let steps = Arc::new(AtomicU64::new(0));
@@ -300,11 +300,11 @@ async fn thousand_steps<T>(fixture: &Fixture, work: impl Future<Output = T>) -> 
 async fn a_step_of_retention_costs_the_same_however_often_a_sender_reused_an_id() {
     let fixture = Fixture::new().await;
     for number in 0..1_200 {
-        let mut keep = message("clinic", &format!("bundle-{number}"), "the-same-header", 1);
-        keep.identity.content[..4].copy_from_slice(&u32::to_be_bytes(number));
-        keep.identity.message = None;
-        keep.identity.transmission = Some((KeyKind::BundleId, format!("bundle-{number}")));
-        fixture.keep(keep).await;
+        let mut new = message("clinic", &format!("bundle-{number}"), "the-same-header", 1);
+        new.identity.content[..4].copy_from_slice(&u32::to_be_bytes(number));
+        new.identity.message = None;
+        new.identity.transmission = Some((KeyKind::BundleId, format!("bundle-{number}")));
+        fixture.accept_new(new).await;
     }
     let store = &fixture.store;
     let later_us = fixture.clock.now_us() + 2 * DAY_US;
@@ -322,7 +322,7 @@ async fn a_step_of_retention_drops_a_bounded_number_of_rows_and_bytes() {
     let fixture = Fixture::new().await;
     let mut many = numbered(1);
     many.deliveries = (0..3).map(|lane| delivery("lab", lane)).collect();
-    let (many, work) = fixture.keep(many).await;
+    let (many, work) = fixture.accept_new(many).await;
     for delivery in &work {
         fixture.store.settle(settlement(delivery.delivery_key, DeliveryState::Delivered, None)).await.unwrap();
     }
@@ -335,7 +335,7 @@ async fn a_step_of_retention_drops_a_bounded_number_of_rows_and_bytes() {
         let mut large = numbered(number);
         // Does not compress.
         large.bytes = (0..800_000_u32).flat_map(|word| reference::hash(&word.to_string()).to_be_bytes()).collect();
-        fixture.keep(large).await;
+        fixture.accept_new(large).await;
     }
     let later_us = fixture.clock.now_us() + 2 * DAY_US;
     let count = async |table: &str| {
@@ -347,9 +347,9 @@ async fn a_step_of_retention_drops_a_bounded_number_of_rows_and_bytes() {
         let swept = fixture.store.sweep(later_us, days(1, 1, 0), 500).await.unwrap();
         let left = count("attempt").await;
         assert!(attempts - left <= 4_096, "{} attempts in one step", attempts - left);
-        let kept = count("body").await;
-        assert!(bodies - kept <= 5, "{} bodies of 6.4 MB in one step", bodies - kept);
-        (attempts, bodies) = (left, kept);
+        let accepted = count("body").await;
+        assert!(bodies - accepted <= 5, "{} bodies of 6.4 MB in one step", bodies - accepted);
+        (attempts, bodies) = (left, accepted);
         steps += 1;
         if swept == Default::default() {
             break;
@@ -363,8 +363,8 @@ async fn a_step_of_retention_drops_a_bounded_number_of_rows_and_bytes() {
 #[tokio::test]
 async fn after_a_jump_of_the_clock_nothing_is_dropped_or_forgotten_until_it_is_confirmed() {
     let fixture = Fixture::new().await;
-    let (key, _) = fixture.keep(numbered(1)).await;
-    fixture.keep(to("lab", 1, numbered(2))).await;
+    let (key, _) = fixture.accept_new(numbered(1)).await;
+    fixture.accept_new(to("lab", 1, numbered(2))).await;
     let store = &fixture.store;
     fixture.clock.shift(40 * DAY_US);
     let now_us = fixture.clock.now_us();
@@ -383,7 +383,7 @@ async fn after_a_jump_of_the_clock_nothing_is_dropped_or_forgotten_until_it_is_c
 }
 
 #[tokio::test]
-async fn a_log_that_grew_behind_a_reader_is_cut_when_the_reader_is_gone() {
+async fn a_log_that_grew_because_of_a_reader_is_truncated_when_the_reader_has_ended() {
     let fixture = Fixture::new().await;
     let options = open::plain_options(&fixture.store.settings().path).read_only(true);
     let mut reader = sqlx::ConnectOptions::connect(&options).await.unwrap();
@@ -394,7 +394,7 @@ async fn a_log_that_grew_behind_a_reader_is_cut_when_the_reader_is_gone() {
     let mut number = 0;
     while log_bytes().await <= 2 * open::LOG_LIMIT_BYTES {
         number += 1;
-        fixture.keep(NewMessage { bytes: bytes.clone(), ..numbered(number) }).await;
+        fixture.accept_new(NewMessage { bytes: bytes.clone(), ..numbered(number) }).await;
         assert!(number < 100, "the log does not grow");
     }
     sqlx::query("COMMIT").execute(&mut reader).await.unwrap();
@@ -406,7 +406,7 @@ async fn a_log_that_grew_behind_a_reader_is_cut_when_the_reader_is_gone() {
 }
 
 #[tokio::test]
-async fn a_participant_whose_number_was_not_kept_has_none() {
+async fn a_participant_whose_key_was_not_committed_has_none() {
     let fixture = Fixture::new().await;
     let allow = async |allowed: bool| {
         let mut writer = fixture.store.inner.core.writer.lock().await;
@@ -415,11 +415,11 @@ async fn a_participant_whose_number_was_not_kept_has_none() {
     allow(false).await;
     fixture.store.accept(to("lab", 1, numbered(1))).await.unwrap_err();
     allow(true).await;
-    let (_, work) = fixture.keep(to("lab", 1, numbered(1))).await;
+    let (_, work) = fixture.accept_new(to("lab", 1, numbered(1))).await;
     assert_eq!(fixture.store.lane_work("lab", 1, 0, false, 9).await.unwrap().len(), work.len());
     let fixture = fixture.reopen().await;
-    // Else the next to come get the numbers, and what was kept for the first.
-    fixture.keep(to("ward", 1, message("mallory", "other", "other", 1))).await;
+    // Otherwise the next participants would get its key, and its deliveries.
+    fixture.accept_new(to("ward", 1, message("mallory", "other", "other", 1))).await;
     assert_eq!(fixture.store.lane_work("lab", 1, 0, false, 9).await.unwrap().len(), 1);
     assert_eq!(fixture.store.lane_work("ward", 1, 0, false, 9).await.unwrap().len(), 1);
     assert!(matches!(fixture.store.accept(to("lab", 1, numbered(1))).await.unwrap(), Acceptance::Duplicate { .. }));

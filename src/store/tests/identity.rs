@@ -1,52 +1,52 @@
-//! Repeats and conflicts, as `judge` words them, through whole transactions (MSG-60 to MSG-70).
+//! Duplicates and conflicts, as `judge` decides them, through whole transactions (MSG-60 to MSG-70).
 
 use super::*;
 
 fn r5(identifier: &str, content: u8) -> NewMessage {
-    let mut keep =
+    let mut new =
         message("clinic", &Clock::default().new_id().to_string(), &Clock::default().new_id().to_string(), content);
     let known = Identifier { system: Some("urn:ietf:rfc:3986".into()), value: identifier.into() };
-    keep.identity.transmission = None;
-    keep.identity.message = Some((KeyKind::BundleIdentifier, known.to_string()));
-    keep.identity.strict = true;
-    keep.metadata.bundle_identifier = Some(known);
-    keep
+    new.identity.transmission = None;
+    new.identity.message = Some((KeyKind::BundleIdentifier, known.to_string()));
+    new.identity.strict = true;
+    new.metadata.bundle_identifier = Some(known);
+    new
 }
 
-fn word(kept: &Acceptance) -> &'static str {
-    match kept {
+fn word(accepted: &Acceptance) -> &'static str {
+    match accepted {
         Acceptance::New { .. } => "new",
-        Acceptance::Duplicate { .. } => "repeat",
+        Acceptance::Duplicate { .. } => "duplicate",
         Acceptance::Conflict { .. } => "conflict",
     }
 }
 
 #[tokio::test]
-async fn each_case_of_the_table_is_decided_by_what_is_kept() {
+async fn each_case_of_the_table_is_decided_by_what_is_stored() {
     use Category::{Consequence, Notification};
     let cases = [
-        ("both known, same content", message("clinic", "b", "h", 1), "repeat"),
+        ("both known, same content", message("clinic", "b", "h", 1), "duplicate"),
         ("both known, other content", message("clinic", "b", "h", 2), "conflict"),
         ("Bundle.id known, header new", message("clinic", "b", "h2", 2), "conflict"),
-        ("Bundle.id new, header known, same content", message("clinic", "b2", "h", 1), "repeat"),
+        ("Bundle.id new, header known, same content", message("clinic", "b2", "h", 1), "duplicate"),
         ("Bundle.id new, header known, other content", message("clinic", "b3", "h", 2), "new"),
         ("the same of a notification", category(message("clinic", "b4", "h", 3), Notification), "new"),
         ("the same of a consequence", category(message("clinic", "b5", "h", 4), Consequence), "conflict"),
         ("another sender's ids", message("lab", "b", "h", 2), "new"),
-        ("ids as urn:uuid", message("clinic", "urn:uuid:b", "urn:uuid:h", 1), "repeat"),
+        ("ids as urn:uuid", message("clinic", "urn:uuid:b", "urn:uuid:h", 1), "duplicate"),
         ("ids in other case", message("clinic", "B", "H", 2), "new"),
         ("R5 first", r5("i", 1), "new"),
-        ("R5 identifier known, same content", r5("i", 1), "repeat"),
+        ("R5 identifier known, same content", r5("i", 1), "duplicate"),
         ("R5 identifier known, other content", r5("i", 2), "conflict"),
     ];
     let fixture = Fixture::new().await;
     let first = message("clinic", "b", "h", 1);
     let first_id = first.metadata.id;
-    fixture.keep(first).await;
-    for (case, keep, expected) in cases {
-        let kept = fixture.store.accept(keep).await.unwrap();
-        assert_eq!(word(&kept), expected, "{case}");
-        if let Acceptance::Duplicate { message_id } = kept
+    fixture.accept_new(first).await;
+    for (case, new, expected) in cases {
+        let accepted = fixture.store.accept(new).await.unwrap();
+        assert_eq!(word(&accepted), expected, "{case}");
+        if let Acceptance::Duplicate { message_id } = accepted
             && !case.starts_with("R5")
         {
             assert_eq!(message_id, first_id, "{case}");
@@ -55,11 +55,11 @@ async fn each_case_of_the_table_is_decided_by_what_is_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_a_hundred_copies_at_once_one_is_new_and_the_others_repeat_it() {
+async fn of_a_hundred_copies_at_once_one_is_new_and_the_others_are_its_duplicates() {
     let fixture = Fixture::new().await;
     let copies = (0..100).map(|_| {
-        let (store, keep) = (fixture.store.clone(), to("lab", 1, message("clinic", "b", "h", 1)));
-        tokio::spawn(async move { (keep.metadata.id, store.accept(keep).await.unwrap()) })
+        let (store, new) = (fixture.store.clone(), to("lab", 1, message("clinic", "b", "h", 1)));
+        tokio::spawn(async move { (new.metadata.id, store.accept(new).await.unwrap()) })
     });
     let mut new = Vec::new();
     let mut repeated = Vec::new();
@@ -76,22 +76,22 @@ async fn of_a_hundred_copies_at_once_one_is_new_and_the_others_repeat_it() {
 }
 
 #[tokio::test]
-async fn a_message_whose_answer_gave_its_identity_up_is_new_when_it_comes_again() {
+async fn a_message_whose_answer_released_its_identity_is_new_when_it_arrives_again() {
     let fixture = Fixture::new().await;
-    let own = |keep: NewMessage, releases_request| {
+    let own = |new: NewMessage, releases_request| {
         let mut own =
-            message(batch::OWN, &Clock::default().new_id().to_string(), &Clock::default().new_id().to_string(), 9);
+            message(batch::ROUTER, &Clock::default().new_id().to_string(), &Clock::default().new_id().to_string(), 9);
         own.releases_request = releases_request;
-        NewMessage { answer: Some(Box::new(own)), ..keep }
+        NewMessage { answer: Some(Box::new(own)), ..new }
     };
-    fixture.keep(own(message("clinic", "b", "h", 1), true)).await;
-    fixture.keep(own(message("clinic", "b", "h", 1), false)).await;
-    let kept = fixture.store.accept(message("clinic", "b", "h", 1)).await.unwrap();
-    assert_eq!(word(&kept), "repeat");
+    fixture.accept_new(own(message("clinic", "b", "h", 1), true)).await;
+    fixture.accept_new(own(message("clinic", "b", "h", 1), false)).await;
+    let accepted = fixture.store.accept(message("clinic", "b", "h", 1)).await.unwrap();
+    assert_eq!(word(&accepted), "duplicate");
 
-    // The same, said later by the settlement of its delivery.
-    let (_, work) = fixture.keep(to("lab", 1, message("clinic", "b2", "h2", 1))).await;
-    let mut transient = message(batch::OWN, "a", "a", 9);
+    // The same, by a later settlement of its delivery.
+    let (_, work) = fixture.accept_new(to("lab", 1, message("clinic", "b2", "h2", 1))).await;
+    let mut transient = message(batch::ROUTER, "a", "a", 9);
     transient.releases_request = true;
     let settled = fixture.store.settle(settlement(work[0].delivery_key, DeliveryState::Dead, Some(transient))).await;
     assert!(settled.unwrap().first_answer);
@@ -99,13 +99,13 @@ async fn a_message_whose_answer_gave_its_identity_up_is_new_when_it_comes_again(
 }
 
 #[tokio::test]
-async fn refused_messages_and_identities_of_long_ago_are_not_remembered() {
+async fn refused_messages_and_old_identities_are_not_recognized() {
     let fixture = Fixture::new().await;
     let refused = message("clinic", "b", "h", 1);
     let refused = NewMessage { state: MessageState::Refused, identity: IdentityKeys::default(), ..refused };
-    fixture.keep(refused).await;
-    fixture.keep(message("clinic", "b", "h", 1)).await;
-    assert_eq!(word(&fixture.store.accept(message("clinic", "b", "h", 1)).await.unwrap()), "repeat");
+    fixture.accept_new(refused).await;
+    fixture.accept_new(message("clinic", "b", "h", 1)).await;
+    assert_eq!(word(&fixture.store.accept(message("clinic", "b", "h", 1)).await.unwrap()), "duplicate");
     fixture.clock.shift(31 * DAY_US);
     fixture.clock.confirm();
     assert_eq!(word(&fixture.store.accept(message("clinic", "b", "h", 1)).await.unwrap()), "new");

@@ -4,15 +4,15 @@ use super::*;
 use crate::store::view::DeliveryFilter;
 
 #[tokio::test]
-async fn lanes_are_listed_in_steps_and_their_work_is_in_order() {
+async fn lanes_are_listed_in_pages_and_their_deliveries_are_in_order() {
     let fixture = Fixture::new().await;
     for number in 0..12 {
         let lane = [-7, 0, 3][number % 3];
-        fixture.keep(to("lab", lane, numbered(number))).await;
+        fixture.accept_new(to("lab", lane, numbered(number))).await;
         // A clock set back must not change the order.
         fixture.clock.shift(-1_000_000);
     }
-    fixture.keep(to("ward", 9, numbered(99))).await;
+    fixture.accept_new(to("ward", 9, numbered(99))).await;
     let store = &fixture.store;
     let lanes = async |participant, after, limit| {
         let heads = store.lanes(participant, after, false, limit).await.unwrap();
@@ -32,8 +32,8 @@ async fn lanes_are_listed_in_steps_and_their_work_is_in_order() {
 #[tokio::test]
 async fn a_delivery_that_waits_again_keeps_its_place_and_counts_its_attempts() {
     let fixture = Fixture::new().await;
-    let (_, first) = fixture.keep(to("lab", 1, numbered(1))).await;
-    fixture.keep(to("lab", 1, numbered(2))).await;
+    let (_, first) = fixture.accept_new(to("lab", 1, numbered(1))).await;
+    fixture.accept_new(to("lab", 1, numbered(2))).await;
     let again = Settlement {
         due_at_us: 77,
         fault: Some(Fault::RecvBusy),
@@ -48,8 +48,8 @@ async fn a_delivery_that_waits_again_keeps_its_place_and_counts_its_attempts() {
 #[tokio::test]
 async fn a_dead_letter_that_is_retried_goes_to_its_lanes_end() {
     let fixture = Fixture::new().await;
-    let (_, first) = fixture.keep(to("lab", 1, numbered(1))).await;
-    fixture.keep(to("lab", 1, numbered(2))).await;
+    let (_, first) = fixture.accept_new(to("lab", 1, numbered(1))).await;
+    fixture.accept_new(to("lab", 1, numbered(2))).await;
     let dead =
         Settlement { fault: Some(Fault::RecvRefused), ..settlement(first[0].delivery_key, DeliveryState::Dead, None) };
     fixture.store.settle(dead).await.unwrap();
@@ -74,11 +74,11 @@ async fn a_dead_letter_that_is_retried_goes_to_its_lanes_end() {
 async fn what_expired_is_found_oldest_first() {
     let fixture = Fixture::new().await;
     for number in [1, 2] {
-        let mut keep = to("lab", 1, numbered(number));
-        keep.deliveries[0].expires_at_us = 1_000 - number as i64;
-        fixture.keep(keep).await;
+        let mut new = to("lab", 1, numbered(number));
+        new.deliveries[0].expires_at_us = 1_000 - number as i64;
+        fixture.accept_new(new).await;
     }
-    fixture.keep(to("lab", 1, numbered(3))).await;
+    fixture.accept_new(to("lab", 1, numbered(3))).await;
     let expired = fixture.store.expired(2_000, 10).await.unwrap();
     let times: Vec<_> = expired.iter().map(|work| work.expires_at_us).collect();
     assert_eq!(times, [998, 999]);
@@ -86,7 +86,7 @@ async fn what_expired_is_found_oldest_first() {
 }
 
 #[tokio::test]
-async fn a_pause_is_kept() {
+async fn a_pause_is_stored() {
     let fixture = Fixture::new().await;
     fixture.store.set_paused("lab", true).await.unwrap();
     let fixture = fixture.reopen().await;

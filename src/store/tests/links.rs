@@ -22,20 +22,20 @@ async fn a_delivery_is_linked_to_the_newest_of_its_lane_that_waits_when_it_is_in
     let store = &fixture.store;
     let mut seqs = Vec::new();
     for number in 1..=3 {
-        let (_, work) = fixture.keep(to("lab", 7, numbered(number))).await;
+        let (_, work) = fixture.accept_new(to("lab", 7, numbered(number))).await;
         assert_eq!(work[0].prev_seq, seqs.last().copied());
         assert_eq!(work[0].due_at_us, 0);
         seqs.push(work[0].seq);
     }
-    let (_, other) = fixture.keep(to("lab", 8, numbered(4))).await;
-    let (_, free) = fixture.keep(to("lab", 0, numbered(5))).await;
-    let (_, free_too) = fixture.keep(to("lab", 0, numbered(6))).await;
+    let (_, other) = fixture.accept_new(to("lab", 8, numbered(4))).await;
+    let (_, free) = fixture.accept_new(to("lab", 0, numbered(5))).await;
+    let (_, free_too) = fixture.accept_new(to("lab", 0, numbered(6))).await;
     assert_eq!([other[0].prev_seq, free[0].prev_seq, free_too[0].prev_seq], [None; 3]);
     let all = store.lane_work("lab", 7, 0, false, 9).await.unwrap();
     for work in &all {
         store.settle(settlement(work.delivery_key, DeliveryState::Delivered, None)).await.unwrap();
     }
-    let (_, work) = fixture.keep(to("lab", 7, numbered(7))).await;
+    let (_, work) = fixture.accept_new(to("lab", 7, numbered(7))).await;
     assert_eq!(work[0].prev_seq, None, "those before it have ended");
     assert_eq!(links(store, "lab", 7).await, [(work[0].seq, None)]);
 }
@@ -45,7 +45,7 @@ async fn what_one_batch_puts_into_a_lane_is_linked_within_it_and_so_is_what_is_o
     let fixture = Fixture::new().await;
     let store = &fixture.store;
     let keeps = (0..50).map(|number| store.accept(to("lab", 7, numbered(number))));
-    futures_util::future::join_all(keeps).await.into_iter().for_each(|kept| drop(kept.unwrap()));
+    futures_util::future::join_all(keeps).await.into_iter().for_each(|accepted| drop(accepted.unwrap()));
     let before = links(store, "lab", 7).await;
     let expected: Vec<Option<i64>> =
         std::iter::once(None).chain(before.iter().map(|(seq, _)| Some(*seq))).take(50).collect();
@@ -68,7 +68,7 @@ async fn what_waits_for_a_time_is_listed_by_time() {
     let fixture = Fixture::new().await;
     let store = &fixture.store;
     for (number, (lane, due_us)) in [(1, 30), (2, 10), (0, 20), (3, 0), (4, 50), (0, 40)].into_iter().enumerate() {
-        let (_, work) = fixture.keep(to("lab", lane, numbered(number))).await;
+        let (_, work) = fixture.accept_new(to("lab", lane, numbered(number))).await;
         if due_us > 0 {
             let waits = settlement(work[0].delivery_key, DeliveryState::Waiting, None);
             store.settle(Settlement { due_at_us: due_us, ..waits }).await.unwrap();
@@ -97,7 +97,7 @@ async fn waiting_and_dead_deliveries_are_counted_through_every_change() {
     let store = &fixture.store;
     let mut works = Vec::new();
     for number in 0..6 {
-        works.extend(fixture.keep(to("lab", 1, numbered(number))).await.1);
+        works.extend(fixture.accept_new(to("lab", 1, numbered(number))).await.1);
     }
     assert_eq!(counts(store, "lab").await, (6, 0));
     let ends = [DeliveryState::Delivered, DeliveryState::Dead, DeliveryState::Dead, DeliveryState::Discarded];

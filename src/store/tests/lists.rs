@@ -19,7 +19,7 @@ async fn each_filter_finds_what_it_names() {
     one.metadata.received_at_us = 1_000_000;
     one.metadata.bundle_identifier = Some(Identifier { system: Some("urn:sys".into()), value: "i1".into() });
     let id = one.metadata.id;
-    let (_, work) = fixture.keep(one).await;
+    let (_, work) = fixture.accept_new(one).await;
     let dead = settlement(work[0].delivery_key, DeliveryState::Dead, None);
     fixture.store.settle(Settlement { fault: Some(Fault::RecvTimeout), ..dead }).await.unwrap();
     let mut two = message("ward", "b2", "h2", 2);
@@ -27,10 +27,10 @@ async fn each_filter_finds_what_it_names() {
     two.metadata.event = Some(Event::Uri("urn:other".into()));
     two.metadata.destinations = vec!["urn:oid:1.2".into(), "urn:oid:1.2.3".into()];
     two.outcome = Some(Issue::error(IssueCode::Required, Fault::SendStructure, "no source").rule("MSG-03").into());
-    fixture.keep(two).await;
+    fixture.accept_new(two).await;
     let mut three = answer("lab", "b3", 3);
     three.deliveries.clear();
-    fixture.keep(three).await;
+    fixture.accept_new(three).await;
 
     use serde_json::json;
     let cases = [
@@ -77,17 +77,17 @@ async fn a_time_or_cursor_that_is_none_is_the_callers_to_correct() {
 }
 
 #[tokio::test]
-async fn pages_have_no_gap_and_no_repeat_while_messages_come_in() {
+async fn pages_have_no_gap_and_no_duplicate_while_messages_arrive() {
     let fixture = Fixture::new().await;
     for number in 0..25 {
-        fixture.keep(to("lab", 1, numbered(number))).await;
+        fixture.accept_new(to("lab", 1, numbered(number))).await;
     }
     let (mut seen, mut cursor, mut pages) = (Vec::new(), None::<String>, 0);
     loop {
         let page = fixture.store.list_messages(&MessageFilter::default(), cursor.as_deref(), 5).await.unwrap();
         seen.extend(page.items.iter().map(|item| item.metadata.header_id.clone().unwrap()));
         pages += 1;
-        fixture.keep(numbered(100 + pages)).await;
+        fixture.accept_new(numbered(100 + pages)).await;
         cursor = page.next;
         if cursor.is_none() {
             break;
@@ -104,8 +104,8 @@ async fn deliveries_are_found_by_message_participant_state_and_event() {
     let fixture = Fixture::new().await;
     let first = to("lab", 1, numbered(1));
     let id = first.metadata.id;
-    let (_, work) = fixture.keep(first).await;
-    fixture.keep(to("ward", 1, numbered(2))).await;
+    let (_, work) = fixture.accept_new(first).await;
+    fixture.accept_new(to("ward", 1, numbered(2))).await;
     fixture.store.settle(settlement(work[0].delivery_key, DeliveryState::Delivered, None)).await.unwrap();
     let count = async |filter: DeliveryFilter| fixture.store.count_deliveries(&filter).await.unwrap();
     let any = DeliveryFilter::default;
@@ -118,16 +118,16 @@ async fn deliveries_are_found_by_message_participant_state_and_event() {
     let (found, state) = fixture.store.delivery_work(work[0].delivery_id).await.unwrap().unwrap();
     assert_eq!((found.delivery_key, state), (work[0].delivery_key, DeliveryState::Delivered));
     let figures = fixture.store.figures().await.unwrap();
-    let ward = figures.participants.iter().find(|party| party.participant == "ward").unwrap();
+    let ward = figures.participants.iter().find(|participant_key| participant_key.participant == "ward").unwrap();
     assert_eq!((ward.waiting, figures.messages, figures.operations), (1, 2, 3));
 }
 
 #[tokio::test]
 async fn a_timeline_tells_everything_in_order() {
     let fixture = Fixture::new().await;
-    let keep = to("lab", 1, numbered(1));
-    let id = keep.metadata.id;
-    let (_, work) = fixture.keep(keep).await;
+    let new = to("lab", 1, numbered(1));
+    let id = new.metadata.id;
+    let (_, work) = fixture.accept_new(new).await;
     let waiting = settlement(work[0].delivery_key, DeliveryState::Waiting, None);
     fixture.store.settle(Settlement { attempt: attempt("retry", 503), ..waiting }).await.unwrap();
     let answered = answer("lab", "a", 2);
@@ -147,11 +147,11 @@ async fn a_timeline_tells_everything_in_order() {
 async fn searches_end_in_time_and_nothing_else_waits_for_them() {
     let fixture = Fixture::new().await;
     let core = &fixture.store.inner.core;
-    let (key, _) = fixture.keep(to("lab", 1, numbered(0))).await;
+    let (key, _) = fixture.accept_new(to("lab", 1, numbered(0))).await;
     let rows = "WITH RECURSIVE n (i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < 20000) \
-                INSERT INTO message (k, id, state, received_us, committed_us, sender, source, event, destinations, content, \
+                INSERT INTO message (k, id, state, received_us, committed_us, sender, source, event, destinations, content_sha256, \
                 metadata) SELECT -i, randomblob(16), state, received_us, committed_us, sender, source, event, destinations, \
-                content, metadata FROM message, n";
+                content_sha256, metadata FROM message, n";
     sqlx::raw_sql(rows).execute(&mut core.writer.lock().await.conn).await.unwrap();
     core.search_milliseconds.store(0, Ordering::Relaxed);
     let filter = MessageFilter { sender: Some("nobody".into()), ..Default::default() };
@@ -182,16 +182,16 @@ async fn searches_end_in_time_and_nothing_else_waits_for_them() {
 /// 20,000 accepted messages that are alike, and as many deliveries; then one of its own kind.
 async fn many_and_one() -> (Fixture, String) {
     let fixture = Fixture::new().await;
-    let (_, work) = fixture.keep(to("lab", 1, numbered(0))).await;
+    let (_, work) = fixture.accept_new(to("lab", 1, numbered(0))).await;
     fixture.store.settle(settlement(work[0].delivery_key, DeliveryState::Delivered, None)).await.unwrap();
     let rows = "CREATE TEMP TABLE n AS WITH RECURSIVE n (i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < 20001) \
                 SELECT i FROM n; \
-                INSERT INTO message (k, id, state, received_us, committed_us, sender, source, event, destinations, content, \
+                INSERT INTO message (k, id, state, received_us, committed_us, sender, source, event, destinations, content_sha256, \
                 metadata) SELECT i, randomblob(16), state, received_us, committed_us, sender, source, event, destinations, \
-                content, metadata FROM message, n; \
-                INSERT INTO term SELECT h, i FROM term, n; \
-                INSERT INTO delivery (k, id, message_k, party, lane, seq, state, due_us, expires_us, created_us, kind) \
-                SELECT i, randomblob(16), i, party, lane, seq, state, due_us, expires_us, created_us, kind \
+                content_sha256, metadata FROM message, n; \
+                INSERT INTO term SELECT hash, i FROM term, n; \
+                INSERT INTO delivery (k, id, message_k, participant, lane, seq, state, due_us, expires_us, created_us, kind) \
+                SELECT i, randomblob(16), i, participant, lane, seq, state, due_us, expires_us, created_us, kind \
                 FROM delivery, n";
     sqlx::raw_sql(rows).execute(&mut fixture.store.inner.core.writer.lock().await.conn).await.unwrap();
     let fixture = fixture.reopen().await;
@@ -204,13 +204,13 @@ async fn many_and_one() -> (Fixture, String) {
     let issue = Issue::error(IssueCode::NotFound, Fault::SendUnknownDestination, "").rule("MSG-24");
     rare.outcome = Some(issue.into());
     rare.state = MessageState::Refused;
-    let (_, work) = fixture.keep(rare).await;
+    let (_, work) = fixture.accept_new(rare).await;
     let failed = Settlement {
         fault: Some(Fault::RecvExpired),
         ..settlement(work[0].delivery_key, DeliveryState::Waiting, None)
     };
     fixture.store.settle(failed).await.unwrap();
-    // 20,000 more behind it.
+    // 20,000 more after it.
     let rows = rows_again();
     sqlx::raw_sql(rows).execute(&mut fixture.store.inner.core.writer.lock().await.conn).await.unwrap();
     let since = jiff::Timestamp::from_microsecond(fixture.clock.now_us() - 30_000_000).unwrap().to_string();
@@ -220,10 +220,10 @@ async fn many_and_one() -> (Fixture, String) {
 fn rows_again() -> &'static str {
     "CREATE TEMP TABLE n AS WITH RECURSIVE n (i) AS (SELECT 20010 UNION ALL SELECT i + 1 FROM n WHERE i < 40000) \
      SELECT i FROM n; \
-     INSERT INTO message (k, id, state, received_us, committed_us, sender, source, event, destinations, content, metadata) \
-     SELECT i, randomblob(16), state, received_us, committed_us, sender, source, event, destinations, content, metadata \
+     INSERT INTO message (k, id, state, received_us, committed_us, sender, source, event, destinations, content_sha256, metadata) \
+     SELECT i, randomblob(16), state, received_us, committed_us, sender, source, event, destinations, content_sha256, metadata \
      FROM message, n WHERE message.k = 1; \
-     INSERT INTO term SELECT h, i FROM term, n WHERE message_k = 1"
+     INSERT INTO term SELECT hash, i FROM term, n WHERE message_k = 1"
 }
 
 #[tokio::test]
@@ -246,9 +246,9 @@ async fn a_search_for_what_is_rare_looks_at_little_among_many() {
         serde_json::json!({"destination": "https://lab.example/fhir", "fault": "RECV_EXPIRED"}),
     ];
     for filter in filters {
-        let before = core.search_looks.load(Ordering::Relaxed);
+        let before = core.search_checks.load(Ordering::Relaxed);
         assert_eq!(found(&fixture, filter.clone()).await, ["rare-header"], "{filter}");
-        let looks = core.search_looks.load(Ordering::Relaxed) - before;
+        let looks = core.search_checks.load(Ordering::Relaxed) - before;
         // Through all 40,000 it would be some hundred thousand steps: dozens of looks.
         assert!(looks <= 16, "{filter}: {looks} times 10,000 steps");
     }
@@ -258,25 +258,25 @@ async fn a_search_for_what_is_rare_looks_at_little_among_many() {
         serde_json::json!({"state": "waiting"}),
     ];
     for filter in filters {
-        let before = core.search_looks.load(Ordering::Relaxed);
+        let before = core.search_checks.load(Ordering::Relaxed);
         let wanted: DeliveryFilter = serde_json::from_value(filter.clone()).unwrap();
         assert_eq!(store.list_deliveries(&wanted, None, 10).await.unwrap().items.len(), 1, "{filter}");
-        let looks = core.search_looks.load(Ordering::Relaxed) - before;
+        let looks = core.search_checks.load(Ordering::Relaxed) - before;
         assert!(looks <= 16, "{filter}: {looks} times 10,000 steps");
     }
     // What is common is found at once, too: the newest are the first.
-    let before = core.search_looks.load(Ordering::Relaxed);
+    let before = core.search_checks.load(Ordering::Relaxed);
     let common: MessageFilter = serde_json::from_value(serde_json::json!({"event": "patient-link"})).unwrap();
     let page = store.list_messages(&common, None, 10).await.unwrap();
     let next = store.list_messages(&common, page.next.as_deref(), 10).await.unwrap();
     assert_eq!((page.items.len(), next.items.len()), (10, 10));
-    assert!(core.search_looks.load(Ordering::Relaxed) - before <= 32);
+    assert!(core.search_checks.load(Ordering::Relaxed) - before <= 32);
 }
 
 #[tokio::test]
 async fn terms_of_what_an_earlier_version_stored_are_written_and_dropped_with_their_messages() {
     let fixture = Fixture::new().await;
-    let (_, work) = fixture.keep(to("lab", 1, numbered(0))).await;
+    let (_, work) = fixture.accept_new(to("lab", 1, numbered(0))).await;
     for fault in [Fault::RecvTimeout, Fault::RecvRefused] {
         let mut failed = settlement(work[0].delivery_key, DeliveryState::Dead, None);
         (failed.fault, failed.attempt.as_mut().unwrap().fault) = (Some(fault), Some(fault));
@@ -285,20 +285,21 @@ async fn terms_of_what_an_earlier_version_stored_are_written_and_dropped_with_th
         }
         fixture.store.settle(failed).await.unwrap();
     }
-    fixture.keep(numbered(1)).await;
+    fixture.accept_new(numbered(1)).await;
     let core = &fixture.store.inner.core;
     let terms = async || {
         core.write_terms().await.unwrap();
-        let rows = sqlx::query("SELECT h, message_k FROM term ORDER BY 1, 2").fetch_all(&core.readers).await.unwrap();
+        let rows =
+            sqlx::query("SELECT hash, message_k FROM term ORDER BY 1, 2").fetch_all(&core.readers).await.unwrap();
         rows.iter().map(|row| (sqlx::Row::get(row, 0), sqlx::Row::get(row, 1))).collect::<Vec<(i64, i64)>>()
     };
     let mut written = terms().await;
     {
         let conn = &mut core.writer.lock().await.conn;
         sqlx::query("DELETE FROM term").execute(&mut *conn).await.unwrap();
-        term::fill(conn).await.unwrap();
+        term::fill(conn, term::COLUMNS).await.unwrap();
     }
-    // Of faults that are over, only attempts tell.
+    // Earlier faults are stored with the attempts only.
     written.retain(|(hash, _)| *hash != term::fault(Fault::RecvTimeout));
     assert_eq!(terms().await, written);
     let later_us = fixture.clock.now_us() + 2 * DAY_US;

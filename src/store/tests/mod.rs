@@ -41,9 +41,9 @@ impl Fixture {
         Fixture { folder, store, clock }
     }
 
-    /// Keeps what must be new.
-    pub async fn keep(&self, keep: NewMessage) -> (i64, Vec<PendingDelivery>) {
-        match self.store.accept(keep).await.unwrap() {
+    /// Accepts a message that must be new.
+    pub async fn accept_new(&self, new: NewMessage) -> (i64, Vec<PendingDelivery>) {
+        match self.store.accept(new).await.unwrap() {
             Acceptance::New { message_key, work, .. } => (message_key, work),
             other => panic!("expected a new message, found {other:?}"),
         }
@@ -127,20 +127,20 @@ pub(super) fn delivery(participant: &str, lane: i64) -> NewDelivery {
     }
 }
 
-pub(super) fn to(participant: &str, lane: i64, keep: NewMessage) -> NewMessage {
-    NewMessage { deliveries: vec![delivery(participant, lane)], ..keep }
+pub(super) fn to(participant: &str, lane: i64, new: NewMessage) -> NewMessage {
+    NewMessage { deliveries: vec![delivery(participant, lane)], ..new }
 }
 
-/// An answer of `sender` with one delivery home.
+/// An answer of `sender` with one delivery to the requester.
 pub(super) fn answer(sender: &str, id: &str, content: u8) -> NewMessage {
-    let mut keep = message(sender, id, &format!("header-of-{id}"), content);
-    keep.metadata.response = Some(ResponseMetadata {
+    let mut new = message(sender, id, &format!("header-of-{id}"), content);
+    new.metadata.response = Some(ResponseMetadata {
         identifier: Identifier { system: None, value: "header".into() },
         code: Some(ResponseCode::Ok),
     });
-    keep.metadata.reply_to = ReplyTo::Nobody;
-    keep.deliveries = vec![NewDelivery { kind: DeliveryKind::Answer, ..delivery("clinic", 0) }];
-    keep
+    new.metadata.reply_to = ReplyTo::Nobody;
+    new.deliveries = vec![NewDelivery { kind: DeliveryKind::Answer, ..delivery("clinic", 0) }];
+    new
 }
 
 pub(super) fn attempt(result: &str, status: u16) -> Option<AttemptRow> {
@@ -164,6 +164,6 @@ pub(super) fn settlement(delivery_key: i64, state: DeliveryState, answer: Option
     }
 }
 
-pub(super) fn category(keep: NewMessage, category: Category) -> NewMessage {
-    NewMessage { metadata: Metadata { category: Some(category), ..keep.metadata }, ..keep }
+pub(super) fn category(new: NewMessage, category: Category) -> NewMessage {
+    NewMessage { metadata: Metadata { category: Some(category), ..new.metadata }, ..new }
 }

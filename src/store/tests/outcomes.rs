@@ -1,4 +1,4 @@
-//! What an outcome quotes of its message is kept with the body, and goes with it.
+//! The full text of an outcome is stored with the body, and is deleted with it.
 
 use super::super::open::MIGRATIONS;
 use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
@@ -9,7 +9,7 @@ fn parting() -> usize {
 }
 
 #[tokio::test]
-async fn outcomes_that_were_written_before_texts_were_masked_go_with_the_bodies() {
+async fn outcomes_stored_before_texts_were_masked_are_deleted_with_the_bodies() {
     let mut conn = SqliteConnection::connect("sqlite::memory:").await.unwrap();
     for text in &MIGRATIONS[..parting()] {
         sqlx::raw_sql(AssertSqlSafe(text.to_string())).execute(&mut conn).await.unwrap();

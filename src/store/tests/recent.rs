@@ -1,4 +1,4 @@
-//! References of recent messages: what memory knows, what moved, and what is on its way are one to everybody who looks.
+//! References of recent messages: look-ups find them in memory, in the table, and while they move.
 
 use super::super::recent::move_next;
 use super::super::view::MessageFilter;
@@ -12,13 +12,13 @@ enum Step {
     /// So many slices move.
     Move(u16),
     Reopen,
-    /// A transaction failed, and memory is read again.
-    Unsure,
-    /// Everything fails for a while, as on a full disk.
+    /// A transaction failed, and the table is read again.
+    Invalidate,
+    /// All commits fail for a while, as on a full disk.
     Fail,
     /// A search writes terms.
     Search,
-    /// What is older than a day is dropped.
+    /// Everything older than a day is deleted.
     Sweep,
 }
 
@@ -27,7 +27,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         8 => any::<bool>().prop_map(Step::NewMessage),
         4 => prop_oneof![1u16..40, Just(512), Just(1100)].prop_map(Step::Move),
         1 => Just(Step::Reopen),
-        1 => Just(Step::Unsure),
+        1 => Just(Step::Invalidate),
         2 => Just(Step::Fail),
         1 => Just(Step::Search),
         1 => Just(Step::Sweep),
@@ -45,12 +45,12 @@ async fn run(steps: Vec<Step>) {
         match step {
             Step::NewMessage(is_given_up) => {
                 let number = model.len();
-                let mut keep = numbered(number);
-                keep.metadata.received_at_us = fixture.clock.now_us();
-                model.push(Some((keep.metadata.id, is_given_up)));
+                let mut new = numbered(number);
+                new.metadata.received_at_us = fixture.clock.now_us();
+                model.push(Some((new.metadata.id, is_given_up)));
                 let mut own = message(batch::OWN, &format!("own-{number}"), &format!("own-header-{number}"), 9);
                 own.releases_request = is_given_up;
-                fixture.keep(NewMessage { answer: Some(Box::new(own)), ..keep }).await;
+                fixture.accept_new(NewMessage { answer: Some(Box::new(own)), ..new }).await;
             }
             Step::Move(slices) => {
                 for _ in 0..slices {
@@ -58,7 +58,7 @@ async fn run(steps: Vec<Step>) {
                 }
             }
             Step::Reopen => fixture = fixture.reopen().await,
-            Step::Unsure => fixture.store.inner.core.recent.unsure(),
+            Step::Invalidate => fixture.store.inner.core.recent.invalidate(),
             Step::Fail => {
                 fail_commits(&fixture, || false).await;
                 let later_us = fixture.clock.now_us() + 2 * DAY_US;
@@ -75,9 +75,9 @@ async fn run(steps: Vec<Step>) {
                 fixture.clock.confirm();
                 let days = RetentionDays { bodies: 0, traces: 1, identities: 0, dead_letters: 1 };
                 while fixture.store.sweep(fixture.clock.now_us(), days, 100).await.unwrap().traces > 0 {}
-                let kept = fixture.store.list_messages(&Default::default(), None, 1000).await.unwrap().items;
+                let accepted = fixture.store.list_messages(&Default::default(), None, 1000).await.unwrap().items;
                 for one in &mut model {
-                    *one = one.filter(|(id, _)| kept.iter().any(|kept| kept.metadata.id == *id));
+                    *one = one.filter(|(id, _)| accepted.iter().any(|accepted| accepted.metadata.id == *id));
                 }
             }
         }
@@ -103,7 +103,7 @@ async fn check(fixture: &Fixture, model: &Model) {
         }
     }
     assert_eq!(with_source(fixture).await, model.iter().flatten().count().min(100));
-    // Nothing of what was dropped is left, in either table or in memory.
+    // Nothing that was deleted is left, in either table or in memory.
     let core = &store.inner.core;
     for _ in 0..1100 {
         move_next(core).await.unwrap();
@@ -119,17 +119,17 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
-    fn references_are_found_wherever_they_are_and_go_with_their_messages(steps in steps()) {
+    fn references_are_found_wherever_they_are_and_deleted_with_their_messages(steps in steps()) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(run(steps));
     }
 }
 
 #[tokio::test]
-async fn rows_that_moved_are_dropped_from_the_table_of_recent_ones() {
+async fn moved_rows_are_deleted_from_the_table_of_recent_ones() {
     let fixture = Fixture::new().await;
     for number in 0..20 {
-        fixture.keep(numbered(number)).await;
+        fixture.accept_new(numbered(number)).await;
     }
     let core = &fixture.store.inner.core;
     let counts = async || {
@@ -145,21 +145,21 @@ async fn rows_that_moved_are_dropped_from_the_table_of_recent_ones() {
     assert_eq!(counts().await, (recent, 0));
 }
 
-/// Ends the commits of the writer's connection that `may_commit` says no to as failures, as a full disk does.
+/// Makes commits of the writer's connection fail while `may_commit` returns false, as a full disk does.
 async fn fail_commits(fixture: &Fixture, may_commit: impl FnMut() -> bool + Send + 'static) {
     let mut writer = fixture.store.inner.core.writer.lock().await;
     writer.conn.lock_handle().await.unwrap().set_commit_hook(may_commit);
 }
 
 #[tokio::test]
-async fn a_slice_on_its_way_is_found_before_during_and_after_its_commit() {
+async fn a_slice_that_moves_is_found_before_during_and_after_its_commit() {
     let fixture = Fixture::new().await;
-    fixture.keep(to("lab", 1, numbered(1))).await;
+    fixture.accept_new(to("lab", 1, numbered(1))).await;
     let core = &fixture.store.inner.core;
     let hash = reference::hash("header-1");
     let (recent, missed) = (core.recent.clone(), std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0)));
     let counted = missed.clone();
-    // While the slice is moved and not committed, nobody else sees it in its table.
+    // While the slice is moved and not committed, readers do not see it in its table.
     fail_commits(&fixture, move || {
         let count = usize::from(recent.messages(hash, &[], 9).is_empty());
         counted.fetch_add(count, std::sync::atomic::Ordering::Relaxed);
@@ -167,14 +167,15 @@ async fn a_slice_on_its_way_is_found_before_during_and_after_its_commit() {
     })
     .await;
     let is_moved = async || {
-        let row = sqlx::query("SELECT count(*) FROM reference WHERE h = ?").bind(hash).fetch_one(&core.readers).await;
+        let row =
+            sqlx::query("SELECT count(*) FROM reference WHERE hash = ?").bind(hash).fetch_one(&core.readers).await;
         sqlx::Row::get::<i64, _>(&row.unwrap(), 0) > 0
     };
     for _ in 0..512 {
         if is_moved().await {
             break;
         }
-        // Not before the next transaction is what a failure left put right.
+        // A failed transaction is corrected by the next one.
         let _ = move_next(core).await;
         assert_eq!(fixture.store.sent_requests("lab", "header-1").await.unwrap().deliveries.len(), 1);
     }
@@ -182,12 +183,12 @@ async fn a_slice_on_its_way_is_found_before_during_and_after_its_commit() {
 }
 
 #[tokio::test]
-async fn an_identity_is_given_up_once_that_is_committed() {
+async fn an_identity_is_released_only_by_a_commit() {
     let fixture = Fixture::new().await;
-    let keep = numbered(1);
-    let id = keep.metadata.id;
-    fixture.keep(keep).await;
-    fixture.keep(numbered(2)).await;
+    let new = numbered(1);
+    let id = new.metadata.id;
+    fixture.accept_new(new).await;
+    fixture.accept_new(numbered(2)).await;
     fail_commits(&fixture, || false).await;
     let at_us = fixture.clock.now_us() + 40 * DAY_US;
     for days in [
@@ -207,15 +208,15 @@ async fn with_source(fixture: &Fixture) -> usize {
 }
 
 #[tokio::test]
-async fn a_search_finds_all_after_writing_terms_failed_too() {
+async fn a_search_finds_all_messages_after_writing_terms_failed() {
     let fixture = Fixture::new().await;
-    fixture.keep(numbered(1)).await;
-    // Both the message and what a search would write, as on a full disk.
+    fixture.accept_new(numbered(1)).await;
+    // Both the message and the terms of a search fail, as on a full disk.
     fail_commits(&fixture, || false).await;
     fixture.store.accept(numbered(2)).await.unwrap_err();
     assert_eq!(with_source(&fixture).await, 1);
     fail_commits(&fixture, || true).await;
-    fixture.keep(numbered(3)).await;
+    fixture.accept_new(numbered(3)).await;
     assert_eq!(with_source(&fixture).await, 2);
     let fixture = fixture.reopen().await;
     assert_eq!(with_source(&fixture).await, 2);
@@ -224,28 +225,28 @@ async fn a_search_finds_all_after_writing_terms_failed_too() {
 #[tokio::test]
 async fn a_search_finds_messages_whose_keys_were_lost_with_a_failure_before_a_restart() {
     let fixture = Fixture::new().await;
-    let (_, work) = fixture.keep(to("lab", 1, numbered(1))).await;
+    let (_, work) = fixture.accept_new(to("lab", 1, numbered(1))).await;
     fail_commits(&fixture, || false).await;
     fixture.store.accept(numbered(2)).await.unwrap_err();
     fail_commits(&fixture, || true).await;
     assert_eq!(with_source(&fixture).await, 1);
     fixture.store.settle(settlement(work[0].delivery_key, DeliveryState::Delivered, None)).await.unwrap();
     assert_eq!(with_source(&fixture).await, 1);
-    // Keys go on from the newest message, so that the lost one is given again.
+    // Keys continue from the newest message, so that the lost one is assigned again.
     let fixture = fixture.reopen().await;
-    fixture.keep(numbered(3)).await;
+    fixture.accept_new(numbered(3)).await;
     assert_eq!(with_source(&fixture).await, 2);
 }
 
 #[tokio::test]
-async fn what_processes_that_ended_early_left_behind_moves_at_once() {
+async fn rows_that_short_runs_left_are_moved_at_once() {
     let fixture = Fixture::new().await;
-    fixture.keep(numbered(0)).await;
+    fixture.accept_new(numbered(0)).await;
     {
         let mut writer = fixture.store.inner.core.writer.lock().await;
-        // Hashes all over the slices.
+        // Hashes in all slices.
         let many = "WITH RECURSIVE n (value) AS (SELECT 0 UNION ALL SELECT value + 1 FROM n LIMIT 500000) \
-                    INSERT INTO reference_recent (message_k, kind, h, sender, content) \
+                    INSERT INTO reference_recent (message_k, kind, hash, sender, content_head) \
                     SELECT 1, 1000 + value, (value - 250000) * 36893488147419, 0, 0 FROM n";
         sqlx::query(many).execute(&mut writer.conn).await.unwrap();
     }
@@ -257,24 +258,24 @@ async fn what_processes_that_ended_early_left_behind_moves_at_once() {
     };
     assert!(recent().await > 500_000);
     for number in 1..520 {
-        fixture.keep(numbered(number)).await;
+        fixture.accept_new(numbered(number)).await;
     }
     assert_eq!(recent().await, 0);
     assert!(matches!(fixture.store.accept(numbered(0)).await.unwrap(), Acceptance::Duplicate { .. }));
 }
 
 #[tokio::test]
-async fn a_store_with_terms_left_behind_starts_where_they_cannot_be_written() {
+async fn a_store_with_unwritten_terms_starts_on_a_full_disk() {
     let fixture = Fixture::new().await;
-    fixture.keep(numbered(1)).await;
+    fixture.accept_new(numbered(1)).await;
     let run = async |fixture: &Fixture, sql: &'static str| {
         sqlx::query(sql).execute(&mut fixture.store.inner.core.writer.lock().await.conn).await.unwrap();
     };
-    let full = "CREATE TRIGGER full BEFORE INSERT ON term BEGIN SELECT RAISE(ABORT, 'no room'); END";
+    let full = "CREATE TRIGGER full BEFORE INSERT ON term BEGIN SELECT RAISE(ABORT, 'disk full'); END";
     run(&fixture, full).await;
     let fixture = fixture.reopen().await;
     assert_eq!(with_source(&fixture).await, 1);
-    fixture.keep(numbered(2)).await;
+    fixture.accept_new(numbered(2)).await;
     run(&fixture, "DROP TRIGGER full").await;
     assert_eq!(with_source(&fixture).await, 2);
     let fixture = fixture.reopen().await;

@@ -1,4 +1,4 @@
-//! Replays: whose turn it is, what is linked, where it stands after a restart.
+//! Replays: order, links to the originals, and progress after a restart.
 
 use super::*;
 use crate::store::view::{MessageFilter, NewReplay, ReplayState, ReplayTurn};
@@ -20,16 +20,16 @@ fn repeating(order: &NewReplay, of: Uuid) -> Vec<NewDelivery> {
 }
 
 #[tokio::test]
-async fn a_replay_goes_through_the_messages_of_its_time_in_order_and_links_both_ways() {
+async fn a_replay_delivers_the_messages_stored_before_it_in_order_and_links_both_ways() {
     let fixture = Fixture::new().await;
     for number in 0..5 {
-        fixture.keep(to("lab", 1, numbered(number))).await;
+        fixture.accept_new(to("lab", 1, numbered(number))).await;
     }
-    fixture.keep(message("ward", "other", "other", 1)).await;
-    fixture.keep(NewMessage { state: MessageState::Refused, ..numbered(50) }).await;
+    fixture.accept_new(message("ward", "other", "other", 1)).await;
+    fixture.accept_new(NewMessage { state: MessageState::Refused, ..numbered(50) }).await;
     let order = order();
     assert_eq!(fixture.store.create_replay(&order).await.unwrap().total, 5);
-    fixture.keep(to("lab", 1, numbered(60))).await;
+    fixture.accept_new(to("lab", 1, numbered(60))).await;
 
     let mut turns = Vec::new();
     let mut fixture = fixture;
@@ -64,7 +64,7 @@ async fn a_replay_goes_through_the_messages_of_its_time_in_order_and_links_both_
 #[tokio::test]
 async fn a_replay_that_pauses_delivers_nothing_and_one_that_ended_stays_so() {
     let fixture = Fixture::new().await;
-    let (key, work) = fixture.keep(to("lab", 1, numbered(1))).await;
+    let (key, work) = fixture.accept_new(to("lab", 1, numbered(1))).await;
     let order = order();
     fixture.store.create_replay(&order).await.unwrap();
     let set = async |state| fixture.store.set_replay_state(order.id, state).await.unwrap();

@@ -1,4 +1,4 @@
-//! Tries of messages that come again: counted across restarts, by queue and message, and bounded.
+//! Tries of redelivered messages: counted across restarts, by queue and message, and bounded.
 
 use super::*;
 use crate::store::{Redelivered, RetentionDays};
@@ -29,7 +29,7 @@ async fn tries_are_counted_by_message_across_a_restart_until_the_message_is_sett
 }
 
 #[tokio::test]
-async fn records_that_nobody_comes_back_to_are_swept_after_a_week() {
+async fn records_without_a_recent_try_are_deleted_after_a_week() {
     let fixture = Fixture::new().await;
     let one = || Redelivered { queue: "in".into(), digest: ONE };
     fixture.store.record_try(one(), Vec::new()).await.unwrap();
