@@ -124,7 +124,7 @@ impl Exchange {
 
     /// How a request ended, as the store has it.
     async fn ended(&self, request: Uuid) -> Option<Closed> {
-        let standing = self.store.standing(request).await.ok()??;
-        self.closed(&standing).await.ok()?
+        let status = self.store.message_status(request).await.ok()??;
+        self.closed(&status).await.ok()?
     }
 }

@@ -3,7 +3,7 @@
 use super::{Exchange, Reply};
 use crate::delivery::{DeliveryKind, DeliveryState, ReplyQueue, ReplyTo};
 use crate::store::view::DeliveryView;
-use crate::store::{Standing, Unavailable};
+use crate::store::{MessageStatus, Unavailable};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -17,15 +17,15 @@ impl Exchange {
         reply: ReplyQueue,
         redelivered: bool,
     ) -> Result<Reply, Unavailable> {
-        let standing = self.first(first).await?;
+        let status = self.first(first).await?;
         let done = Reply::Done { id: first, repeat: true };
-        let same = redelivered && standing.metadata.reply_to == ReplyTo::Queue(reply.clone());
-        if same && self.is_on_its_way(&standing, &reply).await? {
+        let same = redelivered && status.metadata.reply_to == ReplyTo::Queue(reply.clone());
+        if same && self.is_on_its_way(&status, &reply).await? {
             return Ok(done);
         }
-        if !answers(&standing).is_empty() {
-            self.answer_again(&standing, &reply).await?;
-        } else if let [delivery] = standing.deliveries.as_slice() {
+        if !answers(&status).is_empty() {
+            self.answer_again(&status, &reply).await?;
+        } else if let [delivery] = status.deliveries.as_slice() {
             let (exchange, receiver) = (self.clone(), Arc::from(delivery.participant.as_str()));
             tokio::spawn(async move {
                 if let Err(away) = exchange.answer_when_closed(first, &receiver, &reply).await {
@@ -37,8 +37,8 @@ impl Exchange {
     }
 
     /// Whether every answer that is kept by now went to this queue or still goes there; also where there is none yet.
-    async fn is_on_its_way(&self, standing: &Standing, reply: &ReplyQueue) -> Result<bool, Unavailable> {
-        for key in answers(standing) {
+    async fn is_on_its_way(&self, status: &MessageStatus, reply: &ReplyQueue) -> Result<bool, Unavailable> {
+        for key in answers(status) {
             let Some((answer, _)) = self.store.content(key).await? else { continue };
             let deliveries = self.store.deliveries_of(answer.id).await?;
             let goes = |delivery: &DeliveryView| {
@@ -61,36 +61,32 @@ impl Exchange {
         // Registered before the look at the store, so that an answer between the two is not missed. Without a place the
         // sender hears it where the first asked for it, or by sending again.
         let Some(waiter) = self.waiters.register(first, receiver) else { return Ok(()) };
-        let mut standing = self.first(first).await?;
-        if answers(&standing).is_empty() {
+        let mut status = self.first(first).await?;
+        if answers(&status).is_empty() {
             waiter.wait(self.settings.answer_timeout, &CancellationToken::new()).await;
-            standing = self.first(first).await?;
+            status = self.first(first).await?;
         }
-        self.answer_again(&standing, reply).await
+        self.answer_again(&status, reply).await
     }
 
-    async fn answer_again(&self, standing: &Standing, reply: &ReplyQueue) -> Result<(), Unavailable> {
+    async fn answer_again(&self, status: &MessageStatus, reply: &ReplyQueue) -> Result<(), Unavailable> {
         let rules = self.rules.load_full();
-        for key in answers(standing) {
+        for key in answers(status) {
             let Some((answer, _)) = self.store.content(key).await? else { continue };
-            let Some(delivery) = self.to_queue(&standing.metadata, &answer, reply, &rules) else { continue };
+            let Some(delivery) = self.to_queue(&status.metadata, &answer, reply, &rules) else { continue };
             let work = self.store.deliver_again(key, delivery).await?;
             self.courier.offer(work);
         }
         Ok(())
     }
 
-    pub(super) async fn first(&self, id: Uuid) -> Result<Standing, Unavailable> {
+    pub(super) async fn first(&self, id: Uuid) -> Result<MessageStatus, Unavailable> {
         let gone = || Unavailable::Damaged("the first message of this repeat is gone".into());
-        self.store.standing(id).await?.ok_or_else(gone)
+        self.store.message_status(id).await?.ok_or_else(gone)
     }
 }
 
 /// Keys of the answers that are kept by now.
-fn answers(standing: &Standing) -> Vec<i64> {
-    standing
-        .router_answer
-        .into_iter()
-        .chain(standing.deliveries.iter().filter_map(|delivery| delivery.answer))
-        .collect()
+fn answers(status: &MessageStatus) -> Vec<i64> {
+    status.router_answer.into_iter().chain(status.deliveries.iter().filter_map(|delivery| delivery.answer)).collect()
 }

@@ -8,7 +8,7 @@ use crate::fault::Fault;
 use crate::offload::offload;
 use crate::outcome::{Issue, IssueCode, Outcome};
 use crate::routing::{Channel, Table};
-use crate::store::{Standing, StandingDelivery, Unavailable};
+use crate::store::{DeliveryStatus, MessageStatus, Unavailable};
 use bytes::Bytes;
 use fhir::FhirVersion;
 use fhir::event::{ResponseCode, ResponseRequired};
@@ -200,38 +200,38 @@ impl Exchange {
     }
 
     async fn try_repeat(&self, first: Uuid, inbound: &Inbound) -> Result<Reply, Unavailable> {
-        let standing = self.first(first).await?;
+        let status = self.first(first).await?;
         let rules = self.rules.load_full();
-        let names = standing.deliveries.iter().map(|delivery| Arc::from(delivery.participant.as_str())).collect();
-        let receivers = Receivers::named(names, standing.router_answer.is_some(), &rules.table);
-        let own = match standing.router_answer {
+        let names = status.deliveries.iter().map(|delivery| Arc::from(delivery.participant.as_str())).collect();
+        let receivers = Receivers::named(names, status.router_answer.is_some(), &rules.table);
+        let own = match status.router_answer {
             Some(key) => Some(self.kept_answer(key).await?),
             None => None,
         };
-        if let Some(reply) = self.reply_at_once(&standing.metadata, &receivers, own, true) {
+        if let Some(reply) = self.reply_at_once(&status.metadata, &receivers, own, true) {
             return Ok(reply);
         }
         // Registered before the look at the store, so that an answer between the two is not missed.
         let waiter = receivers.single().and_then(|receiver| self.waiters.register(first, receiver));
-        let standing = self.first(first).await?;
-        let closed = match self.closed(&standing).await? {
+        let status = self.first(first).await?;
+        let closed = match self.closed(&status).await? {
             Some(closed) => Some(closed),
             None => match waiter {
                 Some(waiter) => waiter.wait(self.settings.answer_timeout, &inbound.gone).await,
                 None => None,
             },
         };
-        let metadata = &standing.metadata;
+        let metadata = &status.metadata;
         Ok(closed.map_or_else(|| custody(metadata, true), |closed| spoken(metadata, closed, true)))
     }
 
     /// How a request to one receiver ended, if it has.
-    pub(super) async fn closed(&self, standing: &Standing) -> Result<Option<Closed>, Unavailable> {
-        let Some(delivery) = standing.deliveries.first() else { return Ok(None) };
+    pub(super) async fn closed(&self, status: &MessageStatus) -> Result<Option<Closed>, Unavailable> {
+        let Some(delivery) = status.deliveries.first() else { return Ok(None) };
         if let Some(key) = delivery.answer {
             return self.kept_answer(key).await.map(Some);
         }
-        let closes = delivery.state == DeliveryState::Delivered && is_taken(&standing.metadata, delivery);
+        let closes = delivery.state == DeliveryState::Delivered && is_taken(&status.metadata, delivery);
         Ok(closes.then(|| Closed::Taken { accepted: delivery.status == Some(202) }))
     }
 
@@ -249,7 +249,7 @@ pub(super) fn closes_without_message(owed: Option<ResponseRequired>) -> bool {
 
 /// Whether a delivered request is closed though its receiver sent no message. Without a status it went into a queue, and
 /// the receiver itself has said nothing yet, which is all there is to expect where only an error is answered.
-pub(super) fn is_taken(metadata: &Metadata, delivery: &StandingDelivery) -> bool {
+pub(super) fn is_taken(metadata: &Metadata, delivery: &DeliveryStatus) -> bool {
     let silent = matches!(metadata.owed, Some(ResponseRequired::Never | ResponseRequired::OnError));
     silent || delivery.status.is_some() && closes_without_message(metadata.owed)
 }

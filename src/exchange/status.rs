@@ -6,7 +6,7 @@ use crate::delivery::{DeliveryState, MessageState, Metadata, ReplyTo};
 use crate::fault::Fault;
 use crate::offload::offload;
 use crate::outcome::{Issue, IssueCode, Outcome};
-use crate::store::{Standing, StandingDelivery, Unavailable};
+use crate::store::{DeliveryStatus, MessageStatus, Unavailable};
 use fhir::format::convert;
 use fhir::{FhirVersion, Format};
 use serde_json::{Value, json};
@@ -30,24 +30,24 @@ pub enum StatusPage {
 impl Exchange {
     /// `asker`: the participant that asks; None on open loopback, which may ask for all.
     pub async fn status(&self, id: Uuid, asker: Option<&str>) -> Result<StatusPage, Unavailable> {
-        let Some(standing) = self.owned(id, asker).await? else { return Ok(StatusPage::Unknown) };
-        let (done, all) = progress(&standing);
+        let Some(status) = self.owned(id, asker).await? else { return Ok(StatusPage::Unknown) };
+        let (done, all) = progress(&status);
         if done < all {
-            return Ok(StatusPage::Open { done, all, reported: reported_so_far(&standing) });
+            return Ok(StatusPage::Open { done, all, reported: reported_so_far(&status) });
         }
         let mut entries = Vec::with_capacity(all);
-        if let Some(key) = standing.router_answer {
-            entries.push(self.entry_of_answer(&standing.metadata, key).await?);
+        if let Some(key) = status.router_answer {
+            entries.push(self.entry_of_answer(&status.metadata, key).await?);
         }
-        for delivery in &standing.deliveries {
+        for delivery in &status.deliveries {
             entries.push(match delivery.answer {
-                Some(key) => self.entry_of_answer(&standing.metadata, key).await?,
+                Some(key) => self.entry_of_answer(&status.metadata, key).await?,
                 None => entry_of_silence(delivery),
             });
         }
         let head = r#"{"resourceType":"Bundle","type":"batch-response","entry":["#;
         let bytes = format!("{head}{}]}}", entries.join(",")).into_bytes();
-        Ok(StatusPage::Done { bytes, version: standing.metadata.version })
+        Ok(StatusPage::Done { bytes, version: status.metadata.version })
     }
 
     /// The client is finished with the status URL; false when there is none. What is under way goes on (ASY-42).
@@ -58,13 +58,13 @@ impl Exchange {
         }
     }
 
-    async fn owned(&self, id: Uuid, asker: Option<&str>) -> Result<Option<Standing>, Unavailable> {
-        let standing = self.store.standing(id).await?;
-        Ok(standing.filter(|standing| {
-            standing.state == MessageState::Accepted
-                && !standing.status_ended
-                && standing.metadata.reply_to != ReplyTo::Nobody
-                && asker.is_none_or(|asker| asker == standing.metadata.sender)
+    async fn owned(&self, id: Uuid, asker: Option<&str>) -> Result<Option<MessageStatus>, Unavailable> {
+        let status = self.store.message_status(id).await?;
+        Ok(status.filter(|status| {
+            status.state == MessageState::Accepted
+                && !status.status_ended
+                && status.metadata.reply_to != ReplyTo::Nobody
+                && asker.is_none_or(|asker| asker == status.metadata.sender)
         }))
     }
 
@@ -105,22 +105,22 @@ fn entry_of_unwanted(unwanted: &Unwanted) -> String {
     entry.to_string()
 }
 
-fn reported_so_far(standing: &Standing) -> Option<Vec<u8>> {
+fn reported_so_far(status: &MessageStatus) -> Option<Vec<u8>> {
     let mut issues = Vec::new();
-    for outcome in standing.deliveries.iter().filter_map(reported) {
+    for outcome in status.deliveries.iter().filter_map(reported) {
         issues.extend(outcome["issue"].as_array().into_iter().flatten().cloned());
     }
     let outcome = json!({ "resourceType": "OperationOutcome", "issue": issues });
     (!issues.is_empty()).then(|| outcome.to_string().into_bytes())
 }
 
-fn progress(standing: &Standing) -> (usize, usize) {
-    let own = usize::from(standing.router_answer.is_some());
-    let closed = standing.deliveries.iter().filter(|delivery| is_closed(&standing.metadata, delivery)).count();
-    (own + closed, own + standing.deliveries.len())
+fn progress(status: &MessageStatus) -> (usize, usize) {
+    let own = usize::from(status.router_answer.is_some());
+    let closed = status.deliveries.iter().filter(|delivery| is_closed(&status.metadata, delivery)).count();
+    (own + closed, own + status.deliveries.len())
 }
 
-fn is_closed(metadata: &Metadata, delivery: &StandingDelivery) -> bool {
+fn is_closed(metadata: &Metadata, delivery: &DeliveryStatus) -> bool {
     match delivery.state {
         DeliveryState::Waiting | DeliveryState::Active => false,
         DeliveryState::Delivered => is_taken(metadata, delivery),
@@ -129,12 +129,12 @@ fn is_closed(metadata: &Metadata, delivery: &StandingDelivery) -> bool {
 }
 
 /// What the receiver reported about the message when it took it, as an OperationOutcome.
-fn reported(delivery: &StandingDelivery) -> Option<Value> {
+fn reported(delivery: &DeliveryStatus) -> Option<Value> {
     let issues: Value = serde_json::from_str(delivery.receiver_issues.as_deref()?).ok()?;
     Some(json!({ "resourceType": "OperationOutcome", "issue": issues }))
 }
 
-fn entry_of_silence(delivery: &StandingDelivery) -> String {
+fn entry_of_silence(delivery: &DeliveryStatus) -> String {
     let mut entry = match (delivery.state, delivery.fault) {
         (DeliveryState::Dead | DeliveryState::Discarded, fault) => {
             let fault = fault.unwrap_or(Fault::RecvRefused);

@@ -6,7 +6,7 @@ use super::{AnswerMode, Exchange, Inbound, IntakeSlot, Refusal, Rules};
 use crate::fault::Fault;
 use crate::outcome::{Issue, IssueCode};
 use crate::routing::Channel;
-use crate::store::{StandingDelivery, Unavailable};
+use crate::store::{DeliveryStatus, Unavailable};
 use uuid::Uuid;
 
 impl Exchange {
@@ -42,10 +42,10 @@ impl Exchange {
         let is_answer = refused.refusal == Refusal::BadRequest || refused.metadata.response.is_some();
         let correlation = reply.correlation.as_deref().and_then(|text| Uuid::parse_str(text).ok());
         let Some(request) = correlation.filter(|_| is_answer) else { return Ok(None) };
-        let Some(standing) = self.store.standing(request).await? else { return Ok(None) };
+        let Some(status) = self.store.message_status(request).await? else { return Ok(None) };
         let sender = inbound.credential.as_deref();
-        let fits = |delivery: &&StandingDelivery| delivery.answer.is_none() && may_answer(delivery, sender, rules);
-        let mut fitting = standing.deliveries.iter().filter(fits);
+        let fits = |delivery: &&DeliveryStatus| delivery.answer.is_none() && may_answer(delivery, sender, rules);
+        let mut fitting = status.deliveries.iter().filter(fits);
         let Some(delivery) = fitting.next() else { return Ok(None) };
         refused.metadata.in_reply_to = Some(request);
         // Of several receivers, nobody knows which one wrote it.
@@ -60,7 +60,7 @@ impl Exchange {
 
 /// Whether this delivery's receiver may have sent it: it is the one whose user published it, else one that is served over
 /// AMQP.
-fn may_answer(delivery: &StandingDelivery, sender: Option<&str>, rules: &Rules) -> bool {
+fn may_answer(delivery: &DeliveryStatus, sender: Option<&str>, rules: &Rules) -> bool {
     let participant = rules.table.participant(&delivery.participant);
     let over_amqp = || participant.is_some_and(|participant| matches!(participant.channel, Some(Channel::Amqp { .. })));
     sender.map_or_else(over_amqp, |sender| sender == delivery.participant)

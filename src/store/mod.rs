@@ -15,6 +15,7 @@ mod insert;
 mod inspect;
 mod lanes;
 mod lookup;
+mod message_status;
 mod open;
 mod plan;
 mod prepare;
@@ -27,7 +28,6 @@ mod retry;
 mod row;
 mod search;
 mod settle;
-mod standing;
 mod term;
 #[cfg(test)]
 mod tests;
@@ -97,13 +97,13 @@ pub enum Unavailable {
 
 /// The state of one message, as replies to its sender and the status URL need it.
 #[derive(Clone, Debug)]
-pub struct Standing {
+pub struct MessageStatus {
     pub message_key: i64,
     pub metadata: Arc<Metadata>,
     pub state: MessageState,
     pub outcome: Option<Outcome>,
     /// Deliveries of kind Request, in the plan's order.
-    pub deliveries: Vec<StandingDelivery>,
+    pub deliveries: Vec<DeliveryStatus>,
     /// Key of the answer that Emberpost wrote itself, if it was the receiver or refused the message.
     pub router_answer: Option<i64>,
     /// The sender ended the status URL with DELETE.
@@ -111,7 +111,7 @@ pub struct Standing {
 }
 
 #[derive(Clone, Debug)]
-pub struct StandingDelivery {
+pub struct DeliveryStatus {
     pub key: i64,
     pub id: Uuid,
     pub participant: String,

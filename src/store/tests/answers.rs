@@ -30,8 +30,8 @@ async fn an_answer_is_stored_linked_and_delivered_with_its_settlement() {
     let settled = fixture.store.settle(settle).await.unwrap();
     assert!(settled.first_answer);
     assert_eq!((settled.answer_id, settled.work.len()), (Some(answer_id), 1));
-    let standing = fixture.store.standing(request).await.unwrap().unwrap();
-    let delivery = &standing.deliveries[0];
+    let status = fixture.store.message_status(request).await.unwrap().unwrap();
+    let delivery = &status.deliveries[0];
     assert_eq!((delivery.state, delivery.status), (DeliveryState::Answered, Some(200)));
     let (metadata, body) = fixture.store.content(delivery.answer.unwrap()).await.unwrap().unwrap();
     assert_eq!((metadata.id, metadata.in_reply_to, &body[..]), (answer_id, Some(request), &b"{}"[..]));
@@ -129,11 +129,11 @@ async fn the_routers_own_answer_is_linked_to_its_request() {
     let id = new.metadata.id;
     let (_, work) = fixture.accept_new(new).await;
     assert_eq!(work.len(), 1);
-    let standing = fixture.store.standing(id).await.unwrap().unwrap();
-    let (metadata, _) = fixture.store.content(standing.router_answer.unwrap()).await.unwrap().unwrap();
+    let status = fixture.store.message_status(id).await.unwrap().unwrap();
+    let (metadata, _) = fixture.store.content(status.router_answer.unwrap()).await.unwrap().unwrap();
     assert_eq!((metadata.sender.as_str(), metadata.in_reply_to), (batch::ROUTER, Some(id)));
     assert!(fixture.store.end_status(id).await.unwrap());
-    assert!(fixture.store.standing(id).await.unwrap().unwrap().status_ended);
+    assert!(fixture.store.message_status(id).await.unwrap().unwrap().status_ended);
 }
 
 #[tokio::test]

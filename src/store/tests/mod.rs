@@ -50,7 +50,7 @@ impl Fixture {
     }
 
     pub async fn state(&self, message: Uuid, index: usize) -> DeliveryState {
-        self.store.standing(message).await.unwrap().unwrap().deliveries[index].state
+        self.store.message_status(message).await.unwrap().unwrap().deliveries[index].state
     }
 }
 

@@ -58,7 +58,7 @@ async fn a_replay_delivers_the_messages_stored_before_it_in_order_and_links_both
     assert_eq!(deliveries[0].replayed_by, [deliveries[1].id]);
     let timeline = fixture.store.timeline(turns[0].1).await.unwrap();
     assert!(timeline.iter().any(|entry| entry.what == "replayed" && entry.reference == Some(order.id)));
-    assert_eq!(fixture.store.standing(turns[0].1).await.unwrap().unwrap().deliveries.len(), 1);
+    assert_eq!(fixture.store.message_status(turns[0].1).await.unwrap().unwrap().deliveries.len(), 1);
 }
 
 #[tokio::test]

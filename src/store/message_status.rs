@@ -3,7 +3,7 @@
 use super::core::unavailable;
 use super::reference::hash;
 use super::row::{self, PENDING_COLUMNS};
-use super::{Candidates, SentRequest, Standing, StandingDelivery, Store, Unavailable, prepare};
+use super::{Candidates, DeliveryStatus, MessageStatus, SentRequest, Store, Unavailable, prepare};
 use crate::delivery::Metadata;
 use bytes::Bytes;
 use sqlx::sqlite::SqliteRow;
@@ -18,11 +18,11 @@ const CANDIDATES_LIMIT: usize = 256;
 
 impl Store {
     /// Everything a reply needs; None for an id that is not stored.
-    pub async fn standing(&self, message_id: Uuid) -> Result<Option<Standing>, Unavailable> {
-        self.read_standing(message_id).await.map_err(|error| unavailable(&error))
+    pub async fn message_status(&self, message_id: Uuid) -> Result<Option<MessageStatus>, Unavailable> {
+        self.read_message_status(message_id).await.map_err(|error| unavailable(&error))
     }
 
-    async fn read_standing(&self, message_id: Uuid) -> Result<Option<Standing>, Error> {
+    async fn read_message_status(&self, message_id: Uuid) -> Result<Option<MessageStatus>, Error> {
         let mut conn = self.inner.core.readers.acquire().await?;
         let found = sqlx::query(
             "SELECT k, state, outcome, router_answer_k, status_ended, metadata, in_reply_to FROM message WHERE id = ?",
@@ -39,12 +39,12 @@ impl Store {
         .bind(message_key)
         .fetch_all(&mut *conn)
         .await?;
-        Ok(Some(Standing {
+        Ok(Some(MessageStatus {
             message_key,
             metadata: row::metadata(found.try_get(5)?, found.try_get(6)?)?,
             state: row::message_state(found.try_get(1)?)?,
             outcome: row::outcome(found.try_get(2)?)?,
-            deliveries: deliveries.iter().map(standing_delivery).collect::<Result<_, _>>()?,
+            deliveries: deliveries.iter().map(delivery_status).collect::<Result<_, _>>()?,
             router_answer: found.try_get(3)?,
             status_ended: found.try_get(4)?,
         }))
@@ -137,8 +137,8 @@ fn is_request(request: &SentRequest) -> bool {
     request.delivery.metadata.response.is_none()
 }
 
-fn standing_delivery(row: &SqliteRow) -> Result<StandingDelivery, Error> {
-    Ok(StandingDelivery {
+fn delivery_status(row: &SqliteRow) -> Result<DeliveryStatus, Error> {
+    Ok(DeliveryStatus {
         key: row.try_get(0)?,
         id: row::uuid(row.try_get(1)?)?,
         participant: row.try_get(2)?,
