@@ -65,7 +65,7 @@ impl<F: DeserializeOwned> FromRequestParts<Admin> for Listing<F> {
 
     async fn from_request_parts(parts: &mut Parts, _: &Admin) -> Result<Self, Problem> {
         let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri)
-            .map_err(|_| Problem::wrong("The query cannot be read."))?;
+            .map_err(|_| Problem::wrong("The query cannot be read"))?;
         listing(pairs)
     }
 }

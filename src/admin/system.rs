@@ -45,7 +45,7 @@ pub(super) async fn explain(
 
 fn sender(uri: &Uri) -> Result<Option<String>, Problem> {
     let Query(pairs) =
-        Query::<Vec<(String, String)>>::try_from_uri(uri).map_err(|_| Problem::wrong("The query cannot be read."))?;
+        Query::<Vec<(String, String)>>::try_from_uri(uri).map_err(|_| Problem::wrong("The query cannot be read"))?;
     let mut sender = None;
     for (name, value) in pairs {
         if name != "sender" {

@@ -14,7 +14,7 @@ pub use serve::{ServeOptions, serve};
 
 use crate::admin::{self, Admin};
 use crate::admission::Admission;
-use crate::channel::Carriers;
+use crate::channel::ChannelTransport;
 use crate::channel::amqp::{Amqp, RunningAmqp};
 use crate::channel::edge::{self, EdgeSettings};
 use crate::channel::http_in::{self, HttpIn, ServeSettings};
@@ -116,7 +116,7 @@ pub async fn start(config: &Config, definitions: Definitions, clock: Clock) -> R
     let exchange = Exchange::new(store.clone(), handle, rules, clock.clone(), metrics.clone(), settings);
     let ruled = exchange.clone();
     let is_owner = Box::new(move |id: &str, address: &str| ruled.rules.load().table.is_owner(id, address));
-    let carrier = Carriers { http, amqp: out, clock: clock.clone(), is_owner };
+    let transport = ChannelTransport { http, amqp: out, clock: clock.clone(), is_owner };
     upkeep::limit_waits(&store, &carried_to).await?;
     let courier = Courier::run(
         inbox,
@@ -127,7 +127,7 @@ pub async fn start(config: &Config, definitions: Definitions, clock: Clock) -> R
             store: store.clone(),
             clock: clock.clone(),
             metrics,
-            carrier: Arc::new(carrier),
+            transport: Arc::new(transport),
             conclude: exchange.clone(),
             stop: signs.stopping.clone(),
             grace: Duration::from_secs(config.server.shutdown_grace_seconds),

@@ -1,20 +1,20 @@
-//! Where an HTTP request comes from: the peer of its connection, and the sender that a trusted proxy names.
+//! The origin of an HTTP request: the peer of its connection, and the sender's address that a trusted proxy reports.
 
 use axum::http::{HeaderMap, HeaderName, header};
 use std::net::{IpAddr, SocketAddr};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// An extension of every request that came over a connection of the server.
+/// A request extension, set for every request of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Caller {
     pub peer: IpAddr,
-    /// The connection is one of those kept for health checks and operators: messages are not taken over it.
+    /// The connection is from the reserve for health checks and operators: messages are not accepted over it.
     pub is_reserved: bool,
 }
 
-/// The address whose share of the places a request takes. None for a trusted proxy that does not name the sender: it has no
-/// share of its own.
+/// The address whose share of the admission limits a request uses. None for a trusted proxy that does not report the
+/// sender: it has no share of its own.
 pub fn address_of(peer: IpAddr, headers: &HeaderMap, trusted_proxies: &[IpAddr]) -> Option<IpAddr> {
     let is_trusted = |address: &IpAddr| trusted_proxies.contains(&address.to_canonical());
     if !is_trusted(&peer) {
@@ -24,7 +24,7 @@ pub fn address_of(peer: IpAddr, headers: &HeaderMap, trusted_proxies: &[IpAddr])
         true => hops(headers, &header::FORWARDED).filter_map(forwarded_for).collect::<Vec<_>>(),
         false => hops(headers, &FORWARDED_FOR).map(address).collect(),
     };
-    // The last one is what the proxy itself saw; those before it are what it was told. An obscured one ends the search.
+    // The last hop is what the proxy itself saw; earlier ones are unverified claims. An obscured hop ends the search.
     named.into_iter().rev().find(|hop| !hop.as_ref().is_some_and(&is_trusted)).flatten()
 }
 
@@ -33,7 +33,7 @@ fn hops<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = &
     values.flat_map(|value| value.split(','))
 }
 
-/// The `for` of one element of `Forwarded` (RFC 7239); the outer None where it has none.
+/// The `for` parameter of one element of `Forwarded` (RFC 7239); the outer None if there is none.
 fn forwarded_for(element: &str) -> Option<Option<IpAddr>> {
     let mut pairs = element.split(';').filter_map(|pair| pair.split_once('='));
     let (_, node) = pairs.find(|(name, _)| name.trim().eq_ignore_ascii_case("for"))?;

@@ -1,7 +1,7 @@
-//! The edge of HTTP: what holds for every route alike, before a request is routed and after it was answered.
+//! What applies to every HTTP route alike, before routing and after the response.
 //!
-//! Before: a Host, one spelling of the path (`path`), and the FHIR version that an alias of the base fixes. After: the ids that
-//! every response has, errors in the format that was asked for, and a body where a client refuses an empty success.
+//! Before: the Host check, the normalized path (`path`), and the FHIR version that an alias of the base fixes. After:
+//! the ids that every response has, errors in the requested format, and a body where a client rejects an empty success.
 
 mod path;
 
@@ -28,39 +28,39 @@ use uuid::Uuid;
 
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub const MESSAGE_ID: HeaderName = HeaderName::from_static("emberpost-message-id");
-/// When a client should try again that got no connection.
+/// `Retry-After` of a request that got no regular connection.
 const RETRY_AFTER_SECONDS: u64 = 5;
-/// A longer id of the client is replaced by one of ours.
+/// A longer request id is replaced by a new one.
 const REQUEST_ID_LIMIT_CHARACTERS: usize = 128;
-/// An OperationOutcome holds 1,000 issues at most; a larger one stays as it is.
+/// An OperationOutcome has at most 1,000 issues; a larger body is not converted.
 const OUTCOME_LIMIT_BYTES: usize = 4 * 1024 * 1024;
-/// How long a browser may remember what it may do, in seconds.
+/// How long a browser may cache a preflight response, in seconds.
 const CORS_AGE_SECONDS: u64 = 600;
 
-/// The version that an alias of the base fixes (`[base]/R5`), as an extension of the request.
+/// The version that an alias of the base fixes (`[base]/R5`), as a request extension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FixedVersion(pub FhirVersion);
 
-/// The path as the client wrote it, as an extension of the request; there only where it was rewritten.
+/// The path as the client wrote it, as a request extension; present only if it was rewritten.
 #[derive(Clone, Debug)]
 pub struct WrittenPath(pub Arc<str>);
 
-/// What the edge needs of the configuration.
+/// The edge's part of the configuration.
 #[derive(Clone, Debug)]
 pub struct EdgeSettings {
-    /// Replaced as a whole when the configuration is read again.
+    /// Replaced as a whole on reload.
     pub credentials: Arc<ArcSwap<Credentials>>,
-    /// The path of `server.base_url`, without a final slash.
+    /// The path of `server.base_url`, without a trailing slash.
     pub base_path: String,
-    /// `server.cors_origins`: empty, no page in a browser may call.
+    /// `server.cors_origins`; if empty, no page in a browser may call.
     pub cors_origins: Vec<String>,
 }
 
-/// The same routes behind the edge.
+/// Wraps the routes.
 pub fn around(routes: Router, settings: EdgeSettings) -> Router {
     let cors = (!settings.cors_origins.is_empty()).then(|| cors(&settings.cors_origins));
     let state = Arc::new(settings);
-    let router = Router::new().fallback_service(routes).layer(from_fn_with_state(state, pass));
+    let router = Router::new().fallback_service(routes).layer(from_fn_with_state(state, handle));
     match cors {
         Some(cors) => router.layer(cors),
         None => router,
@@ -95,17 +95,17 @@ fn cors(origins: &[String]) -> CorsLayer {
         .max_age(std::time::Duration::from_secs(CORS_AGE_SECONDS))
 }
 
-async fn pass(State(edge): State<Arc<EdgeSettings>>, mut request: Request, next: Next) -> Response {
+async fn handle(State(edge): State<Arc<EdgeSettings>>, mut request: Request, next: Next) -> Response {
     let request_id = take_request_id(request.headers_mut());
-    let asked = Asked::of(&request, &edge.base_path);
-    let response = match refused(&edge, &request) {
+    let preferences = ReplyPreferences::of(&request, &edge.base_path);
+    let response = match refusal_of(&edge, &request) {
         Some(refusal) => refusal,
         None => routed(&edge, request, next).await,
     };
-    let mut response = asked.negotiated(response).await;
+    let mut response = preferences.negotiated(response).await;
     let headers = response.headers_mut();
     headers.entry(REQUEST_ID).or_insert(request_id);
-    // A request that came to no message has an id of its own, so that log and reply can be matched.
+    // A request without a message gets an id of its own, so that log and reply can be matched.
     headers.entry(MESSAGE_ID).or_insert_with(|| value(&Uuid::new_v4().to_string()));
     response
 }
@@ -135,7 +135,7 @@ fn with_path(uri: &Uri, path: &str) -> Option<Uri> {
     Uri::from_parts(parts).ok()
 }
 
-/// The client's id where it is usable, else a new one; the request has it from here on.
+/// The client's request id if it is usable, otherwise a new one, which the request then carries.
 fn take_request_id(headers: &mut HeaderMap) -> HeaderValue {
     let given = headers
         .get(REQUEST_ID)
@@ -148,8 +148,8 @@ fn take_request_id(headers: &mut HeaderMap) -> HeaderValue {
     made
 }
 
-/// The refusal of what no route may see.
-fn refused(edge: &EdgeSettings, request: &Request) -> Option<Response> {
+/// The response to a request that no route may handle.
+fn refusal_of(edge: &EdgeSettings, request: &Request) -> Option<Response> {
     if let Err(issue) = require_host(request) {
         return Some(refusal(StatusCode::BAD_REQUEST, issue));
     }
@@ -170,7 +170,7 @@ fn refused(edge: &EdgeSettings, request: &Request) -> Option<Response> {
     None
 }
 
-/// HTTP/1.1 asks for exactly one Host (RFC 9112, 3.2); HTTP/2 has an authority instead.
+/// HTTP/1.1 requires exactly one Host (RFC 9112, 3.2); HTTP/2 has an authority instead.
 fn require_host(request: &Request) -> Result<(), Issue> {
     if request.version() != Version::HTTP_11 || request.headers().get_all(header::HOST).iter().count() == 1 {
         return Ok(());
@@ -188,7 +188,7 @@ fn refusal(status: StatusCode, issue: Issue) -> Response {
 }
 
 /// What the client wants of the reply; headers and query are shared, not copied.
-struct Asked {
+struct ReplyPreferences {
     format_and_accept: Option<(Uri, Vec<HeaderValue>)>,
     sent: Format,
     /// Below the FHIR base, where an empty success may need a body.
@@ -196,13 +196,13 @@ struct Asked {
     is_head: bool,
 }
 
-impl Asked {
-    fn of(request: &Request, base_path: &str) -> Asked {
+impl ReplyPreferences {
+    fn of(request: &Request, base_path: &str) -> ReplyPreferences {
         let headers = request.headers();
         let accept: Vec<HeaderValue> = headers.get_all(header::ACCEPT).iter().cloned().collect();
         let asks = !accept.is_empty() || request.uri().query().is_some();
         let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        Asked {
+        ReplyPreferences {
             format_and_accept: asks.then(|| (request.uri().clone(), accept)),
             sent: content_type.and_then(Format::of_media_type).unwrap_or_default(),
             is_fhir: request.uri().path().starts_with(base_path),
@@ -210,7 +210,7 @@ impl Asked {
         }
     }
 
-    /// `_format` as written, else `Accept`; empty where neither says anything.
+    /// `_format` if present, otherwise `Accept`; empty if there is neither.
     fn wanted(&self) -> String {
         let Some((uri, accept)) = &self.format_and_accept else { return String::new() };
         let format = media::query_pairs(uri.query().unwrap_or("")).find(|(name, _)| name == "_format");
@@ -241,7 +241,7 @@ impl Asked {
             return response;
         }
         let (mut parts, body) = response.into_parts();
-        // The size is known and fits, so this reads what is in memory.
+        // The size is known and fits, so this only reads from memory.
         let Ok(bytes) = to_bytes(body, OUTCOME_LIMIT_BYTES).await else {
             return parts.status.into_response();
         };
@@ -254,7 +254,7 @@ impl Asked {
         Response::from_parts(parts, Body::from(bytes))
     }
 
-    /// Common clients refuse a 2xx without a media type: who names a FHIR type gets an OperationOutcome.
+    /// Common clients reject a 2xx without a media type: a client that names a FHIR type gets an OperationOutcome.
     fn success(&self, mut response: Response) -> Response {
         let wanted = self.wanted();
         let Some(format) = media::named(&wanted) else { return response };

@@ -1,8 +1,8 @@
-//! HTTP out: posts a message to its receiver and tells what the receiver said (MSG-88, MSG-90).
+//! HTTP out: posts a message to its receiver and returns what came of the attempt (MSG-88, MSG-90).
 //!
-//! No redirects, no proxy, a deadline for connecting and one for the whole attempt, bounded answers. It judges statuses
-//! only; whether a body answers the message is decided by the exchange. It never tries twice, but where a connection that
-//! was kept from before dies under the request (`connection`).
+//! No redirects, no proxy, a deadline for connecting and one for the whole attempt, bounded answers. It evaluates
+//! statuses only; whether a body answers the message is decided by the exchange. It never retries, except when a reused
+//! connection is lost under the request (`connection`).
 
 mod connection;
 mod failure;
@@ -16,7 +16,7 @@ pub use connection::Pooling;
 pub use reply::ANSWER_LIMIT_BYTES;
 
 use super::outgoing::{Outgoing, outgoing};
-use super::{later, via};
+use super::{retryable, via};
 use crate::clock::Clock;
 use crate::delivery::{AttemptResult, DeliveryKind, Metadata, PendingDelivery};
 use crate::fault::Fault;
@@ -31,7 +31,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Carries deliveries over HTTP.
+/// Sends deliveries over HTTP.
 pub struct HttpOut {
     connections: Connections,
     store: Store,
@@ -41,34 +41,34 @@ pub struct HttpOut {
 }
 
 /// One attempt over HTTP.
-pub(super) struct Attempted {
+pub(super) struct HttpAttempt {
     pub status: Option<u16>,
     pub result: AttemptResult,
-    /// The first connection, kept from before, was lost before any answer, and the message was sent again on a new one.
+    /// A reused connection was lost before any answer, and the message was sent again on a new one.
     pub resent: bool,
 }
 
-impl From<AttemptResult> for Attempted {
+impl From<AttemptResult> for HttpAttempt {
     fn from(result: AttemptResult) -> Self {
-        Attempted { status: None, result, resent: false }
+        HttpAttempt { status: None, result, resent: false }
     }
 }
 
 impl HttpOut {
-    /// `name`: our name in `Via`. Errs when the client's TLS cannot be set up. On a machine without any certificates
-    /// it starts all the same, and trusts no `https` receiver.
+    /// `name`: our name in `Via`. Errs if the client's TLS cannot be set up. On a machine without any root certificates
+    /// it starts anyway, and trusts no `https` receiver.
     pub fn new(store: Store, name: String, clock: Clock, pooling: Pooling) -> Result<Self, rustls::Error> {
         Ok(Self { connections: Connections::new(pooling)?, store, name, clock })
     }
 
-    /// One attempt; the status and what was said.
-    pub(super) async fn attempt(&self, work: &PendingDelivery, participant: &Participant) -> Attempted {
-        let outgoing = match outgoing(&self.store, work, participant).await {
+    /// Makes one attempt.
+    pub(super) async fn attempt(&self, delivery: &PendingDelivery, participant: &Participant) -> HttpAttempt {
+        let outgoing = match outgoing(&self.store, delivery, participant).await {
             Ok(outgoing) => outgoing,
             Err(result) => return result.into(),
         };
-        let Some(url) = url::target(&work.kind, &work.metadata, participant.channel.as_ref()) else {
-            return later(Fault::RouteInternal, "the participant has no channel for HTTP").into();
+        let Some(url) = url::target(&delivery.kind, &delivery.metadata, participant.channel.as_ref()) else {
+            return retryable(Fault::RouteInternal, "the participant has no channel for HTTP").into();
         };
         let headers = self.headers(&outgoing);
         let Some(request) = request(&url, headers, outgoing.body) else {
@@ -78,24 +78,24 @@ impl HttpOut {
         let deadline = Instant::now() + Duration::from_secs(participant.attempt_timeout_seconds);
         let resent = AtomicBool::new(false);
         let (status, result) = match tokio::time::timeout_at(deadline, self.connections.send(request, &resent)).await {
-            Err(_) => (None, later(Fault::RecvTimeout, timed_out(participant))),
+            Err(_) => (None, retryable(Fault::RecvTimeout, timed_out(participant))),
             Ok(Err(error)) => (None, failure::result_of(&error)),
             Ok(Ok(response)) => {
                 let status = response.status().as_u16();
                 (Some(status), reply::read(response, deadline, self.clock.now_us()).await)
             }
         };
-        Attempted { status, result, resent: resent.load(Ordering::Relaxed) }
+        HttpAttempt { status, result, resent: resent.load(Ordering::Relaxed) }
     }
 
     fn headers(&self, outgoing: &Outgoing<'_>) -> HeaderMap {
-        let (work, metadata) = (&outgoing.work, &outgoing.work.metadata);
+        let (delivery, metadata) = (&outgoing.delivery, &outgoing.delivery.metadata);
         let mut headers = HeaderMap::with_capacity(16);
         let content_type = match metadata.version {
             Some(version) => format!("{}; fhirVersion={}", metadata.media_type, version.short()),
             None => metadata.media_type.clone(),
         };
-        // Values that a header cannot hold are left out: they came with the message, and are not what it is about.
+        // Values that a header cannot hold are left out: they repeat what is in the message.
         let mut set = |name: HeaderName, value: &str| match HeaderValue::from_str(value) {
             Ok(value) => headers.insert(name, value).is_none(),
             Err(_) => false,
@@ -105,7 +105,7 @@ impl HttpOut {
         set(ACCEPT_ENCODING, unpack::ACCEPTED);
         let request_id = HeaderName::from_static("x-request-id");
         if !metadata.request_id.as_deref().is_some_and(|given| set(request_id.clone(), given)) {
-            set(request_id, &work.delivery_id.to_string());
+            set(request_id, &delivery.delivery_id.to_string());
         }
         set(HeaderName::from_static("x-correlation-id"), &metadata.id.to_string());
         if !set(VIA, &via(metadata, &self.name)) {
@@ -114,14 +114,14 @@ impl HttpOut {
         if outgoing.is_converted() {
             set(HeaderName::from_static("x-intermediary"), &self.name);
         }
-        if work.attempts > 0 {
-            set(HeaderName::from_static("emberpost-attempt"), &work.attempts.saturating_add(1).to_string());
+        if delivery.attempts > 0 {
+            set(HeaderName::from_static("emberpost-attempt"), &delivery.attempts.saturating_add(1).to_string());
         }
         headers
     }
 }
 
-/// A POST of the body; user and password of the URL go into a header. None where it is no URL.
+/// A POST of the body; user and password of the URL are sent in a header. None if the URL is not valid.
 fn request(url: &str, mut headers: HeaderMap, body: bytes::Bytes) -> Option<Request<Body>> {
     let mut url = reqwest::Url::parse(url).ok().filter(|url| url.has_host())?;
     if !url.username().is_empty() || url.password().is_some() {

@@ -1,4 +1,4 @@
-//! Media types, FHIR versions and content encodings, as every channel reads them (VER-01 to VER-04).
+//! Media types, FHIR versions, and content encodings, for all channels (VER-01 to VER-04).
 
 use crate::fault::Fault;
 use crate::offload::offload;
@@ -8,9 +8,9 @@ use bytes::Bytes;
 use fhir::{FhirVersion, Format};
 use std::io::Read;
 
-/// Unpacked before it is counted. No more than this, for each message that is unpacked at once, is in memory uncounted.
+/// Decompressed before it is counted: each message that is being decompressed has at most this much uncounted memory.
 const UNPACK_STEP_BYTES: u64 = 64 * 1024;
-/// The largest window that a zstd body may ask memory for: 8 MiB, as RFC 9659 has it.
+/// The largest window that a zstd body may require: 8 MiB, as in RFC 9659.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub enum Encoding {
     Zstd,
 }
 
-/// The format that a message has, and the version that its media type names. Errs with `not-supported`.
+/// The format of a message, and the version that its media type names. Errs with `not-supported`.
 pub fn content_type(text: &str) -> Result<(Format, Option<FhirVersion>), Issue> {
     let media = MediaType::parse(text);
     let format = match (Format::of_media_type(&media.essence), media.essence.as_str()) {
@@ -40,20 +40,21 @@ pub fn content_type(text: &str) -> Result<(Format, Option<FhirVersion>), Issue> 
     Ok((format, version_of(&media)?))
 }
 
-/// The version that the parameter `fhirVersion` names.
+/// The version in the parameter `fhirVersion`.
 pub fn version_of(media: &MediaType) -> Result<Option<FhirVersion>, Issue> {
     media.parameter("fhirversion").map(version).transpose()
 }
 
-/// A version as messages name it, `4.0` or `4.0.1`. Errs with `not-supported`.
+/// A version as messages spell it, `4.0` or `4.0.1`. Errs with `not-supported`.
 pub fn version(text: &str) -> Result<FhirVersion, Issue> {
     FhirVersion::parse(text).ok_or_else(|| {
-        let text = "fhirVersion is none of 4.0, 4.3 and 5.0, the versions that are served";
+        let text = "fhirVersion is not one of the supported versions 4.0, 4.3, and 5.0";
         Issue::error(IssueCode::NotSupported, Fault::SendVersion, text).rule("VER-04")
     })
 }
 
-/// The one encoding of a list; `identity` in it means nothing. Errs with `not-supported` for another one, or several.
+/// The encoding in a list of content encodings; `identity` entries are ignored. Errs with `not-supported` if it is
+/// unknown or there is more than one.
 pub fn encoding(list: &str) -> Result<Encoding, Issue> {
     let mut found = Encoding::Identity;
     for name in list.split(',').map(str::trim).filter(|name| !name.is_empty()) {
@@ -61,12 +62,12 @@ pub fn encoding(list: &str) -> Result<Encoding, Issue> {
             "identity" => continue,
             "gzip" | "x-gzip" => Encoding::Gzip,
             "zstd" => Encoding::Zstd,
-            _ => return Err(unsupported(Fault::SendMediaType, "The content encoding is gzip, zstd or none")),
+            _ => return Err(unsupported(Fault::SendMediaType, "The content encoding must be gzip, zstd, or none")),
         };
         if found != Encoding::Identity {
             return Err(unsupported(
                 Fault::SendMediaType,
-                "The body is encoded more than once; send gzip, zstd or none",
+                "The body is encoded more than once; send gzip, zstd, or none",
             ));
         }
         found = next;
@@ -78,10 +79,10 @@ pub fn unsupported(fault: Fault, text: &str) -> Issue {
     Issue::error(IssueCode::NotSupported, fault, text).rule("VER-03")
 }
 
-/// Removes the content encoding. `count` is told of each further step of unpacked bytes, and says whether there is room for
-/// it; nothing is counted of a body that is not encoded. Errs with `too-long` beyond the limit, before or after, with
-/// `structure` where the body is not encoded as was said, with `transient` where `count` refuses. Unpacking stops there, and
-/// so does a small body that unpacks to gigabytes.
+/// Removes the content encoding. `count` is called with each further step of decompressed bytes and returns whether
+/// there is room; it is not called for a body without an encoding. Errs with `too-long` beyond the limit, before or
+/// after, with `structure` if the body is not encoded as declared, and with `transient` if `count` refuses.
+/// Decompression stops at the error, so a small body cannot expand to gigabytes.
 pub fn decode(
     raw: &Bytes,
     encoding: Encoding,
@@ -91,7 +92,7 @@ pub fn decode(
     if raw.len() > limit_bytes {
         return Err(too_large(limit_bytes));
     }
-    // What comes out may be a hundred times as long as what came in.
+    // Decompressed data may be a hundred times as long as the input.
     let work = if encoding == Encoding::Identity { 0 } else { raw.len().saturating_mul(100) };
     offload(work, || match encoding {
         Encoding::Identity => Ok(raw.clone()),
@@ -101,11 +102,11 @@ pub fn decode(
 }
 
 pub fn too_large(limit_bytes: usize) -> Issue {
-    let text = format!("The body is larger than {limit_bytes} bytes, the most that is taken");
+    let text = format!("The body is larger than {limit_bytes} bytes, the limit");
     Issue::error(IssueCode::TooLong, Fault::SendTooLarge, text)
 }
 
-/// Of a zstd body whose window stays within bounds.
+/// A zstd decoder with a bounded window.
 pub(super) fn zstd_decoder(raw: &[u8]) -> std::io::Result<zstd::Decoder<'_, std::io::BufReader<&[u8]>>> {
     let mut decoder = zstd::Decoder::new(raw)?;
     decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
@@ -113,7 +114,7 @@ pub(super) fn zstd_decoder(raw: &[u8]) -> std::io::Result<zstd::Decoder<'_, std:
 }
 
 fn inflate(mut decoder: impl Read, limit_bytes: usize, mut count: impl FnMut(u64) -> bool) -> Result<Bytes, Issue> {
-    // Steps instead of one growing buffer, which would take up to three times its length whenever it moves.
+    // In steps, because a growing buffer takes up to three times its length whenever it is reallocated.
     let mut steps: Vec<Vec<u8>> = Vec::new();
     let mut length = 0;
     loop {
@@ -131,19 +132,19 @@ fn inflate(mut decoder: impl Read, limit_bytes: usize, mut count: impl FnMut(u64
         }
         steps.push(step);
     }
-    // Each step is freed once it is copied. Of the whole, only what is written takes memory.
+    // Each step is freed once it is copied, and untouched pages of the buffer take no memory.
     let mut whole = Vec::with_capacity(length);
     steps.into_iter().for_each(|step| whole.extend_from_slice(&step));
     Ok(whole.into())
 }
 
 pub fn too_many_bytes() -> Issue {
-    let text = "The router, or its part for one sender, is at its limit of bytes in flight; send again later";
+    let text = "The router, or one sender's share of it, is at its limit of bytes in flight; send again later";
     Issue::error(IssueCode::Transient, Fault::RouteBusy, text)
 }
 
 fn badly_encoded() -> Issue {
-    let text = "The body is not encoded as its content encoding says";
+    let text = "The body does not match its content encoding";
     Issue::error(IssueCode::Structure, Fault::SendMediaType, text)
 }
 
@@ -153,9 +154,9 @@ pub fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     (!values.is_empty()).then(|| values.join(", "))
 }
 
-/// The format of an answer, and the version that is asked for with it. `accept`: `_format`, else `Accept`, which it overrides
-/// (VER-03); empty: the answer has the format of what was sent, or `sent` where nothing was. Of several formats the one with
-/// the greatest weight is taken, then the first. Errs with `not-supported` when none is ours.
+/// The format of an answer, and the version that is requested with it. `accept`: `_format`, which overrides `Accept`
+/// (VER-03), otherwise `Accept`; if it is empty, the answer has the format of the request, `sent`. Among several
+/// formats the greatest weight decides, then the order. Errs with `not-supported` if none is supported.
 pub fn wanted(accept: &str, sent: Format) -> Result<(Format, Option<FhirVersion>), Issue> {
     if accept.trim().is_empty() {
         return Ok((sent, None));
@@ -171,13 +172,14 @@ pub fn wanted(accept: &str, sent: Format) -> Result<(Format, Option<FhirVersion>
         }
     }
     let Some((media, format)) = best else {
-        let text = "Answers are application/fhir+json or application/fhir+xml; accept one of them";
+        let text = "Answers are available as application/fhir+json or application/fhir+xml; accept one of them";
         return Err(unsupported(Fault::SendMediaType, text));
     };
     Ok((format, version_of(&media)?))
 }
 
-/// The format that `Accept` or `_format` names itself, with the greatest weight; None for wildcards and other types.
+/// The format that `Accept` or `_format` names explicitly, with the greatest weight; None for wildcards and other
+/// types.
 pub fn named(accept: &str) -> Option<Format> {
     let mut best: Option<(f32, Format)> = None;
     for media in accept.split(',').map(MediaType::parse).filter(|media| media.weight() > 0.0) {
@@ -210,7 +212,8 @@ fn percent_decoded(text: &str) -> String {
                 index += 3;
                 continue;
             }
-            // `_format=application/fhir+json` is written so by most clients, though `+` stands for a space.
+            // Most clients write `_format=application/fhir+json` without encoding the `+`, so it is not read as a
+            // space.
             (byte, _) => decoded.push(byte),
         }
         index += 1;
@@ -218,7 +221,7 @@ fn percent_decoded(text: &str) -> String {
     String::from_utf8_lossy(&decoded).into_owned()
 }
 
-/// A media type with its parameters, names in lower case.
+/// A media type with its parameters; names in lower case.
 pub struct MediaType {
     pub essence: String,
     parameters: Vec<(String, String)>,
@@ -227,7 +230,7 @@ pub struct MediaType {
 impl MediaType {
     pub fn parse(text: &str) -> Self {
         let mut parts = text.split(';');
-        // A `+` that a query decoder turned into a space is put back.
+        // A `+` that a query decoder turned into a space is restored.
         let essence = parts.next().unwrap_or("").trim().to_ascii_lowercase().replace(' ', "+");
         let parameters = parts
             .filter_map(|part| part.split_once('='))

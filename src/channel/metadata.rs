@@ -1,11 +1,12 @@
-//! What this endpoint says of itself: `GET [base]/metadata`, and the definitions that it follows (MSG-130 to MSG-133).
+//! What this endpoint publishes about itself: `GET [base]/metadata`, and the definitions that it follows (MSG-130 to
+//! MSG-133), as JSON or XML.
 //!
-//! Relies on the definitions as loaded; what it serves changes with them on SIGHUP. JSON or XML. Whether a caller may ask is
-//! decided by who wires these routes; nothing here is secret.
+//! It serves the definitions as loaded, which change on SIGHUP. Access control is up to the caller that adds these
+//! routes; nothing here is secret.
 
-mod asked;
 mod capability;
 mod definitions;
+mod request;
 
 pub use capability::{Capability, capability_statement};
 
@@ -13,7 +14,6 @@ use crate::channel::edge::FixedVersion;
 use crate::exchange::Exchange;
 use crate::fault::Fault;
 use crate::outcome::{Issue, IssueCode, Outcome};
-use asked::Asked;
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::request::Parts;
@@ -22,6 +22,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use fhir::Format;
 use fhir::format::convert;
+use request::MetadataRequest;
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -30,7 +31,7 @@ struct Served {
     /// Without a final slash.
     base_url: String,
     identities_days: u32,
-    /// When this endpoint began to speak, the date of its statement; UTC microseconds since 1970.
+    /// When this endpoint started, which is its statement's date; UTC microseconds since 1970.
     since_us: i64,
 }
 
@@ -52,11 +53,11 @@ pub fn routes(exchange: Arc<Exchange>, base_url: String, identities_days: u32) -
 type Refusal = (StatusCode, Issue);
 
 async fn metadata(State(served): State<Arc<Served>>, head: Parts) -> Response {
-    answer(&served, &head, |asked| {
+    answer(&served, &head, |request| {
         let rules = served.exchange.rules.load();
         Ok(capability_statement(&Capability {
-            version: asked.version,
-            base_url: &asked.base(&served.base_url),
+            version: request.version,
+            base_url: &request.base(&served.base_url),
             identities_days: served.identities_days,
             since_us: served.since_us,
             definitions: &rules.definitions,
@@ -65,16 +66,16 @@ async fn metadata(State(served): State<Arc<Served>>, head: Parts) -> Response {
 }
 
 async fn search(State(served): State<Arc<Served>>, head: Parts) -> Response {
-    answer(&served, &head, |asked| {
+    answer(&served, &head, |request| {
         let rules = served.exchange.rules.load();
-        definitions::search(&rules.definitions, asked, &asked.base(&served.base_url))
+        definitions::search(&rules.definitions, request, &request.base(&served.base_url))
     })
 }
 
 async fn read_message_definition(State(served): State<Arc<Served>>, Path(id): Path<String>, head: Parts) -> Response {
-    answer(&served, &head, |asked| {
+    answer(&served, &head, |request| {
         let rules = served.exchange.rules.load();
-        definitions::message(&rules.definitions, &id, asked.version).ok_or_else(|| not_found("MessageDefinition"))
+        definitions::message(&rules.definitions, &id, request.version).ok_or_else(|| not_found("MessageDefinition"))
     })
 }
 
@@ -87,32 +88,32 @@ async fn read_operation_definition(State(served): State<Arc<Served>>, Path(id): 
 }
 
 async fn wrong_method() -> Response {
-    let issue = Issue::error(IssueCode::NotSupported, Fault::SendRequest, "Only GET is possible here.");
+    let issue = Issue::error(IssueCode::NotSupported, Fault::SendRequest, "Only GET is supported here");
     let mut response = respond(Err((StatusCode::METHOD_NOT_ALLOWED, issue)));
     response.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static("GET, HEAD"));
     response
 }
 
 fn not_found(kind: &str) -> Refusal {
-    let text = format!("No {kind} with this id is loaded.");
+    let text = format!("No {kind} with this id is loaded");
     (StatusCode::NOT_FOUND, Issue::error(IssueCode::NotFound, Fault::RouteNotFound, text))
 }
 
-/// What `make` says to who asked, in the format that was asked for.
-fn answer(served: &Served, head: &Parts, make: impl FnOnce(&Asked) -> Result<Value, Refusal>) -> Response {
+/// Responds with the resource that `make` returns, in the requested format.
+fn answer(served: &Served, head: &Parts, make: impl FnOnce(&MetadataRequest) -> Result<Value, Refusal>) -> Response {
     let fixed = head.extensions.get::<FixedVersion>().map(|fixed| fixed.0);
     let default = served.exchange.settings.fhir_version;
-    let asked = match Asked::read(&head.headers, head.uri.query(), fixed, default) {
-        Ok(asked) => asked,
+    let request = match MetadataRequest::read(&head.headers, head.uri.query(), fixed, default) {
+        Ok(request) => request,
         Err(refusal) => return respond(Err(refusal)),
     };
-    let resource = match make(&asked) {
-        Ok(resource) if asked.format == Format::Xml => resource,
+    let resource = match make(&request) {
+        Ok(resource) if request.format == Format::Xml => resource,
         other => return respond(other),
     };
-    match convert(resource.to_string().into(), Format::Xml, asked.version) {
+    match convert(resource.to_string().into(), Format::Xml, request.version) {
         Ok(bytes) => ([(header::CONTENT_TYPE, Format::Xml.media_type())], bytes).into_response(),
-        // A definition of one version need not fit the tables of another.
+        // A definition of one version need not fit the schema tables of another.
         Err(_) => {
             let text = "This resource cannot be written as XML of this fhirVersion; ask for application/fhir+json";
             respond(Err((

@@ -12,7 +12,7 @@ use super::breaker::{Moment, Transition};
 use super::budget::Budget;
 use super::handle::{Command, Inbox};
 use super::queue::{Action, AttemptEnd, ParticipantQueue, ReceiverState};
-use super::{Carrier, Conclude, CourierSettings, ParticipantStatus};
+use super::{Conclude, CourierSettings, ParticipantStatus, Transport};
 use crate::clock::Clock;
 use crate::delivery::{NextStep, PendingDelivery};
 use crate::fault::Fault;
@@ -42,7 +42,7 @@ pub(super) struct Settings {
     pub memory_bytes: usize,
     pub clock: Clock,
     pub metrics: Metrics,
-    pub carrier: Arc<dyn Carrier>,
+    pub transport: Arc<dyn Transport>,
     pub conclude: Arc<dyn Conclude>,
     pub stop: CancellationToken,
     pub grace: Duration,
@@ -51,9 +51,18 @@ pub(super) struct Settings {
 impl From<CourierSettings> for Settings {
     fn from(settings: CourierSettings) -> Self {
         let CourierSettings {
-            participants, paused, memory_bytes, clock, metrics, carrier, conclude, stop, grace, ..
+            participants,
+            paused,
+            memory_bytes,
+            clock,
+            metrics,
+            transport,
+            conclude,
+            stop,
+            grace,
+            ..
         } = settings;
-        Self { participants, paused, memory_bytes, clock, metrics, carrier, conclude, stop, grace }
+        Self { participants, paused, memory_bytes, clock, metrics, transport, conclude, stop, grace }
     }
 }
 

@@ -2,7 +2,7 @@
 //! is down.
 //!
 //! A lane is (participant, order key). One attempt runs at a time in a lane, many lanes run at once, and each
-//! participant has a bound. The courier sends nothing itself (a `Carrier` does) and decides nothing about answers (a
+//! participant has a bound. The courier sends nothing itself (a `Transport` does) and decides nothing about answers (a
 //! `Conclude` does).
 //!
 //! Reading order: `handle` (the interface for other modules), `actor` (the one task that owns all state and starts the
@@ -39,8 +39,8 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// Sends one delivery over its participant's channel, within the participant's attempt timeout.
-pub trait Carrier: Send + Sync + 'static {
-    fn carry(&self, delivery: PendingDelivery, participant: Arc<Participant>) -> BoxFuture<'_, Attempt>;
+pub trait Transport: Send + Sync + 'static {
+    fn send(&self, delivery: PendingDelivery, participant: Arc<Participant>) -> BoxFuture<'_, Attempt>;
 }
 
 /// Settles an attempt: reads the answer, stores the attempt and the answer, and wakes waiting senders. Returns after
@@ -78,7 +78,7 @@ pub struct CourierSettings {
     pub store: Store,
     pub clock: Clock,
     pub metrics: Metrics,
-    pub carrier: Arc<dyn Carrier>,
+    pub transport: Arc<dyn Transport>,
     pub conclude: Arc<dyn Conclude>,
     /// Once canceled, no new attempt starts.
     pub stop: CancellationToken,

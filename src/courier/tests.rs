@@ -54,8 +54,8 @@ impl World {
     }
 }
 
-impl Carrier for World {
-    fn carry(&self, delivery: PendingDelivery, _participant: Arc<Participant>) -> BoxFuture<'_, Attempt> {
+impl Transport for World {
+    fn send(&self, delivery: PendingDelivery, _participant: Arc<Participant>) -> BoxFuture<'_, Attempt> {
         Box::pin(async move {
             self.carried.lock().unwrap().push(delivery.delivery_key);
             let active = self.active.fetch_add(1, Ordering::SeqCst) + 1;
@@ -154,7 +154,7 @@ fn start(world: &Arc<World>, participants: Vec<Participant>, paused: &[&str]) ->
         paused: paused.iter().map(|id| (*id).to_owned()).collect(),
         clock: Clock::default(),
         metrics: Metrics::default(),
-        carrier: world.clone(),
+        transport: world.clone(),
         conclude: world.clone(),
         stop: stop.clone(),
         grace: Duration::from_secs(30),

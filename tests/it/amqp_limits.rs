@@ -54,7 +54,7 @@ async fn a_message_above_the_brokers_size_is_a_dead_letter_that_names_size_and_l
         (reply.response_code().as_deref(), reply.faults()),
         (Some("fatal-error"), vec!["RECV_REFUSED".to_owned()])
     );
-    let (size, limit) = (format!("{size} bytes"), format!("takes {SIZE_LIMIT_BYTES} at most"));
+    let (size, limit) = (format!("{size} bytes"), format!("accepts {SIZE_LIMIT_BYTES} at most"));
     assert!(reply.text().contains(&size) && reply.text().contains(&limit), "{}", reply.text());
     let dead = node.admin("deliveries?state=dead").await["items"][0].clone();
     let detail = dead["last_detail"].as_str().unwrap();

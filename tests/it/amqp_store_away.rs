@@ -8,7 +8,7 @@ use crate::harness::{Broker, Node, Party, Peer, Sample, wait_until};
 use crate::limits::{SmallDisk, large};
 
 /// The consumer stopped and waits.
-const STOPPED: &str = "the store takes nothing";
+const STOPPED: &str = "the store accepts nothing";
 /// As long as it is looked whether it spins.
 const AWAY: Duration = Duration::from_secs(8);
 

@@ -1,10 +1,11 @@
-//! Which deliveries of one consumer may be acknowledged: all up to a tag at once, once every one before it is settled.
+//! Which deliveries of one consumer may be acknowledged: everything up to a tag at once, when all before it are
+//! settled.
 //!
-//! Pure. Tags rise by one with each delivery of a channel (AMQP 0-9-1, basic.deliver).
+//! Pure. Tags increase by one with each delivery of a channel (AMQP 0-9-1, basic.deliver).
 
 use std::collections::VecDeque;
 
-/// The deliveries under way of one channel, oldest first.
+/// The unacknowledged deliveries of one channel, oldest first.
 #[derive(Debug, Default)]
 pub struct Acks {
     open: VecDeque<(u64, bool)>,
@@ -15,7 +16,7 @@ impl Acks {
         self.open.push_back((tag, false));
     }
 
-    /// It is kept: nothing of it is needed from the broker any more.
+    /// It is stored: the broker may forget it.
     pub fn settle(&mut self, tag: u64) {
         if let Ok(place) = self.open.binary_search_by_key(&tag, |(tag, _)| *tag)
             && let Some((_, settled)) = self.open.get_mut(place)
@@ -24,7 +25,7 @@ impl Acks {
         }
     }
 
-    /// The tag up to which all may be acknowledged together, each tag once.
+    /// The tag up to which everything may be acknowledged, returned once per tag.
     pub fn take(&mut self) -> Option<u64> {
         let mut last = None;
         while let Some((tag, true)) = self.open.front() {

@@ -1,4 +1,4 @@
-//! One connection to one broker: TLS, SASL, virtual host, heartbeat, a deadline.
+//! Opens one connection to one broker: TLS, SASL, virtual host, heartbeat, a deadline.
 
 use crate::config::{BrokerUrl, read_regular_text};
 use lapin::tcp::{OwnedIdentity, OwnedTLSConfig};
@@ -8,10 +8,10 @@ use std::path::Path;
 use std::time::Duration;
 
 const CONNECT_TIMEOUT_SECONDS: u64 = 10;
-/// A certificate or key, or a list of authorities as systems have it.
+/// Size limit of a certificate, a key, or a system's list of authorities.
 const PEM_LIMIT_BYTES: u64 = 4 * 1024 * 1024;
 
-/// Why there is no connection; no sentence holds the password.
+/// Why there is no connection; the text never contains the password.
 #[derive(Debug, thiserror::Error)]
 pub enum NotConnected {
     #[error("{0}")]
@@ -22,7 +22,7 @@ pub enum NotConnected {
     Silent,
 }
 
-/// Connects. `name` is what the broker's list of connections shows.
+/// Connects. The broker's list of connections shows `name`.
 pub async fn connect(broker: &BrokerUrl, name: &str) -> Result<Connection, NotConnected> {
     let tls = tls(broker).map_err(NotConnected::File)?;
     let options = ConnectionProperties::default().with_connection_name(name.into());
@@ -31,7 +31,7 @@ pub async fn connect(broker: &BrokerUrl, name: &str) -> Result<Connection, NotCo
     Ok(connecting.await.map_err(|_| NotConnected::Silent)??)
 }
 
-/// The client names what is wrong with a certificate, but not what to do.
+/// The client library names the problem with a certificate, but not the remedy.
 fn explained(error: &lapin::Error) -> String {
     let mut text = error.to_string();
     if text.contains("UnknownIssuer") {

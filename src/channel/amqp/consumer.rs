@@ -1,12 +1,13 @@
-//! One queue's consumer: messages side by side through the exchange, kept in order, acknowledged together after the commit.
+//! Consumes one queue: messages pass through the exchange concurrently, are stored in order, and are acknowledged
+//! together after the commit.
 //!
-//! It ends when the broker ends it (queue deleted, channel closed, connection lost) or when a message could not be kept;
-//! then everything unacknowledged is the broker's again and comes once more, in order. Whoever was kept meanwhile is
-//! recognised as a repeat.
+//! A session ends when the broker ends it (queue deleted, channel closed, connection lost) or when a message could not
+//! be stored. Everything unacknowledged then returns to the broker and is redelivered in order. Messages that were
+//! stored meanwhile are recognized as duplicates.
 
 use super::acks::Acks;
-use super::health::Seen;
-use super::inbound::{Came, Fate, Intake};
+use super::health::ConsumerStatus;
+use super::inbound::{Disposition, Intake, Received};
 use super::properties::delivery_count;
 use crate::admission::Permit;
 use crate::turn::Turns;
@@ -21,62 +22,62 @@ use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-/// Pauses before the queue is consumed again; the last repeats.
+/// Pauses before the queue is consumed again; the last one repeats.
 const PAUSE_MILLISECONDS: [u64; 6] = [100, 500, 1000, 2000, 5000, 10_000];
-/// How far the pauses grow after a message that failed by itself: it is tried a few times and put aside, and all behind it
-/// wait for that.
-const FAILED_PAUSES: usize = 1;
-/// When a consumer ends, messages under way have so long to be kept.
+/// Limit of the pauses after a message that failed by itself: it is tried a few times and then dead-lettered, and
+/// everything behind it waits for that.
+const FAILED_PAUSE_STEPS: usize = 1;
+/// When a session ends, messages in progress have this long to be stored.
 const DRAIN_SECONDS: u64 = 20;
 
-/// What the broker is asked and does not answer within this time is not waited for.
+/// Timeout of a request to the broker.
 const BROKER_SECONDS: u64 = 10;
-/// The same when the router stops: the connection is closed next.
+/// The same while the router stops, because the connection is closed next.
 const STOPPING_SECONDS: u64 = 2;
 
-/// Why a consumer ended.
+/// Why a session ended.
 #[derive(Debug, PartialEq, Eq)]
 enum End {
-    /// A message could not be kept, because the store takes nothing now.
-    Unkept,
-    /// A message could not be kept, though the store takes others.
+    /// A message could not be stored because the store currently accepts nothing.
+    NotStored,
+    /// A message could not be stored although the store accepts others.
     Failed,
     /// The broker ended it.
     Gone(String),
     Stopped,
 }
 
-/// What consumes one queue.
+/// The consumer of one queue.
 pub(super) struct QueueConsumer {
     pub intake: Arc<Intake>,
     pub queue: Arc<str>,
     pub prefetch: u16,
-    /// What operators see of it.
-    pub seen: Arc<Seen>,
-    /// Told when the queue may be gone.
-    pub doubt: Arc<Notify>,
+    /// Its status for operators.
+    pub seen: Arc<ConsumerStatus>,
+    /// Notified when the queue may be gone.
+    pub recheck: Arc<Notify>,
     pub stop: CancellationToken,
 }
 
 impl QueueConsumer {
-    /// Consumes on this connection until it is gone or the router stops.
+    /// Consumes on this connection until it is lost or the router stops.
     pub async fn run(self, connection: Arc<Connection>) {
         let mut failures = 0;
         while connection.status().connected() && !self.stop.is_cancelled() {
-            let mut kept_any = false;
-            let end = self.session(&connection, &mut kept_any).await;
+            let mut stored_any = false;
+            let end = self.session(&connection, &mut stored_any).await;
             self.seen.unacked(0);
-            failures = if kept_any { 0 } else { failures + 1 };
+            failures = if stored_any { 0 } else { failures + 1 };
             match end {
                 End::Stopped => return,
-                End::Unkept => {
-                    tracing::warn!(queue = %self.queue, "AMQP: the store takes nothing; consuming stops until it does");
-                    self.store_is_back(failures).await;
+                End::NotStored => {
+                    tracing::warn!(queue = %self.queue, "AMQP: the store accepts nothing; consuming stops until it does");
+                    self.wait_for_store(failures).await;
                 }
-                End::Failed => self.pause(failures.min(FAILED_PAUSES)).await,
+                End::Failed => self.pause(failures.min(FAILED_PAUSE_STEPS)).await,
                 End::Gone(why) if connection.status().connected() => {
-                    tracing::warn!(queue = %self.queue, why, "AMQP: the consumer was ended; it begins anew");
-                    self.doubt.notify_one();
+                    tracing::warn!(queue = %self.queue, why, "AMQP: the consumer ended; it starts again");
+                    self.recheck.notify_one();
                     self.pause(failures).await;
                 }
                 End::Gone(_) => return,
@@ -84,7 +85,7 @@ impl QueueConsumer {
         }
     }
 
-    async fn session(&self, connection: &Connection, kept_any: &mut bool) -> End {
+    async fn session(&self, connection: &Connection, stored_any: &mut bool) -> End {
         let opening = tokio::time::timeout(Duration::from_secs(BROKER_SECONDS), self.subscribe(connection));
         let opening = tokio::select! {
             opening = opening => opening,
@@ -103,19 +104,19 @@ impl QueueConsumer {
                     acks: Acks::default(),
                     tasks: JoinSet::new(),
                     turns: Turns::default(),
-                    kept_any,
+                    stored_any,
                 };
                 let end = session.run(&mut consumer).await;
                 (channel, consumer, end)
             }
             Err(error) => return End::Gone(error),
         };
-        // Gives back all that is not acknowledged at once, and so in order; a channel that is closed already has done so.
+        // Returns all unacknowledged messages at once, and so in order. A channel that is closed already has done that.
         let closing = channel.close(200, "done".into());
-        let patience = if self.stop.is_cancelled() { STOPPING_SECONDS } else { BROKER_SECONDS };
-        let _ = tokio::time::timeout(Duration::from_secs(patience), closing).await;
-        // Not before: dropping it cancels it, and what is on its way to a cancelled consumer goes to the end of a quorum queue,
-        // behind what came later. What a closed channel held goes to its front.
+        let timeout = if self.stop.is_cancelled() { STOPPING_SECONDS } else { BROKER_SECONDS };
+        let _ = tokio::time::timeout(Duration::from_secs(timeout), closing).await;
+        // Not earlier: dropping it cancels the consumer, and a quorum queue puts messages on their way to a canceled
+        // consumer at its end, behind later ones. Those of a closed channel return to its front.
         drop(consumer);
         end
     }
@@ -136,8 +137,8 @@ impl QueueConsumer {
         }
     }
 
-    /// `failures`: sessions in a row in which nothing was kept, though the store said that it would take it.
-    async fn store_is_back(&self, mut failures: usize) {
+    /// `failures`: sessions in a row in which nothing was stored although the store reported that it accepts messages.
+    async fn wait_for_store(&self, mut failures: usize) {
         loop {
             self.pause(failures).await;
             if self.stop.is_cancelled() || self.intake.exchange.store.accepting().is_ok() {
@@ -148,17 +149,17 @@ impl QueueConsumer {
     }
 }
 
-/// One subscription: its channel, what is under way, what may be acknowledged.
+/// One subscription: its channel, the messages in progress, and what may be acknowledged.
 struct Session<'s> {
     of: &'s QueueConsumer,
     channel: &'s Channel,
     acks: Acks,
-    tasks: JoinSet<(u64, Fate)>,
+    tasks: JoinSet<(u64, Disposition)>,
     turns: Turns,
-    kept_any: &'s mut bool,
+    stored_any: &'s mut bool,
 }
 
-type Ended = Result<(u64, Fate), JoinError>;
+type Ended = Result<(u64, Disposition), JoinError>;
 
 impl Session<'_> {
     async fn run(mut self, consumer: &mut Consumer) -> End {
@@ -167,10 +168,11 @@ impl Session<'_> {
         end
     }
 
-    /// When it stops it only reads no further: what the broker brings until the channel closes goes back with the rest.
+    /// When it stops it only stops reading: what the broker sends until the channel closes is returned with the rest.
     async fn consume(&mut self, consumer: &mut Consumer) -> End {
         let (stop, intake) = (self.of.stop.clone(), self.of.intake.clone());
-        // The next message, while there is no room for its bytes; one after the other, so that none waits for one behind it.
+        // The next message, while there is no room for its bytes. Only one at a time waits for room, so that none waits
+        // for one behind it.
         let mut next: Option<Delivery> = None;
         loop {
             let needed_bytes = next.as_ref().map_or(0, |delivery| intake.needed_bytes(delivery));
@@ -186,7 +188,7 @@ impl Session<'_> {
                 delivery = consumer.next(), if next.is_none() => match delivery {
                     Some(Ok(delivery)) => next = Some(delivery),
                     Some(Err(error)) => return End::Gone(error.to_string()),
-                    None => return End::Gone("the broker cancelled it; was the queue deleted?".into()),
+                    None => return End::Gone("the broker canceled it; was the queue deleted?".into()),
                 },
                 Some(ended) = self.tasks.join_next() => {
                     if let Some(end) = self.ended(ended).await {
@@ -197,19 +199,19 @@ impl Session<'_> {
         }
     }
 
-    /// A message that was brought before may have ended the process: it is tried alone, so that no other is blamed for it.
+    /// A redelivered message may be what crashed the process: it is processed alone, so that no other is blamed.
     async fn begin(&mut self, delivery: Delivery, permit: Permit) -> Option<End> {
         let tag = delivery.delivery_tag;
         let redelivered = delivery.redelivered || delivery_count(&delivery.properties) > 0;
-        let came = Came {
+        let received = Received {
             queue: self.of.queue.clone(),
             body: delivery.data.into(),
             properties: delivery.properties,
             redelivered: delivery.redelivered,
         };
         let intake = self.of.intake.clone();
-        let company = tokio::select! {
-            company = intake.company(redelivered) => company,
+        let try_lock = tokio::select! {
+            try_lock = intake.try_lock(redelivered) => try_lock,
             () = self.of.stop.cancelled() => return Some(End::Stopped),
         };
         if redelivered && let Some(end) = self.all_ended().await {
@@ -217,12 +219,12 @@ impl Session<'_> {
         }
         self.acks.add(tag);
         let turn = self.turns.take();
-        self.tasks.spawn(async move { (tag, intake.take(came, permit, turn, company).await) });
+        self.tasks.spawn(async move { (tag, intake.take(received, permit, turn, try_lock).await) });
         self.count();
         None
     }
 
-    /// Acknowledges all that was kept before a message that is tried alone.
+    /// Waits for all messages in progress, and acknowledges them, before a message that is processed alone.
     async fn all_ended(&mut self) -> Option<End> {
         while let Some(ended) = self.tasks.join_next().await {
             if let Some(end) = self.ended(ended).await {
@@ -232,12 +234,12 @@ impl Session<'_> {
         None
     }
 
-    /// One message ended, and with it maybe more: all that may be is acknowledged at once.
+    /// One message ended, perhaps several: acknowledges everything that is ready.
     async fn ended(&mut self, first: Ended) -> Option<End> {
         let mut next = Some(first);
         let mut end = None;
         while let Some(ended) = next {
-            // What comes behind one that failed is not kept either, and that is no reason of its own.
+            // Messages behind one that failed are not stored either, which is not a reason of its own.
             end = match (end, self.settle(ended)) {
                 (_, Some(End::Failed)) => Some(End::Failed),
                 (Some(known), _) => Some(known),
@@ -251,18 +253,18 @@ impl Session<'_> {
         end
     }
 
-    /// None where it was kept.
+    /// None if it was stored.
     fn settle(&mut self, ended: Ended) -> Option<End> {
         match ended {
-            Ok((tag, Fate::Settled)) => {
+            Ok((tag, Disposition::Settled)) => {
                 self.acks.settle(tag);
-                *self.kept_any = true;
+                *self.stored_any = true;
                 None
             }
-            Ok((_, Fate::Unkept)) => Some(End::Unkept),
-            Ok((_, Fate::Failed)) => Some(End::Failed),
+            Ok((_, Disposition::NotStored)) => Some(End::NotStored),
+            Ok((_, Disposition::Failed)) => Some(End::Failed),
             Err(defect) => {
-                tracing::error!(queue = %self.of.queue, is_panic = defect.is_panic(), "AMQP: a defect stopped a message; it comes again");
+                tracing::error!(queue = %self.of.queue, is_panic = defect.is_panic(), "AMQP: a message panicked; it will be redelivered");
                 Some(End::Failed)
             }
         }
@@ -279,16 +281,16 @@ impl Session<'_> {
         self.of.seen.unacked(self.acks.len() as u64);
     }
 
-    /// Lets what was begun come to its end before the queue is consumed again: what was kept is acknowledged, and reaches
-    /// the courier before anything that comes behind it.
+    /// Lets messages in progress end before the queue is consumed again: what was stored is acknowledged, and reaches
+    /// the courier before anything behind it.
     async fn finish(&mut self) {
         let deadline = tokio::time::Instant::now() + Duration::from_secs(DRAIN_SECONDS);
         while let Ok(Some(ended)) = tokio::time::timeout_at(deadline, self.tasks.join_next()).await {
             self.settle(ended);
         }
-        self.of.intake.forget_settled().await;
+        self.of.intake.remove_try_records().await;
         if let Some(error) = self.acknowledge().await {
-            tracing::debug!(queue = %self.of.queue, error, "AMQP: what was kept comes again, as a repeat");
+            tracing::debug!(queue = %self.of.queue, error, "AMQP: stored messages will be redelivered as duplicates");
         }
     }
 }

@@ -1,6 +1,6 @@
-//! What a body is: by its properties, and where those say nothing of it, by its first character (design 1.6).
+//! The format of an AMQP body: as its properties declare, otherwise detected by its first character (design 1.6).
 
-use super::inbound::Came;
+use super::inbound::Received;
 use super::properties::{header, text};
 use crate::channel::media::{self, Encoding, MediaType};
 use crate::fault::Fault;
@@ -8,68 +8,69 @@ use crate::outcome::{Issue, IssueCode};
 use bytes::Bytes;
 use fhir::{FhirVersion, Format};
 
-/// Content encodings that encode nothing: what client libraries write for text or bytes as they are.
-const NO_ENCODINGS: [&str; 4] = ["utf-8", "utf8", "us-ascii", "binary"];
-/// Content types that client libraries write where nobody names one.
+/// Content encodings without effect, which client libraries set for plain text or bytes.
+const IDENTITY_ENCODINGS: [&str; 4] = ["utf-8", "utf8", "us-ascii", "binary"];
+/// Content types that client libraries set by default.
 const UNSPECIFIC_TYPES: [&str; 2] = ["application/octet-stream", "text/plain"];
 const UTF_8: [&str; 3] = ["utf-8", "utf8", "us-ascii"];
 
-/// A body without its encoding.
+/// A body without its content encoding.
 #[derive(Debug)]
-pub(super) struct Unpacked {
+pub(super) struct Decoded {
     pub format: Format,
     pub version: Option<FhirVersion>,
     pub bytes: Bytes,
 }
 
-/// The room for it is reserved (`Intake::needed_bytes`). Errs with what to send instead.
-pub(super) fn unpacked(came: &Came, body_limit_bytes: usize) -> Result<Unpacked, Issue> {
-    let properties = &came.properties;
+/// Removes the content encoding; the memory is reserved already (`Intake::needed_bytes`). Errs with what to send
+/// instead.
+pub(super) fn decoded(received: &Received, body_limit_bytes: usize) -> Result<Decoded, Issue> {
+    let properties = &received.properties;
     let encoding = encoding(text(properties.content_encoding()).unwrap_or_default())?;
-    let said = said(text(properties.content_type()).unwrap_or_default())?;
+    let declared = declared(text(properties.content_type()).unwrap_or_default())?;
     let header = header(properties, "fhirVersion").map(|text| media::version(&text)).transpose()?;
-    let bytes = media::decode(&came.body, encoding, body_limit_bytes, |_| true)?;
-    let format = match said.format {
+    let bytes = media::decode(&received.body, encoding, body_limit_bytes, |_| true)?;
+    let format = match declared.format {
         Some(format) => format,
-        None => recognized(&bytes)?,
+        None => detected_format(&bytes)?,
     };
-    match (said.version, header) {
+    match (declared.version, header) {
         (Some(version), Some(header)) if version != header => {
             let text = "The content type and the header fhirVersion name different versions";
             Err(Issue::error(IssueCode::NotSupported, Fault::SendVersion, text).rule("VER-04"))
         }
-        (version, header) => Ok(Unpacked { format, version: version.or(header), bytes }),
+        (version, header) => Ok(Decoded { format, version: version.or(header), bytes }),
     }
 }
 
-/// The encoding that a property `content_encoding` names. Errs with what to send instead.
+/// The encoding that the property `content_encoding` names. Errs with what to send instead.
 pub(super) fn encoding(name: &str) -> Result<Encoding, Issue> {
-    let is_none = NO_ENCODINGS.iter().any(|known| name.trim().eq_ignore_ascii_case(known));
+    let is_none = IDENTITY_ENCODINGS.iter().any(|known| name.trim().eq_ignore_ascii_case(known));
     if is_none { Ok(Encoding::Identity) } else { media::encoding(name) }
 }
 
-/// What a content type says.
-struct Said {
-    /// None: nothing.
+/// What a content type declares.
+struct DeclaredType {
+    /// None if it declares no format.
     format: Option<Format>,
     version: Option<FhirVersion>,
 }
 
-fn said(content_type: &str) -> Result<Said, Issue> {
+fn declared(content_type: &str) -> Result<DeclaredType, Issue> {
     let media = MediaType::parse(content_type);
     let is_unspecific = media.essence.is_empty() || UNSPECIFIC_TYPES.contains(&media.essence.as_str());
     if !is_unspecific {
         let (format, version) = media::content_type(content_type)?;
-        return Ok(Said { format: Some(format), version });
+        return Ok(DeclaredType { format: Some(format), version });
     }
     if media.parameter("charset").is_some_and(|charset| !UTF_8.iter().any(|utf_8| charset.eq_ignore_ascii_case(utf_8)))
     {
         return Err(media::unsupported(Fault::SendMediaType, "FHIR is UTF-8 (VER-02); send charset=utf-8 or none"));
     }
-    Ok(Said { format: None, version: media::version_of(&media)? })
+    Ok(DeclaredType { format: None, version: media::version_of(&media)? })
 }
 
-fn recognized(bytes: &[u8]) -> Result<Format, Issue> {
+fn detected_format(bytes: &[u8]) -> Result<Format, Issue> {
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii_start();
     match text.first() {
         Some(b'{') => Ok(Format::Json),
@@ -88,8 +89,8 @@ mod tests {
     use lapin::BasicProperties;
     use lapin::types::{AMQPValue, FieldTable};
 
-    fn came(body: &[u8], properties: BasicProperties) -> Came {
-        Came { queue: "q".into(), body: Bytes::copy_from_slice(body), properties, redelivered: false }
+    fn received(body: &[u8], properties: BasicProperties) -> Received {
+        Received { queue: "q".into(), body: Bytes::copy_from_slice(body), properties, redelivered: false }
     }
 
     fn typed(content_type: &str) -> BasicProperties {
@@ -124,7 +125,7 @@ mod tests {
             (b"{}", "application/x-python-serialize", Err(TYPE)),
             (b"{}", "application/fhir+json; fhirVersion=3.0", Err(Fault::SendVersion)),
         ] {
-            let found = unpacked(&came(body, typed(content_type)), 100);
+            let found = decoded(&received(body, typed(content_type)), 100);
             let found = found.map(|unpacked| (unpacked.format, unpacked.version)).map_err(|issue| issue.cause);
             assert_eq!(found, wanted, "{} as {content_type}", String::from_utf8_lossy(body));
         }
@@ -146,7 +147,7 @@ mod tests {
             ("utf-16", b"{}", Err(Fault::SendMediaType)),
         ] {
             let properties = BasicProperties::default().with_content_encoding(encoding.into());
-            let found = unpacked(&came(body, properties), 100);
+            let found = decoded(&received(body, properties), 100);
             let found = found.as_ref().map(|unpacked| &unpacked.bytes[..]).map_err(|issue| issue.cause);
             assert_eq!(found, wanted, "{encoding}");
         }
@@ -161,7 +162,7 @@ mod tests {
             (with_header(typed("application/json; fhirVersion=4.0"), "5.0"), Err(Fault::SendVersion)),
             (with_header(typed("text/plain; fhirVersion=4.0"), "5.0"), Err(Fault::SendVersion)),
         ] {
-            let found = unpacked(&came(b"{}", properties), 100);
+            let found = decoded(&received(b"{}", properties), 100);
             assert_eq!(found.map(|unpacked| unpacked.version).map_err(|issue| issue.cause), wanted);
         }
     }

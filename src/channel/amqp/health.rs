@@ -1,4 +1,5 @@
-//! What operators see of AMQP: both links, the queues' depths, what is under way, how long confirms take.
+//! The status of AMQP for operators: both links, queue depths, unacknowledged and unconfirmed messages, and confirm
+//! times.
 
 use super::link::LinkState;
 use super::publisher::Publisher;
@@ -17,21 +18,21 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 const LOOK_SECONDS: u64 = 5;
-/// A broker that says nothing for so long has no depths to show, and the other figures go on.
+/// A broker that does not answer for this long has no depths to show; the other figures are still updated.
 const DEPTHS_TIMEOUT_SECONDS: u64 = 5;
 
-/// What is seen of one queue's consumer.
-pub(super) struct Seen {
+/// The status of one queue's consumer.
+pub(super) struct ConsumerStatus {
     pub queue: Arc<str>,
-    /// Messages taken and not yet acknowledged.
+    /// Messages received and not yet acknowledged.
     unacked: AtomicU64,
     /// Why it cannot be consumed.
     trouble: Mutex<Option<String>>,
 }
 
-impl Seen {
-    pub fn new(queue: &str) -> Seen {
-        Seen { queue: queue.into(), unacked: AtomicU64::new(0), trouble: Mutex::default() }
+impl ConsumerStatus {
+    pub fn new(queue: &str) -> ConsumerStatus {
+        ConsumerStatus { queue: queue.into(), unacked: AtomicU64::new(0), trouble: Mutex::default() }
     }
 
     pub fn unacked(&self, count: u64) {
@@ -47,14 +48,14 @@ impl Seen {
     }
 }
 
-/// Clones share what was seen last.
+/// Clones share the latest status.
 #[derive(Clone)]
 pub struct AmqpHealth {
     settings: Arc<Settings>,
     /// Inward, outward.
     links: [watch::Receiver<LinkState>; 2],
     publisher: Arc<Publisher>,
-    queues: Arc<[Arc<Seen>]>,
+    queues: Arc<[Arc<ConsumerStatus>]>,
     depths: Arc<Mutex<BTreeMap<String, u32>>>,
     metrics: Metrics,
 }
@@ -64,7 +65,7 @@ impl AmqpHealth {
         settings: Arc<Settings>,
         links: [watch::Receiver<LinkState>; 2],
         publisher: Arc<Publisher>,
-        queues: Arc<[Arc<Seen>]>,
+        queues: Arc<[Arc<ConsumerStatus>]>,
         metrics: Metrics,
     ) -> Self {
         AmqpHealth { settings, links, publisher, queues, depths: Arc::default(), metrics }
@@ -75,7 +76,7 @@ impl AmqpHealth {
         self.links.iter().all(|link| link.borrow().was_ready)
     }
 
-    /// `ready`, or the word of the link that is worse: `blocked`, `mismatch`, `away`.
+    /// `ready`, or the state of the worse link: `blocked`, `mismatch`, `away`.
     pub fn word(&self) -> &'static str {
         let mut words = self.links.each_ref().map(|link| link.borrow().word()).to_vec();
         if self.queues.iter().any(|seen| seen.why().is_some()) {
@@ -104,12 +105,12 @@ impl AmqpHealth {
         let mut inward = link(&inward);
         inward["queues"] = queues.into();
         let mut outward = link(&outward);
-        outward["unconfirmed"] = self.publisher.under_way().into();
+        outward["unconfirmed"] = self.publisher.unconfirmed().into();
         outward["confirm_ms"] = self.metrics.amqp_confirm_ms().into();
         json!({ "in": inward, "out": outward })
     }
 
-    /// Looks every few seconds, until the end.
+    /// Updates the status every few seconds until `stop`.
     pub(super) async fn watch(self, stop: CancellationToken) {
         loop {
             self.look().await;
@@ -137,11 +138,11 @@ impl AmqpHealth {
             self.metrics.amqp_unacked(&seen.queue, seen.unacked.load(Ordering::Relaxed));
         }
         self.metrics.amqp_depths(&depths);
-        self.metrics.amqp_unconfirmed(self.publisher.under_way() as u64);
+        self.metrics.amqp_unconfirmed(self.publisher.unconfirmed() as u64);
         *self.depths.lock().unwrap_or_else(PoisonError::into_inner) = depths;
     }
 
-    /// Messages that wait in our queues and their dead-letter queues; those that are not there are left out.
+    /// Messages waiting in our queues and their dead-letter queues; missing queues are left out.
     async fn depths(&self, connection: &Connection) -> BTreeMap<String, u32> {
         let mut depths = BTreeMap::new();
         let live = self.settings.inbound_queues.iter().chain([&self.settings.answer_queue]);
@@ -159,5 +160,5 @@ impl AmqpHealth {
 }
 
 fn link(state: &LinkState) -> Value {
-    json!({ "state": state.word(), "broker": state.broker, "why": state.why, "mistakes": state.mistakes })
+    json!({ "state": state.word(), "broker": state.broker, "why": state.why, "mistakes": state.errors })
 }

@@ -1,7 +1,8 @@
-//! AMQP in: one delivery of a queue, read into what the exchange takes; and what becomes of it there (design 1.6).
+//! AMQP in: converts a delivery from a queue to the exchange's input, and decides its acknowledgement by the result
+//! (design 1.6).
 
-use super::format::{Unpacked, encoding, unpacked};
-use super::properties::{expires_after, header, put_aside, text};
+use super::format::{Decoded, decoded, encoding};
+use super::properties::{dead_letter, expires_after, header, text};
 use super::publisher::{Address, Published, Publisher};
 use super::topology::dead_letter_queue;
 use crate::admission::{Admission, Permit};
@@ -23,24 +24,24 @@ use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// A message that was tried so often, and never kept, is put aside: it would hold up everything behind it.
+/// A message that was tried this often without being stored is dead-lettered, because it holds up everything behind it.
 const TRIES_MOST: u32 = 10;
 const DEAD_LETTER_PATIENCE: Duration = Duration::from_secs(30);
-/// What cannot be put aside either is tried again after this long.
+/// Pause before a dead letter is published again.
 const DEAD_LETTER_RETRY: Duration = Duration::from_secs(5);
 const REQUEST_ID_LIMIT_CHARACTERS: usize = 128;
 const ASSUMED: &str = Format::Json.media_type();
 
-/// A delivery as it came, of this queue.
-pub(super) struct Came {
+/// A delivery as received from a queue.
+pub(super) struct Received {
     pub queue: Arc<str>,
     pub body: Bytes,
     pub properties: BasicProperties,
     pub redelivered: bool,
 }
 
-impl Came {
-    /// The same for the same message each time that it is brought, whatever the broker notes in its headers.
+impl Received {
+    /// Identifies the message across redeliveries, independent of what the broker adds to its headers.
     fn digest(&self) -> [u8; 32] {
         let properties = &self.properties;
         let texts = [
@@ -67,99 +68,99 @@ fn is_packed(properties: &BasicProperties) -> bool {
     encoding.is_ok_and(|encoding| encoding != Encoding::Identity)
 }
 
-/// What became of it.
-pub(super) enum Fate {
-    /// Kept, as accepted, refused or a repeat; or put aside: the broker need not hold it any longer.
+/// What happens to the delivery at the broker.
+pub(super) enum Disposition {
+    /// Stored (accepted, refused, or a duplicate) or dead-lettered: it can be acknowledged.
     Settled,
-    /// Not kept: it stays with the broker, and so does everything behind it.
-    Unkept,
-    /// As `Unkept`, by a defect of ours or of what is stored, which may befall it again.
+    /// Not stored: it stays with the broker, and so does everything behind it.
+    NotStored,
+    /// As `NotStored`, because of a defect or damaged stored data, which may recur.
     Failed,
 }
 
-/// With whom a message is tried: messages that come for the first time side by side, one that was brought before alone.
-pub(super) enum Company {
-    Others { _place: OwnedRwLockReadGuard<()> },
-    Alone { _place: OwnedRwLockWriteGuard<()> },
+/// How a message is tried: first deliveries concurrently, a redelivered message alone.
+pub(super) enum TryLock {
+    Shared { _guard: OwnedRwLockReadGuard<()> },
+    Exclusive { _guard: OwnedRwLockWriteGuard<()> },
 }
 
-/// What every consumer shares.
+/// What all consumers share.
 pub(super) struct Intake {
     pub exchange: Arc<Exchange>,
     pub publisher: Arc<Publisher>,
     pub amqp: Arc<Amqp>,
     pub body_limit_bytes: usize,
     pub admission: Admission,
-    /// Over all queues. Fair: who waits to be alone holds up those that come later.
-    pub company: Arc<RwLock<()>>,
-    /// Messages with a record of tries, settled since: removed with the next try, so that it costs one commit and no two. One
-    /// for each queue at most.
+    /// Over all queues. Fair: a message that waits for the exclusive lock holds up later ones.
+    pub try_lock: Arc<RwLock<()>>,
+    /// Messages with a try record that were settled since. Their records are removed with the next try, so that this
+    /// takes one commit instead of two. At most one per queue.
     pub settled: Mutex<Vec<Redelivered>>,
 }
 
 impl Intake {
-    /// The bytes that a message may need in memory: where it comes packed, also the most that it may become.
+    /// The memory that a message may need, in bytes; for a compressed one including its largest decompressed size.
     pub fn needed_bytes(&self, delivery: &Delivery) -> u64 {
         let more = if is_packed(&delivery.properties) { self.body_limit_bytes as u64 } else { 0 };
         delivery.data.len() as u64 + more
     }
 
-    pub async fn company(&self, alone: bool) -> Company {
+    pub async fn try_lock(&self, alone: bool) -> TryLock {
         match alone {
-            true => Company::Alone { _place: self.company.clone().write_owned().await },
-            false => Company::Others { _place: self.company.clone().read_owned().await },
+            true => TryLock::Exclusive { _guard: self.try_lock.clone().write_owned().await },
+            false => TryLock::Shared { _guard: self.try_lock.clone().read_owned().await },
         }
     }
 
-    /// Tries a message, whose `needed_bytes` are held; one that is tried alone only after the store has committed a record of the try.
-    pub async fn take(&self, came: Came, permit: Permit, turn: Turn, company: Company) -> Fate {
-        if came.body.len() > self.body_limit_bytes {
-            drop(company);
-            let why = format!("larger than {} bytes, the most that is taken", self.body_limit_bytes);
-            // Only what is known of it: the content is in the dead-letter queue.
-            let inbound = Inbound { bytes: Bytes::new(), ..self.inbound(&came) };
-            self.exchange.note_too_large(inbound, came.body.len() as u64, &why).await;
-            return self.put_aside_in_turn(&came, turn, &why).await;
+    /// Processes a message whose `needed_bytes` are reserved. One that is tried alone is processed only after a record
+    /// of the try is committed.
+    pub async fn take(&self, received: Received, permit: Permit, turn: Turn, try_lock: TryLock) -> Disposition {
+        if received.body.len() > self.body_limit_bytes {
+            drop(try_lock);
+            let why = format!("larger than {} bytes, the limit", self.body_limit_bytes);
+            // Metadata only: the content is in the dead-letter queue.
+            let inbound = Inbound { bytes: Bytes::new(), ..self.inbound(&received) };
+            self.exchange.note_too_large(inbound, received.body.len() as u64, &why).await;
+            return self.dead_letter_in_order(&received, turn, &why).await;
         }
-        if let Company::Others { .. } = company {
-            self.forget_settled().await;
-            return self.keep(&came, permit, turn).await;
+        if let TryLock::Shared { .. } = try_lock {
+            self.remove_try_records().await;
+            return self.keep(&received, permit, turn).await;
         }
-        let (store, queue) = (&self.exchange.store, came.queue.clone());
-        let message = Redelivered { queue: queue.clone(), digest: came.digest() };
+        let (store, queue) = (&self.exchange.store, received.queue.clone());
+        let message = Redelivered { queue: queue.clone(), digest: received.digest() };
         let settled = match store.record_try(message.clone(), self.settled()).await {
             Err(away) => {
-                tracing::warn!(queue = %queue, reason = %away, "AMQP: a try could not be recorded, and is not made");
-                return Fate::Unkept;
+                tracing::warn!(queue = %queue, reason = %away, "AMQP: a try could not be recorded, so the message was not processed");
+                return Disposition::NotStored;
             }
             Ok(tries) if tries > TRIES_MOST => {
-                drop(company);
-                let why =
-                    format!("tried {TRIES_MOST} times, and no try ended well; the router's log tells of a defect");
-                self.put_aside_in_turn(&came, turn, &why).await
+                drop(try_lock);
+                let why = format!("tried {TRIES_MOST} times without success; the router's log reports a defect");
+                self.dead_letter_in_order(&received, turn, &why).await
             }
-            Ok(_) => self.keep(&came, permit, turn).await,
+            Ok(_) => self.keep(&received, permit, turn).await,
         };
         match settled {
-            Fate::Settled => self.settled.lock().unwrap_or_else(PoisonError::into_inner).push(message),
-            Fate::Unkept => {
+            Disposition::Settled => self.settled.lock().unwrap_or_else(PoisonError::into_inner).push(message),
+            Disposition::NotStored => {
                 if let Err(away) = store.take_back_try(message).await {
-                    tracing::warn!(queue = %queue, reason = %away, "AMQP: a try that was not the message's fault counts");
+                    tracing::warn!(queue = %queue, reason = %away, "AMQP: a try could not be withdrawn, and counts against the message");
                 }
             }
-            Fate::Failed => {}
+            Disposition::Failed => {}
         }
         settled
     }
 
-    /// Removes the records of tries of messages that were settled since, as the next try would.
-    pub async fn forget_settled(&self) {
+    /// Removes the try records of messages that were settled since, as the next try would.
+    pub async fn remove_try_records(&self) {
         let settled = self.settled();
         if settled.is_empty() {
             return;
         }
         if let Err(away) = self.exchange.store.forget_tries(settled).await {
-            tracing::warn!(reason = %away, "AMQP: records of tries stay until they are swept");
+            tracing::warn!(reason = %away, "AMQP: try records could not be removed; retention removes them later");
         }
     }
 
@@ -167,20 +168,20 @@ impl Intake {
         std::mem::take(&mut *self.settled.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    async fn keep(&self, came: &Came, mut permit: Permit, turn: Turn) -> Fate {
-        let (exchange, inbound) = (self.exchange.clone(), self.inbound(came));
-        let unpacking = if is_packed(&came.properties) { permit.decompression().await } else { None };
-        let unpacked = unpacked(came, self.body_limit_bytes);
+    async fn keep(&self, received: &Received, mut permit: Permit, turn: Turn) -> Disposition {
+        let (exchange, inbound) = (self.exchange.clone(), self.inbound(received));
+        let unpacking = if is_packed(&received.properties) { permit.decompression().await } else { None };
+        let decoded = decoded(received, self.body_limit_bytes);
         drop(unpacking);
-        // What did not come packed is the body as it came, not a copy.
-        let is_copy = |bytes: &Bytes| bytes.as_ptr() != came.body.as_ptr();
+        // A body without a content encoding is not copied.
+        let is_copy = |bytes: &Bytes| bytes.as_ptr() != received.body.as_ptr();
         let copied =
-            unpacked.as_ref().map_or(0, |unpacked| if is_copy(&unpacked.bytes) { unpacked.bytes.len() } else { 0 });
-        permit.shrink(permit.bytes().saturating_sub((came.body.len() + copied) as u64));
+            decoded.as_ref().map_or(0, |decoded| if is_copy(&decoded.bytes) { decoded.bytes.len() } else { 0 });
+        permit.shrink(permit.bytes().saturating_sub((received.body.len() + copied) as u64));
         let place = IntakeSlot { permit: Some(permit), turn };
-        let task = match unpacked {
-            // In a task of its own: what is committed is handed to the courier, whatever becomes of this consumer.
-            Ok(Unpacked { format, version: said_version, bytes }) => tokio::spawn(async move {
+        let task = match decoded {
+            // In a task of its own, so that what is committed reaches the courier even if this consumer ends.
+            Ok(Decoded { format, version: said_version, bytes }) => tokio::spawn(async move {
                 let media_type = format.media_type().to_owned();
                 exchange.accept(Inbound { bytes, media_type, said_version, ..inbound }, place).await
             }),
@@ -189,56 +190,56 @@ impl Intake {
             }
         };
         match task.await {
-            Ok(Reply::Refused { refusal: Refusal::NoStore | Refusal::Unavailable, .. }) => Fate::Unkept,
+            Ok(Reply::Refused { refusal: Refusal::NoStore | Refusal::Unavailable, .. }) => Disposition::NotStored,
             Ok(Reply::Refused { refusal: Refusal::Damaged, .. }) => {
-                tracing::error!(queue = %came.queue, "AMQP: what is stored of a message cannot be read; it comes again");
-                Fate::Failed
+                tracing::error!(queue = %received.queue, "AMQP: stored data of a message is damaged; it will be redelivered");
+                Disposition::Failed
             }
-            Ok(_) => Fate::Settled,
+            Ok(_) => Disposition::Settled,
             Err(defect) => {
-                tracing::error!(queue = %came.queue, is_panic = defect.is_panic(), "AMQP: a defect stopped a message; it comes again");
-                Fate::Failed
+                tracing::error!(queue = %received.queue, is_panic = defect.is_panic(), "AMQP: a message panicked; it will be redelivered");
+                Disposition::Failed
             }
         }
     }
 
-    /// What lies behind it goes on meanwhile, but not before what lies ahead of it.
-    async fn put_aside_in_turn(&self, came: &Came, mut turn: Turn, why: &str) -> Fate {
+    /// Messages behind it are processed meanwhile, but not stored before those ahead of it.
+    async fn dead_letter_in_order(&self, received: &Received, mut turn: Turn, why: &str) -> Disposition {
         if turn.enter().await.is_err() {
-            return Fate::Unkept;
+            return Disposition::NotStored;
         }
         turn.entered();
         turn.leave().await;
         turn.left();
-        self.put_aside(came, why).await;
-        Fate::Settled
+        self.dead_letter(received, why).await;
+        Disposition::Settled
     }
 
-    /// The message before its body is unpacked.
-    fn inbound(&self, came: &Came) -> Inbound {
-        let properties = &came.properties;
+    /// The message before its body is decoded.
+    fn inbound(&self, received: &Received) -> Inbound {
+        let properties = &received.properties;
         let rules = self.exchange.rules.load();
         let sender = text(properties.user_id()).and_then(|user| rules.table.amqp_user(user));
         let correlation = text(properties.correlation_id()).or(text(properties.message_id()));
-        let queue = text(properties.reply_to()).filter(|queue| !self.is_taken(queue));
+        let queue = text(properties.reply_to()).filter(|queue| !self.is_reserved_queue(queue));
         let given = text(properties.message_id()).filter(|id| id.len() <= REQUEST_ID_LIMIT_CHARACTERS);
         let reply = ReplyQueue { queue: queue.map(str::to_owned), correlation: correlation.map(str::to_owned) };
         Inbound {
-            bytes: came.body.clone(),
+            bytes: received.body.clone(),
             media_type: text(properties.content_type()).unwrap_or(ASSUMED).to_owned(),
             said_version: None,
             credential: sender.map(|participant| participant.id.clone()),
             via: header(properties, "via").map(|via| via.into_owned()),
             request_id: given.map_or_else(|| Uuid::new_v4().to_string(), str::to_owned),
-            answer_mode: AnswerMode::ReplyQueue { reply, redelivered: came.redelivered },
+            answer_mode: AnswerMode::ReplyQueue { reply, redelivered: received.redelivered },
             expires_after: expires_after(properties),
             received_at_us: self.exchange.clock.now_us(),
             gone: CancellationToken::new(),
         }
     }
 
-    /// A queue that nobody may have answered to: ours, or a participant's (design 1.6).
-    fn is_taken(&self, queue: &str) -> bool {
+    /// Whether a queue is ours or a participant's, so that nobody may have answers sent there (design 1.6).
+    fn is_reserved_queue(&self, queue: &str) -> bool {
         let theirs = |channel: &Option<Channel>| match channel {
             Some(Channel::Amqp { exchange, routing_key }) if exchange.is_empty() => is_or_is_behind(queue, routing_key),
             _ => false,
@@ -247,28 +248,28 @@ impl Intake {
         self.amqp.is_own_queue(queue) || rules.table.participants.iter().any(|participant| theirs(&participant.channel))
     }
 
-    /// Puts a message aside, however long that takes: so long nothing behind it is acknowledged, and the broker brings no
-    /// more than the prefetch.
-    async fn put_aside(&self, came: &Came, why: &str) {
-        let mut told = false;
-        while let Err(refusal) = self.is_put_aside(came, why).await {
-            if !told {
-                tracing::error!(queue = %came.queue, "AMQP: cannot put a message aside ({refusal:?}); trying on");
-                told = true;
+    /// Dead-letters a message, however long that takes. Meanwhile nothing behind it is acknowledged, so the broker
+    /// sends no more than the prefetch.
+    async fn dead_letter(&self, received: &Received, why: &str) {
+        let mut is_logged = false;
+        while let Err(refusal) = self.publish_dead_letter(received, why).await {
+            if !is_logged {
+                tracing::error!(queue = %received.queue, "AMQP: cannot dead-letter a message ({refusal:?}); retrying");
+                is_logged = true;
             }
             tokio::time::sleep(DEAD_LETTER_RETRY).await;
         }
     }
 
-    /// To the dead-letter queue, confirmed, before the broker may forget it: dead-lettering by the broker itself may lose
-    /// messages, and does not happen at all on a queue that somebody else declared without it.
-    async fn is_put_aside(&self, came: &Came, why: &str) -> Result<(), Published> {
-        let queue = dead_letter_queue(&came.queue);
-        let properties = put_aside(&came.properties, why);
+    /// Publishes to the dead-letter queue with a confirm before the message is acknowledged. Dead-lettering by the
+    /// broker itself may lose messages, and does not happen on a queue that was declared elsewhere without it.
+    async fn publish_dead_letter(&self, received: &Received, why: &str) -> Result<(), Published> {
+        let queue = dead_letter_queue(&received.queue);
+        let properties = dead_letter(&received.properties, why);
         let to = Address { exchange: "", routing_key: &queue };
-        match self.publisher.publish(to, &came.body, properties, DEAD_LETTER_PATIENCE).await {
+        match self.publisher.publish(to, &received.body, properties, DEAD_LETTER_PATIENCE).await {
             Published::Confirmed => {
-                tracing::warn!(queue = %came.queue, message.bytes = came.body.len(), "AMQP: put aside in {queue}: {why}");
+                tracing::warn!(queue = %received.queue, message.bytes = received.body.len(), "AMQP: dead-lettered to {queue}: {why}");
                 Ok(())
             }
             other => Err(other),

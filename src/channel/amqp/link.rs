@@ -1,10 +1,12 @@
-//! A connection that is kept up: brokers tried in turn, backoff with jitter, what the broker says of its alarms.
+//! A connection that is kept up: brokers are tried in turn, with backoff and jitter, and the broker's alarms are
+//! tracked.
 //!
-//! One link consumes, another publishes: a broker in alarm stops reading from those that publish, and acknowledgements
-//! would be stuck behind it. Reconnecting is done here and not by the client, so that what was in flight is known.
+//! One link consumes and another publishes, because a broker in alarm stops reading from connections that publish, and
+//! acknowledgements would be stuck. Reconnecting is done here and not by the client library, so that the messages in
+//! flight are known.
 
 use super::connect::connect;
-use super::topology::{self, Thing};
+use super::topology::{self, Entity};
 use crate::config::Amqp;
 use futures_util::{FutureExt, StreamExt};
 use lapin::{Connection, ErrorKind, Event};
@@ -14,42 +16,43 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// Pauses between rounds over all brokers; the last repeats. Half of each is left to chance.
+/// Pauses between rounds over all brokers; the last one repeats. Half of each is random.
 const BACKOFF_MILLISECONDS: [u64; 7] = [100, 200, 500, 1000, 2000, 5000, 10_000];
-/// A connection that held so long begins the pauses anew.
+/// A connection that lasted this long resets the backoff.
 const STABLE_SECONDS: u64 = 5;
-/// The client tells when a connection ends; this is for when it does not. What is in doubt is declared no more often.
+/// The client library reports the end of a connection; this check is for when it does not. It also limits how often
+/// entities are declared again.
 const LOOK_SECONDS: u64 = 1;
-/// A broker that does not say good-bye in time is left without.
+/// How long a graceful close may take.
 const CLOSE_SECONDS: u64 = 3;
-/// What could not be declared is tried again after this long.
+/// Pause before entities that could not be declared are tried again.
 const TOPOLOGY_RETRY_SECONDS: u64 = 15;
 
-/// What is known of a link.
+/// The state of a link.
 #[derive(Clone, Default)]
 pub struct LinkState {
     /// None while there is no connection.
     pub connection: Option<Arc<Connection>>,
-    /// The broker has an alarm: what is published now waits.
+    /// The broker has an alarm: publishing waits.
     pub blocked: bool,
     /// The broker, without credentials.
     pub broker: Option<String>,
     /// Why there is no connection.
     pub why: Option<String>,
-    /// What the broker has otherwise than it should be, a sentence each.
-    pub mistakes: Vec<String>,
-    /// It was up with everything in order at least once since the start.
+    /// How the broker's entities differ from what is needed, a sentence each.
+    pub errors: Vec<String>,
+    /// It was up with all entities in order at least once since the start.
     pub was_ready: bool,
-    /// Connections that ended because the client could not read what the broker brought.
+    /// Connections that ended because the client library could not decode a frame.
     pub unreadable: u64,
     /// Connections made.
     pub connects: u64,
 }
 
 impl LinkState {
-    /// `ready`, `blocked`, `mismatch` or `away`.
+    /// `ready`, `blocked`, `mismatch`, or `away`.
     pub fn word(&self) -> &'static str {
-        match (&self.connection, self.blocked, self.mistakes.is_empty()) {
+        match (&self.connection, self.blocked, self.errors.is_empty()) {
             (None, ..) => "away",
             (Some(_), true, _) => "blocked",
             (Some(_), false, false) => "mismatch",
@@ -58,22 +61,22 @@ impl LinkState {
     }
 }
 
-/// What one link is told.
-pub struct Keeper {
+/// The task that keeps one link up.
+pub struct LinkTask {
     /// `in` or `out`.
     pub purpose: &'static str,
     /// Our name, as the broker shows it.
     pub name: String,
     pub amqp: Arc<Amqp>,
     /// What must be there; a new value is declared at once.
-    pub things: watch::Receiver<Vec<Thing>>,
+    pub entities: watch::Receiver<Vec<Entity>>,
     pub state: watch::Sender<LinkState>,
-    /// Told by who found something missing: it is declared, or looked for, with the next look.
-    pub doubt: Arc<Notify>,
+    /// Notified when an entity may be missing: it is declared, or checked, soon after.
+    pub recheck: Arc<Notify>,
     pub stop: CancellationToken,
 }
 
-impl Keeper {
+impl LinkTask {
     /// Keeps the link up until `stop`, then closes it.
     pub async fn run(mut self) {
         let mut round = 0;
@@ -107,14 +110,14 @@ impl Keeper {
             }
             match connect(broker, &name).await {
                 Ok(connection) => return Some((connection, broker.to_string())),
-                Err(error) => self.is_away(format!("cannot connect to {broker}: {error}")),
+                Err(error) => self.set_disconnected(format!("cannot connect to {broker}: {error}")),
             }
         }
         None
     }
 
-    /// Says it once for each reason, however often it is tried.
-    fn is_away(&self, why: String) {
+    /// Logs each reason once, however often connecting fails.
+    fn set_disconnected(&self, why: String) {
         self.state.send_modify(|state| {
             if state.why.as_ref() != Some(&why) {
                 tracing::warn!(link = self.purpose, "AMQP: {why}");
@@ -136,33 +139,33 @@ impl Keeper {
             state.connects += 1;
         });
         let mut looks = tokio::time::interval(Duration::from_secs(LOOK_SECONDS));
-        let (mut doubted, mut lost) = (false, None);
+        let (mut needs_recheck, mut lost) = (false, None);
         let mut again = Instant::now() + Duration::from_secs(TOPOLOGY_RETRY_SECONDS);
         while connection.status().connected() {
             tokio::select! {
                 () = self.stop.cancelled() => break,
                 event = events.next() => match event {
-                    Some(Event::ConnectionBlocked(reason)) => self.is_blocked(Some(&reason)),
-                    Some(Event::ConnectionUnblocked) => self.is_blocked(None),
-                    // It names frames and codes, never a body.
+                    Some(Event::ConnectionBlocked(reason)) => self.set_blocked(Some(&reason)),
+                    Some(Event::ConnectionUnblocked) => self.set_blocked(None),
+                    // It contains frames and codes, never a body.
                     Some(Event::Error(error)) => lost = Some(error),
                     Some(_) => {}
-                    // The client is gone with its connection; the loop ends with the next look.
+                    // The client library has dropped the connection; the loop ends with the next check.
                     None => tokio::select! {
                         () = self.stop.cancelled() => break,
                         () = tokio::time::sleep(Duration::from_secs(LOOK_SECONDS)) => {}
                     },
                 },
-                changed = self.things.changed() => {
+                changed = self.entities.changed() => {
                     if changed.is_err() {
                         break;
                     }
                     self.declare(&connection).await;
                 }
-                () = self.doubt.notified() => doubted = true,
+                () = self.recheck.notified() => needs_recheck = true,
                 _ = looks.tick() => {
-                    let retry = Instant::now() >= again && !self.state.borrow().mistakes.is_empty();
-                    if std::mem::take(&mut doubted) || retry {
+                    let retry = Instant::now() >= again && !self.state.borrow().errors.is_empty();
+                    if std::mem::take(&mut needs_recheck) || retry {
                         self.declare(&connection).await;
                         again = Instant::now() + Duration::from_secs(TOPOLOGY_RETRY_SECONDS);
                     }
@@ -170,12 +173,12 @@ impl Keeper {
             }
         }
         if self.stop.is_cancelled() {
-            // Whether or not the broker hears it: the process ends. One in alarm hears nothing.
+            // Errors are ignored because the process ends. A broker in alarm does not read the close.
             let closing = connection.close(200, "stopping".into());
             let _ = tokio::time::timeout(Duration::from_secs(CLOSE_SECONDS), closing).await;
             self.state.send_modify(|state| state.connection = None);
         } else {
-            // The loop may have ended before it heard why.
+            // The loop may have ended before the reason arrived.
             while let Some(Some(event)) = events.next().now_or_never() {
                 if let Event::Error(error) = event {
                     lost = Some(error);
@@ -185,31 +188,31 @@ impl Keeper {
                 self.state.send_modify(|state| state.unreadable += 1);
             }
             let why = lost.map(|error| format!(": {error}")).unwrap_or_default();
-            self.is_away(format!("the connection to {broker} was lost{why}"));
+            self.set_disconnected(format!("the connection to {broker} was lost{why}"));
         }
     }
 
-    fn is_blocked(&self, reason: Option<&str>) {
+    fn set_blocked(&self, reason: Option<&str>) {
         match reason {
-            Some(reason) => tracing::warn!(link = self.purpose, reason, "AMQP: the broker takes no messages now"),
-            None => tracing::info!(link = self.purpose, "AMQP: the broker takes messages again"),
+            Some(reason) => tracing::warn!(link = self.purpose, reason, "AMQP: the broker blocks publishing"),
+            None => tracing::info!(link = self.purpose, "AMQP: the broker accepts messages again"),
         }
         self.state.send_modify(|state| state.blocked = reason.is_some());
     }
 
     async fn declare(&mut self, connection: &Connection) {
-        let things = self.things.borrow_and_update().clone();
-        let mistakes = tokio::select! {
+        let entities = self.entities.borrow_and_update().clone();
+        let errors = tokio::select! {
             () = self.stop.cancelled() => return,
-            mistakes = topology::ensure(connection, &things, self.amqp.declare) => mistakes,
+            errors = topology::ensure(connection, &entities, self.amqp.declare) => errors,
         };
         let still_there = connection.status().connected();
         self.state.send_modify(|state| {
-            for mistake in mistakes.iter().filter(|mistake| !state.mistakes.contains(mistake)) {
-                tracing::error!(link = self.purpose, "AMQP: {mistake}");
+            for error_text in errors.iter().filter(|error_text| !state.errors.contains(error_text)) {
+                tracing::error!(link = self.purpose, "AMQP: {error_text}");
             }
-            state.was_ready |= mistakes.is_empty() && still_there;
-            state.mistakes = mistakes;
+            state.was_ready |= errors.is_empty() && still_there;
+            state.errors = errors;
         });
     }
 }
@@ -217,7 +220,7 @@ impl Keeper {
 /// The pause before round `round` + 2 over all brokers.
 fn pause(round: usize) -> Duration {
     let longest = BACKOFF_MILLISECONDS[round.min(BACKOFF_MILLISECONDS.len() - 1)];
-    // The low bits of a fresh UUID are random enough to spread those who lost the same broker.
+    // The low bits of a new UUID are random enough to spread routers that lost the same broker.
     let chance = (uuid::Uuid::new_v4().as_u128() as u32) as f64 / f64::from(u32::MAX);
     Duration::from_millis(longest).mul_f64(0.5 + 0.5 * chance)
 }

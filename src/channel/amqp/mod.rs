@@ -1,7 +1,8 @@
 //! AMQP 0-9-1 over RabbitMQ: messages in from queues, out to exchanges, answers to reply queues (design 1.6).
 //!
-//! Reading order: `link` (a connection that is kept up), `topology` (what must be there), `consumer` and `inbound` (in),
-//! `outbound` and `publisher` (out), `properties` (what is said beside the body), `health` (what is shown).
+//! Reading order: `link` (a connection that is kept up), `topology` (the queues and exchanges), `consumer` and
+//! `inbound` (in), `outbound` and `publisher` (out), `properties` (metadata besides the body), `health` (status for
+//! operators), `unreadable` (messages that the client library cannot decode).
 
 mod acks;
 mod connect;
@@ -13,12 +14,12 @@ mod link;
 mod outbound;
 mod properties;
 mod publisher;
-mod rescue;
 mod topology;
+mod unreadable;
 
 pub use connect::{NotConnected, connect};
 pub use health::AmqpHealth;
-use health::Seen;
+use health::ConsumerStatus;
 pub use outbound::AmqpOut;
 
 use crate::admission::Admission;
@@ -31,43 +32,43 @@ use crate::store::Store;
 use crate::supervisor::Supervisor;
 use consumer::QueueConsumer;
 use inbound::Intake;
-use link::{Keeper, LinkState};
+use link::{LinkState, LinkTask};
 use publisher::Publisher;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
-use topology::Thing;
+use topology::Entity;
 
-/// How long the consumers of a lost connection wait to learn why it was lost.
-const RESCUE_WAIT: Duration = Duration::from_secs(2);
+/// How long the consumers of a lost connection wait for the reason.
+const LOST_REASON_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The broker, before anything is connected: what publishes can be handed out, what consumes comes later.
+/// AMQP before it connects: the publishing side can be handed out already; consuming starts with `start`.
 pub struct Amqp {
     settings: Arc<Settings>,
     name: String,
     publisher: Arc<Publisher>,
     inward: watch::Sender<LinkState>,
     outward: watch::Sender<LinkState>,
-    things_out: watch::Sender<Vec<Thing>>,
+    entities_out: watch::Sender<Vec<Entity>>,
     metrics: Metrics,
 }
 
-/// AMQP at work.
+/// AMQP once it is started.
 pub struct RunningAmqp {
     pub health: AmqpHealth,
-    things_out: watch::Sender<Vec<Thing>>,
-    /// Never changes; a keeper whose things come to an end has nothing more to do.
-    _things_in: watch::Sender<Vec<Thing>>,
+    entities_out: watch::Sender<Vec<Entity>>,
+    /// Never changes; a link_task whose entities come to an end has nothing more to do.
+    _things_in: watch::Sender<Vec<Entity>>,
     stop_in: CancellationToken,
     stop_out: CancellationToken,
     consuming: JoinHandle<()>,
-    keepers: [JoinHandle<()>; 2],
+    link_tasks: [JoinHandle<()>; 2],
 }
 
 impl Amqp {
-    /// `name`: our name in `via`, and the broker's list of connections.
+    /// `name`: our name in `via`, and in the broker's list of connections.
     pub fn new(settings: Settings, name: String, metrics: Metrics) -> Amqp {
         let outward = watch::Sender::new(LinkState::default());
         Amqp {
@@ -76,7 +77,7 @@ impl Amqp {
             publisher: Arc::new(Publisher::new(outward.subscribe())),
             inward: watch::Sender::new(LinkState::default()),
             outward,
-            things_out: watch::Sender::new(Vec::new()),
+            entities_out: watch::Sender::new(Vec::new()),
             metrics,
         }
     }
@@ -86,7 +87,7 @@ impl Amqp {
         AmqpOut::new(self.publisher.clone(), store, answer_queue, self.name.clone(), clock, self.metrics.clone())
     }
 
-    /// Connects in the background and consumes; what is not there yet is waited for.
+    /// Connects in the background and consumes; brokers and queues that are not available yet are retried.
     pub fn start(
         self,
         exchange: Arc<Exchange>,
@@ -96,24 +97,26 @@ impl Amqp {
         supervisor: &Supervisor,
     ) -> RunningAmqp {
         let (stop_in, stop_out) = (self.publisher.stop.clone(), CancellationToken::new());
-        self.things_out.send_replace(topology::outbound(participants));
-        let keeper =
-            |purpose, state: &watch::Sender<LinkState>, things, doubt: &Arc<Notify>, stop: &CancellationToken| Keeper {
-                purpose,
-                name: self.name.clone(),
-                amqp: self.settings.clone(),
-                things,
-                state: state.clone(),
-                doubt: doubt.clone(),
-                stop: stop.clone(),
+        self.entities_out.send_replace(topology::outbound(participants));
+        let link_task =
+            |purpose, state: &watch::Sender<LinkState>, entities, recheck: &Arc<Notify>, stop: &CancellationToken| {
+                LinkTask {
+                    purpose,
+                    name: self.name.clone(),
+                    amqp: self.settings.clone(),
+                    entities,
+                    state: state.clone(),
+                    recheck: recheck.clone(),
+                    stop: stop.clone(),
+                }
             };
-        let things_in = watch::Sender::new(topology::inbound(&self.settings));
-        let doubt_in = Arc::default();
-        let out = keeper("out", &self.outward, self.things_out.subscribe(), &self.publisher.doubt, &stop_out);
-        // The inward link outlasts its consumers: what they have under way is acknowledged on it.
-        let inward = keeper("in", &self.inward, things_in.subscribe(), &doubt_in, &stop_out);
+        let entities_in = watch::Sender::new(topology::inbound(&self.settings));
+        let recheck_in = Arc::default();
+        let out = link_task("out", &self.outward, self.entities_out.subscribe(), &self.publisher.recheck, &stop_out);
+        // The inward link outlives its consumers: their messages in progress are acknowledged on it.
+        let inward = link_task("in", &self.inward, entities_in.subscribe(), &recheck_in, &stop_out);
         let queues = self.settings.inbound_queues.iter().chain([&self.settings.answer_queue]);
-        let queues: Arc<[Arc<Seen>]> = queues.map(|queue| Arc::new(Seen::new(queue))).collect();
+        let queues: Arc<[Arc<ConsumerStatus>]> = queues.map(|queue| Arc::new(ConsumerStatus::new(queue))).collect();
         let health = AmqpHealth::new(
             self.settings.clone(),
             [self.inward.subscribe(), self.outward.subscribe()],
@@ -126,13 +129,13 @@ impl Amqp {
             publisher: self.publisher,
             amqp: self.settings.clone(),
             body_limit_bytes,
-            company: Arc::default(),
+            try_lock: Arc::default(),
             settled: Default::default(),
             admission,
         });
         let consumers =
-            Consumers { intake, queues, link: self.inward.subscribe(), doubt: doubt_in, stop: stop_in.clone() };
-        let keepers = [
+            Consumers { intake, queues, link: self.inward.subscribe(), recheck: recheck_in, stop: stop_in.clone() };
+        let link_tasks = [
             supervisor.spawn("amqp link in", stop_out.clone(), inward.run()),
             supervisor.spawn("amqp link out", stop_out.clone(), out.run()),
         ];
@@ -140,44 +143,44 @@ impl Amqp {
         supervisor.spawn("amqp health", stop_out.clone(), health.clone().watch(stop_out.clone()));
         RunningAmqp {
             health,
-            things_out: self.things_out,
-            _things_in: things_in,
+            entities_out: self.entities_out,
+            _things_in: entities_in,
             stop_in,
             stop_out,
             consuming,
-            keepers,
+            link_tasks,
         }
     }
 }
 
 impl RunningAmqp {
-    /// Other participants: what they need is declared.
+    /// Declares what the new participants need.
     pub fn reload(&self, participants: &[Arc<Participant>]) {
-        self.things_out.send_replace(topology::outbound(participants));
+        self.entities_out.send_replace(topology::outbound(participants));
     }
 
-    /// Takes no more messages; returns when those under way are kept and acknowledged, or their time is up.
+    /// Accepts no more messages; returns when those in progress are stored and acknowledged, or after a timeout.
     pub async fn stop_consuming(&mut self) {
         self.stop_in.cancel();
-        // A task that panicked has nothing more under way.
+        // A task that panicked has nothing left in progress.
         let _ = (&mut self.consuming).await;
     }
 
     /// Closes the connections.
     pub async fn stop(self) {
         self.stop_out.cancel();
-        for keeper in self.keepers {
-            let _ = keeper.await;
+        for link_task in self.link_tasks {
+            let _ = link_task.await;
         }
     }
 }
 
-/// The consumers of all queues, begun anew with each connection.
+/// The consumers of all queues, restarted with each connection.
 struct Consumers {
     intake: Arc<Intake>,
-    queues: Arc<[Arc<Seen>]>,
+    queues: Arc<[Arc<ConsumerStatus>]>,
     link: watch::Receiver<LinkState>,
-    doubt: Arc<Notify>,
+    recheck: Arc<Notify>,
     stop: CancellationToken,
 }
 
@@ -203,7 +206,7 @@ impl Consumers {
                     queue: seen.queue.clone(),
                     prefetch: self.intake.amqp.prefetch,
                     seen: seen.clone(),
-                    doubt: self.doubt.clone(),
+                    recheck: self.recheck.clone(),
                     stop: self.stop.clone(),
                 };
                 consumers.spawn(consumer.run(connection.clone()));
@@ -212,17 +215,17 @@ impl Consumers {
             if self.stop.is_cancelled() {
                 return;
             }
-            unreadable = self.rescue(last, unreadable).await;
+            unreadable = self.reject_unreadable(last, unreadable).await;
         }
     }
 
-    /// Puts a message out of the way that the client could not read, and that ended the connection. Where the queues are
-    /// somebody else's, the broker might drop what is rejected: then it is left. `connects`: which connection was lost;
-    /// `known`: how many were lost so before. Returns how many are known now.
-    async fn rescue(&mut self, connects: u64, known: u64) -> u64 {
-        // The link learns of the end of its connection a moment after the consumers.
+    /// Has the broker dead-letter a message that the client library could not decode and that ended the connection. Not
+    /// if the queues are declared elsewhere, because the broker might then drop what is rejected. `connects`: which
+    /// connection was lost; `known`: how many were lost this way before. Returns the number that is known now.
+    async fn reject_unreadable(&mut self, connects: u64, known: u64) -> u64 {
+        // The link learns that its connection ended a moment after the consumers do.
         let lost = self.link.wait_for(|state| state.connection.is_none() || state.connects > connects);
-        let state = match tokio::time::timeout(RESCUE_WAIT, lost).await {
+        let state = match tokio::time::timeout(LOST_REASON_TIMEOUT, lost).await {
             Ok(Ok(state)) if state.unreadable > known => state.clone(),
             _ => return known,
         };
@@ -230,11 +233,13 @@ impl Consumers {
         let broker = amqp.urls.iter().find(|url| Some(url.to_string()) == state.broker);
         let Some(broker) = broker.filter(|_| amqp.declare) else { return state.unreadable };
         for seen in self.queues.iter() {
-            match rescue::reject_unreadable(broker, &seen.queue, amqp.prefetch.saturating_add(1)).await {
+            match unreadable::reject_unreadable(broker, &seen.queue, amqp.prefetch.saturating_add(1)).await {
                 Ok(true) => tracing::error!(queue = %seen.queue,
-                    "AMQP: a message with a property that is no UTF-8 text was dead-lettered by the broker"),
+                    "AMQP: a message with a property that is not valid UTF-8 was dead-lettered by the broker"),
                 Ok(false) => {}
-                Err(why) => tracing::error!(queue = %seen.queue, why, "AMQP: a message that cannot be read stays"),
+                Err(why) => {
+                    tracing::error!(queue = %seen.queue, why, "AMQP: a message that cannot be decoded stays in the queue")
+                }
             }
         }
         state.unreadable

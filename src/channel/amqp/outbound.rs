@@ -2,8 +2,8 @@
 
 use super::properties;
 use super::publisher::{Address, Published, Publisher};
-use crate::channel::later;
 use crate::channel::outgoing::outgoing;
+use crate::channel::retryable;
 use crate::clock::Clock;
 use crate::delivery::{AttemptResult, PendingDelivery};
 use crate::fault::Fault;
@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Carries deliveries over AMQP.
+/// Sends deliveries over AMQP.
 pub struct AmqpOut {
     publisher: Arc<Publisher>,
     store: Store,
@@ -40,53 +40,53 @@ impl AmqpOut {
     /// One attempt at a participant's exchange.
     pub async fn to_exchange(
         &self,
-        work: &PendingDelivery,
+        delivery: &PendingDelivery,
         participant: &Participant,
         exchange: &str,
         routing_key: &str,
     ) -> AttemptResult {
-        let published = match self.publish(work, participant, Address { exchange, routing_key }).await {
+        let published = match self.publish(delivery, participant, Address { exchange, routing_key }).await {
             Ok(published) => published,
             Err(published) => return published,
         };
-        // Declared by us and gone: it comes back without an operator.
+        // An entity that we declared is missing: the link declares it again.
         if matches!(published, Published::Closed(_)) || (published == Published::Unroutable && exchange.is_empty()) {
-            self.publisher.doubt.notify_one();
+            self.publisher.recheck.notify_one();
         }
         match published {
             Published::Unroutable => {
                 let way = if exchange.is_empty() { String::new() } else { format!("exchange {exchange}, ") };
-                later(Fault::RouteUnroutable, format!("no queue takes it: {way}routing key {routing_key}"))
+                retryable(Fault::RouteUnroutable, format!("no queue takes it: {way}routing key {routing_key}"))
             }
-            other => told(other, participant),
+            other => result_of(other, participant),
         }
     }
 
-    /// One attempt at a reply queue. None: the queue is gone.
+    /// One attempt at a reply queue. None if the queue is gone.
     pub async fn to_reply_queue(
         &self,
-        work: &PendingDelivery,
+        delivery: &PendingDelivery,
         participant: &Participant,
         queue: &str,
     ) -> Option<AttemptResult> {
-        match self.publish(work, participant, Address { exchange: "", routing_key: queue }).await {
+        match self.publish(delivery, participant, Address { exchange: "", routing_key: queue }).await {
             Ok(Published::Unroutable) => None,
-            Ok(published) => Some(told(published, participant)),
+            Ok(published) => Some(result_of(published, participant)),
             Err(published) => Some(published),
         }
     }
 
     async fn publish(
         &self,
-        work: &PendingDelivery,
+        delivery: &PendingDelivery,
         participant: &Participant,
         to: Address<'_>,
     ) -> Result<Published, AttemptResult> {
-        let outgoing = outgoing(&self.store, work, participant).await?;
+        let outgoing = outgoing(&self.store, delivery, participant).await?;
         let now_us = self.clock.now_us();
-        let properties = properties::outbound(&outgoing.work, participant, &self.answer_queue, &self.name, now_us);
-        let (patience, started) = (Duration::from_secs(participant.attempt_timeout_seconds), Instant::now());
-        let published = self.publisher.publish(to, &outgoing.body, properties, patience).await;
+        let properties = properties::outbound(&outgoing.delivery, participant, &self.answer_queue, &self.name, now_us);
+        let (timeout, started) = (Duration::from_secs(participant.attempt_timeout_seconds), Instant::now());
+        let published = self.publisher.publish(to, &outgoing.body, properties, timeout).await;
         if published == Published::Confirmed {
             self.metrics.amqp_confirmed(started.elapsed().as_secs_f64());
         }
@@ -100,26 +100,26 @@ impl AmqpOut {
     }
 }
 
-/// In our words, as the broker's may change; its limit is the last number that it names.
+/// In our own words, because the broker's may change; its limit is the last number in its text.
 fn too_large(size_bytes: usize, why: &str) -> String {
     let limit = why.split(|letter: char| !letter.is_ascii_digit()).rfind(|digits| !digits.is_empty());
     match limit.filter(|limit| limit.parse() != Ok(size_bytes)) {
-        Some(limit) => format!("the message has {size_bytes} bytes, and the broker takes {limit} at most"),
-        None => format!("the message has {size_bytes} bytes, and the broker takes none of that size"),
+        Some(limit) => format!("the message has {size_bytes} bytes, and the broker accepts {limit} at most"),
+        None => format!("the message has {size_bytes} bytes, and the broker accepts none of that size"),
     }
 }
 
-fn told(published: Published, participant: &Participant) -> AttemptResult {
+fn result_of(published: Published, participant: &Participant) -> AttemptResult {
     match published {
         Published::Confirmed => AttemptResult::Queued,
-        Published::Unroutable => later(Fault::RouteUnroutable, "no queue takes it"),
-        Published::Refused => later(Fault::RecvQueueFull, "the broker refused it: the receiver's queue is full"),
+        Published::Unroutable => retryable(Fault::RouteUnroutable, "no queue takes it"),
+        Published::Rejected => retryable(Fault::RecvQueueFull, "the broker rejected it: the receiver's queue is full"),
         Published::Closed(why) | Published::TooLarge(why) => {
-            later(Fault::RouteBroker, format!("the broker closed the channel: {why}"))
+            retryable(Fault::RouteBroker, format!("the broker closed the channel: {why}"))
         }
-        Published::Silent => {
+        Published::Unconfirmed => {
             let seconds = participant.attempt_timeout_seconds;
-            later(Fault::RouteBroker, format!("no confirm of the broker within {seconds} seconds"))
+            retryable(Fault::RouteBroker, format!("no confirm from the broker within {seconds} seconds"))
         }
         Published::Unknown(why) => AttemptResult::NotSent { fault: None, detail: why.into() },
     }
@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn what_is_too_large_for_the_broker_is_said_with_size_and_limit() {
         const SAID: &str = "PRECONDITION_FAILED - message size 2000 is larger than configured max size 1000";
-        assert_eq!(too_large(2000, SAID), "the message has 2000 bytes, and the broker takes 1000 at most");
-        assert_eq!(too_large(9, "too big"), "the message has 9 bytes, and the broker takes none of that size");
+        assert_eq!(too_large(2000, SAID), "the message has 2000 bytes, and the broker accepts 1000 at most");
+        assert_eq!(too_large(9, "too big"), "the message has 9 bytes, and the broker accepts none of that size");
     }
 }

@@ -1,4 +1,4 @@
-//! AMQP properties and headers: what a message's sender says of it, and what we say of it on the way out (design 1.6).
+//! AMQP properties and headers: read from received messages, and set on published ones (design 1.6).
 
 use crate::channel::via;
 use crate::delivery::{DeliveryKind, Metadata, PendingDelivery};
@@ -8,27 +8,27 @@ use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use std::time::Duration;
 
-/// What the property `type` says of an answer to what is no message that could be answered.
+/// The property `type` of an answer to something that is not a message.
 const OUTCOME_TYPE: &str = "OperationOutcome";
-/// `delivery_mode`: kept on disk.
+/// `delivery_mode`: stored on disk.
 const PERSISTENT: u8 = 2;
-/// AMQP's short strings are no longer.
+/// The length limit of AMQP's short strings.
 const SHORT_LIMIT_BYTES: usize = 255;
-/// Longer values are left out of the headers: they stand in the message. All properties together must fit into one frame, of
-/// 128 KiB as a rule; the broker closes a connection that sends more.
+/// Longer values are left out of the headers, because they are in the message. All properties together must fit into
+/// one frame, usually of 128 KiB; the broker closes a connection that sends more.
 const HEADER_LIMIT_BYTES: usize = 1024;
 /// `via` grows with each router.
 const VIA_LIMIT_BYTES: usize = 8 * 1024;
-/// Headers that mean something to the broker: carbon copies, and its own notes of where a message has been.
+/// Headers with a meaning to the broker: carbon copies, and its own record of where a message has been.
 const BROKER_HEADERS: [&str; 2] = ["CC", "BCC"];
 const BROKER_HEADER_PREFIX: &str = "x-";
 
-/// A property that is a text.
+/// A text property.
 pub(super) fn text(value: &Option<ShortString>) -> Option<&str> {
     value.as_ref().map(|value| value.as_str()).filter(|text| !text.is_empty())
 }
 
-/// A header that is a text.
+/// A text header.
 pub(super) fn header<'p>(properties: &'p BasicProperties, name: &str) -> Option<std::borrow::Cow<'p, str>> {
     let value = properties.headers().as_ref()?.inner().get(name)?;
     match value {
@@ -38,7 +38,7 @@ pub(super) fn header<'p>(properties: &'p BasicProperties, name: &str) -> Option<
     }
 }
 
-/// How often a quorum queue brought this message before (RabbitMQ's `x-delivery-count`).
+/// How often a quorum queue delivered this message before (RabbitMQ's `x-delivery-count`).
 pub(super) fn delivery_count(properties: &BasicProperties) -> u64 {
     let count = properties.headers().as_ref().and_then(|headers| headers.inner().get("x-delivery-count"));
     let number = match count {
@@ -50,16 +50,16 @@ pub(super) fn delivery_count(properties: &BasicProperties) -> u64 {
     number.unsigned_abs()
 }
 
-/// The sender's use by date: milliseconds as text, which the broker has checked.
+/// The sender's `expiration`: milliseconds as text, which the broker has checked.
 pub(super) fn expires_after(properties: &BasicProperties) -> Option<Duration> {
     text(properties.expiration())?.parse().ok().map(Duration::from_millis)
 }
 
-/// The properties of a message that is put aside, as they came but for what the broker would act on: the user, because it is
-/// published by ours, the expiration, and headers for the broker.
-pub(super) fn put_aside(came: &BasicProperties, why: &str) -> BasicProperties {
+/// The properties of a dead letter: as received, except for what the broker would act on. That is the user, because we
+/// publish it as our own, the expiration, and headers for the broker.
+pub(super) fn dead_letter(received: &BasicProperties, why: &str) -> BasicProperties {
     let mut headers = FieldTable::default();
-    for (name, value) in came.headers().iter().flat_map(|headers| headers.inner()) {
+    for (name, value) in received.headers().iter().flat_map(|headers| headers.inner()) {
         let name_text = name.as_str();
         if !BROKER_HEADERS.contains(&name_text) && !name_text.starts_with(BROKER_HEADER_PREFIX) {
             headers.insert(name.clone(), value.clone());
@@ -69,44 +69,44 @@ pub(super) fn put_aside(came: &BasicProperties, why: &str) -> BasicProperties {
         headers.insert(name.into(), AMQPValue::LongString(value.into()));
     };
     note("emberpost-reason", why);
-    if let Some(user) = text(came.user_id()) {
+    if let Some(user) = text(received.user_id()) {
         note("emberpost-user-id", user);
     }
-    if let Some(expiration) = text(came.expiration()) {
+    if let Some(expiration) = text(received.expiration()) {
         note("emberpost-expiration", expiration);
     }
     let mut kept = BasicProperties::default().with_delivery_mode(PERSISTENT).with_headers(headers);
     type Setter = fn(BasicProperties, ShortString) -> BasicProperties;
     let texts: [(&Option<ShortString>, Setter); 7] = [
-        (came.content_type(), BasicProperties::with_content_type),
-        (came.content_encoding(), BasicProperties::with_content_encoding),
-        (came.correlation_id(), BasicProperties::with_correlation_id),
-        (came.reply_to(), BasicProperties::with_reply_to),
-        (came.message_id(), BasicProperties::with_message_id),
-        (came.kind(), BasicProperties::with_type),
-        (came.app_id(), BasicProperties::with_app_id),
+        (received.content_type(), BasicProperties::with_content_type),
+        (received.content_encoding(), BasicProperties::with_content_encoding),
+        (received.correlation_id(), BasicProperties::with_correlation_id),
+        (received.reply_to(), BasicProperties::with_reply_to),
+        (received.message_id(), BasicProperties::with_message_id),
+        (received.kind(), BasicProperties::with_type),
+        (received.app_id(), BasicProperties::with_app_id),
     ];
     for (value, set) in texts {
         if let Some(value) = value {
             kept = set(kept, value.clone());
         }
     }
-    match came.timestamp() {
+    match received.timestamp() {
         Some(timestamp) => kept.with_timestamp(*timestamp),
         None => kept,
     }
 }
 
-/// What is said of a message on its way to a participant or a reply queue. `now_us`: UTC microseconds.
+/// The properties of a message to a participant or a reply queue. `now_us`: UTC microseconds.
 pub(super) fn outbound(
-    work: &PendingDelivery,
+    delivery: &PendingDelivery,
     participant: &Participant,
     answer_queue: &str,
     name: &str,
     now_us: i64,
 ) -> BasicProperties {
-    let metadata = &*work.metadata;
-    let correlation = match &work.kind {
+    let metadata = &*delivery.metadata;
+    let correlation = match &delivery.kind {
         DeliveryKind::Reply(reply) => reply.correlation.clone(),
         _ => Some(metadata.id.to_string()),
     };
@@ -114,8 +114,8 @@ pub(super) fn outbound(
         .with_delivery_mode(PERSISTENT)
         .with_timestamp(u64::try_from(now_us / 1_000_000).unwrap_or_default())
         .with_app_id(EMBERPOST.into())
-        .with_headers(headers(work, participant, name));
-    // What is too long for a property came with the message, and stands in it.
+        .with_headers(headers(delivery, participant, name));
+    // A value that is too long for a property is in the message.
     if let Some(value) = short(&media_type(metadata)) {
         properties = properties.with_content_type(value);
     }
@@ -128,7 +128,7 @@ pub(super) fn outbound(
     if let Some(value) = kind(metadata).and_then(short) {
         properties = properties.with_type(value);
     }
-    if is_to_answer(work)
+    if is_to_answer(delivery)
         && let Some(value) = short(answer_queue)
     {
         properties = properties.with_reply_to(value);
@@ -147,7 +147,7 @@ fn media_type(metadata: &Metadata) -> String {
     }
 }
 
-/// MessageHeader.id in R4, the value of Bundle.identifier in R5; where that is missing, what else the message is known by.
+/// MessageHeader.id in R4, the value of Bundle.identifier in R5; if that is missing, another id of the message.
 fn message_id(metadata: &Metadata) -> Option<&str> {
     let identifier = metadata.bundle_identifier.as_ref().map(|identifier| identifier.value.as_str());
     let header = metadata.header_id.as_deref();
@@ -158,20 +158,20 @@ fn message_id(metadata: &Metadata) -> Option<&str> {
 fn kind(metadata: &Metadata) -> Option<&str> {
     match &metadata.event {
         Some(event) => Some(event.code()),
-        // Of what we write ourselves only an answer to what could not be read has no event.
+        // Of Emberpost's own messages, only an answer to an unreadable message has no event.
         None => (metadata.sender == EMBERPOST).then_some(OUTCOME_TYPE),
     }
 }
 
-/// Whether the receiver may answer: requests, but for those that want none; answers are never answered (MSG-41).
-fn is_to_answer(work: &PendingDelivery) -> bool {
-    let never = work.metadata.owed == Some(fhir::event::ResponseRequired::Never);
-    let request = matches!(work.kind, DeliveryKind::Request | DeliveryKind::Replay { .. });
-    request && work.metadata.response.is_none() && !never
+/// Whether the receiver may answer: requests, except those that want no answer. Answers are never answered (MSG-41).
+fn is_to_answer(delivery: &PendingDelivery) -> bool {
+    let never = delivery.metadata.owed == Some(fhir::event::ResponseRequired::Never);
+    let request = matches!(delivery.kind, DeliveryKind::Request | DeliveryKind::Replay { .. });
+    request && delivery.metadata.response.is_none() && !never
 }
 
-fn headers(work: &PendingDelivery, participant: &Participant, name: &str) -> FieldTable {
-    let metadata = &*work.metadata;
+fn headers(delivery: &PendingDelivery, participant: &Participant, name: &str) -> FieldTable {
+    let metadata = &*delivery.metadata;
     let mut headers = FieldTable::default();
     let mut set = |key: &str, value: Option<String>| {
         if let Some(value) = value.filter(|value| value.len() <= HEADER_LIMIT_BYTES) {
@@ -191,7 +191,7 @@ fn headers(work: &PendingDelivery, participant: &Participant, name: &str) -> Fie
     let came_through = via(metadata, name);
     let via = if came_through.len() <= VIA_LIMIT_BYTES { came_through } else { format!("1.1 {name}") };
     headers.insert("via".into(), AMQPValue::LongString(via.into()));
-    let attempt = i32::try_from(work.attempts.saturating_add(1)).unwrap_or(i32::MAX);
+    let attempt = i32::try_from(delivery.attempts.saturating_add(1)).unwrap_or(i32::MAX);
     headers.insert("attempt".into(), AMQPValue::LongInt(attempt));
     headers
 }
@@ -204,8 +204,8 @@ mod tests {
     use fhir::event::{Identifier, ResponseRequired};
     use std::sync::Arc;
 
-    fn said(work: &PendingDelivery) -> BasicProperties {
-        outbound(work, &Participant::new("lab"), "answers", "hub:1", 7_000_000)
+    fn properties_of(delivery: &PendingDelivery) -> BasicProperties {
+        outbound(delivery, &Participant::new("lab"), "answers", "hub:1", 7_000_000)
     }
 
     #[test]
@@ -214,9 +214,9 @@ mod tests {
         metadata.header_id = Some("header".into());
         metadata.bundle_identifier = Some(Identifier { system: None, value: "identifier".into() });
         metadata.via = Some("1.1 other".into());
-        let work =
+        let delivery =
             PendingDelivery { metadata: Arc::new(metadata.clone()), attempts: 2, ..fixture::pending("lab", 1, 1) };
-        let properties = said(&work);
+        let properties = properties_of(&delivery);
         assert_eq!(text(properties.message_id()), Some("header"));
         assert_eq!(text(properties.correlation_id()), Some(&*metadata.id.to_string()));
         assert_eq!(text(properties.reply_to()), Some("answers"));
@@ -226,7 +226,7 @@ mod tests {
 
         metadata.version = Some(FhirVersion::R5);
         metadata.owed = Some(ResponseRequired::Never);
-        let properties = said(&PendingDelivery { metadata: Arc::new(metadata), ..work });
+        let properties = properties_of(&PendingDelivery { metadata: Arc::new(metadata), ..delivery });
         assert_eq!(text(properties.message_id()), Some("identifier"));
         assert_eq!(text(properties.reply_to()), None);
     }
@@ -235,7 +235,8 @@ mod tests {
     fn what_is_too_long_for_a_frame_is_left_to_the_message() {
         let mut metadata = fixture::metadata();
         (metadata.source, metadata.via) = (Some("s".repeat(200_000)), Some("1.1 x, ".repeat(50_000)));
-        let properties = said(&PendingDelivery { metadata: Arc::new(metadata), ..fixture::pending("lab", 1, 1) });
+        let properties =
+            properties_of(&PendingDelivery { metadata: Arc::new(metadata), ..fixture::pending("lab", 1, 1) });
         assert_eq!(header(&properties, "source"), None);
         assert_eq!(header(&properties, "via").as_deref(), Some("1.1 hub:1"));
     }
@@ -246,14 +247,14 @@ mod tests {
         for name in ["CC", "BCC", "x-delivery-count", "mine"] {
             headers.insert(name.into(), AMQPValue::LongString("value".into()));
         }
-        let came = BasicProperties::default()
+        let received = BasicProperties::default()
             .with_user_id("lab".into())
             .with_expiration("60000".into())
             .with_correlation_id("c".into())
             .with_type("t".into())
             .with_timestamp(7)
             .with_headers(headers);
-        let kept = put_aside(&came, "too large");
+        let kept = dead_letter(&received, "too large");
         assert_eq!((text(kept.user_id()), text(kept.expiration())), (None, None));
         assert_eq!(
             (text(kept.correlation_id()), text(kept.kind()), kept.timestamp()),
@@ -269,12 +270,12 @@ mod tests {
         let mut metadata = fixture::metadata();
         (metadata.sender, metadata.event) = (EMBERPOST.into(), None);
         let reply = ReplyQueue { queue: Some("q".into()), correlation: Some("mine".into()) };
-        let work = PendingDelivery {
+        let delivery = PendingDelivery {
             kind: DeliveryKind::Reply(reply),
             metadata: Arc::new(metadata),
             ..fixture::pending("lab", 1, 1)
         };
-        let properties = said(&work);
+        let properties = properties_of(&delivery);
         assert_eq!((text(properties.correlation_id()), text(properties.reply_to())), (Some("mine"), None));
         assert_eq!(text(properties.kind()), Some("OperationOutcome"));
     }

@@ -1,8 +1,8 @@
-//! Publishing with confirms: each message on a channel of its own for as long as it is under way.
+//! Publishes with confirms, each message on a channel of its own until it is confirmed.
 //!
-//! The client tells a returned message with whichever confirm comes next on its channel, so two messages on one channel
-//! could be taken for each other; and an exchange that is missing closes the channel, with everything on it. Many channels
-//! with one message each have neither fault, and a lane has one message under way anyway.
+//! The client library delivers a returned message with whichever confirm comes next on its channel, so two messages on
+//! one channel could be confused. And a missing exchange closes the channel with everything on it. Many channels with
+//! one message each have neither problem, and a lane has only one active attempt anyway.
 
 use super::link::LinkState;
 use bytes::Bytes;
@@ -15,47 +15,48 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// Messages under way at once over all participants, where the broker allows so many channels; 2047 unless told otherwise.
-const UNDER_WAY_MOST: usize = 512;
-/// Channels that are left for declarations and questions.
+/// Unconfirmed messages over all participants, if the broker allows that many channels; by default it allows 2047.
+const UNCONFIRMED_MOST: usize = 512;
+/// Channels reserved for declarations and checks.
 const OTHER_CHANNELS: u16 = 2;
-/// A channel that is closing counts for the broker until it is closed.
+/// A closing channel counts for the broker until it is closed.
 const CHANNEL_RETRY: Duration = Duration::from_millis(20);
-/// A caller that finds no connection comes again after this long: an operator's orders are heard in between.
+/// How long a publish waits for a connection. After that the delivery is rescheduled, so that an operator's commands
+/// take effect.
 const HOLD_SECONDS: u64 = 5;
-/// What begins like this is a requester's own connection, not a queue (RabbitMQ, direct reply-to).
+/// The prefix of a requester's direct reply address, which is not a queue (RabbitMQ, direct reply-to).
 const DIRECT_REPLY: &str = "amq.rabbitmq.reply-to.";
 
-/// Where a message is published.
+/// The exchange and routing key of a publish.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Address<'a> {
     pub exchange: &'a str,
     pub routing_key: &'a str,
 }
 
-/// What became of it.
+/// The result of a publish.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Published {
-    /// On the disks of the queue's majority.
+    /// Stored by the queue's majority.
     Confirmed,
-    /// No queue takes it.
+    /// No queue accepts it.
     Unroutable,
-    /// A queue refused it, because it is full as a rule.
-    Refused,
-    /// The broker closed the channel, in its own words: no such exchange, no permission.
+    /// A queue rejected it, usually because it is full.
+    Rejected,
+    /// The broker closed the channel, with its text: no such exchange, no permission.
     Closed(String),
-    /// The broker takes no message of this size, in its own words.
+    /// The broker does not accept a message of this size, with its text.
     TooLarge(String),
     /// No confirm in time.
-    Silent,
-    /// There is no connection, or it was lost: it may or may not be in the queue.
+    Unconfirmed,
+    /// There is no connection, or it was lost: the message may or may not be in the queue.
     Unknown(&'static str),
 }
 
 pub(super) struct Publisher {
     link: watch::Receiver<LinkState>,
-    /// Told when an exchange or queue that messages need may be gone.
-    pub doubt: Arc<Notify>,
+    /// Notified when an exchange or queue may be gone.
+    pub recheck: Arc<Notify>,
     /// Cancelled when the router stops.
     pub stop: CancellationToken,
     channels: Mutex<Arc<Channels>>,
@@ -65,21 +66,21 @@ pub(super) struct Publisher {
 struct Channels {
     /// None before the first connection.
     connection: Option<Arc<Connection>>,
-    /// One for each channel that may be open at once.
-    places: Arc<Semaphore>,
-    places_most: usize,
-    /// Channels in confirm mode without a message under way.
+    /// One for each channel that may be open at a time.
+    permits: Arc<Semaphore>,
+    permits_most: usize,
+    /// Channels in confirm mode without an unconfirmed message.
     idle: Mutex<Vec<Channel>>,
 }
 
 impl Channels {
     fn of(connection: Option<Arc<Connection>>) -> Arc<Channels> {
         let allowed = connection.as_ref().map_or(u16::MAX, |connection| connection.configuration().channel_max());
-        let places_most = places_most(allowed);
+        let permits_most = permits_most(allowed);
         Arc::new(Channels {
             connection,
-            places: Arc::new(Semaphore::new(places_most)),
-            places_most,
+            permits: Arc::new(Semaphore::new(permits_most)),
+            permits_most,
             idle: Mutex::default(),
         })
     }
@@ -92,7 +93,7 @@ impl Channels {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A channel in confirm mode. Waits where the broker allows no more channels right now.
+    /// A channel in confirm mode. Waits while the broker allows no further channels.
     async fn take(&self, connection: &Connection) -> lapin::Result<Channel> {
         loop {
             let idle = self.idle().pop();
@@ -113,81 +114,81 @@ impl Channels {
     }
 }
 
-/// How many messages may be under way on a connection with so many channels.
-fn places_most(channels: u16) -> usize {
-    usize::from(channels.saturating_sub(OTHER_CHANNELS)).clamp(1, UNDER_WAY_MOST)
+/// How many messages may be unconfirmed on a connection with this many channels.
+fn permits_most(channels: u16) -> usize {
+    usize::from(channels.saturating_sub(OTHER_CHANNELS)).clamp(1, UNCONFIRMED_MOST)
 }
 
 impl Publisher {
     pub fn new(link: watch::Receiver<LinkState>) -> Self {
         Publisher {
             link,
-            doubt: Arc::default(),
+            recheck: Arc::default(),
             stop: CancellationToken::new(),
             channels: Mutex::new(Channels::of(None)),
         }
     }
 
-    pub fn under_way(&self) -> usize {
+    pub fn unconfirmed(&self) -> usize {
         let channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        channels.places_most.saturating_sub(channels.places.available_permits())
+        channels.permits_most.saturating_sub(channels.permits.available_permits())
     }
 
-    /// Publishes, mandatory and confirmed. Time in which the broker takes nothing because of an alarm does not count; when
-    /// the router stops meanwhile, the end of the alarm is not waited for.
+    /// Publishes, mandatory and confirmed. Time during an alarm of the broker does not count towards `timeout`. If the
+    /// router stops during an alarm, it does not wait for its end.
     pub async fn publish(
         &self,
         to: Address<'_>,
         body: &Bytes,
         properties: BasicProperties,
-        patience: Duration,
+        timeout: Duration,
     ) -> Published {
         tokio::select! {
-            published = self.publish_to_the_end(to, body, properties, patience) => published,
-            () = self.stops_without_broker() => Published::Unknown("the router stops"),
+            published = self.publish_confirmed(to, body, properties, timeout) => published,
+            () = self.stopped_without_broker() => Published::Unknown("the router stops"),
         }
     }
 
-    async fn stops_without_broker(&self) {
+    async fn stopped_without_broker(&self) {
         self.stop.cancelled().await;
         let mut link = self.link.clone();
         // An error means that the link itself has ended.
         let _ = link.wait_for(|state| state.blocked || state.connection.is_none()).await;
     }
 
-    async fn publish_to_the_end(
+    async fn publish_confirmed(
         &self,
         to: Address<'_>,
         body: &Bytes,
         properties: BasicProperties,
-        patience: Duration,
+        timeout: Duration,
     ) -> Published {
         let Some(connection) = self.connection().await else { return Published::Unknown("there is no connection") };
         let channels = self.channels_of(&connection);
-        // Never closed, so the error cannot happen; without a place nothing may be published.
-        let Ok(place) = channels.places.clone().acquire_owned().await else {
+        // The semaphore is never closed, so this cannot fail.
+        let Ok(permit) = channels.permits.clone().acquire_owned().await else {
             return Published::Unknown("the publisher is closed");
         };
         if to.exchange.is_empty() && to.routing_key.starts_with(DIRECT_REPLY) {
-            match tokio::time::timeout(patience, listens(&connection, to.routing_key)).await {
+            match tokio::time::timeout(timeout, has_direct_reply(&connection, to.routing_key)).await {
                 Ok(Ok(true)) => {}
                 Ok(Ok(false)) => return Published::Unroutable,
                 Ok(Err(_)) => return Published::Unknown("the connection was lost"),
-                Err(_) => return Published::Unknown("the broker did not say whether the requester listens"),
+                Err(_) => return Published::Unknown("the broker did not report whether the requester listens"),
             }
         }
-        let channel = match tokio::time::timeout(patience, channels.take(&connection)).await {
+        let channel = match tokio::time::timeout(timeout, channels.take(&connection)).await {
             Ok(Ok(channel)) => channel,
             Ok(Err(error)) => return failed(&error),
-            Err(_) => return Published::Unknown("the broker opened no channel in time"),
+            Err(_) => return Published::Unknown("the broker did not open a channel in time"),
         };
-        let published = self.confirmed(send(&channel, to, body, properties), patience).await;
+        let published = self.confirmed(send(&channel, to, body, properties), timeout).await;
         match published {
-            Published::Confirmed | Published::Unroutable | Published::Refused => channels.idle().push(channel),
-            // One message of it is still under way: whatever the broker says of it must not be taken for the next.
-            Published::Silent => drop(tokio::spawn(async move {
+            Published::Confirmed | Published::Unroutable | Published::Rejected => channels.idle().push(channel),
+            // A message on it is still unconfirmed, and its late confirm must not be taken for that of the next one.
+            Published::Unconfirmed => drop(tokio::spawn(async move {
                 let closed = channel.close(200, "no confirm".into()).await;
-                drop(place);
+                drop(permit);
                 closed
             })),
             Published::Closed(_) | Published::TooLarge(_) | Published::Unknown(_) => {}
@@ -195,7 +196,7 @@ impl Publisher {
         published
     }
 
-    /// The connection, waited for within bounds, and past an alarm of the broker.
+    /// The connection, waited for within a bound, once the broker has no alarm.
     async fn connection(&self) -> Option<Arc<Connection>> {
         let mut link = self.link.clone();
         let ready = link.wait_for(|state| state.connection.is_some() && !state.blocked);
@@ -203,46 +204,46 @@ impl Publisher {
         state.connection.clone()
     }
 
-    /// The channels of this connection; those of one before are given up.
+    /// The channels of this connection; those of an earlier one are dropped.
     fn channels_of(&self, connection: &Arc<Connection>) -> Arc<Channels> {
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
         if channels.is_of(connection) {
             return channels.clone();
         }
         let new = Channels::of(Some(connection.clone()));
-        // Who comes late with a connection that was lost takes nothing from those of the next.
+        // A caller that still holds a lost connection must not replace the channels of the next one.
         if !channels.connection.as_ref().is_some_and(|known| known.status().connected()) {
             *channels = new.clone();
         }
         new
     }
 
-    /// Waits for the confirm of what is being published.
+    /// Waits for the confirm.
     async fn confirmed(
         &self,
         publishing: impl Future<Output = lapin::Result<Confirmation>>,
-        patience: Duration,
+        timeout: Duration,
     ) -> Published {
-        match within(patience, self.link.clone(), publishing).await {
+        match within(timeout, self.link.clone(), publishing).await {
             Some(Ok(Confirmation::Ack(None))) => Published::Confirmed,
             Some(Ok(Confirmation::Ack(Some(_)))) => Published::Unroutable,
-            Some(Ok(Confirmation::Nack(_))) => Published::Refused,
-            None | Some(Ok(Confirmation::NotRequested)) => Published::Silent,
+            Some(Ok(Confirmation::Nack(_))) => Published::Rejected,
+            None | Some(Ok(Confirmation::NotRequested)) => Published::Unconfirmed,
             Some(Err(error)) => failed(&error),
         }
     }
 }
 
-/// What `publishing` comes to; None when `patience` ends before. It runs only while the broker has no alarm, and begins anew
-/// after one: what waited for its end has not been read by the broker yet.
+/// The result of `publishing`; None after `timeout`, which runs only while the broker has no alarm. It starts again
+/// after an alarm, because the broker has not read what was waiting for its end.
 async fn within<T>(
-    patience: Duration,
+    timeout: Duration,
     mut link: watch::Receiver<LinkState>,
     publishing: impl Future<Output = T>,
 ) -> Option<T> {
     tokio::pin!(publishing);
     let mut blocked = link.borrow_and_update().blocked;
-    let mut deadline = Instant::now() + patience;
+    let mut deadline = Instant::now() + timeout;
     loop {
         tokio::select! {
             biased;
@@ -250,7 +251,7 @@ async fn within<T>(
             Ok(()) = link.changed() => {
                 let was_blocked = std::mem::replace(&mut blocked, link.borrow_and_update().blocked);
                 if was_blocked && !blocked {
-                    deadline = Instant::now() + patience;
+                    deadline = Instant::now() + timeout;
                 }
             }
             () = tokio::time::sleep_until(deadline), if !blocked => return None,
@@ -264,15 +265,16 @@ async fn send(
     body: &Bytes,
     properties: BasicProperties,
 ) -> lapin::Result<Confirmation> {
-    // A direct reply is no queue, and would come back although it arrives; it was looked for before.
+    // A direct reply address is not a queue, so a mandatory message would be returned although it arrives. Whether it
+    // exists was checked before.
     let mandatory = !to.routing_key.starts_with(DIRECT_REPLY);
     let options = BasicPublishOptions { mandatory, ..BasicPublishOptions::default() };
     channel.basic_publish(to.exchange.into(), to.routing_key.into(), options, body, properties).await?.await
 }
 
-/// Whether a requester still listens for its direct reply, as RabbitMQ has it asked: by declaring the name, on a channel
-/// that a no would close.
-async fn listens(connection: &Connection, name: &str) -> lapin::Result<bool> {
+/// Whether a requester still listens on its direct reply address, checked as RabbitMQ documents: by declaring the name,
+/// on a channel of its own that a negative answer closes.
+async fn has_direct_reply(connection: &Connection, name: &str) -> lapin::Result<bool> {
     let channel = connection.create_channel().await?;
     let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
     match channel.queue_declare(name.into(), options, FieldTable::default()).await {
@@ -285,20 +287,20 @@ async fn listens(connection: &Connection, name: &str) -> lapin::Result<bool> {
     }
 }
 
-/// Only what the broker says of this channel is a failed attempt. All else is the connection's end, which the client may tell
-/// of before it counts the connection as lost.
+/// Only what the broker reports about this channel is a failed attempt. Everything else is the end of the connection,
+/// which the client library may report before it marks the connection as lost.
 fn failed(error: &lapin::Error) -> Published {
     match error.kind() {
-        ErrorKind::ProtocolError(said) if error.is_amqp_soft_error() => {
-            let text = said.get_message().to_string();
-            if is_about_size(said.get_id(), &text) { Published::TooLarge(text) } else { Published::Closed(text) }
+        ErrorKind::ProtocolError(reply) if error.is_amqp_soft_error() => {
+            let text = reply.get_message().to_string();
+            if is_about_size(reply.get_id(), &text) { Published::TooLarge(text) } else { Published::Closed(text) }
         }
         ErrorKind::ChannelsLimitReached => Published::Unknown("the broker allows no more channels"),
         _ => Published::Unknown("the connection was lost"),
     }
 }
 
-/// RabbitMQ refuses a message above its `max_message_size` so; 311 is the protocol's own code for it.
+/// RabbitMQ refuses a message above its `max_message_size` with 406; 311 is the protocol's own code for it.
 fn is_about_size(code: u16, text: &str) -> bool {
     const CONTENT_TOO_LARGE: u16 = 311;
     const PRECONDITION_FAILED: u16 = 406;
@@ -312,7 +314,7 @@ mod tests {
     #[test]
     fn places_are_what_the_broker_allows_but_for_two_and_at_most_512() {
         for (channels, wanted) in [(u16::MAX, 512), (2047, 512), (514, 512), (513, 511), (16, 14), (3, 1), (1, 1)] {
-            assert_eq!(places_most(channels), wanted, "{channels}");
+            assert_eq!(permits_most(channels), wanted, "{channels}");
         }
     }
 

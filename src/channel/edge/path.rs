@@ -1,9 +1,9 @@
-//! One spelling of a path: percent-encoding that changes nothing is undone, doubled and final slashes go, and an alias of the
-//! base becomes the base with a fixed version.
+//! Path normalization: needless percent-encoding is decoded, double and trailing slashes are removed, and an alias of
+//! the base becomes the base with a fixed version.
 
 use fhir::FhirVersion;
 
-/// The aliases of the base; each fixes the version of what is sent and answered.
+/// The aliases of the base; each fixes the version of requests and answers.
 pub const ALIASES: [(&str, FhirVersion); 3] =
     [("R4", FhirVersion::R4), ("R4B", FhirVersion::R4B), ("R5", FhirVersion::R5)];
 
@@ -13,7 +13,7 @@ pub struct Rewritten {
     pub version: Option<FhirVersion>,
 }
 
-/// The path that is routed; None where it is the one that was written. `base_path` has no final slash.
+/// The path to route; None if it equals the one that was written. `base_path` has no trailing slash.
 pub fn rewrite(path: &str, base_path: &str) -> Option<Rewritten> {
     let below_base = path.strip_prefix(base_path).is_some_and(|rest| rest.starts_with("/R"));
     let is_plain = !path.contains('%') && !path.contains("//") && (path == "/" || !path.ends_with('/'));
@@ -32,7 +32,7 @@ pub fn rewrite(path: &str, base_path: &str) -> Option<Rewritten> {
     (plain != path).then_some(Rewritten { path: plain, version })
 }
 
-/// The alias that follows the base, and what follows the alias.
+/// The alias that follows the base, and the rest of the path.
 fn alias<'p>(path: &'p str, base_path: &str) -> Option<(&'p str, &'p str)> {
     let below = path.strip_prefix(base_path)?.strip_prefix('/')?;
     let end = below.find('/').unwrap_or(below.len());
@@ -40,7 +40,8 @@ fn alias<'p>(path: &'p str, base_path: &str) -> Option<(&'p str, &'p str)> {
     ALIASES.iter().any(|(alias, _)| *alias == name).then_some((name, rest))
 }
 
-/// Decodes what RFC 3986 calls unreserved, and `$`, which operations begin with; everything else stays as it is written.
+/// Decodes the characters that RFC 3986 calls unreserved, and `$`, with which operations begin; everything else stays
+/// as written.
 fn spelled_plainly(path: &str) -> String {
     if !path.is_ascii() {
         return path.to_owned();

@@ -1,4 +1,4 @@
-//! A request's body, bounded before and after its content encoding is removed.
+//! Reads a request's body, bounded before and after its content encoding is removed.
 
 use crate::admission::Permit;
 use crate::channel::media::{self, Encoding};
@@ -12,16 +12,18 @@ use hyper::body::Body as _;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
-/// A sender that stops in the middle of its body holds its place no longer than this.
+/// Longest pause between two parts of a body.
 const BODY_IDLE_TIMEOUT_SECONDS: u64 = 20;
-/// Nor longer than this when it drips: 20 MiB at 70 KB a second.
+/// Longest duration of a whole body: 20 MiB at 70 KB a second.
 const BODY_TIMEOUT_SECONDS: u64 = 300;
-/// What is read and thrown away of a body that is refused. A sender that still writes would lose the reply otherwise, because
-/// closing a connection with unread bytes resets it.
+/// How much of a refused body is read and discarded. Closing a connection with unread bytes resets it, and a sender
+/// that is still writing would lose the reply.
 const DISCARD_LIMIT_BYTES: u64 = 64 * 1024 * 1024;
 const DISCARD_TIMEOUT_SECONDS: u64 = 10;
-const PATIENCE: Patience =
-    Patience { idle: Duration::from_secs(BODY_IDLE_TIMEOUT_SECONDS), whole: Duration::from_secs(BODY_TIMEOUT_SECONDS) };
+const READ_TIMEOUTS: ReadTimeouts = ReadTimeouts {
+    idle: Duration::from_secs(BODY_IDLE_TIMEOUT_SECONDS),
+    whole: Duration::from_secs(BODY_TIMEOUT_SECONDS),
+};
 
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
@@ -29,23 +31,23 @@ pub struct Bounds {
     pub encoding: Encoding,
 }
 
-/// How long a body may take: without a byte, and as a whole.
+/// How long a body may take: between two parts, and as a whole.
 #[derive(Clone, Copy, Debug)]
-struct Patience {
+struct ReadTimeouts {
     idle: Duration,
     whole: Duration,
 }
 
 type Problem = (StatusCode, Issue);
 
-/// The decoded body, which `hold` counts. Errs with 413 beyond the limit, 400 when it stops half way or is badly encoded, 408
-/// when it stalls, 503 when there are too many bytes in flight.
+/// The decoded body, counted by `permit`. Errs with 413 beyond the limit, 400 if it is incomplete or badly encoded, 408
+/// if it takes too long, and 503 if too many bytes are in flight.
 pub async fn read_body(body: &mut Body, bounds: Bounds, permit: &mut Permit) -> Result<Bytes, Problem> {
-    // A sender that asks first (`Expect: 100-continue`) is told before it sends anything.
+    // A client with `Expect: 100-continue` gets this refusal before it sends the body.
     if body.size_hint().lower() > bounds.limit_bytes as u64 {
         return Err(too_large(bounds.limit_bytes));
     }
-    let raw = collect(body, bounds.limit_bytes, PATIENCE, permit).await?;
+    let raw = collect(body, bounds.limit_bytes, READ_TIMEOUTS, permit).await?;
     if bounds.encoding == Encoding::Identity {
         return Ok(raw);
     }
@@ -64,7 +66,7 @@ fn too_many_bytes() -> Problem {
     (StatusCode::SERVICE_UNAVAILABLE, media::too_many_bytes())
 }
 
-/// Reads what is left of a refused body, within bounds, and forgets it.
+/// Reads and discards the rest of a refused body, within bounds.
 pub async fn discard(body: &mut Body) {
     let deadline = Instant::now() + Duration::from_secs(DISCARD_TIMEOUT_SECONDS);
     let mut bytes = 0;
@@ -78,23 +80,23 @@ pub async fn discard(body: &mut Body) {
 async fn collect(
     body: &mut Body,
     limit_bytes: usize,
-    patience: Patience,
+    timeouts: ReadTimeouts,
     permit: &mut Permit,
 ) -> Result<Bytes, Problem> {
-    let deadline = Instant::now() + patience.whole;
+    let deadline = Instant::now() + timeouts.whole;
     let mut whole = BytesMut::new();
     let mut first: Option<Bytes> = None;
     loop {
-        let until = deadline.min(Instant::now() + patience.idle);
+        let until = deadline.min(Instant::now() + timeouts.idle);
         let frame = match timeout_at(until, body.frame()).await {
             Ok(Some(Ok(frame))) => frame,
             Ok(Some(Err(_))) => {
-                let text = "The body stopped before its end; nothing was kept";
+                let text = "The body ended early; nothing was stored";
                 return Err((StatusCode::BAD_REQUEST, Issue::error(IssueCode::Structure, Fault::SendSyntax, text)));
             }
             Ok(None) => return Ok(first.unwrap_or_else(|| whole.freeze())),
             Err(_) => {
-                let text = "The body took too long to arrive; nothing was kept";
+                let text = "The body took too long to arrive; nothing was stored";
                 return Err((StatusCode::REQUEST_TIMEOUT, Issue::error(IssueCode::Timeout, Fault::SendRequest, text)));
             }
         };
@@ -106,13 +108,13 @@ async fn collect(
         if !permit.grow(data.len() as u64) {
             return Err(too_many_bytes());
         }
-        // Most messages come in one frame, which is then kept without a copy.
+        // Most messages arrive in one frame, which is used without a copy.
         if so_far == 0 {
             first = Some(data);
             continue;
         }
         if let Some(first) = first.take() {
-            // The announced length at once: growing step by step would take up to twice as much.
+            // Reserves the announced length at once; growing step by step would take up to twice as much.
             let announced = usize::try_from(body.size_hint().lower()).unwrap_or(limit_bytes);
             whole.reserve(limit_bytes.min(first.len() + data.len() + announced));
             whole.extend_from_slice(&first);
@@ -142,15 +144,15 @@ mod tests {
         let start = stream::once(async { Ok::<_, std::io::Error>(Bytes::from_static(b"{")) });
         let mut stalls = Body::from_stream(start.chain(stream::pending()));
         let (status, issue) =
-            collect(&mut stalls, 1024, Patience { idle: SHORT, whole: LONG }, &mut permit()).await.unwrap_err();
+            collect(&mut stalls, 1024, ReadTimeouts { idle: SHORT, whole: LONG }, &mut permit()).await.unwrap_err();
         assert_eq!((status, issue.code), (StatusCode::REQUEST_TIMEOUT, IssueCode::Timeout));
 
         let mut drips = Body::from_stream(stream::unfold((), |()| async {
             tokio::time::sleep(Duration::from_millis(1)).await;
             Some((Ok::<_, std::io::Error>(Bytes::from_static(b" ")), ()))
         }));
-        let patience = Patience { idle: LONG, whole: SHORT };
-        let (status, _) = collect(&mut drips, 1024 * 1024, patience, &mut permit()).await.unwrap_err();
+        let timeouts = ReadTimeouts { idle: LONG, whole: SHORT };
+        let (status, _) = collect(&mut drips, 1024 * 1024, timeouts, &mut permit()).await.unwrap_err();
         assert_eq!(status, StatusCode::REQUEST_TIMEOUT);
     }
 

@@ -1,7 +1,7 @@
-//! What happens on one connection: whether it is idle, and whether its client still reads.
+//! Tracks the activity of one connection: whether it is idle, and whether its client still reads.
 //!
-//! hyper bounds the time for a header of HTTP/1 only. This sees both protocols: requests that are open, responses that make no
-//! progress, and writes that the socket does not take.
+//! hyper bounds only the time for an HTTP/1 header. This tracks both protocols: open requests, responses without
+//! progress, and writes that the socket does not accept.
 
 use axum::body::{Body, Bytes, HttpBody};
 use http_body_util::BodyExt;
@@ -18,33 +18,33 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// Responses are handed over in pieces of this size, so that progress is seen.
+/// Responses are passed to hyper in pieces of this size, so that progress is visible.
 const PIECE_BYTES: usize = 64 * 1024;
 
-/// How long a connection may do nothing.
+/// How long a connection may be inactive.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Timeouts {
-    /// From the connection to the end of the first header; for HTTP/1 also of each further one.
+    /// From the connection to the end of the first header; in HTTP/1 also of each further one.
     pub header: Duration,
     /// Without an open request, after the first.
     pub idle: Duration,
-    /// Without a byte that the client takes of a response.
+    /// While the client accepts no byte of a response.
     pub write: Duration,
-    /// From the good-bye to a client that is idle to the end of its connection.
+    /// From the graceful shutdown of an idle connection to its end.
     pub close: Duration,
-    /// After so long without an open request, it may have to make room for another: one that was just opened may have sent
-    /// its request already.
+    /// After this long without an open request, it may be closed to make room for another. A connection that was just
+    /// opened may have sent its request already.
     pub evict: Duration,
-    /// How often it is looked at.
-    pub look: Duration,
+    /// How often it is checked.
+    pub check: Duration,
 }
 
-/// What is to be done with a connection.
+/// The state of a connection, as the timeouts define it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum ConnectionState {
     Busy,
     Idle,
-    /// Its client reads nothing.
+    /// Its client does not read.
     Stalled,
 }
 
@@ -52,10 +52,10 @@ pub(super) enum Verdict {
 #[derive(Debug)]
 pub(super) struct Activity {
     state: Mutex<State>,
-    /// Told when the connection is to end although it is only idle: others need its place.
+    /// Notified when an idle connection must make room for another.
     pub evicted: Notify,
-    /// Told with each request.
-    pub asked: Notify,
+    /// Notified with each request.
+    pub requested: Notify,
 }
 
 #[derive(Debug)]
@@ -77,7 +77,7 @@ impl Activity {
             responses: HashMap::new(),
             write_blocked_since: None,
         };
-        Arc::new(Activity { state: Mutex::new(state), evicted: Notify::new(), asked: Notify::new() })
+        Arc::new(Activity { state: Mutex::new(state), evicted: Notify::new(), requested: Notify::new() })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -85,14 +85,14 @@ impl Activity {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A request has begun; it is open until the value is dropped.
+    /// A request begins; it is open until the value is dropped.
     pub fn begin(self: &Arc<Self>) -> OpenRequest {
         let mut state = self.state();
         state.open += 1;
         state.requests += 1;
         let number = state.requests;
         drop(state);
-        self.asked.notify_one();
+        self.requested.notify_one();
         OpenRequest { activity: self.clone(), number }
     }
 
@@ -102,17 +102,17 @@ impl Activity {
         (state.open == 0).then_some(state.idle_since)
     }
 
-    pub fn verdict(&self, timeouts: &Timeouts, now: Instant) -> Verdict {
+    pub fn state_at(&self, timeouts: &Timeouts, now: Instant) -> ConnectionState {
         let state = self.state();
         let too_long = |since: &Instant, limit: Duration| now.saturating_duration_since(*since) > limit;
         let is_stalled = |since: &Instant| too_long(since, timeouts.write);
         let idle_limit = if state.requests == 0 { timeouts.header } else { timeouts.idle };
         if state.write_blocked_since.as_ref().is_some_and(is_stalled) || state.responses.values().any(is_stalled) {
-            Verdict::Stalled
+            ConnectionState::Stalled
         } else if state.open == 0 && too_long(&state.idle_since, idle_limit) {
-            Verdict::Idle
+            ConnectionState::Idle
         } else {
-            Verdict::Busy
+            ConnectionState::Busy
         }
     }
 
@@ -148,17 +148,17 @@ impl Drop for OpenRequest {
     }
 }
 
-/// A response's body in pieces, each of which is progress.
-pub(super) struct Paced {
+/// A response's body in pieces, each of which counts as progress.
+pub(super) struct TrackedBody {
     body: Body,
     rest: Bytes,
     request: OpenRequest,
 }
 
-impl Paced {
+impl TrackedBody {
     pub fn body(body: Body, request: OpenRequest) -> Body {
         request.progressed();
-        Body::new(Paced { body, rest: Bytes::new(), request })
+        Body::new(TrackedBody { body, rest: Bytes::new(), request })
     }
 
     fn piece(&mut self) -> Poll<Option<std::result::Result<Frame<Bytes>, axum::Error>>> {
@@ -167,7 +167,7 @@ impl Paced {
     }
 }
 
-impl HttpBody for Paced {
+impl HttpBody for TrackedBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -209,16 +209,16 @@ impl HttpBody for Paced {
 /// A request's body, and whether it was read to its end.
 pub(super) fn tracked(body: Incoming) -> (Body, Arc<AtomicBool>) {
     let is_read = Arc::new(AtomicBool::new(body.is_end_stream()));
-    let tracked = Tracked { body, is_read: is_read.clone() };
+    let tracked = TrackedRequestBody { body, is_read: is_read.clone() };
     (Body::new(tracked.map_err(axum::Error::new)), is_read)
 }
 
-struct Tracked {
+struct TrackedRequestBody {
     body: Incoming,
     is_read: Arc<AtomicBool>,
 }
 
-impl HttpBody for Tracked {
+impl HttpBody for TrackedRequestBody {
     type Data = Bytes;
     type Error = hyper::Error;
 
@@ -242,7 +242,7 @@ impl HttpBody for Tracked {
     }
 }
 
-/// The socket, and whether it takes what is written.
+/// The socket, which records whether it accepts what is written.
 pub(super) struct WatchedStream {
     pub stream: TcpStream,
     pub activity: Arc<Activity>,
@@ -299,32 +299,32 @@ mod tests {
         write: Duration::from_secs(30),
         close: Duration::from_secs(5),
         evict: Duration::from_secs(1),
-        look: Duration::from_secs(1),
+        check: Duration::from_secs(1),
     };
 
     #[tokio::test]
     async fn a_connection_is_idle_between_requests_and_stalled_when_nothing_is_taken_of_a_response() {
         let activity = Activity::new();
-        let after = |seconds: u64| activity.verdict(&TIMEOUTS, Instant::now() + Duration::from_secs(seconds));
-        assert_eq!((after(15), after(25)), (Verdict::Busy, Verdict::Idle), "no first header");
+        let after = |seconds: u64| activity.state_at(&TIMEOUTS, Instant::now() + Duration::from_secs(seconds));
+        assert_eq!((after(15), after(25)), (ConnectionState::Busy, ConnectionState::Idle), "no first header");
         let request = activity.begin();
-        assert_eq!(after(3600), Verdict::Busy, "an answer may take its time");
-        let mut body = Paced::body(Body::from(vec![0; 3 * PIECE_BYTES]), request);
-        assert_eq!((after(25), after(35)), (Verdict::Busy, Verdict::Stalled), "no piece was taken");
+        assert_eq!(after(3600), ConnectionState::Busy, "an answer may take its time");
+        let mut body = TrackedBody::body(Body::from(vec![0; 3 * PIECE_BYTES]), request);
+        assert_eq!((after(25), after(35)), (ConnectionState::Busy, ConnectionState::Stalled), "no piece was taken");
         // Long before the time of this test: only a piece that is taken can be progress.
         let old = Instant::now().checked_sub(Duration::from_secs(60)).unwrap();
         for length in [PIECE_BYTES; 3] {
             activity.state().responses.insert(1, old);
-            assert_eq!(after(0), Verdict::Stalled);
+            assert_eq!(after(0), ConnectionState::Stalled);
             let frame = body.frame().await.unwrap().unwrap();
             assert_eq!(frame.into_data().unwrap().len(), length);
-            assert_eq!(after(25), Verdict::Busy);
+            assert_eq!(after(25), ConnectionState::Busy);
         }
         drop(body);
-        assert_eq!((after(55), after(65)), (Verdict::Busy, Verdict::Idle));
+        assert_eq!((after(55), after(65)), (ConnectionState::Busy, ConnectionState::Idle));
         activity.wrote(true);
-        assert_eq!((after(25), after(35)), (Verdict::Busy, Verdict::Stalled));
+        assert_eq!((after(25), after(35)), (ConnectionState::Busy, ConnectionState::Stalled));
         activity.wrote(false);
-        assert_eq!(after(35), Verdict::Busy);
+        assert_eq!(after(35), ConnectionState::Busy);
     }
 }

@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use fhir::{FhirVersion, Format};
 
 #[derive(Clone, Debug)]
-pub struct Asked {
+pub struct Requested {
     /// The format of the body.
     pub format: Format,
     /// The format that the answer is to have.
@@ -21,11 +21,11 @@ pub struct Asked {
 
 type Problem = (StatusCode, Issue);
 
-/// `fixed`: the version of the base's alias. Errs with 400, 406 or 415 and a sentence that says what to send instead.
-pub fn negotiate(query: &str, headers: &HeaderMap, fixed: Option<FhirVersion>) -> Result<Asked, Problem> {
+/// `fixed`: the version of the base's alias. Errs with 400, 406, or 415 and a sentence that says what to send instead.
+pub fn negotiate(query: &str, headers: &HeaderMap, fixed: Option<FhirVersion>) -> Result<Requested, Problem> {
     let (format, named) = content_type(headers)?;
     let version = agreed(fixed, named)?;
-    let mut asked = Asked {
+    let mut requested = Requested {
         format,
         answer: format,
         version,
@@ -33,7 +33,7 @@ pub fn negotiate(query: &str, headers: &HeaderMap, fixed: Option<FhirVersion>) -
         answer_mode: if prefers_async(headers) { AnswerMode::StatusUrl } else { AnswerMode::Synchronous },
         via: media::joined(headers, &header::VIA),
     };
-    let accept = read_query(query, &mut asked)?;
+    let accept = read_query(query, &mut requested)?;
     let accept = accept.or_else(|| media::joined(headers, &header::ACCEPT)).unwrap_or_default();
     let (answer, wanted) = media::wanted(&accept, format).map_err(|issue| match issue.cause {
         Fault::SendVersion => (StatusCode::UNSUPPORTED_MEDIA_TYPE, issue),
@@ -45,11 +45,11 @@ pub fn negotiate(query: &str, headers: &HeaderMap, fixed: Option<FhirVersion>) -
         let issue = Issue::error(IssueCode::NotSupported, Fault::SendVersion, text).rule("VER-04");
         return Err((StatusCode::BAD_REQUEST, issue));
     }
-    asked.answer = answer;
-    Ok(asked)
+    requested.answer = answer;
+    Ok(requested)
 }
 
-/// Several lines are one type if they mean the same; otherwise nobody can say what the body is.
+/// Several Content-Type lines are accepted if they mean the same; otherwise the type of the body is ambiguous.
 fn content_type(headers: &HeaderMap) -> Result<(Format, Option<FhirVersion>), Problem> {
     let mut lines = headers.get_all(header::CONTENT_TYPE).iter().map(|value| value.to_str().unwrap_or(""));
     let first = media::content_type(lines.next().unwrap_or(""));
@@ -66,41 +66,41 @@ fn content_type(headers: &HeaderMap) -> Result<(Format, Option<FhirVersion>), Pr
     first.map_err(unsupported)
 }
 
-/// All lines together are one list (RFC 9110, 8.4).
+/// All lines form one list (RFC 9110, 8.4).
 fn content_encoding(headers: &HeaderMap) -> Result<Encoding, Problem> {
     let lines = headers.get_all(header::CONTENT_ENCODING).iter().map(|value| value.to_str().unwrap_or("unreadable"));
     media::encoding(&lines.collect::<Vec<_>>().join(",")).map_err(unsupported)
 }
 
-/// The version that the path fixes, or that is named; errs with 415 where they differ.
+/// The version that the path fixes or the request names; errs with 415 if they differ.
 fn agreed(fixed: Option<FhirVersion>, named: Option<FhirVersion>) -> Result<Option<FhirVersion>, Problem> {
     if fixed.zip(named).is_some_and(|(fixed, named)| fixed != named) {
-        let text = "The fhirVersion is another one than the version in the path; use one of them, or the same";
+        let text = "The fhirVersion differs from the version in the path; send only one of them, or the same";
         return Err(unsupported(Issue::error(IssueCode::NotSupported, Fault::SendVersion, text).rule("VER-04")));
     }
     Ok(fixed.or(named))
 }
 
-fn read_query(query: &str, asked: &mut Asked) -> Result<Option<String>, Problem> {
+fn read_query(query: &str, requested: &mut Requested) -> Result<Option<String>, Problem> {
     let (mut format, mut asynchronous, mut response_url) = (None, false, None);
     for (name, value) in media::query_pairs(query) {
         match (name.as_str(), value.as_str()) {
             ("async", "true") => asynchronous = true,
             ("async", "false") => asynchronous = false,
-            ("async", _) => return Err(bad_query("async is true or false", "MSG-87")),
+            ("async", _) => return Err(bad_query("async must be true or false", "MSG-87")),
             ("response-url", "") => return Err(bad_query("response-url is empty", "MSG-88")),
             ("response-url", _) => response_url = Some(value),
             ("_format", _) => format = Some(value),
-            // The specification allows no other parameter (MSG-86); what means nothing here does no harm.
+            // The specification allows no other parameter (MSG-86); unknown ones are ignored because they do no harm.
             _ => {}
         }
     }
     if response_url.is_some() && !asynchronous {
-        return Err(bad_query("response-url goes with async=true only", "MSG-87"));
+        return Err(bad_query("response-url requires async=true", "MSG-87"));
     }
-    // It wins over `Prefer: respond-async` (design 1.5).
+    // It has priority over `Prefer: respond-async` (design 1.5).
     if asynchronous {
-        asked.answer_mode = AnswerMode::Asynchronous { response_url };
+        requested.answer_mode = AnswerMode::Asynchronous { response_url };
     }
     Ok(format)
 }
@@ -170,14 +170,15 @@ mod tests {
 
     #[test]
     fn a_response_url_is_decoded_whole() {
-        let asked =
+        let requested =
             negotiate("async=true&response-url=http%3A%2F%2Fa%2Fb%3Fc%3Dd", &headers(&[JSON]), None).expect("fine");
-        assert_eq!(asked.answer_mode, AnswerMode::Asynchronous { response_url: Some("http://a/b?c=d".into()) });
+        assert_eq!(requested.answer_mode, AnswerMode::Asynchronous { response_url: Some("http://a/b?c=d".into()) });
     }
 
     #[test]
     fn respond_async_is_found_among_other_preferences() {
-        let asked = negotiate("", &headers(&[JSON, ("prefer", "return=minimal, respond-async")]), None).expect("fine");
-        assert_eq!(asked.answer_mode, AnswerMode::StatusUrl);
+        let requested =
+            negotiate("", &headers(&[JSON, ("prefer", "return=minimal, respond-async")]), None).expect("fine");
+        assert_eq!(requested.answer_mode, AnswerMode::StatusUrl);
     }
 }

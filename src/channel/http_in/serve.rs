@@ -1,6 +1,6 @@
-//! Serving connections: bounded in number and in what each may do without asking anything, and a drain.
+//! Serves connections, bounded in number and in how long each may be inactive, and drains them when the router stops.
 
-use super::connection::{Activity, Paced, Timeouts, Verdict, WatchedStream, tracked};
+use super::connection::{Activity, ConnectionState, Timeouts, TrackedBody, WatchedStream, tracked};
 use crate::channel::caller::Caller;
 use axum::Router;
 use axum::extract::Request;
@@ -28,21 +28,21 @@ const TIMEOUTS: Timeouts = Timeouts {
     write: Duration::from_secs(30),
     close: Duration::from_secs(5),
     evict: Duration::from_secs(1),
-    look: Duration::from_secs(1),
+    check: Duration::from_secs(1),
 };
 /// Connections beyond the limit, for health checks and operators.
 const RESERVE_CONNECTIONS: usize = 16;
-/// When accepting fails (no file descriptors left), how long to wait before the next try.
+/// Pause after a failed accept (no file descriptors left).
 const ACCEPT_RETRY_MILLISECONDS: u64 = 100;
-/// What hyper buffers of one connection's bytes, in and out; it bounds a header too.
+/// hyper's buffer per connection and direction, which also bounds a header.
 const BUFFER_BYTES: usize = 64 * 1024;
-/// What an HTTP/2 client may send before it is read, of one request and of all together.
+/// How much an HTTP/2 client may send ahead, per request and in total.
 const WINDOW_BYTES: u32 = 256 * 1024;
 
-/// What the server is told once.
+/// The server's settings.
 #[derive(Clone, Copy, Debug)]
 pub struct ServeSettings {
-    /// Connections at once, besides the reserve for health checks and operators.
+    /// Concurrent connections, besides the reserve for health checks and operators.
     pub max_connections: usize,
     timeouts: Timeouts,
 }
@@ -53,7 +53,8 @@ impl ServeSettings {
     }
 }
 
-/// Serves until `close`, and then until open requests have ended. From `stop` on, each connection ends with its request.
+/// Serves until `close`, then until open requests have ended. Once `stop` is canceled, each connection ends with its
+/// request.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -62,7 +63,7 @@ pub async fn serve(
     close: CancellationToken,
 ) {
     let tasks = TaskTracker::new();
-    // Dropped with this future: then connections end, whatever goes on over them.
+    // Canceled when this future is dropped: connections then end at once.
     let cut = CancellationToken::new();
     let _guard = cut.clone().drop_guard();
     let server = Server { router, settings, builder: builder(&settings.timeouts), stop, cut, open: Arc::default() };
@@ -73,10 +74,10 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, peer)) => {
-                // Replies are small and awaited: waiting to fill a packet would only add latency.
+                // Replies are small, and the client waits for them: Nagle's algorithm would only add latency.
                 let _ = stream.set_nodelay(true);
-                if let Some(place) = server.open.admit(&settings) {
-                    tasks.spawn(server.connection(stream, peer.ip(), place));
+                if let Some(slot) = server.open.admit(&settings) {
+                    tasks.spawn(server.connection(stream, peer.ip(), slot));
                 }
             }
             Err(error) => {
@@ -102,51 +103,52 @@ fn builder(timeouts: &Timeouts) -> Builder<TokioExecutor> {
 
 /// The open connections.
 #[derive(Default)]
-struct Open {
-    places: Mutex<Places>,
+struct OpenConnections {
+    table: Mutex<ConnectionTable>,
 }
 
 #[derive(Default)]
-struct Places {
+struct ConnectionTable {
     next: u64,
     by_number: HashMap<u64, (Arc<Activity>, bool)>,
     reserved: usize,
 }
 
-/// A connection's place, given back when dropped.
-struct Place {
-    open: Arc<Open>,
+/// A connection's slot, released when dropped.
+struct ConnectionSlot {
+    open: Arc<OpenConnections>,
     number: u64,
     activity: Arc<Activity>,
     is_reserved: bool,
 }
 
-impl Open {
-    fn places(&self) -> MutexGuard<'_, Places> {
-        // Every change under the lock is one insertion or removal, with its count.
-        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+impl OpenConnections {
+    fn table(&self) -> MutexGuard<'_, ConnectionTable> {
+        // Every change under the lock is one insertion or removal with its count.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place for one more connection. Beyond the limit, the one that was idle longest makes room; where none is idle, there
-    /// is the reserve; where that is full too, None.
-    fn admit(self: &Arc<Self>, settings: &ServeSettings) -> Option<Place> {
-        let mut places = self.places();
-        let has_room = places.by_number.len() - places.reserved < settings.max_connections
-            || places.evict(false, settings.timeouts.evict);
+    /// A slot for one more connection. Beyond the limit, the connection that has been idle longest is closed; if none
+    /// is idle, a slot of the reserve; if that is full too, None.
+    fn admit(self: &Arc<Self>, settings: &ServeSettings) -> Option<ConnectionSlot> {
+        let mut table = self.table();
+        let has_room = table.by_number.len() - table.reserved < settings.max_connections
+            || table.evict(false, settings.timeouts.evict);
         let is_reserved = !has_room;
-        if is_reserved && places.reserved >= RESERVE_CONNECTIONS && !places.evict(true, Duration::ZERO) {
+        if is_reserved && table.reserved >= RESERVE_CONNECTIONS && !table.evict(true, Duration::ZERO) {
             return None;
         }
-        let (number, activity) = (places.next, Activity::new());
-        places.next += 1;
-        places.reserved += usize::from(is_reserved);
-        places.by_number.insert(number, (activity.clone(), is_reserved));
-        Some(Place { open: self.clone(), number, activity, is_reserved })
+        let (number, activity) = (table.next, Activity::new());
+        table.next += 1;
+        table.reserved += usize::from(is_reserved);
+        table.by_number.insert(number, (activity.clone(), is_reserved));
+        Some(ConnectionSlot { open: self.clone(), number, activity, is_reserved })
     }
 }
 
-impl Places {
-    /// Ends the connection, of the reserve or not, that was idle longest, and at least so long. False where there is none.
+impl ConnectionTable {
+    /// Closes the connection that has been idle longest, and at least this long, of the reserve or not. False if there
+    /// is none.
     fn evict(&mut self, reserved: bool, idle: Duration) -> bool {
         let candidates = self.by_number.iter().filter(|(_, (_, is_reserved))| *is_reserved == reserved);
         let since = |activity: &Activity| activity.idle_since().filter(|since| since.elapsed() >= idle);
@@ -163,9 +165,9 @@ impl Places {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        self.open.places().remove(self.number);
+        self.open.table().remove(self.number);
     }
 }
 
@@ -175,14 +177,19 @@ struct Server {
     builder: Builder<TokioExecutor>,
     stop: CancellationToken,
     cut: CancellationToken,
-    open: Arc<Open>,
+    open: Arc<OpenConnections>,
 }
 
 impl Server {
     /// Serves one connection to its end.
-    fn connection(&self, stream: TcpStream, peer: IpAddr, place: Place) -> impl Future<Output = ()> + Send + 'static {
-        let activity = place.activity.clone();
-        let caller = Caller { peer, is_reserved: place.is_reserved };
+    fn connection(
+        &self,
+        stream: TcpStream,
+        peer: IpAddr,
+        slot: ConnectionSlot,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let activity = slot.activity.clone();
+        let caller = Caller { peer, is_reserved: slot.is_reserved };
         let (router, stop, begun) = (self.router.clone(), self.stop.clone(), activity.clone());
         let service = tower::service_fn(move |request: Request<Incoming>| {
             let (router, stop, begun) = (router.clone(), stop.clone(), begun.clone());
@@ -192,26 +199,26 @@ impl Server {
         let connection = self.builder.serve_connection(stream, TowerToHyperService::new(service)).into_owned();
         let (stop, cut, timeouts) = (self.stop.clone(), self.cut.clone(), self.settings.timeouts);
         async move {
-            let _place = place;
+            let _place = slot;
             let mut connection = std::pin::pin!(connection);
-            let mut looks = tokio::time::interval_at(Instant::now() + timeouts.look, timeouts.look);
-            // One that comes while the router stops is still told so.
+            let mut checks = tokio::time::interval_at(Instant::now() + timeouts.check, timeouts.check);
+            // A connection that opens while the router stops still gets an answer.
             let is_late = stop.is_cancelled();
             let (mut ends, mut ends_at) = (false, None);
             loop {
                 tokio::select! {
-                    // A connection that ends badly is its client's doing; what it asked for was answered or kept.
+                    // An error of a connection is the client's; its requests were answered or stored.
                     _ = connection.as_mut() => return,
                     () = cut.cancelled() => return,
                     () = stop.cancelled(), if !ends && !is_late => ends = true,
-                    () = activity.asked.notified(), if !ends && is_late => ends = true,
+                    () = activity.requested.notified(), if !ends && is_late => ends = true,
                     () = activity.evicted.notified() => if activity.idle_since().is_some() { return } else { ends = true },
-                    _ = looks.tick() => match (activity.verdict(&timeouts, Instant::now()), ends_at) {
-                        (Verdict::Busy, _) => continue,
-                        (Verdict::Stalled, _) => return,
-                        (Verdict::Idle, Some(end)) if Instant::now() > end => return,
-                        (Verdict::Idle, Some(_)) => continue,
-                        (Verdict::Idle, None) => ends_at = Some(Instant::now() + timeouts.close),
+                    _ = checks.tick() => match (activity.state_at(&timeouts, Instant::now()), ends_at) {
+                        (ConnectionState::Busy, _) => continue,
+                        (ConnectionState::Stalled, _) => return,
+                        (ConnectionState::Idle, Some(end)) if Instant::now() > end => return,
+                        (ConnectionState::Idle, Some(_)) => continue,
+                        (ConnectionState::Idle, None) => ends_at = Some(Instant::now() + timeouts.close),
                     },
                 }
                 connection.as_mut().graceful_shutdown();
@@ -220,7 +227,7 @@ impl Server {
     }
 }
 
-/// One request, and its response with what the connection has to say.
+/// One request and its response, with `Connection: close` where needed.
 async fn answer(
     request: Request<Incoming>,
     router: Router,
@@ -235,13 +242,13 @@ async fn answer(
     let mut request = Request::from_parts(parts, body);
     request.extensions_mut().insert(caller);
     let Ok(mut response) = router.oneshot(request).await;
-    // A client that is told so does not send its next request on a connection that is about to end; one with an unread body
-    // ends because what follows on it is no request.
+    // A client that gets this header sends no further request on a connection that is about to end. A connection with
+    // an unread body ends because the following bytes are not a request.
     let ends = stop.is_cancelled() || caller.is_reserved || !is_read.load(Ordering::Relaxed);
     if is_http1 && ends {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    response.map(|body| Paced::body(body, open))
+    response.map(|body| TrackedBody::body(body, open))
 }
 
 #[cfg(test)]

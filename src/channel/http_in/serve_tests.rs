@@ -20,7 +20,7 @@ const PATIENT: Timeouts = Timeouts {
     write: LONG,
     close: LONG,
     evict: Duration::ZERO,
-    look: Duration::from_millis(20),
+    check: Duration::from_millis(20),
 };
 
 struct Serving {

@@ -1,8 +1,8 @@
-//! Connections to receivers: kept for a while, used again, and replaced where one dies under a request.
+//! Connections to receivers: pooled, reused, and replaced when one is lost under a request.
 //!
-//! A receiver may close a kept connection at any time, also while a request is on its way, and no client can know. So a
-//! request whose reused connection ends before any byte of the answer is sent once more, on a connection of its own:
-//! receivers recognize a message by its identity. What fails on a new connection is the receiver's failure.
+//! A receiver may close a pooled connection at any time, even while a request is on its way, and no client can know. So
+//! a request whose reused connection ends before any byte of the answer is sent once more, on a new connection:
+//! receivers recognize a message by its identity. A failure on a new connection is the receiver's failure.
 
 use super::failure;
 use bytes::Bytes;
@@ -29,12 +29,12 @@ const CONNECT_TIMEOUT_SECONDS: u64 = 10;
 const TCP_KEEPALIVE_SECONDS: u64 = 15;
 const POOL_IDLE_LIMIT_PER_HOST: usize = 256;
 
-/// How long a connection is kept.
+/// How long a connection is reused.
 #[derive(Clone, Copy, Debug)]
 pub struct Pooling {
-    /// Without a request. Zero: no connection is used twice.
+    /// Longest time without a request. Zero: every request opens a connection.
     pub idle: Duration,
-    /// In all: the receiver's name is resolved again after this long.
+    /// Longest age, after which the receiver's name is resolved again.
     pub age: Duration,
 }
 
@@ -42,21 +42,21 @@ pub(super) type Body = Full<Bytes>;
 
 pub(super) struct Connections {
     pooled: Client<Connector, Body>,
-    /// Opens a connection for each request.
+    /// Opens a new connection for each request.
     fresh: Client<Connector, Body>,
     pooling: Pooling,
 }
 
 impl Connections {
-    /// Errs when TLS cannot be set up. On a machine without any certificates it starts all the same, and trusts no
-    /// `https` receiver.
+    /// Errs if TLS cannot be set up. On a machine without any root certificates it starts anyway, and trusts no `https`
+    /// receiver.
     pub fn new(pooling: Pooling) -> Result<Self, rustls::Error> {
         Ok(Self::over(Connector(https()?), pooling, false))
     }
 
-    /// `http2_only`: HTTP/2 from the first byte, where TLS does not negotiate it.
+    /// `http2_only`: HTTP/2 from the first byte, without TLS to negotiate it.
     fn over(connector: Connector, pooling: Pooling, http2_only: bool) -> Self {
-        // So that a connection may lie idle, be used once more, and still not outlive its age.
+        // So that a connection may be idle, be used once more, and still not exceed its age.
         let pooling = Pooling { idle: pooling.idle.min(pooling.age / 2), ..pooling };
         let client = |idle_most| {
             Client::builder(TokioExecutor::new())
@@ -70,7 +70,7 @@ impl Connections {
         Connections { pooled: client(idle_most), fresh: client(0), pooling }
     }
 
-    /// Sends the request until the head of an answer. `resent` is set where it was sent a second time.
+    /// Sends the request and returns the head of the answer. `resent` is set if it was sent a second time.
     pub async fn send(&self, request: Request<Body>, resent: &AtomicBool) -> Result<Response<Incoming>, Error> {
         let (again, started) = (request.clone(), Instant::now());
         match self.send_over(&self.pooled, request).await {
@@ -89,9 +89,9 @@ impl Connections {
     ) -> Result<Response<Incoming>, Error> {
         let captured = capture_connection(&mut request);
         let response = client.request(request).await?;
-        if let Some(life) = response.extensions().get::<Arc<Life>>() {
-            life.http2.store(response.version() == Version::HTTP_2, Ordering::Relaxed);
-            if life.opened.elapsed() + self.pooling.idle >= self.pooling.age
+        if let Some(info) = response.extensions().get::<Arc<ConnectionInfo>>() {
+            info.http2.store(response.version() == Version::HTTP_2, Ordering::Relaxed);
+            if info.opened.elapsed() + self.pooling.idle >= self.pooling.age
                 && let Some(connected) = &*captured.connection_metadata()
             {
                 connected.poison();
@@ -101,8 +101,8 @@ impl Connections {
     }
 }
 
-/// Whether the receiver can have answered nothing: a connection that was there before the request was `started` ended without
-/// a byte, or the receiver itself says that it has not looked at the request (RFC 9113, 6.8 and 8.7).
+/// Whether the receiver cannot have answered: a connection opened before the request was `started` ended without a
+/// byte, or the receiver itself states that it did not process the request (RFC 9113, 6.8 and 8.7).
 fn is_lost_before_an_answer(error: &Error, started: Instant) -> bool {
     if failure::is_unprocessed(error) {
         return true;
@@ -110,30 +110,31 @@ fn is_lost_before_an_answer(error: &Error, started: Instant) -> bool {
     let Some(connected) = error.connect_info().filter(|_| !error.is_connect()) else { return false };
     let mut extensions = http::Extensions::new();
     connected.get_extras(&mut extensions);
-    let Some(life) = extensions.get::<Arc<Life>>() else { return false };
-    // Not only one that has answered: the pool also keeps connections that were opened for a request which then found a free one.
-    let reused = life.opened < started;
-    // Requests share a connection of HTTP/2, so that bytes of another answer say nothing of this one.
-    let silent = life.http2.load(Ordering::Relaxed) || !life.heard.load(Ordering::Relaxed);
+    let Some(info) = extensions.get::<Arc<ConnectionInfo>>() else { return false };
+    // Not only connections that have answered: the pool also keeps one that was opened for a request which then found a
+    // free one.
+    let reused = info.opened < started;
+    // Requests share an HTTP/2 connection, so bytes of another answer show nothing about this one.
+    let silent = info.http2.load(Ordering::Relaxed) || !info.has_received.load(Ordering::Relaxed);
     reused && silent && failure::is_connection_lost(error)
 }
 
-/// What is known of a connection beside its bytes.
-struct Life {
+/// What is known about a connection besides its bytes.
+struct ConnectionInfo {
     opened: Instant,
-    /// Whether anything was read since something was last written.
-    heard: AtomicBool,
+    /// Whether anything was read since the last write.
+    has_received: AtomicBool,
     http2: AtomicBool,
 }
 
-/// Opens connections within their time, and notes what becomes of them.
+/// Opens connections within the timeout, and tracks them.
 #[derive(Clone)]
 pub(super) struct Connector(HttpsConnector<HttpConnector>);
 
 impl Service<Uri> for Connector {
-    type Response = TokioIo<Line>;
+    type Response = TokioIo<ObservedStream>;
     type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<TokioIo<Line>, BoxError>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<TokioIo<ObservedStream>, BoxError>> + Send>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         self.0.poll_ready(context)
@@ -144,8 +145,12 @@ impl Service<Uri> for Connector {
         Box::pin(async move {
             let stream = tokio::time::timeout(Duration::from_secs(CONNECT_TIMEOUT_SECONDS), opening).await;
             let stream = stream.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-            let life = Life { opened: Instant::now(), heard: AtomicBool::new(false), http2: AtomicBool::new(false) };
-            Ok(TokioIo::new(Line { stream: TokioIo::new(stream), life: Arc::new(life) }))
+            let info = ConnectionInfo {
+                opened: Instant::now(),
+                has_received: AtomicBool::new(false),
+                http2: AtomicBool::new(false),
+            };
+            Ok(TokioIo::new(ObservedStream { stream: TokioIo::new(stream), info: Arc::new(info) }))
         })
     }
 }
@@ -160,7 +165,7 @@ fn https() -> Result<HttpsConnector<HttpConnector>, rustls::Error> {
     let builder = match trusting {
         Ok(builder) => builder,
         Err(error) => {
-            tracing::warn!(%error, "this machine's certificates cannot be read; no https receiver will be trusted");
+            tracing::warn!(%error, "the root certificates of this machine cannot be read; no https receiver will be trusted");
             let config = rustls::ClientConfig::builder_with_provider(default_provider().into())
                 .with_safe_default_protocol_versions()?
                 .with_root_certificates(rustls::RootCertStore::empty())
@@ -171,38 +176,38 @@ fn https() -> Result<HttpsConnector<HttpConnector>, rustls::Error> {
     Ok(builder.https_or_http().enable_all_versions().wrap_connector(http))
 }
 
-/// A connection that notes when it is written to and read from.
-pub(super) struct Line {
+/// A connection that records reads and writes.
+pub(super) struct ObservedStream {
     stream: TokioIo<MaybeHttpsStream<TokioIo<TcpStream>>>,
-    life: Arc<Life>,
+    info: Arc<ConnectionInfo>,
 }
 
-impl Line {
+impl ObservedStream {
     fn wrote(&self, result: &io::Result<usize>) {
         if matches!(result, Ok(1..)) {
-            self.life.heard.store(false, Ordering::Relaxed);
+            self.info.has_received.store(false, Ordering::Relaxed);
         }
     }
 }
 
-impl Connection for Line {
+impl Connection for ObservedStream {
     fn connected(&self) -> Connected {
-        self.stream.connected().extra(self.life.clone())
+        self.stream.connected().extra(self.info.clone())
     }
 }
 
-impl AsyncRead for Line {
+impl AsyncRead for ObservedStream {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = into.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(context, into))?;
         if into.filled().len() > before {
-            self.life.heard.store(true, Ordering::Relaxed);
+            self.info.has_received.store(true, Ordering::Relaxed);
         }
         Poll::Ready(Ok(()))
     }
 }
 
-impl AsyncWrite for Line {
+impl AsyncWrite for ObservedStream {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.stream).poll_write(context, bytes));
         self.wrote(&written);

@@ -1,4 +1,5 @@
-//! Why a request got no answer, read from what the HTTP client says: whose failure it is, and whether anybody saw it.
+//! Why a request got no answer, from the HTTP client's error: whose failure it is, and whether the receiver saw the
+//! request.
 
 use crate::delivery::AttemptResult;
 use crate::fault::Fault;
@@ -7,41 +8,41 @@ use rustix::io::Errno;
 use std::error::Error as StdError;
 use std::io;
 
-use crate::channel::later;
+use crate::channel::retryable;
 
-/// More headers than this are not read.
+/// Most headers of an answer.
 pub(super) const HEADERS_LIMIT: usize = 100;
 const DETAIL_LIMIT_CHARACTERS: usize = 200;
-/// What the system says when this process, or this machine, has nothing left for another connection.
+/// System errors when this process or machine has no resources for another connection.
 const SHORTAGES: [Errno; 6] =
     [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL, Errno::AGAIN];
 
-/// What a request without an answer means for its delivery.
+/// The result of an attempt without an answer.
 pub(super) fn result_of(error: &Error) -> AttemptResult {
     if let Some(why) = shortage(error) {
-        let detail = format!("the router has no room for another connection: {why}");
+        let detail = format!("the router has no resources for another connection: {why}");
         return AttemptResult::NotSent { fault: Some(Fault::RouteShortage), detail };
     }
     if error.is_connect() {
         let timed_out = causes(error).filter_map(io_error).any(|error| error.kind() == io::ErrorKind::TimedOut);
         let why = if timed_out { "no connection in time".into() } else { root_cause(error) };
-        return later(Fault::RecvUnreachable, format!("cannot connect: {why}"));
+        return retryable(Fault::RecvUnreachable, format!("cannot connect: {why}"));
     }
     match causes(error).find_map(|cause| cause.downcast_ref::<hyper::Error>()) {
         Some(error) if error.is_parse_too_large() => too_many_headers(),
-        Some(error) if error.is_parse() => later(Fault::RecvBadAnswer, "the answer is not HTTP"),
-        _ => later(Fault::RecvUnreachable, "connection lost before the answer was complete"),
+        Some(error) if error.is_parse() => retryable(Fault::RecvBadAnswer, "the answer is not HTTP"),
+        _ => retryable(Fault::RecvUnreachable, "connection lost before the answer was complete"),
     }
 }
 
 pub(super) fn too_many_headers() -> AttemptResult {
-    later(
+    retryable(
         Fault::RecvBadAnswer,
         format!("the answer has more than {HEADERS_LIMIT} headers, or headers that are too long"),
     )
 }
 
-/// Whether the receiver says that it did not look at the request.
+/// Whether the receiver states that it did not process the request.
 pub(super) fn is_unprocessed(error: &Error) -> bool {
     causes(error).filter_map(|cause| cause.downcast_ref::<h2::Error>()).any(|error| {
         let reason = error.reason();
@@ -51,7 +52,7 @@ pub(super) fn is_unprocessed(error: &Error) -> bool {
     })
 }
 
-/// Whether the connection ended, as opposed to an answer that cannot be read, or one stream of many that was reset.
+/// Whether the connection ended, as opposed to an unreadable answer or one stream of many that was reset.
 pub(super) fn is_connection_lost(error: &Error) -> bool {
     if let Some(error) = causes(error).find_map(|cause| cause.downcast_ref::<h2::Error>()) {
         return error.is_io() || error.is_go_away();
@@ -65,7 +66,7 @@ pub(super) fn is_connection_lost(error: &Error) -> bool {
     })
 }
 
-/// The shortage of this machine that kept a connection from being opened.
+/// The resource shortage of this machine that prevented the connection.
 fn shortage(error: &Error) -> Option<String> {
     if !error.is_connect() {
         return None;
@@ -76,7 +77,7 @@ fn shortage(error: &Error) -> Option<String> {
     if let Some(error) = causes(error).filter_map(io_error).find(|error| is_shortage(error)) {
         return Some(error.to_string());
     }
-    // The system's resolver needs descriptors too, and does not say when it has none: whether there are any is tried.
+    // The system's resolver needs descriptors too but does not report when there are none, so this opens one as a test.
     let unresolved = causes(error).any(|cause| cause.to_string().contains("dns error"));
     let socket = if unresolved { std::net::UdpSocket::bind(("127.0.0.1", 0)).err() } else { None };
     socket.filter(is_shortage).map(|error| error.to_string())
@@ -86,7 +87,7 @@ fn io_error<'e>(cause: &'e (dyn StdError + 'static)) -> Option<&'e io::Error> {
     cause.downcast_ref()
 }
 
-/// The error, and what caused it, outermost first.
+/// The error and its causes, outermost first.
 fn causes<'e>(error: &'e (dyn StdError + 'static)) -> impl Iterator<Item = &'e (dyn StdError + 'static)> {
     let mut next = Some(error);
     std::iter::from_fn(move || {

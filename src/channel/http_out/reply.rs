@@ -1,10 +1,10 @@
-//! What the receiver says (MSG-90): one table from status and body to `AttemptResult`.
+//! The receiver's reply (MSG-90): one table from status and body to `AttemptResult`.
 //!
-//! Details say what failed without content, without URLs and without the receiver's own words.
+//! Details describe the failure without content, URLs, or text of the receiver.
 
 use super::failure::{HEADERS_LIMIT, too_many_headers};
 use super::unpack::{TooLong, unpacked};
-use crate::channel::{later, media};
+use crate::channel::{media, retryable};
 use crate::delivery::AttemptResult;
 use crate::fault::Fault;
 use bytes::{Bytes, BytesMut};
@@ -15,21 +15,21 @@ use hyper::body::{Body as _, Incoming};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The longest answer that is read, before and after its encodings are removed.
+/// The longest answer that is read, before and after decompression.
 pub const ANSWER_LIMIT_BYTES: usize = 20 * 1024 * 1024;
-/// The longest OperationOutcome of a refusal that is kept, and what is read of any body that does not count.
+/// The longest OperationOutcome of a refusal that is stored, and how much is read of any other error body.
 const ERROR_BODY_LIMIT_BYTES: usize = 64 * 1024;
-/// A body that does not count is not waited for any longer; reading it lets the connection be used again.
+/// Longest wait for an error body. Reading it allows the connection to be reused.
 const ERROR_BODY_SECONDS: u64 = 5;
 
 /// Why a body could not be read to its end.
-enum Broken {
+enum BodyError {
     TooLong,
     Cut,
     Timeout,
 }
 
-/// Reads the reply, by the deadline. `now_us` (UTC microseconds) is what a date in `Retry-After` is compared with.
+/// Reads the reply, by the deadline. `now_us` (UTC microseconds) is compared with a date in `Retry-After`.
 pub(super) async fn read(response: Response<Incoming>, deadline: Instant, now_us: i64) -> AttemptResult {
     if response.headers().len() > HEADERS_LIMIT {
         return too_many_headers();
@@ -40,9 +40,9 @@ pub(super) async fn read(response: Response<Incoming>, deadline: Instant, now_us
         return accepted(response, deadline).await;
     }
     let retry_after = retry_after(response.headers(), now_us);
-    let body = body_that_does_not_count(response, deadline).await;
+    let body = error_body(response, deadline).await;
     match status {
-        300..=399 => later(Fault::RouteRedirect, detail),
+        300..=399 => retryable(Fault::RouteRedirect, detail),
         401 | 403 | 407 => AttemptResult::Misconfigured { fault: Fault::RouteCredential, detail },
         404 => AttemptResult::Misconfigured { fault: Fault::RouteUrl, detail },
         408 | 425 | 429 | 503 => AttemptResult::Retryable { fault: Fault::RecvBusy, retry_after, detail },
@@ -58,56 +58,58 @@ async fn accepted(response: Response<Incoming>, deadline: Instant) -> AttemptRes
     match body(response, deadline, ANSWER_LIMIT_BYTES).await {
         Ok(bytes) if is_blank(&bytes) => AttemptResult::Accepted,
         Ok(bytes) => AttemptResult::Body { bytes, media_type },
-        // It will answer later, whatever else it wanted to say now.
+        // The real answer comes later, whatever this body was.
         Err(_) if status == 202 => AttemptResult::Accepted,
-        Err(Broken::TooLong) => later(Fault::RecvBadAnswer, format!("answer longer than {ANSWER_LIMIT_BYTES} bytes")),
-        Err(Broken::Cut) => later(Fault::RecvUnreachable, "connection lost before the answer was complete"),
-        Err(Broken::Timeout) => later(Fault::RecvTimeout, "the answer was not complete in time"),
+        Err(BodyError::TooLong) => {
+            retryable(Fault::RecvBadAnswer, format!("answer longer than {ANSWER_LIMIT_BYTES} bytes"))
+        }
+        Err(BodyError::Cut) => retryable(Fault::RecvUnreachable, "connection lost before the answer was complete"),
+        Err(BodyError::Timeout) => retryable(Fault::RecvTimeout, "the answer was not complete in time"),
     }
 }
 
-/// A line feed, or a byte order mark alone, is no body.
+/// A body of only whitespace or a byte order mark counts as empty.
 fn is_blank(bytes: &[u8]) -> bool {
     bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii().is_empty()
 }
 
-async fn body_that_does_not_count(response: Response<Incoming>, deadline: Instant) -> Option<Bytes> {
+async fn error_body(response: Response<Incoming>, deadline: Instant) -> Option<Bytes> {
     let deadline = deadline.min(Instant::now() + Duration::from_secs(ERROR_BODY_SECONDS));
     body(response, deadline, ERROR_BODY_LIMIT_BYTES).await.ok()
 }
 
-/// The body without its encodings.
-async fn body(response: Response<Incoming>, deadline: Instant, limit_bytes: usize) -> Result<Bytes, Broken> {
+/// The body without its content encodings.
+async fn body(response: Response<Incoming>, deadline: Instant, limit_bytes: usize) -> Result<Bytes, BodyError> {
     let encodings = media::joined(response.headers(), &CONTENT_ENCODING).unwrap_or_default();
     let body = received(response.into_body(), deadline, limit_bytes).await?;
-    unpacked(body, &encodings, limit_bytes).map_err(|TooLong| Broken::TooLong)
+    unpacked(body, &encodings, limit_bytes).map_err(|TooLong| BodyError::TooLong)
 }
 
-async fn received(mut body: Incoming, deadline: Instant, limit_bytes: usize) -> Result<Bytes, Broken> {
+async fn received(mut body: Incoming, deadline: Instant, limit_bytes: usize) -> Result<Bytes, BodyError> {
     let announced = body.size_hint().exact().unwrap_or(0);
     if announced > limit_bytes as u64 {
-        return Err(Broken::TooLong);
+        return Err(BodyError::TooLong);
     }
     let mut bytes = BytesMut::new();
     loop {
         let frame = match tokio::time::timeout_at(deadline, body.frame()).await {
-            Err(_) => return Err(Broken::Timeout),
-            Ok(Some(Err(_))) => return Err(Broken::Cut),
+            Err(_) => return Err(BodyError::Timeout),
+            Ok(Some(Err(_))) => return Err(BodyError::Cut),
             Ok(None) => return Ok(bytes.freeze()),
             Ok(Some(Ok(frame))) => frame,
         };
         match frame.into_data() {
-            Ok(chunk) if bytes.len() + chunk.len() > limit_bytes => return Err(Broken::TooLong),
-            // The common answer is one chunk, which is taken as it is.
+            Ok(chunk) if bytes.len() + chunk.len() > limit_bytes => return Err(BodyError::TooLong),
+            // The common answer is one chunk, which is used without a copy.
             Ok(chunk) if bytes.is_empty() && announced > 0 && chunk.len() as u64 == announced => return Ok(chunk),
             Ok(chunk) => bytes.extend_from_slice(&chunk),
-            // Trailers say nothing that counts.
+            // Trailers are ignored.
             Err(_) => {}
         }
     }
 }
 
-/// `Retry-After` in seconds or as an HTTP date; None when absent or unreadable.
+/// `Retry-After` in seconds or as an HTTP date; None if it is absent or unreadable.
 fn retry_after(headers: &HeaderMap, now_us: i64) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse() {

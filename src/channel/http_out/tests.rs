@@ -89,8 +89,8 @@ async fn http_out() -> (HttpOut, tempfile::TempDir) {
     (HttpOut::new(store, "emberpost.test:8080".into(), Clock::default(), POOLING).unwrap(), folder)
 }
 
-async fn carry(out: &HttpOut, work: PendingDelivery, participant: Participant) -> Attempt {
-    let Attempted { status, result, resent } = out.attempt(&work, &participant).await;
+async fn carry(out: &HttpOut, delivery: PendingDelivery, participant: Participant) -> Attempt {
+    let HttpAttempt { status, result, resent } = out.attempt(&delivery, &participant).await;
     Attempt { started_at_us: 0, duration_us: 0, status, result, resent }
 }
 
@@ -244,7 +244,7 @@ async fn requests_answers_and_callbacks_go_to_their_urls_with_their_headers() {
     response.response = Some(ResponseMetadata { identifier, code: None });
     let replay = DeliveryKind::Replay { replay: uuid::Uuid::nil(), of: None, forward_answers: false };
     let response = Arc::new(response);
-    for (work, wanted) in [
+    for (delivery, wanted) in [
         (PendingDelivery { kind: DeliveryKind::Answer, ..request.clone() }, "post /fhir/$process-message?async=true "),
         (
             PendingDelivery { kind: DeliveryKind::Callback { url: callback }, ..request.clone() },
@@ -256,7 +256,7 @@ async fn requests_answers_and_callbacks_go_to_their_urls_with_their_headers() {
             "post /fhir/$process-message?async=true ",
         ),
     ] {
-        carry(&out, work, receiver.participant()).await;
+        carry(&out, delivery, receiver.participant()).await;
         let head = receiver.heads.recv().await.unwrap().to_lowercase();
         assert!(head.starts_with(wanted), "{wanted} in {head}");
     }
@@ -279,8 +279,8 @@ async fn an_asynchronous_channel_adds_the_query_and_no_channel_is_our_defect() {
 async fn a_body_that_retention_dropped_is_refused_for_good() {
     let (out, _folder) = http_out().await;
     let receiver = Receiver::start(reply(204, "", "")).await;
-    let work = PendingDelivery { body: None, ..fixture::pending("lab", 1, 1) };
-    let attempt = carry(&out, work, receiver.participant()).await;
+    let delivery = PendingDelivery { body: None, ..fixture::pending("lab", 1, 1) };
+    let attempt = carry(&out, delivery, receiver.participant()).await;
     assert!(matches!(&attempt.result, AttemptResult::ContentRemoved), "{:?}", attempt.result);
 }
 

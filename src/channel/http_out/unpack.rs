@@ -1,4 +1,4 @@
-//! Content encodings of a receiver's reply (RFC 9110, 8.4), removed within a bound.
+//! Removes the content encodings of a receiver's reply (RFC 9110, 8.4), within a bound.
 
 use crate::channel::media::zstd_decoder;
 use crate::offload::offload;
@@ -6,24 +6,24 @@ use bytes::Bytes;
 use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use std::io::Read;
 
-/// What a receiver may encode its replies with; it is asked for nothing else.
+/// The encodings that a receiver may use.
 pub(super) const ACCEPTED: &str = "gzip, deflate, zstd, identity";
-/// More encodings over each other are not removed.
+/// A body with more encodings on top of each other is left as it is.
 const ENCODINGS_LIMIT: usize = 4;
 
-/// The reply is longer than the bound once it is unpacked.
+/// The decompressed reply exceeds the bound.
 #[derive(Debug, PartialEq)]
 pub(super) struct TooLong;
 
-/// The body without its encodings; as it is where they are not what `content_encoding` says, or none that was asked for.
-/// At most `limit_bytes` are unpacked: a small body that grows to gigabytes stops there.
+/// The body without its encodings. If it is not encoded as `content_encoding` says, or in a way that was not requested,
+/// it is returned unchanged. At most `limit_bytes` are decompressed, so a small body cannot expand to gigabytes.
 pub(super) fn unpacked(body: Bytes, content_encoding: &str, limit_bytes: usize) -> Result<Bytes, TooLong> {
     let names = content_encoding.split(',').map(|name| name.trim().to_ascii_lowercase());
     let names: Vec<String> = names.filter(|name| !name.is_empty() && name != "identity").collect();
     if names.is_empty() || names.len() > ENCODINGS_LIMIT || body.is_empty() {
         return Ok(body);
     }
-    // What comes out may be a hundred times as long as what came in.
+    // Decompressed data may be a hundred times as long as the input.
     offload(body.len().saturating_mul(100), || {
         let mut bytes = body.clone();
         for name in names.iter().rev() {
@@ -37,11 +37,11 @@ pub(super) fn unpacked(body: Bytes, content_encoding: &str, limit_bytes: usize) 
     })
 }
 
-/// One byte more than the limit where it is longer; None where it is not encoded so.
+/// One byte more than the limit if it is longer; None if it is not encoded this way.
 fn without(bytes: &[u8], name: &str, limit_bytes: usize) -> Option<Vec<u8>> {
     match name {
         "gzip" | "x-gzip" => read(MultiGzDecoder::new(bytes), limit_bytes),
-        // With the wrapping of zlib, as the RFC has it, or without, as some servers do it.
+        // With the zlib wrapper, as the RFC requires, or without, as some servers send it.
         "deflate" if is_zlib(bytes) => read(ZlibDecoder::new(bytes), limit_bytes),
         "deflate" => read(DeflateDecoder::new(bytes), limit_bytes),
         "zstd" => read(zstd_decoder(bytes).ok()?, limit_bytes),
@@ -55,7 +55,7 @@ fn read(decoder: impl Read, limit_bytes: usize) -> Option<Vec<u8>> {
     Some(whole)
 }
 
-/// RFC 1950, 2.2: method 8, and a check in the second byte.
+/// RFC 1950, 2.2: method 8, and a check value in the second byte.
 fn is_zlib(bytes: &[u8]) -> bool {
     matches!(bytes, [method, flags, ..] if method & 0x0f == 8 && u16::from_be_bytes([*method, *flags]) % 31 == 0)
 }

@@ -1,12 +1,12 @@
-//! To which URL a delivery is posted (MSG-86 to MSG-88).
+//! The URL to which a delivery is posted (MSG-86 to MSG-88).
 
 use super::{Channel, DeliveryKind, Metadata};
 
 const OPERATION: &str = "/$process-message";
 const ASYNC: &str = "async=true";
 
-/// The URL of this delivery; None when the participant has no HTTP channel and the delivery names no URL itself.
-/// Responses and callbacks go with `async=true`; a `response-url` is used as it is, plus that.
+/// The URL of this delivery; None if the participant has no HTTP channel and the delivery names no URL. Responses and
+/// callbacks get `async=true`; a `response-url` is otherwise used as it is.
 pub(super) fn target(kind: &DeliveryKind, metadata: &Metadata, channel: Option<&Channel>) -> Option<String> {
     if let DeliveryKind::Callback { url } = kind {
         return Some(with_async(url));
@@ -17,7 +17,7 @@ pub(super) fn target(kind: &DeliveryKind, metadata: &Metadata, channel: Option<&
     Some(if response || *asynchronous { with_async(&url) } else { url })
 }
 
-/// A FHIR base with the operation's path, unless it ends so already.
+/// A FHIR base with the operation's path appended, unless it already ends with it.
 fn with_operation(base: &str) -> String {
     let base = base.split_once('#').map_or(base, |(base, _)| base);
     let (path, query) = base.split_once('?').map_or((base, None), |(path, query)| (path, Some(query)));

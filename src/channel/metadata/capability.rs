@@ -1,4 +1,4 @@
-//! The CapabilityStatement, kind `instance`. R4, R4B and R5 differ in `fhirVersion` and one code system only (MSG-102,
+//! The CapabilityStatement, kind `instance`. R4, R4B, and R5 differ only in `fhirVersion` and one code system (MSG-102,
 //! MSG-130).
 
 use fhir::FhirVersion;
@@ -10,19 +10,19 @@ use validation::definition::{Definition, Definitions};
 const PROCESS_MESSAGE: &str = "http://hl7.org/fhir/OperationDefinition/MessageHeader-process-message";
 const MINUTES_PER_DAY: u32 = 1440;
 
-/// What the statement is made of.
+/// The inputs of the statement.
 pub struct Capability<'a> {
     pub version: FhirVersion,
-    /// Without a final slash.
+    /// Without a trailing slash.
     pub base_url: &'a str,
-    /// How long repeats are recognised.
+    /// How long duplicates are recognized.
     pub identities_days: u32,
     /// UTC microseconds since 1970; the statement's date.
     pub since_us: i64,
     pub definitions: &'a Definitions,
 }
 
-/// Builds the resource; it holds cpb-1, cpb-2, cpb-3 and cpb-14 (MSG-131).
+/// Builds the resource; it satisfies cpb-1, cpb-2, cpb-3, and cpb-14 (MSG-131).
 pub fn capability_statement(capability: &Capability) -> Value {
     json!({
         "resourceType": "CapabilityStatement",
@@ -77,7 +77,7 @@ fn messaging(capability: &Capability) -> Value {
     messaging
 }
 
-/// Every definition that has a canonical: requests are received, responses are sent. Each canonical once, in order.
+/// Every definition that has a canonical, each once, in order: requests are received, responses are sent.
 fn supported_messages(definitions: &Definitions) -> Vec<Value> {
     let responses: BTreeSet<&str> = definitions
         .messages

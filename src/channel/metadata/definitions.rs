@@ -1,9 +1,10 @@
-//! Reading and searching the loaded definitions.
+//! Reads and searches the loaded definitions.
 //!
-//! One id may be loaded for several FHIR versions; a caller sees one of each id, that of the asked version where there is one.
+//! One id may be loaded for several FHIR versions; a client sees one of each id, that of the requested version if there
+//! is one.
 
 use super::Refusal;
-use super::asked::Asked;
+use super::request::MetadataRequest;
 use crate::fault::Fault;
 use crate::outcome::{Issue, IssueCode};
 use axum::http::StatusCode;
@@ -12,30 +13,30 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use validation::definition::{Definition, Definitions};
 
-/// The search parameters that are supported; what they are compared with is in `holds`.
+/// The supported search parameters; `holds` compares them.
 const PARAMETERS: [&str; 7] = ["_id", "url", "event", "status", "name", "title", "version"];
-/// What shapes the page instead of choosing from it. `_offset` is ours, in `next` links only.
+/// Parameters that shape the page instead of selecting from it. `_offset` is our own, used only in `next` links.
 const CONTROLS: [&str; 4] = ["_count", "_offset", "_sort", "_summary"];
-/// The elements by which a list can be sorted.
+/// The elements that a list can be sorted by.
 const SORTS: [&str; 6] = ["_id", "url", "name", "title", "status", "version"];
 
-/// The page that is asked for.
+/// The requested page.
 #[derive(Default)]
 struct Page {
-    /// Most entries; None: all.
+    /// Maximum number of entries; None means all.
     count: Option<usize>,
     offset: usize,
-    /// Element, and whether it descends.
+    /// Element, and whether the order is descending.
     sort: Vec<(String, bool)>,
     only_total: bool,
 }
 
-/// `GET [base]/MessageDefinition`: a searchset. A comma separates alternatives; all parameters that are given must hold. What is
-/// not supported is left out of the self link, or refused with 400 after `Prefer: handling=strict`.
-pub(super) fn search(definitions: &Definitions, asked: &Asked, base_url: &str) -> Result<Value, Refusal> {
+/// `GET [base]/MessageDefinition`: a searchset. A comma separates alternatives; all parameters must match. An
+/// unsupported parameter is left out of the self link, or refused with 400 after `Prefer: handling=strict`.
+pub(super) fn search(definitions: &Definitions, request: &MetadataRequest, base_url: &str) -> Result<Value, Refusal> {
     let mut page = Page::default();
     let mut used: Vec<(&str, &str)> = Vec::new();
-    for (name, value) in &asked.parameters {
+    for (name, value) in &request.parameters {
         let is_used = match name.as_str() {
             name if PARAMETERS.contains(&name) => true,
             name if CONTROLS.contains(&name) => page.read(name, value)?,
@@ -43,11 +44,11 @@ pub(super) fn search(definitions: &Definitions, asked: &Asked, base_url: &str) -
         };
         match is_used {
             true => used.push((name, value)),
-            false if asked.is_strict => return Err(not_supported(name)),
+            false if request.is_strict => return Err(not_supported(name)),
             false => {}
         }
     }
-    let mut found: Vec<&Arc<Definition>> = distinct(definitions, asked.version);
+    let mut found: Vec<&Arc<Definition>> = distinct(definitions, request.version);
     found.retain(|definition| used.iter().all(|(name, value)| holds(definition, name, value)));
     for (element, descends) in page.sort.iter().rev() {
         found.sort_by(|one, other| {
@@ -59,7 +60,7 @@ pub(super) fn search(definitions: &Definitions, asked: &Asked, base_url: &str) -
 }
 
 impl Page {
-    /// Whether the parameter is understood. Errs with 400 where its value is none.
+    /// Whether the parameter is supported. Errs with 400 if its value is not valid.
     fn read(&mut self, name: &str, value: &str) -> Result<bool, Refusal> {
         match (name, value) {
             ("_count", _) => self.count = Some(whole_number(name, value)?),
@@ -74,7 +75,8 @@ impl Page {
                     self.sort.push((element.to_owned(), descends));
                 }
             }
-            // The whole resource is what `false` asks for; the others leave out elements, which nobody needs of so few.
+            // `_summary=false` asks for the complete resource; the other values leave out elements, which is not needed
+            // for so few resources.
             _ => return Ok(value == "false"),
         }
         Ok(true)
@@ -83,7 +85,7 @@ impl Page {
 
 fn whole_number(name: &str, value: &str) -> Result<usize, Refusal> {
     value.parse().map_err(|_| {
-        let text = format!("{name} is a whole number, 0 or more");
+        let text = format!("{name} must be a whole number, 0 or more");
         (StatusCode::BAD_REQUEST, Issue::error(IssueCode::Value, Fault::SendRequest, text))
     })
 }
@@ -91,7 +93,7 @@ fn whole_number(name: &str, value: &str) -> Result<usize, Refusal> {
 fn not_supported(name: &str) -> Refusal {
     let shown: String = name.chars().filter(|letter| !letter.is_control()).take(32).collect();
     let known = [&PARAMETERS[..], &["_count", "_sort", "_summary=count"]].concat().join(", ");
-    let text = format!("The search parameter {shown:?} is not supported with this value. Supported: {known}.");
+    let text = format!("The search parameter {shown:?} is not supported with this value; supported: {known}");
     (StatusCode::BAD_REQUEST, Issue::error(IssueCode::NotSupported, Fault::SendRequest, text))
 }
 
@@ -121,7 +123,7 @@ fn searchset(found: &[&Arc<Definition>], page: &Page, used: &[(&str, &str)], bas
     bundle
 }
 
-/// Percent-encoded where a query needs it.
+/// Percent-encoded for a query.
 fn encoded(value: &str) -> String {
     value.bytes().fold(String::new(), |mut text, byte| {
         match byte {
@@ -134,7 +136,7 @@ fn encoded(value: &str) -> String {
     })
 }
 
-/// An element of the definition that is compared and sorted by; `_id` is its id.
+/// An element of the definition for comparing and sorting; `_id` is its id.
 fn text<'d>(definition: &'d Definition, name: &str) -> Option<&'d str> {
     definition.resource[if name == "_id" { "id" } else { name }].as_str()
 }
@@ -172,7 +174,7 @@ fn distinct(definitions: &Definitions, version: FhirVersion) -> Vec<&Arc<Definit
     distinct
 }
 
-/// Strings (`name`, `title`) match by their beginning, whatever the case; the rest exactly.
+/// Strings (`name`, `title`) match from their beginning, ignoring case; other parameters match exactly.
 fn holds(definition: &Definition, name: &str, value: &str) -> bool {
     if CONTROLS.contains(&name) {
         return true;
@@ -182,7 +184,7 @@ fn holds(definition: &Definition, name: &str, value: &str) -> bool {
         "name" | "title" => {
             text(definition, name).is_some_and(|text| text.to_lowercase().starts_with(&wanted.to_lowercase()))
         }
-        // A token may name its system, here that of the publication status.
+        // A token may include its system, which is that of the publication status.
         "status" => text(definition, name) == Some(wanted.rsplit('|').next().unwrap_or(wanted)),
         _ => text(definition, name) == Some(wanted),
     })

@@ -1,6 +1,6 @@
-use super::asked::Asked;
 use super::capability::{Capability, capability_statement};
 use super::definitions;
+use super::request::MetadataRequest;
 use axum::http::HeaderMap;
 use fhir::{Event, FhirVersion};
 use serde_json::{Value, json};
@@ -43,8 +43,8 @@ fn statement(version: FhirVersion, definitions: &Definitions) -> Value {
     capability_statement(&Capability { version, base_url: BASE, identities_days: 30, since_us, definitions })
 }
 
-fn asked(query: &str) -> Asked {
-    Asked::read(&HeaderMap::new(), Some(query), None, FhirVersion::R4).unwrap()
+fn request(query: &str) -> MetadataRequest {
+    MetadataRequest::read(&HeaderMap::new(), Some(query), None, FhirVersion::R4).unwrap()
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn requests_are_received_and_responses_sent_each_canonical_once() {
 fn without_definitions_there_is_no_empty_list() {
     let empty = Definitions::default();
     assert!(statement(FhirVersion::R4, &empty)["messaging"][0].get("supportedMessage").is_none());
-    let found = definitions::search(&empty, &asked(""), BASE).unwrap();
+    let found = definitions::search(&empty, &request(""), BASE).unwrap();
     assert!(found.get("entry").is_none());
     assert_eq!(found["total"], 0);
 }
@@ -101,18 +101,18 @@ fn a_search_gives_each_id_once_in_the_asked_version() {
         ("url=http://example.org/MessageDefinition/link", 1, "4.0"),
     ];
     for (query, total, version) in cases {
-        let found = definitions::search(&loaded(), &asked(query), BASE).unwrap();
+        let found = definitions::search(&loaded(), &request(query), BASE).unwrap();
         assert_eq!(found["total"], total, "{query}");
         assert_eq!(found["entry"][0]["resource"]["name"], version, "{query}");
         assert_eq!(found["entry"][0]["fullUrl"], format!("{BASE}/MessageDefinition/link"));
     }
-    assert_eq!(definitions::search(&loaded(), &asked("event=other"), BASE).unwrap()["total"], 0);
+    assert_eq!(definitions::search(&loaded(), &request("event=other"), BASE).unwrap()["total"], 0);
 }
 
 #[test]
 fn a_page_is_counted_sorted_and_leads_to_the_next() {
     let page = |query: &str| {
-        let found = definitions::search(&loaded(), &asked(query), BASE).unwrap();
+        let found = definitions::search(&loaded(), &request(query), BASE).unwrap();
         let ids: Vec<String> =
             found["entry"].as_array().into_iter().flatten().map(|entry| entry["resource"]["id"].to_string()).collect();
         let links: Vec<String> =
@@ -133,7 +133,7 @@ fn a_page_is_counted_sorted_and_leads_to_the_next() {
             "link",
             "/MessageDefinition?url=http://example.org/MessageDefinition/link",
         ),
-        // Ignored, and so not in the link that says what was searched.
+        // Ignored, and so left out of the self link.
         ("_elements=url&_sort=date&_summary=true&colour=red", 2, "link link-response", "/MessageDefinition"),
     ] {
         assert_eq!(page(query), (Some(total), ids.to_owned(), links.to_owned()), "{query}");
@@ -145,13 +145,13 @@ fn what_is_not_supported_is_refused_by_name_where_the_client_prefers_so() {
     let mut headers = HeaderMap::new();
     headers.insert("prefer", "return=minimal; handling=strict".parse().unwrap());
     for query in ["colour=red", "_sort=date", "_summary=true", "_elements=url"] {
-        let asked = Asked::read(&headers, Some(query), None, FhirVersion::R4).unwrap();
-        let (status, issue) = definitions::search(&loaded(), &asked, BASE).unwrap_err();
+        let request = MetadataRequest::read(&headers, Some(query), None, FhirVersion::R4).unwrap();
+        let (status, issue) = definitions::search(&loaded(), &request, BASE).unwrap_err();
         assert_eq!(status, 400, "{query}");
         assert!(issue.diagnostics.contains(query.split('=').next().unwrap()), "{}", issue.diagnostics);
     }
-    let wrong = definitions::search(&loaded(), &asked("_count=few"), BASE).unwrap_err();
-    assert_eq!(wrong.0, 400, "a value that is no number is a mistake, not a wish");
+    let wrong = definitions::search(&loaded(), &request("_count=few"), BASE).unwrap_err();
+    assert_eq!(wrong.0, 400, "a value that is not a number is an error");
 }
 
 #[test]

@@ -20,10 +20,10 @@ const PANIC_RETRY_SECONDS: u64 = 5;
 impl Actor {
     pub(super) fn attempt(&mut self, delivery: PendingDelivery, participant: Arc<Participant>) {
         self.attempts += 1;
-        let (carrier, conclude) = (self.settings.carrier.clone(), self.settings.conclude.clone());
+        let (transport, conclude) = (self.settings.transport.clone(), self.settings.conclude.clone());
         self.tasks.spawn(async move {
             let attempt = async {
-                let attempt = carrier.carry(delivery.clone(), participant).await;
+                let attempt = transport.send(delivery.clone(), participant).await;
                 let (receiver, retry_after) = receiver_state(&attempt.result);
                 let next = conclude.conclude(delivery.clone(), attempt).await;
                 // A body that leads to a retry was not an answer to this message.

@@ -1,4 +1,4 @@
-//! What a GET asks for: the FHIR version, the format, and search parameters.
+//! What a GET for metadata asks for: the FHIR version, the format, and search parameters.
 
 use super::Refusal;
 use crate::channel::edge::ALIASES;
@@ -10,29 +10,29 @@ use axum::http::{HeaderMap, HeaderName, StatusCode, Uri, header};
 use fhir::{FhirVersion, Format};
 
 /// A request for one of the resources that describe this endpoint.
-pub(super) struct Asked {
+pub(super) struct MetadataRequest {
     pub(super) version: FhirVersion,
-    /// The version that the path fixes; links lead to the same alias.
+    /// The version that the path fixes; links use the same alias.
     pub(super) fixed: Option<FhirVersion>,
-    /// Whether what is not supported is refused (`Prefer: handling=strict`) or ignored.
+    /// Whether unsupported parameters are refused (`Prefer: handling=strict`) or ignored.
     pub(super) is_strict: bool,
     pub(super) format: Format,
-    /// The parameters that are left for a search, in order.
+    /// The parameters that remain for a search, in order.
     pub(super) parameters: Vec<(String, String)>,
 }
 
-impl Asked {
-    /// Reads the path's version, `Accept`, `_format` and `fhirVersion` (the query wins), then `default`. Errs with 406 where
-    /// neither format, or no version that Emberpost speaks, is acceptable, 415 where another version than the path's is asked
-    /// for, 400 where the query cannot be read.
+impl MetadataRequest {
+    /// Reads the path's version, `Accept`, `_format`, and `fhirVersion` (the query has priority), and falls back to
+    /// `default`. Errs with 406 if no supported format or version is acceptable, 415 if the request names another
+    /// version than the path, and 400 if the query cannot be read.
     pub(super) fn read(
         headers: &HeaderMap,
         query: Option<&str>,
         fixed: Option<FhirVersion>,
         default: FhirVersion,
-    ) -> Result<Asked, Refusal> {
+    ) -> Result<MetadataRequest, Refusal> {
         let pairs = pairs(query)?;
-        let mut asked = Asked {
+        let mut request = MetadataRequest {
             version: default,
             fixed,
             is_strict: is_strict(headers),
@@ -45,20 +45,20 @@ impl Asked {
                 "_format" => format = Some(value),
                 "fhirVersion" => named = Some(media::version(&value).map_err(not_acceptable)?),
                 "_pretty" | "mode" => {}
-                _ => asked.parameters.push((name, value)),
+                _ => request.parameters.push((name, value)),
             }
         }
         let accept = format.or_else(|| media::joined(headers, &header::ACCEPT)).unwrap_or_default();
-        let (format, said) = media::wanted(&accept, Format::Json).map_err(not_acceptable)?;
-        asked.format = format;
-        let named = named.or(said);
+        let (format, accepted) = media::wanted(&accept, Format::Json).map_err(not_acceptable)?;
+        request.format = format;
+        let named = named.or(accepted);
         if fixed.zip(named).is_some_and(|(fixed, named)| fixed != named) {
-            let text = "The fhirVersion is another one than the version in the path; use one of them, or the same";
+            let text = "The fhirVersion differs from the version in the path; send only one of them, or the same";
             let issue = Issue::error(IssueCode::NotSupported, Fault::SendVersion, text).rule("VER-04");
             return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, issue));
         }
-        asked.version = fixed.or(named).unwrap_or(default);
-        Ok(asked)
+        request.version = fixed.or(named).unwrap_or(default);
+        Ok(request)
     }
 
     /// Emberpost's base as this client addressed it.
@@ -71,7 +71,7 @@ impl Asked {
     }
 }
 
-/// `Prefer: handling=strict`; `lenient` is what holds without it.
+/// `Prefer: handling=strict`; `lenient` is the default.
 fn is_strict(headers: &HeaderMap) -> bool {
     let preferences = media::joined(headers, &HeaderName::from_static("prefer")).unwrap_or_default();
     preferences.split([',', ';']).any(|preference| preference.trim().eq_ignore_ascii_case("handling=strict"))
@@ -84,7 +84,7 @@ fn not_acceptable(issue: Issue) -> Refusal {
 fn pairs(query: Option<&str>) -> Result<Vec<(String, String)>, Refusal> {
     let Some(query) = query else { return Ok(Vec::new()) };
     let unreadable = || {
-        let text = "The query cannot be read.";
+        let text = "The query cannot be read";
         (StatusCode::BAD_REQUEST, Issue::error(IssueCode::Value, Fault::SendRequest, text))
     };
     let uri: Uri = format!("/?{query}").parse().map_err(|_| unreadable())?;
@@ -116,7 +116,7 @@ mod tests {
             if !accept.is_empty() {
                 headers.insert(header::ACCEPT, accept.parse().unwrap());
             }
-            let got = Asked::read(&headers, *query, None, FhirVersion::R4).map(|asked| asked.version);
+            let got = MetadataRequest::read(&headers, *query, None, FhirVersion::R4).map(|request| request.version);
             assert_eq!(got.map_err(|(status, _)| status.as_u16()), *expected, "{accept} {query:?}");
         }
     }

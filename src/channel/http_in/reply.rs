@@ -1,4 +1,4 @@
-//! The wording of replies: the one place that chooses HTTP statuses and headers for `$process-message`.
+//! Replies to `$process-message`: the only place that chooses their HTTP statuses and headers.
 
 use crate::channel::edge::{MESSAGE_ID, REQUEST_ID};
 use crate::exchange::{Refusal, Reply, Settings, StatusPage};
@@ -12,9 +12,9 @@ use fhir::format::convert;
 use fhir::{FhirVersion, Format};
 use uuid::Uuid;
 
-/// When a sender should look again or send again.
+/// When a refused sender should send again.
 const RETRY_AFTER_SECONDS: u64 = 5;
-/// When a client should look at an open status URL again.
+/// When a client should poll an open status URL again.
 const POLL_AFTER_SECONDS: u64 = 2;
 
 const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
@@ -24,7 +24,7 @@ const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-appli
 const PROGRESS: HeaderName = HeaderName::from_static("x-progress");
 
 /// What all replies to one request share.
-pub struct Wording {
+pub struct ReplyWriter {
     base_url: String,
     /// Our name as an intermediary.
     name: String,
@@ -32,13 +32,13 @@ pub struct Wording {
     correlation_id: Option<HeaderValue>,
 }
 
-impl Wording {
+impl ReplyWriter {
     pub fn new(settings: &Settings, headers: &HeaderMap) -> Self {
         let request_id = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
-        Wording {
+        ReplyWriter {
             base_url: settings.base_url.clone(),
             name: settings.name.clone(),
-            // The edge has seen to it that every request has one.
+            // The edge gives every request an id.
             request_id: request_id.unwrap_or_default().to_owned(),
             correlation_id: headers.get(CORRELATION_ID).cloned(),
         }
@@ -48,12 +48,12 @@ impl Wording {
         &self.request_id
     }
 
-    /// The rows of the reply table. `format`: as which the sender wants what it is told.
+    /// The reply's status, headers, and body. `format`: the sender's preferred format.
     pub fn reply(&self, reply: &Reply, format: Format) -> Response {
         let mut response = match reply {
             Reply::Answer { bytes, media_type, version, converted, refused, .. } => {
                 let (mut response, is_converted) = answer(bytes, media_type, *version, format);
-                // A refusal is our own and has no other writer.
+                // A refusal is written by Emberpost itself, so nothing was converted on behalf of another author.
                 if refused.is_none() && (*converted || is_converted) {
                     response.headers_mut().insert(INTERMEDIARY, value(&self.name));
                 }
@@ -84,8 +84,8 @@ impl Wording {
         response
     }
 
-    /// The client's correlation id; the ids that every response has are the edge's.
-    pub fn stamp(&self, mut response: Response) -> Response {
+    /// Adds the client's correlation id; the ids that every response has are added by the edge.
+    pub fn finish(&self, mut response: Response) -> Response {
         if let Some(id) = &self.correlation_id {
             response.headers_mut().insert(CORRELATION_ID, id.clone());
         }
@@ -103,11 +103,11 @@ fn status_of(refusal: Refusal) -> StatusCode {
     }
 }
 
-/// An answer in the format that its reader wants. What cannot be said in it is given as it came, and its media type says so:
-/// it answers a message that is kept. Also says whether it was converted.
+/// An answer in the requested format, and whether it was converted. If it cannot be converted, it is returned as
+/// received with its own media type, because the message it answers has been accepted.
 fn answer(bytes: &Bytes, media_type: &str, version: Option<FhirVersion>, format: Format) -> (Response, bool) {
     if Format::of_media_type(media_type) == Some(format) {
-        // Under FHIR's own media type, whatever its receiver called it.
+        // With FHIR's own media type, whatever its receiver called it.
         return (message(bytes.clone(), format.media_type(), version), false);
     }
     match offload(bytes.len(), || convert(bytes.clone(), format, version.unwrap_or(FhirVersion::R4))) {
@@ -136,12 +136,12 @@ pub fn accepted() -> Response {
     empty(StatusCode::ACCEPTED)
 }
 
-/// An OperationOutcome in JSON, where nobody has said what is wanted.
+/// An OperationOutcome in JSON, where the preferred format is not known.
 pub fn outcome_response(status: StatusCode, outcome: &Outcome) -> Response {
     outcome_as(status, outcome, Format::Json)
 }
 
-/// An OperationOutcome with this status, and the headers that the status calls for.
+/// An OperationOutcome with this status and the headers that the status requires.
 pub fn outcome_as(status: StatusCode, outcome: &Outcome, format: Format) -> Response {
     let bytes = Bytes::from(outcome.to_resource().to_string());
     let (mut response, _) = answer(&bytes, Format::Json.media_type(), None, format);
@@ -186,7 +186,7 @@ pub fn status_page(page: StatusPage, format: Format) -> Response {
     }
 }
 
-/// Ids and our own texts are visible ASCII; anything else is left out rather than sent.
+/// Ids and our own texts are visible ASCII; anything else is left out.
 fn value(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""))
 }

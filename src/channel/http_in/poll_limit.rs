@@ -1,4 +1,4 @@
-//! A bound on polls of one status URL: 10 a second of each party, so that nobody uses up another's.
+//! The rate limit of a status URL: 10 polls a second per caller, so that callers do not use up each other's.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,26 +6,26 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 const POLLS_PER_SECOND: u32 = 10;
-/// Status URLs whose polls are counted at a time; beyond it the oldest second is forgotten.
+/// Status URLs that are counted at a time; beyond it, counts older than a second are dropped.
 const COUNTED_LIMIT: usize = 100_000;
 
-/// A status URL and who asks; None on open loopback.
+/// A status URL and its caller; None on open loopback.
 type Poll = (Uuid, Option<Arc<str>>);
 
 #[derive(Default)]
-pub struct Polls {
+pub struct PollLimit {
     seconds: Mutex<HashMap<Poll, (Instant, u32)>>,
 }
 
-impl Polls {
-    /// Whether this poll is within the bound. `asker`: None on open loopback.
-    pub fn admit(&self, id: Uuid, asker: Option<&Arc<str>>) -> bool {
+impl PollLimit {
+    /// Whether this poll is within the limit. `caller`: None on open loopback.
+    pub fn admit(&self, id: Uuid, caller: Option<&Arc<str>>) -> bool {
         let now = Instant::now();
         let mut seconds = self.seconds.lock().unwrap_or_else(PoisonError::into_inner);
         if seconds.len() >= COUNTED_LIMIT {
             seconds.retain(|_, (since, _)| now.duration_since(*since) < Duration::from_secs(1));
         }
-        let (since, count) = seconds.entry((id, asker.cloned())).or_insert((now, 0));
+        let (since, count) = seconds.entry((id, caller.cloned())).or_insert((now, 0));
         if now.duration_since(*since) >= Duration::from_secs(1) {
             (*since, *count) = (now, 0);
         }
@@ -40,10 +40,10 @@ mod tests {
 
     #[test]
     fn the_eleventh_poll_of_a_second_is_too_many_and_other_urls_are_free() {
-        let polls = Polls::default();
-        let admitted = (0..20).filter(|_| polls.admit(Uuid::from_u128(1), None)).count();
+        let poll_limit = PollLimit::default();
+        let admitted = (0..20).filter(|_| poll_limit.admit(Uuid::from_u128(1), None)).count();
         assert_eq!(admitted, 10);
-        assert!(polls.admit(Uuid::from_u128(2), None));
-        assert!(polls.admit(Uuid::from_u128(1), Some(&"lab".into())));
+        assert!(poll_limit.admit(Uuid::from_u128(2), None));
+        assert!(poll_limit.admit(Uuid::from_u128(1), Some(&"lab".into())));
     }
 }
