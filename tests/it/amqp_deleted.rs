@@ -11,7 +11,7 @@ async fn an_inbound_queue_that_is_deleted_is_declared_again_and_consumed() {
 
     client.delete_queue(&inbound).await;
 
-    let ended = "the consumer was ended";
+    let ended = "the consumer ended";
     wait_until(SOON, "the broker ends the consumer", async || node.log().contains(ended)).await;
     // The first may come before the queue is there again.
     wait_until(SOON * 2, "a message is taken", async || {

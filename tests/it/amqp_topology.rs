@@ -89,8 +89,9 @@ async fn queues_that_are_otherwise_are_told_with_what_to_change_and_the_others_w
     let body = until_amqp_is(&node, "mismatch").await;
     let told = mistakes(&body, "in");
     for queue in [&classic, &brief, &key] {
-        let sentence =
-            format!("queue {queue} cannot be declared: it exists with other settings than durable, x-queue-type=quorum");
+        let sentence = format!(
+            "queue {queue} cannot be declared: it exists with other settings than durable, x-queue-type=quorum"
+        );
         assert!(told.contains(&sentence), "{sentence} is not in {told}");
         wait_until(LONG, "it is logged", async || node.log().contains(&sentence)).await;
     }
