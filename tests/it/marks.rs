@@ -173,7 +173,7 @@ async fn an_operator_sees_the_full_outcome_of_a_message_and_a_viewer_the_masked_
     let sample = Sample::new().addressed_to("lab").set("/entry/1/resource/gender", json!("code-of-jane"));
     let reply =
         node.post_as(SENDER, sample.set("/entry/1/resource/colour", json!("x")).bytes()).await.expect_status(200);
-    assert!(reply.text().contains("'code-of-jane' is not in") && reply.text().contains("'colour' is no element"));
+    assert!(reply.text().contains("'code-of-jane' is not in") && reply.text().contains("'colour' is not an element"));
     let path = format!("/admin/v1/messages/{}", reply.header("emberpost-message-id").unwrap());
     let operator = seen_by(&node, DUTY, &path).await.json();
     let diagnostics = |shown: &Value| {

@@ -1,25 +1,25 @@
-//! The Bundle of a message: its invariants (MSG-09), and its identifier (MSG-12).
+//! Rules of the message's own Bundle: its invariants (MSG-09) and its identifier (MSG-12).
 //!
-//! Invariants are those of the Bundle, and so are told of an entry as a whole; line and column are the member's.
-//! Relies on `Message::read` for what makes it a message at all: type `message` and, by bdl-12, a MessageHeader first.
-//! Nested Bundles are content and are not looked into. One pass over the entries.
+//! Invariants belong to the Bundle or to an entry as a whole, so the expression names that; line and column point to
+//! the member at fault. Relies on `Message::read` for what makes a Bundle a message: type `message` and, by bdl-12,
+//! a MessageHeader first. Does not check nested Bundles, which are content. One pass over the entries.
 
+use super::collector::{IssueCollector, Violation};
 use super::entries::Entry;
 use super::full_url;
-use super::report::{Broken, Report};
 use emberpost_fhir::reference::split_version;
 use emberpost_fhir::tree::Node;
 use emberpost_fhir::{FhirVersion, IssueCode, Message};
 use std::borrow::Cow;
 
-/// fullUrl and versionId, the pair that bdl-7 wants unique, with its entry's index and the node of the fullUrl.
+/// What bdl-7 requires to be unique, fullUrl and versionId, with the entry's index and the node of the fullUrl.
 type Name<'e, 'm> = (&'e str, Option<Cow<'m, str>>, usize, Node<'m>);
 
-pub(super) fn check(message: &Message, entries: &[Entry], report: &mut Report) {
+pub(super) fn check(message: &Message, entries: &[Entry], collector: &mut IssueCollector) {
     let bundle = message.tree.root();
     let is_r5 = message.version == FhirVersion::R5;
     if let Some(total) = bundle.get("total") {
-        report.error(
+        collector.error(
             "Bundle.total",
             Some(total),
             invariant("bdl-1", "total is for searchset and history Bundles; leave it out"),
@@ -27,17 +27,17 @@ pub(super) fn check(message: &Message, entries: &[Entry], report: &mut Report) {
     }
     if is_r5 && message.bundle_identifier.is_none() {
         let text = "Bundle.identifier is the identity of an R5 message; without it answers cannot be matched to it. Give it a system and value";
-        report.warning("Bundle.identifier", Some(bundle), Broken::new("MSG-12", IssueCode::Required, text));
+        collector.warning("Bundle.identifier", Some(bundle), Violation::new("MSG-12", IssueCode::Required, text));
     }
     if is_r5 {
-        issues(bundle, report);
+        issues(bundle, collector);
     }
     let mut names = Vec::new();
     for (index, entry) in entries.iter().enumerate() {
-        parts(entry, index, is_r5, report);
+        parts(entry, index, is_r5, collector);
         match &entry.full_url {
-            Some(_) => names.extend(named(entry, index, report)),
-            None if is_r5 => report.error(
+            Some(_) => names.extend(named(entry, index, collector)),
+            None if is_r5 => collector.error(
                 at(index, ".fullUrl"),
                 Some(entry.node),
                 invariant(
@@ -47,36 +47,36 @@ pub(super) fn check(message: &Message, entries: &[Entry], report: &mut Report) {
             ),
             None => {}
         }
-        full_url::check(entry, true, message.version, report);
+        full_url::check(entry, true, message.version, collector);
     }
-    repeated(names, report);
+    repeated(names, collector);
 }
 
-/// `Bundle.issues` tells what was met while the Bundle was made, and no errors.
-fn issues(bundle: Node, report: &mut Report) {
+/// `Bundle.issues` (R5) reports what happened while the Bundle was assembled; errors are not allowed in it.
+fn issues(bundle: Node, collector: &mut IssueCollector) {
     let Some(outcome) = bundle.get("issues") else { return };
     let severities = outcome.get("issue").into_iter().flat_map(Node::items).filter_map(|issue| issue.get("severity"));
     let is_grave = |node: &Node| node.text().is_some_and(|text| text != "information" && text != "warning");
     for node in severities.filter(is_grave).take(1) {
         let text = "Bundle.issues holds only issues of severity information or warning";
-        report.error("Bundle.issues", Some(node), invariant("bdl-16", text));
+        collector.error("Bundle.issues", Some(node), invariant("bdl-16", text));
     }
 }
 
-/// The place of an entry, or of an element in it.
+/// The FHIRPath expression of an entry, or of an element in it.
 fn at(index: usize, element: &str) -> String {
     format!("Bundle.entry[{index}]{element}")
 }
 
-/// A Bundle invariant: its own key is the rule, MSG-09 lists which of them bite on messages.
-fn invariant(rule: &'static str, text: &str) -> Broken {
-    Broken::new(rule, IssueCode::Invariant, format!("{text} (MSG-09)"))
+/// A violated Bundle invariant. The rule is the invariant's own key; MSG-09 lists those that apply to messages.
+fn invariant(rule: &'static str, text: &str) -> Violation {
+    Violation::new(rule, IssueCode::Invariant, format!("{text} (MSG-09)"))
 }
 
-fn parts(entry: &Entry, index: usize, is_r5: bool, report: &mut Report) {
+fn parts(entry: &Entry, index: usize, is_r5: bool, collector: &mut IssueCollector) {
     let node = entry.node;
     if let Some(search) = entry.search {
-        report.error(
+        collector.error(
             at(index, ""),
             Some(search),
             invariant("bdl-2", "entry.search is for searchset Bundles; leave it out"),
@@ -86,19 +86,19 @@ fn parts(entry: &Entry, index: usize, is_r5: bool, report: &mut Report) {
         if let Some(part) = part {
             let rule = if is_r5 { "bdl-3a" } else { rule };
             let text = format!("entry.{name} is for batch, transaction and history Bundles; leave it out");
-            report.error(at(index, ""), Some(part), invariant(rule, &text));
+            collector.error(at(index, ""), Some(part), invariant(rule, &text));
         }
     }
     if entry.resource.is_none() {
         if is_r5 {
-            report.error(
+            collector.error(
                 at(index, ""),
                 Some(node),
                 invariant("bdl-3a", "every entry of a message has a resource; add it or leave the entry out"),
             );
         }
         if entry.request.is_none() && entry.response.is_none() {
-            report.error(
+            collector.error(
                 at(index, ""),
                 Some(node),
                 invariant("bdl-5", "an entry must have a resource; add it or leave the entry out"),
@@ -107,26 +107,27 @@ fn parts(entry: &Entry, index: usize, is_r5: bool, report: &mut Report) {
     }
 }
 
-/// bdl-8, and by what the entry is known; what prose says of a fullUrl is in `full_url`.
-fn named<'e, 'm>(entry: &'e Entry<'m>, index: usize, report: &mut Report) -> Option<Name<'e, 'm>> {
+/// Checks bdl-8 and returns the entry's name for bdl-7. `full_url` checks what only the prose requires of a fullUrl.
+fn named<'e, 'm>(entry: &'e Entry<'m>, index: usize, collector: &mut IssueCollector) -> Option<Name<'e, 'm>> {
     let node = entry.full_url.as_ref()?.node;
     let full_url = entry.url()?;
     if split_version(full_url).1.is_some() {
         let text = "entry.fullUrl must not name a version; put it into resource.meta.versionId";
-        report.error(at(index, ".fullUrl"), Some(node), invariant("bdl-8", text));
+        collector.error(at(index, ".fullUrl"), Some(node), invariant("bdl-8", text));
     }
     Some((full_url, entry.version(), index, node))
 }
 
-/// bdl-7: every entry whose name an earlier one has. Sorted, as senders could choose names that crowd a hash map.
-fn repeated(mut names: Vec<Name>, report: &mut Report) {
+/// Reports every entry whose name an earlier entry has (bdl-7). Sorts instead of hashing, because senders could
+/// choose names that collide.
+fn repeated(mut names: Vec<Name>, collector: &mut IssueCollector) {
     names.sort_unstable_by(|one, other| (&one.0, &one.1, one.2).cmp(&(&other.0, &other.1, other.2)));
     for pair in names.windows(2) {
         if let [one, other] = pair
             && (&one.0, &one.1) == (&other.0, &other.1)
         {
-            let text = "entry.fullUrl stands in an earlier entry already; give each entry its own, or differing meta.versionId";
-            report.error(format!("Bundle.entry[{}]", other.2), Some(other.3), invariant("bdl-7", text));
+            let text = "entry.fullUrl is the same as in an earlier entry; give each entry its own, or differing meta.versionId";
+            collector.error(format!("Bundle.entry[{}]", other.2), Some(other.3), invariant("bdl-7", text));
         }
     }
 }

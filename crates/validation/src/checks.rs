@@ -1,21 +1,21 @@
-//! How deep and how strictly a message is checked.
+//! The options of a check: how much is checked, and how strictly.
 
 use serde::{Deserialize, Serialize};
 
-/// How deep messages are checked; each level includes those before it (`validation.level`).
+/// How much is checked; each level includes the ones before it (`validation.level`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
-    /// The rules of messaging, and the event's definition.
+    /// The rules of messaging, and the definition of the event.
     Message,
-    /// The definitions of the base specification too.
+    /// Also the definitions of the base specification.
     #[default]
     Structure,
-    /// Profiles and graphs in force too.
+    /// Also the profiles and graphs that apply.
     Profile,
 }
 
-/// How strictly prose rules are held (`validation.prose_rules`).
+/// The severity of rules that only the specification's prose states (`validation.prose_rules`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ProseRules {
@@ -24,14 +24,14 @@ pub enum ProseRules {
     Error,
 }
 
-/// What becomes of a message that fails (`validation.on_failure`).
+/// What happens to a message that fails validation (`validation.on_failure`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnFailure {
     /// It is refused.
     #[default]
     Reject,
-    /// It is delivered, and its outcome kept with it.
+    /// It is delivered, and its outcome is stored with it.
     Report,
 }
 
@@ -39,8 +39,8 @@ pub enum OnFailure {
 pub struct Checks {
     pub level: Level,
     pub prose_rules: ProseRules,
-    /// `definitions.unknown_events = "route"`.
+    /// Whether an event that no definition names is accepted (`definitions.unknown_events = "route"`).
     pub take_unknown_events: bool,
-    /// UTC microseconds since 1970, for constraints that ask for the time.
+    /// The current time for constraints that use it, in UTC microseconds since 1970.
     pub now_us: i64,
 }

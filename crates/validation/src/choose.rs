@@ -1,6 +1,7 @@
-//! Which definition governs a message (MSG-31, MSG-32, MSG-51).
+//! Selects the definition that governs a message (MSG-31, MSG-32, MSG-51).
 //!
-//! Relies on the look-ups of `Definitions` and on focus rules to tell candidates apart. Reports nothing itself.
+//! Relies on the look-ups of `Definitions`; where several definitions remain, their focus rules decide. Reports no
+//! issues.
 
 use super::definition::{Definition, Definitions};
 use super::focus;
@@ -10,19 +11,19 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub enum Choice {
     One(Arc<Definition>),
-    /// The event is known, and no definition has rules for this message: a response that no definition describes,
-    /// or that several describe equally well.
+    /// The event is known, but no definition has rules for this message: a response that no definition describes, or
+    /// that several describe equally well.
     Undefined,
-    /// Neither `MessageHeader.definition` nor the event leads to a definition.
+    /// Neither `MessageHeader.definition` nor the event leads to a loaded definition.
     Unknown,
-    /// Several definitions of the event, and not exactly one whose focus rules fit.
+    /// The event has several definitions, and the focus rules of none or of more than one fit.
     Ambiguous(Vec<Arc<Definition>>),
 }
 
 impl Definitions {
-    /// The definition that `MessageHeader.definition` names, else the one of the event: of several candidates the one
-    /// whose focus rules fit. A definition that another one of the same event names as its response is a candidate
-    /// for responses only; a response never gets a request's definition by its event.
+    /// The definition that `MessageHeader.definition` names, else the one of the event. If the event has several,
+    /// the one whose focus rules fit. A definition that another definition of the same event names as its response
+    /// is a candidate for responses only; a response never gets a request's definition by its event.
     pub fn choose(&self, message: &Message) -> Choice {
         if let Some(named) = message.header.definition.as_deref().and_then(|name| self.by_canonical(name)) {
             return Choice::One(named.clone());
@@ -43,7 +44,8 @@ impl Definitions {
 
 fn among(message: &Message, candidates: &[&Arc<Definition>], is_response: bool) -> Choice {
     let items = focus::read(message);
-    let fitting = candidates.iter().filter(|one| focus::breaks(message, one, &items).is_empty()).collect::<Vec<_>>();
+    let fitting =
+        candidates.iter().filter(|one| focus::violations(message, one, &items).is_empty()).collect::<Vec<_>>();
     match fitting.as_slice() {
         [only] => Choice::One((**only).clone()),
         [_, _, ..] if is_response => Choice::Undefined,

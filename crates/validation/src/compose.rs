@@ -1,7 +1,7 @@
-//! What a ValueSet holds: its `compose` over the loaded CodeSystems and ValueSets.
+//! Expands a ValueSet: its `compose` over the loaded CodeSystems and ValueSets.
 //!
-//! Relies on `Definitions` for both. Bounded in concepts, import depth and work, so that no definition and no request
-//! can keep it busy. Knows the filters `is-a`, `descendent-of` on `concept` and `=` on properties.
+//! Number of concepts, depth of imports, and work are limited, so that no definition and no request can occupy it
+//! for long. Supports the filters `is-a` and `descendent-of` on `concept`, and `=` on properties.
 
 use super::definition::Definitions;
 use super::expand::{CONCEPTS_LIMIT, refusal, too_many};
@@ -10,11 +10,11 @@ use emberpost_fhir::{Issue, IssueCode};
 use serde_json::Value;
 use std::collections::HashSet;
 
-/// How many imports may lead from one ValueSet to the next.
+/// The maximum number of ValueSets that import one another in a chain.
 const IMPORT_DEPTH_LIMIT: usize = 8;
-/// Most concepts looked at for one expansion, imports that are visited twice counted twice.
+/// The maximum number of concepts read for one expansion; a ValueSet that is imported twice counts twice.
 const WORK_LIMIT_CONCEPTS: usize = 500_000;
-/// How much of a canonical or filter an issue repeats, in characters.
+/// The maximum length of a canonical or filter that an issue quotes, in characters.
 const QUOTED_LIMIT: usize = 200;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -26,7 +26,7 @@ pub(super) struct Concept {
 
 pub(super) struct Expander<'d> {
     definitions: &'d Definitions,
-    /// Where value sets stand that are imported and not loaded.
+    /// The base specification, for imported value sets that are not loaded.
     base: Option<&'static Schema>,
     work: usize,
 }
@@ -36,12 +36,12 @@ impl<'d> Expander<'d> {
         Expander { definitions, base: None, work: 0 }
     }
 
-    /// One that also knows the value sets of the base specification, which a loaded one may import.
+    /// Also resolves imports of value sets of the base specification.
     pub fn with_base(definitions: &'d Definitions, base: &'static Schema) -> Self {
         Expander { definitions, base: Some(base), work: 0 }
     }
 
-    /// The concepts in the order of the includes, each once.
+    /// The concepts in the order of the includes, without duplicates.
     pub fn value_set(&mut self, value_set: &Value) -> Result<Vec<Concept>, Issue> {
         self.compose(value_set, 0)
     }
@@ -54,7 +54,10 @@ impl<'d> Expander<'d> {
         }
         let compose = &value_set["compose"];
         if compose["include"].as_array().is_none_or(Vec::is_empty) {
-            return Err(refusal(IssueCode::NotSupported, "the ValueSet has no compose.include to expand"));
+            return Err(refusal(
+                IssueCode::NotSupported,
+                "the ValueSet has no compose.include, so there is nothing to expand; give it one",
+            ));
         }
         let mut excluded = HashSet::new();
         for part in list(compose, "exclude") {
@@ -63,7 +66,7 @@ impl<'d> Expander<'d> {
         let mut concepts = Vec::new();
         for part in list(compose, "include") {
             for concept in self.part(part, depth)? {
-                // What is held once, or excluded, is held no second time.
+                // A concept that is already included, or excluded, is not added again.
                 if excluded.insert(key(concept.clone())) {
                     concepts.push(concept);
                 }
@@ -75,7 +78,7 @@ impl<'d> Expander<'d> {
         Ok(concepts)
     }
 
-    /// One include or exclude: its system's concepts and all its imports, intersected.
+    /// One include or exclude: the intersection of its system's concepts and all its imports.
     fn part(&mut self, part: &Value, depth: usize) -> Result<Vec<Concept>, Issue> {
         self.spend(1)?;
         let mut concepts = match part["system"].as_str() {
@@ -110,8 +113,8 @@ impl<'d> Expander<'d> {
         Ok(known.codes.iter().filter_map(concept).collect())
     }
 
-    /// All concepts of a code system of the base specification: what the value set of the same name holds, which takes
-    /// the whole system wherever it has no other.
+    /// All concepts of a code system of the base specification, taken from the value set of the same name, which
+    /// includes the whole system unless it has no such value set.
     fn whole_of_base(&mut self, system: &str) -> Option<Vec<Concept>> {
         let name = system.strip_prefix("http://hl7.org/fhir/").filter(|name| !name.contains('/'))?;
         let url = format!("http://hl7.org/fhir/ValueSet/{name}");
@@ -158,13 +161,16 @@ impl<'d> Expander<'d> {
     fn spend(&mut self, concepts: usize) -> Result<(), Issue> {
         self.work += concepts;
         match self.work > WORK_LIMIT_CONCEPTS {
-            true => Err(refusal(IssueCode::TooLong, "the ValueSet imports too much to be expanded here; ask for less")),
+            true => Err(refusal(
+                IssueCode::TooLong,
+                "the ValueSet imports too many concepts to expand; request a smaller ValueSet",
+            )),
             false => Ok(()),
         }
     }
 }
 
-/// A concept of a CodeSystem with the codes above it.
+/// A concept of a CodeSystem with the codes of its ancestors.
 pub(super) struct Placed<'v> {
     concept: &'v Value,
     above: Vec<&'v str>,
@@ -177,7 +183,7 @@ pub(super) fn flatten(code_system: &Value) -> Vec<Placed<'_>> {
     placed
 }
 
-/// Recursion ends with the document's own depth, which the JSON reader bounds.
+/// The JSON reader limits the depth of the document, and with it this recursion.
 fn place<'v>(parent: &'v Value, above: &mut Vec<&'v str>, placed: &mut Vec<Placed<'v>>) {
     for concept in list(parent, "concept") {
         placed.push(Placed { concept, above: above.clone() });
@@ -187,7 +193,7 @@ fn place<'v>(parent: &'v Value, above: &mut Vec<&'v str>, placed: &mut Vec<Place
     }
 }
 
-/// One `include.filter` that is understood.
+/// An `include.filter` that is supported.
 enum Filter<'v> {
     IsA(&'v str),
     DescendentOf(&'v str),
@@ -242,7 +248,7 @@ fn list<'v>(value: &'v Value, name: &str) -> impl Iterator<Item = &'v Value> {
 }
 
 fn not_loaded(kind: &str, canonical: &str) -> Issue {
-    let text = format!("the {kind} {} is needed and not loaded; have it loaded", quoted(canonical));
+    let text = format!("the {kind} {} is needed but not loaded; load it", quoted(canonical));
     refusal(IssueCode::NotFound, text)
 }
 

@@ -1,6 +1,6 @@
-//! MessageDefinitions and the resources beside them: what is loaded, and how it is found again.
+//! MessageDefinitions and the other definitions: what is loaded, and the look-ups by canonical, id, and event.
 //!
-//! Relies on `load` for reading files and on `choose` for picking a message's definition. Holds no message.
+//! `load` reads the files, `choose` selects the definition of a message.
 
 use super::profile::{self, Profiles};
 use emberpost_fhir::Event;
@@ -12,7 +12,7 @@ use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-/// A file of `message-definitions/`, read by the caller.
+/// A definition file; the caller reads it. `path` appears in error texts.
 #[derive(Clone, Debug)]
 pub struct DefinitionFile {
     pub path: String,
@@ -24,13 +24,13 @@ pub struct Definition {
     pub id: Option<String>,
     pub url: Option<String>,
     pub version: Option<String>,
-    /// None: it applies to every version. The resource itself has no element that says so.
+    /// The FHIR version it applies to; None: every version. A MessageDefinition has no element for this.
     pub fhir_version: Option<FhirVersion>,
     pub event: Event,
     pub category: Option<Category>,
     pub response_required: Option<ResponseRequired>,
     pub focus: Vec<FocusRule>,
-    /// Canonicals, as written.
+    /// Canonicals as written.
     pub allowed_responses: Vec<String>,
     pub active: bool,
     pub resource: Value,
@@ -41,12 +41,12 @@ pub struct FocusRule {
     pub code: String,
     pub profile: Option<String>,
     pub min: u32,
-    /// None: any number.
+    /// The maximum number of resources; None: unlimited.
     pub max: Option<u32>,
 }
 
 impl Definition {
-    /// `url|version`, as far as it has them; a definition without url is named by its id.
+    /// `url|version`, without the version if it has none. A definition without url is identified by its id.
     pub fn canonical(&self) -> String {
         let name = self.url.as_deref().or(self.id.as_deref()).unwrap_or("(a definition without url)");
         match &self.version {
@@ -55,13 +55,13 @@ impl Definition {
         }
     }
 
-    /// Whether `url` or `url|version` names this definition.
+    /// Whether `url` or `url|version` refers to this definition.
     pub fn is_named_by(&self, canonical: &str) -> bool {
         let (url, version) = split_canonical(canonical);
         self.url.as_deref() == Some(url) && version.is_none_or(|version| self.version.as_deref() == Some(version))
     }
 
-    /// Total order of age: version numbers where both have them, else dates, else the version texts.
+    /// Orders definitions by age: by version number if both have one, else by date, else by version text.
     fn age(&self, other: &Self) -> Ordering {
         let date = |definition: &Self| definition.resource["date"].as_str().unwrap_or_default().to_owned();
         match (version_numbers(self.version.as_deref()), version_numbers(other.version.as_deref())) {
@@ -71,55 +71,56 @@ impl Definition {
     }
 }
 
-/// Everything loaded, by type, url and event.
+/// All loaded definitions, indexed by type, URL, and event.
 #[derive(Clone, Debug, Default)]
 pub struct Definitions {
     pub messages: Vec<Arc<Definition>>,
-    /// Every other resource, as loaded.
+    /// The loaded resources of all other types.
     pub resources: Vec<Arc<Value>>,
-    /// Of each of `resources` the file it came from.
+    /// The source file of each of `resources`.
     pub files: Vec<Arc<str>>,
-    /// Positions in `messages`, every status and version.
+    /// Positions in `messages` by URL, all statuses and versions.
     by_url: HashMap<String, Vec<usize>>,
-    /// Positions in `messages`: active, of each url the newest.
+    /// Positions in `messages` by event: the newest active definition of each URL.
     by_event: HashMap<Event, Vec<usize>>,
-    /// Canonical urls of the other resources by type and url: the newest of each.
+    /// Canonical URLs of the other resources by type and URL: the newest of each.
     by_type_and_url: HashMap<(String, String), usize>,
-    /// Named in the allowedResponse of another definition.
+    /// Definitions named in the allowedResponse of another definition.
     answers: HashSet<usize>,
-    /// As `answers`, and of the same event: never taken for a request.
+    /// Subset of `answers` with the event of their request; never selected for a request.
     answers_only: HashSet<usize>,
-    /// What is not as it could be, each beginning with the file: packages that others need, profiles that cannot hold.
+    /// Notices, each beginning with the file: missing packages, and profiles that cannot be enforced.
     pub notices: Vec<String>,
-    /// The profiles of each version, where they were asked for.
+    /// The compiled profiles of each version, if `compile` was called.
     profiles: Option<Arc<[Profiles; 3]>>,
-    /// Urls of the extensions that are defined, for R4, R4B and R5.
+    /// URLs of the loaded extension definitions, for R4, R4B, and R5.
     extensions: [FxHashSet<Box<str>>; 3],
 }
 
 const VERSIONS: [FhirVersion; 3] = [FhirVersion::R4, FhirVersion::R4B, FhirVersion::R5];
 
 impl Definitions {
-    /// Reads, in JSON or XML, MessageDefinition, GraphDefinition, StructureDefinition, ValueSet, CodeSystem and OperationDefinition
-    /// resources, one by one, in Bundles or in packages (`.tgz`); other resources and files are passed over. The second value lists every
-    /// mistake, each beginning with the file's path; what has a mistake is left out.
+    /// Reads MessageDefinition, GraphDefinition, StructureDefinition, ValueSet, CodeSystem, and OperationDefinition
+    /// resources in JSON or XML: single ones, Bundles of them, and packages (`.tgz`). Other resources and files are
+    /// skipped. The second value lists every error, each beginning with the file's path; a definition with an error
+    /// is left out.
     pub fn load(files: &[DefinitionFile]) -> (Definitions, Vec<String>) {
         super::load::load(files)
     }
 
-    /// Compiles profiles, graphs and value sets for every version, so that level `profile` holds them; what cannot be
-    /// compiled is left out, and among the notices.
+    /// Compiles profiles, graphs, and value sets for every version, so that level `profile` can enforce them. What
+    /// cannot be compiled is left out and listed among the notices.
     pub fn compile(&mut self) {
         let compiled = VERSIONS.map(|version| {
-            let (profiles, mistakes) = Profiles::compile(self, version);
+            let (profiles, errors) = Profiles::compile(self, version);
             let told: HashSet<String> = self.notices.iter().cloned().collect();
-            self.notices.extend(mistakes.into_iter().filter(|mistake| !told.contains(mistake)));
+            self.notices.extend(errors.into_iter().filter(|error| !told.contains(error)));
             profiles
         });
         self.profiles = Some(Arc::new(compiled));
     }
 
-    /// The compiled profiles of a version.
+    /// The compiled profiles of a version; None before `compile`.
     pub fn profiles(&self, version: FhirVersion) -> Option<&Profiles> {
         let [r4, r4b, r5] = self.profiles.as_deref()?;
         Some(match version {
@@ -129,7 +130,8 @@ impl Definitions {
         })
     }
 
-    /// Urls of the extensions that are defined for a version, which take the place of those of the base packages.
+    /// URLs of the extensions that loaded definitions define for a version; these override the base packages'
+    /// definitions.
     pub fn extensions(&self, version: FhirVersion) -> &FxHashSet<Box<str>> {
         let [r4, r4b, r5] = &self.extensions;
         match version {
@@ -139,8 +141,8 @@ impl Definitions {
         }
     }
 
-    /// The definition of this canonical: of `url|version` that one whatever its status, of `url` the newest active,
-    /// else the newest (MSG-51).
+    /// The definition with this canonical. `url|version` selects that version whatever its status; `url` selects the
+    /// newest active version, else the newest (MSG-51).
     pub fn by_canonical(&self, canonical: &str) -> Option<&Arc<Definition>> {
         let (url, version) = split_canonical(canonical);
         let all = self.by_url.get(url)?.iter().map(|&index| &self.messages[index]);
@@ -150,12 +152,12 @@ impl Definitions {
         }
     }
 
-    /// The definition with this resource id, as `GET [base]/MessageDefinition/{id}` asks for it.
+    /// The definition with this resource id, for `GET [base]/MessageDefinition/{id}`.
     pub fn by_id(&self, id: &str) -> Option<&Arc<Definition>> {
         self.messages.iter().find(|one| one.id.as_deref() == Some(id))
     }
 
-    /// The resource of this type and canonical; without `|version` the newest.
+    /// The resource of this type and canonical; without `|version`, the newest.
     pub fn resource(&self, resource_type: &str, canonical: &str) -> Option<&Arc<Value>> {
         let (url, version) = split_canonical(canonical);
         let newest = &self.resources[*self.by_type_and_url.get(&(resource_type.to_owned(), url.to_owned()))?];
@@ -166,12 +168,13 @@ impl Definitions {
         self.resources.iter().find(|one| one["resourceType"] == resource_type && one["url"] == url && is(one))
     }
 
-    /// The events that an active definition names, in no order.
+    /// The events of all active definitions, in no particular order.
     pub fn events(&self) -> impl Iterator<Item = &Event> {
         self.by_event.keys()
     }
 
-    /// The definition of the single response that this request allows; None where it allows several, or an unknown one.
+    /// The definition of the only response that this request allows; None if it allows several, or one that is not
+    /// loaded.
     pub fn allowed_response_definition(&self, request: &Definition) -> Option<&Arc<Definition>> {
         match request.allowed_responses.as_slice() {
             [only] => self.by_canonical(only),
@@ -179,13 +182,13 @@ impl Definitions {
         }
     }
 
-    /// The event of the single allowed response (MSG-38).
+    /// The event of the only allowed response (MSG-38).
     pub fn allowed_response_event(&self, request: &Definition) -> Option<Event> {
         self.allowed_response_definition(request).map(|response| response.event.clone())
     }
 
-    /// Active definitions of an event that a request, or a response, may be governed by; None where no definition
-    /// names the event. R5 canonicals are compared with their version stripped as well (MSG-31, MSG-32).
+    /// The active definitions of an event that may govern a request, or a response; None if no definition names the
+    /// event. R5 canonicals are also compared without their version (MSG-31, MSG-32).
     pub(super) fn candidates(&self, event: &Event, response: bool) -> Option<Vec<&Arc<Definition>>> {
         let found = self.by_event.get(event).or_else(|| match event {
             Event::Uri(uri) => self.by_event.get(&Event::Uri(uri.rsplit_once('|')?.0.to_owned())),
@@ -196,7 +199,7 @@ impl Definitions {
         Some(found.iter().filter(wanted).map(|&index| &self.messages[index]).collect())
     }
 
-    /// Builds the look-ups once everything is read.
+    /// Builds the look-ups after all files are read.
     pub(super) fn index(messages: Vec<Arc<Definition>>, resources: Vec<(Arc<Value>, Arc<str>)>) -> Self {
         let (resources, files) = resources.into_iter().unzip();
         let mut definitions = Definitions { messages, resources, files, ..Definitions::default() };
@@ -247,7 +250,7 @@ impl Definitions {
                 let (url, _) = split_canonical(canonical);
                 for &index in self.by_url.get(url).into_iter().flatten() {
                     let answer = &self.messages[index];
-                    // A definition that allows itself as its answer stays a request.
+                    // A definition that allows itself as its response remains a request.
                     if answer.url == request.url || !answer.is_named_by(canonical) {
                         continue;
                     }
@@ -261,18 +264,18 @@ impl Definitions {
     }
 }
 
-/// `url|version` in its two parts; a `#fragment` belongs to neither.
+/// Splits `url|version`; a `#fragment` belongs to neither part.
 pub(super) fn split_canonical(canonical: &str) -> (&str, Option<&str>) {
     let whole = canonical.split_once('#').map_or(canonical, |(whole, _)| whole);
     whole.split_once('|').map_or((whole, None), |(url, version)| (url, Some(version)))
 }
 
-/// `1.10.2` as numbers; None for any other form.
+/// Parses `1.10.2` into numbers; None for any other format.
 fn version_numbers(version: Option<&str>) -> Option<Vec<u64>> {
     version?.split('.').map(|part| part.parse().ok()).collect()
 }
 
-/// Order of age of two versions of a resource: by version numbers where both have them, else by date.
+/// Orders two versions of a resource by age: by version number if both have one, else by date.
 pub(super) fn age_of(one: &Value, other: &Value) -> Ordering {
     let text = |resource: &Value, name: &str| resource[name].as_str().unwrap_or_default().to_owned();
     match (version_numbers(one["version"].as_str()), version_numbers(other["version"].as_str())) {

@@ -1,77 +1,87 @@
-//! A message against its MessageDefinition: event, focus types and counts, allowed responses (MSG-30, MSG-31, MSG-50,
-//! MSG-51).
+//! Checks a message against its MessageDefinition: event, focus types and counts, allowed responses (MSG-30, MSG-31,
+//! MSG-50, MSG-51).
 //!
-//! Relies on `choose` for the definition. Profiles and graphs of a definition are not looked at here.
+//! Relies on `choose` for the definition. Does not check the definition's profiles and graphs.
 
 use super::Checks;
 use super::choose::Choice;
+use super::collector::{IssueCollector, Violation};
 use super::definition::{Definition, Definitions};
-use super::focus::{self, Break, Focus};
-use super::report::{Broken, Report};
+use super::focus::{self, Focus, FocusViolation};
 use super::rules::HEADER;
 use emberpost_fhir::tree::Node;
 use emberpost_fhir::{Cause, Event, Issue, IssueCode, Message};
 use std::cell::LazyCell;
 use std::sync::Arc;
 
-/// Most definitions that an issue lists.
+/// The maximum number of definitions that an issue lists.
 const LISTED_LIMIT: usize = 10;
 
-/// Reports what the choice means for the message; the definition that governs it, where there is one. `focus` is read
-/// only where a definition asks for it.
+/// Reports what the choice of a definition means for the message, and returns the definition that governs it, if
+/// any. `focus` is only evaluated if the definition has focus rules.
 pub(super) fn check<'m>(
     message: &'m Message,
     definitions: &Definitions,
     checks: Checks,
     focus: &LazyCell<Vec<Focus<'m>>, impl FnOnce() -> Vec<Focus<'m>>>,
-    report: &mut Report,
+    collector: &mut IssueCollector,
 ) -> Option<Arc<Definition>> {
     let header = message.entry_resource(0);
-    unknown_definition(message, definitions, header, report);
+    unknown_definition(message, definitions, header, collector);
     match definitions.choose(message) {
         Choice::One(definition) => {
-            // A definition that is named governs; that nobody knows the event is still the sender's first mistake.
+            // The named definition governs the message, but an unknown event is still the first error to report.
             if !knows_event(message, definitions) {
-                unknown_event(message, checks, header, report);
+                unknown_event(message, checks, header, collector);
             }
-            governed(message, &definition, focus, header, report);
+            governed(message, &definition, focus, header, collector);
             Some(definition)
         }
         Choice::Unknown => {
-            unknown_event(message, checks, header, report);
+            unknown_event(message, checks, header, collector);
             None
         }
         Choice::Ambiguous(candidates) => {
-            ambiguous(message, &candidates, focus, header, report);
+            ambiguous(message, &candidates, focus, header, collector);
             None
         }
         Choice::Undefined => None,
     }
 }
 
-/// Whether a definition names the message's event; true also where it has none, which is another mistake.
+/// Whether a definition names the message's event. Also true if the message has no event, which is a different
+/// error.
 pub(super) fn knows_event(message: &Message, definitions: &Definitions) -> bool {
     let is_response = message.header.response.is_some();
     message.header.event.as_ref().is_none_or(|event| definitions.candidates(event, is_response).is_some())
 }
 
-fn unknown_definition(message: &Message, definitions: &Definitions, header: Option<Node>, report: &mut Report) {
+fn unknown_definition(
+    message: &Message,
+    definitions: &Definitions,
+    header: Option<Node>,
+    collector: &mut IssueCollector,
+) {
     let Some(named) = &message.header.definition else { return };
     if definitions.by_canonical(named).is_none() {
-        let text = "no definition of this url and version is loaded; the message is judged by its event. Load the definition, or name one of GET [base]/MessageDefinition";
+        let text = "no definition with this url and version is loaded; the message is checked by its event. Load the definition, or name one of GET [base]/MessageDefinition";
         let node = header.and_then(|header| header.get("definition"));
-        report.warning(format!("{HEADER}.definition"), node, Broken::definition("MSG-51", IssueCode::NotFound, text));
+        collector.warning(
+            format!("{HEADER}.definition"),
+            node,
+            Violation::definition("MSG-51", IssueCode::NotFound, text),
+        );
     }
 }
 
-fn unknown_event(message: &Message, checks: Checks, header: Option<Node>, report: &mut Report) {
+fn unknown_event(message: &Message, checks: Checks, header: Option<Node>, collector: &mut IssueCollector) {
     if checks.take_unknown_events || message.header.event.is_none() {
         return;
     }
-    let text = "no loaded definition names the event, by system and code; use an event of GET [base]/MessageDefinition, or have its definition loaded";
-    let mut broken = Broken::new("MSG-30", IssueCode::NotSupported, text);
+    let text = "no loaded definition names the event, by system and code; use an event of GET [base]/MessageDefinition, or load its definition";
+    let mut broken = Violation::new("MSG-30", IssueCode::NotSupported, text);
     broken.cause = Cause::UnknownEvent;
-    report.error(format!("{HEADER}.event"), event_node(header), broken);
+    collector.error(format!("{HEADER}.event"), event_node(header), broken);
 }
 
 fn event_node(header: Option<Node>) -> Option<Node> {
@@ -79,38 +89,56 @@ fn event_node(header: Option<Node>) -> Option<Node> {
     header.and_then(|header| spellings.into_iter().find_map(|name| header.get(name)))
 }
 
-fn governed(message: &Message, definition: &Definition, focus: &[Focus], header: Option<Node>, report: &mut Report) {
+fn governed(
+    message: &Message,
+    definition: &Definition,
+    focus: &[Focus],
+    header: Option<Node>,
+    collector: &mut IssueCollector,
+) {
     if message.header.event.as_ref().is_some_and(|event| !same_event(event, &definition.event)) {
         let text = format!(
-            "the event is not that of the definition {}, which is {}; correct the one or the other",
+            "the event differs from that of the definition {}, which is {}; correct one of them",
             definition.canonical(),
             definition.event
         );
-        report.error(format!("{HEADER}.event"), event_node(header), business(text));
+        collector.error(format!("{HEADER}.event"), event_node(header), business(text));
     }
-    for broken in focus::breaks(message, definition, focus) {
-        focus_break(&broken, definition, focus, header, report);
+    for broken in focus::violations(message, definition, focus) {
+        report_focus_violation(&broken, definition, focus, header, collector);
     }
 }
 
-fn focus_break(broken: &Break, definition: &Definition, focus: &[Focus], header: Option<Node>, report: &mut Report) {
+fn report_focus_violation(
+    broken: &FocusViolation,
+    definition: &Definition,
+    focus: &[Focus],
+    header: Option<Node>,
+    collector: &mut IssueCollector,
+) {
     let canonical = definition.canonical();
     let whole = header.and_then(|header| header.get("focus").or(Some(header)));
     match broken {
-        Break::Type { index } => {
+        FocusViolation::Type { index } => {
             let mut allowed = definition.focus.iter().map(|rule| rule.code.as_str()).collect::<Vec<_>>();
             allowed.dedup();
             let text = format!("the focus has a type that {canonical} does not list; it lists {}", allowed.join(", "));
-            report.error(format!("{HEADER}.focus[{index}]"), focus.get(*index).map(|item| item.node), business(text));
+            collector.error(
+                format!("{HEADER}.focus[{index}]"),
+                focus.get(*index).map(|item| item.node),
+                business(text),
+            );
         }
-        Break::TooFew { code, min, found } => {
-            let text = format!("{canonical} asks for at least {min} focus of type {code}; there are {found}. Add them");
-            report.error(format!("{HEADER}.focus"), whole, business(text));
+        FocusViolation::TooFew { code, min, found } => {
+            let text = format!(
+                "{canonical} requires at least {min} focus of type {code}; found {found}. Add the missing ones"
+            );
+            collector.error(format!("{HEADER}.focus"), whole, business(text));
         }
-        Break::TooMany { code, max, found } => {
+        FocusViolation::TooMany { code, max, found } => {
             let text =
-                format!("{canonical} allows at most {max} focus of type {code}; there are {found}. Split the message");
-            report.error(format!("{HEADER}.focus"), whole, business(text));
+                format!("{canonical} allows at most {max} focus of type {code}; found {found}. Split the message");
+            collector.error(format!("{HEADER}.focus"), whole, business(text));
         }
     }
 }
@@ -120,25 +148,25 @@ fn ambiguous(
     candidates: &[Arc<Definition>],
     focus: &[Focus],
     header: Option<Node>,
-    report: &mut Report,
+    collector: &mut IssueCollector,
 ) {
-    let any_fits = candidates.iter().any(|one| focus::breaks(message, one, focus).is_empty());
+    let any_fits = candidates.iter().any(|one| focus::violations(message, one, focus).is_empty());
     let listed = candidates.iter().take(LISTED_LIMIT).map(|one| one.canonical()).collect::<Vec<_>>().join(", ");
     let text = match any_fits {
         true => format!("several definitions of the event fit: {listed}. Name one in MessageHeader.definition"),
         false => format!(
-            "the focus fits none of the event's definitions: {listed}. Correct it, or name one in MessageHeader.definition"
+            "the focus does not fit any of the event's definitions: {listed}. Correct the focus, or name a definition in MessageHeader.definition"
         ),
     };
     let node = header.and_then(|header| header.get("focus").or(Some(header)));
-    report.error(format!("{HEADER}.focus"), node, business(text));
+    collector.error(format!("{HEADER}.focus"), node, business(text));
 }
 
-fn business(text: String) -> Broken {
-    Broken::definition("MSG-51", IssueCode::BusinessRule, text)
+fn business(text: String) -> Violation {
+    Violation::definition("MSG-51", IssueCode::BusinessRule, text)
 }
 
-/// Equal by MSG-31; a canonical's version does not count against a definition's uri (MSG-32).
+/// Compares events by MSG-31. The version of a canonical is ignored when the definition has a uri (MSG-32).
 fn same_event(of_message: &Event, of_definition: &Event) -> bool {
     match (of_message, of_definition) {
         (Event::Uri(mine), Event::Uri(theirs)) => {
@@ -148,9 +176,9 @@ fn same_event(of_message: &Event, of_definition: &Event) -> bool {
     }
 }
 
-/// A warning when the response is not among those that the request's definition allows (MSG-50), or, where it lists none,
-/// when it has another event than the request (MSG-38). `response_definition` is the response's own, where it has one, else its event is compared
-/// with the events of the allowed responses.
+/// A warning if the response is not among those that the request's definition allows (MSG-50), or, if that lists
+/// none, if the response has another event than the request (MSG-38). `response_definition` is the definition that
+/// governs the response; without one, the response's event is compared with the events of the allowed responses.
 pub fn allowed_response(
     definitions: &Definitions,
     request_definition: &Definition,
@@ -174,10 +202,12 @@ pub fn allowed_response(
     }
     let canonical = request_definition.canonical();
     let text = match allowed.is_empty() {
-        true => format!("{canonical} names no response, and the response has another event than the request"),
+        true => {
+            format!("{canonical} names no response, and the event of the response differs from that of the request")
+        }
         false => {
             let listed = allowed.iter().take(LISTED_LIMIT).cloned().collect::<Vec<_>>().join(", ");
-            format!("the response is none of those that {canonical} allows: {listed}")
+            format!("the response is not one of those that {canonical} allows: {listed}")
         }
     };
     let place = format!("{HEADER}.event");

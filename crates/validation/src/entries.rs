@@ -1,4 +1,4 @@
-//! The entries of one Bundle, each looked at once for all that the rules of messages ask of it.
+//! The entries of one Bundle, each read once for all message rules.
 
 use super::uri;
 use emberpost_fhir::message::entries_of;
@@ -9,30 +9,30 @@ use std::borrow::Cow;
 
 pub(super) struct Entry<'t> {
     pub node: Node<'t>,
-    /// Whatever stands there; `object` is a resource.
+    /// The value of `resource`, of any kind; `object` returns it only if it is an object.
     pub resource: Option<Node<'t>>,
     pub full_url: Option<FullUrl<'t>>,
-    /// `_fullUrl` is there.
+    /// Whether `_fullUrl` is present.
     pub has_extra_url: bool,
     pub search: Option<Node<'t>>,
     pub request: Option<Node<'t>>,
     pub response: Option<Node<'t>>,
-    /// The resource's type, where it is a string.
+    /// The resource's type; None if it is not a string.
     pub kind: Option<Cow<'t, str>>,
-    /// Of the resource, whatever they are.
+    /// Members of the resource, of any kind.
     pub id: Option<Node<'t>>,
     pub meta: Option<Node<'t>>,
 }
 
 pub(super) struct FullUrl<'t> {
     pub node: Node<'t>,
-    /// None: it is no string.
+    /// The URL; None if it is not a string.
     pub text: Option<Cow<'t, str>>,
-    /// How much of it is the server's base, where it is a RESTful URL.
+    /// The length of the server's base, if this is a RESTful URL.
     base: Option<usize>,
 }
 
-/// In document order. `schema` knows the types of resources.
+/// The entries in document order. `schema` is used to recognize resource types.
 pub(super) fn of<'t>(bundle: Node<'t>, schema: &Schema) -> Vec<Entry<'t>> {
     entries_of(bundle).map(|node| Entry::of(node, schema)).collect()
 }
@@ -64,7 +64,7 @@ impl<'t> Entry<'t> {
         self.full_url.as_ref()?.text.as_deref()
     }
 
-    /// Base of the server, type and id, where the fullUrl is a RESTful URL.
+    /// Base of the server, type, and id, if the fullUrl is a RESTful URL.
     pub fn restful(&self) -> Option<(&str, &str, &str)> {
         let (base, rest) = self.url()?.split_at_checked(self.full_url.as_ref()?.base?)?;
         let (kind, id) = split_version(rest).0.split_once('/')?;

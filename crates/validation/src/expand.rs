@@ -1,6 +1,7 @@
-//! `valueset-expand` and `CodeSystem-expand`, answered from the loaded definitions.
+//! Answers `valueset-expand` and `CodeSystem-expand` requests from the loaded definitions.
 //!
-//! Relies on `compose` for what a value set holds. Knows no terminology beyond what is loaded, and asks nobody.
+//! Relies on `compose` for the content of a value set. Knows only the terminology that is loaded, and contacts no
+//! server.
 
 use super::compose::{Concept, Expander, flatten};
 use super::definition::Definitions;
@@ -11,48 +12,57 @@ use emberpost_fhir::tree::Node;
 use emberpost_fhir::{Cause, Event, Issue, IssueCode, Message};
 use serde_json::{Map, Value, json};
 
-/// The system of the two events.
+/// The code system of the two events.
 const SYSTEM: &str = "http://hl7.org/fhir/message-events";
-/// Most concepts that an answer holds.
+/// The maximum number of concepts in an answer.
 pub const CONCEPTS_LIMIT: usize = 10_000;
 
-/// The expanded resource for a request addressed to Emberpost itself: None where the event is neither of the two.
+/// The expanded resource for a request that is addressed to Emberpost itself; None if the event is neither of the
+/// two.
 ///
-/// `valueset-expand` asks by a focus ValueSet with its own `compose`, else by its `url`, or by Parameters with `url`;
-/// the answer is the ValueSet with an expansion. `CodeSystem-expand` asks by the `url` of a CodeSystem or in Parameters;
-/// the answer is the CodeSystem with its concepts. Errs with `not-found` for what is not loaded, `not-supported` for
-/// filters that are not known, `too-long` beyond `CONCEPTS_LIMIT`. `now_us`: UTC microseconds since 1970.
+/// `valueset-expand` identifies the value set by a focus ValueSet with its own `compose`, else by its `url`, or by
+/// Parameters with `url`; the answer is the ValueSet with an expansion. `CodeSystem-expand` identifies the code
+/// system by the `url` of a CodeSystem or of Parameters; the answer is the CodeSystem with its concepts. `now_us`:
+/// UTC microseconds since 1970.
+///
+/// # Errors
+/// `not-found` if the resource is not loaded, `not-supported` for filters that are not supported, `too-long` for
+/// more than `CONCEPTS_LIMIT` concepts.
 pub fn expand(message: &Message, definitions: &Definitions, now_us: i64) -> Option<Result<Value, Issue>> {
     let Some(Event::Coding { system: Some(system), code }) = &message.header.event else { return None };
     if system != SYSTEM || message.header.response.is_some() {
         return None;
     }
     match code.as_str() {
-        "valueset-expand" => Some(asked(message, "ValueSet").and_then(|asked| value_set(asked, definitions, now_us))),
-        "CodeSystem-expand" => Some(asked(message, "CodeSystem").and_then(|asked| code_system(asked, definitions))),
+        "valueset-expand" => {
+            Some(read_request(message, "ValueSet").and_then(|request| value_set(request, definitions, now_us)))
+        }
+        "CodeSystem-expand" => {
+            Some(read_request(message, "CodeSystem").and_then(|request| code_system(request, definitions)))
+        }
         _ => None,
     }
 }
 
-/// What the focus asks for.
-struct Asked<'m> {
+/// What the focus requests.
+struct ExpandRequest<'m> {
     canonical: Option<String>,
-    /// The focus, where it is no Parameters.
+    /// The focus, unless it is Parameters.
     resource: Option<Node<'m>>,
 }
 
-fn asked<'m>(message: &'m Message, wanted: &str) -> Result<Asked<'m>, Issue> {
+fn read_request<'m>(message: &'m Message, wanted: &str) -> Result<ExpandRequest<'m>, Issue> {
     for Focus { found, resource_type, .. } in focus::read(message) {
         let Some(Resolved::Found(resource, _)) = found else { continue };
         match resource_type.as_deref() {
-            Some("Parameters") => return Ok(Asked { canonical: url_parameter(resource), resource: None }),
+            Some("Parameters") => return Ok(ExpandRequest { canonical: url_parameter(resource), resource: None }),
             Some(name) if name == wanted => {
                 let text = |name| resource.get(name).and_then(Node::text);
                 let canonical = text("url").map(|url| match text("version") {
                     Some(version) => format!("{url}|{version}"),
                     None => url.into_owned(),
                 });
-                return Ok(Asked { canonical, resource: Some(resource) });
+                return Ok(ExpandRequest { canonical, resource: Some(resource) });
             }
             _ => {}
         }
@@ -68,16 +78,16 @@ fn url_parameter(parameters: Node) -> Option<String> {
     spellings.into_iter().find_map(|name| parameter.get(name)?.text()).map(|url| url.into_owned())
 }
 
-fn value_set(asked: Asked, definitions: &Definitions, now_us: i64) -> Result<Value, Issue> {
-    let own = asked.resource.filter(|resource| resource.get("compose").is_some());
-    let mut value_set = match (own, &asked.canonical) {
+fn value_set(request: ExpandRequest, definitions: &Definitions, now_us: i64) -> Result<Value, Issue> {
+    let own = request.resource.filter(|resource| resource.get("compose").is_some());
+    let mut value_set = match (own, &request.canonical) {
         (Some(own), _) => serde_json::from_str(own.raw())
             .map_err(|_| refusal(IssueCode::Structure, "the ValueSet of the focus cannot be read"))?,
         (None, Some(canonical)) => definitions
             .resource("ValueSet", canonical)
             .map(|known| Value::clone(known))
             .ok_or_else(|| unknown("ValueSet"))?,
-        (None, None) => return Err(refusal(IssueCode::Required, "the request names no ValueSet; give its url")),
+        (None, None) => return Err(refusal(IssueCode::Required, "the request does not name a ValueSet; give its url")),
     };
     let concepts = Expander::new(definitions).value_set(&value_set)?;
     if let Some(members) = value_set.as_object_mut() {
@@ -108,13 +118,16 @@ fn contained(concept: Concept) -> Value {
     item
 }
 
-fn code_system(asked: Asked, definitions: &Definitions) -> Result<Value, Issue> {
-    let Some(canonical) = asked.canonical else {
-        return Err(refusal(IssueCode::Required, "the request names no CodeSystem; give its url"));
+fn code_system(request: ExpandRequest, definitions: &Definitions) -> Result<Value, Issue> {
+    let Some(canonical) = request.canonical else {
+        return Err(refusal(IssueCode::Required, "the request does not name a CodeSystem; give its url"));
     };
     let known = definitions.resource("CodeSystem", &canonical).ok_or_else(|| unknown("CodeSystem"))?;
     if known["content"] == "not-present" || known["concept"].as_array().is_none_or(Vec::is_empty) {
-        return Err(refusal(IssueCode::NotFound, "the CodeSystem is loaded without its concepts; ask its publisher"));
+        return Err(refusal(
+            IssueCode::NotFound,
+            "the CodeSystem is loaded without its concepts; obtain them from its publisher",
+        ));
     }
     if flatten(known).len() > CONCEPTS_LIMIT {
         return Err(too_many());
@@ -123,12 +136,12 @@ fn code_system(asked: Asked, definitions: &Definitions) -> Result<Value, Issue> 
 }
 
 fn unknown(kind: &str) -> Issue {
-    let text = format!("no {kind} of this url and version is loaded; correct the url, or have it loaded");
+    let text = format!("no {kind} with this url and version is loaded; correct the url, or load it");
     refusal(IssueCode::NotFound, text)
 }
 
 pub(super) fn too_many() -> Issue {
-    refusal(IssueCode::TooLong, format!("the answer would hold more than {CONCEPTS_LIMIT} concepts; ask for less"))
+    refusal(IssueCode::TooLong, format!("the answer would have more than {CONCEPTS_LIMIT} concepts; request fewer"))
 }
 
 pub(super) fn refusal(code: IssueCode, text: impl Into<String>) -> Issue {
@@ -185,13 +198,13 @@ mod tests {
     }
 
     #[test]
-    fn a_value_set_is_found_by_its_url_in_each_form_of_the_request() {
-        let asked = [
+    fn a_value_set_is_found_by_its_url_in_each_kind_of_request() {
+        let request = [
             json!({ "resourceType": "ValueSet", "url": PUSH, "status": "active" }),
             json!({ "resourceType": "Parameters", "parameter": [{ "name": "url", "valueUri": PUSH }] }),
             json!({ "resourceType": "Parameters", "parameter": [{ "name": "url", "valueString": format!("{PUSH}|1.0.0") }] }),
         ];
-        for focus in asked {
+        for focus in request {
             let answer = expanded(&focus, &[]).expect("an expansion");
             assert_eq!(answer["expansion"]["total"], 10);
             assert_eq!(answer["expansion"]["timestamp"], "2023-11-14T22:13:20Z");
@@ -237,7 +250,11 @@ mod tests {
         let more = [tree(), circle, large];
         let cases = [
             (json!({ "resourceType": "ValueSet", "url": "urn:none" }), IssueCode::NotFound, "no ValueSet"),
-            (json!({ "resourceType": "ValueSet", "status": "active" }), IssueCode::Required, "names no ValueSet"),
+            (
+                json!({ "resourceType": "ValueSet", "status": "active" }),
+                IssueCode::Required,
+                "does not name a ValueSet",
+            ),
             (json!({ "resourceType": "Patient" }), IssueCode::Required, "the focus must be a ValueSet"),
             (value_set(json!({ "include": [{ "system": "urn:none" }] })), IssueCode::NotFound, "CodeSystem urn:none"),
             (value_set(filter("regex", "x")), IssueCode::NotSupported, "concept regex"),
@@ -255,10 +272,10 @@ mod tests {
     fn a_code_system_comes_with_its_concepts_and_other_events_are_not_answered() {
         let focus = json!({ "resourceType": "CodeSystem", "url": EVENTS });
         let answer =
-            expand(&request("CodeSystem-expand", &focus), &definitions(&[]), 0).expect("asked").expect("known");
+            expand(&request("CodeSystem-expand", &focus), &definitions(&[]), 0).expect("request").expect("known");
         assert_eq!(answer["concept"].as_array().map(Vec::len), Some(15));
         let unknown = json!({ "resourceType": "CodeSystem", "url": "urn:none" });
-        let refusal = expand(&request("CodeSystem-expand", &unknown), &definitions(&[]), 0).expect("asked");
+        let refusal = expand(&request("CodeSystem-expand", &unknown), &definitions(&[]), 0).expect("request");
         assert_eq!(refusal.map_err(|issue| issue.code), Err(IssueCode::NotFound));
         assert!(expand(&request("patient-link", &focus), &definitions(&[]), 0).is_none());
     }

@@ -1,6 +1,7 @@
-//! What a message is about: the references of `MessageHeader.focus`, looked up, and held against focus rules.
+//! The focus of a message: resolves the references of `MessageHeader.focus` and checks them against focus rules.
 //!
-//! Relies on `Message::resolve`. Says what is broken; how grave that is and how it is worded is decided in `rules`.
+//! Relies on `Message::resolve`. Returns what is violated; `rules` and `definition_rules` decide severity and
+//! wording.
 
 use super::definition::{Definition, FocusRule};
 use emberpost_fhir::Message;
@@ -13,17 +14,18 @@ use std::borrow::Cow;
 /// One item of `MessageHeader.focus`.
 pub(super) struct Focus<'m> {
     pub node: Node<'m>,
-    /// None: the item has no reference to look up.
+    /// None if the item has no reference.
     pub found: Option<Resolved<'m>>,
-    /// Of the resource, else as the reference spells it; None where neither tells.
+    /// The type of the resource, else the type that the reference spells; None if neither is known.
     pub resource_type: Option<Cow<'m, str>>,
 }
 
-/// All focus items in order; their index is that of the array.
+/// All focus items; positions correspond to the array.
 pub(super) fn read(message: &Message) -> Vec<Focus<'_>> {
     let header = message.entry_resource(0);
     let items = header.and_then(|header| header.get("focus")).into_iter().flat_map(Node::items);
-    // One focus is the rule; thousands of them in a Bundle of thousands must not take the product of both.
+    // A message usually has one focus. Thousands of them in a Bundle of thousands of entries must not take quadratic
+    // time.
     let index = (message.header.focus.len() > 1).then(|| Index::new(&message.tree));
     let resolve = |reference: &str| match &index {
         Some(index) => index.resolve(reference),
@@ -42,7 +44,7 @@ pub(super) fn read(message: &Message) -> Vec<Focus<'_>> {
         .collect()
 }
 
-/// The type in `Patient/1`, `https://x/fhir/Patient/1` or `Patient/1/_history/2`.
+/// The type in `Patient/1`, `https://x/fhir/Patient/1`, or `Patient/1/_history/2`.
 pub(super) fn type_in_reference(reference: &str) -> Option<&str> {
     let (unversioned, _) = split_version(reference);
     let (before, _id) = unversioned.rsplit_once('/')?;
@@ -50,9 +52,9 @@ pub(super) fn type_in_reference(reference: &str) -> Option<&str> {
     is_type_name(name).then_some(name)
 }
 
-/// How a message's focus breaks the rules of a definition.
+/// How the focus of a message violates the rules of a definition.
 #[derive(Debug, PartialEq)]
-pub(super) enum Break {
+pub(super) enum FocusViolation {
     /// The item at this index has a type that no rule names.
     Type {
         index: usize,
@@ -69,10 +71,10 @@ pub(super) enum Break {
     },
 }
 
-/// Every break, in the order of the items and then of the rules. A definition without focus rules is never broken.
-/// The limits of rules with the same code add up; items of unknown type count for any of them. A response that
-/// reports an error brings no data, so nothing is missed in it.
-pub(super) fn breaks(message: &Message, definition: &Definition, focus: &[Focus]) -> Vec<Break> {
+/// Every violation, in the order of the items and then of the rules. A definition without focus rules is never
+/// violated. The limits of rules with the same code add up; items of unknown type count for any of them. A response
+/// that reports an error carries no data, so minimums do not apply to it.
+pub(super) fn violations(message: &Message, definition: &Definition, focus: &[Focus]) -> Vec<FocusViolation> {
     let rules = &definition.focus;
     if rules.is_empty() {
         return Vec::new();
@@ -81,7 +83,8 @@ pub(super) fn breaks(message: &Message, definition: &Definition, focus: &[Focus]
     let failed = response.is_some_and(|response| response.code != Some(ResponseCode::Ok));
     let known =
         |item: &Focus| item.resource_type.as_deref().is_none_or(|name| rules.iter().any(|rule| rule.code == name));
-    let types = focus.iter().enumerate().filter(|(_, item)| !known(item)).map(|(index, _)| Break::Type { index });
+    let types =
+        focus.iter().enumerate().filter(|(_, item)| !known(item)).map(|(index, _)| FocusViolation::Type { index });
     let mut found = types.collect::<Vec<_>>();
     let unknown = focus.iter().filter(|item| item.resource_type.is_none()).count();
     for (position, rule) in rules.iter().enumerate() {
@@ -92,16 +95,16 @@ pub(super) fn breaks(message: &Message, definition: &Definition, focus: &[Focus]
         let count = focus.iter().filter(|item| item.resource_type.as_deref() == Some(&rule.code)).count();
         let code = || rule.code.clone();
         if !failed && ((count + unknown) as u64) < min {
-            found.push(Break::TooFew { code: code(), min, found: count });
+            found.push(FocusViolation::TooFew { code: code(), min, found: count });
         }
         if let Some(max) = max.filter(|&max| count as u64 > max) {
-            found.push(Break::TooMany { code: code(), max, found: count });
+            found.push(FocusViolation::TooMany { code: code(), max, found: count });
         }
     }
     found
 }
 
-/// The sums of min and max over the rules of a code; a rule without max takes any number.
+/// The sums of min and max over the rules of a code; a rule without max makes the maximum unlimited.
 fn limits(rules: &[FocusRule], code: &str) -> (u64, Option<u64>) {
     let same = || rules.iter().filter(|rule| rule.code == code);
     (same().map(|rule| u64::from(rule.min)).sum(), same().map(|rule| rule.max.map(u64::from)).sum())
@@ -112,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reference_tells_its_type_where_it_is_written_as_one() {
+    fn a_reference_has_a_type_if_it_is_written_as_one() {
         let cases = [
             ("Patient/1", Some("Patient")),
             ("https://x.example/fhir/Patient/1/_history/2", Some("Patient")),

@@ -1,27 +1,27 @@
 #![doc = include_str!("../README.md")]
 //!
-//! Reading order: `rules`, `entries`, `bundle_rules`, `full_url`,
-//! `links`, `definition_rules`, then `focus`, `choose`, `definition`, `load`; `around`; `structure` with `prose`; `profile`;
-//! and `report`, which collects what they find, with `places`.
+//! Reading order: `rules`, `entries`, `bundle_rules`, `full_url`, `links`, `definition_rules`, then `focus`,
+//! `choose`, `definition`, `load`; `document_index`; `structure` with `prose`; `profile`; and `collector`, which
+//! collects the issues, with `expressions`.
 
-mod around;
 mod bundle_rules;
 mod checks;
 mod choose;
+mod collector;
 mod compose;
 pub mod definition;
 mod definition_rules;
+mod document_index;
 mod entries;
 pub mod expand;
+mod expressions;
 mod focus;
 mod full_url;
 mod links;
 mod load;
 pub mod package;
-mod places;
 mod profile;
 mod prose;
-mod report;
 mod rules;
 #[cfg(test)]
 mod shipped;
@@ -31,12 +31,12 @@ mod tests;
 mod uri;
 
 use bytes::Bytes;
+use collector::IssueCollector;
 use definition::{Definition, Definitions};
 use emberpost_fhir::format::read;
 use emberpost_fhir::schema::Schema;
 use emberpost_fhir::tree::Tree;
 use emberpost_fhir::{FhirVersion, Format, Issue, Message};
-use report::Report;
 use std::cell::LazyCell;
 use std::sync::Arc;
 
@@ -45,75 +45,81 @@ pub use choose::Choice;
 pub use definition_rules::allowed_response;
 pub use structure::not_evaluated;
 
-/// All issues of a message, and the definition that governs it.
+/// The issues of a message, and the definition that governs it.
 #[derive(Clone, Debug, Default)]
 pub struct Checked {
     pub issues: Vec<Issue>,
     pub definition: Option<Arc<Definition>>,
-    /// No definition names the event, and `definitions.unknown_events` refuses such messages, whatever becomes of others
-    /// that fail.
+    /// True if no definition names the event and `definitions.unknown_events` refuses such messages. `on_failure`
+    /// does not apply to them.
     pub is_unknown_event: bool,
 }
 
-/// Rules that the check of structure tells itself: empty values and stray nulls make no message unusable.
-const TOLD_BY_STRUCTURE: [&str; 3] = ["JSN-03", "JSN-04", "XML-02"];
-/// Rules of XML that belong to the check of structure: elements out of order and what FHIR knows no place for.
+/// Rules that the structure check reports itself. Below that level, empty values and stray nulls do not make a
+/// message unusable.
+const REPORTED_BY_STRUCTURE: [&str; 3] = ["JSN-03", "JSN-04", "XML-02"];
+/// Rules of XML that belong to the structure check: elements out of order, and content that FHIR does not define.
 const XML_RULES: [&str; 3] = ["XML-01", "XML-03", "XML-05"];
 
-/// Checks a message at the level that is asked; reports all issues at once, each with rule and place, by their place in
-/// the source. Profiles are held where the definitions have them compiled (`Definitions::compile`). Time is linear in the
-/// size of the message, but for constraints and profiles whose expressions are not.
+/// Checks a message and returns all issues at once, each with its rule and expression, errors first, then by
+/// position in the source.
+///
+/// Level `profile` enforces the profiles that `definitions` has compiled (`Definitions::compile`). Time is linear in
+/// the size of the message, except for constraints and profiles whose expressions are not; those are limited in
+/// steps.
 pub fn check(message: &Message, definitions: &Definitions, checks: Checks) -> Checked {
-    let mut report = Report::new(&message.tree, checks.prose_rules).of_version(message.version);
-    take_notes(&message.notes, checks.level, &mut report);
-    let definition = message_rules(message, definitions, checks, &mut report);
+    let mut collector = IssueCollector::new(&message.tree, checks.prose_rules).of_version(message.version);
+    add_reader_notes(&message.notes, checks.level, &mut collector);
+    let definition = message_rules(message, definitions, checks, &mut collector);
     if checks.level >= Level::Structure {
         let replaced = Some(definitions.extensions(message.version));
         let options = structure::Options { is_message: true, replaced, ..structure::Options::default() };
-        structure::check(&message.tree, Schema::of(message.version), options, &mut report);
+        structure::check(&message.tree, Schema::of(message.version), options, &mut collector);
     }
     if let Some(profiles) = definitions.profiles(message.version).filter(|_| checks.level >= Level::Profile) {
-        let asked = profile::Asked { now_us: checks.now_us, must_support: false };
-        profile::check_message(message, definition.as_ref(), (definitions, profiles), asked, &mut report);
+        let options = profile::ProfileOptions { now_us: checks.now_us, must_support: false };
+        profile::check_message(message, definition.as_ref(), (definitions, profiles), options, &mut collector);
     }
     let is_unknown_event = !checks.take_unknown_events && !definition_rules::knows_event(message, definitions);
-    Checked { issues: report.finish(), definition, is_unknown_event }
+    Checked { issues: collector.finish(), definition, is_unknown_event }
 }
 
 fn message_rules(
     message: &Message,
     definitions: &Definitions,
     checks: Checks,
-    report: &mut Report,
+    collector: &mut IssueCollector,
 ) -> Option<Arc<Definition>> {
     let entries = entries::of(message.tree.root(), Schema::of(message.version));
-    rules::check_header(message, report);
-    bundle_rules::check(message, &entries, report);
+    rules::check_header(message, collector);
+    bundle_rules::check(message, &entries, collector);
     let focus = LazyCell::new(|| focus::read(message));
-    let definition = definition_rules::check(message, definitions, checks, &focus, report);
+    let definition = definition_rules::check(message, definitions, checks, &focus, collector);
     let counted = definition.as_ref().is_some_and(|definition| !definition.focus.is_empty());
     if counted {
-        rules::check_focus(&focus, report);
+        rules::check_focus(&focus, collector);
     }
-    rules::check_details(message, report);
-    links::check_message(message.tree.root(), entries, message.version, counted, report);
+    rules::check_details(message, collector);
+    links::check_message(message.tree.root(), entries, message.version, counted, collector);
     definition
 }
 
-/// What reading found, as far as the level holds it.
-fn take_notes(notes: &[Issue], level: Level, report: &mut Report) {
+/// Adds the issues that the reader noted, as far as they belong to the level.
+fn add_reader_notes(notes: &[Issue], level: Level, collector: &mut IssueCollector) {
     for note in notes {
         let rule = note.rule.as_deref().unwrap_or_default();
         let is_of_structure = XML_RULES.contains(&rule) && level < Level::Structure;
-        if !TOLD_BY_STRUCTURE.contains(&rule) && !is_of_structure {
-            report.take(note.clone());
+        if !REPORTED_BY_STRUCTURE.contains(&rule) && !is_of_structure {
+            collector.add_issue(note.clone());
         }
     }
 }
 
-/// Reads and checks a document, whatever it is: what is no message gets the reasons why, and at level `structure` what its
-/// version says of it as of any resource. `version`: as which it is read; None: as it shows. Returns the version, None when
-/// it is unreadable or of STU3, and every issue.
+/// Parses and checks any document. If it is not a message, the issues say why; at level `structure` they also
+/// include what the base specification says of it as of any resource.
+///
+/// `version`: the FHIR version to read it as; None: detect it. Returns the version (None if the document is
+/// unreadable or of STU3) and every issue.
 pub fn check_document(
     bytes: Bytes,
     format: Format,
@@ -126,7 +132,7 @@ pub fn check_document(
         Err(issues) => return (None, issues),
     };
     if let Some(issue) = Message::stu3(&tree) {
-        // What R4 says of it would mislead.
+        // Checking STU3 content by R4 definitions would be misleading.
         return (None, vec![issue]);
     }
     match Message::read(tree.clone(), version, None) {
@@ -145,27 +151,27 @@ fn check_no_message(
     definitions: &Definitions,
     checks: Checks,
 ) -> Vec<Issue> {
-    let mut report = Report::new(tree, checks.prose_rules).of_version(version);
+    let mut collector = IssueCollector::new(tree, checks.prose_rules).of_version(version);
     for issue in refused {
-        report.take(issue);
+        collector.add_issue(issue);
     }
-    take_notes(&tree.notes, checks.level, &mut report);
+    add_reader_notes(&tree.notes, checks.level, &mut collector);
     if checks.level >= Level::Structure {
         let replaced = Some(definitions.extensions(version));
         let options = structure::Options { replaced, ..structure::Options::default() };
-        structure::check(tree, Schema::of(version), options, &mut report);
+        structure::check(tree, Schema::of(version), options, &mut collector);
     }
-    report.finish()
+    collector.finish()
 }
 
-/// The issues of a resource that is not a message by the base specification of a version, as deep and as strict as `checks`
-/// say; profiles are not validated. `definitions` replace extensions of the base specification.
+/// The issues of a resource that is not a message, by the base specification, at the level and strictness of `checks`;
+/// level `profile` adds nothing. Extensions that `definitions` define replace those of the base packages.
 pub fn check_resource(tree: &Tree, version: FhirVersion, definitions: &Definitions, checks: Checks) -> Vec<Issue> {
     check_no_message(tree, version, Vec::new(), definitions, checks)
 }
 
-/// The issues of a document by the base specification of a version alone, whatever it is; `definitions` replace the base's
-/// extensions.
+/// The issues of any document by the base specification alone. Extensions that `definitions` define replace those of
+/// the base packages.
 pub fn check_structure(tree: &Tree, version: FhirVersion, definitions: &Definitions) -> Vec<Issue> {
     let checks = Checks { level: Level::Structure, ..Checks::default() };
     check_no_message(tree, version, Vec::new(), definitions, checks)

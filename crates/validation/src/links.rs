@@ -1,16 +1,17 @@
-//! References within the Bundles of a message: they lead to one entry each (MSG-16, MSG-17), and every entry is linked to
-//! the MessageHeader, or in a document to the Composition, in one direction or the other (MSG-06, MSG-07, EXC-35).
+//! References within the Bundles of a message: each resolves to one entry (MSG-16, MSG-17), and a chain of
+//! references in either direction joins every entry with the MessageHeader, or in a document with the Composition
+//! (MSG-06, MSG-07, EXC-35).
 //!
-//! One pass over the nodes of each Bundle. References within a nested Bundle are looked up in that one alone. Relies on
-//! `rules` for a focus that is missing where a definition counts it, and for what `response.details` leads to.
+//! One pass over the nodes of each Bundle. References within a nested Bundle are resolved in that Bundle alone. A
+//! missing focus that a definition counts, and the target of `response.details`, are checked in `rules`.
 
 mod index;
 #[cfg(test)]
 mod tests;
 
+use super::collector::{IssueCollector, Violation, Weight};
 use super::entries::{self, Entry};
 use super::full_url;
-use super::report::{Broken, Gravity, Report};
 use emberpost_fhir::FhirVersion;
 use emberpost_fhir::IssueCode;
 use emberpost_fhir::schema::Schema;
@@ -18,56 +19,57 @@ use emberpost_fhir::tree::{Kind, Node};
 use index::{Found, Index};
 use std::ops::Range;
 
-/// Members of a Composition whose references lead into the document.
+/// Members of a Composition whose references must resolve within the document.
 const COMPOSITION_LINKS: [&str; 7] = ["subject", "author", "encounter", "custodian", "attester", "event", "section"];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Role {
+enum BundleKind {
     Message,
     Document,
-    /// Its references are not judged.
+    /// A Bundle whose references are not checked.
     Other,
 }
 
-/// Looks at the message and at the Bundles within it. `counted`: a missing focus is told elsewhere, as an error.
+/// Checks the message and the Bundles within it. `counted`: the definition counts the focus, so `rules` reports a
+/// missing one.
 pub(super) fn check_message(
     bundle: Node,
     entries: Vec<Entry>,
     version: FhirVersion,
     counted: bool,
-    report: &mut Report,
+    collector: &mut IssueCollector,
 ) {
-    check(bundle, entries, version, counted, report);
+    check(bundle, entries, version, counted, collector);
 }
 
-/// A Bundle within, with the fullUrls of its entries.
-fn check_inner(bundle: Node, version: FhirVersion, report: &mut Report) {
+/// Checks a nested Bundle and the fullUrls of its entries.
+fn check_inner(bundle: Node, version: FhirVersion, collector: &mut IssueCollector) {
     let entries = entries::of(bundle, Schema::of(version));
-    let is_owed = full_url::is_owed(bundle);
+    let is_required = full_url::is_required(bundle);
     for entry in &entries {
-        full_url::check(entry, is_owed, version, report);
+        full_url::check(entry, is_required, version, collector);
     }
-    check(bundle, entries, version, false, report);
+    check(bundle, entries, version, false, collector);
 }
 
-fn check(bundle: Node, entries: Vec<Entry>, version: FhirVersion, counted: bool, report: &mut Report) {
-    let role = match bundle.get("type").and_then(Node::text).as_deref() {
-        Some("message") => Role::Message,
-        Some("document") => Role::Document,
-        _ => Role::Other,
+fn check(bundle: Node, entries: Vec<Entry>, version: FhirVersion, counted: bool, collector: &mut IssueCollector) {
+    let kind = match bundle.get("type").and_then(Node::text).as_deref() {
+        Some("message") => BundleKind::Message,
+        Some("document") => BundleKind::Document,
+        _ => BundleKind::Other,
     };
-    let mut scope = Scope::new(entries, role, counted);
+    let mut scope = Scope::new(entries, kind, counted);
     for number in 0..scope.index.entries.len() {
-        scope.entry(number, version, report);
+        scope.entry(number, version, collector);
     }
-    scope.unreached(report);
+    scope.unreached(collector);
 }
 
 struct Scope<'t> {
-    role: Role,
+    kind: BundleKind,
     index: Index<'t>,
     groups: Groups,
-    /// References of header or Composition that must lead into the Bundle.
+    /// References of the header or Composition that must resolve within the Bundle.
     owed: Vec<Range<u32>>,
 }
 
@@ -76,33 +78,34 @@ fn span(node: Node) -> Range<u32> {
 }
 
 impl<'t> Scope<'t> {
-    fn new(entries: Vec<Entry<'t>>, role: Role, counted: bool) -> Self {
+    fn new(entries: Vec<Entry<'t>>, kind: BundleKind, counted: bool) -> Self {
         let index = Index::of(entries);
         let first = index.resource(0);
         let mut owed = Vec::new();
-        match (role, first) {
-            (Role::Message, Some(header)) => {
+        match (kind, first) {
+            (BundleKind::Message, Some(header)) => {
                 let details = header.get("response").and_then(|response| response.get("details"));
                 owed.extend(header.get("focus").filter(|_| !counted).into_iter().chain(details).map(span));
             }
-            (Role::Document, Some(composition)) => {
+            (BundleKind::Document, Some(composition)) => {
                 owed.extend(COMPOSITION_LINKS.iter().filter_map(|name| composition.get(name)).map(span));
             }
             _ => {}
         }
         let groups = Groups::new(index.entries.len());
-        Scope { role, index, groups, owed }
+        Scope { kind, index, groups, owed }
     }
 
-    /// The references of one entry, and the Bundles in it.
-    fn entry(&mut self, number: usize, version: FhirVersion, report: &mut Report) {
+    /// The references of one entry, and the Bundles nested in it.
+    fn entry(&mut self, number: usize, version: FhirVersion, collector: &mut IssueCollector) {
         let Some(resource) = self.index.resource(number) else { return };
         let is_whole = self.index.entries[number].kind.as_deref() == Some("Bundle");
         if is_whole {
-            check_inner(resource, version, report);
+            check_inner(resource, version, collector);
         }
         let tree = resource.tree;
-        // References within a nested Bundle are its own; they still link the entry.
+        // References within a nested Bundle are checked with that Bundle, but they still join this entry with
+        // others.
         let mut nested = if is_whole { resource.after() } else { 0 };
         for index in resource.index + 1..resource.after() {
             let node = Node { tree, index };
@@ -110,38 +113,38 @@ impl<'t> Scope<'t> {
                 Kind::String if node.has_key("reference") => {
                     let Some(reference) = node.text() else { continue };
                     if !reference.starts_with('#') {
-                        self.reference(number, node, &reference, index < nested, report);
+                        self.reference(number, node, &reference, index < nested, collector);
                     }
                 }
                 Kind::Object if index >= nested && node.has_key("resource") && is_bundle(node) => {
                     nested = node.after();
-                    check_inner(node, version, report);
+                    check_inner(node, version, collector);
                 }
                 _ => {}
             }
         }
     }
 
-    fn reference(&mut self, from: usize, node: Node, reference: &str, is_nested: bool, report: &mut Report) {
+    fn reference(&mut self, from: usize, node: Node, reference: &str, is_nested: bool, collector: &mut IssueCollector) {
         let found = self.index.resolve(from, reference);
         if let Found::Exact(entry) | Found::SameText(entry) | Found::Lenient(entry) = found {
             self.groups.join(from, entry);
         }
-        if is_nested || self.role == Role::Other || matches!(found, Found::Exact(_) | Found::SameText(_)) {
+        if is_nested || self.kind == BundleKind::Other || matches!(found, Found::Exact(_) | Found::SameText(_)) {
             return;
         }
         match found {
             Found::Lenient(_) => {
-                let text = "the reference matches no fullUrl by the rules of Bundles, but the type and id of one entry; refer to the entry's fullUrl";
-                report.at(Gravity::Prose, node, Broken::new("MSG-17", IssueCode::Value, text));
+                let text = "the reference does not match a fullUrl by the rules of Bundles, only the type and id of one entry; refer to the entry's fullUrl";
+                collector.add_at(Weight::Prose, node, Violation::new("MSG-17", IssueCode::Value, text));
             }
             Found::Several => {
-                let text = "the reference fits several entries; refer to the fullUrl of one";
-                report.at(Gravity::Prose, node, Broken::new("MSG-16", IssueCode::MultipleMatches, text));
+                let text = "the reference matches several entries; refer to the fullUrl of one";
+                collector.add_at(Weight::Prose, node, Violation::new("MSG-16", IssueCode::MultipleMatches, text));
             }
             _ if self.owed.iter().any(|range| range.contains(&node.index)) => {
-                let (rule, text) = match self.role {
-                    Role::Document => (
+                let (rule, text) = match self.kind {
+                    BundleKind::Document => (
                         "EXC-35",
                         "the resource that the Composition refers to is not in the document; add its entry, or refer to the fullUrl of one",
                     ),
@@ -150,20 +153,19 @@ impl<'t> Scope<'t> {
                         "the resource that the header refers to is not in the Bundle; add its entry, or refer to the fullUrl of one",
                     ),
                 };
-                report.at(Gravity::Prose, node, Broken::new(rule, IssueCode::NotFound, text));
+                collector.add_at(Weight::Prose, node, Violation::new(rule, IssueCode::NotFound, text));
             }
             _ if reference.starts_with("urn:uuid:") || reference.starts_with("urn:oid:") => {
-                let text =
-                    "the reference is a urn that no entry of the Bundle has as its fullUrl, so nobody can resolve it";
-                report.at(Gravity::Warning, node, Broken::new("MSG-16", IssueCode::NotFound, text));
+                let text = "the reference is a urn that is not the fullUrl of any entry of the Bundle, so no receiver can resolve it";
+                collector.add_at(Weight::Warning, node, Violation::new("MSG-16", IssueCode::NotFound, text));
             }
             _ => {}
         }
     }
 
-    /// Entries that no chain of references joins with the first.
-    fn unreached(&mut self, report: &mut Report) {
-        if self.role == Role::Other || self.groups.is_whole() {
+    /// Reports entries that no chain of references joins with the first entry.
+    fn unreached(&mut self, collector: &mut IssueCollector) {
+        if self.kind == BundleKind::Other || self.groups.is_whole() {
             return;
         }
         self.weaker_links();
@@ -174,20 +176,21 @@ impl<'t> Scope<'t> {
             if entry.object().is_none() || self.groups.are_joined(0, number) {
                 continue;
             }
-            match self.role {
-                Role::Document => {
-                    let text = "no reference joins the entry with the Composition, in either direction; refer to it, or leave it out";
-                    report.at(Gravity::Prose, entry.node, Broken::new("EXC-35", IssueCode::Invariant, text));
+            match self.kind {
+                BundleKind::Document => {
+                    let text = "no reference joins the entry with the Composition, in either direction; refer to the entry, or remove it";
+                    collector.add_at(Weight::Prose, entry.node, Violation::new("EXC-35", IssueCode::Invariant, text));
                 }
                 _ => {
-                    let text = "no reference joins the entry with the MessageHeader, in either direction; refer to it, or leave it out";
-                    report.at(Gravity::Warning, entry.node, Broken::new("MSG-06", IssueCode::Invariant, text));
+                    let text = "no reference joins the entry with the MessageHeader, in either direction; refer to the entry, or remove it";
+                    collector.add_at(Weight::Warning, entry.node, Violation::new("MSG-06", IssueCode::Invariant, text));
                 }
             }
         }
     }
 
-    /// Links that are no References: canonicals, uris and what narrative points to, where they are an entry's fullUrl.
+    /// Joins entries by links that are not References: canonicals, uris, and narrative links that equal an entry's
+    /// fullUrl.
     fn weaker_links(&mut self) {
         for number in 0..self.index.entries.len() {
             let Some(resource) = self.index.resource(number) else { continue };
@@ -197,7 +200,7 @@ impl<'t> Scope<'t> {
                     continue;
                 }
                 let is_div = node.has_key("div");
-                // Escapes make a text shorter than it is written.
+                // An escaped text is shorter than its source, so its length cannot rule it out.
                 let (written, escaped) = node.span();
                 if !is_div && !escaped && !self.index.may_name(written.len()) {
                     continue;
@@ -225,7 +228,7 @@ fn is_bundle(node: Node) -> bool {
     node.get("resourceType").and_then(Node::text).as_deref() == Some("Bundle")
 }
 
-/// Entries that hang together.
+/// Union-find over the entries that are joined by references.
 struct Groups {
     parents: Vec<usize>,
     count: usize,

@@ -1,6 +1,6 @@
-//! Reading definition files: resources in JSON or XML, one by one, in Bundles or in packages, with every mistake told at once.
+//! Reads definition files: resources in JSON or XML, single, in Bundles, or in packages. Reports all errors at once.
 //!
-//! Relies on files that the caller read. Passes over what defines nothing: messages, other resources, other files.
+//! The caller reads the files. Messages, other resources, and other files are skipped.
 
 use super::definition::{Definition, DefinitionFile, Definitions, FocusRule};
 use super::package::{self, Package};
@@ -13,7 +13,7 @@ use serde_json::Value;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-/// The types kept beside MessageDefinition.
+/// The types that are loaded besides MessageDefinition.
 const KEPT_TYPES: [&str; 5] =
     ["GraphDefinition", "StructureDefinition", "ValueSet", "CodeSystem", "OperationDefinition"];
 
@@ -21,14 +21,14 @@ const KEPT_TYPES: [&str; 5] =
 struct Loading {
     messages: Vec<Arc<Definition>>,
     resources: Vec<(Arc<Value>, Arc<str>)>,
-    mistakes: Vec<String>,
-    /// Names of the packages that were given.
+    errors: Vec<String>,
+    /// Names of the loaded packages.
     packages: HashSet<String>,
-    /// What packages need: file, name and version.
+    /// Dependencies of packages: file, name, and version.
     needed: Vec<(String, String, String)>,
-    /// Of the package that is being read.
+    /// The version of the package that is being read.
     fhir_version: Option<FhirVersion>,
-    /// Path of the active definition of each canonical.
+    /// The path of the active definition of each canonical.
     active: HashMap<String, String>,
 }
 
@@ -40,7 +40,7 @@ pub(super) fn load(files: &[DefinitionFile]) -> (Definitions, Vec<String>) {
     let mut definitions =
         Definitions::index(std::mem::take(&mut loading.messages), std::mem::take(&mut loading.resources));
     definitions.notices = loading.missing_packages();
-    (definitions, loading.mistakes)
+    (definitions, loading.errors)
 }
 
 impl Loading {
@@ -49,12 +49,12 @@ impl Loading {
         if ending(path) == "tgz" {
             match package::read(&file.bytes) {
                 Ok(package) => self.package(path, package),
-                Err(mistake) => self.mistakes.push(format!("{path}: {mistake}")),
+                Err(error) => self.errors.push(format!("{path}: {error}")),
             }
         } else {
             match value(path, &file.bytes, self.fhir_version) {
                 Some(Ok(resource)) => self.resource(path, resource),
-                Some(Err(mistake)) => self.mistakes.push(format!("{path}: {mistake}")),
+                Some(Err(error)) => self.errors.push(format!("{path}: {error}")),
                 None => {}
             }
         }
@@ -71,7 +71,7 @@ impl Loading {
         self.fhir_version = None;
     }
 
-    /// A package that is not there makes nothing wrong by itself: what it would define is told where it is missed.
+    /// A missing package is not an error by itself: a definition that is missed is reported where it is needed.
     fn missing_packages(&self) -> Vec<String> {
         let missing = self.needed.iter().filter(|(_, name, _)| !self.packages.contains(name));
         missing
@@ -85,7 +85,7 @@ impl Loading {
             Some("Bundle") if resource["type"] != "message" => {
                 let entries = resource["entry"].as_array_mut().map(std::mem::take).unwrap_or_default();
                 for mut entry in entries {
-                    // What is no object has no members to take from.
+                    // A resource that is not an object has no members to read.
                     let Some(inner) = entry.get_mut("resource").map(Value::take) else { continue };
                     // A Bundle within the Bundle is content, not a list of definitions.
                     if inner["resourceType"] != "Bundle" {
@@ -103,7 +103,7 @@ impl Loading {
             read(resource, self.fhir_version).and_then(|definition| match (&definition.url, definition.active) {
                 (Some(_), true) => match self.active.insert(definition.canonical(), path.to_owned()) {
                     Some(first) => Err(vec![format!(
-                        "{} is active in {first} already; raise the version or retire one of the two",
+                        "{} is already active in {first}; raise the version or retire one of the two",
                         definition.canonical()
                     )]),
                     None => Ok(definition),
@@ -112,17 +112,17 @@ impl Loading {
             });
         match found {
             Ok(definition) => self.messages.push(Arc::new(definition)),
-            Err(mistakes) => self.mistakes.extend(mistakes.into_iter().map(|mistake| format!("{path}: {mistake}"))),
+            Err(errors) => self.errors.extend(errors.into_iter().map(|error| format!("{path}: {error}"))),
         }
     }
 }
 
-/// In small letters, as files are chosen by; empty without one.
+/// The file extension in lower case; empty if there is none.
 fn ending(path: &str) -> String {
     path.rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase()).unwrap_or_default()
 }
 
-/// The resource in a file, in JSON or XML; None for files that hold none.
+/// Parses the resource in a file, by its extension; None for files that do not contain one.
 fn value(path: &str, bytes: &[u8], version: Option<FhirVersion>) -> Option<Result<Value, String>> {
     let read = |bytes: &[u8]| serde_json::from_slice(bytes).map_err(|error| format!("is not JSON: {error}"));
     match ending(path).as_str() {
@@ -132,43 +132,43 @@ fn value(path: &str, bytes: &[u8], version: Option<FhirVersion>) -> Option<Resul
     }
 }
 
-/// By the version that the definition says it is for, else its package's, else R4.
+/// Converts XML to JSON, by the FHIR version that the definition declares, else its package's, else R4.
 fn of_xml(bytes: &[u8], version: Option<FhirVersion>) -> Result<Bytes, String> {
-    let version = said_version(bytes).or(version).unwrap_or(FhirVersion::R4);
+    let version = declared_version(bytes).or(version).unwrap_or(FhirVersion::R4);
     xml::to_json(Bytes::copy_from_slice(bytes), version).map_err(|issues| {
         let first = issues.into_iter().next().map(|issue| issue.diagnostics.to_string()).unwrap_or_default();
-        format!("is no FHIR in XML: {first}")
+        format!("is not valid FHIR XML: {first}")
     })
 }
 
-/// `<fhirVersion value="5.0.0"/>`, wherever it stands.
-fn said_version(bytes: &[u8]) -> Option<FhirVersion> {
+/// The value of `<fhirVersion value="5.0.0"/>`, anywhere in the document.
+fn declared_version(bytes: &[u8]) -> Option<FhirVersion> {
     let text = std::str::from_utf8(bytes).ok()?;
     let (_, rest) = text.split_once("<fhirVersion")?;
     let value = rest.split_once("value=")?.1.trim_start_matches(['"', '\'']);
     FhirVersion::parse(value.split(['"', '\'']).next()?)
 }
 
-/// A MessageDefinition of R4, R4B or R5; errs with all its mistakes.
+/// Reads a MessageDefinition of R4, R4B, or R5. Errs with everything that is wrong with it.
 fn read(resource: Value, fhir_version: Option<FhirVersion>) -> Result<Definition, Vec<String>> {
-    let mut mistakes = Vec::new();
+    let mut errors = Vec::new();
     let text = |name: &str| resource[name].as_str().map(str::to_owned);
     let name = text("url").or(text("id")).unwrap_or_else(|| "MessageDefinition".to_owned());
     let event = event(&resource);
     if event.is_none() {
-        mistakes.push(format!("{name} has no event; give it eventCoding with a code, or eventUri"));
+        errors.push(format!("{name} has no event; give it eventCoding with a code, or eventUri"));
     }
     if resource["status"].as_str().is_none() {
-        mistakes.push(format!("{name} has no status; give it status active, draft, retired or unknown"));
+        errors.push(format!("{name} has no status; give it status active, draft, retired or unknown"));
     }
     let mut focus = Vec::new();
     for (index, rule) in list(&resource, "focus").enumerate() {
         match focus_rule(rule) {
             Ok(rule) => focus.push(rule),
-            Err(mistake) => mistakes.push(format!("{name}: focus[{index}] {mistake}")),
+            Err(error) => errors.push(format!("{name}: focus[{index}] {error}")),
         }
     }
-    let (Some(event), true) = (event, mistakes.is_empty()) else { return Err(mistakes) };
+    let (Some(event), true) = (event, errors.is_empty()) else { return Err(errors) };
     Ok(Definition {
         id: text("id"),
         url: text("url"),
@@ -205,7 +205,7 @@ fn focus_rule(rule: &Value) -> Result<FocusRule, String> {
     let code = rule["code"].as_str().ok_or("has no code; name a resource type")?.to_owned();
     let min = match &rule["min"] {
         Value::Null => 0,
-        min => min.as_u64().and_then(|min| u32::try_from(min).ok()).ok_or("has a min that is no whole number")?,
+        min => min.as_u64().and_then(|min| u32::try_from(min).ok()).ok_or("has a min that is not a whole number")?,
     };
     let max = match &rule["max"] {
         Value::Null => None,
@@ -218,7 +218,7 @@ fn focus_rule(rule: &Value) -> Result<FocusRule, String> {
         ),
     };
     if max.is_some_and(|max| max < min) {
-        return Err("has a min above its max, which no message can meet".to_owned());
+        return Err("has a min above its max, which no message can satisfy".to_owned());
     }
     Ok(FocusRule { code, profile: rule["profile"].as_str().map(str::to_owned), min, max })
 }
@@ -239,9 +239,9 @@ mod tests {
     }
 
     #[test]
-    fn every_shipped_definition_loads_without_a_mistake() {
-        let (definitions, mistakes) = Definitions::load(&super::super::shipped::definitions());
-        assert_eq!(mistakes, Vec::<String>::new());
+    fn every_shipped_definition_loads_without_an_error() {
+        let (definitions, errors) = Definitions::load(&super::super::shipped::definitions());
+        assert_eq!(errors, Vec::<String>::new());
         assert_eq!(definitions.messages.len(), 30);
         assert_eq!(definitions.events().count(), 15);
         for request in definitions.messages.iter().filter(|one| !one.allowed_responses.is_empty()) {
@@ -256,22 +256,22 @@ mod tests {
 
     #[test]
     fn an_ending_in_capitals_is_read_like_any_other() {
-        let (definitions, mistakes) = Definitions::load(&[file("ONE.JSON", &definition("urn:one", "1"))]);
-        assert_eq!((definitions.messages.len(), mistakes), (1, Vec::new()));
+        let (definitions, errors) = Definitions::load(&[file("ONE.JSON", &definition("urn:one", "1"))]);
+        assert_eq!((definitions.messages.len(), errors), (1, Vec::new()));
         let wrong = DefinitionFile { path: "GUIDE.TGZ".into(), bytes: b"no package".to_vec() };
         assert_eq!(Definitions::load(&[wrong]).1.len(), 1);
     }
 
     #[test]
-    fn entries_that_are_no_objects_define_nothing() {
+    fn entries_that_are_not_objects_define_nothing() {
         let bundle = json!({ "resourceType": "Bundle", "type": "collection",
             "entry": ["text", 1, null, {}, { "resource": 1 }, { "resource": definition("urn:one", "1") }] });
-        let (definitions, mistakes) = Definitions::load(&[file("bundle.json", &bundle)]);
-        assert_eq!((definitions.messages.len(), mistakes), (1, Vec::new()));
+        let (definitions, errors) = Definitions::load(&[file("bundle.json", &bundle)]);
+        assert_eq!((definitions.messages.len(), errors), (1, Vec::new()));
     }
 
     #[test]
-    fn every_mistake_is_told_with_its_path_and_the_rest_is_loaded() {
+    fn every_error_is_reported_with_its_path_and_the_rest_is_loaded() {
         let mut no_event = definition("urn:none", "1");
         no_event.as_object_mut().expect("an object").remove("eventCoding");
         let mut bad_max = definition("urn:max", "1");
@@ -280,7 +280,7 @@ mod tests {
         let broken = DefinitionFile { path: "broken.json".into(), bytes: b"{".to_vec() };
         let xml = DefinitionFile { path: "one.xml".into(), bytes: b"<MessageDefinition/>".to_vec() };
         let readme = DefinitionFile { path: "README.md".into(), bytes: b"# no json".to_vec() };
-        let (definitions, mistakes) = Definitions::load(&[
+        let (definitions, errors) = Definitions::load(&[
             file("a.json", &definition("urn:a", "1")),
             file("b.json", &definition("urn:a", "1")),
             file("c.json", &no_event),
@@ -292,28 +292,28 @@ mod tests {
         ]);
         assert_eq!(definitions.messages.len(), 1);
         let beginnings = [
-            "b.json: urn:a|1 is active in a.json",
+            "b.json: urn:a|1 is already active in a.json",
             "c.json: urn:none has no event",
             "d.json: urn:max: focus[0]",
             "d.json: urn:max: focus[1]",
             "broken.json: is not JSON",
-            "one.xml: is no FHIR in XML",
+            "one.xml: is not valid FHIR XML",
         ];
-        assert_eq!(mistakes.len(), beginnings.len(), "{mistakes:#?}");
-        for (mistake, beginning) in mistakes.iter().zip(beginnings) {
-            assert!(mistake.starts_with(beginning), "{mistake}");
+        assert_eq!(errors.len(), beginnings.len(), "{errors:#?}");
+        for (error, beginning) in errors.iter().zip(beginnings) {
+            assert!(error.starts_with(beginning), "{error}");
         }
     }
 
     #[test]
-    fn bundles_of_definitions_are_taken_apart_and_messages_are_passed_over() {
+    fn bundles_of_definitions_are_read_and_messages_are_skipped() {
         let bundle = |kind| {
             json!({ "resourceType": "Bundle", "type": kind, "entry": [
             { "resource": definition("urn:a", "1") }, { "resource": { "resourceType": "ValueSet", "url": "urn:v" } }] })
         };
-        let (definitions, mistakes) =
+        let (definitions, errors) =
             Definitions::load(&[file("c.json", &bundle("collection")), file("m.json", &bundle("message"))]);
-        assert!(mistakes.is_empty());
+        assert!(errors.is_empty());
         assert_eq!((definitions.messages.len(), definitions.resources.len()), (1, 1));
         assert!(definitions.resource("ValueSet", "urn:v").is_some());
     }

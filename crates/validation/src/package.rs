@@ -1,8 +1,8 @@
-//! FHIR packages: an IG's `.tgz` as the definition files it holds.
+//! Reads FHIR packages: the definition files in an implementation guide's `.tgz`.
 //!
-//! A gzipped tar with everything in the folder `package`: `package.json` says what it is, every other `.json` right
-//! beside it is a resource. Sub-folders (examples, pages) are passed over. Bounded in files and bytes, so that no archive
-//! can fill the memory.
+//! A package is a gzipped tar whose files are in the folder `package`: `package.json` describes it, and every other
+//! `.json` directly in that folder is a resource. Subfolders (examples, pages) are skipped. The number of files and
+//! bytes is limited, so that no archive can exhaust the memory.
 
 use super::definition::DefinitionFile;
 use emberpost_fhir::version::FhirVersion;
@@ -10,30 +10,30 @@ use flate2::read::GzDecoder;
 use serde_json::Value;
 use std::io::Read;
 
-/// Most bytes of a package, unpacked.
+/// The maximum size of an unpacked package, in bytes.
 const UNPACKED_LIMIT_BYTES: u64 = 256 << 20;
-/// Most bytes of one of its files.
+/// The maximum size of one of its files, in bytes.
 const FILE_LIMIT_BYTES: u64 = 64 << 20;
-/// Most files in a package, those that are passed over too.
+/// The maximum number of files in a package, including skipped ones.
 const FILES_LIMIT: usize = 50_000;
 
-/// Packages whose definitions are part of the program: the base, its terminology and its extensions.
+/// Packages whose definitions are built in: the base, its terminology, and its extensions.
 const BUILT_IN: [&str; 2] = ["hl7.terminology", "hl7.fhir.uv.extensions"];
 
 #[derive(Clone, Debug, Default)]
 pub struct Package {
     pub name: String,
     pub version: String,
-    /// As written: `4.0.1`.
+    /// As written, for example `4.0.1`.
     pub fhir_versions: Vec<String>,
-    /// Name and version of each.
+    /// Name and version of each dependency.
     pub dependencies: Vec<(String, String)>,
-    /// The resources, in the order of the archive; the path is that within the archive.
+    /// The resources in the order of the archive, with their paths within it.
     pub files: Vec<DefinitionFile>,
 }
 
 impl Package {
-    /// The version of FHIR that it is for, where it is exactly one that Emberpost reads.
+    /// The FHIR version of the package, if it declares exactly one that Emberpost reads.
     pub fn fhir_version(&self) -> Option<FhirVersion> {
         match self.fhir_versions.as_slice() {
             [only] => FhirVersion::parse(only),
@@ -42,15 +42,15 @@ impl Package {
     }
 }
 
-/// Whether what a package of this name defines is part of the program: `hl7.fhir.r4.core`, `hl7.terminology.r4` …
+/// Whether the definitions of this package are built in: `hl7.fhir.r4.core`, `hl7.terminology.r4`, and so on.
 pub fn is_built_in(name: &str) -> bool {
     let is_core =
         |name: &str| name.starts_with("hl7.fhir.r") && (name.ends_with(".core") || name.ends_with(".expansions"));
     BUILT_IN.iter().any(|begins| name.starts_with(begins)) || is_core(name)
 }
 
-/// Reads a package. Errs with a sentence, without the file's name: no gzip, no tar, no `package/package.json`, or larger
-/// than 256 MiB in all, 64 MiB in one file, or 50,000 files.
+/// Reads a package. Errs with a sentence that does not name the file, if this is not a gzipped tar with
+/// `package/package.json`, or if it is larger than 256 MiB in total, 64 MiB in one file, or 50,000 files.
 pub fn read(bytes: &[u8]) -> Result<Package, String> {
     let mut archive = tar::Archive::new(GzDecoder::new(bytes).take(UNPACKED_LIMIT_BYTES));
     let mut package = None;
@@ -77,12 +77,12 @@ pub fn read(bytes: &[u8]) -> Result<Package, String> {
             _ => files.push(DefinitionFile { path: name, bytes: content }),
         }
     }
-    let mut package = package.ok_or("has no package/package.json; it is no FHIR package")?;
+    let mut package = package.ok_or("has no package/package.json, so it is not a FHIR package")?;
     package.files = files;
     Ok(package)
 }
 
-/// The path of a file that is read: JSON right in `package`, and no index.
+/// The path of a file to read: JSON directly in `package`, except index files.
 fn wanted(entry: &tar::Entry<impl Read>) -> Option<String> {
     let is_file = entry.header().entry_type().is_file();
     let path = String::from_utf8(entry.path_bytes().into_owned()).ok()?;
@@ -106,7 +106,7 @@ fn manifest(content: &[u8]) -> Result<Package, String> {
 }
 
 fn unreadable(error: std::io::Error) -> String {
-    format!("is no gzipped tar that can be read: {error}")
+    format!("is not a readable gzipped tar: {error}")
 }
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
-//! What the specification says in words of single elements and no definition expresses: systems and urls are absolute,
-//! identifiers that are URIs are written as such, a `urn:uuid:` holds a UUID.
+//! Rules on single elements that the specification states in prose only: systems and URLs are absolute, identifiers
+//! that are URIs are written as such, `urn:uuid:` is followed by a UUID.
 //!
-//! For who walks the elements by their types. Nothing is made while nothing is wrong.
+//! The structure check calls these for each element by its type. Allocates nothing unless something is wrong.
 
 #[cfg(test)]
 mod tests;
 
-use super::report::{Broken, Gravity, Report};
+use super::collector::{IssueCollector, Violation, Weight};
 use super::uri;
 use emberpost_fhir::IssueCode;
 use emberpost_fhir::schema::Primitive;
@@ -15,12 +15,12 @@ use std::borrow::Cow;
 
 /// The system of identifiers that are URIs.
 const URI_SYSTEM: &str = "urn:ietf:rfc:3986";
-/// What some take for the system of UUIDs.
+/// What some senders use as the system of UUIDs.
 const UUID_SYSTEM: &str = "https://tools.ietf.org/html/rfc4122";
-/// Where the base specification keeps its value sets.
+/// The base URL of the base specification's value sets.
 const VALUE_SETS: &str = "http://hl7.org/fhir/ValueSet/";
 
-/// Data types with rules of this kind.
+/// Data types with prose rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Subject {
     Coding,
@@ -30,7 +30,7 @@ pub(super) enum Subject {
 }
 
 impl Subject {
-    /// By `TypeDef::code`.
+    /// The data type with this `TypeDef::code`, if it has prose rules.
     pub fn of(code: &str) -> Option<Subject> {
         Some(match code {
             "Coding" => Subject::Coding,
@@ -44,50 +44,54 @@ impl Subject {
     }
 }
 
-/// Looks at an object of such a type. `is_inner`: an extension of an extension, whose url may be relative.
-pub(super) fn object(subject: Subject, node: Node, is_inner: bool, report: &mut Report) {
+/// Checks an object of such a type. `is_inner`: it is an extension of an extension, whose url may be relative.
+pub(super) fn object(subject: Subject, node: Node, is_inner: bool, collector: &mut IssueCollector) {
     match subject {
-        Subject::Coding => coding(node, report),
-        Subject::Quantity => drop(system(node, report)),
-        Subject::Identifier => identifier(node, report),
-        Subject::Extension if !is_inner => extension(node, report),
+        Subject::Coding => coding(node, collector),
+        Subject::Quantity => drop(system(node, collector)),
+        Subject::Identifier => identifier(node, collector),
+        Subject::Extension if !is_inner => extension(node, collector),
         Subject::Extension => {}
     }
 }
 
-/// Looks at a uri, url or canonical; `of` is its type.
-pub(super) fn uri(of: Primitive, node: Node, text: &str, report: &mut Report) {
+/// Checks a uri, url, or canonical; `of` is its type.
+pub(super) fn uri(of: Primitive, node: Node, text: &str, collector: &mut IssueCollector) {
     if let Some(wrong) = uri::wrong_urn(text) {
-        return report.at(Gravity::Prose, node, Broken::new("urn", IssueCode::Value, format!("the uri {wrong}")));
+        return collector.add_at(
+            Weight::Prose,
+            node,
+            Violation::new("urn", IssueCode::Value, format!("the uri {wrong}")),
+        );
     }
     if of == Primitive::Canonical && !text.starts_with('#') && !uri::is_absolute(text) {
         let text = "a canonical must be absolute, or begin with # for a contained resource";
-        report.at(Gravity::Prose, node, Broken::new("canonical-absolute", IssueCode::Value, text));
+        collector.add_at(Weight::Prose, node, Violation::new("canonical-absolute", IssueCode::Value, text));
     }
 }
 
-/// `system`, where it is not absolute.
-fn system<'t>(node: Node<'t>, report: &mut Report) -> Option<Cow<'t, str>> {
+/// Checks and returns `system`, if it is not absolute.
+fn system<'t>(node: Node<'t>, collector: &mut IssueCollector) -> Option<Cow<'t, str>> {
     let member = node.get("system")?;
     let system = member.text()?;
     if !uri::is_absolute(&system) {
         let text = "system must be an absolute uri, such as http://loinc.org or urn:oid: and an OID";
-        report.at(Gravity::Prose, member, Broken::new("system-absolute", IssueCode::Value, text));
+        collector.add_at(Weight::Prose, member, Violation::new("system-absolute", IssueCode::Value, text));
         return None;
     }
     Some(system)
 }
 
-fn coding(node: Node, report: &mut Report) {
-    let Some(found) = system(node, report) else { return };
+fn coding(node: Node, collector: &mut IssueCollector) {
+    let Some(found) = system(node, collector) else { return };
     if found.starts_with(VALUE_SETS) {
         let text = "system names a value set of FHIR; give the code system that the code is from";
-        report.at(Gravity::Prose, node, Broken::new("system-value-set", IssueCode::Value, text));
+        collector.add_at(Weight::Prose, node, Violation::new("system-value-set", IssueCode::Value, text));
     }
 }
 
-fn identifier(node: Node, report: &mut Report) {
-    let Some(system) = system(node, report) else { return };
+fn identifier(node: Node, collector: &mut IssueCollector) {
+    let Some(system) = system(node, collector) else { return };
     if !matches!(&*system, URI_SYSTEM | UUID_SYSTEM) {
         return;
     }
@@ -96,19 +100,19 @@ fn identifier(node: Node, report: &mut Report) {
     if system == URI_SYSTEM {
         if !uri::is_absolute(&value) {
             let text = "with system urn:ietf:rfc:3986 the value is a whole URI; begin it with a scheme, such as urn:uuid: or urn:oid:";
-            report.at(Gravity::Prose, member, Broken::new("identifier-uri", IssueCode::Value, text));
+            collector.add_at(Weight::Prose, member, Violation::new("identifier-uri", IssueCode::Value, text));
         }
         return;
     }
     let text = "the system of a UUID is urn:ietf:rfc:3986, with urn:uuid: before the value in lower case";
-    let gravity = if uri::is_uuid(value.as_bytes()) { Gravity::Warning } else { Gravity::Prose };
-    report.at(gravity, member, Broken::new("identifier-uri", IssueCode::Value, text));
+    let weight = if uri::is_uuid(value.as_bytes()) { Weight::Warning } else { Weight::Prose };
+    collector.add_at(weight, member, Violation::new("identifier-uri", IssueCode::Value, text));
 }
 
-fn extension(node: Node, report: &mut Report) {
+fn extension(node: Node, collector: &mut IssueCollector) {
     let Some(member) = node.get("url") else { return };
     if member.text().is_some_and(|url| !uri::is_absolute(&url)) {
         let text = "the url of an extension must be absolute; only one within another may be relative";
-        report.at(Gravity::Prose, member, Broken::new("extension-absolute", IssueCode::Value, text));
+        collector.add_at(Weight::Prose, member, Violation::new("extension-absolute", IssueCode::Value, text));
     }
 }

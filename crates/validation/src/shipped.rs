@@ -1,4 +1,4 @@
-//! For tests: the files of `message-definitions/` as they lie in the repository.
+//! For tests: the files of `message-definitions/` in the repository.
 
 use super::definition::DefinitionFile;
 use std::path::Path;

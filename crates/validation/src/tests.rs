@@ -1,4 +1,4 @@
-//! Checking as its callers see it: messages in, issues out.
+//! Tests of the public functions: messages in, issues out.
 
 mod samples;
 
@@ -74,8 +74,8 @@ fn load(resources: &[Value]) -> Definitions {
         path: format!("{index}.json"),
         bytes: resource.to_string().into_bytes(),
     };
-    let (definitions, mistakes) = Definitions::load(&resources.iter().enumerate().map(file).collect::<Vec<_>>());
-    assert_eq!(mistakes, Vec::<String>::new());
+    let (definitions, errors) = Definitions::load(&resources.iter().enumerate().map(file).collect::<Vec<_>>());
+    assert_eq!(errors, Vec::<String>::new());
     definitions
 }
 
@@ -109,9 +109,9 @@ fn rules(
     for issue in &checked.issues {
         assert!(issue.position.is_some(), "a place in the text for {}", issue.diagnostics);
     }
-    // Entries that nothing refers to have tests of their own, in `links`.
-    let told = found(&checked).into_iter().filter(|(rule, ..)| *rule != "MSG-06");
-    told.map(|(rule, error, at)| (rule.to_owned(), error, at.to_owned())).collect()
+    // Entries that nothing refers to are tested in `links`.
+    let reported = found(&checked).into_iter().filter(|(rule, ..)| *rule != "MSG-06");
+    reported.map(|(rule, error, at)| (rule.to_owned(), error, at.to_owned())).collect()
 }
 
 fn is(found: &[(String, bool, String)], wanted: &[(&str, bool, &str)]) {
@@ -153,7 +153,7 @@ fn bundle_invariants_are_errors_by_their_own_name() {
 }
 
 #[test]
-fn r5_wants_a_resource_and_a_full_url_in_every_entry() {
+fn r5_requires_a_resource_and_a_full_url_in_every_entry() {
     let bundle = r5(|bundle| {
         push(&mut bundle["entry"], json!({ "request": { "method": "PUT", "url": "x" } }));
     });
@@ -166,7 +166,7 @@ fn r5_wants_a_resource_and_a_full_url_in_every_entry() {
 }
 
 #[test]
-fn a_full_url_may_come_again_with_another_version_only() {
+fn a_full_url_may_be_repeated_with_another_version_only() {
     let twice = |version: Option<&str>| {
         message(|bundle| {
             let mut entry = bundle["entry"][1].clone();
@@ -245,7 +245,7 @@ fn an_r5_message_without_identifier_is_a_warning_however_prose_is_held() {
 }
 
 #[test]
-fn the_issues_of_a_bundle_are_no_errors() {
+fn the_issues_of_a_bundle_are_not_errors() {
     let issues = |severity: &str| {
         r5(|b| {
             b["issues"] =
@@ -258,7 +258,7 @@ fn the_issues_of_a_bundle_are_no_errors() {
 }
 
 #[test]
-fn a_reference_that_fits_several_entries_is_told() {
+fn a_reference_that_matches_several_entries_is_reported() {
     let bundle = message(|b| {
         header(b)["focus"][0]["reference"] = json!("Patient/p1");
         push(
@@ -288,7 +288,7 @@ fn the_header_needs_one_event_a_source_that_is_not_empty_and_a_whole_response() 
 }
 
 #[test]
-fn what_the_header_lacks_is_told_once_at_every_level() {
+fn what_the_header_lacks_is_reported_once_at_every_level() {
     let lacking = |rule: &str, change: &dyn Fn(&mut Value)| {
         let checks = Checks { level: Level::Structure, ..LAX };
         let checked = check(&read(&message(change), FhirVersion::R4), &Definitions::default(), checks);
@@ -301,7 +301,7 @@ fn what_the_header_lacks_is_told_once_at_every_level() {
 }
 
 #[test]
-fn all_issues_are_told_at_once_with_line_and_column() {
+fn all_issues_are_reported_at_once_with_line_and_column() {
     let bundle = message(|b| {
         b["total"] = json!(1);
         header(b)["response"] = json!({ "code": "fine" });
@@ -333,7 +333,7 @@ fn an_unknown_event_is_refused_unless_it_is_to_be_routed() {
 }
 
 #[test]
-fn a_definition_holds_its_event_focus_types_and_counts() {
+fn the_event_focus_types_and_counts_of_a_definition_are_checked() {
     let definitions = load(&[one_patient("urn:d")]);
     let focus = "Bundle.entry[0].resource.focus";
     let judge = |bundle: &Value| rules(bundle, FhirVersion::R4, &definitions, CLOSED);
@@ -362,7 +362,7 @@ fn b_focus() -> Value {
 }
 
 #[test]
-fn an_unknown_definition_is_a_warning_and_the_events_own_definition_holds() {
+fn an_unknown_definition_is_a_warning_and_the_events_own_definition_applies() {
     let definitions = load(&[one_patient("urn:d")]);
     for name in ["urn:d|7", "urn:other"] {
         let message = read(&message(|b| header(b)["definition"] = json!(name)), FhirVersion::R4);
@@ -402,7 +402,7 @@ fn a_response_definition_governs_responses_only() {
     assert_eq!(chosen(&message(|b| outcome(b, "ok", "information")), &definitions), "urn:answer|1");
     let alone = load(&[request]);
     assert_eq!(chosen(&message(|b| outcome(b, "ok", "information")), &alone), "Undefined");
-    // An error brings no data, so its focus is not missed; a wrong type still is one.
+    // A response with an error brings no data, so its focus is not missing; a wrong type still is an error.
     let failed = message(|b| {
         outcome(b, "fatal-error", "error");
         drop(header(b).as_object_mut().and_then(|h| h.remove("focus")));
@@ -434,7 +434,7 @@ fn a_response_that_the_request_does_not_allow_is_a_warning() {
     let request = by_url("urn:d");
     assert_eq!(allowed_response(&definitions, request, Some(by_url("urn:answer")), None), None);
     assert_eq!(allowed_response(&definitions, request, None, Some(&request.event)), None);
-    // Without a list it has the event of its request.
+    // Without a list, the response has the event of its request.
     let lists_none = by_url("urn:x");
     assert_eq!(allowed_response(&definitions, lists_none, None, None), None);
     assert_eq!(allowed_response(&definitions, lists_none, None, Some(&lists_none.event)), None);
@@ -450,11 +450,11 @@ fn a_response_that_the_request_does_not_allow_is_a_warning() {
 fn what_is_left_out_of_a_long_list_is_counted_and_errors_are_kept() {
     let bundle = message(|b| {
         let entries = b["entry"].as_array_mut().expect("entries");
-        entries.extend((0..report::ISSUES_LIMIT + 20).map(|_| json!({ "resource": { "resourceType": "Group" } })));
+        entries.extend((0..collector::ISSUES_LIMIT + 20).map(|_| json!({ "resource": { "resourceType": "Group" } })));
         entries.push(json!({ "fullUrl": "urn:oid:1.2" }));
     });
     let checked = check(&read(&bundle, FhirVersion::R4), &Definitions::default(), LAX);
-    assert_eq!(checked.issues.len(), report::ISSUES_LIMIT + 2);
+    assert_eq!(checked.issues.len(), collector::ISSUES_LIMIT + 2);
     assert!(checked.issues.iter().any(|issue| issue.rule.as_deref() == Some("bdl-5")));
     assert!(checked.issues.last().is_some_and(|issue| issue.diagnostics.contains("more issues are not listed")));
 }
@@ -468,7 +468,7 @@ fn in_xml(message: &Value, change: impl FnOnce(String) -> String) -> Message {
 }
 
 #[test]
-fn what_breaks_the_form_of_xml_alone_is_left_to_the_check_of_structure() {
+fn violations_of_xml_rules_alone_are_left_to_the_structure_check() {
     let change = |text: String| {
         let text = text
             .replace("<id value=\"p1\"/>", "<gender value=\"female\">x</gender><id value=\"p1\" lang=\"en\"/><name/>");
@@ -486,7 +486,7 @@ fn what_breaks_the_form_of_xml_alone_is_left_to_the_check_of_structure() {
 }
 
 #[test]
-fn issues_of_an_xml_message_have_the_places_of_the_xml() {
+fn issues_of_an_xml_message_have_positions_in_the_xml() {
     let broken = message(|bundle| bundle["entry"][1]["fullUrl"] = json!("Patient/p1"));
     let message = in_xml(&broken, |text| text.replace("<fullUrl value=\"Patient", "\n  <fullUrl value=\"Patient"));
     let issues = check(&message, &load(&[]), LAX).issues;
@@ -501,7 +501,7 @@ fn at_level(bundle: &Value, level: Level) -> Vec<(String, bool)> {
 }
 
 #[test]
-fn each_level_asks_what_the_one_before_asks_and_more() {
+fn each_level_includes_the_one_before_and_adds_to_it() {
     let bundle = message(|b| {
         b["total"] = json!(1);
         b["entry"][1]["resource"]["birthDate"] = json!("May");
@@ -512,13 +512,13 @@ fn each_level_asks_what_the_one_before_asks_and_more() {
     assert!(structure.iter().all(|(_, is_error)| *is_error), "{structure:?}");
     let mut rules = structure.iter().map(|(rule, _)| rule.as_str()).collect::<Vec<_>>();
     rules.sort_unstable();
-    // An empty array is told once, though reader and structure both find it.
+    // An empty array is reported once, although both reader and structure check find it.
     assert_eq!(rules, ["JSN-03", "bdl-1", "format"]);
     assert_eq!(at_level(&bundle, Level::Profile), structure, "without profiles there is no more to ask");
 }
 
 #[test]
-fn what_reader_and_structure_both_find_is_told_with_the_names_of_fhirpath() {
+fn what_reader_and_structure_both_find_is_reported_with_the_names_of_fhirpath() {
     let bundle = message(|b| {
         b["entry"][1]["resource"]["extension"] = json!([{ "url": "urn:x", "valueString": "" }]);
     });
@@ -529,7 +529,7 @@ fn what_reader_and_structure_both_find_is_told_with_the_names_of_fhirpath() {
 }
 
 #[test]
-fn what_is_no_message_is_checked_as_the_resource_that_it_is() {
+fn a_document_that_is_not_a_message_is_checked_as_a_resource() {
     let patient = json!({ "resourceType": "Patient", "gender": "x" });
     let tree = Arc::new(json::parse(Bytes::from(patient.to_string())).expect("JSON"));
     let refused = Message::read(tree.clone(), None, None).expect_err("no message");
@@ -543,7 +543,7 @@ fn what_is_no_message_is_checked_as_the_resource_that_it_is() {
 }
 
 #[test]
-fn errors_stand_before_warnings_each_in_the_order_of_the_document() {
+fn errors_precede_warnings_each_in_document_order() {
     let bundle = message(|b| {
         b["entry"][0]["fullUrl"] = json!("MessageHeader/h");
         b["entry"][1]["fullUrl"] = json!("Patient/p1");
@@ -563,7 +563,7 @@ fn errors_stand_before_warnings_each_in_the_order_of_the_document() {
 }
 
 #[test]
-fn xml_is_spoken_of_in_the_terms_of_xml() {
+fn issues_of_an_xml_message_use_the_terms_of_xml() {
     let with = |element: &str| {
         let message = in_xml(&message(|_| ()), |text| {
             text.replace("<id value=\"p1\"/>", &format!("<id value=\"p1\"/>{element}"))
@@ -577,9 +577,9 @@ fn xml_is_spoken_of_in_the_terms_of_xml() {
         ("<active><value value=\"true\"/></active>", "type", "must have the attribute value"),
         ("<active value=\"yes\"/>", "format", "true or false"),
         ("<gender value=\"\"/>", "XML-02", "the attribute value is empty"),
-        ("<gender value=\"male\"/><gender value=\"female\"/>", "max", "stands 2 times"),
+        ("<gender value=\"male\"/><gender value=\"female\"/>", "max", "occurs 2 times"),
         ("<contained/>", "resource-type", "the element must hold a resource"),
-        ("<contained><Pet><id value=\"a\"/></Pet></contained>", "resource-type", "the element 'Pet' is no type"),
+        ("<contained><Pet><id value=\"a\"/></Pet></contained>", "resource-type", "the element 'Pet' is not a type"),
         ("<multipleBirthInteger value=\"two\"/>", "format", "a whole number"),
     ];
     for (element, rule, text) in cases {

@@ -1,17 +1,18 @@
-//! The forms of uris that the specification's prose asks for: absolute, and a UUID or OID where the scheme says so.
+//! Syntax of URIs that the specification's prose requires: absolute URIs, and a valid UUID or OID after `urn:uuid:`
+//! and `urn:oid:`.
 //!
-//! The definitions only say that a uri has no white space; what stands here is what the data types page says in words.
+//! The definitions only forbid white space in a uri; these rules are those of the data types page.
 
 use emberpost_fhir::reference::after_scheme;
 pub(super) use emberpost_fhir::reference::restful;
 use emberpost_fhir::scan;
 
-/// Whether a uri begins with a scheme and goes on after it, without spaces (RFC 3986).
+/// Whether a URI has a scheme and something after it, without spaces (RFC 3986).
 pub(super) fn is_absolute(uri: &str) -> bool {
     after_scheme(uri).is_some_and(|rest| !rest.is_empty() && scan::any_of(rest.as_bytes(), [b' ']).is_none())
 }
 
-/// 8-4-4-4-12 hexadecimal digits in lower case, as the type `uuid` has them after `urn:uuid:`.
+/// Whether a text is 8-4-4-4-12 hexadecimal digits in lower case, as type `uuid` requires after `urn:uuid:`.
 pub(super) fn is_uuid(text: &[u8]) -> bool {
     text.len() == 36
         && text.iter().copied().enumerate().all(|(index, byte)| match index {
@@ -20,7 +21,7 @@ pub(super) fn is_uuid(text: &[u8]) -> bool {
         })
 }
 
-/// Numbers joined by dots, the first 0, 1 or 2, as the type `oid` has them after `urn:oid:`.
+/// Whether a text is numbers joined by dots, the first 0, 1, or 2, as type `oid` requires after `urn:oid:`.
 pub(super) fn is_oid(text: &[u8]) -> bool {
     let mut numbers = text.split(|byte| *byte == b'.');
     let is_root = matches!(numbers.next(), Some(b"0" | b"1" | b"2"));
@@ -28,7 +29,7 @@ pub(super) fn is_oid(text: &[u8]) -> bool {
     is_root && more.peek().is_some() && more.all(is_plain)
 }
 
-/// Digits without sign and without leading zeros.
+/// Whether a text is digits without a sign and without leading zeros.
 pub(super) fn is_plain(digits: &[u8]) -> bool {
     match digits {
         [] => false,
@@ -38,17 +39,17 @@ pub(super) fn is_plain(digits: &[u8]) -> bool {
     }
 }
 
-/// What is wrong with a uri that calls itself a UUID or OID.
+/// What is wrong with a URI that begins with `urn:uuid:` or `urn:oid:`; None if it is valid.
 pub(super) fn wrong_urn(uri: &str) -> Option<&'static str> {
     let rest = uri.strip_prefix("urn:")?;
     if let Some(uuid) = rest.strip_prefix("uuid:") {
         return (!is_uuid(uuid.as_bytes())).then_some(
-            "begins with urn:uuid: and is no UUID as FHIR writes them; use 8-4-4-4-12 hexadecimal digits in lower case",
+            "begins with urn:uuid: but is not a UUID as FHIR writes it; use 8-4-4-4-12 hexadecimal digits in lower case",
         );
     }
     let oid = rest.strip_prefix("oid:")?;
     (!is_oid(oid.as_bytes()))
-        .then_some("begins with urn:oid: and is no OID; use numbers joined by dots, the first 0, 1 or 2")
+        .then_some("begins with urn:oid: but is not an OID; use numbers joined by dots, the first 0, 1 or 2")
 }
 
 #[cfg(test)]
@@ -56,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_uri_is_absolute_with_a_scheme_and_what_it_is_for() {
+    fn a_uri_is_absolute_with_a_scheme_and_something_after_it() {
         for (uri, absolute) in [
             ("https://x.example/fhir/Patient/1", true),
             ("mailto:x@y.example", true),
@@ -74,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn a_urn_of_a_uuid_or_oid_holds_one() {
+    fn a_urn_of_a_uuid_or_oid_contains_one() {
         for (uri, good) in [
             ("urn:uuid:0c1646f0-656a-58bb-9b1f-a5b80b67484e", true),
             ("urn:uuid:0C1646F0-656A-58BB-9B1F-A5B80B67484E", false),

@@ -1,4 +1,4 @@
-//! The entries of one Bundle by fullUrl and by type and id, for many references; nothing of them is copied.
+//! Index of one Bundle's entries by fullUrl and by type and id. Copies no text.
 
 use crate::entries::Entry;
 use crate::uri;
@@ -8,17 +8,18 @@ use rustc_hash::FxHasher;
 use std::borrow::Cow;
 use std::hash::Hasher;
 
-/// Entries that are compared for a reference; more of one name than versions could be are an error anyway.
+/// The maximum number of entries compared for one reference. More entries of the same name than versions could
+/// explain are an error anyway.
 const CHAIN_LIMIT: usize = 64;
-/// No further entry of this place.
+/// The end of a chain.
 const END: u32 = u32::MAX;
 
-/// What a reference leads to.
+/// What a reference resolves to: an entry's position, and how it was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Found {
     /// By the rules of Bundles (MSG-16).
     Exact(usize),
-    /// By the text of a fullUrl that is relative itself.
+    /// By a fullUrl that is itself relative and has the same text.
     SameText(usize),
     /// By type and id alone (MSG-17).
     Lenient(usize),
@@ -30,7 +31,7 @@ pub(super) struct Index<'t> {
     pub entries: Vec<Entry<'t>>,
     by_url: Chains,
     by_id: Chains,
-    /// A bit for the length of each fullUrl: most texts that are no link are known by it.
+    /// One bit per length of a fullUrl (modulo 64), which rules out most texts that are not links.
     lengths: u64,
 }
 
@@ -38,11 +39,12 @@ fn length_bit(length: usize) -> u64 {
     1 << (length % 64)
 }
 
-/// Entries by the hash of a name, those that share a place in a chain.
+/// Entries by the hash of a name; entries in the same bucket form a chain.
 struct Chains {
-    /// The first entry of each place; a power of two of them, half of them free at least.
+    /// The first entry of each bucket. The number of buckets is a power of two, at least twice the number of
+    /// entries.
     first: Vec<u32>,
-    /// For each entry its hash, and the next of its place.
+    /// For each entry its hash, and the next entry in its bucket.
     links: Vec<(u64, u32)>,
 }
 
@@ -97,12 +99,12 @@ impl<'t> Index<'t> {
         Index { entries, by_url, by_id, lengths }
     }
 
-    /// The resource of an entry.
+    /// The resource of an entry, if it is an object.
     pub fn resource(&self, number: usize) -> Option<Node<'t>> {
         self.entries.get(number)?.object()
     }
 
-    /// What a reference in the resource of entry `from` leads to; `#` references are not asked.
+    /// Resolves a reference in the resource of entry `from`. The caller handles references that begin with `#`.
     pub fn resolve(&self, from: usize, reference: &str) -> Found {
         let (plain, version) = split_version(reference);
         if uri::is_absolute(plain) {
@@ -128,12 +130,12 @@ impl<'t> Index<'t> {
         }
     }
 
-    /// Whether a text of so many bytes may be the fullUrl of an entry.
+    /// Whether a text of this many bytes can be the fullUrl of an entry.
     pub fn may_name(&self, length: usize) -> bool {
         self.lengths & length_bit(length) != 0
     }
 
-    /// The entry of a fullUrl, whatever uses it as a link.
+    /// The entry with this fullUrl.
     pub fn exact(&self, full_url: &str) -> Option<usize> {
         self.by_url.all(hash(&[full_url])).find(|entry| self.has_url(*entry, full_url))
     }
@@ -147,8 +149,8 @@ impl<'t> Index<'t> {
         self.only(same, version)
     }
 
-    /// The one of several; None: there is none, `Some(None)`: they are several. Versions of one resource are one: the
-    /// first stands for all, as who is referred to is known.
+    /// The only one of several entries. None: there is none; `Some(None)`: there are several. Versions of one
+    /// resource count as one, represented by the first, because it is clear which resource is meant.
     fn only(&self, same: impl Iterator<Item = usize>, version: Option<&str>) -> Option<Option<Found>> {
         let mut first: Option<(usize, Option<Cow<str>>)> = None;
         for entry in same {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 const HEADER: &str = "urn:uuid:11111111-1111-4111-8111-111111111111";
 
-/// A message of these entries behind its header, with the header's focus.
+/// A message with these entries after its header, and this focus.
 fn message(focus: &str, entries: Vec<Value>) -> Value {
     let header = json!({ "fullUrl": HEADER, "resource": {
         "resourceType": "MessageHeader", "focus": [{ "reference": focus }] } });
@@ -17,17 +17,17 @@ fn entry(full_url: &str, resource: Value) -> Value {
     json!({ "fullUrl": full_url, "resource": resource })
 }
 
-/// Rule, whether it is an error, and expression, with prose as errors.
+/// Rule, whether it is an error, and expression, with prose rules as errors.
 fn found(bundle: &Value) -> Vec<(String, bool, String)> {
     let tree = json::parse(bundle.to_string().into()).expect("JSON");
-    let mut report = Report::new(&tree, ProseRules::Error).of_version(FhirVersion::R4);
+    let mut collector = IssueCollector::new(&tree, ProseRules::Error).of_version(FhirVersion::R4);
     let entries = entries::of(tree.root(), Schema::of(FhirVersion::R4));
-    check_message(tree.root(), entries, FhirVersion::R4, false, &mut report);
-    let told = report.finish().into_iter().map(|issue| {
+    check_message(tree.root(), entries, FhirVersion::R4, false, &mut collector);
+    let reported = collector.finish().into_iter().map(|issue| {
         let is_error = issue.is_error();
         (issue.rule.unwrap_or_default().into_owned(), is_error, issue.expression.unwrap_or_default())
     });
-    told.collect()
+    reported.collect()
 }
 
 #[track_caller]
@@ -56,7 +56,7 @@ fn a_focus_is_found_by_its_full_url_only() {
 }
 
 #[test]
-fn a_relative_reference_stands_on_the_base_of_its_own_entry() {
+fn a_relative_reference_uses_the_base_of_its_own_entry() {
     let observation = |full_url: &str| {
         let resource = json!({ "resourceType": "Observation", "id": "o", "subject": { "reference": "Patient/p" } });
         message(full_url, vec![entry(full_url, resource), entry(P, patient("p"))])
@@ -65,7 +65,7 @@ fn a_relative_reference_stands_on_the_base_of_its_own_entry() {
     let lenient = [("MSG-17", true, "Bundle.entry[1].resource.subject.reference")];
     is(&observation("https://b.example/fhir/Observation/o"), &lenient);
     is(&observation("urn:uuid:22222222-2222-4222-8222-222222222222"), &lenient);
-    // `Header` is no type, so the URL is no RESTful one and has no base.
+    // `Header` is not a type, so the URL is not a RESTful one and has no base.
     is(&observation("https://a.example/fhir/Header/o"), &lenient);
 }
 
@@ -99,7 +99,7 @@ fn entries_are_reached_in_either_direction_and_by_weaker_links() {
 }
 
 #[test]
-fn a_urn_that_nobody_can_resolve_is_a_warning_and_a_url_is_none() {
+fn a_urn_that_cannot_be_resolved_is_a_warning_and_a_url_is_not() {
     for (reference, wanted) in [
         ("urn:oid:1.2.9", vec![("MSG-16", false, "Bundle.entry[1].resource.subject.reference")]),
         ("https://other.example/fhir/Patient/9", vec![]),
@@ -111,7 +111,7 @@ fn a_urn_that_nobody_can_resolve_is_a_warning_and_a_url_is_none() {
 }
 
 #[test]
-fn a_document_within_the_message_holds_what_its_composition_names_and_nothing_apart() {
+fn a_document_within_the_message_has_what_its_composition_references_and_nothing_else() {
     let inner = |more: Value| {
         let composition = json!({ "resourceType": "Composition", "id": "c", "subject": { "reference": "Patient/p" },
             "section": [{ "entry": [{ "reference": "urn:oid:1.9" }] }] });
@@ -124,7 +124,7 @@ fn a_document_within_the_message_holds_what_its_composition_names_and_nothing_ap
     let (section, apart) = (at("entry[0].resource.section[0].entry[0].reference"), at("entry[2]"));
     let other = message(entry("urn:oid:1.7", json!({ "resourceType": "Basic" })));
     is(&other, &[("EXC-35", true, &section), ("EXC-35", true, &apart)]);
-    // References of the inner Bundle are no business of the outer one, and full urls are judged there, too.
+    // References of the inner Bundle are checked in it alone, and so are its full URLs.
     let relative = message(entry("Basic/1", json!({ "resourceType": "Basic", "id": "1" })));
     let full_url = at("entry[2].fullUrl");
     assert!(found(&relative).contains(&("MSG-11".to_owned(), true, full_url)));

@@ -25,7 +25,7 @@ fn package_json() -> Vec<u8> {
 }
 
 #[test]
-fn a_package_tells_what_it_is_and_holds_the_resources_beside_its_manifest() {
+fn a_package_has_a_manifest_and_the_resources_beside_it() {
     let bytes = packed(&[
         ("package/package.json", &package_json()),
         ("package/.index.json", b"{}"),
@@ -44,8 +44,8 @@ fn a_package_tells_what_it_is_and_holds_the_resources_beside_its_manifest() {
 }
 
 #[test]
-fn what_is_no_package_is_refused_with_a_sentence() {
-    assert!(read(b"no gzip").expect_err("refused").starts_with("is no gzipped tar"));
+fn a_file_that_is_not_a_package_is_refused_with_a_sentence() {
+    assert!(read(b"no gzip").expect_err("refused").starts_with("is not a readable gzipped tar"));
     let nothing = packed(&[("package/a.json", b"{}")]);
     assert!(read(&nothing).expect_err("refused").starts_with("has no package/package.json"));
     let mut cut = packed(&[("package/package.json", &package_json()), ("package/a.json", &[b' '; 9000])]);
@@ -54,7 +54,7 @@ fn what_is_no_package_is_refused_with_a_sentence() {
 }
 
 #[test]
-fn a_package_that_unpacks_to_far_more_than_it_weighs_is_refused() {
+fn a_package_that_unpacks_beyond_the_limit_is_refused() {
     let large = vec![b' '; usize::try_from(FILE_LIMIT_BYTES).expect("a length") + 1];
     let bytes = packed(&[("package/package.json", &package_json()), ("package/large.json", &large)]);
     assert!(bytes.len() < 1 << 20);
@@ -62,7 +62,7 @@ fn a_package_that_unpacks_to_far_more_than_it_weighs_is_refused() {
 }
 
 #[test]
-fn packages_of_the_base_are_part_of_the_program() {
+fn packages_of_the_base_are_built_in() {
     for name in [
         "hl7.fhir.r4.core",
         "hl7.fhir.r5.core",

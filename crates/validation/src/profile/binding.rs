@@ -1,8 +1,8 @@
 //! Required bindings: a code, a coding, or one of a concept's codings is in the value set.
 
-use super::check::{At, Checker};
+use super::check::{Checker, ElementContext};
 use super::codes::{Codes, Unlisted};
-use super::place::Place;
+use super::named_path::NamedPath;
 use super::rules::BindingRule;
 use super::sink::{Found, Sink};
 use emberpost_fhir::IssueCode;
@@ -13,37 +13,39 @@ use emberpost_fhir::tree::Node;
 use std::borrow::Cow;
 
 impl<'t> Checker<'t> {
-    pub(super) fn binding(&'t self, at: At<'t>, rule: &BindingRule, place: &Place, sink: &mut Sink) {
+    pub(super) fn binding(&'t self, at: ElementContext<'t>, rule: &BindingRule, path: &NamedPath, sink: &mut Sink) {
         let codes = match &rule.codes {
             Ok(codes) => codes,
             Err(unlisted) => {
                 if is_possible(self.schema, at.element, unlisted) {
-                    return self.notes.unchecked(&rule.value_set, &unlisted.reason, place, at.element.node());
+                    return self.limitations.unchecked(&rule.value_set, &unlisted.reason, path, at.element.node());
                 }
-                let text = "no coding of it has a system of the value set";
-                return sink
-                    .error(found(at, place), || format!("{text} {}, which {} requires", rule.value_set, at.who()));
+                let text = "none of its codings has a system of the value set";
+                return sink.error(found(at, path), || {
+                    format!("{text} {}, which {} requires", rule.value_set, at.profile_name())
+                });
             }
         };
         if is_member(self.schema, at.element, codes) != Some(false) {
             return;
         }
-        sink.error(found(at, place), || {
+        sink.error(found(at, path), || {
             let what = match code_of(self.schema, at.element) {
                 Some(code) => format!("the code {} is not", quote(&code)),
-                None => "no code of it is".to_owned(),
+                None => "none of its codes is".to_owned(),
             };
-            format!("{what} in the value set {}, which {} requires", rule.value_set, at.who())
+            format!("{what} in the value set {}, which {} requires", rule.value_set, at.profile_name())
         });
     }
 }
 
-fn found<'p, 't>(at: At<'t>, place: &'p Place<'p>) -> Found<'p, 't> {
+fn found<'p, 't>(at: ElementContext<'t>, path: &'p NamedPath<'p>) -> Found<'p, 't> {
     let rule = Cow::Borrowed("binding");
-    Found { place, child: None, node: at.element.node(), rule, code: IssueCode::Value }
+    Found { path, child: None, node: at.element.node(), rule, code: IssueCode::Value }
 }
 
-/// Whether a value may be in a value set whose codes are not known: at least one coding has a system that it includes.
+/// Whether a value may be in a value set whose codes are not known: at least one coding has a system that it
+/// includes.
 pub(super) fn is_possible(schema: &Schema, element: Element, unlisted: &Unlisted) -> bool {
     let def = element.def(schema);
     let Some(node) = element.value else { return true };
@@ -67,7 +69,8 @@ pub(super) fn is_possible(schema: &Schema, element: Element, unlisted: &Unlisted
     }
 }
 
-/// Whether a value is in a value set; None: it has nothing to judge by, such as an extension in place of the code.
+/// Whether a value is in a value set; None if there is nothing to compare, such as an extension in place of the
+/// code.
 pub(super) fn is_member(schema: &Schema, element: Element, codes: &Codes) -> Option<bool> {
     let def = element.def(schema);
     if let TypeKind::Primitive(_) = def.kind {
@@ -100,7 +103,7 @@ fn coding(node: Node, codes: &Codes) -> Option<bool> {
     }
 }
 
-/// What an issue may repeat: a code, never a text.
+/// What an issue may quote: a code, never a text.
 fn code_of(schema: &Schema, element: Element) -> Option<String> {
     let def = element.def(schema);
     let code = match (def.kind, &*def.code) {

@@ -1,14 +1,14 @@
 //! The walk of a document by the rules of a profile.
 //!
-//! A profile is entered at an element by `conform`, which reports, or `verdict`, which only judges and remembers. Both
-//! take a profile that is being judged already as met, so that definitions may lead in circles. Bounded in depth and
-//! in work; what was cut off is told.
+//! `conform` checks an element against a profile and reports; `verdict` only returns whether it conforms, and caches
+//! that. Both assume that a profile which is already being evaluated is satisfied, so that definitions may be
+//! recursive. Depth and work are limited; a check that was ended early is reported.
 
-use super::notes::Notes;
-use super::place::Place;
+use super::limitations::Limitations;
+use super::named_path::NamedPath;
+use super::resolver::{Resolver, Target};
 use super::rules::{Profile, ProfileId, ProfileRef, Rules};
 use super::sink::{Found, Sink};
-use super::world::{Target, World};
 use super::{Profiles, binding};
 use emberpost_fhir::IssueCode;
 use emberpost_fhir::element::Element;
@@ -20,68 +20,68 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 
-/// How many elements may be judged within each other, profiles behind references included, and with them the levels of
-/// expressions that ask for further profiles.
+/// The maximum nesting of elements under evaluation, including profiles of referenced resources and expression
+/// levels that evaluate further profiles.
 const DEPTH_LIMIT: u32 = 160;
-/// Most elements and rules that one message's check looks at.
+/// The maximum number of elements and rules that the check of one message evaluates.
 const WORK_LIMIT: u64 = 5_000_000;
-/// So many steps of an expression, or of a search for a place, take as long as an element or rule.
+/// The number of steps, of an expression or of a search for a path, that cost as much as an element or rule.
 pub(super) const STEPS_PER_WORK: u64 = 16;
 
 pub(super) struct Checker<'t> {
     pub profiles: &'t Profiles,
     pub schema: &'static Schema,
-    pub world: World<'t>,
-    pub notes: Notes,
+    pub resolver: Resolver<'t>,
+    pub limitations: Limitations,
     now_us: i64,
     /// By node and profile.
     verdicts: RefCell<FxHashMap<(u32, u32), Verdict>>,
-    /// What was reported, by node and profile.
+    /// Node and profile of what was already reported.
     told: RefCell<FxHashSet<(u32, u32)>>,
     work: Cell<u64>,
     depth: Cell<u32>,
-    /// The expression that is being evaluated asked something that cannot be known here.
+    /// Whether the current expression depends on something that is not known here.
     pub is_undecided: Cell<bool>,
 }
 
 #[derive(Clone)]
 enum Verdict {
-    /// It is being judged.
+    /// Evaluation is in progress.
     Open,
     Fits,
-    /// The first mistake as a sentence.
+    /// The first error, as a sentence.
     Fails(String),
 }
 
-/// An element and what surrounds it.
+/// An element with its context.
 #[derive(Clone, Copy)]
-pub(super) struct At<'t> {
+pub(super) struct ElementContext<'t> {
     pub element: Element<'t>,
-    /// The resource that holds it.
+    /// The resource that contains it.
     pub resource: Element<'t>,
-    /// What contains that resource, else itself.
+    /// The container of that resource, else the resource itself.
     pub root: Element<'t>,
     pub profile: &'t Profile,
     pub slice: Option<&'t str>,
 }
 
-impl<'t> At<'t> {
-    /// A child of what stands here.
-    pub fn child(self, element: Element<'t>, name: &str, schema: &Schema) -> At<'t> {
+impl<'t> ElementContext<'t> {
+    /// A child of this element.
+    pub fn child(self, element: Element<'t>, name: &str, schema: &Schema) -> ElementContext<'t> {
         match element.is_resource(schema) {
-            true if name == "contained" => At { element, resource: element, root: self.root, ..self },
-            true => At { element, resource: element, root: element, ..self },
-            false => At { element, ..self },
+            true if name == "contained" => ElementContext { element, resource: element, root: self.root, ..self },
+            true => ElementContext { element, resource: element, root: element, ..self },
+            false => ElementContext { element, ..self },
         }
     }
 
-    /// What a profile is held against here.
+    /// What a profile is checked against at this element.
     pub fn target(self) -> Target<'t> {
         Target { element: self.element, resource: self.resource, root: self.root }
     }
 
-    /// `url|version`, and the slice where it is one.
-    pub fn who(self) -> String {
+    /// `url|version` of the profile, and the name of the slice, if any.
+    pub fn profile_name(self) -> String {
         match self.slice {
             Some(slice) => format!("{}, slice {slice}", self.profile.canonical),
             None => self.profile.canonical.to_string(),
@@ -94,8 +94,8 @@ impl<'t> Checker<'t> {
         Checker {
             profiles,
             schema: profiles.schema,
-            world: World::new(tree, profiles.schema),
-            notes: Notes::default(),
+            resolver: Resolver::new(tree, profiles.schema),
+            limitations: Limitations::default(),
             now_us,
             verdicts: RefCell::default(),
             told: RefCell::default(),
@@ -105,62 +105,66 @@ impl<'t> Checker<'t> {
         }
     }
 
-    /// Whether there is time for one more step.
+    /// Counts steps; returns whether the check may continue.
     pub fn spend(&self, steps: u64) -> bool {
         let work = self.work.get().saturating_add(steps);
         self.work.set(work);
         if work > WORK_LIMIT {
-            self.notes.cut_off();
+            self.limitations.cut_off();
         }
         work <= WORK_LIMIT
     }
 
-    /// Reports how a value breaks a profile, once.
-    pub fn conform(&'t self, target: Target<'t>, id: ProfileId, place: &Place, sink: &mut Sink) {
+    /// Reports how a value violates a profile, once per value and profile.
+    pub fn conform(&'t self, target: Target<'t>, id: ProfileId, path: &NamedPath, sink: &mut Sink) {
         if let Sink::Verdict(first) = sink {
-            if let (None, Some(Err(mistake))) = (&first, self.verdict(target, &ProfileRef::Known(id), place)) {
-                *first = Some(mistake);
+            if let (None, Some(Err(error))) = (&first, self.verdict(target, &ProfileRef::Known(id), path)) {
+                *first = Some(error);
             }
             return;
         }
         let Some(node) = target.element.node() else { return };
         if self.told.borrow_mut().insert((node.index, id.0)) {
-            self.enter(target, id, place, sink);
+            self.enter(target, id, path, sink);
         }
     }
 
-    /// Reports how a value breaks what a canonical leads to; one that is not loaded is noted.
-    pub fn demand(&'t self, target: Target<'t>, profile: &ProfileRef, place: &Place, sink: &mut Sink) {
+    /// Reports how a value violates the profile with a canonical; a profile that is not loaded is recorded as a
+    /// limitation.
+    pub fn demand(&'t self, target: Target<'t>, profile: &ProfileRef, path: &NamedPath, sink: &mut Sink) {
         match profile {
-            ProfileRef::Known(id) => self.conform(target, *id, place, sink),
+            ProfileRef::Known(id) => self.conform(target, *id, path, sink),
             other => {
-                if let Some(Err(_)) = self.verdict(target, other, place) {
+                if let Some(Err(_)) = self.verdict(target, other, path) {
                     let found = Found {
-                        place,
+                        path,
                         child: None,
                         node: target.element.node(),
                         rule: Cow::Borrowed("profile-type"),
                         code: IssueCode::Value,
                     };
                     let name = &target.element.def(self.schema).name;
-                    sink.error(found, || format!("is a {name}; {} is asked for", self.profiles.name(other)));
+                    sink.error(found, || format!("is a {name}; {} is required", self.profiles.name(other)));
                 }
             }
         }
     }
 
-    /// Whether a value fits; the error is its first mistake. None: the profile is not loaded, which is noted.
-    pub fn verdict(&'t self, target: Target<'t>, profile: &ProfileRef, place: &Place) -> Option<Result<(), String>> {
+    /// Whether a value conforms; the error is its first violation. None if the profile is not loaded, which is
+    /// recorded.
+    pub fn verdict(&'t self, target: Target<'t>, profile: &ProfileRef, path: &NamedPath) -> Option<Result<(), String>> {
         let id = match profile {
             ProfileRef::Known(id) => *id,
             ProfileRef::BuiltIn => return Some(Ok(())),
             ProfileRef::Base(id) => {
                 let is_a = self.schema.is_a(target.element.type_id, *id);
-                return Some(is_a.then_some(()).ok_or_else(|| format!("{place}: is no {}", self.schema.def(*id).name)));
+                return Some(
+                    is_a.then_some(()).ok_or_else(|| format!("{path}: is not a {}", self.schema.def(*id).name)),
+                );
             }
             ProfileRef::Missing(canonical) => {
                 let name = named_by(target.element, canonical);
-                self.notes.missing(&name, || self.profiles.why_missing(canonical), place, target.element.node());
+                self.limitations.missing(&name, || self.profiles.why_missing(canonical), path, target.element.node());
                 return None;
             }
         };
@@ -170,9 +174,9 @@ impl<'t> Checker<'t> {
         }
         self.verdicts.borrow_mut().insert(key, Verdict::Open);
         let mut sink = Sink::Verdict(None);
-        self.enter(target, id, place, &mut sink);
+        self.enter(target, id, path, &mut sink);
         let verdict = match sink {
-            Sink::Verdict(Some(mistake)) => Verdict::Fails(mistake),
+            Sink::Verdict(Some(error)) => Verdict::Fails(error),
             _ => Verdict::Fits,
         };
         let result = verdict.result();
@@ -180,12 +184,12 @@ impl<'t> Checker<'t> {
         Some(result)
     }
 
-    fn enter(&'t self, target: Target<'t>, id: ProfileId, place: &Place, sink: &mut Sink) {
+    fn enter(&'t self, target: Target<'t>, id: ProfileId, path: &NamedPath, sink: &mut Sink) {
         let Some(profile) = self.profiles.get(id) else { return };
         let Target { element, resource, root } = target;
         if !self.schema.is_a(element.type_id, profile.type_id) {
             let found = Found {
-                place,
+                path,
                 child: None,
                 node: element.node(),
                 rule: Cow::Borrowed("profile-type"),
@@ -193,34 +197,34 @@ impl<'t> Checker<'t> {
             };
             let name = |id| &self.schema.def(id).name;
             return sink.error(found, || {
-                format!("is a {}; {} is for {}", name(element.type_id), profile.canonical, name(profile.type_id))
+                format!("is a {}, but {} is for {}", name(element.type_id), profile.canonical, name(profile.type_id))
             });
         }
         if let Some(base) = &profile.missing_base {
-            self.notes.missing(base, || self.profiles.why_missing(base), place, element.node());
+            self.limitations.missing(base, || self.profiles.why_missing(base), path, element.node());
         }
-        let at = At { element, resource, root, profile, slice: None };
-        self.walk(at, &profile.root, place, sink);
+        let at = ElementContext { element, resource, root, profile, slice: None };
+        self.walk(at, &profile.root, path, sink);
     }
 
-    /// A value and all below it.
-    pub fn walk(&'t self, at: At<'t>, rules: &'t Rules, place: &Place, sink: &mut Sink) {
+    /// Checks a value and everything below it.
+    pub fn walk(&'t self, at: ElementContext<'t>, rules: &'t Rules, path: &NamedPath, sink: &mut Sink) {
         if sink.is_settled() || !self.spend(1) {
             return;
         }
         if self.depth.get() >= DEPTH_LIMIT {
-            self.notes.cut_off();
+            self.limitations.cut_off();
             return;
         }
         self.deeper(1, || {
-            self.value(at, rules, place, sink);
+            self.value(at, rules, path, sink);
             for child in &rules.children {
-                self.child(at, child, place, sink);
+                self.child(at, child, path, sink);
             }
         });
     }
 
-    /// Does something that takes so many levels of the stack.
+    /// Runs `act` that many levels deeper, unless the limit is reached.
     pub fn deeper<R>(&self, levels: u32, act: impl FnOnce() -> R) -> R {
         let outer = self.depth.get();
         self.depth.set(outer.saturating_add(levels));
@@ -229,21 +233,21 @@ impl<'t> Checker<'t> {
         result
     }
 
-    /// The values of a child element: how many, each, and their slices.
-    fn child(&'t self, at: At<'t>, rules: &'t Rules, place: &Place, sink: &mut Sink) {
+    /// Checks a child element: the number of values, each value, and their slices.
+    fn child(&'t self, at: ElementContext<'t>, rules: &'t Rules, path: &NamedPath, sink: &mut Sink) {
         let def = at.element.def(self.schema);
         let index = self.schema.element_index(def, &rules.name);
         let Some(of) = index.and_then(|index| def.elements.get(usize::from(index))) else { return };
         let values: Vec<Element<'t>> = at.element.step(self.schema, &rules.name).collect();
         self.spend(values.len() as u64);
-        self.count(at, rules, values.len(), place, sink);
-        let spot = |index: u32, element: &Element<'t>| Place {
-            parent: Some(place),
+        self.count(at, rules, values.len(), path, sink);
+        let spot = |index: u32, element: &Element<'t>| NamedPath {
+            parent: Some(path),
             name: &of.name,
             of_type: of.is_choice.then(|| &*element.def(self.schema).code),
             index: of.is_array.then_some(index),
         };
-        if rules.asks_value() {
+        if rules.constrains_value() {
             for (index, element) in (0u32..).zip(&values) {
                 self.walk(at.child(*element, &rules.name, self.schema), rules, &spot(index, element), sink);
             }
@@ -253,27 +257,26 @@ impl<'t> Checker<'t> {
                 (at.child(*element, &rules.name, self.schema), spot(index, element))
             };
             let items: Vec<_> = (0u32..).zip(&values).map(item).collect();
-            self.slices(at, rules, &items, place, sink);
+            self.slices(at, rules, &items, path, sink);
         }
     }
 
-    fn count(&self, at: At<'t>, rules: &Rules, count: usize, place: &Place, sink: &mut Sink) {
-        let found =
-            |rule, code, child| Found { place, child, node: at.element.node(), rule: Cow::Borrowed(rule), code };
+    fn count(&self, at: ElementContext<'t>, rules: &Rules, count: usize, path: &NamedPath, sink: &mut Sink) {
+        let found = |rule, code, child| Found { path, child, node: at.element.node(), rule: Cow::Borrowed(rule), code };
         if count < rules.min as usize {
             sink.error(found("profile-min", IssueCode::Required, None), || {
-                format!("{} asks for at least {} {}; there are {count}", at.who(), rules.min, rules.name)
+                format!("{} requires at least {} {}; found {count}", at.profile_name(), rules.min, rules.name)
             });
         }
         if let Some(max) = rules.max.filter(|max| count > *max as usize) {
             sink.error(found("profile-max", IssueCode::Structure, Some(&rules.name)), || match max {
-                0 => format!("{} does not allow {}", at.who(), rules.name),
-                max => format!("{} allows at most {max} {}; there are {count}", at.who(), rules.name),
+                0 => format!("{} does not allow {}", at.profile_name(), rules.name),
+                max => format!("{} allows at most {max} {}; found {count}", at.profile_name(), rules.name),
             });
         }
     }
 
-    pub fn scope(&'t self, at: At<'t>) -> Scope<'t> {
+    pub fn scope(&'t self, at: ElementContext<'t>) -> Scope<'t> {
         Scope { schema: self.schema, resource: at.resource, root: at.root, host: self }
     }
 }
@@ -282,15 +285,15 @@ impl Verdict {
     fn result(&self) -> Result<(), String> {
         match self {
             Verdict::Open | Verdict::Fits => Ok(()),
-            Verdict::Fails(mistake) => Err(mistake.clone()),
+            Verdict::Fails(error) => Err(error.clone()),
         }
     }
 }
 
 impl<'s, 't: 's> Host<'s> for Checker<'t> {
     fn resolve(&self, from: Element<'s>, reference: &str) -> Option<Element<'s>> {
-        let world: &World<'s> = &self.world;
-        world.resolve(from, reference).map(|target| target.element)
+        let resolver: &Resolver<'s> = &self.resolver;
+        resolver.resolve(from, reference).map(|target| target.element)
     }
 
     fn member_of(&self, element: Element<'s>, value_set: &str) -> Option<bool> {
@@ -299,8 +302,8 @@ impl<'s, 't: 's> Host<'s> for Checker<'t> {
     }
 
     fn conforms_to(&self, element: Element<'s>, profile: &str) -> Option<bool> {
-        let place = Place::root(&element.def(self.schema).name);
-        self.verdict(Target::whole(element), &self.profiles.find(profile), &place).map(|verdict| verdict.is_ok())
+        let path = NamedPath::root(&element.def(self.schema).name);
+        self.verdict(Target::whole(element), &self.profiles.find(profile), &path).map(|verdict| verdict.is_ok())
     }
 
     fn undecided(&self) {
@@ -320,7 +323,8 @@ impl<'s, 't: 's> Host<'s> for Checker<'t> {
     }
 }
 
-/// A canonical as an issue may name it: what a resource claims of itself is the message's own word, of which the end is quoted.
+/// A canonical as an issue may name it. What a resource claims about itself is message content, so only its end is
+/// quoted.
 fn named_by<'c>(element: Element, canonical: &'c str) -> Cow<'c, str> {
     let meta = element.value.and_then(|value| value.get("meta"));
     let claims = meta.and_then(|meta| meta.get("profile")).into_iter().flat_map(Node::items);

@@ -1,6 +1,6 @@
-//! Value sets by their codes: loaded ones expanded once, else those of the base packages.
+//! Codes of value sets: loaded value sets, expanded once, else those of the base packages.
 //!
-//! Relies on `compose` for expanding. What cannot be enumerated says why, for the warning that names it.
+//! Relies on `compose` for the expansion. If codes cannot be enumerated, the reason becomes part of a warning.
 
 use super::super::compose::Expander;
 use super::super::definition::Definitions;
@@ -9,20 +9,20 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use serde_json::Value;
 use std::sync::Arc;
 
-/// Most codes taken from a ready expansion.
+/// The maximum number of codes read from a published expansion.
 const EXPANSION_LIMIT_CODES: usize = 100_000;
 
 #[derive(Debug)]
 pub(super) enum Codes {
     Base(&'static schema::Codes),
     Own {
-        /// Systems of each code.
+        /// The systems of each code.
         systems: FxHashMap<Box<str>, FxHashSet<Box<str>>>,
     },
 }
 
 impl Codes {
-    /// Whether the code is in it, whatever its system: what an element of type code needs.
+    /// Whether the value set has the code, of any system: what an element of type code needs.
     pub fn has_code(&self, code: &str) -> bool {
         match self {
             Codes::Base(codes) => codes.has_code(code),
@@ -51,7 +51,7 @@ impl Codes {
 pub(super) struct Unlisted {
     /// A sentence without a full stop.
     pub reason: Box<str>,
-    /// The systems of all that it includes; None where that is not known either.
+    /// The systems that it includes; None if they are not known either.
     pub systems: Option<Arc<[Box<str>]>>,
 }
 
@@ -61,7 +61,7 @@ impl Unlisted {
     }
 }
 
-/// The value sets that bindings and `memberOf` ask for.
+/// The value sets that bindings and `memberOf` use.
 #[derive(Debug)]
 pub(super) struct ValueSets {
     schema: &'static Schema,
@@ -73,7 +73,7 @@ impl ValueSets {
         ValueSets { schema, known: FxHashMap::default() }
     }
 
-    /// Makes every loaded value set ready for `memberOf`.
+    /// Prepares every loaded value set for `memberOf`.
     pub fn take_all(&mut self, definitions: &Definitions) {
         let loaded = definitions.resources.iter().filter(|one| one["resourceType"] == "ValueSet");
         for url in loaded.filter_map(|one| one["url"].as_str()) {
@@ -94,7 +94,8 @@ impl ValueSets {
         found
     }
 
-    /// Only what `find` or `take_all` made ready, or the base has; None: it cannot be checked.
+    /// Only value sets that `find` or `take_all` prepared, and those of the base; None if membership cannot be
+    /// checked.
     pub fn ready(&self, canonical: &str) -> Option<Arc<Codes>> {
         match self.known.get(canonical) {
             Some(known) => known.clone().ok(),
@@ -126,13 +127,13 @@ fn expanded(value_set: &Value, definitions: &Definitions, schema: &'static Schem
     }
 }
 
-/// The systems that the includes name; None where one of them takes what another value set has.
+/// The systems that the includes name; None if an include takes its codes from another value set.
 fn included_systems(value_set: &Value) -> Option<Arc<[Box<str>]>> {
     let includes = value_set["compose"]["include"].as_array().filter(|includes| !includes.is_empty())?;
     includes.iter().map(|include| include["system"].as_str().map(Box::from)).collect()
 }
 
-/// The codes that the publisher's own expansion lists, if it is whole.
+/// The codes in the publisher's own expansion, if it is complete.
 fn ready_expansion(value_set: &Value) -> Option<Codes> {
     let expansion = value_set.get("expansion")?;
     let mut open = vec![expansion.get("contains")?.as_array()?];

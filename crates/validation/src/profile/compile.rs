@@ -1,5 +1,5 @@
-//! From drafts to rules: keeps what goes beyond the base, resolves canonicals, value sets and discriminators, and
-//! compiles expressions.
+//! Compiles drafts to rules: keeps what goes beyond the base specification, resolves canonicals, value sets, and
+//! discriminators, and parses expressions.
 
 use super::super::definition::{Definitions, split_canonical};
 use super::codes::ValueSets;
@@ -15,10 +15,10 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use serde_json::Value;
 use std::sync::Arc;
 
-/// A value set that no value may leave, whatever the binding's strength.
+/// A binding to this value set is always enforced, whatever its strength.
 const MAX_VALUE_SET: &str = "http://hl7.org/fhir/StructureDefinition/elementdefinition-maxValueSet";
 
-/// How many profiles may be asked by discriminators one through the other.
+/// The maximum depth of profiles whose rules discriminators need.
 const DEPTH_LIMIT: usize = 4;
 
 pub(super) struct Compiler<'d> {
@@ -29,13 +29,13 @@ pub(super) struct Compiler<'d> {
     pub definitions: &'d Definitions,
     pub value_sets: ValueSets,
     expressions: FxHashMap<String, Result<Arc<Expression>, String>>,
-    /// Keys and expressions of the base.
+    /// Keys and expressions of the base specification.
     base_constraints: FxHashSet<(&'static str, &'static str)>,
-    /// Of the profile that is being compiled; without the file.
-    pub mistakes: Vec<String>,
-    /// Whether its bases are all known, so that what is not found is a mistake.
+    /// Errors of the profile that is being compiled, without the file name.
+    pub errors: Vec<String>,
+    /// Whether all its bases are known, so that an undefined name is an error.
     pub is_whole: bool,
-    /// How many profiles are being compiled within each other, for discriminators that ask for a profile's rules.
+    /// The number of profiles under compilation, because discriminators may need the rules of another profile.
     depth: usize,
 }
 
@@ -51,13 +51,14 @@ impl<'d> Compiler<'d> {
             value_sets: ValueSets::new(schema),
             expressions: FxHashMap::default(),
             base_constraints,
-            mistakes: Vec::new(),
+            errors: Vec::new(),
             is_whole: true,
             depth: 0,
         }
     }
 
-    /// The rules of a draft and all below it. Recursion ends with the depth of paths, which the draft bounds.
+    /// The rules of a draft and everything below it. The draft limits the depth of paths, and with it this
+    /// recursion.
     pub fn rules(&mut self, draft: &Draft) -> Rules {
         let (min, max) = cardinality(draft);
         let slices = draft.slices.iter().map(|slice| self.slice(draft, slice)).collect::<Vec<_>>();
@@ -77,14 +78,14 @@ impl<'d> Compiler<'d> {
             max_value: value_rule(draft, "maxValue").and_then(|(_, value)| Limit::read(value)),
             must_support: draft.fields.get("mustSupport").is_some_and(|is| *is == true),
             must_have_value: draft.fields.get("mustHaveValue").is_some_and(|is| *is == true),
-            // Without slices it only says how they would be told apart.
+            // A slicing without slices only says how slices would be distinguished.
             slicing: slicing(draft).filter(|_| !slices.is_empty()),
             slices,
             children,
         }
     }
 
-    /// The rules of a draft for a discriminator, which may stand in another profile; None where those lead on and on.
+    /// The rules of a draft for a discriminator, possibly of another profile; None if profiles lead on too deep.
     pub fn rules_within(&mut self, draft: &Draft) -> Option<Rules> {
         if self.depth >= DEPTH_LIMIT {
             return None;
@@ -107,9 +108,9 @@ impl<'d> Compiler<'d> {
             let code = one["code"].as_str().unwrap_or_default();
             let code = code.strip_prefix(BASE).unwrap_or(code);
             let Some(type_id) = self.schema.named(code) else {
-                // Types of FHIRPath stand for the values of ids and urls.
+                // FHIRPath types represent the values of ids and urls.
                 if !code.starts_with("http://hl7.org/fhirpath/") {
-                    self.mistakes.push(format!("{} has the unknown type {}", draft.name, shown(code)));
+                    self.errors.push(format!("{} has the unknown type {}", draft.name, shown(code)));
                 }
                 return Vec::new();
             };
@@ -121,7 +122,7 @@ impl<'d> Compiler<'d> {
             let (profiles, targets) = (refs("profile"), refs("targetProfile"));
             found.push(TypeRule { type_id, profiles, targets, aggregation });
         }
-        if says_nothing(self.schema, draft, &found) { Vec::new() } else { found }
+        if is_same_as_base(self.schema, draft, &found) { Vec::new() } else { found }
     }
 
     pub fn bindings(&mut self, draft: &Draft) -> Vec<BindingRule> {
@@ -137,7 +138,7 @@ impl<'d> Compiler<'d> {
         canonicals.extend(
             extensions.filter(|one| one["url"] == MAX_VALUE_SET).filter_map(|one| one["valueCanonical"].as_str()),
         );
-        // R5: further sets; those that apply in some uses only are not asked.
+        // R5: additional bindings. Those limited to some usage contexts are skipped.
         let more = binding["additional"].as_array().into_iter().flatten();
         let holds = |one: &&Value| {
             matches!(one["purpose"].as_str(), Some("maximum" | "required")) && one.get("usage").is_none()
@@ -165,7 +166,7 @@ impl<'d> Compiler<'d> {
     fn constraint(&mut self, one: &Value) -> Option<ConstraintRule> {
         let (key, text) = (one["key"].as_str()?, one["expression"].as_str()?);
         let is_error = one["severity"] != "warning";
-        // R5: a profile may silence warnings of its bases.
+        // R5: a profile may suppress warnings of its bases.
         let is_silent = !is_error && one["suppress"] == true;
         if is_silent || self.is_base_constraint(one, key, text) {
             return None;
@@ -174,12 +175,12 @@ impl<'d> Compiler<'d> {
         match known {
             Ok(expression) => Some(ConstraintRule {
                 key: shown(key).into(),
-                human: shown(one["human"].as_str().unwrap_or("the constraint does not hold")).into(),
+                human: shown(one["human"].as_str().unwrap_or("the constraint is not satisfied")).into(),
                 is_error,
                 expression: expression.clone(),
             }),
             Err(error) => {
-                self.mistakes.push(format!("the expression of {} cannot be read: {error}", shown(key)));
+                self.errors.push(format!("the expression of {} cannot be parsed: {error}", shown(key)));
                 None
             }
         }
@@ -208,7 +209,7 @@ fn slicing(draft: &Draft) -> Option<Slicing> {
     Some(Slicing { openness, ordered: slicing["ordered"] == true })
 }
 
-/// `min` and `max` where they are narrower than the base; of slices as they are.
+/// `min` and `max` where they are narrower than the base; for slices always.
 fn cardinality(draft: &Draft) -> (u32, Option<u32>) {
     let min = draft.fields.get("min").and_then(count).map_or(0, |min| u32::try_from(min).unwrap_or(u32::MAX));
     let max = draft.fields.get("max").and_then(count).filter(|max| *max != u64::MAX);
@@ -223,7 +224,7 @@ fn cardinality(draft: &Draft) -> (u32, Option<u32>) {
     }
 }
 
-/// The field `fixedUri`, `patternCoding` … with its type's name.
+/// The member `fixedUri`, `patternCoding`, and so on, with the name of its type.
 pub(super) fn value_rule<'v>(draft: &'v Draft, kind: &str) -> Option<(&'v str, &'v Value)> {
     let of_kind = |name: &'v str| name.strip_prefix(kind).filter(|of| of.starts_with(|c: char| c.is_ascii_uppercase()));
     draft.fields.iter().find_map(|(name, value)| Some((of_kind(name)?, value)))
@@ -238,11 +239,11 @@ fn aggregation(code: &Value) -> Option<Aggregation> {
     }
 }
 
-/// Whether the types are those of the base, without profiles and with the targets of the base.
-fn says_nothing(schema: &Schema, draft: &Draft, listed: &[TypeRule]) -> bool {
+/// Whether the types are those of the base, without profiles and with the same targets.
+fn is_same_as_base(schema: &Schema, draft: &Draft, listed: &[TypeRule]) -> bool {
     let Some(base) = draft.base else { return true };
     if draft.slice.is_some() && base.is_choice && listed.iter().all(|one| one.profiles.is_empty()) {
-        // The slice's name or discriminator tells its type; what else is told are targets.
+        // The slice's name or discriminator determines the type; anything else that is given is targets.
         return listed.iter().all(|one| is_base_rule(schema, &base.types, one));
     }
     let is_backbone = listed.iter().all(|one| matches!(&*schema.def(one.type_id).name, "BackboneElement" | "Element"));
@@ -261,7 +262,7 @@ fn is_base_rule(schema: &Schema, base: &[ElementType], one: &TypeRule) -> bool {
     let same_targets = one.targets.is_empty()
         || one.targets.iter().any(|target| matches!(target, ProfileRef::Base(id) if is_any(*id)))
         || (!targets.is_empty() && targets.iter().all(|id| one.targets.contains(&ProfileRef::Base(*id))));
-    // A base type as a profile says something only where it is narrower than the type itself.
+    // A type of the base is only a rule of the profile where it is narrower than the type itself.
     let is_wide = |profile: &ProfileRef| matches!(profile, ProfileRef::Base(id) if schema.is_a(one.type_id, *id));
     one.profiles.iter().all(is_wide) && same_targets && one.aggregation.is_empty()
 }

@@ -1,7 +1,8 @@
-//! Discriminators, as they apply to each slice: where to look, and what must be found there.
+//! Discriminators as they apply to each slice: where to look, and what must be found there.
 //!
-//! What a slice asks at a discriminator's path stands in the slice itself, in the profiles of its types, or, behind
-//! `resolve()`, in the profiles of its targets. R5: value, exists, type, profile, position; `pattern` is as `value`.
+//! What a slice requires at the path of a discriminator is defined in the slice itself, in the profiles of its
+//! types, or, behind `resolve()`, in the profiles of its targets. R5: value, exists, type, profile, position;
+//! `pattern` is the same as `value`.
 
 use super::super::definition::split_canonical;
 use super::compile::{Compiler, value_rule};
@@ -12,14 +13,14 @@ use super::rules::{Matcher, ProfileRef, Step, Test, ValueTest};
 use emberpost_fhir::schema::TypeId;
 use serde_json::Value;
 
-/// A place in a definition that a path leads to.
+/// A definition that a path leads to.
 #[derive(Clone)]
 enum Site<'d> {
     Draft(&'d Draft),
     Profile(ProfileRef),
 }
 
-/// The tests of one slice of an element, one for each discriminator. None at all: the slice's rules themselves decide.
+/// The tests of one slice, one per discriminator. Empty: whether a value conforms to the slice's rules decides.
 pub(super) fn matchers(compiler: &mut Compiler, of: &Draft, slice: &Draft) -> Vec<Matcher> {
     let Some(slicing) = of.fields.get("slicing") else { return vec![implied(compiler, of, slice)] };
     let listed = slicing["discriminator"].as_array().cloned().unwrap_or_default();
@@ -31,11 +32,12 @@ pub(super) fn matchers(compiler: &mut Compiler, of: &Draft, slice: &Draft) -> Ve
         matcher(compiler, of, slice, kind, one["path"].as_str().unwrap_or("$this"))
     };
     let found: Vec<Result<Matcher, String>> = listed.iter().map(matcher).collect();
-    // A discriminator about which the slice says nothing tells nothing; only where all are such, nobody can tell.
+    // A discriminator for which the slice defines nothing does not distinguish it. If that applies to all,
+    // membership is unknown.
     let (told, silent): (Vec<_>, Vec<_>) = found.into_iter().partition(Result::is_ok);
     let told: Vec<Matcher> = told.into_iter().flatten().collect();
     if told.is_empty() && !silent.is_empty() {
-        compiler.mistakes.extend(silent.into_iter().filter_map(Result::err));
+        compiler.errors.extend(silent.into_iter().filter_map(Result::err));
         return vec![unknown(Vec::new())];
     }
     told
@@ -49,25 +51,25 @@ fn is_extension(of: &Draft) -> bool {
     matches!(of.name.as_str(), "extension" | "modifierExtension")
 }
 
-/// Choices are sliced by type and extensions by url, whether it is said or not.
+/// Choices are sliced by type and extensions by url, even without a discriminator.
 fn implied(compiler: &mut Compiler, of: &Draft, slice: &Draft) -> Matcher {
     let found = match () {
         () if of.is_choice() => matcher(compiler, of, slice, "type", "$this"),
         () if is_extension(of) => matcher(compiler, of, slice, "value", "url"),
-        // The slicing stands in a profile of the element's type, or in a base that is not loaded.
+        // The slicing is defined in a profile of the element's type, or in a base that is not loaded.
         () => Ok(unknown(Vec::new())),
     };
-    found.unwrap_or_else(|mistake| {
-        compiler.mistakes.push(mistake);
+    found.unwrap_or_else(|error| {
+        compiler.errors.push(error);
         unknown(Vec::new())
     })
 }
 
-/// Errs with a sentence where nothing in the slice says what is looked for.
+/// Errs with a sentence if the slice does not define what to look for.
 fn matcher(compiler: &mut Compiler, of: &Draft, slice: &Draft, kind: &str, path: &str) -> Result<Matcher, String> {
     let name = slice.slice.as_deref().unwrap_or_default();
     let Some(steps) = steps(compiler.schema, path) else {
-        compiler.mistakes.push(format!("slice {name} of {}: the path {} cannot be read", of.name, shown(path)));
+        compiler.errors.push(format!("slice {name} of {}: the path {} cannot be parsed", of.name, shown(path)));
         return Ok(unknown(Vec::new()));
     };
     let sites = sites(compiler, slice, &steps);
@@ -79,12 +81,12 @@ fn matcher(compiler: &mut Compiler, of: &Draft, slice: &Draft, kind: &str, path:
         "position" => position(of, slice),
         _ => None,
     };
-    // What is not loaded might say it.
+    // A definition that is not loaded might define it.
     let is_open = refs(compiler, slice, "profile").iter().any(|profile| matches!(profile, ProfileRef::Missing(_)));
     match test {
         Some(test) => Ok(Matcher { path: steps, test }),
         None if compiler.is_whole && !is_open => Err(format!(
-            "slice {name} of {}: nothing in it says what the discriminator {kind} {} looks for",
+            "slice {name} of {} does not define a value for the discriminator {kind} {}",
             of.name,
             shown(path)
         )),
@@ -113,7 +115,7 @@ fn next<'d>(compiler: &Compiler<'d>, site: &Site<'d>, step: &Step) -> Vec<Site<'
         return refs(compiler, draft, "targetProfile").into_iter().map(Site::Profile).collect();
     }
     let mut found: Vec<Site<'d>> = within(compiler, draft, step).into_iter().map(Site::Draft).collect();
-    // What the profiles of its type ask, one step deep: their own drafts hold the rest.
+    // What the profiles of its type require, one step deep: their own drafts define the rest.
     for profile in refs(compiler, draft, "profile") {
         if let ProfileRef::Known(id) = profile
             && let Some(known) = compiler.drafts.get(id.0 as usize)
@@ -129,7 +131,7 @@ fn within<'d>(compiler: &Compiler, draft: &'d Draft, step: &Step) -> Vec<&'d Dra
     match step {
         Step::Child(name) => {
             let Some(child) = draft.child(name) else { return Vec::new() };
-            // What must be there tells; where no slice must be, any of them may.
+            // Required slices decide; if none is required, any of them may be present.
             let is_asked = |slice: &&Draft| slice.fields.get("min").and_then(count).is_some_and(|min| min > 0);
             let any_asked = child.slices.iter().any(|slice| is_asked(&slice));
             let slices = child.slices.iter().filter(|slice| !is_forbidden(slice));
@@ -152,7 +154,7 @@ fn within<'d>(compiler: &Compiler, draft: &'d Draft, step: &Step) -> Vec<&'d Dra
     }
 }
 
-/// The urls that a slice on extensions stands for.
+/// The urls that a slice of extensions represents.
 fn urls(slice: &Draft) -> impl Iterator<Item = &str> {
     let own = slice.child("url").and_then(|url| value_rule(url, "fixed").or_else(|| value_rule(url, "pattern")));
     let own = own.and_then(|(_, value)| value.as_str());
@@ -201,7 +203,7 @@ fn value_test(compiler: &mut Compiler, draft: &Draft) -> Option<ValueTest> {
         return Some(ValueTest::Binding(binding));
     }
     let rules = compiler.rules_within(draft)?;
-    rules.asks_value().then(|| ValueTest::Rules(Box::new(rules)))
+    rules.constrains_value().then(|| ValueTest::Rules(Box::new(rules)))
 }
 
 fn exists(sites: &[Site]) -> Option<Test> {
@@ -223,7 +225,7 @@ fn of_type(compiler: &Compiler, sites: &[Site]) -> Option<Test> {
     for site in sites {
         match site {
             Site::Profile(profile) => types.push(type_of(compiler, profile)?),
-            // The slices of a choice are sites of their own, and narrower than it.
+            // The slices of a choice are sites of their own, and narrower than the choice.
             Site::Draft(draft) if draft.is_choice() && draft.slice.is_none() && has_type_slices(draft) => {}
             Site::Draft(draft) => {
                 let profiles = refs(compiler, draft, "profile");
@@ -240,7 +242,7 @@ fn is_forbidden(slice: &Draft) -> bool {
     slice.fields.get("max").and_then(count) == Some(0)
 }
 
-/// Whether some slice of a choice stands for one of its types.
+/// Whether a slice of the choice represents one of its types.
 fn has_type_slices(choice: &Draft) -> bool {
     choice.slices.iter().any(|slice| slice.types.len() == 1 && !is_forbidden(slice))
 }
@@ -271,7 +273,7 @@ fn profile(compiler: &Compiler, sites: &[Site]) -> Option<Test> {
     (!profiles.is_empty()).then_some(Test::Profile(profiles))
 }
 
-/// All slices but the last have as many values as their `min`; the last takes the rest.
+/// Every slice but the last takes as many values as its `min`; the last takes the rest.
 fn position(of: &Draft, slice: &Draft) -> Option<Test> {
     let mut from = 0_u32;
     for (at, one) in of.slices.iter().enumerate() {

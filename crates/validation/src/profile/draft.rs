@@ -1,25 +1,25 @@
-//! The element definitions of a profile's whole chain, laid over each other as one tree: what a snapshot would say
-//! beyond the base.
+//! Merges the element definitions of a profile and its bases into one tree: what a snapshot would contain beyond the
+//! base specification.
 //!
-//! Each StructureDefinition of the chain adds its differential, or its snapshot where it has none. Fields of the nearest
-//! profile win; constraints add up; cardinalities only become narrower.
+//! Each StructureDefinition of the chain contributes its differential, or its snapshot if it has none. Members of
+//! the most derived profile win; constraints accumulate; cardinalities can only become narrower.
 
 use super::segment::{Segment, segments};
 use emberpost_fhir::schema::{ElementDef, Schema, TypeId, TypeKind};
 use serde_json::{Map, Value};
 
-/// Most elements that the drafts of one profile may have.
+/// The maximum number of elements in the draft of one profile.
 const ELEMENTS_LIMIT: usize = 50_000;
-/// Longest path of an element definition, in steps.
+/// The maximum length of an element's path, in steps.
 const PATH_LIMIT_STEPS: usize = 32;
 
-/// What is said of an element, or of one of its slices.
+/// The definition of an element, or of one of its slices.
 #[derive(Debug, Default)]
 pub(super) struct Draft {
-    /// Without `[x]`; of the root the type's name.
+    /// Without `[x]`; for the root, the name of the type.
     pub name: String,
     pub slice: Option<String>,
-    /// What the base allows here; of a type slice its type.
+    /// The types that the base allows; for a type slice, its type.
     pub types: Vec<TypeId>,
     /// None: the root.
     pub base: Option<&'static ElementDef>,
@@ -41,52 +41,54 @@ impl Draft {
         self.base.is_some_and(|base| base.is_choice)
     }
 
-    /// The types of the element as this chain narrows them.
+    /// The types of the element as the chain narrows them.
     pub fn narrowed(&self, schema: &Schema) -> Vec<TypeId> {
         let codes = self.fields.get("type").and_then(Value::as_array);
         let named: Vec<TypeId> =
             codes.into_iter().flatten().filter_map(|one| schema.named(one["code"].as_str()?)).collect();
         match named.is_empty() {
-            // Elements of an element's own (BackboneElement) are known to the base alone.
+            // Elements of backbone elements are only known to the base.
             true => self.types.clone(),
             false if self.types.iter().any(|id| schema.def(*id).kind == TypeKind::Backbone) => self.types.clone(),
             false => named,
         }
     }
 
-    /// Lays the element definitions of one StructureDefinition over the tree. Errs with sentences, without the file;
-    /// what they are about is left out.
+    /// Merges the element definitions of one StructureDefinition. Returns errors as sentences, without the file
+    /// name; the definitions with errors are skipped.
     pub fn overlay(&mut self, schema: &'static Schema, elements: &[Value]) -> Vec<String> {
-        let mut mistakes = Vec::new();
+        let mut errors = Vec::new();
         let mut context: Vec<Segment> = Vec::new();
         for element in elements.iter().take(ELEMENTS_LIMIT) {
             let Some(path) = element["path"].as_str() else {
-                mistakes.push("an element has no path".to_owned());
+                errors.push("an element has no path".to_owned());
                 continue;
             };
             let steps = segments(element, path, &context);
             if steps.len() > PATH_LIMIT_STEPS {
-                mistakes.push(format!("{} has more than {PATH_LIMIT_STEPS} steps", shown(path)));
+                errors.push(format!("{} has more than {PATH_LIMIT_STEPS} steps", shown(path)));
                 continue;
             }
             match steps.first() {
                 Some(root) if root.name == self.name => {}
                 _ => {
-                    mistakes.push(format!("the path {} does not begin with {}", shown(path), self.name));
+                    errors.push(format!("the path {} does not begin with {}", shown(path), self.name));
                     continue;
                 }
             }
             match self.reach(schema, steps.get(1..).unwrap_or_default()) {
                 Ok(draft) => draft.merge(element),
-                Err(Unfit::Unknown) => mistakes.push(format!("the path {} is no element of the base", shown(path))),
+                Err(Unfit::Unknown) => {
+                    errors.push(format!("the path {} is not an element of the base specification", shown(path)))
+                }
                 Err(Unfit::PrimitiveValue) => {}
             }
             context = steps;
         }
-        mistakes
+        errors
     }
 
-    /// The node at these steps below this one, made where it is missing.
+    /// The node at these steps below this one; created if it is missing.
     fn reach(&mut self, schema: &'static Schema, steps: &[Segment]) -> Result<&mut Draft, Unfit> {
         let mut here = self;
         for step in steps {
@@ -98,7 +100,7 @@ impl Draft {
         Ok(here)
     }
 
-    /// The child of this name; a name such as `valueQuantity` is the slice of that type.
+    /// The child with this name; a name such as `valueQuantity` is the slice of that type.
     fn enter(&mut self, schema: &'static Schema, name: &str) -> Result<&mut Draft, Unfit> {
         let types = self.narrowed(schema);
         let plain = name.strip_suffix("[x]").unwrap_or(name);
@@ -146,7 +148,7 @@ impl Draft {
         &mut self.slices[at]
     }
 
-    /// Lays one element definition over what is here.
+    /// Merges one element definition into this node.
     fn merge(&mut self, element: &Value) {
         for (name, value) in element.as_object().into_iter().flatten() {
             match name.as_str() {
@@ -183,14 +185,14 @@ impl Draft {
     }
 }
 
-/// Why a path leads nowhere.
+/// Why a path does not lead to an element.
 enum Unfit {
     Unknown,
-    /// `value` of a primitive, which says nothing that the base does not.
+    /// `value` of a primitive, for which the profile cannot define anything beyond the base.
     PrimitiveValue,
 }
 
-/// `min` or `max` as a number; `*` is the largest.
+/// `min` or `max` as a number; `*` is the largest number.
 pub(super) fn count(value: &Value) -> Option<u64> {
     match value {
         Value::String(text) if text == "*" => Some(u64::MAX),
@@ -205,7 +207,7 @@ fn is_value_rule(name: &str) -> bool {
     })
 }
 
-/// A text of a definition, bounded.
+/// A text of a definition, shortened for issues.
 pub(super) fn shown(text: &str) -> String {
     text.chars().take(200).collect()
 }

@@ -1,4 +1,4 @@
-//! FHIRPath as profiles use it: compiled once; failures become sentences.
+//! FHIRPath as profiles use it: parsed once; failures are returned as sentences.
 
 use emberpost_fhir::element::Element;
 use emberpost_fhirpath::{self, Item, Scope};
@@ -11,12 +11,12 @@ impl Expression {
         emberpost_fhirpath::Expression::parse(text).map(Expression).map_err(|error| error.to_string())
     }
 
-    /// How deep it is.
+    /// The nesting depth of the expression.
     pub fn levels(&self) -> u32 {
         self.0.levels()
     }
 
-    /// Whether a constraint holds; None: it has no result. Errs with the reason why it cannot be evaluated.
+    /// Whether a constraint is satisfied; None if it has no result. Errs with the reason why it cannot be evaluated.
     pub fn holds<'t>(&self, focus: Element<'t>, scope: &Scope<'t>) -> Result<Option<bool>, String> {
         self.0.holds(scope, focus).map_err(|failure| failure.to_string())
     }

@@ -1,22 +1,22 @@
-//! Extensions that loaded definitions define, wherever they stand in a message: their content, and whether they may
-//! stand there. Those of the base packages are held by the structure check; others are nobody's business.
+//! Checks extensions that loaded definitions define, anywhere in a message: their content and their context. The
+//! structure check covers those of the base packages; unknown extensions are not checked.
 
 use super::super::structure::is_type;
 use super::check::{Checker, STEPS_PER_WORK};
-use super::place::Place;
+use super::named_path::NamedPath;
+use super::resolver::Target;
 use super::rules::{Context, ProfileId, ProfileRef};
 use super::sink::{Found, Sink};
-use super::world::Target;
 use emberpost_fhir::IssueCode;
 use emberpost_fhir::element::Element;
 use emberpost_fhir::schema::{ElementDef, Schema, TypeKind};
 use emberpost_fhir::tree::{Node, Tree};
 use std::borrow::Cow;
 
-/// Most places that an issue lists.
+/// The maximum number of contexts that an issue lists.
 const LISTED_LIMIT: usize = 8;
 
-/// An element on the way from the root to an extension.
+/// An element on the path from the root to an extension.
 #[derive(Clone, Copy)]
 struct Frame<'t> {
     /// None: the root.
@@ -25,14 +25,14 @@ struct Frame<'t> {
     index: Option<u32>,
 }
 
-/// Where an extension stands.
+/// An extension and where it occurs.
 struct Located<'t> {
     frames: Vec<Frame<'t>>,
     target: Target<'t>,
 }
 
 impl<'t> Checker<'t> {
-    /// Every extension of the tree whose definition is loaded, in document order.
+    /// Checks every extension of the tree whose definition is loaded, in document order.
     pub(super) fn extensions(&'t self, tree: &'t Tree, sink: &mut Sink) {
         if !self.profiles.has_extensions() {
             return;
@@ -53,33 +53,35 @@ impl<'t> Checker<'t> {
     }
 
     fn extension(&'t self, located: &Located<'t>, id: ProfileId, sink: &mut Sink) {
-        placed(self.schema, &located.frames, None, &mut |place| {
-            self.conform(located.target, id, place, sink);
+        with_frames_path(self.schema, &located.frames, None, &mut |path| {
+            self.conform(located.target, id, path, sink);
             let Some(profile) = self.profiles.get(id) else { return };
             let holders = located.frames.split_last().map(|(_, holders)| holders).unwrap_or_default();
-            if profile.contexts.is_empty() || profile.contexts.iter().any(|one| stands_in(self.schema, one, holders)) {
+            if profile.contexts.is_empty()
+                || profile.contexts.iter().any(|one| is_in_context(self.schema, one, holders))
+            {
                 return;
             }
             let node = located.target.element.node();
-            let found =
-                Found { place, child: None, node, rule: Cow::Borrowed("extension"), code: IssueCode::Structure };
+            let found = Found { path, child: None, node, rule: Cow::Borrowed("extension"), code: IssueCode::Structure };
             sink.error(found, || {
                 let names =
                     profile.contexts.iter().take(LISTED_LIMIT).map(Context::name).collect::<Vec<_>>().join(", ");
-                format!("the extension {} may not stand here; it belongs to {names}", profile.canonical)
+                format!("the extension {} is not allowed here; it belongs to {names}", profile.canonical)
             });
         });
     }
 
-    /// The way from the root to a node, by the schema; None where it leads through what the schema does not know.
+    /// The path from the root to a node, by the schema; None if it includes something that the schema does not
+    /// define.
     fn locate(&self, tree: &'t Tree, wanted: Node<'t>) -> Option<Located<'t>> {
         let mut element = Element::root(tree, self.schema)?;
         let mut target = Target::whole(element);
         let mut frames = vec![Frame { def: None, element, index: None }];
-        // Each step goes deeper into the document, whose depth the reader bounds.
+        // Each step goes deeper into the document; the reader limits the depth.
         while element.node()?.index != wanted.index {
             let frame = self.toward(element, wanted)?;
-            // Long arrays are searched for each extension in them.
+            // Long arrays are searched again for each extension in them, so this counts as work.
             if !self.spend(u64::from(frame.index.unwrap_or(0)) / STEPS_PER_WORK) {
                 return None;
             }
@@ -94,17 +96,17 @@ impl<'t> Checker<'t> {
         Some(Located { frames, target: Target { element, ..target } })
     }
 
-    /// The child in which the wanted node lies.
+    /// The child that contains the wanted node.
     fn toward(&self, element: Element<'t>, wanted: Node<'t>) -> Option<Frame<'t>> {
         let def = element.def(self.schema);
         let is_primitive = matches!(def.kind, TypeKind::Primitive(_));
         let holder = if is_primitive { element.extra } else { element.value };
-        let around = |node: &Node| (node.index..node.after()).contains(&wanted.index);
-        let member = holder?.children().find(around)?;
+        let document = |node: &Node| (node.index..node.after()).contains(&wanted.index);
+        let member = holder?.children().find(document)?;
         let key = member.key()?;
         let (child, of_type) = self.schema.member(def, key.strip_prefix('_').unwrap_or(&key))?;
         let (index, node) = match member.is_array() {
-            true => (0u32..).zip(member.items()).find(|(_, item)| around(item)).map(|(at, item)| (Some(at), item))?,
+            true => (0u32..).zip(member.items()).find(|(_, item)| document(item)).map(|(at, item)| (Some(at), item))?,
             false => (None, member),
         };
         let element = match (self.schema.def(of_type.type_id).kind, key.starts_with('_')) {
@@ -116,17 +118,18 @@ impl<'t> Checker<'t> {
     }
 }
 
-/// Calls `act` with the place at the end of the frames. Recursion is as deep as the document.
-fn placed(schema: &Schema, frames: &[Frame], parent: Option<&Place>, act: &mut dyn FnMut(&Place)) {
+/// Calls `act` with the path of the last frame. The depth of the document limits the recursion.
+fn with_frames_path(schema: &Schema, frames: &[Frame], parent: Option<&NamedPath>, act: &mut dyn FnMut(&NamedPath)) {
     let Some((first, rest)) = frames.split_first() else { return parent.into_iter().for_each(act) };
     let of = first.element.def(schema);
     let name = first.def.map_or(&*of.name, |def| &def.name);
     let of_type = first.def.filter(|def| def.is_choice).map(|_| &*of.code);
-    placed(schema, rest, Some(&Place { parent, name, of_type, index: first.index }), act);
+    with_frames_path(schema, rest, Some(&NamedPath { parent, name, of_type, index: first.index }), act);
 }
 
-/// Whether what holds the extension, the last of the frames, is of this context. Expressions are not asked.
-fn stands_in(schema: &Schema, context: &Context, holders: &[Frame]) -> bool {
+/// Whether the element that contains the extension, the last frame, matches this context. Expressions are not
+/// evaluated.
+fn is_in_context(schema: &Schema, context: &Context, holders: &[Frame]) -> bool {
     let Some(holder) = holders.last() else { return true };
     match context {
         Context::Element(path) => is_element(schema, path, holders),
@@ -138,7 +141,8 @@ fn stands_in(schema: &Schema, context: &Context, holders: &[Frame]) -> bool {
     }
 }
 
-/// `Patient.birthDate`, `HumanName`, `Element`, `DomainResource`: the last steps of the way, below a type.
+/// Matches `Patient.birthDate`, `HumanName`, `Element`, or `DomainResource` against the last steps of the path,
+/// below a type.
 fn is_element(schema: &Schema, path: &str, holders: &[Frame]) -> bool {
     let (head, steps) = path.split_once('.').map_or((path, None), |(head, steps)| (head, Some(steps)));
     if steps.is_some() && schema.named(head).is_none() {

@@ -1,8 +1,8 @@
-//! GraphDefinitions: which resources a message holds, from one that it is about along links to others.
+//! GraphDefinitions: which resources a message contains, starting from a focus and following links to others.
 //!
-//! R4 and R4B nest links in targets; R5 names nodes and links them. Both become nodes with links here. A link leads along
-//! a FHIRPath; links by search parameters (`params`) and compartments are not followed. What lies outside of the message
-//! counts for nothing.
+//! R4 and R4B nest links in targets; R5 names nodes and links them. Both are compiled to nodes with links. A link
+//! follows a FHIRPath; links by search parameters (`params`) and compartments are ignored. Resources outside the
+//! message do not count.
 
 use super::super::definition::age_of;
 use super::compile::Compiler;
@@ -13,22 +13,22 @@ use rustc_hash::FxHashMap;
 use serde_json::Value;
 use std::sync::Arc;
 
-/// Most nodes of one graph.
+/// The maximum number of nodes in one graph.
 const NODES_LIMIT: usize = 1_000;
-/// How deep R4's links may be nested.
+/// The maximum nesting of R4's links.
 const LINK_DEPTH_LIMIT: usize = 16;
 
 #[derive(Debug)]
 pub(super) struct Graph {
     pub canonical: Box<str>,
     pub nodes: Vec<Node>,
-    /// Where it starts, a position in `nodes`.
+    /// The start node, a position in `nodes`.
     pub start: usize,
 }
 
 #[derive(Debug)]
 pub(super) struct Node {
-    /// The resource's type.
+    /// The type of the resource.
     pub type_name: Box<str>,
     pub profile: Option<ProfileRef>,
     pub links: Vec<Link>,
@@ -40,30 +40,30 @@ pub(super) struct Link {
     pub expression: Arc<Expression>,
     pub min: u64,
     pub max: u64,
-    /// Positions of nodes; empty: it leads to anything.
+    /// Positions of nodes; empty: any resource.
     pub targets: Vec<usize>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Graphs {
-    /// By url, the newest of each, and by `url|version`.
+    /// By url (the newest of each) and by `url|version`.
     by_canonical: FxHashMap<String, Arc<Graph>>,
 }
 
 impl Graphs {
-    pub fn compile(compiler: &mut Compiler, mistakes: &mut Vec<String>) -> Graphs {
+    pub fn compile(compiler: &mut Compiler, errors: &mut Vec<String>) -> Graphs {
         let definitions = compiler.definitions;
         let mut listed: Vec<_> = definitions.resources.iter().zip(&definitions.files).collect();
         listed.retain(|(resource, _)| resource["resourceType"] == "GraphDefinition");
-        // The newest is the last to be named by its url alone.
+        // The newest comes last, so it is the one found by url alone.
         listed.sort_by(|(a, _), (b, _)| age_of(a, b));
         let mut graphs = Graphs::default();
         for (resource, file) in listed {
             let Some(url) = resource["url"].as_str() else { continue };
-            let mut reading = Reading { compiler, nodes: Vec::new(), mistakes: Vec::new() };
+            let mut reading = Reading { compiler, nodes: Vec::new(), errors: Vec::new() };
             let start = reading.graph(resource);
-            let (nodes, found) = (reading.nodes, reading.mistakes);
-            mistakes.extend(found.into_iter().map(|mistake| format!("{file}: {}: {mistake}", shown(url))));
+            let (nodes, found) = (reading.nodes, reading.errors);
+            errors.extend(found.into_iter().map(|error| format!("{file}: {}: {error}", shown(url))));
             let Some(start) = start else { continue };
             let version = resource["version"].as_str();
             let canonical = version.map_or_else(|| url.to_owned(), |version| format!("{url}|{version}"));
@@ -83,7 +83,7 @@ impl Graphs {
 struct Reading<'c, 'd> {
     compiler: &'c mut Compiler<'d>,
     nodes: Vec<Node>,
-    mistakes: Vec<String>,
+    errors: Vec<String>,
 }
 
 impl Reading<'_, '_> {
@@ -93,7 +93,7 @@ impl Reading<'_, '_> {
             return self.named_nodes(resource, start);
         }
         let Some(start) = start else {
-            self.mistakes.push("the graph has no start".to_owned());
+            self.errors.push("the graph has no start".to_owned());
             return None;
         };
         let profile = resource["profile"].as_str();
@@ -102,7 +102,7 @@ impl Reading<'_, '_> {
 
     fn node(&mut self, type_name: &str, profile: Option<&str>, links: &Value, depth: usize) -> Option<usize> {
         if self.nodes.len() >= NODES_LIMIT || depth >= LINK_DEPTH_LIMIT {
-            self.mistakes.push(format!("more than {NODES_LIMIT} nodes, or more than {LINK_DEPTH_LIMIT} deep"));
+            self.errors.push(format!("more than {NODES_LIMIT} nodes, or more than {LINK_DEPTH_LIMIT} deep"));
             return None;
         }
         let profile = profile.map(|profile| self.compiler.library.find(profile));
@@ -121,13 +121,13 @@ impl Reading<'_, '_> {
         Some(at)
     }
 
-    /// None: it has no path, or one that cannot be read.
+    /// None if it has no path, or one that cannot be parsed.
     fn link(&mut self, link: &Value, targets: Vec<usize>) -> Option<Link> {
         let path = link["path"].as_str()?;
         let expression = match Expression::parse(path) {
             Ok(expression) => Arc::new(expression),
             Err(error) => {
-                self.mistakes.push(format!("the path {} cannot be read: {error}", shown(path)));
+                self.errors.push(format!("the path {} cannot be parsed: {error}", shown(path)));
                 return None;
             }
         };
@@ -136,7 +136,7 @@ impl Reading<'_, '_> {
         Some(Link { path: shown(path).into(), expression, min, max, targets })
     }
 
-    /// R5: nodes by id, links between them.
+    /// R5: nodes by id, and the links between them.
     fn named_nodes(&mut self, resource: &Value, start: Option<&str>) -> Option<usize> {
         let mut ids = FxHashMap::default();
         for node in list(resource, "node").take(NODES_LIMIT) {
@@ -148,7 +148,7 @@ impl Reading<'_, '_> {
         for link in list(resource, "link").take(NODES_LIMIT) {
             let end = |name: &str| link[name].as_str().and_then(|id| ids.get(id).copied());
             let (Some(source), Some(target)) = (end("sourceId"), end("targetId")) else {
-                self.mistakes.push("a link names a node that is not there".to_owned());
+                self.errors.push("a link names a node that the graph does not define".to_owned());
                 continue;
             };
             if let Some(link) = self.link(link, vec![target]) {
@@ -157,7 +157,7 @@ impl Reading<'_, '_> {
         }
         let start = start.and_then(|id| ids.get(id).copied());
         if start.is_none() {
-            self.mistakes.push("the graph's start names no node".to_owned());
+            self.errors.push("the graph's start is not one of its nodes".to_owned());
         }
         start
     }

@@ -1,4 +1,5 @@
-//! The StructureDefinitions at hand for one version of FHIR: found by canonical, and each laid over its chain as a draft.
+//! The StructureDefinitions loaded for one FHIR version: found by canonical, each merged with its bases into a
+//! draft.
 
 use super::super::definition::{Definitions, age_of, split_canonical};
 use super::draft::{Draft, shown};
@@ -10,20 +11,20 @@ use rustc_hash::FxHashMap;
 use serde_json::Value;
 use std::sync::Arc;
 
-/// Where the canonicals of the base specification begin.
+/// The base URL of the base specification's canonicals.
 pub(super) const BASE: &str = "http://hl7.org/fhir/StructureDefinition/";
-/// How many profiles may stand between a profile and the base.
+/// The maximum number of profiles between a profile and the base specification.
 const CHAIN_LIMIT: usize = 32;
-/// Most profiles of one version.
+/// The maximum number of profiles of one version.
 const PROFILES_LIMIT: usize = 20_000;
 
-/// A profile as it was loaded.
+/// A profile as loaded.
 pub(super) struct Source {
     pub resource: Arc<Value>,
-    /// The file it came from.
+    /// The file it was read from.
     pub file: String,
     pub type_id: TypeId,
-    /// Whether it was made for this very version, so that its mistakes are told.
+    /// Whether it is made for exactly this version; only then are its errors reported.
     pub is_own: bool,
 }
 
@@ -41,7 +42,7 @@ impl Source {
 }
 
 impl Source {
-    /// Where the extension may stand.
+    /// The contexts in which the extension may be used.
     pub fn contexts(&self) -> Vec<Context> {
         let listed = self.resource["context"].as_array().into_iter().flatten();
         let context = |one: &Value| {
@@ -59,12 +60,12 @@ impl Source {
 pub(super) struct Library {
     pub schema: &'static Schema,
     pub sources: Vec<Source>,
-    /// Of each url the newest first.
+    /// The versions of each URL, newest first.
     by_url: FxHashMap<String, Vec<ProfileId>>,
     pub unused: Unused,
 }
 
-/// A profile laid over its chain.
+/// A profile merged with its bases.
 pub(super) struct Drafted {
     pub draft: Draft,
     pub ancestors: Vec<ProfileId>,
@@ -72,27 +73,27 @@ pub(super) struct Drafted {
 }
 
 impl Library {
-    /// The profiles of a version. The second value lists mistakes, each beginning with the file.
+    /// Selects the profiles of a version. The second value lists errors, each beginning with the file.
     pub fn new(schema: &'static Schema, definitions: &Definitions) -> (Library, Vec<String>) {
         let mut library =
             Library { schema, sources: Vec::new(), by_url: FxHashMap::default(), unused: Unused::default() };
-        let mut mistakes = Vec::new();
+        let mut errors = Vec::new();
         for (resource, file) in definitions.resources.iter().zip(&definitions.files) {
             if library.sources.len() >= PROFILES_LIMIT {
-                mistakes.push(format!("{file}: more than {PROFILES_LIMIT} profiles; the rest is not read"));
+                errors.push(format!("{file}: more than {PROFILES_LIMIT} profiles; the rest is not read"));
                 break;
             }
             match library.source(resource, file) {
                 Ok(Some(source)) => library.add(source),
                 Ok(None) => library.unused.add(resource, serves(resource, schema.version)),
-                Err(mistake) => mistakes.push(format!("{file}: {mistake}")),
+                Err(error) => errors.push(format!("{file}: {error}")),
             }
         }
         library.sort();
-        (library, mistakes)
+        (library, errors)
     }
 
-    /// Only what constrains a type of this version; logical models and new types govern no message.
+    /// Only profiles that constrain a type of this version; logical models and new types do not apply to messages.
     fn source(&self, resource: &Arc<Value>, file: &str) -> Result<Option<Source>, String> {
         let is_profile = resource["resourceType"] == "StructureDefinition" && resource["derivation"] == "constraint";
         if !is_profile || !serves(resource, self.schema.version) {
@@ -108,7 +109,7 @@ impl Library {
             }
             None if resource["kind"] == "logical" || !is_own(resource, self.schema.version) => Ok(None),
             None => Err(format!(
-                "{} constrains {}, which is no type of FHIR {}",
+                "{} constrains {}, which is not a type of FHIR {}",
                 shown(url),
                 shown(name),
                 self.schema.version.full()
@@ -125,7 +126,7 @@ impl Library {
     fn sort(&mut self) {
         let sources = &self.sources;
         for ids in self.by_url.values_mut() {
-            // What was made for this very version goes first.
+            // Profiles made for exactly this version come first.
             ids.sort_by(|a, b| {
                 let (a, b) = (&sources[a.0 as usize], &sources[b.0 as usize]);
                 b.is_own.cmp(&a.is_own).then_with(|| age_of(&b.resource, &a.resource))
@@ -133,7 +134,7 @@ impl Library {
         }
     }
 
-    /// Of each url its versions, the newest first.
+    /// The versions of each URL, newest first.
     pub fn by_url(&self) -> &FxHashMap<String, Vec<ProfileId>> {
         &self.by_url
     }
@@ -151,44 +152,44 @@ impl Library {
         self.sources.get(id.0 as usize)
     }
 
-    /// The profile's whole chain in one draft. Mistakes without the file.
+    /// Merges the profile's whole chain into one draft. Errors do not name the file.
     pub fn drafted(&self, id: ProfileId) -> (Drafted, Vec<String>) {
-        let mut mistakes = Vec::new();
-        let (chain, missing_base) = self.chain(id, &mut mistakes);
+        let mut errors = Vec::new();
+        let (chain, missing_base) = self.chain(id, &mut errors);
         let Some(own) = self.source_of(id) else {
-            return (Drafted { draft: Draft::default(), ancestors: Vec::new(), missing_base }, mistakes);
+            return (Drafted { draft: Draft::default(), ancestors: Vec::new(), missing_base }, errors);
         };
         let mut drafted = Drafted { draft: Draft::root(self.schema, own.type_id), ancestors: Vec::new(), missing_base };
         let snapshot = elements(&own.resource, "snapshot");
         if let (Some(_), Some(snapshot)) = (&drafted.missing_base, snapshot) {
-            // It holds what the missing bases ask, too.
-            mistakes.extend(drafted.draft.overlay(self.schema, snapshot));
+            // The snapshot also includes what the missing bases require.
+            errors.extend(drafted.draft.overlay(self.schema, snapshot));
             drafted.missing_base = None;
         } else {
             for ancestor in chain.iter().rev().filter_map(|id| self.source_of(*id)) {
                 let found = overlay(&mut drafted.draft, self.schema, &ancestor.resource);
-                // The ancestor's own mistakes are told of it.
+                // Errors in an ancestor are reported for the ancestor.
                 if std::ptr::eq(ancestor, own) {
-                    mistakes.extend(found);
+                    errors.extend(found);
                 }
             }
         }
         drafted.ancestors = chain.get(1..).unwrap_or_default().to_vec();
-        (drafted, mistakes)
+        (drafted, errors)
     }
 
-    /// The profile and those it constrains, nearest first, and the base that is not loaded.
-    fn chain(&self, id: ProfileId, mistakes: &mut Vec<String>) -> (Vec<ProfileId>, Option<Box<str>>) {
+    /// The profile and its bases, nearest first, and the first base that is not loaded.
+    fn chain(&self, id: ProfileId, errors: &mut Vec<String>) -> (Vec<ProfileId>, Option<Box<str>>) {
         let mut chain = vec![id];
         while let Some(source) = chain.last().and_then(|last| self.source_of(*last)) {
             let Some(base) = source.resource["baseDefinition"].as_str() else { break };
             match self.find(base) {
                 ProfileRef::Known(next) if chain.contains(&next) => {
-                    mistakes.push(format!("{} is its own base, by way of {}", shown(self.url(id)), shown(base)));
+                    errors.push(format!("{} is its own base, through {}", shown(self.url(id)), shown(base)));
                     break;
                 }
                 ProfileRef::Known(_) if chain.len() >= CHAIN_LIMIT => {
-                    mistakes.push(format!("{} has more than {CHAIN_LIMIT} bases", shown(self.url(id))));
+                    errors.push(format!("{} has more than {CHAIN_LIMIT} bases", shown(self.url(id))));
                     break;
                 }
                 ProfileRef::Known(next) => chain.push(next),
@@ -215,7 +216,7 @@ fn elements<'v>(resource: &'v Value, view: &str) -> Option<&'v [Value]> {
     resource[view]["element"].as_array().map(Vec::as_slice).filter(|elements| !elements.is_empty())
 }
 
-/// What a canonical leads to, given how loaded ones are found by url and version.
+/// Resolves a canonical, given a function that finds loaded profiles by url and version.
 pub(super) fn find(
     schema: &Schema,
     canonical: &str,
@@ -239,7 +240,7 @@ pub(super) fn fits(has: Option<&str>, wanted: Option<&str>) -> bool {
     wanted.is_none() || has == wanted
 }
 
-/// Whether a definition applies to messages of a version; definitions for R4 serve R4B, too.
+/// Whether a definition applies to messages of a version; definitions for R4 also apply to R4B.
 pub fn serves(resource: &Value, version: FhirVersion) -> bool {
     is_own(resource, version)
         || (version == FhirVersion::R4B && resource["fhirVersion"].as_str().is_some_and(|of| of.starts_with("4.0")))

@@ -1,7 +1,7 @@
 //! `minValue[x]` and `maxValue[x]`: numbers, dates and times, quantities.
 //!
-//! Quantities of UCUM are compared across units. Values that cannot be compared (units of other dimensions, a precision
-//! that leaves it open) are within the limit.
+//! UCUM quantities are compared across units. Values that cannot be compared (different dimensions, or insufficient
+//! precision) count as within the limit.
 
 use super::pattern::decimal;
 use emberpost_fhir::element::Element;
@@ -16,7 +16,7 @@ const UCUM: &str = "http://unitsofmeasure.org";
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Limit {
     Number(Decimal),
-    /// A date, dateTime, instant or time as written.
+    /// A date, dateTime, instant, or time as written.
     Time(Box<str>),
     Quantity {
         value: Decimal,
@@ -43,7 +43,7 @@ impl Limit {
         }
     }
 
-    /// How a value stands to the limit; None: they cannot be compared.
+    /// Compares a value with the limit; None if they cannot be compared.
     pub fn compare(&self, element: Element) -> Option<Ordering> {
         let node = element.value?;
         match self {
@@ -79,7 +79,7 @@ fn number(node: Node) -> Option<Decimal> {
     }
 }
 
-/// Instants on the line of time where both have a zone; else by what both say.
+/// Compares as instants if both have a zone; otherwise by the parts that both have.
 fn time(found: &str, limit: &str) -> Option<Ordering> {
     if let (Ok(found), Ok(limit)) = (found.parse::<jiff::Timestamp>(), limit.parse::<jiff::Timestamp>()) {
         return Some(found.cmp(&limit));
@@ -87,7 +87,7 @@ fn time(found: &str, limit: &str) -> Option<Ordering> {
     let said = |text: &str| text.split(['+', 'Z']).next().unwrap_or_default().len();
     let shared = said(found).min(said(limit));
     match found.get(..shared)?.cmp(limit.get(..shared)?) {
-        // What the shorter one leaves open may lie on either side.
+        // What the shorter one leaves open may be on either side.
         Ordering::Equal if found.len() != limit.len() => None,
         order => Some(order),
     }

@@ -1,19 +1,19 @@
-//! A message held against a graph: from a resource along links, counting what they lead to.
+//! Checks a message against a graph: follows links from a resource and counts their targets.
 
 use super::check::Checker;
 use super::graph::{Graph, Link};
+use super::resolver::{Target, reference_of};
 use super::sink::{Found, Sink};
-use super::world::{Target, reference_of};
 use emberpost_fhir::IssueCode;
 use emberpost_fhirpath::Scope;
 use rustc_hash::FxHashSet;
 use std::borrow::Cow;
 
-/// Most resources that one graph visits in a message.
+/// The maximum number of resources that one graph visits in a message.
 const VISITS_LIMIT: usize = 10_000;
 
 impl<'t> Checker<'t> {
-    /// Holds a resource against a graph, if the graph starts with its type.
+    /// Checks a resource against a graph, if the graph starts with its type.
     pub(super) fn graph(&'t self, graph: &'t Graph, start: Target<'t>, sink: &mut Sink) {
         let Some(first) = graph.nodes.get(graph.start) else { return };
         if *first.type_name != *start.element.def(self.schema).name {
@@ -22,14 +22,14 @@ impl<'t> Checker<'t> {
         let mut visited = FxHashSet::default();
         let mut open = vec![(start, graph.start)];
         if let Some(profile) = &first.profile {
-            self.world.at_target(start, |place| self.demand(start, profile, place, sink));
+            self.resolver.with_target_path(start, |path| self.demand(start, profile, path, sink));
         }
         while let Some((target, at)) = open.pop() {
             let (Some(node), Some(index)) = (graph.nodes.get(at), target.element.node().map(|node| node.index)) else {
                 continue;
             };
             if visited.len() >= VISITS_LIMIT {
-                return self.notes.cut_off();
+                return self.limitations.cut_off();
             }
             if !visited.insert((index, at)) {
                 continue;
@@ -43,7 +43,7 @@ impl<'t> Checker<'t> {
         }
     }
 
-    /// The resources that a link leads to, with their nodes; reports how many are missing or too many.
+    /// The resources that a link leads to, with their nodes; reports if there are too few or too many.
     fn link(
         &'t self,
         graph: &'t Graph,
@@ -54,8 +54,9 @@ impl<'t> Checker<'t> {
         let reached = match self.linked(link, source) {
             Ok(reached) => reached,
             Err(reason) => {
-                self.world
-                    .at_target(source, |place| self.notes.failed(&link.path, &reason, place, source.element.node()));
+                self.resolver.with_target_path(source, |path| {
+                    self.limitations.failed(&link.path, &reason, path, source.element.node())
+                });
                 return Vec::new();
             }
         };
@@ -89,12 +90,12 @@ impl<'t> Checker<'t> {
             if element.is_resource(self.schema) {
                 reached.push(Target::whole(element));
             } else if let Some(reference) = reference_of(element) {
-                reached.extend(self.world.resolve(source.resource, &reference));
+                reached.extend(self.resolver.resolve(source.resource, &reference));
             } else {
-                // A path may end at the element that holds the reference: `Encounter.location`.
+                // A path may end at the element that contains the reference, such as `Encounter.location`.
                 let mut leads = |inner| {
                     let reference = reference_of(inner).filter(|_| inner.value.is_some_and(|node| node.is_object()));
-                    reached.extend(reference.and_then(|reference| self.world.resolve(source.resource, &reference)));
+                    reached.extend(reference.and_then(|reference| self.resolver.resolve(source.resource, &reference)));
                 };
                 element.each_child(self.schema, &mut leads);
             }
@@ -104,28 +105,29 @@ impl<'t> Checker<'t> {
         Ok(reached)
     }
 
-    /// Of the nodes that fit by type the one that fits by profile; a single one's mistakes are reported.
+    /// The node that fits by profile among those that fit by type. If only one fits by type, its violations are
+    /// reported.
     fn node_of(&'t self, graph: &'t Graph, nodes: &[usize], target: Target<'t>, sink: &mut Sink) -> Option<usize> {
         let profile = |at: usize| graph.nodes.get(at).and_then(|node| node.profile.as_ref());
         if let [only] = nodes {
             if let Some(profile) = profile(*only) {
-                self.world.at_target(target, |place| self.demand(target, profile, place, sink));
+                self.resolver.with_target_path(target, |path| self.demand(target, profile, path, sink));
             }
             return Some(*only);
         }
         let mut first = None;
         for &at in nodes {
             let Some(profile) = profile(at) else { return Some(at) };
-            let verdict = self.world.at_target(target, |place| self.verdict(target, profile, place)).flatten();
+            let verdict = self.resolver.with_target_path(target, |path| self.verdict(target, profile, path)).flatten();
             match verdict {
-                Some(Err(mistake)) => first = first.or(Some(mistake)),
+                Some(Err(error)) => first = first.or(Some(error)),
                 _ => return Some(at),
             }
         }
-        let mistake = first?;
-        self.world.at_target(target, |place| {
+        let error = first?;
+        self.resolver.with_target_path(target, |path| {
             let found = Found {
-                place,
+                path,
                 child: None,
                 node: target.element.node(),
                 rule: Cow::Borrowed("profile-type"),
@@ -133,7 +135,7 @@ impl<'t> Checker<'t> {
             };
             sink.error(found, || {
                 format!(
-                    "fits none of the profiles that the graph {} has for its type. First: {mistake}",
+                    "does not fit any of the profiles that the graph {} has for its type. First: {error}",
                     graph.canonical
                 )
             });
@@ -149,12 +151,12 @@ impl<'t> Checker<'t> {
         };
         let types = link.targets.iter().filter_map(|at| graph.nodes.get(*at)).map(|node| &*node.type_name);
         let types = types.collect::<Vec<_>>().join(", ");
-        self.world.at_target(source, |place| {
+        self.resolver.with_target_path(source, |path| {
             let node = source.element.node();
-            let found = Found { place, child: None, node, rule: Cow::Borrowed(rule), code: IssueCode::BusinessRule };
+            let found = Found { path, child: None, node, rule: Cow::Borrowed(rule), code: IssueCode::BusinessRule };
             sink.error(found, || {
                 format!(
-                    "the graph {} asks that {} leads to {text} {types} in the message; there are {count}",
+                    "the graph {} requires that {} leads to {text} {types} in the message; found {count}",
                     graph.canonical, link.path
                 )
             });

@@ -1,15 +1,16 @@
-//! What is held against what in a message: the profiles of its definition, its graphs, and what resources claim.
+//! Selects what is checked in a message: the profiles of its definition, its graphs, and the profiles that resources
+//! claim.
 
+use super::super::collector::IssueCollector;
 use super::super::definition::{Definition, Definitions};
 use super::super::focus::{self, Focus};
-use super::super::report::Report;
 use super::check::Checker;
-use super::place::Place;
+use super::named_path::NamedPath;
+use super::resolver::Target;
 use super::rules::{ProfileId, ProfileRef};
 use super::sink::{Found, Sink};
 use super::support;
-use super::world::Target;
-use super::{Asked, Profiles};
+use super::{ProfileOptions, Profiles};
 use emberpost_fhir::element::Element;
 use emberpost_fhir::message::{Resolved, entries_of};
 use emberpost_fhir::tree::Node;
@@ -17,63 +18,64 @@ use emberpost_fhir::{IssueCode, Message};
 use std::borrow::Cow;
 use std::sync::Arc;
 
-/// How many definitions may stand between a definition and its first base.
+/// The maximum number of definitions between a definition and its first base.
 const BASES_LIMIT: usize = 8;
-/// Most profiles that a resource may claim; more are passed over.
+/// The maximum number of claimed profiles per resource; further ones are ignored.
 const CLAIMS_LIMIT: usize = 50;
-/// Most resources of a message whose claims are read.
+/// The maximum number of resources in a message whose claims are read.
 const RESOURCES_LIMIT: usize = 20_000;
 
-/// Checks a message against the profiles and graphs of its definition, and each resource against those that it claims.
-/// Reports errors with `Cause::Definition`; what is not loaded or cannot be checked is a warning, once.
+/// Checks a message against the profiles and graphs of its definition, and each resource against the profiles that
+/// it claims. Reports errors with `Cause::Definition`; what is not loaded or cannot be checked is reported as a
+/// warning, once.
 pub(crate) fn check_message(
     message: &Message,
     definition: Option<&Arc<Definition>>,
     (definitions, profiles): (&Definitions, &Profiles),
-    asked: Asked,
-    report: &mut Report,
+    options: ProfileOptions,
+    collector: &mut IssueCollector,
 ) {
-    let checker = Checker::new(&message.tree, profiles, asked.now_us);
+    let checker = Checker::new(&message.tree, profiles, options.now_us);
     let mut demands = Demands { checker: &checker, checked: Vec::new(), left: RESOURCES_LIMIT };
     let focus = focus::read(message);
     let mut next = definition;
     for _ in 0..BASES_LIMIT {
         let Some(definition) = next else { break };
-        demands.definition(definition, &focus, report);
+        demands.definition(definition, &focus, collector);
         next = definition.resource["base"].as_str().and_then(|base| definitions.by_canonical(base));
     }
     if let Some(bundle) = Element::root(&message.tree, profiles.schema) {
-        demands.claims(Target::whole(bundle), &Place::root("Bundle"), report);
+        demands.claims(Target::whole(bundle), &NamedPath::root("Bundle"), collector);
     }
-    checker.extensions(&message.tree, &mut Sink::Report(report));
-    if asked.must_support {
-        support::tell(&checker, &demands.checked, report);
+    checker.extensions(&message.tree, &mut Sink::Issues(collector));
+    if options.must_support {
+        support::report(&checker, &demands.checked, collector);
     }
-    checker.notes.tell(&message.tree, report);
+    checker.limitations.report(&message.tree, collector);
 }
 
-/// What was demanded of which resource, with its place.
+/// A resource that was checked, the profile, and the resource's path.
 pub(super) type Demanded<'t> = (Target<'t>, ProfileId, String);
 
 struct Demands<'t> {
     checker: &'t Checker<'t>,
     checked: Vec<Demanded<'t>>,
-    /// How many resources are still read for claims.
+    /// The number of resources that may still be read for claims.
     left: usize,
 }
 
 impl<'t> Demands<'t> {
-    fn definition(&mut self, definition: &Definition, focus: &[Focus<'t>], report: &mut Report) {
+    fn definition(&mut self, definition: &Definition, focus: &[Focus<'t>], collector: &mut IssueCollector) {
         for item in focus {
             let Some(Resolved::Found(node, _)) = item.found else { continue };
             let Some(element) = Element::resource(node, self.checker.schema) else { continue };
-            self.focus(definition, element, node, report);
+            self.focus(definition, element, node, collector);
         }
-        self.graphs(definition, focus, report);
+        self.graphs(definition, focus, collector);
     }
 
-    /// The profiles of the focus rules for the resource's type: one of several rules must fit.
-    fn focus(&mut self, definition: &Definition, element: Element<'t>, node: Node<'t>, report: &mut Report) {
+    /// The profiles of the focus rules for the resource's type; if there are several rules, it must fit one.
+    fn focus(&mut self, definition: &Definition, element: Element<'t>, node: Node<'t>, collector: &mut IssueCollector) {
         let checker = self.checker;
         let name = &*element.def(checker.schema).name;
         let rules = || definition.focus.iter().filter(|rule| rule.code == name);
@@ -83,10 +85,10 @@ impl<'t> Demands<'t> {
         let profiles: Vec<ProfileRef> =
             rules().filter_map(|rule| rule.profile.as_deref()).map(|one| checker.profiles.find(one)).collect();
         let target = Target::whole(element);
-        checker.world.at_place(node, |place| match profiles.as_slice() {
+        checker.resolver.with_path(node, |path| match profiles.as_slice() {
             [] => {}
-            [only] => self.demand(target, only, place, report),
-            several => self.one_of(definition, target, several, place, report),
+            [only] => self.demand(target, only, path, collector),
+            several => self.one_of(definition, target, several, path, collector),
         });
     }
 
@@ -95,66 +97,66 @@ impl<'t> Demands<'t> {
         definition: &Definition,
         target: Target<'t>,
         profiles: &[ProfileRef],
-        place: &Place,
-        report: &mut Report,
+        path: &NamedPath,
+        collector: &mut IssueCollector,
     ) {
-        let verdicts: Vec<_> = profiles.iter().map(|one| self.checker.verdict(target, one, place)).collect();
+        let verdicts: Vec<_> = profiles.iter().map(|one| self.checker.verdict(target, one, path)).collect();
         if !verdicts.iter().all(|verdict| matches!(verdict, Some(Err(_)))) {
             return;
         }
         let node = target.element.node();
-        let found = Found { place, child: None, node, rule: Cow::Borrowed("profile-type"), code: IssueCode::Structure };
-        Sink::Report(report).error(found, || {
+        let found = Found { path, child: None, node, rule: Cow::Borrowed("profile-type"), code: IssueCode::Structure };
+        Sink::Issues(collector).error(found, || {
             let names = profiles.iter().map(|one| self.checker.profiles.name(one)).collect::<Vec<_>>().join(", ");
             let first = verdicts.into_iter().flatten().find_map(Result::err).unwrap_or_default();
-            format!("{} asks that this focus fits one of {names}. First: {first}", definition.canonical())
+            format!("{} requires that this focus fits one of {names}. First: {first}", definition.canonical())
         });
     }
 
-    fn demand(&mut self, target: Target<'t>, profile: &ProfileRef, place: &Place, report: &mut Report) {
-        self.checker.demand(target, profile, place, &mut Sink::Report(report));
+    fn demand(&mut self, target: Target<'t>, profile: &ProfileRef, path: &NamedPath, collector: &mut IssueCollector) {
+        self.checker.demand(target, profile, path, &mut Sink::Issues(collector));
         if let ProfileRef::Known(id) = profile {
-            self.checked.push((target, *id, place.to_string()));
+            self.checked.push((target, *id, path.to_string()));
         }
     }
 
-    /// Every graph of the definition, from the header or from each focus of the graph's first type.
-    fn graphs(&mut self, definition: &Definition, focus: &[Focus<'t>], report: &mut Report) {
+    /// Every graph of the definition, starting at the header or at each focus with the graph's first type.
+    fn graphs(&mut self, definition: &Definition, focus: &[Focus<'t>], collector: &mut IssueCollector) {
         let checker = self.checker;
         let listed = &definition.resource["graph"];
         let listed = listed.as_array().map_or(std::slice::from_ref(listed), Vec::as_slice);
         for canonical in listed.iter().filter_map(|one| one.as_str()) {
             let Some(graph) = checker.profiles.graphs.find(canonical) else {
-                checker.notes.missing_graph(canonical, &Place::root("Bundle"), None);
+                checker.limitations.missing_graph(canonical, &NamedPath::root("Bundle"), None);
                 continue;
             };
             let found = focus.iter().filter_map(|item| match item.found {
                 Some(Resolved::Found(node, _)) => Some(node),
                 _ => None,
             });
-            for node in checker.world.header().into_iter().chain(found) {
+            for node in checker.resolver.header().into_iter().chain(found) {
                 if let Some(element) = Element::resource(node, checker.schema) {
-                    checker.graph(graph, Target::whole(element), &mut Sink::Report(report));
+                    checker.graph(graph, Target::whole(element), &mut Sink::Issues(collector));
                 }
             }
         }
     }
 
-    /// What a resource claims in `meta.profile`, and what those claim that are in it. Recursion ends with the document's
-    /// depth, which the reader bounds.
-    fn claims(&mut self, target: Target<'t>, place: &Place, report: &mut Report) {
+    /// What a resource claims in `meta.profile`, and what the resources within it claim. The reader limits the depth
+    /// of the document, and with it this recursion.
+    fn claims(&mut self, target: Target<'t>, path: &NamedPath, collector: &mut IssueCollector) {
         if self.left == 0 {
-            return self.checker.notes.cut_off();
+            return self.checker.limitations.cut_off();
         }
         self.left -= 1;
         let Some(node) = target.element.value else { return };
         for profile in self.claimed(node) {
-            self.demand(target, &profile, place, report);
+            self.demand(target, &profile, path, collector);
         }
         for (index, inner) in (0u32..).zip(node.get("contained").into_iter().flat_map(Node::items)) {
             if let Some(element) = Element::resource(inner, self.checker.schema) {
                 let target = Target { element, resource: element, root: target.element };
-                self.claims(target, &place.member("contained", Some(index)), report);
+                self.claims(target, &path.member("contained", Some(index)), collector);
             }
         }
         if &*target.element.def(self.checker.schema).name != "Bundle" {
@@ -163,13 +165,13 @@ impl<'t> Demands<'t> {
         for (index, entry) in (0u32..).zip(entries_of(node)) {
             let resource = entry.get("resource").and_then(|inner| Element::resource(inner, self.checker.schema));
             if let Some(resource) = resource {
-                let entry = place.member("entry", Some(index));
-                self.claims(Target::whole(resource), &entry.member("resource", None), report);
+                let entry = path.member("entry", Some(index));
+                self.claims(Target::whole(resource), &entry.member("resource", None), collector);
             }
         }
     }
 
-    /// Without those that another one is derived from: the derived one asks for as much.
+    /// Without profiles from which another claimed one is derived: the derived one requires at least as much.
     fn claimed(&self, node: Node<'t>) -> Vec<ProfileRef> {
         let listed = node.get("meta").and_then(|meta| meta.get("profile")).into_iter().flat_map(Node::items);
         let profiles = &self.checker.profiles;

@@ -1,22 +1,24 @@
-//! Profiles: what StructureDefinitions, GraphDefinitions and a message's definition ask beyond the base specification.
+//! Profiles: what StructureDefinitions, GraphDefinitions, and a message's definition require beyond the base
+//! specification.
 //!
-//! Everything is compiled when definitions are loaded (`Profiles::compile`), so that their mistakes are told then and a
-//! check runs over ready rules: `library` finds profiles and lays each over its chain (`draft`, `segment`), `compile`
-//! keeps what goes beyond the base, with `discriminator` and `path` for slices, `codes` for value sets, `graph` for
-//! graphs. At run time `message` says what is held against what, `check` walks, with `values`, `binding`, `slices`,
-//! `links` and `extensions`; `world` resolves references within the message. Pure; relies on `emberpost_fhir::schema` for the base
-//! and on the structure check for holding it.
+//! Everything is compiled when definitions are loaded (`Profiles::compile`), so that errors in definitions are
+//! reported then, and a check only evaluates compiled rules: `library` finds profiles and merges each with its bases
+//! (`draft`, `segment`), `compile` keeps what goes beyond the base, with `discriminator` and `path` for slices,
+//! `codes` for value sets, `graph` for graphs. At run time `message` selects what is checked, `check` walks the
+//! elements, with `values`, `binding`, `slices`, `links`, and `extensions`; `resolver` resolves references within
+//! the message. Pure; relies on `emberpost_fhir::schema` for the base specification and on the structure check to
+//! enforce it.
 //!
-//! Which claims are enforced: those that the message's definition makes (the profiles of its focus rules and of its
-//! bases, its graphs), those that the Bundle, its resources and what they contain make of themselves in `meta.profile`,
-//! and every extension whose definition is loaded, by its url. A profile that is not loaded is a warning that names it,
-//! once in a message; a value set that cannot be enumerated is one, too. Where only the base of a profile is not loaded,
-//! its snapshot is taken; without one, what is known of it is held and the base is named.
+//! These claims are enforced: those of the message's definition (the profiles of its focus rules and of its bases,
+//! its graphs), those in `meta.profile` of the Bundle, its resources, and their contained resources, and every
+//! extension whose definition is loaded, by its url. A profile that is not loaded, or a value set that cannot be
+//! enumerated, is a warning, once per message. If only the base of a profile is not loaded, its snapshot is used;
+//! without a snapshot, what is known of it is enforced and the base is named.
 //!
-//! What is not checked: contexts of extensions that are given as an expression, bindings that are not required,
-//! the order of elements, `params` and compartments of graphs. `mustSupport` says what systems must be able
-//! to handle, not what has to be there: what a resource lacks of it is one information for each resource, and only where
-//! the caller asks for it.
+//! These are not checked: extension contexts given as an expression, bindings that are not required, the order of
+//! elements, `params` and compartments of graphs. `mustSupport` says what systems must be able to handle, not what
+//! must be present: the elements that a resource lacks are one information issue per resource, only if the caller
+//! requests it.
 
 mod binding;
 mod check;
@@ -29,12 +31,13 @@ mod extensions;
 mod graph;
 mod library;
 mod limit;
+mod limitations;
 mod links;
 mod message;
-mod notes;
+mod named_path;
 mod path;
 mod pattern;
-mod place;
+mod resolver;
 mod rules;
 mod segment;
 mod sink;
@@ -44,10 +47,9 @@ mod support;
 mod tests;
 mod unused;
 mod values;
-mod world;
 
+use super::collector::IssueCollector;
 use super::definition::Definitions;
-use super::report::Report;
 use check::Checker;
 use codes::ValueSets;
 use compile::Compiler;
@@ -56,79 +58,79 @@ use emberpost_fhir::schema::{Schema, TypeId};
 use emberpost_fhir::version::FhirVersion;
 use graph::Graphs;
 use library::{Drafted, Library, Source};
-use place::Place;
+use named_path::NamedPath;
+use resolver::Target;
 use rules::{Profile, ProfileId, ProfileRef};
 use rustc_hash::FxHashMap;
 use sink::Sink;
 use unused::Unused;
-use world::Target;
 
 pub(super) use library::serves;
 pub(super) use message::check_message;
 
-/// The versions of a url.
+/// The versions of a URL.
 type Versions = Vec<(Option<Box<str>>, ProfileId)>;
 
-/// How a check is made.
+/// Options of a profile check.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Asked {
-    /// UTC microseconds since 1970, for expressions that ask for the time.
+pub struct ProfileOptions {
+    /// UTC microseconds since 1970, for expressions that use the current time.
     pub now_us: i64,
-    /// Tell what is not there of what profiles mark as must-support, as information.
+    /// Whether to report absent must-support elements, as information.
     pub must_support: bool,
 }
 
-/// The profiles, graphs and value sets for messages of one version of FHIR, compiled. Shared by all checks.
+/// The compiled profiles, graphs, and value sets for messages of one FHIR version. Shared by all checks.
 #[derive(Debug)]
 pub struct Profiles {
     schema: &'static Schema,
     profiles: Vec<Profile>,
-    /// Of each url the versions, the newest first.
+    /// The versions of each URL, newest first.
     by_url: FxHashMap<Box<str>, Versions>,
     value_sets: ValueSets,
     graphs: Graphs,
-    /// Whether any of the profiles is of an extension.
+    /// Whether any of the profiles defines an extension.
     has_extensions: bool,
     unused: Unused,
 }
 
 impl Profiles {
-    /// Compiles what is loaded for a version. The second value lists every mistake, each beginning with the file; what
-    /// has a mistake is left out, and the rest of its profile holds.
+    /// Compiles what is loaded for a version. The second value lists every error, each beginning with the file; an
+    /// element with an error is left out, and the rest of its profile is enforced.
     pub fn compile(definitions: &Definitions, version: FhirVersion) -> (Profiles, Vec<String>) {
         Self::compile_with(definitions, Schema::of(version))
     }
 
     fn compile_with(definitions: &Definitions, schema: &'static Schema) -> (Profiles, Vec<String>) {
-        let (mut library, mut mistakes) = Library::new(schema, definitions);
+        let (mut library, mut errors) = Library::new(schema, definitions);
         let unused = std::mem::take(&mut library.unused);
         let mut drafts = Vec::with_capacity(library.sources.len());
         for (id, source) in (0u32..).map(ProfileId).zip(&library.sources) {
             let (drafted, mut found) = library.drafted(id);
             found.retain(|_| source.is_own);
-            mistakes.extend(found.into_iter().map(|mistake| format!("{}: {mistake}", source.file)));
+            errors.extend(found.into_iter().map(|error| format!("{}: {error}", source.file)));
             drafts.push(drafted);
         }
         let mut compiler = Compiler::new(&library, &drafts, definitions);
         let mut profiles = Vec::with_capacity(drafts.len());
         for (source, drafted) in library.sources.iter().zip(&drafts) {
             profiles.push(profile(&mut compiler, source, drafted));
-            let mut found = std::mem::take(&mut compiler.mistakes);
+            let mut found = std::mem::take(&mut compiler.errors);
             found.retain(|_| source.is_own);
-            mistakes.extend(found.into_iter().map(|mistake| format!("{}: {}: {mistake}", source.file, source.url())));
+            errors.extend(found.into_iter().map(|error| format!("{}: {}: {error}", source.file, source.url())));
         }
         compiler.value_sets.take_all(definitions);
-        let graphs = Graphs::compile(&mut compiler, &mut mistakes);
+        let graphs = Graphs::compile(&mut compiler, &mut errors);
         let value_sets = std::mem::replace(&mut compiler.value_sets, ValueSets::new(schema));
         let by_url = named(&library);
         let extension = schema.named("Extension");
         let has_extensions = profiles.iter().any(|one| Some(one.type_id) == extension);
         let profiles = Profiles { schema, profiles, by_url, value_sets, graphs, has_extensions, unused };
-        mistakes.extend(profiles.unused_notices(definitions));
-        (profiles, mistakes)
+        errors.extend(profiles.unused_notices(definitions));
+        (profiles, errors)
     }
 
-    /// How many profiles there are.
+    /// The number of profiles.
     pub fn len(&self) -> usize {
         self.profiles.len()
     }
@@ -137,14 +139,21 @@ impl Profiles {
         self.profiles.is_empty()
     }
 
-    /// Reports how a resource breaks a profile, `url` or `url|version`; a profile that is not loaded is a warning.
-    /// `place` is the FHIRPath of the resource.
-    pub fn check_resource(&self, element: Element, profile: &str, place: &str, asked: Asked, report: &mut Report) {
+    /// Reports how a resource violates a profile, given as `url` or `url|version`; a profile that is not loaded is a
+    /// warning. `path` is the FHIRPath expression of the resource.
+    pub fn check_resource(
+        &self,
+        element: Element,
+        profile: &str,
+        path: &str,
+        options: ProfileOptions,
+        collector: &mut IssueCollector,
+    ) {
         let Some(node) = element.node() else { return };
-        let checker = Checker::new(node.tree, self, asked.now_us);
-        let mut sink = Sink::Report(report);
-        checker.demand(Target::whole(element), &self.find(profile), &Place::root(place), &mut sink);
-        checker.notes.tell(node.tree, report);
+        let checker = Checker::new(node.tree, self, options.now_us);
+        let mut sink = Sink::Issues(collector);
+        checker.demand(Target::whole(element), &self.find(profile), &NamedPath::root(path), &mut sink);
+        checker.limitations.report(node.tree, collector);
     }
 
     fn has_extensions(&self) -> bool {
@@ -162,7 +171,7 @@ impl Profiles {
         })
     }
 
-    /// The canonical, or the type's name.
+    /// The canonical, or the name of the type.
     fn name(&self, profile: &ProfileRef) -> String {
         match profile {
             ProfileRef::Base(id) => self.schema.def(*id).name.to_string(),
@@ -172,7 +181,7 @@ impl Profiles {
         }
     }
 
-    /// Whether a profile is loaded and for values of this type.
+    /// Whether a profile is loaded and applies to this type.
     fn is_for(&self, profile: &ProfileRef, schema: &Schema, of: TypeId) -> bool {
         matches!(profile, ProfileRef::Known(id) if self.get(*id).is_some_and(|one| schema.is_a(of, one.type_id)))
     }
@@ -183,7 +192,7 @@ fn profile<'d>(compiler: &mut Compiler<'d>, source: &Source, drafted: &'d Drafte
     let root = compiler.rules(&drafted.draft);
     Profile {
         canonical: source.canonical().into(),
-        // A draft without types belongs to no source.
+        // A draft without types has no source.
         type_id: drafted.draft.types.first().copied().unwrap_or(TypeId(0)),
         ancestors: drafted.ancestors.clone(),
         missing_base: drafted.missing_base.clone(),

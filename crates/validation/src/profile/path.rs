@@ -3,7 +3,7 @@
 use super::rules::Step;
 use emberpost_fhir::schema::Schema;
 
-/// The steps of a path; none at all is `$this`. None: more than discriminators may say.
+/// The steps of a path; an empty list is `$this`. None: the path is not allowed in a discriminator.
 pub(super) fn steps(schema: &Schema, path: &str) -> Option<Vec<Step>> {
     let mut found = Vec::new();
     for part in parts(path) {
@@ -24,7 +24,7 @@ pub(super) fn steps(schema: &Schema, path: &str) -> Option<Vec<Step>> {
     Some(found)
 }
 
-/// Split at dots outside parentheses.
+/// Splits at dots outside of parentheses.
 fn parts(path: &str) -> Vec<&str> {
     let (mut depth, mut from, mut found) = (0_u32, 0, Vec::new());
     for (at, letter) in path.char_indices() {
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_are_split_at_dots_that_stand_outside_of_parentheses() {
+    fn paths_are_split_at_dots_outside_of_parentheses() {
         let path = "$this.extension('http://x.example/a.b').value.ofType(Coding).resolve()";
         assert_eq!(parts(path), ["$this", "extension('http://x.example/a.b')", "value", "ofType(Coding)", "resolve()"]);
     }

@@ -1,12 +1,13 @@
-//! Fixed values and patterns, compared with what a document holds.
+//! Fixed values and patterns, compared with the values of a document.
 //!
-//! Compared on the tree, member by member. Numbers are compared by value: definitions are read with plain JSON numbers.
+//! Compares trees, member by member. Numbers are compared by value, because definitions are parsed into plain JSON
+//! numbers.
 
 use emberpost_fhir::tree::{Kind, Node};
 use rust_decimal::Decimal;
 use serde_json::Value;
 
-/// Bounds the text that issues repeat of an allowed value, in characters.
+/// The maximum length of an allowed value that issues quote, in characters.
 const SHOWN_LIMIT: usize = 64;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -19,7 +20,7 @@ pub(super) enum Pattern {
 }
 
 impl Pattern {
-    /// None: null, or a number that no decimal holds.
+    /// None for null, or for a number that no decimal represents.
     pub fn read(value: &Value) -> Option<Pattern> {
         Some(match value {
             Value::Null => return None,
@@ -36,7 +37,7 @@ impl Pattern {
         })
     }
 
-    /// Whether the value has at least what the pattern has: each member, and for each item some item.
+    /// Whether the value has at least what the pattern has: each member, and for each item a matching item.
     pub fn is_in(&self, node: Node) -> bool {
         match self {
             Pattern::Object(members) => {
@@ -50,7 +51,7 @@ impl Pattern {
         }
     }
 
-    /// Whether the value is exactly this one; the order of members does not count.
+    /// Whether the value is equal to this one, ignoring the order of members.
     pub fn is(&self, node: Node) -> bool {
         match self {
             Pattern::Object(members) => {
@@ -79,7 +80,7 @@ impl Pattern {
         }
     }
 
-    /// The wanted value as an issue may show it: it is the definition's, bounded.
+    /// The wanted value as issues show it: part of the definition, shortened.
     pub fn shown(&self) -> String {
         let mut text = String::new();
         self.show(&mut text);
@@ -115,7 +116,7 @@ impl Pattern {
     }
 }
 
-/// A JSON number by value; None beyond 28 digits.
+/// The value of a JSON number; None beyond 28 digits.
 pub(super) fn decimal(text: &str) -> Option<Decimal> {
     Decimal::from_str_exact(text).ok().or_else(|| Decimal::from_scientific(text).ok())
 }

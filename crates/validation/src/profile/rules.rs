@@ -1,7 +1,7 @@
-//! What a profile asks, compiled: a tree of element rules beside the base specification.
+//! The compiled requirements of a profile: a tree of element rules in addition to the base specification.
 //!
-//! A rule stands here only where the chain of profiles goes beyond the base; the base itself is held by the structure
-//! check. Pure data; `compile` makes it, `check` walks it.
+//! Has rules only where the chain of profiles goes beyond the base, which the structure check enforces. Pure data;
+//! `compile` creates it, `check` evaluates it.
 
 use super::codes::{Codes, Unlisted};
 use super::expression::Expression;
@@ -14,13 +14,13 @@ use std::sync::Arc;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct ProfileId(pub u32);
 
-/// What a canonical of a profile leads to.
+/// What the canonical of a profile refers to.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum ProfileRef {
-    /// A type of the base specification, held by the structure check.
+    /// A type of the base specification, which the structure check enforces.
     Base(TypeId),
     Known(ProfileId),
-    /// An extension of the base packages, held by the structure check.
+    /// An extension of the base packages, which the structure check enforces.
     BuiltIn,
     /// Not loaded; the canonical as written.
     Missing(Box<str>),
@@ -33,9 +33,9 @@ pub(super) struct Profile {
     pub type_id: TypeId,
     /// The profiles that it constrains, nearest first.
     pub ancestors: Vec<ProfileId>,
-    /// A base that is not loaded, so that what it asks is not checked.
+    /// A base that is not loaded, so that its rules are not checked.
     pub missing_base: Option<Box<str>>,
-    /// Of an extension where it may stand; empty: anywhere.
+    /// The contexts of an extension; empty: anywhere.
     pub contexts: Vec<Context>,
     pub root: Rules,
 }
@@ -44,9 +44,9 @@ pub(super) struct Profile {
 pub(super) enum Context {
     /// An element or type: `Patient.contact`, `Element`.
     Element(Box<str>),
-    /// Within the extension of this url.
+    /// Within the extension with this url.
     Extension(Box<str>),
-    /// By an expression, which is not asked.
+    /// By an expression, which is not evaluated.
     Expression,
 }
 
@@ -59,7 +59,7 @@ impl Context {
     }
 }
 
-/// What is asked of one element, or of one slice of it.
+/// The rules of one element, or of one of its slices.
 #[derive(Debug, Default)]
 pub(super) struct Rules {
     /// The element's name, without `[x]`.
@@ -77,7 +77,7 @@ pub(super) struct Rules {
     pub min_value: Option<Limit>,
     pub max_value: Option<Limit>,
     pub must_support: bool,
-    /// R5: an extension is no substitute for the value of a primitive.
+    /// R5: an extension does not replace the value of a primitive.
     pub must_have_value: bool,
     pub slicing: Option<Slicing>,
     pub slices: Vec<Slice>,
@@ -85,13 +85,13 @@ pub(super) struct Rules {
 }
 
 impl Rules {
-    /// Whether it asks nothing.
+    /// Whether there are no rules at all.
     pub fn is_empty(&self) -> bool {
-        !self.asks_value() && self.min == 0 && self.max.is_none() && !self.must_support && self.slicing.is_none()
+        !self.constrains_value() && self.min == 0 && self.max.is_none() && !self.must_support && self.slicing.is_none()
     }
 
-    /// Whether it asks something of each value.
-    pub fn asks_value(&self) -> bool {
+    /// Whether there are rules for each single value.
+    pub fn constrains_value(&self) -> bool {
         !(self.types.is_empty()
             && self.fixed.is_none()
             && self.pattern.is_none()
@@ -106,26 +106,26 @@ impl Rules {
     }
 }
 
-/// One type that is allowed.
+/// A type that is allowed.
 #[derive(Debug)]
 pub(super) struct TypeRule {
     pub type_id: TypeId,
-    /// The value conforms to one of them; empty: no profile is asked.
+    /// The value conforms to one of them; empty: no profile is required.
     pub profiles: Vec<ProfileRef>,
-    /// What a reference may lead to; empty: anything.
+    /// The allowed targets of a reference; empty: any.
     pub targets: Vec<ProfileRef>,
-    /// Where what a reference leads to may be; empty: anywhere.
+    /// Where the target of a reference may be; empty: anywhere.
     pub aggregation: Vec<Aggregation>,
 }
 
 /// Where the target of a reference is.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Aggregation {
-    /// In the resource that refers to it.
+    /// In the resource that has the reference.
     Contained,
     /// In another entry of the Bundle.
     Bundled,
-    /// Outside of the resource, within the Bundle or not.
+    /// Outside of the resource, in the Bundle or not.
     Referenced,
 }
 
@@ -141,9 +141,9 @@ impl Aggregation {
 
 #[derive(Debug)]
 pub(super) struct BindingRule {
-    /// Canonical, as written.
+    /// The canonical, as written.
     pub value_set: Box<str>,
-    /// Why it cannot be checked, where it cannot.
+    /// The reason why it cannot be checked, if any.
     pub codes: Result<Arc<Codes>, Unlisted>,
 }
 
@@ -171,7 +171,7 @@ pub(super) struct Slicing {
 #[derive(Debug)]
 pub(super) struct Slice {
     pub name: Box<str>,
-    /// All of them tell whether a value belongs here; empty: whether it conforms to the slice's rules.
+    /// A value belongs to the slice if all of them match; empty: if it conforms to the slice's rules.
     pub matchers: Vec<Matcher>,
     pub rules: Rules,
 }
@@ -183,7 +183,7 @@ pub(super) struct Matcher {
     pub test: Test,
 }
 
-/// A step of a discriminator's path; none at all is `$this`.
+/// A step of a discriminator's path; an empty path is `$this`.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Step {
     Child(Box<str>),
@@ -194,17 +194,17 @@ pub(super) enum Step {
 
 #[derive(Debug)]
 pub(super) enum Test {
-    /// Some value at the path meets one of them.
+    /// A value at the path passes one of the tests.
     Value(Vec<ValueTest>),
-    /// Whether there must be a value, or must not.
+    /// Whether there must be a value at the path, or must not.
     Exists(bool),
-    /// Some value at the path is of one of the types.
+    /// A value at the path has one of the types.
     Type(Vec<TypeId>),
-    /// Some value at the path conforms to one of the profiles.
+    /// A value at the path conforms to one of the profiles.
     Profile(Vec<ProfileRef>),
-    /// The positions, from 0, the second exclusive.
+    /// A range of positions, from 0, end exclusive.
     Position(u32, u32),
-    /// The definition does not say what the value is, or its base is not loaded: nobody can tell.
+    /// The definition does not define the value, or its base is not loaded: membership is unknown.
     Unknown,
 }
 
@@ -213,6 +213,6 @@ pub(super) enum ValueTest {
     Fixed(Pattern),
     Pattern(Pattern),
     Binding(BindingRule),
-    /// It conforms to what the slice asks at the path.
+    /// It conforms to what the slice requires at the path.
     Rules(Box<Rules>),
 }

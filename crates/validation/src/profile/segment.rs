@@ -1,11 +1,12 @@
-//! Where an element definition stands in the tree: by its `id`, else by `path`, `sliceName` and those before it.
+//! Where an element definition belongs in the tree: by its `id`, else by `path`, `sliceName`, and the preceding
+//! definitions.
 
 use serde_json::Value;
 
-/// How deep slices may be sliced again.
+/// The maximum nesting of slices within slices.
 const SLICE_DEPTH_LIMIT: usize = 8;
 
-/// One step of a path: a name and, in a slice, the slice's.
+/// One step of a path: a name and, in a slice, the name of the slice.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Segment {
     pub name: String,
@@ -22,7 +23,7 @@ impl Segment {
     }
 }
 
-/// `context` is where the element before it stands.
+/// `context` is the position of the preceding element.
 pub(super) fn segments(element: &Value, path: &str, context: &[Segment]) -> Vec<Segment> {
     let slice_name = element["sliceName"].as_str().map(str::to_owned);
     let mut found = match element["id"].as_str().and_then(|id| of_id(id, path)) {
@@ -37,7 +38,7 @@ pub(super) fn segments(element: &Value, path: &str, context: &[Segment]) -> Vec<
     found
 }
 
-/// None where id and path do not fit each other: ids of early versions are anything.
+/// None if id and path do not match; early versions allowed any id.
 fn of_id(id: &str, path: &str) -> Option<Vec<Segment>> {
     let ids: Vec<&str> = id.split('.').collect();
     let names: Vec<&str> = path.split('.').collect();
@@ -54,7 +55,7 @@ fn of_step(id: &str, name: &str) -> Option<Segment> {
     name.starts_with(plain).then(|| Segment { name: of_id.to_owned(), slice })
 }
 
-/// Steps that the element shares with the one before it are in the same slices.
+/// Steps that the element shares with the preceding one are in the same slices.
 fn of_path(path: &str, context: &[Segment]) -> Vec<Segment> {
     let names: Vec<&str> = path.split('.').collect();
     let mut shares = true;

@@ -1,23 +1,24 @@
-//! Where the walk's findings go: into the report, or, where only the verdict counts, nowhere but for the first.
+//! Receives the violations that the walk finds: adds them to the issues, or keeps the first one if only the verdict
+//! matters.
 
-use super::super::report::{Broken, Report};
-use super::place::Place;
+use super::super::collector::{IssueCollector, Violation};
+use super::named_path::NamedPath;
 use emberpost_fhir::tree::Node;
 use emberpost_fhir::{Cause, IssueCode};
 use std::borrow::Cow;
 
-/// Longest sentence that a verdict keeps, in characters: it may quote another one.
+/// The maximum length of a violation in a verdict, in characters, because it may quote another one.
 const SENTENCE_LIMIT: usize = 600;
 
 pub(super) enum Sink<'r, 'm> {
-    Report(&'r mut Report<'m>),
-    /// The first mistake as a sentence, once there is one.
+    Issues(&'r mut IssueCollector<'m>),
+    /// The first violation as a sentence, once there is one.
     Verdict(Option<String>),
 }
 
 pub(super) struct Found<'p, 't> {
-    pub place: &'p Place<'p>,
-    /// A child's name to add to the place, where it is the child that is missing or too many.
+    pub path: &'p NamedPath<'p>,
+    /// The name of the child to append to the path, if that child is missing or occurs too often.
     pub child: Option<&'p str>,
     pub node: Option<Node<'t>>,
     pub rule: Cow<'static, str>,
@@ -25,16 +26,16 @@ pub(super) struct Found<'p, 't> {
 }
 
 impl Sink<'_, '_> {
-    /// Whether nothing more can change what it says.
+    /// Whether the verdict is final.
     pub fn is_settled(&self) -> bool {
         matches!(self, Sink::Verdict(Some(_)))
     }
 
-    /// Takes an error; the text is only made when somebody reads it.
+    /// Adds an error; the text is only formatted if it is needed.
     pub fn error(&mut self, found: Found, text: impl FnOnce() -> String) {
         match self {
-            Sink::Report(report) if report.is_full() => report.count_error(),
-            Sink::Report(report) => report.error(expression(&found), found.node, broken(&found, text())),
+            Sink::Issues(collector) if collector.is_full() => collector.count_error(),
+            Sink::Issues(collector) => collector.error(expression(&found), found.node, broken(&found, text())),
             Sink::Verdict(first @ None) => {
                 let whole = format!("{}: {} [{}]", expression(&found), text(), found.rule);
                 *first = Some(whole.chars().take(SENTENCE_LIMIT).collect());
@@ -43,21 +44,21 @@ impl Sink<'_, '_> {
         }
     }
 
-    /// Takes a warning, which changes no verdict.
+    /// Adds a warning, which does not change a verdict.
     pub fn warning(&mut self, found: Found, text: impl FnOnce() -> String) {
-        if let Sink::Report(report) = self {
-            report.warning(expression(&found), found.node, broken(&found, text()));
+        if let Sink::Issues(collector) = self {
+            collector.warning(expression(&found), found.node, broken(&found, text()));
         }
     }
 }
 
 fn expression(found: &Found) -> String {
     match found.child {
-        Some(child) => format!("{}.{child}", found.place),
-        None => found.place.to_string(),
+        Some(child) => format!("{}.{child}", found.path),
+        None => found.path.to_string(),
     }
 }
 
-fn broken(found: &Found, text: String) -> Broken {
-    Broken { rule: found.rule.clone(), code: found.code, cause: Cause::Definition, text }
+fn broken(found: &Found, text: String) -> Violation {
+    Violation { rule: found.rule.clone(), code: found.code, cause: Cause::Definition, text }
 }

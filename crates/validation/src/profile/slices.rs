@@ -1,172 +1,192 @@
-//! Slicing: which values belong to which slice, how many there may be, in which order, and what each slice asks.
+//! Slicing: which values belong to which slice, how many are allowed, in which order, and the rules of each slice.
 //!
-//! A value belongs to the first slice whose discriminators it meets. Where that cannot be told (a profile is not loaded,
-//! a reference leads out of the message), the value counts for no slice and nothing is missed because of it.
+//! A value belongs to the first slice whose discriminators it matches. If that is unknown (a profile is not loaded,
+//! a reference leads out of the message), the value counts for no slice, and minimums are not enforced because of
+//! it.
 
-use super::check::{At, Checker};
-use super::place::Place;
+use super::check::{Checker, ElementContext};
+use super::named_path::NamedPath;
+use super::resolver::reference_of;
 use super::rules::{Matcher, Openness, Rules, Slice, Step, Test, ValueTest};
 use super::sink::{Found, Sink};
-use super::world::reference_of;
 use emberpost_fhir::IssueCode;
 use std::borrow::Cow;
 
-/// Where a value belongs.
+/// The slice that a value belongs to.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Home {
+enum Membership {
     Slice(usize),
     None,
-    /// It cannot be told.
+    /// It is not known.
     Open,
 }
 
-/// What the path of a discriminator leads to.
+/// The values that the path of a discriminator leads to.
 struct Reached<'t> {
-    values: Vec<At<'t>>,
-    /// A reference on the way leads out of the message.
+    values: Vec<ElementContext<'t>>,
+    /// Whether a reference on the path leads out of the message.
     is_lost: bool,
 }
 
-type Item<'t, 'p> = (At<'t>, Place<'p>);
+type Item<'t, 'p> = (ElementContext<'t>, NamedPath<'p>);
 
-/// The values of a sliced element and where each belongs.
+/// The values of a sliced element with the slice of each.
 #[derive(Clone, Copy)]
-struct Sorted<'a, 't, 'p> {
+struct Assigned<'a, 't, 'p> {
     items: &'a [Item<'t, 'p>],
-    homes: &'a [Home],
+    membership: &'a [Membership],
 }
 
-impl<'a, 't, 'p> Sorted<'a, 't, 'p> {
-    /// The values that belong there.
-    fn of(self, home: Home) -> impl Iterator<Item = Item<'t, 'p>> + use<'a, 't, 'p> {
-        self.items.iter().zip(self.homes).filter(move |(_, own)| **own == home).map(|(item, _)| *item)
+impl<'a, 't, 'p> Assigned<'a, 't, 'p> {
+    /// The values of one slice.
+    fn of(self, membership: Membership) -> impl Iterator<Item = Item<'t, 'p>> + use<'a, 't, 'p> {
+        self.items.iter().zip(self.membership).filter(move |(_, own)| **own == membership).map(|(item, _)| *item)
     }
 }
 
 impl<'t> Checker<'t> {
-    /// The values of a sliced element; `at` and `place` are what holds them.
+    /// Checks the values of a sliced element; `at` and `path` are those of the parent.
     pub(super) fn slices(
         &'t self,
-        at: At<'t>,
+        at: ElementContext<'t>,
         rules: &'t Rules,
         items: &[Item<'t, '_>],
-        place: &Place,
+        path: &NamedPath,
         sink: &mut Sink,
     ) {
         if sink.is_settled() || !self.spend((items.len() * rules.slices.len()) as u64) {
             return;
         }
-        let homes: Vec<Home> = (0u32..).zip(items).map(|(position, item)| self.home(rules, position, item)).collect();
-        let sorted = Sorted { items, homes: &homes };
-        self.order(at, rules, sorted, sink);
+        let membership: Vec<Membership> =
+            (0u32..).zip(items).map(|(position, item)| self.membership(rules, position, item)).collect();
+        let assigned = Assigned { items, membership: &membership };
+        self.order(at, rules, assigned, sink);
         for (index, slice) in rules.slices.iter().enumerate() {
-            let own: Vec<Item> = sorted.of(Home::Slice(index)).collect();
-            let is_known = !homes.contains(&Home::Open);
+            let own: Vec<Item> = assigned.of(Membership::Slice(index)).collect();
+            let is_known = !membership.contains(&Membership::Open);
             if is_known && own.len() < slice.rules.min as usize {
-                self.too_few(at, slice, sorted, place, sink);
+                self.too_few(at, slice, assigned, path, sink);
             }
-            self.held(at, slice, &own, place, sink);
+            self.held(at, slice, &own, path, sink);
         }
     }
 
-    /// What a slice asks of its values.
-    fn held(&'t self, at: At<'t>, slice: &'t Slice, own: &[Item<'t, '_>], place: &Place, sink: &mut Sink) {
+    /// Checks the values of a slice.
+    fn held(
+        &'t self,
+        at: ElementContext<'t>,
+        slice: &'t Slice,
+        own: &[Item<'t, '_>],
+        path: &NamedPath,
+        sink: &mut Sink,
+    ) {
         if let Some(max) = slice.rules.max.filter(|max| own.len() > *max as usize) {
             let (rule, child) = (Cow::Borrowed("profile-max"), Some(&*slice.rules.name));
-            let found = Found { place, child, node: at.element.node(), rule, code: IssueCode::Structure };
+            let found = Found { path, child, node: at.element.node(), rule, code: IssueCode::Structure };
             sink.error(found, || {
-                let (who, name, count) = (at.who(), &slice.rules.name, own.len());
-                format!("{who} allows at most {max} {name} in the slice {}; there are {count}", slice.name)
+                let (profile, name, count) = (at.profile_name(), &slice.rules.name, own.len());
+                format!("{profile} allows at most {max} {name} in the slice {}; found {count}", slice.name)
             });
         }
-        let within = |at: At<'t>| At { slice: Some(&slice.name), ..at };
+        let within = |at: ElementContext<'t>| ElementContext { slice: Some(&slice.name), ..at };
         for (item, spot) in own {
             self.walk(within(*item), &slice.rules, spot, sink);
         }
         if !slice.rules.slices.is_empty() {
             let own: Vec<Item> = own.iter().map(|(item, spot)| (within(*item), *spot)).collect();
-            self.slices(within(at), &slice.rules, &own, place, sink);
+            self.slices(within(at), &slice.rules, &own, path, sink);
         }
     }
 
-    fn too_few(&'t self, at: At<'t>, slice: &'t Slice, sorted: Sorted<'_, 't, '_>, place: &Place, sink: &mut Sink) {
+    fn too_few(
+        &'t self,
+        at: ElementContext<'t>,
+        slice: &'t Slice,
+        assigned: Assigned<'_, 't, '_>,
+        path: &NamedPath,
+        sink: &mut Sink,
+    ) {
         let rule = Cow::Borrowed("profile-min");
-        let found = Found { place, child: None, node: at.element.node(), rule, code: IssueCode::Required };
-        let near = sorted.of(Home::None).find_map(|(item, spot)| self.near(slice, item, &spot));
+        let found = Found { path, child: None, node: at.element.node(), rule, code: IssueCode::Required };
+        let near = assigned.of(Membership::None).find_map(|(item, spot)| self.near(slice, item, &spot));
         let near = near.map(|near| format!(". {near}")).unwrap_or_default();
         sink.error(found, || {
-            let (who, Rules { min, name, .. }) = (at.who(), &slice.rules);
-            format!("{who} asks for at least {min} {name} in the slice {}; there are fewer{near}", slice.name)
+            let (profile, Rules { min, name, .. }) = (at.profile_name(), &slice.rules);
+            format!("{profile} requires at least {min} {name} in the slice {}; found fewer{near}", slice.name)
         });
     }
 
-    /// Why a value that nearly belongs to a slice does not: it is told by a profile, and this is its first mistake.
-    fn near(&'t self, slice: &'t Slice, item: At<'t>, spot: &Place) -> Option<String> {
+    /// Explains why a value that almost belongs to a slice does not: a profile is the discriminator, and this is its
+    /// first violation.
+    fn near(&'t self, slice: &'t Slice, item: ElementContext<'t>, spot: &NamedPath) -> Option<String> {
         for matcher in &slice.matchers {
             let Test::Profile(profiles) = &matcher.test else { continue };
             for value in self.reach(item, &matcher.path).values {
                 let of = value.element.type_id;
                 let mut fitting = profiles.iter().filter(|profile| self.profiles.is_for(profile, self.schema, of));
-                let mistake = fitting.find_map(|profile| self.verdict(value.target(), profile, spot)?.err());
-                if let Some(mistake) = mistake {
-                    return Some(format!("{spot} comes near: {mistake}"));
+                let error = fitting.find_map(|profile| self.verdict(value.target(), profile, spot)?.err());
+                if let Some(error) = error {
+                    return Some(format!("{spot} almost belongs to it: {error}"));
                 }
             }
         }
         None
     }
 
-    /// Closed slicings have no other values, open-at-end ones only at the end, ordered ones keep the order of slices.
-    fn order(&self, at: At<'t>, rules: &Rules, sorted: Sorted<'_, 't, '_>, sink: &mut Sink) {
+    /// Closed slicings allow no other values, open-at-end slicings only at the end; ordered slicings keep the order
+    /// of the slices.
+    fn order(&self, at: ElementContext<'t>, rules: &Rules, assigned: Assigned<'_, 't, '_>, sink: &mut Sink) {
         let Some(slicing) = &rules.slicing else { return };
-        let Sorted { items, homes } = sorted;
-        let last_sliced = homes.iter().rposition(|home| matches!(home, Home::Slice(_)));
+        let Assigned { items, membership } = assigned;
+        let last_sliced = membership.iter().rposition(|membership| matches!(membership, Membership::Slice(_)));
         let mut reached = 0;
-        for (position, ((item, spot), home)) in items.iter().zip(homes).enumerate() {
-            let wrong = match (home, slicing.openness) {
-                (Home::None, Openness::Closed) => Some("belongs to no slice, and there are no others"),
-                (Home::None, Openness::OpenAtEnd) if last_sliced > Some(position) => {
-                    Some("belongs to no slice and stands before one that does")
+        for (position, ((item, spot), membership)) in items.iter().zip(membership).enumerate() {
+            let wrong = match (membership, slicing.openness) {
+                (Membership::None, Openness::Closed) => {
+                    Some("does not belong to a slice, and no other values are allowed")
                 }
-                (Home::Slice(index), _) if slicing.ordered && *index < reached => {
-                    Some("stands after a value of a later slice")
+                (Membership::None, Openness::OpenAtEnd) if last_sliced > Some(position) => {
+                    Some("does not belong to a slice but precedes a value that does")
+                }
+                (Membership::Slice(index), _) if slicing.ordered && *index < reached => {
+                    Some("follows a value of a later slice")
                 }
                 _ => None,
             };
-            if let Home::Slice(index) = home {
+            if let Membership::Slice(index) = membership {
                 reached = reached.max(*index);
             }
             let Some(wrong) = wrong else { continue };
             let node = item.element.node();
             let found =
-                Found { place: spot, child: None, node, rule: Cow::Borrowed("slicing"), code: IssueCode::Structure };
+                Found { path: spot, child: None, node, rule: Cow::Borrowed("slicing"), code: IssueCode::Structure };
             sink.error(found, || {
                 let names = rules.slices.iter().map(|slice| &*slice.name).take(8).collect::<Vec<_>>().join(", ");
-                format!("{wrong}: {} slices {} into {names}", at.who(), rules.name)
+                format!("{wrong}: {} slices {} into {names}", at.profile_name(), rules.name)
             });
         }
     }
 
-    fn home(&'t self, rules: &'t Rules, position: u32, (item, spot): &Item<'t, '_>) -> Home {
-        let mut home = Home::None;
+    fn membership(&'t self, rules: &'t Rules, position: u32, (item, spot): &Item<'t, '_>) -> Membership {
+        let mut membership = Membership::None;
         for (index, slice) in rules.slices.iter().enumerate() {
             match self.belongs(*item, slice, position, spot) {
-                Some(true) => return Home::Slice(index),
+                Some(true) => return Membership::Slice(index),
                 Some(false) => {}
-                None => home = Home::Open,
+                None => membership = Membership::Open,
             }
         }
-        home
+        membership
     }
 
-    /// None: it cannot be told.
-    fn belongs(&'t self, item: At<'t>, slice: &'t Slice, position: u32, place: &Place) -> Option<bool> {
+    /// None if it is not known.
+    fn belongs(&'t self, item: ElementContext<'t>, slice: &'t Slice, position: u32, path: &NamedPath) -> Option<bool> {
         if slice.matchers.is_empty() {
-            return Some(self.obeys(item, &slice.rules, place));
+            return Some(self.obeys(item, &slice.rules, path));
         }
         let mut is_known = true;
         for matcher in &slice.matchers {
-            match self.meets(item, matcher, position, place) {
+            match self.meets(item, matcher, position, path) {
                 Some(true) => {}
                 Some(false) => return Some(false),
                 None => is_known = false,
@@ -175,13 +195,19 @@ impl<'t> Checker<'t> {
         is_known.then_some(true)
     }
 
-    fn obeys(&'t self, item: At<'t>, rules: &'t Rules, place: &Place) -> bool {
+    fn obeys(&'t self, item: ElementContext<'t>, rules: &'t Rules, path: &NamedPath) -> bool {
         let mut sink = Sink::Verdict(None);
-        self.walk(item, rules, place, &mut sink);
+        self.walk(item, rules, path, &mut sink);
         !sink.is_settled()
     }
 
-    fn meets(&'t self, item: At<'t>, matcher: &'t Matcher, position: u32, place: &Place) -> Option<bool> {
+    fn meets(
+        &'t self,
+        item: ElementContext<'t>,
+        matcher: &'t Matcher,
+        position: u32,
+        path: &NamedPath,
+    ) -> Option<bool> {
         if let Test::Position(from, to) = &matcher.test {
             return Some((*from..*to).contains(&position));
         }
@@ -190,13 +216,13 @@ impl<'t> Checker<'t> {
             Test::Unknown => return None,
             Test::Exists(_) if values.is_empty() && is_lost => return None,
             Test::Exists(wanted) => return Some(values.is_empty() != *wanted),
-            Test::Value(tests) => values.iter().any(|at| tests.iter().any(|test| self.is_value(*at, test, place))),
+            Test::Value(tests) => values.iter().any(|at| tests.iter().any(|test| self.is_value(*at, test, path))),
             Test::Type(types) => {
                 values.iter().any(|at| types.iter().any(|id| self.schema.is_a(at.element.type_id, *id)))
             }
             Test::Profile(profiles) => {
-                let verdict = |at: &At<'t>| {
-                    let mut verdicts = profiles.iter().map(|profile| self.verdict(at.target(), profile, place));
+                let verdict = |at: &ElementContext<'t>| {
+                    let mut verdicts = profiles.iter().map(|profile| self.verdict(at.target(), profile, path));
                     verdicts.try_fold(false, |fits, verdict| Some(fits | verdict?.is_ok()))
                 };
                 let verdicts: Option<Vec<bool>> = values.iter().map(verdict).collect();
@@ -204,26 +230,26 @@ impl<'t> Checker<'t> {
             }
             Test::Position(..) => false,
         };
-        // What the reference leads to might have met it.
+        // The target of the reference might match.
         if found || !is_lost { Some(found) } else { None }
     }
 
-    fn is_value(&'t self, at: At<'t>, test: &'t ValueTest, place: &Place) -> bool {
+    fn is_value(&'t self, at: ElementContext<'t>, test: &'t ValueTest, path: &NamedPath) -> bool {
         match test {
             ValueTest::Fixed(fixed) => at.element.value.is_some_and(|node| fixed.is(node)),
             ValueTest::Pattern(pattern) => at.element.value.is_some_and(|node| pattern.is_in(node)),
             ValueTest::Binding(rule) => match &rule.codes {
                 Ok(codes) => super::binding::is_member(self.schema, at.element, codes) == Some(true),
                 Err(unlisted) => {
-                    self.notes.unchecked(&rule.value_set, &unlisted.reason, place, at.element.node());
+                    self.limitations.unchecked(&rule.value_set, &unlisted.reason, path, at.element.node());
                     false
                 }
             },
-            ValueTest::Rules(rules) => self.obeys(at, rules, place),
+            ValueTest::Rules(rules) => self.obeys(at, rules, path),
         }
     }
 
-    fn reach(&'t self, item: At<'t>, path: &[Step]) -> Reached<'t> {
+    fn reach(&'t self, item: ElementContext<'t>, path: &[Step]) -> Reached<'t> {
         let mut reached = Reached { values: vec![item], is_lost: false };
         for step in path {
             let mut next = Vec::new();
@@ -236,7 +262,7 @@ impl<'t> Checker<'t> {
                     Step::OfType(id) => next.extend(self.schema.is_a(at.element.type_id, *id).then_some(at)),
                     Step::Resolve => match self.followed(at) {
                         Some(target) => next.push(target),
-                        // By its identifier or a text, or by a literal that leads out of the message.
+                        // A logical reference, or a literal one that leads out of the message.
                         None => reached.is_lost |= at.element.value.is_some(),
                     },
                 }
@@ -246,19 +272,19 @@ impl<'t> Checker<'t> {
         reached
     }
 
-    fn children(&'t self, at: At<'t>, name: &str) -> impl Iterator<Item = At<'t>> + use<'t> {
+    fn children(&'t self, at: ElementContext<'t>, name: &str) -> impl Iterator<Item = ElementContext<'t>> + use<'t> {
         let schema = self.schema;
         let is_contained = name == "contained";
         let of = if is_contained { "contained" } else { "" };
         at.element.step(schema, name).map(move |inner| at.child(inner, of, schema))
     }
 
-    fn followed(&self, at: At<'t>) -> Option<At<'t>> {
-        let target = self.world.resolve(at.resource, &reference_of(at.element)?)?;
-        Some(At { element: target.element, resource: target.resource, root: target.root, ..at })
+    fn followed(&self, at: ElementContext<'t>) -> Option<ElementContext<'t>> {
+        let target = self.resolver.resolve(at.resource, &reference_of(at.element)?)?;
+        Some(ElementContext { element: target.element, resource: target.resource, root: target.root, ..at })
     }
 }
 
-fn has_url(at: At, url: &str) -> bool {
+fn has_url(at: ElementContext, url: &str) -> bool {
     at.element.value.and_then(|node| node.get("url")?.text()).as_deref() == Some(url)
 }

@@ -1,22 +1,22 @@
-//! What a resource has not got of the elements that its profiles mark as must-support, as information.
+//! Reports must-support elements that a resource does not have, as information.
 
-use super::super::report::Report;
+use super::super::collector::IssueCollector;
 use super::check::Checker;
 use super::message::Demanded;
 use super::rules::Rules;
 use emberpost_fhir::element::Element;
 use emberpost_fhir::{Cause, Issue, IssueCode, Severity};
 
-/// Most resources of a message of which it is told.
+/// The maximum number of resources per message for which this is reported.
 const RESOURCES_LIMIT: usize = 20;
-/// Most elements that are named of one resource.
+/// The maximum number of elements named per resource.
 const NAMES_LIMIT: usize = 10;
-/// How deep within a resource it is looked for.
+/// The depth within a resource to which elements are searched.
 const DEPTH_LIMIT: usize = 8;
 
-pub(super) fn tell<'t>(checker: &'t Checker<'t>, demanded: &[Demanded<'t>], report: &mut Report) {
+pub(super) fn report<'t>(checker: &'t Checker<'t>, demanded: &[Demanded<'t>], collector: &mut IssueCollector) {
     let mut told = 0;
-    for (target, id, place) in demanded {
+    for (target, id, path) in demanded {
         let Some(profile) = checker.profiles.get(*id) else { continue };
         let mut absent = Vec::new();
         absences(checker, target.element, &profile.root, "", DEPTH_LIMIT, &mut absent);
@@ -26,9 +26,9 @@ pub(super) fn tell<'t>(checker: &'t Checker<'t>, demanded: &[Demanded<'t>], repo
         let more = absent.len().saturating_sub(NAMES_LIMIT);
         let names = absent.into_iter().take(NAMES_LIMIT).collect::<Vec<_>>().join(", ");
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        let text = format!("{} marks as must-support what is not here: {names}{more}", profile.canonical);
+        let text = format!("must-support elements of {} that are absent: {names}{more}", profile.canonical);
         let issue = Issue::new(Severity::Information, IssueCode::Informational, Cause::Definition, text);
-        report.take(issue.rule("must-support").at(place.as_str()));
+        collector.add_issue(issue.rule("must-support").at(path.as_str()));
         told += 1;
         if told == RESOURCES_LIMIT {
             return;

@@ -1,5 +1,5 @@
-//! Profiles that are loaded and cannot be used, with the reason: for another version of FHIR, no constraint, or another version
-//! of the profile than the one that is asked for.
+//! Profiles that are loaded but cannot be used, with the reason: made for another FHIR version, not a constraint, or
+//! loaded in another version than the one requested.
 
 use super::super::definition::{Definition, Definitions, split_canonical};
 use super::Profiles;
@@ -9,10 +9,10 @@ use emberpost_fhir::version::FhirVersion;
 use rustc_hash::FxHashMap;
 use serde_json::Value;
 
-/// Most profiles that one notice names.
+/// The maximum number of profiles that one notice names.
 const NAMES_LIMIT: usize = 5;
 
-/// Why each url is of no use for messages of one version.
+/// For each URL, why its profiles cannot be used for messages of one version.
 #[derive(Debug, Default)]
 pub(super) struct Unused {
     by_url: FxHashMap<Box<str>, Reason>,
@@ -20,14 +20,14 @@ pub(super) struct Unused {
 
 #[derive(Clone, Debug)]
 enum Reason {
-    /// The version that it is made for, as written.
+    /// The FHIR version that it is made for, as written.
     OtherVersion(Box<str>),
-    /// A type of its own, or a model that governs no message.
+    /// It defines a type of its own, or a model that does not apply to messages.
     NoConstraint,
 }
 
 impl Unused {
-    /// Remembers a StructureDefinition that is passed over.
+    /// Records a StructureDefinition that is skipped.
     pub fn add(&mut self, resource: &Value, serves: bool) {
         let Some(url) = resource["url"].as_str().filter(|_| resource["resourceType"] == "StructureDefinition") else {
             return;
@@ -41,7 +41,7 @@ impl Unused {
 }
 
 impl Profiles {
-    /// Why a profile that is not found is not; None: nothing of this url is loaded. A sentence without its subject.
+    /// Why a profile is not found, as a sentence without its subject; None: nothing with this url is loaded.
     pub(super) fn why_missing(&self, canonical: &str) -> Option<String> {
         let (url, wanted) = split_canonical(canonical);
         if let (Some(loaded), Some(wanted)) = (self.by_url.get(url), wanted) {
@@ -51,14 +51,15 @@ impl Profiles {
         }
         Some(match self.unused.by_url.get(url)? {
             Reason::OtherVersion(of) => {
-                format!("is loaded, but for FHIR {of}, and this is FHIR {}", self.schema.version.full())
+                format!("is loaded, but for FHIR {of}, and the message is FHIR {}", self.schema.version.full())
             }
-            Reason::NoConstraint => "is loaded, but it is no constraint (derivation) on a type of FHIR".to_owned(),
+            Reason::NoConstraint => "is loaded, but it is not a constraint (derivation) on a type of FHIR".to_owned(),
         })
     }
 
-    /// Of the profiles that message definitions ask for those that are loaded and cannot be used. What is made for another
-    /// version of FHIR is one notice for all, since definitions often serve several versions and their profiles one.
+    /// The profiles that message definitions require but that cannot be used although they are loaded. Profiles made
+    /// for another FHIR version share one notice, since definitions often apply to several versions and their
+    /// profiles to one.
     pub(super) fn unused_notices(&self, definitions: &Definitions) -> Vec<String> {
         let mut notices = Vec::new();
         let mut of_other_version: Vec<&str> = Vec::new();
@@ -72,7 +73,7 @@ impl Profiles {
                     (Some(Reason::OtherVersion(_)), _) if of_other_version.contains(&canonical) => {}
                     (Some(Reason::OtherVersion(_)), _) => of_other_version.push(canonical),
                     (_, Some(why)) => notices.push(format!(
-                        "{}: the focus profile {} {why}; what it asks is not checked",
+                        "{}: the focus profile {} {why}; its rules are not checked",
                         shown(&definition.canonical()),
                         shown(canonical)
                     )),

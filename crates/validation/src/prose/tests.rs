@@ -6,17 +6,18 @@ use serde_json::{Value, json};
 
 fn found(resource: &Value) -> Vec<(String, bool, String)> {
     let tree = json::parse(resource.to_string().into()).expect("JSON");
-    let mut report = Report::new(&tree, ProseRules::Error).of_version(FhirVersion::R4);
-    structure::check(&tree, Schema::of(FhirVersion::R4), structure::Options::default(), &mut report);
-    // What the definitions say of these fragments is tested with the structure.
+    let mut collector = IssueCollector::new(&tree, ProseRules::Error).of_version(FhirVersion::R4);
+    structure::check(&tree, Schema::of(FhirVersion::R4), structure::Options::default(), &mut collector);
+    // What the definitions require of these fragments is tested with the structure.
     let is_prose = |rule: &str| {
         rule == "urn" || rule.ends_with("-absolute") || ["system-value-set", "identifier-uri"].contains(&rule)
     };
-    let told = report.finish().into_iter().filter(|issue| issue.rule.as_deref().is_some_and(is_prose)).map(|issue| {
-        let is_error = issue.is_error();
-        (issue.rule.unwrap_or_default().into_owned(), is_error, issue.expression.unwrap_or_default())
-    });
-    told.collect()
+    let reported =
+        collector.finish().into_iter().filter(|issue| issue.rule.as_deref().is_some_and(is_prose)).map(|issue| {
+            let is_error = issue.is_error();
+            (issue.rule.unwrap_or_default().into_owned(), is_error, issue.expression.unwrap_or_default())
+        });
+    reported.collect()
 }
 
 #[track_caller]
@@ -54,14 +55,14 @@ fn an_identifier_that_is_a_uri_is_written_as_one() {
 }
 
 #[test]
-fn uris_hold_the_uuid_or_oid_that_they_announce_and_canonicals_are_absolute() {
+fn uris_contain_the_uuid_or_oid_that_they_announce_and_canonicals_are_absolute() {
     is("implicitRules", json!(format!("urn:uuid:{UUID}")), &[]);
     is("implicitRules", json!("urn:uuid:1"), &[("urn", true, "Observation.implicitRules")]);
     is("implicitRules", json!("urn:oid:1.02"), &[("urn", true, "Observation.implicitRules")]);
     is("implicitRules", json!("rules"), &[]);
     is("instantiatesCanonical", json!("#c"), &[]);
     is("meta", json!({ "profile": ["p"] }), &[("canonical-absolute", true, "Observation.meta.profile[0]")]);
-    // Of the type oid the definitions say the form.
+    // The definitions require the format of type oid.
     is("extension", json!([{ "url": "http://a.example", "valueOid": "urn:oid:1.02" }]), &[]);
 }
 

@@ -1,12 +1,13 @@
-//! Constraints of error severity on types and elements: by hand, by a shortcut, or by FHIRPath.
+//! Constraints of severity error on types and elements, evaluated by hand-written code, by a shortcut, or by
+//! FHIRPath.
 
+use super::element_path::ElementPath;
 use super::native;
-use super::place::Place;
-use super::plan::{By, Constraints, ExtensionPlan, Held, Special};
+use super::plan::{CompiledConstraint, Constraints, Evaluator, ExtensionPlan, Special};
 use super::walk::{Object, Walker};
-use crate::around::Around;
+use crate::collector::Violation;
+use crate::document_index::DocumentIndex;
 use crate::prose;
-use crate::report::Broken;
 use emberpost_fhir::IssueCode;
 use emberpost_fhir::element::Element;
 use emberpost_fhir::schema::{Constraint, Schema};
@@ -15,166 +16,188 @@ use emberpost_fhirpath::{Expression, Failure, Host, Scope};
 use std::cell::{Cell, OnceCell};
 
 impl<'t> Walker<'t, '_, '_> {
-    /// The rules of types that the walk knows by name, after their members.
+    /// Rules of the types that have code of their own in the walk. Runs after the members.
     pub fn special(&mut self, object: &Object<'t, '_>, present: u128) {
         match object.plan.special {
             Special::Attachment => self.attachment(object),
             Special::Extension => self.extension(object, present),
-            Special::Reference => self.reference(object, object.role),
+            Special::Reference => self.reference(object, object.member),
             _ => {}
         }
         if let Some(subject) = object.plan.subject {
-            let is_inner = object.place.parent.is_some_and(|parent| parent.type_id == self.plan.extension);
-            prose::object(subject, object.node, is_inner, self.report);
+            let is_inner = object.path.parent.is_some_and(|parent| parent.type_id == self.plan.extension);
+            prose::object(subject, object.node, is_inner, self.collector);
         }
-        if let Some(bound) = object.role.and_then(|role| role.bound) {
+        if let Some(bound) = object.member.and_then(|member| member.bound) {
             self.bound_object(bound, object);
         }
     }
 
-    /// `present`: bits of the elements that are there.
+    /// `present`: the bits of the elements that the object has.
     pub fn constraints(&mut self, object: &Object<'t, '_>, present: u128) {
         let element = Element { value: Some(object.node), extra: None, type_id: object.type_id() };
-        // Those of a primitive's type are among those of its member.
+        // The constraints of a primitive's type are included in those of its member.
         let of_type = object.plan.constraints.filter(|_| object.plan.primitive.is_none());
-        for constraints in of_type.into_iter().chain(object.role.and_then(|role| role.constraints)) {
-            self.hold(constraints, element, present, object.place);
+        for constraints in of_type.into_iter().chain(object.member.and_then(|member| member.constraints)) {
+            self.check_constraints(constraints, element, present, object.path);
         }
     }
 
-    /// Those that the definition of an extension adds.
+    /// Constraints that the definition of an extension adds.
     pub fn extension_constraints(&mut self, plan: &'static ExtensionPlan, object: &Object<'t, '_>, present: u128) {
         let Some(constraints) = plan.constraints else { return };
         let element = Element { value: Some(object.node), extra: None, type_id: object.type_id() };
-        self.hold(constraints, element, present, object.place);
+        self.check_constraints(constraints, element, present, object.path);
     }
 
-    /// `present`: bits of the elements that an object has; of a primitive none.
-    pub fn hold(&mut self, constraints: &'static Constraints, element: Element<'t>, present: u128, place: &Place) {
+    /// `present`: the bits of the elements that an object has; none for a primitive.
+    pub fn check_constraints(
+        &mut self,
+        constraints: &'static Constraints,
+        element: Element<'t>,
+        present: u128,
+        path: &ElementPath,
+    ) {
         let Some(node) = element.node() else { return };
         let skips_bundle = self.options.is_message && self.holder.resource.index == 0;
-        for held in constraints {
-            if skips_bundle && held.constraint.key.starts_with("bdl-") {
+        for compiled in constraints {
+            if skips_bundle && compiled.constraint.key.starts_with("bdl-") {
                 continue;
             }
-            let said = match &held.by {
-                By::Hand(native) => native::says(*native, node, self.plan.schema.version),
-                By::Shortcut(shortcut) => shortcut.says(present, node),
+            let result = match &compiled.by {
+                Evaluator::Hand(native) => native::evaluate(*native, node, self.plan.schema.version),
+                Evaluator::Shortcut(shortcut) => shortcut.evaluate(present, node),
             };
-            match said {
+            match result {
                 Some(true) => {}
-                Some(false) => self.broken(held.constraint, node, place),
-                None => self.ask(held, element, (node, place)),
+                Some(false) => self.broken(compiled.constraint, node, path),
+                None => self.evaluate_expression(compiled, element, (node, path)),
             }
         }
     }
 
-    /// The engine.
-    fn ask(&mut self, held: &'static Held, element: Element<'t>, (node, place): (Node<'t>, &Place)) {
-        let Some(expression) = self.plan.expression(held.id) else { return };
-        match self.evaluate(expression, element, (node, place)) {
+    /// Evaluates a constraint by its expression.
+    fn evaluate_expression(
+        &mut self,
+        compiled: &'static CompiledConstraint,
+        element: Element<'t>,
+        (node, path): (Node<'t>, &ElementPath),
+    ) {
+        let Some(expression) = self.plan.expression(compiled.id) else { return };
+        match self.evaluate(expression, element, (node, path)) {
             None => {}
-            Some(Ok(truth)) if truth.is_met(&held.constraint.expression) => {}
-            Some(Ok(_)) => self.broken(held.constraint, node, place),
-            Some(Err(failure)) => self.not_checked(&held.constraint.key, &failure, node, place),
+            Some(Ok(truth)) if truth.is_met(&compiled.constraint.expression) => {}
+            Some(Ok(_)) => self.broken(compiled.constraint, node, path),
+            Some(Err(failure)) => self.not_checked(&compiled.constraint.key, &failure, node, path),
         }
     }
 
-    /// An invariant over an element of the resource that is walked. The only way to the engine, so that every
-    /// evaluation counts: None where the document has taken its steps, which is told with this place.
+    /// Evaluates an invariant on an element of the resource that is being walked. Every evaluation goes through
+    /// here, so that all steps count. None if the document has used up its steps, which is reported once with this
+    /// path.
     pub fn evaluate(
         &mut self,
         expression: &Expression,
         element: Element<'t>,
-        (node, place): (Node<'t>, &Place),
-    ) -> Option<Result<Truth, Failure>> {
+        (node, path): (Node<'t>, &ElementPath),
+    ) -> Option<Result<ConstraintResult, Failure>> {
         let steps_left = self.options.steps_limit.saturating_sub(self.steps.get());
         if steps_left == 0 {
-            self.cut_off(node, place);
+            self.cut_off(node, path);
             return None;
         }
         Some(self.evaluated(expression, element, steps_left))
     }
 
-    fn evaluated(&self, expression: &Expression, element: Element<'t>, steps_left: u64) -> Result<Truth, Failure> {
+    fn evaluated(
+        &self,
+        expression: &Expression,
+        element: Element<'t>,
+        steps_left: u64,
+    ) -> Result<ConstraintResult, Failure> {
         let schema = self.plan.schema;
         let resource = self.holder.element.unwrap_or(element);
         let root = self.holder.root.unwrap_or(resource);
         let is_undecided = Cell::new(false);
-        let asked = Asked {
+        let host = ConstraintHost {
             schema,
             tree: self.tree,
-            around: &self.around,
+            document: &self.document,
             steps: &self.steps,
             steps_left: u32::try_from(steps_left).unwrap_or(u32::MAX),
             is_undecided: &is_undecided,
         };
-        let scope = Scope { schema, resource, root, host: &asked };
+        let scope = Scope { schema, resource, root, host: &host };
         let holds = expression.holds(&scope, element)?;
-        Ok(Truth { holds, is_undecided: is_undecided.get() })
+        Ok(ConstraintResult { holds, is_undecided: is_undecided.get() })
     }
 
-    /// Told once.
+    /// Reported once per document.
     #[cold]
-    fn cut_off(&mut self, node: Node<'t>, place: &Place) {
+    fn cut_off(&mut self, node: Node<'t>, path: &ElementPath) {
         if !std::mem::replace(&mut self.is_cut_off, true) {
-            let text = "from here on constraints were left out that take long to check, as the document has too many; split it";
-            let path = place.path(self.plan.schema);
-            self.report.warning(path, Some(node), Broken::new("constraint-limit", IssueCode::TooLong, text));
+            let text = "from here on, constraints that take long to check were skipped, because the document has too many of them; split it";
+            let expression = path.expression(self.plan.schema);
+            self.collector.warning(
+                expression,
+                Some(node),
+                Violation::new("constraint-limit", IssueCode::TooLong, text),
+            );
         }
     }
 
     #[cold]
-    pub fn not_checked(&mut self, rule: &'static str, failure: &Failure, node: Node<'t>, place: &Place) {
+    pub fn not_checked(&mut self, rule: &'static str, failure: &Failure, node: Node<'t>, path: &ElementPath) {
         let text = format!("{rule} could not be checked here: {failure}");
-        let path = place.path(self.plan.schema);
-        self.report.warning(path, Some(node), Broken::new(rule, IssueCode::Processing, text));
+        let expression = path.expression(self.plan.schema);
+        self.collector.warning(expression, Some(node), Violation::new(rule, IssueCode::Processing, text));
     }
 
     #[cold]
-    fn broken(&mut self, constraint: &'static Constraint, node: Node<'t>, place: &Place) {
-        self.fail(place, node, &constraint.key, IssueCode::Invariant, || constraint.human.to_string());
+    fn broken(&mut self, constraint: &'static Constraint, node: Node<'t>, path: &ElementPath) {
+        self.fail(path, node, &constraint.key, IssueCode::Invariant, || constraint.human.to_string());
     }
 }
 
-/// How invariants end (mdd-1, and inv-1 of Task) that come to no result where nothing is wrong: two dates of different
-/// precision have no order, although a day may well hold the moment that should follow it. per-1, which compares such
-/// dates too, is decided without the engine.
+/// Ends of the expressions of invariants (mdd-1, and inv-1 of Task) that have no result although nothing is wrong:
+/// two dates of different precision cannot be ordered, although a day may well include the later moment. per-1
+/// compares such dates as well, but has code of its own.
 const MAY_LACK_A_RESULT: [&str; 2] = ["whenHandedOver >= whenPrepared", "lastModified >= authoredOn"];
 
-/// What an invariant came to.
+/// The result of an invariant.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Truth {
-    /// None: no result.
+pub(super) struct ConstraintResult {
+    /// None: the expression has no result.
     holds: Option<bool>,
-    /// On the way, something was asked that cannot be known here, such as what a reference leads to.
+    /// Whether the evaluation needed something that is not known here, such as the target of a reference.
     is_undecided: bool,
 }
 
-impl Truth {
-    /// An invariant must come to true: one without a result is broken, unless what it asks for cannot be known here.
+impl ConstraintResult {
+    /// An invariant must be true. One without a result is violated, unless it depends on something that is not known
+    /// here.
     pub fn is_met(self, expression: &str) -> bool {
         let may_lack = || MAY_LACK_A_RESULT.iter().any(|end| expression.ends_with(end));
         self.holds.unwrap_or_else(|| self.is_undecided || may_lack())
     }
 }
 
-/// What expressions may ask.
-struct Asked<'a, 't> {
+/// What expressions need from outside the element.
+struct ConstraintHost<'a, 't> {
     schema: &'static Schema,
     tree: &'t Tree,
-    around: &'a OnceCell<Around<'t>>,
-    /// Those that were taken so far.
+    document: &'a OnceCell<DocumentIndex<'t>>,
+    /// Steps taken in the document so far.
     steps: &'a Cell<u64>,
-    /// That this evaluation may take.
+    /// Steps that this evaluation may take.
     steps_left: u32,
     is_undecided: &'a Cell<bool>,
 }
 
-impl<'a, 't: 'a> Host<'a> for Asked<'a, 't> {
+impl<'a, 't: 'a> Host<'a> for ConstraintHost<'a, 't> {
     fn resolve(&self, from: Element<'a>, reference: &str) -> Option<Element<'a>> {
-        let around: &Around<'a> = self.around.get_or_init(|| Around::new(self.tree, self.schema));
-        around.resolve(from, reference).map(|led| led.resource)
+        let document: &DocumentIndex<'a> = self.document.get_or_init(|| DocumentIndex::new(self.tree, self.schema));
+        document.resolve(from, reference).map(|target| target.resource)
     }
 
     fn member_of(&self, element: Element<'a>, value_set: &str) -> Option<bool> {
@@ -205,7 +228,7 @@ impl<'a, 't: 'a> Host<'a> for Asked<'a, 't> {
         self.steps.set(self.steps.get().saturating_add(u64::from(steps)));
     }
 
-    /// No base constraint asks for the time.
+    /// No constraint of the base specification uses the current time.
     fn now_us(&self) -> i64 {
         0
     }

@@ -1,9 +1,10 @@
-//! Contained resources: dom-2 to dom-5, and ref-1's other side.
+//! Contained resources: dom-2 to dom-5, and the container's side of ref-1.
 //!
-//! dom-3 by the later expression, which R4B states: a contained resource is referred to by its id from anywhere in its
-//! container, by a reference, canonical, uri or url, or it refers to the container itself (`#`).
+//! dom-3 follows the later expression, which R4B publishes: something in the container refers to the contained
+//! resource by its id (a reference, canonical, uri, or url), or the contained resource refers to the container
+//! (`#`).
 
-use super::place::Place;
+use super::element_path::ElementPath;
 use super::reference::Locals;
 use super::walk::Walker;
 use emberpost_fhir::IssueCode;
@@ -11,22 +12,22 @@ use emberpost_fhir::tree::Node;
 use std::collections::HashSet;
 
 impl<'t> Walker<'t, '_, '_> {
-    /// A contained resource after its walk; `nested`: it stands in one that is contained itself.
-    pub fn contained(&mut self, node: Node<'t>, nested: bool, place: &Place) {
+    /// Checks a contained resource after it was walked. `nested`: it is inside another contained resource.
+    pub fn contained(&mut self, node: Node<'t>, nested: bool, path: &ElementPath) {
         if nested {
-            self.fail(place.parent.unwrap_or(place), node, "dom-2", IssueCode::Invariant, || {
+            self.fail(path.parent.unwrap_or(path), node, "dom-2", IssueCode::Invariant, || {
                 "a contained resource must not contain others; let the outer resource contain them".to_owned()
             });
         }
         if node.get("id").is_none() {
-            self.fail(place, node, "min", IssueCode::Required, || {
+            self.fail(path, node, "min", IssueCode::Required, || {
                 "id is missing; a contained resource is referred to by its id".to_owned()
             });
         }
         let Some(meta) = node.get("meta") else { return };
         for (name, rule) in [("versionId", "dom-4"), ("lastUpdated", "dom-4"), ("security", "dom-5")] {
             if let Some(found) = meta.get(name) {
-                self.fail(place, found, rule, IssueCode::Invariant, || {
+                self.fail(path, found, rule, IssueCode::Invariant, || {
                     format!(
                         "a contained resource must not have meta.{name}; it belongs to the resource that contains it"
                     )
@@ -35,8 +36,8 @@ impl<'t> Walker<'t, '_, '_> {
         }
     }
 
-    /// Contained resources of a container that nothing refers to (dom-3), after the container's walk.
-    pub fn unused(&mut self, node: Node<'t>, locals: Locals, place: &Place) {
+    /// Reports contained resources that nothing refers to (dom-3), after the container was walked.
+    pub fn unused(&mut self, node: Node<'t>, locals: Locals, path: &ElementPath) {
         let Some(contained) = node.get("contained") else {
             self.locals.truncate(locals.from);
             return;
@@ -52,7 +53,7 @@ impl<'t> Walker<'t, '_, '_> {
             if id.as_ref().is_some_and(|id| !seen.insert(id.clone())) {
                 self.inner_fail(
                     (inner, index),
-                    place,
+                    path,
                     "contained-id",
                     "another contained resource has this id; give each its own",
                 );
@@ -61,16 +62,22 @@ impl<'t> Walker<'t, '_, '_> {
             let refers = next.is_some_and(|from| *from < inner.after());
             if !refers && !id.is_some_and(|id| used.contains(&*id)) && inner.is_object() {
                 let text = "nothing in the resource refers to this contained resource; refer to it by # and its id, or remove it";
-                self.inner_fail((inner, index), place, "dom-3", text);
+                self.inner_fail((inner, index), path, "dom-3", text);
             }
         }
     }
 
     #[cold]
-    fn inner_fail(&mut self, (inner, index): (Node<'t>, u32), place: &Place, rule: &'static str, text: &'static str) {
-        let plan = place.type_id.map(|id| self.plan.type_plan(id));
+    fn inner_fail(
+        &mut self,
+        (inner, index): (Node<'t>, u32),
+        path: &ElementPath,
+        rule: &'static str,
+        text: &'static str,
+    ) {
+        let plan = path.type_id.map(|id| self.plan.type_plan(id));
         let member = plan.and_then(|plan| plan.member(self.plan.schema, b"contained"));
-        let inner_place = member.map(|member| place.element(member, index));
-        self.fail(inner_place.as_ref().unwrap_or(place), inner, rule, IssueCode::Invariant, || text.to_owned());
+        let inner_path = member.map(|member| path.element(member, index));
+        self.fail(inner_path.as_ref().unwrap_or(path), inner, rule, IssueCode::Invariant, || text.to_owned());
     }
 }

@@ -1,28 +1,29 @@
-//! What the walk asks of a member of an object, all in one place: it is asked for every value of every message.
+//! The properties of a member that the walk needs, in one place because they are read for every value of every
+//! message.
 
-use super::plan::{self, Bound, Bounds, Constraints};
+use super::plan::{self, BindingCache, Constraints, RequiredBinding};
 use emberpost_fhir::schema::{ElementDef, ElementType, Primitive, Schema, TypeDef, TypeId, TypeKind};
 
-/// One name that a type knows in JSON: `valueQuantity` of `value[x]`. Its `_x` is the same.
+/// A member that a type defines in JSON: `valueQuantity` of `value[x]`. Its `_x` shares this plan.
 pub(super) struct MemberPlan {
     pub def: &'static ElementDef,
     pub of_type: &'static ElementType,
-    /// The value set of a required binding; of a primitive only where its codes are known.
-    pub bound: Option<&'static Bound>,
-    /// Those of the element, and of a primitive those of its type, too. None: there are none.
+    /// The value set of a required binding. For a primitive, only if its codes are known.
+    pub bound: Option<&'static RequiredBinding>,
+    /// Constraints of the element and, for a primitive, of its type. None: there are none.
     pub constraints: Option<&'static Constraints>,
     pub type_id: TypeId,
     /// Position in `TypeDef::elements`.
     pub element: u16,
     pub min: u16,
-    /// `u16::MAX` is `*`.
+    /// The maximum number of values; `u16::MAX` is `*`.
     pub max: u16,
-    /// The format that its values have.
+    /// The primitive type whose format its values must have.
     pub primitive: Option<Primitive>,
     pub is_array: bool,
     pub is_choice: bool,
     pub is_resource: bool,
-    /// The `id` of an element, which is no resource's.
+    /// Whether it is the `id` of an element (not of a resource).
     pub is_element_id: bool,
 }
 
@@ -31,7 +32,7 @@ impl MemberPlan {
         holder: &'static TypeDef,
         (element, choice): (u16, u16),
         schema: &'static Schema,
-        bounds: &mut Bounds,
+        bounds: &mut BindingCache,
     ) -> Option<MemberPlan> {
         let def = holder.elements.get(usize::from(element))?;
         let of_type = def.types.get(usize::from(choice))?;
@@ -59,8 +60,8 @@ impl MemberPlan {
     }
 }
 
-/// What a primitive is held to. In a resource itself `id` is an id, and the `url` that names a definition to the world is a
-/// canonical.
+/// The primitive type whose format the values must have. In a resource itself, `id` is an id, and the `url` that
+/// identifies a definition is a canonical.
 fn format(holder: &TypeDef, def: &ElementDef, of: Primitive, schema: &Schema) -> Primitive {
     match &*def.name {
         _ if holder.kind != TypeKind::Resource => of,

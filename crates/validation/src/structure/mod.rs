@@ -1,22 +1,26 @@
-//! The structure of a document by the base definitions of its version: elements and their types, JSON's shapes, formats
-//! of primitives, required bindings, references, contained resources, extensions, narrative and invariants.
+//! Checks the structure of a document against the base definitions of its version: elements and their types, JSON
+//! structure, formats of primitives, required bindings, references, contained resources, extensions, narrative, and
+//! invariants.
 //!
-//! One walk over the tree with the tables of `emberpost_fhir::schema` beside it. Nothing is allocated while nothing is wrong.
-//! Reading order: `plan` and `member` (what is asked of types and members), `walk` (objects and their members), `value` (what
-//! a member holds), then the rules of single types:
-//! `attachment`, `binding`, `reference`, `extension`, `contained`, `narrative`, `primitive`, and `constraint`.
+//! One walk over the tree, guided by the tables of `emberpost_fhir::schema`. Allocates nothing unless something is
+//! wrong.
 //!
-//! Every document is walked, also one that is no message. It relies on the reader for duplicate names and depth.
+//! Reading order: `plan` and `member` (what is required of types and members), `walk` (objects and their members),
+//! `value` (the values of members), then the rules of single types: `attachment`, `binding`, `reference`,
+//! `extension`, `contained`, `narrative`, `primitive`, and `constraint`.
+//!
+//! Checks any document, also one that is not a message. Relies on the reader to reject duplicate names and excessive
+//! depth.
 
 mod attachment;
 mod binding;
 mod constraint;
 mod contained;
+mod element_path;
 mod extension;
 mod member;
 mod narrative;
 mod native;
-mod place;
 mod plan;
 mod primitive;
 mod reference;
@@ -27,7 +31,7 @@ mod tests;
 mod value;
 mod walk;
 
-use super::report::Report;
+use super::collector::IssueCollector;
 use emberpost_fhir::schema::{Constraint, Schema};
 use emberpost_fhir::tree::Tree;
 use plan::Plan;
@@ -36,16 +40,19 @@ use walk::Walker;
 
 pub(super) use extension::is_type;
 
-/// Most steps that the expressions of one document take together: ten times what one may (`emberpost_fhirpath::STEP_LIMIT`).
+/// The maximum number of steps that all expressions on one document may take together: ten times the limit of one
+/// expression (`emberpost_fhirpath::STEP_LIMIT`).
 const STEPS_LIMIT: u64 = 20_000_000;
 
-/// How a document is checked.
+/// Options of the structure check.
 #[derive(Clone, Copy, Debug)]
 pub struct Options<'a> {
-    /// The bdl- rules of the outermost Bundle, and what a MessageHeader must have, are told by the message rules.
+    /// Whether the message rules report the bdl- rules of the outermost Bundle and the required elements of its
+    /// MessageHeader.
     pub is_message: bool,
     pub steps_limit: u64,
-    /// Urls of the extensions whose definitions in the base packages are not held, as others were loaded.
+    /// URLs of extensions whose definitions in the base packages do not apply, because loaded definitions override
+    /// them.
     pub replaced: Option<&'a FxHashSet<Box<str>>>,
 }
 
@@ -55,17 +62,18 @@ impl Default for Options<'_> {
     }
 }
 
-/// Reports every break of the structure, each with rule, FHIRPath expression and place. `schema` is one of
-/// `Schema::of`. Time is linear in the size of the document, but for constraints whose expressions are not: those are
-/// bounded by `Options::steps_limit`, and a warning says where they were left out.
-pub fn check(tree: &Tree, schema: &'static Schema, options: Options<'_>, report: &mut Report) {
+/// Reports every structural error with its rule, FHIRPath expression, and position. `schema` is one of `Schema::of`.
+/// Time is linear in the size of the document, except for constraints whose expressions are not; those are limited
+/// by `Options::steps_limit`, and a warning says from where on they were skipped.
+pub fn check(tree: &Tree, schema: &'static Schema, options: Options<'_>, collector: &mut IssueCollector) {
     if tree.is_empty() {
         return;
     }
-    Walker::new(tree, Plan::of(schema.version), options, report).root();
+    Walker::new(tree, Plan::of(schema.version), options, collector).root();
 }
 
-/// The constraints of error severity that are not evaluated, as their expressions cannot be read: none in R4, R4B and R5.
+/// The constraints of severity error that are not evaluated because their expressions cannot be parsed; none in R4,
+/// R4B, and R5.
 pub fn not_evaluated(schema: &'static Schema) -> Vec<&'static Constraint> {
     plan::not_evaluated(schema)
 }

@@ -1,7 +1,8 @@
-//! Narrative: well-formed XHTML in a `div`, with the elements and attributes of HTML 4.0 chapters 7 to 11 (without 9.4)
-//! and 15, `a`, images and `style` attributes; no active content, no DTD, none of HTML's entities; some content.
+//! Narrative: well-formed XHTML in a `div`, limited to the elements and attributes of HTML 4.0 chapters 7 to 11
+//! (without 9.4) and 15, `a`, images, and `style` attributes; no active content, no DTD, no HTML entities; some
+//! content.
 //!
-//! Narratives are most of the bytes of many messages, so they are scanned here rather than read into events.
+//! Narrative is most of the bytes of many messages, so it is scanned directly rather than parsed into events.
 
 mod allowed;
 mod names;
@@ -15,7 +16,7 @@ use names::Names;
 
 const NAMESPACE: &[u8] = b"http://www.w3.org/1999/xhtml";
 
-/// Which rule the narrative breaks, and how.
+/// The rule that the narrative violates, and how.
 #[derive(Debug, PartialEq)]
 pub(super) struct Fault {
     pub rule: &'static str,
@@ -32,7 +33,7 @@ const fn formatting(text: &'static str) -> Fault {
 
 const NOT_WELL_FORMED: Fault = formed("the narrative is not well-formed XHTML; close every element in order");
 
-/// The first fault of a `div`, its text decoded, in UTF-8. Time is linear in its length.
+/// Returns the first error of a `div`. `text` is decoded and valid UTF-8. Time is linear in its length.
 pub(super) fn check(text: &[u8]) -> Result<(), Fault> {
     only_characters(text)?;
     let mut scanner = Scanner {
@@ -68,7 +69,7 @@ struct Scanner<'t> {
     has_content: bool,
 }
 
-/// How many of the open elements are of those that keep others out.
+/// The number of open elements that exclude others.
 #[derive(Default)]
 struct Within {
     paragraphs: u32,
@@ -92,7 +93,7 @@ impl<'t> Scanner<'t> {
         self.text.get(self.at..).unwrap_or_default()
     }
 
-    /// Text up to the next markup.
+    /// Skips text up to the next markup.
     fn characters(&mut self) -> Result<(), Fault> {
         let rest = self.rest();
         if rest.first() == Some(&b'<') {
@@ -107,7 +108,7 @@ impl<'t> Scanner<'t> {
         let Some(parent) = self.open.last() else {
             return match text.iter().all(u8::is_ascii_whitespace) {
                 true => Ok(()),
-                false => Err(formed("the narrative must be an XHTML div; text stands outside of it")),
+                false => Err(formed("the narrative must be an XHTML div; there is text outside of it")),
             };
         };
         let takes_text = takes_text(*parent);
@@ -157,7 +158,7 @@ impl<'t> Scanner<'t> {
         Ok(())
     }
 
-    /// Passes over white space; whether there was any.
+    /// Skips white space; returns whether there was any.
     fn white(&mut self) -> bool {
         let from = self.at;
         while self.text.get(self.at).is_some_and(u8::is_ascii_whitespace) {
@@ -166,7 +167,7 @@ impl<'t> Scanner<'t> {
         self.at > from
     }
 
-    /// A name and its word.
+    /// Reads a name; returns it with its `word`.
     fn name(&mut self) -> Result<(&'t [u8], u64), Fault> {
         let rest = self.rest();
         let length = name_length(rest);
@@ -209,7 +210,7 @@ impl<'t> Scanner<'t> {
         self.open.push(name);
     }
 
-    /// An element that is no longer among the open ones has ended.
+    /// Records that an element has ended.
     fn closed(&mut self, name: Element) {
         if let Some(count) = self.within.of(name) {
             *count = count.saturating_sub(1);
@@ -228,7 +229,7 @@ impl<'t> Scanner<'t> {
             None => {
                 let (prefix, local) = names::split(whole);
                 let name = element(word(local)).filter(|_| prefix.is_some());
-                let text = "the narrative has an element that is no basic formatting; remove it";
+                let text = "the narrative has an element that is not basic formatting; remove it";
                 (name.ok_or(formatting(text))?, prefix)
             }
         };
@@ -255,12 +256,12 @@ impl<'t> Scanner<'t> {
         }
     }
 
-    /// Where an element stands, as HTML has it.
+    /// Checks where an element occurs against HTML's nesting rules.
     fn nesting(&self, name: Element) -> Result<(), Fault> {
         let Some(parent) = self.open.last() else { return Ok(()) };
         if !nests(*parent, name) {
             return Err(formatting(
-                "the narrative has a part of a table or list where it cannot stand; nest them as HTML does",
+                "the narrative has a part of a table or list where it is not allowed; nest them as HTML does",
             ));
         }
         match () {
@@ -301,10 +302,10 @@ impl<'t> Scanner<'t> {
             return self.names.declare(name, value, self.open.len());
         }
         let Some(position) = attribute(word) else {
-            return Err(formatting("the narrative has an attribute that is no basic formatting; remove it"));
+            return Err(formatting("the narrative has an attribute that is not basic formatting; remove it"));
         };
         if !belongs(position, element) {
-            return Err(formatting("the narrative has an attribute on an element that has none such; remove it"));
+            return Err(formatting("the narrative has an attribute that its element does not have in HTML; remove it"));
         }
         if seen.known & (1 << position) != 0 {
             return Err(formed("the narrative has an attribute twice in one element"));
@@ -317,7 +318,7 @@ impl<'t> Scanner<'t> {
         Ok(())
     }
 
-    /// What stands in quotes. Every reference is whole and known, and `<` is written as one.
+    /// Reads a quoted value. Every reference must be complete and known, and `<` must be escaped.
     fn attribute_value(&mut self) -> Result<&'t [u8], Fault> {
         let quote = match self.rest() {
             [quote @ (b'"' | b'\''), ..] => *quote,
@@ -351,7 +352,8 @@ impl<'t> Scanner<'t> {
     }
 }
 
-/// How long the name is that a text begins with. The first byte below `@`, found in eight at once, mostly ends it.
+/// The length of the name at the start of a text. The first byte below `@`, searched eight bytes at a time, usually
+/// ends it.
 fn name_length(text: &[u8]) -> usize {
     let low = text.first_chunk::<8>().map_or(0, |chunk| {
         let word = u64::from_le_bytes(*chunk);
@@ -361,7 +363,7 @@ fn name_length(text: &[u8]) -> usize {
     low + rest.iter().position(|byte| ENDS_NAME[usize::from(*byte)]).unwrap_or(rest.len())
 }
 
-/// The length of an element's name with its `>`, where the text begins with them.
+/// The length of an element's name and its `>`, if the text begins with them.
 fn closes(text: &[u8], open: Element) -> Option<usize> {
     let (word, length) = name_of(open);
     let chunk = u64::from_le_bytes(*text.first_chunk::<8>()?);
@@ -369,7 +371,7 @@ fn closes(text: &[u8], open: Element) -> Option<usize> {
     is_same.then_some(length + 1)
 }
 
-/// Bytes that no name goes on with.
+/// Bytes that cannot continue a name.
 const ENDS_NAME: [bool; 256] = {
     let (mut ends, mut at) = ([false; 256], 0);
     while at < 256 {
@@ -383,15 +385,15 @@ const ENDS_NAME: [bool; 256] = {
 /// The attributes of one element.
 #[derive(Default)]
 struct Attributes {
-    /// A bit for each that is listed.
+    /// A bit for each known attribute.
     known: u64,
     has_namespace: bool,
 }
 
-/// Characters that XML has: escapes of JSON may stand for others.
+/// Checks that XML allows all characters; escapes in JSON can denote others.
 fn only_characters(text: &[u8]) -> Result<(), Fault> {
     let is_control = |byte: u8| (byte < b' ') & (byte != b'\t') & (byte != b'\n') & (byte != b'\r');
-    // In pieces and without an early end, which the compiler makes wide instructions of.
+    // Fixed-size blocks without an early exit, so that the compiler vectorizes the loop.
     let has_control = |piece: &[u8]| piece.iter().fold(false, |found, byte| found | is_control(*byte));
     // U+FFFE and U+FFFF.
     let is_none = |at: usize| text.get(at + 1) == Some(&0xBF) && matches!(text.get(at + 2), Some(0xBE | 0xBF));
@@ -401,7 +403,7 @@ fn only_characters(text: &[u8]) -> Result<(), Fault> {
     }
 }
 
-/// The length of a reference to one of XML's five entities or to a character; HTML's need a DTD.
+/// The length of a reference to one of XML's five entities or to a character; HTML's entities would need a DTD.
 fn entity(text: &[u8]) -> Result<usize, Fault> {
     const UNKNOWN: Fault =
         formed("the narrative has an entity that is not one of XML; write the character or its number");

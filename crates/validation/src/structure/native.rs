@@ -1,5 +1,5 @@
-//! Constraints that are written by hand, because they are asked often: recognised by their published expression, so
-//! that one whose expression differs in a version falls to the engine.
+//! Constraints in hand-written code, because they are evaluated often. Recognized by their published expressions, so
+//! that a version with a different expression uses the engine.
 
 mod period;
 
@@ -11,22 +11,24 @@ use std::borrow::Cow;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Native {
-    /// Told while walking: ele-1, dom-2 to dom-5, ref-1, txt-1, txt-2.
+    /// Checked by the walk itself: ele-1, dom-2 to dom-5, ref-1, txt-1, txt-2.
     ByWalk,
-    /// per-1 in all versions: a comparison without result is no failure, and of two precisions the boundaries count.
+    /// per-1 in all versions: a comparison without a result is not an error; for different precisions the boundaries
+    /// are compared.
     PeriodOrder,
     /// `where(use = 'home').empty()`
     NotHome,
-    /// bdl-11 to bdl-13: a Bundle of this type begins with this resource. Without entries the expression has no result,
-    /// but the sentence is broken.
+    /// bdl-11 to bdl-13: a Bundle of this type begins with this resource. Without entries the expression has no
+    /// result, but the rule as stated is violated.
     FirstEntry { bundle: &'static str, resource: &'static str },
-    /// md-1: `max` is `*` or a number from 1. Without one, or with a text that is no number, it is broken.
+    /// md-1: `max` is `*` or a number from 1. Violated if it is missing or not a number.
     PositiveMax,
-    /// bdl-3 and bdl-4 of R4 and R4B: each entry has this part exactly in Bundles of some types.
+    /// bdl-3 and bdl-4 of R4 and R4B: each entry has this part if and only if the Bundle has one of some types.
     PartOfTypes(&'static str, &'static str),
-    /// bdl-7: no two entries have fullUrl and versionId alike, but in a history.
+    /// bdl-7: no two entries have the same fullUrl and versionId, except in a history.
     DistinctEntries,
-    /// vsd-9: a code, unless the concept is abstract. With neither the expression has no result, but the sentence is broken.
+    /// vsd-9: a code, unless the concept is abstract. With neither, the expression has no result, but the rule as
+    /// stated is violated.
     CodeUnlessAbstract,
 }
 
@@ -44,9 +46,9 @@ impl Native {
     }
 }
 
-/// How bdl-7 begins in every version; how it joins the two differs, and comes to the same.
+/// The common start of bdl-7 in every version; the rest differs in spelling only.
 const DISTINCT_ENTRIES: &str = "(type = 'history') or entry.where(fullUrl.exists()).select(fullUrl&";
-/// How bdl-3 and bdl-4 go on after the name of the part, and what stands between their types.
+/// How bdl-3 and bdl-4 continue after the name of the part, and what separates their types.
 const OF_TYPES: &str = ".exists() = (%resource.type = '";
 const BETWEEN_TYPES: &str = "' or %resource.type = '";
 
@@ -68,8 +70,8 @@ fn first_entry(expression: &'static str) -> Option<Native> {
     Some(Native::FirstEntry { bundle, resource })
 }
 
-/// Whether an object keeps a rule, where that can be said; `ByWalk` is told elsewhere.
-pub(super) fn says(native: Native, node: Node<'_>, version: FhirVersion) -> Option<bool> {
+/// Whether an object satisfies a rule; None if that is not known here. The walk checks `ByWalk`.
+pub(super) fn evaluate(native: Native, node: Node<'_>, version: FhirVersion) -> Option<bool> {
     let text = |name| node.get(name).and_then(Node::text);
     Some(match native {
         Native::ByWalk => true,
@@ -95,7 +97,7 @@ pub(super) fn says(native: Native, node: Node<'_>, version: FhirVersion) -> Opti
     })
 }
 
-/// None where the type is missing, or a fullUrl has no value.
+/// None if the type is missing, or a fullUrl has no value.
 fn are_distinct(bundle: Node<'_>) -> Option<bool> {
     if bundle.get("type")?.text()? == "history" {
         return Some(true);

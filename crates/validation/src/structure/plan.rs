@@ -1,5 +1,5 @@
-//! What the walk asks of each type, made once per version from the tables: bits of what must be there, required value
-//! sets that can be enumerated, and the constraints, each in the cheapest form that is exact.
+//! What the walk requires of each type, computed once per version from the tables: bits of required elements,
+//! required value sets whose codes are known, and constraints, each in the cheapest exact representation.
 
 use super::member::MemberPlan;
 use super::native::Native;
@@ -19,14 +19,15 @@ pub(super) struct Plan {
     /// By `TypeId`.
     pub types: Vec<TypePlan>,
     pub extensions: FxHashMap<&'static str, ExtensionPlan>,
-    bounds: Bounds,
-    /// The type that every element of this name shares.
+    bounds: BindingCache,
+    /// The type that all elements with this name share.
     pub extension: Option<TypeId>,
-    /// By `ConstraintId`. Read when first evaluated: most types never occur, and reading all takes longer than the rest.
+    /// By `ConstraintId`. Parsed when first evaluated: most types never occur, and parsing all expressions takes
+    /// longer than the rest.
     expressions: Vec<OnceLock<Option<Expression>>>,
 }
 
-/// Types whose members mean more to the walk than their definitions say.
+/// Types with code of their own in the walk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Special {
     None,
@@ -47,15 +48,15 @@ pub(super) struct TypePlan {
     pub def: &'static TypeDef,
     pub primitive: Option<Primitive>,
     pub special: Special,
-    /// What prose says of the type.
+    /// The prose rules of the type.
     pub subject: Option<Subject>,
-    /// Bits of the elements with a minimum.
+    /// Bits of the required elements.
     pub required: u128,
     /// Bit of the element `id`.
     pub id: u128,
-    /// The ids of elements need only differ within it.
+    /// Whether ids of elements only need to be unique within the element.
     pub has_own_ids: bool,
-    /// As `Schema::members` has them.
+    /// In the order of `Schema::members`.
     members: Vec<MemberPlan>,
     /// None: there are none.
     pub constraints: Option<&'static Constraints>,
@@ -64,9 +65,9 @@ pub(super) struct TypePlan {
 /// An extension that the base packages define.
 pub(super) struct ExtensionPlan {
     pub def: &'static ExtensionDef,
-    /// Its own, beyond those of every extension.
+    /// Its own constraints, beyond those of every extension.
     pub constraints: Option<&'static Constraints>,
-    /// What must hold of the element that has it.
+    /// Conditions on the element that contains it.
     pub invariants: Vec<Expression>,
 }
 
@@ -80,31 +81,31 @@ impl ExtensionPlan {
 }
 
 /// A required value set.
-pub(super) struct Bound {
+pub(super) struct RequiredBinding {
     pub url: &'static str,
-    /// None: they cannot be enumerated.
+    /// None: the codes cannot be enumerated.
     pub codes: Option<&'static Codes>,
-    /// The code systems that it takes codes from; empty: not known.
+    /// The code systems that it includes codes from; empty: not known.
     pub systems: &'static [Box<str>],
     /// Code to its first position in `codes`.
     names: Names<u32>,
 }
 
-impl Bound {
-    pub fn new(set: &'static ValueSet) -> Bound {
+impl RequiredBinding {
+    pub fn new(set: &'static ValueSet) -> RequiredBinding {
         let codes = set.codes.as_ref().filter(|codes| !codes.codes.is_empty());
         let listed = codes.map(|codes| codes.codes.as_slice()).unwrap_or_default();
         let mut names: Vec<_> = listed.iter().map(|(code, _)| code.to_string()).zip(0u32..).collect();
         names.dedup_by(|later, first| later.0 == first.0);
-        Bound { url: &set.url, codes, systems: &set.systems, names: Names::of(names) }
+        RequiredBinding { url: &set.url, codes, systems: &set.systems, names: Names::of(names) }
     }
 
-    /// Whether the code is in it, whatever its system; true where that cannot be said.
+    /// Whether the value set has the code, of any system; true if that is not known.
     pub fn has_code(&self, code: &[u8]) -> bool {
         self.codes.is_none() || self.names.get(code).is_some()
     }
 
-    /// Where its codes cannot be enumerated, whether it may have codes of the system.
+    /// If the codes cannot be enumerated: whether the value set may include codes of the system.
     pub fn has(&self, system: &str, code: &str) -> bool {
         let Some(codes) = self.codes else {
             return self.systems.is_empty() || self.systems.iter().any(|known| **known == *system);
@@ -116,38 +117,45 @@ impl Bound {
     }
 }
 
-/// Of a type or element, those of error severity but those that the walk tells. They live as long as the tables.
-pub(super) type Constraints = Vec<Held>;
+/// The constraints of a type or element that have severity error, without those that the walk checks. They live as
+/// long as the tables.
+pub(super) type Constraints = Vec<CompiledConstraint>;
 
-pub(super) struct Held {
+pub(super) struct CompiledConstraint {
     pub id: ConstraintId,
     pub constraint: &'static Constraint,
-    pub by: By,
+    pub by: Evaluator,
 }
 
-/// What answers before the engine is asked.
-pub(super) enum By {
+/// What is tried before the engine.
+pub(super) enum Evaluator {
     Hand(Native),
     Shortcut(Shortcut),
 }
 
-impl Held {
-    /// None: the walk tells it.
-    fn new(id: ConstraintId, constraint: &'static Constraint, of: &TypeDef, schema: &Schema) -> Option<Held> {
+impl CompiledConstraint {
+    /// None: the walk checks it.
+    fn new(
+        id: ConstraintId,
+        constraint: &'static Constraint,
+        of: &TypeDef,
+        schema: &Schema,
+    ) -> Option<CompiledConstraint> {
         let by = match Native::of(constraint) {
             Some(Native::ByWalk) => return None,
-            Some(native) => By::Hand(native),
-            None => By::Shortcut(Shortcut::compile(&constraint.expression, of, schema)),
+            Some(native) => Evaluator::Hand(native),
+            None => Evaluator::Shortcut(Shortcut::compile(&constraint.expression, of, schema)),
         };
-        Some(Held { id, constraint, by })
+        Some(CompiledConstraint { id, constraint, by })
     }
 }
 
 /// None: there are none.
 pub(super) fn constraints(ids: &[ConstraintId], of: &TypeDef, schema: &'static Schema) -> Option<&'static Constraints> {
     let known = ids.iter().map(|id| (*id, schema.constraint(*id))).filter(|(_, constraint)| constraint.is_error);
-    let held: Constraints = known.filter_map(|(id, constraint)| Held::new(id, constraint, of, schema)).collect();
-    (!held.is_empty()).then(|| &*Box::leak(Box::new(held)))
+    let compiled: Constraints =
+        known.filter_map(|(id, constraint)| CompiledConstraint::new(id, constraint, of, schema)).collect();
+    (!compiled.is_empty()).then(|| &*Box::leak(Box::new(compiled)))
 }
 
 static PLANS: PerVersion<Plan> = PerVersion::new(
@@ -157,13 +165,13 @@ static PLANS: PerVersion<Plan> = PerVersion::new(
 );
 
 impl Plan {
-    /// Of a version; made when it is first asked for.
+    /// The plan of a version; made on first use.
     pub fn of(version: FhirVersion) -> &'static Plan {
         PLANS.of(version)
     }
 
     fn new(schema: &'static Schema) -> Plan {
-        let mut bounds = Bounds::default();
+        let mut bounds = BindingCache::default();
         let types = (0u16..).zip(&schema.types).map(|(id, def)| TypePlan::new(TypeId(id), def, schema, &mut bounds));
         let types = types.collect();
         schema.extensions.iter().for_each(|def| bounds.of_extension(def, schema));
@@ -177,7 +185,7 @@ impl Plan {
         }
     }
 
-    /// The expression of a constraint; None: it cannot be read.
+    /// The parsed expression of a constraint; None: it cannot be parsed.
     pub fn expression(&self, id: ConstraintId) -> Option<&Expression> {
         let read = || Expression::parse(&self.schema.constraint(id).expression).ok();
         self.expressions.get(usize::from(id.0))?.get_or_init(read).as_ref()
@@ -188,24 +196,24 @@ impl Plan {
         &self.types[usize::from(id.0)]
     }
 
-    /// A required value set that an extension is bound to.
-    pub fn bound(&self, id: ValueSetId) -> Option<&'static Bound> {
+    /// The required value set that an extension is bound to.
+    pub fn bound(&self, id: ValueSetId) -> Option<&'static RequiredBinding> {
         self.bounds.0.get(&id.0).copied()
     }
 }
 
-/// Value sets are many elements' own; each is made once and lives as long as the tables.
+/// Many elements share a value set; each is made once and lives as long as the tables.
 #[derive(Default)]
-pub(super) struct Bounds(FxHashMap<u16, &'static Bound>);
+pub(super) struct BindingCache(FxHashMap<u16, &'static RequiredBinding>);
 
-impl Bounds {
-    pub fn of(&mut self, element: &ElementDef, schema: &'static Schema) -> Option<&'static Bound> {
+impl BindingCache {
+    pub fn of(&mut self, element: &ElementDef, schema: &'static Schema) -> Option<&'static RequiredBinding> {
         let binding = element.binding.filter(|binding| binding.strength == Strength::Required)?;
         Some(self.of_set(binding.value_set, schema))
     }
 
-    fn of_set(&mut self, id: ValueSetId, schema: &'static Schema) -> &'static Bound {
-        self.0.entry(id.0).or_insert_with(|| Box::leak(Box::new(Bound::new(schema.value_set(id)))))
+    fn of_set(&mut self, id: ValueSetId, schema: &'static Schema) -> &'static RequiredBinding {
+        self.0.entry(id.0).or_insert_with(|| Box::leak(Box::new(RequiredBinding::new(schema.value_set(id)))))
     }
 
     fn of_extension(&mut self, def: &ExtensionDef, schema: &'static Schema) {
@@ -214,11 +222,12 @@ impl Bounds {
     }
 }
 
-/// HL7's own definitions have the same ids in both, each being a whole of its own.
+/// HL7's own definitions repeat element ids in snapshot and differential, so ids only need to be unique within each
+/// of the two.
 const REPEATS_IDS: [&str; 2] = ["StructureDefinition.snapshot", "StructureDefinition.differential"];
 
 impl TypePlan {
-    fn new(type_id: TypeId, def: &'static TypeDef, schema: &'static Schema, bounds: &mut Bounds) -> TypePlan {
+    fn new(type_id: TypeId, def: &'static TypeDef, schema: &'static Schema, bounds: &mut BindingCache) -> TypePlan {
         let primitive = match def.kind {
             TypeKind::Primitive(primitive) => Some(primitive),
             _ => None,
@@ -240,7 +249,7 @@ impl TypePlan {
             (0u32..).zip(&def.elements).map(bit).fold(0, |bits, bit| bits | bit)
         };
         let (required, id) = (bits(&|element| element.min > 0), bits(&|element| &*element.name == "id"));
-        let members = schema.members(def).iter().filter_map(|place| MemberPlan::new(def, *place, schema, bounds));
+        let members = schema.members(def).iter().filter_map(|path| MemberPlan::new(def, *path, schema, bounds));
         let members = members.collect();
         let constraints = constraints(&def.constraints, def, schema);
         TypePlan {
@@ -257,20 +266,20 @@ impl TypePlan {
         }
     }
 
-    /// What JSON calls so, without `_`.
+    /// The member with this JSON name, without a leading `_`.
     #[inline]
     pub fn member(&'static self, schema: &Schema, name: &[u8]) -> Option<&'static MemberPlan> {
         self.members.get(usize::from(schema.member_position(self.def, name)?))
     }
 }
 
-/// The constraints of error severity that are not evaluated, for the documentation.
+/// The constraints of severity error that are not evaluated, for the documentation.
 pub(super) fn not_evaluated(schema: &'static Schema) -> Vec<&'static Constraint> {
     let errors = schema.constraints.iter().filter(|constraint| constraint.is_error);
     errors.filter(|known| Native::of(known).is_none() && Expression::parse(&known.expression).is_err()).collect()
 }
 
-/// The bit of an element's position. No type has more elements than bits, which a test holds every version to.
+/// The bit of an element's position. A test asserts that no type of any version has more elements than bits.
 pub(super) fn bit(index: u32) -> u128 {
     1u128.checked_shl(index).unwrap_or(0)
 }

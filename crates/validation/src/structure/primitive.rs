@@ -1,8 +1,8 @@
-//! The formats of primitive values, version by version, by scanners over their bytes.
+//! Formats of primitive values in each version, checked by scanning their bytes.
 //!
-//! Texts come decoded and are not empty: an empty string breaks JSN-03 before any format. Where the versions' published
-//! expressions are at fault (digest of versions: `time` without fraction in R4, a stray brace in R5's decimal, R5's
-//! dateTime without zone) the text of the specification holds.
+//! Texts are decoded and not empty: the walk reports empty strings by JSN-03. Where the published regular
+//! expressions are wrong (`time` without fraction in R4, a stray brace in R5's decimal, R5's dateTime without zone),
+//! the text of the specification applies.
 
 mod time;
 
@@ -11,10 +11,10 @@ use emberpost_fhir::FhirVersion;
 use emberpost_fhir::schema::Primitive;
 use emberpost_fhir::tree::Kind;
 
-/// Most characters of a string.
+/// The maximum length of a string, in characters.
 const STRING_LIMIT: usize = 1_048_576;
 
-/// The kind of JSON value that holds a primitive (JSN-07).
+/// The kind of JSON value that represents a primitive (JSN-07).
 pub(super) fn json_kind(of: Primitive) -> Kind {
     match of {
         Primitive::Boolean => Kind::Boolean,
@@ -23,7 +23,7 @@ pub(super) fn json_kind(of: Primitive) -> Kind {
     }
 }
 
-/// Whether a value has the format of its type; of numbers the text as it is written.
+/// Whether a value has the format of its type; a number is checked as it is written.
 pub(super) fn fits(of: Primitive, text: &[u8], version: FhirVersion) -> bool {
     match of {
         Primitive::Boolean => matches!(text, b"true" | b"false"),
@@ -47,7 +47,7 @@ pub(super) fn fits(of: Primitive, text: &[u8], version: FhirVersion) -> bool {
     }
 }
 
-/// What a value of the type looks like, to end "it must be …".
+/// Describes the values of a type, to complete "it must be …".
 pub(super) fn allowed(of: Primitive) -> &'static str {
     match of {
         Primitive::Boolean => "true or false",
@@ -77,12 +77,12 @@ pub(super) fn allowed(of: Primitive) -> &'static str {
     }
 }
 
-/// Counts characters only where bytes could be too many.
+/// Counts characters only if there are more bytes than the limit.
 fn is_short(text: &[u8]) -> bool {
     text.len() <= STRING_LIMIT || text.iter().filter(|byte| !(0x80..0xC0).contains(*byte)).count() <= STRING_LIMIT
 }
 
-/// Without white space. Looks at every byte, which many of them at once make faster than stopping at the first.
+/// Whether there is no white space. Reads every byte: vectorized, that is faster than stopping at the first.
 fn is_solid(text: &[u8]) -> bool {
     !text.iter().fold(false, |found, byte| found | byte.is_ascii_whitespace())
 }
@@ -121,8 +121,8 @@ fn integer64(text: &[u8]) -> bool {
     }
 }
 
-/// `-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?`, in R5 with at most 18, 17 and 10 digits, those of the exponent
-/// without leading zeros.
+/// `-?(0|[1-9][0-9]*)(\\.[0-9]+)?([eE][+-]?[0-9]+)?`; in R5 with at most 18, 17, and 10 digits, and no leading zeros
+/// in the exponent.
 fn decimal(text: &[u8], version: FhirVersion) -> bool {
     let (whole_limit, part_limit, exponent_limit) = match version {
         FhirVersion::R5 => (18, 17, 10),
@@ -144,7 +144,7 @@ fn decimal(text: &[u8], version: FhirVersion) -> bool {
         })
 }
 
-/// What stands before the first of these bytes, and after it.
+/// Splits before the first of these bytes.
 fn split_at_any<'b>(text: &'b [u8], any: &[u8]) -> (&'b [u8], Option<&'b [u8]>) {
     match text.iter().position(|byte| any.contains(byte)) {
         Some(at) => (&text[..at], Some(&text[at + 1..])),
@@ -152,7 +152,7 @@ fn split_at_any<'b>(text: &'b [u8], any: &[u8]) -> (&'b [u8], Option<&'b [u8]>) 
     }
 }
 
-/// No white space at the ends, single ones inside; in R5 spaces only.
+/// No white space at the ends, single white space inside; in R5 only spaces.
 fn code(text: &[u8], version: FhirVersion) -> bool {
     let is_white = |byte: u8| byte.is_ascii_whitespace() || byte == 0x0B;
     let mut after_white = true;
@@ -171,11 +171,12 @@ pub(super) fn id(text: &[u8]) -> bool {
         && text.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
 }
 
-/// Quads of the plain alphabet, padded at the end; white space is passed over before R5, which does not allow it.
+/// Groups of four characters of the plain alphabet, padded at the end. Before R5, white space is ignored; R5 forbids
+/// it.
 fn base64(text: &[u8], version: FhirVersion) -> bool {
     let (mut count, mut padding) = (0usize, 0usize);
     for block in text.chunks(BLOCK) {
-        // Documents are megabytes of nothing but letters: many bytes at once.
+        // Embedded documents are megabytes of plain characters, so blocks of bytes are checked at once.
         if padding == 0 && block.iter().fold(true, |all, byte| all & is_base64(*byte)) {
             count += block.len();
             continue;
@@ -192,7 +193,7 @@ fn base64(text: &[u8], version: FhirVersion) -> bool {
     (count + padding).is_multiple_of(4) && padding <= 2 && count > 0
 }
 
-/// Bytes that are looked at at once.
+/// The size of a block.
 const BLOCK: usize = 64;
 
 fn is_base64(byte: u8) -> bool {

@@ -1,10 +1,11 @@
-//! References: their form, contained resources that they name (ref-1), and the types that an element takes.
+//! References: their syntax, contained resources that they refer to (ref-1), and the types that an element allows as
+//! targets.
 
+use super::element_path::ElementPath;
 use super::member::MemberPlan;
-use super::place::Place;
 use super::resources::{Entries, type_name};
 use super::walk::{Object, Walker};
-use crate::report::Broken;
+use crate::collector::Violation;
 use emberpost_fhir::IssueCode;
 use emberpost_fhir::quoted::quote;
 use emberpost_fhir::reference::has_scheme;
@@ -13,61 +14,61 @@ use emberpost_fhir::tree::Node;
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-/// A reference to a contained resource that was met.
+/// A reference to a contained resource.
 pub(super) struct Local<'t> {
     /// The id after `#`; empty: the container.
     pub id: Cow<'t, str>,
-    /// The node that holds it.
+    /// The index of the node that has the reference.
     pub from: u32,
 }
 
-/// Contained resources by id, of each container by its index.
+/// Contained resources by id, for each container by its node index.
 pub(super) type ContainedIds<'t> = HashMap<u32, HashMap<Cow<'t, str>, Node<'t>>>;
 
-/// The references that were met since a container began.
+/// Marks where the references of a container begin.
 #[derive(Clone, Copy)]
 pub(super) struct Locals {
     pub from: usize,
 }
 
 impl<'t> Walker<'t, '_, '_> {
-    /// A `#id` in a reference, canonical, uri or url.
+    /// Records a `#id` in a reference, canonical, uri, or url.
     pub fn local(&mut self, node: Node<'t>, text: &[u8]) {
         if let Some(id) = std::str::from_utf8(text).ok().and_then(|text| text.strip_prefix('#')) {
             self.locals.push(Local { id: Cow::Owned(id.to_owned()), from: node.index });
         }
     }
 
-    pub fn reference(&mut self, object: &Object<'t, '_>, role: Option<&'static MemberPlan>) {
-        let targets: &'static [TypeId] = role.map_or(&[], |role| &role.of_type.targets);
+    pub fn reference(&mut self, object: &Object<'t, '_>, member: Option<&'static MemberPlan>) {
+        let targets: &'static [TypeId] = member.map_or(&[], |member| &member.of_type.targets);
         let node = object.node;
         let literal = node.get("reference").and_then(|literal| Some((literal, literal.text()?)));
-        let said = node.get("type").and_then(Node::text).filter(|said| !said.is_empty());
+        let declared = node.get("type").and_then(Node::text).filter(|declared| !declared.is_empty());
         let leads = match &literal {
-            Some((literal, text)) if !text.is_empty() => self.leads(*literal, text, object.place),
+            Some((literal, text)) if !text.is_empty() => self.leads(*literal, text, object.path),
             _ => None,
         };
         let actual = leads.as_deref();
         if let Some(actual) = actual {
-            self.check_target(actual, targets, node, object.place, "leads to a resource of type");
+            self.check_target(actual, targets, node, object.path, "leads to a resource of type");
         }
-        let Some(said) = said else { return };
-        if said.contains(':') {
-            return self.fail(object.place, node, "reference-type", IssueCode::Value, || {
+        let Some(declared) = declared else { return };
+        if declared.contains(':') {
+            return self.fail(object.path, node, "reference-type", IssueCode::Value, || {
                 "the type of a reference must be the name of a resource type, such as Organization; only references in logical models have a URL there".to_owned()
             });
         }
-        let said = &*said;
-        self.check_target(said, targets, node, object.place, "names the type");
-        if actual.is_some_and(|actual| actual != said) {
-            self.fail(object.place, node, "target", IssueCode::Structure, || {
+        let declared = &*declared;
+        self.check_target(declared, targets, node, object.path, "names the type");
+        if actual.is_some_and(|actual| actual != declared) {
+            self.fail(object.path, node, "target", IssueCode::Structure, || {
                 "the reference leads to a resource of another type than its type says".to_owned()
             });
         }
     }
 
-    /// Form of the literal, and the name of the type that it leads to, where that is known.
-    fn leads(&mut self, literal: Node<'t>, text: &str, place: &Place) -> Option<Cow<'t, str>> {
+    /// Checks the syntax of the literal, and returns the name of the type that it refers to, if known.
+    fn leads(&mut self, literal: Node<'t>, text: &str, path: &ElementPath) -> Option<Cow<'t, str>> {
         if let Some(id) = text.strip_prefix('#') {
             self.local(literal, text.as_bytes());
             let container = self.holder.container();
@@ -76,14 +77,14 @@ impl<'t> Walker<'t, '_, '_> {
             }
             let found = self.contained_of(container, id);
             if found.is_none() {
-                self.fail(place, literal, "ref-1", IssueCode::Invariant, || {
+                self.fail(path, literal, "ref-1", IssueCode::Invariant, || {
                     "the reference begins with # and no contained resource of the same container has that id".to_owned()
                 });
             }
             return found.and_then(type_name);
         }
         if text.bytes().any(|byte| byte.is_ascii_whitespace()) {
-            self.fail(place, literal, "reference", IssueCode::Value, || {
+            self.fail(path, literal, "reference", IssueCode::Value, || {
                 "the reference has white space in it; a reference is a URL".to_owned()
             });
             return None;
@@ -95,15 +96,15 @@ impl<'t> Walker<'t, '_, '_> {
         let is_conditional = || text.contains('?') && self.bundles.last().is_some_and(Entries::takes_conditions);
         let is_plain = || literal_type.is_some_and(|name| text.starts_with(name));
         if !has_scheme(text) && !is_plain() && !is_conditional() {
-            // No definition says so, and traffic has other texts.
+            // No definition requires this, and production messages contain other texts.
             let text = "a relative reference must be a type of resource, / and an id";
-            let path = place.path(self.plan.schema);
-            self.report.prose(path, Some(literal), Broken::new("reference", IssueCode::Value, text));
+            let expression = path.expression(self.plan.schema);
+            self.collector.prose(expression, Some(literal), Violation::new("reference", IssueCode::Value, text));
         }
         literal_type.map(|name| Cow::Owned(name.to_owned()))
     }
 
-    /// The contained resource with this id; the ids of a container are gathered when one is first asked for.
+    /// The contained resource with this id. The ids of a container are collected on the first look-up.
     fn contained_of(&mut self, container: Node<'t>, id: &str) -> Option<Node<'t>> {
         let ids = self.contained_ids.entry(container.index).or_insert_with(|| {
             let contained = container.get("contained").into_iter().flat_map(Node::items);
@@ -112,13 +113,20 @@ impl<'t> Walker<'t, '_, '_> {
         ids.get(id).copied()
     }
 
-    fn check_target(&mut self, actual: &str, targets: &'static [TypeId], node: Node<'t>, place: &Place, how: &str) {
+    fn check_target(
+        &mut self,
+        actual: &str,
+        targets: &'static [TypeId],
+        node: Node<'t>,
+        path: &ElementPath,
+        how: &str,
+    ) {
         let schema = self.plan.schema;
         let fits = |type_id: TypeId| targets.iter().any(|target| schema.is_a(type_id, *target));
         if targets.is_empty() || schema.resource(actual).is_some_and(fits) {
             return;
         }
-        self.fail(place, node, "target", IssueCode::Structure, || {
+        self.fail(path, node, "target", IssueCode::Structure, || {
             let found = match schema.resource(actual) {
                 Some(_) => actual.to_owned(),
                 None => quote(actual).to_string(),
@@ -130,7 +138,7 @@ impl<'t> Walker<'t, '_, '_> {
     }
 }
 
-/// The type in a URL that ends with `Type/id`, or that with a version. What is relative may have a strange id.
+/// The type in a URL that ends with `Type/id`, with or without a version. In a relative URL the id may be malformed.
 fn type_of_url(url: &str) -> Option<&str> {
     let plain = url.split_once('#').map_or(url, |(plain, _)| plain);
     let (mut before, mut id) = plain.rsplit_once('/')?;

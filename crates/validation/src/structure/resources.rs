@@ -1,7 +1,7 @@
-//! Resources within the document: their types, ids, and what contains them.
+//! Resources in the document: their types, ids, and containers.
 
+use super::element_path::ElementPath;
 use super::member::MemberPlan;
-use super::place::Place;
 use super::plan::Special;
 use super::reference::Locals;
 use super::walk::{Object, Walker};
@@ -14,28 +14,28 @@ use emberpost_fhir::tree::Node;
 use std::borrow::Cow;
 use std::cell::OnceCell;
 
-/// The resource that the walk is in.
+/// The resource that is being walked.
 #[derive(Clone, Copy)]
 pub(super) struct Holder<'t> {
     pub resource: Node<'t>,
-    /// Of a contained resource, what contains it.
+    /// The container of a contained resource.
     pub container: Option<Node<'t>>,
-    /// `%resource` and `%rootResource` of its invariants, found once; None before the walk begins.
+    /// `%resource` and `%rootResource` of its invariants, looked up once; None before the walk begins.
     pub element: Option<Element<'t>>,
     pub root: Option<Element<'t>>,
 }
 
 impl<'t> Holder<'t> {
-    /// Where contained resources stand: `%rootResource`.
+    /// The resource that has `contained`: `%rootResource`.
     pub fn container(&self) -> Node<'t> {
         self.container.unwrap_or(self.resource)
     }
 }
 
-/// The entries of a Bundle by fullUrl; made when a reference first asks.
+/// The entries of a Bundle by fullUrl; built when the first reference needs it.
 pub(super) struct Entries<'t> {
     bundle: Node<'t>,
-    /// In ascending order: nobody can choose names that crowd it, and most Bundles have few.
+    /// Sorted by fullUrl. Not hashed, so that senders cannot choose names that collide; most Bundles are small.
     named: OnceCell<Vec<(Cow<'t, str>, Node<'t>)>>,
 }
 
@@ -51,7 +51,7 @@ impl<'t> Entries<'t> {
         named.get(at).filter(|(name, _)| *name == full_url).map(|(_, resource)| *resource)
     }
 
-    /// Whether references may be searches, `Patient?identifier=…`, for a server to replace.
+    /// Whether references may be searches, such as `Patient?identifier=…`, that a server replaces.
     pub fn takes_conditions(&self) -> bool {
         let kind = self.bundle.get("type").and_then(Node::text);
         kind.is_some_and(|kind| matches!(&*kind, "transaction" | "batch"))
@@ -64,13 +64,13 @@ impl<'t> Entries<'t> {
                 Some((full_url?.text()?, resource?))
             })
             .collect();
-        // Stable, so that of one name the first entry stands first.
+        // The sort is stable, so the first entry of each name comes first.
         named.sort_by(|one, other| one.0.cmp(&other.0));
         named
     }
 }
 
-/// The type that a resource names, as text.
+/// The type that a resource names.
 pub(super) fn type_name<'t>(resource: Node<'t>) -> Option<Cow<'t, str>> {
     resource.get("resourceType").and_then(Node::text)
 }
@@ -80,28 +80,28 @@ impl<'t> Walker<'t, '_, '_> {
         let node = self.tree.root();
         let name = type_name(node).unwrap_or_default();
         let type_id = self.plan.schema.resource(&name);
-        let place = Place::root(type_id);
+        let path = ElementPath::root(type_id);
         if !node.is_object() {
-            return self.fail(&place, node, "type", IssueCode::Structure, || {
+            return self.fail(&path, node, "type", IssueCode::Structure, || {
                 "the document must be one JSON object, a resource".to_owned()
             });
         }
-        self.resource(node, None, &place);
+        self.resource(node, None, &path);
     }
 
-    /// An object where a resource stands: the root, one that an element holds, or a contained one.
-    pub fn resource(&mut self, node: Node<'t>, role: Option<&'static MemberPlan>, place: &Place) {
-        let Some(type_id) = self.resource_type(node, place) else { return };
-        let place = &Place { type_id: Some(type_id), ..*place };
-        if let Some(role) = role
-            && !self.plan.schema.is_a(type_id, role.type_id)
+    /// Checks an object that must be a resource: the root, the value of an element, or a contained one.
+    pub fn resource(&mut self, node: Node<'t>, member: Option<&'static MemberPlan>, path: &ElementPath) {
+        let Some(type_id) = self.resource_type(node, path) else { return };
+        let path = &ElementPath { type_id: Some(type_id), ..*path };
+        if let Some(member) = member
+            && !self.plan.schema.is_a(type_id, member.type_id)
         {
-            let code = &self.plan.schema.def(role.type_id).code;
-            self.fail(place, node, "type", IssueCode::Structure, || {
-                format!("a resource of type {code} must stand here")
+            let code = &self.plan.schema.def(member.type_id).code;
+            self.fail(path, node, "type", IssueCode::Structure, || {
+                format!("a resource of type {code} is required here")
             });
         }
-        let is_contained = place.name() == Some("contained") && place.parent.is_some();
+        let is_contained = path.name() == Some("contained") && path.parent.is_some();
         let container = is_contained.then(|| self.holder.container());
         let element = Some(Element { value: Some(node), extra: None, type_id });
         let root = if is_contained { self.holder.root } else { element };
@@ -111,22 +111,22 @@ impl<'t> Walker<'t, '_, '_> {
         if plan.special == Special::Bundle {
             self.bundles.push(Entries::new(node));
         }
-        self.object(&Object { node, plan, role, place }, false);
+        self.object(&Object { node, plan, member, path }, false);
         if plan.special == Special::Bundle {
             self.bundles.pop();
         }
         match is_contained {
-            true => self.contained(node, outer.container.is_some(), place),
-            false => self.unused(node, locals, place),
+            true => self.contained(node, outer.container.is_some(), path),
+            false => self.unused(node, locals, path),
         }
         self.holder = outer;
     }
 
-    /// Its type; none where it has none that a resource can be of, and that is told.
-    fn resource_type(&mut self, node: Node<'t>, place: &Place) -> Option<TypeId> {
+    /// The resource's type; None if it is missing or not a type of resource, which is reported.
+    fn resource_type(&mut self, node: Node<'t>, path: &ElementPath) -> Option<TypeId> {
         let Some(found) = node.get("resourceType") else {
-            self.form(
-                (place, node),
+            self.format_error(
+                (path, node),
                 ("resource-type", "a resource must have resourceType"),
                 ("resource-type", "the element must hold a resource"),
             );
@@ -136,9 +136,9 @@ impl<'t> Walker<'t, '_, '_> {
         let type_id = name.as_ref().and_then(|name| self.plan.schema.resource(name));
         if type_id.is_none() {
             let what = if self.tree.is_xml() { "the element" } else { "resourceType" };
-            self.fail(place, found, "resource-type", IssueCode::Structure, || match name {
+            self.fail(path, found, "resource-type", IssueCode::Structure, || match name {
                 None => "resourceType must be a string".to_owned(),
-                Some(name) => format!("{what} '{}' is no type of resource in this version", quote(&name)),
+                Some(name) => format!("{what} '{}' is not a type of resource in this version", quote(&name)),
             });
         }
         type_id

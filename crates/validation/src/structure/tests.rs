@@ -1,4 +1,4 @@
-//! What the walk tells, and what it passes: rule and place of every error.
+//! What the walk reports and what it accepts: rule and expression of every error.
 
 use super::*;
 use crate::ProseRules;
@@ -9,17 +9,17 @@ mod contained;
 mod effort;
 mod extensions;
 mod invariants;
+mod prose;
 mod references;
-mod said;
 mod shapes;
 mod types;
 
-/// Rules and places of the errors of a document.
+/// Rules and expressions of the errors of a document.
 fn errors_of(text: &str, version: FhirVersion) -> Vec<(String, String)> {
     let tree = json::parse(text.to_owned().into()).unwrap();
-    let mut report = Report::new(&tree, ProseRules::Warning);
-    check(&tree, Schema::of(version), Options::default(), &mut report);
-    let errors = report.finish().into_iter().filter(|issue| issue.severity >= Severity::Error);
+    let mut collector = IssueCollector::new(&tree, ProseRules::Warning);
+    check(&tree, Schema::of(version), Options::default(), &mut collector);
+    let errors = collector.finish().into_iter().filter(|issue| issue.severity >= Severity::Error);
     errors.map(|issue| (issue.rule.unwrap().into_owned(), issue.expression.unwrap())).collect()
 }
 
@@ -27,10 +27,10 @@ fn errors(resource: &Value) -> Vec<(String, String)> {
     errors_of(&resource.to_string(), FhirVersion::R4)
 }
 
-/// The one error of an R4 resource.
+/// Asserts the only error of an R4 resource.
 #[track_caller]
-fn breaks(resource: Value, rule: &str, place: &str) {
-    assert_eq!(errors(&resource), [(rule.to_owned(), place.to_owned())], "{resource}");
+fn breaks(resource: Value, rule: &str, path: &str) {
+    assert_eq!(errors(&resource), [(rule.to_owned(), path.to_owned())], "{resource}");
 }
 
 #[track_caller]

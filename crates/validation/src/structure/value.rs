@@ -1,7 +1,7 @@
-//! What a member holds: objects, primitives with their formats, and the `_` siblings of primitives.
+//! The values of members: objects, primitives with their formats, and the `_` siblings of primitives.
 
+use super::element_path::{ElementPath, SINGLE};
 use super::narrative;
-use super::place::{Place, SINGLE};
 use super::primitive;
 use super::resources::type_name;
 use super::walk::{Member, Object, Walker, named};
@@ -13,7 +13,7 @@ use emberpost_fhir::schema::Primitive;
 use emberpost_fhir::tree::{Children, Kind, Node};
 
 impl<'t> Walker<'t, '_, '_> {
-    /// One value: of a member that does not repeat, or one item of its array.
+    /// Checks one value: of a member that does not repeat, or one item of its array.
     pub fn value(
         &mut self,
         object: &Object<'t, '_>,
@@ -21,102 +21,102 @@ impl<'t> Walker<'t, '_, '_> {
         (node, index): (Node<'t>, u32),
         other: &mut Counterpart<'t>,
     ) {
-        let place = &object.place.element(member.plan, index);
+        let path = &object.path.element(member.plan, index);
         match (member.plan.primitive, member.is_sibling) {
-            (_, true) => self.sibling(member, (node, index), other, place),
-            // null is padding in arrays only.
+            (_, true) => self.sibling(member, (node, index), other, path),
+            // null is padding, allowed in arrays only.
             (Some(_), false) if node.kind() == Kind::Null => {
-                if index == SINGLE || !other.stands(index) {
-                    self.stray_null(place, node);
+                if index == SINGLE || !other.has_value_at(index) {
+                    self.stray_null(path, node);
                 }
             }
-            (Some(of), false) => self.primitive(member, of, node, place),
+            (Some(of), false) => self.primitive(member, of, node, path),
             (None, false) => match node.kind() {
-                Kind::Null => self.stray_null(place, node),
-                Kind::Object if member.plan.is_resource => self.resource(node, Some(member.plan), place),
+                Kind::Null => self.stray_null(path, node),
+                Kind::Object if member.plan.is_resource => self.resource(node, Some(member.plan), path),
                 Kind::Object => {
                     let plan = self.plan.type_plan(member.plan.type_id);
-                    self.object(&Object { node, plan, role: Some(member.plan), place }, false);
+                    self.object(&Object { node, plan, member: Some(member.plan), path }, false);
                 }
                 _ => {
                     let code = &self.plan.schema.def(member.plan.type_id).code;
                     let is_xml = self.tree.is_xml();
-                    self.fail(place, node, "type", IssueCode::Structure, || match is_xml {
+                    self.fail(path, node, "type", IssueCode::Structure, || match is_xml {
                         true => {
-                            format!("{} has the attribute value; the type {code} has elements instead", named(place))
+                            format!("{} has the attribute value; the type {code} has elements instead", named(path))
                         }
-                        false => format!("{} must be an object of type {code}", named(place)),
+                        false => format!("{} must be an object of type {code}", named(path)),
                     });
                 }
             },
         }
     }
 
-    fn primitive(&mut self, member: &Member<'t>, of: Primitive, node: Node<'t>, place: &Place) {
+    fn primitive(&mut self, member: &Member<'t>, of: Primitive, node: Node<'t>, path: &ElementPath) {
         if node.kind() != primitive::json_kind(of) {
-            return self.wrong_kind(of, node, place);
+            return self.wrong_kind(of, node, path);
         }
         let (span, escaped) = node.span();
         if !escaped {
-            return self.text(member, of, (node, span), place);
+            return self.text(member, of, (node, span), path);
         }
         let mut decoded = std::mem::take(&mut self.buffer);
         node.decode_into(&mut decoded);
-        self.text(member, of, (node, &decoded), place);
+        self.text(member, of, (node, &decoded), path);
         self.buffer = decoded;
     }
 
-    /// The value of a primitive, decoded.
-    fn text(&mut self, member: &Member<'t>, of: Primitive, (node, text): (Node<'t>, &[u8]), place: &Place) {
+    /// Checks the decoded value of a primitive.
+    fn text(&mut self, member: &Member<'t>, of: Primitive, (node, text): (Node<'t>, &[u8]), path: &ElementPath) {
         if text.is_empty() {
-            return self.form(
-                (place, node),
+            return self.format_error(
+                (path, node),
                 ("JSN-03", "a string is empty; leave the property out"),
                 ("XML-02", "the attribute value is empty; leave the element out"),
             );
         }
         if !primitive::fits(of, text, self.plan.schema.version) {
-            return self.wrong_format(of, node, text, place);
+            return self.wrong_format(of, node, text, path);
         }
         match of {
-            Primitive::Xhtml => self.narrative(node, text, place),
+            Primitive::Xhtml => self.narrative(node, text, path),
             Primitive::Uri | Primitive::Url | Primitive::Canonical if text[0] == b'#' => self.local(node, text),
             Primitive::Canonical => self.prose(of, node, text),
             Primitive::Uri | Primitive::Url if text.starts_with(b"urn:") => self.prose(of, node, text),
-            // Maps name the ConceptMaps that they contain in strings, the published ones too.
+            // ConceptMaps refer to the maps that they contain by strings, also in published definitions.
             Primitive::String if text[0] == b'#' && self.is_in_map() => self.local(node, text),
             _ => {}
         }
         if member.plan.is_element_id {
-            self.element_id(node, place);
+            self.element_id(node, path);
         }
         if let Some(bound) = member.plan.bound {
-            self.bound_text(bound, of, node, text, place);
+            self.bound_text(bound, of, node, text, path);
         }
         if let Some(constraints) = member.plan.constraints {
             let element = Element { value: Some(node), extra: None, type_id: member.plan.type_id };
-            self.hold(constraints, element, 0, place);
+            self.check_constraints(constraints, element, 0, path);
         }
     }
 
-    /// An element's own `id`, which references within the resource may name.
-    fn element_id(&mut self, node: Node<'t>, place: &Place) {
+    /// Checks an element's own `id`, which references within the resource may name.
+    fn element_id(&mut self, node: Node<'t>, path: &ElementPath) {
         let Some(id) = node.text() else { return };
         if id.contains(char::is_whitespace) {
-            self.fail(place, node, "id", IssueCode::Value, || {
+            self.fail(path, node, "id", IssueCode::Value, || {
                 "the id of an element must not have white space".to_owned()
             });
         }
         if !self.ids.insert(id) {
-            self.fail(place, node, "id", IssueCode::Value, || {
+            self.fail(path, node, "id", IssueCode::Value, || {
                 "another element of the resource has this id; give each element its own".to_owned()
             });
         }
     }
 
-    /// What the definitions do not say of uris.
+    /// Rules for uris that the definitions do not express.
     fn prose(&mut self, of: Primitive, node: Node<'t>, text: &[u8]) {
-        prose::uri(of, node, std::str::from_utf8(text).unwrap_or_default(), self.report);
+        prose::uri(of, node, std::str::from_utf8(text).unwrap_or_default(), self.collector);
     }
 
     fn is_in_map(&self) -> bool {
@@ -124,15 +124,15 @@ impl<'t> Walker<'t, '_, '_> {
     }
 
     #[cold]
-    fn wrong_kind(&mut self, of: Primitive, node: Node<'t>, place: &Place) {
+    fn wrong_kind(&mut self, of: Primitive, node: Node<'t>, path: &ElementPath) {
         if self.tree.is_xml() {
             return match node.text() {
-                Some(text) => self.wrong_format(of, node, text.as_bytes(), place),
-                None => self.fail(place, node, "type", IssueCode::Structure, || {
+                Some(text) => self.wrong_format(of, node, text.as_bytes(), path),
+                None => self.fail(path, node, "type", IssueCode::Structure, || {
                     let code = primitive::allowed(of);
                     format!(
                         "{} must have the attribute value, and no elements but extensions; its value must be {code}",
-                        named(place)
+                        named(path)
                     )
                 }),
             };
@@ -150,32 +150,36 @@ impl<'t> Walker<'t, '_, '_> {
             Kind::Number => "a JSON number",
             _ => "a JSON string",
         };
-        self.fail(place, node, "JSN-07", IssueCode::Structure, || {
-            format!("{} must be {wanted} and is {found}", named(place))
+        self.fail(path, node, "JSN-07", IssueCode::Structure, || {
+            format!("{} must be {wanted} but is {found}", named(path))
         });
     }
 
     #[cold]
-    fn wrong_format(&mut self, of: Primitive, node: Node<'t>, text: &[u8], place: &Place) {
-        self.fail(place, node, "format", IssueCode::Value, || {
+    fn wrong_format(&mut self, of: Primitive, node: Node<'t>, text: &[u8], path: &ElementPath) {
+        self.fail(path, node, "format", IssueCode::Value, || {
             let found = match of {
                 Primitive::Code => format!(" '{}'", quote(&String::from_utf8_lossy(text))),
                 _ => String::new(),
             };
-            format!("{}{found} has not the format of its type; it must be {}", named(place), primitive::allowed(of))
+            format!(
+                "{}{found} does not have the format of its type; it must be {}",
+                named(path),
+                primitive::allowed(of)
+            )
         });
     }
 
-    fn narrative(&mut self, node: Node<'t>, text: &[u8], place: &Place) {
+    fn narrative(&mut self, node: Node<'t>, text: &[u8], path: &ElementPath) {
         if let Err(fault) = narrative::check(text) {
-            self.fail(place, node, fault.rule, IssueCode::Invariant, || fault.text.to_owned());
+            self.fail(path, node, fault.rule, IssueCode::Invariant, || fault.text.to_owned());
         }
         if self.holder.container().get("contained").is_some() {
             self.narrative_links(node, text);
         }
     }
 
-    /// Links and images that show what the resource contains.
+    /// Links and images in the narrative that refer to contained resources.
     fn narrative_links(&mut self, node: Node<'t>, text: &[u8]) {
         for at in memchr::memmem::find_iter(text, b"#") {
             let (before, rest) = text.split_at(at);
@@ -186,36 +190,36 @@ impl<'t> Walker<'t, '_, '_> {
         }
     }
 
-    /// The object of `_x`: `id` and `extension` (JSN-06).
+    /// Checks the object of `_x`: `id` and `extension` (JSN-06).
     fn sibling(
         &mut self,
         member: &Member<'t>,
         (node, index): (Node<'t>, u32),
         other: &mut Counterpart<'t>,
-        place: &Place,
+        path: &ElementPath,
     ) {
         match node.kind() {
             Kind::Object => {
                 let has_extension = node.children().any(|child| child.key().as_deref() == Some("extension"));
-                let has_value = has_extension || other.stands(index);
+                let has_value = has_extension || other.has_value_at(index);
                 let plan = self.plan.type_plan(member.plan.type_id);
-                self.object(&Object { node, plan, role: Some(member.plan), place }, has_value);
+                self.object(&Object { node, plan, member: Some(member.plan), path }, has_value);
             }
-            Kind::Null if index != SINGLE && other.stands(index) => {}
-            Kind::Null => self.stray_null(place, node),
-            _ => self.fail(place, node, "JSN-06", IssueCode::Structure, || {
-                format!("_{} must be an object with id or extension, as {} is a primitive", named(place), named(place))
+            Kind::Null if index != SINGLE && other.has_value_at(index) => {}
+            Kind::Null => self.stray_null(path, node),
+            _ => self.fail(path, node, "JSN-06", IssueCode::Structure, || {
+                format!("_{} must be an object with id or extension, as {} is a primitive", named(path), named(path))
             }),
         }
     }
 }
 
-/// What stands on the other side of a primitive: `_x` of `x`, `x` of `_x`. Looked up when a null asks for it, and passed
-/// through once.
+/// The other member of a primitive: `_x` for `x`, `x` for `_x`. Looked up when the first null needs it, and iterated
+/// once.
 pub(super) struct Counterpart<'t> {
     holder: Node<'t>,
     member: Node<'t>,
-    /// Items that were not passed yet, and the index of the first of them.
+    /// The remaining items, and the index of the first of them.
     rest: Option<(Children<'t>, u32)>,
 }
 
@@ -232,8 +236,8 @@ impl<'t> Counterpart<'t> {
         }
     }
 
-    /// Whether a value stands there; asked with growing indexes. `SINGLE`: of a member that does not repeat.
-    fn stands(&mut self, index: u32) -> bool {
+    /// Whether a value is present at an index; indexes must increase. `SINGLE`: of a member that does not repeat.
+    fn has_value_at(&mut self, index: u32) -> bool {
         if index == SINGLE {
             return self.other().is_some_and(|other| other.kind() != Kind::Null);
         }

@@ -1,14 +1,14 @@
-//! The walk: objects, their members, what must be there.
+//! The walk: objects, their members, and required elements.
 
 use super::Options;
+use super::element_path::{ElementPath, SINGLE};
 use super::member::MemberPlan;
-use super::place::{Place, SINGLE};
 use super::plan::{Plan, Special, TypePlan, bit};
 use super::reference::{ContainedIds, Local};
 use super::resources::{Entries, Holder};
 use super::value::Counterpart;
-use crate::around::Around;
-use crate::report::{Broken, Report};
+use crate::collector::{IssueCollector, Violation};
+use crate::document_index::DocumentIndex;
 use emberpost_fhir::IssueCode;
 use emberpost_fhir::quoted::quote;
 use emberpost_fhir::schema::TypeId;
@@ -21,77 +21,82 @@ pub(super) struct Walker<'t, 'r, 'm> {
     pub tree: &'t Tree,
     pub plan: &'static Plan,
     pub options: Options<'r>,
-    pub report: &'r mut Report<'m>,
+    pub collector: &'r mut IssueCollector<'m>,
     /// The resource that is being walked.
     pub holder: Holder<'t>,
-    /// References to contained resources that were met, for dom-3.
+    /// References to contained resources seen so far, for dom-3.
     pub locals: Vec<Local<'t>>,
-    /// Of the containers that were asked for.
+    /// Ids of contained resources, for the containers that were asked for.
     pub contained_ids: ContainedIds<'t>,
-    /// The ids of the elements of the resource that is walked, so far.
+    /// Ids of the elements of the current resource seen so far.
     pub ids: HashSet<Cow<'t, str>>,
-    /// For decoding texts.
+    /// Buffer for decoded texts.
     pub buffer: Vec<u8>,
-    /// The Bundles around, outermost first.
+    /// The Bundles around the current node, outermost first.
     pub bundles: Vec<Entries<'t>>,
-    /// What expressions resolve references in; made when the first one asks.
-    pub around: OnceCell<Around<'t>>,
-    /// The objects that the walk is in, outermost first.
+    /// The index in which expressions resolve references; built on first use.
+    pub document: OnceCell<DocumentIndex<'t>>,
+    /// The objects around the current node, outermost first.
     pub open: Vec<Node<'t>>,
-    /// That expressions have taken.
+    /// Steps that expressions have taken.
     pub steps: Cell<u64>,
-    /// They have taken too many, and that was told.
+    /// Whether expressions have used up their steps, which was reported.
     pub is_cut_off: bool,
 }
 
-/// An object, what it is, and where.
+/// An object with its type and path.
 #[derive(Clone, Copy)]
 pub(super) struct Object<'t, 'p> {
     pub node: Node<'t>,
     pub plan: &'static TypePlan,
-    /// The element that it is; None: the root.
-    pub role: Option<&'static MemberPlan>,
-    pub place: &'p Place<'p>,
+    /// The member that holds it; None: the root.
+    pub member: Option<&'static MemberPlan>,
+    pub path: &'p ElementPath<'p>,
 }
 
 impl Object<'_, '_> {
-    /// Of a resource the actual one.
+    /// The type; for a resource its actual type.
     pub fn type_id(&self) -> TypeId {
         self.plan.type_id
     }
 }
 
-/// A member of an object that the object's type knows.
+/// A member of an object that the object's type defines.
 #[derive(Clone, Copy)]
 pub(super) struct Member<'t> {
     pub node: Node<'t>,
     pub plan: &'static MemberPlan,
-    /// `_x`: id and extensions of a primitive.
+    /// Whether it is `_x`: id and extensions of a primitive.
     pub is_sibling: bool,
 }
 
 impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
-    pub fn new(tree: &'t Tree, plan: &'static Plan, options: Options<'r>, report: &'r mut Report<'m>) -> Self {
+    pub fn new(
+        tree: &'t Tree,
+        plan: &'static Plan,
+        options: Options<'r>,
+        collector: &'r mut IssueCollector<'m>,
+    ) -> Self {
         let holder = Holder { resource: tree.root(), container: None, element: None, root: None };
         Walker {
             tree,
             plan,
             options,
-            report,
+            collector,
             holder,
             locals: Vec::new(),
             contained_ids: ContainedIds::default(),
             ids: HashSet::new(),
             buffer: Vec::new(),
             bundles: Vec::new(),
-            around: OnceCell::new(),
+            document: OnceCell::new(),
             open: Vec::new(),
             steps: Cell::new(0),
             is_cut_off: false,
         }
     }
 
-    /// Members, minima and the rules of its type; what an object holds is walked on the way.
+    /// Checks an object: its members, including their values, required elements, and the rules of its type.
     pub fn object(&mut self, object: &Object<'t, '_>, has_value: bool) {
         let outer_ids = object.plan.has_own_ids.then(|| std::mem::take(&mut self.ids));
         self.open.push(object.node);
@@ -103,11 +108,11 @@ impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
         self.open.pop();
     }
 
-    /// What is asked of an object as a whole.
+    /// Rules that apply to an object as a whole.
     fn rules(&mut self, object: &Object<'t, '_>, present: u128, has_value: bool) {
         if object.node.children().next().is_none() {
-            self.form(
-                (object.place, object.node),
+            self.format_error(
+                (object.path, object.node),
                 ("JSN-03", "an object is empty; leave the property out"),
                 ("XML-02", "an element is empty; fill it, or leave it out"),
             );
@@ -115,15 +120,15 @@ impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
         }
         let is_resource = matches!(object.plan.special, Special::Resource | Special::Bundle);
         if present & !object.plan.id == 0 && !is_resource && !has_value {
-            self.fail(object.place, object.node, "ele-1", IssueCode::Invariant, || {
+            self.fail(object.path, object.node, "ele-1", IssueCode::Invariant, || {
                 "an element must have a value or children beside its id".to_owned()
             });
         }
-        // Parameters are what an operation is given, which may be nothing.
+        // Parameters are the input of an operation, which may be empty.
         let is_hollow = || object.node.children().all(|member| member.has_key("resourceType"));
         if present == 0 && is_resource && &*object.plan.def.name != "Parameters" && is_hollow() {
-            self.form(
-                (object.place, object.node),
+            self.format_error(
+                (object.path, object.node),
                 ("JSN-03", "a resource has nothing but its type; fill it, or leave it out"),
                 ("XML-02", "a resource has no elements; fill it, or leave it out"),
             );
@@ -136,7 +141,7 @@ impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
         self.constraints(object, present);
     }
 
-    /// Every member; gives the bits of the elements that are there.
+    /// Walks every member; returns the bits of the elements that are present.
     fn members(&mut self, object: &Object<'t, '_>) -> u128 {
         let mut present = 0;
         for node in object.node.children() {
@@ -171,15 +176,15 @@ impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
         (!is_sibling || plan.primitive.is_some()).then_some(Member { node, plan, is_sibling })
     }
 
-    /// Arrays where the element repeats and only there (JSN-05); how many.
+    /// Checks that the value is an array if and only if the element repeats (JSN-05), and how many values there are.
     fn member(&mut self, object: &Object<'t, '_>, member: &Member<'t>) {
         let node = member.node;
         if !member.plan.is_array {
             if node.is_array() {
-                let place = object.place.element(member.plan, SINGLE);
+                let path = object.path.element(member.plan, SINGLE);
                 match self.tree.is_xml() {
-                    true => self.too_many(&place, node, (&member.plan.def.name, node.items().count() as u32)),
-                    false => self.wrong_shape(&place, node, "must be a single value and no array"),
+                    true => self.too_many(&path, node, (&member.plan.def.name, node.items().count() as u32)),
+                    false => self.wrong_shape(&path, node, "must be a single value, not an array"),
                 }
             } else {
                 self.value(object, member, (node, SINGLE), &mut Counterpart::new(object.node, node));
@@ -187,11 +192,11 @@ impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
             return;
         }
         if !node.is_array() {
-            let place = object.place.element(member.plan, SINGLE);
+            let path = object.path.element(member.plan, SINGLE);
             let is_null = node.kind() == Kind::Null;
             match is_null {
-                true => self.stray_null(&place, node),
-                false => self.wrong_shape(&place, node, "must be an array, also of a single value"),
+                true => self.stray_null(&path, node),
+                false => self.wrong_shape(&path, node, "must be an array, even for a single value"),
             }
             return;
         }
@@ -206,21 +211,21 @@ impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
     fn count(&mut self, object: &Object<'t, '_>, member: &Member<'t>, count: u32) {
         let plan = member.plan;
         if count == 0 {
-            let place = object.place.element(plan, SINGLE);
-            self.fail(&place, member.node, "JSN-03", IssueCode::Structure, || {
+            let path = object.path.element(plan, SINGLE);
+            self.fail(&path, member.node, "JSN-03", IssueCode::Structure, || {
                 "an array is empty; leave the property out".to_owned()
             });
         } else if plan.max != u16::MAX && count > u32::from(plan.max) {
-            self.too_many(object.place, member.node, (&plan.def.name, count));
+            self.too_many(object.path, member.node, (&plan.def.name, count));
         } else if count < u32::from(plan.min) && !member.is_sibling {
             let (name, min) = (&plan.def.name, plan.min);
-            self.fail(object.place, member.node, "min", IssueCode::Required, || {
-                format!("{name} must stand at least {min} times and stands {count} times")
+            self.fail(object.path, member.node, "min", IssueCode::Required, || {
+                format!("{name} must occur at least {min} times but occurs {count} times")
             });
         }
     }
 
-    /// A choice holds one value: another member of the same element is another type.
+    /// A choice has one value: another member of the same element is another type.
     fn second_choice(&mut self, object: &Object<'t, '_>, member: &Member<'t>, name: &[u8]) {
         let of_element = |node: &Node<'t>| {
             let key = node.key().unwrap_or_default();
@@ -229,10 +234,10 @@ impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
             base != name && other.is_some_and(|other| other.element == member.plan.element)
         };
         if object.node.children().take_while(|node| node.index < member.node.index).any(|node| of_element(&node)) {
-            let place = object.place.element(member.plan, SINGLE);
+            let path = object.path.element(member.plan, SINGLE);
             let name = &member.plan.def.name;
-            self.fail(&place, member.node, "max", IssueCode::Structure, || {
-                format!("{name}[x] holds one value of one type; a value of another type stands before")
+            self.fail(&path, member.node, "max", IssueCode::Structure, || {
+                format!("{name}[x] has one value of one type; there is already a value of another type")
             });
         }
     }
@@ -240,9 +245,9 @@ impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
     #[cold]
     fn missing(&mut self, object: &Object<'t, '_>, missing: u128) {
         for (index, element) in (0u32..).zip(&object.plan.def.elements) {
-            if missing & bit(index) != 0 && !self.is_told_of_headers(object, &element.name) {
+            if missing & bit(index) != 0 && !self.is_reported_by_header_rules(object, &element.name) {
                 let choice = if element.is_choice { "[x]" } else { "" };
-                self.fail(object.place, object.node, "min", IssueCode::Required, || {
+                self.fail(object.path, object.node, "min", IssueCode::Required, || {
                     format!(
                         "{}{choice} is missing; {} must have at least {}",
                         element.name, object.plan.def.name, element.min
@@ -252,11 +257,11 @@ impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
         }
     }
 
-    /// What the message rules say of the message's own header: MSG-03, MSG-35, MSG-37.
-    fn is_told_of_headers(&self, object: &Object<'t, '_>, element: &str) -> bool {
+    /// Whether the message rules report this for the message's own header: MSG-03, MSG-35, MSG-37.
+    fn is_reported_by_header_rules(&self, object: &Object<'t, '_>, element: &str) -> bool {
         let header = match (&*object.plan.def.name, element) {
-            ("MessageHeader", "event") => Some(object.place),
-            ("MessageHeader.response", "code" | "identifier") => object.place.parent,
+            ("MessageHeader", "event") => Some(object.path),
+            ("MessageHeader.response", "code" | "identifier") => object.path.parent,
             _ => None,
         };
         let entry = header.filter(|_| self.options.is_message).and_then(|header| header.parent);
@@ -265,63 +270,64 @@ impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
 
     #[cold]
     fn unknown(&mut self, object: &Object<'t, '_>, node: Node<'t>, name: &[u8]) {
-        // At the object: FHIRPath has no place for what no type has. Line and column are the member's.
-        self.fail(object.place, node, "unknown-element", IssueCode::Structure, || {
-            format!("'{}' is no element of {}", quote(&String::from_utf8_lossy(name)), object.plan.def.name)
+        // The expression is the object's, because FHIRPath has no path to an undefined element. Line and column are
+        // the member's.
+        self.fail(object.path, node, "unknown-element", IssueCode::Structure, || {
+            format!("'{}' is not an element of {}", quote(&String::from_utf8_lossy(name)), object.plan.def.name)
         });
     }
 
-    pub fn wrong_shape(&mut self, place: &Place, node: Node<'t>, text: &'static str) {
-        self.fail(place, node, "JSN-05", IssueCode::Structure, || format!("{} {text}", named(place)));
+    pub fn wrong_shape(&mut self, path: &ElementPath, node: Node<'t>, text: &'static str) {
+        self.fail(path, node, "JSN-05", IssueCode::Structure, || format!("{} {text}", named(path)));
     }
 
-    pub fn stray_null(&mut self, place: &Place, node: Node<'t>) {
-        self.form(
-            (place, node),
-            ("JSN-04", "null stands where a value is expected; leave the property out, or give its _ sibling a value"),
+    pub fn stray_null(&mut self, path: &ElementPath, node: Node<'t>) {
+        self.format_error(
+            (path, node),
+            ("JSN-04", "null occurs where a value is expected; leave the property out, or give its _ sibling a value"),
             ("XML-02", "an element has neither a value nor extensions; give it one, or leave it out"),
         );
     }
 
-    /// A break of the form that was sent: rule and text in the terms of JSON and of XML.
+    /// A syntactic error: rule and text depend on whether the document is JSON or XML.
     #[cold]
-    pub fn form(
+    pub fn format_error(
         &mut self,
-        (place, node): (&Place, Node<'t>),
+        (path, node): (&ElementPath, Node<'t>),
         json: (&'static str, &'static str),
         xml: (&'static str, &'static str),
     ) {
         let (rule, text) = if self.tree.is_xml() { xml } else { json };
-        self.fail(place, node, rule, IssueCode::Structure, || text.to_owned());
+        self.fail(path, node, rule, IssueCode::Structure, || text.to_owned());
     }
 
-    fn too_many(&mut self, place: &Place, node: Node<'t>, (name, count): (&str, u32)) {
-        self.fail(place, node, "max", IssueCode::Structure, || {
-            format!("{name} stands {count} times, more often than it may")
+    fn too_many(&mut self, path: &ElementPath, node: Node<'t>, (name, count): (&str, u32)) {
+        self.fail(path, node, "max", IssueCode::Structure, || {
+            format!("{name} occurs {count} times, more often than allowed")
         });
     }
 
-    /// An error; its text is made only where it is listed.
+    /// Adds an error; its text is only formatted if the error will be listed.
     #[cold]
     pub fn fail(
         &mut self,
-        place: &Place,
+        path: &ElementPath,
         node: Node<'t>,
         rule: &'static str,
         code: IssueCode,
         text: impl FnOnce() -> String,
     ) {
-        match self.report.is_full() {
-            true => self.report.count_error(),
+        match self.collector.is_full() {
+            true => self.collector.count_error(),
             false => {
-                let path = place.path(self.plan.schema);
-                self.report.error(path, Some(node), Broken::new(rule, code, text()));
+                let expression = path.expression(self.plan.schema);
+                self.collector.error(expression, Some(node), Violation::new(rule, code, text()));
             }
         }
     }
 }
 
-/// How a text calls the element.
-pub(super) fn named<'p>(place: &Place<'p>) -> &'p str {
-    place.name().unwrap_or("the resource")
+/// How issues name the element.
+pub(super) fn named<'p>(path: &ElementPath<'p>) -> &'p str {
+    path.name().unwrap_or("the resource")
 }

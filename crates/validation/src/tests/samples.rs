@@ -1,4 +1,4 @@
-//! The shipped samples, and a corpus of real messages where one is given.
+//! The shipped samples, and a corpus of real messages if one is given.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Constraints by FHIRPath.
+//! FHIRPath constraints.
 
 use super::*;
 
@@ -11,7 +11,7 @@ fn constraint(key: &str, severity: &str, expression: &str) -> Value {
 }
 
 #[test]
-fn constraints_are_held_where_they_stand_with_their_severity() {
+fn constraints_apply_where_they_are_defined_with_their_severity() {
     let own = constrained(json!([
         { "id": "Patient", "path": "Patient", "constraint": [constraint("own-1", "error", "name.exists() or identifier.exists()")] },
         { "id": "Patient.name", "path": "Patient.name", "constraint": [constraint("own-2", "warning", "family.exists()"), constraint("own-3", "error", "given.count() <= 2")] },
@@ -34,7 +34,7 @@ fn constraints_are_held_where_they_stand_with_their_severity() {
 }
 
 #[test]
-fn a_constraint_without_a_result_is_broken_and_one_that_cannot_be_evaluated_is_a_warning() {
+fn a_constraint_without_a_result_is_violated_and_one_that_cannot_be_evaluated_is_a_warning() {
     let own = constrained(json!([
         { "id": "Patient", "path": "Patient", "constraint": [constraint("own-1", "error", "birthDate > @2000-01-01"), constraint("own-2", "error", "name.empty() or name.single().family.empty()")] },
     ]));
@@ -53,7 +53,7 @@ fn a_constraint_without_a_result_is_broken_and_one_that_cannot_be_evaluated_is_a
 }
 
 #[test]
-fn expressions_may_ask_for_value_sets_profiles_and_references() {
+fn expressions_can_use_value_sets_profiles_and_references() {
     let set = json!({ "resourceType": "ValueSet", "url": format!("{OWN}set"), "status": "active",
         "compose": { "include": [{ "system": "urn:s", "concept": [{ "code": "a" }] }, { "valueSet": ["http://hl7.org/fhir/ValueSet/observation-status"] }] } });
     let inner = profile(

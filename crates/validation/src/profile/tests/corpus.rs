@@ -1,11 +1,11 @@
-//! The profiles of a corpus of real definitions, where one is given, and the messages beside them.
+//! Compiles the profiles of a corpus of real definitions, if one is given, and checks the messages beside them.
 
 use super::*;
 use crate::Choice;
 use emberpost_fhir::xml;
 use std::path::{Path, PathBuf};
 
-/// Folders whose own definitions are at hand with their whole chain, and of how many messages errors are right.
+/// Folders with all definitions of their chains, and how many of their messages rightly have errors.
 const WHOLE: [(&str, FhirVersion); 2] =
     [("cdc-vrdr-messaging", FhirVersion::R4), ("hl7-austria-messaging-r5", FhirVersion::R5)];
 
@@ -47,29 +47,30 @@ fn every_constraint_of_a_corpus_compiles() {
     for folder in files(&corpus).into_iter().filter(|folder| folder.join("definitions").is_dir()) {
         let (definitions, _) = definitions(&folder);
         for version in [FhirVersion::R4, FhirVersion::R4B, FhirVersion::R5] {
-            let (_, mistakes) = Profiles::compile(&definitions, version);
-            let unread: Vec<&String> = mistakes.iter().filter(|mistake| mistake.contains("cannot be read")).collect();
+            let (_, errors) = Profiles::compile(&definitions, version);
+            let unread: Vec<&String> = errors.iter().filter(|error| error.contains("cannot be read")).collect();
             assert!(unread.is_empty(), "{}: {unread:#?}", folder.display());
         }
     }
 }
 
 #[test]
-fn messages_of_a_corpus_are_held_against_the_definitions_beside_them() {
+fn messages_of_a_corpus_are_checked_against_the_definitions_beside_them() {
     let Some(corpus) = corpus() else { return };
     for (name, version) in WHOLE {
         let folder = corpus.join(name);
-        let (definitions, mistakes) = definitions(&folder);
-        assert_eq!(mistakes, Vec::<String>::new());
-        let (profiles, mistakes) = Profiles::compile(&definitions, version);
-        assert_eq!(mistakes, Vec::<String>::new());
+        let (definitions, errors) = definitions(&folder);
+        assert_eq!(errors, Vec::<String>::new());
+        let (profiles, errors) = Profiles::compile(&definitions, version);
+        assert_eq!(errors, Vec::<String>::new());
         let mut checked = 0;
         for message in files(&folder.join("messages")).iter().filter_map(|path| read(path, version)) {
             let definition = match definitions.choose(&message) {
                 Choice::One(definition) => Some(definition),
                 _ => None,
             };
-            let issues = check_profiles(&message, definition.as_ref(), (&definitions, &profiles), Asked::default());
+            let issues =
+                check_profiles(&message, definition.as_ref(), (&definitions, &profiles), ProfileOptions::default());
             let errors: Vec<&Issue> = issues.iter().filter(|issue| issue.is_error()).collect();
             assert!(errors.is_empty(), "{errors:#?}");
             checked += 1;

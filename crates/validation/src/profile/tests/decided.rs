@@ -1,4 +1,5 @@
-//! What a definition says in a roundabout way is held all the same, and what cannot be used says why.
+//! Rules that a definition states indirectly are enforced, and profiles that cannot be used are reported with the
+//! reason.
 
 use super::*;
 
@@ -7,7 +8,7 @@ fn by(kind: &str, path: &str) -> Value {
 }
 
 #[test]
-fn a_choice_that_slices_narrow_is_told_apart_by_type() {
+fn a_choice_narrowed_by_slices_is_distinguished_by_type() {
     let payload = "Communication.payload";
     let narrowed = |name: &str, of: &str, min: u32| {
         json!([{ "id": format!("{payload}:{name}"), "path": payload, "sliceName": name, "max": "1" },
@@ -40,7 +41,7 @@ fn a_choice_that_slices_narrow_is_told_apart_by_type() {
 }
 
 #[test]
-fn a_base_resource_as_the_profile_of_a_type_is_asked_for() {
+fn a_base_resource_as_the_profile_of_a_type_is_required() {
     let asks = |path: &str, of: &str, of_base: &str| {
         let element = json!([{ "id": path, "path": path,
             "type": [{ "code": of, "profile": [format!("http://hl7.org/fhir/StructureDefinition/{of_base}")] }] }]);
@@ -66,7 +67,7 @@ fn a_base_resource_as_the_profile_of_a_type_is_asked_for() {
 }
 
 #[test]
-fn a_value_within_a_sliced_extension_tells_the_slice() {
+fn a_value_within_a_sliced_extension_determines_the_slice() {
     let (path, use_path) = ("Patient.contact", "Patient.contact.extension");
     let extension = json!({ "resourceType": "StructureDefinition", "url": format!("{OWN}use"), "name": "use", "status": "active",
         "kind": "complex-type", "abstract": false, "type": "Extension", "derivation": "constraint",
@@ -134,7 +135,7 @@ fn a_reference_that_resolves_to_nothing_leaves_a_slice_undecided() {
 }
 
 #[test]
-fn the_target_of_a_reference_is_where_the_profile_wants_it() {
+fn the_target_of_a_reference_is_where_the_profile_requires_it() {
     let own = |modes: &[&str]| {
         let element = json!([{ "id": "Observation.subject", "path": "Observation.subject",
             "type": [{ "code": "Reference", "targetProfile": ["http://hl7.org/fhir/StructureDefinition/Patient"], "aggregation": modes }] }]);
@@ -218,7 +219,7 @@ fn a_discriminator_without_a_value_leaves_the_decision_to_the_others() {
 }
 
 #[test]
-fn a_profile_that_is_loaded_and_cannot_be_used_says_why() {
+fn a_profile_that_is_loaded_but_cannot_be_used_is_reported_with_the_reason() {
     let focus = |canonical: &str| {
         definition(json!({ "focus": [{ "code": "Patient", "profile": canonical, "min": 0, "max": "*" }] }))
     };
@@ -229,8 +230,8 @@ fn a_profile_that_is_loaded_and_cannot_be_used_says_why() {
     let patient = json!({ "resourceType": "Patient", "id": "p" });
     let sent = message(json!({}), &["Patient/p"], &[patient]);
     for (own, canonical, reason) in [
-        (of_r5, format!("{OWN}p"), "is loaded, but for FHIR 5.0.0, and this is FHIR 4.0.1"),
-        (special, format!("{OWN}p"), "it is no constraint"),
+        (of_r5, format!("{OWN}p"), "is loaded, but for FHIR 5.0.0, and the message is FHIR 4.0.1"),
+        (special, format!("{OWN}p"), "it is not a constraint"),
         (profile("p", "Patient", json!([])), format!("{OWN}p|9.0"), "is loaded in the version 1.0.0, not in 9.0"),
     ] {
         let definitions = loaded(&[own, focus(&canonical)]);
@@ -239,7 +240,7 @@ fn a_profile_that_is_loaded_and_cannot_be_used_says_why() {
         let tree = json::parse(Bytes::from(sent.to_string())).expect("JSON");
         let message = Message::read(tree, Some(FhirVersion::R4), None).expect("a message");
         let definition = definitions.by_canonical("urn:definition");
-        let issues = check_profiles(&message, definition, (&definitions, &profiles), Asked::default());
+        let issues = check_profiles(&message, definition, (&definitions, &profiles), ProfileOptions::default());
         assert_eq!(issues.len(), 1, "{issues:?}");
         assert!(issues[0].diagnostics.contains(reason), "{}", issues[0].diagnostics);
         assert!(!issues[0].diagnostics.contains("Load it"), "{}", issues[0].diagnostics);
@@ -247,7 +248,7 @@ fn a_profile_that_is_loaded_and_cannot_be_used_says_why() {
 }
 
 #[test]
-fn limits_of_quantities_hold_across_units_of_ucum() {
+fn limits_of_quantities_apply_across_units_of_ucum() {
     const UCUM: &str = "http://unitsofmeasure.org";
     let elements = json!([{ "id": "Observation.value[x]", "path": "Observation.value[x]", "type": [{ "code": "Quantity" }],
         "minValueQuantity": { "value": 1, "system": UCUM, "code": "kg" },
@@ -265,14 +266,14 @@ fn limits_of_quantities_hold_across_units_of_ucum() {
             (weight(2500.0, UCUM, "g"), &[wrong]),
             (weight(0.0015, UCUM, "t"), &[]),
             (weight(0.5, UCUM, "kg"), &[wrong]),
-            // Nobody can compare these.
+            // These cannot be compared.
             (weight(0.5, UCUM, "mmol"), &[]),
             (weight(0.5, "urn:own", "g"), &[]),
         ],
     );
 }
 
-/// The same question, asked of a base invariant and of a profile's constraint, has one answer.
+/// A base invariant and a profile's constraint get the same result for the same expression.
 #[test]
 fn references_resolve_alike_in_invariants_and_in_profiles() {
     use crate::structure;
@@ -301,29 +302,29 @@ fn references_resolve_alike_in_invariants_and_in_profiles() {
         let found = message_found(std::slice::from_ref(&own), &whole);
         assert_eq!(found.iter().any(|issue| issue.contains("own-1")), leads, "{member}: {found:?}");
         let tree = json::parse(Bytes::from(whole.to_string())).expect("JSON");
-        let mut report = Report::new(&tree, ProseRules::default());
-        structure::check(&tree, Schema::of(FhirVersion::R4), structure::Options::default(), &mut report);
-        let issues = report.finish();
+        let mut collector = IssueCollector::new(&tree, ProseRules::default());
+        structure::check(&tree, Schema::of(FhirVersion::R4), structure::Options::default(), &mut collector);
+        let issues = collector.finish();
         let is_broken = issues.iter().any(|issue| issue.rule.as_deref() == Some("ctm-1"));
         assert_eq!(is_broken, leads, "{member}: {issues:?}");
     }
 }
 
 #[test]
-fn an_open_value_set_of_the_base_asks_for_a_coding_of_its_systems() {
+fn an_open_value_set_of_the_base_requires_a_coding_of_its_systems() {
     let own = profile(
         "patient",
         "Patient",
         json!([{ "id": "Patient.communication.language", "path": "Patient.communication.language",
             "binding": { "strength": "required", "valueSet": "http://hl7.org/fhir/ValueSet/all-languages" } }]),
     );
-    let place = "Patient.communication[0].language";
+    let path = "Patient.communication[0].language";
     let speaks = |system: &str| json!({ "resourceType": "Patient", "communication": [{ "language": { "coding": [{ "system": system, "code": "da" }] } }] });
     cases(
         &[own],
         &[
-            (speaks("urn:ietf:bcp:47"), &[&format!("warning binding {place}")]),
-            (speaks("urn:own"), &[&format!("error binding {place}")]),
+            (speaks("urn:ietf:bcp:47"), &[&format!("warning binding {path}")]),
+            (speaks("urn:own"), &[&format!("error binding {path}")]),
         ],
     );
 }

@@ -50,7 +50,7 @@ fn instance(extensions: Value) -> Value {
 }
 
 #[test]
-fn an_extension_in_its_slice_is_held_against_its_definition() {
+fn an_extension_in_its_slice_is_checked_against_its_definition() {
     let url = format!("{OWN}simple");
     let other = json!({ "url": "urn:other", "valueBoolean": true });
     cases(
@@ -111,7 +111,7 @@ fn an_extension_whose_definition_is_not_loaded_is_counted_and_named_in_a_warning
 }
 
 #[test]
-fn extensions_of_primitives_are_held_too() {
+fn extensions_of_primitives_are_checked_too() {
     let own = profile(
         "patient",
         "Patient",
@@ -133,7 +133,7 @@ fn extensions_of_primitives_are_held_too() {
 }
 
 #[test]
-fn an_extension_is_held_against_its_loaded_definition_wherever_it_stands() {
+fn an_extension_is_checked_against_its_loaded_definition_wherever_it_occurs() {
     let mut own = simple();
     own["context"] = json!([{ "type": "element", "expression": "Patient.name" }, { "type": "element", "expression": "Quantity" },
         { "type": "extension", "expression": "urn:around" }]);
@@ -162,14 +162,14 @@ fn an_extension_is_held_against_its_loaded_definition_wherever_it_stands() {
         ["error extension Bundle.entry[1].resource.birthDate.extension[0]"]
     );
     let contained = json!({ "contained": [{ "resourceType": "Patient", "id": "c", "name": [{ "given": ["A"], "_given": [{ "extension": bad }] }] }] });
-    let place = "Bundle.entry[1].resource.contained[0].name[0].given[0].extension[0]";
+    let path = "Bundle.entry[1].resource.contained[0].name[0].given[0].extension[0]";
     assert_eq!(
         sent(contained),
-        [format!("error extension {place}"), format!("error binding {place}.value.ofType(code)")]
+        [format!("error extension {path}"), format!("error binding {path}.value.ofType(code)")]
     );
 }
 
-/// An extension of ours, or one of the base packages, that may stand on these elements.
+/// An extension, of our own or of the base packages, with these contexts.
 fn on(url: &str, contexts: &[&str]) -> Value {
     let mut definition = derived(
         "note",
@@ -209,13 +209,13 @@ fn errors_at(level: super::super::super::Level, resources: &[Value], whole: &Val
 }
 
 #[test]
-fn a_loaded_definition_of_an_extension_takes_the_place_of_the_base_one() {
+fn a_loaded_definition_of_an_extension_overrides_the_base_one() {
     use super::super::super::Level;
     const BIRTH_PLACE: &str = "http://hl7.org/fhir/StructureDefinition/patient-birthPlace";
-    let place = json!([{ "url": BIRTH_PLACE, "valueAddress": { "text": "x" } }]);
+    let path = json!([{ "url": BIRTH_PLACE, "valueAddress": { "text": "x" } }]);
     let encounter = json!({ "resourceType": "Encounter", "id": "e", "status": "planned", "class": { "code": "AMB" },
-        "extension": place });
-    let patient = json!({ "resourceType": "Patient", "id": "p", "extension": place });
+        "extension": path });
+    let patient = json!({ "resourceType": "Patient", "id": "p", "extension": path });
     let whole = message(json!({}), &["Encounter/e", "Patient/p"], &[encounter, patient]);
     let at = |index: usize| format!("error extension Bundle.entry[{index}].resource.extension[0]");
     let moved = [on(BIRTH_PLACE, &["Encounter"])];

@@ -34,7 +34,7 @@ fn other(kind: &str, id: &str) -> Value {
 }
 
 #[test]
-fn a_graph_is_held_along_its_links() {
+fn a_graph_is_checked_along_its_links() {
     let all = [rules(FhirVersion::R4), graph(), profiled()];
     let sent = |resources: &[Value]| message_found(&all, &message(json!({}), &["Encounter/1"], resources));
     let whole = [
@@ -75,7 +75,7 @@ fn a_graph_of_r5_links_named_nodes() {
 }
 
 #[test]
-fn a_graph_that_is_not_loaded_is_a_warning_and_one_for_another_type_asks_nothing() {
+fn a_graph_that_is_not_loaded_is_a_warning_and_one_for_another_type_is_ignored() {
     let sent = message(json!({}), &["Encounter/1"], &[encounter(&[])]);
     assert_eq!(message_found(&[rules(FhirVersion::R4)], &sent), ["warning graph-missing Bundle"]);
     let mut other = graph();

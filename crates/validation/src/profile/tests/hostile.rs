@@ -1,11 +1,11 @@
-//! Definitions and packages that nobody meant well: they may say nothing, but they end and break nothing.
+//! Random and hostile definitions and packages: reading them terminates and does no damage.
 
 use super::*;
 use crate::package;
 use crate::package::tests::packed;
 use proptest::prelude::*;
 
-/// Texts that look like parts of definitions, put together at random.
+/// Texts that resemble parts of definitions, combined at random.
 fn text() -> impl Strategy<Value = String> {
     let parts = prop::sample::select(vec![
         "Patient",
@@ -56,7 +56,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_definition_of_anything_is_compiled_and_checked_to_an_end(elements in prop::collection::vec(element(), 0..12), base in text()) {
+    fn a_random_definition_compiles_and_its_check_terminates(elements in prop::collection::vec(element(), 0..12), base in text()) {
         let own = derived("own", "Patient", &base, Value::Array(elements));
         let (profiles, _) = Profiles::compile(&loaded(&[own]), FhirVersion::R4);
         let patient = json!({ "resourceType": "Patient", "identifier": [{ "system": "urn:a" }, {}], "deceasedBoolean": true,
@@ -67,14 +67,14 @@ proptest! {
     }
 
     #[test]
-    fn bytes_of_anything_are_a_package_or_refused(noise in prop::collection::vec(any::<u8>(), 0..200), cut in 0usize..400, flip in 0usize..400) {
+    fn random_bytes_are_a_package_or_refused(noise in prop::collection::vec(any::<u8>(), 0..200), cut in 0usize..400, flip in 0usize..400) {
         let mut whole = packed(&[("package/package.json", br#"{"name":"x"}"#), ("package/a.json", &noise)]);
         let at = flip % whole.len();
         whole[at] ^= 0x10;
         whole.truncate(whole.len().min(cut));
         for bytes in [&noise, &whole] {
-            if let Err(mistake) = package::read(bytes) {
-                prop_assert!(!mistake.is_empty());
+            if let Err(error) = package::read(bytes) {
+                prop_assert!(!error.is_empty());
             }
         }
     }
@@ -92,15 +92,15 @@ fn a_constraint_that_multiplies_items_or_texts_is_a_warning_however_small_the_me
     ] {
         let rule = json!({ "key": "own-1", "severity": "error", "human": "grows", "expression": expression });
         let own = profile("own", "Patient", json!([{ "id": "Patient", "path": "Patient", "constraint": [rule] }]));
-        let (profiles, mistakes) = Profiles::compile(&loaded(&[own]), FhirVersion::R4);
-        assert_eq!(mistakes, Vec::<String>::new());
+        let (profiles, errors) = Profiles::compile(&loaded(&[own]), FhirVersion::R4);
+        assert_eq!(errors, Vec::<String>::new());
         let found: Vec<String> = issues(&profiles, &format!("{OWN}own"), &patient).iter().map(short).collect();
         assert_eq!(found, ["warning profile-constraint Patient"], "{expression}");
     }
 }
 
 #[test]
-fn profiles_that_ask_for_each_other_in_deep_expressions_fit_the_stack_of_a_thread() {
+fn profiles_that_require_each_other_in_deep_expressions_fit_the_stack_of_a_thread() {
     let own = |at: usize| {
         let inner = format!("conformsTo('{OWN}p{}')", at + 1);
         let deep = format!("{}{inner}{}", "$this.where(".repeat(44), ")".repeat(44));
@@ -108,8 +108,8 @@ fn profiles_that_ask_for_each_other_in_deep_expressions_fit_the_stack_of_a_threa
         profile(&format!("p{at}"), "Patient", json!([{ "id": "Patient", "path": "Patient", "constraint": [rule] }]))
     };
     let resources: Vec<Value> = (0..100).map(own).collect();
-    let (profiles, mistakes) = Profiles::compile(&loaded(&resources), FhirVersion::R4);
-    assert_eq!(mistakes, Vec::<String>::new());
+    let (profiles, errors) = Profiles::compile(&loaded(&resources), FhirVersion::R4);
+    assert_eq!(errors, Vec::<String>::new());
     let issues = issues(&profiles, &format!("{OWN}p0"), &json!({ "resourceType": "Patient" }));
     let found: Vec<String> = issues.iter().map(short).collect();
     assert_eq!(found, ["warning profile-limit Bundle"]);

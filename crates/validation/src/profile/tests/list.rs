@@ -1,4 +1,4 @@
-//! One profile of every common kind of rule, two instances that keep it, and many that break one rule each.
+//! A profile with every common kind of rule, two instances that conform, and many that violate one rule each.
 
 use super::*;
 
@@ -30,7 +30,7 @@ fn whole() -> Value {
         "communication": [{ "language": { "text": "l" }, "preferred": true }], "generalPractitioner": [{ "reference": "Practitioner/1" }] })
 }
 
-/// The whole instance with one member set, or taken away.
+/// The conforming instance with one member set or removed.
 fn with(name: &str, value: Value) -> Value {
     let mut whole = whole();
     let members = whole.as_object_mut().expect("members");
@@ -42,7 +42,7 @@ fn with(name: &str, value: Value) -> Value {
 }
 
 #[test]
-fn what_keeps_a_profile_is_accepted_and_each_break_is_found_where_it_is() {
+fn conforming_instances_are_accepted_and_each_violation_is_found_where_it_is() {
     let number = |value: &str| json!([{ "system": "urn:number", "value": value }]);
     cases(
         &own(),

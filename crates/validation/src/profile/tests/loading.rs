@@ -1,29 +1,26 @@
-//! Mistakes of definitions, chains, versions, packages.
+//! Errors in definitions, chains, versions, packages.
 
 use super::*;
 use crate::package::tests::packed;
 
-fn mistakes(resources: &[Value]) -> Vec<String> {
+fn errors(resources: &[Value]) -> Vec<String> {
     Profiles::compile(&loaded(resources), FhirVersion::R4).1
 }
 
 #[test]
-fn a_chain_that_leads_in_a_circle_is_told_and_the_rest_holds() {
+fn a_circular_chain_is_reported_and_the_rest_applies() {
     let gender = json!([{ "id": "Patient.gender", "path": "Patient.gender", "min": 1 }]);
     let all =
         [derived("a", "Patient", &format!("{OWN}b"), gender), derived("b", "Patient", &format!("{OWN}a"), json!([]))];
-    let (profiles, mistakes) = Profiles::compile(&loaded(&all), FhirVersion::R4);
-    assert!(
-        mistakes.iter().any(|mistake| mistake.starts_with("0.json: ") && mistake.contains("its own base")),
-        "{mistakes:?}"
-    );
+    let (profiles, errors) = Profiles::compile(&loaded(&all), FhirVersion::R4);
+    assert!(errors.iter().any(|error| error.starts_with("0.json: ") && error.contains("its own base")), "{errors:?}");
     let patient = json!({ "resourceType": "Patient" });
     let found: Vec<String> = issues(&profiles, &format!("{OWN}a"), &patient).iter().map(short).collect();
     assert_eq!(found, ["error profile-min Patient"]);
 }
 
 #[test]
-fn what_does_not_fit_the_base_is_told_with_its_file() {
+fn what_does_not_fit_the_base_is_reported_with_its_file() {
     let all = [
         profile("a", "Patient", json!([{ "id": "Patient.nothing", "path": "Patient.nothing", "min": 1 }])),
         profile("b", "Patient", json!([{ "id": "Observation.code", "path": "Observation.code", "min": 1 }])),
@@ -42,7 +39,7 @@ fn what_does_not_fit_the_base_is_told_with_its_file() {
             json!([{ "id": "Patient.gender", "path": "Patient.gender", "constraint": [{ "key": "f-1", "severity": "error", "human": "h", "expression": "a.(" }] }]),
         ),
     ];
-    let found = mistakes(&all);
+    let found = errors(&all);
     let beginnings = [
         "2.json: ",
         "0.json: the path Patient.nothing",
@@ -52,13 +49,13 @@ fn what_does_not_fit_the_base_is_told_with_its_file() {
         "5.json: ",
     ];
     assert_eq!(found.len(), beginnings.len(), "{found:#?}");
-    for (mistake, beginning) in found.iter().zip(beginnings) {
-        assert!(mistake.starts_with(beginning), "{mistake}");
+    for (error, beginning) in found.iter().zip(beginnings) {
+        assert!(error.starts_with(beginning), "{error}");
     }
 }
 
 #[test]
-fn a_snapshot_serves_where_there_is_no_differential_and_where_the_base_is_not_loaded() {
+fn a_snapshot_is_used_without_a_differential_and_without_a_loaded_base() {
     let mut alone = profile("alone", "Patient", json!([]));
     let elements = json!([
         { "id": "Patient", "path": "Patient", "min": 0, "max": "*", "constraint": [{ "key": "dom-2", "severity": "error", "human": "h", "expression": "contained.contained.empty()", "source": "http://hl7.org/fhir/StructureDefinition/DomainResource" }] },
@@ -84,7 +81,7 @@ fn a_snapshot_serves_where_there_is_no_differential_and_where_the_base_is_not_lo
 }
 
 #[test]
-fn a_canonical_with_a_version_means_that_one_and_without_the_newest() {
+fn a_canonical_with_a_version_selects_it_and_without_one_the_newest() {
     let version = |version: &str, min: u32| {
         let mut own =
             profile("patient", "Patient", json!([{ "id": "Patient.gender", "path": "Patient.gender", "min": min }]));
@@ -104,7 +101,7 @@ fn a_canonical_with_a_version_means_that_one_and_without_the_newest() {
 }
 
 #[test]
-fn definitions_serve_their_own_version_and_those_of_r4_also_r4b() {
+fn definitions_apply_to_their_own_version_and_those_of_r4_also_to_r4b() {
     let mut own =
         profile("patient", "Patient", json!([{ "id": "Patient.gender", "path": "Patient.gender", "min": 1 }]));
     own["fhirVersion"] = json!("4.0.1");
@@ -113,7 +110,7 @@ fn definitions_serve_their_own_version_and_those_of_r4_also_r4b() {
 }
 
 #[test]
-fn packages_are_read_and_what_they_need_is_missed_by_name() {
+fn packages_are_read_and_missing_dependencies_are_named() {
     let manifest = |name: &str, needs: Value| {
         json!({ "name": name, "version": "1.0.0", "fhirVersions": ["4.0.1"], "dependencies": needs })
             .to_string()
@@ -132,13 +129,13 @@ fn packages_are_read_and_what_they_need_is_missed_by_name() {
         ("package/m.json", definition(json!({})).to_string().as_bytes()),
     ]);
     let file = |path: &str, bytes: Vec<u8>| DefinitionFile { path: path.to_owned(), bytes };
-    let (definitions, mistakes) =
+    let (definitions, errors) =
         Definitions::load(&[file("guide.tgz", guide), file("base.tgz", base), file("bad.tgz", b"x".to_vec())]);
     assert_eq!(definitions.resources.len(), 1);
     assert_eq!(&*definitions.files[0], "guide.tgz#package/a.json");
     assert_eq!(definitions.messages[0].fhir_version, Some(FhirVersion::R4));
-    assert_eq!(mistakes.len(), 1, "{mistakes:?}");
-    assert!(mistakes[0].starts_with("bad.tgz: is no gzipped tar"));
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert!(errors[0].starts_with("bad.tgz: is not a readable gzipped tar"));
     assert_eq!(definitions.notices, ["guide.tgz: needs the package x.other 3.1.1, which is not given"]);
 }
 
@@ -149,17 +146,17 @@ fn definitions_are_read_from_xml_too() {
         <baseDefinition value="http://hl7.org/fhir/StructureDefinition/Patient"/><derivation value="constraint"/>
         <differential><element id="Patient.gender"><path value="Patient.gender"/><min value="1"/></element></differential></StructureDefinition>"#;
     let file = DefinitionFile { path: "x.xml".to_owned(), bytes: xml.as_bytes().to_vec() };
-    let (definitions, mistakes) = Definitions::load(&[file]);
-    assert_eq!(mistakes, Vec::<String>::new());
-    let (profiles, mistakes) = Profiles::compile(&definitions, FhirVersion::R4);
-    assert_eq!(mistakes, Vec::<String>::new());
+    let (definitions, errors) = Definitions::load(&[file]);
+    assert_eq!(errors, Vec::<String>::new());
+    let (profiles, errors) = Profiles::compile(&definitions, FhirVersion::R4);
+    assert_eq!(errors, Vec::<String>::new());
     let found: Vec<String> =
         issues(&profiles, "urn:x", &json!({ "resourceType": "Patient" })).iter().map(short).collect();
     assert_eq!(found, ["error profile-min Patient"]);
 }
 
 #[test]
-fn discriminators_that_ask_each_others_profiles_come_to_an_end() {
+fn discriminators_that_need_each_others_profiles_terminate() {
     let with = |name: &str, other: &str| {
         profile(
             name,

@@ -1,4 +1,4 @@
-//! What a message's definition demands and what its resources claim.
+//! What a message's definition requires and what its resources claim.
 
 use super::*;
 
@@ -22,7 +22,7 @@ fn patient(members: Value) -> Value {
 }
 
 #[test]
-fn a_focus_is_held_against_the_profile_of_its_rule() {
+fn a_focus_is_checked_against_the_profile_of_its_rule() {
     let rules =
         definition(json!({ "focus": [{ "code": "Patient", "profile": format!("{OWN}patient|1.0.0"), "min": 1 }] }));
     let sent = |patient: Value| message(json!({}), &["Patient/1"], &[patient]);
@@ -47,7 +47,7 @@ fn of_several_rules_for_a_type_one_must_fit() {
 }
 
 #[test]
-fn what_the_bases_of_a_definition_ask_is_asked_too() {
+fn the_rules_of_a_definitions_bases_apply_too() {
     let rules = definition(json!({ "base": "urn:base|1", "focus": [{ "code": "Patient", "min": 0 }] }));
     let base = definition(
         json!({ "url": "urn:base", "status": "draft", "base": "urn:definition", "focus": [{ "code": "Patient", "profile": format!("{OWN}named"), "min": 0 }] }),
@@ -57,7 +57,7 @@ fn what_the_bases_of_a_definition_ask_is_asked_too() {
 }
 
 #[test]
-fn header_bundle_and_contained_resources_are_held_against_what_they_claim() {
+fn header_bundle_and_contained_resources_are_checked_against_what_they_claim() {
     let header = profile(
         "header",
         "MessageHeader",
@@ -88,14 +88,14 @@ fn a_claimed_profile_that_is_not_loaded_is_named_once_and_base_types_are_known()
         two["id"] = json!("2");
         two
     }];
-    let issues = message_issues(&[named()], &message(json!({}), &[], &two), Asked::default());
+    let issues = message_issues(&[named()], &message(json!({}), &[], &two), ProfileOptions::default());
     assert_eq!(issues.iter().map(short).collect::<Vec<_>>(), ["warning profile-missing Bundle.entry[1].resource"]);
     assert!(issues[0].diagnostics.full().contains("…/other|2 is not loaded"), "{}", issues[0].diagnostics.full());
     assert!(!issues[0].diagnostics.contains("other"), "a claim is the message's own");
 }
 
 #[test]
-fn a_mistake_is_told_once_however_often_the_profile_is_asked_for() {
+fn an_error_is_reported_once_however_often_the_profile_is_required() {
     let derived = derived(
         "derived",
         "Patient",
@@ -109,22 +109,22 @@ fn a_mistake_is_told_once_however_often_the_profile_is_asked_for() {
 }
 
 #[test]
-fn what_is_absent_of_must_support_is_one_information_where_it_is_asked_for() {
+fn absent_must_support_elements_are_one_information_issue_on_request() {
     let claim = json!({ "profile": [format!("{OWN}patient")] });
     let sent =
         message(json!({}), &[], &[patient(json!({ "meta": claim, "gender": "other", "name": [{ "text": "A" }] }))]);
     assert_eq!(message_found(&[gendered()], &sent), [""; 0]);
-    let issues = message_issues(&[gendered()], &sent, Asked { must_support: true, now_us: 0 });
+    let issues = message_issues(&[gendered()], &sent, ProfileOptions { must_support: true, now_us: 0 });
     assert_eq!(issues.len(), 1);
     assert_eq!(
         issues[0].diagnostics.full(),
-        format!("{OWN}patient|1.0.0 marks as must-support what is not here: name.family")
+        format!("must-support elements of {OWN}patient|1.0.0 that are absent: name.family")
     );
     assert_eq!(issues[0].severity, emberpost_fhir::Severity::Information);
 }
 
 #[test]
-fn references_in_circles_come_to_an_end() {
+fn circular_references_terminate() {
     let target = json!([{ "code": "Reference", "targetProfile": [format!("{OWN}linked")] }]);
     let linked = profile(
         "linked",

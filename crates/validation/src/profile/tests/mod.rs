@@ -1,4 +1,4 @@
-//! Behaviour of profiles, by definitions and instances of our own.
+//! Tests of profiles with definitions and instances of our own.
 
 mod constraints;
 mod corpus;
@@ -13,9 +13,9 @@ mod slicing;
 mod values;
 
 use super::super::ProseRules;
+use super::super::collector::IssueCollector;
 use super::super::definition::{Definition, DefinitionFile, Definitions};
-use super::super::report::Report;
-use super::{Asked, Profiles, check_message};
+use super::{ProfileOptions, Profiles, check_message};
 use bytes::Bytes;
 use emberpost_fhir::element::Element;
 use emberpost_fhir::version::FhirVersion;
@@ -23,7 +23,7 @@ use emberpost_fhir::{Issue, Message, json};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// Where the canonicals of these tests begin.
+/// The base of the canonicals in these tests.
 const OWN: &str = "https://profiles.example/";
 
 /// A profile of a type with these element definitions.
@@ -42,18 +42,18 @@ fn loaded(resources: &[Value]) -> Definitions {
         path: format!("{index}.json"),
         bytes: resource.to_string().into_bytes(),
     };
-    let (definitions, mistakes) = Definitions::load(&resources.iter().enumerate().map(file).collect::<Vec<_>>());
-    assert_eq!(mistakes, Vec::<String>::new());
+    let (definitions, errors) = Definitions::load(&resources.iter().enumerate().map(file).collect::<Vec<_>>());
+    assert_eq!(errors, Vec::<String>::new());
     definitions
 }
 
 fn compiled(resources: &[Value], version: FhirVersion) -> Profiles {
-    let (profiles, mistakes) = Profiles::compile(&loaded(resources), version);
-    assert_eq!(mistakes, Vec::<String>::new());
+    let (profiles, errors) = Profiles::compile(&loaded(resources), version);
+    assert_eq!(errors, Vec::<String>::new());
     profiles
 }
 
-/// The issues of a resource held against the first of the definitions, as `severity rule expression`.
+/// The issues of a resource checked against the first of the definitions, as `severity rule expression`.
 fn found(resources: &[Value], version: FhirVersion, instance: &Value) -> Vec<String> {
     let profiles = compiled(resources, version);
     let canonical = resources[0]["url"].as_str().expect("a url");
@@ -62,11 +62,11 @@ fn found(resources: &[Value], version: FhirVersion, instance: &Value) -> Vec<Str
 
 fn issues(profiles: &Profiles, canonical: &str, instance: &Value) -> Vec<Issue> {
     let tree = json::parse(Bytes::from(instance.to_string())).expect("JSON");
-    let mut report = Report::new(&tree, ProseRules::default());
+    let mut collector = IssueCollector::new(&tree, ProseRules::default());
     let element = Element::root(&tree, profiles.schema).expect("a resource");
     let name = instance["resourceType"].as_str().expect("a type");
-    profiles.check_resource(element, canonical, name, Asked::default(), &mut report);
-    report.finish()
+    profiles.check_resource(element, canonical, name, ProfileOptions::default(), &mut collector);
+    collector.finish()
 }
 
 fn short(issue: &Issue) -> String {
@@ -75,7 +75,7 @@ fn short(issue: &Issue) -> String {
     format!("{severity} {} {}", text(issue.rule.as_deref()), text(issue.expression.as_deref()))
 }
 
-/// Holds R4 instances against the first definition: what each must be found to break.
+/// Checks R4 instances against the first definition, with the issues expected for each.
 #[track_caller]
 fn cases(resources: &[Value], instances: &[(Value, &[&str])]) {
     cases_in(FhirVersion::R4, resources, instances);
@@ -88,7 +88,7 @@ fn cases_in(version: FhirVersion, resources: &[Value], instances: &[(Value, &[&s
     }
 }
 
-/// A message Bundle of R4 whose header has this focus and these members more, with these resources after it.
+/// An R4 message Bundle with this focus and these additional header members, followed by these resources.
 fn message(header: Value, focus: &[&str], resources: &[Value]) -> Value {
     let mut whole = json!({ "resourceType": "MessageHeader", "id": "h", "eventCoding": { "system": "urn:s", "code": "made" },
         "source": { "endpoint": "urn:source" }, "focus": focus.iter().map(|one| json!({ "reference": one })).collect::<Vec<_>>() });
@@ -117,23 +117,23 @@ fn check_profiles(
     message: &Message,
     definition: Option<&Arc<Definition>>,
     (definitions, profiles): (&Definitions, &Profiles),
-    asked: Asked,
+    options: ProfileOptions,
 ) -> Vec<Issue> {
-    let mut report = Report::new(&message.tree, ProseRules::default()).of_version(message.version);
-    check_message(message, definition, (definitions, profiles), asked, &mut report);
-    report.finish()
+    let mut collector = IssueCollector::new(&message.tree, ProseRules::default()).of_version(message.version);
+    check_message(message, definition, (definitions, profiles), options, &mut collector);
+    collector.finish()
 }
 
 /// The issues of a message under the definition `urn:definition`, if it is among the resources.
-fn message_issues(resources: &[Value], message: &Value, asked: Asked) -> Vec<Issue> {
+fn message_issues(resources: &[Value], message: &Value, options: ProfileOptions) -> Vec<Issue> {
     let definitions = loaded(resources);
-    let (profiles, mistakes) = Profiles::compile(&definitions, FhirVersion::R4);
-    assert_eq!(mistakes, Vec::<String>::new());
+    let (profiles, errors) = Profiles::compile(&definitions, FhirVersion::R4);
+    assert_eq!(errors, Vec::<String>::new());
     let tree = json::parse(Bytes::from(message.to_string())).expect("JSON");
     let message = Message::read(tree, Some(FhirVersion::R4), None).expect("a message");
-    check_profiles(&message, definitions.by_canonical("urn:definition"), (&definitions, &profiles), asked)
+    check_profiles(&message, definitions.by_canonical("urn:definition"), (&definitions, &profiles), options)
 }
 
 fn message_found(resources: &[Value], message: &Value) -> Vec<String> {
-    message_issues(resources, message, Asked::default()).iter().map(short).collect()
+    message_issues(resources, message, ProfileOptions::default()).iter().map(short).collect()
 }

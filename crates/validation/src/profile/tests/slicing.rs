@@ -1,8 +1,8 @@
-//! Every kind of discriminator, and what slicings and slices ask.
+//! Every kind of discriminator, and the rules of slicings and slices.
 
 use super::*;
 
-/// A profile whose `identifier`s are sliced so, with these further elements.
+/// A profile whose `identifier`s are sliced like this, with these further elements.
 fn identifiers(slicing: Value, more: Value) -> Value {
     let mut elements = vec![json!({ "id": "Patient.identifier", "path": "Patient.identifier", "slicing": slicing })];
     elements.extend(more.as_array().expect("elements").clone());
@@ -48,7 +48,7 @@ fn slices_by_value_have_their_own_counts_and_contents() {
 }
 
 #[test]
-fn closed_open_at_end_and_ordered_slicings_are_held() {
+fn closed_open_at_end_and_ordered_slicings_are_checked() {
     let with = |rules: &str, ordered: bool| {
         let mut slicing = by("value", "system");
         slicing["rules"] = json!(rules);
@@ -105,7 +105,7 @@ fn slices_by_pattern_and_by_binding_take_what_has_the_pattern_or_a_code_of_the_s
 }
 
 #[test]
-fn slices_by_existence_take_what_has_the_element_or_has_it_not() {
+fn slices_by_existence_take_values_with_or_without_the_element() {
     let own = identifiers(
         by("exists", "period"),
         json!([
@@ -127,7 +127,7 @@ fn slices_by_existence_take_what_has_the_element_or_has_it_not() {
 }
 
 #[test]
-fn slices_of_a_choice_are_told_by_type_with_a_slice_name_or_the_short_path() {
+fn slices_of_a_choice_are_distinguished_by_type_with_a_slice_name_or_the_short_path() {
     let named = profile(
         "named",
         "Observation",
@@ -246,7 +246,7 @@ fn entries_are_sliced_by_the_type_of_their_resource() {
 }
 
 #[test]
-fn entries_are_sliced_by_the_profile_of_their_resource_and_it_is_told_what_came_near() {
+fn entries_are_sliced_by_the_profile_of_their_resource_and_near_misses_are_explained() {
     let own = profile(
         "bundle",
         "Bundle",
@@ -268,9 +268,13 @@ fn entries_are_sliced_by_the_profile_of_their_resource_and_it_is_told_what_came_
         ],
     );
     let issue = &issues(&compiled(&all, FhirVersion::R4), &format!("{OWN}bundle"), &bundle(&[plain]))[0];
-    assert!(issue.diagnostics.contains("Bundle.entry[0] comes near: Bundle.entry[0]"), "{}", issue.diagnostics);
-    assert!(issue.diagnostics.contains("asks for at least 1 gender"), "{}", issue.diagnostics);
-    // Without the inner profile nobody can tell, and so nothing is missing.
+    assert!(
+        issue.diagnostics.contains("Bundle.entry[0] almost belongs to it: Bundle.entry[0]"),
+        "{}",
+        issue.diagnostics
+    );
+    assert!(issue.diagnostics.contains("requires at least 1 gender"), "{}", issue.diagnostics);
+    // Without the inner profile, membership is unknown, so nothing is missing.
     assert_eq!(found(&all[..1], FhirVersion::R4, &bundle(&[good])), ["warning profile-missing Bundle.entry[0]"]);
 }
 
@@ -299,7 +303,7 @@ fn references_are_sliced_by_what_they_lead_to() {
             (list(&["#b", "#q"]), &[]),
             (list(&["#b"]), &["error profile-min List"]),
             (list(&["#p", "#q"]), &["error profile-max List.entry"]),
-            // What lies outside might be a Patient.
+            // A resource outside of the message might be a Patient.
             (list(&["urn:uuid:0c1646f0-656a-58bb-9b1f-a5b80b67484e"]), &[]),
         ],
     );
@@ -343,7 +347,7 @@ fn several_discriminators_must_all_be_met() {
 }
 
 #[test]
-fn slices_by_position_take_what_stands_there() {
+fn slices_by_position_take_the_values_at_the_position() {
     let own = identifiers(
         by("position", "$this"),
         json!([slice("first", 1, "1"), system("first", "urn:a"), slice("rest", 0, "*"), system("rest", "urn:b")]),
@@ -363,7 +367,7 @@ fn slices_by_position_take_what_stands_there() {
 }
 
 #[test]
-fn without_discriminators_what_obeys_a_slice_belongs_to_it() {
+fn without_discriminators_a_value_that_conforms_to_a_slice_belongs_to_it() {
     let own = identifiers(json!({ "rules": "closed" }), json!([slice("a", 0, "1"), system("a", "urn:a")]));
     cases(&[own], &[(patient(&["urn:a"]), &[]), (patient(&["urn:b"]), &["error slicing Patient.identifier[0]"])]);
 }

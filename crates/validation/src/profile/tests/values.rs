@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn cardinalities_beyond_the_base_are_held_and_those_of_the_base_are_left_to_it() {
+fn cardinalities_beyond_the_base_are_checked_and_those_of_the_base_are_not_repeated() {
     let own = profile(
         "patient",
         "Patient",
@@ -49,7 +49,7 @@ fn a_primitive_with_an_extension_in_place_of_its_value_counts() {
 }
 
 #[test]
-fn fixed_values_are_exact_and_patterns_ask_for_at_least_what_they_have() {
+fn fixed_values_are_exact_and_patterns_require_at_least_what_they_have() {
     let own = profile(
         "observation",
         "Observation",
@@ -139,7 +139,7 @@ fn only_listed_types_and_targets_are_allowed() {
 }
 
 #[test]
-fn a_profile_of_a_data_type_is_held_where_the_type_is_used() {
+fn a_profile_of_a_data_type_applies_where_the_type_is_used() {
     let name = profile("name", "HumanName", json!([{ "id": "HumanName.given", "path": "HumanName.given", "min": 1 }]));
     let other = profile("text", "HumanName", json!([{ "id": "HumanName.text", "path": "HumanName.text", "min": 1 }]));
     let with = |names: &[&str]| {
@@ -259,7 +259,7 @@ fn issues_name_the_profile_and_show_codes_but_no_other_values() {
 }
 
 #[test]
-fn r5_asks_for_values_more_sets_and_silences_warnings() {
+fn r5_requires_values_adds_bindings_and_suppresses_warnings() {
     let warning = json!([{ "key": "own-1", "severity": "warning", "human": "h", "expression": "false" }]);
     let base = {
         let mut base =

@@ -1,7 +1,7 @@
-//! The elements and attributes of narrative: those that the published expression of txt-1 lists, and those of the
-//! chapters it names that it left out.
+//! The elements and attributes allowed in narrative: those that the published expression of txt-1 lists, and those
+//! of the HTML chapters that txt-1 names but the expression omits.
 
-/// A name as a number: its bytes, of longer names than 8 bytes the first 8 and the length.
+/// A name as a number: its bytes; for names longer than 8 bytes, the first 8 combined with the length.
 pub(super) const fn word(name: &[u8]) -> u64 {
     let (mut word, mut at) = (0, 0);
     while at < name.len() && at < 8 {
@@ -15,7 +15,7 @@ macro_rules! words {
     ($($name:literal),* $(,)?) => { [$(word($name.as_bytes())),*] };
 }
 
-/// At most 64, for each has a bit.
+/// At most 64, because each has a bit.
 const ELEMENTS: [u64; 53] = words![
     "td",
     "a",
@@ -72,7 +72,7 @@ const ELEMENTS: [u64; 53] = words![
     "blockquote"
 ];
 
-/// At most 64, for each has a bit.
+/// At most 64, because each has a bit.
 const ATTRIBUTES: [u64; 54] = words![
     "style",
     "class",
@@ -140,12 +140,12 @@ pub(super) const IMG: Element = position(&ELEMENTS, word(b"img"));
 
 pub(super) const SRC: u64 = word(b"src");
 
-/// What HTML says of an element.
+/// The rules of HTML for an element.
 #[derive(Clone, Copy)]
 struct Rule {
-    /// What it stands in, a bit for each element; 0: in whatever takes text.
+    /// The elements that may contain it, one bit each; 0: any that takes text.
     homes: u64,
-    /// A bit for each attribute that it may have.
+    /// The attributes that it may have, one bit each.
     attributes: u64,
     takes_text: bool,
     is_block: bool,
@@ -157,7 +157,7 @@ const RULES: [Rule; ELEMENTS.len()] = {
     while at < ELEMENTS.len() {
         let name = ELEMENTS[at];
         rules[at] = Rule {
-            homes: homes(name),
+            homes: parents(name),
             attributes: attributes(name),
             takes_text: !has(&PARTS, name),
             is_block: has(&BLOCKS, name),
@@ -167,13 +167,13 @@ const RULES: [Rule; ELEMENTS.len()] = {
     rules
 };
 
-/// The word of its name, and how many bytes that has; of names of 8 bytes or more 8.
+/// The word of its name, and the number of bytes in it (8 for names of 8 bytes or more).
 pub(super) fn name_of(element: Element) -> (u64, usize) {
     let word = ELEMENTS[usize::from(element)];
     (word, 8 - word.leading_zeros() as usize / 8)
 }
 
-/// The element of a name.
+/// The element with this name.
 pub(super) fn element(name: u64) -> Option<Element> {
     const TABLE: Table = table(&ELEMENTS);
     look_up(&TABLE, name)
@@ -185,12 +185,12 @@ pub(super) fn attribute(name: u64) -> Option<u8> {
     look_up(&TABLE, name)
 }
 
-/// Whether HTML has this attribute on this element.
+/// Whether HTML defines this attribute for this element.
 pub(super) fn belongs(attribute: u8, element: Element) -> bool {
     rule(element).attributes & (1 << attribute) != 0
 }
 
-/// Whether an element may stand directly in another: rows in tables, items in lists, and nothing else in those.
+/// Whether an element may occur directly in another: rows in tables, items in lists, and nothing else in those.
 pub(super) fn nests(parent: Element, child: Element) -> bool {
     match rule(child).homes {
         0 => takes_text(parent),
@@ -198,17 +198,17 @@ pub(super) fn nests(parent: Element, child: Element) -> bool {
     }
 }
 
-/// Tables, their parts, and lists take only what belongs to them.
+/// Whether text may occur directly in the element. Tables, their parts, and lists only contain certain elements.
 pub(super) fn takes_text(element: Element) -> bool {
     rule(element).takes_text
 }
 
-/// Elements that a paragraph cannot hold.
+/// Whether the element is not allowed in a paragraph.
 pub(super) fn is_block(element: Element) -> bool {
     rule(element).is_block
 }
 
-/// Elements that preformatted text cannot hold.
+/// Whether the element is not allowed in preformatted text.
 pub(super) fn is_kept_out_of_pre(element: Element) -> bool {
     const KEPT_OUT: [u64; 5] = words!["img", "big", "small", "sub", "sup"];
     KEPT_OUT.contains(&ELEMENTS[usize::from(element)])
@@ -218,11 +218,11 @@ fn rule(element: Element) -> &'static Rule {
     &RULES[usize::from(element)]
 }
 
-/// What takes no text.
+/// Elements that cannot contain text.
 const PARTS: [u64; 9] = words!["tr", "table", "ul", "tbody", "thead", "ol", "tfoot", "dl", "colgroup"];
 const BLOCKS: [u64; 7] = words!["p", "div", "table", "ul", "ol", "pre", "blockquote"];
 
-/// Elements, and what each of them stands in.
+/// Elements, and the elements that may contain each of them.
 const HOMES: [(&[u64], &[u64]); 6] = [
     (&words!["td", "th"], &words!["tr"]),
     (&words!["tr"], &words!["tbody", "table", "thead", "tfoot"]),
@@ -232,7 +232,7 @@ const HOMES: [(&[u64], &[u64]); 6] = [
     (&words!["dt", "dd"], &words!["dl"]),
 ];
 
-/// Attributes that only some elements have.
+/// Attributes that are specific to some elements.
 const OWNED: [(&[u64], &[u64]); 13] = [
     (&words!["href"], &words!["a", "area"]),
     (&words!["src", "longdesc", "ismap", "usemap", "hspace", "vspace"], &words!["img"]),
@@ -249,7 +249,7 @@ const OWNED: [(&[u64], &[u64]); 13] = [
     (&words!["bgcolor"], &words!["table", "tr", "td", "th"]),
 ];
 
-const fn homes(element: u64) -> u64 {
+const fn parents(element: u64) -> u64 {
     let (mut bits, mut at) = (0, 0);
     while at < HOMES.len() {
         let (children, parents) = HOMES[at];
@@ -289,7 +289,7 @@ const fn has(words: &[u64], wanted: u64) -> bool {
     false
 }
 
-/// Of a word that is listed, else the program is not built.
+/// The position of a word; fails the build if the word is not in the list.
 const fn position(words: &[u64], wanted: u64) -> u8 {
     let mut at = 0;
     while words[at] != wanted {
@@ -298,7 +298,7 @@ const fn position(words: &[u64], wanted: u64) -> u8 {
     at as u8
 }
 
-/// Words with their positions, at most half full; 0 is free.
+/// Words with their positions; at most half of the slots are used, and 0 marks a free one.
 type Table = [(u64, u8); 128];
 
 const fn slot(word: u64) -> usize {
@@ -320,7 +320,7 @@ const fn table(words: &[u64]) -> Table {
 
 fn look_up(table: &'static Table, word: u64) -> Option<u8> {
     let mut place = slot(word);
-    // Half of the slots are free, so this ends.
+    // Half of the slots are free, so the loop ends.
     while table[place].0 != word || word == 0 {
         if table[place].0 == 0 {
             return None;
@@ -333,17 +333,18 @@ fn look_up(table: &'static Table, word: u64) -> Option<u8> {
 const STYLE: u64 = word(b"style");
 const SCHEMES: [&str; 4] = ["javascript:", "vbscript:", "livescript:", "data:text/html"];
 
-/// Whether a link, or one within a style, runs a script. Entities and white space are no hiding place.
+/// Whether a link, or a link within a style, runs a script. Also recognizes links disguised by entities or white
+/// space.
 pub(super) fn is_active(name: u64, value: &[u8]) -> bool {
     const LINKS: [u64; 5] = words!["href", "src", "cite", "longdesc", "usemap"];
     match name == STYLE {
-        // Only what has a link in it, or hides it.
+        // Only values that contain a link, or may disguise one.
         true => value.iter().any(|byte| matches!(byte, b'(' | b'&' | b'\\')) && runs_script(value, true),
         false => LINKS.contains(&name) && !is_plain(value) && runs_script(value, false),
     }
 }
 
-/// A link of the usual kind, or a relative one.
+/// An ordinary or relative link.
 fn is_plain(value: &[u8]) -> bool {
     const SCHEMES: [&[u8]; 3] = [b"http://", b"https://", b"#"];
     SCHEMES.iter().any(|scheme| value.starts_with(scheme)) || memchr::memchr2(b':', b'&', value).is_none()

@@ -1,20 +1,20 @@
-//! Namespaces of a narrative: it may declare XHTML as the default, or for a prefix that its names have.
+//! Namespaces in narrative: it may declare XHTML as the default namespace, or for the prefix of its names.
 
 use super::{Fault, NAMESPACE, formed};
 use std::borrow::Cow;
 
-/// Most prefixes that are declared within each other.
+/// The maximum number of nested prefix declarations.
 const PREFIXES_LIMIT: usize = 64;
 
 const NOT_XHTML: Fault = formed("the narrative must be in the namespace http://www.w3.org/1999/xhtml");
 
-/// What is declared where the scanner stands. Levels count the open elements around the one that declares.
+/// The declarations in scope. A level is the number of open elements around the declaring element.
 #[derive(Default)]
 pub(super) struct Names<'t> {
-    /// The level of the outermost element that declares XHTML as the default, which nothing else may be.
+    /// The level of the outermost element that declares XHTML as the default; no other default is allowed.
     default_from: Option<usize>,
     prefixes: Vec<Prefix<'t>>,
-    /// Levels and prefixes of the open elements that are written with one.
+    /// Levels and prefixes of the open elements that have a prefix.
     open: Vec<(usize, &'t [u8])>,
 }
 
@@ -25,7 +25,7 @@ struct Prefix<'t> {
 }
 
 impl<'t> Names<'t> {
-    /// An attribute `xmlns`, or one that begins so.
+    /// Handles an attribute `xmlns`, or one that begins with `xmlns:`.
     pub fn declare(&mut self, name: &'t [u8], value: &[u8], level: usize) -> Result<(), Fault> {
         let is_xhtml = *decoded(value) == *NAMESPACE;
         let Some(name) = name.strip_prefix(b"xmlns:") else {
@@ -45,7 +45,7 @@ impl<'t> Names<'t> {
         Ok(())
     }
 
-    /// Whether an element with this prefix, or without one, is XHTML.
+    /// Checks that an element with this prefix, or without one, is XHTML.
     pub fn check(&self, prefix: Option<&[u8]>) -> Result<(), Fault> {
         let is_xhtml = match prefix {
             None => self.default_from.is_some(),
@@ -56,7 +56,7 @@ impl<'t> Names<'t> {
         if is_xhtml { Ok(()) } else { Err(NOT_XHTML) }
     }
 
-    /// An element is open now.
+    /// Records an open element.
     pub fn opened(&mut self, prefix: Option<&'t [u8]>, level: usize) {
         self.open.extend(prefix.map(|prefix| (level, prefix)));
     }
@@ -66,7 +66,7 @@ impl<'t> Names<'t> {
         self.open.last().filter(|(at, _)| *at == level).map(|(_, prefix)| *prefix)
     }
 
-    /// The element of this level has ended.
+    /// Records that the element of this level has ended.
     pub fn closed(&mut self, level: usize) {
         if self.default_from == Some(level) {
             self.default_from = None;
@@ -80,7 +80,7 @@ impl<'t> Names<'t> {
     }
 }
 
-/// Prefix and local part of a name.
+/// Splits a name into prefix and local part.
 pub(super) fn split(name: &[u8]) -> (Option<&[u8]>, &[u8]) {
     match name.iter().position(|byte| *byte == b':') {
         Some(at) => (Some(&name[..at]), &name[at + 1..]),
@@ -88,7 +88,7 @@ pub(super) fn split(name: &[u8]) -> (Option<&[u8]>, &[u8]) {
     }
 }
 
-/// With its references resolved; they were found to be whole.
+/// Resolves the references in a value; they are known to be complete.
 fn decoded(value: &[u8]) -> Cow<'_, [u8]> {
     let text = std::str::from_utf8(value).ok().filter(|text| text.contains('&'));
     match text.and_then(|text| quick_xml::escape::unescape(text).ok()) {

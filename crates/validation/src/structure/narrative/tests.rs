@@ -42,7 +42,7 @@ fn other_elements_attributes_and_active_content_break_txt_1() {
 }
 
 #[test]
-fn an_attribute_stands_on_the_elements_that_have_it() {
+fn an_attribute_is_allowed_on_the_elements_that_have_it() {
     for inner in ["<p href=\"#a\">x</p>", "<span colspan=\"1\" src=\"a.png\">x</span>", "<p cellpadding=\"1\">x</p>"] {
         assert_eq!(rule(&div(inner)), Some("txt-1"), "{inner}");
     }
@@ -83,7 +83,7 @@ fn a_narrative_without_content_breaks_txt_2() {
 }
 
 #[test]
-fn what_is_no_well_formed_div_of_xhtml_is_refused() {
+fn a_narrative_that_is_not_a_well_formed_xhtml_div_is_refused() {
     let bad = [
         "Hi".to_owned(),
         String::new(),
@@ -106,7 +106,7 @@ fn what_is_no_well_formed_div_of_xhtml_is_refused() {
 }
 
 #[test]
-fn a_prefix_may_stand_for_xhtml() {
+fn a_prefix_can_denote_xhtml() {
     let good = [
         "<h:div xmlns:h=\"http://www.w3.org/1999/xhtml\"><h:p>a</h:p><h:br/></h:div>",
         "<h:div xmlns:h=\"http://www.w3.org/1999/xhtml\">a<p xmlns=\"http://www.w3.org/1999/xhtml\"><b>b</b></p></h:div >",
@@ -136,7 +136,7 @@ fn a_prefix_may_stand_for_xhtml() {
 }
 
 #[test]
-fn links_hold_no_links_and_preformatted_text_no_images() {
+fn links_cannot_contain_links_nor_preformatted_text_images() {
     for inner in [
         "<a href=\"#a\">x<a href=\"#b\">y</a></a>",
         "<a href=\"#a\"><span><b><a name=\"b\">y</a></b></span></a>",

@@ -1,35 +1,36 @@
 //! per-1: a period does not end before it starts.
 //!
-//! Moments are compared in UTC. Of a lower precision the start counts as early and the end as late as it can be: R5's
-//! expression says so, and R4's has no result there, which is no failure. A date without zone is one of every zone
-//! (-12:00 to +14:00) in R5, and in R4 where the other one has a zone; two dates of R4 are compared as they are written.
+//! Compares in UTC. With lower precision, the start counts as the earliest and the end as the latest possible
+//! moment: R5's expression says so, and R4's has no result then, which is not an error. A date without a zone may be
+//! in any zone (-12:00 to +14:00) in R5, and in R4 if the other date has a zone; two dates of R4 are compared as
+//! written.
 
 use emberpost_fhir::FhirVersion;
 
 const DAY: i64 = 86_400;
 const HOUR: i64 = 3_600;
 
-/// Also true where either is no moment: that is told by its format.
+/// Also true if either is not a valid moment, which the check of its format reports.
 pub(super) fn in_order(start: &str, end: &str, version: FhirVersion) -> bool {
     let Some((start, end)) = span(start).zip(span(end)) else { return true };
     let written = version != FhirVersion::R5 && start.zone.is_none() && end.zone.is_none();
     let early = start.zone.unwrap_or(if written { 0 } else { 14 * HOUR });
     let late = end.zone.unwrap_or(if written { 0 } else { -12 * HOUR });
     match (start.first - early).cmp(&(end.last - late)) {
-        // Of one second, the fractions decide; a missing one is all of the second.
+        // Within the same second, the fractions decide; a missing fraction means the whole second.
         std::cmp::Ordering::Equal if start.is_second && end.is_second => fraction(start.rest) <= fraction(end.rest),
         order => order.is_le(),
     }
 }
 
-/// The seconds that a text may mean, counted from a day long ago in its own zone.
+/// The range of seconds that a text may mean, counted from a fixed day in its own zone.
 struct Span<'t> {
     first: i64,
     last: i64,
     /// Seconds east of Greenwich.
     zone: Option<i64>,
     is_second: bool,
-    /// What follows the seconds.
+    /// What follows the seconds in the text.
     rest: &'t str,
 }
 
@@ -64,14 +65,14 @@ fn zone(time: &str) -> Option<i64> {
     Some(if time[at..].starts_with('-') { -seconds } else { seconds })
 }
 
-/// The digits after the point, without zeros at the end: compared as texts they are in order.
+/// The digits of the fraction without trailing zeros; these sort correctly as text.
 fn fraction(rest: &str) -> &str {
     let digits = rest.strip_prefix('.').unwrap_or_default();
     let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
     digits[..end].trim_end_matches('0')
 }
 
-/// Days since the first of March of the year 0; the month may be the 13th, the day one too late.
+/// Days since March 1 of year 0. Accepts month 13 and a day one past the end of the month.
 fn days(year: i64, month: i64, day: i64) -> i64 {
     let (year, month) = if month > 12 { (year + 1, month - 12) } else { (year, month) };
     let (year, month) = if month < 3 { (year - 1, month + 9) } else { (year, month - 3) };

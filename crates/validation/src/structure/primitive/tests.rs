@@ -117,7 +117,7 @@ fn a_code_has_no_white_space_at_its_ends_and_single_ones_inside() {
 }
 
 #[test]
-fn identifiers_of_each_kind_have_their_form() {
+fn identifiers_of_each_kind_have_their_format() {
     all(Id, R4, &["A-1.b", &"x".repeat(64)], &["a_b", "a b", "é", "a/b", &"x".repeat(65)]);
     all(
         Oid,

@@ -1,4 +1,4 @@
-//! Dates and times: by their digits, and whether the day and moment exist.
+//! Dates and times: their format, and whether the day and the time exist.
 
 use emberpost_fhir::FhirVersion;
 
@@ -7,7 +7,7 @@ pub(super) fn date(text: &[u8]) -> bool {
     day(text).is_some_and(|(_, rest)| rest.is_empty())
 }
 
-/// A date, or a whole day with time and zone: every version's text wants the zone where there is a time.
+/// A date, or a full date with time and zone: the text of every version requires the zone if there is a time.
 pub(super) fn date_time(text: &[u8], version: FhirVersion) -> bool {
     match day(text) {
         Some((_, [])) => true,
@@ -23,12 +23,12 @@ pub(super) fn instant(text: &[u8], version: FhirVersion) -> bool {
     }
 }
 
-/// Of a second's fraction.
+/// The maximum number of digits in a fraction of a second.
 fn most_digits(version: FhirVersion) -> usize {
     if version == FhirVersion::R5 { 9 } else { usize::MAX }
 }
 
-/// `hh:mm:ss` with any fraction and without zone.
+/// `hh:mm:ss` with any fraction and without a zone.
 pub(super) fn time(text: &[u8]) -> bool {
     clock(text, usize::MAX).is_some_and(<[u8]>::is_empty)
 }
@@ -37,7 +37,7 @@ fn moment(text: &[u8], most_digits: usize) -> bool {
     clock(text, most_digits).is_some_and(zone)
 }
 
-/// A year, month or day that exists, whether it is a whole day, and what follows.
+/// Parses a date that exists. Returns whether it has a day, and the rest of the text.
 fn day(text: &[u8]) -> Option<(bool, &[u8])> {
     let (year, rest) = number(text, 4)?;
     if year == 0 {

@@ -1,22 +1,22 @@
-//! Reading an expression as far as `Shortcut` knows it. Precedence as in FHIRPath: `=` and `!=` bind tightest, then `and`,
-//! then `or` and `xor`, then `implies`.
+//! Parses an expression into a `Shortcut`. Precedence as in FHIRPath: `=` and `!=` bind tightest, then `and`, then
+//! `or` and `xor`, then `implies`.
 
 use super::Shortcut;
 use crate::structure::plan;
 use emberpost_fhir::schema::{ElementDef, Primitive, Schema, TypeDef, TypeKind};
 
-/// Parentheses deeper than this are not looked into.
+/// Parentheses nested deeper than this are not parsed.
 const DEPTH_LIMIT: u32 = 8;
-/// What joins operands.
+/// The operators that join operands.
 const JOINS: [&str; 4] = ["and", "or", "xor", "implies"];
-/// Steps of a path that lead from nothing to nothing.
+/// Steps of a path that return nothing if they are applied to nothing.
 const STEPS: [&str; 6] = ["where", "select", "first", "last", "ofType", "as"];
-/// What constraints call UCUM's system.
+/// The name of UCUM's system in constraints.
 const UCUM: (&str, &str) = ("%ucum", "http://unitsofmeasure.org");
 
 pub(super) fn read(expression: &str, of: &TypeDef, schema: &Schema) -> Shortcut {
     if matches!(of.kind, TypeKind::Primitive(_)) {
-        // What is beside a value stands elsewhere.
+        // The `_` sibling of a value is not part of the node.
         return Shortcut::Open;
     }
     let mut reader = Reader { rest: expression, of, schema, depth: 0 };
@@ -66,7 +66,7 @@ impl<'e> Reader<'e> {
         Some(left)
     }
 
-    /// What stands between two joins, known or not.
+    /// Parses what is between two operators, understood or not.
     fn operand(&mut self) -> Option<Shortcut> {
         let (rest, depth) = (self.rest, self.depth);
         if let Some(known) = self.equal().filter(|_| self.is_at_end()) {
@@ -147,7 +147,7 @@ impl<'e> Reader<'e> {
         (is_closed && self.sign(">") && self.sign("0")).then_some(Shortcut::Any(bits))
     }
 
-    /// Whether an element is there; one that the type does not have never is.
+    /// Whether an element is present; one that the type does not define never is.
     fn element(&mut self) -> Option<Shortcut> {
         let (name, rest) = name(self.rest.trim_start());
         let is_element = name.starts_with(|c: char| c.is_ascii_lowercase()) && rest.starts_with('.');
@@ -156,7 +156,7 @@ impl<'e> Reader<'e> {
         Some(Shortcut::Any(bit))
     }
 
-    /// No bit where the type does not have it; None where what specialises the type may have it.
+    /// No bit if the type does not define the element; None if a specialization of the type may define it.
     fn bit(&self, name: &str) -> Option<u128> {
         match self.of.elements.iter().position(|element| *element.name == *name) {
             Some(position) => Some(plan::bit(u32::try_from(position).ok()?)),
@@ -183,7 +183,7 @@ impl<'e> Reader<'e> {
         found
     }
 
-    /// An operand that asks for more than presence.
+    /// An operand that depends on more than presence.
     fn leaf(&self, operand: &str) -> Shortcut {
         self.compared(operand).or_else(|| self.path(operand)).unwrap_or(Shortcut::Open)
     }
@@ -216,7 +216,8 @@ impl<'e> Reader<'e> {
         }
     }
 
-    /// The type of an element that has one value of one primitive type, which JSON writes as a string or a decimal.
+    /// The type of an element that has a single value of a single primitive type, written in JSON as a string or a
+    /// decimal.
     fn single(&self, name: &str) -> Option<Primitive> {
         let element: &ElementDef = self.of.elements.iter().find(|element| *element.name == *name)?;
         match (element.types.first().map(|of_type| self.schema.def(of_type.type_id).kind), element.is_choice) {
@@ -229,7 +230,7 @@ impl<'e> Reader<'e> {
         }
     }
 
-    /// `component.code.where(…).empty()`: nothing where there is no component.
+    /// `component.code.where(…).empty()`: nothing if there is no component.
     fn path(&self, operand: &str) -> Option<Shortcut> {
         let (first, mut rest) = name(operand);
         if !first.starts_with(|c: char| c.is_ascii_lowercase()) {
@@ -253,7 +254,7 @@ impl<'e> Reader<'e> {
     }
 }
 
-/// A path that ends with `empty()` or `exists()`, perhaps turned round.
+/// A path that ends with `empty()` or `exists()`, optionally negated.
 fn last(bits: u128, if_absent: bool, rest: &str) -> Option<Shortcut> {
     match rest.trim() {
         "" => Some(Shortcut::From(bits, if_absent)),
@@ -262,7 +263,7 @@ fn last(bits: u128, if_absent: bool, rest: &str) -> Option<Shortcut> {
     }
 }
 
-/// The identifier that a text begins with, and what follows.
+/// Splits off the identifier at the start of a text.
 fn name(text: &str) -> (&str, &str) {
     let end = text.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(text.len());
     text.split_at(end)
@@ -280,7 +281,7 @@ fn starts_with_word(text: &str, word: &str) -> bool {
     text.strip_prefix(word).is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_alphanumeric()))
 }
 
-/// How much of a text comes before one of these words, or a parenthesis that closes what was opened before it.
+/// The length of a text before one of these words, or before a parenthesis that closes an outer one.
 fn length_before(text: &str, words: &[&str]) -> usize {
     let (mut depth, mut quoted, mut after_white) = (0u32, false, false);
     let mut characters = text.char_indices();

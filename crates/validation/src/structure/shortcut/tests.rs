@@ -1,7 +1,7 @@
-//! What a shortcut or a rule by hand says is what the engine says, for every constraint of every version.
+//! Compares shortcuts and hand-written rules with the engine, for every constraint of every version.
 
 use super::super::native;
-use super::super::plan::{By, Held, Plan, TypePlan, bit};
+use super::super::plan::{CompiledConstraint, Evaluator, Plan, TypePlan, bit};
 use super::*;
 use emberpost_fhir::element::Element;
 use emberpost_fhir::schema::{ElementDef, Primitive, Schema, TypeDef, TypeKind};
@@ -11,7 +11,7 @@ use emberpost_fhirpath::{Expression, Host, Scope};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 
-/// Objects for each constraint.
+/// The number of objects per constraint.
 const OBJECTS: usize = 60;
 
 struct Nothing;
@@ -22,7 +22,7 @@ impl Host<'_> for Nothing {
     }
 }
 
-/// Numbers that are the same in every run.
+/// Pseudorandom numbers, the same in every run.
 struct Dice(u64);
 
 impl Dice {
@@ -36,13 +36,13 @@ impl Dice {
     }
 }
 
-/// The texts in quotes of an expression, and some that are in none.
+/// The quoted texts of an expression, and some that it does not have.
 fn texts(expression: &str) -> Vec<String> {
     let quoted = expression.split('\'').skip(1).step_by(2).map(str::to_owned);
     quoted.chain(["other", "x/_history/1", "home", "http://unitsofmeasure.org", "3"].map(str::to_owned)).collect()
 }
 
-/// A value of an element, which need not be a good one: members that the expression names, with its texts.
+/// A value for an element, valid or not: members that the expression names, with its texts.
 fn value(schema: &Schema, element: &ElementDef, expression: &str, dice: &mut Dice, depth: u32) -> (String, Value) {
     let of_type = dice.one(&element.types);
     let def = schema.def(of_type.type_id);
@@ -86,9 +86,14 @@ fn present(plan: &'static TypePlan, schema: &Schema, tree: &Tree) -> u128 {
     members.fold(0, |bits, member| bits | bit(u32::from(member.element)))
 }
 
-/// How often an answer was known, and how often it was no.
-fn compare(plan: &'static Plan, of: &'static TypePlan, held: &Held, dice: &mut Dice) -> (usize, usize) {
-    let (schema, expression) = (plan.schema, &*held.constraint.expression);
+/// Counts how often a result was known, and how often it was false.
+fn compare(
+    plan: &'static Plan,
+    of: &'static TypePlan,
+    compiled: &CompiledConstraint,
+    dice: &mut Dice,
+) -> (usize, usize) {
+    let (schema, expression) = (plan.schema, &*compiled.constraint.expression);
     let read = Expression::parse(expression).expect("read");
     let (mut known, mut noes) = (0, 0);
     for _ in 0..OBJECTS {
@@ -98,16 +103,16 @@ fn compare(plan: &'static Plan, of: &'static TypePlan, held: &Held, dice: &mut D
         }
         let text = Value::Object(members).to_string();
         let tree = json::parse(text.clone().into()).expect("JSON");
-        let said = match &held.by {
-            By::Hand(native) => native::says(*native, tree.root(), schema.version),
-            By::Shortcut(shortcut) => shortcut.says(present(of, schema, &tree), tree.root()),
+        let said = match &compiled.by {
+            Evaluator::Hand(native) => native::evaluate(*native, tree.root(), schema.version),
+            Evaluator::Shortcut(shortcut) => shortcut.evaluate(present(of, schema, &tree), tree.root()),
         };
         let element = Element { value: Some(tree.root()), extra: None, type_id: of.type_id };
         let scope = Scope { schema, resource: element, root: element, host: &Nothing };
-        let Ok(told) = read.holds(&scope, element) else { continue };
+        let Ok(reported) = read.holds(&scope, element) else { continue };
         let fails = |answer: Option<bool>| answer == Some(false);
         if let Some(said) = said {
-            assert_eq!(!said, fails(told), "{:?} {} {expression}\n{text}", schema.version, of.def.name);
+            assert_eq!(!said, fails(reported), "{:?} {} {expression}\n{text}", schema.version, of.def.name);
             known += 1;
             noes += usize::from(!said);
         }
@@ -116,18 +121,18 @@ fn compare(plan: &'static Plan, of: &'static TypePlan, held: &Held, dice: &mut D
 }
 
 #[test]
-fn what_is_known_without_the_engine_is_what_the_engine_says() {
+fn results_without_the_engine_equal_those_of_the_engine() {
     let mut dice = Dice(1);
     let (mut known, mut noes, mut asked) = (0, 0, 0);
-    // Those by hand say more than their expressions, as their own tests show.
+    // Hand-written rules decide more than their expressions, as their own tests show.
     let by_hand = BTreeSet::from(["per-1", "md-1", "vsd-9", "bdl-11", "bdl-12", "bdl-13"]);
     for plan in [FhirVersion::R4, FhirVersion::R4B, FhirVersion::R5].map(Plan::of) {
         for of in plan.types.iter().filter(|of| of.primitive.is_none() && !of.def.is_abstract) {
-            for held in of.constraints.into_iter().flatten() {
-                if by_hand.contains(&*held.constraint.key) && matches!(held.by, By::Hand(_)) {
+            for compiled in of.constraints.into_iter().flatten() {
+                if by_hand.contains(&*compiled.constraint.key) && matches!(compiled.by, Evaluator::Hand(_)) {
                     continue;
                 }
-                let (found, no) = compare(plan, of, held, &mut dice);
+                let (found, no) = compare(plan, of, compiled, &mut dice);
                 (known, noes, asked) = (known + found, noes + no, asked + OBJECTS);
             }
         }
@@ -137,7 +142,7 @@ fn what_is_known_without_the_engine_is_what_the_engine_says() {
 }
 
 #[test]
-fn an_expression_is_known_as_far_as_it_is_read() {
+fn an_expression_is_understood_as_far_as_it_is_parsed() {
     let schema = Schema::of(FhirVersion::R4);
     let def = schema.def(schema.named("Observation").expect("a type"));
     let read = |expression| Shortcut::compile(expression, def, schema);

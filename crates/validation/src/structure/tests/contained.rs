@@ -63,13 +63,13 @@ fn a_contained_resource_has_no_version_security_or_contained_of_its_own() {
 }
 
 #[test]
-fn a_contained_resource_is_of_a_type_that_the_reference_takes() {
+fn a_contained_resource_has_a_type_that_the_reference_allows() {
     let medication = json!({ "resourceType": "Medication", "id": "m1" });
     breaks(holder(json!([medication]), "#m1"), "target", "Observation.performer[0]");
 }
 
 #[test]
-fn a_contained_resource_without_id_is_told() {
+fn a_contained_resource_without_id_is_reported() {
     let found = errors(&observation(json!({ "contained": [{ "resourceType": "Practitioner" }] })));
     assert!(found.contains(&("min".into(), "Observation.contained[0]".into())), "{found:?}");
 }

@@ -1,4 +1,4 @@
-//! How the work grows with the document: visits of nodes and steps of expressions, never time.
+//! How work grows with the document: visits of nodes and steps of expressions, never time.
 
 use super::*;
 use emberpost_fhir::tree::{Tree, visits};
@@ -11,18 +11,18 @@ fn read(document: &Value) -> Tree {
     json::parse(document.to_string().into()).unwrap()
 }
 
-/// Rules of what is told of a document, errors and warnings.
-fn told(tree: &Tree, steps_limit: u64) -> Vec<String> {
-    let mut report = Report::new(tree, ProseRules::Warning);
-    check(tree, Schema::of(FhirVersion::R4), Options { steps_limit, ..Options::default() }, &mut report);
-    report.finish().into_iter().filter_map(|issue| issue.rule.map(|rule| rule.into_owned())).collect()
+/// Rules of what is reported for a document, errors and warnings.
+fn reported(tree: &Tree, steps_limit: u64) -> Vec<String> {
+    let mut collector = IssueCollector::new(tree, ProseRules::Warning);
+    check(tree, Schema::of(FhirVersion::R4), Options { steps_limit, ..Options::default() }, &mut collector);
+    collector.finish().into_iter().filter_map(|issue| issue.rule.map(|rule| rule.into_owned())).collect()
 }
 
 fn times(count: usize, one: impl Fn(usize) -> Value) -> Value {
     Value::Array((0..count).map(one).collect())
 }
 
-/// An item of this type with an extension that asks for another type than `display`.
+/// An item of this type with an extension that requires another type than `display`.
 fn item(at: usize, kind: &str) -> Value {
     json!({ "linkId": at.to_string(), "text": "x", "type": kind, "extension": [{ "url": FHIR_TYPE, "valueString": "x" }] })
 }
@@ -31,7 +31,7 @@ fn questionnaire(items: Value) -> Value {
     json!({ "resourceType": "Questionnaire", "status": "active", "item": items })
 }
 
-/// Names and documents, each with so many extensions that have a context invariant.
+/// Names and documents, each with this many extensions that have a context invariant.
 fn documents(count: usize) -> Vec<(&'static str, Value)> {
     let unit = |at: usize| {
         let option = json!([{ "url": UNIT, "valueCoding": { "system": "http://unitsofmeasure.org", "code": "kg" } }]);
@@ -86,7 +86,7 @@ fn visits_and_steps_grow_with_the_extensions_that_have_context_invariants() {
         let visits = [(few, counts[0]), (more, counts[1]), (most, counts[2])].map(|(document, count)| {
             let tree = read(document);
             let mut rules = Vec::new();
-            let visits = visits::of(|| rules = told(&tree, 100 * count as u64));
+            let visits = visits::of(|| rules = reported(&tree, 100 * count as u64));
             assert!(!rules.contains(&"constraint-limit".to_owned()), "{name}: {rules:?}");
             visits
         });
@@ -98,15 +98,15 @@ fn visits_and_steps_grow_with_the_extensions_that_have_context_invariants() {
 }
 
 #[test]
-fn context_invariants_take_of_the_steps_of_the_document_too() {
+fn context_invariants_use_the_steps_of_the_document_too() {
     let tree = read(&questionnaire(times(300, |at| item(at, "display"))));
     let count = |rules: &[String], wanted: &str| rules.iter().filter(|rule| *rule == wanted).count();
-    let all = told(&tree, 1_000_000);
+    let all = reported(&tree, 1_000_000);
     assert_eq!((count(&all, "extension"), count(&all, "constraint-limit")), (300, 0));
-    let few = told(&tree, 500);
+    let few = reported(&tree, 500);
     let broken = count(&few, "extension");
     assert!((1..=250).contains(&broken), "{broken}");
     assert_eq!(count(&few, "constraint-limit"), 1);
-    let none = told(&tree, 0);
+    let none = reported(&tree, 0);
     assert_eq!((count(&none, "extension"), count(&none, "constraint-limit")), (0, 1));
 }

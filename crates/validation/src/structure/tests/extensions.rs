@@ -43,7 +43,7 @@ fn datatypes_and_extensions_have_no_modifier_extensions() {
 }
 
 #[test]
-fn a_base_extension_stands_where_it_belongs_with_a_value_of_its_type() {
+fn a_base_extension_is_allowed_in_its_context_with_a_value_of_its_type() {
     let birth = |extension: Value| json!({ "resourceType": "Patient", "birthDate": "1962-07-09", "_birthDate": { "extension": [extension] } });
     passes(birth(json!({ "url": BIRTH_TIME, "valueDateTime": "1962-07-09T08:00:00Z" })));
     breaks(birth(json!({ "url": BIRTH_TIME, "valueString": "noon" })), "extension", "Patient.birthDate.extension[0]");
@@ -86,7 +86,7 @@ fn a_nested_extension_is_one_of_the_definition_or_has_a_url_of_its_own() {
 }
 
 #[test]
-fn an_extension_may_ask_something_of_what_has_it() {
+fn an_extension_may_constrain_the_element_that_has_it() {
     let list = |mode: &str| {
         json!({ "resourceType": "List", "status": "current", "mode": mode, "extension": [
             { "url": "http://hl7.org/fhir/StructureDefinition/list-changeBase", "valueReference": { "reference": "List/1" } }
@@ -104,9 +104,9 @@ fn an_extension_may_ask_something_of_what_has_it() {
     breaks(question("string"), "extension", "Questionnaire.item[0].item[0].extension[0]");
 }
 
-/// Where resources that HL7 published have them, though the release does not let them stand there.
+/// Contexts in which resources published by HL7 use them, although the release does not allow it.
 #[test]
-fn base_extensions_stand_where_hl7s_own_resources_have_them() {
+fn base_extensions_are_allowed_where_hl7s_own_resources_have_them() {
     const BASE: &str = "http://hl7.org/fhir/StructureDefinition/";
     let of = |name: &str, value: (&str, Value)| {
         let mut extension = json!({ "url": format!("{BASE}{name}") });

@@ -1,4 +1,4 @@
-//! Invariants that come to no result, and published ones that are mended.
+//! Invariants without a result, and published ones that are corrected.
 
 use super::*;
 use FhirVersion::{R4, R4B, R5};
@@ -65,7 +65,7 @@ fn an_invariant_without_a_result_is_broken() {
             &["min", "bdl-3", "bdl-4", "bdl-9", "bdl-10", "bdl-11", "bdl-12"],
         ),
         (care_team(json!({ "onBehalfOf": { "reference": "#o" } }), organization.clone()), R5, &["ctm-1"]),
-        // Without a member that is at hand, nobody knows what it is.
+        // Without an available member, its type is not known.
         (
             care_team(
                 json!({ "member": { "reference": "Practitioner/1" }, "onBehalfOf": { "reference": "#o" } }),
@@ -102,7 +102,7 @@ fn dates_of_two_precisions_have_no_order_and_break_nothing() {
 }
 
 #[test]
-fn what_an_optional_element_lacks_breaks_no_invariant() {
+fn an_absent_optional_element_violates_no_invariant() {
     passes(
         json!({ "resourceType": "Bundle", "type": "collection", "entry": [{ "resource": { "resourceType": "Patient", "id": "p" } }] }),
     );

@@ -1,4 +1,4 @@
-//! Forms of references and the types they lead to.
+//! Syntax of references and the types they refer to.
 
 use super::*;
 
@@ -7,7 +7,7 @@ fn subject(reference: Value) -> Value {
 }
 
 #[test]
-fn a_reference_leads_to_a_type_that_the_element_takes() {
+fn a_reference_refers_to_a_type_that_the_element_allows() {
     passes(subject(json!({ "reference": "Patient/1" })));
     passes(subject(json!({ "reference": "https://a.example/fhir/Patient/1/_history/2" })));
     passes(subject(json!({ "reference": "https://a.example/other" })));
@@ -33,16 +33,16 @@ fn a_reference_with_white_space_is_an_error() {
     passes(subject(json!({ "reference": "Patient/{id}" })));
 }
 
-/// The rules of prose that an R4 resource breaks, and whether each is an error, as strict as asked.
+/// The prose rules that an R4 resource violates, and whether each is an error.
 fn prose(resource: &Value, prose_rules: ProseRules) -> Vec<(String, bool)> {
     let tree = json::parse(resource.to_string().into()).unwrap();
-    let mut report = Report::new(&tree, prose_rules);
-    check(&tree, Schema::of(FhirVersion::R4), Options::default(), &mut report);
-    report.finish().into_iter().map(|issue| (issue.rule.clone().unwrap().into_owned(), issue.is_error())).collect()
+    let mut collector = IssueCollector::new(&tree, prose_rules);
+    check(&tree, Schema::of(FhirVersion::R4), Options::default(), &mut collector);
+    collector.finish().into_iter().map(|issue| (issue.rule.clone().unwrap().into_owned(), issue.is_error())).collect()
 }
 
 #[test]
-fn a_full_url_tells_the_actual_type() {
+fn a_full_url_determines_the_actual_type() {
     let bundle = |to: &str| {
         json!({ "resourceType": "Bundle", "type": "collection", "entry": [
             { "fullUrl": "urn:uuid:0c1646f0-656a-58bb-9b1f-a5b80b67484e", "resource": { "resourceType": "Slot", "schedule": { "display": "x" }, "status": "free", "start": "2023-05-04T08:15:00Z", "end": "2023-05-04T08:30:00Z" } },
@@ -56,7 +56,7 @@ fn a_full_url_tells_the_actual_type() {
 }
 
 #[test]
-fn a_relative_reference_begins_with_the_type_and_is_no_search() {
+fn a_relative_reference_begins_with_the_type_and_is_not_a_search() {
     for wrong in ["/Patient/1", "../Patient/1", "Patient?identifier=1", "28b5b3b5-25a2", "Organisation/1"] {
         let resource = subject(json!({ "reference": wrong }));
         assert_eq!(prose(&resource, ProseRules::Warning), [("reference".to_owned(), false)], "{wrong}");

@@ -1,9 +1,9 @@
-//! Elements, cardinalities and the rules of FHIR's JSON.
+//! Elements, cardinalities, and the rules of FHIR's JSON.
 
 use super::*;
 
 #[test]
-fn an_element_that_the_type_has_not_is_told_at_its_object() {
+fn an_element_that_the_type_does_not_define_is_reported_at_its_object() {
     breaks(patient("colour", json!("red")), "unknown-element", "Patient");
     breaks(patient("name", json!([{ "family": "B", "nick": "b" }])), "unknown-element", "Patient.name[0]");
     breaks(patient("Gender", json!("male")), "unknown-element", "Patient");
@@ -18,12 +18,12 @@ fn an_element_that_the_type_has_not_is_told_at_its_object() {
 #[test]
 fn line_and_column_of_an_unknown_element_are_its_own() {
     let tree = json::parse("{\"resourceType\":\"Patient\",\n \"colour\": \"red\"}".into()).unwrap();
-    let mut report = Report::new(&tree, ProseRules::Warning);
-    check(&tree, Schema::of(FhirVersion::R4), Options::default(), &mut report);
-    let issues = report.finish();
+    let mut collector = IssueCollector::new(&tree, ProseRules::Warning);
+    check(&tree, Schema::of(FhirVersion::R4), Options::default(), &mut collector);
+    let issues = collector.finish();
     assert_eq!(issues[0].position, Some((2, 12)));
-    assert_eq!(issues[0].diagnostics.full(), "'colour' is no element of Patient");
-    assert_eq!(&*issues[0].diagnostics, "'…' is no element of Patient");
+    assert_eq!(issues[0].diagnostics.full(), "'colour' is not an element of Patient");
+    assert_eq!(&*issues[0].diagnostics, "'…' is not an element of Patient");
 }
 
 #[test]
@@ -32,13 +32,13 @@ fn an_element_of_another_version_is_unknown() {
     passes(header.clone());
     let found = errors_of(&header.to_string(), FhirVersion::R5);
     let expected = [("unknown-element", "MessageHeader"), ("unknown-element", "MessageHeader.source")];
-    for (rule, place) in expected {
-        assert!(found.contains(&(rule.to_owned(), place.to_owned())), "{found:?}");
+    for (rule, path) in expected {
+        assert!(found.contains(&(rule.to_owned(), path.to_owned())), "{found:?}");
     }
 }
 
 #[test]
-fn a_missing_element_is_told_at_its_parent() {
+fn a_missing_element_is_reported_at_its_parent() {
     breaks(json!({ "resourceType": "Observation", "status": "final" }), "min", "Observation");
     breaks(observation(json!({ "component": [{ "valueString": "x" }] })), "min", "Observation.component[0]");
     let header = json!({ "resourceType": "MessageHeader", "source": { "endpoint": "urn:y" } });
@@ -73,7 +73,7 @@ fn values_are_of_the_json_type_that_their_type_needs() {
 }
 
 #[test]
-fn empty_values_are_told_once() {
+fn empty_values_are_reported_once() {
     breaks(patient("name", json!([])), "JSN-03", "Patient.name");
     breaks(patient("name", json!([{}])), "JSN-03", "Patient.name[0]");
     breaks(patient("name", json!([{ "family": "" }])), "JSN-03", "Patient.name[0].family");

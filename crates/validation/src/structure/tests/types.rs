@@ -18,7 +18,7 @@ fn a_resource_is_of_a_type_that_exists_and_is_not_abstract() {
 }
 
 #[test]
-fn formats_hold_in_every_place() {
+fn formats_are_checked_everywhere() {
     breaks(patient("birthDate", json!("2023-02-30")), "format", "Patient.birthDate");
     breaks(json!({ "resourceType": "Patient", "id": "a_b" }), "format", "Patient.id");
     breaks(json!({ "resourceType": "Bundle", "id": "a_b", "type": "collection" }), "format", "Bundle.id");
@@ -61,7 +61,7 @@ fn mime_types_and_languages_are_not_enumerated() {
 }
 
 #[test]
-fn narrative_is_checked_where_it_stands() {
+fn narrative_is_checked_wherever_it_occurs() {
     let text = |inner: &str| json!({ "status": "generated", "div": format!("<div xmlns=\"http://www.w3.org/1999/xhtml\">{inner}</div>") });
     passes(patient("text", text("<p>Hi</p>")));
     breaks(patient("text", text("<script>x</script>")), "txt-1", "Patient.text.div");
@@ -69,7 +69,7 @@ fn narrative_is_checked_where_it_stands() {
 }
 
 #[test]
-fn invariants_of_every_kind_are_held() {
+fn invariants_of_every_kind_are_checked() {
     breaks(patient("telecom", json!([{ "value": "1" }])), "cpt-2", "Patient.telecom[0]");
     breaks(patient("contact", json!([{ "gender": "female" }])), "pat-1", "Patient.contact[0]");
     breaks(
@@ -87,23 +87,23 @@ fn invariants_of_every_kind_are_held() {
 }
 
 #[test]
-fn an_invariant_without_result_is_no_failure() {
+fn an_invariant_without_a_result_is_not_a_failure() {
     let task = json!({ "resourceType": "Task", "status": "draft", "intent": "order", "authoredOn": "2023-05-04", "lastModified": "2023-05" });
     passes(task);
 }
 
 #[test]
-fn inner_bundles_keep_their_own_rules_and_the_outer_ones_may_be_told_elsewhere() {
+fn inner_bundles_are_checked_and_outer_ones_can_be_left_to_the_message_rules() {
     let document = json!({ "resourceType": "Bundle", "type": "document", "timestamp": "2023-05-04T08:15:00Z" });
     let text = json!({ "resourceType": "Bundle", "type": "document", "entry": [{ "fullUrl": "urn:x", "resource": document }] }).to_string();
     let tree = json::parse(text.clone().into()).unwrap();
-    let mut report = Report::new(&tree, ProseRules::Warning);
-    check(&tree, Schema::of(FhirVersion::R4), Options { is_message: true, ..Options::default() }, &mut report);
+    let mut collector = IssueCollector::new(&tree, ProseRules::Warning);
+    check(&tree, Schema::of(FhirVersion::R4), Options { is_message: true, ..Options::default() }, &mut collector);
     let found: Vec<_> =
-        report.finish().into_iter().map(|issue| (issue.rule.unwrap(), issue.expression.unwrap())).collect();
+        collector.finish().into_iter().map(|issue| (issue.rule.unwrap(), issue.expression.unwrap())).collect();
     let at = "Bundle.entry[0].resource";
     assert_eq!(found, [("bdl-9".into(), at.to_owned()), ("bdl-11".into(), at.to_owned())]);
-    let outer = errors_of(&text, FhirVersion::R4).iter().filter(|(_, place)| place == "Bundle").count();
+    let outer = errors_of(&text, FhirVersion::R4).iter().filter(|(_, path)| path == "Bundle").count();
     assert_eq!(outer, 3, "bdl-9, bdl-10 and bdl-11 of the outer Bundle");
 }
 
@@ -125,17 +125,17 @@ fn no_type_has_more_elements_than_the_walk_has_bits() {
 }
 
 #[test]
-fn a_document_of_nothing_but_errors_is_told_within_bounds() {
+fn a_document_of_nothing_but_errors_is_reported_within_bounds() {
     let text = json!({ "resourceType": "Patient", "name": vec![json!({ "a": 1 }); 5_000] }).to_string();
     let tree = json::parse(text.into()).unwrap();
-    let mut report = Report::new(&tree, ProseRules::Warning);
-    check(&tree, Schema::of(FhirVersion::R4), Options::default(), &mut report);
-    let issues = report.finish();
-    assert_eq!(issues.len(), crate::report::ISSUES_LIMIT + 1);
+    let mut collector = IssueCollector::new(&tree, ProseRules::Warning);
+    check(&tree, Schema::of(FhirVersion::R4), Options::default(), &mut collector);
+    let issues = collector.finish();
+    assert_eq!(issues.len(), crate::collector::ISSUES_LIMIT + 1);
 }
 
 #[test]
-fn an_invariant_over_what_is_not_there_or_not_at_hand_is_passed() {
+fn an_invariant_over_absent_or_unavailable_elements_is_satisfied() {
     let prediction = json!([{ "outcome": { "text": "x" } }]);
     passes(
         json!({ "resourceType": "RiskAssessment", "status": "final", "subject": { "display": "x" }, "prediction": prediction }),
@@ -154,17 +154,18 @@ fn a_concept_of_an_expansion_has_a_code_unless_it_is_abstract() {
 }
 
 #[test]
-fn constraints_that_take_long_are_left_out_beyond_a_limit_and_a_warning_says_so() {
+fn constraints_that_take_long_are_skipped_beyond_a_limit_with_a_warning() {
     let coding = json!([{ "system": "http://a.example", "code": "c" }]);
     let component = json!({ "code": { "coding": coding }, "valueString": "x" });
     let slow = observation(json!({ "valueString": "x", "component": [component] }));
     let text = json!({ "resourceType": "Bundle", "type": "collection", "entry": [{ "resource": slow }, { "resource": slow }] });
     let tree = json::parse(text.to_string().into()).unwrap();
     for (steps_limit, wanted) in [(1_000_000, 0), (1, 1)] {
-        let mut report = Report::new(&tree, ProseRules::Warning);
-        check(&tree, Schema::of(FhirVersion::R4), Options { steps_limit, ..Options::default() }, &mut report);
-        let told = report.finish();
-        let limits: Vec<_> = told.iter().filter(|issue| issue.rule.as_deref() == Some("constraint-limit")).collect();
-        assert_eq!(limits.len(), wanted, "{told:?}");
+        let mut collector = IssueCollector::new(&tree, ProseRules::Warning);
+        check(&tree, Schema::of(FhirVersion::R4), Options { steps_limit, ..Options::default() }, &mut collector);
+        let reported = collector.finish();
+        let limits: Vec<_> =
+            reported.iter().filter(|issue| issue.rule.as_deref() == Some("constraint-limit")).collect();
+        assert_eq!(limits.len(), wanted, "{reported:?}");
     }
 }

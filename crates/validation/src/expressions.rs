@@ -1,44 +1,45 @@
-//! FHIRPath expressions of nodes, made at the end for those that are at fault: `Bundle.entry[1].resource.value.ofType(Quantity)`.
+//! FHIRPath expressions of nodes: `Bundle.entry[1].resource.value.ofType(Quantity)`. Made at the end of a check,
+//! only for the nodes of reported issues.
 //!
-//! Nodes that come in document order are found in one pass over the tree, however many there are. Choices are named as
-//! FHIRPath names them where a schema is at hand; what it does not know keeps its name in JSON.
+//! Nodes in document order take one pass over the tree, whatever their number. If a schema is given, choice elements
+//! are named as in FHIRPath; names that the schema does not know stay as in JSON.
 
 use emberpost_fhir::schema::{Schema, TypeId, TypeKind};
 use emberpost_fhir::tree::{Children, Node, Tree};
 use std::fmt::Write;
 
-/// A container that is being passed through.
+/// A container on the path to the current node.
 struct Level<'t> {
     node: Node<'t>,
     rest: Children<'t>,
-    /// How many children of it were passed.
+    /// The number of its children that were skipped.
     passed: u32,
     type_id: Option<TypeId>,
-    /// How long the expression is up to and with this node.
+    /// The length of the expression up to and including this node.
     length: usize,
-    /// Whether every name so far is the specification's.
+    /// Whether the specification defines every name so far.
     is_known: bool,
 }
 
 pub(super) struct Expression {
     pub path: String,
-    /// Whether every name in it is the specification's; else one may be the sender's own.
+    /// Whether the specification defines every name in it; if not, a name may be the sender's own.
     pub is_known: bool,
 }
 
-/// Expressions of one tree's nodes.
-pub(super) struct Places<'t> {
+/// Makes expressions for the nodes of one tree.
+pub(super) struct Expressions<'t> {
     tree: &'t Tree,
     schema: Option<&'static Schema>,
     levels: Vec<Level<'t>>,
     path: String,
 }
 
-impl<'t> Places<'t> {
+impl<'t> Expressions<'t> {
     pub fn new(tree: &'t Tree, schema: Option<&'static Schema>) -> Self {
-        let mut places = Places { tree, schema, levels: Vec::new(), path: String::new() };
-        places.restart();
-        places
+        let mut expressions = Expressions { tree, schema, levels: Vec::new(), path: String::new() };
+        expressions.restart();
+        expressions
     }
 
     fn restart(&mut self) {
@@ -60,7 +61,7 @@ impl<'t> Places<'t> {
         self.schema?.resource(&node.get("resourceType")?.text()?)
     }
 
-    /// The expression of a node of the tree; cheapest when nodes are asked for in document order.
+    /// The expression of a node of the tree. Fastest if nodes are requested in document order.
     pub fn of(&mut self, wanted: Node<'t>) -> Expression {
         if self.levels.last().is_none_or(|level| level.node.index > wanted.index) {
             self.restart();
@@ -69,7 +70,7 @@ impl<'t> Places<'t> {
             self.levels.pop();
         }
         self.path.truncate(self.levels.last().map_or(0, |level| level.length));
-        // Each round goes one level down, and the reader bounds how many there are.
+        // Each iteration goes one level down; the reader limits the depth.
         while let Some(level) = self.levels.last_mut().filter(|level| level.node.index != wanted.index) {
             let mut found = None;
             let start = level.rest.clone();
@@ -80,14 +81,14 @@ impl<'t> Places<'t> {
                 }
             }
             let Some((number, child)) = found else {
-                // Passed already: the nodes came out of order.
+                // Already skipped: the nodes are out of document order.
                 if level.passed == 0 {
                     break;
                 }
                 self.restart();
                 continue;
             };
-            // The child itself stays ahead: the next node may be in it, too.
+            // The child itself is not skipped: the next node may be within it, too.
             level.rest.skip_to(child);
             level.passed = number;
             self.enter(number, child);
@@ -115,7 +116,7 @@ impl<'t> Places<'t> {
         self.push(child, type_id, is_known);
     }
 
-    /// Writes the step to a member; the type of what it holds, and whether its name is the specification's.
+    /// Appends the step to a member. Returns the type of its value, and whether the specification defines its name.
     fn member(&mut self, child: Node<'t>, holder: Option<TypeId>) -> (Option<TypeId>, bool) {
         let key = child.key().unwrap_or_default();
         let name = key.strip_prefix('_').unwrap_or(&key);
@@ -139,7 +140,7 @@ impl<'t> Places<'t> {
     }
 }
 
-/// What may stand in an expression as it is: names of members are the sender's, too.
+/// Whether a name can be written into an expression as it is; names of members may be the sender's own.
 fn is_name(name: &str) -> bool {
     (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric())
 }
@@ -178,12 +179,12 @@ mod tests {
             (&["entry", "0", "resource", "bad name"], "Bundle.entry[0].resource.?"),
         ];
         let schema = Schema::of(emberpost_fhir::FhirVersion::R4);
-        let mut places = Places::new(&tree, Some(schema));
+        let mut expressions = Expressions::new(&tree, Some(schema));
         for (steps, wanted) in cases.iter().chain(cases.iter().rev()) {
-            assert_eq!(places.of(node(&tree, steps)).path, *wanted);
-            assert_eq!(places.of(node(&tree, steps)).is_known, !wanted.ends_with('?'));
+            assert_eq!(expressions.of(node(&tree, steps)).path, *wanted);
+            assert_eq!(expressions.of(node(&tree, steps)).is_known, !wanted.ends_with('?'));
         }
-        let mut plain = Places::new(&tree, None);
+        let mut plain = Expressions::new(&tree, None);
         assert_eq!(plain.of(node(&tree, cases[2].0)).path, "Bundle.entry[0].resource.valueQuantity");
     }
 }

@@ -1,52 +1,52 @@
-//! What lies around an element in its document: the resources that references lead to, within the message only (MSG-16).
+//! Resolves references from an element to other resources of its message (MSG-16), and finds the paths of resources.
 
-use super::super::around::{Around, Led};
-use super::place::Place;
+use super::super::document_index::{DocumentIndex, ResolvedTarget};
+use super::named_path::NamedPath;
 use emberpost_fhir::element::Element;
 use emberpost_fhir::schema::Schema;
 use emberpost_fhir::tree::{Kind, Node, Tree};
 
-/// What a profile is held against, with what surrounds it.
+/// What a profile is checked against, with its context.
 #[derive(Clone, Copy)]
 pub(super) struct Target<'t> {
     pub element: Element<'t>,
-    /// The resource that holds it; of a resource itself.
+    /// The resource that contains it; for a resource, the resource itself.
     pub resource: Element<'t>,
-    /// What contains that resource, else itself.
+    /// The container of that resource, else the resource itself.
     pub root: Element<'t>,
 }
 
 impl<'t> Target<'t> {
-    /// A resource that no other contains.
+    /// A resource that is not contained in another.
     pub fn whole(resource: Element<'t>) -> Target<'t> {
         Target { element: resource, resource, root: resource }
     }
 }
 
-pub(super) struct World<'t> {
-    around: Around<'t>,
+pub(super) struct Resolver<'t> {
+    document: DocumentIndex<'t>,
 }
 
-impl<'t> World<'t> {
-    pub fn new(tree: &'t Tree, schema: &'static Schema) -> World<'t> {
-        World { around: Around::new(tree, schema) }
+impl<'t> Resolver<'t> {
+    pub fn new(tree: &'t Tree, schema: &'static Schema) -> Resolver<'t> {
+        Resolver { document: DocumentIndex::new(tree, schema) }
     }
 
-    /// The resource that a reference leads to; `from` is, or is within, the resource that holds the reference.
+    /// The target of a reference; `from` is the resource that has the reference, or an element of it.
     pub fn resolve(&self, from: Element<'t>, reference: &str) -> Option<Target<'t>> {
-        let Led { resource, root } = self.around.resolve(from, reference)?;
+        let ResolvedTarget { resource, root } = self.document.resolve(from, reference)?;
         Some(Target { element: resource, resource, root })
     }
 
     /// The resource of the first entry.
     pub fn header(&self) -> Option<Node<'t>> {
-        self.around.entries()?.first()?.get("resource")
+        self.document.entries()?.first()?.get("resource")
     }
 
-    /// Does something with the place of a resource: of an entry, or contained in it.
-    pub fn at_place<R>(&self, node: Node<'t>, act: impl FnOnce(&Place) -> R) -> Option<R> {
-        let bundle = Place::root("Bundle");
-        let entries = self.around.entries()?;
+    /// Calls `act` with the path of a resource: of an entry, or contained in one.
+    pub fn with_path<R>(&self, node: Node<'t>, act: impl FnOnce(&NamedPath) -> R) -> Option<R> {
+        let bundle = NamedPath::root("Bundle");
+        let entries = self.document.entries()?;
         let at = entries.partition_point(|entry| entry.index <= node.index).checked_sub(1)?;
         let entry = bundle.member("entry", u32::try_from(at).ok());
         let resource = entry.member("resource", None);
@@ -58,12 +58,12 @@ impl<'t> World<'t> {
         }
     }
 
-    pub fn at_target<R>(&self, target: Target<'t>, act: impl FnOnce(&Place) -> R) -> Option<R> {
-        self.at_place(target.element.node()?, act)
+    pub fn with_target_path<R>(&self, target: Target<'t>, act: impl FnOnce(&NamedPath) -> R) -> Option<R> {
+        self.with_path(target.element.node()?, act)
     }
 }
 
-/// The text of a reference: of a Reference its `reference`, of a CodeableReference that of its, of a uri itself.
+/// The text of a reference: `reference` of a Reference, that of a CodeableReference's reference, or a uri itself.
 pub(super) fn reference_of(element: Element<'_>) -> Option<String> {
     let node = element.value?;
     let text = match node.kind() {

@@ -1,4 +1,4 @@
-//! What references lead to within a document (MSG-16): the one answer of `resolve()` in invariants and in profiles.
+//! Resolves references within a document (MSG-16), for `resolve()` in invariants and in profiles alike.
 
 use emberpost_fhir::element::Element;
 use emberpost_fhir::message::Index;
@@ -8,37 +8,39 @@ use rustc_hash::FxHashMap;
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-/// Most Bundles within one document that references are looked up in.
+/// The maximum number of Bundles in one document within which references are resolved.
 const BUNDLES_LIMIT: usize = 1_000;
 
-/// The indexes of nodes. What senders choose is hashed with a seed.
+/// Ids of contained resources and the indexes of their nodes. Senders choose the ids, so the hasher has a random
+/// seed.
 type ById = HashMap<Box<str>, u32>;
 
-/// The Bundles of a document.
-pub(super) struct Around<'t> {
+/// The Bundles of a document and what their resources contain.
+pub(super) struct DocumentIndex<'t> {
     schema: &'static Schema,
-    /// Every Bundle, with the places in the document where it begins and ends, outer ones first.
+    /// Every Bundle with the node indexes at which it begins and ends, outer Bundles first.
     bundles: Vec<(u32, u32, Index<'t>)>,
-    /// What resources contain, by its ids, under the container's index: of those that were asked for.
+    /// Contained resources by id, under the index of their container. Filled when a container is first asked for.
     contained: RefCell<FxHashMap<u32, ById>>,
 }
 
-/// A resource that a reference leads to.
+/// The resource that a reference resolves to.
 #[derive(Clone, Copy)]
-pub(super) struct Led<'t> {
+pub(super) struct ResolvedTarget<'t> {
     pub resource: Element<'t>,
-    /// What contains it, else itself.
+    /// The container of a contained resource, else the resource itself.
     pub root: Element<'t>,
 }
 
-impl<'t> Around<'t> {
-    pub fn new(tree: &'t Tree, schema: &'static Schema) -> Around<'t> {
-        let mut around = Around { schema, bundles: Vec::new(), contained: RefCell::default() };
-        around.take(tree.root());
-        around
+impl<'t> DocumentIndex<'t> {
+    pub fn new(tree: &'t Tree, schema: &'static Schema) -> DocumentIndex<'t> {
+        let mut document = DocumentIndex { schema, bundles: Vec::new(), contained: RefCell::default() };
+        document.take(tree.root());
+        document
     }
 
-    /// Recursion ends with the document's depth, which the reader bounds.
+    /// Adds a Bundle and the Bundles in its entries. The reader limits the depth of the document, and with it this
+    /// recursion.
     fn take(&mut self, node: Node<'t>) {
         let is_bundle = node.get("resourceType").and_then(Node::text).as_deref() == Some("Bundle");
         if !is_bundle || self.bundles.len() >= BUNDLES_LIMIT {
@@ -57,19 +59,19 @@ impl<'t> Around<'t> {
         self.bundles.first().map(|(_, _, index)| index.entries())
     }
 
-    /// The innermost Bundle that a node stands in, and the entry's position and resource.
+    /// The innermost Bundle around a node, with the position and the resource of the entry that contains the node.
     fn holder(&self, node: Node) -> Option<(&Index<'t>, usize, Node<'t>)> {
-        let around = |(from, to, _): &&(u32, u32, Index)| *from < node.index && node.index < *to;
-        let (_, _, index) = self.bundles.iter().rev().find(around)?;
+        let document = |(from, to, _): &&(u32, u32, Index)| *from < node.index && node.index < *to;
+        let (_, _, index) = self.bundles.iter().rev().find(document)?;
         let at = index.entries().partition_point(|entry| entry.index <= node.index).checked_sub(1)?;
         let resource = index.entries().get(at)?.get("resource")?;
         Some((index, at, resource))
     }
 
-    /// `from` is, or is within, the resource that holds the reference.
-    pub fn resolve(&self, from: Element<'t>, reference: &str) -> Option<Led<'t>> {
+    /// Resolves a reference. `from` is the resource that contains the reference, or an element of it.
+    pub fn resolve(&self, from: Element<'t>, reference: &str) -> Option<ResolvedTarget<'t>> {
         let node = from.node()?;
-        // What is asked of a Bundle as a whole may stand in any entry; its first one tells the base of its urls.
+        // The Bundle as a whole has no fullUrl of its own; the first entry gives the base for relative URLs.
         if let Some((_, _, index)) = self.bundles.iter().find(|(at, _, _)| *at == node.index) {
             return self.whole(index.resolve_from(0, reference).node()?);
         }
@@ -82,24 +84,24 @@ impl<'t> Around<'t> {
         }
     }
 
-    fn whole(&self, node: Node<'t>) -> Option<Led<'t>> {
+    fn whole(&self, node: Node<'t>) -> Option<ResolvedTarget<'t>> {
         let resource = Element::resource(node, self.schema)?;
-        Some(Led { resource, root: resource })
+        Some(ResolvedTarget { resource, root: resource })
     }
 
-    fn contained(&self, container: Node<'t>, reference: &str) -> Option<Led<'t>> {
+    fn contained(&self, container: Node<'t>, reference: &str) -> Option<ResolvedTarget<'t>> {
         let id = reference.strip_prefix('#')?;
         let root = Element::resource(container, self.schema)?;
         if id.is_empty() {
-            return Some(Led { resource: root, root });
+            return Some(ResolvedTarget { resource: root, root });
         }
         let index = *self.contained.borrow_mut().entry(container.index).or_insert_with(|| by_id(container)).get(id)?;
         let inner = Node { tree: container.tree, index };
-        Some(Led { resource: Element::resource(inner, self.schema)?, root })
+        Some(ResolvedTarget { resource: Element::resource(inner, self.schema)?, root })
     }
 }
 
-/// Of one id the first resource counts.
+/// The contained resources by id; if several have the same id, the first.
 fn by_id(container: Node) -> ById {
     let mut named = ById::new();
     for inner in container.get("contained").into_iter().flat_map(Node::items) {

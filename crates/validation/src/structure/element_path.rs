@@ -1,49 +1,50 @@
-//! Where the walk stands, as a list on the stack: nothing is made until an issue needs the FHIRPath expression.
+//! The path to the current element, as a linked list on the stack: the FHIRPath expression is only made when an
+//! issue needs it.
 
 use super::member::MemberPlan;
 use emberpost_fhir::schema::{Schema, TypeId};
 use std::fmt::Write;
 
-/// No index: the element does not repeat.
+/// The index of an element that does not repeat.
 pub(super) const SINGLE: u32 = u32::MAX;
 
-/// One element and what holds it.
+/// One element and its parent.
 #[derive(Clone, Copy)]
-pub(super) struct Place<'p> {
-    pub parent: Option<&'p Place<'p>>,
+pub(super) struct ElementPath<'p> {
+    pub parent: Option<&'p ElementPath<'p>>,
     /// None: the root.
     pub member: Option<&'static MemberPlan>,
-    /// Among the values of an element that repeats, or `SINGLE`.
+    /// The position among the values of a repeating element, or `SINGLE`.
     pub index: u32,
-    /// What the element is; of a resource its actual type. None: unknown.
+    /// The type of the element, for a resource its actual type. None: unknown.
     pub type_id: Option<TypeId>,
 }
 
-impl<'p> Place<'p> {
-    pub fn root(type_id: Option<TypeId>) -> Place<'p> {
-        Place { parent: None, member: None, index: SINGLE, type_id }
+impl<'p> ElementPath<'p> {
+    pub fn root(type_id: Option<TypeId>) -> ElementPath<'p> {
+        ElementPath { parent: None, member: None, index: SINGLE, type_id }
     }
 
-    /// An element of what stands here.
+    /// The path to a child element.
     #[inline]
-    pub fn element<'q>(&'q self, member: &'static MemberPlan, index: u32) -> Place<'q> {
-        Place { parent: Some(self), member: Some(member), index, type_id: Some(member.type_id) }
+    pub fn element<'q>(&'q self, member: &'static MemberPlan, index: u32) -> ElementPath<'q> {
+        ElementPath { parent: Some(self), member: Some(member), index, type_id: Some(member.type_id) }
     }
 
-    /// The element's name; of the root none.
+    /// The element's name; None for the root.
     pub fn name(&self) -> Option<&'static str> {
         self.member.map(|member| &*member.def.name)
     }
 
     /// The FHIRPath expression.
-    pub fn path(&self, schema: &Schema) -> String {
+    pub fn expression(&self, schema: &Schema) -> String {
         let mut path = String::new();
         self.write(schema, &mut path);
         path
     }
 
     fn write(&self, schema: &Schema, path: &mut String) {
-        // At most as deep as the reader lets documents be nested.
+        // The reader limits the depth of documents, and with it this recursion.
         if let Some(parent) = self.parent {
             parent.write(schema, path);
             path.push('.');

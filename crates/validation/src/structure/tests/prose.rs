@@ -1,4 +1,4 @@
-//! What the specification says in words of ids, attachments, narratives, currencies and open value sets.
+//! Rules that the specification states in prose: ids, attachments, narrative, currencies, and open value sets.
 
 use super::*;
 use FhirVersion::{R4, R5};
@@ -10,7 +10,7 @@ fn rules(resource: &Value, version: FhirVersion) -> Vec<(String, String)> {
 #[track_caller]
 fn is(resource: &Value, version: FhirVersion, wanted: &[(&str, &str)]) {
     let found = rules(resource, version);
-    let found: Vec<_> = found.iter().map(|(rule, place)| (&**rule, &**place)).collect();
+    let found: Vec<_> = found.iter().map(|(rule, path)| (&**rule, &**path)).collect();
     assert_eq!(found, wanted, "{resource}");
 }
 
@@ -30,7 +30,7 @@ fn the_ids_of_elements_differ_within_a_resource_and_have_no_white_space() {
         "id",
         "Patient.contact[0].name.id",
     );
-    // A contained resource is one of its own.
+    // A contained resource has ids of its own.
     passes(json!({ "resourceType": "Patient", "contained": [{ "resourceType": "Organization", "id": "o", "name": "O",
             "telecom": [{ "id": "a", "system": "phone", "value": "1" }] }],
         "telecom": [{ "id": "a", "system": "phone", "value": "1" }], "managingOrganization": { "reference": "#o" } }));
@@ -75,15 +75,15 @@ fn a_currency_is_one_of_iso_4217() {
         passes(priced(code));
         is(&priced(code), R5, &[]);
     }
-    let place = "Patient.extension[0].value.ofType(Money).currency";
+    let path = "Patient.extension[0].value.ofType(Money).currency";
     for code in ["Euro", "eur", "EURO", "ABC"] {
-        breaks(priced(code), "binding", place);
-        is(&priced(code), R5, &[("binding", place)]);
+        breaks(priced(code), "binding", path);
+        is(&priced(code), R5, &[("binding", path)]);
     }
 }
 
 #[test]
-fn an_open_required_value_set_asks_for_a_coding_of_its_systems() {
+fn an_open_required_value_set_requires_a_coding_of_its_systems() {
     let speaks = |language: Value| patient("communication", json!([{ "language": language }]));
     let broken = [("binding", "Patient.communication[0].language")];
     is(&speaks(json!({ "coding": [{ "system": "urn:ietf:bcp:47", "code": "da" }] })), R5, &[]);
@@ -100,7 +100,7 @@ fn an_open_required_value_set_asks_for_a_coding_of_its_systems() {
     is(&speaks(json!({ "text": "Danish" })), R5, &broken);
     is(&speaks(json!({ "coding": [{ "system": "urn:own", "code": "1" }] })), R5, &broken);
     is(&speaks(json!({ "coding": [{ "system": "urn:ietf:bcp:47" }] })), R5, &broken);
-    // In R4 the binding is a preference.
+    // In R4 the binding is preferred.
     passes(speaks(json!({ "text": "Danish" })));
     // A code has no system; MIME types are not enumerated.
     passes(patient("photo", json!([{ "contentType": "image/x-own" }])));

@@ -1,0 +1,197 @@
+//! Collects the issues of one document: sets severities by `prose_rules`, limits the number of issues, and finds
+//! their positions.
+//!
+//! Line and column of all issues are found in one pass at the end, because each look-up scans the bytes before the
+//! position; likewise the expressions of issues that only have a node.
+
+use super::ProseRules;
+use super::expressions::{Expression, Expressions};
+use emberpost_fhir::issue::rank;
+use emberpost_fhir::scan::Walk;
+use emberpost_fhir::schema::Schema;
+use emberpost_fhir::tree::{Node, Tree};
+use emberpost_fhir::{Cause, FhirVersion, Issue, IssueCode, Severity};
+use std::borrow::Cow;
+
+pub use emberpost_fhir::issue::ISSUES_LIMIT;
+
+pub struct IssueCollector<'m> {
+    tree: &'m Tree,
+    prose: Severity,
+    /// The schema version used to name choice elements in expressions, which are only made at the end.
+    version: Option<FhirVersion>,
+    found: Vec<Found>,
+    errors: usize,
+    warnings: usize,
+    /// Issues that the reader counted but did not list.
+    left_out: usize,
+}
+
+struct Found {
+    issue: Issue,
+    offset: Option<usize>,
+    /// The node whose expression is made at the end.
+    node: Option<u32>,
+}
+
+/// The severity of a violation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weight {
+    Error,
+    Warning,
+    /// The severity that `prose_rules` sets.
+    Prose,
+}
+
+/// A violated rule: the rule, the type of issue, and the text for the sender.
+pub struct Violation {
+    pub rule: Cow<'static, str>,
+    pub code: IssueCode,
+    pub cause: Cause,
+    /// The element, what is wrong with it, and how to correct it.
+    pub text: String,
+}
+
+impl Violation {
+    pub fn new(rule: impl Into<Cow<'static, str>>, code: IssueCode, text: impl Into<String>) -> Self {
+        Violation { rule: rule.into(), code, cause: Cause::Structure, text: text.into() }
+    }
+
+    /// A violation of the message's definition, rather than of FHIR messaging.
+    pub fn definition(rule: impl Into<Cow<'static, str>>, code: IssueCode, text: impl Into<String>) -> Self {
+        Violation { rule: rule.into(), code, cause: Cause::Definition, text: text.into() }
+    }
+}
+
+impl<'m> IssueCollector<'m> {
+    pub fn new(tree: &'m Tree, prose_rules: ProseRules) -> Self {
+        let prose = match prose_rules {
+            ProseRules::Warning => Severity::Warning,
+            ProseRules::Error => Severity::Error,
+        };
+        IssueCollector { tree, prose, version: None, found: Vec::new(), errors: 0, warnings: 0, left_out: 0 }
+    }
+
+    /// Names choice elements in expressions by the definitions of this version.
+    pub fn of_version(self, version: FhirVersion) -> Self {
+        IssueCollector { version: Some(version), ..self }
+    }
+
+    /// Adds a violation at a node of the tree; its expression is made at the end.
+    pub fn add_at(&mut self, weight: Weight, node: Node, violation: Violation) {
+        let severity = match weight {
+            Weight::Error => Severity::Error,
+            Weight::Warning => Severity::Warning,
+            Weight::Prose => self.prose,
+        };
+        let issue = Issue::new(severity, violation.code, violation.cause, violation.text).rule(violation.rule);
+        self.push(Found { issue, offset: Some(node.offset()), node: Some(node.index) });
+    }
+
+    /// Adds a violation at an element given by its expression, which must consist of names of the specification
+    /// only.
+    pub fn error(&mut self, expression: impl Into<String>, node: Option<Node>, violation: Violation) {
+        self.add(Severity::Error, expression, node, violation);
+    }
+
+    pub fn warning(&mut self, expression: impl Into<String>, node: Option<Node>, violation: Violation) {
+        self.add(Severity::Warning, expression, node, violation);
+    }
+
+    /// Adds a violation of a rule that only the specification's prose states and that production messages often
+    /// violate.
+    pub fn prose(&mut self, expression: impl Into<String>, node: Option<Node>, violation: Violation) {
+        self.add(self.prose, expression, node, violation);
+    }
+
+    fn add(&mut self, severity: Severity, expression: impl Into<String>, node: Option<Node>, violation: Violation) {
+        let issue = Issue::new(severity, violation.code, violation.cause, violation.text).rule(violation.rule);
+        let issue = issue.at_known(expression.into());
+        self.push(Found { issue, offset: node.map(Node::offset), node: None });
+    }
+
+    /// Whether further errors are only counted; then callers need not format their texts.
+    pub fn is_full(&self) -> bool {
+        self.errors >= ISSUES_LIMIT
+    }
+
+    /// Counts an error without listing it, for callers that checked `is_full`.
+    pub fn count_error(&mut self) {
+        self.errors += 1;
+    }
+
+    /// Adds an issue that was found elsewhere, with its position if it has one.
+    pub fn add_issue(&mut self, issue: Issue) {
+        if issue.stands_for() > 0 {
+            self.left_out += issue.stands_for();
+            return;
+        }
+        self.push(Found { issue, offset: None, node: None });
+    }
+
+    fn push(&mut self, found: Found) {
+        let count = if found.issue.is_error() { &mut self.errors } else { &mut self.warnings };
+        *count += 1;
+        if *count <= ISSUES_LIMIT {
+            self.found.push(found);
+        }
+    }
+
+    /// The issues: errors first, then warnings, each by position in the source (those without a position first), and
+    /// in the order in which they were added if positions are equal. An issue that two checks found is listed once.
+    pub fn finish(mut self) -> Vec<Issue> {
+        self.add_positions();
+        self.add_expressions();
+        let left_out =
+            self.left_out + self.errors.saturating_sub(ISSUES_LIMIT) + self.warnings.saturating_sub(ISSUES_LIMIT);
+        let mut issues = self.found.into_iter().map(|found| found.issue).collect::<Vec<_>>();
+        issues.sort_by_key(|issue| issue.position);
+        issues.dedup_by(is_duplicate);
+        // The sort is stable, so each severity stays in document order.
+        issues.sort_by_key(rank);
+        if left_out > 0 {
+            issues.push(Issue::left_out(left_out, Cause::Structure));
+        }
+        issues
+    }
+
+    fn add_positions(&mut self) {
+        let mut order = self.found.iter_mut().filter(|found| found.offset.is_some()).collect::<Vec<_>>();
+        order.sort_by_key(|found| found.offset);
+        let bytes = self.tree.source_bytes();
+        let mut walk = Walk::new(bytes);
+        for found in order {
+            found.issue.position = found.offset.map(|offset| walk.to(bytes, offset));
+        }
+    }
+
+    fn add_expressions(&mut self) {
+        let mut order = self.found.iter_mut().filter(|found| found.node.is_some()).collect::<Vec<_>>();
+        if order.is_empty() {
+            return;
+        }
+        order.sort_by_key(|found| found.node);
+        let mut expressions = Expressions::new(self.tree, self.version.map(Schema::of));
+        for found in order {
+            if let Some(index) = found.node {
+                match expressions.of(Node { tree: self.tree, index }) {
+                    Expression { path, is_known: true } => found.issue.set_known_expression(path),
+                    Expression { path, .. } => found.issue.set_expression(&path),
+                }
+            }
+        }
+    }
+}
+
+/// Whether two checks found the same issue. The structure check repeats issues of the JSON reader with expressions
+/// that name elements as FHIRPath does; those are the ones to keep.
+fn is_duplicate(later: &mut Issue, first: &mut Issue) -> bool {
+    if later.position.is_none() || later.position != first.position || later.rule != first.rule {
+        return false;
+    }
+    if later.rule.as_deref().is_some_and(|rule| rule.starts_with("JSN-")) {
+        std::mem::swap(later, first);
+        return true;
+    }
+    later.expression == first.expression && later.diagnostics == first.diagnostics
+}
