@@ -1,6 +1,6 @@
 use super::*;
 use crate::delivery::DeliveryState;
-use crate::exchange::fixture::{Fixture, KeptMessage};
+use crate::exchange::fixture::{Fixture, StoredMessage};
 use crate::fault::Fault;
 use crate::security::{Operator, Role, sha256_hex};
 use crate::supervisor::Supervisor;
@@ -78,8 +78,8 @@ impl Api {
         self.ask("POST", path, None, body.to_owned()).await
     }
 
-    async fn dead(&self, name: &str) -> KeptMessage {
-        let kept = self.fixture.keep(name, "push", None).await;
+    async fn dead(&self, name: &str) -> StoredMessage {
+        let kept = self.fixture.store(name, "push", None).await;
         self.fixture.settle(&kept, DeliveryState::Dead, Some(Fault::RecvRefused)).await;
         kept
     }
@@ -161,8 +161,8 @@ async fn each_role_may_do_what_the_contract_says() {
 #[tokio::test]
 async fn a_message_is_listed_shown_and_read_byte_for_byte() {
     let api = Api::open().await;
-    let kept = api.fixture.keep("a", "push", Some(Category::Currency)).await;
-    api.fixture.keep("b", "push", None).await;
+    let kept = api.fixture.store("a", "push", Some(Category::Currency)).await;
+    api.fixture.store("b", "push", None).await;
     let page = api.get("/messages?event=push&limit=1").await.json();
     assert_eq!(page["items"][0]["header_id"], "b");
     let path = format!("/messages?event=push&limit=1&cursor={}", page["next"].as_str().unwrap());
@@ -219,7 +219,7 @@ async fn what_is_not_there_or_not_asked_well_is_said_as_an_outcome() {
 async fn deliveries_are_listed_and_orders_count_first() {
     let api = Api::open().await;
     let dead = api.dead("a").await;
-    api.fixture.keep("b", "push", None).await;
+    api.fixture.store("b", "push", None).await;
     let page = api.get("/deliveries?state=dead&fault=RECV_REFUSED").await.json();
     assert_eq!(page["items"][0]["id"], dead.delivery.to_string());
     assert_eq!(page["items"].as_array().unwrap().len(), 1);
@@ -234,7 +234,7 @@ async fn deliveries_are_listed_and_orders_count_first() {
 #[tokio::test]
 async fn a_replay_is_counted_ordered_and_shown_to_its_end() {
     let api = Api::open().await;
-    api.fixture.keep("a", "push", None).await;
+    api.fixture.store("a", "push", None).await;
     let count = api.post("/replays", r#"{"filter":{"event":"push"},"dry_run":true}"#).await;
     assert_eq!((count.status, count.json()["matched"].as_u64()), (200, Some(1)));
     let ordered = api.post("/replays", r#"{"filter":{"event":"push"},"to":"ward","rate_per_second":5}"#).await;

@@ -128,7 +128,7 @@ pub async fn start(config: &Config, definitions: Definitions, clock: Clock) -> R
             clock: clock.clone(),
             metrics,
             transport: Arc::new(transport),
-            conclude: exchange.clone(),
+            conclude: exchange.settler.clone(),
             stop: signs.stopping.clone(),
             grace: Duration::from_secs(config.server.shutdown_grace_seconds),
         },

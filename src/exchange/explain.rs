@@ -1,9 +1,9 @@
-//! The plan of a message that is not kept, for people: the same steps as those of a message that is.
+//! `POST route`: explains where a message would go, and why, by the same steps as for a message that is stored.
 
-use super::correlate::Match;
-use super::judge::Judged;
-use super::respond::fits_several;
-use super::{AnswerMode, Exchange, Inbound, Rules, reused};
+use super::intake::{CheckedMessage, reused_identity};
+use super::return_route::return_route;
+use super::settlement::{Match, several_requests};
+use super::{AnswerMode, Exchange, Inbound, Rules};
 use crate::delivery::{DeliveryKind, Metadata};
 use crate::offload::offload;
 use crate::outcome::Outcome;
@@ -14,9 +14,8 @@ use fhir::identity::Verdict;
 use fhir::{FhirVersion, Format};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
-/// Who sends a message, what governs it, who would get it and why; or every reason against it.
+/// Who sends a message, which definition governs it, and who would receive it and why; or why it is refused.
 #[derive(Clone, Debug, Default, serde::Serialize)]
 pub struct Explanation {
     pub sender: Option<String>,
@@ -31,8 +30,8 @@ pub struct Explanation {
 }
 
 impl Exchange {
-    /// Where this message would go, and why; nothing is stored. `format`, `said_version`: as its media type says. `sender`: the
-    /// participant to take as the sender.
+    /// Explains a message; nothing is stored. `format`, `said_version`: from its media type. `sender`: id of the participant that
+    /// counts as the sender.
     pub async fn explain(
         &self,
         bytes: Bytes,
@@ -53,79 +52,82 @@ impl Exchange {
             gone: CancellationToken::new(),
         };
         let rules = self.rules.load_full();
-        match offload(inbound.bytes.len(), || self.judge(Uuid::nil(), &inbound, &rules)) {
-            Ok(judged) if judged.message.header.response.is_some() => self.explain_response(&judged, &rules).await,
-            Ok(judged) => self.explain_request(&judged, &inbound, &rules).await,
-            Err(refused) => Ok(Explanation { outcome: refused.outcome, ..begun(&refused.metadata) }),
+        match self.intake.check(&inbound, &rules) {
+            Ok(message) if message.is_response() => self.explain_response(&message, &rules).await,
+            Ok(message) => match offload(inbound.bytes.len(), || self.intake.route_request(&message, &inbound, &rules))
+            {
+                Ok((_, plan)) => self.explain_identity(&message, planned(&message, plan)).await,
+                Err(refused) => Ok(Explanation { outcome: refused.outcome, ..unplanned(&refused.metadata) }),
+            },
+            Err(refused) => Ok(Explanation { outcome: refused.outcome, ..unplanned(&refused.metadata) }),
         }
     }
 
-    async fn explain_request(
-        &self,
-        judged: &Judged,
-        inbound: &Inbound,
-        rules: &Rules,
-    ) -> Result<Explanation, Unavailable> {
-        match offload(inbound.bytes.len(), || self.plan_for(judged, inbound, rules)) {
-            Ok((_, plan)) => self.explain_identity(judged, planned(judged, plan)).await,
-            Err(refused) => Ok(Explanation { outcome: refused.outcome, ..begun(&refused.metadata) }),
-        }
-    }
-
-    async fn explain_response(&self, judged: &Judged, rules: &Rules) -> Result<Explanation, Unavailable> {
-        let outcome = Outcome::from(judged.checked.issues.clone());
-        let mut explanation = Explanation { outcome, accepted: true, ..begun(&judged.metadata) };
-        match self.request_of(judged, rules).await? {
+    async fn explain_response(&self, message: &CheckedMessage, rules: &Rules) -> Result<Explanation, Unavailable> {
+        let outcome = Outcome::from(message.validation.issues.clone());
+        let mut explanation = Explanation { outcome, accepted: true, ..unplanned(&message.metadata) };
+        match self.settler.request_of(message, rules).await? {
             Match::One(request) => {
-                self.explain_answer(&request, judged, rules, &mut explanation);
+                self.explain_answer(&request, message, rules, &mut explanation);
                 Ok(explanation)
             }
-            Match::Several(doubt) => {
+            Match::Several(ambiguity) => {
                 explanation.reasons.push("the response is stored, and nobody gets it until it is assigned".into());
-                explanation.outcome.issues.push(fits_several(&doubt));
+                explanation.outcome.issues.push(several_requests(&ambiguity));
                 Ok(explanation)
             }
-            Match::Nothing => match self.route_unmatched(judged, rules) {
+            Match::None => match self.settler.route_unmatched(message, rules) {
                 Ok(plan) => {
-                    let mut explanation = planned(judged, plan);
-                    explanation.reasons.push("the response answers no request that is stored".into());
-                    self.explain_identity(judged, explanation).await
+                    let mut explanation = planned(message, plan);
+                    explanation.reasons.push("the response matches no stored request".into());
+                    self.explain_identity(message, explanation).await
                 }
-                Err((_, outcome)) => Ok(Explanation { outcome, ..begun(&judged.metadata) }),
+                Err(refused) => Ok(Explanation { outcome: refused.outcome, ..unplanned(&message.metadata) }),
             },
         }
     }
 
-    fn explain_answer(&self, request: &SentRequest, judged: &Judged, rules: &Rules, explanation: &mut Explanation) {
+    fn explain_answer(
+        &self,
+        request: &SentRequest,
+        message: &CheckedMessage,
+        rules: &Rules,
+        explanation: &mut Explanation,
+    ) {
         let delivery = &request.delivery;
-        let forwarded = !matches!(delivery.kind, DeliveryKind::Replay { forward_answers: false, .. });
-        let home = match forwarded {
-            true => self.return_route(&delivery.metadata, &judged.metadata, rules, false),
+        let is_forwarded = !matches!(delivery.kind, DeliveryKind::Replay { forward_answers: false, .. });
+        let deliveries = match is_forwarded {
+            true => return_route(&delivery.metadata, &message.metadata, rules, &self.clock, false),
             false => Vec::new(),
         };
-        explanation.receivers = home.iter().map(|delivery| delivery.participant.to_string()).collect();
+        explanation.receivers = deliveries.iter().map(|delivery| delivery.participant.to_string()).collect();
         let further = if request.answered { ", which has an answer already" } else { "" };
         let (id, sender) = (delivery.metadata.id, &delivery.metadata.sender);
         explanation.reasons.push(format!("the response answers the request {id} of participant {sender}{further}"));
     }
 
-    /// What is known of its identity refuses it, or makes it a duplicate.
-    async fn explain_identity(&self, judged: &Judged, explanation: Explanation) -> Result<Explanation, Unavailable> {
-        let identity = offload(judged.bytes.len(), || judged.message.identity());
-        Ok(match self.store.verdict(&judged.metadata, identity).await? {
+    /// Adds whether the message would be a duplicate, or be refused for its identity.
+    async fn explain_identity(
+        &self,
+        message: &CheckedMessage,
+        mut explanation: Explanation,
+    ) -> Result<Explanation, Unavailable> {
+        let identity = offload(message.bytes.len(), || message.message.identity());
+        Ok(match self.store.verdict(&message.metadata, identity).await? {
             Verdict::New => explanation,
             Verdict::Duplicate(first) => {
-                let mut explanation = explanation;
                 explanation.reasons.push(format!("it was received before as {first}: it is not delivered again"));
                 explanation
             }
-            Verdict::Conflict(first) => Explanation { outcome: reused(first).into(), ..begun(&judged.metadata) },
+            Verdict::Conflict(first) => {
+                Explanation { outcome: reused_identity(first).into(), ..unplanned(&message.metadata) }
+            }
         })
     }
 }
 
-/// What is known before the plan: not accepted, nobody gets it.
-fn begun(metadata: &Metadata) -> Explanation {
+/// What is known before the plan: not accepted, no receivers.
+fn unplanned(metadata: &Metadata) -> Explanation {
     Explanation {
         sender: Some(metadata.sender.clone()),
         event: metadata.event.as_ref().map(ToString::to_string),
@@ -134,13 +136,13 @@ fn begun(metadata: &Metadata) -> Explanation {
     }
 }
 
-fn planned(judged: &Judged, plan: Plan) -> Explanation {
+fn planned(message: &CheckedMessage, plan: Plan) -> Explanation {
     Explanation {
         accepted: true,
         receivers: plan.receivers.iter().map(|receiver| receiver.participant.id.to_string()).collect(),
         to_self: plan.to_self,
         reasons: plan.reasons,
-        outcome: judged.checked.issues.clone().into(),
-        ..begun(&judged.metadata)
+        outcome: message.validation.issues.clone().into(),
+        ..unplanned(&message.metadata)
     }
 }

@@ -1,4 +1,4 @@
-//! A router without listeners: a real store in a folder of its own, two participants, and messages as accept keeps them.
+//! For tests: an exchange without listeners and courier, with two participants and a real store in a temporary folder.
 
 use crate::clock::Clock;
 use crate::courier::Handle;
@@ -26,8 +26,8 @@ pub(crate) struct Fixture {
     _folder: tempfile::TempDir,
 }
 
-/// A message that is kept, with its delivery to `lab`.
-pub(crate) struct KeptMessage {
+/// A stored message with its delivery to `lab`.
+pub(crate) struct StoredMessage {
     pub(crate) id: Uuid,
     pub(crate) delivery: Uuid,
     pub(crate) delivery_key: i64,
@@ -35,7 +35,7 @@ pub(crate) struct KeptMessage {
 
 const SOURCE: &str = "https://ward.example/fhir";
 
-/// The lane of every message, as live traffic has it.
+/// The lane of every message of the fixture.
 pub(crate) fn lane_of_ward() -> i64 {
     lane(Order::Sender, Some(SOURCE), "ward", || None)
 }
@@ -67,14 +67,14 @@ impl Fixture {
             fhir_version: fhir::FhirVersion::R4,
             bounds: Bounds { text_bytes: 2_048, destinations: 1_000 },
         };
-        // A courier that was not started carries nothing.
+        // A courier that was not started makes no attempts.
         let (courier, _inbox) = Handle::new();
         let exchange = Exchange::new(store, courier, rules, clock, Metrics::default(), settings);
         Fixture { exchange, _folder: folder }
     }
 
-    /// Keeps a message of an event, whose header id is `name`.
-    pub(crate) async fn keep(&self, name: &str, event: &str, category: Option<Category>) -> KeptMessage {
+    /// Stores a message of an event, whose header id is `name`.
+    pub(crate) async fn store(&self, name: &str, event: &str, category: Option<Category>) -> StoredMessage {
         let now_us = self.exchange.clock.now_us();
         let delivery = NewDelivery {
             id: self.exchange.clock.new_id(),
@@ -86,7 +86,7 @@ impl Fixture {
             expires_at_us: now_us + 1_000_000_000,
         };
         let (id, delivery_id) = (self.exchange.clock.new_id(), delivery.id);
-        let keep = NewMessage {
+        let new = NewMessage {
             metadata: metadata(id, name, event, category, now_us),
             state: MessageState::Accepted,
             bytes: Bytes::from(format!("{{ \"id\" : \"{name}\" }}")),
@@ -99,16 +99,16 @@ impl Fixture {
             assigns: None,
             releases_request: false,
         };
-        match self.exchange.store.accept(keep).await.unwrap() {
+        match self.exchange.store.accept(new).await.unwrap() {
             Acceptance::New { work, .. } => {
-                KeptMessage { id, delivery: delivery_id, delivery_key: work[0].delivery_key }
+                StoredMessage { id, delivery: delivery_id, delivery_key: work[0].delivery_key }
             }
             other => panic!("{other:?}"),
         }
     }
 
     /// Ends a delivery in a state.
-    pub(crate) async fn settle(&self, message: &KeptMessage, state: DeliveryState, fault: Option<Fault>) {
+    pub(crate) async fn settle(&self, message: &StoredMessage, state: DeliveryState, fault: Option<Fault>) {
         let settlement = Settlement {
             delivery_key: message.delivery_key,
             state,

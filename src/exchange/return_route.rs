@@ -1,70 +1,70 @@
-//! The way home of an answer: to whom it is delivered when nobody waits for it on the line.
+//! The return route of an answer: the deliveries by which it reaches the request's sender when that sender does not wait for
+//! it in an open HTTP request.
 
-use super::{Exchange, Rules};
+use super::Rules;
+use crate::clock::Clock;
 use crate::delivery::{DeliveryKind, Metadata, NewDelivery, ReplyQueue, ReplyTo};
 use crate::routing::lane::{UNORDERED, lane, lane_of_callback};
 use crate::routing::{Participant, Receiver};
 use std::sync::Arc;
 
-impl Exchange {
-    /// Deliveries of an answer to the request's sender. None where the sender did not want this answer (MSG-48; `told`
-    /// overrides that: what could not be delivered is always told), where it only looks at the status URL, or where it
-    /// has no channel.
-    pub(super) fn return_route(
-        &self,
-        request: &Metadata,
-        answer: &Metadata,
-        rules: &Rules,
-        told: bool,
-    ) -> Vec<NewDelivery> {
-        let code = answer.response.as_ref().and_then(|response| response.code);
-        let wanted = request.owed.is_none_or(|owed| code.is_none_or(|code| owed.wants(code)));
-        if !wanted && !told {
-            return Vec::new();
-        }
-        let participant = rules.table.participant(&request.sender);
-        let has_channel = participant.is_some_and(|participant| participant.channel.is_some());
-        match (&request.reply_to, participant) {
-            (ReplyTo::Queue(reply), _) => self.to_queue(request, answer, reply, rules).into_iter().collect(),
-            (ReplyTo::Callback(url), Some(participant)) => {
-                vec![self.home(participant, request, answer, DeliveryKind::Callback { url: url.clone() })]
-            }
-            (ReplyTo::Wait | ReplyTo::Channel, Some(participant)) if has_channel => {
-                vec![self.home(participant, request, answer, DeliveryKind::Answer)]
-            }
-            _ => Vec::new(),
-        }
+/// Deliveries of an answer to the request's sender. Empty if the sender does not want this answer (MSG-48; `always` overrides
+/// that, because a failed delivery is always reported), if it only polls the status URL, or if it has no channel.
+pub(super) fn return_route(
+    request: &Metadata,
+    answer: &Metadata,
+    rules: &Rules,
+    clock: &Clock,
+    always: bool,
+) -> Vec<NewDelivery> {
+    let code = answer.response.as_ref().and_then(|response| response.code);
+    let wanted = request.owed.is_none_or(|owed| code.is_none_or(|code| owed.wants(code)));
+    if !wanted && !always {
+        return Vec::new();
     }
+    let participant = rules.table.participant(&request.sender);
+    let has_channel = participant.is_some_and(|participant| participant.channel.is_some());
+    match (&request.reply_to, participant) {
+        (ReplyTo::Queue(reply), _) => to_reply_queue(request, answer, reply, rules, clock).into_iter().collect(),
+        (ReplyTo::Callback(url), Some(participant)) => {
+            vec![delivery(participant, request, answer, DeliveryKind::Callback { url: url.clone() }, clock)]
+        }
+        (ReplyTo::Wait | ReplyTo::Channel, Some(participant)) if has_channel => {
+            vec![delivery(participant, request, answer, DeliveryKind::Answer, clock)]
+        }
+        _ => Vec::new(),
+    }
+}
 
-    /// The delivery to a reply queue, also of a sender that is no participant; else to the source's channel.
-    pub(super) fn to_queue(
-        &self,
-        request: &Metadata,
-        answer: &Metadata,
-        reply: &ReplyQueue,
-        rules: &Rules,
-    ) -> Option<NewDelivery> {
-        let participant = rules.table.participant(&request.sender).unwrap_or(&rules.table.anyone);
-        if reply.queue.is_none() && participant.channel.is_none() {
-            return None;
-        }
-        Some(self.home(participant, request, answer, DeliveryKind::Reply(reply.clone())))
+/// The delivery to a reply queue, which the sender may have without being a participant; without a queue, to the source's
+/// channel. None if there is neither.
+pub(super) fn to_reply_queue(
+    request: &Metadata,
+    answer: &Metadata,
+    reply: &ReplyQueue,
+    rules: &Rules,
+    clock: &Clock,
+) -> Option<NewDelivery> {
+    let participant = rules.table.participant(&request.sender).unwrap_or(&rules.table.anyone);
+    if reply.queue.is_none() && participant.channel.is_none() {
+        return None;
     }
+    Some(delivery(participant, request, answer, DeliveryKind::Reply(reply.clone()), clock))
+}
 
-    fn home(
-        &self,
-        participant: &Arc<Participant>,
-        request: &Metadata,
-        answer: &Metadata,
-        kind: DeliveryKind,
-    ) -> NewDelivery {
-        let lane = match &kind {
-            DeliveryKind::Callback { url } => lane_of_callback(participant.order, url),
-            // Whoever gives a queue to answer to tells its answers apart itself.
-            DeliveryKind::Reply(ReplyQueue { queue: Some(_), .. }) => UNORDERED,
-            _ => lane(participant.order, answer.source.as_deref(), &answer.sender, || None),
-        };
-        let receiver = Receiver { participant: participant.clone(), destination: request.source.clone(), lane };
-        self.delivery_to(&receiver, kind)
-    }
+fn delivery(
+    participant: &Arc<Participant>,
+    request: &Metadata,
+    answer: &Metadata,
+    kind: DeliveryKind,
+    clock: &Clock,
+) -> NewDelivery {
+    let lane = match &kind {
+        DeliveryKind::Callback { url } => lane_of_callback(participant.order, url),
+        // A sender that names a reply queue matches answers by their correlation id, and needs no order.
+        DeliveryKind::Reply(ReplyQueue { queue: Some(_), .. }) => UNORDERED,
+        _ => lane(participant.order, answer.source.as_deref(), &answer.sender, || None),
+    };
+    let receiver = Receiver { participant: participant.clone(), destination: request.source.clone(), lane };
+    receiver.delivery(kind, clock.new_id(), clock.now_us())
 }

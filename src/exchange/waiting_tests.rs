@@ -1,6 +1,8 @@
 use super::fixture::Fixture;
 use super::*;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 /// A body that tells when nothing of it is in memory any more.
 struct Watched {
@@ -61,6 +63,6 @@ async fn neither_body_nor_tree_is_in_memory_while_a_sender_waits_the_first_time_
                 look.map(|reply| reply.result())
             );
         }
-        assert_eq!(fixture.exchange.waiters.count(), 1, "{attempt}: the sender waits");
+        assert_eq!(fixture.exchange.replies.waiters.count(), 1, "{attempt}: the sender waits");
     }
 }

@@ -59,7 +59,7 @@ fn steps_are_due_at_the_rate_whatever_time_the_work_takes() {
 async fn steps_of_a_hundred_messages_leave_none_out() {
     let fixture = Fixture::new().await;
     for number in 0..250 {
-        fixture.keep(&format!("m-{number}"), "push", None).await;
+        fixture.store(&format!("m-{number}"), "push", None).await;
     }
     let store = &fixture.exchange.store;
     let order = NewReplay { rate_per_second: Some(MAX_RATE_PER_SECOND), ..order("push") };
@@ -80,9 +80,9 @@ async fn messages_go_again_in_their_order_and_lane_linked_to_the_originals() {
     let fixture = Fixture::new().await;
     let mut kept = Vec::new();
     for name in ["a", "b", "c"] {
-        kept.push(fixture.keep(name, "push", None).await);
+        kept.push(fixture.store(name, "push", None).await);
     }
-    fixture.keep("d", "other", None).await;
+    fixture.store("d", "other", None).await;
     let view = finish(&fixture, &order("push")).await;
     assert_eq!((view.total, view.done, view.skipped), (3, 3, 0));
     let again = replayed(&fixture).await;
@@ -101,7 +101,7 @@ async fn messages_go_again_in_their_order_and_lane_linked_to_the_originals() {
 #[tokio::test]
 async fn a_consequence_event_goes_again_only_when_forced() {
     let fixture = Fixture::new().await;
-    fixture.keep("a", "order", Some(Category::Consequence)).await;
+    fixture.store("a", "order", Some(Category::Consequence)).await;
     let view = finish(&fixture, &order("order")).await;
     assert_eq!((view.done, view.skipped), (0, 1));
     let view = finish(&fixture, &NewReplay { force_consequence: true, ..order("order") }).await;
@@ -111,7 +111,7 @@ async fn a_consequence_event_goes_again_only_when_forced() {
 #[tokio::test]
 async fn a_redirect_goes_to_one_participant_only() {
     let fixture = Fixture::new().await;
-    let kept = fixture.keep("a", "push", None).await;
+    let kept = fixture.store("a", "push", None).await;
     finish(&fixture, &NewReplay { to: Some("ward".into()), forward_answers: true, ..order("push") }).await;
     let again = replayed(&fixture).await;
     assert_eq!(again.len(), 1);
@@ -123,8 +123,8 @@ async fn a_redirect_goes_to_one_participant_only() {
 #[tokio::test]
 async fn a_dry_run_counts_and_changes_nothing() {
     let fixture = Fixture::new().await;
-    fixture.keep("a", "push", Some(Category::Consequence)).await;
-    fixture.keep("b", "push", None).await;
+    fixture.store("a", "push", Some(Category::Consequence)).await;
+    fixture.store("b", "push", None).await;
     let count = count(&fixture.exchange.store, &order("push").filter).await.unwrap();
     assert_eq!(count, Count { matched: 2, consequence: 1, without_body: 0, examined: 2 });
     assert!(replayed(&fixture).await.is_empty());
@@ -133,7 +133,7 @@ async fn a_dry_run_counts_and_changes_nothing() {
 #[tokio::test]
 async fn the_worker_takes_what_was_ordered_before_it_started_and_after() {
     let fixture = Fixture::new().await;
-    fixture.keep("a", "push", None).await;
+    fixture.store("a", "push", None).await;
     let store = &fixture.exchange.store;
     let (before, after) = (order("push"), order("push"));
     store.create_replay(&before).await.unwrap();

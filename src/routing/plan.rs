@@ -7,6 +7,7 @@ use super::address::Pattern;
 use super::lane::lane;
 use super::participant::{Order, Participant};
 pub use super::table::{Route, Table};
+use crate::delivery::{DeliveryKind, NewDelivery};
 use crate::fault::Fault;
 use crate::outcome::{Issue, IssueCode};
 use fhir::event::Category;
@@ -14,6 +15,7 @@ use fhir::header::Destination;
 use fhir::{Event, Message};
 use std::collections::HashMap;
 use std::sync::Arc;
+use uuid::Uuid;
 
 const DESTINATION: &str = "Bundle.entry[0].resource.destination";
 
@@ -35,6 +37,23 @@ pub struct Receiver {
     pub destination: Option<String>,
     /// Lane key: 0 where the participant asks for no order.
     pub lane: i64,
+}
+
+impl Receiver {
+    /// A delivery to this receiver: due at once, and expiring as its participant's configuration says. `now_us`: UTC
+    /// microseconds since 1970.
+    pub fn delivery(&self, kind: DeliveryKind, id: Uuid, now_us: i64) -> NewDelivery {
+        let expire_seconds = i64::try_from(self.participant.expire_after_seconds).unwrap_or(i64::MAX);
+        NewDelivery {
+            id,
+            participant: self.participant.id.clone(),
+            destination: self.destination.clone(),
+            lane: self.lane,
+            kind,
+            due_at_us: 0,
+            expires_at_us: now_us.saturating_add(expire_seconds.saturating_mul(1_000_000)),
+        }
+    }
 }
 
 /// Plans a request (or an unmatched response). `sender` is the sending participant's id; it may be a receiver, too.

@@ -67,7 +67,7 @@ impl ReplyWriter {
         };
         let headers = response.headers_mut();
         headers.insert(MESSAGE_ID, value(&reply.id().to_string()));
-        if reply.is_repeat() {
+        if reply.is_duplicate() {
             headers.insert(REPEAT, HeaderValue::from_static("true"));
         }
         response

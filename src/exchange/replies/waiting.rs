@@ -1,9 +1,9 @@
-//! Senders that wait for an answer, keyed by message id.
+//! The senders that wait for an answer, by message id.
 //!
-//! An answer that is about to be committed first claims its waiters: a claimed waiter no longer times out, so either
-//! it gets the answer on the line or the answer has a delivery of its own, never both and never neither.
+//! Before an answer is committed, its waiters are claimed. A claimed waiter no longer times out, so either it gets the answer
+//! directly, or the answer has a delivery of its own: never both, and never neither.
 
-use super::reply::Closed;
+use super::Completion;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,43 +16,43 @@ const WAITING: u8 = 0;
 const CLAIMED: u8 = 1;
 const GONE: u8 = 2;
 
-/// How often a claimed waiter whose time is up looks whether it was given back. A claim itself always ends: with an
-/// answer, given back, or dropped.
-const CLAIMED_LOOK_MILLISECONDS: u64 = 200;
+/// How often a claimed waiter whose timeout has passed checks whether the claim was undone. Every claim ends: with an answer,
+/// undone, or dropped.
+const CLAIM_CHECK_MILLISECONDS: u64 = 200;
 
 /// All waiters, bounded; at most half of them for one receiver.
-pub(super) struct Waiters {
+pub(in crate::exchange) struct Waiters {
     max_waiting: usize,
     waiting: AtomicUsize,
     by_message: Mutex<HashMap<Uuid, Vec<Slot>>>,
     by_receiver: Mutex<HashMap<Arc<str>, usize>>,
-    /// Cancelled when the router stops: whoever still waits gets 202.
+    /// Canceled when the router stops: all who still wait get 202.
     released: CancellationToken,
 }
 
 struct Slot {
     number: usize,
     state: Arc<AtomicU8>,
-    answer: oneshot::Sender<Closed>,
+    answer: oneshot::Sender<Completion>,
 }
 
-/// One sender's place; dropped, it is given up.
-pub(super) struct Waiter<'w> {
+/// One waiting sender; dropping it ends the wait.
+pub(in crate::exchange) struct Waiter<'w> {
     waiters: &'w Waiters,
     message: Uuid,
     receiver: Arc<str>,
     number: usize,
     state: Arc<AtomicU8>,
-    answer: oneshot::Receiver<Closed>,
+    answer: oneshot::Receiver<Completion>,
 }
 
-/// The waiters that a coming answer has claimed.
-pub(super) struct Claim {
+/// The waiters claimed for an answer that is about to be committed.
+pub(in crate::exchange) struct Claim {
     slots: Vec<Slot>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Every change under these locks is one insert or removal, so a panic elsewhere leaves the maps whole.
+    // A panic of another holder cannot leave the maps half changed: every change is one insert or removal.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -67,7 +67,7 @@ impl Waiters {
         }
     }
 
-    /// A place for one more sender; None at the limit: then the reply is 202 at once.
+    /// Registers one more sender; None at the limit: then it gets 202 at once.
     pub fn register(&self, message: Uuid, receiver: &Arc<str>) -> Option<Waiter<'_>> {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         {
@@ -87,7 +87,7 @@ impl Waiters {
         Some(Waiter { waiters: self, message, receiver: receiver.clone(), number, state, answer })
     }
 
-    /// Claims everyone who still waits for this message; None when nobody does.
+    /// Claims all that still wait for this message; None if there are none.
     pub fn claim(&self, message: Uuid) -> Option<Claim> {
         let slots = locked(&self.by_message).remove(&message)?;
         let slots: Vec<Slot> = slots
@@ -97,18 +97,18 @@ impl Waiters {
         (!slots.is_empty()).then_some(Claim { slots })
     }
 
-    /// Gives claimed waiters back: the commit did not happen.
+    /// Lets claimed waiters wait on, because the commit did not happen.
     pub fn unclaim(&self, message: Uuid, claim: Claim) {
         let mut map = locked(&self.by_message);
         for slot in claim.slots {
-            // Under the lock that a waiter takes when it goes: one that is gone never comes back into the map.
+            // A leaving waiter takes the same lock, so none is put into the map after it has left.
             if slot.state.compare_exchange(CLAIMED, WAITING, Ordering::AcqRel, Ordering::Acquire).is_ok() {
                 map.entry(message).or_default().push(slot);
             }
         }
     }
 
-    /// Lets everyone go who is not claimed: the router stops.
+    /// Ends the wait of all that are not claimed: the router stops.
     pub fn release(&self) {
         self.released.cancel();
     }
@@ -120,27 +120,27 @@ impl Waiters {
 }
 
 impl Claim {
-    pub fn deliver(self, closed: Closed) {
+    pub fn deliver(self, completion: Completion) {
         for slot in self.slots {
-            // A receiver that is gone by now hung up; its sender asks again and gets the same answer.
-            let _ = slot.answer.send(closed.clone());
+            // An error means that the sender has disconnected; if it sends again, it gets the same answer.
+            let _ = slot.answer.send(completion.clone());
         }
     }
 }
 
 impl Waiter<'_> {
-    /// The answer, or None when `timeout` ended or the sender went away before anyone claimed this place.
-    pub async fn wait(mut self, timeout: Duration, gone: &CancellationToken) -> Option<Closed> {
+    /// The completion; None if `timeout` passed or the sender disconnected before it was claimed.
+    pub async fn wait(mut self, timeout: Duration, gone: &CancellationToken) -> Option<Completion> {
         tokio::select! {
-            closed = &mut self.answer => return closed.ok(),
+            completion = &mut self.answer => return completion.ok(),
             () = tokio::time::sleep(timeout) => {}
             () = gone.cancelled() => {}
             () = self.waiters.released.cancelled() => {}
         }
         while self.state.compare_exchange(WAITING, GONE, Ordering::AcqRel, Ordering::Acquire).is_err() {
-            let look = Duration::from_millis(CLAIMED_LOOK_MILLISECONDS);
-            if let Ok(closed) = tokio::time::timeout(look, &mut self.answer).await {
-                return closed.ok();
+            let check = Duration::from_millis(CLAIM_CHECK_MILLISECONDS);
+            if let Ok(completion) = tokio::time::timeout(check, &mut self.answer).await {
+                return completion.ok();
             }
         }
         None
@@ -181,9 +181,9 @@ mod tests {
         let (id, lab) = (Uuid::from_u128(1), Arc::from("lab"));
         let gone = CancellationToken::new();
         let admission: Vec<_> = (0..3).filter_map(|_| waiters.register(id, &lab)).collect();
-        waiters.claim(id).expect("three wait").deliver(Closed::Taken { accepted: false });
+        waiters.claim(id).expect("three wait").deliver(Completion::Taken { accepted: false });
         for place in admission {
-            assert!(matches!(place.wait(LONG, &gone).await, Some(Closed::Taken { accepted: false })));
+            assert!(matches!(place.wait(LONG, &gone).await, Some(Completion::Taken { accepted: false })));
         }
         assert_eq!(waiters.count(), 0);
     }
@@ -201,10 +201,10 @@ mod tests {
         let claim = waiters.claim(id).expect("one waits");
         let late = async {
             tokio::time::sleep(Duration::from_millis(30)).await;
-            claim.deliver(Closed::Taken { accepted: true });
+            claim.deliver(Completion::Taken { accepted: true });
         };
-        let (closed, ()) = tokio::join!(place.wait(Duration::from_millis(1), &gone), late);
-        assert!(closed.is_some());
+        let (completion, ()) = tokio::join!(place.wait(Duration::from_millis(1), &gone), late);
+        assert!(completion.is_some());
     }
 
     #[tokio::test]
@@ -219,8 +219,8 @@ mod tests {
             tokio::task::yield_now().await;
             waiters.unclaim(id, claim);
         };
-        let (closed, ()) = tokio::join!(place.wait(LONG, &gone), back);
-        assert!(closed.is_none());
+        let (completion, ()) = tokio::join!(place.wait(LONG, &gone), back);
+        assert!(completion.is_none());
         assert!(waiters.claim(id).is_none());
 
         let place = waiters.register(id, &lab).expect("room");

@@ -1,8 +1,9 @@
-//! An operator says whose an ambiguous response is.
+//! An operator assigns an ambiguous response to one of the requests that it fits.
 
-use super::{Exchange, IntakeSlot};
+use super::Settler;
+use super::correlation::newest;
 use crate::delivery::{Acceptance, MessageState, NewMessage};
-use crate::exchange::correlate::one;
+use crate::exchange::IntakeSlot;
 use crate::offload::offload;
 use crate::store::Unavailable;
 use fhir::format::read;
@@ -14,36 +15,36 @@ use uuid::Uuid;
 pub enum Unassigned {
     #[error("There is no message with the id {0}.")]
     Unknown(Uuid),
-    /// Not ambiguous, or not any more; a request that its sender never got; content that is gone.
+    /// The response is not, or no longer, ambiguous; its sender never got the request; or its content is gone.
     #[error("{0}")]
     Impossible(String),
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
 }
 
-impl Exchange {
-    /// Ties a stored ambiguous response to one of the requests that were sent to its sender, and gives it to the
-    /// requester as if it had named that request itself.
-    pub async fn assign(&self, response: Uuid, request: Uuid) -> Result<(), Unassigned> {
+impl Settler {
+    /// Links a stored ambiguous response to one of the requests that were sent to its sender, and passes it on as if it had
+    /// named that request itself.
+    pub(in crate::exchange) async fn assign(&self, response: Uuid, request: Uuid) -> Result<(), Unassigned> {
         let rules = self.rules.load_full();
         let view = self.store.message(response).await?.ok_or(Unassigned::Unknown(response))?;
         if !view.ambiguous {
             return Err(match view.metadata.in_reply_to {
                 Some(known) => impossible(format!("The response answers the request {known} already.")),
-                None => impossible("The message is no ambiguous response; only those can be assigned."),
+                None => impossible("The message is not an ambiguous response; only those can be assigned."),
             });
         }
         self.store.message_key(request).await?.ok_or(Unassigned::Unknown(request))?;
-        let asked = self.store.sent_requests_of(&view.metadata.sender, request).await?;
-        let asked = one(asked).ok_or_else(|| {
+        let sent = self.store.sent_requests_of(&view.metadata.sender, request).await?;
+        let sent = newest(sent).ok_or_else(|| {
             let sender = &view.metadata.sender;
-            impossible(format!("The message {request} is no request that was sent to the participant {sender}."))
+            impossible(format!("The message {request} is not a request that was sent to the participant {sender}."))
         })?;
         let key = self.store.message_key(response).await?.ok_or(Unassigned::Unknown(response))?;
         let content = self.store.content(key).await?;
         let (metadata, bytes) = content
-            .ok_or_else(|| impossible("The content of the response is no longer kept (retention.bodies_days)."))?;
-        // Read again for what it says, with which other answers to the request are compared.
+            .ok_or_else(|| impossible("The content of the response is no longer stored (retention.bodies_days)."))?;
+        // Parsed again for its identity, by which duplicates among the request's answers are recognized.
         let format = Format::of_media_type(&metadata.media_type).unwrap_or_default();
         let identity = offload(bytes.len(), || {
             let tree = read(bytes.clone(), format, metadata.version, None).ok()?;
@@ -62,7 +63,7 @@ impl Exchange {
             assigns: Some((key, response)),
             releases_request: false,
         };
-        match self.close_with(answer, *asked, &rules, IntakeSlot::default()).await? {
+        match self.store_response(answer, *sent, &rules, IntakeSlot::default()).await? {
             Acceptance::New { .. } | Acceptance::Duplicate { .. } => Ok(()),
             Acceptance::Conflict { .. } => Err(impossible("Somebody else has just assigned the response.")),
         }

@@ -1,7 +1,7 @@
-//! The status URL: how a request stands, as the batch-response that the synchronous call would have been (ASY-21, 22).
+//! The status URL: the progress of a request, and at the end a batch-response Bundle with what the synchronous call would have
+//! returned (ASY-21, 22).
 
-use super::reply::{Unwanted, is_taken, unwanted};
-use super::{Exchange, Refusal};
+use super::{Refusal, Replies, UnwantedAnswer, is_taken, unwanted};
 use crate::delivery::{DeliveryState, MessageState, Metadata, ReplyTo};
 use crate::fault::Fault;
 use crate::offload::offload;
@@ -12,25 +12,25 @@ use fhir::{FhirVersion, Format};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-/// What the status URL shows.
+/// What the status URL returns.
 pub enum StatusPage {
-    /// Still open: `done` of `all` receivers are closed.
+    /// In progress: `done` of `all` receivers have answered or ended.
     Open {
         done: usize,
         all: usize,
-        /// What receivers that took the message and are to answer yet reported about it: an OperationOutcome, JSON.
+        /// What receivers that accepted the message, but have not answered yet, reported about it: an OperationOutcome, JSON.
         reported: Option<Vec<u8>>,
     },
     /// The batch-response Bundle, JSON, and the version of the request.
     Done { bytes: Vec<u8>, version: Option<FhirVersion> },
-    /// Unknown, expired, ended or somebody else's.
+    /// Unknown, expired, ended, or of another participant.
     Unknown,
 }
 
-impl Exchange {
-    /// `asker`: the participant that asks; None on open loopback, which may ask for all.
-    pub async fn status(&self, id: Uuid, asker: Option<&str>) -> Result<StatusPage, Unavailable> {
-        let Some(status) = self.owned(id, asker).await? else { return Ok(StatusPage::Unknown) };
+impl Replies {
+    /// `requester`: id of the participant that asks; None on open loopback, which may see all.
+    pub async fn status(&self, id: Uuid, requester: Option<&str>) -> Result<StatusPage, Unavailable> {
+        let Some(status) = self.owned(id, requester).await? else { return Ok(StatusPage::Unknown) };
         let (done, all) = progress(&status);
         if done < all {
             return Ok(StatusPage::Open { done, all, reported: reported_so_far(&status) });
@@ -42,7 +42,7 @@ impl Exchange {
         for delivery in &status.deliveries {
             entries.push(match delivery.answer {
                 Some(key) => self.entry_of_answer(&status.metadata, key).await?,
-                None => entry_of_silence(delivery),
+                None => entry_without_answer(delivery),
             });
         }
         let head = r#"{"resourceType":"Bundle","type":"batch-response","entry":["#;
@@ -50,27 +50,27 @@ impl Exchange {
         Ok(StatusPage::Done { bytes, version: status.metadata.version })
     }
 
-    /// The client is finished with the status URL; false when there is none. What is under way goes on (ASY-42).
-    pub async fn end_status(&self, id: Uuid, asker: Option<&str>) -> Result<bool, Unavailable> {
-        match self.owned(id, asker).await? {
+    /// Ends the status URL; false if there is none. Deliveries in progress go on (ASY-42).
+    pub async fn end_status(&self, id: Uuid, requester: Option<&str>) -> Result<bool, Unavailable> {
+        match self.owned(id, requester).await? {
             Some(_) => self.store.end_status(id).await,
             None => Ok(false),
         }
     }
 
-    async fn owned(&self, id: Uuid, asker: Option<&str>) -> Result<Option<MessageStatus>, Unavailable> {
+    async fn owned(&self, id: Uuid, requester: Option<&str>) -> Result<Option<MessageStatus>, Unavailable> {
         let status = self.store.message_status(id).await?;
         Ok(status.filter(|status| {
             status.state == MessageState::Accepted
                 && !status.status_ended
                 && status.metadata.reply_to != ReplyTo::Nobody
-                && asker.is_none_or(|asker| asker == status.metadata.sender)
+                && requester.is_none_or(|requester| requester == status.metadata.sender)
         }))
     }
 
     async fn entry_of_answer(&self, request: &Metadata, key: i64) -> Result<String, Unavailable> {
         let Some((metadata, bytes)) = self.store.content(key).await? else {
-            let text = "The answer's body is no longer kept";
+            let text = "The answer's content is no longer stored";
             let outcome: Outcome = Issue::error(IssueCode::NotFound, Fault::RouteNotFound, text).into();
             return Ok(json!({"response": {"status": "404 Not Found", "outcome": outcome.to_resource()}}).to_string());
         };
@@ -78,10 +78,10 @@ impl Exchange {
         if let Some(unwanted) = unwanted(request.owed, code) {
             return Ok(entry_of_unwanted(&unwanted));
         }
-        // JSON as it is, XML converted: numbers and texts stay as the receiver wrote them.
+        // JSON stays unchanged and XML is converted, so that numbers and texts stay as the receiver wrote them.
         let version = metadata.version.unwrap_or(FhirVersion::R4);
         let Ok(bytes) = offload(bytes.len(), || convert(bytes, Format::Json, version)) else {
-            let text = "The answer is XML that cannot be said in JSON; ask an operator for its content";
+            let text = "The answer is XML that cannot be converted to JSON; ask an operator for its content";
             let outcome: Outcome = Issue::error(IssueCode::NotSupported, Fault::RouteConversion, text).into();
             return Ok(json!({"response": {"status": "200 OK", "outcome": outcome.to_resource()}}).to_string());
         };
@@ -90,11 +90,11 @@ impl Exchange {
     }
 }
 
-/// As the synchronous call says it: with a status, and without the message that the sender does not want.
-fn entry_of_unwanted(unwanted: &Unwanted) -> String {
+/// As in the synchronous call: a status, without the message that the sender does not want.
+fn entry_of_unwanted(unwanted: &UnwantedAnswer) -> String {
     let entry = match unwanted {
-        Unwanted::Silent => json!({"response": {"status": "202 Accepted"}}),
-        Unwanted::Failure(refusal, outcome) => {
+        UnwantedAnswer::Silent => json!({"response": {"status": "202 Accepted"}}),
+        UnwantedAnswer::Failure(refusal, outcome) => {
             let status = match refusal {
                 Refusal::Unavailable | Refusal::NoStore => "503 Service Unavailable",
                 _ => "422 Unprocessable Content",
@@ -116,11 +116,11 @@ fn reported_so_far(status: &MessageStatus) -> Option<Vec<u8>> {
 
 fn progress(status: &MessageStatus) -> (usize, usize) {
     let own = usize::from(status.router_answer.is_some());
-    let closed = status.deliveries.iter().filter(|delivery| is_closed(&status.metadata, delivery)).count();
-    (own + closed, own + status.deliveries.len())
+    let complete = status.deliveries.iter().filter(|delivery| is_complete(&status.metadata, delivery)).count();
+    (own + complete, own + status.deliveries.len())
 }
 
-fn is_closed(metadata: &Metadata, delivery: &DeliveryStatus) -> bool {
+fn is_complete(metadata: &Metadata, delivery: &DeliveryStatus) -> bool {
     match delivery.state {
         DeliveryState::Waiting | DeliveryState::Active => false,
         DeliveryState::Delivered => is_taken(metadata, delivery),
@@ -128,13 +128,13 @@ fn is_closed(metadata: &Metadata, delivery: &DeliveryStatus) -> bool {
     }
 }
 
-/// What the receiver reported about the message when it took it, as an OperationOutcome.
+/// What the receiver reported about the message when it accepted it, as an OperationOutcome.
 fn reported(delivery: &DeliveryStatus) -> Option<Value> {
     let issues: Value = serde_json::from_str(delivery.receiver_issues.as_deref()?).ok()?;
     Some(json!({ "resourceType": "OperationOutcome", "issue": issues }))
 }
 
-fn entry_of_silence(delivery: &DeliveryStatus) -> String {
+fn entry_without_answer(delivery: &DeliveryStatus) -> String {
     let mut entry = match (delivery.state, delivery.fault) {
         (DeliveryState::Dead | DeliveryState::Discarded, fault) => {
             let fault = fault.unwrap_or(Fault::RecvRefused);

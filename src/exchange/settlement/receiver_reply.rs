@@ -1,111 +1,121 @@
-//! What the body of a receiver's reply means (design 1.5): an answer, an outcome, something else that it said, or nothing
-//! that the receiver said.
+//! Interprets the body of a receiver's 2xx: an answer, an OperationOutcome, something else, or a failed attempt.
 //!
-//! A 2xx means that the receiver has the message, whatever it wrote beside it. It was somebody else who spoke where the body
-//! is a web page (a proxy's login or maintenance page), and not of this message where it answers another one.
+//! A 2xx means that the receiver has the message, whatever the body says. There are two exceptions: a web page comes from a
+//! proxy (a login or maintenance page), and an answer to another message is not about this one.
 
-use super::close::{breach, is_transient};
-use super::correlate::is_addressed_elsewhere;
-use super::judge::fill_facts;
-use super::{Exchange, Rules};
+use super::Settler;
+use super::answer::{disallowed_response, is_transient};
+use super::correlation::is_addressed_elsewhere;
 use crate::answer::printable;
 use crate::delivery::{DeliveryKind, MessageState, Metadata, NewMessage, PendingDelivery, ReplyTo};
+use crate::exchange::Rules;
+use crate::exchange::intake::fill_metadata;
 use bytes::Bytes;
 use fhir::Cause;
 use fhir::{FhirVersion, Format, Message, format};
 use serde_json::Value;
 
-/// Issues of a receiver's OperationOutcome that are passed on or stored at most, and their bytes as JSON.
+/// At most this many issues of a receiver's OperationOutcome, and bytes of them as JSON, are stored and passed on.
 const RECEIVER_ISSUES_LIMIT: usize = 50;
 const RECEIVER_ISSUES_LIMIT_BYTES: usize = 64 * 1024;
-/// What a web page begins with, where it does not say what it is (the patterns of WHATWG's MIME sniffing, 7.1).
+/// Tags that begin a web page without a doctype (WHATWG MIME Sniffing, 7.1).
 const PAGE_TAGS: [&str; 18] = [
     "html", "head", "script", "iframe", "h1", "div", "font", "table", "a", "style", "title", "b", "body", "br", "p",
     "meta", "center", "form",
 ];
 
-pub(super) enum Meaning {
-    /// It took the message, and said so in FHIR's words or none are expected.
-    Taken,
-    /// It took the message, and reports errors about it: the issues.
+pub(super) enum ReceiverReply {
+    /// It accepted the message, and its body is an OperationOutcome without errors or not expected to be read.
+    Accepted,
+    /// It accepted the message and reported errors about it: the issues.
     Reported(Vec<Value>),
     Answer(Box<NewMessage>),
-    /// It took the message; why what it said is left out.
+    /// It accepted the message; why its body is ignored.
     NotFhir(&'static str),
     /// The attempt failed, and why.
     Failed(&'static str),
 }
 
-impl Exchange {
-    /// Reads a 2xx's body (MSG-37, MSG-90).
-    pub(super) fn meaning(&self, work: &PendingDelivery, bytes: Bytes, media_type: &str, rules: &Rules) -> Meaning {
+impl Settler {
+    /// Interprets the body of a 2xx (MSG-37, MSG-90).
+    pub(super) fn interpret(
+        &self,
+        pending: &PendingDelivery,
+        bytes: Bytes,
+        media_type: &str,
+        rules: &Rules,
+    ) -> ReceiverReply {
         let format = Format::detect(&bytes);
-        let read = format::read(bytes.clone(), format, None, work.metadata.version);
+        let read = format::read(bytes.clone(), format, None, pending.metadata.version);
         let Ok(tree) = read else {
             return match is_page(&bytes, media_type) {
-                true => Meaning::Failed("the answer is a web page, not the receiver's word"),
-                false => Meaning::NotFhir("its answer is neither readable JSON nor XML"),
+                true => ReceiverReply::Failed("the answer is a web page, not the receiver's"),
+                false => ReceiverReply::NotFhir("its answer is neither readable JSON nor XML"),
             };
         };
         let resource_type = tree.root().get("resourceType").and_then(|name| name.text());
         match resource_type.as_deref() {
             Some("OperationOutcome") => {
-                let issues = receiver_issues(&bytes, work.metadata.version);
-                return if issues.iter().any(is_error) { Meaning::Reported(issues) } else { Meaning::Taken };
+                let issues = receiver_issues(&bytes, pending.metadata.version);
+                return if issues.iter().any(is_error) {
+                    ReceiverReply::Reported(issues)
+                } else {
+                    ReceiverReply::Accepted
+                };
             }
-            None => return Meaning::NotFhir("its answer is no FHIR resource"),
-            // What comes back for an answer that was delivered is not read (MSG-41).
-            Some(_) if !asks(work) => return Meaning::Taken,
+            None => return ReceiverReply::NotFhir("its answer is not a FHIR resource"),
+            // The reply to a delivered answer is not interpreted (MSG-41).
+            Some(_) if !may_be_answered(pending) => return ReceiverReply::Accepted,
             Some("Bundle") => {}
-            Some(_) => return Meaning::NotFhir("its answer is a resource that answers nothing"),
+            Some(_) => return ReceiverReply::NotFhir("its answer is a resource that answers nothing"),
         }
-        // The request's version is expected only: a receiver may write another spelling.
-        let read = Message::read_within(tree, None, work.metadata.version, Some(self.settings.bounds));
+        // The request's version is only expected: the receiver may answer in another one.
+        let read = Message::read_within(tree, None, pending.metadata.version, Some(self.settings.bounds));
         let message = match read {
             Ok(message) => message,
             Err(issues) if issues.iter().any(|issue| issue.cause == Cause::Limit) => {
                 let why = "an address, identifier, or list of destinations of the answer is beyond our limits";
-                return Meaning::Failed(why);
+                return ReceiverReply::Failed(why);
             }
-            Err(_) => return Meaning::NotFhir("its answer is a Bundle that is no message"),
+            Err(_) => return ReceiverReply::NotFhir("its answer is a Bundle that is not a message"),
         };
         let Some(response) = message.header.response.as_ref() else {
-            return Meaning::NotFhir("its answer is a message without MessageHeader.response");
+            return ReceiverReply::NotFhir("its answer is a message without MessageHeader.response");
         };
         let identifier = response.identifier.as_ref().map(|identifier| identifier.value.as_str());
-        if !identifier.is_some_and(|identifier| work.metadata.is_named_by(identifier)) {
-            return Meaning::Failed("response.identifier of the answer names another request");
+        if !identifier.is_some_and(|identifier| pending.metadata.is_named_by(identifier)) {
+            return ReceiverReply::Failed("response.identifier of the answer names another request");
         }
-        let answer = self.keep_answer(&message, work, bytes, format.media_type().to_owned(), rules);
-        if is_addressed_elsewhere(&answer.metadata, &work.metadata, &work.participant, &rules.table) {
-            return Meaning::Failed("the answer is addressed to another participant than the one that asked");
+        let answer = self.answer_to_store(&message, pending, bytes, format.media_type().to_owned(), rules);
+        if is_addressed_elsewhere(&answer.metadata, &pending.metadata, &pending.participant, &rules.table) {
+            return ReceiverReply::Failed("the answer is addressed to another participant than the one that asked");
         }
-        Meaning::Answer(Box::new(answer))
+        ReceiverReply::Answer(Box::new(answer))
     }
 
-    /// An answer as it is kept. Its own faults do not hold it back: they are kept with it.
-    pub(super) fn keep_answer(
+    /// The record of an answer. Its own issues do not hold it back; they are stored with it.
+    fn answer_to_store(
         &self,
         message: &Message,
-        work: &PendingDelivery,
+        pending: &PendingDelivery,
         bytes: Bytes,
         media_type: String,
         rules: &Rules,
     ) -> NewMessage {
         let now_us = self.clock.now_us();
-        let writer = rules.table.participant(&work.participant).map(|known| &**known);
-        let mut checked = self.check(message, writer, rules);
-        let breach = breach(&work.metadata, &checked, message.header.event.as_ref(), rules);
-        checked.issues.extend(breach);
-        let issues = checked.issues;
+        let writer = rules.table.participant(&pending.participant).map(|known| &**known);
+        let validation = self.intake.validate(message, writer, rules);
+        let disallowed = disallowed_response(&pending.metadata, &validation, message.header.event.as_ref(), rules);
+        let mut issues = validation.issues;
+        issues.extend(disallowed);
         let mut metadata = Metadata {
             id: self.clock.new_id(),
-            sender: work.participant.to_string(),
+            sender: pending.participant.to_string(),
             media_type,
             size_bytes: bytes.len() as u64,
             reply_to: ReplyTo::Nobody,
-            in_reply_to: Some(work.metadata.id),
-            request_format: work.metadata.request_format(),
+            in_reply_to: Some(pending.metadata.id),
+            request_format: pending.metadata.request_format(),
             owed: None,
             category: None,
             definition: message.header.definition.clone(),
@@ -113,9 +123,9 @@ impl Exchange {
             received_at_us: now_us,
             checked_at_us: Some(now_us),
             planned_at_us: None,
-            ..(*work.metadata).clone()
+            ..(*pending.metadata).clone()
         };
-        fill_facts(&mut metadata, message);
+        fill_metadata(&mut metadata, message);
         let transient = is_transient(&metadata);
         NewMessage {
             metadata,
@@ -128,17 +138,17 @@ impl Exchange {
             closes: None,
             further: None,
             assigns: None,
-            releases_request: transient && work.kind == DeliveryKind::Request,
+            releases_request: transient && pending.kind == DeliveryKind::Request,
         }
     }
 }
 
-/// Whether an answer to this delivery means something: answers themselves are never answered (MSG-41).
-fn asks(work: &PendingDelivery) -> bool {
-    work.metadata.response.is_none() && matches!(work.kind, DeliveryKind::Request | DeliveryKind::Replay { .. })
+/// Whether a reply to this delivery may be an answer: answers themselves are never answered (MSG-41).
+fn may_be_answered(pending: &PendingDelivery) -> bool {
+    pending.metadata.response.is_none() && matches!(pending.kind, DeliveryKind::Request | DeliveryKind::Replay { .. })
 }
 
-/// The issues of a receiver's OperationOutcome, JSON or XML, as they are; none where it is something else.
+/// The issues of a receiver's OperationOutcome, JSON or XML, unchanged; empty if it is something else.
 pub(super) fn receiver_issues(bytes: &Bytes, version: Option<FhirVersion>) -> Vec<Value> {
     let Ok(json) = format::convert(bytes.clone(), Format::Json, version.unwrap_or(FhirVersion::R4)) else {
         return Vec::new();
@@ -156,7 +166,7 @@ pub(super) fn receiver_issues(bytes: &Bytes, version: Option<FhirVersion>) -> Ve
         bytes_left = bytes_left.saturating_sub(size);
         fits
     };
-    // Errors first, so that no number of remarks hides them.
+    // Errors first, so that no number of warnings crowds them out.
     let (errors, others): (Vec<Value>, Vec<Value>) = issues.into_iter().partition(is_error);
     errors.into_iter().chain(others).take(RECEIVER_ISSUES_LIMIT).filter(fits).map(printable).collect()
 }
@@ -165,20 +175,21 @@ fn is_error(issue: &Value) -> bool {
     matches!(issue["severity"].as_str(), Some("error" | "fatal"))
 }
 
-/// Whether something that is not FHIR is a web page. Its media type alone does not say so: common frameworks call any text
+/// Whether a body that is not FHIR is a web page. The media type alone does not show it: common frameworks label any text
 /// `text/html`.
 fn is_page(bytes: &[u8], media_type: &str) -> bool {
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let text = after_prolog(text);
     let essence = media_type.split(';').next().unwrap_or_default().trim();
-    let is_called_page = ["text/html", "application/xhtml+xml"].iter().any(|known| essence.eq_ignore_ascii_case(known));
+    let is_labeled_page =
+        ["text/html", "application/xhtml+xml"].iter().any(|known| essence.eq_ignore_ascii_case(known));
     match text {
-        [b'<', rest @ ..] => is_called_page || begins_page(rest),
+        [b'<', rest @ ..] => is_labeled_page || begins_page(rest),
         _ => false,
     }
 }
 
-/// The text behind white space, comments and an XML declaration.
+/// The text after white space, comments, and an XML declaration.
 fn after_prolog(mut text: &[u8]) -> &[u8] {
     loop {
         text = text.trim_ascii_start();
@@ -192,7 +203,7 @@ fn after_prolog(mut text: &[u8]) -> &[u8] {
     }
 }
 
-/// Behind the first `<`.
+/// `text`: what follows the first `<`.
 fn begins_page(text: &[u8]) -> bool {
     let word = |text: &[u8], wanted: &str| {
         let end = text.get(wanted.len()).copied();

@@ -1,6 +1,6 @@
-//! Whether a request can be given to each of its receivers: in its format, and in its FHIR version.
+//! Checks that a message can be delivered to each of its receivers in the format (JSON, XML) and FHIR version that they accept.
 
-use super::judge::Judged;
+use super::CheckedMessage;
 use crate::conversion::{Wanted, converted_tree};
 use crate::delivery::Metadata;
 use crate::fault::Fault;
@@ -12,17 +12,17 @@ use fhir::tree::Tree;
 use validation::check_structure;
 use validation::definition::Definitions;
 
-/// Errs with why a receiver cannot be told; the message is then refused as a whole, like one that cannot be routed.
-/// `definitions` are those that are loaded: their extensions replace the base's in every version.
+/// Errs with the reasons per receiver; the message is then refused as a whole, like one that cannot be routed. Extensions in
+/// `definitions`, the loaded ones, replace those of the base specification in every version.
 pub(super) fn check(
-    judged: &Judged,
+    message: &CheckedMessage,
     metadata: &Metadata,
     plan: &Plan,
     definitions: &Definitions,
 ) -> Result<(), Vec<Issue>> {
     let mut issues = Vec::new();
     for receiver in &plan.receivers {
-        if let Err(broken) = check_one(judged, metadata, &receiver.participant, definitions) {
+        if let Err(broken) = check_one(message, metadata, &receiver.participant, definitions) {
             issues.extend(broken);
         }
     }
@@ -30,26 +30,26 @@ pub(super) fn check(
 }
 
 fn check_one(
-    judged: &Judged,
+    message: &CheckedMessage,
     metadata: &Metadata,
     receiver: &Participant,
     definitions: &Definitions,
 ) -> Result<(), Vec<Issue>> {
     let version = receiver.fhir_version.filter(|wanted| Some(*wanted) != metadata.version);
     if let Some(wanted) = version.filter(|_| !receiver.bridge_versions) {
-        // It is delivered as it is, if it is valid in the receiver's version as it is.
+        // Without bridging it is delivered unchanged, so it must be valid in the receiver's version as it is.
         if !metadata.version.is_some_and(|sent| sent.is_spelled_as(wanted)) {
-            return Err(vec![foreign(receiver, wanted, metadata.version)]);
+            return Err(vec![wrong_version(receiver, wanted, metadata.version)]);
         }
-        valid_in(&judged.message.tree, wanted, receiver, definitions)?;
+        valid_in(&message.message.tree, wanted, receiver, definitions)?;
     }
     let version = version.filter(|_| receiver.bridge_versions);
     let wanted = Wanted { format: receiver.format, version };
-    let told = converted_tree(metadata, &judged.message.tree, wanted)
-        .map_err(|issues| named(with_faults(issues), receiver))?;
-    let (Some(told), Some(version)) = (told, version) else { return Ok(()) };
-    // What keeps a message that was spelled anew from being one of this version: then more than the header differs.
-    valid_in(&told.tree, version, receiver, definitions)
+    let converted = converted_tree(metadata, &message.message.tree, wanted)
+        .map_err(|issues| for_receiver(with_faults(issues), receiver))?;
+    let (Some(converted), Some(version)) = (converted, version) else { return Ok(()) };
+    // Bridging rewrites the header only. A result that is invalid in the new version differs in more than that.
+    valid_in(&converted.tree, version, receiver, definitions)
 }
 
 fn valid_in(
@@ -60,27 +60,27 @@ fn valid_in(
 ) -> Result<(), Vec<Issue>> {
     let mut broken = check_structure(tree, version, definitions);
     broken.retain(fhir::Issue::is_error);
-    if broken.is_empty() { Ok(()) } else { Err(named(with_faults(broken), receiver)) }
+    if broken.is_empty() { Ok(()) } else { Err(for_receiver(with_faults(broken), receiver)) }
 }
 
-fn foreign(receiver: &Participant, wanted: FhirVersion, sent: Option<FhirVersion>) -> Issue {
+fn wrong_version(receiver: &Participant, wanted: FhirVersion, sent: Option<FhirVersion>) -> Issue {
     let text = format!(
         "Participant {} reads FHIR {}, and the message is {}; send it in that version, or the operator sets bridge_versions \
          where only the header's spelling differs",
         receiver.id,
         wanted.short(),
-        sent.map_or("of none that is known", FhirVersion::short)
+        sent.map_or("of an unknown version", FhirVersion::short)
     );
     Issue::error(IssueCode::NotSupported, Fault::RouteConversion, text).rule("MSG-37").at("Bundle")
 }
 
-/// The issues, each saying for whom.
-fn named(issues: Vec<Issue>, receiver: &Participant) -> Vec<Issue> {
-    let of = |mut issue: Issue| {
+/// Adds to each issue for which participant it holds.
+fn for_receiver(issues: Vec<Issue>, receiver: &Participant) -> Vec<Issue> {
+    let name = |mut issue: Issue| {
         issue.cause = Fault::RouteConversion;
         issue.diagnostics =
             std::mem::take(&mut issue.diagnostics).prefixed(&format!("For participant {}: ", receiver.id));
         issue
     };
-    issues.into_iter().map(of).collect()
+    issues.into_iter().map(name).collect()
 }
