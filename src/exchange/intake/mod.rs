@@ -148,7 +148,7 @@ impl Intake {
         if !refused.refusal.is_stored() && !from_queue {
             return reply;
         }
-        if let Err(unavailable) = self.store(refused.to_store(meant_for, answer), slot).await {
+        if let Err(unavailable) = self.store(refused.into_stored(meant_for, answer), slot).await {
             tracing::warn!(message.id = %id, reason = %unavailable, "a refusal could not be stored");
             // A sender takes an answer message for final and may look it up later, so it gets 503 instead. A message from a
             // queue stays there.

@@ -58,7 +58,7 @@ impl RefusedMessage {
     }
 
     /// The record to store. `meant_for`: key of the delivery that it was meant to answer; `answer`: what its sender gets.
-    pub fn to_store(self, meant_for: Option<i64>, answer: Option<NewMessage>) -> NewMessage {
+    pub fn into_stored(self, meant_for: Option<i64>, answer: Option<NewMessage>) -> NewMessage {
         NewMessage {
             metadata: self.metadata,
             state: MessageState::Refused,

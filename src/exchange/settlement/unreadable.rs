@@ -37,7 +37,7 @@ impl Settler {
         let noted = async {
             let meant_for = self.link_to_request(&mut refused, &inbound, &rules).await?;
             if refused.metadata.in_reply_to.is_some() {
-                self.intake.store(refused.to_store(meant_for, None), IntakeSlot::default()).await?;
+                self.intake.store(refused.into_stored(meant_for, None), IntakeSlot::default()).await?;
             }
             Ok::<(), Unavailable>(())
         };
