@@ -2,9 +2,8 @@
 //! delivery (MSG-60 to MSG-70).
 
 use super::batch::{Batch, MessageRef};
-use super::insert::ResponseLink;
 use super::prepare::Prepared;
-use super::row;
+use super::rows::{self, ResponseLink};
 use crate::delivery::{Acceptance, DeliveryState, MessageState, Metadata, PendingDelivery};
 use crate::fault::Fault;
 use fhir::event::ResponseCode;
@@ -32,7 +31,7 @@ enum AnswerRank {
     Duplicate,
 }
 
-impl Batch<'_> {
+impl Batch {
     pub fn accept(&mut self, message: Prepared) -> Acceptance {
         if let Some((key, message_id)) = message.assigns
             && !self.ambiguous.remove(&key)
@@ -56,7 +55,7 @@ impl Batch<'_> {
 
     /// `has_identity`: whether a later copy is recognized as its duplicate.
     fn insert_new(&mut self, message: Prepared, has_identity: bool) -> Acceptance {
-        let flags = if message.metadata.ambiguous { row::AMBIGUOUS } else { 0 };
+        let flags = if message.metadata.ambiguous { rows::AMBIGUOUS } else { 0 };
         let (message_key, pending) = self.insert(message, has_identity, flags);
         Acceptance::New { message_key, work: pending, first_answer: false }
     }
@@ -99,7 +98,7 @@ impl Batch<'_> {
         let (sha256, releases) = (message.identity.said, message.releases_request);
         let transient = code(&message.metadata) == Some(ResponseCode::TransientError);
         let further = message.further.take();
-        let flags = if rank == AnswerRank::Further && further.is_some() { row::FURTHER } else { 0 };
+        let flags = if rank == AnswerRank::Further && further.is_some() { rows::FURTHER } else { 0 };
         message.deliveries = match rank {
             AnswerRank::First => std::mem::take(&mut message.deliveries),
             AnswerRank::Further if !is_reused(verdict) => {

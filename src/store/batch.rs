@@ -1,20 +1,18 @@
-//! One transaction of accepts and settlements: it first reads what it must know, then decides in memory, then writes.
+//! Decides a batch of accepts and settlements that share a transaction. Pure: the backend first reads what `query` asks for, and
+//! afterwards writes the rows that `decide` returns.
 //!
 //! Jobs are decided in order of arrival, each with the effects of those before it.
 
-use super::insert::{DeliveryRow, MessageRow, ReferenceRow, Rows};
-use super::lookup::{self, DeliveryRecord, IdentityLookup, KnownIdentities, LaneId, StoredState, Tails};
-use super::prepare::{self, Prepared, PreparedSettlement};
-use super::recent::Recent;
+use super::Unavailable;
+use super::prepare::{Prepared, PreparedSettlement};
 use super::reference::{head, value};
-use super::term;
-use super::writer::Keys;
+use super::rows::{DeliveryRow, MessageRow, ReferenceRow, Rows};
+use super::stored::{BatchQuery, DeliveryRecord, IdentityLookup, Keys, KnownIdentities, LaneId, StoredState, Tails};
+use super::terms;
 use crate::delivery::{Acceptance, Metadata, NewDelivery, PendingDelivery, Settled};
 use crate::routing::lane::UNORDERED;
 use bytes::Bytes;
-use fhir::identity::{IdentityKeys, KeyKind, Seen, Verdict, judge};
-use sqlx::Error;
-use sqlx::sqlite::SqliteConnection;
+use fhir::identity::{KeyKind, Seen, Verdict, judge};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use uuid::Uuid;
@@ -39,102 +37,115 @@ pub(super) type MessageRef = (i64, Uuid);
 /// Sender, kind of key, normalized value.
 type IdentityOf = (i64, KeyKind, String);
 
-/// What a transaction has read and will write.
-pub(super) struct Batch<'w> {
-    pub keys: &'w mut Keys,
+/// What every batch is decided with.
+#[derive(Clone)]
+pub(super) struct Context {
+    /// Keys by participant id. The participants of all jobs are added before the batch begins.
     pub participants: Arc<HashMap<Arc<str>, i64>>,
     pub now_us: i64,
     /// Copies of messages received before this time count as new.
     pub identities_from_us: i64,
-    known: KnownIdentities,
+}
+
+/// What a transaction has read and will write.
+pub(super) struct Batch {
+    context: Context,
+    pub now_us: i64,
+    keys: Keys,
+    identities: KnownIdentities,
     /// Messages of this batch, by sender, kind, and value of their identity keys.
     new_identities: HashMap<IdentityOf, Vec<([u8; 32], MessageRef)>>,
     pub deliveries: HashMap<i64, DeliveryRecord>,
     /// Responses that this batch assigns and that are not assigned yet.
     pub ambiguous: HashSet<i64>,
     /// The ends of the lanes that this batch may add to.
-    pub tails: Tails,
+    tails: Tails,
     /// Messages whose identity this batch releases.
     pub released: HashSet<i64>,
     pub rows: Rows,
-    /// Terms of the new messages, which are written later.
-    terms: Vec<(i64, i64)>,
 }
 
-/// The result of a committed transaction.
-pub(super) struct Done {
-    pub answers: Vec<BatchResult>,
-    /// Terms that are not written yet, and the number of their messages.
-    pub terms: Vec<(i64, i64)>,
-    pub messages: usize,
-    /// The newest of them; 0 if there is none. Later keys may have been assigned by transactions that failed.
-    pub newest: i64,
-    pub references: Vec<ReferenceRow>,
+/// The outcome of a batch: a result for each job, the rows to write, and the last keys that they use.
+pub(super) struct Decision {
+    pub results: Vec<BatchResult>,
+    pub rows: Rows,
+    pub keys: Keys,
 }
 
-/// Decides and writes all jobs, in one transaction from its beginning to its commit.
-pub(super) async fn run(
-    conn: &mut SqliteConnection,
-    recent: &Recent,
-    mut batch: Batch<'_>,
-    jobs: Vec<BatchJob>,
-) -> Result<Done, Error> {
-    let lookups: Vec<IdentityLookup> =
-        jobs.iter().filter_map(BatchJob::message).flat_map(|message| batch.lookups(message)).collect();
-    let touched: Vec<i64> = jobs.iter().filter_map(BatchJob::delivery_key).collect();
-    let assigned: Vec<i64> = jobs.iter().filter_map(BatchJob::assigned).collect();
-    let lanes = jobs.iter().filter_map(BatchJob::message).flat_map(|message| batch.lanes_of(message)).collect();
-    let StoredState { known, deliveries, tails } = lookup::begin(conn, recent, &lookups, &touched, &lanes).await?;
-    (batch.known, batch.deliveries, batch.tails) = (known, deliveries, tails);
-    batch.ambiguous = lookup::ambiguous(conn, &assigned).await?;
-    let answers = jobs
-        .into_iter()
-        .map(|job| match job {
-            BatchJob::Accept(message) => BatchResult::Accept(batch.accept(*message)),
-            BatchJob::Settle(settlement) => BatchResult::Settle(batch.settle(*settlement)),
-        })
-        .collect();
-    batch.rows.changed =
-        std::mem::take(&mut batch.deliveries).into_iter().filter(|(_, delivery)| delivery.changed).collect();
-    let faults = batch
-        .rows
-        .changed
-        .iter()
-        .filter_map(|(_, delivery)| Some((term::fault(delivery.fault?), delivery.message_key)));
-    batch.rows.faults.extend(faults);
-    lookup::release(conn, recent, &batch.released.into_iter().collect::<Vec<_>>()).await?;
-    let (messages, references) = (batch.rows.messages.len(), batch.rows.references.clone());
-    let newest = batch.rows.messages.iter().map(|row| row.key).max().unwrap_or_default();
-    batch.rows.write_and_commit(conn).await?;
-    Ok(Done { answers, terms: batch.terms, messages, newest, references })
+/// Why a batch was not committed.
+pub(super) enum BatchFailure {
+    /// One of the rows caused it: the other jobs may succeed without it.
+    OfRow(Unavailable),
+    OfBatch(Unavailable),
 }
 
-/// Compares the identity of a message with what is stored; writes nothing. Takes the time now and the time from which on
-/// duplicates are recognized.
-pub(super) async fn verdict(
-    conn: &mut SqliteConnection,
-    recent: &Recent,
-    participants: Arc<HashMap<Arc<str>, i64>>,
-    (now_us, identities_from_us): (i64, i64),
-    metadata: &Metadata,
-    identity: IdentityKeys,
-) -> Result<Verdict<Uuid>, Error> {
-    let mut keys = Keys::default();
-    let mut batch = Batch::new(&mut keys, participants, now_us, identities_from_us);
-    let message = prepare::identity_only(metadata, identity);
-    // An unknown sender has no identities; its key would be 0, that of released identities.
-    if batch.participant_key(&message.metadata.sender) == 0 {
-        return Ok(Verdict::New);
+/// What must be read to decide these jobs.
+pub(super) fn query(context: &Context, jobs: &[BatchJob]) -> BatchQuery {
+    let mut query = BatchQuery::default();
+    for job in jobs {
+        query.deliveries.extend(job.delivery_key());
+        let Some(message) = job.message() else { continue };
+        query.assigned.extend(message.assigns.map(|(key, _)| key));
+        query.lookups.extend(context.lookups(message));
+        for message in message.with_answers() {
+            query.new_messages += 1;
+            query.new_deliveries += message.all_deliveries().count();
+            query.lanes.extend(message.all_deliveries().filter_map(|delivery| context.lane_of(delivery)));
+        }
     }
-    let lookups = batch.lookups(&message);
-    if !lookups.is_empty() {
-        batch.known = lookup::identities(conn, recent, &lookups).await?;
-    }
-    Ok(match batch.verdict(&message) {
+    query
+}
+
+/// Decides all jobs by what is stored. Pure: the backend reads before, and writes the rows after.
+pub(super) fn decide(context: &Context, stored: StoredState, jobs: Vec<BatchJob>) -> Decision {
+    let mut batch = Batch::new(context.clone(), stored);
+    let decide = |job| match job {
+        BatchJob::Accept(message) => BatchResult::Accept(batch.accept(*message)),
+        BatchJob::Settle(settlement) => BatchResult::Settle(batch.settle(*settlement)),
+    };
+    let results = jobs.into_iter().map(decide).collect();
+    let (rows, keys) = batch.finish();
+    Decision { results, rows, keys }
+}
+
+/// What must be read to compare a message with what is stored. None for an unknown sender, which has no identities: its key would
+/// be 0, that of released identities.
+pub(super) fn identity_query(context: &Context, message: &Prepared) -> Option<Vec<IdentityLookup>> {
+    let is_known = context.participant_key(&message.metadata.sender) != 0;
+    is_known.then(|| context.lookups(message).collect())
+}
+
+/// Compares the identity of a message with what is stored: the verdict has the public id of the first message.
+pub(super) fn verdict(context: Context, identities: KnownIdentities, message: &Prepared) -> Verdict<Uuid> {
+    let batch = Batch::new(context, StoredState { identities, ..StoredState::default() });
+    match batch.verdict(message) {
         Verdict::New => Verdict::New,
         Verdict::Duplicate((_, first)) => Verdict::Duplicate(first),
         Verdict::Conflict((_, first)) => Verdict::Conflict(first),
-    })
+    }
+}
+
+impl Context {
+    pub fn participant_key(&self, id: &str) -> i64 {
+        self.participants.get(id).copied().unwrap_or_default()
+    }
+
+    /// None in the lane without order.
+    pub fn lane_of(&self, delivery: &NewDelivery) -> Option<LaneId> {
+        (delivery.lane != UNORDERED).then(|| (self.participant_key(&delivery.participant), delivery.lane))
+    }
+
+    fn lookups(&self, message: &Prepared) -> impl Iterator<Item = IdentityLookup> {
+        let keys = [&message.identity.transmission, &message.identity.message];
+        keys.into_iter().flatten().filter_map(|(kind, _)| self.lookup(message, *kind))
+    }
+
+    fn lookup(&self, message: &Prepared, kind: KeyKind) -> Option<IdentityLookup> {
+        let reference = message.references.iter().find(|reference| reference.kind == kind as i64)?;
+        let sender = self.participant_key(&message.metadata.sender);
+        let lookup = || IdentityLookup::new(reference.hash, sender, kind, &message.identity.content);
+        (&*message.metadata.sender != ROUTER).then(lookup)
+    }
 }
 
 impl BatchJob {
@@ -147,20 +158,11 @@ impl BatchJob {
     }
 
     /// Participants that the rows of this job name.
-    pub fn participants(&self) -> Vec<&str> {
-        let mut names = Vec::new();
-        let mut next = self.message();
-        while let Some(message) = next {
-            names.push(message.metadata.sender.as_str());
-            let further = message.further.as_ref().and_then(|further| further.delivery.as_ref());
-            names.extend(message.deliveries.iter().chain(further).map(|delivery| &*delivery.participant));
-            next = message.answer.as_deref();
-        }
-        names
-    }
-
-    fn assigned(&self) -> Option<i64> {
-        self.message()?.assigns.map(|(key, _)| key)
+    pub fn participants(&self) -> impl Iterator<Item = &str> {
+        self.message().into_iter().flat_map(Prepared::with_answers).flat_map(|message| {
+            let receivers = message.all_deliveries().map(|delivery| &*delivery.participant);
+            std::iter::once(message.metadata.sender.as_str()).chain(receivers)
+        })
     }
 
     fn delivery_key(&self) -> Option<i64> {
@@ -171,61 +173,31 @@ impl BatchJob {
     }
 }
 
-impl<'w> Batch<'w> {
-    pub fn new(
-        keys: &'w mut Keys,
-        participants: Arc<HashMap<Arc<str>, i64>>,
-        now_us: i64,
-        identities_from_us: i64,
-    ) -> Self {
+impl Batch {
+    pub fn new(context: Context, stored: StoredState) -> Batch {
+        let StoredState { keys, identities, deliveries, tails, ambiguous } = stored;
         Batch {
+            now_us: context.now_us,
+            context,
             keys,
-            participants,
-            now_us,
-            identities_from_us,
-            known: KnownIdentities::default(),
+            identities,
             new_identities: HashMap::new(),
-            deliveries: HashMap::new(),
-            ambiguous: HashSet::new(),
-            tails: Tails::new(),
+            deliveries,
+            ambiguous,
+            tails,
             released: HashSet::new(),
             rows: Rows::default(),
-            terms: Vec::new(),
         }
     }
 
-    /// Participants are added before the batch begins, so that all of them are known here.
-    pub fn participant_key(&self, id: &str) -> i64 {
-        self.participants.get(id).copied().unwrap_or_default()
-    }
-
-    /// Ordered lanes of the deliveries of a message and of the router's answer to it.
-    fn lanes_of(&self, message: &Prepared) -> Vec<LaneId> {
-        let mut lanes = Vec::new();
-        let mut next = Some(message);
-        while let Some(message) = next {
-            let further = message.further.as_ref().and_then(|further| further.delivery.as_ref());
-            lanes.extend(message.deliveries.iter().chain(further).filter_map(|delivery| self.lane_of(delivery)));
-            next = message.answer.as_deref();
-        }
-        lanes
-    }
-
-    /// None in the lane without order.
-    pub fn lane_of(&self, delivery: &NewDelivery) -> Option<LaneId> {
-        (delivery.lane != UNORDERED).then(|| (self.participant_key(&delivery.participant), delivery.lane))
-    }
-
-    fn lookups(&self, message: &Prepared) -> Vec<IdentityLookup> {
-        let sender = self.participant_key(&message.metadata.sender);
-        let keys = [&message.identity.transmission, &message.identity.message];
-        keys.into_iter().flatten().filter_map(|(kind, _)| self.lookup(message, sender, *kind)).collect()
-    }
-
-    fn lookup(&self, message: &Prepared, sender: i64, kind: KeyKind) -> Option<IdentityLookup> {
-        let reference = message.references.iter().find(|reference| reference.kind == kind as i64)?;
-        (&*message.metadata.sender != ROUTER)
-            .then(|| IdentityLookup::new(reference.hash, sender, kind, &message.identity.content))
+    /// The rows to write, and the last keys that they use.
+    pub fn finish(mut self) -> (Rows, Keys) {
+        self.rows.changed = self.deliveries.into_iter().filter(|(_, delivery)| delivery.changed).collect();
+        let changed = self.rows.changed.iter();
+        let faults = changed.filter_map(|(_, delivery)| Some((terms::fault(delivery.fault?), delivery.message_key)));
+        self.rows.faults.extend(faults);
+        self.rows.released.extend(self.released);
+        (self.rows, self.keys)
     }
 
     /// Whether a message is new, a duplicate, or a conflict, by `judge`.
@@ -238,19 +210,19 @@ impl<'w> Batch<'w> {
     }
 
     fn seen(&self, message: &Prepared, kind: KeyKind) -> Seen<MessageRef> {
-        let sender = self.participant_key(&message.metadata.sender);
-        let (Some(lookup), Some(wanted)) = (self.lookup(message, sender, kind), value(&message.metadata, kind)) else {
+        let sender = self.context.participant_key(&message.metadata.sender);
+        let (Some(lookup), Some(wanted)) = (self.context.lookup(message, kind), value(&message.metadata, kind)) else {
             return Seen { same: None, any: None };
         };
         let content = &message.identity.content;
         let valid = |key: i64| {
-            let candidate = self.known.candidates.get(&key)?;
+            let candidate = self.identities.candidates.get(&key)?;
             let is_valid = candidate.has_key(kind, &wanted)
-                && candidate.received_us >= self.identities_from_us
+                && candidate.received_us >= self.context.identities_from_us
                 && !self.released.contains(&key);
             is_valid.then_some((candidate, (key, candidate.id)))
         };
-        let (same, any) = self.known.keys.get(&lookup).copied().unzip();
+        let (same, any) = self.identities.keys.get(&lookup).copied().unzip();
         let same = same.flatten().and_then(valid).filter(|(candidate, _)| candidate.content == *content);
         let any = any.and_then(valid);
         let new = self.new_identities.get(&(sender, kind, wanted)).map(Vec::as_slice).unwrap_or_default();
@@ -262,20 +234,20 @@ impl<'w> Batch<'w> {
 
     /// A stored message with this key, if this batch has read it.
     pub fn candidate(&self, key: i64) -> Option<&Arc<Metadata>> {
-        self.known.candidates.get(&key).map(|candidate| &candidate.metadata)
+        self.identities.candidates.get(&key).map(|candidate| &candidate.metadata)
     }
 
     /// Adds the rows of a message, of the router's answer to it, and of all deliveries. `has_identity`: whether later copies are
     /// recognized.
     pub fn insert(&mut self, message: Prepared, has_identity: bool, flags: i64) -> (i64, Vec<PendingDelivery>) {
         let key = self.keys.next_message();
-        let sender = self.participant_key(&message.metadata.sender);
+        let sender = self.context.participant_key(&message.metadata.sender);
         let released = message.answer.as_ref().is_some_and(|answer| answer.releases_request);
         let has_identity = has_identity && !released;
         if has_identity {
             self.add_identity(&message, sender, key);
         }
-        self.terms.extend(message.terms.iter().map(|term| (*term, key)));
+        self.rows.terms.extend(message.terms.iter().map(|term| (*term, key)));
         self.add_references(&message, if has_identity { sender } else { 0 }, key);
         let mut pending = self.deliver(key, &message.metadata, &message.plain, message.deliveries);
         let router_answer = message.answer.map(|answer| {
@@ -341,12 +313,12 @@ impl<'w> Batch<'w> {
         let mut pending = Vec::new();
         for delivery in new {
             let seq = self.keys.next_seq(self.now_us);
-            let prev_seq = self.lane_of(&delivery).and_then(|lane| self.tails.insert(lane, seq));
+            let prev_seq = self.context.lane_of(&delivery).and_then(|lane| self.tails.insert(lane, seq));
             let row = DeliveryRow {
                 key: self.keys.next_delivery(),
                 id: delivery.id,
                 message_key: key,
-                participant_key: self.participant_key(&delivery.participant),
+                participant_key: self.context.participant_key(&delivery.participant),
                 lane: delivery.lane,
                 seq,
                 prev_seq,

@@ -1,57 +1,41 @@
 //! The store: persists messages, deliveries, and attempts. Its methods are named after intent, and each is one transaction.
 //!
 //! Nothing is acknowledged before its transaction has committed. Accepts and settlements that arrive together share one
-//! transaction (group commit). No SQL and no database type leaves this folder.
+//! transaction (group commit). The modules of this folder prepare and decide, and are pure; a backend
+//! (`backend`) reads and writes. SQL is only in the folder of a backend.
 
 mod accept;
-mod backup;
+mod backend;
 mod batch;
-mod core;
-mod due;
-mod files;
-mod filter;
-mod health;
-mod insert;
-mod inspect;
 mod lanes;
-mod lookup;
+mod lists;
 mod message_status;
-mod open;
-mod plan;
+mod operations;
 mod prepare;
-mod recent;
 mod reference;
-mod replay;
-mod restore;
 mod retention;
-mod retry;
-mod row;
-mod search;
+mod rows;
 mod settle;
-mod term;
+mod sqlite;
+mod stored;
+mod terms;
 #[cfg(test)]
 mod tests;
-mod time;
-mod timeline;
 mod tries;
 pub mod view;
-mod watch;
 mod writer;
 
-pub use backup::backup_file;
 pub use lanes::{DuePage, LaneHead};
-pub use restore::{Restored, restore_file};
+pub use message_status::{Candidates, DeliveryStatus, MessageStatus, SentRequest};
 pub use retention::RetentionDays;
+pub use sqlite::backup::backup_file;
+pub use sqlite::restore::{Restored, restore_file};
 pub use tries::Redelivered;
 
-use self::core::{Core, unavailable};
+use self::backend::Backend;
 use self::writer::Job;
 use crate::clock::Clock;
-use crate::delivery::{
-    Acceptance, DeliveryState, MessageState, Metadata, NewMessage, PendingDelivery, Settled, Settlement,
-};
-use crate::fault::Fault;
-use crate::outcome::Outcome;
+use crate::delivery::{Acceptance, Metadata, NewMessage, Settled, Settlement};
 use crate::supervisor::{PartGuard, Supervisor};
 use crate::turn::Turn;
 use fhir::identity::{IdentityKeys, Verdict};
@@ -95,53 +79,6 @@ pub enum Unavailable {
     Damaged(String),
 }
 
-/// The state of one message, as replies to its sender and the status URL need it.
-#[derive(Clone, Debug)]
-pub struct MessageStatus {
-    pub message_key: i64,
-    pub metadata: Arc<Metadata>,
-    pub state: MessageState,
-    pub outcome: Option<Outcome>,
-    /// Deliveries of kind Request, in the plan's order.
-    pub deliveries: Vec<DeliveryStatus>,
-    /// Key of the answer that Emberpost wrote itself, if it was the receiver or refused the message.
-    pub router_answer: Option<i64>,
-    /// The sender ended the status URL with DELETE.
-    pub status_ended: bool,
-}
-
-#[derive(Clone, Debug)]
-pub struct DeliveryStatus {
-    pub key: i64,
-    pub id: Uuid,
-    pub participant: String,
-    pub state: DeliveryState,
-    /// HTTP status of the last attempt.
-    pub status: Option<u16>,
-    pub fault: Option<Fault>,
-    /// Key of the answer, once there is one.
-    pub answer: Option<i64>,
-    /// Issues that the receiver reported when it accepted the message: a JSON array.
-    pub receiver_issues: Option<String>,
-}
-
-/// A delivery of a request that a response of its receiver may answer.
-#[derive(Clone, Debug)]
-pub struct SentRequest {
-    pub delivery: PendingDelivery,
-    pub answered: bool,
-    /// SHA-256 of the request's content, which is the same for a duplicate.
-    pub content: [u8; 32],
-}
-
-/// The deliveries of requests with an identifier, newest first.
-#[derive(Clone, Debug, Default)]
-pub struct Candidates {
-    pub deliveries: Vec<SentRequest>,
-    /// There may be more: so many messages use the identifier that not all were read.
-    pub is_cut: bool,
-}
-
 /// The open store. Clones share it.
 #[derive(Clone)]
 pub struct Store {
@@ -149,7 +86,9 @@ pub struct Store {
 }
 
 struct Inner {
-    core: Arc<Core>,
+    backend: Backend,
+    settings: StoreSettings,
+    clock: Clock,
     jobs: mpsc::Sender<Job>,
     /// Canceled when the writer may end.
     closing: CancellationToken,
@@ -168,11 +107,11 @@ const WRITER_THREAD: &str = "store-writer";
 
 /// The writer has a thread and a runtime of its own: on the shared runtime it would wait for other tasks after every statement,
 /// while all requests wait for the writer.
-fn start_writer(core: Arc<Core>, queue: mpsc::Receiver<Job>, guard: PartGuard) -> std::io::Result<()> {
+fn start_writer(backend: Backend, queue: mpsc::Receiver<Job>, guard: PartGuard) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let run = move || {
         let _guard = guard;
-        runtime.block_on(writer::run(core, queue));
+        runtime.block_on(writer::run(backend, queue));
     };
     std::thread::Builder::new().name(WRITER_THREAD.into()).spawn(run).map(drop)
 }
@@ -189,28 +128,21 @@ impl Store {
         clock: Clock,
         supervisor: &Supervisor,
     ) -> Result<Store, OpenError> {
-        let core = Arc::new(open::open(settings, clock).await?);
+        let backend = Backend::open(settings.clone(), clock.clone()).await?;
         let (jobs, queue) = mpsc::channel(QUEUE_JOBS);
         let closing = CancellationToken::new();
         let guard = supervisor.guard("store", closing.clone());
         let failed = |source| OpenError::File { path: WRITER_THREAD.into(), source };
-        start_writer(core.clone(), queue, guard).map_err(failed)?;
-        let inner = Arc::new(Inner { core, jobs, closing: closing.clone() });
-        supervisor.spawn("store watch", closing, health::watch(Arc::downgrade(&inner)));
+        start_writer(backend.clone(), queue, guard).map_err(failed)?;
+        let inner = Arc::new(Inner { backend, settings, clock, jobs, closing: closing.clone() });
+        supervisor.spawn("store watch", closing, inner.backend.watch());
         Ok(Store { inner })
     }
 
     /// Whether a message with this identity would be new, a duplicate, or a conflict if it arrived now, with the public id of
     /// the first one.
     pub async fn verdict(&self, metadata: &Metadata, identity: IdentityKeys) -> Result<Verdict<Uuid>, Unavailable> {
-        let core = &self.inner.core;
-        let now_us = core.clock.now_us();
-        let (participants, from_us) = (core.participant_keys(), core.identities_from_us(now_us));
-        let found = async {
-            let mut conn = core.readers.acquire().await?;
-            batch::verdict(&mut conn, &core.recent, participants, (now_us, from_us), metadata, identity).await
-        };
-        found.await.map_err(|error| unavailable(&error))
+        self.inner.backend.verdict(metadata, identity).await
     }
 
     /// Stores a message with its deliveries, keys, and the router's answer, or recognizes a duplicate. Returns after the commit.
@@ -256,19 +188,19 @@ impl Store {
             return Err(Unavailable::Away("the store is closed".into()));
         }
         self.check_free_space()?;
-        self.inner.core.health.state()
+        self.inner.backend.health()
     }
 
     /// Waits until a file of the store is no longer the one at its path, and returns the reason. Nothing is accepted from then
     /// on, and the process must end: later writes would be lost.
     pub async fn until_lost(&self) -> String {
-        self.inner.core.health.until_lost().await
+        self.inner.backend.until_lost().await
     }
 
     /// Accepts need free space, so that settlements, which do not check it, still succeed.
     fn check_free_space(&self) -> Result<(), Unavailable> {
         let least = self.settings().min_free_bytes;
-        match self.inner.core.free_bytes() {
+        match self.inner.backend.free_bytes() {
             Some(free) if free < least => Err(Unavailable::Full(format!(
                 "{free} bytes are free on the store's disk, store.min_free_bytes is {least}"
             ))),
@@ -287,11 +219,11 @@ impl Store {
     }
 
     pub fn clock(&self) -> &Clock {
-        &self.inner.core.clock
+        &self.inner.clock
     }
 
     pub fn settings(&self) -> &StoreSettings {
-        &self.inner.core.settings
+        &self.inner.settings
     }
 }
 

@@ -2,7 +2,7 @@
 //! only decides and writes.
 
 use super::reference::{Reference, references};
-use super::term::SearchFields;
+use super::terms::SearchFields;
 use crate::delivery::{
     AttemptRow, DeliveryState, Further, MessageState, Metadata, NewDelivery, NewMessage, Settlement,
 };
@@ -69,6 +69,17 @@ pub(super) struct PreparedSettlement {
 }
 
 impl Prepared {
+    /// This message and the router's answer to it.
+    pub fn with_answers(&self) -> impl Iterator<Item = &Prepared> {
+        std::iter::successors(Some(self), |message| message.answer.as_deref())
+    }
+
+    /// All deliveries that it may get.
+    pub fn all_deliveries(&self) -> impl Iterator<Item = &NewDelivery> {
+        let further = self.further.as_ref().and_then(|further| further.delivery.as_ref());
+        self.deliveries.iter().chain(further)
+    }
+
     /// Approximate memory of the message in a batch.
     pub fn size_bytes(&self) -> usize {
         self.packed.bytes.len()

@@ -2,13 +2,13 @@
 //! settled before keeps its state.
 
 use super::batch::{Batch, ROUTER};
-use super::insert::NumberedAttempt;
 use super::prepare::PreparedSettlement;
+use super::rows::NumberedAttempt;
 use crate::delivery::{DeliveryState, Settled};
 use fhir::identity::Verdict;
 use uuid::Uuid;
 
-impl Batch<'_> {
+impl Batch {
     pub fn settle(&mut self, settlement: PreparedSettlement) -> Settled {
         let key = settlement.delivery_key;
         let nothing =

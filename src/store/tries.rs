@@ -1,16 +1,9 @@
 //! Counts the tries of redelivered AMQP messages. Each try is stored before it is made, so that one that ends the process counts.
 
-use super::{Store, Unavailable};
-use futures_util::FutureExt;
-use sqlx::sqlite::SqliteConnection;
-use sqlx::{Error, Row};
+use super::Store;
+use super::Unavailable;
+use super::backend::on_backend;
 use std::sync::Arc;
-
-/// Records without a further try are deleted after this time: another consumer has taken the message.
-const TRIES_DAYS: i64 = 7;
-const MICROSECONDS_PER_DAY: i64 = 86_400_000_000;
-/// If there are more records, the oldest are deleted.
-const TRIES_LIMIT_ROWS: i64 = 10_000;
 
 /// A redelivered message of a queue, identified by SHA-256 of its bytes and properties.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,62 +16,16 @@ impl Store {
     /// Stores that this message is about to be tried and returns its number of tries, including this one. Deletes the records
     /// of `settled` messages in the same transaction.
     pub async fn record_try(&self, message: Redelivered, settled: Vec<Redelivered>) -> Result<u32, Unavailable> {
-        let now_us = self.clock().now_us();
-        let recorded = self.inner.core.write(move |_, writer| {
-            async move {
-                remove(&mut writer.conn, &settled).await?;
-                let insert = "INSERT INTO redelivery (queue, digest, tries, tried_us) VALUES (?, ?, 1, ?) \
-                              ON CONFLICT (queue, digest) DO UPDATE SET tries = tries + 1, tried_us = excluded.tried_us \
-                              RETURNING tries";
-                let query = sqlx::query(insert).bind(message.queue.to_string()).bind(message.digest.to_vec());
-                let tries = query.bind(now_us).fetch_one(&mut writer.conn).await?.try_get(0)?;
-                limit_rows(&mut writer.conn).await?;
-                Ok(tries)
-            }
-            .boxed()
-        });
-        recorded.await
+        on_backend!(self, backend => backend.record_try(message, settled).await)
     }
 
     /// Takes back the last try: it failed for a reason unrelated to the message.
     pub async fn take_back_try(&self, message: Redelivered) -> Result<(), Unavailable> {
-        let done = self.inner.core.write(move |_, writer| {
-            async move {
-                let update = "UPDATE redelivery SET tries = max(tries - 1, 0) WHERE queue = ? AND digest = ?";
-                let query = sqlx::query(update).bind(message.queue.to_string()).bind(message.digest.to_vec());
-                query.execute(&mut writer.conn).await.map(drop)
-            }
-            .boxed()
-        });
-        done.await
+        on_backend!(self, backend => backend.take_back_try(message).await)
     }
 
     /// Deletes the records of settled messages.
     pub async fn forget_tries(&self, settled: Vec<Redelivered>) -> Result<(), Unavailable> {
-        self.inner.core.write(move |_, writer| async move { remove(&mut writer.conn, &settled).await }.boxed()).await
+        on_backend!(self, backend => backend.forget_tries(settled).await)
     }
-}
-
-async fn remove(conn: &mut SqliteConnection, settled: &[Redelivered]) -> Result<(), Error> {
-    for message in settled {
-        let query = sqlx::query("DELETE FROM redelivery WHERE queue = ? AND digest = ?");
-        query.bind(message.queue.to_string()).bind(message.digest.to_vec()).execute(&mut *conn).await?;
-    }
-    Ok(())
-}
-
-async fn limit_rows(conn: &mut SqliteConnection) -> Result<(), Error> {
-    let delete_oldest = "DELETE FROM redelivery WHERE (queue, digest) IN (SELECT queue, digest FROM redelivery \
-                       ORDER BY tried_us LIMIT max((SELECT count(*) FROM redelivery) - ?, 0))";
-    let count: i64 = sqlx::query("SELECT count(*) FROM redelivery").fetch_one(&mut *conn).await?.try_get(0)?;
-    if count > TRIES_LIMIT_ROWS {
-        sqlx::query(delete_oldest).bind(TRIES_LIMIT_ROWS).execute(conn).await?;
-    }
-    Ok(())
-}
-
-/// Deletes records without a recent try.
-pub(super) async fn sweep(conn: &mut SqliteConnection, now_us: i64) -> Result<(), Error> {
-    let before_us = now_us.saturating_sub(TRIES_DAYS * MICROSECONDS_PER_DAY);
-    sqlx::query("DELETE FROM redelivery WHERE tried_us < ?").bind(before_us).execute(conn).await.map(drop)
 }

@@ -82,7 +82,7 @@ async fn a_full_disk_refuses_and_leaves_nothing_half_done() {
     let fixture = Fixture::new().await;
     fixture.accept_new(to("lab", 1, numbered(1))).await;
     let limit = async |pages: String| {
-        let mut writer = fixture.store.inner.core.writer.lock().await;
+        let mut writer = fixture.store.core().writer.lock().await;
         let pragma = sqlx::query(sqlx::AssertSqlSafe(format!("PRAGMA max_page_count = {pages}")));
         pragma.execute(&mut writer.conn).await.unwrap();
     };
@@ -251,7 +251,7 @@ async fn one_bad_row_fails_its_own_caller_and_nobody_else_in_the_batch() {
         new.metadata.id = id;
         new
     };
-    let writer = fixture.store.inner.core.writer.lock().await;
+    let writer = fixture.store.core().writer.lock().await;
     // All of these are in the queue before the writer can begin.
     let accepts = (2..40).map(|number| match number {
         7 | 20 => bad(),
@@ -285,7 +285,7 @@ async fn thousand_steps<T>(fixture: &Fixture, work: impl Future<Output = T>) -> 
     use std::sync::atomic::{AtomicU64, Ordering};
     let steps = Arc::new(AtomicU64::new(0));
     let counter = steps.clone();
-    let core = &fixture.store.inner.core;
+    let core = fixture.store.core();
     let count = move || {
         counter.fetch_add(1, Ordering::Relaxed);
         true
@@ -329,7 +329,7 @@ async fn a_step_of_retention_drops_a_bounded_number_of_rows_and_bytes() {
     let attempts = "WITH RECURSIVE n (i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < 4000) \
                     INSERT INTO attempt SELECT delivery_k, i, started_us, duration_us, status, result, NULL, NULL \
                     FROM attempt, n WHERE n = 1; UPDATE delivery SET attempts = 4000";
-    let core = &fixture.store.inner.core;
+    let core = fixture.store.core();
     sqlx::raw_sql(attempts).execute(&mut core.writer.lock().await.conn).await.unwrap();
     for number in 2..8 {
         let mut large = numbered(number);
@@ -409,7 +409,7 @@ async fn a_log_that_grew_because_of_a_reader_is_truncated_when_the_reader_has_en
 async fn a_participant_whose_key_was_not_committed_has_none() {
     let fixture = Fixture::new().await;
     let allow = async |allowed: bool| {
-        let mut writer = fixture.store.inner.core.writer.lock().await;
+        let mut writer = fixture.store.core().writer.lock().await;
         writer.conn.lock_handle().await.unwrap().set_commit_hook(move || allowed);
     };
     allow(false).await;

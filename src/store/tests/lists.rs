@@ -146,7 +146,7 @@ async fn a_timeline_tells_everything_in_order() {
 #[tokio::test]
 async fn searches_end_in_time_and_nothing_else_waits_for_them() {
     let fixture = Fixture::new().await;
-    let core = &fixture.store.inner.core;
+    let core = fixture.store.core();
     let (key, _) = fixture.accept_new(to("lab", 1, numbered(0))).await;
     let rows = "WITH RECURSIVE n (i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < 20000) \
                 INSERT INTO message (k, id, state, received_us, committed_us, sender, source, event, destinations, content_sha256, \
@@ -193,7 +193,7 @@ async fn many_and_one() -> (Fixture, String) {
                 INSERT INTO delivery (k, id, message_k, participant, lane, seq, state, due_us, expires_us, created_us, kind) \
                 SELECT i, randomblob(16), i, participant, lane, seq, state, due_us, expires_us, created_us, kind \
                 FROM delivery, n";
-    sqlx::raw_sql(rows).execute(&mut fixture.store.inner.core.writer.lock().await.conn).await.unwrap();
+    sqlx::raw_sql(rows).execute(&mut fixture.store.core().writer.lock().await.conn).await.unwrap();
     let fixture = fixture.reopen().await;
     fixture.clock.shift(60_000_000);
     let mut rare = to("lab", 2, message("clinic", "rare-bundle", "rare-header", 1));
@@ -212,7 +212,7 @@ async fn many_and_one() -> (Fixture, String) {
     fixture.store.settle(failed).await.unwrap();
     // 20,000 more after it.
     let rows = rows_again();
-    sqlx::raw_sql(rows).execute(&mut fixture.store.inner.core.writer.lock().await.conn).await.unwrap();
+    sqlx::raw_sql(rows).execute(&mut fixture.store.core().writer.lock().await.conn).await.unwrap();
     let since = jiff::Timestamp::from_microsecond(fixture.clock.now_us() - 30_000_000).unwrap().to_string();
     (fixture, since)
 }
@@ -229,7 +229,7 @@ fn rows_again() -> &'static str {
 #[tokio::test]
 async fn a_search_for_what_is_rare_looks_at_little_among_many() {
     let (fixture, since) = many_and_one().await;
-    let (store, core) = (&fixture.store, &fixture.store.inner.core);
+    let (store, core) = (&fixture.store, fixture.store.core());
     let filters = [
         serde_json::json!({"destination": "https://other.example/fhir"}),
         serde_json::json!({"source": "https://rare.example/fhir"}),
@@ -286,7 +286,7 @@ async fn terms_of_what_an_earlier_version_stored_are_written_and_dropped_with_th
         fixture.store.settle(failed).await.unwrap();
     }
     fixture.accept_new(numbered(1)).await;
-    let core = &fixture.store.inner.core;
+    let core = fixture.store.core();
     let terms = async || {
         core.write_terms().await.unwrap();
         let rows =
@@ -300,7 +300,7 @@ async fn terms_of_what_an_earlier_version_stored_are_written_and_dropped_with_th
         term::fill(conn, term::COLUMNS).await.unwrap();
     }
     // Earlier faults are stored with the attempts only.
-    written.retain(|(hash, _)| *hash != term::fault(Fault::RecvTimeout));
+    written.retain(|(hash, _)| *hash != terms::fault(Fault::RecvTimeout));
     assert_eq!(terms().await, written);
     let later_us = fixture.clock.now_us() + 2 * DAY_US;
     let days = RetentionDays { bodies: 0, traces: 1, identities: 0, dead_letters: 1 };

@@ -11,11 +11,23 @@ mod recent;
 mod replays;
 mod tries;
 
+use super::sqlite::core::Core;
+use super::sqlite::{open, term};
 use super::*;
-use crate::delivery::{AttemptRow, DeliveryKind, NewDelivery, ReplyTo, ResponseMetadata};
+use crate::delivery::{
+    AttemptRow, DeliveryKind, DeliveryState, MessageState, NewDelivery, PendingDelivery, ReplyTo, ResponseMetadata,
+};
+use crate::fault::Fault;
 use bytes::Bytes;
 use fhir::event::{Category, Event, Identifier, ResponseCode};
 use fhir::identity::{IdentityKeys, KeyKind};
+
+impl Store {
+    pub(super) fn core(&self) -> &Arc<Core> {
+        let Backend::Sqlite(sqlite) = &self.inner.backend;
+        &sqlite.core
+    }
+}
 
 pub(super) const DAY_US: i64 = 86_400_000_000;
 

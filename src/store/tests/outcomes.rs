@@ -1,6 +1,6 @@
 //! The full text of an outcome is stored with the body, and is deleted with it.
 
-use super::super::open::MIGRATIONS;
+use crate::store::sqlite::open::MIGRATIONS;
 use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
 
 /// The position of the migration that parts masked and full outcomes.
@@ -35,7 +35,7 @@ async fn outcomes_stored_before_texts_were_masked_are_deleted_with_the_bodies() 
     assert_eq!(texts(0, 1).as_deref(), Some(outcome));
     let masked = texts(0, 0).unwrap();
     assert!(!masked.contains("secret"), "{masked}");
-    let read = super::super::row::outcome(Some(&masked)).unwrap().unwrap();
+    let read = crate::store::sqlite::row::outcome(Some(&masked)).unwrap().unwrap();
     assert_eq!((read.issues[0].rule.as_deref(), read.issues[0].position), (Some("binding"), Some((1, 2))));
     assert_eq!((texts(1, 0), texts(1, 1)), (None, None));
 }

@@ -1,8 +1,8 @@
 //! References of recent messages: look-ups find them in memory, in the table, and while they move.
 
-use super::super::recent::move_next;
-use super::super::view::MessageFilter;
 use super::*;
+use crate::store::sqlite::recent::move_next;
+use crate::store::view::MessageFilter;
 use proptest::prelude::*;
 
 #[derive(Clone, Debug)]
@@ -54,11 +54,11 @@ async fn run(steps: Vec<Step>) {
             }
             Step::Move(slices) => {
                 for _ in 0..slices {
-                    move_next(&fixture.store.inner.core).await.unwrap();
+                    move_next(fixture.store.core()).await.unwrap();
                 }
             }
             Step::Reopen => fixture = fixture.reopen().await,
-            Step::Invalidate => fixture.store.inner.core.recent.invalidate(),
+            Step::Invalidate => fixture.store.core().recent.invalidate(),
             Step::Fail => {
                 fail_commits(&fixture, || false).await;
                 let later_us = fixture.clock.now_us() + 2 * DAY_US;
@@ -66,7 +66,7 @@ async fn run(steps: Vec<Step>) {
                 with_source(&fixture).await;
                 let days = RetentionDays { bodies: 0, traces: 1, identities: 1, dead_letters: 1 };
                 fixture.store.sweep(later_us, days, 100).await.unwrap_err();
-                move_next(&fixture.store.inner.core).await.unwrap_err();
+                move_next(fixture.store.core()).await.unwrap_err();
                 fail_commits(&fixture, || true).await;
             }
             Step::Search => drop(with_source(&fixture).await),
@@ -104,7 +104,7 @@ async fn check(fixture: &Fixture, model: &Model) {
     }
     assert_eq!(with_source(fixture).await, model.iter().flatten().count().min(100));
     // Nothing that was deleted is left, in either table or in memory.
-    let core = &store.inner.core;
+    let core = store.core();
     for _ in 0..1100 {
         move_next(core).await.unwrap();
     }
@@ -131,7 +131,7 @@ async fn moved_rows_are_deleted_from_the_table_of_recent_ones() {
     for number in 0..20 {
         fixture.accept_new(numbered(number)).await;
     }
-    let core = &fixture.store.inner.core;
+    let core = fixture.store.core();
     let counts = async || {
         let both = "SELECT (SELECT count(*) FROM reference), (SELECT count(*) FROM reference_recent)";
         let row = sqlx::query(both).fetch_one(&core.readers).await.unwrap();
@@ -147,7 +147,7 @@ async fn moved_rows_are_deleted_from_the_table_of_recent_ones() {
 
 /// Makes commits of the writer's connection fail while `may_commit` returns false, as a full disk does.
 async fn fail_commits(fixture: &Fixture, may_commit: impl FnMut() -> bool + Send + 'static) {
-    let mut writer = fixture.store.inner.core.writer.lock().await;
+    let mut writer = fixture.store.core().writer.lock().await;
     writer.conn.lock_handle().await.unwrap().set_commit_hook(may_commit);
 }
 
@@ -155,7 +155,7 @@ async fn fail_commits(fixture: &Fixture, may_commit: impl FnMut() -> bool + Send
 async fn a_slice_that_moves_is_found_before_during_and_after_its_commit() {
     let fixture = Fixture::new().await;
     fixture.accept_new(to("lab", 1, numbered(1))).await;
-    let core = &fixture.store.inner.core;
+    let core = fixture.store.core();
     let hash = reference::hash("header-1");
     let (recent, missed) = (core.recent.clone(), std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0)));
     let counted = missed.clone();
@@ -243,7 +243,7 @@ async fn rows_that_short_runs_left_are_moved_at_once() {
     let fixture = Fixture::new().await;
     fixture.accept_new(numbered(0)).await;
     {
-        let mut writer = fixture.store.inner.core.writer.lock().await;
+        let mut writer = fixture.store.core().writer.lock().await;
         // Hashes in all slices.
         let many = "WITH RECURSIVE n (value) AS (SELECT 0 UNION ALL SELECT value + 1 FROM n LIMIT 500000) \
                     INSERT INTO reference_recent (message_k, kind, hash, sender, content_head) \
@@ -253,7 +253,7 @@ async fn rows_that_short_runs_left_are_moved_at_once() {
     let fixture = fixture.reopen().await;
     let recent = async || {
         let query = sqlx::query("SELECT count(*) FROM reference_recent WHERE message_k = 1");
-        let row = query.fetch_one(&fixture.store.inner.core.readers).await.unwrap();
+        let row = query.fetch_one(&fixture.store.core().readers).await.unwrap();
         sqlx::Row::get::<i64, _>(&row, 0)
     };
     assert!(recent().await > 500_000);
@@ -269,7 +269,7 @@ async fn a_store_with_unwritten_terms_starts_on_a_full_disk() {
     let fixture = Fixture::new().await;
     fixture.accept_new(numbered(1)).await;
     let run = async |fixture: &Fixture, sql: &'static str| {
-        sqlx::query(sql).execute(&mut fixture.store.inner.core.writer.lock().await.conn).await.unwrap();
+        sqlx::query(sql).execute(&mut fixture.store.core().writer.lock().await.conn).await.unwrap();
     };
     let full = "CREATE TRIGGER full BEFORE INSERT ON term BEGIN SELECT RAISE(ABORT, 'disk full'); END";
     run(&fixture, full).await;

@@ -1,10 +1,11 @@
 //! The timeline of a message, made from its row, its deliveries, their attempts, and their answers.
 
+use super::Sqlite;
 use super::core::unavailable;
 use super::row;
-use super::view::TimelineEntry;
-use super::{Store, Unavailable};
 use crate::delivery::{AttemptRow, DeliveryKind, DeliveryState};
+use crate::store::Unavailable;
+use crate::store::view::TimelineEntry;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Error, Row};
 use uuid::Uuid;
@@ -13,14 +14,13 @@ use uuid::Uuid;
 const ATTEMPTS_SHOWN: u32 = 10_000;
 const UNREADABLE_SHOWN: u32 = 1_000;
 
-impl Store {
-    /// What happened to a message, oldest first. Empty for an id that is not stored.
+impl Sqlite {
     pub async fn timeline(&self, message_id: Uuid) -> Result<Vec<TimelineEntry>, Unavailable> {
         self.read_timeline(message_id).await.map_err(|error| unavailable(&error))
     }
 
     async fn read_timeline(&self, message_id: Uuid) -> Result<Vec<TimelineEntry>, Error> {
-        let mut conn = self.inner.core.readers.acquire().await?;
+        let mut conn = self.core.readers.acquire().await?;
         let found = sqlx::query(
             "SELECT m.k, m.metadata, m.in_reply_to, m.committed_us, a.id, a.committed_us FROM message m \
              LEFT JOIN message a ON a.k = m.router_answer_k WHERE m.id = ?",

@@ -3,14 +3,14 @@
 //! A process that has a removed or moved file open can still write to it, but these writes are lost. So nothing is
 //! acknowledged while a file at the path is not the one that is open.
 
-use super::OpenError;
 use super::files::{FileId, StoreLock, beside, file_error};
+use crate::store::OpenError;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Why the files at the path are not accepted as the open ones.
-pub(super) enum FileChange {
+pub(in crate::store) enum FileChange {
     /// They were replaced or removed, for good.
     Lost(String),
     /// The system reports an error.
@@ -18,7 +18,7 @@ pub(super) enum FileChange {
 }
 
 /// The open files with the paths where they must be.
-pub(super) struct FileWatch {
+pub(in crate::store) struct FileWatch {
     lock: StoreLock,
     files: Vec<(PathBuf, FileId)>,
 }

@@ -1,9 +1,10 @@
 //! Stores a moment at which the clock was right and renews it while it is, so that the next start detects a wrong clock.
 
+use super::Sqlite;
 use super::core::Core;
 use super::writer::Writer;
-use super::{Store, Unavailable};
 use crate::clock::{Anchor, Clock};
+use crate::store::Unavailable;
 use futures_util::FutureExt;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{Error, Row};
@@ -13,10 +14,9 @@ const WALL: &str = "clock_wall_us";
 const MACHINE: &str = "clock_machine_us";
 const BOOT: &str = "clock_boot";
 
-impl Store {
-    /// Accepts the wall clock as right because an operator confirmed it: expiry and retention continue.
+impl Sqlite {
     pub async fn confirm_clock(&self) -> Result<(), Unavailable> {
-        let core = &self.inner.core;
+        let core = &self.core;
         core.clock.confirm();
         tracing::warn!(now_us = core.clock.now_us(), "an operator confirmed the clock; expiry and retention continue");
         core.write(|core, writer| save(core, writer).boxed()).await
@@ -24,7 +24,7 @@ impl Store {
 }
 
 /// Compares the clock with what the last run stored.
-pub(super) async fn resume(clock: &Clock, conn: &mut SqliteConnection) -> Result<(), Error> {
+pub(in crate::store) async fn resume(clock: &Clock, conn: &mut SqliteConnection) -> Result<(), Error> {
     let rows =
         sqlx::query("SELECT name, value FROM progress WHERE name IN (?, ?, ?)").bind(WALL).bind(MACHINE).bind(BOOT);
     let mut found: HashMap<String, i64> = HashMap::new();
@@ -46,7 +46,7 @@ pub(super) async fn resume(clock: &Clock, conn: &mut SqliteConnection) -> Result
 }
 
 /// Logs once that the clock is wrong, or right again. `logged_wrong`: whether the last log line said that it is wrong.
-pub(super) fn watch(clock: &Clock, logged_wrong: &mut bool) {
+pub(in crate::store) fn watch(clock: &Clock, logged_wrong: &mut bool) {
     match clock.jump() {
         Some(off_us) if !*logged_wrong => log_jump(off_us),
         None if *logged_wrong => {
@@ -65,7 +65,7 @@ fn log_jump(off_us: i64) {
     );
 }
 
-pub(super) async fn save(core: &Core, writer: &mut Writer) -> Result<(), Error> {
+pub(in crate::store) async fn save(core: &Core, writer: &mut Writer) -> Result<(), Error> {
     write(&core.clock, &mut writer.conn).await
 }
 

@@ -10,18 +10,14 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 /// Columns of a delivery with its message's metadata, as `pending` reads them; `d` is delivery, `m` message, `p` participant.
-pub(super) const PENDING_COLUMNS: &str = "d.k, d.id, d.message_k, p.id, d.lane, d.seq, d.kind, d.kind_json, d.attempts, \
+pub(in crate::store) const PENDING_COLUMNS: &str = "d.k, d.id, d.message_k, p.id, d.lane, d.seq, d.kind, d.kind_json, d.attempts, \
                                        d.due_us, d.expires_us, m.metadata, m.in_reply_to, d.prev_seq, \
                                        d.uncounted + (SELECT count(*) FROM attempt a \
                                        WHERE a.delivery_k = d.k AND a.n > d.uncounted AND a.result = 'probe')";
 /// The number of these columns, which is the index of the next one.
-pub(super) const PENDING_COLUMNS_COUNT: usize = 15;
+pub(in crate::store) const PENDING_COLUMNS_COUNT: usize = 15;
 
-/// Bits of `message.response_flags`.
-pub(super) const AMBIGUOUS: i64 = 1;
-pub(super) const FURTHER: i64 = 2;
-
-pub(super) fn state_code(state: DeliveryState) -> i64 {
+pub(in crate::store) fn state_code(state: DeliveryState) -> i64 {
     match state {
         DeliveryState::Waiting => 0,
         DeliveryState::Active => 1,
@@ -32,21 +28,21 @@ pub(super) fn state_code(state: DeliveryState) -> i64 {
     }
 }
 
-pub(super) fn state(code: i64) -> Result<DeliveryState, sqlx::Error> {
+pub(in crate::store) fn state(code: i64) -> Result<DeliveryState, sqlx::Error> {
     DeliveryState::ALL
         .into_iter()
         .find(|state| state_code(*state) == code)
         .ok_or_else(|| decode(format!("delivery state {code}")))
 }
 
-pub(super) fn message_state_code(state: MessageState) -> i64 {
+pub(in crate::store) fn message_state_code(state: MessageState) -> i64 {
     match state {
         MessageState::Accepted => 0,
         MessageState::Refused => 1,
     }
 }
 
-pub(super) fn message_state(code: i64) -> Result<MessageState, sqlx::Error> {
+pub(in crate::store) fn message_state(code: i64) -> Result<MessageState, sqlx::Error> {
     match code {
         0 => Ok(MessageState::Accepted),
         1 => Ok(MessageState::Refused),
@@ -54,7 +50,7 @@ pub(super) fn message_state(code: i64) -> Result<MessageState, sqlx::Error> {
     }
 }
 
-pub(super) fn kind_code(kind: &DeliveryKind) -> i64 {
+pub(in crate::store) fn kind_code(kind: &DeliveryKind) -> i64 {
     match kind {
         DeliveryKind::Request => 0,
         DeliveryKind::Answer => 1,
@@ -65,7 +61,7 @@ pub(super) fn kind_code(kind: &DeliveryKind) -> i64 {
 }
 
 /// The JSON column of a kind; None for kinds that the code describes completely.
-pub(super) fn kind_json(kind: &DeliveryKind) -> Option<String> {
+pub(in crate::store) fn kind_json(kind: &DeliveryKind) -> Option<String> {
     match kind {
         DeliveryKind::Request | DeliveryKind::Answer => None,
         DeliveryKind::Callback { .. } | DeliveryKind::Replay { .. } | DeliveryKind::Reply(_) => {
@@ -74,7 +70,7 @@ pub(super) fn kind_json(kind: &DeliveryKind) -> Option<String> {
     }
 }
 
-pub(super) fn kind(code: i64, json: Option<&str>) -> Result<DeliveryKind, sqlx::Error> {
+pub(in crate::store) fn kind(code: i64, json: Option<&str>) -> Result<DeliveryKind, sqlx::Error> {
     match (code, json) {
         (0, _) => Ok(DeliveryKind::Request),
         (1, _) => Ok(DeliveryKind::Answer),
@@ -83,35 +79,35 @@ pub(super) fn kind(code: i64, json: Option<&str>) -> Result<DeliveryKind, sqlx::
     }
 }
 
-pub(super) fn uuid(bytes: &[u8]) -> Result<Uuid, sqlx::Error> {
+pub(in crate::store) fn uuid(bytes: &[u8]) -> Result<Uuid, sqlx::Error> {
     Uuid::from_slice(bytes).map_err(|error| sqlx::Error::Decode(error.into()))
 }
 
-pub(super) fn optional_uuid(bytes: Option<&[u8]>) -> Result<Option<Uuid>, sqlx::Error> {
+pub(in crate::store) fn optional_uuid(bytes: Option<&[u8]>) -> Result<Option<Uuid>, sqlx::Error> {
     bytes.map(uuid).transpose()
 }
 
-pub(super) fn blob(id: Uuid) -> Vec<u8> {
+pub(in crate::store) fn blob(id: Uuid) -> Vec<u8> {
     id.as_bytes().to_vec()
 }
 
-pub(super) fn fault(code: Option<&str>) -> Result<Option<Fault>, sqlx::Error> {
+pub(in crate::store) fn fault(code: Option<&str>) -> Result<Option<Fault>, sqlx::Error> {
     let Some(code) = code else { return Ok(None) };
     let fault = Fault::ALL.iter().copied().find(|fault| fault.code() == code);
     fault.map(Some).ok_or_else(|| decode(format!("fault {code}")))
 }
 
 /// FHIR issues as a receiver wrote them; empty if none are stored.
-pub(super) fn issues(text: Option<&str>) -> Result<Vec<serde_json::Value>, sqlx::Error> {
+pub(in crate::store) fn issues(text: Option<&str>) -> Result<Vec<serde_json::Value>, sqlx::Error> {
     text.map_or(Ok(Vec::new()), from_json)
 }
 
-pub(super) fn outcome(text: Option<&str>) -> Result<Option<Outcome>, sqlx::Error> {
+pub(in crate::store) fn outcome(text: Option<&str>) -> Result<Option<Outcome>, sqlx::Error> {
     text.map(from_json).transpose()
 }
 
 /// Metadata as stored; the request that a message answers comes from its own column, which may be newer.
-pub(super) fn metadata(text: &str, in_reply_to: Option<&[u8]>) -> Result<Arc<Metadata>, sqlx::Error> {
+pub(in crate::store) fn metadata(text: &str, in_reply_to: Option<&[u8]>) -> Result<Arc<Metadata>, sqlx::Error> {
     let mut metadata: Metadata = from_json(text)?;
     if let Some(request) = optional_uuid(in_reply_to)? {
         metadata.in_reply_to = Some(request);
@@ -119,16 +115,16 @@ pub(super) fn metadata(text: &str, in_reply_to: Option<&[u8]>) -> Result<Arc<Met
     Ok(Arc::new(metadata))
 }
 
-pub(super) fn from_json<T: DeserializeOwned>(text: &str) -> Result<T, sqlx::Error> {
+pub(in crate::store) fn from_json<T: DeserializeOwned>(text: &str) -> Result<T, sqlx::Error> {
     serde_json::from_str(text).map_err(|error| sqlx::Error::Decode(error.into()))
 }
 
-pub(super) fn decode(what: String) -> sqlx::Error {
+pub(in crate::store) fn decode(what: String) -> sqlx::Error {
     sqlx::Error::Decode(format!("unknown value in the store: {what}").into())
 }
 
 /// Reads `PENDING_COLUMNS`, without the body.
-pub(super) fn pending(row: &SqliteRow) -> Result<PendingDelivery, sqlx::Error> {
+pub(in crate::store) fn pending(row: &SqliteRow) -> Result<PendingDelivery, sqlx::Error> {
     Ok(PendingDelivery {
         delivery_key: row.try_get(0)?,
         delivery_id: uuid(row.try_get(1)?)?,

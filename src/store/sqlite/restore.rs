@@ -1,12 +1,12 @@
 //! Restores a backup in the place of a store, whose files are renamed.
 
-use super::OpenError;
 use super::backup::mark_as_backup;
 use super::core::folder;
 use super::files::{
     self, BACKUP_MARK, STORE_MARK, StoreLock, beside, create_private, file_error, rename_new, sync_folder,
 };
 use super::open::{MIGRATIONS, plain_options, user_version};
+use crate::store::OpenError;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Error, Row};
 use std::fs::File;

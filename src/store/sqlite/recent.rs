@@ -4,11 +4,12 @@
 //! there later, one slice of all hashes at a time, when several of a slice share a page. `reference` and `reference_recent` may
 //! both hold a row meanwhile; moving a row twice has no effect.
 
-use super::Unavailable;
 use super::core::Core;
-use super::insert::{self, ReferenceRow, json};
-use super::lookup::IdentityLookup;
+use super::insert::{self, json};
 use super::writer::Writer;
+use crate::store::Unavailable;
+use crate::store::rows::ReferenceRow;
+use crate::store::stored::IdentityLookup;
 use futures_util::FutureExt;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{Error, Row};
@@ -31,7 +32,7 @@ const LOAD_ROWS: i64 = 10_000;
 
 /// References in memory; readers search them before the table, so that a row that moves meanwhile is not missed.
 #[derive(Clone, Default)]
-pub(super) struct Recent(Arc<Mutex<State>>);
+pub(in crate::store) struct Recent(Arc<Mutex<State>>);
 
 struct State {
     /// By slice: small sets fit into the processor's cache.
@@ -222,11 +223,11 @@ async fn moved(conn: &mut SqliteConnection) -> Result<i64, Error> {
 }
 
 /// Moves a slice once enough messages have arrived.
-pub(super) async fn move_due(core: &Arc<Core>) -> Result<(), Unavailable> {
+pub(in crate::store) async fn move_due(core: &Arc<Core>) -> Result<(), Unavailable> {
     if core.recent.is_due() { move_next(core).await } else { Ok(()) }
 }
 
-pub(super) async fn move_next(core: &Arc<Core>) -> Result<(), Unavailable> {
+pub(in crate::store) async fn move_next(core: &Arc<Core>) -> Result<(), Unavailable> {
     core.write(|core, writer| move_slice(&core.recent, writer).boxed()).await
 }
 
@@ -260,7 +261,7 @@ async fn move_slice(recent: &Recent, writer: &mut Writer) -> Result<(), Error> {
 }
 
 /// Releases the identities of these rows of messages, in the caller's transaction.
-pub(super) async fn release(
+pub(in crate::store) async fn release(
     recent: &Recent,
     conn: &mut SqliteConnection,
     message_keys: &[i64],
@@ -273,7 +274,7 @@ pub(super) async fn release(
 }
 
 /// Deletes the rows of messages that are deleted, in the caller's transaction.
-pub(super) async fn delete_messages(
+pub(in crate::store) async fn delete_messages(
     recent: &Recent,
     conn: &mut SqliteConnection,
     message_keys: &[i64],

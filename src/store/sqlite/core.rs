@@ -5,8 +5,8 @@ use super::recent::Recent;
 use super::term;
 use super::watch::{FileChange, FileWatch};
 use super::writer::Writer;
-use super::{StoreSettings, Unavailable};
 use crate::clock::Clock;
+use crate::store::{StoreSettings, Unavailable};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use sqlx::sqlite::{SqliteConnection, SqlitePool};
@@ -22,7 +22,7 @@ const MICROSECONDS_PER_DAY: i64 = 86_400_000_000;
 
 type ParticipantKeys = Arc<HashMap<Arc<str>, i64>>;
 
-pub(super) struct Core {
+pub(in crate::store) struct Core {
     pub settings: StoreSettings,
     /// The database file, with links resolved.
     pub path: PathBuf,
@@ -197,18 +197,18 @@ impl Core {
     }
 }
 
-pub(super) fn folder(path: &Path) -> &Path {
+pub(in crate::store) fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// The primary result code of SQLite.
-pub(super) fn sqlite_code(error: &Error) -> Option<i64> {
+pub(in crate::store) fn sqlite_code(error: &Error) -> Option<i64> {
     let code = error.as_database_error()?.code()?.parse::<i64>().ok()?;
     Some(code & 0xff)
 }
 
 /// Whether a transaction failed because of one of its rows, so that the others may succeed without it.
-pub(super) fn is_row_error(error: &Error) -> bool {
+pub(in crate::store) fn is_row_error(error: &Error) -> bool {
     const SQLITE_BUSY: i64 = 5;
     const SQLITE_LOCKED: i64 = 6;
     match error {
@@ -225,7 +225,7 @@ const SQLITE_IOERR: i64 = 10;
 const SQLITE_FULL: i64 = 13;
 
 /// The error that a caller gets for a database error. Error texts of SQLite contain no values.
-pub(super) fn unavailable(error: &Error) -> Unavailable {
+pub(in crate::store) fn unavailable(error: &Error) -> Unavailable {
     match sqlite_code(error) {
         Some(SQLITE_IOERR | SQLITE_FULL) => Unavailable::Full(error.to_string()),
         None if matches!(error, Error::Decode(_) | Error::ColumnDecode { .. }) => {

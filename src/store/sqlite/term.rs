@@ -1,38 +1,20 @@
-//! Terms: the values by which messages are searched, as hashes in an index of their own.
-//!
-//! A term finds messages that may match; the conditions on their rows decide. The hash is part of the stored format and never
-//! changes.
+//! The index of terms (`store::terms`).
 //!
 //! Terms are written later than the messages, many at a time and sorted: written with each message, they would touch about one
 //! page per term. A search first writes the missing terms, also those that a crash left unwritten.
 
 use super::insert::json;
-use super::reference::head;
 use super::writer::Writer;
-use crate::delivery::MessageState;
-use crate::fault::Fault;
-use sha2::{Digest, Sha256};
+use crate::store::terms::{SearchFields, issue_label};
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{AssertSqlSafe, Error, Row};
-
-/// The fields by which a message is searched, as its row holds them.
-pub(super) struct SearchFields<'m> {
-    pub source: Option<&'m str>,
-    pub event: Option<&'m str>,
-    pub response_code: Option<&'m str>,
-    /// Each between line feeds.
-    pub destinations: &'m str,
-    /// Each between spaces.
-    pub issue_labels: Option<&'m str>,
-    pub state: MessageState,
-}
 
 /// Terms with their messages.
 type Terms = Vec<(i64, i64)>;
 
-pub(super) const COLUMNS: &str = "k, source, event, response_code, destinations, issue_labels, state";
+pub(in crate::store) const COLUMNS: &str = "k, source, event, response_code, destinations, issue_labels, state";
 /// The same columns as they were called in schema version 9.
-pub(super) const COLUMNS_OF_VERSION_9: &str = "k, source, event, response_code, destinations, marks, state";
+pub(in crate::store) const COLUMNS_OF_VERSION_9: &str = "k, source, event, response_code, destinations, marks, state";
 
 /// Rows that one query reads to fill the index.
 const FILL_ROWS: i64 = 1_000;
@@ -43,7 +25,7 @@ const PROGRESS: &str = "terms";
 
 /// Terms of stored messages that are not written yet.
 #[derive(Default)]
-pub(super) struct UnwrittenTerms {
+pub(in crate::store) struct UnwrittenTerms {
     terms: Terms,
     /// The newest message with terms here.
     newest: i64,
@@ -77,7 +59,7 @@ impl UnwrittenTerms {
 
 /// Writes the terms of all stored messages that have none yet, in the caller's transaction. They stay in memory until a later
 /// call finds that this one was committed.
-pub(super) async fn write_missing(writer: &mut Writer) -> Result<(), Error> {
+pub(in crate::store) async fn write_missing(writer: &mut Writer) -> Result<(), Error> {
     let written = written(&mut writer.conn).await?;
     let unwritten = &mut writer.unwritten_terms;
     unwritten.messages = 0;
@@ -110,58 +92,9 @@ async fn save(conn: &mut SqliteConnection, newest: i64) -> Result<(), Error> {
         .map(drop)
 }
 
-impl SearchFields<'_> {
-    /// Each term once.
-    pub fn terms(&self) -> Vec<i64> {
-        let mut all: Vec<i64> = self.destinations.lines().filter(|line| !line.is_empty()).map(destination).collect();
-        all.extend(self.issue_labels.into_iter().flat_map(|labels| labels.split_whitespace().map(issue_label)));
-        all.extend(self.source.map(source));
-        all.extend(self.event.map(event));
-        all.extend(self.response_code.map(response_code));
-        all.extend((self.state == MessageState::Refused).then(refused));
-        all.sort_unstable();
-        all.dedup();
-        all
-    }
-}
-
-fn term(kind: &str, value: &str) -> i64 {
-    head(&Sha256::new().chain_update(kind).chain_update([0]).chain_update(value).finalize())
-}
-
-pub(super) fn destination(value: &str) -> i64 {
-    term("destination", value)
-}
-
-pub(super) fn source(value: &str) -> i64 {
-    term("source", value)
-}
-
-/// By the code of `system|code`, so that it is found with and without its system.
-pub(super) fn event(value: &str) -> i64 {
-    term("event", value.rsplit('|').next().unwrap_or(value))
-}
-
-pub(super) fn response_code(value: &str) -> i64 {
-    term("response", value)
-}
-
-/// A fault, an issue code, or a rule of its outcome, or a fault of one of its deliveries.
-pub(super) fn issue_label(value: &str) -> i64 {
-    term("mark", value)
-}
-
-pub(super) fn fault(fault: Fault) -> i64 {
-    issue_label(fault.code())
-}
-
-pub(super) fn refused() -> i64 {
-    term("refused", "")
-}
-
 /// Writes the terms of everything that a schema version before terms stored.
 /// `columns`: as the schema calls them at this version.
-pub(super) async fn fill(conn: &mut SqliteConnection, columns: &str) -> Result<(), Error> {
+pub(in crate::store) async fn fill(conn: &mut SqliteConnection, columns: &str) -> Result<(), Error> {
     fill_from(conn, messages_after(columns), of_row, i64::MIN).await?;
     let faults = "SELECT k, message_k, fault FROM delivery WHERE k > ? AND fault IS NOT NULL ORDER BY k LIMIT ?";
     let of_row = |row: &SqliteRow| Ok(vec![(issue_label(row.try_get(2)?), row.try_get(1)?)]);
@@ -212,7 +145,7 @@ fn of_row(row: &SqliteRow) -> Result<Terms, Error> {
 }
 
 /// Deletes the terms of messages, before their attempts, deliveries, and rows are deleted.
-pub(super) async fn delete_messages(writer: &mut Writer, messages: &[i64]) -> Result<(), Error> {
+pub(in crate::store) async fn delete_messages(writer: &mut Writer, messages: &[i64]) -> Result<(), Error> {
     // Otherwise they would be written after their messages were deleted.
     write_missing(writer).await?;
     let messages = json(&messages)?;

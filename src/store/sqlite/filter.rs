@@ -1,16 +1,16 @@
 //! Filters as SQL conditions. The SQL text is constant; values that the caller gave are bound.
 
 use super::core::Core;
-use super::reference::hash;
 use super::row;
-use super::term;
-use super::view::{DeliveryFilter, MessageFilter};
 use crate::delivery::{DeliveryState, MessageState};
+use crate::store::reference::{self, hash};
+use crate::store::view::{DeliveryFilter, MessageFilter};
+use crate::store::{rows, terms};
 use fhir::identity::KeyKind;
 use sqlx::query::Query;
 use sqlx::sqlite::{Sqlite, SqliteArguments};
 
-pub(super) type Bound = Query<'static, Sqlite, SqliteArguments>;
+pub(in crate::store) type Bound = Query<'static, Sqlite, SqliteArguments>;
 
 #[derive(Clone, Debug)]
 enum Value {
@@ -21,7 +21,7 @@ enum Value {
 
 /// Conditions that a row must meet, with their values in order.
 #[derive(Clone, Debug)]
-pub(super) struct Conditions {
+pub(in crate::store) struct Conditions {
     texts: Vec<&'static str>,
     values: Vec<Value>,
     /// Terms that every matching message has.
@@ -95,7 +95,7 @@ impl Conditions {
 }
 
 /// Conditions on `message m`. Errs with a text for a time that is not valid.
-pub(super) fn messages(core: &Core, filter: &MessageFilter) -> Result<Conditions, String> {
+pub(in crate::store) fn messages(core: &Core, filter: &MessageFilter) -> Result<Conditions, String> {
     let mut all = Conditions::default();
     if let Some(id) = filter.id {
         all.blob("m.id = ?", id);
@@ -103,7 +103,7 @@ pub(super) fn messages(core: &Core, filter: &MessageFilter) -> Result<Conditions
     let references = [
         (&filter.header_id, &[KeyKind::HeaderId as i64][..]),
         (&filter.bundle_id, &[KeyKind::BundleId as i64]),
-        (&filter.bundle_identifier, &[KeyKind::BundleIdentifier as i64, super::reference::IDENTIFIER_VALUE]),
+        (&filter.bundle_identifier, &[KeyKind::BundleIdentifier as i64, reference::IDENTIFIER_VALUE]),
     ];
     for (given, kinds) in references {
         if let Some(given) = given {
@@ -147,21 +147,21 @@ pub(super) fn messages(core: &Core, filter: &MessageFilter) -> Result<Conditions
     for label in [&filter.issue, &filter.rule].into_iter().flatten() {
         all.text("instr(m.issue_labels, ?)", &format!(" {label} "));
     }
-    all.terms = terms(filter);
+    all.terms = terms::of_filter(filter);
     if filter.for_replay {
         // Senders of refused messages got the answer that nobody receives them; that stays true.
         all.integer("m.state = ?", row::message_state_code(MessageState::Accepted));
         if !filter.includes_answers() {
             all.add("m.in_reply_to IS NULL", []);
             // An ambiguous response is delivered to nobody before it is assigned.
-            all.integer("NOT m.response_flags & ?", row::AMBIGUOUS);
+            all.integer("NOT m.response_flags & ?", rows::AMBIGUOUS);
         }
     }
     Ok(all)
 }
 
 fn flags(all: &mut Conditions, filter: &MessageFilter) {
-    for (wanted, flag) in [(filter.ambiguous, row::AMBIGUOUS), (filter.further, row::FURTHER)] {
+    for (wanted, flag) in [(filter.ambiguous, rows::AMBIGUOUS), (filter.further, rows::FURTHER)] {
         match wanted {
             // Few messages have flags; they have an index of their own.
             Some(true) => {
@@ -176,22 +176,8 @@ fn flags(all: &mut Conditions, filter: &MessageFilter) {
     }
 }
 
-fn terms(filter: &MessageFilter) -> Vec<i64> {
-    let given = [
-        filter.source.as_deref().map(term::source),
-        filter.destination.as_deref().map(term::destination),
-        filter.event.as_deref().map(term::event),
-        filter.response_code.as_deref().map(term::response_code),
-        filter.fault.as_deref().map(term::issue_label),
-        filter.issue.as_deref().map(term::issue_label),
-        filter.rule.as_deref().map(term::issue_label),
-        (filter.state == Some(MessageState::Refused)).then(term::refused),
-    ];
-    given.into_iter().flatten().collect()
-}
-
 /// Conditions on `delivery d` with its `message m`. Errs with a text for a time that is not valid.
-pub(super) fn deliveries(core: &Core, filter: &DeliveryFilter) -> Result<Conditions, String> {
+pub(in crate::store) fn deliveries(core: &Core, filter: &DeliveryFilter) -> Result<Conditions, String> {
     let mut all = Conditions::default();
     if let Some(id) = filter.id {
         all.blob("d.id = ?", id);

@@ -9,9 +9,9 @@ use super::retention::RetentionCursors;
 use super::search::{SEARCH_MILLISECONDS, SEARCHERS};
 use super::term::UnwrittenTerms;
 use super::watch::FileWatch;
-use super::writer::{Keys, Writer};
-use super::{OpenError, StoreSettings};
+use super::writer::{Writer, read_keys};
 use crate::clock::Clock;
+use crate::store::{OpenError, StoreSettings};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
@@ -24,7 +24,7 @@ use std::time::Duration;
 /// The migration after which the terms of stored messages must be written.
 const TERMS: &str = include_str!("migrations/0009.sql");
 /// Each file migrates the schema from the version before to its own; the last is the version that this program writes.
-pub(super) const MIGRATIONS: &[&str] = &[
+pub(in crate::store) const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001.sql"),
     include_str!("migrations/0002.sql"),
     include_str!("migrations/0003.sql"),
@@ -41,14 +41,14 @@ pub(super) const MIGRATIONS: &[&str] = &[
 ];
 
 const READERS: u32 = 4;
-pub(super) const BUSY_TIMEOUT_MILLISECONDS: u32 = 5_000;
+pub(in crate::store) const BUSY_TIMEOUT_MILLISECONDS: u32 = 5_000;
 const BUSY_TIMEOUT: Duration = Duration::from_millis(BUSY_TIMEOUT_MILLISECONDS as u64);
 /// 40 MB of log, so that a page that changes often is written to the database file only once for many commits.
 const CHECKPOINT_PAGES: &str = "10000";
 /// A log that grew beyond this, because a reader kept an old snapshot open, is truncated when the reader has ended.
-pub(super) const LOG_LIMIT_BYTES: u64 = 64 * 1024 * 1024;
+pub(in crate::store) const LOG_LIMIT_BYTES: u64 = 64 * 1024 * 1024;
 
-pub(super) async fn open(settings: StoreSettings, clock: Clock) -> Result<Core, OpenError> {
+pub(in crate::store) async fn open(settings: StoreSettings, clock: Clock) -> Result<Core, OpenError> {
     files::make_folder(folder(&settings.path))?;
     let path = files::resolve(&settings.path)?;
     let database = |source| OpenError::Database { path: path.display().to_string(), source };
@@ -69,7 +69,7 @@ pub(super) async fn open(settings: StoreSettings, clock: Clock) -> Result<Core, 
     let recent = Recent::default();
     recent.load(&mut conn).await.map_err(database)?;
     // Attempts of the last run ended with its process. Rows stay "waiting" during an attempt, so nothing must be reset.
-    let keys = Keys::read(&mut conn).await.map_err(database)?;
+    let keys = read_keys(&mut conn).await.map_err(database)?;
     let participants = Core::read_participants(&mut conn).await.map_err(database)?;
     let readers = readers(&path, READERS).await.map_err(database)?;
     let searchers = self::readers(&path, SEARCHERS).await.map_err(database)?;
@@ -165,12 +165,12 @@ async fn application_id(conn: &mut SqliteConnection) -> Result<i64, Error> {
     sqlx::query("PRAGMA application_id").fetch_one(conn).await?.try_get(0)
 }
 
-pub(super) async fn set_application_id(conn: &mut SqliteConnection, id: i32) -> Result<(), Error> {
+pub(in crate::store) async fn set_application_id(conn: &mut SqliteConnection, id: i32) -> Result<(), Error> {
     sqlx::query(AssertSqlSafe(format!("PRAGMA application_id = {id}"))).execute(conn).await.map(drop)
 }
 
 /// For a file that nobody else has open. Without a log: everything is written to the file itself.
-pub(super) fn plain_options(path: &Path) -> SqliteConnectOptions {
+pub(in crate::store) fn plain_options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
         .synchronous(SqliteSynchronous::Full)
@@ -179,7 +179,7 @@ pub(super) fn plain_options(path: &Path) -> SqliteConnectOptions {
         .disable_statement_logging()
 }
 
-pub(super) fn writer_options(path: &Path) -> SqliteConnectOptions {
+pub(in crate::store) fn writer_options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
         .journal_mode(SqliteJournalMode::Wal)
@@ -241,6 +241,6 @@ async fn apply_migrations(conn: &mut SqliteConnection, found: i64) -> Result<(),
     Ok(())
 }
 
-pub(super) async fn user_version(conn: &mut SqliteConnection) -> Result<i64, Error> {
+pub(in crate::store) async fn user_version(conn: &mut SqliteConnection) -> Result<i64, Error> {
     sqlx::query("PRAGMA user_version").fetch_one(conn).await?.try_get(0)
 }

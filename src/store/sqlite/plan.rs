@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, Error, Row};
 const SHORT_ROWS: i64 = 10_000;
 
 /// A table that lists are made from.
-pub(super) struct ListedTable {
+pub(in crate::store) struct ListedTable {
     name: &'static str,
     alias: &'static str,
     joins: &'static str,
@@ -18,7 +18,7 @@ pub(super) struct ListedTable {
     time_index: &'static str,
 }
 
-pub(super) const MESSAGES: ListedTable =
+pub(in crate::store) const MESSAGES: ListedTable =
     ListedTable { name: "message", alias: "m", joins: "", time: "received_us", time_index: "message_received" };
 
 impl ListedTable {
@@ -29,7 +29,7 @@ impl ListedTable {
 }
 
 /// The FROM clause, and the column that orders the rows.
-pub(super) struct QueryPlan {
+pub(in crate::store) struct QueryPlan {
     pub from: String,
     pub key: String,
     /// One more condition.

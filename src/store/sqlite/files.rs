@@ -4,8 +4,8 @@
 //! names log and index after the path and trusts any log that it finds there. Therefore two routers must not open one file
 //! under two names, and a backup must not be opened beside the log of another file.
 
-use super::OpenError;
 use super::core::folder;
+use crate::store::OpenError;
 use std::collections::BTreeSet;
 use std::fs::{File, Metadata, OpenOptions, Permissions, TryLockError};
 use std::io::{Error, ErrorKind, Write};
@@ -14,17 +14,17 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 /// Messages are health records: only the owner may read them, whatever the umask and the folder's mode.
-pub(super) const PRIVATE_MODE: u32 = 0o600;
+pub(in crate::store) const PRIVATE_MODE: u32 = 0o600;
 /// Application id in the header of a store, and of a backup that was not yet opened as a store.
-pub(super) const STORE_MARK: i32 = i32::from_be_bytes(*b"EMBs");
-pub(super) const BACKUP_MARK: i32 = i32::from_be_bytes(*b"EMBb");
+pub(in crate::store) const STORE_MARK: i32 = i32::from_be_bytes(*b"EMBs");
+pub(in crate::store) const BACKUP_MARK: i32 = i32::from_be_bytes(*b"EMBb");
 
 const HEADER_BYTES: usize = 100;
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
 /// Identifies a file under any name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct FileId {
+pub(in crate::store) struct FileId {
     device: u64,
     inode: u64,
 }
@@ -44,13 +44,13 @@ fn open_stores() -> std::sync::MutexGuard<'static, BTreeSet<FileId>> {
 }
 
 /// `path` with `ending` after it, as SQLite names the files beside a database.
-pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
+pub(in crate::store) fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(ending);
     PathBuf::from(name)
 }
 
-pub(super) fn file_error(path: &Path, source: Error) -> OpenError {
+pub(in crate::store) fn file_error(path: &Path, source: Error) -> OpenError {
     OpenError::File { path: path.display().to_string(), source }
 }
 
@@ -59,7 +59,7 @@ fn refused<T>(text: String) -> Result<T, OpenError> {
 }
 
 /// The path of the database file with links resolved; its folder must exist.
-pub(super) fn resolve(path: &Path) -> Result<PathBuf, OpenError> {
+pub(in crate::store) fn resolve(path: &Path) -> Result<PathBuf, OpenError> {
     let error = |source| file_error(path, source);
     match path.canonicalize() {
         Ok(real) => Ok(real),
@@ -74,7 +74,7 @@ pub(super) fn resolve(path: &Path) -> Result<PathBuf, OpenError> {
     }
 }
 
-pub(super) fn make_folder(path: &Path) -> Result<(), OpenError> {
+pub(in crate::store) fn make_folder(path: &Path) -> Result<(), OpenError> {
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true);
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
@@ -82,20 +82,20 @@ pub(super) fn make_folder(path: &Path) -> Result<(), OpenError> {
 }
 
 /// Creates a file that only its owner can read. Errs if the name is taken, also by a link.
-pub(super) fn create_private(path: &Path) -> std::io::Result<File> {
+pub(in crate::store) fn create_private(path: &Path) -> std::io::Result<File> {
     let file = OpenOptions::new().read(true).write(true).create_new(true).mode(PRIVATE_MODE).open(path)?;
     // The umask may have removed bits of the mode.
     file.set_permissions(Permissions::from_mode(PRIVATE_MODE))?;
     Ok(file)
 }
 
-pub(super) fn sync_folder(path: &Path) -> std::io::Result<()> {
+pub(in crate::store) fn sync_folder(path: &Path) -> std::io::Result<()> {
     File::open(folder(path))?.sync_all()
 }
 
 /// The lock on a store: its lock file and its database file are both locked, so that a second router finds one of them locked
 /// under any name of the store.
-pub(super) struct StoreLock {
+pub(in crate::store) struct StoreLock {
     pub lock_file: File,
     pub lock_path: PathBuf,
     pub database: Option<(File, FileId)>,
@@ -204,7 +204,7 @@ fn in_use(store: &Path, locked: &Path) -> Result<(), OpenError> {
 }
 
 /// The application id in the header of a database file; a log beside it may hold another one.
-pub(super) fn mark(file: &File, path: &Path) -> Result<i32, OpenError> {
+pub(in crate::store) fn mark(file: &File, path: &Path) -> Result<i32, OpenError> {
     let mut header = [0; HEADER_BYTES];
     match file.read_exact_at(&mut header, 0) {
         Ok(()) if header.starts_with(MAGIC) => Ok(i32::from_be_bytes([header[68], header[69], header[70], header[71]])),
@@ -219,13 +219,13 @@ pub(super) fn mark(file: &File, path: &Path) -> Result<i32, OpenError> {
 }
 
 /// Logs beside a database file that are not empty.
-pub(super) fn logs(path: &Path) -> Vec<PathBuf> {
+pub(in crate::store) fn logs(path: &Path) -> Vec<PathBuf> {
     let full = |log: &PathBuf| log.symlink_metadata().is_ok_and(|data| data.len() > 0);
     ["-wal", "-journal"].map(|ending| beside(path, ending)).into_iter().filter(full).collect()
 }
 
 /// Removes the access of other users that an earlier version or a copy gave them.
-pub(super) fn make_private(path: &Path) {
+pub(in crate::store) fn make_private(path: &Path) {
     for file in ["", "-wal", "-shm", "-journal", ".lock"].map(|ending| beside(path, ending)) {
         let open_to_others = file.metadata().is_ok_and(|data| data.mode() & 0o077 != 0);
         if open_to_others && let Err(error) = std::fs::set_permissions(&file, Permissions::from_mode(PRIVATE_MODE)) {
@@ -235,7 +235,7 @@ pub(super) fn make_private(path: &Path) {
 }
 
 /// Renames `from` to `to`. Errs if that name is taken.
-pub(super) fn rename_new(from: &Path, to: &Path) -> std::io::Result<()> {
+pub(in crate::store) fn rename_new(from: &Path, to: &Path) -> std::io::Result<()> {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
     use rustix::io::Errno;
     match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {

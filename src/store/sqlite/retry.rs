@@ -1,13 +1,14 @@
 //! Operator commands: retry dead letters, pause participants, end a status URL.
 
+use super::Sqlite;
 use super::core::unavailable;
 use super::insert::json;
-use super::view::{DeliveryFilter, ViewError};
 use super::writer::Writer;
-use super::{Store, Unavailable};
 use super::{filter, lookup, row};
 use crate::delivery::PendingDelivery;
 use crate::routing::lane::UNORDERED;
+use crate::store::Unavailable;
+use crate::store::view::{DeliveryFilter, ViewError};
 use futures_util::FutureExt;
 use sqlx::{AssertSqlSafe, Error, Row};
 use std::collections::HashMap;
@@ -16,18 +17,14 @@ use uuid::Uuid;
 /// The largest number of deliveries that one retry puts back.
 const RETRY_LIMIT: u32 = 10_000;
 
-impl Store {
-    /// Sets dead or discarded deliveries that match to waiting, due now, at the end of their lane in their old order; at most
-    /// `limit` (and 10,000), oldest first. Deliveries whose body is no longer stored stay as they are. Earlier attempts stay
-    /// recorded but no longer count toward schedule and limit. `expire_us` returns how long the deliveries of a participant id
-    /// are attempted, in microseconds from now. Returns the deliveries without bodies.
+impl Sqlite {
     pub async fn retry(
         &self,
         filter: &DeliveryFilter,
         limit: u32,
         expire_us: impl Fn(&str) -> i64,
     ) -> Result<Vec<PendingDelivery>, ViewError> {
-        let core = &self.inner.core;
+        let core = &self.core;
         let mut conditions = filter::deliveries(core, filter).map_err(ViewError::BadFilter)?;
         conditions.ended();
         conditions.with_body();
@@ -52,10 +49,9 @@ impl Store {
         Ok(retried.await?)
     }
 
-    /// Stores whether a participant is paused.
     pub async fn set_paused(&self, participant: &str, paused: bool) -> Result<(), Unavailable> {
         let participant = participant.to_owned();
-        let core = &self.inner.core;
+        let core = &self.core;
         core.add_participant(&participant).await?;
         core.write(move |_, writer| {
             async move {
@@ -68,9 +64,8 @@ impl Store {
         .await
     }
 
-    /// Ends the status URL of a message; false if the message is not stored.
     pub async fn end_status(&self, message_id: Uuid) -> Result<bool, Unavailable> {
-        let ended = self.inner.core.write(move |_, writer| {
+        let ended = self.core.write(move |_, writer| {
             async move {
                 let query = sqlx::query("UPDATE message SET status_ended = 1 WHERE id = ?").bind(row::blob(message_id));
                 query.execute(&mut writer.conn).await.map(|done| done.rows_affected() > 0)

@@ -5,7 +5,7 @@
 
 use super::core::{Core, unavailable};
 use super::writer::Writer;
-use super::{Inner, Unavailable};
+use crate::store::Unavailable;
 use sqlx::Error;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
@@ -26,7 +26,7 @@ const LARGE_PROBE_BYTES: i64 = 64 * 1024;
 const PROBE_BUSY_MILLISECONDS: u32 = 250;
 
 #[derive(Default)]
-pub(super) struct Health {
+pub(in crate::store) struct Health {
     lost: OnceLock<String>,
     lost_signal: CancellationToken,
     observed: Mutex<Observed>,
@@ -45,7 +45,7 @@ struct Observed {
 }
 
 /// A running commit.
-pub(super) struct RunningCommit(Instant);
+pub(in crate::store) struct RunningCommit(Instant);
 
 impl Health {
     fn observed(&self) -> std::sync::MutexGuard<'_, Observed> {
@@ -141,12 +141,11 @@ fn is_busy(error: &Error) -> bool {
 }
 
 /// Checks the store's files each second, and probes while there are no commits. Ends with the store.
-pub(super) async fn watch(inner: Weak<Inner>) {
-    let mut logged_wrong_clock = inner.upgrade().is_some_and(|inner| inner.core.clock.jump().is_some());
+pub(in crate::store) async fn watch(core: Weak<Core>) {
+    let mut logged_wrong_clock = core.upgrade().is_some_and(|core| core.clock.jump().is_some());
     loop {
         tokio::time::sleep(WATCH_INTERVAL).await;
-        let Some(inner) = inner.upgrade() else { return };
-        let core = inner.core.clone();
+        let Some(core) = core.upgrade() else { return };
         if core.closed.load(Ordering::Relaxed) {
             return;
         }

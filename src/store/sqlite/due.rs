@@ -1,11 +1,12 @@
 //! Changes when waiting deliveries are due, other than by an attempt: after the clock was wrong, or for an operator.
 
+use super::Sqlite;
 use super::core::unavailable;
 use super::insert::json;
 use super::row;
-use super::view::FirstInLane;
 use super::writer::Writer;
-use super::{Store, Unavailable};
+use crate::store::Unavailable;
+use crate::store::view::FirstInLane;
 use futures_util::FutureExt;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Error, Row};
@@ -15,12 +16,9 @@ use uuid::Uuid;
 /// The longest wait of a delivery to a participant that is not configured: one day, in microseconds.
 const LONGEST_UNCONFIGURED_WAIT_US: i64 = 86_400_000_000;
 
-impl Store {
-    /// Moves every waiting delivery that is due later than its participant's longest pause from now to that time: later times
-    /// were written while the clock ran ahead. `pauses_us` holds the pauses in microseconds, by participant id. Returns the
-    /// number of deliveries changed.
+impl Sqlite {
     pub async fn limit_waits(&self, pauses_us: HashMap<String, i64>) -> Result<u64, Unavailable> {
-        let core = &self.inner.core;
+        let core = &self.core;
         let now_us = core.clock.now_us();
         let limits: Vec<(i64, i64)> = core
             .participant_keys()
@@ -32,10 +30,9 @@ impl Store {
     }
 }
 
-impl Store {
-    /// Makes a waiting delivery due now. False if it does not wait.
+impl Sqlite {
     pub async fn make_due(&self, delivery_key: i64) -> Result<bool, Unavailable> {
-        let due = self.inner.core.write(move |_, writer| {
+        let due = self.core.write(move |_, writer| {
             async move {
                 let update = sqlx::query("UPDATE delivery SET due_us = 0 WHERE k = ? AND state = 0").bind(delivery_key);
                 update.execute(&mut writer.conn).await.map(|done| done.rows_affected() > 0)
@@ -45,7 +42,6 @@ impl Store {
         due.await
     }
 
-    /// For each of these deliveries that waits behind another one in its lane: the first delivery of that lane.
     pub async fn first_in_lane(&self, deliveries: &[Uuid]) -> Result<HashMap<Uuid, FirstInLane>, Unavailable> {
         let ids: Vec<String> = deliveries.iter().map(|id| id.simple().to_string()).collect();
         let rows = sqlx::query(
@@ -55,7 +51,7 @@ impl Store {
              WHERE d.state = 0 AND d.lane <> 0 AND h.k <> d.k",
         )
         .bind(json(&ids).map_err(|error| unavailable(&error))?)
-        .fetch_all(&self.inner.core.readers)
+        .fetch_all(&self.core.readers)
         .await;
         let first = |row: &SqliteRow| {
             let id = row::uuid(row.try_get(1)?)?;

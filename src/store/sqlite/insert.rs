@@ -1,106 +1,24 @@
-//! The rows of a batch and the statements that write them: one call for up to 64 rows of a table.
+//! The statements that write the rows of a batch: one call for up to 64 rows of a table.
 //!
 //! The SQL text is made once per number of rows, so that SQLite reuses its prepared statements. Rows are bound one by one:
 //! passing them as JSON arrays cost SQLite more than the calls to its thread that they saved.
 
-use super::lookup::DeliveryRecord;
-use super::prepare::Packed;
 use super::row;
-use crate::delivery::{AttemptRow, DeliveryKind, DeliveryState, MessageState, Metadata};
+use crate::delivery::{DeliveryKind, DeliveryState};
 use crate::fault::Fault;
+use crate::store::rows::{self, DeliveryRow, MessageRow, NumberedAttempt, ReferenceRow, Rows};
+use crate::store::stored::DeliveryRecord;
 use sqlx::query::Query;
 use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteConnection};
 use sqlx::{AssertSqlSafe, Error};
 use std::sync::{Arc, OnceLock};
-use uuid::Uuid;
 
 const ROWS_PER_CALL: usize = 64;
 
 /// The number of statements that the writer's connection should cache.
-pub(super) const PREPARED_STATEMENTS: usize = 8 * ROWS_PER_CALL + 64;
+pub(in crate::store) const PREPARED_STATEMENTS: usize = 8 * ROWS_PER_CALL + 64;
 
 type Bound = Query<'static, Sqlite, SqliteArguments>;
-
-pub(super) struct MessageRow {
-    pub key: i64,
-    pub state: MessageState,
-    pub committed_us: i64,
-    pub sender: i64,
-    pub in_reply_to: Option<Uuid>,
-    pub router_answer: Option<i64>,
-    pub event: Option<String>,
-    pub destinations: String,
-    pub issue_labels: Option<String>,
-    pub content: [u8; 32],
-    pub response_sha256: Option<[u8; 32]>,
-    pub flags: i64,
-    pub metadata: Arc<Metadata>,
-    pub metadata_json: Arc<str>,
-    /// The masked outcome, stored with the message, and the full one, stored with the body.
-    pub outcome_json: Option<String>,
-    pub full_outcome_json: Option<String>,
-    /// Bytes of the body as received.
-    pub size_bytes: i64,
-    pub packed: Packed,
-}
-
-/// In the order of the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct ReferenceRow {
-    pub hash: i64,
-    /// Key of the sender; 0 if the row identifies no message.
-    pub sender: i64,
-    pub kind: i64,
-    pub content: i64,
-    pub message_key: i64,
-}
-
-pub(super) struct DeliveryRow {
-    pub key: i64,
-    pub id: Uuid,
-    pub message_key: i64,
-    pub participant_key: i64,
-    pub lane: i64,
-    pub seq: i64,
-    pub prev_seq: Option<i64>,
-    pub due_us: i64,
-    pub expires_us: i64,
-    pub created_us: i64,
-    pub kind: DeliveryKind,
-    pub destination: Option<String>,
-}
-
-/// Links a stored response to the request that it answers.
-pub(super) struct ResponseLink {
-    pub message_key: i64,
-    pub request: Uuid,
-    /// Flags to add.
-    pub flags: i64,
-    /// The new metadata; None if it does not change.
-    pub metadata_json: Option<String>,
-}
-
-pub(super) struct NumberedAttempt {
-    pub delivery_key: i64,
-    pub n: i64,
-    pub attempt: AttemptRow,
-}
-
-/// What one transaction writes.
-#[derive(Default)]
-pub(super) struct Rows {
-    pub messages: Vec<MessageRow>,
-    pub references: Vec<ReferenceRow>,
-    /// Faults of deliveries as terms of their messages.
-    pub faults: Vec<(i64, i64)>,
-    pub deliveries: Vec<DeliveryRow>,
-    pub attempts: Vec<NumberedAttempt>,
-    /// Issues that receivers reported about messages that they accepted, by delivery.
-    pub receiver_issues: Vec<(i64, String)>,
-    pub linked_responses: Vec<ResponseLink>,
-    /// Deliveries with their new state, by key.
-    pub changed: Vec<(i64, DeliveryRecord)>,
-}
 
 impl Rows {
     /// Writes all rows in the transaction of the caller, who commits it.
@@ -133,7 +51,7 @@ impl Rows {
         DELIVERIES.run(conn, &mut self.deliveries, &[bind_delivery]).await?;
         for row in self.linked_responses.drain(..) {
             let query = sqlx::query(LINK_RESPONSE).bind(row.message_key).bind(row::blob(row.request)).bind(row.flags);
-            query.bind(row::AMBIGUOUS).bind(row.metadata_json).execute(&mut *conn).await?;
+            query.bind(rows::AMBIGUOUS).bind(row.metadata_json).execute(&mut *conn).await?;
         }
         RECEIVER_ISSUES.run(conn, &mut self.receiver_issues, &[bind_receiver_issues]).await
     }
@@ -329,16 +247,19 @@ fn bind_changed(query: Bound, (key, row): &mut (i64, DeliveryRecord)) -> Bound {
 }
 
 /// In the caller's transaction. `rows` are sorted, so that each page of the table is written once.
-pub(super) async fn write_references(conn: &mut SqliteConnection, rows: &mut [ReferenceRow]) -> Result<(), Error> {
+pub(in crate::store) async fn write_references(
+    conn: &mut SqliteConnection,
+    rows: &mut [ReferenceRow],
+) -> Result<(), Error> {
     REFERENCES.run(conn, rows, &[bind_reference]).await
 }
 
 /// In the caller's transaction.
-pub(super) async fn write_terms(conn: &mut SqliteConnection, terms: &mut [(i64, i64)]) -> Result<(), Error> {
+pub(in crate::store) async fn write_terms(conn: &mut SqliteConnection, terms: &mut [(i64, i64)]) -> Result<(), Error> {
     TERMS.run(conn, terms, &[bind_term]).await
 }
 
 /// A parameter of `json_each`.
-pub(super) fn json<T: serde::Serialize>(rows: &T) -> Result<String, Error> {
+pub(in crate::store) fn json<T: serde::Serialize>(rows: &T) -> Result<String, Error> {
     serde_json::to_string(rows).map_err(|error| Error::Encode(error.into()))
 }

@@ -1,75 +1,20 @@
 //! Reads what a batch must know before it decides, in one call: messages with the same identity, deliveries to be settled,
 //! and the ends of lanes.
 
-use super::insert::{ReferenceRow, json};
+use super::insert::json;
 use super::recent::{self, Recent};
-use super::reference::{head, value};
 use super::row;
-use crate::delivery::{DeliveryState, Metadata};
-use crate::fault::Fault;
+use crate::delivery::Metadata;
+use crate::store::reference::{head, references};
+use crate::store::rows::{self, ReferenceRow};
+use crate::store::stored::{
+    BatchQuery, Candidate, DeliveryRecord, IdentityLookup, Keys, KnownIdentities, LaneId, StoredState, Tails,
+};
 use fhir::event::ResponseCode;
-use fhir::identity::KeyKind;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{Error, Row};
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 use uuid::Uuid;
-
-/// An identity key and the content of the message that has it, hashed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct IdentityLookup {
-    pub hash: i64,
-    pub sender: i64,
-    pub kind: i64,
-    pub content: i64,
-}
-
-impl IdentityLookup {
-    pub fn new(hash: i64, sender: i64, kind: KeyKind, content: &[u8; 32]) -> Self {
-        IdentityLookup { hash, sender, kind: kind as i64, content: head(content) }
-    }
-}
-
-/// A stored message that may be the same.
-pub(super) struct Candidate {
-    pub id: Uuid,
-    pub content: [u8; 32],
-    pub received_us: i64,
-    pub metadata: Arc<Metadata>,
-}
-
-impl Candidate {
-    pub fn has_key(&self, kind: KeyKind, wanted: &str) -> bool {
-        value(&self.metadata, kind).is_some_and(|known| known == wanted)
-    }
-}
-
-/// Stored messages by identity; an identity that is absent is new.
-#[derive(Default)]
-pub(super) struct KnownIdentities {
-    /// The newest message with the same key and content, and a recent one with the same key.
-    pub keys: HashMap<IdentityLookup, (Option<i64>, i64)>,
-    pub candidates: HashMap<i64, Candidate>,
-}
-
-/// A delivery in its current state, which the batch changes.
-#[derive(Clone, Debug)]
-pub(super) struct DeliveryRecord {
-    pub message_key: i64,
-    pub message_id: Uuid,
-    pub state: DeliveryState,
-    pub attempts: i64,
-    pub status: Option<u16>,
-    pub due_us: i64,
-    pub fault: Option<Fault>,
-    pub answer: Option<i64>,
-    pub ended_us: Option<i64>,
-    /// The answer is a transient-error: the next one counts as the first.
-    pub transient: bool,
-    /// The answers so far: their keys, and SHA-256 of their contents without their own identities.
-    pub answers: Vec<(i64, Option<[u8; 32]>)>,
-    pub changed: bool,
-}
 
 /// Earlier answers that a new one is compared with, at most 100; without answers to replays.
 macro_rules! earlier_answers {
@@ -96,19 +41,6 @@ SELECT \
     WHERE state = 0 AND participant = j.value->>0 AND lane = j.value->>1))) FROM json_each(?) AS j)"
 );
 
-/// A lane: key of the participant and key of the lane.
-pub(super) type LaneId = (i64, i64);
-
-/// The `seq` of the newest waiting delivery of each lane that has one.
-pub(super) type Tails = HashMap<LaneId, i64>;
-
-/// What the store holds about the messages and deliveries of a batch.
-pub(super) struct StoredState {
-    pub known: KnownIdentities,
-    pub deliveries: HashMap<i64, DeliveryRecord>,
-    pub tails: Tails,
-}
-
 /// A delivery as `BEGIN_AND_READ` writes it.
 type DeliveryColumns = (
     i64,
@@ -125,30 +57,31 @@ type DeliveryColumns = (
     Option<Vec<(i64, String)>>,
 );
 
-/// Begins the batch's transaction and reads its identity keys, deliveries, and lanes. What is absent is not stored.
-pub(super) async fn begin(
+/// Begins the batch's transaction and reads what the batch asks for. What is absent is not stored. `keys` are the last keys that
+/// the writer assigned.
+pub(in crate::store) async fn begin(
     conn: &mut SqliteConnection,
     recent: &Recent,
-    lookups: &[IdentityLookup],
-    delivery_keys: &[i64],
-    lanes: &HashSet<LaneId>,
+    query: &BatchQuery,
+    keys: Keys,
 ) -> Result<StoredState, Error> {
-    let hashes: Vec<i64> = lookups.iter().map(|lookup| lookup.hash).collect();
-    let query = sqlx::query(BEGIN_AND_READ).bind(json(&hashes)?).bind(json(&delivery_keys)?).bind(json(lanes)?);
-    let row = query.fetch_one(&mut *conn).await?;
+    let hashes: Vec<i64> = query.lookups.iter().map(|lookup| lookup.hash).collect();
+    let statement = sqlx::query(BEGIN_AND_READ).bind(json(&hashes)?).bind(json(&query.deliveries)?);
+    let row = statement.bind(json(&query.lanes)?).fetch_one(&mut *conn).await?;
     let known_hashes: HashSet<i64> = read(row.try_get(0)?)?;
     let deliveries: Vec<DeliveryColumns> = read(row.try_get(1)?)?;
     let deliveries = deliveries.into_iter().map(delivery_record).collect::<Result<_, Error>>()?;
-    let is_known = |lookup: &&IdentityLookup| known_hashes.contains(&lookup.hash) || recent.has(lookup.hash);
-    let lookups: Vec<IdentityLookup> = lookups.iter().filter(is_known).copied().collect();
-    let known =
-        if lookups.is_empty() { KnownIdentities::default() } else { identities(conn, recent, &lookups).await? };
     let tails = read_tails(row.try_get(2)?)?;
-    Ok(StoredState { known, deliveries, tails })
+    let is_known = |lookup: &&IdentityLookup| known_hashes.contains(&lookup.hash) || recent.has(lookup.hash);
+    let lookups: Vec<IdentityLookup> = query.lookups.iter().filter(is_known).copied().collect();
+    let identities =
+        if lookups.is_empty() { KnownIdentities::default() } else { identities(conn, recent, &lookups).await? };
+    let ambiguous = ambiguous(conn, &query.assigned).await?;
+    Ok(StoredState { keys, identities, deliveries, tails, ambiguous })
 }
 
 /// The tails of these lanes, within the caller's transaction.
-pub(super) async fn tails(conn: &mut SqliteConnection, lanes: &HashSet<LaneId>) -> Result<Tails, Error> {
+pub(in crate::store) async fn tails(conn: &mut SqliteConnection, lanes: &HashSet<LaneId>) -> Result<Tails, Error> {
     let query = sqlx::query(
         "SELECT json_group_array(json_array(j.value->>0, j.value->>1, (SELECT max(seq) FROM delivery \
            WHERE state = 0 AND participant = j.value->>0 AND lane = j.value->>1))) FROM json_each(?) AS j",
@@ -204,17 +137,17 @@ fn from_hex(text: &str) -> Option<[u8; 32]> {
 }
 
 /// Which of these responses are still ambiguous; inside the transaction.
-pub(super) async fn ambiguous(conn: &mut SqliteConnection, keys: &[i64]) -> Result<HashSet<i64>, Error> {
+async fn ambiguous(conn: &mut SqliteConnection, keys: &[i64]) -> Result<HashSet<i64>, Error> {
     if keys.is_empty() {
         return Ok(HashSet::new());
     }
     let sql = "SELECT k FROM message WHERE k IN (SELECT value FROM json_each(?)) AND response_flags & ?";
-    let rows = sqlx::query(sql).bind(json(&keys)?).bind(row::AMBIGUOUS).fetch_all(conn).await?;
+    let rows = sqlx::query(sql).bind(json(&keys)?).bind(rows::AMBIGUOUS).fetch_all(conn).await?;
     rows.iter().map(|row| row.try_get(0)).collect()
 }
 
 /// The newest message of each key and content, and a recent message of each key.
-pub(super) async fn identities(
+pub(in crate::store) async fn identities(
     conn: &mut SqliteConnection,
     recent: &Recent,
     lookups: &[IdentityLookup],
@@ -280,20 +213,29 @@ async fn candidates(conn: &mut SqliteConnection, keys: &[i64]) -> Result<HashMap
 }
 
 /// The reference rows of a message; `sender` is 0 where they identify no message.
-pub(super) fn reference_rows(metadata: &Metadata, sender: i64, content: &[u8], message_key: i64) -> Vec<ReferenceRow> {
-    let all = super::reference::references(metadata, &Default::default());
+pub(in crate::store) fn reference_rows(
+    metadata: &Metadata,
+    sender: i64,
+    content: &[u8],
+    message_key: i64,
+) -> Vec<ReferenceRow> {
+    let all = references(metadata, &Default::default());
     let content = head(content);
     let row = |(hash, kind)| ReferenceRow { hash, sender, kind, content, message_key };
     all.into_iter().map(|reference| row((reference.hash, reference.kind))).collect()
 }
 
 /// The primary keys of rows, as a parameter of `json_each`.
-pub(super) fn keys_json(rows: &[ReferenceRow]) -> Result<String, Error> {
+pub(in crate::store) fn keys_json(rows: &[ReferenceRow]) -> Result<String, Error> {
     json(&rows.iter().map(|row| (row.hash, row.sender, row.kind, row.content, row.message_key)).collect::<Vec<_>>())
 }
 
 /// Releases the identities of these messages: search and correlation still find them, and a further copy counts as new.
-pub(super) async fn release(conn: &mut SqliteConnection, recent: &Recent, message_keys: &[i64]) -> Result<(), Error> {
+pub(in crate::store) async fn release(
+    conn: &mut SqliteConnection,
+    recent: &Recent,
+    message_keys: &[i64],
+) -> Result<(), Error> {
     if message_keys.is_empty() {
         return Ok(());
     }

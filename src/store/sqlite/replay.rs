@@ -1,21 +1,23 @@
 //! Stores replays and their progress. The deliveries of a message and the replay's cursor are written in one transaction, so
 //! that a restart neither repeats nor skips a message.
 
-use super::batch::Batch;
+use super::Sqlite;
 use super::core::unavailable;
 use super::insert::json;
 use super::plan::MESSAGES;
 use super::row;
-use super::view::{NewReplay, ReplayCandidate, ReplayState, ReplayTurn, ReplayView, ViewError};
 use super::writer::Writer;
-use super::{Store, Unavailable};
 use super::{filter, lookup};
 use crate::delivery::{DeliveryKind, Metadata, NewDelivery, PendingDelivery};
+use crate::store::Unavailable;
+use crate::store::batch::{Batch, Context};
+use crate::store::stored::StoredState;
+use crate::store::view::{NewReplay, ReplayCandidate, ReplayState, ReplayTurn, ReplayView, ViewError};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Error, Row};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -24,10 +26,9 @@ const WINDOW_MESSAGES: i64 = 20_000;
 
 const COLUMNS: &str = "k, order_json, state, created_us, total, done, skipped";
 
-impl Store {
-    /// Stores a new running replay of the accepted messages that match and are stored now.
+impl Sqlite {
     pub async fn create_replay(&self, order: &NewReplay) -> Result<ReplayView, ViewError> {
-        let core = &self.inner.core;
+        let core = &self.core;
         let mut conditions = filter::messages(core, &order.filter.for_replay()).map_err(ViewError::BadFilter)?;
         let spec = serde_json::to_string(order).map_err(|error| ViewError::BadFilter(error.to_string()))?;
         let (id, now_us) = (order.id, core.clock.now_us());
@@ -57,16 +58,14 @@ impl Store {
         self.optional(query.bind(row::blob(id)), replay_view).await
     }
 
-    /// Replays that are running or paused, oldest first, at most 1000.
     pub async fn open_replays(&self) -> Result<Vec<ReplayView>, Unavailable> {
         let sql = format!("SELECT {COLUMNS} FROM replay WHERE state IN (0, 1) ORDER BY k LIMIT 1000");
-        let rows = sqlx::query(AssertSqlSafe(sql)).fetch_all(&self.inner.core.readers).await;
+        let rows = sqlx::query(AssertSqlSafe(sql)).fetch_all(&self.core.readers).await;
         rows.and_then(|rows| rows.iter().map(replay_view).collect()).map_err(|error| unavailable(&error))
     }
 
-    /// Changes the state of a replay that is running or paused; false if there is no such replay.
     pub async fn set_replay_state(&self, id: Uuid, state: ReplayState) -> Result<bool, Unavailable> {
-        let changed = self.inner.core.write(move |_, writer| {
+        let changed = self.core.write(move |_, writer| {
             async move {
                 let update = "UPDATE replay SET state = ? WHERE id = ? AND state IN (0, 1)";
                 let update = sqlx::query(update).bind(state_code(state)).bind(row::blob(id));
@@ -77,7 +76,6 @@ impl Store {
         changed.await
     }
 
-    /// The next messages of a replay, in the order in which they were stored, at most `limit`. Empty when it is complete.
     pub async fn replay_candidates(&self, id: Uuid, limit: u32) -> Result<Vec<ReplayCandidate>, ViewError> {
         let query = sqlx::query("SELECT order_json, last_k, end_k FROM replay WHERE id = ?").bind(row::blob(id));
         let read = |row: &SqliteRow| {
@@ -85,7 +83,7 @@ impl Store {
         };
         let Some((order, last, end)) = self.optional(query, read).await? else { return Ok(Vec::new()) };
         let filter = order.filter.for_replay();
-        let all = filter::messages(&self.inner.core, &filter).map_err(ViewError::BadFilter)?;
+        let all = filter::messages(&self.core, &filter).map_err(ViewError::BadFilter)?;
         let (mut from, mut rows) = (last, Vec::new());
         while rows.is_empty() && from < end {
             let to = end.min(from.saturating_add(WINDOW_MESSAGES));
@@ -98,7 +96,7 @@ impl Store {
                 conditions.sql()
             );
             let query = conditions.bind(sqlx::query(AssertSqlSafe(sql)));
-            rows = self.inner.core.search(move |conn| async move { query.fetch_all(conn).await }.boxed()).await?;
+            rows = self.core.search(move |conn| async move { query.fetch_all(conn).await }.boxed()).await?;
             from = to;
         }
         let candidates = rows.iter().map(candidate).collect::<Result<Vec<_>, _>>();
@@ -112,23 +110,20 @@ impl Store {
         Ok(candidates)
     }
 
-    /// Adds the deliveries of the next messages of a replay and advances its cursor, in one transaction. Does nothing, and
-    /// returns nothing, if the replay is not running or its cursor is already past the first of them. Returns the deliveries
-    /// without bodies.
     pub async fn replay_deliver(&self, id: Uuid, turns: Vec<ReplayTurn>) -> Result<Vec<PendingDelivery>, Unavailable> {
-        let core = &self.inner.core;
+        let core = &self.core;
         let participants: HashSet<&Arc<str>> =
             turns.iter().flat_map(|turn| &turn.deliveries).map(|delivery| &delivery.participant).collect();
         for participant in participants {
             core.add_participant(participant).await?;
         }
-        let (participants, now_us) = (core.participant_keys(), core.clock.now_us());
+        let context = core.context();
         let work = core.write(move |_, writer| {
             async move {
                 if !advance(writer, id, &turns).await? {
                     return Ok(Vec::new());
                 }
-                deliver(writer, participants, now_us, turns).await
+                deliver(writer, context, turns).await
             }
             .boxed()
         });
@@ -136,21 +131,20 @@ impl Store {
     }
 }
 
-impl Store {
-    /// Adds one more delivery of a stored message, unless the message was deleted. Returns it without its body.
+impl Sqlite {
     pub async fn deliver_again(
         &self,
         message_key: i64,
         delivery: NewDelivery,
     ) -> Result<Vec<PendingDelivery>, Unavailable> {
-        let core = &self.inner.core;
+        let core = &self.core;
         core.add_participant(&delivery.participant).await?;
-        let (participants, now_us) = (core.participant_keys(), core.clock.now_us());
+        let context = core.context();
         let work = core.write(move |_, writer| {
             async move {
                 let Some(metadata) = metadata(writer, message_key).await? else { return Ok(Vec::new()) };
                 let turn = ReplayTurn { message_key, metadata, deliveries: vec![delivery] };
-                deliver(writer, participants, now_us, vec![turn]).await
+                deliver(writer, context, vec![turn]).await
             }
             .boxed()
         });
@@ -159,27 +153,24 @@ impl Store {
 }
 
 /// Adds deliveries, except of messages that were deleted meanwhile. Returns them without bodies, which the courier reads later.
-async fn deliver(
-    writer: &mut Writer,
-    participants: Arc<HashMap<Arc<str>, i64>>,
-    now_us: i64,
-    turns: Vec<ReplayTurn>,
-) -> Result<Vec<PendingDelivery>, Error> {
+async fn deliver(writer: &mut Writer, context: Context, turns: Vec<ReplayTurn>) -> Result<Vec<PendingDelivery>, Error> {
     let keys: Vec<i64> = turns.iter().map(|turn| turn.message_key).collect();
     let stored = sqlx::query("SELECT k FROM message WHERE k IN (SELECT value FROM json_each(?))").bind(json(&keys)?);
     let stored = stored.fetch_all(&mut writer.conn).await?;
     let stored: HashSet<i64> = stored.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
-    let mut batch = Batch::new(&mut writer.keys, participants, now_us, i64::MIN);
     let turns: Vec<ReplayTurn> = turns.into_iter().filter(|turn| stored.contains(&turn.message_key)).collect();
     let deliveries = turns.iter().flat_map(|turn| &turn.deliveries);
-    let lanes = deliveries.filter_map(|delivery| batch.lane_of(delivery)).collect();
-    batch.tails = lookup::tails(&mut writer.conn, &lanes).await?;
+    let lanes = deliveries.filter_map(|delivery| context.lane_of(delivery)).collect();
+    let tails = lookup::tails(&mut writer.conn, &lanes).await?;
+    let mut batch = Batch::new(context, StoredState { keys: writer.keys, tails, ..StoredState::default() });
     let mut all = Vec::new();
     for ReplayTurn { message_key, metadata, deliveries } in turns {
         all.extend(batch.deliver(message_key, &metadata, &Bytes::new(), deliveries));
     }
     all.iter_mut().for_each(|delivery| delivery.body = None);
-    batch.rows.write(&mut writer.conn).await?;
+    let (rows, keys) = batch.finish();
+    writer.keys = keys;
+    rows.write(&mut writer.conn).await?;
     Ok(all)
 }
 

@@ -1,8 +1,8 @@
 //! Runs searches on connections of their own and with a time limit, so that no list delays messages, deliveries, or readiness.
 
-use super::Unavailable;
 use super::core::{Core, sqlite_code, unavailable};
-use super::view::ViewError;
+use crate::store::Unavailable;
+use crate::store::view::ViewError;
 use futures_util::future::BoxFuture;
 use sqlx::Error;
 use sqlx::sqlite::SqliteConnection;
@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Searches that run at the same time; further ones wait. Each may take a core.
-pub(super) const SEARCHERS: u32 = 2;
+pub(in crate::store) const SEARCHERS: u32 = 2;
 /// From the request to the end of the search, including its wait for a connection.
-pub(super) const SEARCH_MILLISECONDS: u64 = 10_000;
+pub(in crate::store) const SEARCH_MILLISECONDS: u64 = 10_000;
 /// Steps of SQLite's virtual machine between two checks of the time.
 const STEPS_BETWEEN_CHECKS: i32 = 10_000;
 

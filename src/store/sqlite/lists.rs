@@ -1,17 +1,19 @@
 //! Lists and single rows for the admin API: messages, deliveries, figures. Read-only.
 
+use super::Sqlite;
 use super::core::unavailable;
 use super::filter::{self, Bound, Conditions};
 use super::insert::json;
 use super::plan::{ListedTable, MESSAGES};
 use super::row;
-use super::view::{
-    DeliveryFilter, DeliveryView, Figures, MessageFilter, MessageView, Page, ParticipantFigures, ViewError,
-};
-use super::{Store, Unavailable};
 use crate::delivery::{DeliveryState, PendingDelivery, ReplyTo};
 use crate::outcome::Outcome;
 use crate::secret::SecretUrl;
+use crate::store::Unavailable;
+use crate::store::rows;
+use crate::store::view::{
+    DeliveryFilter, DeliveryView, Figures, MessageFilter, MessageView, Page, ParticipantFigures, ViewError,
+};
 use futures_util::{FutureExt, TryStreamExt};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Error, Row};
@@ -44,22 +46,20 @@ const DELIVERY_JOINS: &str = "JOIN message m ON m.k = d.message_k JOIN participa
 /// Reads a row of a list.
 type View<T> = fn(&SqliteRow) -> Result<T, Error>;
 
-impl Store {
-    /// A page of messages, newest first, at most `limit` (1 to 1000). `cursor` is `next` of the page before; messages
-    /// that arrive meanwhile come before the first page and shift nothing.
+impl Sqlite {
     pub async fn list_messages(
         &self,
         filter: &MessageFilter,
         cursor: Option<&str>,
         limit: u32,
     ) -> Result<Page<MessageView>, ViewError> {
-        let conditions = filter::messages(&self.inner.core, filter).map_err(ViewError::BadFilter)?;
+        let conditions = filter::messages(&self.core, filter).map_err(ViewError::BadFilter)?;
         let shown = (MESSAGE_COLUMNS, message_view as View<MessageView>);
         self.page(&MESSAGES, shown, conditions, cursor, limit).await
     }
 
     pub async fn count_messages(&self, filter: &MessageFilter) -> Result<u64, ViewError> {
-        let conditions = filter::messages(&self.inner.core, filter).map_err(ViewError::BadFilter)?;
+        let conditions = filter::messages(&self.core, filter).map_err(ViewError::BadFilter)?;
         self.count(&MESSAGES, conditions).await
     }
 
@@ -69,17 +69,14 @@ impl Store {
         self.optional(query, message_view).await
     }
 
-    /// The messages that answer this one, first and further answers and those to replays, oldest first; at most 100.
     pub async fn answers_to(&self, id: Uuid) -> Result<Vec<MessageView>, Unavailable> {
         let sql = format!(
             "SELECT {MESSAGE_COLUMNS} FROM message m WHERE m.in_reply_to = ? AND m.state = 0 ORDER BY m.k LIMIT {ANSWERS_SHOWN}"
         );
-        let rows = sqlx::query(AssertSqlSafe(sql)).bind(row::blob(id)).fetch_all(&self.inner.core.readers).await;
+        let rows = sqlx::query(AssertSqlSafe(sql)).bind(row::blob(id)).fetch_all(&self.core.readers).await;
         rows.and_then(|rows| rows.iter().map(message_view).collect()).map_err(|error| unavailable(&error))
     }
 
-    /// The outcome of a message with what it quotes of the message, for its sender and operators; None once the body is
-    /// deleted, and if it quotes nothing.
     pub async fn full_outcome(&self, id: Uuid) -> Result<Option<Outcome>, Unavailable> {
         let sql = "SELECT b.outcome FROM body b JOIN message m ON m.k = b.message_k WHERE m.id = ?";
         let found = self.optional(sqlx::query(sql).bind(row::blob(id)), |row| row::outcome(row.try_get(0)?)).await?;
@@ -91,35 +88,33 @@ impl Store {
         self.optional(query, |row| row.try_get(0)).await
     }
 
-    /// A page of deliveries, newest first, as `list_messages`. No row has the state `active`: only the courier knows which are.
     pub async fn list_deliveries(
         &self,
         filter: &DeliveryFilter,
         cursor: Option<&str>,
         limit: u32,
     ) -> Result<Page<DeliveryView>, ViewError> {
-        let conditions = filter::deliveries(&self.inner.core, filter).map_err(ViewError::BadFilter)?;
+        let conditions = filter::deliveries(&self.core, filter).map_err(ViewError::BadFilter)?;
         const LISTED: ListedTable = ListedTable::deliveries(DELIVERY_JOINS);
         let shown = (DELIVERY_COLUMNS, delivery_view as View<DeliveryView>);
         self.page(&LISTED, shown, conditions, cursor, limit).await
     }
 
     pub async fn count_deliveries(&self, filter: &DeliveryFilter) -> Result<u64, ViewError> {
-        let conditions = filter::deliveries(&self.inner.core, filter).map_err(ViewError::BadFilter)?;
+        let conditions = filter::deliveries(&self.core, filter).map_err(ViewError::BadFilter)?;
         const LISTED: ListedTable = ListedTable::deliveries("JOIN message m ON m.k = d.message_k");
         self.count(&LISTED, conditions).await
     }
 
-    /// All deliveries of a message, in the order in which they were created.
     pub async fn deliveries_of(&self, message_id: Uuid) -> Result<Vec<DeliveryView>, Unavailable> {
         let sql = format!("SELECT {DELIVERY_COLUMNS} FROM delivery d {DELIVERY_JOINS} WHERE m.id = ? ORDER BY d.k");
         let query = sqlx::query(AssertSqlSafe(sql)).bind(row::blob(message_id));
-        let rows = query.fetch_all(&self.inner.core.readers).await;
+        let rows = query.fetch_all(&self.core.readers).await;
         rows.and_then(|rows| rows.iter().map(delivery_view).collect()).map_err(|error| unavailable(&error))
     }
 
     /// All deliveries of these messages, by the message's public id, in the order in which they were created.
-    pub(super) async fn deliveries_of_all(
+    pub(in crate::store) async fn deliveries_of_all(
         &self,
         message_keys: &[i64],
     ) -> Result<HashMap<Uuid, Vec<DeliveryView>>, Unavailable> {
@@ -128,7 +123,7 @@ impl Store {
              WHERE d.message_k IN (SELECT value FROM json_each(?)) ORDER BY d.k"
         );
         let keys = json(&message_keys).map_err(|error| unavailable(&error))?;
-        let rows = sqlx::query(AssertSqlSafe(sql)).bind(keys).fetch_all(&self.inner.core.readers).await;
+        let rows = sqlx::query(AssertSqlSafe(sql)).bind(keys).fetch_all(&self.core.readers).await;
         let mut all: HashMap<Uuid, Vec<DeliveryView>> = HashMap::new();
         for row in rows.map_err(|error| unavailable(&error))? {
             let view = delivery_view(&row).map_err(|error| unavailable(&error))?;
@@ -137,7 +132,6 @@ impl Store {
         Ok(all)
     }
 
-    /// One delivery as the courier holds it, without its body, and its state.
     pub async fn delivery_work(
         &self,
         delivery_id: Uuid,
@@ -152,10 +146,9 @@ impl Store {
             .await
     }
 
-    /// Participants that an operator paused.
     pub async fn paused(&self) -> Result<Vec<String>, Unavailable> {
         let query = sqlx::query("SELECT id FROM participant WHERE paused = 1 ORDER BY id");
-        let rows = query.fetch_all(&self.inner.core.readers).await;
+        let rows = query.fetch_all(&self.core.readers).await;
         rows.and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect()).map_err(|error| unavailable(&error))
     }
 
@@ -164,7 +157,7 @@ impl Store {
     }
 
     async fn read_figures(&self) -> Result<Figures, Error> {
-        let core = &self.inner.core;
+        let core = &self.core;
         let mut conn = core.readers.acquire().await?;
         // Only the first delivery of a lane ever gets a time to wait for.
         let rows = sqlx::query(
@@ -218,7 +211,7 @@ impl Store {
     {
         let (limit, below) = (limit.clamp(1, PAGE_LIMIT), key_of(cursor)?);
         self.complete_terms(&mut conditions).await;
-        let page = self.inner.core.search(move |conn| {
+        let page = self.core.search(move |conn| {
             async move {
                 let plan = listed.plan(&conditions, conn).await?;
                 let below = below.map(|below| format!("{} < {below}", plan.key));
@@ -244,18 +237,18 @@ impl Store {
 
     /// Writes the missing terms before a search by terms; if that fails, the search does not use terms.
     async fn complete_terms(&self, conditions: &mut Conditions) {
-        if !conditions.terms.is_empty() && self.inner.core.write_terms().await.is_err() {
+        if !conditions.terms.is_empty() && self.core.write_terms().await.is_err() {
             conditions.terms.clear();
         }
     }
 
-    pub(super) async fn count(
+    pub(in crate::store) async fn count(
         &self,
         listed: &'static ListedTable,
         mut conditions: Conditions,
     ) -> Result<u64, ViewError> {
         self.complete_terms(&mut conditions).await;
-        let count = self.inner.core.search(move |conn| {
+        let count = self.core.search(move |conn| {
             async move {
                 let plan = listed.plan(&conditions, conn).await?;
                 let sql = format!("SELECT count(*) FROM {}{}", plan.from, conditions.sql_and(plan.condition));
@@ -267,12 +260,12 @@ impl Store {
         count.await
     }
 
-    pub(super) async fn optional<T>(
+    pub(in crate::store) async fn optional<T>(
         &self,
         query: Bound,
         read: impl FnOnce(&SqliteRow) -> Result<T, Error>,
     ) -> Result<Option<T>, Unavailable> {
-        let row = query.fetch_optional(&self.inner.core.readers).await;
+        let row = query.fetch_optional(&self.core.readers).await;
         row.and_then(|row| row.as_ref().map(read).transpose()).map_err(|error| unavailable(&error))
     }
 }
@@ -303,8 +296,8 @@ fn message_view(row: &SqliteRow) -> Result<MessageView, Error> {
         committed_at_us: row.try_get(4)?,
         outcome: row::outcome(row.try_get(5)?)?,
         body_kept: row.try_get(6)?,
-        ambiguous: row.try_get::<i64, _>(7)? & row::AMBIGUOUS != 0,
-        further: row.try_get::<i64, _>(7)? & row::FURTHER != 0,
+        ambiguous: row.try_get::<i64, _>(7)? & rows::AMBIGUOUS != 0,
+        further: row.try_get::<i64, _>(7)? & rows::FURTHER != 0,
     })
 }
 

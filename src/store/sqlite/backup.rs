@@ -4,10 +4,11 @@
 //! in a folder that nobody else can write to, and gets its name only when it is complete and on disk. It is marked as a backup
 //! until it is opened as a store, so that it is not opened beside the log of another file.
 
+use super::Sqlite;
 use super::core::folder;
 use super::files::{self, BACKUP_MARK, beside, create_private, file_error, rename_new, sync_folder};
 use super::open::{plain_options, set_application_id, user_version};
-use super::{OpenError, Store};
+use crate::store::OpenError;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{ConnectOptions, Connection};
 use std::fs::File;
@@ -16,10 +17,9 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
-impl Store {
-    /// Copies this store to a new file. Errs if the file exists.
+impl Sqlite {
     pub async fn backup(&self, to: &Path) -> Result<(), OpenError> {
-        backup_file(&self.settings().path, to).await
+        backup_file(&self.core.settings.path, to).await
     }
 }
 
@@ -82,7 +82,7 @@ async fn copy(conn: &mut SqliteConnection, db: &Path, partial: &Path, to: &Path)
 }
 
 /// `file` has no log, and gets none.
-pub(super) async fn mark_as_backup(file: &Path) -> Result<(), OpenError> {
+pub(in crate::store) async fn mark_as_backup(file: &Path) -> Result<(), OpenError> {
     let database = |source| OpenError::Database { path: file.display().to_string(), source };
     let mut conn = plain_options(file).connect().await.map_err(database)?;
     set_application_id(&mut conn, BACKUP_MARK).await.map_err(database)?;

@@ -1,0 +1,97 @@
+//! The rows that a batch has decided to write, as data. A backend writes all of them in the transaction in which it read.
+
+use super::prepare::Packed;
+use super::stored::DeliveryRecord;
+use crate::delivery::{AttemptRow, DeliveryKind, MessageState, Metadata};
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// Flags of a response: it fits more than one request.
+pub(super) const AMBIGUOUS: i64 = 1;
+/// Flags of a response: its request already had a first answer.
+pub(super) const FURTHER: i64 = 2;
+
+pub(super) struct MessageRow {
+    pub key: i64,
+    pub state: MessageState,
+    pub committed_us: i64,
+    pub sender: i64,
+    pub in_reply_to: Option<Uuid>,
+    pub router_answer: Option<i64>,
+    pub event: Option<String>,
+    pub destinations: String,
+    pub issue_labels: Option<String>,
+    pub content: [u8; 32],
+    pub response_sha256: Option<[u8; 32]>,
+    pub flags: i64,
+    pub metadata: Arc<Metadata>,
+    pub metadata_json: Arc<str>,
+    /// The masked outcome, stored with the message, and the full one, stored with the body.
+    pub outcome_json: Option<String>,
+    pub full_outcome_json: Option<String>,
+    /// Bytes of the body as received.
+    pub size_bytes: i64,
+    pub packed: Packed,
+}
+
+/// In the order of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct ReferenceRow {
+    pub hash: i64,
+    /// Key of the sender; 0 if the row identifies no message.
+    pub sender: i64,
+    pub kind: i64,
+    pub content: i64,
+    pub message_key: i64,
+}
+
+pub(super) struct DeliveryRow {
+    pub key: i64,
+    pub id: Uuid,
+    pub message_key: i64,
+    pub participant_key: i64,
+    pub lane: i64,
+    pub seq: i64,
+    pub prev_seq: Option<i64>,
+    pub due_us: i64,
+    pub expires_us: i64,
+    pub created_us: i64,
+    pub kind: DeliveryKind,
+    pub destination: Option<String>,
+}
+
+/// Links a stored response to the request that it answers.
+pub(super) struct ResponseLink {
+    pub message_key: i64,
+    pub request: Uuid,
+    /// Flags to add.
+    pub flags: i64,
+    /// The new metadata; None if it does not change.
+    pub metadata_json: Option<String>,
+}
+
+pub(super) struct NumberedAttempt {
+    pub delivery_key: i64,
+    pub n: i64,
+    pub attempt: AttemptRow,
+}
+
+/// What one transaction writes.
+#[derive(Default)]
+pub(super) struct Rows {
+    pub messages: Vec<MessageRow>,
+    pub references: Vec<ReferenceRow>,
+    /// Faults of deliveries as terms of their messages.
+    pub faults: Vec<(i64, i64)>,
+    pub deliveries: Vec<DeliveryRow>,
+    pub attempts: Vec<NumberedAttempt>,
+    /// Issues that receivers reported about messages that they accepted, by delivery.
+    pub receiver_issues: Vec<(i64, String)>,
+    pub linked_responses: Vec<ResponseLink>,
+    /// Deliveries with their new state, by key.
+    pub changed: Vec<(i64, DeliveryRecord)>,
+    /// Messages whose identities are released: later copies count as new.
+    pub released: Vec<i64>,
+    /// Terms of the new messages, which a backend may write later.
+    pub terms: Vec<(i64, i64)>,
+}

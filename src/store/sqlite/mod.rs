@@ -1,0 +1,66 @@
+//! The store in SQLite: one database file that belongs to one process, with a single writing connection.
+//!
+//! All SQL of the store is in this folder. The methods of `Sqlite` are those of `Store`, which documents them.
+
+pub(super) mod backup;
+pub(super) mod core;
+pub(super) mod due;
+pub(super) mod files;
+pub(super) mod filter;
+pub(super) mod health;
+pub(super) mod insert;
+pub(super) mod lanes;
+pub(super) mod lists;
+pub(super) mod lookup;
+pub(super) mod message_status;
+pub(super) mod open;
+pub(super) mod plan;
+pub(super) mod recent;
+pub(super) mod replay;
+pub(super) mod restore;
+pub(super) mod retention;
+pub(super) mod retry;
+pub(super) mod row;
+pub(super) mod search;
+pub(super) mod term;
+pub(super) mod time;
+pub(super) mod timeline;
+pub(super) mod tries;
+pub(super) mod watch;
+pub(super) mod writer;
+
+use self::core::{Core, unavailable};
+use crate::clock::Clock;
+use crate::delivery::Metadata;
+use crate::store::{OpenError, StoreSettings, Unavailable, batch, prepare};
+use fhir::identity::{IdentityKeys, Verdict};
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// An open store. Clones share it.
+#[derive(Clone)]
+pub(super) struct Sqlite {
+    pub core: Arc<Core>,
+}
+
+impl Sqlite {
+    pub async fn open(settings: StoreSettings, clock: Clock) -> Result<Sqlite, OpenError> {
+        open::open(settings, clock).await.map(|core| Sqlite { core: Arc::new(core) })
+    }
+
+    pub async fn verdict(&self, metadata: &Metadata, identity: IdentityKeys) -> Result<Verdict<Uuid>, Unavailable> {
+        let context = self.core.context();
+        let message = prepare::identity_only(metadata, identity);
+        let Some(lookups) = batch::identity_query(&context, &message) else { return Ok(Verdict::New) };
+        let found = async {
+            let mut conn = self.core.readers.acquire().await?;
+            lookup::identities(&mut conn, &self.core.recent, &lookups).await
+        };
+        let identities = found.await.map_err(|error| unavailable(&error))?;
+        Ok(batch::verdict(context, identities, &message))
+    }
+
+    pub fn watch(&self) -> impl Future<Output = ()> + Send + use<> {
+        health::watch(Arc::downgrade(&self.core))
+    }
+}

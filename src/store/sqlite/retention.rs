@@ -1,0 +1,323 @@
+//! Retention: deletes identities, bodies, and traces (rows of messages with their deliveries and attempts) by age, in small steps
+//! between which messages are accepted.
+//!
+//! A message with a waiting delivery is open: nothing of it is deleted, whatever its age. The body of a message with a dead letter
+//! is kept for a number of days of its own, counted from when that delivery ended, so that an operator can retry it. Each call reads
+//! at most `limit` messages per kind and deletes at most `STEP_COST` rows and pages; the next call continues there.
+
+use super::Sqlite;
+use super::insert::json;
+use super::lookup;
+use super::recent;
+use super::row;
+use super::term;
+use super::writer::{Writer, read_keys};
+use crate::store::Unavailable;
+use crate::store::retention::RetentionDays;
+use crate::store::view::RetentionStep;
+use futures_util::FutureExt;
+use sqlx::{AssertSqlSafe, Error, Row};
+use std::sync::PoisonError;
+
+/// The most that one step deletes: rows, and pages of 4 KiB of bodies. Accepts wait while a step runs.
+const STEP_COST: i64 = 4_096;
+const BODY_COST: &str = "1 + length(b.bytes) / 4096";
+const TRACE_COST: &str = "1 + (SELECT count(*) + coalesce(sum(attempts), 0) FROM delivery WHERE message_k = m.k) \
+                          + coalesce((SELECT length(bytes) / 4096 FROM body WHERE message_k = m.k), 0)";
+
+const MICROSECONDS_PER_DAY: i64 = 86_400_000_000;
+
+/// Where the next call continues; at the start again after the end or a message that is too young.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::store) struct RetentionCursors {
+    bodies: i64,
+    traces: i64,
+    dead_letters: DeadLetterCursor,
+}
+
+/// A position in the order in which deliveries ended.
+#[derive(Clone, Copy, Debug, Default)]
+struct DeadLetterCursor {
+    ended_us: i64,
+    delivery_key: i64,
+}
+
+/// Times before which something is old, in UTC microseconds since 1970; None keeps everything.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    bodies: Option<i64>,
+    dead_letters: Option<i64>,
+    traces: Option<i64>,
+    identities: Option<i64>,
+}
+
+impl Limits {
+    fn new(days: RetentionDays, now_us: i64) -> Limits {
+        let before = |days: u32| (days > 0).then(|| now_us.saturating_sub(i64::from(days) * MICROSECONDS_PER_DAY));
+        // The row of the first message identifies its duplicates: traces stay at least as long as identities.
+        let traces = if days.traces == 0 { 0 } else { days.traces.max(days.identities) };
+        Limits {
+            bodies: before(days.bodies),
+            dead_letters: before(days.dead_letters),
+            traces: before(traces),
+            identities: before(days.identities),
+        }
+    }
+}
+
+/// The messages of one step.
+struct Window {
+    /// Old enough and not open.
+    ended: Vec<i64>,
+    /// Where the next step continues.
+    cursor: i64,
+    /// More can be deleted at once.
+    more: bool,
+    /// The first message alone costs more than a step may.
+    too_large: bool,
+}
+
+impl Sqlite {
+    pub async fn sweep(&self, now_us: i64, days: RetentionDays, limit: u32) -> Result<RetentionStep, Unavailable> {
+        if self.core.clock.jump().is_some() {
+            return Ok(RetentionStep::default());
+        }
+        let limits = Limits::new(days, now_us);
+        let core = &self.core;
+        let from = *core.sweep.lock().unwrap_or_else(PoisonError::into_inner);
+        let swept = core.write(move |_, writer| {
+            async move {
+                super::tries::sweep(&mut writer.conn, now_us).await?;
+                sweep(writer, limits, from, limit).await
+            }
+            .boxed()
+        });
+        let (step, cursors) = swept.await?;
+        *core.sweep.lock().unwrap_or_else(PoisonError::into_inner) = cursors;
+        Ok(step)
+    }
+}
+
+async fn sweep(
+    writer: &mut Writer,
+    limits: Limits,
+    mut cursors: RetentionCursors,
+    limit: u32,
+) -> Result<(RetentionStep, RetentionCursors), Error> {
+    let mut step = RetentionStep::default();
+    if let Some(before) = limits.identities {
+        step.identities = release_identities(writer, before, limit).await?;
+    }
+    // Dead letters that ended before this time no longer protect their message.
+    let protected_since = limits.dead_letters.unwrap_or(i64::MIN);
+    if let Some(before) = limits.traces {
+        let traces = ("message m", "m.k", TRACE_COST);
+        let mut window = window(writer, traces, cursors.traces, before, protected_since, limit).await?;
+        // Keys continue from the highest in the table: the newest message stays, so that no key is assigned twice.
+        let newest = read_keys(&mut writer.conn).await?.message;
+        window.ended.retain(|key| *key != newest);
+        match window.ended.first() {
+            Some(key) if window.too_large && !delete_some(writer, *key).await? => {
+                (cursors.traces, step.more) = (key - 1, true);
+            }
+            _ => {
+                (cursors.traces, step.more) = (window.cursor, window.more);
+                step.traces = delete_traces(writer, &window.ended).await?;
+            }
+        }
+    }
+    if let Some(before) = limits.bodies {
+        let bodies = ("body b JOIN message m ON m.k = b.message_k", "b.message_k", BODY_COST);
+        let window = window(writer, bodies, cursors.bodies, before, protected_since, limit).await?;
+        (cursors.bodies, step.more) = (window.cursor, step.more || window.more);
+        step.bodies = delete_bodies(writer, &window.ended).await?;
+    }
+    if let Some(before) = limits.dead_letters {
+        let (ended, cursor) = dead_letters(writer, cursors.dead_letters, before, limit).await?;
+        cursors.dead_letters = cursor;
+        step.bodies += delete_bodies(writer, &ended).await?;
+    }
+    Ok((step, cursors))
+}
+
+/// Messages without waiting deliveries whose last dead letter ended before `before_us`, in the order in which their deliveries
+/// ended.
+async fn dead_letters(
+    writer: &mut Writer,
+    after: DeadLetterCursor,
+    before_us: i64,
+    limit: u32,
+) -> Result<(Vec<i64>, DeadLetterCursor), Error> {
+    let rows = sqlx::query(
+        "SELECT d.message_k, d.ended_us, d.k, EXISTS (SELECT 1 FROM delivery o WHERE o.message_k = d.message_k \
+         AND (o.state IN (0, 1) OR (o.state >= 4 AND o.ended_us >= ?1))), \
+         coalesce((SELECT 1 + length(bytes) / 4096 FROM body b WHERE b.message_k = d.message_k), 0) \
+         FROM delivery d INDEXED BY delivery_ended WHERE d.state >= 4 AND d.ended_us < ?1 \
+         AND (d.ended_us, d.k) > (?2, ?3) ORDER BY d.ended_us, d.k LIMIT ?4",
+    )
+    .bind(before_us)
+    .bind(after.ended_us)
+    .bind(after.delivery_key)
+    .bind(limit)
+    .fetch_all(&mut writer.conn)
+    .await?;
+    let (mut ended, mut cursor, mut sum) = (Vec::new(), DeadLetterCursor::default(), 0_i64);
+    for row in &rows {
+        if !row.try_get::<bool, _>(3)? {
+            sum = sum.saturating_add(row.try_get(4)?);
+            if sum > STEP_COST && !ended.is_empty() {
+                return Ok((ended, cursor));
+            }
+            ended.push(row.try_get(0)?);
+        }
+        cursor = DeadLetterCursor { ended_us: row.try_get(1)?, delivery_key: row.try_get(2)? };
+    }
+    if rows.len() < limit as usize {
+        cursor = DeadLetterCursor::default();
+    }
+    Ok((ended, cursor))
+}
+
+/// `tables`, their column with the message's key, and the cost of deleting one.
+async fn window(
+    writer: &mut Writer,
+    (tables, key, cost): (&str, &str, &str),
+    after: i64,
+    before_us: i64,
+    protected_since_us: i64,
+    limit: u32,
+) -> Result<Window, Error> {
+    let sql = format!(
+        "SELECT {key}, m.received_us < ?1, EXISTS (SELECT 1 FROM delivery d WHERE d.message_k = m.k \
+         AND (d.state IN (0, 1) OR (d.state >= 4 AND d.ended_us >= ?2))), \
+         CASE WHEN m.received_us < ?1 THEN {cost} ELSE 0 END \
+         FROM {tables} WHERE {key} > ?3 ORDER BY {key} LIMIT ?4"
+    );
+    let query = sqlx::query(AssertSqlSafe(sql)).bind(before_us).bind(protected_since_us).bind(after).bind(limit);
+    let rows = query.fetch_all(&mut writer.conn).await?;
+    let mut window = Window { ended: Vec::new(), cursor: 0, more: false, too_large: false };
+    let mut all_old = true;
+    let mut sum: i64 = 0;
+    for row in &rows {
+        let (key, old, open): (i64, bool, bool) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        all_old &= old;
+        if old && !open {
+            sum = sum.saturating_add(row.try_get(3)?);
+            if sum > STEP_COST && !window.ended.is_empty() {
+                window.more = true;
+                break;
+            }
+            window.too_large = sum > STEP_COST;
+            window.ended.push(key);
+        }
+        window.cursor = key;
+    }
+    if !all_old {
+        window.cursor = 0;
+    }
+    Ok(window)
+}
+
+/// Releases identities in the order in which they were stored, and stores its position.
+async fn release_identities(writer: &mut Writer, before_us: i64, limit: u32) -> Result<u64, Error> {
+    let rows = sqlx::query(
+        "SELECT k, received_us < ? FROM message \
+         WHERE k > coalesce((SELECT value FROM progress WHERE name = 'identities'), 0) ORDER BY k LIMIT ?",
+    )
+    .bind(before_us)
+    .bind(limit)
+    .fetch_all(&mut writer.conn)
+    .await?;
+    let mut old = Vec::new();
+    for row in &rows {
+        if !row.try_get::<bool, _>(1)? {
+            break;
+        }
+        old.push(row.try_get::<i64, _>(0)?);
+    }
+    let Some(last) = old.last() else { return Ok(0) };
+    lookup::release(&mut writer.conn, &writer.recent, &old).await?;
+    sqlx::query(
+        "INSERT INTO progress (name, value) VALUES ('identities', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+    )
+    .bind(*last)
+    .execute(&mut writer.conn)
+    .await?;
+    Ok(old.len() as u64)
+}
+
+/// Deletes attempts and deliveries of a message that has more of them than one step may delete. True once none is left.
+async fn delete_some(writer: &mut Writer, message_key: i64) -> Result<bool, Error> {
+    let statements = [
+        "DELETE FROM attempt WHERE (delivery_k, n) IN (SELECT t.delivery_k, t.n FROM delivery d \
+         CROSS JOIN attempt t ON t.delivery_k = d.k WHERE d.message_k = ? LIMIT ?)",
+        "DELETE FROM receiver_issues WHERE delivery_k IN (SELECT r.delivery_k FROM delivery d \
+         CROSS JOIN receiver_issues r ON r.delivery_k = d.k WHERE d.message_k = ? LIMIT ?)",
+        "DELETE FROM delivery WHERE k IN (SELECT k FROM delivery WHERE message_k = ? LIMIT ?)",
+    ];
+    for statement in statements {
+        let query = sqlx::query(statement).bind(message_key).bind(STEP_COST);
+        if query.execute(&mut writer.conn).await?.rows_affected() > 0 {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+async fn delete_traces(writer: &mut Writer, messages: &[i64]) -> Result<u64, Error> {
+    if messages.is_empty() {
+        return Ok(0);
+    }
+    let rows = sqlx::query(
+        "SELECT k, sender, content_sha256, metadata FROM message WHERE k IN (SELECT value FROM json_each(?))",
+    )
+    .bind(json(&messages)?)
+    .fetch_all(&mut writer.conn)
+    .await?;
+    term::delete_messages(writer, messages).await?;
+    let mut references = Vec::new();
+    for row in &rows {
+        let (key, sender): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+        let metadata = row::metadata(row.try_get(3)?, None)?;
+        // The row does not tell whether its identity was already released.
+        for sender in [0, sender] {
+            references.extend(lookup::reference_rows(&metadata, sender, row.try_get(2)?, key));
+        }
+    }
+    sqlx::query(
+        "DELETE FROM reference WHERE (hash, sender, kind, content_head, message_k) IN \
+         (SELECT value->>0, value->>1, value->>2, value->>3, value->>4 FROM json_each(?))",
+    )
+    .bind(lookup::keys_json(&references)?)
+    .execute(&mut writer.conn)
+    .await?;
+    recent::delete_messages(&writer.recent, &mut writer.conn, messages, references).await?;
+    let attempts = "DELETE FROM attempt WHERE delivery_k IN \
+                    (SELECT k FROM delivery WHERE message_k IN (SELECT value FROM json_each(?)))";
+    sqlx::query(attempts).bind(json(&messages)?).execute(&mut writer.conn).await?;
+    delete_receiver_issues(writer, messages).await?;
+    delete(writer, "delivery", "message_k", messages).await?;
+    delete(writer, "body", "message_k", messages).await?;
+    delete(writer, "message", "k", messages).await
+}
+
+/// Issues that receivers wrote about these messages may quote them.
+async fn delete_receiver_issues(writer: &mut Writer, messages: &[i64]) -> Result<(), Error> {
+    let issues = "DELETE FROM receiver_issues WHERE delivery_k IN \
+                  (SELECT k FROM delivery WHERE message_k IN (SELECT value FROM json_each(?)))";
+    sqlx::query(issues).bind(json(&messages)?).execute(&mut writer.conn).await.map(drop)
+}
+
+async fn delete_bodies(writer: &mut Writer, messages: &[i64]) -> Result<u64, Error> {
+    delete_receiver_issues(writer, messages).await?;
+    delete(writer, "body", "message_k", messages).await
+}
+
+async fn delete(writer: &mut Writer, table: &str, column: &str, keys: &[i64]) -> Result<u64, Error> {
+    if keys.is_empty() {
+        return Ok(0);
+    }
+    let sql = format!("DELETE FROM {table} WHERE {column} IN (SELECT value FROM json_each(?))");
+    let done = sqlx::query(AssertSqlSafe(sql)).bind(json(&keys)?).execute(&mut writer.conn).await?;
+    Ok(done.rows_affected())
+}
