@@ -46,7 +46,7 @@ pub struct Metadata {
     pub definition: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub category: Option<Category>,
-    /// When the receiver must answer; None if neither definition nor extension says so (design 1.5).
+    /// When the receiver must answer; None if neither definition nor extension says so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owed: Option<ResponseRequired>,
     pub reply_to: ReplyTo,
@@ -142,7 +142,7 @@ pub enum ReplyTo {
     Nobody,
 }
 
-/// Where an AMQP sender expects its answer, and with which correlation id (design 1.6).
+/// Where an AMQP sender expects its answer, and with which correlation id.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplyQueue {
     /// `reply_to`, on the default exchange. None: the source's channel.
@@ -319,14 +319,14 @@ pub struct Attempt {
     pub resent: bool,
 }
 
-/// How the receiver replied to an attempt (design 1.5, MSG-90).
+/// How the receiver replied to an attempt (MSG-90).
 #[derive(Clone, Debug)]
 pub enum AttemptResult {
     /// 2xx without a body: the receiver accepted it.
     Accepted,
     /// The broker has it in the receiver's queue. The receiver itself has not replied yet.
     Queued,
-    /// It was not sent, or possibly not because the connection was lost: no attempt is counted (design 1.6). `fault`: the
+    /// It was not sent, or possibly not because the connection was lost: no attempt is counted. `fault`: the
     /// router's own problem, to be shown with the delivery.
     NotSent { fault: Option<Fault>, detail: String },
     /// 2xx with a body, which decides what it means.

@@ -46,7 +46,7 @@ pub(super) fn routes(
 }
 
 /// Says which part is not ready; 503 while starting, stopping, while the store would not take a message, or when a part ended
-/// unasked. A broker that is lost later, and a clock that jumped, are `degraded` with 200: HTTP goes on (design 1.6).
+/// unasked. A broker that is lost later, and a clock that jumped, are `degraded` with 200: HTTP goes on.
 async fn ready(State(health): State<Health>) -> Response {
     let store = match health.exchange.store.accepting() {
         Ok(()) => "ready",

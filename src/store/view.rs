@@ -25,7 +25,7 @@ pub enum ViewError {
     Unavailable(#[from] Unavailable),
 }
 
-/// Filters of message lists and replays (design 1.10): a message must match all that are given. Unknown fields are errors.
+/// Filters of message lists and replays: a message must match all that are given. Unknown fields are errors.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MessageFilter {

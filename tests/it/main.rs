@@ -39,6 +39,7 @@ mod connections;
 mod corpus;
 mod crash;
 mod delivery;
+mod docs;
 mod event_filter;
 mod formats;
 mod further_answers;

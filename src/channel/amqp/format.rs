@@ -1,4 +1,4 @@
-//! The format of an AMQP body: as its properties declare, otherwise detected by its first character (design 1.6).
+//! The format of an AMQP body: as its properties declare, otherwise detected by its first character.
 
 use super::inbound::Received;
 use super::properties::{header, text};

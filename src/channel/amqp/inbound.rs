@@ -1,5 +1,4 @@
-//! AMQP in: converts a delivery from a queue to the exchange's input, and decides its acknowledgement by the result
-//! (design 1.6).
+//! AMQP in: converts a delivery from a queue to the exchange's input, and decides its acknowledgement by the result.
 
 use super::format::{Decoded, decoded, encoding};
 use super::properties::{dead_letter, expires_after, header, text};
@@ -238,7 +237,7 @@ impl Intake {
         }
     }
 
-    /// Whether a queue is ours or a participant's, so that nobody may have answers sent there (design 1.6).
+    /// Whether a queue is ours or a participant's, so that nobody may have answers sent there.
     fn is_reserved_queue(&self, queue: &str) -> bool {
         let theirs = |channel: &Option<Channel>| match channel {
             Some(Channel::Amqp { exchange, routing_key }) if exchange.is_empty() => is_or_is_behind(queue, routing_key),

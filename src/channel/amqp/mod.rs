@@ -1,4 +1,4 @@
-//! AMQP 0-9-1 over RabbitMQ: messages in from queues, out to exchanges, answers to reply queues (design 1.6).
+//! AMQP 0-9-1 over RabbitMQ: messages in from queues, out to exchanges, answers to reply queues.
 //!
 //! Reading order: `link` (a connection that is kept up), `topology` (the queues and exchanges), `consumer` and
 //! `inbound` (in), `outbound` and `publisher` (out), `properties` (metadata besides the body), `health` (status for

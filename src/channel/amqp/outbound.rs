@@ -1,4 +1,4 @@
-//! AMQP out: publishes a delivery to its participant's exchange, or an answer to its sender's reply queue (design 1.6).
+//! AMQP out: publishes a delivery to its participant's exchange, or an answer to its sender's reply queue.
 
 use super::properties;
 use super::publisher::{Address, Published, Publisher};

@@ -1,4 +1,4 @@
-//! AMQP properties and headers: read from received messages, and set on published ones (design 1.6).
+//! AMQP properties and headers: read from received messages, and set on published ones.
 
 use crate::channel::via;
 use crate::delivery::{DeliveryKind, Metadata, PendingDelivery};

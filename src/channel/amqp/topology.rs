@@ -1,5 +1,5 @@
 //! The queues and exchanges that messages need: declares or checks them, and says what to change where the broker's
-//! differ (design 1.6).
+//! differ.
 
 use crate::config::{Amqp, DEAD_LETTERS};
 use crate::routing::{Channel, Participant};

@@ -98,7 +98,7 @@ fn read_query(query: &str, requested: &mut Requested) -> Result<Option<String>, 
     if response_url.is_some() && !asynchronous {
         return Err(bad_query("response-url requires async=true", "MSG-87"));
     }
-    // It has priority over `Prefer: respond-async` (design 1.5).
+    // It has priority over `Prefer: respond-async`.
     if asynchronous {
         requested.answer_mode = AnswerMode::Asynchronous { response_url };
     }
