@@ -89,3 +89,12 @@ fn links_to_files_lead_to_files() {
         }
     }
 }
+
+#[test]
+fn the_page_on_http_shows_its_examples_as_they_are() {
+    let page = fs::read_to_string(root().join("docs/http.md")).unwrap();
+    for (path, text) in all(&["examples/http"]) {
+        let is_program = path.extension().is_some_and(|it| ["py", "mjs", "go", "java"].iter().any(|own| it == *own));
+        assert!(!is_program || page.contains(text.trim_end()), "docs/http.md does not show {}", path.display());
+    }
+}

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop at that place")]
 
 mod addresses;
+mod admin_page;
 mod amqp_broker_faults;
 mod amqp_corpus;
 mod amqp_crossing;
