@@ -44,7 +44,11 @@ fn kind(schema: &Value) -> String {
         }
     }
     if let Some(values) = schema["enum"].as_array() {
-        return values.iter().map(|value| format!("`{}`", value.as_str().unwrap_or("null"))).collect::<Vec<_>>().join(", ");
+        return values
+            .iter()
+            .map(|value| format!("`{}`", value.as_str().unwrap_or("null")))
+            .collect::<Vec<_>>()
+            .join(", ");
     }
     let name = match &schema["type"] {
         Value::Array(names) => names.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" or "),
@@ -93,13 +97,16 @@ fn operations(document: &Value, page: &mut String) {
             for (status, answer) in answers.iter().filter(|(status, _)| *status != "default") {
                 let content = answer["content"].as_object().and_then(|content| content.iter().next());
                 let returns = content.map(|(media_type, it)| match (media_type.as_str(), kind(&it["schema"])) {
-                    ("application/json", kind) if kind == "object" && it["schema"]["properties"]["items"].is_object() => {
+                    ("application/json", kind)
+                        if kind == "object" && it["schema"]["properties"]["items"].is_object() =>
+                    {
                         format!(": a page with `items`, a {}", kind_of_items(&it["schema"]))
                     }
                     ("application/json", kind) => format!(": {kind}"),
                     (other, _) => format!(": `{other}`"),
                 });
-                writeln!(page, "\n{status}{}", returns.unwrap_or_else(|| format!(": {}", text(answer, "description")))).unwrap();
+                writeln!(page, "\n{status}{}", returns.unwrap_or_else(|| format!(": {}", text(answer, "description"))))
+                    .unwrap();
             }
         }
     }

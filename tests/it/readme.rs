@@ -199,6 +199,8 @@ fn check(script: &str, shown: &str) {
         has("valueset-expand");
     } else if script.contains("emberpost route") {
         has("goes to:     lab");
+    } else if script.contains("emberpost validate") {
+        has(", 0 invalid");
     } else if script.contains("emberpost send") {
         has(" 200 ok ");
         has("1 message in");
