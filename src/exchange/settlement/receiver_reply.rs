@@ -1,9 +1,4 @@
-<<<<<<< HEAD:src/exchange/settlement/receiver_reply.rs
 //! Interprets the body of a receiver's 2xx: an answer, an OperationOutcome, something else, or a failed attempt.
-=======
-//! What the body of a receiver's reply means: an answer, an outcome, something else that it said, or nothing
-//! that the receiver said.
->>>>>>> bad5f2c (docs/rules.md explains every rule number, with its place in the specification):src/exchange/meaning.rs
 //!
 //! A 2xx means that the receiver has the message, whatever the body says. There are two exceptions: a web page comes from a
 //! proxy (a login or maintenance page), and an answer to another message is not about this one.
