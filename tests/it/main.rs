@@ -40,6 +40,7 @@ mod connections;
 mod corpus;
 mod crash;
 mod delivery;
+mod dependencies;
 mod docs;
 mod event_filter;
 mod formats;

@@ -1,26 +1,26 @@
-//! The cause of an issue, by which a program decides who must act on it.
+//! What caused an issue, so that a program can say who must act.
 
-/// Why a document is refused, or why an issue is reported.
+/// Why a document is refused or remarked on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cause {
-    /// The document is not JSON or XML, or violates FHIR's rules for them.
+    /// It is not JSON or XML, or breaks FHIR's rules for them.
     Syntax,
-    /// The document is nested more deeply than the reader allows.
+    /// It is nested more deeply than is read.
     Depth,
-    /// The document is FHIR, but not a message Bundle whose first entry is a MessageHeader.
+    /// It is FHIR, but not a message Bundle with a MessageHeader first.
     NotMessage,
-    /// The document violates a rule of FHIR.
+    /// It breaks a rule of FHIR.
     Structure,
-    /// The FHIR version is unknown, contradictory, or not supported.
+    /// Its FHIR version is unknown, conflicting, or not supported.
     Version,
-    /// An element is larger or more numerous than allowed.
+    /// An element is larger, or more numerous, than is taken.
     Limit,
-    /// No definition names the event.
+    /// No definition names its event.
     UnknownEvent,
-    /// The document violates the definition of its event, or a profile.
+    /// It breaks the definition of its event, or a profile.
     Definition,
-    /// The document cannot be written in the format or version that its reader requires.
+    /// It cannot be written in the form or version that its reader wants.
     Conversion,
-    /// The message does not answer its request as the request's definition requires.
+    /// It does not answer its request as the request's definition asks.
     Answer,
 }

@@ -18,7 +18,7 @@ pub mod reference;
 mod resolve;
 pub mod scan;
 pub mod schema;
-mod spelling;
+mod shape;
 mod steps;
 pub mod tree;
 pub mod version;

@@ -1,8 +1,7 @@
-//! Texts that quote a message, in two versions: with the quotations, for its sender, and with the quotations masked,
-//! for everyone else.
+//! Texts that quote a message: what may be quoted to its sender, and the same text masked for everybody else.
 //!
-//! Code that formats an issue marks what comes from a message with `quote`. `Text` removes the marks and has both
-//! versions, so that no later code has to know which words were the sender's.
+//! Whoever words an issue writes what came from a message with `quote`, which marks it. `Text` takes the marks out again
+//! and has both readings, so that no later code has to know which words were the sender's.
 
 use super::schema::vocabulary;
 use serde::{Deserialize, Serialize};
@@ -12,15 +11,14 @@ use std::ops::{Deref, Range};
 
 /// The longest token that is quoted, in characters.
 const TOKEN_LIMIT: usize = 32;
-/// Replaces a token that is masked, or that is too long to be quoted.
+/// Stands where a token is masked, or was too long to be quoted.
 pub(super) const MASK: &str = "…";
-/// Marks around what came from a message until the text is split into its versions: characters that texts cannot
-/// contain.
+/// Around what came from a message, until the text is taken apart: characters that no text may hold.
 const OPEN: char = '\u{fdd0}';
 const CLOSE: char = '\u{fdd1}';
 
-/// A token of a message, to be formatted into a text. Only a token that looks like a code is quoted: at most 32
-/// characters without white space and control characters. Anything else might be a person's name.
+/// Something of a message, to be written into a text. Only a token that looks like a code is repeated: at most 32 characters
+/// without white space and control characters. What is longer may be anybody's name.
 pub fn quote(token: &str) -> Quote<'_> {
     Quote(token)
 }
@@ -35,7 +33,7 @@ impl fmt::Display for Quote<'_> {
     }
 }
 
-/// An expression with its unknown names marked, to be formatted into a text.
+/// An expression with its unknown names marked, to be written into a text.
 pub fn quote_path(path: &str) -> String {
     let (mut marked, mut from) = (String::with_capacity(path.len()), 0);
     while let Some(name) = unknown_name(path, from) {
@@ -47,12 +45,12 @@ pub fn quote_path(path: &str) -> String {
     marked
 }
 
-/// Whether both versions of an expression are the expression itself, which is the usual case.
+/// Whether both readings of an expression are the expression itself, as it is for nearly all.
 pub(super) fn is_plain_path(path: &str) -> bool {
     is_plain(path) && unknown_name(path, 0).is_none()
 }
 
-/// The first name from `from` on that the specification does not define.
+/// The first name from there on that the specification does not know.
 fn unknown_name(path: &str, mut from: usize) -> Option<Range<usize>> {
     loop {
         let start = from + path[from..].find(is_of_name)?;
@@ -70,12 +68,12 @@ fn is_of_name(c: char) -> bool {
     c.is_alphanumeric() || c == '_' || c == '-'
 }
 
-/// A text in two versions. Display, serialization, and `Deref` use the masked one.
+/// A text in two readings. What is displayed, serialized, and looked at as a `str` is the masked one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub struct Text {
     pub masked: Box<str>,
-    /// The text with its quotations; None if it has none.
+    /// With what it quotes; None where it quotes nothing.
     pub full: Option<Box<str>>,
 }
 
@@ -106,7 +104,7 @@ impl fmt::Display for Text {
 }
 
 impl Text {
-    /// Removes the marks from a text. Control characters are escaped, so that it can appear in lists and logs.
+    /// Takes the marks out of a text. Control characters are escaped, so that it can stand in lists and logs.
     pub fn new(marked: String) -> Text {
         if is_plain(&marked) {
             return Text { masked: marked.into(), full: None };
@@ -150,21 +148,21 @@ impl Text {
         Text { masked: self.full.unwrap_or(self.masked), full: None }
     }
 
-    /// The same with these words appended.
+    /// The same with these words behind it.
     pub fn followed_by(self, words: &str) -> Text {
         let behind = |text: &str| format!("{text}{words}");
         Text { masked: behind(&self.masked).into(), full: self.full.map(|full| behind(&full).into()) }
     }
 
-    /// The same with these words prepended.
+    /// The same with these words before it.
     pub fn prefixed(self, words: &str) -> Text {
         let before = |text: &str| format!("{words}{text}");
         Text { masked: before(&self.masked).into(), full: self.full.map(|full| before(&full).into()) }
     }
 }
 
-/// Whether a text is printable ASCII, as nearly all are, and so has neither marks nor control characters. Checks all
-/// bytes without an early exit, so that the compiler vectorizes the loop.
+/// Nearly every text is: printable ASCII, so that it holds neither marks nor control characters. Without an early end, which
+/// the compiler makes wide instructions of.
 fn is_plain(text: &str) -> bool {
     text.bytes().fold(true, |plain, byte| plain & (b' '..=b'~').contains(&byte))
 }
@@ -176,7 +174,7 @@ fn escaped(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Replaces control characters by `\\u{0}` and so on: texts stored beside a body and shown have none.
+/// With `\u{0}` in place of NUL, and so on: what is stored beside a body and shown holds no control characters.
 pub fn escape_controls(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut escaped, c| {
         if c.is_control() {
@@ -195,7 +193,7 @@ mod tests {
     #[test]
     fn a_code_like_token_is_quoted_to_the_sender_and_masked_for_the_others() {
         let long = "x".repeat(33);
-        for (token, quoted) in [
+        for (token, told) in [
             ("male", "male"),
             (&"x".repeat(32), &*"x".repeat(32)),
             (&long, MASK),
@@ -207,7 +205,7 @@ mod tests {
         ] {
             let text = Text::new(format!("the code '{}' is not in the set", quote(token)));
             assert_eq!(&*text.masked, "the code '…' is not in the set", "{token:?}");
-            assert_eq!(text.full(), format!("the code '{quoted}' is not in the set"), "{token:?}");
+            assert_eq!(text.full(), format!("the code '{told}' is not in the set"), "{token:?}");
         }
     }
 

@@ -1,28 +1,27 @@
-//! The grammar of JSON's scalars (RFC 8259): the ends of strings and numbers, the meaning of escapes, the position
-//! of an offset.
+//! The grammar of JSON's scalars (RFC 8259): where strings and numbers end, what escapes mean, where an offset stands.
 //!
-//! Works on bytes known to be UTF-8. Builds nothing; `json` does.
+//! Works on bytes that are known to be UTF-8. Builds nothing; `json` builds.
 
-/// Where and how the text violates the grammar.
+/// Where and why the text breaks the grammar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct SyntaxError {
+pub(super) struct Broken {
     pub offset: usize,
     pub text: &'static str,
 }
 
-fn syntax_error<T>(offset: usize, text: &'static str) -> Result<T, SyntaxError> {
-    Err(SyntaxError { offset, text })
+fn broken<T>(offset: usize, text: &'static str) -> Result<T, Broken> {
+    Err(Broken { offset, text })
 }
 
 pub(super) const ONES: u64 = 0x0101_0101_0101_0101;
 pub const HIGHS: u64 = 0x8080_8080_8080_8080;
 
-/// The high bit of each byte that is zero; bytes above a zero byte may be marked too, but never one below it.
+/// The high bit of each byte that is zero; bytes above a zero may be marked too, never one below it.
 pub(super) fn zeros(word: u64) -> u64 {
     word.wrapping_sub(ONES) & !word & HIGHS
 }
 
-/// The offset of the first of these bytes. Inlined for short texts, where a call would take longer than the search.
+/// Where the first of these bytes stands. For texts of some tens of bytes, which are done before a call would be.
 #[inline]
 pub fn any_of<const N: usize>(bytes: &[u8], wanted: [u8; N]) -> Option<usize> {
     let mut position = 0;
@@ -38,7 +37,7 @@ pub fn any_of<const N: usize>(bytes: &[u8], wanted: [u8; N]) -> Option<usize> {
     rest.iter().position(|byte| wanted.contains(byte)).map(|at| position + at)
 }
 
-/// The offset after white space. Indented text has runs of spaces.
+/// The offset after white space. What is indented has many spaces at once.
 pub(super) fn white_end(bytes: &[u8], mut position: usize) -> usize {
     loop {
         while bytes.get(position..).and_then(|rest| rest.first_chunk::<8>()).is_some_and(|chunk| chunk == b"        ") {
@@ -51,8 +50,8 @@ pub(super) fn white_end(bytes: &[u8], mut position: usize) -> usize {
     }
 }
 
-/// The first quote, backslash, or control character from `position` on. Reads eight bytes at a time, because
-/// narrative and attachments are most of a message.
+/// The first quote, backslash or control character from `position` on. Eight bytes at a time, because narrative
+/// and attachments are most of a message.
 #[inline]
 pub(super) fn special(bytes: &[u8], mut position: usize) -> usize {
     while let Some(chunk) = bytes.get(position..).and_then(|rest| rest.first_chunk::<8>()) {
@@ -70,9 +69,9 @@ pub(super) fn special(bytes: &[u8], mut position: usize) -> usize {
     position
 }
 
-/// The offset of the closing quote of the string that begins at `start`, and whether it has escapes.
+/// The offset of the closing quote of the string whose text begins at `start`, and whether it has escapes.
 #[inline]
-pub(super) fn string_end(bytes: &[u8], start: usize) -> Result<(usize, bool), SyntaxError> {
+pub(super) fn string_end(bytes: &[u8], start: usize) -> Result<(usize, bool), Broken> {
     let position = special(bytes, start);
     match bytes.get(position) {
         Some(b'"') => Ok((position, false)),
@@ -80,40 +79,38 @@ pub(super) fn string_end(bytes: &[u8], start: usize) -> Result<(usize, bool), Sy
     }
 }
 
-/// The same for a string with an escape or an error at `position`.
+/// The same of a string with something else than text at `position`.
 #[inline(never)]
-fn unusual_end(bytes: &[u8], start: usize, mut position: usize) -> Result<(usize, bool), SyntaxError> {
+fn unusual_end(bytes: &[u8], start: usize, mut position: usize) -> Result<(usize, bool), Broken> {
     loop {
         match bytes.get(position) {
             Some(b'"') => return Ok((position, true)),
             Some(b'\\') => position = special(bytes, escape_end(bytes, position)?),
-            Some(_) => return syntax_error(position, "A string has a control character; write it as an escape"),
-            None => return syntax_error(start - 1, "A string has no closing quote; the text may be cut off"),
+            Some(_) => return broken(position, "A control character stands in a string; write it as an escape"),
+            None => return broken(start - 1, "A string has no closing quote; the text may be cut off"),
         }
     }
 }
 
-/// The offset after the escape that begins at `position`, including both halves of a surrogate pair.
-fn escape_end(bytes: &[u8], position: usize) -> Result<usize, SyntaxError> {
+/// The offset after the escape that begins at `position`, which is a whole surrogate pair where it is one.
+fn escape_end(bytes: &[u8], position: usize) -> Result<usize, Broken> {
     match bytes.get(position + 1) {
         Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(position + 2),
         Some(b'u') => match hex(bytes, position) {
-            None => syntax_error(position, "An escape \\u is not followed by four hexadecimal digits"),
-            Some(0xDC00..=0xDFFF) => {
-                syntax_error(position, "An escape is the second half of a surrogate pair without the first")
-            }
+            None => broken(position, "An escape \\u is not followed by four hexadecimal digits"),
+            Some(0xDC00..=0xDFFF) => broken(position, "An escape is the second half of a surrogate pair alone"),
             Some(0xD800..=0xDBFF) => match hex(bytes, position + 6) {
                 Some(0xDC00..=0xDFFF) => Ok(position + 12),
-                _ => syntax_error(position, "An escape is the first half of a surrogate pair without the second"),
+                _ => broken(position, "An escape is the first half of a surrogate pair alone"),
             },
             Some(_) => Ok(position + 6),
         },
-        Some(_) => syntax_error(position, "An escape in a string is not one that JSON defines"),
-        None => syntax_error(position, "The text ends in an escape"),
+        Some(_) => broken(position, "An escape in a string is none that JSON knows"),
+        None => broken(position, "The text ends in an escape"),
     }
 }
 
-/// The code unit of the escape `\\uXXXX` at `position`, if there is one.
+/// The code unit of the escape `\uXXXX` at `position`, if there is one.
 fn hex(bytes: &[u8], position: usize) -> Option<u32> {
     let escape = bytes.get(position..position + 6)?;
     if !escape.starts_with(b"\\u") {
@@ -123,22 +120,22 @@ fn hex(bytes: &[u8], position: usize) -> Option<u32> {
 }
 
 /// The offset after the number that begins at `start`.
-pub(super) fn number_end(bytes: &[u8], start: usize) -> Result<usize, SyntaxError> {
+pub(super) fn number_end(bytes: &[u8], start: usize) -> Result<usize, Broken> {
     let digits =
         |from: usize| from + bytes.get(from..).unwrap_or_default().iter().take_while(|b| b.is_ascii_digit()).count();
     let mut position = start + usize::from(bytes.get(start) == Some(&b'-'));
     let whole = digits(position);
     if whole == position {
-        return syntax_error(start, "A minus sign is not followed by a number");
+        return broken(start, "A minus sign is not followed by a number");
     }
     if bytes[position] == b'0' && whole > position + 1 {
-        return syntax_error(start, "A number has a leading zero");
+        return broken(start, "A number has a leading zero");
     }
     position = whole;
     if bytes.get(position) == Some(&b'.') {
         let fraction = digits(position + 1);
         if fraction == position + 1 {
-            return syntax_error(start, "A number has no digit after its decimal point");
+            return broken(start, "A number has no digit after its decimal point");
         }
         position = fraction;
     }
@@ -146,21 +143,21 @@ pub(super) fn number_end(bytes: &[u8], start: usize) -> Result<usize, SyntaxErro
         let sign = usize::from(matches!(bytes.get(position + 1), Some(b'+' | b'-')));
         let exponent = digits(position + 1 + sign);
         if exponent == position + 1 + sign {
-            return syntax_error(start, "A number has no digit in its exponent");
+            return broken(start, "A number has no digit in its exponent");
         }
         position = exponent;
     }
     Ok(position)
 }
 
-/// The text that a checked string represents.
+/// The text that a checked string stands for.
 pub(super) fn unescape(text: &str) -> String {
     let mut decoded = Vec::new();
     unescape_into(text.as_bytes(), &mut decoded);
     String::from_utf8(decoded).unwrap_or_default()
 }
 
-/// Appends the decoded text to a buffer.
+/// The same after what a buffer holds.
 pub(super) fn unescape_into(bytes: &[u8], decoded: &mut Vec<u8>) {
     decoded.reserve(bytes.len() + 8);
     let mut done = 0;
@@ -183,8 +180,8 @@ pub(super) fn unescape_into(bytes: &[u8], decoded: &mut Vec<u8>) {
     }
 }
 
-/// Appends the bytes before the next backslash and returns its position; None if there is none. Reads eight bytes at
-/// a time: in narrative there is an escape every few tens of bytes.
+/// Appends what stands before the next backslash, and gives its place; None: the rest has none. Eight bytes at a time: in
+/// narrative an escape stands every few tens of bytes.
 fn copy_plain(bytes: &[u8], mut position: usize, decoded: &mut Vec<u8>) -> Option<usize> {
     while let Some(chunk) = bytes.get(position..).and_then(|rest| rest.first_chunk::<8>()) {
         decoded.extend_from_slice(chunk);
@@ -202,7 +199,7 @@ fn copy_plain(bytes: &[u8], mut position: usize, decoded: &mut Vec<u8>) -> Optio
     plain.map(|plain| position + plain)
 }
 
-/// The character of a checked `\\u` escape, and its length in bytes. `string_end` refuses lone surrogates.
+/// The character of a checked `\u` escape, and how many bytes it takes. `string_end` has refused lone surrogates.
 fn unicode(bytes: &[u8], position: usize) -> (char, usize) {
     let unit = hex(bytes, position).unwrap_or_default();
     if !(0xD800..0xDC00).contains(&unit) {
@@ -216,13 +213,13 @@ fn unicode(bytes: &[u8], position: usize) -> (char, usize) {
 /// The UTF-8 byte order mark, which is not content.
 pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
-/// Line and column of an offset, from 1. Columns count characters; a byte order mark does not count.
+/// Line and column of an offset, from 1; columns count characters, and a byte order mark is none.
 pub(super) fn position(bytes: &[u8], offset: usize) -> (u32, u32) {
     let mut walk = Walk::new(bytes);
     walk.to(bytes, offset)
 }
 
-/// Finds the positions of many offsets in one pass; offsets must not decrease.
+/// Positions of many offsets in one pass; the offsets must not fall.
 pub struct Walk {
     done: usize,
     line: u32,
@@ -244,7 +241,7 @@ impl Walk {
             (self.line, self.column) = (self.line.saturating_add(u32::try_from(lines).unwrap_or(u32::MAX)), 1);
             rest = &passed[last + 1..];
         }
-        // A continuation byte belongs to a character that began earlier.
+        // A continuation byte belongs to the character that began before it.
         let characters = rest.iter().filter(|byte| !(0x80..0xC0).contains(*byte)).count();
         self.column = self.column.saturating_add(u32::try_from(characters).unwrap_or(u32::MAX));
         self.done = end;

@@ -1,10 +1,9 @@
-//! A document as a tree over its bytes: spans, the digits of numbers, and positions are preserved, and nothing is
-//! copied.
+//! A document as a tree over its bytes: spans, raw numbers and positions are kept, nothing is copied.
 //!
-//! The nodes are in one vector in document order, each with the index after its subtree, so that walking is a scan.
-//! `json` builds the tree and guarantees that spans are valid UTF-8 and escapes are complete. `xml` builds the same
-//! tree over the equivalent JSON text, and records the position of each value in the XML. The tree knows nothing of
-//! FHIR except what the readers noted.
+//! The nodes lie in one vector in document order, each with the index after its subtree, so that walking is a scan.
+//! `json` builds the tree and vouches for it: what stands here trusts that spans are valid UTF-8 and escapes are whole.
+//! `xml` builds the same tree over the JSON text that says the same, and keeps where each value stood in the XML.
+//! It knows nothing of FHIR beyond what the readers noted on the way.
 
 use super::issue::Issue;
 use super::scan;
@@ -13,7 +12,7 @@ use bytestring::ByteString;
 use std::borrow::Cow;
 use std::fmt;
 
-/// What a node is, in JSON's terms.
+/// What a node is, in JSON's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Kind {
@@ -27,10 +26,10 @@ pub enum Kind {
 
 /// The value's span has escapes, so its text must be decoded.
 pub(super) const ESCAPED: u8 = 1;
-/// The same for the key's span.
+/// The same of the key's span.
 pub(super) const KEY_ESCAPED: u8 = 2;
 
-/// One node. Spans are byte offsets, end exclusive; those of strings and keys exclude the quotes.
+/// One node. Spans are byte offsets, end exclusive; of strings and keys they exclude the quotes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Slot {
     pub start: u32,
@@ -40,13 +39,13 @@ pub(super) struct Slot {
     pub key_end: u32,
     /// The index after this node's subtree, which is the next sibling's if there is one.
     pub next: u32,
-    /// The tag of the decoded name.
+    /// Of the decoded name.
     pub tag: Tag,
     pub kind: Kind,
     pub flags: u8,
 }
 
-/// A cheap hash of a member's name: nearly every look-up can reject other names by it without reading them.
+/// A cheap hash of a member's name: by it nearly every look-up sees that a name is another without reading it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tag(u16);
 
@@ -68,29 +67,29 @@ impl Tag {
     }
 }
 
-/// The positions of the nodes in a document that was not JSON.
+/// Where the nodes stood in a document that was not JSON.
 pub(super) struct Source {
-    /// The bytes as received, including a byte order mark.
+    /// The bytes as they were received, a byte order mark included.
     pub bytes: Bytes,
-    /// For each slot its byte offset in them.
+    /// For each slot the byte offset in them.
     pub offsets: Vec<u32>,
 }
 
-/// A document that was read, shared by `Arc`. A node reaches its data in two steps, for which there are many nodes.
+/// A read document, shared by `Arc`: a node is two steps from its place, of which there are many for each.
 pub struct Tree {
-    /// The JSON text that the spans refer to: the bytes as received, including a byte order mark, or the equivalent
-    /// of the XML that was received.
+    /// The JSON text that the nodes are spans of: the bytes as they were received, a byte order mark included, or what
+    /// says the same as the XML that was received.
     pub(super) text: ByteString,
     pub(super) slots: Vec<Slot>,
-    /// Violations of FHIR's rules for JSON or XML that do not make the document unreadable (JSN-03, JSN-04, XML-01
-    /// to XML-05), in document order.
+    /// What breaks FHIR's rules for JSON or XML without making it unreadable (JSN-03, JSN-04, XML-01 to XML-05), in
+    /// document order.
     pub notes: Vec<Issue>,
-    /// None if the JSON text itself was received.
+    /// None where the bytes themselves were received.
     pub(super) source: Option<Source>,
 }
 
 impl fmt::Debug for Tree {
-    /// Prints figures only: the content is patient data, and elements and messages print their tree.
+    /// Figures only: the content is a patient's, and elements and messages print their tree.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Tree {{ {} nodes, {} bytes }}", self.slots.len(), self.source_bytes().len())
     }
@@ -100,12 +99,12 @@ impl fmt::Debug for Tree {
 #[derive(Clone, Copy, Debug)]
 pub struct Node<'t> {
     pub tree: &'t Tree,
-    /// Its position in document order; the root is 0.
+    /// Where it stands in document order; the root is 0.
     pub index: u32,
 }
 
 impl PartialEq for Node<'_> {
-    /// Whether it is the same node of the same tree, not an equal value.
+    /// The same place in the same tree, not an equal value.
     fn eq(&self, other: &Self) -> bool {
         std::ptr::eq(self.tree, other.tree) && self.index == other.index
     }
@@ -117,7 +116,7 @@ impl Tree {
         Node { tree: self, index: 0 }
     }
 
-    /// The number of nodes, at least one.
+    /// How many nodes there are, at least one.
     #[inline]
     pub fn len(&self) -> usize {
         self.slots.len()
@@ -128,26 +127,25 @@ impl Tree {
         self.slots.is_empty()
     }
 
-    /// The bytes as received, JSON or XML, which offsets and positions refer to.
+    /// The bytes as they were received, which offsets and positions speak of: JSON or XML.
     #[inline]
     pub fn source_bytes(&self) -> &Bytes {
         self.source.as_ref().map_or(self.json(), |source| &source.bytes)
     }
 
-    /// Whether it was received as XML, so that texts use the terms of XML.
+    /// Whether it was received as XML, so that texts speak of elements and attributes.
     #[inline]
     pub fn is_xml(&self) -> bool {
         self.source.is_some()
     }
 
-    /// The JSON text: as received, or the equivalent of the XML that was received.
+    /// The JSON text: as it was received, or what says the same as the XML that was.
     #[inline]
     pub fn json(&self) -> &Bytes {
         self.text.as_bytes()
     }
 
-    /// Line and column of an offset in the received bytes, both from 1, the column in characters. Scans the bytes
-    /// before it.
+    /// Line and column of an offset in the received bytes, both from 1, the column in characters. Scans what is before.
     #[inline]
     pub fn position(&self, offset: usize) -> (u32, u32) {
         scan::position(self.source_bytes(), offset)
@@ -189,13 +187,13 @@ impl<'t> Node<'t> {
         self.kind() == Kind::Array
     }
 
-    /// The member of an object with this decoded name; None for any other kind of node.
+    /// Member of an object by its decoded name; None for anything but an object.
     #[inline]
     pub fn get(self, name: &str) -> Option<Node<'t>> {
         self.tagged(Tag::of(name.as_bytes()), name)
     }
 
-    /// Several members of an object by their decoded names, in one pass; None for absent ones.
+    /// Several members of an object by their decoded names, in one pass; None for those that are not there.
     #[inline]
     pub fn pick<const N: usize>(self, names: [&str; N]) -> [Option<Node<'t>>; N] {
         let tags = names.map(|name| Tag::of(name.as_bytes()));
@@ -226,7 +224,7 @@ impl<'t> Node<'t> {
         }
     }
 
-    /// The decoded text of a string; None for any other kind of node.
+    /// A string, decoded; None for anything else.
     #[inline]
     pub fn text(self) -> Option<Cow<'t, str>> {
         let slot = self.slot();
@@ -246,29 +244,28 @@ impl<'t> Node<'t> {
         (slot.kind == Kind::Boolean).then(|| self.tree.slice(slot.start, slot.end) == b"true")
     }
 
-    /// The items of an array; none for any other kind of node.
+    /// The items of an array; none for anything else.
     #[inline]
     pub fn items(self) -> impl Iterator<Item = Node<'t>> + use<'t> {
         let children = self.is_array().then(|| self.children());
         children.into_iter().flatten()
     }
 
-    /// The members of an object with their decoded names, in document order; none for any other kind of node.
+    /// The members of an object with their decoded names, in document order; none for anything else.
     #[inline]
     pub fn members(self) -> impl Iterator<Item = (Cow<'t, str>, Node<'t>)> + use<'t> {
         let children = self.is_object().then(|| self.children());
         children.into_iter().flatten().map(|child| (child.key().unwrap_or_default(), child))
     }
 
-    /// The decoded name of this node in its object; empty in arrays, None at the root.
+    /// The decoded name under which an object holds this node; empty in arrays, None at the root.
     #[inline]
     pub fn key(self) -> Option<Cow<'t, str>> {
         let slot = self.slot();
         (self.index > 0).then(|| self.tree.decoded(slot.key_start, slot.key_end, slot.flags & KEY_ESCAPED != 0))
     }
 
-    /// Whether this node has a name in an object; compares the name as it is written, so an escaped one never
-    /// matches.
+    /// Whether an object holds this node under a name; the name as it is written, so an escaped one is none.
     #[inline]
     pub fn has_key(self, name: &str) -> bool {
         let slot = self.slot();
@@ -277,7 +274,7 @@ impl<'t> Node<'t> {
             && slot.key_end > slot.key_start
     }
 
-    /// The items of an array or the members of an object, in document order.
+    /// Items of an array or members of an object, in document order.
     #[inline]
     pub fn children(self) -> Children<'t> {
         match self.kind() {
@@ -286,7 +283,7 @@ impl<'t> Node<'t> {
         }
     }
 
-    /// The text of the value as it is written, including the quotes of a string and the brackets of a container.
+    /// The text of the value as it is written, with the quotes of a string and the brackets of a container.
     #[inline]
     pub fn raw(self) -> &'t str {
         let slot = self.slot();
@@ -303,7 +300,7 @@ impl<'t> Node<'t> {
         (self.tree.slice(slot.start, slot.end), slot.flags & ESCAPED != 0)
     }
 
-    /// Decodes the bytes of a string or number into a buffer, which is cleared first.
+    /// The decoded bytes of a string or number, into a buffer that is emptied first.
     #[inline]
     pub fn decode_into(self, buffer: &mut Vec<u8>) {
         buffer.clear();
@@ -313,27 +310,27 @@ impl<'t> Node<'t> {
         }
     }
 
-    /// The same for the key.
+    /// The same of the key.
     #[inline]
     pub fn key_span(self) -> (&'t [u8], bool) {
         let slot = self.slot();
         (self.tree.slice(slot.key_start, slot.key_end), slot.flags & KEY_ESCAPED != 0)
     }
 
-    /// The range of the value in the tree's bytes, including quotes and brackets.
+    /// Where the value stands in the tree's bytes, with quotes and brackets.
     pub(super) fn range(self) -> std::ops::Range<usize> {
         let slot = self.slot();
         let quote = usize::from(slot.kind == Kind::String);
         slot.start as usize - quote..slot.end as usize + quote
     }
 
-    /// The range of its name between the quotes, in the tree's bytes; empty outside objects.
+    /// Where its name stands between the quotes, in the tree's bytes; empty outside objects.
     pub(super) fn key_range(self) -> std::ops::Range<usize> {
         let slot = self.slot();
         slot.key_start as usize..slot.key_end as usize
     }
 
-    /// The members of an object; none for any other kind of node.
+    /// The members of an object; none for anything else.
     pub(super) fn members_of(self) -> Children<'t> {
         if self.is_object() { self.children() } else { Children { tree: self.tree, index: 0, end: 0 } }
     }
@@ -344,15 +341,14 @@ impl<'t> Node<'t> {
         (self.tree.slice(slot.key_start, slot.key_end), slot.flags)
     }
 
-    /// The bytes of a string that has no escapes.
+    /// The bytes of a string that has no escapes: its text without looking for them.
     #[inline]
     pub fn plain(self) -> Option<&'t [u8]> {
         let slot = self.slot();
         (slot.kind == Kind::String && slot.flags & ESCAPED == 0).then(|| self.tree.slice(slot.start, slot.end))
     }
 
-    /// The offset at which the value begins in the received bytes; for a string in JSON its opening quote, in XML
-    /// the element's tag.
+    /// Where the value begins in the received bytes; of a string in JSON, its opening quote; in XML, its element's tag.
     #[inline]
     pub fn offset(self) -> usize {
         if let Some(source) = &self.tree.source {
@@ -375,7 +371,7 @@ impl<'t> Node<'t> {
     }
 }
 
-/// Whether two names are equal. Inlined for names of up to 16 bytes, which nearly all are.
+/// Whether two names are equal; those of up to 16 bytes, which nearly all are, without a call.
 #[inline]
 fn is_same(one: &[u8], other: &[u8]) -> bool {
     let ends = |name: &[u8]| Some((*name.first_chunk::<8>()?, *name.last_chunk::<8>()?));
@@ -387,7 +383,7 @@ fn is_same(one: &[u8], other: &[u8]) -> bool {
     }
 }
 
-/// Counts the children visited by this thread, for tests of how work grows with a document.
+/// How many children were gone through by this thread, for tests of how work grows with a document.
 #[cfg(any(test, feature = "count-visits"))]
 pub mod visits {
     use std::cell::Cell;
@@ -400,7 +396,7 @@ pub mod visits {
         VISITS.set(VISITS.get() + 1);
     }
 
-    /// The number of visits during this call.
+    /// Those of this call.
     #[inline]
     pub fn of(act: impl FnOnce()) -> u64 {
         let before = VISITS.get();
@@ -418,7 +414,7 @@ pub struct Children<'t> {
 }
 
 impl<'t> Children<'t> {
-    /// Continues with this child, which must be one of the remaining ones.
+    /// Goes on with this child, which is one of those still to come.
     #[inline]
     pub fn skip_to(&mut self, child: Node<'t>) {
         self.index = child.index.clamp(self.index, self.end);

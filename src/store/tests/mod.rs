@@ -107,7 +107,7 @@ pub(super) fn message(sender: &str, bundle_id: &str, header_id: &str, content: u
             message: Some((KeyKind::HeaderId, header_id.into())),
             strict: false,
             content: [content; 32],
-            response_content: None,
+            said: None,
         },
         metadata,
         state: MessageState::Accepted,

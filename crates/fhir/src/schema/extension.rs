@@ -1,36 +1,36 @@
-//! The definition of an extension in the base packages.
+//! An extension that the base packages define.
 
 use super::{ConstraintId, ElementType, ValueSetId};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Serialize, Deserialize)]
 pub struct ExtensionDef {
-    /// The url; for a nested extension the name that its `url` has.
+    /// Of a nested extension the name that its `url` has.
     pub url: Box<str>,
-    /// Where it may be used; empty: anywhere. Nested extensions have none.
+    /// Where it may stand; empty: anywhere. Nested ones have none.
     pub contexts: Vec<Context>,
-    /// Expressions that must be true on the element that has the extension, which is `%extension`.
+    /// Expressions that must hold where it stands, over the element that has it; `%extension` is the extension.
     pub context_invariants: Vec<Box<str>>,
-    /// The types of `value[x]`; empty: no value, only nested extensions.
+    /// The types of `value[x]`; empty: it has none, but nested extensions.
     pub values: Vec<ElementType>,
-    /// Whether a value is required; otherwise extensions may replace it.
+    /// Else extensions may take the place of the value.
     pub is_value_required: bool,
-    /// The required binding of its value.
+    /// Required binding of its value.
     pub binding: Option<ValueSetId>,
     pub nested: Vec<ExtensionDef>,
-    /// Its own constraints, beyond ext-1.
+    /// Its own, beyond ext-1.
     pub constraints: Vec<ConstraintId>,
     pub min: u16,
-    /// The maximum number within one parent; `u16::MAX` is `*`.
+    /// Most of them in one place; `u16::MAX` is `*`.
     pub max: u16,
     pub is_modifier: bool,
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub enum Context {
-    /// An element or type: `Patient.contact`, `Element`, `Resource`; also any specialization of it.
+    /// An element or type: `Patient.contact`, `Element`, `Resource`; any of what specialises it, too.
     Element(Box<str>),
-    /// Within the extension with this url.
+    /// Within the extension of this url.
     Extension(Box<str>),
     /// By an expression.
     Fhirpath(Box<str>),

@@ -1,4 +1,4 @@
-//! The primitive types of FHIR.
+//! The primitive types.
 
 use serde::{Deserialize, Serialize};
 
@@ -28,7 +28,7 @@ pub enum Primitive {
 }
 
 impl Primitive {
-    /// The primitive type with this name in StructureDefinitions.
+    /// By the name that StructureDefinitions use.
     pub fn named(name: &str) -> Option<Primitive> {
         Some(match name {
             "boolean" => Self::Boolean,

@@ -1,13 +1,12 @@
-//! The search parameters of the base specification: their codes, the types they apply to, and the elements they
-//! search.
+//! The search parameters of the base specification: by which codes resources of a type are found, and where in them.
 //!
-//! For programs that search resources; validation and messaging do not use them. Decoded on first use.
+//! For who searches resources; nothing in the message path does. They are read when first asked for.
 
 use super::{Schema, TypeId};
 use crate::version::{FhirVersion, PerVersion};
 use serde::{Deserialize, Serialize};
 
-/// The kind of value that a search compares (SearchParameter.type).
+/// What a search compares (SearchParameter.type).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum SearchKind {
     Number,
@@ -19,30 +18,30 @@ pub enum SearchKind {
     Quantity,
     Uri,
     Special,
-    /// The resource as a whole, such as `_has` (R5).
+    /// A resource as a whole, `_has` and its like (R5).
     Resource,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 pub struct SearchParameter {
     pub url: Box<str>,
-    /// Its name in a search: `birthdate`.
+    /// What it is called in a search: `birthdate`.
     pub code: Box<str>,
     pub kind: SearchKind,
-    /// The types that have it, including their specializations: `Resource` is all.
+    /// The types that have it, with those that specialise them: `Resource` is all.
     pub bases: Vec<TypeId>,
-    /// The types that a reference may refer to; empty: unspecified.
+    /// Of a reference the types that it may lead to; empty: not said.
     pub targets: Vec<TypeId>,
-    /// FHIRPath from the resource; empty: it does not search an element, as for `_text`.
+    /// FHIRPath from the resource; empty: it is no element that is searched, as for `_text`.
     pub expression: Box<str>,
-    /// The parts of a composite: the parameter's url, and FHIRPath from the result of `expression`.
+    /// Of a composite its parts: the parameter's url, and FHIRPath from what `expression` finds.
     pub components: Vec<(Box<str>, Box<str>)>,
 }
 
-/// The search parameters of one version.
+/// Those of one version.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct SearchParameters {
-    /// Sorted by code and then url.
+    /// By code and then url, in ascending order.
     all: Vec<SearchParameter>,
 }
 
@@ -52,20 +51,19 @@ static PARAMETERS: PerVersion<SearchParameters> = PerVersion::new(
     || super::embedded(include_bytes!("base/r5-search.bin")),
 );
 
-/// The search parameters of a version. The first call decodes them, which takes about a millisecond.
+/// Those of a version; the first call reads them, which takes about a millisecond.
 pub fn search_parameters(version: FhirVersion) -> &'static SearchParameters {
     PARAMETERS.of(version)
 }
 
 impl SearchParameters {
-    /// `all` may be in any order.
+    /// In any order.
     pub fn new(mut all: Vec<SearchParameter>) -> SearchParameters {
         all.sort_by(|left, right| (&left.code, &left.url).cmp(&(&right.code, &right.url)));
         SearchParameters { all }
     }
 
-    /// The parameter with this code for resources of a type; one of the type itself takes precedence over an
-    /// inherited one.
+    /// The one of this code that resources of a type have; one of the type itself comes before one that it inherits.
     pub fn of(&self, schema: &Schema, type_id: TypeId, code: &str) -> Option<&SearchParameter> {
         let from = self.all.partition_point(|known| *known.code < *code);
         let same = || self.all.iter().skip(from).take_while(|known| *known.code == *code);

@@ -1,8 +1,7 @@
-//! Parses well-formed XML to a `Document`, without recursion and without copies: XML 1.0 with namespaces, and no DTD
-//! (XML-03).
+//! Well-formed XML to a `Document`, without recursion and without copies: XML 1.0 with namespaces, and no DTD (XML-03).
 //!
-//! Checks the grammar itself instead of using a library, because it must be enforced to the letter: matching tags,
-//! legal characters, references, one root, no duplicate attribute, declared prefixes.
+//! The grammar is checked here and not by a library, because it must hold to the letter: matching tags, legal
+//! characters, references, one root, no attribute twice, declared prefixes.
 
 mod element;
 mod misc;
@@ -11,19 +10,19 @@ mod tag;
 use super::super::finding::{DEPTH, TOO_DEEP};
 use super::super::issue::IssueCode;
 use super::super::json::DEPTH_LIMIT;
-use super::super::scan::SyntaxError;
+use super::super::scan::Broken;
 use super::document::{Document, Span, Value};
 use super::namespace::{Mark, Scope, Space};
 use super::prolog::{self, Refused};
-use super::text::{self, Name, is_space, syntax_error};
+use super::text::{self, Name, broken, is_space};
 use super::{GRAMMAR, ISSUE_LIMIT};
 
-/// Deeper elements cannot become JSON of the allowed depth: a resource takes two elements, a primitive one.
+/// Elements deeper than this cannot make JSON of allowed depth: a resource stands in two of them, a primitive in one.
 const ELEMENT_DEPTH_LIMIT: usize = DEPTH_LIMIT * 2;
-/// The limit within narrative, beyond its own depth.
+/// The same within narrative, beyond where it stands.
 const NARRATIVE_DEPTH_LIMIT: usize = 256;
 
-/// Why parsing ended.
+/// Why reading ended.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stop {
     pub offset: usize,
@@ -46,8 +45,8 @@ impl Stop {
     }
 }
 
-impl From<SyntaxError> for Stop {
-    fn from(SyntaxError { offset, text }: SyntaxError) -> Self {
+impl From<Broken> for Stop {
+    fn from(Broken { offset, text }: Broken) -> Self {
         Stop::new(offset, GRAMMAR, text)
     }
 }
@@ -55,19 +54,19 @@ impl From<SyntaxError> for Stop {
 impl From<Refused> for Stop {
     fn from(refused: Refused) -> Self {
         match refused {
-            Refused::Grammar(error) => error.into(),
-            Refused::Encoding(offset) => Stop::new(offset, "XML-03", "FHIR XML must be UTF-8"),
+            Refused::Grammar(broken) => broken.into(),
+            Refused::Encoding(offset) => Stop::new(offset, "XML-03", "FHIR XML is written in UTF-8 only"),
         }
     }
 }
 
-/// Parses a FHIR document.
+/// Reads a FHIR document.
 pub(super) fn document(bytes: &[u8]) -> Result<Document<'_>, Stop> {
     if u32::try_from(bytes.len()).is_err() {
-        return Err(Stop::too_long(0, "The body is longer than the limit of 4 GiB"));
+        return Err(Stop::too_long(0, "The body is longer than 4 GiB, which is the most that is read"));
     }
     if prolog::is_wide(bytes) {
-        return Err(Stop::new(0, "XML-03", "The text is UTF-16 or UTF-32; FHIR XML must be UTF-8"));
+        return Err(Stop::new(0, "XML-03", "The text is UTF-16 or UTF-32; FHIR XML is written in UTF-8 only"));
     }
     let text = check_characters(bytes)?;
     let mut scanner = Scanner::new(bytes, false);
@@ -78,45 +77,45 @@ pub(super) fn document(bytes: &[u8]) -> Result<Document<'_>, Stop> {
     scanner.between()?;
     match bytes.get(scanner.position) {
         None => Ok(scanner.document),
-        Some(b'<') => Ok(syntax_error(scanner.position, "There is a second root element after the first")?),
-        Some(_) => Ok(syntax_error(scanner.position, "There is text after the end of the root element")?),
+        Some(b'<') => Ok(broken(scanner.position, "A second root element stands after the first")?),
+        Some(_) => Ok(broken(scanner.position, "Something stands after the end of the root element")?),
     }
 }
 
-/// Checks that the text begins with one element of XHTML, which can be in any document; returns the offset after it.
-pub(super) fn fragment(bytes: &[u8]) -> Result<usize, SyntaxError> {
+/// Checks that the text begins with one element of XHTML, which can stand in any document; the offset after it.
+pub(super) fn fragment(bytes: &[u8]) -> Result<usize, Broken> {
     let read = || -> Result<usize, Stop> {
         check_characters(bytes)?;
         let mut scanner = Scanner::new(bytes, true);
         scanner.root()?;
         Ok(scanner.position)
     };
-    read().or_else(|stop| syntax_error(stop.offset, stop.text))
+    read().or_else(|stop| broken(stop.offset, stop.text))
 }
 
 fn check_characters(bytes: &[u8]) -> Result<&str, Stop> {
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => text,
-        Err(error) => return Ok(syntax_error(error.valid_up_to(), "The text is not valid UTF-8")?),
+        Err(error) => return Ok(broken(error.valid_up_to(), "The text is not valid UTF-8")?),
     };
     match text::illegal(bytes) {
-        Some(offset) => Ok(syntax_error(offset, "The text has a character that XML does not allow")?),
+        Some(offset) => Ok(broken(offset, "A character stands in the text that XML does not allow")?),
         None => Ok(text),
     }
 }
 
-/// An element whose end tag was not read yet.
+/// An element whose end tag has not come.
 struct Open {
     name: Span,
-    /// Within narrative, the element that contains all of it.
+    /// Within narrative, the element that holds all of it.
     element: u32,
     mark: Mark,
 }
 
-/// The narrative that is being parsed.
+/// The narrative that is being read.
 #[derive(Clone, Copy)]
 struct Narrative {
-    /// The number of open elements within its root, including the root.
+    /// How many elements are open within its root, itself included.
     depth: usize,
     mark: Mark,
     prefix: Span,
@@ -128,7 +127,7 @@ struct Scanner<'x> {
     document: Document<'x>,
     open: Vec<Open>,
     scope: Scope,
-    /// The attributes of the current tag, including namespace declarations.
+    /// The attributes of the tag that is being read, with those that declare namespaces.
     attributes: Vec<(Name, Value)>,
     has_prefixes: bool,
     narrative: Option<Narrative>,
@@ -151,7 +150,7 @@ impl<'x> Scanner<'x> {
         }
     }
 
-    /// Skips what is allowed before and after the root: white space, comments, processing instructions.
+    /// What may stand before and after the root: white space, comments, processing instructions.
     fn between(&mut self) -> Result<(), Stop> {
         loop {
             self.skip_space();
@@ -167,7 +166,7 @@ impl<'x> Scanner<'x> {
 
     fn root(&mut self) -> Result<(), Stop> {
         if self.bytes.get(self.position) != Some(&b'<') {
-            return Ok(syntax_error(self.position, "The root element is expected here")?);
+            return Ok(broken(self.position, "Something else than an element stands where the root is expected")?);
         }
         self.start_tag()?;
         while !self.open.is_empty() {
@@ -188,7 +187,7 @@ impl<'x> Scanner<'x> {
         }
     }
 
-    /// Reads up to the next `<`.
+    /// Up to the next `<`.
     fn text(&mut self) -> Result<(), Stop> {
         if self.narrative.is_none() {
             self.skip_space();
@@ -199,7 +198,7 @@ impl<'x> Scanner<'x> {
         let from = self.position;
         let rest = self.bytes.get(from..).unwrap_or_default();
         let Some(length) = memchr::memchr(b'<', rest) else {
-            return Ok(syntax_error(self.bytes.len(), "The text ends within an element")?);
+            return Ok(broken(self.bytes.len(), "The text ends within an element")?);
         };
         text::check_text(self.bytes, from, from + length)?;
         if !text::is_blank(&rest[..length]) {
@@ -209,7 +208,7 @@ impl<'x> Scanner<'x> {
         Ok(())
     }
 
-    /// Records text other than white space in the innermost element.
+    /// Text that is no white space stands at the offset, in the innermost element.
     fn note_text(&mut self, offset: usize) {
         let (None, Some(open)) = (self.narrative, self.open.last()) else { return };
         let Some(element) = self.document.elements.get_mut(open.element as usize) else { return };
@@ -227,19 +226,19 @@ impl<'x> Scanner<'x> {
         let after = start + 2 + name.len();
         let goes_on = |byte: &u8| !is_space(*byte) && *byte != b'>';
         if !rest.starts_with(name) || self.bytes.get(after).is_some_and(goes_on) {
-            return Ok(syntax_error(start, "An end tag does not match the element that is open")?);
+            return Ok(broken(start, "An end tag does not match the element that is open")?);
         }
         self.position = after;
         self.skip_space();
         if self.bytes.get(self.position) != Some(&b'>') {
-            return Ok(syntax_error(self.position, "An end tag has no >")?);
+            return Ok(broken(self.position, "An end tag has no >")?);
         }
         self.position += 1;
         self.close();
         Ok(())
     }
 
-    /// Ends the innermost element before the current position.
+    /// Ends the innermost element before the position.
     fn close(&mut self) {
         let is_in_narrative = self.narrative.is_some_and(|narrative| self.open.len() > narrative.depth);
         let Some(open) = self.open.pop() else { return };
