@@ -1,4 +1,4 @@
-//! What an expression is once read: a tree of bounded depth, with chains of `and`, `or` and `|` as lists.
+//! The syntax tree of an expression: of limited depth, with chains of `and`, `or`, and `|` as lists.
 
 use super::function::Function;
 use super::value::Value;
@@ -15,9 +15,9 @@ pub(super) enum Expr {
     Resource,
     RootResource,
     Context,
-    /// `%name` of `defineVariable`.
+    /// A variable that `defineVariable` defines.
     Variable(Box<str>),
-    /// A name that begins a path: a type of the focus, or a child.
+    /// A name at the start of a path: a type of the focus, or a child.
     Start(Box<str>),
     Member(Box<Expr>, Box<str>),
     Call(Box<Call>),
@@ -35,12 +35,12 @@ pub(super) enum Expr {
 #[derive(Clone, Debug)]
 pub(super) struct Call {
     pub function: Function,
-    /// None at the beginning of a path: `$this`.
+    /// None at the start of a path: `$this`.
     pub input: Option<Expr>,
     pub arguments: Vec<Expr>,
-    /// Of `is`, `as`, `ofType`.
+    /// The type argument of `is`, `as`, `ofType`.
     pub type_name: Option<TypeName>,
-    /// Of `matches` and its like with a literal pattern.
+    /// The compiled literal pattern of `matches` and similar functions.
     pub regex: Option<Regex>,
 }
 
@@ -55,7 +55,7 @@ pub(super) enum Namespace {
     Any,
     System,
     Fhir,
-    /// One that is neither; nothing is of its types.
+    /// Any other namespace; no item has a type of it.
     Other,
 }
 
@@ -89,7 +89,7 @@ impl Expr {
             Expr::Empty | Expr::Literal(_) | Expr::Resource | Expr::RootResource | Expr::Context => true,
             Expr::This | Expr::Index | Expr::Total | Expr::Variable(_) | Expr::Start(_) => false,
             Expr::Member(of, _) | Expr::Sign(_, of) | Expr::Is(of, _) | Expr::As(of, _) => of.is_fixed(),
-            // Arguments with a focus of their own are taken to depend on it.
+            // Arguments with a focus of their own are assumed to depend on it.
             Expr::Call(call) => {
                 call.input.as_ref().is_some_and(Expr::is_fixed)
                     && call.arguments.iter().all(Expr::is_fixed)

@@ -1,4 +1,5 @@
-//! Ordered collections: most have no item or one, which takes no allocation. They grow by `push` alone, which bounds them.
+//! Ordered collections. Most have no item or one, which needs no allocation. They grow by `push` alone, which limits
+//! them.
 
 use super::value::{Item, Value};
 use super::{COLLECTION_LIMIT_ITEMS, Failure};
@@ -8,7 +9,7 @@ pub enum Collection<'t> {
     #[default]
     Empty,
     One(Item<'t>),
-    /// At least one; two or more but where items were taken out.
+    /// At least one item; fewer than two only after items were removed.
     Many(Vec<Item<'t>>),
 }
 
@@ -29,7 +30,7 @@ impl<'t> Collection<'t> {
         }
     }
 
-    /// Fails beyond `COLLECTION_LIMIT_ITEMS`.
+    /// Errs beyond `COLLECTION_LIMIT_ITEMS`.
     pub fn push(&mut self, item: Item<'t>) -> Result<(), Failure> {
         match self {
             Collection::Many(items) if items.len() >= COLLECTION_LIMIT_ITEMS => return Err(Failure::ItemLimit),

@@ -1,4 +1,4 @@
-//! `%` names: those of FHIR, and what else may be a variable of the expression.
+//! Environment variables (`%` names): those that FHIR defines, and possible variables of the expression.
 
 use super::ast::Expr;
 use super::value::{Text, Value};
@@ -6,7 +6,7 @@ use super::value::{Text, Value};
 pub(super) const RESERVED: [&str; 8] =
     ["context", "resource", "rootResource", "ucum", "sct", "loinc", "terminologies", "factory"];
 
-/// What a `%` name means.
+/// The meaning of a `%` name.
 pub(super) fn named(name: &str) -> Expr {
     let fixed = |text: &'static str| Expr::Literal(Value::String(Text::Borrowed(text)));
     match name {

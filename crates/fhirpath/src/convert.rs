@@ -1,4 +1,4 @@
-//! Conversions: primitives of FHIR to System types, and `toInteger()` and its like.
+//! Conversions: from primitives of FHIR to System types, and `toInteger()` and similar functions.
 
 use super::value::{DateTime, Item, Precision, Quantity, Text, Unit, Value};
 use emberpost_fhir::element::Element;
@@ -8,7 +8,7 @@ use rust_decimal::Decimal;
 use std::borrow::Cow;
 use std::str::FromStr;
 
-/// A number as JSON or FHIRPath write it; None where it is none or has more than 28 digits.
+/// A number as written in JSON or FHIRPath; None if it is not a number or has more than 28 digits.
 pub(super) fn decimal(text: &str) -> Option<Decimal> {
     let digits = text.trim_start_matches(['+', '-']);
     if !digits.starts_with(|letter: char| letter.is_ascii_digit()) || digits.ends_with('.') {
@@ -32,7 +32,8 @@ fn text_of<'t>(node: Node<'t>) -> Option<Text<'t>> {
 }
 
 impl<'t> Item<'t> {
-    /// The System value that this is or converts to without being asked; None for other types and where no value stands.
+    /// The System value that this is or converts to implicitly; None for other types and for elements without a
+    /// value.
     pub(super) fn value(&self, schema: &Schema) -> Option<Value<'t>> {
         match self {
             Item::Value(value) => Some(value.clone()),
@@ -80,7 +81,7 @@ fn element_value<'t>(element: Element<'t>, schema: &Schema) -> Option<Value<'t>>
     })
 }
 
-/// A FHIR Quantity with a value, of UCUM or with any other unit.
+/// A FHIR Quantity with a value, with a UCUM unit or any other.
 fn quantity<'t>(element: Element<'t>, schema: &Schema) -> Option<Quantity<'t>> {
     let of_quantity = schema.named("Quantity")?;
     if !schema.is_a(element.type_id, of_quantity) {
@@ -97,7 +98,7 @@ fn quantity<'t>(element: Element<'t>, schema: &Schema) -> Option<Quantity<'t>> {
     Some(Quantity { value, unit })
 }
 
-/// `toX()` of a value: None where it does not convert.
+/// `toX()` of a value: None if it does not convert.
 pub(super) fn to_boolean<'t>(value: &Value<'t>) -> Option<Value<'t>> {
     let truth = match value {
         Value::Boolean(truth) => *truth,

@@ -1,17 +1,17 @@
-//! Why an expression could not be read or evaluated. Neither repeats anything of the document.
+//! Why an expression could not be parsed or evaluated. The texts quote nothing of the document.
 
 use thiserror::Error;
 
-/// The text is no FHIRPath expression.
+/// The text is not a FHIRPath expression.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{message} (at character {offset})")]
 pub struct SyntaxError {
-    /// Bytes from the beginning of the expression.
+    /// The byte offset in the expression.
     pub offset: usize,
     pub message: String,
 }
 
-/// An evaluation that came to no result.
+/// Why an evaluation has no result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Failure {
     #[error("the evaluation took more than the allowed number of steps")]
@@ -20,26 +20,26 @@ pub enum Failure {
     ItemLimit,
     #[error("a text is longer than allowed")]
     TextLimit,
-    #[error("several items stand where {0} takes one")]
+    #[error("there are several items where {0} takes one")]
     Several(&'static str),
     #[error("{0} cannot be applied to values of these types")]
     Type(&'static str),
-    #[error("{0} is given an argument that it cannot take")]
+    #[error("{0} has an argument that is not allowed")]
     Argument(&'static str),
     #[error("a variable is used that is not defined, or defined again")]
     Variable,
-    #[error("a type is named that this version of FHIR does not have")]
+    #[error("the expression names a type that this version of FHIR does not define")]
     UnknownType,
-    #[error("a regular expression cannot be read, or is larger than allowed")]
+    #[error("a regular expression is invalid, or larger than allowed")]
     Regex,
-    #[error("{0} cannot be answered here")]
+    #[error("{0} is not supported here")]
     Unanswered(&'static str),
-    #[error("an order that the specification does not define is asked for")]
+    #[error("the specification does not define an order for these values")]
     Unordered,
 }
 
 impl Failure {
-    /// The evaluation was ended because it took too much, and not by a mistake of the expression.
+    /// Whether the evaluation exceeded a limit, as opposed to an error in the expression.
     pub fn is_limit(self) -> bool {
         matches!(self, Failure::StepLimit | Failure::ItemLimit | Failure::TextLimit)
     }

@@ -1,4 +1,4 @@
-//! What tests evaluate against: a host that knows its document only, and documents from text.
+//! For tests: a host that only knows its document, and documents from text.
 
 use super::Host;
 use emberpost_fhir::element::Element;
@@ -6,7 +6,7 @@ use emberpost_fhir::json;
 use emberpost_fhir::schema::Schema;
 use emberpost_fhir::tree::Tree;
 
-/// Resolves within the document, knows the base profiles by their names, no value sets; its clock stands still.
+/// Resolves within the document, knows the base profiles by their names, no value sets; its clock is fixed.
 pub struct Alone<'t> {
     pub schema: &'static Schema,
     pub root: Element<'t>,

@@ -1,4 +1,4 @@
-//! The functions: how they are called and with how many arguments.
+//! The functions with their names and numbers of arguments.
 
 macro_rules! functions {
     ($($(#[$doc:meta])* $variant:ident $name:literal $least:literal $most:literal;)*) => {
@@ -7,7 +7,7 @@ macro_rules! functions {
             $($variant,)*
         }
 
-        /// Name, least and most arguments.
+        /// Name, minimum and maximum number of arguments.
         const FUNCTIONS: &[(&str, Function, usize, usize)] = &[$(($name, Function::$variant, $least, $most),)*];
     };
 }
@@ -129,18 +129,18 @@ functions! {
 }
 
 impl Function {
-    /// The function of this name, and its least and most arguments.
+    /// The function with this name, and its minimum and maximum number of arguments.
     pub fn named(name: &str) -> Option<(Function, usize, usize)> {
         let found = FUNCTIONS.iter().find(|known| known.0 == name)?;
         Some((found.1, found.2, found.3))
     }
 
-    /// As it is called.
+    /// The name by which it is called.
     pub fn name(self) -> &'static str {
         FUNCTIONS.iter().find(|known| known.1 == self).map_or("", |known| known.0)
     }
 
-    /// Its argument names a type.
+    /// Whether its argument is the name of a type.
     pub fn takes_type(self) -> bool {
         matches!(self, Function::Is | Function::As | Function::OfType)
     }

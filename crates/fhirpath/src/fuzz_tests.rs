@@ -1,4 +1,4 @@
-//! Random expressions: the parser refuses what it must without a panic, and every evaluation ends.
+//! Random expressions: the parser refuses invalid ones without a panic, and every evaluation ends.
 
 use super::fixture::{Alone, tree};
 use super::{Collection, Expression, Scope};
@@ -12,7 +12,7 @@ const SAMPLE: &str = r##"{"resourceType":"Patient","id":"p","active":true,"_birt
 "name":[{"use":"official","given":["A","B"],"_given":[null,{"id":"x"}],"period":{"start":"2020","end":"2021-02-03"}},{"family":"F"}],
 "multipleBirthInteger":3,"extension":[{"url":"v","valueQuantity":{"value":1.5,"code":"kg"}},{"url":"w","valueDecimal":0.10}]}"##;
 
-/// Two spaces between them.
+/// With two spaces between them.
 const TOKENS: &str = "name  given  Patient  extension  value  period  start  contained  reference  where(  select(  \
         exists(  all(  iif(  repeat(  repeatAll(  descendants()  children()  count()  first()  empty()  \
         not()  as(  ofType(  is  as  substring(  matches(  replaceMatches(  lowBoundary()  highBoundary(3)  \
@@ -26,7 +26,7 @@ fn words(text: &'static str) -> Vec<&'static str> {
     text.split("  ").collect()
 }
 
-/// Evaluates over the sample, and asks for the truth, too.
+/// Evaluates an expression on the sample, also as an invariant.
 fn evaluate(expression: &Expression) {
     let tree = tree(SAMPLE);
     let schema = Schema::of(FhirVersion::R4);
@@ -84,7 +84,7 @@ proptest! {
     }
 
     #[test]
-    fn every_expression_of_a_grammar_is_read_and_its_evaluation_ends(text in grammar()) {
+    fn every_expression_of_a_grammar_is_parsed_and_its_evaluation_ends(text in grammar()) {
         let read = Expression::parse(&text);
         prop_assert!(read.is_ok(), "{} {:?}", text, read);
         if let Ok(expression) = read {
@@ -94,8 +94,8 @@ proptest! {
 }
 
 #[test]
-fn sorting_what_has_no_order_fails_without_a_panic() {
-    // The library's sort gave up on this one.
+fn sorting_unordered_items_fails_without_a_panic() {
+    // The standard library's sort panicked on this one.
     let expression = Expression::parse("descendants().sort()").expect("an expression");
     evaluate(&expression);
 }

@@ -1,4 +1,4 @@
-//! Text to tokens, by the lexical part of the FHIRPath grammar; comments and white space fall away.
+//! Splits text into tokens by the lexical part of the FHIRPath grammar; skips comments and white space.
 
 use super::failure::SyntaxError;
 use super::value::{DateTime, Value};
@@ -6,7 +6,7 @@ use rust_decimal::Decimal;
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Token {
-    /// A name; `true` when it stood in backticks and so is no keyword.
+    /// A name; `true` if it was in backticks, so that it is not a keyword.
     Name(Box<str>, bool),
     Text(Box<str>),
     Integer(i64),
@@ -64,7 +64,7 @@ impl<'e> Lexer<'e> {
         Err(SyntaxError { offset: self.at, message: message.to_owned() })
     }
 
-    /// Takes characters while they are wanted.
+    /// Takes characters while they match.
     fn while_is(&mut self, wanted: impl Fn(char) -> bool) -> &'e str {
         let rest = self.rest();
         let end = rest.find(|letter| !wanted(letter)).unwrap_or(rest.len());
@@ -91,7 +91,7 @@ impl<'e> Lexer<'e> {
     fn token(&mut self) -> Result<Token, SyntaxError> {
         let Some(first) = self.peek() else { return Ok(Token::End) };
         match first {
-            // Double quotes are no FHIRPath, but the specification's own eld-11 has them.
+            // Double quotes are not FHIRPath, but the specification's own eld-11 has them.
             quote @ ('\'' | '"') => Ok(Token::Text(self.quoted(quote)?)),
             '`' => Ok(Token::Name(self.quoted('`')?, true)),
             '0'..='9' => self.number(),
@@ -112,7 +112,7 @@ impl<'e> Lexer<'e> {
                 self.at += symbol.len();
                 Ok(Token::Symbol(symbol))
             }
-            None => self.error("A character stands here that FHIRPath does not use"),
+            None => self.error("FHIRPath does not use this character"),
         }
     }
 
@@ -124,7 +124,7 @@ impl<'e> Lexer<'e> {
         self.at += 1;
         let name = match self.peek() {
             Some(quote @ ('`' | '\'')) => self.quoted(quote)?,
-            // Hyphens: `%vs-name` is written so in older expressions.
+            // Hyphens, because older expressions use `%vs-name`.
             _ => self.constant_name().into(),
         };
         if name.is_empty() { self.error("A name is missing after %") } else { Ok(Token::Percent(name)) }
@@ -163,9 +163,9 @@ impl<'e> Lexer<'e> {
             't' => '\t',
             '\'' | '"' | '`' | '\\' | '/' => letter,
             'u' => return self.unicode(),
-            // Published expressions escape what needs none (`'\.'`); it means the character.
+            // Published expressions escape characters needlessly (`'\\.'`), meaning the character itself.
             '.' | '-' | '[' | ']' | '(' | ')' | '{' | '}' | '*' | '+' | '?' | '^' | '$' | '|' | ' ' => letter,
-            _ => return self.error("An escape that FHIRPath does not know"),
+            _ => return self.error("FHIRPath does not define this escape"),
         })
     }
 
@@ -181,7 +181,7 @@ impl<'e> Lexer<'e> {
         };
         match char::from_u32(code) {
             Some(letter) => Ok(letter),
-            None => self.error("An escape that is no character"),
+            None => self.error("This escape is not a character"),
         }
     }
 
@@ -231,7 +231,7 @@ impl<'e> Lexer<'e> {
         };
         match parsed {
             Some(value) => Ok(Token::Moment(value)),
-            None => self.error("A date or time literal is none"),
+            None => self.error("This is not a valid date or time literal"),
         }
     }
 

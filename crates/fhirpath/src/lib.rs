@@ -1,7 +1,7 @@
 #![doc = include_str!("../README.md")]
 //!
-//! Reading order: `lexer`, `parser`, `ast`, `value`, then `eval`, which streams items from
-//! step to step so that invariants, which mostly ask whether something is there, collect nothing.
+//! Reading order: `lexer`, `parser`, `ast`, `value`, then `eval`, which streams items from step to step, so that
+//! invariants that only test whether something is present collect nothing.
 
 mod ast;
 mod collection;
@@ -22,60 +22,61 @@ use ast::Expr;
 use emberpost_fhir::element::Element;
 use emberpost_fhir::schema::Schema;
 
-/// Most steps of one evaluation: items looked at, copied or kept, functions called, every 16 bytes of text that is made,
-/// decoded or compared.
+/// The maximum number of steps of one evaluation: items read, copied, or stored, functions called, and every 16
+/// bytes of text created, decoded, or compared.
 pub const STEP_LIMIT: u32 = 2_000_000;
-/// Most items of one collection. As each item that is kept takes a step, all that an evaluation holds at a time are
-/// `STEP_LIMIT` at most.
+/// The maximum number of items in one collection. Because each stored item takes a step, an evaluation never stores
+/// more than `STEP_LIMIT` items in total.
 pub const COLLECTION_LIMIT_ITEMS: usize = 200_000;
-/// Longest text that a function or operator makes; texts of the document may be longer.
+/// The maximum length of a text that a function or operator creates; texts of the document may be longer.
 pub const TEXT_LIMIT_BYTES: usize = 4 * 1024 * 1024;
-/// Longest expression, in bytes.
+/// The maximum length of an expression, in bytes.
 pub const LENGTH_LIMIT_BYTES: usize = 32 * 1024;
-/// Deepest nesting of an expression; `and`, `or` and `|` in a row are one level.
+/// The maximum nesting of an expression; a chain of `and`, `or`, or `|` is one level.
 pub const DEPTH_LIMIT_LEVELS: usize = 96;
-/// Largest regular expression, compiled.
+/// The maximum size of a compiled regular expression, in bytes.
 pub const REGEX_LIMIT_BYTES: usize = 1024 * 1024;
 
-/// What an expression may ask of the world around its document. Who says nothing else knows nothing of it.
+/// What an expression may query outside of its document. The default methods know nothing.
 pub trait Host<'t> {
-    /// `resolve()`: the resource that a reference leads to; `from` is the resource that holds the reference.
+    /// `resolve()`: the resource that a reference refers to; `from` is the resource that has the reference.
     fn resolve(&self, _from: Element<'t>, _reference: &str) -> Option<Element<'t>> {
         None
     }
-    /// Called when a question has no answer here: `resolve()` of a reference that leads to nothing at hand, one without
-    /// a literal included; `memberOf()` of a value set that cannot be checked; `htmlChecks()`.
+    /// Called if the result of a function is unknown: `resolve()` of a reference whose target is not available, or
+    /// that has no literal; `memberOf()` of a value set that cannot be checked; `htmlChecks()`.
     fn undecided(&self) {}
-    /// `memberOf()`: None when the value set cannot be checked.
+    /// `memberOf()`: None if the value set cannot be checked.
     fn member_of(&self, _element: Element<'t>, _value_set: &str) -> Option<bool> {
         None
     }
-    /// `conformsTo()`: None when the profile is unknown.
+    /// `conformsTo()`: None if the profile is unknown.
     fn conforms_to(&self, _element: Element<'t>, _profile: &str) -> Option<bool> {
         None
     }
-    /// For `now()`, `today()`, `timeOfDay()`: microseconds since 1970 UTC.
+    /// The time for `now()`, `today()`, and `timeOfDay()`, in microseconds since 1970 UTC.
     fn now_us(&self) -> i64;
-    /// Asked before each evaluation: how many steps it may take, if fewer than `STEP_LIMIT`.
+    /// Called before each evaluation: the number of steps it may take, if fewer than `STEP_LIMIT`.
     fn steps_left(&self) -> u32 {
         STEP_LIMIT
     }
-    /// Told after each evaluation how many steps it took, for who bounds all evaluations of a document together.
+    /// Called after each evaluation with the number of steps it took, for hosts that limit all evaluations of a
+    /// document together.
     fn spent(&self, _steps: u32) {}
 }
 
-/// Where an expression is evaluated.
+/// The context of an evaluation.
 #[derive(Clone, Copy)]
 pub struct Scope<'t> {
     pub schema: &'static Schema,
-    /// `%resource`: the resource that holds the focus; a contained one is its own.
+    /// `%resource`: the resource that contains the focus; for a contained resource, itself.
     pub resource: Element<'t>,
-    /// `%rootResource`: what contains a contained resource, else as `resource`.
+    /// `%rootResource`: the container of a contained resource, else the same as `resource`.
     pub root: Element<'t>,
     pub host: &'t dyn Host<'t>,
 }
 
-/// An expression that was read; to be kept and evaluated many times, by any thread.
+/// A parsed expression, to be evaluated many times by any thread.
 #[derive(Clone, Debug)]
 pub struct Expression {
     expr: Expr,
@@ -85,25 +86,26 @@ pub struct Expression {
 }
 
 impl Expression {
-    /// Reads an expression of at most `LENGTH_LIMIT_BYTES` and `DEPTH_LIMIT_LEVELS`. Unknown functions, wrong numbers
-    /// of arguments and regular expressions that cannot be read are errors, too.
+    /// Parses an expression of at most `LENGTH_LIMIT_BYTES` and `DEPTH_LIMIT_LEVELS`. Unknown functions, wrong
+    /// numbers of arguments, and invalid regular expressions are errors, too.
     pub fn parse(text: &str) -> Result<Expression, SyntaxError> {
         let parsed = parser::parse(text)?;
         let parser::Parsed { expr, defines_variables, memos, levels } = parsed;
         Ok(Expression { expr, defines_variables, memos, levels })
     }
 
-    /// How deep it is nested, at most `DEPTH_LIMIT_LEVELS`.
+    /// The nesting depth, at most `DEPTH_LIMIT_LEVELS`.
     pub fn levels(&self) -> u32 {
         self.levels
     }
 
-    /// Everything that the expression leads to from `focus`, in order. Items of the document stay elements.
+    /// Evaluates the expression on `focus`; items in order. Items of the document stay elements.
     pub fn evaluate<'t>(&self, scope: &Scope<'t>, focus: Element<'t>) -> Result<Collection<'t>, Failure> {
         eval::evaluate(self, scope, focus)
     }
 
-    /// Whether an invariant holds: None when the expression has no result; a single item that is no boolean is true.
+    /// Evaluates an invariant: None if the expression has no result; a single item that is not a boolean counts as
+    /// true.
     pub fn holds<'t>(&self, scope: &Scope<'t>, focus: Element<'t>) -> Result<Option<bool>, Failure> {
         eval::holds(self, scope, focus)
     }

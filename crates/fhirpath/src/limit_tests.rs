@@ -1,4 +1,4 @@
-//! What an evaluation may take: steps that grow with the input, items of a collection, bytes of a text.
+//! Limits of an evaluation: steps that grow with the input, items per collection, bytes per text.
 
 use super::fixture::tree;
 use super::{COLLECTION_LIMIT_ITEMS, Expression, Failure, Host, Item, STEP_LIMIT, Scope, TEXT_LIMIT_BYTES, Value};
@@ -8,7 +8,7 @@ use emberpost_fhir::schema::Schema;
 use serde_json::json;
 use std::cell::Cell;
 
-/// Counts steps, and may have fewer of them than an evaluation takes.
+/// Counts steps, and allows fewer of them than an evaluation needs.
 struct Counting {
     spent: Cell<u32>,
     left: u32,
@@ -28,16 +28,16 @@ impl Host<'_> for Counting {
     }
 }
 
-/// What an evaluation came to.
+/// The outcome of an evaluation.
 struct Outcome {
     steps: u32,
     items: usize,
-    /// Of the longest text that is an item.
+    /// The length of the longest text among the items.
     text_bytes: usize,
     failure: Option<Failure>,
 }
 
-/// Over a Patient with so many names; each has a text of its own, in which a character is escaped.
+/// Evaluates on a Patient with this many names; each has a text of its own with an escaped character.
 fn evaluated(text: &str, names: usize, left: u32) -> Outcome {
     let names: Vec<_> = (0..names).map(|at| json!({ "family": format!("a b\n{at}"), "given": ["a,b"] })).collect();
     let tree = tree(&json!({ "resourceType": "Patient", "name": names }).to_string());
@@ -59,7 +59,7 @@ fn evaluated(text: &str, names: usize, left: u32) -> Outcome {
 }
 
 #[test]
-fn what_multiplies_items_ends_at_a_limit_however_few_it_begins_with() {
+fn functions_that_multiply_items_end_at_a_limit() {
     let doubled = "select($this.combine($this))";
     let streamed = format!("name.{}.count()", vec![doubled; 20].join("."));
     for text in [
@@ -95,7 +95,7 @@ fn what_multiplies_items_ends_at_a_limit_however_few_it_begins_with() {
             outcome.failure,
             outcome.items
         );
-        // What is kept takes at least a step, so that this bounds all collections together.
+        // Each stored item takes at least a step, so this limits all collections together.
         assert!(outcome.steps <= STEP_LIMIT + COLLECTION_LIMIT_ITEMS as u32, "{text}: {}", outcome.steps);
     }
 }
@@ -114,7 +114,7 @@ fn a_collection_may_be_as_large_as_the_limit_and_not_larger() {
 }
 
 #[test]
-fn what_makes_texts_longer_ends_at_a_limit_in_bytes() {
+fn functions_that_lengthen_texts_end_at_a_limit_in_bytes() {
     for text in [
         "$total & $total",
         "$total + $total",
@@ -144,7 +144,7 @@ fn what_makes_texts_longer_ends_at_a_limit_in_bytes() {
 }
 
 #[test]
-fn steps_grow_with_the_items_and_texts_that_are_gone_through() {
+fn steps_grow_with_the_items_and_texts_that_are_read() {
     for text in [
         "name.combine(name).count()",
         "name.select($this.combine($this)).count()",

@@ -1,4 +1,4 @@
-//! Tokens to an expression, by the precedence of the FHIRPath grammar. Depth and length are bounded.
+//! Parses tokens to an expression, by the precedence of the FHIRPath grammar. Depth and length are limited.
 
 use super::ast::{Call, Expr, Namespace, Operator, TypeName};
 use super::constant;
@@ -12,9 +12,9 @@ use regex::{Regex, RegexBuilder};
 pub(super) struct Parsed {
     pub expr: Expr,
     pub defines_variables: bool,
-    /// How many right sides of `in` are worth remembering.
+    /// The number of right sides of `in` that are worth caching.
     pub memos: u16,
-    /// How deep it is.
+    /// The nesting depth.
     pub levels: u32,
 }
 
@@ -31,11 +31,11 @@ pub(super) fn parse(text: &str) -> Result<Parsed, SyntaxError> {
             let Parser { defines_variables, memos, depth, .. } = parser;
             Ok(Parsed { expr, defines_variables, memos, levels: u32::try_from(depth).unwrap_or(u32::MAX) })
         }
-        _ => parser.error("The expression should end here"),
+        _ => parser.error("The end of the expression is expected here"),
     }
 }
 
-/// Reads a pattern as FHIRPath means it: `.` takes line ends, too.
+/// Compiles a pattern with FHIRPath's semantics: `.` also matches line ends.
 pub(super) fn regex(pattern: &str, whole: bool, flags: &str) -> Option<Regex> {
     let pattern = if whole { format!("^(?:{pattern})$") } else { pattern.to_owned() };
     RegexBuilder::new(&pattern)
@@ -113,7 +113,7 @@ impl Parser {
         self.level(0)
     }
 
-    /// The operator at the cursor and how strongly it binds.
+    /// The operator at the cursor and its precedence.
     fn operator(&self) -> Option<(&'static str, usize)> {
         let text: &str = match self.peek() {
             Token::Name(name, false) => name,
@@ -125,7 +125,8 @@ impl Parser {
         Some((name, level))
     }
 
-    /// What stands between operators that bind at least as strongly as `weakest`. `depth` ends as that of the deepest part.
+    /// Parses operands joined by operators of at least the precedence `weakest`. `depth` becomes that of the deepest
+    /// operand.
     fn level(&mut self, weakest: usize) -> Parse<Expr> {
         let outer = self.depth;
         let mut left = self.signed()?;
@@ -146,7 +147,7 @@ impl Parser {
         Ok(left)
     }
 
-    /// Chains of one operator become a list, so that they are not deep.
+    /// A chain of one operator becomes a list, so that it is not deep.
     fn join(&mut self, operator: &str, left: Expr, right: Expr) -> Parse<Expr> {
         let binary = match operator {
             "and" | "or" | "|" => {
@@ -211,7 +212,7 @@ impl Parser {
                     Token::Name(name, _) if self.is("(") => self.call(&name, Some(left))?,
                     Token::Name(name, _) => Expr::Member(Box::new(left), name),
                     Token::Dollar(name) => match &*name {
-                        // `$this` after a point: the focus is what came before, and it is not used.
+                        // `$this` after a point: the focus is the input, and is ignored.
                         "this" => left,
                         _ => return self.error("A name is missing after the point"),
                     },
@@ -230,7 +231,7 @@ impl Parser {
         }
     }
 
-    /// An expression within brackets, up to the closing one.
+    /// Parses an expression within brackets, up to the closing one.
     fn nested(&mut self, close: &str) -> Parse<Expr> {
         self.deeper()?;
         let inner = self.expression()?;
@@ -259,7 +260,7 @@ impl Parser {
                 "this" => Ok(Expr::This),
                 "index" => Ok(Expr::Index),
                 "total" => Ok(Expr::Total),
-                _ => self.error("Of names with $ there are $this, $index and $total"),
+                _ => self.error("The only names with $ are $this, $index, and $total"),
             },
             Token::Percent(name) => Ok(constant::named(&name)),
             _ => {
@@ -269,7 +270,7 @@ impl Parser {
         }
     }
 
-    /// A number, or a quantity if a unit follows.
+    /// Parses a number, or a quantity if a unit follows.
     fn quantity(&mut self, number: rust_decimal::Decimal, alone: Value<'static>) -> Parse<Expr> {
         let unit = match self.peek() {
             Token::Text(text) => Some(Unit::code(text)),
@@ -292,7 +293,7 @@ impl Parser {
     fn call(&mut self, name: &str, input: Option<Expr>) -> Parse<Expr> {
         let Some((function, least, most)) = Function::named(name) else {
             self.at -= 1;
-            return self.error("A function of this name is not known");
+            return self.error("There is no function with this name");
         };
         self.defines_variables |= function == Function::DefineVariable;
         self.expect("(")?;
@@ -303,7 +304,7 @@ impl Parser {
         }
         let arguments = self.arguments()?;
         if arguments.len() < least || arguments.len() > most {
-            return self.error("A function is given too few or too many arguments");
+            return self.error("The function has too few or too many arguments");
         }
         let regex = self.pattern(function, &arguments)?;
         Ok(Expr::Call(Box::new(Call { function, input, arguments, type_name: None, regex })))
@@ -330,7 +331,8 @@ impl Parser {
         Ok(arguments)
     }
 
-    /// Reads a literal pattern now, so that a wrong one is told at once and a right one is read once.
+    /// Compiles a literal pattern now, so that an invalid one is reported at once and a valid one is compiled only
+    /// once.
     fn pattern(&self, function: Function, arguments: &[Expr]) -> Parse<Option<Regex>> {
         let whole = function == Function::MatchesFull;
         if !whole && !matches!(function, Function::Matches | Function::ReplaceMatches) {
@@ -344,7 +346,7 @@ impl Parser {
         match arguments.first() {
             Some(Expr::Literal(Value::String(pattern))) => match regex(pattern, whole, flags) {
                 Some(regex) => Ok(Some(regex)),
-                None => self.error("A regular expression cannot be read, has look-around, or is too large"),
+                None => self.error("The regular expression is invalid, has look-around, or is too large"),
             },
             _ => Ok(None),
         }

@@ -1,6 +1,6 @@
-//! The official suites, as they are published with the specification (R4, R5): read from the folder that the environment
-//! variable EMBERPOST_FHIRPATH_SUITES names, with `r4/tests-fhir-r4.xml`, `r5/tests-fhir-r5.xml` and their inputs as
-//! JSON under `input/`. They are not part of this repository.
+//! The official test suites as published with the specification (R4, R5). `EMBERPOST_FHIRPATH_SUITES` names their
+//! folder, with `r4/tests-fhir-r4.xml`, `r5/tests-fhir-r5.xml`, and their inputs as JSON under `input/`. They are
+//! not part of this repository.
 
 use super::fixture::Alone;
 use super::{Collection, Expression, Item, Scope, Value};
@@ -12,7 +12,7 @@ use quick_xml::events::{BytesStart, Event};
 use std::collections::HashMap;
 use std::path::Path;
 
-/// Needs a static checker, which an engine for messages has no use for.
+/// These tests need a static checker, which message validation does not need.
 const LEFT_OUT: &str = "isSemanticChecks";
 
 #[derive(Default, Debug)]
@@ -147,7 +147,7 @@ fn run(case: &Case, tree: Option<&Tree>, schema: &'static Schema) -> Result<(), 
         Err(error) => return Err(format!("is not read: {error}")),
     };
     let Some(tree) = tree else { return Err("has no input that can be read".into()) };
-    let Some(root) = Element::root(tree, schema) else { return Err("has an input that is no FHIR resource".into()) };
+    let Some(root) = Element::root(tree, schema) else { return Err("has an input that is not a FHIR resource".into()) };
     let host = Alone { schema, root };
     let scope = Scope { schema, resource: root, root, host: &host };
     match expression.evaluate(&scope, root) {
@@ -158,7 +158,7 @@ fn run(case: &Case, tree: Option<&Tree>, schema: &'static Schema) -> Result<(), 
     }
 }
 
-/// Runs a suite, prints what fails, and returns the share that passes in hundredths of a percent.
+/// Runs a suite, prints the failures, and returns the share that passes, in hundredths of a percent.
 fn suite(version: FhirVersion, name: &str) -> Option<u32> {
     let Some(folder) = std::env::var_os("EMBERPOST_FHIRPATH_SUITES") else {
         println!("skipped: EMBERPOST_FHIRPATH_SUITES names no folder with the official suites");

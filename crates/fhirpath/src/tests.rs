@@ -11,7 +11,7 @@ const PATIENT: &str = r##"{"resourceType":"Patient","id":"p","active":true,"gend
 "period":{"start":"2020","end":"2019-12-31"}}],"multipleBirthInteger":3,
 "extension":[{"url":"http://example.org/weight","valueQuantity":{"value":60.50,"system":"http://unitsofmeasure.org","code":"kg"}}]}"##;
 
-/// What an expression says of the sample, as texts; a failure as it is told.
+/// The result of an expression on the sample, as texts; errs as the evaluation does.
 fn all(version: FhirVersion, text: &str) -> Result<Vec<String>, Failure> {
     let tree = tree(PATIENT);
     let schema = Schema::of(version);
@@ -66,7 +66,7 @@ fn escapes_of_json_do_not_hide_a_value() {
 }
 
 #[test]
-fn an_invariant_without_a_result_is_neither_held_nor_broken() {
+fn an_invariant_without_a_result_is_neither_satisfied_nor_violated() {
     assert_eq!(holds("deceased = true"), Ok(None));
     assert_eq!(holds("name.family"), Ok(Some(true)));
     assert_eq!(holds("active"), Ok(Some(true)));
@@ -75,7 +75,7 @@ fn an_invariant_without_a_result_is_neither_held_nor_broken() {
 }
 
 #[test]
-fn what_precision_leaves_open_has_no_order() {
+fn insufficient_precision_leaves_the_order_unknown() {
     gives("birthDate < @1980-05", &[]);
     gives("birthDate < @1980-06", &["true"]);
     gives("name.period.all(start <= end)", &["false"]);
@@ -113,13 +113,13 @@ fn decimals_are_exact() {
 }
 
 #[test]
-fn a_primitive_is_taken_by_its_own_type_and_is_of_those_above() {
+fn a_primitive_is_selected_by_its_own_type_and_is_of_its_base_types() {
     gives("gender.ofType(string)", &[]);
     gives("gender.ofType(code)", &["female"]);
     gives("gender is string", &["true"]);
     gives("Patient is DomainResource", &["true"]);
     gives("contained.ofType(Resource).id", &["o"]);
-    // R4's que-7 asks so of a FHIR boolean.
+    // R4's que-7 does so with a FHIR boolean.
     gives("active is Boolean", &["true"]);
     assert_eq!(all(FhirVersion::R4, "gender.ofType(cod)"), Err(Failure::UnknownType));
 }
@@ -131,7 +131,7 @@ fn as_takes_one_item_since_r5_and_filters_before() {
 }
 
 #[test]
-fn references_lead_where_the_host_says() {
+fn references_are_resolved_by_the_host() {
     gives("managingOrganization.resolve().name", &["Clinic"]);
     gives("managingOrganization.reference.resolve().name", &["Clinic"]);
     gives("managingOrganization.where(resolve() is Organization).exists()", &["true"]);
@@ -143,7 +143,7 @@ fn references_lead_where_the_host_says() {
 }
 
 #[test]
-fn the_right_side_of_in_is_asked_once_and_says_the_same() {
+fn the_right_side_of_in_is_evaluated_once_with_the_same_result() {
     let dom_3 = "contained.where((('#'+id in (%resource.descendants().reference | %resource.descendants().as(canonical) \
         | %resource.descendants().as(uri) | %resource.descendants().as(url))) or descendants().where(reference = '#').exists()\
         ).not()).trace('unmatched', id).empty()";
@@ -153,7 +153,7 @@ fn the_right_side_of_in_is_asked_once_and_says_the_same() {
 }
 
 #[test]
-fn the_place_of_a_result_can_be_found() {
+fn the_position_of_a_result_can_be_found() {
     let tree = tree(PATIENT);
     let schema = Schema::of(FhirVersion::R4);
     let root = Element::root(&tree, schema).expect("the sample is a Patient");
@@ -165,7 +165,7 @@ fn the_place_of_a_result_can_be_found() {
 }
 
 #[test]
-fn what_is_no_expression_is_told_with_its_place() {
+fn a_text_that_is_not_an_expression_is_refused_with_its_position() {
     for (text, offset) in
         [("a.", 2), ("a b", 2), ("unknown()", 0), ("'open", 0), ("a.matches('(?=x)')", 18), ("exists(1, 2)", 12)]
     {
@@ -182,7 +182,7 @@ fn a_failure_repeats_nothing_of_the_document() {
 }
 
 #[test]
-fn a_type_is_told_with_its_namespace() {
+fn a_type_is_returned_with_its_namespace() {
     gives("gender.type().namespace + '.' + gender.type().name", &["FHIR.code"]);
     gives("1.type().name", &["Integer"]);
     assert!(matches!(Value::Integer(1).type_name(), "Integer"));
@@ -204,7 +204,7 @@ fn a_name_written_with_escapes_is_found() {
 }
 
 #[test]
-fn the_host_is_told_what_each_evaluation_took_also_of_one_that_failed() {
+fn the_host_receives_the_steps_of_each_evaluation_even_if_it_failed() {
     struct Counting(std::cell::Cell<u64>);
     impl Host<'_> for Counting {
         fn now_us(&self) -> i64 {

@@ -1,4 +1,4 @@
-//! What an evaluation takes: steps for everything it does, and the bounds of what it makes.
+//! Accounts for the cost of an evaluation: steps for all work, and limits on the size of results.
 
 use super::super::Failure;
 use super::super::TEXT_LIMIT_BYTES;
@@ -6,7 +6,7 @@ use super::super::collection::Collection;
 use super::super::value::{Item, Value};
 use super::{Done, Eval};
 
-/// Bytes of text that are made, decoded or compared for one step.
+/// The number of bytes of text created, decoded, or compared per step.
 const BYTES_PER_STEP: usize = 16;
 
 impl<'t> Eval<'t> {
@@ -26,7 +26,7 @@ impl<'t> Eval<'t> {
         to.push(item)
     }
 
-    /// All of these in a collection.
+    /// Collects all of these items.
     pub(super) fn kept(&mut self, items: impl Iterator<Item = Item<'t>>) -> Done<Collection<'t>> {
         let mut found = Collection::Empty;
         for item in items {
@@ -35,30 +35,30 @@ impl<'t> Eval<'t> {
         Ok(found)
     }
 
-    /// A copy, for one step each item.
+    /// Copies a collection, for one step per item.
     pub(super) fn copied(&mut self, items: &Collection<'t>) -> Done<Collection<'t>> {
         self.spend(items.len())?;
         Ok(items.clone())
     }
 
-    /// Pays for a text of at most so many bytes, before it is made.
+    /// Charges for a text of at most this many bytes, before it is created.
     pub(super) fn spend_text(&mut self, bytes: usize) -> Done<()> {
         self.spend_bytes(bytes)?;
         self.check_text(bytes)
     }
 
-    /// Fails where a text of so many bytes may not be made.
+    /// Errs if a text of this many bytes is not allowed.
     pub(super) fn check_text(&self, bytes: usize) -> Done<()> {
         if bytes > TEXT_LIMIT_BYTES { Err(Failure::TextLimit) } else { Ok(()) }
     }
 
-    /// A text that a function made: at most a few times as long as what it was made of, else paid for before.
+    /// A text that a function created: at most a few times as long as its input, or charged before.
     pub(super) fn made(&mut self, text: String) -> Done<Collection<'t>> {
         self.spend_text(text.len())?;
         Ok(Some(Value::String(text.into())).into())
     }
 
-    /// Pays for the value of an item of the document: of a text with escapes, or a unit, a decoded copy is made.
+    /// Charges for reading an item of the document: a text with escapes, or a unit, is copied to be decoded.
     pub(super) fn spend_read(&mut self, item: &Item<'t>) -> Done<()> {
         let Item::Element(element) = item else { return Ok(()) };
         match element.value {
@@ -67,12 +67,12 @@ impl<'t> Eval<'t> {
         }
     }
 
-    /// Pays for a comparison, which ends with the shorter of the two.
+    /// Charges for a comparison, which ends with the shorter of the two.
     pub(super) fn spend_compared(&mut self, left: &Item<'t>, right: &Item<'t>) -> Done<()> {
         self.spend_bytes(length(left).min(length(right)))
     }
 
-    /// Pays for `=` of two collections, one by one.
+    /// Charges for `=` of two collections, item by item.
     pub(super) fn spend_aligned(&mut self, left: &Collection<'t>, right: &Collection<'t>) -> Done<()> {
         self.spend(left.len())?;
         if left.len() != right.len() {
@@ -81,7 +81,7 @@ impl<'t> Eval<'t> {
         left.items().iter().zip(right.items()).try_for_each(|(left, right)| self.spend_compared(left, right))
     }
 
-    /// Pays for `~` of two collections, each item with each, and what objects hold likewise.
+    /// Charges for `~` of two collections, each item with each, and likewise for the members of objects.
     pub(super) fn spend_pairs(&mut self, left: &Collection<'t>, right: &Collection<'t>) -> Done<()> {
         let (count, other) = (left.len(), right.len());
         if count != other {
@@ -98,7 +98,7 @@ impl<'t> Eval<'t> {
     }
 }
 
-/// Bytes that a comparison may have to look at.
+/// The number of bytes that a comparison may read.
 fn length(item: &Item<'_>) -> usize {
     match item {
         Item::Value(Value::String(text)) => text.len(),

@@ -64,7 +64,7 @@ impl<'t> Eval<'t> {
         })
     }
 
-    /// `&`: nothing counts as an empty text.
+    /// `&`: an empty operand counts as an empty text.
     fn concatenated(&mut self, left: Option<Item<'t>>, right: Option<Item<'t>>) -> Done<Collection<'t>> {
         let text = |item: Option<Item<'t>>| -> Done<Option<Value<'t>>> {
             let Some(item) = item else { return Ok(None) };
@@ -100,7 +100,7 @@ fn convert_quantity<'t>(value: &Value<'t>) -> Option<Quantity<'t>> {
     }
 }
 
-/// None where the numbers do not fit, or a divisor is zero.
+/// None if the result is out of range, or the divisor is zero.
 fn numbers<'t>(operator: Operator, left: &Value<'t>, right: &Value<'t>) -> Done<Option<Value<'t>>> {
     let (Some(a), Some(b)) = (left.number(), right.number()) else { return Err(Failure::Type("an operator")) };
     let is_decimal = matches!(left, Value::Decimal(_)) || matches!(right, Value::Decimal(_));
@@ -119,12 +119,12 @@ fn numbers<'t>(operator: Operator, left: &Value<'t>, right: &Value<'t>) -> Done<
     Ok(result.and_then(|number| if is_decimal { Some(Value::Decimal(number)) } else { whole_number(number, is_long) }))
 }
 
-/// Quotients have eight digits after the point at most.
+/// Rounds a quotient to eight digits after the point.
 fn to_eight(number: Decimal) -> Decimal {
     number.round_dp_with_strategy(8, rust_decimal::RoundingStrategy::MidpointAwayFromZero)
 }
 
-/// An Integer or Long, if it fits.
+/// An Integer or Long, if it is in range.
 pub(super) fn whole_number<'t>(number: Decimal, is_long: bool) -> Option<Value<'t>> {
     let number = i64::try_from(number).ok()?;
     match is_long {
@@ -142,7 +142,7 @@ fn with_units<'t>(operator: Operator, left: &Quantity<'t>, right: &Quantity<'t>)
                 if operator == Operator::Plus { left.value.checked_add(right) } else { left.value.checked_sub(right) };
             Ok(sum.map(quantity))
         }
-        // A plain number leaves the unit as it is.
+        // A plain number leaves the unit unchanged.
         Operator::Multiply | Operator::Divide => {
             let divides = operator == Operator::Divide;
             let scaled = match (&left.unit, &right.unit) {

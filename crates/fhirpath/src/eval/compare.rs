@@ -1,4 +1,4 @@
-//! Operators that compare: equality, order, membership.
+//! Comparison operators: equality, order, membership.
 
 use super::super::Failure;
 use super::super::ast::{Expr, Operator};
@@ -49,7 +49,7 @@ impl<'t> Eval<'t> {
         }
     }
 
-    /// The commonest: a path and a literal.
+    /// The most frequent case: a path and a literal.
     fn equals_literal(&mut self, path: &Expr, value: &Value<'static>, focus: Focus<'_, 't>) -> Done<Option<bool>> {
         if let (true, Value::Boolean(value)) = (is_boolean(path), value) {
             return Ok(self.operand_truth(path, focus)?.map(|truth| truth == *value));
@@ -74,7 +74,7 @@ impl<'t> Eval<'t> {
         truth
     }
 
-    /// Whether the one item of `left` is among those of `right`.
+    /// Whether the single item of `left` is among those of `right`.
     fn is_in(&mut self, left: &Expr, right: &Expr, memo: Option<u16>, focus: Focus<'_, 't>) -> Done<Option<bool>> {
         let left = self.scoped(left, focus)?;
         let Some(item) = self.single(left, "in")? else { return Ok(None) };
@@ -118,7 +118,8 @@ impl<'t> Eval<'t> {
         }
     }
 
-    /// What the right side of an `in` has; the same for all items of the loops around it.
+    /// The items on the right side of an `in`, cached because they are the same for all items of the loops around
+    /// it.
     fn memo(&mut self, slot: u16, right: &Expr, focus: Focus<'_, 't>) -> Done<Rc<Memo<'t>>> {
         let slot = usize::from(slot);
         if self.memos.is_empty() {
@@ -141,7 +142,7 @@ impl<'t> Eval<'t> {
         Ok(memo)
     }
 
-    /// Items where it does not matter whether they repeat.
+    /// Items for a query in which duplicates do not matter.
     fn each_loose(&mut self, expr: &Expr, focus: Focus<'_, 't>, sink: super::Sink<'_, 't>) -> Done<bool> {
         let Expr::Union(all) = expr else { return self.each_argument(expr, focus, sink) };
         for one in all {
@@ -166,7 +167,7 @@ impl<'t> Eval<'t> {
         }))
     }
 
-    /// None where precision or units leave it open, or a value is missing or malformed.
+    /// None if precision or units leave the order open, or a value is missing or malformed.
     pub(super) fn order(&mut self, left: &Item<'t>, right: &Item<'t>) -> Done<Option<Ordering>> {
         self.spend_compared(left, right)?;
         self.spend_read(left)?;
@@ -194,11 +195,11 @@ impl<'t> Eval<'t> {
     }
 }
 
-/// Expressions whose result is a boolean by their form.
+/// Whether the syntax alone makes the result a boolean.
 fn is_boolean(expr: &Expr) -> bool {
     match expr {
         Expr::And(_) | Expr::Or(_) | Expr::Is(..) => true,
-        Expr::Call(call) => super::truth::answers(call.function),
+        Expr::Call(call) => super::truth::is_boolean_function(call.function),
         Expr::Binary(operator, _) => !operator.calculates(),
         _ => false,
     }

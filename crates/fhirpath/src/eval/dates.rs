@@ -1,4 +1,4 @@
-//! Arithmetic and components of dates and times, and the clock.
+//! Arithmetic and components of dates and times, and the current time.
 
 use super::super::Failure;
 use super::super::ast::Operator;
@@ -9,11 +9,11 @@ use super::{Done, Eval};
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
 
-/// Microseconds of a day.
+/// Microseconds per day.
 const DAY_US: i64 = 86_400_000_000;
 
 impl<'t> Eval<'t> {
-    /// A date or time later or earlier by a duration. Fractions count for seconds only.
+    /// A date or time later or earlier by a duration. Fractions only count for seconds.
     pub(super) fn moved(&self, value: &Value<'t>, by: &Quantity<'t>, operator: Operator) -> Done<Option<Value<'t>>> {
         let sign = match operator {
             Operator::Plus => 1,
@@ -27,7 +27,7 @@ impl<'t> Eval<'t> {
             return Err(Failure::Type("an operator"));
         }
         let micros = || match micros? {
-            // Of seconds and milliseconds fractions count.
+            // Fractions of seconds and milliseconds count.
             unit @ ..=1_000_000 => {
                 let exact = by.value.checked_mul(Decimal::from(unit))?.trunc().to_i64()?;
                 exact.checked_mul(sign)
@@ -68,7 +68,7 @@ impl<'t> Eval<'t> {
     }
 }
 
-/// A date that is written to the year or month moves by whole years or months.
+/// A date with the precision of a year or month changes by whole years or months.
 fn date_moved(
     date: &DateTime,
     months: Option<i64>,

@@ -1,4 +1,4 @@
-//! Children, descendants, and what references lead to.
+//! Children, descendants, and the targets of references.
 
 use super::super::COLLECTION_LIMIT_ITEMS;
 use super::super::value::Item;
@@ -34,7 +34,8 @@ impl<'t> Eval<'t> {
         Ok(true)
     }
 
-    /// Those of `%resource`, gathered once: dom-3 asks four times. None of them where they are too many to be held.
+    /// The descendants of `%resource`, cached because dom-3 uses them four times. Empty if there are too many to
+    /// store.
     fn resource_descendants(&mut self) -> Done<Rc<Vec<Element<'t>>>> {
         if let Some(known) = &self.descendants {
             return Ok(known.clone());
@@ -55,7 +56,7 @@ impl<'t> Eval<'t> {
         Ok(all)
     }
 
-    /// In document order, without recursion.
+    /// Visits descendants in document order, without recursion.
     pub(super) fn each_descendant(&mut self, item: &Item<'t>, sink: Sink<'_, 't>) -> Done<bool> {
         let Item::Element(element) = item else { return Ok(true) };
         let mut waiting = Vec::new();
@@ -69,7 +70,7 @@ impl<'t> Eval<'t> {
         Ok(true)
     }
 
-    /// The first child last, so that it is the next one.
+    /// Pushes children in reverse, so that the first one is popped next.
     fn push_children(&mut self, waiting: &mut Vec<Element<'t>>, of: Element<'t>) -> Done<()> {
         let from = waiting.len();
         of.each_child(self.scope.schema, |child| waiting.push(child));
@@ -78,7 +79,7 @@ impl<'t> Eval<'t> {
         self.spend(children.len())
     }
 
-    /// Of a Reference, or of a text that is one.
+    /// The target of a Reference, or of a text that is a reference.
     pub(super) fn resolved(&self, item: &Item<'t>) -> Option<Element<'t>> {
         let found = self.resolved_of(item);
         if found.is_none() {

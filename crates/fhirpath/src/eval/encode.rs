@@ -1,12 +1,12 @@
-//! `encode`, `decode`, `escape`, `unescape`. None where the form is not known or the text is not of it.
+//! `encode`, `decode`, `escape`, `unescape`. None if the encoding is unknown or the text is not valid in it.
 
 use std::fmt::Write;
 
 const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 const BASE64_URL: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
-pub(super) fn encode(text: &str, form: &str) -> Option<String> {
-    match form {
+pub(super) fn encode(text: &str, encoding: &str) -> Option<String> {
+    match encoding {
         "hex" => Some(text.bytes().fold(String::new(), |mut found, byte| {
             // Writing to a String does not fail.
             let _ = write!(found, "{byte:02x}");
@@ -18,8 +18,8 @@ pub(super) fn encode(text: &str, form: &str) -> Option<String> {
     }
 }
 
-pub(super) fn decode(text: &str, form: &str) -> Option<String> {
-    let bytes = match form {
+pub(super) fn decode(text: &str, encoding: &str) -> Option<String> {
+    let bytes = match encoding {
         "hex" => from_hex(text)?,
         "base64" => from_base64(text, BASE64)?,
         "urlbase64" => from_base64(text, BASE64_URL)?,
@@ -64,8 +64,8 @@ fn from_base64(text: &str, letters: &[u8; 64]) -> Option<Vec<u8>> {
 
 const ENTITIES: [(&str, &str); 5] = [("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("\"", "&quot;"), ("'", "&#39;")];
 
-pub(super) fn escape(text: &str, form: &str) -> Option<String> {
-    match form {
+pub(super) fn escape(text: &str, encoding: &str) -> Option<String> {
+    match encoding {
         "html" => Some(ENTITIES.iter().fold(text.to_owned(), |text, (plain, entity)| text.replace(plain, entity))),
         "json" => {
             let quoted = serde_json::to_string(text).ok()?;
@@ -75,13 +75,13 @@ pub(super) fn escape(text: &str, form: &str) -> Option<String> {
     }
 }
 
-pub(super) fn unescape(text: &str, form: &str) -> Option<String> {
-    match form {
+pub(super) fn unescape(text: &str, encoding: &str) -> Option<String> {
+    match encoding {
         "html" => {
             Some(ENTITIES.iter().rev().fold(text.to_owned(), |text, (plain, entity)| text.replace(entity, plain)))
         }
         "json" => {
-            // A quote that stands bare is taken as it is.
+            // An unescaped quote stays as it is.
             let mut quoted = String::from("\"");
             let mut escaped = false;
             for letter in text.chars() {

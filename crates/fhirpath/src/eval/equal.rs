@@ -8,14 +8,14 @@ use rust_decimal::Decimal;
 use std::cmp::Ordering;
 use std::collections::HashMap;
 
-/// Objects with more members are compared by a table of names, so that the time is that of their members.
+/// Objects with more members are compared by a table of names, so that the time is linear in the number of members.
 const MEMBERS_FEW: usize = 16;
 
-/// `=` of two items: None where it cannot be said.
+/// `=` of two items: None if the result is unknown.
 pub(super) fn equal(left: &Item<'_>, right: &Item<'_>, schema: &Schema) -> Option<bool> {
     match (left, right) {
         (Item::Element(element), Item::Value(Value::String(text))) => {
-            // The commonest comparison: a code with a literal. Neither is decoded.
+            // The most frequent comparison: a code with a literal. Neither is decoded.
             match element.value {
                 Some(node) => match node.plain() {
                     Some(bytes) => Some(bytes == text.as_bytes()),
@@ -68,7 +68,8 @@ fn values_equal(left: &Value<'_>, right: &Value<'_>) -> Option<bool> {
     }
 }
 
-/// Two JSON values alike, whatever the order of members; numbers by value. As deep as the reader lets documents be.
+/// Equality of two JSON values, ignoring the order of members; numbers by value. The reader limits the depth of the
+/// recursion.
 fn nodes_equal(left: Node<'_>, right: Node<'_>) -> bool {
     if left.kind() != right.kind() {
         return false;
@@ -99,7 +100,7 @@ fn nodes_equal(left: Node<'_>, right: Node<'_>) -> bool {
     }
 }
 
-/// `=` of collections: as many, and equal one by one in order.
+/// `=` of collections: of the same length, and equal item by item.
 pub(super) fn collections_equal(left: &Collection<'_>, right: &Collection<'_>, schema: &Schema) -> Option<bool> {
     let (left, right) = (left.items(), right.items());
     if left.is_empty() || right.is_empty() {
@@ -157,14 +158,14 @@ fn values_equivalent(left: &Value<'_>, right: &Value<'_>) -> bool {
     }
 }
 
-/// Without regard to case and to how much white space stands between words.
+/// Ignores case and the amount of white space between words.
 fn texts_equivalent(left: &str, right: &str) -> bool {
     let mut left = left.split_whitespace().map(str::to_lowercase);
     let mut right = right.split_whitespace().map(str::to_lowercase);
     left.by_ref().eq(right.by_ref())
 }
 
-/// To the digits of the less precise one.
+/// Compares with the digits of the less precise number.
 fn numbers_equivalent(left: Decimal, right: Decimal) -> bool {
     let digits = left.normalize().scale().min(right.normalize().scale());
     left.round_dp(digits) == right.round_dp(digits)
@@ -190,7 +191,7 @@ fn nodes_equivalent(left: Node<'_>, right: Node<'_>) -> bool {
     }
 }
 
-/// `~` of collections: as many, and each equivalent to one of the other, in any order.
+/// `~` of collections: of the same length, and each item equivalent to one of the other, in any order.
 pub(super) fn collections_equivalent(left: &Collection<'_>, right: &Collection<'_>, schema: &Schema) -> bool {
     let (left, right) = (left.items(), right.items());
     if left.len() != right.len() {

@@ -1,4 +1,4 @@
-//! Functions that take their input as a whole.
+//! Functions that need their whole input.
 
 use super::super::Failure;
 use super::super::ast::Call;
@@ -82,8 +82,8 @@ impl<'t> Eval<'t> {
                 }
                 Ok(found)
             }
-            F::MemberOf | F::ConformsTo => self.asked(call, input, focus),
-            // Narrative is checked with the structure, not by expressions.
+            F::MemberOf | F::ConformsTo => self.host_function(call, input, focus),
+            // The structure check checks narrative; expressions do not.
             F::HtmlChecks => {
                 self.scope.host.undecided();
                 Ok(Collection::Empty)
@@ -120,7 +120,7 @@ impl<'t> Eval<'t> {
         }
     }
 
-    /// The input, where it is one item, is the focus of all three arguments.
+    /// If the input is a single item, it is the focus of all three arguments.
     fn iif(&mut self, call: &Call, focus: Focus<'_, 't>) -> Done<Collection<'t>> {
         let input;
         let focus = match &call.input {
@@ -156,8 +156,8 @@ impl<'t> Eval<'t> {
         Ok(input)
     }
 
-    /// What only the host knows.
-    fn asked(&mut self, call: &Call, input: Collection<'t>, focus: Focus<'_, 't>) -> Done<Collection<'t>> {
+    /// Functions whose result only the host knows.
+    fn host_function(&mut self, call: &Call, input: Collection<'t>, focus: Focus<'_, 't>) -> Done<Collection<'t>> {
         let name = call.function.name();
         let url = self.argument(call, 0, focus)?;
         let (Some(url), Some(item)) = (self.text(url, name)?, self.single(input, name)?) else {
@@ -178,7 +178,7 @@ impl<'t> Eval<'t> {
         }
     }
 
-    /// The input, if it has no modifier extension but those named.
+    /// Returns the input if it has no modifier extensions other than those named.
     fn check_modifiers(&mut self, call: &Call, input: Collection<'t>, focus: Focus<'_, 't>) -> Done<Collection<'t>> {
         let mut known = Vec::new();
         for at in 0..call.arguments.len() {
@@ -211,26 +211,26 @@ impl<'t> Eval<'t> {
         }
     }
 
-    fn converted(&mut self, call: &Call, input: Collection<'t>, (asks, to): Conversion) -> Done<Collection<'t>> {
+    fn converted(&mut self, call: &Call, input: Collection<'t>, (is_test, to): Conversion) -> Done<Collection<'t>> {
         let Some(item) = self.single(input, call.function.name())? else { return Ok(Collection::Empty) };
         self.spend_read(&item)?;
         let schema = self.scope.schema;
         let value = match call.function {
-            // Primitives of FHIR as they are written.
+            // FHIR primitives as they are written.
             Function::ToStringOf | Function::ConvertsToString => match item.text(schema) {
                 Some(text) => Some(Value::String(text)),
                 None => match item.value(schema).map(|value| value.to_string()) {
-                    Some(text) if !asks => return self.made(text),
+                    Some(text) if !is_test => return self.made(text),
                     text => text.map(|_| Value::Boolean(true)),
                 },
             },
             _ => item.value(schema).and_then(|value| to(&value)),
         };
-        Ok(if asks { Some(value.is_some()).into() } else { value.into() })
+        Ok(if is_test { Some(value.is_some()).into() } else { value.into() })
     }
 }
 
-/// Whether it is only asked, and what converts.
+/// Whether it only tests convertibility, and the conversion.
 type Conversion = (bool, for<'a, 't> fn(&'a Value<'t>) -> Option<Value<'t>>);
 
 fn conversion(function: Function) -> Option<Conversion> {

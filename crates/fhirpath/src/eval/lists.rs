@@ -1,4 +1,4 @@
-//! Functions on collections as wholes.
+//! Functions on whole collections.
 
 use super::super::Failure;
 use super::super::ast::{Call, Expr};
@@ -10,9 +10,9 @@ use super::{Done, Eval, Focus};
 use std::cmp::Ordering;
 use std::collections::VecDeque;
 
-/// Whether it sorts downwards, and the value.
+/// Whether it sorts in descending order, and the value.
 type Key<'t> = (bool, Option<Item<'t>>);
-/// An item and what it is sorted by.
+/// An item and its sort keys.
 type Keyed<'t> = (Vec<Key<'t>>, Collection<'t>);
 
 impl<'t> Eval<'t> {
@@ -43,7 +43,7 @@ impl<'t> Eval<'t> {
         Ok(seen.into_items())
     }
 
-    /// Whether every item of the one is in the other.
+    /// Whether every item of `items` is in `of`.
     pub(super) fn is_subset(&mut self, items: Collection<'t>, of: Collection<'t>) -> Done<bool> {
         let all = self.seen(of)?;
         for item in items {
@@ -62,7 +62,8 @@ impl<'t> Eval<'t> {
         Ok(seen)
     }
 
-    /// `intersect` keeps what is in the other, once; `exclude` keeps what is not, as often as it stands.
+    /// `intersect` returns the items that are in the other collection, once; `exclude` those that are not, with
+    /// duplicates.
     pub(super) fn filter_by(
         &mut self,
         items: Collection<'t>,
@@ -79,7 +80,7 @@ impl<'t> Eval<'t> {
         if keeps { self.distinct(found) } else { Ok(found) }
     }
 
-    /// `repeat` takes each item once; `repeatAll` every time, which the limits of steps and items end.
+    /// `repeat` takes each item once; `repeatAll` every time, limited by the maximum number of steps and items.
     pub(super) fn repeat(&mut self, call: &Call, of: &Expr, focus: Focus<'_, 't>) -> Done<Collection<'t>> {
         let once = call.function == Function::Repeat;
         let mut waiting = VecDeque::from([self.input(call, focus)?]);
@@ -122,8 +123,8 @@ impl<'t> Eval<'t> {
         Ok(total)
     }
 
-    /// By the values of the arguments, or of the items themselves; `-` before an argument sorts downwards. What has no
-    /// value comes first in both directions.
+    /// Sorts by the values of the arguments, or by the items themselves; `-` before an argument sorts in descending
+    /// order. Items without a value come first in either direction.
     pub(super) fn sort(&mut self, call: &Call, focus: Focus<'_, 't>) -> Done<Collection<'t>> {
         let items = self.input(call, focus)?;
         let by: &[Expr] = if call.arguments.is_empty() { &[Expr::This] } else { &call.arguments };
@@ -146,8 +147,8 @@ impl<'t> Eval<'t> {
         self.kept(sorted.into_iter().flat_map(|(_, item)| item))
     }
 
-    /// A sort of our own, because some items have no order, which ends it, and the library's sorts panic where an order
-    /// is not total.
+    /// A merge sort of our own: a comparison may fail, which ends it, and the standard library's sorts may panic if
+    /// the order is not total.
     fn merge_sorted(&mut self, keyed: Vec<Keyed<'t>>) -> Done<Vec<Keyed<'t>>> {
         let mut runs = keyed.into_iter().map(|one| VecDeque::from([one])).collect::<Vec<_>>();
         while runs.len() > 1 {

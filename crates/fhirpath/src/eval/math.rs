@@ -1,4 +1,4 @@
-//! Mathematical functions. What has no result, or one too large, is empty.
+//! Mathematical functions. The result is empty if there is none or if it is out of range.
 
 use super::super::Failure;
 use super::super::ast::Call;
@@ -9,7 +9,7 @@ use super::arithmetic::whole_number;
 use super::{Done, Eval, Focus};
 use rust_decimal::{Decimal, MathematicalOps, RoundingStrategy};
 
-/// Most digits that `round` is asked for.
+/// The maximum number of digits for `round`.
 const DIGITS_LIMIT: i64 = 28;
 
 impl<'t> Eval<'t> {
@@ -28,13 +28,13 @@ impl<'t> Eval<'t> {
     }
 
     /// The System value of at most one item.
-    pub(super) fn value_of(&mut self, items: Collection<'t>, who: &'static str) -> Done<Option<Value<'t>>> {
-        let Some(item) = self.single(items, who)? else { return Ok(None) };
+    pub(super) fn value_of(&mut self, items: Collection<'t>, operation: &'static str) -> Done<Option<Value<'t>>> {
+        let Some(item) = self.single(items, operation)? else { return Ok(None) };
         self.spend_read(&item)?;
         match item.value(self.scope.schema) {
             Some(value) => Ok(Some(value)),
             None if item.is_valueless(self.scope.schema) => Ok(None),
-            None => Err(Failure::Type(who)),
+            None => Err(Failure::Type(operation)),
         }
     }
 }
@@ -69,14 +69,14 @@ fn of_number<'t>(function: Function, value: &Value<'t>, argument: Option<Value<'
         Function::Log => {
             let base = argument.and_then(|base| base.checked_ln());
             let quotient = number.checked_ln().zip(base).and_then(|(number, base)| number.checked_div(base));
-            // The series leave an error far behind the point.
+            // The series have an error far behind the decimal point.
             quotient.map(|found| Value::Decimal(found.round_dp(DIGITS_KEPT)))
         }
         _ => argument.and_then(|exponent| power(value, number, exponent)),
     })
 }
 
-/// Digits after the point that the series of logarithms and exponentials are good for.
+/// The number of digits after the point to which logarithms and exponentials are accurate.
 const DIGITS_KEPT: u32 = 16;
 
 fn power<'t>(value: &Value<'t>, number: Decimal, exponent: Decimal) -> Option<Value<'t>> {

@@ -1,4 +1,4 @@
-//! The right side of an `in` that is the same for every focus: gathered once, asked often (dom-3).
+//! The cached right side of an `in`, if it is the same for every focus (dom-3).
 
 use super::super::value::{Item, Text};
 use super::equal::equal;
@@ -7,7 +7,7 @@ use std::collections::HashSet;
 
 #[derive(Default)]
 pub(super) struct Memo<'t> {
-    /// Whoever writes the message chooses them, so the hash has a seed.
+    /// Senders choose the texts, so the hasher has a random seed.
     texts: HashSet<Box<str>>,
     pub others: Vec<Item<'t>>,
 }
@@ -28,7 +28,7 @@ impl<'t> Memo<'t> {
     }
 }
 
-/// The text of an item that equals another exactly if their texts are equal.
+/// The text of an item, if the item equals another one if and only if their texts are equal.
 pub(super) fn string<'t>(item: &Item<'t>, schema: &Schema) -> Option<Text<'t>> {
     match item.value(schema)? {
         super::super::value::Value::String(text) => Some(text),

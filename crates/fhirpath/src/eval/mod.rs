@@ -1,8 +1,8 @@
-//! Evaluation: three ways to ask an expression, of which each uses the cheapest.
+//! Evaluation of expressions in three ways, of which each function uses the cheapest.
 //!
-//! `each` hands the items on one by one and stops when the receiver has enough; `truth` asks for a boolean without
-//! making a collection; `eval` collects. Expressions with `defineVariable` are always collected, because what comes
-//! after a definition must not run before its scope is known.
+//! `each` passes the items on one by one and stops when the receiver has enough; `truth` evaluates to a boolean
+//! without building a collection; `eval` collects. Expressions with `defineVariable` are always collected, because
+//! what follows a definition must not run before its scope is known.
 
 mod account;
 mod arithmetic;
@@ -31,7 +31,7 @@ use std::rc::Rc;
 
 type Done<T> = Result<T, Failure>;
 
-/// What `$this`, `$index` and `$total` are.
+/// The values of `$this`, `$index`, and `$total`.
 #[derive(Clone, Copy)]
 struct Focus<'a, 't> {
     this: &'a Collection<'t>,
@@ -49,19 +49,19 @@ struct Eval<'t> {
     scope: Scope<'t>,
     context: Element<'t>,
     steps: u32,
-    /// Most steps that it may take.
+    /// The maximum number of steps.
     step_limit: u32,
     variables: Vec<(Box<str>, Collection<'t>)>,
     collects: bool,
-    /// Within a function that evaluates an argument for each item.
+    /// Whether this is within a function that evaluates an argument for each item.
     loops: u32,
     memos: Vec<Option<Rc<Memo<'t>>>>,
     memo_count: u16,
-    /// Of `%resource`, once asked for; empty where they are too many to be held.
+    /// The descendants of `%resource`, once they were needed; empty if there are too many to store.
     descendants: Option<Rc<Vec<Element<'t>>>>,
 }
 
-/// Takes an item; false when it needs no more.
+/// Takes an item; returns false if it needs no more.
 type Sink<'s, 't> = &'s mut dyn FnMut(&mut Eval<'t>, Item<'t>) -> Done<bool>;
 
 impl<'t> Eval<'t> {
@@ -98,7 +98,7 @@ impl<'t> Eval<'t> {
             Expr::Variable(name) => self.variable(name)?,
             Expr::Start(_) | Expr::Member(..) | Expr::As(..) => self.collect(expr, focus)?,
             Expr::Call(call) if steps::streams(call.function) => self.collect(expr, focus)?,
-            Expr::Call(call) if truth::answers(call.function) => self.truth(expr, focus)?.into(),
+            Expr::Call(call) if truth::is_boolean_function(call.function) => self.truth(expr, focus)?.into(),
             Expr::Call(call) => self.call(call, focus)?,
             Expr::At(pair) => self.at(&pair.0, &pair.1, focus)?,
             Expr::Sign(minus, of) => {
@@ -123,7 +123,7 @@ impl<'t> Eval<'t> {
         Ok(found)
     }
 
-    /// The same, of an operand or argument: variables that it defines end with it.
+    /// The same for an operand or argument: variables that it defines end with it.
     fn scoped(&mut self, expr: &Expr, focus: Focus<'_, 't>) -> Done<Collection<'t>> {
         let known = self.variables.len();
         let found = self.eval(expr, focus);
@@ -160,34 +160,34 @@ impl<'t> Eval<'t> {
         Ok(found)
     }
 
-    /// At most one item.
-    fn single(&self, items: Collection<'t>, who: &'static str) -> Done<Option<Item<'t>>> {
+    /// Errs if there is more than one item.
+    fn single(&self, items: Collection<'t>, operation: &'static str) -> Done<Option<Item<'t>>> {
         match items {
             Collection::Empty => Ok(None),
             Collection::One(item) => Ok(Some(item)),
             Collection::Many(items) if items.len() < 2 => Ok(items.into_iter().next()),
-            Collection::Many(_) => Err(Failure::Several(who)),
+            Collection::Many(_) => Err(Failure::Several(operation)),
         }
     }
 
-    /// At most one integer.
-    fn integer(&self, items: &Collection<'t>, who: &'static str) -> Done<Option<i64>> {
+    /// Errs if there is more than one item, or one that is not an integer.
+    fn integer(&self, items: &Collection<'t>, operation: &'static str) -> Done<Option<i64>> {
         match items.items() {
             [] => Ok(None),
             [item] => match item.value(self.scope.schema) {
                 Some(Value::Integer(number) | Value::Long(number)) => Ok(Some(number)),
-                _ => Err(Failure::Argument(who)),
+                _ => Err(Failure::Argument(operation)),
             },
-            _ => Err(Failure::Several(who)),
+            _ => Err(Failure::Several(operation)),
         }
     }
 
-    /// Singleton evaluation to a boolean: a single item that is none is true.
-    fn boolean(&self, items: &Collection<'t>, who: &'static str) -> Done<Option<bool>> {
+    /// Singleton evaluation to a boolean: a single item that is not a boolean counts as true.
+    fn boolean(&self, items: &Collection<'t>, operation: &'static str) -> Done<Option<bool>> {
         match items.items() {
             [] => Ok(None),
             [item] => Ok(Some(item.boolean().unwrap_or(true))),
-            _ => Err(Failure::Several(who)),
+            _ => Err(Failure::Several(operation)),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Which items were there already: each with each while they are few, by a hash when they are many.
+//! A set of items: compared pairwise while there are few, by hash when there are many.
 
 use super::super::collection::Collection;
 use super::super::value::{Item, Value};
@@ -9,16 +9,16 @@ use rustc_hash::FxHasher;
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 
-/// Up to so many are compared one by one.
+/// The maximum number of items that are compared one by one.
 const FEW: usize = 8;
 
 #[derive(Default)]
 pub(super) struct Seen<'t> {
     items: Collection<'t>,
-    /// Of each key the position of the last item that has it; filled once there are more than a few. Items that share a
-    /// key are compared one by one, which takes steps.
+    /// For each key the position of the last item that has it; filled once there are more than a few items. Items
+    /// with the same key are compared one by one, which takes steps.
     last: HashMap<u64, u32>,
-    /// Of each item the one before it with the same key.
+    /// For each item the previous one with the same key.
     before: Vec<Option<u32>>,
 }
 
@@ -56,7 +56,7 @@ impl<'t> Seen<'t> {
         Ok(false)
     }
 
-    /// Whether it is new; kept then.
+    /// Adds an item; returns whether it is new.
     pub fn add(&mut self, item: Item<'t>, eval: &mut Eval<'t>) -> Done<bool> {
         if self.has(&item, eval)? {
             return Ok(false);
@@ -90,7 +90,7 @@ fn key<'t>(item: &Item<'t>, eval: &Eval<'t>) -> u64 {
     hasher.finish()
 }
 
-/// Of what an object holds, in any order of its members; numbers are equal however they are written.
+/// The key of an object's content, independent of the order of its members and the spelling of numbers.
 fn node_key(node: Node<'_>) -> u64 {
     let hashed = |what: &dyn Fn(&mut FxHasher)| {
         let mut hasher = FxHasher::default();

@@ -1,4 +1,4 @@
-//! Paths: items handed from step to step.
+//! Paths: items are passed from step to step.
 
 use super::super::Failure;
 use super::super::ast::{Call, Expr};
@@ -9,7 +9,7 @@ use super::{Done, Eval, Focus, Sink};
 use emberpost_fhir::element::Element;
 use emberpost_fhir::schema::TypeKind;
 
-/// Functions that hand items on without collecting them.
+/// Functions that pass items on without collecting them.
 pub(super) fn streams(function: Function) -> bool {
     matches!(
         function,
@@ -32,7 +32,7 @@ pub(super) fn streams(function: Function) -> bool {
 }
 
 impl<'t> Eval<'t> {
-    /// Hands every item of an expression to `sink`, until that has enough; false then.
+    /// Passes every item of an expression to `sink`; returns false if that has enough.
     pub(super) fn each(&mut self, expr: &Expr, focus: Focus<'_, 't>, sink: Sink<'_, 't>) -> Done<bool> {
         match expr {
             Expr::This => self.hand_on(focus.this, sink),
@@ -69,7 +69,7 @@ impl<'t> Eval<'t> {
         }
     }
 
-    /// The same of what comes before a point; where variables may be defined, it is done before the rest begins.
+    /// The same for the input of a step. If it may define variables, it is evaluated completely before the rest.
     pub(super) fn each_of(&mut self, expr: &Expr, focus: Focus<'_, 't>, sink: Sink<'_, 't>) -> Done<bool> {
         if !self.collects {
             return self.each(expr, focus, sink);
@@ -83,7 +83,7 @@ impl<'t> Eval<'t> {
         Ok(true)
     }
 
-    /// The same of a call's input.
+    /// The same for the input of a call.
     pub(super) fn each_input(&mut self, call: &Call, focus: Focus<'_, 't>, sink: Sink<'_, 't>) -> Done<bool> {
         match &call.input {
             Some(input) => self.each_of(input, focus, sink),
@@ -91,7 +91,7 @@ impl<'t> Eval<'t> {
         }
     }
 
-    /// The same of an argument that is evaluated for each item.
+    /// The same for an argument that is evaluated for each item.
     pub(super) fn each_argument(&mut self, expr: &Expr, focus: Focus<'_, 't>, sink: Sink<'_, 't>) -> Done<bool> {
         if !self.collects {
             return self.each(expr, focus, sink);
@@ -107,7 +107,7 @@ impl<'t> Eval<'t> {
 
     fn hand_on(&mut self, items: &Collection<'t>, sink: Sink<'_, 't>) -> Done<bool> {
         for item in items.items() {
-            // Also what is handed on and not kept: `combine` makes twice as many of them at each level.
+            // Also charges for items that are passed on without being stored: `combine` doubles them at each level.
             self.spend(1)?;
             if !sink(self, item.clone())? {
                 return Ok(false);
@@ -116,7 +116,7 @@ impl<'t> Eval<'t> {
         Ok(true)
     }
 
-    /// The first name of a path: the focus itself where it names its type, else a child.
+    /// The first name of a path: the focus itself if the name is its type, else a child.
     fn start(&mut self, element: Element<'t>, name: &str, sink: Sink<'_, 't>) -> Done<bool> {
         if name.as_bytes().first().is_some_and(u8::is_ascii_uppercase) {
             self.spend(1)?;
@@ -130,7 +130,7 @@ impl<'t> Eval<'t> {
     #[inline]
     fn children_named(&mut self, element: Element<'t>, name: &str, sink: Sink<'_, 't>) -> Done<bool> {
         if name == "value" && matches!(element.def(self.scope.schema).kind, TypeKind::Primitive(_)) {
-            // What a primitive holds, as a value of FHIRPath.
+            // The value of a primitive, as a value of FHIRPath.
             self.spend(1)?;
             self.spend_read(&Item::Element(element))?;
             return match Item::Element(element).value(self.scope.schema) {
@@ -139,7 +139,7 @@ impl<'t> Eval<'t> {
             };
         }
         let children = element.step(self.scope.schema, name);
-        // An object may have many members that are looked through for this one.
+        // The object may have many members to search.
         self.spend(1 + children.passed as usize / 16)?;
         for child in children {
             self.spend(1)?;
@@ -211,7 +211,7 @@ impl<'t> Eval<'t> {
                 if on { self.each_argument(other, focus, sink) } else { Ok(false) }
             }
             (Function::GetValue, _) => self.each_value(call, focus, sink),
-            // `trace` writes nothing: what it would write is content.
+            // `trace` writes nothing, because its output would be patient data.
             _ => self.each_input(call, focus, sink),
         }
     }
@@ -268,7 +268,7 @@ impl<'t> Eval<'t> {
         truth
     }
 
-    /// Items from one position up to another.
+    /// The items from one position up to another.
     fn each_from(&mut self, call: &Call, from: i64, to: i64, focus: Focus<'_, 't>, sink: Sink<'_, 't>) -> Done<bool> {
         let mut at = -1;
         let mut on = true;
@@ -298,15 +298,15 @@ impl<'t> Eval<'t> {
         })
     }
 
-    /// At most one text.
-    pub(super) fn text(&mut self, items: Collection<'t>, who: &'static str) -> Done<Option<Text<'t>>> {
-        let Some(item) = self.single(items, who)? else { return Ok(None) };
+    /// Errs if there is more than one item, or one that is not a text.
+    pub(super) fn text(&mut self, items: Collection<'t>, operation: &'static str) -> Done<Option<Text<'t>>> {
+        let Some(item) = self.single(items, operation)? else { return Ok(None) };
         self.spend_read(&item)?;
         match item.text(self.scope.schema) {
             Some(text) => Ok(Some(text)),
             // A primitive with extensions only.
             None if item.is_valueless(self.scope.schema) => Ok(None),
-            None => Err(Failure::Type(who)),
+            None => Err(Failure::Type(operation)),
         }
     }
 
@@ -320,7 +320,7 @@ impl<'t> Eval<'t> {
 }
 
 impl<'t> Item<'t> {
-    /// A primitive of FHIR that has no value.
+    /// Whether it is a primitive of FHIR without a value.
     pub(in super::super) fn is_valueless(&self, schema: &emberpost_fhir::schema::Schema) -> bool {
         match self {
             Item::Element(element) => {

@@ -105,7 +105,7 @@ impl<'t> Eval<'t> {
         Ok(Some(Value::String(part)).into())
     }
 
-    /// The pattern read with the expression, else the argument's now.
+    /// The pattern compiled with the expression, else the argument's, compiled now.
     fn pattern<'c>(&mut self, call: &'c Call, focus: Focus<'_, 't>) -> Done<Option<Cow<'c, Regex>>> {
         if let Some(regex) = &call.regex {
             return Ok(Some(Cow::Borrowed(regex)));
@@ -155,7 +155,7 @@ impl<'t> Eval<'t> {
             count += 1;
             matched += found.len();
         }
-        // Each `$` may stand for all that was matched.
+        // Each `$` may refer to the whole match.
         let groups = by.matches('$').count();
         self.spend_replaced(text, count, &by, matched.saturating_mul(groups))?;
         self.made(regex.replace_all(text, &*by).into_owned())
@@ -164,13 +164,13 @@ impl<'t> Eval<'t> {
     fn replace(&mut self, call: &Call, text: &str, focus: Focus<'_, 't>) -> Done<Collection<'t>> {
         let Some(pattern) = self.text_argument(call, 0, focus)? else { return Ok(Collection::Empty) };
         let Some(by) = self.text_argument(call, 1, focus)? else { return Ok(Collection::Empty) };
-        // An empty pattern stands before and after each character.
+        // An empty pattern matches before and after each character.
         let count = text.matches(&*pattern).count();
         self.spend_replaced(text, count, &by, 0)?;
         self.made(text.replace(&*pattern, &by))
     }
 
-    /// Pays for what replacing makes at most.
+    /// Charges for the maximum size of a replacement's result.
     fn spend_replaced(&mut self, text: &str, count: usize, by: &str, groups_bytes: usize) -> Done<()> {
         self.spend(count)?;
         let made = count.saturating_mul(by.len()).saturating_add(groups_bytes);
@@ -207,12 +207,12 @@ fn test(function: Function, text: &str, argument: &str) -> bool {
     }
 }
 
-/// Characters.
+/// The number of characters.
 fn count(text: &str) -> i64 {
     i64::try_from(text.chars().count()).unwrap_or(i64::MAX)
 }
 
-/// Where the character of this number begins; None behind the last one.
+/// The byte offset of the character at this position; None if there is none.
 fn offset(text: &str, number: usize) -> Option<usize> {
     match number {
         0 if text.is_empty() => Some(0),

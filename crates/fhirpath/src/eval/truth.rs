@@ -1,4 +1,4 @@
-//! Boolean questions, answered without making collections, and no further than needed.
+//! Boolean evaluation without building collections, and only as far as needed.
 
 use super::super::Failure;
 use super::super::ast::{Call, Expr, Operator};
@@ -8,8 +8,8 @@ use super::super::value::Item;
 use super::{Done, Eval, Focus};
 use emberpost_fhir::schema::TypeKind;
 
-/// Functions that are answered here.
-pub(super) fn answers(function: Function) -> bool {
+/// Functions that are evaluated here.
+pub(super) fn is_boolean_function(function: Function) -> bool {
     matches!(
         function,
         Function::Exists
@@ -31,7 +31,7 @@ pub(super) fn answers(function: Function) -> bool {
 }
 
 impl<'t> Eval<'t> {
-    /// What the expression says as a boolean: None where it has no result.
+    /// The expression as a boolean: None if it has no result.
     pub(super) fn truth(&mut self, expr: &Expr, focus: Focus<'_, 't>) -> Done<Option<bool>> {
         match expr {
             Expr::And(all) => self.chain(all, false, focus),
@@ -52,7 +52,7 @@ impl<'t> Eval<'t> {
                 let item = self.single(items, "is")?;
                 Ok(item.map(|item| self.is_operator(&item, name)))
             }
-            Expr::Call(call) if answers(call.function) => self.answer(call, focus),
+            Expr::Call(call) if is_boolean_function(call.function) => self.answer(call, focus),
             _ => {
                 let items = self.eval(expr, focus)?;
                 self.boolean(&items, "a boolean operator")
@@ -111,7 +111,7 @@ impl<'t> Eval<'t> {
 
     fn any_item(&mut self, expr: &Expr, focus: Focus<'_, 't>) -> Done<bool> {
         if let Expr::Union(all) = expr {
-            // Whether items repeat does not matter here.
+            // Duplicates do not matter here.
             for one in all {
                 if self.any_item(one, focus)? {
                     return Ok(true);
@@ -127,7 +127,7 @@ impl<'t> Eval<'t> {
         Ok(found)
     }
 
-    /// Whether the criteria is true (or, for `all`, is not true) for an item.
+    /// Whether the criteria are true (for `all`: not true) for an item.
     fn any_where(&mut self, call: &Call, criteria: &Expr, wanted: bool, focus: Focus<'_, 't>) -> Done<bool> {
         let mut found = false;
         let mut index = -1;
@@ -158,7 +158,7 @@ impl<'t> Eval<'t> {
         Ok(truth.map(|truth| !truth))
     }
 
-    /// Whether there is one item, a primitive with a value.
+    /// Whether there is a single item, a primitive with a value.
     fn has_value(&mut self, call: &Call, focus: Focus<'_, 't>) -> Done<bool> {
         let (mut count, mut has) = (0, false);
         self.each_input(call, focus, &mut |eval, item| {

@@ -11,7 +11,7 @@ const SYSTEM: [&str; 10] =
     ["Any", "Boolean", "String", "Integer", "Long", "Decimal", "Date", "DateTime", "Time", "Quantity"];
 
 impl<'t> Eval<'t> {
-    /// Whether an item is of a type or one that specialises it.
+    /// Whether an item has a type or a specialization of it.
     pub(super) fn is_type(&self, item: &Item<'t>, wanted: &TypeName) -> bool {
         let schema = self.scope.schema;
         match item {
@@ -26,7 +26,7 @@ impl<'t> Eval<'t> {
         }
     }
 
-    /// The operator `is`: R4 has invariants that name the System type of a FHIR primitive (que-7).
+    /// The operator `is`. R4 has invariants that name the System type of a FHIR primitive (que-7).
     pub(super) fn is_operator(&self, item: &Item<'t>, wanted: &TypeName) -> bool {
         let converts = || {
             let Item::Element(element) = item else { return false };
@@ -38,7 +38,7 @@ impl<'t> Eval<'t> {
         self.is_type(item, wanted) || converts()
     }
 
-    /// `as` and `ofType` take a primitive by its own type only: a code is not taken as a string.
+    /// `as` and `ofType` match a primitive by its exact type only: a code is not a string.
     fn takes(&self, item: &Item<'t>, wanted: &TypeName, id: Option<TypeId>) -> bool {
         let schema = self.scope.schema;
         let (Item::Element(element), Some(id)) = (item, id) else { return self.is_type(item, wanted) };
@@ -48,7 +48,7 @@ impl<'t> Eval<'t> {
         }
     }
 
-    /// A type that nothing of this version can have is a mistake of the expression.
+    /// A type that no element of this version can have is an error in the expression.
     fn known(&self, wanted: &TypeName) -> Done<Option<TypeId>> {
         let id = match wanted.namespace {
             Namespace::Any | Namespace::Fhir => self.scope.schema.named(&wanted.name),
@@ -66,7 +66,7 @@ impl<'t> Eval<'t> {
         })
     }
 
-    /// Of several items: an error since R5; before that a filter, which dom-3 relies on.
+    /// For several items: an error since R5; before that a filter, which dom-3 relies on.
     pub(super) fn as_type(
         &mut self,
         input: Option<&Expr>,
@@ -87,7 +87,7 @@ impl<'t> Eval<'t> {
         }
     }
 
-    /// What `type()` says of an item.
+    /// The result of `type()` for an item.
     pub(super) fn type_of(&self, item: &Item<'t>) -> Value<'t> {
         use super::super::value::Text;
         match item {

@@ -1,16 +1,17 @@
-//! `lowBoundary`, `highBoundary` and `precision`: what a value with its precision may at least and at most be.
+//! `lowBoundary`, `highBoundary`, and `precision`: the range of values that a value with its precision may
+//! represent.
 
 use super::date_time::days_in_month;
 use super::{DateTime, Precision, Quantity, Value};
 use rust_decimal::{Decimal, RoundingStrategy};
 
-/// Most digits after the point that a boundary may be asked for.
+/// The maximum number of digits after the point of a boundary.
 const DIGITS_LIMIT: i64 = 28;
-/// Digits where none are asked for.
+/// The number of digits by default.
 const DIGITS: i64 = 8;
 
 impl<'t> Value<'t> {
-    /// The least (or greatest) value that this may be, to so many digits; None where it has none.
+    /// The lowest (or highest) value that this may represent, with this many digits; None if there is none.
     pub fn boundary(&self, high: bool, digits: Option<i64>) -> Option<Value<'t>> {
         Some(match self {
             Value::Decimal(number) => Value::Decimal(decimal(*number, high, digits.unwrap_or(DIGITS))?),
@@ -30,7 +31,7 @@ impl<'t> Value<'t> {
         })
     }
 
-    /// How many digits it is written with.
+    /// The number of digits it is written with.
     pub fn precision(&self) -> Option<i64> {
         Some(match self {
             Value::Decimal(number) => i64::from(number.scale()),
@@ -51,7 +52,7 @@ fn decimal(number: Decimal, high: bool, digits: i64) -> Option<Decimal> {
     let digits = digits as u32;
     let nearest_to_zero = edge.round_dp_with_strategy(digits, RoundingStrategy::ToZero);
     let mut found = match (high, digits < number.scale() && nearest_to_zero.is_zero()) {
-        // Nothing is left of it at this precision.
+        // Nothing remains of it at this precision.
         (_, true) => nearest_to_zero,
         (true, _) => edge.round_dp_with_strategy(digits, RoundingStrategy::ToPositiveInfinity),
         (false, _) => edge.round_dp_with_strategy(digits, RoundingStrategy::ToNegativeInfinity),

@@ -1,7 +1,7 @@
-//! Dates, date times and times with the precision they are written in.
+//! Dates, date times, and times with the precision they are written in.
 //!
-//! A value is the span of time that it may mean; two are compared by their spans, so that what the precision leaves
-//! open has no answer. Where only one has a zone, the other may be anywhere within 14 hours.
+//! A value is the span of time that it may represent. Two values are compared by their spans, so the result is
+//! unknown if the precision leaves it open. If only one has a zone, the other may be in any zone within 14 hours.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -24,12 +24,12 @@ pub struct DateTime {
     pub day: u8,
     pub hour: u8,
     pub minute: u8,
-    /// 60 in a leap second.
+    /// 60 for a leap second.
     pub second: u8,
     pub micros: u32,
-    /// Digits after the seconds as written.
+    /// The digits of the fraction as written.
     pub digits: u8,
-    /// What lies below is at its least.
+    /// Components below it have their lowest value.
     pub precision: Precision,
     /// Minutes east of UTC.
     pub offset: Option<i16>,
@@ -39,7 +39,7 @@ pub(super) const SECOND_US: i64 = 1_000_000;
 pub(super) const DAY_US: i64 = 86_400 * SECOND_US;
 const ZONES_US: i64 = 14 * 3_600 * SECOND_US;
 
-/// Reads fixed groups of digits from the left.
+/// Parses groups of a fixed number of digits from the left.
 struct Digits<'b>(&'b [u8]);
 
 impl Digits<'_> {
@@ -154,7 +154,7 @@ impl DateTime {
         Some(())
     }
 
-    /// A moment of the clock, in UTC, to the millisecond.
+    /// A moment in UTC, to the millisecond.
     pub fn from_micros(micros: i64) -> DateTime {
         let (days, rest) = (micros.div_euclid(DAY_US), micros.rem_euclid(DAY_US));
         let (year, month, day) = civil(days);
@@ -173,13 +173,13 @@ impl DateTime {
         }
     }
 
-    /// Microseconds since 1970 of its first moment as the clock on its wall shows it.
+    /// Microseconds from 1970 to its first moment, in its own local time.
     pub fn wall_micros(&self) -> i64 {
         let seconds = i64::from(self.hour) * 3600 + i64::from(self.minute) * 60 + i64::from(self.second);
         days(self.year, self.month, self.day) * DAY_US + seconds * SECOND_US + i64::from(self.micros)
     }
 
-    /// First and last moment that it may mean, in UTC if it has a zone.
+    /// The first and last moment that it may represent, in UTC if it has a zone.
     fn span(&self) -> (i64, i64) {
         let first = self.wall_micros() - i64::from(self.offset.unwrap_or(0)) * 60 * SECOND_US;
         let length = match self.precision {
@@ -194,7 +194,7 @@ impl DateTime {
         (first, first + length - 1)
     }
 
-    /// None where precision or a missing zone leaves it open.
+    /// None if the precision or a missing zone leaves the order open.
     pub fn compare(&self, other: &DateTime) -> Option<Ordering> {
         let (mut mine, mut theirs) = (self.span(), other.span());
         match (self.offset, other.offset) {
@@ -212,7 +212,7 @@ impl DateTime {
         }
     }
 
-    /// Down to its days, months or whatever it is cut to.
+    /// Truncated to days, months, or another precision.
     pub fn cut(mut self, precision: Precision) -> DateTime {
         if precision < Precision::Second {
             (self.second, self.micros, self.digits) = (0, 0, 0);
@@ -233,7 +233,7 @@ impl DateTime {
         self
     }
 
-    /// Later by whole months; the day is cut to the month's last. None outside the years 1 to 9999.
+    /// Later by whole months; the day is limited to the last of the month. None outside the years 1 to 9999.
     pub fn plus_months(mut self, months: i64) -> Option<DateTime> {
         let count = i64::from(self.year).checked_mul(12)? + i64::from(self.month) - 1;
         let count = count.checked_add(months)?;
@@ -243,7 +243,7 @@ impl DateTime {
         Some(self)
     }
 
-    /// Later by so much; finer parts come in only to the second. None outside the years 1 to 9999.
+    /// Later by a duration, at most to the precision of the second. None outside the years 1 to 9999.
     pub fn plus_micros(mut self, micros: i64) -> Option<DateTime> {
         let moved = DateTime::from_wall(self.wall_micros().checked_add(micros)?)?;
         (self.year, self.month, self.day) = (moved.year, moved.month, moved.day);
@@ -310,7 +310,7 @@ pub(super) fn days_in_month(year: i32, month: u8) -> u8 {
     }
 }
 
-/// Days since 1970-01-01 of the Gregorian calendar.
+/// Days since 1970-01-01 in the Gregorian calendar.
 fn days(year: i32, month: u8, day: u8) -> i64 {
     let (month, day) = (i64::from(month), i64::from(day));
     // Years that begin in March put the leap day last.

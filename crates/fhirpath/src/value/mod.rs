@@ -1,4 +1,4 @@
-//! What FHIRPath's System types hold, and items of collections: elements of the document or such values.
+//! Values of FHIRPath's System types, and items of collections: elements of the document, or such values.
 
 mod boundary;
 mod date_time;
@@ -50,16 +50,16 @@ impl From<String> for Text<'_> {
 pub enum Value<'t> {
     Boolean(bool),
     String(Text<'t>),
-    /// Of 32 bits by the specification; operations see to that.
+    /// The specification defines 32 bits; the operations enforce that.
     Integer(i64),
     Long(i64),
     Decimal(Decimal),
     Date(DateTime),
     DateTime(DateTime),
-    /// On the first of January 1970.
+    /// The date part is January 1, 1970.
     Time(DateTime),
     Quantity(Box<Quantity<'t>>),
-    /// What `type()` returns.
+    /// The result of `type()`.
     Type {
         namespace: &'static str,
         name: Text<'t>,

@@ -1,4 +1,4 @@
-//! Quantities: a number with a unit, compared across units where both measure the same.
+//! Quantities: a number with a unit, comparable across units of the same dimension.
 
 use super::{Text, Unit};
 use rust_decimal::Decimal;
@@ -28,7 +28,7 @@ impl<'t> Quantity<'t> {
         Some(Quantity { value, unit: Unit::calendar(unit)? })
     }
 
-    /// Both numbers in one unit; None where the units do not compare.
+    /// Both numbers in one unit; None if the units are not comparable.
     fn aligned(&self, other: &Quantity<'_>) -> Option<(Decimal, Decimal)> {
         let same = match (&self.unit, &other.unit) {
             (Unit::One, Unit::One) => true,
@@ -46,20 +46,20 @@ impl<'t> Quantity<'t> {
         Some((self.value.checked_mul(mine.factor)?, other.value.checked_mul(theirs.factor)?))
     }
 
-    /// None where the units do not compare.
+    /// None if the units are not comparable.
     pub fn compare(&self, other: &Quantity<'_>) -> Option<Ordering> {
         self.aligned(other).map(|(mine, theirs)| mine.cmp(&theirs))
     }
 
-    /// Whether both measure the same.
+    /// Whether both have the same dimension.
     pub fn is_comparable(&self, other: &Quantity<'_>) -> bool {
         self.aligned(other).is_some()
     }
 
-    /// Equal to the precision of the less precise one; calendar units are their UCUM terms.
+    /// Equal to the precision of the less precise one; calendar units count as their UCUM equivalents.
     pub fn is_equivalent(&self, other: &Quantity<'_>) -> bool {
         let Some((mine, theirs)) = self.loose().aligned(&other.loose()) else { return false };
-        // The factors' own digits do not count: significance is that of the numbers written.
+        // The digits of the conversion factors do not count: only the numbers as written have a precision.
         let digits = significant(self.value).min(significant(other.value));
         let round = |number: Decimal| number.round_sf(digits).unwrap_or(number);
         round(mine) == round(theirs)
@@ -74,7 +74,7 @@ impl<'t> Quantity<'t> {
         Quantity { value: self.value, unit }
     }
 
-    /// The product or quotient, in base units where the units are not both plain numbers.
+    /// The product or quotient, in base units unless both are plain numbers.
     pub fn times(&self, other: &Quantity<'_>, divides: bool) -> Option<Quantity<'t>> {
         let (mine, theirs) = (self.unit.measure()?, other.unit.measure()?);
         let (left, right) = (self.value.checked_mul(mine.factor)?, other.value.checked_mul(theirs.factor)?);
@@ -88,7 +88,7 @@ impl<'t> Quantity<'t> {
     }
 }
 
-/// Digits of the number without zeros in front or behind.
+/// The number of digits without leading and trailing zeros.
 fn significant(number: Decimal) -> u32 {
     let mut mantissa = number.normalize().mantissa().unsigned_abs();
     while mantissa != 0 && mantissa.is_multiple_of(10) {

@@ -1,7 +1,7 @@
-//! Units of quantities: calendar durations, and as much of UCUM as needs no library.
+//! Units of quantities: calendar durations, and the part of UCUM that needs no library.
 //!
-//! A UCUM term of known atoms is a factor times powers of base dimensions; what has an unknown atom is comparable only
-//! with the same term.
+//! A UCUM term of known atoms is a factor times powers of base dimensions; a term with an unknown atom is only
+//! comparable with the same term.
 
 use super::Text;
 use rust_decimal::Decimal;
@@ -11,7 +11,7 @@ use std::fmt;
 pub enum Unit<'t> {
     /// The default unit `1`.
     One,
-    /// `day`, singular: a calendar duration.
+    /// A calendar duration, singular: `day`.
     Calendar(&'static str),
     /// A UCUM term, or the text of a unit without one.
     Code(Text<'t>),
@@ -29,7 +29,7 @@ const CALENDAR: [(&str, &str, &str, Option<i64>); 8] = [
     ("millisecond", "milliseconds", "ms", Some(1_000)),
 ];
 
-/// Base dimensions: m, g, s, rad, K, C, cd, mol, and each kind of countable that UCUM keeps apart.
+/// Base dimensions: m, g, s, rad, K, C, cd, mol, and each kind of countable that UCUM distinguishes.
 const DIMENSIONS: usize = 9;
 
 /// A factor and the powers of the base dimensions.
@@ -59,7 +59,7 @@ const PREFIXES: [(&str, i32); 16] = [
     ("Z", 21),
 ];
 
-/// Atom, whether prefixes may stand before it, factor, powers of m, g, s, rad, K, C, cd, mol, U.
+/// Atom, whether prefixes are allowed, factor, powers of m, g, s, rad, K, C, cd, mol, U.
 type Atom = (&'static str, bool, &'static str, [i8; DIMENSIONS]);
 
 const ATOMS: [Atom; 44] = [
@@ -110,7 +110,7 @@ const ATOMS: [Atom; 44] = [
 ];
 
 impl<'t> Unit<'t> {
-    /// Of a literal or of text: `'mg'`.
+    /// The unit of a literal or of a text: `'mg'`.
     pub fn code(text: &str) -> Unit<'t> {
         if text == "1" { Unit::One } else { Unit::Code(Text::Shared(text.into())) }
     }
@@ -121,7 +121,7 @@ impl<'t> Unit<'t> {
         Some(Unit::Calendar(known.0))
     }
 
-    /// A duration of fixed length, in microseconds; calendar words and UCUM terms alike.
+    /// A duration of fixed length, in microseconds, from a calendar word or a UCUM term.
     pub fn duration_micros(&self) -> Option<i64> {
         let word = match self {
             Unit::One => return None,
@@ -131,7 +131,7 @@ impl<'t> Unit<'t> {
         CALENDAR.iter().find(|known| known.0 == word || known.1 == word || known.2 == word)?.3
     }
 
-    /// Months of a calendar year or month, also where the word stands in quotes; a UCUM year is no calendar year.
+    /// Months of a calendar year or month, also if the word is in quotes; a UCUM year is not a calendar year.
     pub fn calendar_months(&self) -> Option<i64> {
         let word = match self {
             Unit::One => return None,
@@ -145,7 +145,7 @@ impl<'t> Unit<'t> {
         }
     }
 
-    /// What it measures; None where that is not known.
+    /// The dimension and factor; None if they are unknown.
     pub fn measure(&self) -> Option<Measure> {
         match self {
             Unit::One => Some(Measure::ONE),
@@ -171,7 +171,7 @@ impl fmt::Display for Unit<'_> {
 impl Measure {
     const ONE: Measure = Measure { factor: Decimal::ONE, powers: [0; DIMENSIONS] };
 
-    /// Terms with `.` and `/`, exponents, annotations; no parentheses.
+    /// Parses terms with `.` and `/`, exponents, and annotations, but without parentheses.
     pub fn of(term: &str) -> Option<Measure> {
         if term.len() > 64 {
             return None;
@@ -203,7 +203,7 @@ impl Measure {
         Some(self)
     }
 
-    /// Written with base units: what a product is in.
+    /// The term in base units, as a product has it.
     pub fn term(&self) -> String {
         const NAMES: [&str; DIMENSIONS] = ["m", "g", "s", "rad", "K", "C", "cd", "mol", "U"];
         let named = NAMES.iter().zip(self.powers).filter(|(_, power)| *power != 0);
@@ -213,7 +213,7 @@ impl Measure {
     }
 }
 
-/// Where the component ends: at `.` or `/` outside brackets and braces.
+/// The end of the component: at `.` or `/` outside of brackets and braces.
 fn component_end(text: &str) -> usize {
     let mut inside = 0_i32;
     for (at, letter) in text.char_indices() {
