@@ -86,13 +86,9 @@ fn respelled(metadata: &mut Metadata, tree: &Arc<Tree>, version: FhirVersion) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::delivery::ReplyTo;
-    use serde_json::json;
 
     fn metadata(format: Format) -> Metadata {
-        let metadata = json!({ "id": uuid::Uuid::nil(), "sender": "ward", "destinations": [], "version": FhirVersion::R4,
-            "media_type": format.media_type(), "reply_to": ReplyTo::Wait, "unmatched": false, "size_bytes": 0, "received_at_us": 0 });
-        serde_json::from_value(metadata).expect("metadata")
+        Metadata { media_type: format.media_type().into(), ..crate::testing::metadata() }
     }
 
     fn message(inner: &str) -> Bytes {

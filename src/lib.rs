@@ -25,4 +25,6 @@ pub mod security;
 pub mod store;
 pub mod supervisor;
 pub mod telemetry;
+#[cfg(test)]
+mod testing;
 pub mod turn;

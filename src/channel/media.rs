@@ -200,25 +200,8 @@ pub fn query_pairs(query: &str) -> impl Iterator<Item = (String, String)> {
 }
 
 fn percent_decoded(text: &str) -> String {
-    let hex = |byte: u8| (byte as char).to_digit(16).map(|digit| digit as u8);
-    let bytes = text.as_bytes();
-    let mut decoded = Vec::with_capacity(bytes.len());
-    let mut index = 0;
-    while index < bytes.len() {
-        let pair = (bytes.get(index + 1).copied().and_then(hex), bytes.get(index + 2).copied().and_then(hex));
-        match (bytes[index], pair) {
-            (b'%', (Some(high), Some(low))) => {
-                decoded.push(high * 16 + low);
-                index += 3;
-                continue;
-            }
-            // Most clients write `_format=application/fhir+json` without encoding the `+`, so it is not read as a
-            // space.
-            (byte, _) => decoded.push(byte),
-        }
-        index += 1;
-    }
-    String::from_utf8_lossy(&decoded).into_owned()
+    // Most clients write `_format=application/fhir+json` without encoding the `+`, so it is not read as a space.
+    percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
 /// A media type with its parameters; names in lower case.

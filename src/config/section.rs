@@ -7,6 +7,7 @@ use super::keys;
 use super::setting::{Setting, Settings, Value};
 use std::cell::RefCell;
 use std::ops::RangeInclusive;
+use strsim::osa_distance;
 
 /// Every mistake so far, in the order found.
 #[derive(Debug, Default)]
@@ -182,28 +183,10 @@ pub fn unknown(sentence: &str, name: &str, known: &[&str]) -> String {
 
 /// The name that differs least, by at most a third of its letters (one at least). Numbers are not guessed.
 fn nearest<'n>(name: &str, known: &[&'n str]) -> Option<&'n str> {
-    let near = known.iter().map(|known| (distance(name, known), *known)).min_by_key(|(distance, _)| *distance);
+    let name = name.to_lowercase();
+    let near = known.iter().map(|known| (osa_distance(&name, known), *known)).min_by_key(|(distance, _)| *distance);
     let is_word = name.chars().any(char::is_alphabetic);
     near.filter(|(distance, known)| is_word && *distance <= (known.len() / 3).max(1)).map(|(_, near)| near)
-}
-
-/// Letters to insert, remove, replace or swap with their neighbor.
-fn distance(one: &str, other: &str) -> usize {
-    let (one, other): (Vec<char>, Vec<char>) = (one.to_lowercase().chars().collect(), other.chars().collect());
-    let mut before_last: Vec<usize> = Vec::new();
-    let mut last: Vec<usize> = (0..=other.len()).collect();
-    for (i, letter) in one.iter().enumerate() {
-        let mut row = vec![i + 1];
-        for (j, wanted) in other.iter().enumerate() {
-            let mut least = (last[j] + usize::from(letter != wanted)).min(last[j + 1] + 1).min(row[j] + 1);
-            if i > 0 && j > 0 && letter == &other[j - 1] && &one[i - 1] == wanted {
-                least = least.min(before_last[j - 1] + 1);
-            }
-            row.push(least);
-        }
-        before_last = std::mem::replace(&mut last, row);
-    }
-    last[other.len()]
 }
 
 #[cfg(test)]

@@ -83,8 +83,8 @@ fn cost(delivery: &PendingDelivery) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture::pending;
     use super::*;
+    use crate::testing::pending;
     use bytes::Bytes;
 
     fn big(seq: i64) -> PendingDelivery {

@@ -184,8 +184,8 @@ impl Lane {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture::pending;
     use super::*;
+    use crate::testing::pending;
 
     fn after(prev_seq: Option<i64>, seq: i64) -> PendingDelivery {
         PendingDelivery { prev_seq, ..pending("lab", 1, seq) }

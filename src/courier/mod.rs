@@ -16,8 +16,6 @@ mod backlog;
 mod breaker;
 mod budget;
 mod cursor;
-#[cfg(test)]
-pub(crate) mod fixture;
 mod handle;
 mod lane;
 mod queue;

@@ -3,11 +3,11 @@
 
 use super::actor::{Actor, Settings};
 use super::backlog::{BacklogSource, LANE_PAGE, LANES_PAGE, Page, Paged, Query, Read, UNORDERED_PAGE};
-use super::fixture::{participant, pending};
 use super::*;
 use crate::delivery::AttemptResult;
 use crate::fault::Fault;
 use crate::store::{DuePage, LaneHead, Unavailable};
+use crate::testing::{participant, pending};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};

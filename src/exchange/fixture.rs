@@ -3,18 +3,19 @@
 use crate::clock::Clock;
 use crate::courier::Handle;
 use crate::delivery::{
-    Acceptance, DeliveryKind, DeliveryState, MessageState, Metadata, NewDelivery, NewMessage, ReplyTo, Settlement,
+    Acceptance, DeliveryKind, DeliveryState, MessageState, Metadata, NewDelivery, NewMessage, Settlement,
 };
 use crate::exchange::{Exchange, Rules, Settings};
 use crate::fault::Fault;
 use crate::metrics::Metrics;
-use crate::routing::lane::lane;
+use crate::routing::lane::{OrderedBy, lane};
 use crate::routing::{Channel, Order, Participant, Table};
 use crate::store::{Store, StoreSettings};
+use crate::testing;
 use bytes::Bytes;
+use fhir::Event;
 use fhir::event::Category;
 use fhir::header::Bounds;
-use fhir::{Event, FhirVersion};
 use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
@@ -37,7 +38,7 @@ const SOURCE: &str = "https://ward.example/fhir";
 
 /// The lane of every message of the fixture.
 pub(crate) fn lane_of_ward() -> i64 {
-    lane(Order::Sender, Some(SOURCE), "ward", || None)
+    lane(Order::Sender, OrderedBy::Sender { source: Some(SOURCE), sender: "ward" }, || None)
 }
 
 impl Fixture {
@@ -124,44 +125,26 @@ impl Fixture {
 }
 
 pub(crate) fn participant(id: &str) -> Participant {
+    let address = format!("https://{id}.example/fhir");
     Participant {
-        addresses: vec![format!("https://{id}.example/fhir")],
-        channel: Some(Channel::Http { url: format!("https://{id}.example/fhir").into(), asynchronous: false }),
-        concurrency: 1,
+        addresses: vec![address.clone()],
+        channel: Some(Channel::Http { url: address.into(), asynchronous: false }),
         attempt_timeout_seconds: 1,
         retry_schedule_seconds: vec![1],
         expire_after_seconds: 60,
-        ..Participant::new(id)
+        ..testing::participant(id, 1)
     }
 }
 
 fn metadata(id: Uuid, name: &str, event: &str, category: Option<Category>, now_us: i64) -> Metadata {
     Metadata {
         id,
-        sender: "ward".into(),
         source: Some(SOURCE.into()),
         destinations: vec!["https://lab.example/fhir".into()],
         event: Some(Event::Coding { system: Some("urn:events".into()), code: event.into() }),
-        version: Some(FhirVersion::R4),
-        media_type: "application/fhir+json".into(),
         header_id: Some(name.into()),
-        bundle_id: None,
-        bundle_identifier: None,
-        header_uuid: None,
-        response: None,
-        definition: None,
         category,
-        owed: None,
-        reply_to: ReplyTo::Wait,
-        in_reply_to: None,
-        request_format: None,
-        unmatched: false,
-        ambiguous: false,
-        via: None,
-        request_id: None,
-        size_bytes: 10,
         received_at_us: now_us,
-        checked_at_us: None,
-        planned_at_us: None,
+        ..testing::metadata()
     }
 }

@@ -4,7 +4,7 @@
 use super::Rules;
 use crate::clock::Clock;
 use crate::delivery::{DeliveryKind, Metadata, NewDelivery, ReplyQueue, ReplyTo};
-use crate::routing::lane::{UNORDERED, lane, lane_of_callback};
+use crate::routing::lane::{OrderedBy, UNORDERED, lane};
 use crate::routing::{Participant, Receiver};
 use std::sync::Arc;
 
@@ -60,10 +60,13 @@ fn delivery(
     clock: &Clock,
 ) -> NewDelivery {
     let lane = match &kind {
-        DeliveryKind::Callback { url } => lane_of_callback(participant.order, url),
+        DeliveryKind::Callback { url } => lane(participant.order, OrderedBy::Callback(url), || None),
         // A sender that names a reply queue matches answers by their correlation id, and needs no order.
         DeliveryKind::Reply(ReplyQueue { queue: Some(_), .. }) => UNORDERED,
-        _ => lane(participant.order, answer.source.as_deref(), &answer.sender, || None),
+        _ => {
+            let by = OrderedBy::Sender { source: answer.source.as_deref(), sender: &answer.sender };
+            lane(participant.order, by, || None)
+        }
     };
     let receiver = Receiver { participant: participant.clone(), destination: request.source.clone(), lane };
     receiver.delivery(kind, clock.new_id(), clock.now_us())

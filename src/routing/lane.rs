@@ -1,4 +1,4 @@
-//! Lanes: the key under which messages of one participant keep their order.
+//! Lanes: the messages to one participant that keep their order share a lane key.
 //!
 //! A key is a hash, so that it is the same in every process and build, and needs no table of names.
 
@@ -6,31 +6,37 @@ use super::address;
 use super::participant::Order;
 use sha2::{Digest, Sha256};
 
-/// The lane of no order: every delivery in it stands alone.
+/// The key of deliveries without order: they do not wait for each other.
 pub const UNORDERED: i64 = 0;
 
-/// The lane key of what goes to a participant with this order, live or replayed. `sender` is the sending participant's id,
-/// which stands in for a missing source endpoint. `subject` (`Message::subject_key`) is asked for where it matters only:
-/// answers have none.
-pub fn lane(order: Order, source: Option<&str>, sender: &str, subject: impl FnOnce() -> Option<String>) -> i64 {
-    let subject = match order {
-        Order::None => return UNORDERED,
-        Order::Sender => None,
-        Order::Subject => subject(),
-    };
-    match (subject, source.filter(|source| !source.is_empty())) {
-        (Some(subject), _) => key("subject", &subject),
-        (None, Some(source)) => key("source", &address::normalize(source)),
-        (None, None) => key("sender", sender),
+/// Which messages to a participant keep their order among each other.
+#[derive(Clone, Copy, Debug)]
+pub enum OrderedBy<'a> {
+    /// Messages from one source endpoint; without one, from one sending participant (its id).
+    Sender { source: Option<&'a str>, sender: &'a str },
+    /// Answers to one `response-url`. They are posted there whatever channel the participant has, so they share no lane with
+    /// what goes over that channel.
+    Callback(&'a str),
+}
+
+/// The lane key of a delivery to a participant with this order, live or replayed. `subject` (`Message::subject_key`) is called
+/// only if the order needs it; answers have none.
+pub fn lane(order: Order, by: OrderedBy<'_>, subject: impl FnOnce() -> Option<String>) -> i64 {
+    match (order, by) {
+        (Order::None, _) => UNORDERED,
+        (_, OrderedBy::Callback(url)) => key("callback", &address::normalize(url)),
+        (Order::Sender, OrderedBy::Sender { source, sender }) => key_of_sender(source, sender),
+        (Order::Subject, OrderedBy::Sender { source, sender }) => match subject() {
+            Some(subject) => key("subject", &subject),
+            None => key_of_sender(source, sender),
+        },
     }
 }
 
-/// The lane key of answers to a `response-url`. They are posted there whatever channel the participant has, so they share
-/// no lane with what goes over that.
-pub fn lane_of_callback(order: Order, url: &str) -> i64 {
-    match order {
-        Order::None => UNORDERED,
-        Order::Sender | Order::Subject => key("callback", &address::normalize(url)),
+fn key_of_sender(source: Option<&str>, sender: &str) -> i64 {
+    match source.filter(|source| !source.is_empty()) {
+        Some(source) => key("source", &address::normalize(source)),
+        None => key("sender", sender),
     }
 }
 
@@ -51,7 +57,7 @@ mod tests {
     use bytes::Bytes;
     use fhir::{Message, json};
 
-    /// Two patients' observations: `a` names its subject by a reference, `b` is told by an identifier.
+    /// Two patients' observations: `a` names its subject by a reference, `b` by an identifier.
     const OBSERVATIONS: &str = r#"{"resourceType":"Bundle","type":"message","id":"1","entry":[
         {"fullUrl":"urn:uuid:h","resource":{"resourceType":"MessageHeader","eventUri":"urn:e",
             "source":{"endpoint":"https://lab.org/fhir"},"focus":[{"reference":"FOCUS"}]}},
@@ -65,11 +71,13 @@ mod tests {
     }
 
     fn lane_of(order: Order, message: &Message, sender: &str) -> i64 {
-        lane(order, message.header.source_endpoint.as_deref(), sender, || message.subject_key())
+        lane(order, OrderedBy::Sender { source: message.header.source_endpoint.as_deref(), sender }, || {
+            message.subject_key()
+        })
     }
 
     fn by_source(source: Option<&str>, sender: &str) -> i64 {
-        lane(Order::Sender, source, sender, || None)
+        lane(Order::Sender, OrderedBy::Sender { source, sender }, || None)
     }
 
     #[test]
@@ -85,7 +93,7 @@ mod tests {
         let lab = by_source(Some("https://lab.org/fhir"), "lab");
         assert_eq!(lab, by_source(Some("HTTPS://LAB.org:443/fhir/"), "other"));
         assert_ne!(lab, by_source(Some("https://ward.org/fhir"), "lab"));
-        // Kept deliveries hold their lane: a change of the hash would break order over an upgrade.
+        // Stored deliveries have their lane key: a change of the hash would break order across an upgrade.
         assert_eq!(lab, LANE_OF_LAB);
     }
 
@@ -95,7 +103,7 @@ mod tests {
     fn without_source_the_sender_makes_the_lane_and_without_order_nothing_does() {
         assert_eq!(by_source(None, "lab"), by_source(Some(""), "lab"));
         assert_ne!(by_source(None, "lab"), by_source(None, "ward"));
-        assert_eq!(lane(Order::None, None, "lab", || None), UNORDERED);
+        assert_eq!(lane(Order::None, OrderedBy::Sender { source: None, sender: "lab" }, || None), UNORDERED);
     }
 
     #[test]
@@ -107,8 +115,9 @@ mod tests {
     #[test]
     fn a_callback_shares_no_lane_with_what_goes_over_the_channel() {
         let url = "https://lab.org/fhir";
-        assert_ne!(lane_of_callback(Order::Sender, url), by_source(Some(url), "lab"));
-        assert_eq!(lane_of_callback(Order::Subject, url), lane_of_callback(Order::Sender, "HTTPS://lab.org/fhir/"));
-        assert_eq!(lane_of_callback(Order::None, url), UNORDERED);
+        let callback = |order, url| lane(order, OrderedBy::Callback(url), || None);
+        assert_ne!(callback(Order::Sender, url), by_source(Some(url), "lab"));
+        assert_eq!(callback(Order::Subject, url), callback(Order::Sender, "HTTPS://lab.org/fhir/"));
+        assert_eq!(callback(Order::None, url), UNORDERED);
     }
 }

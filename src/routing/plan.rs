@@ -4,7 +4,7 @@
 //! first route whose conditions hold. A message is planned as a whole: one destination that cannot be served refuses it.
 
 use super::address::Pattern;
-use super::lane::lane;
+use super::lane::{OrderedBy, lane};
 use super::participant::{Order, Participant};
 pub use super::table::{Route, Table};
 use crate::delivery::{DeliveryKind, NewDelivery};
@@ -176,7 +176,8 @@ impl<'a> Planner<'a> {
             return *lane;
         }
         let message = self.message;
-        let lane = lane(order, message.header.source_endpoint.as_deref(), self.sender, || message.subject_key());
+        let by = OrderedBy::Sender { source: message.header.source_endpoint.as_deref(), sender: self.sender };
+        let lane = lane(order, by, || message.subject_key());
         self.lanes.push((order, lane));
         lane
     }

@@ -199,8 +199,8 @@ fn headers(delivery: &PendingDelivery, participant: &Participant, name: &str) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::courier::fixture;
     use crate::delivery::ReplyQueue;
+    use crate::testing;
     use fhir::event::{Identifier, ResponseRequired};
     use std::sync::Arc;
 
@@ -210,12 +210,12 @@ mod tests {
 
     #[test]
     fn a_request_carries_its_identity_and_where_to_answer() {
-        let mut metadata = fixture::metadata();
+        let mut metadata = testing::metadata();
         metadata.header_id = Some("header".into());
         metadata.bundle_identifier = Some(Identifier { system: None, value: "identifier".into() });
         metadata.via = Some("1.1 other".into());
         let delivery =
-            PendingDelivery { metadata: Arc::new(metadata.clone()), attempts: 2, ..fixture::pending("lab", 1, 1) };
+            PendingDelivery { metadata: Arc::new(metadata.clone()), attempts: 2, ..testing::pending("lab", 1, 1) };
         let properties = properties_of(&delivery);
         assert_eq!(text(properties.message_id()), Some("header"));
         assert_eq!(text(properties.correlation_id()), Some(&*metadata.id.to_string()));
@@ -233,10 +233,10 @@ mod tests {
 
     #[test]
     fn what_is_too_long_for_a_frame_is_left_to_the_message() {
-        let mut metadata = fixture::metadata();
+        let mut metadata = testing::metadata();
         (metadata.source, metadata.via) = (Some("s".repeat(200_000)), Some("1.1 x, ".repeat(50_000)));
         let properties =
-            properties_of(&PendingDelivery { metadata: Arc::new(metadata), ..fixture::pending("lab", 1, 1) });
+            properties_of(&PendingDelivery { metadata: Arc::new(metadata), ..testing::pending("lab", 1, 1) });
         assert_eq!(header(&properties, "source"), None);
         assert_eq!(header(&properties, "via").as_deref(), Some("1.1 hub:1"));
     }
@@ -267,13 +267,13 @@ mod tests {
 
     #[test]
     fn a_reply_has_the_requests_correlation_and_an_outcome_says_what_it_is() {
-        let mut metadata = fixture::metadata();
+        let mut metadata = testing::metadata();
         (metadata.sender, metadata.event) = (EMBERPOST.into(), None);
         let reply = ReplyQueue { queue: Some("q".into()), correlation: Some("mine".into()) };
         let delivery = PendingDelivery {
             kind: DeliveryKind::Reply(reply),
             metadata: Arc::new(metadata),
-            ..fixture::pending("lab", 1, 1)
+            ..testing::pending("lab", 1, 1)
         };
         let properties = properties_of(&delivery);
         assert_eq!((text(properties.correlation_id()), text(properties.reply_to())), (Some("mine"), None));

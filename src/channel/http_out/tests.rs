@@ -2,10 +2,10 @@
 
 use super::reply::ANSWER_LIMIT_BYTES;
 use super::*;
-use crate::courier::fixture;
 use crate::delivery::Attempt;
 use crate::delivery::ResponseMetadata;
 use crate::store::StoreSettings;
+use crate::testing;
 use fhir::event::Identifier;
 use sqlx::Connection;
 use std::sync::Arc;
@@ -43,7 +43,7 @@ impl Receiver {
 
     fn participant(&self) -> Participant {
         let channel = Some(Channel::Http { url: self.base.clone().into(), asynchronous: false });
-        Participant { channel, attempt_timeout_seconds: 20, ..fixture::participant("lab", 8) }
+        Participant { channel, attempt_timeout_seconds: 20, ..testing::participant("lab", 8) }
     }
 }
 
@@ -148,7 +148,7 @@ async fn each_status_means_what_the_contract_says() {
     ] {
         // No body may follow a 204 or a 304, so these announce none.
         let receiver = Receiver::start(reply(status, headers, body)).await;
-        let attempt = carry(&out, fixture::pending("lab", 1, 1), receiver.participant()).await;
+        let attempt = carry(&out, testing::pending("lab", 1, 1), receiver.participant()).await;
         assert_eq!(words(&attempt.result), wanted, "{status} {body}");
         assert_eq!(attempt.status, Some(status));
     }
@@ -159,7 +159,7 @@ async fn a_long_outcome_of_a_refusal_is_not_kept() {
     let (out, _folder) = http_out().await;
     let long = format!(r#"{{"resourceType":"OperationOutcome","x":"{}"}}"#, "x".repeat(64 * 1024));
     let receiver = Receiver::start(reply(422, "", &long)).await;
-    let attempt = carry(&out, fixture::pending("lab", 1, 1), receiver.participant()).await;
+    let attempt = carry(&out, testing::pending("lab", 1, 1), receiver.participant()).await;
     assert_eq!(words(&attempt.result), "refused bare");
 }
 
@@ -178,7 +178,7 @@ async fn broken_connections_are_failed_attempts() {
     ] {
         let receiver = Receiver::start(manner).await;
         let participant = Participant { attempt_timeout_seconds: timeout_seconds, ..receiver.participant() };
-        let attempt = carry(&out, fixture::pending("lab", 1, 1), participant).await;
+        let attempt = carry(&out, testing::pending("lab", 1, 1), participant).await;
         assert_eq!(words(&attempt.result), wanted);
     }
 }
@@ -188,7 +188,7 @@ async fn an_answer_that_announces_too_much_is_not_read() {
     let (out, _folder) = http_out().await;
     let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", ANSWER_LIMIT_BYTES + 1);
     let receiver = Receiver::start(Manner::SayAndHang(head)).await;
-    let attempt = carry(&out, fixture::pending("lab", 1, 1), receiver.participant()).await;
+    let attempt = carry(&out, testing::pending("lab", 1, 1), receiver.participant()).await;
     assert_eq!(words(&attempt.result), "later RECV_BAD_ANSWER");
 }
 
@@ -200,8 +200,8 @@ async fn nobody_listening_is_unreachable_and_the_detail_names_no_url() {
     drop(listener);
     for (url, wanted) in [(url.as_str(), "later RECV_UNREACHABLE"), ("not a url", "misconfigured ROUTE_URL")] {
         let channel = Some(Channel::Http { url: url.into(), asynchronous: false });
-        let participant = Participant { channel, ..fixture::participant("lab", 8) };
-        let attempt = carry(&out, fixture::pending("lab", 1, 1), participant).await;
+        let participant = Participant { channel, ..testing::participant("lab", 8) };
+        let attempt = carry(&out, testing::pending("lab", 1, 1), participant).await;
         assert_eq!((words(&attempt.result).as_str(), attempt.status), (wanted, None));
         let text = format!("{:?}", attempt.result);
         assert!(!text.contains("secret") && !text.contains("token"), "{text}");
@@ -212,7 +212,7 @@ async fn nobody_listening_is_unreachable_and_the_detail_names_no_url() {
 async fn requests_answers_and_callbacks_go_to_their_urls_with_their_headers() {
     let (out, _folder) = http_out().await;
     let mut receiver = Receiver::start(reply(204, "", "")).await;
-    let request = fixture::pending("lab", 1, 1);
+    let request = testing::pending("lab", 1, 1);
 
     carry(&out, request.clone(), receiver.participant()).await;
     let head = receiver.heads.recv().await.unwrap().to_lowercase();
@@ -228,7 +228,7 @@ async fn requests_answers_and_callbacks_go_to_their_urls_with_their_headers() {
     }
     assert!(!head.contains("emberpost-attempt"));
 
-    let mut metadata = fixture::metadata();
+    let mut metadata = testing::metadata();
     metadata.via = Some("1.1 other".into());
     metadata.request_id = Some("abc".into());
     let again = PendingDelivery { attempts: 1, metadata: Arc::new(metadata), ..request.clone() };
@@ -239,7 +239,7 @@ async fn requests_answers_and_callbacks_go_to_their_urls_with_their_headers() {
     }
 
     let callback = receiver.base.replace("/fhir", "/anything?unit=1");
-    let mut response = fixture::metadata();
+    let mut response = testing::metadata();
     let identifier = Identifier { system: None, value: "x".into() };
     response.response = Some(ResponseMetadata { identifier, code: None });
     let replay = DeliveryKind::Replay { replay: uuid::Uuid::nil(), of: None, forward_answers: false };
@@ -267,11 +267,11 @@ async fn an_asynchronous_channel_adds_the_query_and_no_channel_is_our_defect() {
     let (out, _folder) = http_out().await;
     let mut receiver = Receiver::start(reply(200, "", "")).await;
     let channel = Some(Channel::Http { url: receiver.base.clone().into(), asynchronous: true });
-    carry(&out, fixture::pending("lab", 1, 1), Participant { channel, ..receiver.participant() }).await;
+    carry(&out, testing::pending("lab", 1, 1), Participant { channel, ..receiver.participant() }).await;
     assert!(receiver.heads.recv().await.unwrap().starts_with("POST /fhir/$process-message?async=true "));
 
     let mailbox = Participant { channel: Some(Channel::Mailbox), ..receiver.participant() };
-    let attempt = carry(&out, fixture::pending("lab", 1, 1), mailbox).await;
+    let attempt = carry(&out, testing::pending("lab", 1, 1), mailbox).await;
     assert_eq!(words(&attempt.result), "later ROUTE_INTERNAL");
 }
 
@@ -279,7 +279,7 @@ async fn an_asynchronous_channel_adds_the_query_and_no_channel_is_our_defect() {
 async fn a_body_that_retention_dropped_is_refused_for_good() {
     let (out, _folder) = http_out().await;
     let receiver = Receiver::start(reply(204, "", "")).await;
-    let delivery = PendingDelivery { body: None, ..fixture::pending("lab", 1, 1) };
+    let delivery = PendingDelivery { body: None, ..testing::pending("lab", 1, 1) };
     let attempt = carry(&out, delivery, receiver.participant()).await;
     assert!(matches!(&attempt.result, AttemptResult::ContentRemoved), "{:?}", attempt.result);
 }
@@ -290,7 +290,7 @@ async fn a_body_that_the_store_cannot_give_now_is_no_attempt_at_the_receiver() {
     let url = format!("sqlite://{}", folder.path().join("store.db").display());
     let mut other = sqlx::SqliteConnection::connect(&url).await.unwrap();
     sqlx::query("ALTER TABLE body RENAME TO away").execute(&mut other).await.unwrap();
-    let kept_on_disk = PendingDelivery { body: None, ..fixture::pending("lab", 1, 1) };
-    let attempt = carry(&out, kept_on_disk, fixture::participant("lab", 1)).await;
+    let kept_on_disk = PendingDelivery { body: None, ..testing::pending("lab", 1, 1) };
+    let attempt = carry(&out, kept_on_disk, testing::participant("lab", 1)).await;
     assert!(matches!(attempt.result, AttemptResult::NotSent { .. }), "{:?}", attempt.result);
 }

@@ -2,9 +2,9 @@
 
 use super::super::backlog::{Page, Query};
 use super::super::budget::Budget;
-use super::super::fixture::{participant, pending};
 use super::*;
 use crate::store::{DuePage, LaneHead};
+use crate::testing::{participant, pending};
 
 const HOUR: Duration = Duration::from_secs(3600);
 

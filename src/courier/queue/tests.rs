@@ -3,10 +3,10 @@
 
 use super::super::backlog::{LANE_PAGE, LANES_PAGE, Page, Query, UNORDERED_PAGE};
 use super::super::budget::Budget;
-use super::super::fixture::{participant, pending};
 use super::*;
 use crate::routing::Channel;
 use crate::store::{DuePage, LaneHead};
+use crate::testing::{participant, pending};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 

@@ -114,9 +114,9 @@ pub(super) fn ambiguity(left: &[SentRequest], is_cut: bool, is_addressed_elsewhe
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::courier::fixture;
     use crate::delivery::{PendingDelivery, ResponseMetadata};
     use crate::routing::Participant;
+    use crate::testing;
     use std::sync::Arc;
 
     /// The delivery of request `key` with this content from `sender` to the lab.
@@ -125,13 +125,13 @@ mod tests {
             id: Uuid::from_u128(key as u128),
             sender: sender.into(),
             source: Some(format!("http://{sender}.example/fhir")),
-            ..fixture::metadata()
+            ..testing::metadata()
         };
         let work = PendingDelivery {
             message_key: key,
             kind: DeliveryKind::Request,
             metadata: Arc::new(metadata),
-            ..fixture::pending("lab", 1, key)
+            ..testing::pending("lab", 1, key)
         };
         SentRequest { delivery: work, answered: false, content: [content; 32] }
     }
@@ -161,7 +161,7 @@ mod tests {
     fn response(to: &[&str], system: Option<&str>) -> Metadata {
         let identifier = Identifier { system: system.map(str::to_owned), value: "1".into() };
         let destinations = to.iter().map(|to| (*to).into()).collect();
-        Metadata { destinations, response: Some(ResponseMetadata { identifier, code: None }), ..fixture::metadata() }
+        Metadata { destinations, response: Some(ResponseMetadata { identifier, code: None }), ..testing::metadata() }
     }
 
     /// Key and kind of the delivery; how many requests fit.

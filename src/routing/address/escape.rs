@@ -1,50 +1,37 @@
-//! Percent-encoding: which octets a text stands for, and its one canonical spelling.
+//! The one canonical spelling of a percent-encoded text.
 
+use percent_encoding::percent_encode_byte;
 use std::borrow::Cow;
 
-/// The octet that an escape (`%` and two hexadecimal digits) at this place stands for; None where there is none.
-fn octet(bytes: &[u8], at: usize) -> Option<u8> {
-    let hex = |at: usize| bytes.get(at).and_then(|digit| char::from(*digit).to_digit(16));
-    let (b'%', high, low) = (*bytes.get(at)?, hex(at + 1)?, hex(at + 2)?) else { return None };
-    u8::try_from(high * 16 + low).ok()
-}
-
-/// Percent-decoded once; what is no escape stays.
-pub(super) fn decode(text: &str) -> Vec<u8> {
-    let bytes = text.as_bytes();
-    let (mut decoded, mut at) = (Vec::with_capacity(bytes.len()), 0);
-    while let Some(byte) = bytes.get(at) {
-        let octet = octet(bytes, at);
-        decoded.push(octet.unwrap_or(*byte));
-        at += if octet.is_some() { 3 } else { 1 };
-    }
-    decoded
-}
-
-/// Unreserved octets as themselves, all other escapes in upper case (RFC 3986 6.2.2.1 and 6.2.2.2). A percent sign that
-/// begins no escape becomes one: else what was decoded behind it could make an escape that nobody wrote.
+/// Writes unreserved octets as themselves and all other escapes in upper case (RFC 3986 6.2.2.1 and 6.2.2.2). A percent sign
+/// that does not begin an escape becomes one; otherwise what is decoded after it could form an escape that nobody wrote.
 pub(super) fn canonical(text: &str) -> Cow<'_, str> {
-    if !text.contains('%') {
+    let mut parts = text.split('%');
+    let before = parts.next().unwrap_or_default();
+    if before.len() == text.len() {
         return Cow::Borrowed(text);
     }
-    let bytes = text.as_bytes();
-    let (mut written, mut at) = (String::with_capacity(text.len() + 8), 0);
-    for (place, letter) in text.char_indices() {
-        if place < at {
+    let mut written = String::with_capacity(text.len() + 8);
+    written.push_str(before);
+    for part in parts {
+        let Some((octet, after)) = octet(part) else {
+            written.push_str("%25");
+            written.push_str(part);
             continue;
+        };
+        match octet.is_ascii_alphanumeric() || b"-._~".contains(&octet) {
+            true => written.push(char::from(octet)),
+            false => written.push_str(percent_encode_byte(octet)),
         }
-        at = place + letter.len_utf8();
-        match (letter, octet(bytes, place)) {
-            ('%', Some(octet)) => {
-                at = place + 3;
-                match octet.is_ascii_alphanumeric() || b"-._~".contains(&octet) {
-                    true => written.push(char::from(octet)),
-                    false => written.push_str(&text[place..at].to_ascii_uppercase()),
-                }
-            }
-            ('%', None) => written.push_str("%25"),
-            _ => written.push(letter),
-        }
+        written.push_str(after);
     }
     Cow::Owned(written)
+}
+
+/// The octet that the two hexadecimal digits after a percent sign stand for, and what follows them.
+fn octet(after_percent: &str) -> Option<(u8, &str)> {
+    let (digits, after) = after_percent.split_at_checked(2)?;
+    // `from_str_radix` alone accepts a sign.
+    let is_escape = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    is_escape.then(|| Some((u8::from_str_radix(digits, 16).ok()?, after)))?
 }

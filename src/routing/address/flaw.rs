@@ -1,13 +1,13 @@
 //! What an address must not have, because a client, a proxy, and a server read it in different ways, so that one would
 //! compare what another does not post to.
 
-use super::escape::decode;
 use super::plain::is_plain;
 use super::{Parts, http_url};
 use crate::fault::Fault;
 use crate::outcome::{Issue, IssueCode};
 use fhir::MessageHeader;
 use fhir::event::Event;
+use percent_encoding::percent_decode_str;
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
@@ -68,7 +68,7 @@ pub(super) fn parsed_flaw(address: &str) -> Option<Flaw> {
 
 /// Of a path as a server sees it, which decodes once.
 fn flaw_of_path(written: &str) -> Option<Flaw> {
-    let path = decode(written);
+    let path: Vec<u8> = percent_decode_str(written).collect();
     if path.iter().any(u8::is_ascii_control) {
         return Some(Flaw::Control);
     }
@@ -80,7 +80,7 @@ fn flaw_of_path(written: &str) -> Option<Flaw> {
     }
     // What follows `|` is the value of an identifier, and may be a URL itself.
     let path = written.split('|').next().unwrap_or_default();
-    let decoded = decode(path);
+    let decoded: Vec<u8> = percent_decode_str(path).collect();
     if decoded.iter().filter(|byte| **byte == b'/').count() > path.matches('/').count() {
         return Some(Flaw::EncodedSlash);
     }

@@ -80,26 +80,12 @@ pub(super) fn message(sender: &str, bundle_id: &str, header_id: &str, content: u
         destinations: vec!["https://lab.example/fhir".into()],
         event: Some(Event::Coding { system: Some("urn:events".into()), code: "patient-link".into() }),
         version: None,
-        media_type: "application/fhir+json".into(),
         header_id: Some(header_id.into()),
         bundle_id: Some(bundle_id.into()),
-        bundle_identifier: None,
-        header_uuid: None,
-        response: None,
-        definition: None,
-        category: None,
-        owed: None,
-        reply_to: ReplyTo::Wait,
-        in_reply_to: None,
-        request_format: None,
-        unmatched: false,
-        ambiguous: false,
-        via: None,
-        request_id: None,
-        size_bytes: 2,
         received_at_us: now_us,
         checked_at_us: Some(now_us),
         planned_at_us: Some(now_us),
+        ..crate::testing::metadata()
     };
     NewMessage {
         identity: IdentityKeys {

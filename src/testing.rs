@@ -1,4 +1,4 @@
-//! Builders of deliveries and participants for tests.
+//! For tests: metadata, deliveries, and participants with every field set, of which a test overrides those that it is about.
 
 use crate::delivery::{DeliveryKind, Metadata, PendingDelivery, ReplyTo};
 use crate::routing::{Channel, Participant};
@@ -6,6 +6,7 @@ use fhir::FhirVersion;
 use std::sync::Arc;
 use uuid::Uuid;
 
+/// The metadata of an R4 message in JSON of the participant `ward`, without identity.
 pub fn metadata() -> Metadata {
     Metadata {
         id: Uuid::from_u128(7),
@@ -58,6 +59,7 @@ pub fn pending(participant: &str, lane: i64, seq: i64) -> PendingDelivery {
     }
 }
 
+/// A participant with an HTTP channel that refuses connections.
 pub fn participant(id: &str, concurrency: usize) -> Participant {
     Participant {
         channel: Some(Channel::Http { url: "http://127.0.0.1:1/fhir".into(), asynchronous: false }),
