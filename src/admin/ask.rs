@@ -1,4 +1,4 @@
-//! What a request asks: who calls and with which right, ids, filters of lists, and orders in a body.
+//! Reads requests: the caller and its role, ids, filters of lists, and actions with a filter in the body.
 
 use super::Admin;
 use super::problem::Problem;
@@ -16,10 +16,10 @@ use uuid::Uuid;
 const DEFAULT_LIMIT: u32 = 50;
 const HIGHEST_LIMIT: u32 = 500;
 
-/// The caller may look. An argument of every handler that only looks.
+/// A caller that may read. An argument of every handler that only reads.
 pub(super) struct Viewing(pub(super) Who);
 
-/// The caller may act and see content. Holds the caller, for the log.
+/// A caller that may change things and read content, for the log.
 pub(super) struct Operating(pub(super) Who);
 
 impl FromRequestParts<Admin> for Viewing {
@@ -47,16 +47,16 @@ fn permitted(parts: &Parts, admin: &Admin, needed: Role) -> Result<Who, Problem>
     }
 }
 
-/// An id of the path. What is no UUID cannot be the id of anything.
+/// An id in the path. Anything but a UUID is not the id of anything, so it is not found.
 pub(super) fn id(text: &str, what: &str) -> Result<Uuid, Problem> {
     text.parse().map_err(|_| Problem::missing(what))
 }
 
-/// A list's query: the fields of the filter `F`, and `cursor` and `limit`. Anything else is an error that names it.
+/// The query of a list: the fields of the filter `F`, `cursor`, and `limit`. Anything else is an error that names it.
 pub(super) struct Listing<F> {
     pub(super) filter: F,
     pub(super) cursor: Option<String>,
-    /// 1 to 500; 50 where not given.
+    /// 1 to 500; default 50.
     pub(super) limit: u32,
 }
 
@@ -83,7 +83,7 @@ fn listing<F: DeserializeOwned>(pairs: Vec<(String, String)>) -> Result<Listing<
                     .ok_or_else(|| Problem::wrong(format!("limit is a whole number from 1 to {HIGHEST_LIMIT}.")))?;
             }
             _ => {
-                let twice = format!("The filter {name} stands twice.");
+                let twice = format!("The filter {name} is given twice.");
                 if fields.insert(name, Value::String(value)).is_some() {
                     return Err(Problem::wrong(twice));
                 }
@@ -93,7 +93,7 @@ fn listing<F: DeserializeOwned>(pairs: Vec<(String, String)>) -> Result<Listing<
     Ok(Listing { filter: read(fields)?, cursor, limit })
 }
 
-/// A body, read whole, within the router's limit.
+/// A complete body, within the router's limit.
 pub(super) struct Body(pub(super) Bytes);
 
 impl FromRequest<Admin> for Body {
@@ -105,13 +105,13 @@ impl FromRequest<Admin> for Body {
                 let text = "The body is larger than server.body_limit_bytes.";
                 Problem::new(rejection.status(), IssueCode::TooLong, Fault::SendTooLarge, text)
             } else {
-                Problem::wrong("The body could not be read to its end.")
+                Problem::wrong("The body could not be read completely.")
             }
         })
     }
 }
 
-/// An order on everything that a filter matches: `{"filter": {…}, …options}`, or the filter's fields beside the options.
+/// An action on everything that a filter matches: `{"filter": {…}, …options}`, or the filter's fields beside the options.
 #[derive(Debug)]
 pub(super) struct Order<F, O> {
     pub(super) filter: F,
@@ -120,7 +120,7 @@ pub(super) struct Order<F, O> {
     pub(super) filtered: bool,
 }
 
-/// Reads an order; `options` names the fields of `O`. An empty body is an empty order.
+/// Reads an action; `options` names the fields of `O`. An empty body has no filter and no options.
 pub(super) fn order<F, O>(body: &[u8], options: &[&str]) -> Result<Order<F, O>, Problem>
 where
     F: DeserializeOwned,
@@ -142,7 +142,7 @@ where
         Some(Value::Object(filter)) if fields.is_empty() => filter,
         Some(Value::Object(_)) => {
             let names: Vec<&str> = fields.keys().map(String::as_str).collect();
-            return Err(Problem::wrong(format!("Unknown beside filter: {}.", names.join(", "))));
+            return Err(Problem::wrong(format!("Unknown members beside filter: {}.", names.join(", "))));
         }
         Some(_) => return Err(Problem::wrong("filter is not an object.")),
         None => fields,

@@ -1,4 +1,4 @@
-//! Deliveries: lists, and retry and discard of one or of all that a filter matches.
+//! Deliveries: lists them, and retries or discards one, or all that a filter matches.
 
 use super::ask::{Body, Listing, Operating, Order, Viewing, id, order};
 use super::problem::Problem;
@@ -13,7 +13,7 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// Deliveries that one order retries or discards at most; the caller orders again for the rest.
+/// The most deliveries that one request retries or discards; the caller repeats the request for the rest.
 const ORDER_LIMIT: u32 = 10_000;
 const PAGE_LIMIT: u32 = 500;
 
@@ -23,7 +23,7 @@ struct Options {
     dry_run: bool,
 }
 
-/// What an order came to: how many matched when it began, and with how many it was done (at most 10,000 at once).
+/// The result of an action: how many deliveries matched when it began, and how many were processed (at most 10,000).
 #[derive(Serialize)]
 struct Ordered {
     matched: u64,
@@ -55,14 +55,14 @@ pub(super) async fn retry(
     show(&admin, id).await
 }
 
-/// A waiting delivery is tried now, where nothing but its time, or an open breaker, keeps it from that.
+/// A waiting delivery is attempted now if nothing but its due time or an open breaker delays it.
 async fn try_now(admin: &Admin, id: Uuid) -> Result<(), Problem> {
     let filter = DeliveryFilter { id: Some(id), ..DeliveryFilter::default() };
     let page = admin.store().list_deliveries(&filter, None, 1).await?;
     let (delivery, can_be_tried) =
         admin.explained(page.items).await?.pop().ok_or_else(|| Problem::missing("delivery"))?;
     if let Some(waits) = delivery.waits.filter(|_| !can_be_tried) {
-        return Err(Problem::conflict(format!("It cannot be tried now. {waits}")));
+        return Err(Problem::conflict(format!("It cannot be attempted now. {waits}")));
     }
     let exchange = admin.exchange.clone();
     if !can_be_tried || !to_the_end(async move { Ok(exchange.try_now(id).await?) }).await? {
@@ -118,7 +118,7 @@ async fn one(admin: &Admin, id: Uuid) -> Result<DeliveryView, Problem> {
     admin.with_active(page.items).await?.pop().ok_or_else(|| Problem::missing("delivery"))
 }
 
-/// Deliveries as this caller may see them: a receiver's own words may repeat what stood in the message.
+/// Deliveries as this caller may see them: the texts of a receiver may quote content of the message.
 pub(super) fn shown_to(who: &Who, mut deliveries: Vec<DeliveryView>) -> Vec<DeliveryView> {
     if who.role() != Some(Role::Operator) {
         for issue in deliveries.iter_mut().flat_map(|delivery| &mut delivery.receiver_issues) {
@@ -128,7 +128,7 @@ pub(super) fn shown_to(who: &Who, mut deliveries: Vec<DeliveryView>) -> Vec<Deli
     deliveries
 }
 
-/// Retries all dead letters that the filter matches, or all discarded ones where it asks for that state.
+/// Retries all dead letters that the filter matches, or all discarded deliveries if the filter names that state.
 pub(super) async fn retry_all(
     Operating(who): Operating,
     State(admin): State<Admin>,
@@ -149,7 +149,7 @@ pub(super) async fn retry_all(
     Ok(json(StatusCode::OK, &Ordered { matched, done }))
 }
 
-/// Discards all waiting deliveries that the filter matches. Without any filter it is refused: it would end all traffic.
+/// Discards all waiting deliveries that the filter matches. An empty filter is refused: it would discard all traffic.
 pub(super) async fn discard_all(
     Operating(who): Operating,
     State(admin): State<Admin>,
@@ -174,7 +174,7 @@ pub(super) async fn discard_all(
     Ok(json(StatusCode::OK, &Ordered { matched, done }))
 }
 
-/// Page by page, so that deliveries which cannot be discarded (an attempt ended meanwhile) are passed over, not asked again.
+/// Page by page, so that deliveries that cannot be discarded (an attempt has ended in the meantime) are skipped, not repeated.
 async fn discard_matching(admin: &Admin, filter: &DeliveryFilter) -> Result<u64, Problem> {
     let (mut done, mut seen, mut cursor) = (0, 0, None);
     while seen < ORDER_LIMIT {

@@ -1,4 +1,4 @@
-//! Messages: lists, one message with its deliveries and answers, its bytes, its timeline.
+//! Messages: lists them; shows one with its deliveries and answers, its content, and its timeline; assigns answers.
 
 use super::ask::{Body, Listing, Operating, Viewing, id};
 use super::deliveries::shown_to;
@@ -20,7 +20,7 @@ struct Shown {
     #[serde(flatten)]
     message: MessageView,
     deliveries: Vec<DeliveryView>,
-    /// The answers to it, each a message of its own; at most 100.
+    /// The answers to it, which are messages themselves; at most 100.
     answers: Vec<MessageView>,
 }
 
@@ -45,7 +45,7 @@ async fn shown(admin: &Admin, who: &Who, id: Uuid) -> Result<Response, Problem> 
     let mut message = admin.store().message(id).await?.ok_or_else(|| Problem::missing("message"))?;
     let deliveries = shown_to(who, admin.with_active(admin.store().deliveries_of(id).await?).await?);
     let mut answers = admin.store().answers_to(id).await?;
-    // What issues quote is content: operators see it while the body is kept, viewers do not.
+    // Quotes in issues are content: operators see them while the body is stored, viewers do not.
     if who.role() == Some(Role::Operator) {
         for shown in answers.iter_mut().chain([&mut message]) {
             if let Some(full) = admin.store().full_outcome(shown.metadata.id).await? {
@@ -92,7 +92,7 @@ impl From<Unassigned> for Problem {
     }
 }
 
-/// The bytes as received, under the media type that they came with.
+/// The bytes as received, with their media type.
 pub(super) async fn content(
     Operating(who): Operating,
     State(admin): State<Admin>,
@@ -101,13 +101,13 @@ pub(super) async fn content(
     let id = id(&path, "message")?;
     let key = admin.store().message_key(id).await?.ok_or_else(|| Problem::missing("message"))?;
     let (metadata, bytes) = admin.store().content(key).await?.ok_or_else(|| {
-        let text = "The content is no longer kept (retention.bodies_days); the trace is.";
+        let text = "The content is no longer stored (retention.bodies_days); the trace is.";
         Problem::new(StatusCode::GONE, IssueCode::NotFound, Fault::RouteNotFound, text)
     })?;
     tracing::info!(message.id = %id, caller = %who.party(), "content of a message was read");
     let headers = [
         (header::CONTENT_TYPE, metadata.media_type.clone()),
-        // A message is data, also where a browser is asked to open it.
+        // A browser must not render or run a message.
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
         (header::CONTENT_SECURITY_POLICY, "sandbox".to_owned()),
     ];

@@ -1,8 +1,7 @@
-//! The admin API under `/admin/v1`: what operators and the commands see and order. JSON in and out, described by
-//! `openapi.json`.
+//! The admin API under `/admin/v1`, for operators and the commands. JSON, described by `openapi.json`.
 //!
-//! Relies on the store for what is kept, on the exchange for what is done. It decides who may do it (viewer or operator)
-//! and nothing else. Every refusal is an OperationOutcome with its fault.
+//! Reads the store and calls the exchange. It decides who may do what (viewer or operator), and nothing else. Every refusal
+//! is an OperationOutcome with its fault.
 
 mod ask;
 mod deliveries;
@@ -33,11 +32,11 @@ use std::sync::Arc;
 use uuid::Uuid;
 use waiting::Waiting;
 
-/// What the handlers work with. Clones share it.
+/// What the handlers share; cheap to clone.
 #[derive(Clone)]
 pub struct Admin {
     pub exchange: Arc<Exchange>,
-    /// Replaced as a whole when the configuration is read again.
+    /// Replaced as a whole when the configuration is reloaded.
     pub security: Arc<ArcSwap<Credentials>>,
     pub replays: Replays,
     pub node_name: String,
@@ -52,12 +51,12 @@ impl Admin {
         &self.exchange.store
     }
 
-    /// With what the store does not write down: which attempts are under way, and why the others wait.
+    /// Adds what is not stored: which deliveries are being attempted, and why the others wait.
     async fn with_active(&self, deliveries: Vec<DeliveryView>) -> Result<Vec<DeliveryView>, Problem> {
         Ok(self.explained(deliveries).await?.into_iter().map(|(delivery, _)| delivery).collect())
     }
 
-    /// As `with_active`, each with whether an attempt is made as soon as an operator orders it.
+    /// Like `with_active`, each with whether an operator can start an attempt now.
     async fn explained(&self, deliveries: Vec<DeliveryView>) -> Result<Vec<(DeliveryView, bool)>, Problem> {
         let waits = |delivery: &&DeliveryView| delivery.state == DeliveryState::Waiting;
         let ids: Vec<Uuid> = deliveries.iter().filter(waits).map(|delivery| delivery.id).collect();
@@ -93,7 +92,7 @@ impl Admin {
     }
 }
 
-/// The API, under `/admin/v1` already.
+/// The routes, including the prefix `/admin/v1`.
 pub fn router(admin: Admin) -> Router {
     let limit = DefaultBodyLimit::max(admin.body_limit_bytes);
     let api = paths().into_iter().fold(Router::new(), |router, route| router.route(route.path, route.handler));
@@ -152,20 +151,19 @@ fn deletes<H: Handler<T, Admin>, T: 'static>(path: &'static str, handler: H) -> 
     Operation { method: "delete", path, handler: delete(handler) }
 }
 
-/// Does what was ordered to its end, also when the caller hangs up half way: what is kept and what runs must agree.
+/// Runs an action to its end even if the caller disconnects, so that the store and the running state agree.
 async fn to_the_end<T: Send + 'static>(
     work: impl Future<Output = Result<T, problem::Problem>> + Send + 'static,
 ) -> Result<T, problem::Problem> {
     tokio::spawn(work).await.unwrap_or_else(|error| {
-        tracing::error!(is_panic = error.is_panic(), "a defect stopped an order");
+        tracing::error!(is_panic = error.is_panic(), "a defect stopped an action");
         let (code, fault) = (crate::outcome::IssueCode::Exception, crate::fault::Fault::RouteInternal);
-        let text = "A defect of the router stopped this order; look at what it did, and report it.";
+        let text = "A defect of the router stopped this action; check what it did, and report it.";
         Err(problem::Problem::new(StatusCode::INTERNAL_SERVER_ERROR, code, fault, text))
     })
 }
 
-/// A JSON response. What we serialize are our own types, whose keys are strings; should it fail all the same, that is a
-/// defect and is said as one.
+/// A JSON response. Serializing our own types cannot fail, because their keys are strings; if it does, it is a defect.
 fn json(status: StatusCode, value: &impl Serialize) -> Response {
     match serde_json::to_string(value) {
         Ok(text) => (status, [(header::CONTENT_TYPE, "application/json")], text).into_response(),

@@ -1,4 +1,4 @@
-//! Participants: as configured (without tokens), with what the courier and the store know of them; pause and resume.
+//! Participants: lists them as configured (without tokens) with their state; pauses, resumes, and probes them.
 
 use super::ask::{Listing, Operating, Viewing};
 use super::problem::Problem;
@@ -23,7 +23,7 @@ struct ParticipantView<'a> {
     id: &'a str,
     name: Option<&'a str>,
     addresses: &'a [String],
-    /// `http`, `mailbox`, or null: it gets answers only while it waits for them.
+    /// `http`, `amqp`, `mailbox`, or null: it receives answers only, while it waits for them.
     channel: Option<&'static str>,
     url: Option<&'a SecretUrl>,
     may_send: &'a [String],
@@ -32,7 +32,7 @@ struct ParticipantView<'a> {
     order: Order,
     concurrency: usize,
     rejections: Rejections,
-    /// Whether a token is configured; the token itself is never shown.
+    /// Whether a token is configured. The token itself is never shown.
     has_token: bool,
     waiting: u64,
     dead: u64,
@@ -70,7 +70,7 @@ pub(super) async fn list(
     Ok(json(StatusCode::OK, &Page { items, next }))
 }
 
-/// A participant for which the courier never had anything to do.
+/// The state of a participant without any delivery since the start.
 fn idle(id: &str) -> ParticipantStatus {
     ParticipantStatus {
         participant: id.to_owned(),
@@ -126,7 +126,7 @@ pub(super) async fn resume(
     set_paused(&admin, caller, &id, false).await
 }
 
-/// Tries what waits now: a probe, where the breaker is open.
+/// Attempts waiting deliveries now; if the breaker is open, sends one probe.
 pub(super) async fn probe(
     Operating(who): Operating,
     State(admin): State<Admin>,
@@ -145,7 +145,7 @@ pub(super) async fn probe(
     Ok(json(StatusCode::OK, &serde_json::json!({ "participant": id, "probed": true })))
 }
 
-/// Kept first, so that a restart does not undo what the caller was told.
+/// Stored before the reply, so that a restart does not undo it.
 async fn set_paused(admin: &Admin, Operating(who): Operating, id: &str, paused: bool) -> Result<Response, Problem> {
     if admin.exchange.rules.load().table.participant(id).is_none() {
         return Err(Problem::missing("participant"));

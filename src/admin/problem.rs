@@ -1,4 +1,4 @@
-//! What the admin API answers when it cannot do what was asked: a status and an OperationOutcome with its fault.
+//! Refusals of the admin API: a status and an OperationOutcome with a fault.
 
 use crate::fault::Fault;
 use crate::outcome::{Issue, IssueCode, Outcome};
@@ -8,14 +8,14 @@ use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 
-/// A refusal; one issue says what is wrong and who must act.
+/// A refusal with one issue, which says what is wrong and who must act.
 #[derive(Debug)]
 pub(super) struct Problem {
     pub(super) status: StatusCode,
     pub(super) issue: Issue,
 }
 
-/// How long a caller is asked to wait for a store that is away or full.
+/// Retry-After if the store is unavailable or full.
 const RETRY_AFTER_SECONDS: u16 = 5;
 
 impl Problem {
@@ -24,18 +24,18 @@ impl Problem {
         Problem::new(StatusCode::BAD_REQUEST, IssueCode::Value, Fault::SendRequest, text)
     }
 
-    /// 404: nothing with this id is kept or configured.
+    /// 404: nothing with this id is stored or configured.
     pub(super) fn missing(what: &str) -> Problem {
         let text = format!("There is no {what} with this id.");
         Problem::new(StatusCode::NOT_FOUND, IssueCode::NotFound, Fault::RouteNotFound, text)
     }
 
-    /// 409: it is there, but not in a state in which this can be done.
+    /// 409: it exists, but its state does not allow this.
     pub(super) fn conflict(text: impl Into<String>) -> Problem {
         Problem::new(StatusCode::CONFLICT, IssueCode::Conflict, Fault::SendRequest, text)
     }
 
-    /// 403: the credential is known, and not enough.
+    /// 403: the credential is known but not sufficient.
     pub(super) fn not_permitted(text: &str) -> Problem {
         Problem::new(StatusCode::FORBIDDEN, IssueCode::Forbidden, Fault::RoutePermission, text)
     }
@@ -102,6 +102,6 @@ pub(super) async fn no_such_path() -> Problem {
 
 /// For paths that the API has, with another method. The router adds `Allow`.
 pub(super) async fn wrong_method() -> Problem {
-    let text = "This path takes another method. See /admin/v1/openapi.json.";
+    let text = "This path does not support the method. See /admin/v1/openapi.json.";
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, IssueCode::NotSupported, Fault::SendRequest, text)
 }

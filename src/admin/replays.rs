@@ -1,4 +1,4 @@
-//! Replays: counted, ordered, shown, paused, resumed and ended.
+//! Replays: counts, creates, shows, pauses, resumes, and ends them.
 
 use super::ask::{Body, Operating, Order, Viewing, id, order};
 use super::problem::Problem;
@@ -23,7 +23,7 @@ struct Options {
 
 const OPTIONS: [&str; 5] = ["to", "rate_per_second", "dry_run", "forward_answers", "force_consequence"];
 
-/// Starts a replay (201), or counts what it would take (200, `dry_run`).
+/// Starts a replay (201), or counts its messages (200, `dry_run`).
 pub(super) async fn create(
     Operating(who): Operating,
     State(admin): State<Admin>,
@@ -36,7 +36,7 @@ pub(super) async fn create(
         return Ok(json(StatusCode::OK, &count));
     }
     if !filtered {
-        return Err(Problem::wrong("Give at least one filter: without one, every kept message would be replayed."));
+        return Err(Problem::wrong("Give at least one filter: without one, every stored message would be replayed."));
     }
     let replay = NewReplay {
         id: admin.exchange.clock.new_id(),
@@ -84,7 +84,7 @@ pub(super) async fn show(
     Ok(json(StatusCode::OK, &find(&admin, id(&path, "replay")?).await?))
 }
 
-/// Ends a replay: what it delivered stays delivered, the rest is not. It stays listed.
+/// Ends a replay. What it has delivered stays delivered; the replay remains listed.
 pub(super) async fn cancel(
     caller: Operating,
     State(admin): State<Admin>,
@@ -113,7 +113,7 @@ async fn change(admin: &Admin, Operating(who): Operating, path: &str, state: Rep
     let id = id(path, "replay")?;
     let replay = find(admin, id).await?;
     if !is_open(replay.state) {
-        return Err(Problem::conflict("The replay has ended; order a new one."));
+        return Err(Problem::conflict("The replay has ended; create a new one."));
     }
     let worker = admin.clone();
     to_the_end(async move {

@@ -1,4 +1,4 @@
-//! The router itself: the plan of a message, nodes, figures, the description of this API.
+//! The router itself: the plan of a message, nodes, statistics, the clock, and the OpenAPI file.
 
 use super::Admin;
 use super::ask::{Body, Listing, Operating, Viewing};
@@ -15,18 +15,18 @@ use fhir::Format;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-/// OpenAPI 3.1, written by hand; a test keeps it true to the paths.
+/// OpenAPI 3.1, written by hand; a test compares it with the routes.
 const OPENAPI: &str = include_str!("openapi.json");
 
 #[derive(Serialize)]
 struct Explained<'a> {
     #[serde(flatten)]
     explanation: &'a Explanation,
-    /// OperationOutcome; null where there is nothing to say.
+    /// OperationOutcome; null if there are no issues.
     outcome: Option<Value>,
 }
 
-/// Where the message of the body would go, and why; nothing is kept. `sender` names the participant to take as sender.
+/// Explains where the message of the body would go, without storing anything. `sender`: the participant to assume as sender.
 pub(super) async fn explain(
     _: Operating,
     State(admin): State<Admin>,
@@ -36,7 +36,7 @@ pub(super) async fn explain(
 ) -> Result<Response, Problem> {
     let sender = sender(&uri)?;
     let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    // What does not name a FHIR format is taken for what it looks like.
+    // Without a FHIR media type, the format is detected from the content.
     let (format, version) = media::content_type(media_type).unwrap_or((Format::detect(&body), None));
     let explanation = admin.exchange.explain(body, format, version, sender.as_deref()).await?;
     let outcome = (!explanation.outcome.issues.is_empty()).then(|| explanation.outcome.to_resource());
@@ -49,20 +49,20 @@ fn sender(uri: &Uri) -> Result<Option<String>, Problem> {
     let mut sender = None;
     for (name, value) in pairs {
         if name != "sender" {
-            return Err(Problem::wrong(format!("The parameter {name:?} is unknown; only sender is taken.")));
+            return Err(Problem::wrong(format!("The parameter {name:?} is unknown; the only one is sender.")));
         }
         sender = Some(value);
     }
     Ok(sender)
 }
 
-/// Exchanges (requests with their answers) are listed by a later version; messages and deliveries show the same metadata.
+/// Planned: lists of exchanges (requests with their answers). Messages and deliveries show the same metadata.
 pub(super) async fn exchanges(_: Viewing) -> Problem {
     let text = "Lists of exchanges are not built yet. GET messages/{id} shows a request with its answers.";
     Problem::new(StatusCode::NOT_IMPLEMENTED, IssueCode::NotSupported, Fault::RouteNotBuilt, text)
 }
 
-/// This node: a store on SQLite has one.
+/// Lists this node: a store on SQLite has only one.
 pub(super) async fn nodes(_: Viewing, State(admin): State<Admin>, _: Listing<Everything>) -> Response {
     json_response(&json!({ "items": [node(&admin)] }))
 }
@@ -87,7 +87,7 @@ pub(super) async fn stats(_: Viewing, State(admin): State<Admin>) -> Result<Resp
     })))
 }
 
-/// The operator says that the wall clock is right: expiry and retention go on after a jump.
+/// The operator confirms the wall clock: expiry and retention continue after a jump.
 pub(super) async fn confirm_clock(_: Operating, State(admin): State<Admin>) -> Result<Response, Problem> {
     admin.store().confirm_clock().await?;
     Ok(json_response(&json!({ "now_us": admin.exchange.clock.now_us(), "clock_ahead_seconds": null })))

@@ -1,6 +1,6 @@
 //! Why a delivery waits, in one sentence for people.
 //!
-//! Pure: it gets what store, courier, and configuration know.
+//! Pure: the caller passes what store, courier, and configuration know.
 
 use crate::courier::ParticipantStatus;
 use crate::routing::{Channel, Participant};
@@ -9,11 +9,11 @@ use crate::store::view::{DeliveryView, FirstInLane};
 /// What is known about a waiting delivery.
 pub(super) struct Waiting<'a> {
     pub delivery: &'a DeliveryView,
-    /// None: it is not configured.
+    /// None: not configured.
     pub participant: Option<&'a Participant>,
-    /// None: the courier has nothing for it.
+    /// None: the courier has no deliveries for it.
     pub status: Option<&'a ParticipantStatus>,
-    /// The first waiting delivery of its lane, where that is another one.
+    /// The first waiting delivery of its lane, if that is another one.
     pub head: Option<&'a FirstInLane>,
     /// Whether an attempt at the head is under way.
     pub is_head_active: bool,
@@ -22,7 +22,7 @@ pub(super) struct Waiting<'a> {
 }
 
 impl Waiting<'_> {
-    /// Whether an attempt can be made as soon as somebody orders it.
+    /// Whether an operator can start an attempt now.
     pub fn can_be_tried(&self) -> bool {
         self.head.is_none() && self.reader().is_none() && !self.is_paused()
     }
@@ -47,7 +47,7 @@ impl Waiting<'_> {
         self.status.is_some_and(|status| status.paused)
     }
 
-    /// For whom or what it waits, where the courier does not bring it.
+    /// Why it waits, if the courier is not responsible for it.
     fn reader(&self) -> Option<String> {
         let (id, expires) = (&self.delivery.participant, instant(self.delivery.expires_at_us));
         if self.delivery.kind.bypasses_channel() {
@@ -56,7 +56,7 @@ impl Waiting<'_> {
         match self.participant.map(|participant| &participant.channel) {
             Some(Some(Channel::Http { .. } | Channel::Amqp { .. })) => None,
             Some(Some(Channel::Mailbox)) => {
-                Some(format!("It waits in the mailbox of {id} until that reads it, or until it expires at {expires}."))
+                Some(format!("It waits in the mailbox of {id} until {id} reads it, or until it expires at {expires}."))
             }
             Some(None) => {
                 Some(format!("It waits because {id} has no channel, until it gets one or it expires at {expires}."))

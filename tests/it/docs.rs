@@ -98,3 +98,43 @@ fn the_page_on_http_shows_its_examples_as_they_are() {
         assert!(!is_program || page.contains(text.trim_end()), "docs/http.md does not show {}", path.display());
     }
 }
+
+/// Phrases that a reader has to decode. The list is short; it samples the language of the documentation and the help.
+const BANNED: [&str; 16] = [
+    "is told",
+    "are told",
+    "be told",
+    "of late",
+    "put up with",
+    "comes to stand",
+    "way home",
+    "who comes",
+    "who waits",
+    "who asks",
+    "a mistake",
+    "mistakes are",
+    "without doubt",
+    "given to nobody",
+    "stands in",
+    "goes on and",
+];
+
+#[test]
+fn documentation_and_help_are_in_plain_english() {
+    let pages =
+        ["README.md", "CHANGELOG.md", "docs", "tests/help", "message-definitions/README.md", "src/admin/openapi.json"];
+    for (path, text) in all(&pages) {
+        if path.ends_with("validation.md") {
+            // Made by tools/validation-page from the texts of issues.
+            continue;
+        }
+        let words = text.to_lowercase().split_whitespace().collect::<Vec<_>>().join(" ");
+        for phrase in BANNED {
+            let found = words.match_indices(phrase).find(|(at, _)| {
+                let end = at + phrase.len();
+                !words[..*at].ends_with(char::is_alphabetic) && !words[end..].starts_with(char::is_alphabetic)
+            });
+            assert!(found.is_none(), "{}: \"{phrase}\"", path.display());
+        }
+    }
+}

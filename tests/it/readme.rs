@@ -1,7 +1,7 @@
-//! The README's walks, word for word.
+//! The walks of the README, command by command.
 //!
-//! Blocks fenced as `sh` are run by bash, those fenced as `sh server PORT` or `sh running` are started and left running until
-//! the end. They run in a folder that looks like the repository, so that what they write stays out of it.
+//! Blocks fenced as `sh` are run by bash; those fenced as `sh server PORT` or `sh running` are started and keep running until the
+//! end. They run in a folder that looks like the repository, so that they write nothing into it.
 
 use std::fs::{self, File};
 use std::net::TcpListener;
@@ -62,7 +62,7 @@ fn blocks(readme: &str, section: &str) -> Vec<Block> {
     blocks
 }
 
-/// The walk's folder is not the one that cargo builds in: it is told where that is, so that nothing is built twice.
+/// The walk runs in another folder than cargo: this passes the manifest, so that nothing is built twice.
 const CARGO: &str = "cargo() { command cargo \"$1\" --manifest-path \"$ROOT/Cargo.toml\" \"${@:2}\"; }\n";
 
 /// The folder of the walk, and its servers, which end with it.

@@ -61,7 +61,7 @@ async function onMessage(channel, came) {
     work(message);
     answers.set(key, Buffer.from(JSON.stringify(response(message))));
   }
-  // Only who asks for an answer names a queue for it; answers to our own requests, for example, do not.
+  // Only requests that want an answer have reply_to; answers, for example, do not.
   if (replyTo) await publish(channel, replyTo, answers.get(key), correlationId);
   // Last: whatever ends this program before here makes the broker bring the message again, and nothing is lost.
   channel.ack(came);

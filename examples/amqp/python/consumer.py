@@ -61,7 +61,7 @@ def on_message(channel, method, properties, body):
     else:
         work(message)
         answers[key] = json.dumps(response(message)).encode()
-    # Only who asks for an answer names a queue for it; answers to our own requests, for example, do not.
+    # Only requests that want an answer have reply_to; answers, for example, do not.
     if properties.reply_to:
         channel.basic_publish(
             exchange="",

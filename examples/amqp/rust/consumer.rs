@@ -84,7 +84,7 @@ fn response(message: &Value) -> Value {
     })
 }
 
-/// Only who asks for an answer names a queue for it; answers to our own requests, for example, do not.
+/// Only requests that want an answer have reply_to; answers, for example, do not.
 async fn reply(channel: &Channel, came: &Delivery, answer: &str) -> anyhow::Result<()> {
     let Some(queue) = came.properties.reply_to() else { return Ok(()) };
     let correlation_id = came.properties.correlation_id().clone().context("a request without correlation_id")?;

@@ -97,7 +97,7 @@ async fn content_is_copied_byte_for_byte() {
 #[tokio::test]
 async fn refusals_are_exit_code_1_in_plain_words_and_no_server_is_3() {
     let outcome = json!({"resourceType": "OperationOutcome", "issue": [
-        {"severity": "error", "code": "value", "diagnostics": "since is no time"}]});
+        {"severity": "error", "code": "value", "diagnostics": "since is not a time"}]});
     let server = fake::server(vec![
         ("GET /admin/v1/messages/none", Said::new(404, "")),
         ("GET /admin/v1/messages/closed", Said::new(401, "")),
@@ -105,9 +105,12 @@ async fn refusals_are_exit_code_1_in_plain_words_and_no_server_is_3() {
         ("GET /admin/v1/messages/bad", Said::new(400, &outcome.to_string())),
     ])
     .await;
-    for (id, words) in
-        [("none", "404"), ("closed", "EMBERPOST_TOKEN"), ("secret", "forbids this (403)"), ("bad", "since is no time")]
-    {
+    for (id, words) in [
+        ("none", "404"),
+        ("closed", "EMBERPOST_TOKEN"),
+        ("secret", "forbids this (403)"),
+        ("bad", "since is not a time"),
+    ] {
         let failure = command(&["show", id], &server.url).await.0.expect_err(id);
         assert_eq!(failure.exit_code(), 1);
         assert!(failure.to_string().contains(words), "{failure}");

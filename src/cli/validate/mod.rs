@@ -177,7 +177,7 @@ impl Validator {
         new(version, with_faults(issues))
     }
 
-    /// A resource other than a Bundle. None: it is a Bundle, or it is no resource that can be read.
+    /// A resource other than a Bundle. None: it is a Bundle, or not a readable resource.
     fn check_resource(&self, bytes: &[u8]) -> Option<Resource> {
         let version = self.version.unwrap_or(self.resource_version);
         let bytes = bytes::Bytes::copy_from_slice(bytes);
