@@ -7,7 +7,8 @@
 use super::Sqlite;
 use super::core::folder;
 use super::files::{self, BACKUP_MARK, beside, create_private, file_error, rename_new, sync_folder};
-use super::open::{plain_options, set_application_id, user_version};
+use super::migrate::user_version;
+use super::open::{plain_options, set_application_id};
 use crate::store::OpenError;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{ConnectOptions, Connection};

@@ -13,6 +13,7 @@ pub(super) mod lanes;
 pub(super) mod lists;
 pub(super) mod lookup;
 pub(super) mod message_status;
+pub(super) mod migrate;
 pub(super) mod open;
 pub(super) mod plan;
 pub(super) mod recent;

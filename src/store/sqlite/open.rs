@@ -4,6 +4,7 @@ use super::core::{Core, folder};
 use super::files::{self, BACKUP_MARK, STORE_MARK, StoreLock, beside, create_private, file_error, rename_new};
 use super::health::Health;
 use super::insert::PREPARED_STATEMENTS;
+use super::migrate;
 use super::recent::Recent;
 use super::retention::RetentionCursors;
 use super::search::{SEARCH_MILLISECONDS, SEARCHERS};
@@ -20,25 +21,6 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
-
-/// The migration after which the terms of stored messages must be written.
-const TERMS: &str = include_str!("migrations/0009.sql");
-/// Each file migrates the schema from the version before to its own; the last is the version that this program writes.
-pub(in crate::store) const MIGRATIONS: &[&str] = &[
-    include_str!("migrations/0001.sql"),
-    include_str!("migrations/0002.sql"),
-    include_str!("migrations/0003.sql"),
-    include_str!("migrations/0004.sql"),
-    include_str!("migrations/0005.sql"),
-    include_str!("migrations/0006.sql"),
-    include_str!("migrations/0007.sql"),
-    include_str!("migrations/0008.sql"),
-    TERMS,
-    include_str!("migrations/0010.sql"),
-    include_str!("migrations/0011.sql"),
-    include_str!("migrations/0012.sql"),
-    include_str!("migrations/0013.sql"),
-];
 
 const READERS: u32 = 4;
 pub(in crate::store) const BUSY_TIMEOUT_MILLISECONDS: u32 = 5_000;
@@ -59,7 +41,7 @@ pub(in crate::store) async fn open(settings: StoreSettings, clock: Clock) -> Res
     adopt(&lock, &path).await?;
     files::make_private(&path);
     let mut conn = writer_options(&path).connect().await.map_err(database)?;
-    migrate(&mut conn, &path).await?;
+    migrate::run_checked(&mut conn, &path).await?;
     if application_id(&mut conn).await.map_err(database)? != i64::from(STORE_MARK) {
         set_application_id(&mut conn, STORE_MARK).await.map_err(database)?;
     }
@@ -129,7 +111,7 @@ async fn create(lock: &mut StoreLock, path: &Path) -> Result<(), OpenError> {
     create_private(&new).map_err(at_new)?;
     let database = |source| OpenError::Database { path: new.display().to_string(), source };
     let mut conn = plain_options(&new).connect().await.map_err(database)?;
-    apply_migrations(&mut conn, 0).await.map_err(database)?;
+    migrate::run(&mut conn, 0).await.map_err(database)?;
     set_application_id(&mut conn, STORE_MARK).await.map_err(database)?;
     conn.close().await.map_err(database)?;
     rename_new(&new, path).and_then(|()| files::sync_folder(path)).map_err(|source| file_error(path, source))?;
@@ -203,44 +185,4 @@ async fn readers(path: &Path, count: u32) -> Result<SqlitePool, Error> {
         .pragma("cache_size", "-8192")
         .disable_statement_logging();
     SqlitePoolOptions::new().max_connections(count).acquire_timeout(BUSY_TIMEOUT).connect_with(options).await
-}
-
-/// Migrates the schema to this program's version.
-async fn migrate(conn: &mut SqliteConnection, path: &Path) -> Result<(), OpenError> {
-    let database = |source| OpenError::Database { path: path.display().to_string(), source };
-    let newest = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
-    let found = user_version(conn).await.map_err(database)?;
-    if found > newest {
-        return Err(OpenError::Refused(format!(
-            "the store {} has schema version {found}, written by a newer emberpost; this one (emberpost {}) knows schema \
-             versions up to {newest}; run the newer program, or restore a backup made before the upgrade",
-            path.display(),
-            env!("CARGO_PKG_VERSION")
-        )));
-    }
-    if found == 0 {
-        return Err(OpenError::Refused(format!(
-            "{} does not hold a store of emberpost: its schema has no version. Put a backup in its place with `emberpost \
-             store restore FILE`, or remove the file to start with a new store",
-            path.display()
-        )));
-    }
-    apply_migrations(conn, found).await.map_err(database)
-}
-
-/// Runs the migrations after the schema's version `found`; each is one transaction, together with its version.
-async fn apply_migrations(conn: &mut SqliteConnection, found: i64) -> Result<(), Error> {
-    for (version, text) in (1..).zip(MIGRATIONS).skip(usize::try_from(found).unwrap_or_default()) {
-        let begin = AssertSqlSafe(format!("BEGIN IMMEDIATE;\n{text}\nPRAGMA user_version = {version};"));
-        sqlx::raw_sql(begin).execute(&mut *conn).await?;
-        if *text == TERMS {
-            super::term::fill(conn, super::term::COLUMNS_OF_VERSION_9).await?;
-        }
-        sqlx::query("COMMIT").execute(&mut *conn).await?;
-    }
-    Ok(())
-}
-
-pub(in crate::store) async fn user_version(conn: &mut SqliteConnection) -> Result<i64, Error> {
-    sqlx::query("PRAGMA user_version").fetch_one(conn).await?.try_get(0)
 }

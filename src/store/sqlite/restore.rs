@@ -5,7 +5,8 @@ use super::core::folder;
 use super::files::{
     self, BACKUP_MARK, STORE_MARK, StoreLock, beside, create_private, file_error, rename_new, sync_folder,
 };
-use super::open::{MIGRATIONS, plain_options, user_version};
+use super::migrate::{MIGRATIONS, user_version};
+use super::open::plain_options;
 use crate::store::OpenError;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Error, Row};
@@ -115,8 +116,10 @@ async fn verify(conn: &mut SqliteConnection) -> Result<Option<String>, Error> {
     Ok((!same).then(|| format!("its tables are not those of schema version {version}")))
 }
 
+/// Tables, indexes, and triggers of the store, without sqlx's table of migrations: backups of earlier releases lack it.
 async fn schema(conn: &mut SqliteConnection) -> Result<Vec<(String, Option<String>)>, Error> {
-    let rows = sqlx::query("SELECT name, sql FROM sqlite_schema ORDER BY name").fetch_all(conn).await?;
+    let sql = "SELECT name, sql FROM sqlite_schema WHERE tbl_name <> '_sqlx_migrations' ORDER BY name";
+    let rows = sqlx::query(sql).fetch_all(conn).await?;
     rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
 }
 

@@ -34,7 +34,7 @@ async fn a_newer_store_is_refused_with_both_versions_named() {
     let error = Store::open(settings, Clock::default()).await.err().unwrap();
     let text = error.to_string();
     assert!(matches!(error, OpenError::Refused(_)));
-    assert!(text.contains("version 99") && text.contains(&format!("up to {}", open::MIGRATIONS.len())), "{text}");
+    assert!(text.contains("version 99") && text.contains(&format!("up to {}", migrate::MIGRATIONS.len())), "{text}");
 }
 
 #[tokio::test]
@@ -206,7 +206,7 @@ async fn a_store_of_the_first_schema_opens_with_its_data() {
     std::fs::write(&settings.path, "").unwrap();
     let mut conn = sqlx::ConnectOptions::connect(&open::plain_options(&settings.path)).await.unwrap();
     let insert = "PRAGMA user_version = 1; INSERT INTO party (id, paused) VALUES ('lab', 1)";
-    for text in [open::MIGRATIONS[0], insert] {
+    for text in [migrate::MIGRATIONS[0], insert] {
         sqlx::raw_sql(text).execute(&mut conn).await.unwrap();
     }
     sqlx::Connection::close(conn).await.unwrap();

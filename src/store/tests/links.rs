@@ -137,7 +137,7 @@ async fn a_store_of_the_first_schema_gets_links_counters_and_due_times() {
     let options = open::writer_options(&settings.path).create_if_missing(true);
     let mut conn = sqlx::ConnectOptions::connect(&options).await.unwrap();
     let metadata = serde_json::to_string(&numbered(1).metadata).unwrap();
-    for text in [open::MIGRATIONS[0], &OLD_STORE.replace("@metadata@", &metadata)] {
+    for text in [migrate::MIGRATIONS[0], &OLD_STORE.replace("@metadata@", &metadata)] {
         sqlx::raw_sql(sqlx::AssertSqlSafe(text.to_owned())).execute(&mut conn).await.unwrap();
     }
     sqlx::Connection::close(conn).await.unwrap();

@@ -6,13 +6,14 @@ mod identity;
 mod lanes;
 mod links;
 mod lists;
+mod migrations;
 mod outcomes;
 mod recent;
 mod replays;
 mod tries;
 
 use super::sqlite::core::Core;
-use super::sqlite::{open, term};
+use super::sqlite::{migrate, open, term};
 use super::*;
 use crate::delivery::{
     AttemptRow, DeliveryKind, DeliveryState, MessageState, NewDelivery, PendingDelivery, ReplyTo, ResponseMetadata,

@@ -1,6 +1,6 @@
 //! The full text of an outcome is stored with the body, and is deleted with it.
 
-use crate::store::sqlite::open::MIGRATIONS;
+use crate::store::sqlite::migrate::MIGRATIONS;
 use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
 
 /// The position of the migration that parts masked and full outcomes.
