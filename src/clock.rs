@@ -1,8 +1,8 @@
-//! The wall clock, as an argument: what is stored and compared with the store reads it here.
+//! The wall clock, passed as an argument: times that are stored or compared with stored times come from here.
 //!
-//! Waits inside one process use tokio's monotonic clock instead, so that a clock set back delays nothing. What a wrong wall
-//! clock could destroy (deliveries that expire, identities and bodies that are dropped by age) asks `jump` first: the progress
-//! of the wall clock is compared with that of the machine's own.
+//! Waits within the process use tokio's monotonic clock instead, so that setting the clock back delays nothing.
+//! Operations that a wrong wall clock would make destructive (expiring deliveries, dropping identities and bodies by
+//! age) check `jump` first, which compares the progress of the wall clock with that of the machine's own clock.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -11,10 +11,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use uuid::Uuid;
 use uuid::timestamp::context::ContextV7;
 
-/// The wall clock may differ by this much from what the machine's own clock says; more is a jump.
+/// The wall clock may differ by this much from the machine's own clock; more is a jump.
 pub const JUMP_US: i64 = 3_600_000_000;
 
-/// UTC microseconds since 1970, with an offset that tests move.
+/// UTC microseconds since 1970, with an offset for tests.
 #[derive(Clone, Default, Debug)]
 pub struct Clock {
     shared: Arc<Shared>,
@@ -31,9 +31,9 @@ struct Shared {
 pub struct Anchor {
     /// UTC microseconds since 1970.
     pub wall_us: i64,
-    /// Microseconds since the machine started, its sleep included.
+    /// Microseconds since the machine started, including sleep.
     pub machine_us: i64,
-    /// Of the machine's start; None where the system does not say.
+    /// Identifies the machine's start; None if the system does not provide it.
     pub boot: Option<i64>,
 }
 
@@ -42,25 +42,25 @@ struct Trust {
     anchor: Option<Anchor>,
     /// How far the wall clock is off, in microseconds.
     jump_us: Option<i64>,
-    /// What tests had moved the clock by when the store was opened: that much time has passed for them.
+    /// Offset of the clock when the store was opened, in tests: this much time counts as passed.
     passed_us: i64,
 }
 
 impl Clock {
-    /// Now, in UTC microseconds since 1970-01-01; 0 while the system's clock is before that.
+    /// The current time in UTC microseconds since 1970-01-01; 0 while the system's clock is before that.
     pub fn now_us(&self) -> i64 {
         system_us().unwrap_or_default().saturating_add(self.shared.offset_us.load(Ordering::Relaxed))
     }
 
-    /// Errs where the system's clock is before 1970: no time that is stored would mean anything.
+    /// Errs if the system's clock is before 1970, because no stored time would be meaningful.
     pub fn check(&self) -> Result<(), String> {
         match system_us() {
             Some(_) => Ok(()),
-            None => Err("the system's clock is set to a time before 1970; set it, and start again".into()),
+            None => Err("the system's clock is set to a time before 1970; correct it, and start again".into()),
         }
     }
 
-    /// Moves this clock and its clones by `microseconds`, as an operator or NTP may move the machine's.
+    /// Moves this clock and its clones by `microseconds`, as an operator or NTP may move the machine's clock.
     pub fn shift(&self, microseconds: i64) {
         self.shared.offset_us.fetch_add(microseconds, Ordering::Relaxed);
     }
@@ -77,7 +77,7 @@ impl Clock {
         self.shared.trust.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How far the wall clock is off, in microseconds (positive: ahead), where that is more than an hour. Stays until the
+    /// How far the wall clock is off, in microseconds (positive: ahead), if that is more than an hour. Lasts until the
     /// clock is right again or an operator confirms it.
     pub fn jump(&self) -> Option<i64> {
         let mut trust = self.trust();
@@ -88,24 +88,24 @@ impl Clock {
         });
         trust.jump_us = (off_us.abs() > JUMP_US).then_some(off_us);
         if trust.jump_us.is_none() {
-            // Follows the small steps by which a clock is kept right.
+            // Follows the small corrections that keep a clock right.
             trust.anchor = Some(now);
         }
         trust.jump_us
     }
 
-    /// Compares with what the store says of the time before the start: `last` as `anchor` gave it, `newest_us` the newest
-    /// time in the store.
+    /// Compares with the store's record of the time before the start: `last` is from `anchor`, and `newest_us` is the
+    /// newest time in the store.
     pub fn resume(&self, last: Option<Anchor>, newest_us: Option<i64>) {
         let mut trust = self.trust();
         trust.passed_us = self.shared.offset_us.load(Ordering::Relaxed);
         let now = self.moment(&trust);
         trust.anchor = match (last, newest_us) {
-            // Both clocks ran on since then.
+            // Both clocks continued since then.
             (Some(last), _) if last.boot.is_some() && last.boot == now.boot => Some(last),
-            // The machine was started again: nothing says how long it was off.
+            // The machine was restarted, and how long it was off is unknown.
             (Some(last), _) => Some(Anchor { wall_us: last.wall_us, ..now }),
-            // A store that says nothing of clocks: only a time after now shows that one was wrong.
+            // A store without a record of clocks: only a time in the future shows that one was wrong.
             (None, Some(newest_us)) if newest_us > now.wall_us => Some(Anchor { wall_us: newest_us, ..now }),
             (None, _) => Some(now),
         };
@@ -113,12 +113,12 @@ impl Clock {
         self.jump();
     }
 
-    /// The last moment at which the wall clock was right; None while it is not, and before the first look.
+    /// The last moment at which the wall clock was right; None while it is wrong, and before the first check.
     pub fn anchor(&self) -> Option<Anchor> {
         self.jump().is_none().then(|| self.trust().anchor).flatten()
     }
 
-    /// Takes the wall clock as it is now for right.
+    /// Accepts the wall clock's current time as right.
     pub fn confirm(&self) {
         let mut trust = self.trust();
         trust.anchor = Some(self.moment(&trust));
@@ -138,7 +138,7 @@ fn system_us() -> Option<i64> {
 
 #[cfg(target_os = "linux")]
 fn machine_us() -> i64 {
-    // Counts while the machine sleeps, as the wall clock does.
+    // Includes the machine's sleep, as the wall clock does.
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     time.tv_sec.saturating_mul(1_000_000).saturating_add(time.tv_nsec / 1_000)
 }
@@ -151,7 +151,7 @@ fn machine_us() -> i64 {
     i64::try_from(START.elapsed().as_micros()).unwrap_or(i64::MAX)
 }
 
-/// Names the machine's start, as a number.
+/// Identifies the machine's start.
 fn boot() -> Option<i64> {
     use std::sync::LazyLock;
     static BOOT: LazyLock<Option<i64>> = LazyLock::new(|| {

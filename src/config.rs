@@ -1,25 +1,27 @@
-//! Configuration: `default.toml`, then the file, then `EMBERPOST__SECTION__KEY` variables, then flags, checked as a whole.
+//! Configuration: `default.toml`, then the file, then `EMBERPOST__SECTION__KEY` variables, then flags, checked as a
+//! whole.
 //!
-//! Every mistake is reported at once with its place. Reading files is the only thing done here that touches the world;
-//! nothing is opened, bound or written. Tokens are known by their SHA-256 only, and not even that is printed.
+//! All errors are reported at once, each with its location. Nothing is opened, bound, or written here; the only effect
+//! is reading files. Tokens are configured by their SHA-256 only, and not even that is printed.
 
 mod broker;
-mod folder;
+mod built_in_definitions;
+mod choices;
+mod definition_files;
+mod entries;
 mod keys;
-mod party;
-mod read;
-mod regular;
+mod regular_file;
 mod section;
+mod sections;
 mod setting;
-mod shipped;
 
-pub use broker::{Amqp, BrokerUrl, DEAD_LETTERS, is_or_is_behind};
-pub use regular::read_text as read_regular_text;
+pub use broker::{Amqp, BrokerUrl, DEAD_LETTERS, is_queue_or_its_dead_letters};
+pub use regular_file::read_text as read_regular_text;
 
 use crate::routing::{Conflict, Entry, Participant, Route, Table};
 use crate::secret::Secret;
 use fhir::FhirVersion;
-use section::Mistakes;
+use section::Errors;
 use setting::{Setting, Settings, Value};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -28,25 +30,25 @@ use validation::{Level, OnFailure, ProseRules};
 
 /// The defaults, which are also the manual.
 pub const DEFAULT_TOML: &str = include_str!("default.toml");
-/// Read from the working directory where it exists and no other file is named.
+/// Read from the working directory if it exists and no other file is named.
 pub const DEFAULT_FILE: &str = "emberpost.toml";
-/// A configuration is written by people; larger is some other file.
+/// A configuration is written by hand; anything larger is some other file.
 const FILE_LIMIT_BYTES: u64 = 4 * 1024 * 1024;
 
-/// A mistake in the configuration: where (`file:line`, a variable, a flag), and a sentence.
+/// An error in the configuration: its location (`file:line`, a variable, a flag) and a sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mistake {
-    pub place: String,
+pub struct ConfigError {
+    pub location: String,
     pub text: String,
 }
 
-impl fmt::Display for Mistake {
+impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.place, self.text)
+        write!(f, "{}: {}", self.location, self.text)
     }
 }
 
-/// What flags of the command line set, over everything else.
+/// Values of command-line flags, which override everything else.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
     /// `--listen`
@@ -55,13 +57,13 @@ pub struct Overrides {
     pub store_url: Option<String>,
 }
 
-/// The whole configuration, checked. Fields are named as the keys of `default.toml`, which explains them.
+/// The complete, checked configuration. Fields have the names of the keys in `default.toml`, which explains them.
 #[derive(Clone, Debug)]
 pub struct Config {
     pub server: Server,
     pub store: Store,
     pub retention: Retention,
-    /// None: no AMQP.
+    /// None if AMQP is not configured.
     pub amqp: Option<Amqp>,
     pub definitions: Definitions,
     pub validation: Validation,
@@ -70,9 +72,9 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// The file that was read, if any.
     pub file: Option<PathBuf>,
-    /// Whether the program's own definitions held when this was read, for want of a folder.
-    used_shipped: bool,
-    places: Places,
+    /// Whether the built-in definitions applied when this was read, because there was no folder of definitions.
+    used_built_in_definitions: bool,
+    locations: Locations,
 }
 
 #[derive(Clone, Debug)]
@@ -85,10 +87,10 @@ pub struct Server {
     pub answer_timeout_ms: u64,
     pub max_in_flight: usize,
     pub max_in_flight_bytes: u64,
-    /// 0: derived from the descriptor limit.
+    /// 0: derived from the limit of file descriptors.
     pub max_connections: usize,
     pub max_waiting: usize,
-    /// Of what says nothing of its version.
+    /// Version of messages that do not name theirs.
     pub fhir_version: FhirVersion,
     /// Origins whose pages in a browser may call, as `https://app.example.org`; none by default.
     pub cors_origins: Vec<String>,
@@ -110,11 +112,11 @@ pub struct Store {
     pub min_free_bytes: u64,
 }
 
-/// In days; 0 keeps for ever.
+/// In days; 0 means forever.
 #[derive(Clone, Debug)]
 pub struct Retention {
     pub bodies_days: u32,
-    /// Of bodies of messages with a dead letter, counted from when that delivery ended.
+    /// For bodies of messages with a dead letter, counted from the end of that delivery.
     pub dead_letters_days: u32,
     pub traces_days: u32,
     /// Never 0.
@@ -141,7 +143,7 @@ pub struct Validation {
     pub prose_rules: ProseRules,
 }
 
-/// Somebody who runs the exchange, known by a token.
+/// A person or program that operates the router, identified by a token.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Operator {
     pub name: String,
@@ -152,15 +154,15 @@ pub struct Operator {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
-    /// Sees traces.
+    /// May see traces.
     Viewer,
-    /// Sees content, retries, replays, pauses.
+    /// May also see content, retry, replay, and pause.
     Operator,
 }
 
-/// Where things were written, for mistakes that are found later.
+/// Where settings were written, for errors that are found later.
 #[derive(Clone, Debug, Default)]
-struct Places {
+struct Locations {
     listen: String,
     definition_paths: String,
     /// One for each of `participants` and `routes`.
@@ -169,92 +171,96 @@ struct Places {
 }
 
 impl Config {
-    /// Reads the configuration as a command does: `--config` or `emberpost.toml` where it exists, and this process's variables.
-    pub fn open(config: Option<&Path>, overrides: &Overrides) -> Result<Config, Vec<Mistake>> {
+    /// Reads the configuration for a command: `--config`, or `emberpost.toml` if it exists, and this process's
+    /// variables.
+    pub fn open(config: Option<&Path>, overrides: &Overrides) -> Result<Config, Vec<ConfigError>> {
         let path = config.unwrap_or(Path::new(DEFAULT_FILE));
-        let mistakes = Mistakes::default();
-        // A variable that is no text cannot be one of ours: our names are ASCII, and its value is told to be wrong below.
+        let errors = Errors::default();
+        // A variable whose name is not UTF-8 cannot be ours, because our names are ASCII. One whose value is not UTF-8
+        // is an error.
         let variables = std::env::vars_os().filter_map(|(name, value)| {
             let name = name.into_string().ok().filter(|name| name.starts_with(setting::VARIABLE_PREFIX))?;
             let value = value.into_string();
             value
-                .map_err(|_| mistakes.say(&name, "the variable's value is no UTF-8 text"))
+                .map_err(|_| errors.report(&name, "the variable's value is not UTF-8 text"))
                 .ok()
                 .map(|value| (name, value))
         });
         let variables: Vec<_> = variables.collect();
-        match (Config::load(Some(path), config.is_some(), variables.into_iter(), overrides), mistakes.into_vec()) {
+        match (Config::load(Some(path), config.is_some(), variables.into_iter(), overrides), errors.into_vec()) {
             (Ok(config), unreadable) if unreadable.is_empty() => Ok(config),
             (Ok(_), unreadable) => Err(unreadable),
             (Err(found), unreadable) => Err(unreadable.into_iter().chain(found).collect()),
         }
     }
 
-    /// Reads and checks all layers. A file that is missing is a mistake only if it was named (`explicit`).
+    /// Reads and checks all layers. A missing file is an error only if it was named (`explicit`).
     pub fn load(
         path: Option<&Path>,
         explicit: bool,
         variables: impl Iterator<Item = (String, String)>,
         overrides: &Overrides,
-    ) -> Result<Config, Vec<Mistake>> {
-        let mistakes = Mistakes::default();
+    ) -> Result<Config, Vec<ConfigError>> {
+        let errors = Errors::default();
         let (mut settings, broken) = setting::from_toml(DEFAULT_TOML, "default.toml");
-        mistakes.extend(broken);
-        // A file that cannot be looked at is not missing: reading it says why.
+        errors.extend(broken);
+        // If the file's existence cannot be checked, reading it reports why.
         let file = path.filter(|path| explicit || path.try_exists().unwrap_or(true));
-        let text = file.and_then(|path| read_text(path, &mistakes));
+        let text = file.and_then(|path| read_text(path, &errors));
         if let (Some(path), Some(text)) = (file, text) {
             let (layer, broken) = setting::from_toml(&text, &path.display().to_string());
-            mistakes.extend(broken);
+            errors.extend(broken);
             setting::lay_over(&mut settings, layer);
         }
         let (layer, broken) = setting::from_variables(variables);
-        mistakes.extend(broken);
-        read::lay_variables(&mut settings, layer, &mistakes);
+        errors.extend(broken);
+        sections::lay_variables(&mut settings, layer, &errors);
         setting::lay_over(&mut settings, flags(overrides));
 
-        let mut config = read::config(settings, file.map(Path::to_owned), &mistakes);
-        config.used_shipped = config.uses_shipped();
-        let found = mistakes.into_vec();
+        let mut config = sections::config(settings, file.map(Path::to_owned), &errors);
+        config.used_built_in_definitions = config.uses_built_in_definitions();
+        let found = errors.into_vec();
         if found.is_empty() { Ok(config) } else { Err(found) }
     }
 
-    /// Where the socket was bound in truth: a `base_url` and `name` that were not configured follow it (port 0 in tests).
-    pub fn bound(&mut self, listen: SocketAddr) {
+    /// The address that was really bound: a `base_url` and `name` that are not configured follow it (port 0 in tests).
+    pub fn set_bound_address(&mut self, listen: SocketAddr) {
         self.server.listen = listen;
         if !self.server.base_url_is_set {
             self.server.base_url = format!("http://{listen}/fhir");
         }
         if !self.server.name_is_set {
-            self.server.name = read::host_and_port(&self.server.base_url).unwrap_or_else(|| listen.to_string());
+            self.server.name = sections::host_and_port(&self.server.base_url).unwrap_or_else(|| listen.to_string());
         }
     }
 
     /// The file of the SQLite store.
     pub fn store_path(&self) -> PathBuf {
         let path = self.store.url.strip_prefix("sqlite:").unwrap_or(&self.store.url);
-        // `sqlite://data.db` and `sqlite:///var/data.db` are usual spellings, too.
+        // `sqlite://data.db` and `sqlite:///var/data.db` are common spellings too.
         PathBuf::from(path.strip_prefix("//").unwrap_or(path))
     }
 
-    /// Participants and routes, indexed. Errs with every mistake that lies between entries.
-    pub fn table(&self, base_url: &str) -> Result<Table, Vec<Mistake>> {
+    /// Participants and routes, indexed. Errs with all conflicts between entries.
+    pub fn table(&self, base_url: &str) -> Result<Table, Vec<ConfigError>> {
         let fan_out = self.definitions.fan_out.clone();
         Table::build_or_conflicts(self.participants.clone(), self.routes.clone(), fan_out, base_url.to_owned())
-            .map_err(|conflicts| conflicts.into_iter().map(|conflict| self.placed(conflict)).collect())
+            .map_err(|conflicts| conflicts.into_iter().map(|conflict| self.located(conflict)).collect())
     }
 
-    /// Errs where a file or folder that this configuration was read from is gone, so that the defaults would replace it.
-    /// `before`: the configuration in force.
-    pub fn is_successor_of(&self, before: &Config) -> Result<(), Mistake> {
-        let gone =
-            |place: &Path, text: &str| Err(Mistake { place: place.display().to_string(), text: text.to_owned() });
+    /// Errs if a file or folder of the previous configuration is gone, so that the defaults would replace it. `before`:
+    /// the configuration in force.
+    pub fn check_reload(&self, before: &Config) -> Result<(), ConfigError> {
+        let gone = |location: &Path, text: &str| {
+            Err(ConfigError { location: location.display().to_string(), text: text.to_owned() })
+        };
         if let (Some(file), None) = (&before.file, &self.file) {
-            return gone(file, "the configuration file was there and is gone; the defaults do not replace it");
+            return gone(file, "the configuration file is gone; the defaults do not replace it");
         }
-        if let (Some(folder), false, true) = (before.definitions.paths.first(), before.used_shipped, self.used_shipped)
+        if let (Some(folder), false, true) =
+            (before.definitions.paths.first(), before.used_built_in_definitions, self.used_built_in_definitions)
         {
-            let text = "the folder of definitions was there and is gone; those of the program do not replace it";
+            let text = "the folder of definitions is gone; the built-in definitions do not replace it";
             return gone(folder, text);
         }
         Ok(())
@@ -265,19 +271,20 @@ impl Config {
         !self.operators.is_empty() || self.participants.iter().any(|participant| !participant.token_sha256.is_empty())
     }
 
-    /// Sentences that whoever starts this should read: what is configured and not built, or works and surprises.
+    /// Warnings for whoever starts the router: what is configured but not built, or works in a surprising way.
     pub fn notices(&self) -> Vec<String> {
         let mut notices = Vec::new();
         if !self.has_credentials() {
             notices.push("no credential is configured: only direct requests from loopback are served".to_owned());
         }
         if (1..self.retention.identities_days).contains(&self.retention.bodies_days) {
-            let text = "retention.bodies_days is less than identities_days: a repeat whose answer was dropped gets 202";
+            let text =
+                "retention.bodies_days is less than identities_days: a duplicate whose answer was dropped gets 202";
             notices.push(text.to_owned());
         }
         if let (Some(_), Some(known)) = (&self.amqp, self.participants.iter().find(|known| known.is_open_over_amqp())) {
             let text = format!(
-                "participant \"{}\" has a token and no amqp_user: over AMQP whoever may publish to an inbound queue can send \
+                "participant \"{}\" has a token and no amqp_user: over AMQP, anyone who may publish to an inbound queue can send \
                  in its name",
                 known.id
             );
@@ -288,30 +295,30 @@ impl Config {
                         bodies get 503 however often they are sent";
             notices.push(text.to_owned());
         }
-        if self.uses_shipped() {
+        if self.uses_built_in_definitions() {
             let text =
-                "definitions.paths: there is no folder message-definitions here; those of the program itself are used";
+                "definitions.paths: there is no folder message-definitions here; the built-in definitions are used";
             notices.push(text.to_owned());
         }
         if self.server.listen.ip().is_unspecified() && !self.server.base_url_is_set {
-            notices.push("server.base_url is not set and others cannot reach the address that we listen on".to_owned());
+            notices.push("server.base_url is not set, and other systems cannot reach the listen address".to_owned());
         }
         notices
     }
 
-    fn placed(&self, conflict: Conflict) -> Mistake {
-        let place = match conflict.about {
-            Entry::Participant(index) => self.places.participants.get(index),
-            Entry::Route(index) => self.places.routes.get(index),
+    fn located(&self, conflict: Conflict) -> ConfigError {
+        let location = match conflict.about {
+            Entry::Participant(index) => self.locations.participants.get(index),
+            Entry::Route(index) => self.locations.routes.get(index),
         };
-        Mistake { place: place.cloned().unwrap_or_else(|| "configuration".to_owned()), text: conflict.text }
+        ConfigError { location: location.cloned().unwrap_or_else(|| "configuration".to_owned()), text: conflict.text }
     }
 }
 
-fn read_text(path: &Path, mistakes: &Mistakes) -> Option<String> {
-    let place = path.display().to_string();
-    let text = regular::read_text(path, FILE_LIMIT_BYTES);
-    text.map_err(|error| mistakes.say(&place, format!("the file cannot be read: {error}"))).ok()
+fn read_text(path: &Path, errors: &Errors) -> Option<String> {
+    let location = path.display().to_string();
+    let text = regular_file::read_text(path, FILE_LIMIT_BYTES);
+    text.map_err(|error| errors.report(&location, format!("the file cannot be read: {error}"))).ok()
 }
 
 fn flags(overrides: &Overrides) -> Settings {
@@ -321,15 +328,11 @@ fn flags(overrides: &Overrides) -> Settings {
     for (flag, section, key, text) in flags {
         if let Some(text) = text {
             let value = Value::Text(text.clone());
-            setting::put(&mut settings, section, key, Setting { place: flag.into(), value, variable_text: None });
+            setting::put(&mut settings, section, key, Setting { location: flag.into(), value, variable_text: None });
         }
     }
     settings
 }
-
-/// FHIR versions as configuration spells them.
-const FHIR_VERSIONS: &[(&str, FhirVersion)] =
-    &[("4.0", FhirVersion::R4), ("4.3", FhirVersion::R4B), ("5.0", FhirVersion::R5)];
 
 #[cfg(test)]
 #[path = "config/tests.rs"]

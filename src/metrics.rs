@@ -1,7 +1,7 @@
-//! The router's figures, for `/metrics` (Prometheus text). One registry per running router.
+//! Metrics for `/metrics` (Prometheus text). One registry per running router.
 //!
-//! Label values are participant ids, fault codes, results and HTTP statuses only, so that their number is bounded by the
-//! configuration. Counting costs a look-up and an atomic addition, well under a microsecond.
+//! Label values are participant ids, fault codes, results, and HTTP statuses only, so that the configuration bounds
+//! their number. Counting takes a lookup and an atomic addition, well under a microsecond.
 
 mod amqp;
 
@@ -44,7 +44,7 @@ struct AttemptLabel {
     result: String,
 }
 
-/// Counters and histograms; clones share them. Label values are participant ids, fault codes and results only.
+/// Counters and histograms; clones share them.
 #[derive(Clone)]
 pub struct Metrics {
     registry: Arc<Registry>,
@@ -63,7 +63,7 @@ impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("emberpost");
         Metrics {
-            messages: add(&mut registry, "messages", "Messages judged, by result", Family::default()),
+            messages: add(&mut registry, "messages", "Messages checked, by result", Family::default()),
             faults: add(&mut registry, "faults", "Faults reported or recorded, by code", Family::default()),
             attempts: add(&mut registry, "attempts", "Delivery attempts, by result", Family::default()),
             attempt_seconds: add(&mut registry, "attempt_seconds", "Duration of an attempt", duration_histogram()),
@@ -76,7 +76,7 @@ impl Default for Metrics {
             breaker_open: add(
                 &mut registry,
                 "breaker_open",
-                "1 while only probes go to the participant",
+                "1 while only probes are sent to the participant",
                 Family::default(),
             ),
             messages_in_flight: add(
@@ -131,22 +131,22 @@ impl Metrics {
         self.amqp.confirmed(seconds);
     }
 
-    /// Milliseconds that confirms took of late; None before the first.
+    /// Moving average of confirm times in milliseconds; None before the first confirm.
     pub fn amqp_confirm_ms(&self) -> Option<f64> {
         self.amqp.confirm_ms()
     }
 
-    /// One of the links, `in` or `out`, as it is now.
+    /// The current state of a link, `in` or `out`.
     pub fn amqp_link(&self, link: &'static str, connected: bool, blocked: bool, connects: u64) {
         self.amqp.link(link, connected, blocked, connects);
     }
 
-    /// Messages taken from a queue and not acknowledged.
+    /// Messages received from a queue and not acknowledged.
     pub fn amqp_unacked(&self, queue: &str, count: u64) {
         self.amqp.unacked(queue, count);
     }
 
-    /// Messages that wait in our queues, those of which the broker told.
+    /// Messages waiting in our queues whose depth the broker reported.
     pub fn amqp_depths(&self, depths: &BTreeMap<String, u32>) {
         self.amqp.depths(depths);
     }
@@ -167,27 +167,31 @@ impl Metrics {
         join(&text(&self.registry), &text(&process_registry()))
     }
 
-    /// As `render`, with what the store counts, read just before.
+    /// As `render`, with figures that were just read from the store.
     pub fn render_with(&self, figures: &Figures) -> String {
         join(&self.render(), &text(&store_registry(figures)))
     }
 }
 
-/// Two texts as one, which ends with one mark for all of it.
+/// Concatenates two texts, with a single end mark.
 fn join(one: &str, other: &str) -> String {
     format!("{}{other}", one.strip_suffix("# EOF\n").unwrap_or(one))
 }
 
-/// What this process counts, whichever router in it.
+/// Counts of this process, over all routers in it.
 fn process_registry() -> Registry {
     let mut registry = Registry::with_prefix("emberpost");
     let dropped = Counter::<u64>::default();
     dropped.inc_by(telemetry::dropped_lines());
-    registry.register("log_lines_dropped", "Lines of the log that could not be written, or not fast enough", dropped);
+    registry.register(
+        "log_lines_dropped",
+        "Log lines dropped because they could not be written, or not fast enough",
+        dropped,
+    );
     registry
 }
 
-/// A registry of its own, made for one rendering: these figures are the store's, not counted here.
+/// A registry for one rendering: these figures come from the store and are not counted here.
 fn store_registry(figures: &Figures) -> Registry {
     let gauge = |value: u64| {
         let gauge = Gauge::<i64>::default();
@@ -211,22 +215,26 @@ fn store_registry(figures: &Figures) -> Registry {
         let waits_us = counts.oldest_waiting_at_us.map_or(0, |since_us| figures.now_us.saturating_sub(since_us));
         oldest.get_or_create(&label).set(waits_us.max(0) / 1_000_000);
     }
-    registry.register("deliveries_waiting", "Deliveries that wait", waiting);
+    registry.register("deliveries_waiting", "Waiting deliveries", waiting);
     registry.register("deliveries_dead", "Dead letters", dead);
-    registry.register("lanes_blocked", "Lanes that wait for the next try of their first delivery", blocked);
-    registry.register("oldest_waiting_seconds", "Age of the delivery that waits longest; 0: none waits", oldest);
-    registry.register("store_messages", "Messages kept since the store was made, answers too", gauge(figures.messages));
+    registry.register("lanes_blocked", "Lanes that wait for the next attempt at their first delivery", blocked);
+    registry.register("oldest_waiting_seconds", "Age of the oldest waiting delivery; 0 if none waits", oldest);
+    registry.register(
+        "store_messages",
+        "Messages stored since the store was created, including answers",
+        gauge(figures.messages),
+    );
     registry.register("store_commits", "Transactions of accepts and settlements", counter(figures.commits));
     registry.register("store_operations", "Accepts and settlements in these transactions", counter(figures.operations));
     registry.register("store_database_bytes", "Size of the database file", gauge(figures.database_bytes));
     registry.register("store_log_bytes", "Size of the write-ahead log", gauge(figures.log_bytes));
     if let Some(free_bytes) = figures.free_bytes {
-        registry.register("store_free_bytes", "Free room on the store's disk", gauge(free_bytes));
+        registry.register("store_free_bytes", "Free space on the store's disk", gauge(free_bytes));
     }
     registry
 }
 
-/// From half a millisecond, where a kept message begins, to about half a minute, the default of `answer_timeout_ms`.
+/// From half a millisecond, the fastest stored message, to about half a minute, the default of `answer_timeout_ms`.
 fn duration_histogram() -> Histogram {
     Histogram::new(exponential_buckets(0.0005, 2.0, 17))
 }

@@ -1,7 +1,7 @@
-//! What must not be printed: passwords, tokens and their hashes, and the URLs that hold them.
+//! Values that must not be printed: passwords, tokens and their hashes, and URLs that contain them.
 //!
-//! Debug, Display, and serde write a mask, so that a log, an error, or a list cannot show one by mistake. Whoever needs the
-//! text itself asks for it by name, `expose`.
+//! Debug, Display, and serde write a mask, so that a log, an error, or a list cannot show one by accident. Code that
+//! needs the value calls `expose`.
 
 use serde::{Serialize, Serializer};
 use std::fmt;
@@ -14,7 +14,7 @@ const MASK: &str = "[masked]";
 pub struct Secret(Arc<str>);
 
 impl Secret {
-    /// The secret itself, for the place that uses it.
+    /// The secret itself.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -44,12 +44,12 @@ impl Serialize for Secret {
     }
 }
 
-/// A URL that may hold a user's password before its host, or a key in its query. Neither is printed.
+/// A URL that may contain a password before its host or a key in its query. Neither is printed.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct SecretUrl(Arc<str>);
 
 impl SecretUrl {
-    /// The URL with all that it holds, for who requests it.
+    /// The complete URL, for making a request.
     pub fn expose(&self) -> &str {
         &self.0
     }

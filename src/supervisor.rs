@@ -1,5 +1,5 @@
-//! Every long-running part of the router is started under a supervisor: a part that ends unasked, by returning or by a
-//! panic, is reported, readiness names it, and the process drains and ends with an error. Nothing runs on half alive.
+//! Supervises the router's long-running parts: if one ends unexpectedly, by returning or by a panic, it is logged,
+//! readiness names it, and the process drains and exits with an error, so that no router runs with a part missing.
 
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 /// Watches the parts of one router. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Supervisor {
-    /// The parts that failed, each once, in the order in which they failed.
+    /// The parts that failed, each once, in that order.
     failed: Arc<watch::Sender<Vec<&'static str>>>,
 }
 
@@ -20,7 +20,7 @@ impl Default for Supervisor {
 }
 
 impl Supervisor {
-    /// Starts a part as a task. It fails if it ends before `asked` is canceled, or panics at any time.
+    /// Starts a part as a task. It has failed if it ends before `asked` is canceled, or panics at any time.
     pub fn spawn(
         &self,
         part: &'static str,
@@ -34,12 +34,12 @@ impl Supervisor {
         })
     }
 
-    /// For a part with a thread of its own: the guard moves into the thread, and its end is the end of the part.
+    /// For a part with a thread of its own: the guard moves into the thread, and dropping it is the end of the part.
     pub fn guard(&self, part: &'static str, asked: CancellationToken) -> PartGuard {
         PartGuard { supervisor: self.clone(), part, asked }
     }
 
-    /// Reports a part that cannot go on, although it still runs.
+    /// Reports a part that cannot continue although it is still running.
     pub fn fail(&self, part: &'static str) {
         let is_new = self.failed.send_if_modified(|failed| {
             let is_new = !failed.contains(&part);
@@ -49,23 +49,24 @@ impl Supervisor {
             is_new
         });
         if is_new {
-            tracing::error!(part, "{part} ended unasked; the router cannot go on");
+            tracing::error!(part, "{part} ended unexpectedly; the router cannot continue");
         }
     }
 
-    /// The parts that failed, in the order in which they failed.
+    /// The parts that failed, in that order.
     pub fn failed(&self) -> Vec<&'static str> {
         self.failed.borrow().clone()
     }
 
     /// Returns once a part has failed.
     pub async fn failure(&self) {
-        // The sender lives as long as `self`: waiting cannot fail.
+        // The sender lives as long as `self`, so waiting cannot fail.
         let _ = self.failed.subscribe().wait_for(|failed| !failed.is_empty()).await;
     }
 }
 
-/// Stands for a running part; dropped unasked, or while its thread panics, it reports the part as failed.
+/// Represents a running part. If it is dropped before the part was asked to end, or while its thread panics, the part
+/// has failed.
 #[derive(Debug)]
 pub struct PartGuard {
     supervisor: Supervisor,

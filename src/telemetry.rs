@@ -1,7 +1,7 @@
-//! Where logs go: standard error, as text or JSON lines, filtered by `EMBERPOST_LOG` (default `info`).
+//! Logging: to standard error, as text or JSON lines, filtered by `EMBERPOST_LOG` (default `info`).
 //!
-//! Logs hold ids and figures, never content or tokens; that is kept by those who write them. Logging never stops work: lines
-//! go through a bounded queue to a thread of their own, and what cannot be written is dropped and counted.
+//! Logs contain ids and figures, never content or tokens; every log statement must comply. Logging never blocks: lines
+//! go through a bounded queue to a thread of their own, and lines that cannot be written are dropped and counted.
 
 mod queue;
 
@@ -15,10 +15,10 @@ use tracing_subscriber::EnvFilter;
 
 /// The queue of this process, once the logger is installed.
 static QUEUE: OnceLock<LogQueue> = OnceLock::new();
-/// How long the end of the process waits for the last lines to be written.
+/// How long the process waits at its end for the last lines to be written.
 const FLUSH_LIMIT_SECONDS: u64 = 1;
 
-/// How a log line is written.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Format {
     #[default]
@@ -29,28 +29,28 @@ pub enum Format {
 /// The variable that sets the filter, in the syntax of `tracing-subscriber`: `debug`, `emberpost::courier=trace`.
 pub const FILTER_VARIABLE: &str = "EMBERPOST_LOG";
 
-/// Dependencies that speak at info of what we say ourselves; a filter that names them still turns them up. lapin is off: a
-/// message that a broker returns is in its log with its content.
+/// Dependencies that log at info what Emberpost logs itself; a filter that names them overrides this. lapin is off
+/// because it logs the content of messages that a broker returns.
 const QUIET: &str = "hyper=warn,h2=warn,reqwest=warn,rustls=warn,sqlx=warn,tower=warn,lapin=off";
 
-/// The AMQP client writes the bodies of returned messages to its log: it is never turned up.
+/// lapin logs the bodies of returned messages, so its log is never enabled.
 const NEVER: &str = "lapin=off";
 
-/// Installs the logger for this process, once; a later call changes nothing. A filter that cannot be read counts as `info`
-/// and is said so.
+/// Installs the logger for this process, once; later calls have no effect. An invalid filter counts as `info`, with a
+/// warning.
 pub fn init(format: Format) {
     let asked = std::env::var(FILTER_VARIABLE).ok().filter(|text| !text.trim().is_empty());
-    let (filter, mistake) = filter(asked.as_deref());
-    // A descriptor of our own: the lock of the standard library's would be held by a write that stalls.
+    let (filter, error) = filter(asked.as_deref());
+    // A descriptor of its own: the standard library's lock would be held by a write that hangs.
     let stderr = std::io::stderr().as_fd().try_clone_to_owned().map(File::from);
     let queue = match stderr.and_then(LogQueue::start) {
         Ok(queue) => QUEUE.get_or_init(|| queue).clone(),
         Err(error) => return complain(&format!("emberpost: cannot log: {error}")),
     };
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(move || queue.clone());
-    // Of its own accord the subscriber would print its troubles to standard error, which panics where that is closed.
+    // The subscriber would print its errors to standard error, which panics if that is closed.
     let builder = builder.log_internal_errors(false);
-    // A second start in the same process (tests) finds a logger installed; that one stays.
+    // A second start in the same process (tests) finds a logger installed, which stays.
     let _ = match format {
         Format::Text => {
             // https://no-color.org: any value that is not empty turns colors off.
@@ -60,12 +60,12 @@ pub fn init(format: Format) {
         }
         Format::Json => builder.json().flatten_event(true).with_ansi(false).try_init(),
     };
-    if let Some(mistake) = mistake {
-        tracing::warn!("{FILTER_VARIABLE} cannot be read, logging at info: {mistake}");
+    if let Some(error) = error {
+        tracing::warn!("{FILTER_VARIABLE} is not a valid filter, logging at info: {error}");
     }
 }
 
-/// Has panics logged like everything else, for a process that serves. Without their text: it may quote what a message holds.
+/// Logs panics, for a process that serves. Their text is left out, because it may quote a message.
 pub fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
@@ -77,24 +77,24 @@ pub fn log_panics() {
     }));
 }
 
-/// Waits, within a bound, until what was logged is written: before the process ends.
+/// Waits, up to a limit, until everything logged so far is written.
 pub fn flush() {
     if let Some(queue) = QUEUE.get() {
         queue.flush(Duration::from_secs(FLUSH_LIMIT_SECONDS));
     }
 }
 
-/// Lines of the log that were dropped, because they could not be written or not fast enough.
+/// Log lines that were dropped because they could not be written, or not fast enough.
 pub fn dropped_lines() -> u64 {
     QUEUE.get().map_or(0, LogQueue::dropped_lines)
 }
 
-/// Says on standard error why the router does not start; where that is closed, nobody hears it, and the exit code remains.
+/// Prints why the router does not start to standard error. If that is closed, only the exit code shows it.
 pub fn complain(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
-/// What the variable asks for comes last, so that it wins over the quieting of dependencies.
+/// The variable's filter comes last, so that it overrides the defaults for dependencies.
 fn filter(asked: Option<&str>) -> (EnvFilter, Option<String>) {
     let quiet = |level: &str| EnvFilter::new(format!("{QUIET},{level},{NEVER}"));
     match asked {
@@ -119,7 +119,7 @@ mod tests {
             shown(Some("lapin=trace")).contains("lapin=off") && !shown(Some("lapin=trace")).contains("lapin=trace")
         );
         assert!(shown(Some("sqlx=trace,info")).contains("sqlx=trace"));
-        let (fallback, mistake) = filter(Some("emberpost=nonsense"));
-        assert!(fallback.to_string().contains("info") && mistake.is_some());
+        let (fallback, error) = filter(Some("emberpost=nonsense"));
+        assert!(fallback.to_string().contains("info") && error.is_some());
     }
 }

@@ -4,7 +4,7 @@ use super::Admin;
 use super::problem::Problem;
 use crate::fault::Fault;
 use crate::outcome::IssueCode;
-use crate::security::{Role, Who};
+use crate::security::{Principal, Role};
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
@@ -17,10 +17,10 @@ const DEFAULT_LIMIT: u32 = 50;
 const HIGHEST_LIMIT: u32 = 500;
 
 /// A caller that may read. An argument of every handler that only reads.
-pub(super) struct Viewing(pub(super) Who);
+pub(super) struct Viewing(pub(super) Principal);
 
 /// A caller that may change things and read content, for the log.
-pub(super) struct Operating(pub(super) Who);
+pub(super) struct Operating(pub(super) Principal);
 
 impl FromRequestParts<Admin> for Viewing {
     type Rejection = Problem;
@@ -38,8 +38,8 @@ impl FromRequestParts<Admin> for Operating {
     }
 }
 
-fn permitted(parts: &Parts, admin: &Admin, needed: Role) -> Result<Who, Problem> {
-    let who = admin.security.load().who(&parts.headers).map_err(Problem::of_credential)?;
+fn permitted(parts: &Parts, admin: &Admin, needed: Role) -> Result<Principal, Problem> {
+    let who = admin.security.load().authenticate(&parts.headers).map_err(Problem::of_credential)?;
     match who.role() {
         Some(role) if role >= needed => Ok(who),
         Some(_) => Err(Problem::not_permitted("This needs an operator with the role operator.")),

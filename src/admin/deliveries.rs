@@ -5,7 +5,7 @@ use super::problem::Problem;
 use super::{Admin, json, to_the_end};
 use crate::delivery::DeliveryState;
 use crate::outcome::masked;
-use crate::security::{Role, Who};
+use crate::security::{Principal, Role};
 use crate::store::view::{DeliveryFilter, DeliveryView};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -51,7 +51,7 @@ pub(super) async fn retry(
     if to_the_end(async move { Ok(exchange.retry(&filter, 1).await?) }).await? == 0 {
         try_now(&admin, id).await?;
     }
-    tracing::info!(delivery.id = %id, caller = %who.party(), "a delivery is retried");
+    tracing::info!(delivery.id = %id, caller = %who.label(), "a delivery is retried");
     show(&admin, id).await
 }
 
@@ -90,7 +90,7 @@ pub(super) async fn discard(
     if !to_the_end(async move { Ok(exchange.discard(id).await?) }).await? {
         return Err(why_not(&admin, id, "only a waiting delivery can be discarded").await?);
     }
-    tracing::info!(delivery.id = %id, caller = %who.party(), "a delivery was discarded");
+    tracing::info!(delivery.id = %id, caller = %who.label(), "a delivery was discarded");
     show(&admin, id).await
 }
 
@@ -119,7 +119,7 @@ async fn one(admin: &Admin, id: Uuid) -> Result<DeliveryView, Problem> {
 }
 
 /// Deliveries as this caller may see them: the texts of a receiver may quote content of the message.
-pub(super) fn shown_to(who: &Who, mut deliveries: Vec<DeliveryView>) -> Vec<DeliveryView> {
+pub(super) fn shown_to(who: &Principal, mut deliveries: Vec<DeliveryView>) -> Vec<DeliveryView> {
     if who.role() != Some(Role::Operator) {
         for issue in deliveries.iter_mut().flat_map(|delivery| &mut delivery.receiver_issues) {
             *issue = masked(issue);
@@ -145,7 +145,7 @@ pub(super) async fn retry_all(
         true => 0,
         false => to_the_end(async move { Ok(exchange.retry(&filter, ORDER_LIMIT).await?) }).await?,
     };
-    tracing::info!(matched, done, options.dry_run, caller = %who.party(), "deliveries are retried by filter");
+    tracing::info!(matched, done, options.dry_run, caller = %who.label(), "deliveries are retried by filter");
     Ok(json(StatusCode::OK, &Ordered { matched, done }))
 }
 
@@ -170,7 +170,7 @@ pub(super) async fn discard_all(
         true => 0,
         false => to_the_end(async move { discard_matching(&worker, &filter).await }).await?,
     };
-    tracing::info!(matched, done, options.dry_run, caller = %who.party(), "deliveries are discarded by filter");
+    tracing::info!(matched, done, options.dry_run, caller = %who.label(), "deliveries are discarded by filter");
     Ok(json(StatusCode::OK, &Ordered { matched, done }))
 }
 

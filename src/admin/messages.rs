@@ -7,7 +7,7 @@ use super::{Admin, json, to_the_end};
 use crate::exchange::Unassigned;
 use crate::fault::Fault;
 use crate::outcome::IssueCode;
-use crate::security::{Role, Who};
+use crate::security::{Principal, Role};
 use crate::store::view::{DeliveryView, MessageFilter, MessageView};
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
@@ -41,7 +41,7 @@ pub(super) async fn show(
     shown(&admin, &who, id(&path, "message")?).await
 }
 
-async fn shown(admin: &Admin, who: &Who, id: Uuid) -> Result<Response, Problem> {
+async fn shown(admin: &Admin, who: &Principal, id: Uuid) -> Result<Response, Problem> {
     let mut message = admin.store().message(id).await?.ok_or_else(|| Problem::missing("message"))?;
     let deliveries = shown_to(who, admin.with_active(admin.store().deliveries_of(id).await?).await?);
     let mut answers = admin.store().answers_to(id).await?;
@@ -76,7 +76,7 @@ pub(super) async fn assign(
         serde_json::from_slice(&body).map_err(|error| Problem::wrong(format!("{wanted}; {error}.")))?;
     let exchange = admin.exchange.clone();
     to_the_end(async move { exchange.assign(id, to).await.map_err(Problem::from) }).await?;
-    tracing::info!(message.id = %id, request.id = %to, caller = %who.party(), "a response was assigned");
+    tracing::info!(message.id = %id, request.id = %to, caller = %who.label(), "a response was assigned");
     shown(&admin, &who, id).await
 }
 
@@ -104,7 +104,7 @@ pub(super) async fn content(
         let text = "The content is no longer stored (retention.bodies_days); the trace is.";
         Problem::new(StatusCode::GONE, IssueCode::NotFound, Fault::RouteNotFound, text)
     })?;
-    tracing::info!(message.id = %id, caller = %who.party(), "content of a message was read");
+    tracing::info!(message.id = %id, caller = %who.label(), "content of a message was read");
     let headers = [
         (header::CONTENT_TYPE, metadata.media_type.clone()),
         // A browser must not render or run a message.

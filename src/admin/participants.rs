@@ -141,7 +141,7 @@ pub(super) async fn probe(
         return Err(Problem::conflict(format!("{id} has no channel that could be probed.")));
     }
     admin.exchange.courier.retry_now(&id);
-    tracing::info!(participant.id = id, caller = %who.party(), "a participant is probed");
+    tracing::info!(participant.id = id, caller = %who.label(), "a participant is probed");
     Ok(json(StatusCode::OK, &serde_json::json!({ "participant": id, "probed": true })))
 }
 
@@ -157,6 +157,6 @@ async fn set_paused(admin: &Admin, Operating(who): Operating, id: &str, paused: 
         Ok(())
     })
     .await?;
-    tracing::info!(participant.id = id, paused, caller = %who.party(), "a participant was paused or resumed");
+    tracing::info!(participant.id = id, paused, caller = %who.label(), "a participant was paused or resumed");
     Ok(json(StatusCode::OK, &serde_json::json!({ "participant": id, "paused": paused })))
 }

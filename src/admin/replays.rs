@@ -53,7 +53,7 @@ pub(super) async fn create(
         Ok(())
     })
     .await?;
-    tracing::info!(replay.id = %id, caller = %who.party(), "a replay was ordered");
+    tracing::info!(replay.id = %id, caller = %who.label(), "a replay was ordered");
     let location = [(header::LOCATION, format!("/admin/v1/replays/{id}"))];
     Ok((location, json(StatusCode::CREATED, &find(&admin, id).await?)).into_response())
 }
@@ -122,6 +122,6 @@ async fn change(admin: &Admin, Operating(who): Operating, path: &str, state: Rep
         Ok(())
     })
     .await?;
-    tracing::info!(replay.id = %id, ?state, caller = %who.party(), "a replay was changed");
+    tracing::info!(replay.id = %id, ?state, caller = %who.label(), "a replay was changed");
     Ok(json(StatusCode::OK, &find(admin, id).await?))
 }

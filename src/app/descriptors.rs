@@ -1,17 +1,18 @@
-//! The process's limit of open files: raised to what the system allows, and shared out between connections and the rest.
+//! The process's limit of open files: raised as far as the system allows, and divided between connections and the rest.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Kept for the store, the log, the broker, health checks and operators, whatever the limit.
+/// Reserved for the store, the log, the broker, health checks, and operators, whatever the limit.
 const RESERVE_DESCRIPTORS: u64 = 64;
-/// One part of the limit is kept for deliveries.
+/// One part in this many is reserved for deliveries.
 const DELIVERIES_PART: u64 = 4;
-/// However low the limit, so many connections are taken.
+/// Lower bound of inbound connections, however low the limit.
 const CONNECTIONS_LEAST: u64 = 8;
-/// However high the limit, no more.
+/// Upper bound of inbound connections, however high the limit.
 const CONNECTIONS_MOST: u64 = 1_000_000;
 
-/// Raises the soft limit of open files to the hard one; the limit that then holds. A system that refuses keeps what it has.
+/// Raises the soft limit of open files to the hard limit, and returns the limit in force. If the system refuses, the
+/// limit stays.
 pub(super) fn raise() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
@@ -23,7 +24,8 @@ pub(super) fn raise() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-/// How many inbound connections are taken at once. `configured`: `server.max_connections`, 0 for what the limit allows.
+/// How many inbound connections are accepted at a time. `configured`: `server.max_connections`; 0 means as many as the
+/// limit allows.
 pub(super) fn connections(configured: usize, limit_descriptors: u64) -> usize {
     let rest = limit_descriptors.saturating_sub(RESERVE_DESCRIPTORS + limit_descriptors / DELIVERIES_PART);
     let most = rest.clamp(CONNECTIONS_LEAST, CONNECTIONS_MOST);

@@ -6,7 +6,7 @@ use crate::channel::http_in::outcome;
 use crate::exchange::Exchange;
 use crate::fault::Fault;
 use crate::outcome::{Issue, IssueCode};
-use crate::security::{Credentials, Who};
+use crate::security::{Credentials, Principal};
 use crate::store::Unavailable;
 use crate::supervisor::Supervisor;
 use arc_swap::ArcSwap;
@@ -29,7 +29,7 @@ struct Health {
     admission: Admission,
 }
 
-/// `leaving`: canceled once the router was told to stop, which it may do later.
+/// `leaving`: canceled when the router is told to stop, which may be before it stops.
 pub(super) fn routes(
     exchange: Arc<Exchange>,
     credentials: Arc<ArcSwap<Credentials>>,
@@ -45,8 +45,9 @@ pub(super) fn routes(
         .with_state(Health { exchange, credentials, amqp, leaving, supervisor, admission })
 }
 
-/// Says which part is not ready; 503 while starting, stopping, while the store would not take a message, or when a part ended
-/// unasked. A broker that is lost later, and a clock that jumped, are `degraded` with 200: HTTP goes on.
+/// Reports which part is not ready: 503 while starting or stopping, while the store does not accept messages, or when a
+/// part ended unexpectedly. A broker that is lost later, and a clock that jumped, are `degraded` with 200, because HTTP
+/// still works.
 async fn ready(State(health): State<Health>) -> Response {
     let store = match health.exchange.store.accepting() {
         Ok(()) => "ready",
@@ -82,12 +83,12 @@ async fn ready(State(health): State<Health>) -> Response {
     (status, [(header::CONTENT_TYPE, "application/json")], format!("{body}\n")).into_response()
 }
 
-/// OpenMetrics text, as Prometheus reads it. With credentials configured, for operators and viewers.
+/// OpenMetrics text for Prometheus. With credentials configured, for operators and viewers only.
 async fn metrics(State(health): State<Health>, headers: HeaderMap) -> Response {
-    match health.credentials.load().who(&headers) {
-        Ok(Who::Loopback | Who::Operator { .. }) => {}
-        Ok(Who::Participant(_)) => {
-            let text = "The figures are for operators and viewers";
+    match health.credentials.load().authenticate(&headers) {
+        Ok(Principal::Loopback | Principal::Operator { .. }) => {}
+        Ok(Principal::Participant(_)) => {
+            let text = "Metrics are for operators and viewers";
             return outcome(StatusCode::FORBIDDEN, Issue::error(IssueCode::Forbidden, Fault::RoutePermission, text));
         }
         Err(issue) => return outcome(StatusCode::UNAUTHORIZED, issue),

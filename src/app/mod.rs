@@ -1,7 +1,7 @@
-//! Wires everything once: `start` builds a running router from a configuration, `serve` is the command around it.
+//! Connects all parts: `start` builds a running router from a configuration, and `serve` is the command around it.
 //!
-//! The app alone knows every part; no part knows the app. Stopping runs in the opposite order of starting, each step
-//! with a bound: take no more, let attempts end, let waiting senders go, close the store.
+//! Only this module knows every part, and no part imports it. Stopping is the reverse of starting, each step with a
+//! timeout: accept no more messages, let attempts end, release waiting senders, close the store.
 
 mod descriptors;
 mod health;
@@ -41,12 +41,12 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use validation::definition::Definitions;
 
-/// What ends after the grace has this long, at most, to close its connections.
+/// After the grace period, this long at most to close connections.
 const CLOSE_MILLISECONDS: u64 = 500;
-/// What waits for the store's writer is committed within this time; a store that is stuck is left.
+/// Writes that are queued must be committed within this time; a store that hangs is abandoned.
 const STORE_CLOSE_SECONDS: u64 = 2;
 
-/// Why the router did not start: a plain sentence for exit code 2.
+/// Why the router did not start, as a sentence (exit code 2).
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error("cannot listen on {address}: {source}; is another program there?")]
@@ -59,35 +59,35 @@ pub enum StartError {
     Configuration(String),
 }
 
-/// A router that serves.
+/// A running router.
 pub struct Running {
     pub address: SocketAddr,
     pub base_url: String,
     pub exchange: Arc<Exchange>,
     amqp: Option<RunningAmqp>,
-    /// Told when a part ends unasked; then the router must be stopped.
+    /// Reports when a part ends unexpectedly; the router must be stopped then.
     pub supervisor: Supervisor,
-    /// The configuration in force: that of the start, with what was reloaded since.
+    /// The configuration in force: that of the start, with later reloads.
     config: ArcSwap<Config>,
     credentials: Arc<ArcSwap<Credentials>>,
-    signs: Signs,
+    signals: StopSignals,
     http: JoinHandle<()>,
     courier: JoinHandle<()>,
     upkeep: JoinHandle<()>,
 }
 
-/// What the parts are told when the router stops, in this order.
+/// The tokens that are canceled in this order when the router stops.
 #[derive(Clone, Default)]
-struct Signs {
-    /// The router is about to stop: readiness says so.
+struct StopSignals {
+    /// The router is about to stop: readiness reports it.
     leaving: CancellationToken,
-    /// No new messages, no new work.
+    /// No new messages and no new attempts.
     stopping: CancellationToken,
-    /// No new connections, health checks included.
+    /// No new connections, including health checks.
     closing: CancellationToken,
 }
 
-/// Starts a router. `definitions` were read and found good by the caller.
+/// Starts a router. The caller has checked `definitions`.
 pub async fn start(config: &Config, definitions: Definitions, clock: Clock) -> Result<Running, StartError> {
     clock.check().map_err(StartError::Configuration)?;
     let descriptors = descriptors::raise();
@@ -96,10 +96,10 @@ pub async fn start(config: &Config, definitions: Definitions, clock: Clock) -> R
     let listener = TcpListener::bind(&listen).await.map_err(cannot_listen)?;
     let address = listener.local_addr().map_err(cannot_listen)?;
     let mut config = config.clone();
-    config.bound(address);
+    config.set_bound_address(address);
     let config = &config;
     let base_url = config.server.base_url.clone();
-    let (supervisor, signs) = (Supervisor::default(), Signs::default());
+    let (supervisor, signals) = (Supervisor::default(), StopSignals::default());
     let store = Store::open_supervised(store_settings(config), clock.clone(), &supervisor).await?;
     let metrics = Metrics::default();
     let (handle, inbox) = Handle::new();
@@ -129,32 +129,32 @@ pub async fn start(config: &Config, definitions: Definitions, clock: Clock) -> R
             metrics,
             transport: Arc::new(transport),
             conclude: exchange.settler.clone(),
-            stop: signs.stopping.clone(),
+            stop: signals.stopping.clone(),
             grace: Duration::from_secs(config.server.shutdown_grace_seconds),
         },
     );
     let admission = Admission::new(config.server.max_in_flight, config.server.max_in_flight_bytes);
-    let courier = supervisor.spawn("courier", signs.stopping.clone(), courier);
+    let courier = supervisor.spawn("courier", signals.stopping.clone(), courier);
     let amqp = amqp.map(|amqp| {
         amqp.start(exchange.clone(), &participants, config.server.body_limit_bytes, admission.clone(), &supervisor)
     });
-    let replays = Replays::start(exchange.clone(), signs.stopping.clone(), &supervisor);
-    let upkeep = upkeep::run(store, clock.clone(), config.retention.clone(), signs.stopping.clone());
-    let upkeep = supervisor.spawn("retention", signs.stopping.clone(), upkeep);
+    let replays = Replays::start(exchange.clone(), signals.stopping.clone(), &supervisor);
+    let upkeep = upkeep::run(store, clock.clone(), config.retention.clone(), signals.stopping.clone());
+    let upkeep = supervisor.spawn("retention", signals.stopping.clone(), upkeep);
     let health = health::routes(
         exchange.clone(),
         credentials.clone(),
         amqp.as_ref().map(|amqp| amqp.health.clone()),
-        signs.leaving.clone(),
+        signals.leaving.clone(),
         supervisor.clone(),
         admission.clone(),
     );
-    let router = router(config, &exchange, &credentials, (replays, admission), health, &signs.stopping);
+    let router = router(config, &exchange, &credentials, (replays, admission), health, &signals.stopping);
     let connections = ServeSettings::new(descriptors::connections(config.server.max_connections, descriptors));
-    let http = http_in::serve(listener, router, connections, signs.stopping.clone(), signs.closing.clone());
-    let http = supervisor.spawn("listener", signs.closing.clone(), http);
+    let http = http_in::serve(listener, router, connections, signals.stopping.clone(), signals.closing.clone());
+    let http = supervisor.spawn("listener", signals.closing.clone(), http);
     let config = ArcSwap::from_pointee(config.clone());
-    Ok(Running { address, base_url, exchange, amqp, supervisor, config, credentials, signs, http, courier, upkeep })
+    Ok(Running { address, base_url, exchange, amqp, supervisor, config, credentials, signals, http, courier, upkeep })
 }
 
 fn settings(config: &Config) -> Settings {
@@ -226,7 +226,7 @@ fn router(
     )
 }
 
-/// The path of our base, without a trailing slash; empty where the base is the host itself.
+/// The path of the FHIR base, without a trailing slash; empty if the base is the host itself.
 fn base_path(base_url: &str) -> &str {
     let after_scheme = base_url.find("://").map_or(0, |index| index + 3);
     let path = base_url[after_scheme..].find('/').map_or("", |index| &base_url[after_scheme + index..]);
@@ -234,21 +234,21 @@ fn base_path(base_url: &str) -> &str {
 }
 
 impl Running {
-    /// Takes a new configuration's participants, routes, definitions and credentials; the rest needs a restart.
+    /// Applies a new configuration's participants, routes, definitions, and credentials; other changes need a restart.
     pub fn reload(&self, config: &Config, definitions: Definitions) -> Result<(), String> {
         reload::apply(self, config, definitions)
     }
 
-    /// Drains within `shutdown_delay_seconds` and `shutdown_grace_seconds`: readiness turns 503, then no new messages are
-    /// taken and waiting senders get 202 at once, then attempts under way end, and the store closes. Where a part has failed,
-    /// nothing is waited for before draining. True where every part ended as asked.
+    /// Drains within `shutdown_delay_seconds` and `shutdown_grace_seconds`: readiness turns 503; then new messages are
+    /// refused and waiting senders get 202 at once; then active attempts end, and the store closes. If a part has
+    /// failed, draining starts without the delay. Returns whether every part ended as requested.
     pub async fn stop(mut self) -> bool {
         let config = self.config.load_full();
-        self.signs.leaving.cancel();
+        self.signals.leaving.cancel();
         let delay = Duration::from_secs(config.server.shutdown_delay_seconds);
         let _ = tokio::time::timeout(delay, self.supervisor.failure()).await;
         let deadline = Instant::now() + Duration::from_secs(config.server.shutdown_grace_seconds);
-        self.signs.stopping.cancel();
+        self.signals.stopping.cancel();
         self.exchange.release_waiting();
         let consuming = async {
             if let Some(amqp) = &mut self.amqp {
@@ -257,9 +257,9 @@ impl Running {
         };
         let all = async { tokio::join!(consuming, &mut self.courier, &mut self.upkeep) };
         if timeout_at(deadline, all).await.is_err() {
-            tracing::warn!("stopping with work under way; it is done again at the next start");
+            tracing::warn!("stopping with active deliveries; they are retried after the next start");
         }
-        self.signs.closing.cancel();
+        self.signals.closing.cancel();
         let last = deadline.max(Instant::now() + Duration::from_millis(CLOSE_MILLISECONDS));
         if timeout_at(last, &mut self.http).await.is_err() {
             tracing::warn!("some requests did not end in time; their connections are closed");

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use validation::Checks;
 use validation::definition::Definitions;
 
-/// The rules that a configuration stands for; errs with every mistake, a line each.
+/// The rules that a configuration defines; errs with all errors, one per line.
 pub fn build_rules(config: &Config, definitions: Definitions, base_url: &str) -> Result<Rules, String> {
     let table = config
         .table(base_url)
-        .map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
+        .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
     let checks = Checks {
         level: config.validation.level,
         prose_rules: config.validation.prose_rules,
@@ -38,16 +38,16 @@ pub(super) fn credentials(
         },
     });
     let credentials = Credentials::new(participants, operators.collect(), base_url);
-    let credentials = credentials.map_err(|mistakes| mistakes.join("\n"))?;
+    let credentials = credentials.map_err(|errors| errors.join("\n"))?;
     Ok(credentials.with_origins(&config.server.cors_origins))
 }
 
 pub(super) fn apply(running: &Running, config: &Config, definitions: Definitions) -> Result<(), String> {
-    config.is_successor_of(&running.config.load()).map_err(|mistake| mistake.to_string())?;
-    // The socket stays as it was bound at start, whatever the new configuration says that we listen on.
+    config.check_reload(&running.config.load()).map_err(|error| error.to_string())?;
+    // The socket stays as it was bound at the start, whatever address the new configuration has.
     if !running.address.ip().is_loopback() && !config.has_credentials() {
         let text = format!(
-            "the router listens on {}, beyond loopback, and the new configuration has no credential; give a participant or \
+            "the router listens on {}, which is not a loopback address, and the new configuration has no credential; give a participant or \
              an operator a token_sha256, or restart on a loopback address",
             running.address
         );
@@ -62,7 +62,7 @@ pub(super) fn apply(running: &Running, config: &Config, definitions: Definitions
         amqp.reload(&participants);
     }
     running.exchange.courier.reload(participants);
-    // What needs a restart stays as it is.
+    // Settings that need a restart stay as they are.
     let mut config = config.clone();
     config.server = running.config.load().server.clone();
     running.config.store(Arc::new(config));

@@ -2,7 +2,7 @@
 
 use super::{Running, start};
 use crate::clock::Clock;
-use crate::config::{Config, Mistake, Overrides};
+use crate::config::{Config, ConfigError, Overrides};
 use crate::telemetry;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,7 +18,8 @@ pub struct ServeOptions {
     pub log_format: telemetry::Format,
 }
 
-/// Exit code: 0 after a stop by signal, 1 where a part of the router ended unasked, 2 where configuration or start failed.
+/// Exit code: 0 after a stop by signal, 1 if a part of the router ended unexpectedly, 2 if the configuration is invalid
+/// or the start failed.
 pub async fn serve(options: ServeOptions) -> i32 {
     telemetry::log_panics();
     let mut signals = match Signals::listen() {
@@ -29,15 +30,15 @@ pub async fn serve(options: ServeOptions) -> i32 {
         }
     };
     let options = Arc::new(options);
-    // Files may be on a disk that does not answer: the order to stop is heard all the same.
+    // Files may be on a disk that hangs: a stop signal is handled anyway.
     let loaded = tokio::select! {
         loaded = load_apart(options.clone()) => loaded,
         () = signals.stop() => return 0,
     };
     let (config, definitions) = match loaded {
         Ok(loaded) => loaded,
-        Err(mistakes) => {
-            mistakes.iter().for_each(|mistake| telemetry::complain(&mistake.to_string()));
+        Err(errors) => {
+            errors.iter().for_each(|error| telemetry::complain(&error.to_string()));
             return 2;
         }
     };
@@ -53,8 +54,8 @@ pub async fn serve(options: ServeOptions) -> i32 {
     }
 }
 
-/// The signals that mean something. Those that end a process unless it listens, and that others use for their own purposes,
-/// are ignored.
+/// The signals that the router handles. Signals that would end a process by default, and that others use for their own
+/// purposes, are ignored.
 struct Signals {
     hangup: Signal,
     terminate: Signal,
@@ -66,7 +67,7 @@ impl Signals {
         let ignored =
             [SignalKind::user_defined1(), SignalKind::user_defined2(), SignalKind::pipe(), SignalKind::alarm()];
         for kind in ignored {
-            // Once listened for, a signal no longer ends the process, whether or not anybody waits for it.
+            // Once a signal has a listener, it no longer ends the process, whether or not the listener is used.
             drop(signal(kind)?);
         }
         Ok(Signals {
@@ -76,7 +77,7 @@ impl Signals {
         })
     }
 
-    /// Returns when somebody wants the process to end.
+    /// Returns on a signal to stop.
     async fn stop(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
@@ -85,29 +86,29 @@ impl Signals {
     }
 }
 
-type Loaded = Result<(Config, Definitions), Vec<Mistake>>;
+type Loaded = Result<(Config, Definitions), Vec<ConfigError>>;
 
-/// Configuration and definitions, or every mistake in them.
+/// Configuration and definitions, or all errors in them.
 fn load(options: &ServeOptions) -> Loaded {
     let overrides = Overrides { listen: options.listen.clone(), store_url: options.store_url.clone() };
     let config = Config::open(options.config.as_deref(), &overrides)?;
-    let (definitions, mistakes) = config.load_definitions(&[]);
-    if mistakes.is_empty() { Ok((config, definitions)) } else { Err(mistakes) }
+    let (definitions, errors) = config.load_definitions(&[]);
+    if errors.is_empty() { Ok((config, definitions)) } else { Err(errors) }
 }
 
 /// As `load`, on a thread where it holds nobody up.
 async fn load_apart(options: Arc<ServeOptions>) -> Loaded {
     let loaded = tokio::task::spawn_blocking(move || load(&options)).await;
     loaded.unwrap_or_else(|_| {
-        let text = "a defect of the router stopped reading it; report it".to_owned();
-        Err(vec![Mistake { place: "configuration".into(), text }])
+        let text = "a defect in the router stopped reading it; please report it".to_owned();
+        Err(vec![ConfigError { location: "configuration".into(), text }])
     })
 }
 
 /// Runs until a signal or a failure; the exit code.
 async fn run(running: Running, options: Arc<ServeOptions>, mut signals: Signals) -> i32 {
     let mut loading = None;
-    // A signal that comes while files are read asks for one more reading of them, however often it came.
+    // A signal during a reload requests one more reload, however often it came.
     let mut asked = false;
     let store = running.exchange.store.clone();
     let lost = store.until_lost();
@@ -132,13 +133,13 @@ async fn run(running: Running, options: Arc<ServeOptions>, mut signals: Signals)
             _ = signals.interrupt.recv() => break,
         }
     }
-    tracing::info!("stopping: no new messages are taken");
+    tracing::info!("stopping: no new messages are accepted");
     let parts_are_well = running.stop().await;
     tracing::info!("stopped");
     i32::from(!parts_are_well)
 }
 
-/// What is being read, if anything.
+/// The reload in progress, if any.
 async fn read<F: Future<Output = Loaded> + Unpin>(loading: &mut Option<F>) -> Loaded {
     match loading {
         Some(loading) => loading.await,
@@ -146,20 +147,20 @@ async fn read<F: Future<Output = Loaded> + Unpin>(loading: &mut Option<F>) -> Lo
     }
 }
 
-/// A mistake in the new files keeps the old ones running and says so.
+/// If the new files have errors, the old configuration stays in force, and the errors are logged.
 fn apply(running: &Running, loaded: Loaded) {
     let applied = loaded.and_then(|(config, definitions)| {
-        let wrong = |text| vec![Mistake { place: "configuration".into(), text }];
+        let wrong = |text| vec![ConfigError { location: "configuration".into(), text }];
         running.reload(&config, definitions).map_err(wrong).map(|()| config)
     });
     match applied {
         Ok(config) => {
-            tracing::info!("participants, routes and definitions were read again");
+            tracing::info!("participants, routes, and definitions were reloaded");
             warn(&config, running);
         }
-        Err(mistakes) => {
-            for mistake in mistakes {
-                tracing::error!(%mistake, "not reloaded; the old configuration goes on");
+        Err(errors) => {
+            for error in errors {
+                tracing::error!(%error, "not reloaded; the old configuration stays in force");
             }
         }
     }
@@ -173,7 +174,7 @@ fn announce(config: &Config, running: &Running) {
     warn(config, running);
 }
 
-/// What whoever runs this should read.
+/// Logs the notices for whoever runs the router.
 fn warn(config: &Config, running: &Running) {
     let rules = running.exchange.rules.load();
     for notice in config.notices().iter().chain(&rules.definitions.notices) {

@@ -1,4 +1,4 @@
-//! A router in this process, one part of which ends unasked.
+//! A router in this process of which one part ends unexpectedly.
 
 use super::*;
 use crate::config::Overrides;

@@ -1,4 +1,4 @@
-//! Upkeep of the store: retention, in small steps that never hold up accepts; due times, once at start.
+//! Store maintenance: retention, in small steps that do not delay accepts, and a check of due times at the start.
 
 use crate::clock::Clock;
 use crate::config::Retention;
@@ -28,7 +28,7 @@ pub(super) async fn run(store: Store, clock: Clock, retention: Retention, stop: 
     }
 }
 
-/// One step; whether there may be more to do at once.
+/// One step; whether another one should follow at once.
 async fn sweep(store: &Store, clock: &Clock, retention: &Retention) -> bool {
     let now_us = clock.now_us();
     let days = RetentionDays {
@@ -57,7 +57,7 @@ async fn sweep(store: &Store, clock: &Clock, retention: &Retention) -> bool {
     }
 }
 
-/// What was to wait longer than its participant ever makes anything wait was put off by a clock that ran ahead.
+/// Shortens waits that are longer than the participant's longest retry pause: they were set while the clock was ahead.
 pub(super) async fn limit_waits(store: &Store, participants: &[Arc<Participant>]) -> Result<(), Unavailable> {
     let pause_us = |participant: &Participant| {
         let pause = longest_pause(&participant.retry_schedule_seconds);
@@ -68,7 +68,7 @@ pub(super) async fn limit_waits(store: &Store, participants: &[Arc<Participant>]
     if changed > 0 {
         tracing::warn!(
             deliveries = changed,
-            "deliveries were to wait longer than retry_schedule_seconds says; that is now the most they wait"
+            "deliveries waited longer than retry_schedule_seconds allows; their waits were shortened"
         );
     }
     Ok(())

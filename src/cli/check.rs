@@ -2,7 +2,7 @@
 //!
 //! Opens no socket and no store. Token hashes are counted, not shown; URLs are shown without user and password.
 
-use crate::config::{Config, Mistake, Overrides};
+use crate::config::{Config, ConfigError, Overrides};
 use crate::routing::{Channel, Order, Participant, Route};
 use fhir::event::{Category, ResponseRequired};
 use std::io::Write;
@@ -34,7 +34,7 @@ pub fn run(config: Option<&Path>) -> i32 {
 
 /// The report, or every error of configuration and definitions, one per line.
 fn check(path: Option<&Path>, overrides: &Overrides) -> Result<String, Vec<String>> {
-    let lines = |mistakes: Vec<Mistake>| mistakes.iter().map(Mistake::to_string).collect::<Vec<_>>();
+    let lines = |mistakes: Vec<ConfigError>| mistakes.iter().map(ConfigError::to_string).collect::<Vec<_>>();
     let config = Config::open(path, overrides).map_err(lines)?;
     let (definitions, mistakes) = config.load_definitions(&[]);
     let mistakes = lines(mistakes);

@@ -1,6 +1,6 @@
-//! The section `[amqp]`, and how a broker is named: `amqp(s)://user:password@host:port/vhost?parameters`.
+//! The section `[amqp]`, and the URL of a broker: `amqp(s)://user:password@host:port/vhost?parameters`.
 //!
-//! Parameters are those of RabbitMQ's URI query parameters (https://www.rabbitmq.com/docs/uri-query-parameters):
+//! The parameters are those of RabbitMQ's URI query parameters (https://www.rabbitmq.com/docs/uri-query-parameters):
 //! `heartbeat` (seconds), `auth_mechanism` (plain or external), `cacertfile`, `certfile`, `keyfile` (PEM files).
 
 use super::section::Section;
@@ -8,7 +8,7 @@ use crate::secret::Secret;
 use std::fmt;
 use std::path::PathBuf;
 
-/// How messages come and go over RabbitMQ. Fields are named as the keys of `default.toml`, which explains them.
+/// The connection to RabbitMQ. Fields have the names of the keys in `default.toml`, which explains them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Amqp {
     /// Tried in turn; at least one.
@@ -28,9 +28,9 @@ pub struct BrokerUrl {
     pub host: String,
     pub port: u16,
     pub vhost: String,
-    /// None: as the broker suggests.
+    /// None: the broker's suggestion.
     pub heartbeat_seconds: Option<u16>,
-    /// SASL EXTERNAL: the broker knows us by our certificate.
+    /// SASL EXTERNAL: the broker authenticates us by our certificate.
     pub external: bool,
     pub ca_file: Option<PathBuf>,
     pub cert_file: Option<PathBuf>,
@@ -39,36 +39,36 @@ pub struct BrokerUrl {
 
 const PORT: u16 = 5672;
 const TLS_PORT: u16 = 5671;
-/// AMQP's short strings, names of queues among them, are no longer.
+/// The length limit of AMQP's short strings, which include queue names.
 const NAME_LIMIT_BYTES: usize = 255;
-/// Behind the name of a queue, that of its dead-letter queue.
+/// Suffix of the name of a dead-letter queue.
 pub const DEAD_LETTERS: &str = ".dead";
 const QUEUES_MOST: usize = 64;
 
 impl Amqp {
-    /// Whether the router itself reads this queue, or puts what it cannot keep there.
+    /// Whether the router consumes this queue or dead-letters to it.
     pub fn is_own_queue(&self, name: &str) -> bool {
-        self.inbound_queues.iter().chain([&self.answer_queue]).any(|queue| is_or_is_behind(name, queue))
+        self.inbound_queues.iter().chain([&self.answer_queue]).any(|queue| is_queue_or_its_dead_letters(name, queue))
     }
 }
 
 /// Whether a name is that of this queue or of its dead-letter queue.
-pub fn is_or_is_behind(name: &str, queue: &str) -> bool {
+pub fn is_queue_or_its_dead_letters(name: &str, queue: &str) -> bool {
     name == queue || name.strip_suffix(DEAD_LETTERS) == Some(queue)
 }
 
 impl BrokerUrl {
-    /// Errs with a sentence that does not repeat the URL, because of its password.
+    /// Errs with a sentence that does not quote the URL, because of its password.
     pub fn parse(text: &str) -> Result<BrokerUrl, String> {
-        let url = reqwest::Url::parse(text).map_err(|error| format!("is no URL: {error}"))?;
+        let url = reqwest::Url::parse(text).map_err(|error| format!("is not a valid URL: {error}"))?;
         let tls = match url.scheme() {
             "amqp" => false,
             "amqps" => true,
             _ => return Err("must begin with amqp:// or amqps://".into()),
         };
-        let host = url.host_str().filter(|host| !host.is_empty()).ok_or("names no host")?;
+        let host = url.host_str().filter(|host| !host.is_empty()).ok_or("has no host")?;
         let vhost = match url.path().strip_prefix('/') {
-            // As most clients have it: nothing behind the host is the default virtual host.
+            // As in most clients: no path means the default virtual host.
             None | Some("") => "/".into(),
             Some(path) => decoded(path)?,
         };
@@ -96,20 +96,21 @@ impl BrokerUrl {
         let file = || Some(PathBuf::from(value));
         match name {
             "heartbeat" => {
-                let seconds = value.parse().map_err(|_| "has a heartbeat that is no number of seconds (0 to 65535)")?;
+                let seconds =
+                    value.parse().map_err(|_| "has a heartbeat that is not a number of seconds (0 to 65535)")?;
                 self.heartbeat_seconds = Some(seconds);
             }
             "auth_mechanism" => match value.to_ascii_lowercase().as_str() {
                 "plain" => self.external = false,
                 "external" => self.external = true,
-                _ => return Err("has an auth_mechanism that is neither plain nor external".into()),
+                _ => return Err("has an auth_mechanism other than plain and external".into()),
             },
             "cacertfile" => self.ca_file = file(),
             "certfile" => self.cert_file = file(),
             "keyfile" => self.key_file = file(),
             _ => {
                 return Err(format!(
-                    "has the parameter {name}, which is not known; there are heartbeat, auth_mechanism, cacertfile, \
+                    "has the unknown parameter {name}; known are heartbeat, auth_mechanism, cacertfile, \
                      certfile and keyfile"
                 ));
             }
@@ -134,10 +135,10 @@ impl BrokerUrl {
 
 fn decoded(text: &str) -> Result<String, String> {
     let decoded = percent_encoding::percent_decode_str(text).decode_utf8();
-    decoded.map(Into::into).map_err(|_| "has a part that is no UTF-8 text".into())
+    decoded.map(Into::into).map_err(|_| "has a part that is not UTF-8 text".into())
 }
 
-/// Without the password; the broker and where on it.
+/// The broker and its virtual host, without the credentials.
 impl fmt::Display for BrokerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.tls { "amqps" } else { "amqp" };
@@ -154,10 +155,10 @@ impl fmt::Debug for BrokerUrl {
 
 pub fn amqp(section: &Section) -> Amqp {
     let urls = section.one_or_more_texts("url").unwrap_or_else(|| vec!["amqp://127.0.0.1".into()]);
-    let say = |key: &str, text: String| section.say(key, text);
+    let say = |key: &str, text: String| section.report(key, text);
     let parsed = urls.iter().filter_map(|url| BrokerUrl::parse(url).map_err(|text| say("url", text)).ok()).collect();
     if urls.is_empty() {
-        say("url", "names no broker".into());
+        say("url", "must name a broker".into());
     }
     let amqp = Amqp {
         urls: parsed,
@@ -172,8 +173,11 @@ pub fn amqp(section: &Section) -> Amqp {
     check_queue(section, "answer_queue", &amqp.answer_queue);
     for (index, queue) in amqp.inbound_queues.iter().enumerate() {
         let others = amqp.inbound_queues[..index].iter().chain([&amqp.answer_queue]);
-        if others.clone().any(|other| is_or_is_behind(queue, other) || is_or_is_behind(other, queue)) {
-            say("inbound_queues", format!("names \"{queue}\", which is another of the router's queues, too"));
+        if others
+            .clone()
+            .any(|other| is_queue_or_its_dead_letters(queue, other) || is_queue_or_its_dead_letters(other, queue))
+        {
+            say("inbound_queues", format!("names \"{queue}\", which is also another of the router's queues"));
         }
     }
     if amqp.inbound_queues.len() > QUEUES_MOST {
@@ -184,10 +188,10 @@ pub fn amqp(section: &Section) -> Amqp {
 
 fn check_queue(section: &Section, key: &str, queue: &str) {
     if queue.starts_with("amq.") {
-        section.say(key, format!("names \"{queue}\"; names that begin with amq. are the broker's own"));
+        section.report(key, format!("names \"{queue}\"; names that begin with amq. are reserved by the broker"));
     }
     if queue.len() + DEAD_LETTERS.len() > NAME_LIMIT_BYTES {
-        section.say(key, "names a queue with a name of more than 250 bytes");
+        section.report(key, "names a queue with a name of more than 250 bytes");
     }
 }
 

@@ -1,65 +1,65 @@
-//! One section of the configuration, asked key by key; every wrong value and every unknown key becomes a mistake.
+//! Typed access to one section's keys; every invalid value and every unknown key is an error.
 //!
-//! A question always gets an answer: a mistake is noted and the caller goes on with nothing, so that all are found.
+//! A method reports an error and returns None, so that the caller continues and all errors are found.
 
-use super::Mistake;
+use super::ConfigError;
 use super::keys;
 use super::setting::{Setting, Settings, Value};
 use std::cell::RefCell;
 use std::ops::RangeInclusive;
 use strsim::osa_distance;
 
-/// Every mistake so far, in the order found.
+/// All errors so far, in the order found.
 #[derive(Debug, Default)]
-pub struct Mistakes(RefCell<Vec<Mistake>>);
+pub struct Errors(RefCell<Vec<ConfigError>>);
 
-impl Mistakes {
-    pub fn say(&self, place: &str, text: impl Into<String>) {
-        self.0.borrow_mut().push(Mistake { place: place.to_owned(), text: text.into() });
+impl Errors {
+    pub fn report(&self, location: &str, text: impl Into<String>) {
+        self.0.borrow_mut().push(ConfigError { location: location.to_owned(), text: text.into() });
     }
 
-    pub fn extend(&self, mistakes: Vec<Mistake>) {
-        self.0.borrow_mut().extend(mistakes);
+    pub fn extend(&self, errors: Vec<ConfigError>) {
+        self.0.borrow_mut().extend(errors);
     }
 
-    pub fn into_vec(self) -> Vec<Mistake> {
+    pub fn into_vec(self) -> Vec<ConfigError> {
         self.0.into_inner()
     }
 }
 
 pub struct Section<'a> {
-    /// As sentences call it: `[server]`, `participant "lab"`.
+    /// How sentences refer to it: `[server]`, `participant "lab"`.
     pub name: String,
-    pub place: String,
+    pub location: String,
     settings: Settings,
-    mistakes: &'a Mistakes,
+    errors: &'a Errors,
 }
 
 impl<'a> Section<'a> {
-    /// Errs, into the mistakes, with every key that is not among `keys`.
-    pub fn new(name: &str, setting: Setting, keys: &[&str], mistakes: &'a Mistakes) -> Section<'a> {
+    /// Reports every key that is not among `keys`.
+    pub fn new(name: &str, setting: Setting, keys: &[&str], errors: &'a Errors) -> Section<'a> {
         let settings = match setting.value {
             Value::Table(settings) => settings,
             other => {
-                mistakes.say(&setting.place, format!("{name} is a section with keys, not {}", other.kind()));
+                errors.report(&setting.location, format!("{name} must be a section with keys, not {}", other.kind()));
                 Settings::new()
             }
         };
         for (key, value) in settings.iter().filter(|(key, _)| !keys.contains(&key.as_str())) {
             let sentence = format!("{name} has no key \"{key}\"");
             let text = keys::section_of(key).filter(|_| nearest(key, keys).is_none());
-            let text = text.map(|section| format!("{sentence}; it is a key of [{section}]"));
-            mistakes.say(&value.place, text.unwrap_or_else(|| unknown(&sentence, key, keys)));
+            let text = text.map(|section| format!("{sentence}; it belongs to [{section}]"));
+            errors.report(&value.location, text.unwrap_or_else(|| unknown(&sentence, key, keys)));
         }
-        Section { name: name.to_owned(), place: setting.place, settings, mistakes }
+        Section { name: name.to_owned(), location: setting.location, settings, errors }
     }
 
-    pub fn say(&self, key: &str, text: impl AsRef<str>) {
-        self.mistakes.say(self.place_of(key), format!("{key} {}", text.as_ref()));
+    pub fn report(&self, key: &str, text: impl AsRef<str>) {
+        self.errors.report(self.location_of(key), format!("{key} {}", text.as_ref()));
     }
 
-    pub fn place_of(&self, key: &str) -> &str {
-        self.settings.get(key).map_or(&self.place, |setting| &setting.place)
+    pub fn location_of(&self, key: &str) -> &str {
+        self.settings.get(key).map_or(&self.location, |setting| &setting.location)
     }
 
     pub fn get(&self, key: &str) -> Option<&Setting> {
@@ -76,7 +76,7 @@ impl<'a> Section<'a> {
         match text_of(setting) {
             Some(text) if !text.trim().is_empty() => Some(text),
             Some(_) => self.none(key, "must not be empty"),
-            None => self.none(key, &format!("must be a text in quotes, not {}", setting.value.kind())),
+            None => self.none(key, &format!("must be a string in quotes, not {}", setting.value.kind())),
         }
     }
 
@@ -98,7 +98,7 @@ impl<'a> Section<'a> {
         match &self.get(key)?.value {
             Value::List(items) if items.is_empty() => self.none(key, "must not be empty"),
             Value::List(items) => {
-                numbers(items).or_else(|| self.none(key, &format!("must hold numbers from {least} to {most} only")))
+                numbers(items).or_else(|| self.none(key, &format!("must hold only numbers from {least} to {most}")))
             }
             other => self.none(key, &format!("must be a list of numbers, not {}", other.kind())),
         }
@@ -117,7 +117,7 @@ impl<'a> Section<'a> {
         match &setting.value {
             Value::Text(_) if setting.variable_text.is_some() => self.text(key).map(|text| vec![text]),
             Value::List(items) => self.texts_of(key, items),
-            other => self.none(key, &format!("must be a list of texts, not {}", other.kind())),
+            other => self.none(key, &format!("must be a list of strings, not {}", other.kind())),
         }
     }
 
@@ -129,7 +129,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// One of these names; another one is answered with the nearest.
+    /// One of these names; for another one the error suggests the nearest.
     pub fn choice<T: Copy>(&self, key: &str, choices: &[(&str, T)]) -> Option<T> {
         let text = self.text(key)?;
         if let Some((_, choice)) = choices.iter().find(|(name, _)| *name == text) {
@@ -140,9 +140,9 @@ impl<'a> Section<'a> {
         self.none(key, &unknown(&format!("must be one of {listed}, not \"{text}\""), &text, &names))
     }
 
-    /// Notes the mistake and answers nothing.
+    /// Reports an error about the key and returns None.
     pub fn none<T>(&self, key: &str, text: &str) -> Option<T> {
-        self.say(key, text);
+        self.report(key, text);
         None
     }
 
@@ -151,7 +151,7 @@ impl<'a> Section<'a> {
         for item in items {
             match text_of(item) {
                 Some(text) if !text.trim().is_empty() => texts.push(text),
-                _ => self.mistakes.say(&item.place, format!("{key} must hold texts only, none empty")),
+                _ => self.errors.report(&item.location, format!("{key} must hold only strings that are not empty")),
             }
         }
         Some(texts)
@@ -173,7 +173,7 @@ fn number_of(setting: &Setting) -> Option<i64> {
     }
 }
 
-/// The sentence, and the nearest known name where one is near enough.
+/// The sentence, with a suggestion if a known name is similar.
 pub fn unknown(sentence: &str, name: &str, known: &[&str]) -> String {
     match nearest(name, known) {
         Some(near) => format!("{sentence}; did you mean \"{near}\"?"),
@@ -181,7 +181,7 @@ pub fn unknown(sentence: &str, name: &str, known: &[&str]) -> String {
     }
 }
 
-/// The name that differs least, by at most a third of its letters (one at least). Numbers are not guessed.
+/// The most similar name, if at most a third of its letters differ (at least one). Numbers get no suggestion.
 fn nearest<'n>(name: &str, known: &[&'n str]) -> Option<&'n str> {
     let name = name.to_lowercase();
     let near = known.iter().map(|known| (osa_distance(&name, known), *known)).min_by_key(|(distance, _)| *distance);

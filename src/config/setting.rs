@@ -1,24 +1,24 @@
-//! Settings with their place: what TOML texts, variables and flags say, before anybody asks what it means.
+//! Settings with their locations: the values of TOML files, variables, and flags, before they are interpreted.
 //!
-//! Each value remembers where it was written, so that every later mistake can name file and line, or the variable.
+//! Each value has the location where it was written, so that every later error can name file and line, or the variable.
 
-use super::Mistake;
+use super::ConfigError;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// What variables begin with; the parts after it are section and key: `EMBERPOST__SERVER__LISTEN`.
+/// Prefix of variables; section and key follow: `EMBERPOST__SERVER__LISTEN`.
 pub const VARIABLE_PREFIX: &str = "EMBERPOST__";
 
 pub type Settings = BTreeMap<String, Setting>;
 
 #[derive(Clone, Debug)]
 pub struct Setting {
-    /// `file:line`, the variable's name or the flag.
-    pub place: String,
+    /// `file:line`, the variable's name, or the flag.
+    pub location: String,
     pub value: Value,
-    /// The variable's text: `8080` is a number in a file, but may be meant as a name in a variable.
+    /// The variable's text: `8080` is a number in a file, but may be meant as a text in a variable.
     pub variable_text: Option<String>,
 }
 
@@ -27,7 +27,7 @@ pub enum Value {
     Text(String),
     Integer(i64),
     Boolean(bool),
-    /// Something that no key takes, by its name: a float, a date.
+    /// A value that no key accepts, by its kind: a float, a date.
     Other(&'static str),
     List(Vec<Setting>),
     Table(Settings),
@@ -37,7 +37,7 @@ impl Value {
     /// With article, for sentences.
     pub fn kind(&self) -> &'static str {
         match self {
-            Value::Text(_) => "a text",
+            Value::Text(_) => "a string",
             Value::Integer(_) => "a number",
             Value::Boolean(_) => "true or false",
             Value::Other(kind) => kind,
@@ -47,20 +47,20 @@ impl Value {
     }
 }
 
-/// Reads one TOML text. What could be read is returned beside every syntax mistake.
-pub fn from_toml(text: &str, file: &str) -> (Settings, Vec<Mistake>) {
+/// Parses one TOML text. Values that could be read are returned along with every syntax error.
+pub fn from_toml(text: &str, file: &str) -> (Settings, Vec<ConfigError>) {
     let lines = Lines::of(text, file);
     let (table, errors) = DeTable::parse_recoverable(text);
-    let place = |span: Option<Range<usize>>| span.map_or(file.to_owned(), |span| lines.place(span.start));
-    let mistakes = errors.iter().map(|error| Mistake {
-        place: place(error.span()),
-        text: format!("this is no TOML: {}", error.message().lines().next().unwrap_or("unreadable")),
+    let location = |span: Option<Range<usize>>| span.map_or(file.to_owned(), |span| lines.location(span.start));
+    let errors = errors.iter().map(|error| ConfigError {
+        location: location(error.span()),
+        text: format!("this is not valid TOML: {}", error.message().lines().next().unwrap_or("unreadable")),
     });
-    (lines.settings(table.get_ref()), mistakes.collect())
+    (lines.settings(table.get_ref()), errors.collect())
 }
 
 struct Lines<'a> {
-    /// Where each line ends, so that a place is looked up without reading all that stands before it.
+    /// Ends of the lines, so that a location is found without counting lines from the start.
     ends: Vec<usize>,
     file: &'a str,
 }
@@ -70,21 +70,21 @@ impl<'a> Lines<'a> {
         Lines { ends: memchr::memchr_iter(b'\n', text.as_bytes()).collect(), file }
     }
 
-    fn place(&self, offset: usize) -> String {
+    fn location(&self, offset: usize) -> String {
         format!("{}:{}", self.file, 1 + self.ends.partition_point(|end| *end < offset))
     }
 
     fn settings(&self, table: &DeTable) -> Settings {
         let entry = |(key, value): (&Spanned<_>, &Spanned<DeValue>)| {
             let key_text: &std::borrow::Cow<str> = key.get_ref();
-            let setting = Setting { place: self.place(key.span().start), ..self.setting(value) };
+            let setting = Setting { location: self.location(key.span().start), ..self.setting(value) };
             (key_text.clone().into_owned(), setting)
         };
         table.iter().map(entry).collect()
     }
 
     fn setting(&self, value: &Spanned<DeValue>) -> Setting {
-        let place = self.place(value.span().start);
+        let location = self.location(value.span().start);
         let value = match value.get_ref() {
             DeValue::String(text) => Value::Text(text.clone().into_owned()),
             DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
@@ -95,15 +95,15 @@ impl<'a> Lines<'a> {
             DeValue::Array(items) => Value::List(items.iter().map(|item| self.setting(item)).collect()),
             DeValue::Table(table) => Value::Table(self.settings(table)),
         };
-        Setting { place, value, variable_text: None }
+        Setting { location, value, variable_text: None }
     }
 }
 
-/// Reads the variables that begin with `EMBERPOST__`; others are not ours.
-pub fn from_variables(variables: impl Iterator<Item = (String, String)>) -> (Settings, Vec<Mistake>) {
+/// Reads the variables that begin with `EMBERPOST__`.
+pub fn from_variables(variables: impl Iterator<Item = (String, String)>) -> (Settings, Vec<ConfigError>) {
     let mut settings = Settings::new();
-    let mut mistakes = Vec::new();
-    // Sorted, so that mistakes come in the same order every time.
+    let mut errors = Vec::new();
+    // Sorted, so that errors always come in the same order.
     let variables: BTreeMap<String, String> = variables.filter(|(name, _)| name.starts_with(VARIABLE_PREFIX)).collect();
     for (name, text) in variables {
         let path = name[VARIABLE_PREFIX.len()..].to_ascii_lowercase();
@@ -111,18 +111,20 @@ pub fn from_variables(variables: impl Iterator<Item = (String, String)>) -> (Set
             Some((section, key)) if !section.is_empty() && !key.is_empty() => {
                 put(&mut settings, section, key, from_variable(&name, text));
             }
-            _ => mistakes
-                .push(Mistake { text: format!("a variable is spelled {VARIABLE_PREFIX}SECTION__KEY"), place: name }),
+            _ => errors.push(ConfigError {
+                text: format!("a variable must have the form {VARIABLE_PREFIX}SECTION__KEY"),
+                location: name,
+            }),
         }
     }
-    (settings, mistakes)
+    (settings, errors)
 }
 
 /// Sets one key of one section, as a flag does.
 pub fn put(settings: &mut Settings, section: &str, key: &str, setting: Setting) {
-    let place = setting.place.clone();
+    let location = setting.location.clone();
     let section = settings.entry(section.to_owned()).or_insert_with(|| Setting {
-        place,
+        location,
         value: Value::Table(Settings::new()),
         variable_text: None,
     });
@@ -131,7 +133,7 @@ pub fn put(settings: &mut Settings, section: &str, key: &str, setting: Setting) 
     }
 }
 
-/// A TOML scalar or list where the text is one, else the text itself.
+/// A TOML scalar or list if the text is one, otherwise the text itself.
 fn from_variable(name: &str, text: String) -> Setting {
     let document = format!("value = {text}");
     // A line break would let the text add keys of its own.
@@ -140,12 +142,12 @@ fn from_variable(name: &str, text: String) -> Setting {
     let value = parsed
         .and_then(|table| table.get_ref().get("value").map(|value| lines.setting(value)))
         .map_or_else(|| Value::Text(text.clone()), |setting| renamed(setting, name).value);
-    Setting { place: name.to_owned(), value, variable_text: Some(text) }
+    Setting { location: name.to_owned(), value, variable_text: Some(text) }
 }
 
-/// A variable has no lines: its parts are all at its name.
+/// A variable has no lines: all its parts have its name as location.
 fn renamed(mut setting: Setting, name: &str) -> Setting {
-    setting.place = name.to_owned();
+    setting.location = name.to_owned();
     if let Value::List(items) = setting.value {
         setting.value = Value::List(items.into_iter().map(|item| renamed(item, name)).collect());
     }
@@ -159,7 +161,7 @@ pub fn lay_over(base: &mut Settings, over: Settings) {
             (Some(Value::Table(below)), Value::Table(above)) => {
                 lay_over(below, above);
                 if let Some(section) = base.get_mut(&key) {
-                    section.place = setting.place;
+                    section.location = setting.location;
                 }
             }
             (_, value) => {
@@ -177,24 +179,24 @@ mod tests {
     fn every_value_knows_its_line() {
         let text =
             "[server]\nlisten = \"a\"\nmax_in_flight = 0x10\n\n[[route]]\nto = [\n  \"lab\",\n  7.5,\n]\n[[route]]\n";
-        let (settings, mistakes) = from_toml(text, "x.toml");
-        assert_eq!(mistakes, []);
+        let (settings, errors) = from_toml(text, "x.toml");
+        assert_eq!(errors, []);
         let Value::Table(server) = &settings["server"].value else { panic!("a section") };
-        assert_eq!(server["max_in_flight"].place, "x.toml:3");
+        assert_eq!(server["max_in_flight"].location, "x.toml:3");
         assert!(matches!(server["max_in_flight"].value, Value::Integer(16)));
         let Value::List(routes) = &settings["route"].value else { panic!("a list") };
-        assert_eq!([&routes[0].place, &routes[1].place], ["x.toml:5", "x.toml:10"]);
+        assert_eq!([&routes[0].location, &routes[1].location], ["x.toml:5", "x.toml:10"]);
         let Value::Table(route) = &routes[0].value else { panic!("a section") };
         let Value::List(to) = &route["to"].value else { panic!("a list") };
-        assert_eq!([&to[0].place, &to[1].place], ["x.toml:7", "x.toml:8"]);
+        assert_eq!([&to[0].location, &to[1].location], ["x.toml:7", "x.toml:8"]);
         assert_eq!(to[1].value.kind(), "a number with a fraction");
     }
 
     #[test]
     fn every_syntax_mistake_is_named_and_the_rest_is_read() {
-        let (settings, mistakes) = from_toml("[server]\nlisten = \nname = \"x\"\n[store\nurl = 1\n", "x.toml");
-        let places: Vec<_> = mistakes.iter().map(|mistake| &*mistake.place).collect();
-        assert!(places.contains(&"x.toml:2") && places.contains(&"x.toml:4"), "{mistakes:?}");
+        let (settings, errors) = from_toml("[server]\nlisten = \nname = \"x\"\n[store\nurl = 1\n", "x.toml");
+        let locations: Vec<_> = errors.iter().map(|error| &*error.location).collect();
+        assert!(locations.contains(&"x.toml:2") && locations.contains(&"x.toml:4"), "{errors:?}");
         assert!(settings.contains_key("server"));
     }
 
@@ -210,17 +212,17 @@ mod tests {
             ("EMBERPOST_TOKEN", "secret"),
         ];
         let variables = variables.map(|(name, text)| (name.to_owned(), text.to_owned()));
-        let (settings, mistakes) = from_variables(variables.into_iter());
-        assert_eq!(mistakes.len(), 1);
-        assert_eq!(mistakes[0].place, "EMBERPOST__SERVER");
+        let (settings, errors) = from_variables(variables.into_iter());
+        assert_eq!(errors.len(), 1);
+        assert_eq!(errors[0].location, "EMBERPOST__SERVER");
         let kind = |section: &str, key: &str| match &settings[section].value {
             Value::Table(table) => table[key].value.kind(),
             other => other.kind(),
         };
-        assert_eq!(kind("server", "listen"), "a text");
+        assert_eq!(kind("server", "listen"), "a string");
         assert_eq!(kind("server", "max_in_flight"), "a number");
-        assert_eq!(kind("store", "url"), "a text");
+        assert_eq!(kind("store", "url"), "a string");
         assert_eq!(kind("definitions", "paths"), "a list");
-        assert_eq!(kind("validation", "level"), "a text");
+        assert_eq!(kind("validation", "level"), "a string");
     }
 }

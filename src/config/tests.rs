@@ -8,9 +8,9 @@ fn load_text(text: &str, variables: &[(&str, &str)], overrides: &Overrides) -> R
     let path = folder.path().join("x.toml");
     std::fs::write(&path, text).unwrap();
     let variables: Vec<_> = variables.iter().map(|(name, text)| (name.to_string(), text.to_string())).collect();
-    Config::load(Some(&path), true, variables.into_iter(), overrides).map_err(|mistakes| {
+    Config::load(Some(&path), true, variables.into_iter(), overrides).map_err(|errors| {
         let folder = format!("{}/", folder.path().display());
-        mistakes.iter().map(|mistake| mistake.to_string().replace(&folder, "")).collect()
+        errors.iter().map(|error| error.to_string().replace(&folder, "")).collect()
     })
 }
 
@@ -112,7 +112,7 @@ fn file_variables_and_flags_lie_over_each_other() {
 }
 
 #[test]
-fn every_mistake_of_every_layer_is_reported_at_once_with_its_place() {
+fn every_error_of_every_layer_is_reported_at_once_with_its_location() {
     let text = r#"[server]
 lisen = "127.0.0.1:1"
 base_url = "ftp://x"
@@ -148,27 +148,27 @@ to = ["nobody"]
     let variables = [("EMBERPOST__SERVER__NAMES", "x"), ("EMBERPOST__PARTICIPANT__ID", "x"), ("EMBERPOST__X", "1")];
     let overrides = Overrides { listen: Some("here".into()), store_url: None };
     let expected = [
-        "EMBERPOST__X: a variable is spelled EMBERPOST__SECTION__KEY",
+        "EMBERPOST__X: a variable must have the form EMBERPOST__SECTION__KEY",
         "EMBERPOST__PARTICIPANT__ID: [[participant]] can be set in the file only, not by a variable",
         "x.toml:8: there is no section \"sever\"; did you mean \"server\"?",
         "x.toml:10: url must begin with amqp:// or amqps://",
         "x.toml:2: [server] has no key \"lisen\"; did you mean \"listen\"?",
         "EMBERPOST__SERVER__NAMES: [server] has no key \"names\"; did you mean \"name\"?",
-        "--listen: listen must be an IP address and port as 127.0.0.1:8080, not \"here\"",
-        "x.toml:3: base_url must be an http or https URL, as https://host.example.org/fhir",
-        "x.toml:4: body_limit_bytes must be a number from 1024 to 1073741824, not a text",
+        "--listen: listen must be an IP address and port such as 127.0.0.1:8080, not \"here\"",
+        "x.toml:3: base_url must be an http or https URL such as https://host.example.org/fhir",
+        "x.toml:4: body_limit_bytes must be a number from 1024 to 1073741824, not a string",
         "x.toml:5: max_in_flight must be from 1 to 1000000, not 0",
         "x.toml:7: url names PostgreSQL, which is not built yet; use sqlite:PATH",
         "x.toml:12: paths names the package \"a.tgz\"; packages are not built yet, name folders",
         "x.toml:13: unknown_events must be one of \"reject\", \"route\", not \"rejekt\"; did you mean \"reject\"?",
         "x.toml:16: participant \"lab\" has no key \"adresses\"; did you mean \"addresses\"?",
-        "x.toml:18: routing_key is missing: a channel of type \"amqp\" has one",
+        "x.toml:18: routing_key is missing: a channel of type \"amqp\" needs one",
         "x.toml:19: retry_schedule_seconds must not be empty",
         "x.toml:20: token_sha256 must be a SHA-256, 64 lower-case hex digits, never the token itself",
-        "x.toml:24: url must be an http or https URL, as https://host.example.org/fhir",
+        "x.toml:24: url must be an http or https URL such as https://host.example.org/fhir",
         "x.toml:25: fhir_version must be one of \"4.0\", \"4.3\", \"5.0\", not \"3.0\"",
         "x.toml:26: order must be one of \"none\", \"sender\", \"subject\", not \"patient\"",
-        "x.toml:27: token_sha256 is missing: an operator is known by a token",
+        "x.toml:27: token_sha256 is missing: an operator needs a token",
         "x.toml:30: when is set: FHIRPath conditions are not built yet",
         "x.toml:21: the participants \"lab\" and \"ward\" both claim the address \"urn:b\"",
         "x.toml:29: \"to\" names \"nobody\", which is no participant",
@@ -181,7 +181,7 @@ to = ["nobody"]
 fn beyond_loopback_a_credential_is_needed() {
     let server = "[server]\nlisten = \"0.0.0.0:8080\"\n";
     let refused = load(server).unwrap_err();
-    assert!(refused[0].starts_with("x.toml:2: listen is beyond loopback"), "{refused:?}");
+    assert!(refused[0].starts_with("x.toml:2: listen is not a loopback address"), "{refused:?}");
     assert_eq!(refused.len(), 1);
     let operator = format!("{server}[[operator]]\nname = \"duty\"\ntoken_sha256 = \"{}\"\n", "0a".repeat(32));
     let config = load(&operator).unwrap();
@@ -196,7 +196,8 @@ fn a_token_names_one_party() {
     let text = format!(
         "[[participant]]\nid = \"lab\"\ntoken_sha256 = [\"{hash}\"]\n[[operator]]\nname = \"duty\"\ntoken_sha256 = \"{hash}\"\n"
     );
-    let expected = ["x.toml:6: token_sha256 is that of participant \"lab\", too; a token names one party"];
+    let expected =
+        ["x.toml:6: token_sha256 is also that of participant \"lab\"; a token must belong to one of them only"];
     assert_eq!(load(&text).unwrap_err(), expected);
 }
 
@@ -205,17 +206,17 @@ fn a_named_file_must_exist_and_the_usual_one_need_not() {
     let path = Path::new("no/such.toml");
     let load = |explicit| Config::load(Some(path), explicit, std::iter::empty(), &Overrides::default());
     assert!(load(false).unwrap().file.is_none());
-    let mistakes = load(true).unwrap_err();
-    assert_eq!(mistakes[0].place, "no/such.toml");
+    let errors = load(true).unwrap_err();
+    assert_eq!(errors[0].location, "no/such.toml");
 }
 
 #[test]
 fn a_base_url_that_is_not_set_follows_the_bound_socket() {
     let mut config = load("[server]\nlisten = \"127.0.0.1:0\"\n").unwrap();
-    config.bound("127.0.0.1:4711".parse().unwrap());
+    config.set_bound_address("127.0.0.1:4711".parse().unwrap());
     assert_eq!((&*config.server.base_url, &*config.server.name), ("http://127.0.0.1:4711/fhir", "127.0.0.1:4711"));
     let mut config = load("[server]\nbase_url = \"https://hub.example.org/fhir/\"\n").unwrap();
-    config.bound("127.0.0.1:4711".parse().unwrap());
+    config.set_bound_address("127.0.0.1:4711".parse().unwrap());
     assert_eq!(
         (&*config.server.base_url, &*config.server.name),
         ("https://hub.example.org/fhir", "hub.example.org:443")
@@ -230,18 +231,18 @@ fn channels_are_checked_by_type() {
             "{ type = \"http\", url = \"http://a.org/fhir\", async = true }",
             Ok(Some(Channel::Http { url: "http://a.org/fhir".into(), asynchronous: true })),
         ),
-        ("{ type = \"mailbox\", url = \"http://a.org\" }", Err("url is no key of a channel of type \"mailbox\"")),
+        ("{ type = \"mailbox\", url = \"http://a.org\" }", Err("url is not a key of a channel of type \"mailbox\"")),
         ("{ type = \"repository\" }", Err("channel type \"repository\" is not built yet")),
         ("{ type = \"htpt\" }", Err("did you mean \"http\"?")),
         ("{ url = \"http://a.org\" }", Err("type is missing")),
         ("{ type = \"http\" }", Err("url is missing")),
-        ("\"mailbox\"", Err("is a section with keys, not a text")),
+        ("\"mailbox\"", Err("must be a section with keys, not a string")),
     ];
     for (channel, expected) in cases {
         let found = load(&format!("[[participant]]\nid = \"lab\"\nchannel = {channel}\n"));
         match (found, expected) {
             (Ok(config), Ok(expected)) => assert_eq!(config.participants[0].channel, expected),
-            (Err(mistakes), Err(text)) => assert!(mistakes[0].contains(text), "{channel}: {mistakes:?}"),
+            (Err(errors), Err(text)) => assert!(errors[0].contains(text), "{channel}: {errors:?}"),
             (found, _) => panic!("{channel}: {found:?}"),
         }
     }
@@ -249,17 +250,17 @@ fn channels_are_checked_by_type() {
 
 #[test]
 fn a_broken_file_reports_its_syntax_and_what_else_is_wrong() {
-    let mistakes = load("[server]\nmax_in_flight = \nmax_waitin = 1\n").unwrap_err();
-    assert!(mistakes[0].starts_with("x.toml:2: this is no TOML"), "{mistakes:?}");
-    assert!(mistakes.iter().any(|mistake| mistake.contains("did you mean \"max_waiting\"?")), "{mistakes:?}");
+    let errors = load("[server]\nmax_in_flight = \nmax_waitin = 1\n").unwrap_err();
+    assert!(errors[0].starts_with("x.toml:2: this is not valid TOML"), "{errors:?}");
+    assert!(errors.iter().any(|error| error.contains("did you mean \"max_waiting\"?")), "{errors:?}");
 }
 
 #[test]
 fn a_key_in_the_wrong_section_is_sent_to_its_own() {
-    let mistakes = load("listen = \"127.0.0.1:1\"\n[server]\nmin_free_bytes = 1\n").unwrap_err();
+    let errors = load("listen = \"127.0.0.1:1\"\n[server]\nmin_free_bytes = 1\n").unwrap_err();
     let expected = [
-        "x.toml:1: there is no section \"listen\"; it is a key of [server]",
-        "x.toml:3: [server] has no key \"min_free_bytes\"; it is a key of [store]",
+        "x.toml:1: there is no section \"listen\"; it belongs to [server]",
+        "x.toml:3: [server] has no key \"min_free_bytes\"; it belongs to [store]",
     ];
-    assert_eq!(mistakes, expected);
+    assert_eq!(errors, expected);
 }

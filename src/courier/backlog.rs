@@ -3,7 +3,6 @@
 //!
 //! Reads run in tasks of their own and report back, so that the actor never waits for the store.
 
-use super::lane::LANE_LIMIT_DELIVERIES;
 use crate::delivery::PendingDelivery;
 use crate::store::{DuePage, LaneHead, Store, Unavailable};
 use futures_util::future::BoxFuture;
@@ -12,7 +11,7 @@ use std::sync::Arc;
 /// Lanes per page, of the list of lanes and of those that came due.
 pub(super) const LANES_PAGE: u32 = 256;
 /// Deliveries per page of an ordered lane.
-pub(super) const LANE_PAGE: u32 = LANE_LIMIT_DELIVERIES as u32;
+pub(super) const LANE_PAGE: u32 = 64;
 /// Deliveries per page of those without order.
 pub(super) const UNORDERED_PAGE: u32 = 256;
 /// Expired deliveries per page.

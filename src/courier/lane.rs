@@ -5,13 +5,13 @@
 //! lies between; otherwise the lane is read from the store. So a new delivery never overtakes one that memory does not
 //! hold, whether that was dropped, read late, or never offered.
 
-use super::backlog::ReadId;
+use super::backlog::{LANE_PAGE, ReadId};
 use crate::delivery::PendingDelivery;
 use std::collections::VecDeque;
 use tokio::time::Instant;
 
 /// Deliveries of one ordered lane in memory.
-pub(super) const LANE_LIMIT_DELIVERIES: usize = 64;
+pub(super) const LANE_LIMIT_DELIVERIES: usize = LANE_PAGE as usize;
 
 /// Identifies a lane. A delivery without order is a lane of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,4 +1,4 @@
-//! The figures of AMQP. Label values are the links' and the configured queues' names.
+//! Metrics of AMQP. Label values are link names and the configured queues.
 
 use super::{add, duration_histogram};
 use prometheus_client::encoding::EncodeLabelSet;
@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How much the newest confirm counts in the figure of late.
+/// Weight of the newest confirm in the moving average.
 const NEWEST_SHARE: f64 = 0.05;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -32,7 +32,7 @@ pub(super) struct AmqpFigures {
     unacked: Family<QueueLabel, Gauge>,
     unconfirmed: Gauge,
     confirm_seconds: Histogram,
-    /// Bits of a moving mean in milliseconds; 0 before the first.
+    /// Bits of the moving average in milliseconds; 0 before the first confirm.
     confirm_ms: Arc<AtomicU64>,
 }
 
@@ -40,10 +40,10 @@ impl AmqpFigures {
     pub fn new(registry: &mut Registry) -> Self {
         AmqpFigures {
             connected: add(registry, "amqp_connected", "1 while the link has a connection", Family::default()),
-            blocked: add(registry, "amqp_blocked", "1 while the broker takes nothing (alarm)", Family::default()),
+            blocked: add(registry, "amqp_blocked", "1 while the broker blocks publishing (alarm)", Family::default()),
             connects: add(registry, "amqp_connects", "Connections made since the start", Family::default()),
-            messages: add(registry, "amqp_queue_messages", "Messages that wait in the queue", Family::default()),
-            unacked: add(registry, "amqp_unacked", "Messages taken and not acknowledged", Family::default()),
+            messages: add(registry, "amqp_queue_messages", "Messages waiting in the queue", Family::default()),
+            unacked: add(registry, "amqp_unacked", "Messages received and not acknowledged", Family::default()),
             unconfirmed: add(registry, "amqp_unconfirmed", "Messages published and not confirmed", Gauge::default()),
             confirm_seconds: add(
                 registry,
@@ -57,7 +57,7 @@ impl AmqpFigures {
 
     pub fn confirmed(&self, seconds: f64) {
         self.confirm_seconds.observe(seconds);
-        // Two that come at once may count as one: it is a figure to look at.
+        // Two concurrent confirms may count as one, which is good enough for a status figure.
         let mean = self.confirm_ms().unwrap_or(seconds * 1000.0);
         let mean = mean + NEWEST_SHARE * (seconds * 1000.0 - mean);
         self.confirm_ms.store(mean.to_bits(), Ordering::Relaxed);
@@ -79,7 +79,7 @@ impl AmqpFigures {
         self.unacked.get_or_create(&QueueLabel { queue: queue.to_owned() }).set(signed(count));
     }
 
-    /// Those that are not told of any more are shown no more.
+    /// Queues that are no longer reported are removed.
     pub fn depths(&self, depths: &BTreeMap<String, u32>) {
         self.messages.clear();
         for (queue, messages) in depths {

@@ -1,15 +1,15 @@
-//! Whether a request comes directly from this machine: what a router without credentials serves.
+//! Whether a request comes directly from this machine, which is all that a router without credentials serves.
 //!
-//! The listen address already is loopback; left are requests that a proxy passes on, and pages in a browser on this machine
-//! that name another host (DNS rebinding) or come from another site. They give themselves away in their headers. Not every
-//! proxy does: behind one, credentials are needed.
+//! The listen address already is loopback. What remains are requests that a proxy forwards, and pages in a browser on
+//! this machine that use another host name (DNS rebinding) or come from another site. Their headers reveal them. Not
+//! every proxy adds such headers: behind one, credentials are needed.
 
 use crate::fault::Fault;
 use crate::outcome::{Issue, IssueCode};
 use axum::http::{Request, Version, header};
 use std::net::IpAddr;
 
-/// Headers that proxies add, besides `X-Forwarded-…`. Not `Via`: routers send it to each other.
+/// Headers that proxies add, besides `X-Forwarded-…`. `Via` is not among them, because routers send it to each other.
 const PROXY_HEADERS: [&str; 11] = [
     "forwarded",
     "x-real-ip",
@@ -24,7 +24,7 @@ const PROXY_HEADERS: [&str; 11] = [
     "cdn-loop",
 ];
 
-/// Host and port, in lower case and without the brackets of IPv6. The port is the scheme's where none is written.
+/// Host and port, in lower case and without the brackets of IPv6. Without a port, the scheme's default applies.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Authority {
     host: String,
@@ -70,8 +70,8 @@ impl Authority {
     }
 }
 
-/// Errs with `ROUTE_CLOSED` unless the request comes directly. `own` is the authority of `server.base_url`. For health checks
-/// (`is_health`), a proxy may ask: they tell nothing of what the router holds.
+/// Errs with `ROUTE_CLOSED` unless the request is direct. `own` is the authority of `server.base_url`. Health checks
+/// (`is_health`) may come through a proxy, because they reveal nothing that the router stores.
 pub(super) fn check<B>(
     request: &Request<B>,
     own: Option<&Authority>,
@@ -106,8 +106,8 @@ fn is_sign_of_a_proxy(name: &str) -> bool {
     name.starts_with("x-forwarded") || PROXY_HEADERS.contains(&name)
 }
 
-/// The effective host (RFC 9110 7.2), None where it cannot be read. In HTTP/1, that of an absolute target replaces the header
-/// Host (RFC 9112 3.2.2); in HTTP/2, both must be ours (RFC 9113 8.3.1).
+/// The effective hosts (RFC 9110, 7.2); None for one that cannot be read. In HTTP/1, the host of an absolute target
+/// replaces the header Host (RFC 9112, 3.2.2); in HTTP/2, both must be ours (RFC 9113, 8.3.1).
 fn hosts<B>(request: &Request<B>) -> Vec<Option<&str>> {
     let target = request.uri().authority().map(|authority| Some(authority.as_str()));
     let is_http1 = request.version() < Version::HTTP_2;

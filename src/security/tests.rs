@@ -60,7 +60,7 @@ fn without_credentials_only_direct_loopback_requests_are_served() {
     for (pairs, served) in cases {
         assert_admitted(&credentials, Version::HTTP_11, "/x", pairs, *served);
     }
-    assert_eq!(credentials.who(&headers(&[])).unwrap(), Who::Loopback);
+    assert_eq!(credentials.authenticate(&headers(&[])).unwrap(), Principal::Loopback);
 }
 
 #[track_caller]
@@ -130,8 +130,8 @@ fn with_credentials_the_token_says_who_asks() {
         (&[("authorization", "Bearer t1"), ("authorization", "Bearer o1")], Err(IssueCode::Login)),
     ];
     for (pairs, expected) in cases {
-        match (credentials.who(&headers(pairs)), expected) {
-            (Ok(who), Ok(party)) => assert_eq!(who.party(), *party),
+        match (credentials.authenticate(&headers(pairs)), expected) {
+            (Ok(who), Ok(party)) => assert_eq!(who.label(), *party),
             (Err(issue), Err(code)) => assert_eq!((issue.cause, issue.code), (Fault::SendCredential, *code)),
             (got, _) => panic!("{pairs:?} gave {got:?}"),
         }
@@ -141,7 +141,7 @@ fn with_credentials_the_token_says_who_asks() {
 #[test]
 fn a_refusal_never_repeats_the_token() {
     let credentials = Credentials::new(&[participant("lab", &["t1"])], Vec::new(), BASE).unwrap();
-    let issue = credentials.who(&headers(&[("authorization", "Bearer hunter2")])).unwrap_err();
+    let issue = credentials.authenticate(&headers(&[("authorization", "Bearer hunter2")])).unwrap_err();
     assert!(!format!("{issue:?}").contains("hunter2"));
 }
 
@@ -150,14 +150,14 @@ fn mistakes_of_configuration_are_reported_together() {
     let mut wrong = operator("duty", "t1", Role::Viewer);
     wrong.token_sha256.push("ABC".into());
     let parties = [participant("lab", &["t1", "t1"]), participant("ward", &["t3"])];
-    let mistakes = Credentials::new(&parties, vec![wrong, operator("duty", "t3", Role::Viewer)], BASE).unwrap_err();
+    let errors = Credentials::new(&parties, vec![wrong, operator("duty", "t3", Role::Viewer)], BASE).unwrap_err();
     let expected = [
         "token_sha256[0] of operator duty also belongs to participant lab",
         "token_sha256[1] of operator duty is not 64 lower-case hex digits",
         "operator duty is configured twice",
         "token_sha256[0] of operator duty also belongs to participant ward",
     ];
-    assert_eq!(mistakes, expected);
+    assert_eq!(errors, expected);
 }
 
 #[test]
@@ -168,6 +168,6 @@ fn a_digest_is_the_known_sha256() {
 #[test]
 fn roles_are_ordered_by_their_rights() {
     assert!(Role::Operator > Role::Viewer);
-    assert_eq!(Who::Loopback.role(), Some(Role::Operator));
-    assert_eq!(Who::Participant("lab".into()).role(), None);
+    assert_eq!(Principal::Loopback.role(), Some(Role::Operator));
+    assert_eq!(Principal::Participant("lab".into()).role(), None);
 }

@@ -1,8 +1,8 @@
-//! The queue between those who log and the place where logs go: writing never waits and never fails.
+//! The queue of log lines: writing to it never blocks and never fails.
 //!
-//! A reader of the log that stalls, a full disk, or a closed pipe must not stop work. Lines that do not fit, or that cannot
-//! be written, are dropped and counted. A library for this (`tracing-appender`) bounds lines, not bytes, and prints to
-//! standard error when it ends, which panics or blocks where standard error is what fails.
+//! A reader of the log that hangs, a full disk, or a closed pipe must not stop the router. Lines that do not fit, or
+//! that cannot be written, are dropped and counted. The library for this (`tracing-appender`) bounds lines, not bytes,
+//! and prints to standard error when it ends, which panics or blocks if standard error is what fails.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -14,13 +14,13 @@ use std::time::{Duration, Instant};
 const QUEUE_LIMIT_LINES: usize = 8192;
 /// Bytes that wait to be written.
 const QUEUE_LIMIT_BYTES: usize = 4 * 1024 * 1024;
-/// A longer line is cut.
+/// A longer line is truncated.
 const LINE_LIMIT_BYTES: usize = 64 * 1024;
-/// How often `flush` tries to get into a full queue.
+/// How often `flush` retries while the queue is full.
 const FLUSH_RETRY_MILLISECONDS: u64 = 5;
-/// Bytes that one write may have.
+/// Largest size of one write.
 const WRITE_LIMIT_BYTES: usize = 256 * 1024;
-/// How long the writing thread lets lines gather. Waking it for each line cost a busy router a tenth of its time.
+/// How long the writing thread collects lines. Waking it for each line took a tenth of a busy router's time.
 const GATHER: Duration = Duration::from_millis(2);
 
 enum Job {
@@ -28,7 +28,7 @@ enum Job {
     Flush(SyncSender<()>),
 }
 
-/// Where log lines are put. Clones share it.
+/// Accepts log lines. Clones share it.
 #[derive(Clone)]
 pub(super) struct LogQueue {
     jobs: SyncSender<Job>,
@@ -42,7 +42,7 @@ struct Counts {
 }
 
 impl LogQueue {
-    /// Starts the thread that writes to `place`; it ends with the last clone of the queue.
+    /// Starts the thread that writes to `place`; it ends when the last clone of the queue is dropped.
     pub fn start(place: impl Write + Send + 'static) -> io::Result<LogQueue> {
         let (jobs, queue) = sync_channel(QUEUE_LIMIT_LINES);
         let counts = Arc::new(Counts::default());
@@ -51,7 +51,7 @@ impl LogQueue {
         Ok(LogQueue { jobs, counts })
     }
 
-    /// Queues one line, or drops and counts it where there is no room.
+    /// Queues one line; drops and counts it if there is no room.
     pub fn put(&self, line: &[u8]) {
         let line = cut(line);
         let length = line.len();
@@ -80,7 +80,7 @@ impl LogQueue {
                     job = back;
                     std::thread::sleep(Duration::from_millis(FLUSH_RETRY_MILLISECONDS));
                 }
-                // What is not written by now is lost with the process; waiting longer would hold its end up.
+                // Lines that are not written by now are lost with the process; waiting longer would delay its end.
                 Err(_) => return,
             }
         }
@@ -88,7 +88,7 @@ impl LogQueue {
     }
 }
 
-/// A line of bounded length that ends with a line feed.
+/// A line of bounded length with a line feed at its end.
 fn cut(line: &[u8]) -> Vec<u8> {
     let mut cut = line[..line.len().min(LINE_LIMIT_BYTES)].to_vec();
     if cut.len() < line.len() {
@@ -108,7 +108,7 @@ fn write_all(mut place: impl Write, queue: &Receiver<Job>, counts: &Counts) {
                 Job::Line(line) => gathered.add(&line, &mut place, counts),
                 Job::Flush(done) => {
                     gathered.write(&mut place, counts);
-                    // Who waited may have given up.
+                    // The waiting caller may have given up.
                     let _ = done.try_send(());
                 }
             }

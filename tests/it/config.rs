@@ -191,5 +191,5 @@ fn without_a_folder_of_definitions_those_of_the_program_hold() {
     let output = emberpost(&["check"]);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(output.status.code(), Some(0), "{text}");
-    assert!(text.contains("patient-link") && text.contains("those of the program itself are used"), "{text}");
+    assert!(text.contains("patient-link") && text.contains("the built-in definitions are used"), "{text}");
 }

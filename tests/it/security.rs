@@ -96,7 +96,11 @@ async fn a_listen_address_beyond_loopback_without_credentials_is_refused() {
     let refused = NodeConfig::with_sender().server(&format!("listen = \"{listen}\"")).try_start().await;
     let failure = refused.err().expect("it started");
     assert_eq!(failure.exit_code, Some(2));
-    assert!(failure.log.contains("beyond loopback") && failure.log.contains("emberpost.toml:"), "{}", failure.log);
+    assert!(
+        failure.log.contains("not a loopback address") && failure.log.contains("emberpost.toml:"),
+        "{}",
+        failure.log
+    );
 }
 
 #[tokio::test]

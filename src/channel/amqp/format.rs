@@ -1,12 +1,12 @@
 //! The format of an AMQP body: as its properties declare, otherwise detected by its first character.
 
-use super::inbound::Received;
 use super::properties::{header, text};
 use crate::channel::media::{self, Encoding, MediaType};
 use crate::fault::Fault;
 use crate::outcome::{Issue, IssueCode};
 use bytes::Bytes;
 use fhir::{FhirVersion, Format};
+use lapin::BasicProperties;
 
 /// Content encodings without effect, which client libraries set for plain text or bytes.
 const IDENTITY_ENCODINGS: [&str; 4] = ["utf-8", "utf8", "us-ascii", "binary"];
@@ -24,12 +24,11 @@ pub(super) struct Decoded {
 
 /// Removes the content encoding; the memory is reserved already (`Intake::needed_bytes`). Errs with what to send
 /// instead.
-pub(super) fn decoded(received: &Received, body_limit_bytes: usize) -> Result<Decoded, Issue> {
-    let properties = &received.properties;
+pub(super) fn decoded(properties: &BasicProperties, body: &Bytes, body_limit_bytes: usize) -> Result<Decoded, Issue> {
     let encoding = encoding(text(properties.content_encoding()).unwrap_or_default())?;
     let declared = declared(text(properties.content_type()).unwrap_or_default())?;
     let header = header(properties, "fhirVersion").map(|text| media::version(&text)).transpose()?;
-    let bytes = media::decode(&received.body, encoding, body_limit_bytes, |_| true)?;
+    let bytes = media::decode(body, encoding, body_limit_bytes, |_| true)?;
     let format = match declared.format {
         Some(format) => format,
         None => detected_format(&bytes)?,
@@ -86,12 +85,7 @@ fn detected_format(bytes: &[u8]) -> Result<Format, Issue> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lapin::BasicProperties;
     use lapin::types::{AMQPValue, FieldTable};
-
-    fn received(body: &[u8], properties: BasicProperties) -> Received {
-        Received { queue: "q".into(), body: Bytes::copy_from_slice(body), properties, redelivered: false }
-    }
 
     fn typed(content_type: &str) -> BasicProperties {
         BasicProperties::default().with_content_type(content_type.into())
@@ -125,7 +119,7 @@ mod tests {
             (b"{}", "application/x-python-serialize", Err(TYPE)),
             (b"{}", "application/fhir+json; fhirVersion=3.0", Err(Fault::SendVersion)),
         ] {
-            let found = decoded(&received(body, typed(content_type)), 100);
+            let found = decoded(&typed(content_type), &Bytes::copy_from_slice(body), 100);
             let found = found.map(|unpacked| (unpacked.format, unpacked.version)).map_err(|issue| issue.cause);
             assert_eq!(found, wanted, "{} as {content_type}", String::from_utf8_lossy(body));
         }
@@ -147,7 +141,7 @@ mod tests {
             ("utf-16", b"{}", Err(Fault::SendMediaType)),
         ] {
             let properties = BasicProperties::default().with_content_encoding(encoding.into());
-            let found = decoded(&received(body, properties), 100);
+            let found = decoded(&properties, &Bytes::copy_from_slice(body), 100);
             let found = found.as_ref().map(|unpacked| &unpacked.bytes[..]).map_err(|issue| issue.cause);
             assert_eq!(found, wanted, "{encoding}");
         }
@@ -162,7 +156,7 @@ mod tests {
             (with_header(typed("application/json; fhirVersion=4.0"), "5.0"), Err(Fault::SendVersion)),
             (with_header(typed("text/plain; fhirVersion=4.0"), "5.0"), Err(Fault::SendVersion)),
         ] {
-            let found = decoded(&received(b"{}", properties), 100);
+            let found = decoded(&properties, &Bytes::from_static(b"{}"), 100);
             assert_eq!(found.map(|unpacked| unpacked.version).map_err(|issue| issue.cause), wanted);
         }
     }

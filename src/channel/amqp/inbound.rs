@@ -6,7 +6,7 @@ use super::publisher::{Address, Published, Publisher};
 use super::topology::dead_letter_queue;
 use crate::admission::{Admission, Permit};
 use crate::channel::media::Encoding;
-use crate::config::{Amqp, is_or_is_behind};
+use crate::config::{Amqp, is_queue_or_its_dead_letters};
 use crate::delivery::ReplyQueue;
 use crate::exchange::{AnswerMode, Exchange, Inbound, IntakeSlot, Refusal, Reply};
 use crate::routing::Channel;
@@ -170,7 +170,7 @@ impl Intake {
     async fn keep(&self, received: &Received, mut permit: Permit, turn: Turn) -> Disposition {
         let (exchange, inbound) = (self.exchange.clone(), self.inbound(received));
         let unpacking = if is_packed(&received.properties) { permit.decompression().await } else { None };
-        let decoded = decoded(received, self.body_limit_bytes);
+        let decoded = decoded(&received.properties, &received.body, self.body_limit_bytes);
         drop(unpacking);
         // A body without a content encoding is not copied.
         let is_copy = |bytes: &Bytes| bytes.as_ptr() != received.body.as_ptr();
@@ -240,7 +240,9 @@ impl Intake {
     /// Whether a queue is ours or a participant's, so that nobody may have answers sent there.
     fn is_reserved_queue(&self, queue: &str) -> bool {
         let theirs = |channel: &Option<Channel>| match channel {
-            Some(Channel::Amqp { exchange, routing_key }) if exchange.is_empty() => is_or_is_behind(queue, routing_key),
+            Some(Channel::Amqp { exchange, routing_key }) if exchange.is_empty() => {
+                is_queue_or_its_dead_letters(queue, routing_key)
+            }
             _ => false,
         };
         let rules = self.exchange.rules.load();

@@ -19,7 +19,7 @@ use crate::channel::media;
 use crate::exchange::{Exchange, Inbound, IntakeSlot, StatusPage};
 use crate::fault::Fault;
 use crate::outcome::{Issue, IssueCode};
-use crate::security::{Credentials, Who};
+use crate::security::{Credentials, Principal};
 use crate::turn::Turn;
 use arc_swap::ArcSwap;
 use axum::Router;
@@ -99,10 +99,10 @@ impl HttpIn {
 
     /// The calling participant; None on open loopback.
     fn participant(&self, headers: &HeaderMap) -> Result<Option<Arc<str>>, (StatusCode, Issue)> {
-        match self.credentials.load().who(headers) {
-            Ok(Who::Loopback) => Ok(None),
-            Ok(Who::Participant(id)) => Ok(Some(id)),
-            Ok(Who::Operator { .. }) => {
+        match self.credentials.load().authenticate(headers) {
+            Ok(Principal::Loopback) => Ok(None),
+            Ok(Principal::Participant(id)) => Ok(Some(id)),
+            Ok(Principal::Operator { .. }) => {
                 let text = "This credential is an operator's; messages are sent with a participant's";
                 Err((StatusCode::FORBIDDEN, Issue::error(IssueCode::Forbidden, Fault::RoutePermission, text)))
             }

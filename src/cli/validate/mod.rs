@@ -10,7 +10,7 @@ use super::failure::Failure;
 use super::interrupt;
 use super::source::{self, Source};
 use crate::clock::Clock;
-use crate::config::{Config, Mistake, Overrides};
+use crate::config::{Config, ConfigError, Overrides};
 use crate::outcome::Issue;
 use crate::outcome::with_faults;
 use clap::ValueEnum;
@@ -198,7 +198,7 @@ impl Validator {
 
     /// The definitions of the configuration and of `--package`, and the checks. Fails with every error in them.
     fn open(args: &ValidateArgs, path: Option<&Path>) -> Result<Validator, Failure> {
-        let lines = |mistakes: Vec<Mistake>| mistakes.iter().map(Mistake::to_string).collect::<Vec<_>>();
+        let lines = |mistakes: Vec<ConfigError>| mistakes.iter().map(ConfigError::to_string).collect::<Vec<_>>();
         let wrong = |mistakes: Vec<String>| Failure::Usage(mistakes.join("\n"));
         let mut config = Config::open(path, &Overrides::default()).map_err(|mistakes| wrong(lines(mistakes)))?;
         config.validation.level = args.level.map_or(config.validation.level, level);

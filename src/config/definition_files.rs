@@ -1,7 +1,7 @@
-//! Reading the folders of definitions: files in a fixed order, bounded in number, depth and size. What is in them is not
-//! looked at.
+//! Reads the folders of definitions: files in a fixed order, bounded in number, depth, and size. Their content is not
+//! checked here.
 
-use super::{Config, Mistake, regular};
+use super::{Config, ConfigError, regular_file};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -13,53 +13,54 @@ const TOTAL_LIMIT_BYTES: u64 = 64 * 1024 * 1024;
 const DEPTH_MOST: usize = 16;
 
 impl Config {
-    /// The definitions in force, and every mistake in them. Profiles are compiled where some level asks for them. `more`:
-    /// packages and folders beside those of the configuration.
-    pub fn load_definitions(&self, more: &[PathBuf]) -> (Definitions, Vec<Mistake>) {
-        let (mut files, mut mistakes) = self.read_definitions();
+    /// The definitions in force, and all errors in them. Profiles are compiled if any validation level requires them.
+    /// `more`: packages and folders besides those of the configuration.
+    pub fn load_definitions(&self, more: &[PathBuf]) -> (Definitions, Vec<ConfigError>) {
+        let (mut files, mut errors) = self.read_definitions();
         if !more.is_empty() {
             let mut reading = Reading::default();
             for path in more {
                 reading.path(path);
             }
             files.extend(reading.files);
-            mistakes.extend(reading.mistakes);
+            errors.extend(reading.errors);
         }
         let (mut definitions, wrong) = Definitions::load(&files);
-        mistakes.extend(wrong.into_iter().map(|text| Mistake { place: "definitions".into(), text }));
+        errors.extend(wrong.into_iter().map(|text| ConfigError { location: "definitions".into(), text }));
         if self.deepest_level() == Level::Profile {
             definitions.compile();
         }
-        (definitions, mistakes)
+        (definitions, errors)
     }
 
-    /// The deepest level that any message is checked at.
+    /// The deepest level at which any message is checked.
     fn deepest_level(&self) -> Level {
         let own = self.participants.iter().filter_map(|participant| participant.level);
         own.fold(self.validation.level, Level::max)
     }
 
-    /// The files of `definitions.paths` with their subfolders, sorted, without `samples/`, READMEs and what is neither
-    /// JSON, XML nor a package (.tgz). What could be read is returned beside every mistake.
-    pub fn read_definitions(&self) -> (Vec<DefinitionFile>, Vec<Mistake>) {
+    /// The files of `definitions.paths` and their subfolders, sorted, without `samples/`, READMEs, and files that are
+    /// not JSON, XML, or packages (.tgz). Readable files are returned even if there are errors.
+    pub fn read_definitions(&self) -> (Vec<DefinitionFile>, Vec<ConfigError>) {
         let mut reading = Reading::default();
         for path in &self.definitions.paths {
             if path.exists() {
                 reading.path(path);
-            } else if self.uses_shipped() {
-                reading.files.extend(super::shipped::files());
+            } else if self.uses_built_in_definitions() {
+                reading.files.extend(super::built_in_definitions::files());
             } else {
                 let looked = std::path::absolute(path).unwrap_or_else(|_| path.clone());
-                let text = format!("definitions.paths names {}, which is not there", looked.display());
-                reading.mistakes.push(Mistake { place: self.places.definition_paths.clone(), text });
+                let text = format!("definitions.paths names {}, which does not exist", looked.display());
+                reading.errors.push(ConfigError { location: self.locations.definition_paths.clone(), text });
             }
         }
-        (reading.files, reading.mistakes)
+        (reading.files, reading.errors)
     }
 
-    /// Whether nobody said where definitions are, and the default folder is not here: then those of the program hold.
-    pub(super) fn uses_shipped(&self) -> bool {
-        let is_default = self.places.definition_paths.starts_with("default.toml");
+    /// Whether `definitions.paths` is not configured and the default folder does not exist: the built-in definitions
+    /// apply then.
+    pub(super) fn uses_built_in_definitions(&self) -> bool {
+        let is_default = self.locations.definition_paths.starts_with("default.toml");
         is_default && self.definitions.paths.iter().all(|path| !path.exists())
     }
 }
@@ -67,20 +68,20 @@ impl Config {
 #[derive(Default)]
 struct Reading {
     files: Vec<DefinitionFile>,
-    mistakes: Vec<Mistake>,
+    errors: Vec<ConfigError>,
     bytes: u64,
-    /// A bound was reached and said; nothing more is read.
+    /// A limit was reached and reported; nothing more is read.
     is_full: bool,
 }
 
 impl Reading {
-    /// A file or folder that somebody named.
+    /// A file or folder from the configuration or command line.
     fn path(&mut self, path: &Path) {
         match (path.is_dir(), path.exists()) {
             (true, _) => self.folder(path, DEPTH_MOST),
-            // What is neither file nor folder is refused there, with the reason.
+            // What is neither a file nor a folder is reported there.
             (_, true) => self.file(path),
-            _ => self.say(path, "is not there".to_owned()),
+            _ => self.report(path, "does not exist".to_owned()),
         }
     }
 
@@ -101,7 +102,7 @@ impl Reading {
                     }
                 }
             }
-            Err(error) => self.say(folder, format!("the folder cannot be read: {error}")),
+            Err(error) => self.report(folder, format!("the folder cannot be read: {error}")),
         }
     }
 
@@ -109,7 +110,7 @@ impl Reading {
         if self.files.len() >= FILES_MOST {
             return self.full(path, &format!("more than {FILES_MOST} files of definitions"));
         }
-        match regular::read(path, TOTAL_LIMIT_BYTES - self.bytes) {
+        match regular_file::read(path, TOTAL_LIMIT_BYTES - self.bytes) {
             Ok(bytes) => {
                 self.bytes += bytes.len() as u64;
                 self.files.push(DefinitionFile { path: path.display().to_string(), bytes });
@@ -117,17 +118,17 @@ impl Reading {
             Err(error) if error.kind() == ErrorKind::FileTooLarge => {
                 self.full(path, &format!("more than {TOTAL_LIMIT_BYTES} bytes of definitions"));
             }
-            Err(error) => self.say(path, format!("the file cannot be read: {error}")),
+            Err(error) => self.report(path, format!("the file cannot be read: {error}")),
         }
     }
 
     fn full(&mut self, path: &Path, text: &str) {
         self.is_full = true;
-        self.say(path, format!("{text}; nothing from here on was read"));
+        self.report(path, format!("{text}; nothing after it was read"));
     }
 
-    fn say(&mut self, path: &Path, text: String) {
-        self.mistakes.push(Mistake { place: path.display().to_string(), text });
+    fn report(&mut self, path: &Path, text: String) {
+        self.errors.push(ConfigError { location: path.display().to_string(), text });
     }
 }
 
@@ -162,8 +163,8 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, "{}").unwrap();
         }
-        let (files, mistakes) = config(&folder.path().display().to_string()).read_definitions();
-        assert_eq!(mistakes, []);
+        let (files, errors) = config(&folder.path().display().to_string()).read_definitions();
+        assert_eq!(errors, []);
         let base = folder.path().display().to_string();
         let names: Vec<_> = files.iter().map(|file| file.path.strip_prefix(&base).unwrap()).collect();
         assert_eq!(names, ["/a/1.xml", "/a/2.json", "/b.json"]);
@@ -171,18 +172,18 @@ mod tests {
 
     #[test]
     fn a_missing_folder_is_a_mistake_that_says_where_it_looked() {
-        let (files, mistakes) = config("[\"no/such/folder\"]").read_definitions();
+        let (files, errors) = config("[\"no/such/folder\"]").read_definitions();
         assert!(files.is_empty());
-        assert_eq!(mistakes[0].place, "EMBERPOST__DEFINITIONS__PATHS");
-        assert!(mistakes[0].text.contains("/no/such/folder, which is not there"), "{}", mistakes[0].text);
+        assert_eq!(errors[0].location, "EMBERPOST__DEFINITIONS__PATHS");
+        assert!(errors[0].text.contains("/no/such/folder, which does not exist"), "{}", errors[0].text);
     }
 
     #[test]
     fn a_link_to_a_folder_above_ends_in_a_mistake() {
         let folder = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink(folder.path(), folder.path().join("again")).unwrap();
-        let (_, mistakes) = config(&folder.path().display().to_string()).read_definitions();
-        assert_eq!(mistakes.len(), 1);
-        assert!(mistakes[0].text.starts_with("more than 16 folders deep"), "{}", mistakes[0].text);
+        let (_, errors) = config(&folder.path().display().to_string()).read_definitions();
+        assert_eq!(errors.len(), 1);
+        assert!(errors[0].text.starts_with("more than 16 folders deep"), "{}", errors[0].text);
     }
 }

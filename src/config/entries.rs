@@ -1,11 +1,12 @@
-//! Settings to configuration: participants, operators and routes.
+//! Reads the lists of entries: participants, operators, and routes.
 //!
-//! What one entry says about another (an address claimed twice, a route to nobody) is `routing::Table`'s to check.
+//! Conflicts between entries (an address claimed twice, a route to an unknown participant) are checked by
+//! `routing::Table`.
 
-use super::read::{LEVELS, ON_FAILURE, PROSE_RULES, http_url};
-use super::section::{Mistakes, Section};
+use super::choices::{FHIR_VERSIONS, LEVELS, ON_FAILURE, PROSE_RULES, http_url};
+use super::section::{Errors, Section};
 use super::setting::{Setting, Settings, Value};
-use super::{FHIR_VERSIONS, Operator, Places, Role, keys};
+use super::{Locations, Operator, Role, keys};
 use crate::routing::{Channel, Order, Participant, Rejections, Route};
 use crate::secret::Secret;
 use fhir::Format;
@@ -35,52 +36,52 @@ const CONCURRENCY_MOST: i64 = 10_000;
 const RATE_PER_SECOND_MOST: i64 = 100_000;
 const ATTEMPTS_LIMIT_MOST: i64 = 1_000_000;
 const ATTEMPT_TIMEOUT_SECONDS_MOST: i64 = 3600;
-/// One day, and one year: beyond them somebody meant milliseconds.
+/// One day, and one year: a larger value was probably meant as milliseconds.
 const RETRY_SECONDS_MOST: i64 = 86_400;
 const EXPIRE_AFTER_SECONDS_MOST: i64 = 31_536_000;
 
-/// AMQP's names have 255 bytes; five are for `.dead`.
+/// AMQP's names have 255 bytes; five are reserved for `.dead`.
 const AMQP_NAME_LIMIT_BYTES: usize = 250;
 
 #[derive(Default)]
-pub struct Parties {
+pub struct Entries {
     pub participants: Vec<Participant>,
     pub operators: Vec<Operator>,
     pub routes: Vec<Route>,
 }
 
-pub fn read(settings: &mut Settings, places: &mut Places, mistakes: &Mistakes) -> Parties {
-    let mut parties = Parties::default();
+pub fn read(settings: &mut Settings, locations: &mut Locations, errors: &Errors) -> Entries {
+    let mut entries = Entries::default();
     let mut tokens = Tokens::default();
-    for setting in entries(settings, "participant", mistakes) {
-        places.participants.push(setting.place.clone());
-        let mut section = Section::new(&named("participant", "id", &setting), setting, keys::PARTICIPANT, mistakes);
-        parties.participants.push(participant(&mut section, &mut tokens, mistakes));
+    for setting in list_entries(settings, "participant", errors) {
+        locations.participants.push(setting.location.clone());
+        let mut section = Section::new(&named("participant", "id", &setting), setting, keys::PARTICIPANT, errors);
+        entries.participants.push(participant(&mut section, &mut tokens, errors));
     }
-    for setting in entries(settings, "operator", mistakes) {
-        let section = Section::new(&named("operator", "name", &setting), setting, keys::OPERATOR, mistakes);
-        parties.operators.push(operator(&section, &mut tokens));
+    for setting in list_entries(settings, "operator", errors) {
+        let section = Section::new(&named("operator", "name", &setting), setting, keys::OPERATOR, errors);
+        entries.operators.push(operator(&section, &mut tokens));
     }
-    for (index, setting) in entries(settings, "route", mistakes).into_iter().enumerate() {
-        places.routes.push(setting.place.clone());
-        let section = Section::new(&format!("route {}", index + 1), setting, keys::ROUTE, mistakes);
-        parties.routes.push(route(&section));
+    for (index, setting) in list_entries(settings, "route", errors).into_iter().enumerate() {
+        locations.routes.push(setting.location.clone());
+        let section = Section::new(&format!("route {}", index + 1), setting, keys::ROUTE, errors);
+        entries.routes.push(route(&section));
     }
-    parties
+    entries
 }
 
-fn entries(settings: &mut Settings, name: &str, mistakes: &Mistakes) -> Vec<Setting> {
+fn list_entries(settings: &mut Settings, name: &str, errors: &Errors) -> Vec<Setting> {
     match settings.remove(name) {
         None => Vec::new(),
         Some(Setting { value: Value::List(entries), .. }) => entries,
         Some(other) => {
-            mistakes.say(&other.place, format!("write [[{name}]] with two brackets: there may be several"));
+            errors.report(&other.location, format!("write [[{name}]] with two brackets, because there may be several"));
             Vec::new()
         }
     }
 }
 
-/// `participant "lab"`, as sentences call it.
+/// How sentences refer to an entry: `participant "lab"`.
 fn named(kind: &str, key: &str, setting: &Setting) -> String {
     let Value::Table(settings) = &setting.value else { return kind.to_owned() };
     match settings.get(key).map(|setting| &setting.value) {
@@ -89,12 +90,12 @@ fn named(kind: &str, key: &str, setting: &Setting) -> String {
     }
 }
 
-fn participant(section: &mut Section, tokens: &mut Tokens, mistakes: &Mistakes) -> Participant {
+fn participant(section: &mut Section, tokens: &mut Tokens, errors: &Errors) -> Participant {
     let id = required(section, "id");
     if !is_short_name(&id) {
-        section.say("id", "must be 1 to 64 letters, digits, \".\", \"_\" or \"-\"");
+        section.report("id", "must be 1 to 64 letters, digits, \".\", \"_\" or \"-\"");
     }
-    let channel = section.take("channel").and_then(|setting| channel(&section.name, setting, mistakes));
+    let channel = section.take("channel").and_then(|setting| channel(&section.name, setting, errors));
     let section = &*section;
     let defaults = Participant::new(&id);
     let number = |key, most| section.number(key, 1..=most);
@@ -131,19 +132,19 @@ fn participant(section: &mut Section, tokens: &mut Tokens, mistakes: &Mistakes) 
 fn bridge_versions(section: &Section) -> bool {
     let allowed = section.flag("bridge_versions").unwrap_or(false);
     if allowed && section.get("fhir_version").is_none() {
-        section.say("bridge_versions", "needs fhir_version: to which version is otherwise unknown");
+        section.report("bridge_versions", "needs fhir_version, the version to convert to");
     }
     allowed
 }
 
-fn channel(of: &str, setting: Setting, mistakes: &Mistakes) -> Option<Channel> {
-    let section = Section::new(&format!("channel of {of}"), setting, keys::CHANNEL, mistakes);
+fn channel(of: &str, setting: Setting, errors: &Errors) -> Option<Channel> {
+    let section = Section::new(&format!("channel of {of}"), setting, keys::CHANNEL, errors);
     if section.get("type").is_none() {
-        return section.none("type", "is missing: a channel has a type, as { type = \"mailbox\" }");
+        return section.none("type", "is missing: a channel needs a type, such as { type = \"mailbox\" }");
     }
     let foreign = |keys: &[&str], name: &str| {
         for key in keys.iter().filter(|key| section.get(key).is_some()) {
-            section.say(key, format!("is no key of a channel of type \"{name}\""));
+            section.report(key, format!("is not a key of a channel of type \"{name}\""));
         }
     };
     match section.choice("type", CHANNEL_TYPES)? {
@@ -151,12 +152,12 @@ fn channel(of: &str, setting: Setting, mistakes: &Mistakes) -> Option<Channel> {
             foreign(&["url", "async"], "amqp");
             let exchange = exchange(&section)?;
             if section.get("routing_key").is_none() {
-                return section.none("routing_key", "is missing: a channel of type \"amqp\" has one");
+                return section.none("routing_key", "is missing: a channel of type \"amqp\" needs one");
             }
             let routing_key = section.text("routing_key")?;
             for (key, name) in [("exchange", &exchange), ("routing_key", &routing_key)] {
                 if name.len() > AMQP_NAME_LIMIT_BYTES {
-                    section.say(key, format!("is longer than {AMQP_NAME_LIMIT_BYTES} bytes"));
+                    section.report(key, format!("is longer than {AMQP_NAME_LIMIT_BYTES} bytes"));
                 }
             }
             Some(Channel::Amqp { exchange, routing_key })
@@ -172,7 +173,7 @@ fn channel(of: &str, setting: Setting, mistakes: &Mistakes) -> Option<Channel> {
             foreign(&["exchange", "routing_key"], "http");
             let asynchronous = section.flag("async").unwrap_or(false);
             if section.get("url").is_none() {
-                return section.none("url", "is missing: a channel of type \"http\" has the receiver's FHIR base");
+                return section.none("url", "is missing: a channel of type \"http\" needs the receiver's FHIR base");
             }
             let url = section.text("url").and_then(|text| http_url(&section, "url", text))?;
             Some(Channel::Http { url: url.into(), asynchronous })
@@ -180,11 +181,11 @@ fn channel(of: &str, setting: Setting, mistakes: &Mistakes) -> Option<Channel> {
     }
 }
 
-/// The default exchange is named `""`, which is no mistake here.
+/// The default exchange has the name `""`, which is valid here.
 fn exchange(section: &Section) -> Option<String> {
     match section.get("exchange").map(|setting| &setting.value) {
         None => {
-            section.none("exchange", "is missing: a channel of type \"amqp\" has one; \"\" is the default exchange")
+            section.none("exchange", "is missing: a channel of type \"amqp\" needs one; \"\" is the default exchange")
         }
         Some(Value::Text(text)) if text.is_empty() => Some(String::new()),
         Some(_) => section.text("exchange"),
@@ -194,14 +195,14 @@ fn exchange(section: &Section) -> Option<String> {
 fn operator(section: &Section, tokens: &mut Tokens) -> Operator {
     let name = required(section, "name");
     if section.get("token_sha256").is_none() {
-        section.say("token_sha256", "is missing: an operator is known by a token");
+        section.report("token_sha256", "is missing: an operator needs a token");
     }
     Operator { name, token_sha256: tokens.take(section), role: section.choice("role", ROLES).unwrap_or(Role::Viewer) }
 }
 
 fn route(section: &Section) -> Route {
     if section.get("when").is_some() {
-        section.say("when", "is set: FHIRPath conditions are not built yet");
+        section.report("when", "is set: FHIRPath conditions are not built yet");
     }
     Route {
         event: section.text("event"),
@@ -213,18 +214,18 @@ fn route(section: &Section) -> Route {
 
 fn required(section: &Section, key: &str) -> String {
     if section.get(key).is_none() {
-        section.say(key, "is missing");
+        section.report(key, "is missing");
     }
-    // Harmless: the mistake was said.
+    // A placeholder; the error was reported.
     section.text(key).unwrap_or_else(|| "-".to_owned())
 }
 
-/// Ids stand in URLs, logs and metrics.
+/// Ids appear in URLs, logs, and metrics.
 fn is_short_name(id: &str) -> bool {
     (1..=64).contains(&id.len()) && id.chars().all(|letter| letter.is_ascii_alphanumeric() || "._-".contains(letter))
 }
 
-/// Token hashes seen so far, with whose they are: a token must name one party.
+/// Token hashes so far and their owners: a token must identify one participant or operator.
 #[derive(Default)]
 struct Tokens(HashMap<String, String>);
 
@@ -233,11 +234,14 @@ impl Tokens {
         let mut taken = Vec::new();
         for hash in section.one_or_more_texts("token_sha256").unwrap_or_default() {
             let is_hash = hash.len() == 64 && hash.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-            // The text is not repeated: it may be the token itself.
+            // The value is not quoted, because it may be the token itself.
             if !is_hash {
-                section.say("token_sha256", "must be a SHA-256, 64 lower-case hex digits, never the token itself");
+                section.report("token_sha256", "must be a SHA-256, 64 lower-case hex digits, never the token itself");
             } else if let Some(first) = self.0.get(&hash) {
-                section.say("token_sha256", format!("is that of {first}, too; a token names one party"));
+                section.report(
+                    "token_sha256",
+                    format!("is also that of {first}; a token must belong to one of them only"),
+                );
             } else {
                 self.0.insert(hash.clone(), section.name.clone());
             }

@@ -1,18 +1,18 @@
-//! Reading files that a person named: regular files only, bounded in size, so that a pipe or a device never holds the
-//! router up.
+//! Reads files from the configuration or command line: regular files only, bounded in size, so that a pipe or device
+//! never blocks the router.
 
 use std::fs::OpenOptions;
 use std::io::{Error, ErrorKind, Read, Result};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// The bytes of a regular file, or of one that a link leads to. Errs where it is something else (folder, pipe, device), or
-/// larger than `limit_bytes`.
+/// The content of a regular file, or of one that a link leads to. Errs if it is something else (folder, pipe, device),
+/// or larger than `limit_bytes`.
 pub fn read(path: &Path, limit_bytes: u64) -> Result<Vec<u8>> {
-    // Without this flag, opening a pipe waits for somebody who writes to it.
+    // Without this flag, opening a pipe waits for a writer.
     let nonblocking = rustix::fs::OFlags::NONBLOCK.bits() as i32;
     let file = OpenOptions::new().read(true).custom_flags(nonblocking).open(path)?;
-    // Asked of the opened file: the path may have been replaced meanwhile.
+    // Checked on the open file, because the path may have been replaced meanwhile.
     if !file.metadata()?.is_file() {
         return Err(Error::new(ErrorKind::InvalidInput, "it is not a regular file"));
     }

@@ -1,26 +1,23 @@
-//! Settings to configuration: the sections that are there once. Participants, operators and routes are read in `party`.
+//! Reads the sections that exist once. Participants, operators, and routes are read in `entries`.
 
-use super::section::{Mistakes, Section, unknown};
+use super::choices::{FHIR_VERSIONS, LEVELS, ON_FAILURE, PROSE_RULES, http_url};
+use super::section::{Errors, Section, unknown};
 use super::setting::{Setting, Settings, Value, lay_over};
-use super::{Config, Definitions, Places, Retention, Server, Store, UnknownEvents, Validation};
-use super::{broker, keys, party};
+use super::{Config, Definitions, Locations, Retention, Server, Store, UnknownEvents, Validation};
+use super::{broker, entries, keys};
 use crate::routing::Channel;
 use crate::routing::address;
 use fhir::FhirVersion;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
-use validation::{Level, OnFailure, ProseRules};
+use validation::{Level, OnFailure};
 
-pub const LEVELS: &[(&str, Level)] =
-    &[("message", Level::Message), ("structure", Level::Structure), ("profile", Level::Profile)];
-pub const PROSE_RULES: &[(&str, ProseRules)] = &[("warning", ProseRules::Warning), ("error", ProseRules::Error)];
 const UNKNOWN_EVENTS: &[(&str, UnknownEvents)] = &[("reject", UnknownEvents::Reject), ("route", UnknownEvents::Route)];
-pub(super) const ON_FAILURE: &[(&str, OnFailure)] = &[("reject", OnFailure::Reject), ("report", OnFailure::Report)];
 
-/// Sections that are lists of entries, which no variable can name.
+/// Sections that are lists of entries, which variables cannot set.
 const LISTS: [&str; 3] = ["participant", "operator", "route"];
-/// A hundred years: more is a mistake of units.
+/// A hundred years: a larger value has the wrong unit.
 const DAYS_MOST: i64 = 36_500;
 const BODY_LIMIT_BYTES_MOST: i64 = 1 << 30;
 const ADDRESS_LIMIT_BYTES_MOST: i64 = 1 << 20;
@@ -28,45 +25,45 @@ const DESTINATIONS_LIMIT_MOST: i64 = 1_000_000;
 /// A day.
 const POOL_SECONDS_MOST: i64 = 86_400;
 const ANSWER_TIMEOUT_MS_MOST: i64 = 3_600_000;
-/// First segments of paths that are not part of the FHIR base.
+/// First path segments that cannot be part of the FHIR base.
 const OWN_PATHS: [&str; 4] = ["health", "metrics", "admin", "console"];
 const SHUTDOWN_SECONDS_MOST: i64 = 3600;
 /// A mebibyte to a tebibyte.
 const COURIER_MEMORY_BYTES: RangeInclusive<i64> = 1 << 20..=1 << 40;
 
-/// Lays the variables over the rest. Those for participants, operators and routes are mistakes.
-pub fn lay_variables(settings: &mut Settings, mut variables: Settings, mistakes: &Mistakes) {
+/// Lays the variables over the other layers. Variables for participants, operators, and routes are errors.
+pub fn lay_variables(settings: &mut Settings, mut variables: Settings, errors: &Errors) {
     for name in LISTS {
         if let Some(setting) = variables.remove(name) {
-            mistakes.say(&setting.place, format!("[[{name}]] can be set in the file only, not by a variable"));
+            errors.report(&setting.location, format!("[[{name}]] can be set in the file only, not by a variable"));
         }
     }
     lay_over(settings, variables);
 }
 
-/// The whole configuration. Where a mistake was said, a harmless value stands in, so that the rest is checked too.
-pub fn config(mut settings: Settings, file: Option<PathBuf>, mistakes: &Mistakes) -> Config {
+/// The complete configuration. Where an error was reported, a harmless value is used, so that the rest is checked too.
+pub fn config(mut settings: Settings, file: Option<PathBuf>, errors: &Errors) -> Config {
     let names: Vec<&str> = keys::SECTIONS.iter().map(|(name, _)| *name).collect();
     for (name, setting) in settings.iter().filter(|(name, _)| !names.contains(&name.as_str())) {
         let sentence = format!("there is no section \"{name}\"");
-        let text = keys::section_of(name).map(|section| format!("{sentence}; it is a key of [{section}]"));
-        mistakes.say(&setting.place, text.unwrap_or_else(|| unknown(&sentence, name, &names)));
+        let text = keys::section_of(name).map(|section| format!("{sentence}; it belongs to [{section}]"));
+        errors.report(&setting.location, text.unwrap_or_else(|| unknown(&sentence, name, &names)));
     }
     let amqp =
-        settings.remove("amqp").map(|setting| broker::amqp(&Section::new("[amqp]", setting, keys::AMQP, mistakes)));
-    let mut places = Places::default();
+        settings.remove("amqp").map(|setting| broker::amqp(&Section::new("[amqp]", setting, keys::AMQP, errors)));
+    let mut locations = Locations::default();
     let mut section = |name: &str, keys| {
-        let place = "default.toml".to_owned();
-        let missing = Setting { place, value: Value::Table(Settings::new()), variable_text: None };
-        Section::new(&format!("[{name}]"), settings.remove(name).unwrap_or(missing), keys, mistakes)
+        let location = "default.toml".to_owned();
+        let missing = Setting { location, value: Value::Table(Settings::new()), variable_text: None };
+        Section::new(&format!("[{name}]"), settings.remove(name).unwrap_or(missing), keys, errors)
     };
-    let server = server(&section("server", keys::SERVER), &mut places);
+    let server = server(&section("server", keys::SERVER), &mut locations);
     let store = store(&section("store", keys::STORE));
     let retention = retention(&section("retention", keys::RETENTION));
-    let definitions = definitions(&section("definitions", keys::DEFINITIONS), &mut places);
+    let definitions = definitions(&section("definitions", keys::DEFINITIONS), &mut locations);
     let validation = validation(&section("validation", keys::VALIDATION));
-    let parties = party::read(&mut settings, &mut places, mistakes);
-    let party::Parties { participants, operators, routes, .. } = parties;
+    let entries = entries::read(&mut settings, &mut locations, errors);
+    let entries::Entries { participants, operators, routes, .. } = entries;
     let config = Config {
         server,
         store,
@@ -78,67 +75,67 @@ pub fn config(mut settings: Settings, file: Option<PathBuf>, mistakes: &Mistakes
         operators,
         routes,
         file,
-        used_shipped: false,
-        places,
+        used_built_in_definitions: false,
+        locations,
     };
-    check_as_a_whole(&config, mistakes);
+    check_as_a_whole(&config, errors);
     config
 }
 
-fn check_as_a_whole(config: &Config, mistakes: &Mistakes) {
+fn check_as_a_whole(config: &Config, errors: &Errors) {
     if let Err(conflicts) = config.table(&config.server.base_url) {
-        mistakes.extend(conflicts);
+        errors.extend(conflicts);
     }
-    check_channels(config, mistakes);
+    check_channels(config, errors);
     if !config.server.listen.ip().is_loopback() && !config.has_credentials() {
-        let text = "listen is beyond loopback and no credential is configured; \
+        let text = "listen is not a loopback address, and no credential is configured; \
                     give a participant or an operator a token_sha256, or listen on 127.0.0.1";
-        mistakes.say(&config.places.listen, text);
+        errors.report(&config.locations.listen, text);
     }
 }
 
-/// A channel over AMQP needs a broker, and must not lead back into what we consume ourselves.
-fn check_channels(config: &Config, mistakes: &Mistakes) {
-    for (participant, place) in config.participants.iter().zip(&config.places.participants) {
+/// An AMQP channel needs a broker, and must not publish to a queue that the router consumes.
+fn check_channels(config: &Config, errors: &Errors) {
+    for (participant, location) in config.participants.iter().zip(&config.locations.participants) {
         let Some(Channel::Amqp { exchange, routing_key }) = &participant.channel else { continue };
         let id = &participant.id;
         match &config.amqp {
-            None => mistakes.say(place, format!("the channel of \"{id}\" is amqp and there is no section [amqp]")),
+            None => errors.report(location, format!("the channel of \"{id}\" is amqp, but there is no section [amqp]")),
             Some(amqp) if exchange.is_empty() && amqp.is_own_queue(routing_key) => {
                 let text =
-                    format!("the channel of \"{id}\" is \"{routing_key}\", a queue that the router itself reads");
-                mistakes.say(place, text);
+                    format!("the channel of \"{id}\" is \"{routing_key}\", a queue that the router itself consumes");
+                errors.report(location, text);
             }
             Some(_) => {}
         }
     }
 }
 
-fn server(section: &Section, places: &mut Places) -> Server {
-    places.listen = section.place_of("listen").to_owned();
+fn server(section: &Section, locations: &mut Locations) -> Server {
+    locations.listen = section.location_of("listen").to_owned();
     let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080));
     let listen = section.text("listen").and_then(|text| {
         let listen = text.parse().ok();
         listen.or_else(|| {
-            section.none("listen", &format!("must be an IP address and port as 127.0.0.1:8080, not \"{text}\""))
+            section.none("listen", &format!("must be an IP address and port such as 127.0.0.1:8080, not \"{text}\""))
         })
     });
     let listen = listen.unwrap_or(loopback);
     let base_url = section.text("base_url").and_then(|text| http_url(section, "base_url", text));
-    // The base is shown to everybody, in metadata and status URLs.
+    // The base is public, in metadata and status URLs.
     let base_url = base_url.and_then(|text| match address::http_url(&text) {
         Some(url) if !url.username().is_empty() || url.password().is_some() => {
-            section.none("base_url", "must be a URL without user and password: it is shown to everybody")
+            section.none("base_url", "must be a URL without user and password, because it is public")
         }
         _ => Some(text),
     });
     if let Some(Err(wrong)) = base_url.as_deref().map(check_base_path) {
-        section.say("base_url", wrong);
+        section.report("base_url", wrong);
     }
     let name = section.text("name").and_then(|text| {
         let is_name =
             text.len() <= 255 && text.chars().all(|letter| letter.is_ascii_graphic() && !",;()\"".contains(letter));
-        is_name.then_some(text).or_else(|| section.none("name", "must be a name without spaces, as host:port"))
+        is_name.then_some(text).or_else(|| section.none("name", "must be a name without spaces, such as host:port"))
     });
     let (base_url_is_set, name_is_set) = (base_url.is_some(), name.is_some());
     let base_url = base_url.unwrap_or_else(|| format!("http://{listen}/fhir"));
@@ -152,7 +149,7 @@ fn server(section: &Section, places: &mut Places) -> Server {
         max_in_flight_bytes: number(section, "max_in_flight_bytes", 1024..=i64::MAX).unsigned_abs(),
         max_connections: number(section, "max_connections", 0..=1_000_000) as usize,
         max_waiting: number(section, "max_waiting", 0..=1_000_000) as usize,
-        fhir_version: section.choice("fhir_version", super::FHIR_VERSIONS).unwrap_or(FhirVersion::R4),
+        fhir_version: section.choice("fhir_version", FHIR_VERSIONS).unwrap_or(FhirVersion::R4),
         cors_origins: cors_origins(section),
         address_limit_bytes: number(section, "address_limit_bytes", 64..=ADDRESS_LIMIT_BYTES_MOST) as usize,
         destinations_limit: number(section, "destinations_limit", 1..=DESTINATIONS_LIMIT_MOST) as usize,
@@ -173,7 +170,8 @@ fn cors_origins(section: &Section) -> Vec<String> {
     for origin in &origins {
         let written = reqwest::Url::parse(origin).ok().map(|url| url.origin().ascii_serialization());
         if written.as_ref() != Some(origin) || !origin.starts_with("http") {
-            section.say("cors_origins", "must hold origins, as https://app.example.org or http://localhost:3000");
+            section
+                .report("cors_origins", "must hold origins such as https://app.example.org or http://localhost:3000");
         }
     }
     origins
@@ -183,13 +181,13 @@ fn cors_origins(section: &Section) -> Vec<String> {
 fn addresses(section: &Section, key: &str) -> Vec<IpAddr> {
     let read = |text: &String| {
         let address = text.parse::<IpAddr>().ok().map(|address| address.to_canonical());
-        address.or_else(|| section.none(key, &format!("must hold IP addresses as 10.0.0.7, not \"{text}\"")))
+        address.or_else(|| section.none(key, &format!("must hold IP addresses such as 10.0.0.7, not \"{text}\"")))
     };
     section.texts(key).unwrap_or_default().iter().filter_map(read).collect()
 }
 
-/// The path of a base URL, as it will be routed: plain segments, so that the router can tell its own addresses apart.
-/// Errs with what is wrong with it.
+/// Checks the path of a base URL: plain segments, so that the router can distinguish its own addresses. Errs with what
+/// is wrong.
 fn check_base_path(text: &str) -> Result<(), String> {
     let after_scheme = text.split_once("://").map_or(text, |(_, rest)| rest);
     let Some((_, path)) = after_scheme.trim_end_matches('/').split_once('/') else { return Ok(()) };
@@ -207,36 +205,20 @@ fn check_base_path(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// `host:port`, with the scheme's default port where none is written.
+/// `host:port`, with the scheme's default port if the URL has none.
 pub fn host_and_port(url: &str) -> Option<String> {
     let url = reqwest::Url::parse(url).ok()?;
     Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?))
 }
 
-/// An http or https URL with a host and without query or fragment; the text as written.
-pub fn http_url(section: &Section, key: &str, text: String) -> Option<String> {
-    let parsed =
-        reqwest::Url::parse(&text).ok().filter(|url| ["http", "https"].contains(&url.scheme()) && url.has_host());
-    match parsed {
-        None => section.none(key, "must be an http or https URL, as https://host.example.org/fhir"),
-        Some(_) if address::flaw(&text).is_some() => {
-            section.none(key, "must be a URL without dot segments, empty segments, percent-encoded slashes, back slashes, and control characters")
-        }
-        Some(url) if url.query().is_some() || url.fragment().is_some() => {
-            section.none(key, "must be a URL without query and fragment")
-        }
-        Some(_) => Some(text),
-    }
-}
-
 fn store(section: &Section) -> Store {
     let url = section.text("url").and_then(|text| match text.split_once(':') {
         Some(("sqlite", path)) if !path.trim_start_matches('/').is_empty() && !path.contains(['?', ':']) => Some(text),
-        Some(("sqlite", _)) => section.none("url", "must name a file, as sqlite:emberpost-data/emberpost.db"),
+        Some(("sqlite", _)) => section.none("url", "must name a file, such as sqlite:emberpost-data/emberpost.db"),
         Some(("postgres" | "postgresql", _)) => {
             section.none("url", "names PostgreSQL, which is not built yet; use sqlite:PATH")
         }
-        _ => section.none("url", "must be sqlite:PATH, as sqlite:emberpost-data/emberpost.db"),
+        _ => section.none("url", "must be sqlite:PATH, such as sqlite:emberpost-data/emberpost.db"),
     });
     Store {
         url: url.unwrap_or_default(),
@@ -254,11 +236,11 @@ fn retention(section: &Section) -> Retention {
     }
 }
 
-fn definitions(section: &Section, places: &mut Places) -> Definitions {
-    places.definition_paths = section.place_of("paths").to_owned();
+fn definitions(section: &Section, locations: &mut Locations) -> Definitions {
+    locations.definition_paths = section.location_of("paths").to_owned();
     let paths = section.texts("paths").unwrap_or_default();
     for path in paths.iter().filter(|path| path.ends_with(".tgz")) {
-        section.say("paths", format!("names the package \"{path}\"; packages are not built yet, name folders"));
+        section.report("paths", format!("names the package \"{path}\"; packages are not built yet, name folders"));
     }
     Definitions {
         paths: paths.into_iter().map(PathBuf::from).collect(),
@@ -275,7 +257,7 @@ fn validation(section: &Section) -> Validation {
     }
 }
 
-/// A number of the range, and its least one where a mistake was said.
+/// A number in the range, or its lower bound if an error was reported.
 fn number(section: &Section, key: &str, range: RangeInclusive<i64>) -> i64 {
     section.number(key, range.clone()).unwrap_or(*range.start())
 }

@@ -1,4 +1,4 @@
-//! The definitions that come with the program, for a program that runs where their folder is not.
+//! The definitions that are built into the program, for when their folder does not exist.
 
 use validation::definition::DefinitionFile;
 
