@@ -1,8 +1,9 @@
-//! What the check of a message costs, beside what `serde_json::Value` takes to parse the same JSON in the same run.
+//! Measures the cost of checking a message, beside parsing the same JSON to `serde_json::Value` in the same run.
 //!
-//! `EMBERPOST_CORPUS=… cargo bench -p emberpost-bench --bench validation`: of the folder's JSON messages those nearest to 4 KB and 50 KB, and the
-//! largest. Each figure is the median of many runs, and of five rounds in which the ways take turns. First of all, what the
-//! definitions of the three versions take in time and memory, from an empty process.
+//! `EMBERPOST_CORPUS=… cargo bench -p emberpost-bench --bench validation`: uses the folder's JSON messages closest
+//! to 4 KB and 50 KB, and the largest. Each figure is the median of many runs, and of five rounds in which the
+//! variants alternate. First it measures the time and memory for the definitions of the three versions, from an
+//! empty process.
 
 use bytes::Bytes;
 use fhir::format::convert;
@@ -16,16 +17,16 @@ use validation::{Checks, Level, ProseRules, check_document};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Sizes that are looked for, in bytes.
+/// Sizes to look for, in bytes.
 const SIZES: [usize; 3] = [4_000, 50_000, usize::MAX];
 const ROUNDS: usize = 5;
-/// Bytes that one round of one way works through.
+/// The number of bytes that one round of one variant processes.
 const ROUND_BYTES: usize = 40_000_000;
 
 fn main() {
     loaded();
     let Some(corpus) = std::env::var_os("EMBERPOST_CORPUS").map(PathBuf::from) else {
-        println!("skipped: EMBERPOST_CORPUS names no folder of real messages");
+        println!("skipped: set EMBERPOST_CORPUS to a folder of real messages");
         return;
     };
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
@@ -82,7 +83,7 @@ fn measure(corpus: &Path, path: &Path, bytes: &Bytes) {
     );
 }
 
-/// Of each way the median of its rounds' medians, in microseconds.
+/// For each variant the median of its rounds' medians, in microseconds.
 fn in_turns(ways: &mut [Box<dyn FnMut() + '_>], runs: usize) -> Vec<f64> {
     let mut rounds = vec![Vec::new(); ways.len()];
     for _ in 0..ROUNDS {
@@ -103,7 +104,7 @@ fn median(times: impl Iterator<Item = f64>) -> f64 {
     times.get(times.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// Loads every version by checking a small message of it, and says what that took.
+/// Loads every version by checking a small message of it, and prints the time and memory.
 fn loaded() {
     let before = memory_bytes();
     for version in [FhirVersion::R4, FhirVersion::R4B, FhirVersion::R5] {
@@ -123,7 +124,7 @@ fn loaded() {
     println!("memory of the three: {:.1} MB", (memory_bytes() - before) as f64 / 1e6);
 }
 
-/// Resident memory of this process; 0 where the system does not say.
+/// Resident memory of this process in bytes; 0 if the system does not provide it.
 fn memory_bytes() -> i64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find(|line| line.starts_with("VmRSS:"));
@@ -139,7 +140,7 @@ fn messages(folder: &Path) -> Vec<(PathBuf, Bytes)> {
     files(folder).into_iter().filter(|(path, _)| is_message(path)).map(|(path, bytes)| (path, bytes.into())).collect()
 }
 
-/// Definitions that stand beside the messages of a source.
+/// Definitions beside the messages of a source.
 fn definitions(source: &Path) -> Definitions {
     let beside = files(source).into_iter().filter(|(path, _)| path.iter().all(|part| part != "messages"));
     let beside = beside.map(|(path, bytes)| DefinitionFile { path: path.display().to_string(), bytes });

@@ -1,7 +1,7 @@
-//! The codes of ISO 4217, which HL7's packages name and do not list.
+//! The codes of ISO 4217, which HL7's packages refer to but do not list.
 //!
-//! Currencies in use (list one, with its amendments up to 2025), those withdrawn (list three), which older amounts are in,
-//! and GGP, IMP, JEP and TVD, which HL7's expansion of the value set in R4 has besides.
+//! Currencies in use (list one, with its amendments up to 2025), withdrawn ones (list three), which older amounts
+//! use, and GGP, IMP, JEP, and TVD, which HL7's expansion of the value set in R4 also includes.
 
 use serde_json::{Value, json};
 
@@ -19,7 +19,7 @@ const CODES: &str = "\
     UYW UZS VEB VED VEF VES VNC VND VUV WST XAD XAF XAG XAU XBA XBB XBC XBD XCD XCG XDR XEU XFO XFU XOF XPD \
     XPF XPT XRE XSU XTS XUA XXX YDD YER YUD YUM YUN ZAL ZAR ZMK ZMW ZRN ZRZ ZWD ZWG ZWL ZWN ZWR";
 
-/// As a code system that is complete.
+/// The codes as a complete code system.
 pub fn code_system() -> Value {
     let concepts: Vec<Value> = CODES.split_whitespace().map(|code| json!({ "code": code })).collect();
     json!({

@@ -1,7 +1,7 @@
-//! The extensions that the packages define.
+//! Reads the extensions that the packages define.
 
-use crate::faults;
-use crate::look::{each, is_true, last_segment, maximum, number, text, texts};
+use crate::corrections;
+use crate::members::{each, is_true, last_segment, maximum, number, text, texts};
 use crate::place::snapshot;
 use crate::structures::Maker;
 use anyhow::{Context as _, Result};
@@ -10,8 +10,8 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-/// Every one, by url in ascending order; one that the pack has as the pack has it, since HL7 mends there what the releases
-/// published wrongly. Places and types of values that the release allows as well stay allowed.
+/// Every extension, sorted by url. The extensions pack takes precedence over the release, because HL7 corrects
+/// errors of the releases there. Contexts and value types that the release allows stay allowed.
 pub fn make(maker: &mut Maker, resources: &[Value], pack: &[Value]) -> Result<Vec<ExtensionDef>> {
     let mut made: BTreeMap<String, ExtensionDef> = BTreeMap::new();
     for definition in pack.iter().chain(resources).filter(|found| is_extension(found)) {
@@ -20,7 +20,7 @@ pub fn make(maker: &mut Maker, resources: &[Value], pack: &[Value]) -> Result<Ve
         extension.url = url.into();
         extension.contexts = contexts(maker, definition);
         extension.context_invariants = texts(definition, "contextInvariant")
-            .map(|published| faults::mended(maker.version, last_segment(url), published).into())
+            .map(|published| corrections::corrected(maker.version, last_segment(url), published).into())
             .collect();
         match made.entry(url.to_owned()) {
             Entry::Vacant(place) => drop(place.insert(extension)),
@@ -28,15 +28,15 @@ pub fn make(maker: &mut Maker, resources: &[Value], pack: &[Value]) -> Result<Ve
         }
     }
     for extension in made.values_mut() {
-        let more = faults::more_contexts(maker.version, last_segment(&extension.url));
+        let more = corrections::more_contexts(maker.version, last_segment(&extension.url));
         extension.contexts.extend(more.map(|path| Context::Element(path.into())));
     }
     Ok(made.into_values().collect())
 }
 
-/// What an earlier edition of the same extension allows beyond this one.
+/// Adds what an earlier edition of the same extension allows beyond this one.
 fn widen(newest: &mut ExtensionDef, earlier: ExtensionDef) {
-    // Without contexts it may stand anywhere.
+    // Without contexts, it is allowed anywhere.
     if newest.contexts.is_empty() || earlier.contexts.is_empty() {
         newest.contexts.clear();
     } else {
@@ -69,8 +69,8 @@ fn widen(newest: &mut ExtensionDef, earlier: ExtensionDef) {
     }
 }
 
-/// Those of types that the version has: the pack names types of later releases beside them. Where it has none of them, all
-/// are kept, so that the extension is not taken for one that may stand anywhere.
+/// The contexts whose types this version defines: the pack also names types of later releases. If none is defined,
+/// all are kept, because an empty list would allow the extension anywhere.
 fn contexts(maker: &Maker, definition: &Value) -> Vec<Context> {
     let all: Vec<Context> = each(definition, "context").iter().filter_map(context).collect();
     let is_known = |context: &Context| match context {

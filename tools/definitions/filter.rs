@@ -1,10 +1,10 @@
-//! Filters of value sets on code systems that are at hand.
+//! Filters of value sets on available code systems.
 
-use crate::look::text;
+use crate::members::text;
 use crate::terminology::{Concept, System};
 use serde_json::Value;
 
-/// The concepts that pass; None when the filter cannot be said here, so that the codes are unknown.
+/// The concepts that pass; None if the filter is not supported, so that the codes are unknown.
 pub fn apply<'c, 'v>(
     system: &System<'v>,
     concepts: Vec<&'c Concept<'v>>,
@@ -46,7 +46,7 @@ pub fn apply<'c, 'v>(
     Some(kept)
 }
 
-/// A filter's expression must match all of the text.
+/// A filter's expression must match the whole text.
 fn whole(pattern: &str) -> Option<regex::Regex> {
     regex::Regex::new(&format!("^(?:{pattern})$")).ok()
 }

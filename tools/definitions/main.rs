@@ -1,13 +1,13 @@
 //! Makes the tables of the base specification (crates/fhir/src/schema/base) from the published definitions.
 //!
-//! `emberpost-definitions --r4 DIR --r4b DIR --r5 DIR --extensions DIR --out DIR`, each DIR as `fetch.sh` leaves it. The same
-//! input gives the same bytes.
+//! `emberpost-definitions --r4 DIR --r4b DIR --r5 DIR --extensions DIR --out DIR`, where `fetch.sh` creates each
+//! input DIR. The same input gives the same bytes.
 
+mod corrections;
 mod currencies;
 mod extensions;
-mod faults;
 mod filter;
-mod look;
+mod members;
 mod place;
 mod search;
 mod source;
@@ -36,9 +36,9 @@ fn main() -> Result<()> {
     let pack_r4 = source::read_package(&packs.join("r4.tgz"))?;
     let pack_r5 = source::read_package(&packs.join("r5.tgz"))?;
     let currencies = [currencies::code_system()];
-    // The artefact of R4B has no v2 and v3 tables, and that of R4 not what the pack's value sets take from HL7's shared
-    // terminology; the package beside R5 has both. The extensions pack has no edition for R4B, whose types are those of R4
-    // wherever an extension may stand.
+    // The artifact of R4B has no v2 and v3 tables, and that of R4 lacks what the pack's value sets use from HL7's
+    // shared terminology; the package beside R5 has both. The extensions pack has no edition for R4B, whose types
+    // are those of R4 wherever an extension is allowed.
     let versions = [
         (FhirVersion::R4, "r4", &r4, &pack_r4, r5.as_slice()),
         (FhirVersion::R4B, "r4b", &r4b, &pack_r4, &r5),
@@ -90,8 +90,8 @@ fn make(
     schema.extensions = extensions;
     let constraints = schema.constraints.iter().map(|constraint| &*constraint.expression);
     let invariants = schema.extensions.iter().flat_map(|extension| &extension.context_invariants).map(|text| &**text);
-    let unmet = faults::unmet(version, &constraints.chain(invariants).collect::<Vec<_>>());
-    ensure!(unmet.is_empty(), "these are not published as faults.rs has them: {unmet:?}");
+    let unmet = corrections::unmet(version, &constraints.chain(invariants).collect::<Vec<_>>());
+    ensure!(unmet.is_empty(), "these are not published as corrections.rs has them: {unmet:?}");
     println!(
         "{name}: {} types, {} constraints, {} value sets, {} extensions",
         schema.types.len(),
@@ -115,14 +115,14 @@ fn value_set(terminology: &Terminology, url: &str) -> ValueSet {
     ValueSet { url: url.into(), codes, systems }
 }
 
-/// Every value set of the version that no element is bound to by force, by url.
+/// Every value set of the version to which no element has a required binding, by url.
 fn more_sets(terminology: &Terminology, bound: &[String]) -> Vec<ValueSet> {
     let further = terminology.urls().filter(|url| !bound.iter().any(|known| known == url));
     further.map(|url| value_set(terminology, url)).collect()
 }
 
 fn write(file: &Path, bytes: &[u8]) -> Result<()> {
-    // In one piece, so that the frame tells its size and reading it takes no window of megabytes.
+    // In one block, so that the frame header has the size and decoding needs no window of megabytes.
     let packed = zstd::bulk::compress(bytes, 19)?;
     println!("{}: {} bytes, {} packed", file.display(), bytes.len(), packed.len());
     fs::write(file, packed).with_context(|| file.display().to_string())

@@ -1,6 +1,6 @@
-//! Which types the StructureDefinitions define, and where.
+//! Finds the types that the StructureDefinitions define, and where.
 
-use crate::look::{each, is_true, last_segment, text};
+use crate::members::{each, is_true, last_segment, text};
 use anyhow::{Context, Result};
 use fhir::schema::{Primitive, TypeKind};
 use serde_json::Value;
@@ -16,7 +16,7 @@ pub struct Place<'v> {
     pub path: String,
 }
 
-/// Whether a StructureDefinition defines a type: none of the profiles but those of Quantity that elements name.
+/// Whether a StructureDefinition defines a type. Profiles do not, except those of Quantity that elements refer to.
 pub fn is_type(resource: &Value) -> bool {
     let is_kind = matches!(text(resource, "kind"), Some("resource" | "complex-type" | "primitive-type"));
     text(resource, "resourceType") == Some("StructureDefinition")

@@ -1,11 +1,12 @@
-//! Search parameters.
+//! Reads search parameters.
 
-use crate::look::{each, text, texts};
+use crate::members::{each, text, texts};
 use anyhow::{Context, Result, bail};
 use fhir::schema::{Schema, SearchKind, SearchParameter, SearchParameters, TypeId};
 use serde_json::Value;
 
-/// `schema`: with the types that parameters name. Types that the version does not have are told and left out.
+/// `schema`: provides the types that parameters name. Types that the version does not define are printed and left
+/// out.
 pub fn make(name: &str, schema: &Schema, resources: &[Value]) -> Result<SearchParameters> {
     let found = resources.iter().filter(|resource| text(resource, "resourceType") == Some("SearchParameter"));
     let all = found.map(|resource| {
@@ -20,7 +21,7 @@ fn parameter(name: &str, schema: &Schema, resource: &Value, url: &str) -> Result
         let known = |of: &str| {
             let id = schema.named(of);
             if id.is_none() {
-                eprintln!("{name}: {url} names the type {of}, which there is not");
+                eprintln!("{name}: {url} names the type {of}, which this version does not define");
             }
             id
         };

@@ -1,4 +1,4 @@
-//! The published files of a version, as resources in an order that is always the same.
+//! Reads the published files of a version, as resources in a fixed order.
 
 use crate::xml;
 use anyhow::{Context, Result};
@@ -7,15 +7,15 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// Folders of the artefacts: what the tables do not need, and search parameters.
+/// Folders of the artifacts: those that the tables do not need, and search parameters.
 const SCHEMAS: &str = "schema";
 const SEARCH: &str = "sp";
-/// Of the resources in packages, those that the tables are made from.
+/// The kinds of resources in packages from which the tables are made.
 const KINDS: [&str; 3] = ["StructureDefinition-", "CodeSystem-", "ValueSet-"];
 const SEARCH_KINDS: [&str; 1] = ["SearchParameter-"];
 
-/// Every resource under the folder of an unpacked artefact: of its XML Bundles, and of the packages in it. Search
-/// parameters are read apart.
+/// Every resource under the folder of an unpacked artifact: in its XML Bundles and in its packages. Search
+/// parameters are read separately.
 pub fn read(folder: &Path) -> Result<Vec<Value>> {
     resources(folder, &KINDS, |file| !is_of_search(file))
 }
@@ -38,7 +38,7 @@ fn has_ending(file: &Path, ending: &str) -> bool {
     file.extension().is_some_and(|found| found == ending)
 }
 
-/// `kinds`: how the names of a package's files begin.
+/// `kinds`: the prefixes of the names of a package's files.
 fn resources(folder: &Path, kinds: &[&str], is_wanted: impl Fn(&Path) -> bool) -> Result<Vec<Value>> {
     let mut files = Vec::new();
     list(folder, &mut files)?;
@@ -52,7 +52,7 @@ fn resources(folder: &Path, kinds: &[&str], is_wanted: impl Fn(&Path) -> bool) -
     Ok(resources)
 }
 
-/// The resources of a Bundle in XML or JSON; none of any other file.
+/// The resources of a Bundle in XML or JSON; empty for any other file.
 fn bundle(file: &Path) -> Result<Vec<Value>> {
     if has_ending(file, "xml") {
         let text = fs::read_to_string(file)?;
@@ -80,7 +80,7 @@ fn list(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// The definitions of a package, by the names of its files.
+/// The definitions in a package, by the names of its files.
 fn package(file: &Path, kinds: &[&str]) -> Result<Vec<Value>> {
     let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(fs::File::open(file)?));
     let mut found: Vec<(PathBuf, Value)> = Vec::new();

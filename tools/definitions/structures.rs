@@ -1,7 +1,7 @@
-//! Types and elements out of the snapshots of StructureDefinitions.
+//! Makes types and elements from the snapshots of StructureDefinitions.
 
-use crate::faults;
-use crate::look::{each, extension, is_true, last_segment, maximum, number, text, texts, unversioned};
+use crate::corrections;
+use crate::members::{each, extension, is_true, last_segment, maximum, number, text, texts, unversioned};
 use crate::place::{Place, gather, has_children, is_type, root, snapshot};
 use anyhow::{Context, Result};
 use fhir::FhirVersion;
@@ -15,18 +15,18 @@ const FHIR_TYPE: &str = "http://hl7.org/fhir/StructureDefinition/structuredefini
 const IMPLEMENTS: &str = "http://hl7.org/fhir/StructureDefinition/structuredefinition-implements";
 const SYSTEM_TYPES: &str = "http://hl7.org/fhirpath/System.";
 
-/// What grows while the tables of a version are made.
+/// The tables of a version under construction.
 pub struct Maker<'v> {
     pub version: FhirVersion,
     resources: &'v [Value],
     pub types: Vec<TypeDef>,
     pub constraints: Vec<Constraint>,
-    /// Urls of the value sets that a required binding names, in the order of their ids.
+    /// Urls of the value sets of required bindings, in the order of their ids.
     pub value_sets: Vec<String>,
     ids: BTreeMap<String, TypeId>,
-    /// By the name of an interface the resources that have it (R5: CanonicalResource, MetadataResource).
+    /// The resources that implement an interface, by its name (R5: CanonicalResource, MetadataResource).
     implementers: HashMap<String, Vec<TypeId>>,
-    /// What was met that the tables cannot say.
+    /// Definitions that the tables cannot represent.
     pub notes: Vec<String>,
 }
 
@@ -44,7 +44,7 @@ impl<'v> Maker<'v> {
         }
     }
 
-    /// Fills types and constraints.
+    /// Makes types and constraints.
     pub fn make_types(&mut self) -> Result<()> {
         let mut places: Vec<Place<'v>> = Vec::new();
         for definition in self.resources.iter().filter(|found| is_type(found)) {
@@ -66,7 +66,7 @@ impl<'v> Maker<'v> {
         Ok(())
     }
 
-    /// Whether contexts may name it: a type, or what stands for many of them in every version.
+    /// Whether contexts may name it: a type, or an interface of some version.
     pub fn has_type(&self, name: &str) -> bool {
         const KINDS: [&str; 7] =
             ["Element", "Base", "Any", "CanonicalResource", "MetadataResource", "BackboneElement", "Resource"];
@@ -78,7 +78,7 @@ impl<'v> Maker<'v> {
             let interface = extension(place.definition, IMPLEMENTS).and_then(|found| text(found, "valueUri"));
             if let (Some(url), TypeKind::Resource) = (interface, place.kind) {
                 let id = self.ids[&place.name];
-                // What is a MetadataResource is a CanonicalResource, too.
+                // A MetadataResource is also a CanonicalResource.
                 for name in ["CanonicalResource", "MetadataResource"] {
                     if last_segment(url) == name || name == "CanonicalResource" {
                         self.implementers.entry(name.to_owned()).or_default().push(id);
@@ -88,7 +88,8 @@ impl<'v> Maker<'v> {
         }
     }
 
-    /// Snapshots may repeat at an element what its type or the backbone element it refers to says already.
+    /// Removes constraints that snapshots repeat at an element although its type, or the backbone element it refers
+    /// to, has them.
     fn leave_out_what_types_bring(&mut self) {
         let of_types: Vec<Vec<ConstraintId>> = self.types.iter().map(|found| found.constraints.clone()).collect();
         let keys: Vec<Box<str>> = self.constraints.iter().map(|found| found.key.clone()).collect();
@@ -128,7 +129,7 @@ impl<'v> Maker<'v> {
             (None, false) => self.types_of(element).with_context(|| path.to_owned())?,
         };
         let base_max = element.get("base").and_then(|base| text(base, "max")).or_else(|| text(element, "max"));
-        // Of a backbone element they stand at its type, so that a contentReference to it has them as well.
+        // Constraints of a backbone element are at its type, so that a contentReference to it has them as well.
         let constraints = match has_own_type {
             true => Vec::new(),
             false => self.constraints_of(element, &["ele-1", "ext-1"]),
@@ -152,14 +153,14 @@ impl<'v> Maker<'v> {
         Ok(ElementType { type_id, targets: Vec::new() })
     }
 
-    /// The types of an element as its `type`s say.
+    /// The types of an element by its `type`s.
     pub fn types_of(&mut self, element: &Value) -> Result<Vec<ElementType>> {
         let mut types: Vec<ElementType> = Vec::new();
         for of_type in each(element, "type") {
             let mut made = self.plain(&self.type_name(of_type)?)?;
             made.targets = self.targets(of_type);
             match types.iter_mut().find(|known| known.type_id == made.type_id) {
-                // R4 writes a type once more for each target.
+                // R4 repeats a type for each target.
                 Some(known) if !known.targets.is_empty() && !made.targets.is_empty() => {
                     known.targets.extend(made.targets);
                 }
@@ -178,7 +179,7 @@ impl<'v> Maker<'v> {
             let name = text(named, "valueUrl").or_else(|| text(named, "valueUri"));
             return Ok(name.context("an empty FHIR type")?.to_owned());
         }
-        // A profile of a data type that is a type of its own here.
+        // A profile of a data type that is a type of its own in the tables.
         let profile = texts(of_type, "profile").map(last_segment).find(|name| self.ids.contains_key(*name));
         Ok(profile.unwrap_or(code).to_owned())
     }
@@ -192,7 +193,7 @@ impl<'v> Maker<'v> {
                 (Some(implementers), _) => targets.extend(implementers),
                 (None, Some(id)) => targets.push(*id),
                 (None, None) => {
-                    self.notes.push(format!("target {url} is no type: any is allowed"));
+                    self.notes.push(format!("target {url} is not a type: any is allowed"));
                     return Vec::new();
                 }
             }
@@ -202,7 +203,7 @@ impl<'v> Maker<'v> {
         targets
     }
 
-    /// The required binding; others bind nobody and are left out.
+    /// The required binding; other bindings are not enforced and are left out.
     pub fn binding(&mut self, element: &Value) -> Option<Binding> {
         let binding = element.get("binding")?;
         if text(binding, "strength") != Some("required") {
@@ -216,7 +217,7 @@ impl<'v> Maker<'v> {
         Some(Binding { strength: Strength::Required, value_set: ValueSetId(u16::try_from(at).ok()?) })
     }
 
-    /// The constraints of an element but those of the keys `without`.
+    /// The constraints of an element except those with the keys `without`.
     pub fn constraints_of(&mut self, element: &Value, without: &[&str]) -> Vec<ConstraintId> {
         let mut ids: Vec<ConstraintId> = Vec::new();
         for constraint in each(element, "constraint") {
@@ -228,7 +229,7 @@ impl<'v> Maker<'v> {
                 self.notes.push(format!("{key} has no expression"));
                 continue;
             };
-            let expression = faults::mended(self.version, key, published);
+            let expression = corrections::corrected(self.version, key, published);
             let id = self.constraint(key, constraint, expression);
             if !ids.contains(&id) {
                 ids.push(id);

@@ -1,27 +1,27 @@
-//! Code systems and value sets, and the codes that a value set has.
+//! Code systems and value sets, and the codes in a value set.
 
 use crate::filter;
-use crate::look::{each, is_true, text, texts, unversioned};
+use crate::members::{each, is_true, text, texts, unversioned};
 use fhir::schema::Codes;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// Value sets that import each other are followed this deep.
+/// The maximum depth of value sets that import each other.
 const DEPTH_LIMIT: usize = 16;
 /// A value set with more codes is left out of the tables.
 pub const CODES_LIMIT: usize = 5_000;
 
-/// Their owners license the codes; even the few that value sets list are not carried on.
+/// Code systems whose owners license the codes; even the few codes that value sets list are left out.
 const LICENSED: [&str; 4] =
     ["http://snomed.info/sct", "http://loinc.org", "http://www.ada.org/snodent", "http://nucc.org/provider-taxonomy"];
-/// Languages and MIME types: lists of them are never all that may be written.
+/// Languages and MIME types: a list of them is never complete.
 const OPEN: [&str; 2] = ["urn:ietf:bcp:47", "urn:ietf:bcp:13"];
 
 /// One code of a code system.
 pub struct Concept<'v> {
     pub code: &'v str,
     pub value: &'v Value,
-    /// Codes of the concepts directly above it.
+    /// Codes of its parent concepts.
     pub parents: Vec<&'v str>,
 }
 
@@ -36,15 +36,15 @@ type Code<'v> = (&'v str, &'v str);
 type Set<'v> = BTreeSet<Code<'v>>;
 
 pub struct Terminology<'v> {
-    /// Only those whose codes are all at hand.
+    /// Only systems whose codes are all available.
     systems: HashMap<&'v str, System<'v>>,
     sets: BTreeMap<&'v str, &'v Value>,
-    /// Of `sets` how many are of the version itself; a fallback's are used, but not told.
+    /// The number of `sets` that belong to the version itself; those of a fallback are used but not written.
     own: BTreeSet<&'v str>,
 }
 
 impl<'v> Terminology<'v> {
-    /// What a version has of its own.
+    /// The terminology of a version itself.
     pub fn new(resources: &'v [Value]) -> Terminology<'v> {
         let mut made = Terminology { systems: HashMap::new(), sets: BTreeMap::new(), own: BTreeSet::new() };
         for resource in resources {
@@ -54,14 +54,14 @@ impl<'v> Terminology<'v> {
         made
     }
 
-    /// What is asked for the systems and sets that nothing before has; `is_wanted` chooses by url.
+    /// Adds systems and sets that are still missing; `is_wanted` selects by url.
     pub fn add(&mut self, resources: &'v [Value], is_wanted: impl Fn(&str) -> bool) {
         for resource in resources.iter().filter(|found| text(found, "url").is_some_and(&is_wanted)) {
             self.take(resource);
         }
     }
 
-    /// The first of an url is kept.
+    /// For each url the first resource is used.
     fn take(&mut self, resource: &'v Value) {
         let Some(url) = text(resource, "url") else { return };
         match text(resource, "resourceType") {
@@ -73,12 +73,12 @@ impl<'v> Terminology<'v> {
         }
     }
 
-    /// The value sets of the version in ascending order.
+    /// The value sets of the version, sorted.
     pub fn urls(&self) -> impl Iterator<Item = &'v str> {
         self.own.iter().copied()
     }
 
-    /// Every code of a value set; None when not all of them are known here.
+    /// Every code of a value set; None if not all of them are known.
     pub fn codes(&self, url: &str) -> Option<Codes> {
         let set = self.expand(url, DEPTH_LIMIT)?;
         let systems: BTreeSet<&str> = set.iter().map(|(system, _)| *system).collect();
@@ -89,8 +89,8 @@ impl<'v> Terminology<'v> {
         Some(Codes { systems: systems.into_iter().map(Into::into).collect(), codes })
     }
 
-    /// The systems that a value set takes codes from, in ascending order; none when that is not known: it, or one that it
-    /// imports, is not at hand, or says no system.
+    /// The systems from which a value set includes codes, sorted; empty if they are unknown, because the set or an
+    /// imported one is not available or names no system.
     pub fn systems_of(&self, url: &str) -> Vec<Box<str>> {
         let mut systems = BTreeSet::new();
         match self.gather_systems(url, DEPTH_LIMIT, &mut systems) {
@@ -105,7 +105,8 @@ impl<'v> Terminology<'v> {
         for include in each(compose, "include") {
             match text(include, "system") {
                 Some(system) => drop(systems.insert(system)),
-                // Without a system, it takes what the sets that it names have in common: no more than each of them has.
+                // Without a system, it includes what the named sets have in common, which is at most what each of
+                // them has.
                 None => self.gather_systems(texts(include, "valueSet").next()?, depth, systems)?,
             }
         }
@@ -128,7 +129,7 @@ impl<'v> Terminology<'v> {
         Some(codes)
     }
 
-    /// What is in the system's part and in every value set that is imported.
+    /// The codes that are in the system's part and in every imported value set.
     fn part(&self, part: &'v Value, depth: usize) -> Option<Set<'v>> {
         let mut sets: Vec<Set<'v>> = Vec::new();
         for url in texts(part, "valueSet") {
@@ -178,7 +179,7 @@ impl<'v> System<'v> {
         }
     }
 
-    /// The codes of a concept and of all below it; None when there is no such concept.
+    /// The codes of a concept and of all its descendants; None if there is no such concept.
     pub fn branch(&self, code: &str) -> Option<BTreeSet<&'v str>> {
         let top = self.concepts.iter().find(|concept| concept.code == code)?;
         let mut branch = BTreeSet::from([top.code]);

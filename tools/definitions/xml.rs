@@ -1,7 +1,7 @@
-//! XML of FHIR definitions as JSON values: just enough for the tables.
+//! Reads XML of FHIR definitions as JSON values, as far as the tables need it.
 //!
-//! An element with a `value` and nothing else is a string (numbers and booleans, too), one that comes again an array;
-//! so who reads uses `look`, which takes one value for a list and a string for a number. Extensions of primitives and
+//! An element with only a `value` becomes a string (numbers and booleans, too), and a repeated one an array. Readers
+//! use `members`, which accepts a single value for a list and a string for a number. Extensions of primitives and
 //! narrative are left out.
 
 use anyhow::{Context, Result, bail};
@@ -43,7 +43,7 @@ pub fn bundle(text: &str) -> Result<Vec<Value>> {
     Ok(resources)
 }
 
-/// Every attribute is a member; the namespaces are not.
+/// Every attribute becomes a member, except namespaces.
 fn attributes(start: &BytesStart) -> Result<Map<String, Value>> {
     let mut members = Map::new();
     for attribute in start.attributes() {
@@ -58,7 +58,7 @@ fn attributes(start: &BytesStart) -> Result<Map<String, Value>> {
 }
 
 fn close(parent: &mut Map<String, Value>, name: String, mut members: Map<String, Value>) {
-    // A contained resource takes the place of the element around it.
+    // A contained resource replaces the element around it.
     if name.starts_with(|first: char| first.is_ascii_uppercase()) {
         if let Value::Object(inner) = resource(&name, members) {
             parent.extend(inner);

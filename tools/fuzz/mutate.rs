@@ -1,6 +1,7 @@
-//! Broken input from whole input: bytes changed, pieces cut, doubled, moved and mixed, words of the format put in.
+//! Makes broken input from valid input: changes bytes, cuts, duplicates, moves, and mixes pieces, inserts words of
+//! the format.
 
-/// Longest input that is made.
+/// The maximum length of an input.
 const INPUT_LIMIT_BYTES: usize = 256 * 1024;
 
 pub struct Mutator {
@@ -10,7 +11,7 @@ pub struct Mutator {
 }
 
 impl Mutator {
-    /// The same seed makes the same inputs in the same order. There is at least one seed input.
+    /// The same seed makes the same inputs in the same order. `seeds` must not be empty.
     pub fn new(seed: u64, mut seeds: Vec<Vec<u8>>, dictionary: &'static [&'static str]) -> Self {
         if seeds.is_empty() {
             seeds.push(Vec::new());
@@ -42,7 +43,7 @@ impl Mutator {
                 let place = self.below(input.len() + 1);
                 input.splice(place..place, piece);
             }
-            // The same piece many times: depth and length.
+            // The same piece many times, for depth and length.
             4 if at < to => {
                 let piece = input[at..to].repeat(1 + self.below(2_000));
                 input.splice(at..at, piece);

@@ -1,4 +1,4 @@
-//! What is fed, with what it begins from.
+//! The fuzz targets, with their seeds.
 
 use bytes::Bytes;
 use emberpost::channel::media::{self, Encoding};
@@ -21,7 +21,7 @@ pub struct Target {
     pub name: &'static str,
     pub seeds: fn() -> Vec<Vec<u8>>,
     pub dictionary: &'static [&'static str],
-    /// Must not panic, whatever it is given.
+    /// Must not panic on any input.
     pub run: fn(&[u8]),
 }
 
@@ -86,7 +86,7 @@ const FHIRPATH: &[&str] = &[
     "9999999999999999999999999999",
 ];
 
-/// Most bytes that come out of a packed body.
+/// The maximum number of bytes unpacked from a body.
 const UNPACKED_LIMIT_BYTES: usize = 1 << 20;
 
 fn check(bytes: &[u8], format: Format) {
@@ -104,7 +104,7 @@ fn check(bytes: &[u8], format: Format) {
 fn unpack(bytes: &[u8]) {
     for encoding in [Encoding::Gzip, Encoding::Zstd] {
         if let Ok(unpacked) = media::decode(&Bytes::copy_from_slice(bytes), encoding, UNPACKED_LIMIT_BYTES, |_| true) {
-            assert!(unpacked.len() <= UNPACKED_LIMIT_BYTES, "more came out than may");
+            assert!(unpacked.len() <= UNPACKED_LIMIT_BYTES, "more bytes than the limit");
         }
     }
 }
@@ -168,7 +168,7 @@ fn expressions() -> Vec<Vec<u8>> {
     schema.constraints.iter().map(|constraint| constraint.expression.as_bytes().to_vec()).collect()
 }
 
-/// Profiles of our own, loose and packed.
+/// Profiles of our own, as files and in a package.
 fn packages() -> Vec<Vec<u8>> {
     let profile = br#"{"resourceType":"StructureDefinition","url":"urn:p","name":"P","status":"active","fhirVersion":"4.0.1",
         "kind":"resource","abstract":false,"type":"Patient","derivation":"constraint",
@@ -186,7 +186,8 @@ fn own() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../message-definitions/samples")
 }
 
-/// Our own samples, and those of the corpus where it is set, of this ending; those that are small enough to be many.
+/// The shipped samples, and those of the corpus if it is set, with this extension; only small ones, to have many
+/// runs.
 fn messages(ending: &str) -> Vec<Vec<u8>> {
     let corpus = std::env::var_os("EMBERPOST_CORPUS").map(PathBuf::from);
     let mut found = Vec::new();

@@ -1,15 +1,16 @@
-//! Makes `docs/validation.md`: what is checked, and how it compares with the HL7 reference validator.
+//! Makes `docs/validation.md`: what is checked, and how the results compare with those of the HL7 reference
+//! validator.
 //!
-//! `EMBERPOST_CORPUS=… EMBERPOST_ORACLE=… cargo run --release -p emberpost-validation-page [-- --list]`. `--list` prints the
-//! figures and every disagreement instead of writing the page.
+//! `EMBERPOST_CORPUS=… EMBERPOST_ORACLE=… cargo run --release -p emberpost-validation-page [-- --list]`. `--list`
+//! prints the figures and every difference instead of writing the page.
 
+mod cases;
 mod explained;
 mod oracle;
 mod page;
 mod rules;
 #[cfg(test)]
 mod tests;
-mod ways;
 
 use oracle::Source;
 use page::Page;
@@ -25,7 +26,7 @@ fn main() -> io::Result<()> {
     let mutants = source.mutants(&made);
     std::fs::remove_dir_all(&made)?;
     let (mutants, corpus) = (mutants?, source.corpus()?);
-    let own = ways::go();
+    let own = cases::run();
     let page = Page { corpus: &corpus, mutants: &mutants, own: &own };
     let text = page.write();
     if std::env::args().any(|argument| argument == "--list") {

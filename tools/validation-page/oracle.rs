@@ -1,7 +1,7 @@
-//! What the HL7 reference validator said of real messages and of mutants, held against what Emberpost says.
+//! The issues that the HL7 reference validator found in real messages and in mutants, compared with Emberpost's.
 //!
-//! The folder has `outcomes-corpus.ndjson`, `outcomes-mutants.ndjson` and `mutate.py`, which makes the mutants from the
-//! corpus. Each line says as which FHIR version a message was read, and what is expected of a validator.
+//! The folder has `outcomes-corpus.ndjson`, `outcomes-mutants.ndjson`, and `mutate.py`, which makes the mutants from
+//! the corpus. Each line gives the FHIR version as which a message was read, and what a validator is expected to do.
 
 use emberpost::clock::Clock;
 use fhir::{FhirVersion, Format, Issue};
@@ -13,53 +13,55 @@ use std::process::{Command, Stdio};
 use validation::definition::Definitions;
 use validation::{Checks, Level, ProseRules, check_document};
 
-/// Classes of issues that count against a message; the others are the reference's own, or need a terminology server.
+/// Classes of issues that count against a message; the others are specific to the reference, or need a terminology
+/// server.
 const COUNTED: [&str; 10] =
     ["syntax", "base", "binding", "invariant", "narrative", "reference", "extension", "bundle", "prose", "crash"];
 
-/// Severity, class, rule, expression, line, column; the text is cut, in the middle of a letter too.
-type Said = (String, String, String, String, i64, i64, IgnoredAny);
+/// Severity, class, rule, expression, line, column. The text is truncated, possibly within a character.
+type ReferenceIssue = (String, String, String, String, i64, i64, IgnoredAny);
 
 #[derive(Clone, Debug, Deserialize)]
 pub struct Line {
-    /// Of the corpus: the path.
+    /// For the corpus: the path.
     #[serde(default)]
     pub file: String,
-    /// Of a mutant: way and base.
+    /// For a mutant: its kind of change and base message, joined by `~`.
     #[serde(default)]
     pub id: String,
-    #[serde(default)]
-    pub way: String,
+    /// For a mutant: the kind of change; `base` for an unchanged message.
+    #[serde(default, rename = "way")]
+    pub change: String,
     #[serde(default)]
     pub group: String,
-    /// Where the message was changed; empty where that is the text or XML.
+    /// The element that was changed; empty if that is the text or XML.
     #[serde(default)]
     pub at: String,
     pub version: String,
     pub format: String,
-    /// Of the corpus: how many errors of the classes that count.
+    /// For the corpus: the number of errors of the classes that count.
     #[serde(default)]
     pub errors: usize,
-    /// Of a mutant: `refused`, `accepted` or `either`.
+    /// For a mutant: `refused`, `accepted`, or `either`.
     #[serde(default)]
     pub expected: String,
     #[serde(default)]
-    pub issues: Vec<Said>,
+    pub issues: Vec<ReferenceIssue>,
 }
 
-/// One message, and both opinions of it.
+/// One message with the results of both validators.
 pub struct Judged {
     pub line: Line,
     pub issues: Vec<Issue>,
 }
 
-/// Where everything is.
+/// The folders.
 pub struct Source {
     pub corpus: PathBuf,
     pub oracle: PathBuf,
 }
 
-/// Emberpost's opinion: level structure as of this version, prose rules as errors, any event.
+/// Emberpost's issues at level structure for this version, with prose rules as errors and any event accepted.
 pub fn check(bytes: Vec<u8>, format: Format, version: FhirVersion) -> Vec<Issue> {
     let checks = Checks {
         level: Level::Structure,
@@ -71,19 +73,19 @@ pub fn check(bytes: Vec<u8>, format: Format, version: FhirVersion) -> Vec<Issue>
 }
 
 impl Source {
-    /// From `EMBERPOST_CORPUS` and `EMBERPOST_ORACLE`; None when one is not set.
+    /// From `EMBERPOST_CORPUS` and `EMBERPOST_ORACLE`; None if one is not set.
     pub fn of_environment() -> Option<Source> {
         let folder = |name| std::env::var_os(name).map(PathBuf::from);
         Some(Source { corpus: folder("EMBERPOST_CORPUS")?, oracle: folder("EMBERPOST_ORACLE")? })
     }
 
-    /// Every message of the corpus that is R4, R4B or R5, those of `invalid/` too.
+    /// Every message of the corpus that is R4, R4B, or R5, including those of `invalid/`.
     pub fn corpus(&self) -> io::Result<Vec<Judged>> {
         let lines = read(&self.oracle.join("outcomes-corpus.ndjson"))?;
         judge(lines, |line| std::fs::read(self.corpus.join(&line.file)))
     }
 
-    /// Every mutant; the untouched bases are left out.
+    /// Every mutant, without the unchanged base messages.
     pub fn mutants(&self, made: &Path) -> io::Result<Vec<Judged>> {
         let mut script = Command::new("python3");
         script.arg(self.oracle.join("mutate.py")).arg("--corpus").arg(&self.corpus).arg("--out").arg(made);
@@ -92,7 +94,7 @@ impl Source {
             return Err(io::Error::other("mutate.py failed"));
         }
         let lines = read(&self.oracle.join("outcomes-mutants.ndjson"))?;
-        let lines = lines.into_iter().filter(|line| line.way != "base").collect();
+        let lines = lines.into_iter().filter(|line| line.change != "base").collect();
         judge(lines, |line| std::fs::read(made.join(format!("{}.{}", line.id, line.format))))
     }
 }
@@ -109,7 +111,7 @@ fn judge(lines: Vec<Line>, bytes: impl Fn(&Line) -> io::Result<Vec<u8>>) -> io::
             "R4" => FhirVersion::R4,
             "R4B" => FhirVersion::R4B,
             "R5" => FhirVersion::R5,
-            // STU3 is not handled.
+            // STU3 is not supported.
             _ => continue,
         };
         let format = if line.format == "xml" { Format::Xml } else { Format::Json };
@@ -129,7 +131,7 @@ impl Judged {
         if self.line.id.is_empty() { &self.line.file } else { &self.line.id }
     }
 
-    /// Whether an error names the element that was changed, one below it, or the one directly above.
+    /// Whether an error names the element that was changed, one below it, or its parent.
     pub fn is_located(&self) -> bool {
         let errors = self.issues.iter().filter(|issue| issue.is_error());
         errors.filter_map(|issue| issue.expression.as_deref()).any(|found| is_near(found, &self.line.at))
@@ -140,25 +142,25 @@ impl Judged {
         self.line.errors > 0
     }
 
-    /// What the reference says against it, of the classes that count; of very many only the first.
-    pub fn counted(&self) -> impl Iterator<Item = &Said> {
+    /// The reference's issues of the classes that count; only the first if there are very many.
+    pub fn counted(&self) -> impl Iterator<Item = &ReferenceIssue> {
         self.line
             .issues
             .iter()
-            .filter(|said| matches!(said.0.as_str(), "error" | "fatal") && COUNTED.contains(&said.1.as_str()))
+            .filter(|issue| matches!(issue.0.as_str(), "error" | "fatal") && COUNTED.contains(&issue.1.as_str()))
     }
 
-    /// Rules of the reference that count, and of which none of our errors speaks.
+    /// Rules of the reference that count and to which none of our errors corresponds.
     pub fn missed(&self) -> Vec<&str> {
         let ours = || self.issues.iter().filter(|issue| issue.is_error()).filter_map(|issue| issue.rule.as_deref());
-        let mut missed: Vec<&str> = self.counted().map(|said| said.2.as_str()).collect();
+        let mut missed: Vec<&str> = self.counted().map(|issue| issue.2.as_str()).collect();
         missed.sort_unstable();
         missed.dedup();
         missed.retain(|theirs| !ours().any(|own| super::rules::is_same(theirs, own)));
         missed
     }
 
-    /// Our errors, each as rule and place; the first few.
+    /// The first of our errors, as rule and expression.
     pub fn ours(&self) -> String {
         let errors = self.issues.iter().filter(|issue| issue.is_error());
         brief(errors.map(|issue| {
@@ -166,13 +168,13 @@ impl Judged {
         }))
     }
 
-    /// The same of the reference.
+    /// The same for the reference.
     pub fn theirs(&self) -> String {
-        brief(self.counted().map(|said| format!("{} {}", said.2, said.3)))
+        brief(self.counted().map(|issue| format!("{} {}", issue.2, issue.3)))
     }
 }
 
-/// The same element, one below, or the one directly above.
+/// Whether it is the same element, one below it, or its parent.
 pub fn is_near(found: &str, at: &str) -> bool {
     let (found, at) = (plain(found), plain(at));
     // A step is a name with its index; an array and its items count as the same.

@@ -1,15 +1,15 @@
-//! The page `docs/validation.md`: what is checked in which version, and how that compares with the reference.
+//! Writes the page `docs/validation.md`: what is checked in which version, and how that compares with the reference.
 
+use super::cases::{CASES, CaseResult};
 use super::explained::explained;
 use super::oracle::Judged;
-use super::ways::{WAYS, Went};
 use fhir::FhirVersion;
 use fhir::schema::{Schema, Strength};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use validation::not_evaluated;
 
-/// The figures that the page stands for, and that a test holds.
+/// The figures on the page that a test asserts.
 #[derive(Default, Debug)]
 pub struct Figures {
     pub to_refuse: usize,
@@ -18,15 +18,15 @@ pub struct Figures {
     pub accepted: usize,
     pub placed: usize,
     pub located: usize,
-    /// Corpus messages that the reference accepts and we refuse.
+    /// Corpus messages that the reference accepts and Emberpost refuses.
     pub false_alarms: usize,
 }
 
-/// Mutants and figures, from which the page is written.
+/// The results from which the page is written.
 pub struct Page<'p> {
     pub corpus: &'p [Judged],
     pub mutants: &'p [Judged],
-    pub own: &'p [Went],
+    pub own: &'p [CaseResult],
 }
 
 impl Page<'_> {
@@ -70,9 +70,9 @@ impl Page<'_> {
         let share = |part: usize, of: usize| 100.0 * part as f64 / of.max(1) as f64;
         let _ = write!(
             text,
-            "\n## Mutants\n\n{} messages, each changed in one way, as of R4, R4B or R5. Of those that are to be refused {} of {} are \
-             ({:.1} %); of those that\nare to be accepted {} of {} ({:.1} %); the right element (the same, one below, or the one \
-             directly above) is named in {} of {}\n({:.1} %) of those that have one. The reference itself does 98.2 %, 98.4 % and \
+            "\n## Mutants\n\n{} messages of R4, R4B, or R5, each changed in one way. Emberpost refuses {} of the {} that must be refused \
+             ({:.1} %), accepts {}\nof the {} that must be accepted ({:.1} %), and names the right element (the changed one, one \
+             below it, or its parent) in {} of the\n{} that have one ({:.1} %). The reference itself reaches 98.2 %, 98.4 %, and \
              97.9 %.\n\n| group | mutants | to refuse | refused | placed | located | to accept | accepted | either | refused |\n\
              |---|---|---|---|---|---|---|---|---|---|\n",
             self.mutants.len(),
@@ -117,23 +117,23 @@ impl Page<'_> {
     }
 
     fn own_table(&self, text: &mut String) {
-        let right = self.own.iter().filter(|went| went.is_right()).count();
+        let right = self.own.iter().filter(|result| result.is_right()).count();
         let _ = write!(
             text,
-            "\n## Ways of our own\n\nOne message of ours, changed in {} ways that are not among the mutants, in the versions that each \
-             is for: {right} of {} went as\nthey should (refused at the right element, or accepted).\n",
-            WAYS.len(),
+            "\n## Cases of our own\n\nOne message, changed in {} ways that are not among the mutants, in each version to which they apply: \
+             {right} of {} have the\nexpected result (refused at the right element, or accepted).\n",
+            CASES.len(),
             self.own.len()
         );
-        for went in self.own.iter().filter(|went| !went.is_right()) {
-            let _ = writeln!(text, "\n- {} ({}): wrong", went.way.name, went.version.short());
+        for result in self.own.iter().filter(|result| !result.is_right()) {
+            let _ = writeln!(text, "\n- {} ({}): wrong", result.case.name, result.version.short());
         }
     }
 
     fn corpus_table(&self, text: &mut String) {
         text.push_str(
-            "\n## Real messages\n\nBy publisher and form: accepted by both, refused by both, and where the two differ. Prose rules count \
-             as errors here.\n\n| source | form | messages | both accept | both refuse | only Emberpost refuses | only the reference \
+            "\n## Real messages\n\nBy publisher and format: accepted by both, refused by both, and where the two differ. Prose rules \
+             count as errors here.\n\n| source | format | messages | both accept | both refuse | only Emberpost refuses | only the reference \
              refuses |\n|---|---|---|---|---|---|---|\n",
         );
         let mut rows: BTreeMap<(&str, &str), [usize; 5]> = BTreeMap::new();
@@ -149,9 +149,9 @@ impl Page<'_> {
             }] += 1;
         }
         let mut sum = [0; 5];
-        for ((source, form), row) in rows {
+        for ((source, format), row) in rows {
             let cells: Vec<String> = row.iter().map(ToString::to_string).collect();
-            let _ = writeln!(text, "| {source} | {form} | {} |", cells.join(" | "));
+            let _ = writeln!(text, "| {source} | {format} | {} |", cells.join(" | "));
             sum.iter_mut().zip(row).for_each(|(sum, count)| *sum += count);
         }
         let cells: Vec<String> = sum.iter().map(ToString::to_string).collect();
@@ -160,15 +160,15 @@ impl Page<'_> {
         let same = refused().filter(|one| one.missed().is_empty()).count();
         let _ = writeln!(
             text,
-            "\nOf the {} messages that both refuse, those of the next section included, {same} are refused by Emberpost for every rule for \
-             which the\nreference refuses them.",
+            "\nEmberpost reports every rule that the reference reports in {same} of the {} messages that both refuse, including those of the\n\
+             next section.",
             refused().count()
         );
         for one in refused().filter(|one| !one.missed().is_empty()) {
             let why = explained(one).unwrap_or("**not explained**");
             let _ = writeln!(
                 text,
-                "\n- {}: not {}; Emberpost says {}. {why}",
+                "\n- {}: not {}; Emberpost reports {}. {why}",
                 one.name(),
                 one.missed().join(", "),
                 one.ours()
@@ -188,8 +188,8 @@ impl Page<'_> {
     /// Every message on which the two differ, one by one.
     fn disagreements(&self, text: &mut String) {
         text.push_str(
-            "\n## Where the two differ\n\nOf mutants what is expected is compared, not what the reference says; of real messages its \
-             counted errors.\n\n| message | expected | Emberpost says | the reference says | why |\n|---|---|---|---|---|\n",
+            "\n## Where the two differ\n\nMutants are compared with the expected result, not with the reference; real messages with \
+             the reference's counted errors.\n\n| message | expected | Emberpost reports | the reference reports | why |\n|---|---|---|---|---|\n",
         );
         let mutants = self.mutants.iter().filter(|one| {
             let (refused, located) = (one.is_refused(), one.line.at.is_empty() || one.is_located());
@@ -233,11 +233,11 @@ fn families(text: &mut String) {
     row("types with their elements", count(&|schema| schema.types.len()));
     row("elements", count(&|schema| schema.types.iter().map(|found| found.elements.len()).sum()));
     row(
-        "value sets of required bindings that can be enumerated",
+        "value sets of required bindings with enumerated codes",
         count(&|schema| schema.value_sets.iter().filter(|set| set.codes.is_some()).count()),
     );
     row(
-        "value sets of required bindings that cannot (a coding of their systems is asked for)",
+        "value sets of required bindings without (a coding from their systems is required)",
         count(&|schema| schema.value_sets.iter().filter(|set| set.codes.is_none()).count()),
     );
     row(
@@ -270,33 +270,33 @@ const FAMILIES: &[(&str, &str)] = &[
     ("prose rules of Bundles and messages (`prose_rules`)", "warning, or error"),
 ];
 
-/// How rules are read where the definitions leave it open.
+/// How rules are interpreted where the definitions leave it open.
 const READING: &str = "
-## How rules are read
+## How rules are interpreted
 
-- **Invariants must come to true.** One without a result is broken, as an element that it compares with is missing or no number. Exceptions:
-  two dates of different precision have no order, so `per-1` compares the boundaries, and `mdd-1` and `inv-1` (Task) pass; what a reference
-  leads to, or whether a code is in a value set, may not be known here, and then nothing is broken. Published expressions that have no result
-  where nothing is wrong (`bdl-8` and `ras-2` of R4, `ing-1` of R4B, `eld-28` and `dgr-1` of R5), or that miss what their sentence says
-  (`csd-1` of R5), are mended in the tables: `tools/definitions/faults.rs` lists them with reasons. Constraints of profiles are read alike.
-- **Extensions of the base** follow HL7's newest extensions pack that a registry has (5.3.0-ballot-tc1); what a release allows beyond it stays
-  allowed. A loaded definition of the same url replaces the embedded one: level `structure` then leaves the extension alone, and level
-  `profile` holds what was loaded.
-- **Required value sets that cannot be enumerated** (languages, SNOMED CT …) ask for a coding, of a system that the set takes codes from; an
-  extension may stand in its place. Currencies are the codes of ISO 4217, withdrawn ones included.
-- **Relative references** that are no type, `/`, and id are a prose rule. `Reference.type` is the name of a type, never a URL.
-- **Ids of elements** differ within a resource (in a StructureDefinition within snapshot and differential each), and hold no white space.
-- **Attachment.size** is the size of `data` before base64. base64 of R5 holds no white space.
-- **Narratives** may have a prefix for XHTML, hold no link in a link, nothing in `pre` that HTML keeps out of it, and no control character.
-- **Parameters** may be empty; another resource with nothing but its type may not.
-- **STU3** is told as such (VER-04), and nothing else of the message.
-- Documents may be nested 256 levels deep, objects and arrays of the JSON form counted alike (`SEND_DEPTH` beyond).
-- Issues are in the terms of the format that was sent: XML senders read of elements and attributes (XML-02 instead of JSN-03 and JSN-04,
-  `max`, `type`, or `format` instead of JSN-05 and JSN-07). Errors come first, then warnings, each in the order of the document.
+- **Invariants must be true.** One without a result is violated, for example because an element that it compares is missing or not a number.
+  Exceptions: two dates of different precision have no order, so `per-1` compares the boundaries, and `mdd-1` and `inv-1` (Task) pass; if an
+  invariant depends on the target of a reference or on a value set that is not known here, it is not violated. Published expressions that have
+  no result when nothing is wrong (`bdl-8` and `ras-2` of R4, `ing-1` of R4B, `eld-28` and `dgr-1` of R5), or that do not express their text
+  (`csd-1` of R5), are corrected in the tables: `tools/definitions/corrections.rs` lists them with reasons. Constraints of profiles are treated alike.
+- **Extensions of the base** follow HL7's newest extensions pack in a registry (5.3.0-ballot-tc1); what a release allows beyond it is also
+  allowed. A loaded definition with the same url overrides the embedded one: level `structure` then ignores the extension, and level `profile`
+  enforces the loaded definition.
+- **Required value sets that cannot be enumerated** (languages, SNOMED CT, and so on) require a coding from a system that the value set includes;
+  an extension may replace it. Currencies are the codes of ISO 4217, including withdrawn ones.
+- **Relative references** that are not a type, `/`, and an id violate a prose rule. `Reference.type` is the name of a type, never a URL.
+- **Ids of elements** are unique within a resource (in a StructureDefinition within each of snapshot and differential) and have no white space.
+- **Attachment.size** is the size of `data` before base64. In R5, base64 has no white space.
+- **Narrative** may use a prefix for XHTML. It must not have a link in a link, elements in `pre` that HTML excludes there, or control characters.
+- **Parameters** may be empty; any other resource needs more than its type.
+- **STU3** messages are reported as such (VER-04) and not checked any further.
+- Documents may be nested 256 levels deep, counting objects and arrays of the equivalent JSON (`SEND_DEPTH` beyond).
+- Issues use the terms of the format that was sent: for XML, elements and attributes (XML-02 instead of JSN-03 and JSN-04, `max`, `type`, or
+  `format` instead of JSN-05 and JSN-07). Errors come first, then warnings, each in the order of the document.
 ";
 
 const HEAD: &str = "# Validation\n\nMade by `cargo run --release -p emberpost-validation-page`, with `EMBERPOST_CORPUS` and `EMBERPOST_ORACLE` set: the \
-folder of real messages, and\nthat of what the HL7 reference validator (org.hl7.fhir.validation 6.7.9) says of them and of mutants of them. Do \
-not edit it by hand.\n\nLevels build on each other: `message` (envelope, header, events, MessageDefinition), `structure` (all of the base \
-specification), `profile`\n(profiles, graphs). What follows is `structure` with `prose_rules = \"error\"`.\n\n## What is checked\n\n| rules | R4 \
+folder of real messages, and\nthat of the issues that the HL7 reference validator (org.hl7.fhir.validation 6.7.9) finds in them and in mutants of \
+them. Do not edit it by\nhand.\n\nEach level includes the ones before it: `message` (envelope, header, events, MessageDefinition), `structure` (the base \
+specification), `profile`\n(profiles, graphs). This page is about `structure` with `prose_rules = \"error\"`.\n\n## What is checked\n\n| rules | R4 \
 | R4B | R5 |\n|---|---|---|---|\n";

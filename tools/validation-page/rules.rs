@@ -1,6 +1,6 @@
-//! Which rules of ours say what a rule of the reference says.
+//! Maps rules of the reference to the corresponding rules of Emberpost.
 
-/// Rule of the reference, and ours. What is not listed has the same name in both: the keys of invariants.
+/// A rule of the reference, and ours. Rules that are not listed have the same name in both: the keys of invariants.
 const SAME: &[(&str, &[&str])] = &[
     ("BUNDLE_ENTRY_URL_ABSOLUTE", &["MSG-11"]),
     ("BUNDLE_ENTRY_URL_MATCHES_TYPE_ID", &["MSG-11"]),

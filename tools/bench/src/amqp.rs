@@ -1,4 +1,4 @@
-//! The cases over AMQP: a bare relay and the router between the same two queues of a broker that runs already.
+//! The AMQP cases: a bare relay and the router between the same two queues of a running broker.
 
 use super::children::{Channel, Folder, RouterProcess};
 use super::measure::{Bench, COMMITS_METRIC, Load, Run, Scenario, expect_measuring};
@@ -10,12 +10,12 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Connection, ConnectionProperties};
 use tokio::runtime::Handle;
 
-/// Messages between publishing and consumption at the far end: a pipeline that is nearly empty, and a full one.
+/// Messages between publishing and consumption: a nearly empty pipeline, and a full one.
 const IN_FLIGHT: [usize; 2] = [64, 256];
-/// Seconds of the pass that only counts fsyncs.
+/// Duration of the pass that only counts fsyncs, in seconds.
 const COUNTING_SECONDS: u64 = 3;
 
-/// The queues of one run, declared as the router declares its own, and deleted with the value.
+/// The queues of one run, declared as the router declares its own, and deleted on drop.
 struct Queues {
     connection: Connection,
     inbound: String,
@@ -40,7 +40,7 @@ impl Queues {
         })
     }
 
-    /// Every queue with its arguments, dead-letter queues among them.
+    /// Every queue with its arguments, including dead-letter queues.
     fn all(&self) -> Vec<(String, FieldTable)> {
         let pair = |queue: &String| {
             let dead = format!("{queue}.dead");
@@ -62,7 +62,7 @@ impl Drop for Queues {
     fn drop(&mut self) {
         Handle::current().block_on(async {
             for (queue, _) in self.all() {
-                // What cannot be deleted is left behind; its name says whose it is.
+                // Queues that cannot be deleted remain; their name shows where they come from.
                 if let Ok(channel) = self.connection.create_channel().await {
                     let _ = channel.queue_delete(queue.as_str().into(), QueueDeleteOptions::default()).await;
                 }
@@ -72,7 +72,7 @@ impl Drop for Queues {
 }
 
 impl Bench<'_> {
-    /// The relay and the router, run next to each other, for each number of messages in flight.
+    /// The relay and the router, in alternating runs, for each number of messages in flight.
     pub(super) fn amqp_cases(&self, broker: &str, size_bytes: usize) -> Result<Vec<Case>> {
         let mut all = Vec::new();
         for senders in IN_FLIGHT {

@@ -1,6 +1,6 @@
-//! Starting, watching and stopping the benchmark's processes, and the folder that they write to.
+//! Starts, observes, and stops the benchmark's processes, and manages their folder.
 //!
-//! Everything started here ends with the value that stands for it, also when the benchmark fails in the middle.
+//! Every process ends when the value that represents it is dropped, also when the benchmark fails.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -14,25 +14,25 @@ use anyhow::{Context, Result, bail};
 use super::message::{MAILBOX_ADDRESS, RECEIVER_ADDRESS, SENDER_ADDRESS, SLOW_ADDRESS};
 use super::{fsync, proc};
 
-/// How long the router may take from its start to its first `/health/ready`.
+/// The time limit for the router's first successful `/health/ready`.
 const READY_WAIT: Duration = Duration::from_secs(15);
-/// How long the router may take to drain before it is killed.
+/// The time limit for the router to drain before it is killed.
 const STOP_WAIT: Duration = Duration::from_secs(20);
-/// How often a process is looked at while it is waited for.
+/// The interval for polling a process.
 const POLL: Duration = Duration::from_millis(20);
-/// How long one question to the router over HTTP may take.
+/// The time limit for one HTTP request to the router.
 const QUESTION_WAIT: Duration = Duration::from_secs(2);
-/// Lines of the router's log that are shown when it fails.
+/// The number of lines of the router's log that are shown when it fails.
 const LOG_TAIL_LINES: usize = 15;
 
-/// This program, playing one role.
+/// This program in one role.
 pub struct RoleProcess {
     child: Child,
     lines: BufReader<ChildStdout>,
 }
 
 impl RoleProcess {
-    /// Starts `command` (this program, perhaps traced) with `arguments`.
+    /// Starts `command` (this program, possibly traced) with `arguments`.
     pub fn start(mut command: Command, arguments: &[String]) -> Result<RoleProcess> {
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().context("cannot start a process of the benchmark")?;
@@ -44,7 +44,7 @@ impl RoleProcess {
         self.child.id()
     }
 
-    /// The next line that it prints; errs when it ended instead.
+    /// The next line that it prints; errs if it ended instead.
     pub fn line(&mut self) -> Result<String> {
         let mut line = String::new();
         if self.lines.read_line(&mut line)? == 0 {
@@ -53,7 +53,7 @@ impl RoleProcess {
         Ok(line.trim_end().to_owned())
     }
 
-    /// The `host:port` that a serving role listens on.
+    /// The `host:port` on which a serving role listens.
     pub fn address(&mut self) -> Result<String> {
         let line = self.line()?;
         Ok(line.strip_prefix("listening ").with_context(|| format!("expected an address, got: {line}"))?.to_owned())
@@ -76,7 +76,8 @@ impl Drop for RoleProcess {
     }
 }
 
-/// A router with a new store, its log in the same folder. Logging stays as it is by default, for it belongs to the cost.
+/// A router with a new store and its log in the same folder. Logging has its default settings, because it is part of
+/// the cost.
 pub struct RouterProcess {
     child: Child,
     address: String,
@@ -84,8 +85,8 @@ pub struct RouterProcess {
 }
 
 impl RouterProcess {
-    /// Starts `program serve` with a store in `folder` and waits until it is ready. With `counting`, fsyncs are counted
-    /// until it stops.
+    /// Starts `program serve` with a store in `folder` and waits until it is ready. With `counting`, fsyncs are
+    /// counted until it stops.
     pub fn start(program: &Path, folder: &Path, channel: Channel<'_>, counting: bool) -> Result<RouterProcess> {
         let address = free_address()?;
         let config = folder.join("emberpost.toml");
@@ -120,7 +121,7 @@ impl RouterProcess {
         self.child.id()
     }
 
-    /// The `host:port` that it listens on.
+    /// The `host:port` on which it listens.
     pub fn address(&self) -> &str {
         &self.address
     }
@@ -132,12 +133,12 @@ impl RouterProcess {
         value.trim().parse().ok()
     }
 
-    /// Stops it by SIGTERM and waits for it. Returns the fsyncs of its whole life when they were counted.
+    /// Stops it by SIGTERM and waits for it. Returns the fsyncs of its lifetime if they were counted.
     pub fn stop(mut self) -> Result<Option<u64>> {
         let pid = self.child.id().to_string();
-        let asked = Command::new("sh").args(["-c", "kill -TERM \"$0\"", &pid]).status();
-        if !asked.is_ok_and(|status| status.success()) {
-            bail!("the router could not be asked to stop");
+        let signalled = Command::new("sh").args(["-c", "kill -TERM \"$0\"", &pid]).status();
+        if !signalled.is_ok_and(|status| status.success()) {
+            bail!("the router could not be signalled to stop");
         }
         let deadline = Instant::now() + STOP_WAIT;
         while self.child.try_wait()?.is_none() {
@@ -173,12 +174,12 @@ impl Drop for RouterProcess {
     }
 }
 
-/// A folder of the benchmark's own, removed with all that is in it.
+/// A folder of the benchmark, removed with its content on drop.
 pub struct Folder(PathBuf);
 
 impl Folder {
-    /// A new folder in TMPDIR, else in `target`, else in the current folder: `/tmp` may be held in memory, where an fsync
-    /// costs nothing.
+    /// A new folder in TMPDIR, else in `target`, else in the current folder: `/tmp` may be a file system in memory,
+    /// where an fsync costs nothing.
     pub fn new(name: &str) -> Result<Folder> {
         let parent = match std::env::var_os("TMPDIR") {
             Some(parent) => PathBuf::from(parent),
@@ -194,7 +195,7 @@ impl Folder {
         &self.0
     }
 
-    /// Whether the folder is held in memory, so that figures of durable writes mean nothing.
+    /// Whether the folder is in memory, so that figures of durable writes are meaningless.
     pub fn is_in_memory(&self) -> bool {
         const TMPFS_MAGIC: rustix::fs::FsWord = 0x0102_1994;
         rustix::fs::statfs(&self.0).is_ok_and(|system| system.f_type == TMPFS_MAGIC)
@@ -207,12 +208,12 @@ impl Drop for Folder {
     }
 }
 
-/// What each of these processes has used so far, in their order.
+/// What each of these processes has used so far, in the same order.
 pub fn usages(pids: &[u32]) -> Result<Vec<proc::Usage>> {
     pids.iter().map(|pid| proc::Usage::of(*pid)).collect()
 }
 
-/// The far end of what is measured.
+/// The receiving end of what is measured.
 #[derive(Clone, Copy)]
 pub enum Channel<'a> {
     /// The `host:port` of the HTTP receiver.
@@ -222,7 +223,7 @@ pub enum Channel<'a> {
 }
 
 impl Channel<'_> {
-    /// One lane per sender, and as many attempts at once as there may be messages under way.
+    /// One lane per sender, and as many concurrent attempts as messages in flight.
     fn configuration(self) -> String {
         match self {
             Channel::Http(receiver) => format!(
@@ -290,12 +291,12 @@ channel = {{ type = "mailbox" }}
     )
 }
 
-/// A loopback address whose port was free just now.
+/// A loopback address whose port was free a moment ago.
 fn free_address() -> Result<String> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
 }
 
-/// One GET on a connection of its own: status and body.
+/// One GET on a connection of its own; returns status and body.
 fn get(address: &str, path: &str) -> Result<(u16, String)> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(QUESTION_WAIT))?;

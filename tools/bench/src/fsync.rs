@@ -1,17 +1,17 @@
-//! Counting how often a process waits for the disk (`fsync`, `fdatasync`), with `strace` where it is installed.
+//! Counts how often a process waits for the disk (`fsync`, `fdatasync`), with `strace` if it is installed.
 //!
-//! Tracing slows a process down, so it is done in a short pass of its own, whose other figures are thrown away. With
-//! `--seccomp-bpf` only the counted calls stop the process, which keeps it near its usual speed and batches near their usual
-//! size. `-D` makes the traced program our own child, so that it can be signalled by its id.
+//! Tracing slows a process down, so it is done in a short pass whose other figures are discarded. With
+//! `--seccomp-bpf` only the counted calls stop the process, which keeps its speed and the size of batches close to
+//! normal. `-D` makes the traced program our own child, so that it can be signalled by its id.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// How long the tracer may take to write its table after the traced process ended.
+/// The time limit for the tracer to write its table after the traced process ended.
 const TABLE_WAIT: Duration = Duration::from_secs(5);
 
-/// Whether a process can be traced on this machine: strace is installed, knows the options, and is allowed to.
+/// Whether this machine can trace a process: strace is installed, knows the options, and is permitted.
 pub fn can_count() -> bool {
     let mut probe = Command::new("strace");
     probe.args(["-f", "--seccomp-bpf", "-c", "-o", "/dev/null", "-e", "trace=fsync,fdatasync", "true"]);
@@ -19,14 +19,15 @@ pub fn can_count() -> bool {
     probe.status().is_ok_and(|status| status.success())
 }
 
-/// The command that runs `program` with its calls counted into `table` when it ends.
+/// The command that runs `program` and writes the counts of its calls to `table` when it ends.
 pub fn counted(program: &Path, table: &Path) -> Command {
     let mut command = Command::new("strace");
     command.args(["-D", "-f", "--seccomp-bpf", "-c", "-e", "trace=fsync,fdatasync", "-o"]).arg(table).arg(program);
     command
 }
 
-/// The calls counted in `table`, which is waited for: the tracer writes it after the process ended. `None` without one.
+/// The calls counted in `table`. Waits for it, because the tracer writes it after the process ended. `None` if there
+/// is none.
 pub fn count(table: &Path) -> Option<u64> {
     let deadline = Instant::now() + TABLE_WAIT;
     loop {
@@ -41,7 +42,7 @@ pub fn count(table: &Path) -> Option<u64> {
     }
 }
 
-/// The sum over both calls of strace's summary, once that is complete.
+/// The sum over both calls in strace's summary, once that is complete.
 fn calls_in(table: &str) -> Option<u64> {
     table.lines().find(|line| line.ends_with(" total"))?;
     let calls = |line: &str| -> Option<u64> { line.split_whitespace().nth(3)?.parse().ok() };

@@ -1,11 +1,13 @@
-//! `emberpost-bench`: what a router costs and carries, measured end to end beside two baselines on the same machine.
+//! `emberpost-bench`: measures the throughput and cost of a router end to end, beside two baselines on the same
+//! machine.
 //!
-//! Senders, receiver, bare relay and router are processes of their own, all started from here, so that the CPU time of each
-//! can be told apart. This command starts its own program again with the hidden `--role` for the first three.
-//! Runs of relay and router alternate: a shared machine's speed may double within minutes, and only ratios of neighbors hold.
+//! Senders, receiver, bare relay, and router are separate processes, all started from here, so that the CPU time of
+//! each is known. This command starts its own program again with the hidden `--role` for the first three. Runs of
+//! relay and router alternate, because the speed of a shared machine may double within minutes, and only ratios of
+//! adjacent runs are reliable.
 //!
-//! It measures and reports. It judges nothing but replies that are not what the case expects, and never touches a store
-//! other than the one in its own temporary folder.
+//! It measures and reports. The only thing it checks is whether replies are what the case expects, and it never uses
+//! a store other than the one in its own temporary folder.
 
 mod amqp;
 mod children;
@@ -46,7 +48,7 @@ struct BenchArgs {
     /// Sizes of a message in bytes
     #[arg(long, value_delimiter = ',', default_values_t = [Bounded::<20_000_000>(2_048), Bounded(51_200)])]
     sizes: Vec<Bounded<20_000_000>>,
-    /// What to measure: accept (kept for a mailbox), inout (delivered and answered), slow (inout beside a slow receiver), relay (bare HTTP), sqlite (bare commits), amqp-relay and amqp-inout (queue to queue, with --broker; 64 and 256 messages in flight)
+    /// What to measure: accept (stored for a mailbox), inout (delivered and answered), slow (inout beside a slow receiver), relay (bare HTTP), sqlite (bare commits), amqp-relay and amqp-inout (queue to queue, with --broker; 64 and 256 messages in flight)
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Scenario::All])]
     scenario: Vec<Scenario>,
     /// The program whose `serve` is measured [default: emberpost beside this program]
@@ -55,7 +57,7 @@ struct BenchArgs {
     /// A running broker for the AMQP scenarios, amqp://user:password@host:port/vhost
     #[arg(long, value_name = "URL")]
     broker: Option<String>,
-    /// How standard output looks
+    /// How the report is printed on standard output
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
     /// Also writes the report as JSON to this file
@@ -75,13 +77,13 @@ enum Format {
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Exit codes: 0 done, 1 some replies were not what their case expects or the report could not be written, 2 wrong usage,
-/// 3 a process of the benchmark (the router first of all) could not be started or reached.
+/// Exit codes: 0 success; 1 some replies were not what their case expects, or the report could not be written; 2
+/// wrong usage; 3 a process of the benchmark (usually the router) could not be started or reached.
 fn main() -> ExitCode {
     let args = BenchArgs::parse();
     let code = match args.role.role {
         Some(role) => play(role, args),
-        // The conductor only starts processes and waits for them: plain blocking code.
+        // This process only starts processes and waits for them, in plain blocking code.
         None => conduct(args),
     };
     ExitCode::from(code)
@@ -101,7 +103,7 @@ fn play(role: Role, args: BenchArgs) -> u8 {
     }
 }
 
-/// As many as the router has, so that the relay is measured on equal terms.
+/// The same number as the router has, so that the comparison with the relay is fair.
 fn workers() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| cores.get().saturating_sub(1).max(1))
 }
@@ -117,7 +119,7 @@ fn conduct(args: BenchArgs) -> u8 {
         broker: args.broker,
     };
     if let Some(scenario) = plan.scenarios.iter().find(|scenario| scenario.needs_broker() && plan.broker.is_none()) {
-        eprintln!("bench: the scenario {} needs a broker that runs: --broker amqp://…", scenario.name());
+        eprintln!("bench: the scenario {} needs a running broker: --broker amqp://…", scenario.name());
         return 2;
     }
     let report = match measure::measure(&plan) {
@@ -151,7 +153,7 @@ impl<const MOST: usize> FromStr for Bounded<MOST> {
     fn from_str(text: &str) -> Result<Self, String> {
         match text.parse() {
             Ok(number) if (1..=MOST).contains(&number) => Ok(Bounded(number)),
-            _ => Err(format!("a whole number from 1 to {MOST} is needed")),
+            _ => Err(format!("use a whole number from 1 to {MOST}")),
         }
     }
 }

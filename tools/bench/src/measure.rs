@@ -1,4 +1,4 @@
-//! The order of things: which cases there are, which process runs when, and what is read before and after.
+//! Runs the cases: which process runs when, and what is read before and after.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,16 +12,17 @@ use super::report::{Case, FsyncsBy, Report, Sample};
 use super::roles::Measured;
 use super::{fsync, proc};
 
-/// The counter that stands for fsyncs where they cannot be counted: each commit of the store waits for the disk once.
+/// The counter used in place of fsyncs where they cannot be counted: each commit of the store waits for the disk
+/// once.
 pub(super) const COMMITS_METRIC: &str = "emberpost_store_commits_total";
-/// Seconds of the pass that only counts fsyncs.
+/// Duration of the pass that only counts fsyncs, in seconds.
 const COUNTING_SECONDS: u64 = 2;
-/// Senders that keep the slow receiver busy and its lanes full.
+/// The number of senders that keep the slow receiver busy and its lanes full.
 const SLOW_SENDERS: usize = 16;
-/// Rows in one commit of the bare SQLite baseline.
+/// Rows per commit of the bare SQLite baseline.
 const ROWS_PER_COMMIT: [usize; 2] = [1, 64];
 
-/// What is to be measured.
+/// What to measure.
 pub struct Plan {
     pub seconds: u64,
     pub runs: u32,
@@ -29,32 +30,32 @@ pub struct Plan {
     pub sizes_bytes: Vec<usize>,
     pub scenarios: Vec<Scenario>,
     pub server_binary: Option<PathBuf>,
-    /// Of a broker that runs already.
+    /// The URL of a running broker.
     pub broker: Option<String>,
 }
 
-/// What messages go through.
+/// The path that messages take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Scenario {
     All,
-    /// A router that keeps the message for a mailbox and says 202.
+    /// A router that stores the message for a mailbox and answers 202.
     Accept,
-    /// A router that delivers over HTTP and gives back the receiver's answer.
+    /// A router that delivers over HTTP and returns the receiver's answer.
     Inout,
-    /// As inout, while another receiver takes 30 s for each of the messages that 16 more senders have for it.
+    /// As inout, while 16 more senders send to another receiver that takes 30 s per message.
     Slow,
     /// The bare relay, to the same receiver.
     Relay,
     /// No messages: rows committed to SQLite.
     Sqlite,
-    /// From queue to queue of the broker, through a program that only passes on.
+    /// From queue to queue of the broker, through a program that only forwards.
     AmqpRelay,
     /// From queue to queue of the broker, through a router.
     AmqpInout,
 }
 
 impl Scenario {
-    /// As it is called on the command line.
+    /// The name on the command line.
     pub fn name(self) -> String {
         self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
     }
@@ -64,12 +65,12 @@ impl Scenario {
     }
 }
 
-/// Runs all that is planned. Errs when a process cannot be started, ends early, or cannot be stopped.
+/// Runs everything in the plan. Errs if a process cannot be started, ends early, or cannot be stopped.
 pub fn measure(plan: &Plan) -> Result<Report> {
     let bench = Bench::new(plan)?;
     let mut report = Report::begin(plan.seconds, plan.runs, bench.fsyncs_by);
     if bench.folder.is_in_memory() {
-        report.notes.push("the temporary folder is held in memory: fsyncs cost nothing there (set TMPDIR)".to_owned());
+        report.notes.push("the temporary folder is in memory, where fsyncs cost nothing (set TMPDIR)".to_owned());
     }
     for &size_bytes in &plan.sizes_bytes {
         for &senders in &plan.senders {
@@ -107,7 +108,7 @@ impl<'a> Bench<'a> {
     fn new(plan: &'a Plan) -> Result<Bench<'a>> {
         let this_program = std::env::current_exe().context("cannot find this program")?;
         let server_program = match &plan.server_binary {
-            // Made absolute, for the router runs in a folder of its own.
+            // Absolute, because the router runs in a folder of its own.
             Some(path) => std::fs::canonicalize(path).with_context(|| format!("no program at {}", path.display()))?,
             None => this_program.with_file_name("emberpost"),
         };
@@ -119,7 +120,7 @@ impl<'a> Bench<'a> {
         self.plan.scenarios.iter().any(|chosen| matches!(chosen, Scenario::All) || *chosen == scenario)
     }
 
-    /// The cases over HTTP with this many senders and this size. Their runs alternate.
+    /// The HTTP cases with this number of senders and this size, in alternating runs.
     fn http_cases(&self, senders: usize, size_bytes: usize) -> Result<Vec<Case>> {
         let scenarios = [Scenario::Relay, Scenario::Accept, Scenario::Inout, Scenario::Slow].into_iter();
         let mut cases: Vec<(Scenario, Case)> = scenarios
@@ -156,7 +157,7 @@ impl<'a> Bench<'a> {
         let router =
             RouterProcess::start(&self.server_program, folder.path(), Channel::Http(&receiver_address), false)?;
         let served_by = [router.pid(), receiver.pid()];
-        // It ends with this run: nobody waits for its replies.
+        // These senders end with the run; their replies do not matter.
         let _slow = match scenario {
             Scenario::Slow => Some(self.slow_senders(load, router.address())?),
             _ => None,
@@ -164,14 +165,14 @@ impl<'a> Bench<'a> {
         let commits_before = router.metric(COMMITS_METRIC);
         let run = self.send(load, router.address(), destination(scenario), &served_by)?;
         let commits = commits_before.zip(router.metric(COMMITS_METRIC)).map(|(before, after)| after - before);
-        // Attempts at the slow receiver would hold up a stop: that router is killed with its value.
+        // Attempts at the slow receiver would delay a stop, so that router is killed on drop.
         if scenario != Scenario::Slow {
             router.stop()?;
         }
         Ok(Sample { commits_per_message: commits.and_then(|commits| run.per_message_in_all(commits)), ..run.sample() })
     }
 
-    /// Senders whose messages go to the slow receiver, as long as the value lives.
+    /// Senders to the slow receiver; they stop when the value is dropped.
     fn slow_senders(&self, load: Load, address: &str) -> Result<RoleProcess> {
         let numbers = [SLOW_SENDERS, load.size_bytes].map(|number| number.to_string());
         let place = ["--peer", address, "--destination", SLOW_ADDRESS, "--seconds", "600"];
@@ -181,8 +182,9 @@ impl<'a> Bench<'a> {
         Ok(senders)
     }
 
-    /// The same case once more, briefly, with the router traced: fsyncs of its whole life for each commit. Tracing slows the
-    /// router down so much that fewer messages share a commit, so commits per message are taken from the other runs.
+    /// Repeats the case briefly with the router traced, and returns the fsyncs of its lifetime per commit. Tracing
+    /// slows the router down so much that fewer messages share a commit, so commits per message are taken from the
+    /// other runs.
     fn count_router(&self, scenario: Scenario, load: Load) -> Result<Option<f64>> {
         let mut receiver = self.role("receiver", &[])?;
         let receiver_address = receiver.address()?;
@@ -194,7 +196,7 @@ impl<'a> Bench<'a> {
         Ok(router.stop()?.zip(commits).map(|(fsyncs, commits)| fsyncs as f64 / commits))
     }
 
-    /// Has messages sent to `address` and reads what the processes in `served_by`, the server first, used meanwhile.
+    /// Sends messages to `address` and measures what the processes in `served_by`, the server first, use meanwhile.
     fn send(&self, load: Load, address: &str, destination: &str, served_by: &[u32]) -> Result<Run> {
         let numbers = [load.senders, load.size_bytes].map(|number| number.to_string());
         let seconds = load.seconds.to_string();
@@ -221,7 +223,7 @@ impl<'a> Bench<'a> {
         Ok(Run { measured, used })
     }
 
-    /// Bare commits of rows of this size, one and many at a time. Their runs alternate.
+    /// Bare commits of rows of this size, one and many at a time, in alternating runs.
     fn sqlite_cases(&self, size_bytes: usize) -> Result<Vec<Case>> {
         let name = |rows| format!("sqlite, {rows} rows").replace(" 1 rows", " 1 row");
         let mut cases = ROWS_PER_COMMIT.map(|rows| (rows, Case::new(name(rows), 1, size_bytes)));
@@ -253,7 +255,7 @@ impl<'a> Bench<'a> {
         expect_measuring(&process.line()?)?;
         let mut measured: Measured = serde_json::from_str(&process.line()?)?;
         process.ended()?;
-        // It is its own server, so what it used stands there, and not a second time as the senders' part.
+        // It is its own server, so its usage counts there and not again as the senders'.
         let cpu_us = std::mem::take(&mut measured.cpu_us);
         let used = vec![proc::Usage { cpu_us, written_bytes: measured.written_bytes }];
         Ok(Run { measured, used })
@@ -264,7 +266,7 @@ impl<'a> Bench<'a> {
         RoleProcess::start(Command::new(&self.this_program), &arguments)
     }
 
-    /// A line on standard error after each run, so that a long benchmark shows that it lives.
+    /// Prints a line to standard error after each run, to show progress.
     pub(super) fn progress(&self, case: &Case, run: u32) {
         let rate = case.samples.last().map_or(0.0, |sample| sample.messages_per_second);
         let Case { scenario, senders, size_bytes, .. } = case;
@@ -280,7 +282,7 @@ pub(super) struct Load {
     pub seconds: u64,
 }
 
-/// What one run gave: the senders' own figures, and what the processes serving them used, the server first.
+/// The result of one run: the senders' figures, and what the processes serving them used, the server first.
 pub(super) struct Run {
     pub measured: Measured,
     pub used: Vec<proc::Usage>,
@@ -319,7 +321,7 @@ fn destination(scenario: Scenario) -> &'static str {
 
 pub(super) fn expect_measuring(line: &str) -> Result<()> {
     if line != "measuring" {
-        bail!("a process of the benchmark printed {line:?} instead of beginning to measure");
+        bail!("a process of the benchmark printed {line:?} instead of starting to measure");
     }
     Ok(())
 }

@@ -1,27 +1,27 @@
-//! The messages that the benchmark sends, and the answers that its receiver gives.
+//! The messages that the benchmark sends, and the answers that its receiver returns.
 //!
-//! One template per sender, whose identities are written over in place: making a message is a copy and a few writes of 36
-//! characters, so that the senders' share of the machine is as small as it can be.
+//! One template per sender, whose identities are overwritten in place: making a message is a copy and a few writes
+//! of 36 characters, to keep the senders' share of the machine small.
 
 use uuid::Uuid;
 
-/// The address that every sender's source begins with; the sender's number follows.
+/// The start of every sender's source address; the sender's number follows.
 pub const SENDER_ADDRESS: &str = "http://bench.example/sender/";
 /// The address of the receiver that answers over HTTP.
 pub const RECEIVER_ADDRESS: &str = "http://bench.example/receiver";
 /// The address of a receiver that takes half a minute for each message.
 pub const SLOW_ADDRESS: &str = "http://bench.example/slow";
-/// The address of the participant whose messages wait in a mailbox.
+/// The address of the participant with a mailbox.
 pub const MAILBOX_ADDRESS: &str = "http://bench.example/mailbox";
 
 const BUNDLE_ID: &str = "00000000-0000-4000-8000-00000000000b";
 const HEADER_ID: &str = "00000000-0000-4000-8000-00000000000c";
 const EVENT: &str = r#"{"system":"http://hl7.org/fhir/message-events","code":"observation-provide"}"#;
 const PATIENT_URL: &str = "urn:uuid:00000000-0000-4000-8000-0000000000aa";
-/// Characters of the note of each Observation but the last, whose note fills the message up.
+/// Characters in the note of each Observation except the last, whose note fills the message to its size.
 const NOTE_CHARS: usize = 512;
 
-/// An R4 message Bundle with places for its identities.
+/// An R4 message Bundle with gaps for its identities.
 pub struct Template {
     bytes: Vec<u8>,
     bundle_id_at: Vec<usize>,
@@ -29,8 +29,8 @@ pub struct Template {
 }
 
 impl Template {
-    /// A message of about `size_bytes` (never less than its smallest form, about 1,700): a MessageHeader, a Patient and as
-    /// many Observations as fit, with notes of random base64 text, which compresses by a quarter at best.
+    /// A message of about `size_bytes` (at least about 1,700): a MessageHeader, a Patient, and as many Observations
+    /// as fit, with notes of random base64 text, which compresses by a quarter at most.
     pub fn new(size_bytes: usize, source: &str, destination: &str) -> Template {
         let mut count = 1;
         while render(source, destination, &vec![NOTE_CHARS; count + 1]).len() <= size_bytes {
@@ -43,7 +43,7 @@ impl Template {
         Template::of(render(source, destination, &notes))
     }
 
-    /// As `new`, with the extension that says that no answer is wanted (MSG-49).
+    /// As `new`, with the extension that requests no answer (MSG-49).
     pub fn without_answer(size_bytes: usize, source: &str, destination: &str) -> Template {
         const NEVER: &str = r#""extension":[{"url":"http://hl7.org/fhir/StructureDefinition/messageheader-response-request","valueCode":"never"}],"eventCoding":"#;
         const PLAIN: &str = "\"eventCoding\":";
@@ -68,9 +68,9 @@ impl Template {
     }
 }
 
-/// The answer `ok` to a request of the benchmark, or `None` when the bytes are not such a request.
+/// The answer `ok` to a request of the benchmark, or `None` if the bytes are not such a request.
 ///
-/// Finds the request's MessageHeader.id and source by plain search, as only these templates allow.
+/// Finds the request's MessageHeader.id and source by plain text search, which works for these templates only.
 pub fn answer(request: &[u8], bundle_id: Uuid, header_id: Uuid) -> Option<String> {
     let header = after(request, br#""resourceType":"MessageHeader","id":""#)?;
     let request_id = std::str::from_utf8(header.get(..36)?).ok()?;
@@ -81,7 +81,7 @@ pub fn answer(request: &[u8], bundle_id: Uuid, header_id: Uuid) -> Option<String
     ))
 }
 
-/// Whether `text` holds `part`.
+/// Whether `text` contains `part`.
 pub fn holds(text: &[u8], part: &[u8]) -> bool {
     after(text, part).is_some()
 }

@@ -1,21 +1,21 @@
-//! What a process has used so far, and how loaded the machine is, read from Linux' `/proc`.
+//! Resource usage of processes, and the load of the machine, from Linux' `/proc`.
 
 use anyhow::{Context, Result, bail};
 
-/// Linux counts CPU time for user space in hundredths of a second on every architecture that we run on (`USER_HZ`).
+/// Linux counts CPU time in hundredths of a second on every supported architecture (`USER_HZ`).
 const TICK_US: u64 = 10_000;
 
-/// What one process has used since it began. Differences of two readings are what a run cost.
+/// The usage of one process since it started. The difference of two readings is the cost of a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
     /// User and system time, all threads, in microseconds and steps of 10,000.
     pub cpu_us: u64,
-    /// Bytes that it caused to be sent to the disk: whole pages, its own and those written back for it.
+    /// Bytes that it caused to be written to disk: whole pages, including pages written back on its behalf.
     pub written_bytes: u64,
 }
 
 impl Usage {
-    /// Reads the usage of a process. Errs when it is gone, or belongs to somebody else.
+    /// Reads the usage of a process. Errs if it has ended, or belongs to another user.
     pub fn of(pid: u32) -> Result<Usage> {
         let read = |name: &str| {
             let path = format!("/proc/{pid}/{name}");
@@ -33,19 +33,19 @@ impl Usage {
     }
 }
 
-/// The load averages of the last 1, 5 and 15 minutes, as text; empty where the system does not say.
+/// The load averages of the last 1, 5, and 15 minutes, as text; empty if the system does not provide them.
 pub fn load_average() -> String {
     let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split_whitespace().take(3).collect::<Vec<_>>().join(" ")
 }
 
-/// The processors that this process may use; 0 when unknown.
+/// The number of processors that this process may use; 0 if unknown.
 pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(0, usize::from)
 }
 
 fn cpu_us(stat: &str) -> Result<u64> {
-    // The name in parentheses may hold anything, so the fields are counted from the last parenthesis.
+    // The name in parentheses may contain anything, so the fields are counted from the last parenthesis.
     let Some((_, fields)) = stat.rsplit_once(')') else { bail!("/proc/…/stat has no name in parentheses") };
     let mut times = fields.split_whitespace().skip(11).map(str::parse::<u64>);
     match (times.next(), times.next()) {

@@ -1,4 +1,4 @@
-//! The report: medians over the runs of each case, as a plain table or as JSON.
+//! The report: medians over the runs of each case, as a table or as JSON.
 
 use std::fmt::Write;
 
@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::proc;
 
-/// All that was measured, and the state of the machine it was measured on.
+/// All measurements, and the state of the machine.
 #[derive(Debug, Serialize)]
 pub struct Report {
     version: &'static str,
@@ -16,34 +16,34 @@ pub struct Report {
     seconds: u64,
     runs: u32,
     fsyncs_by: FsyncsBy,
-    /// What a reader must know to trust the figures.
+    /// What a reader must know to interpret the figures.
     pub notes: Vec<String>,
     pub cases: Vec<Case>,
 }
 
-/// Where the figures of fsyncs come from.
+/// The source of the figures of fsyncs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FsyncsBy {
-    /// Counted, in a short pass of its own.
+    /// Counted in a short pass of its own.
     Strace,
     /// Approximated by the commits that the router counts on `/metrics`.
     Commits,
 }
 
-/// One case: what was sent through, by how many senders, in which size.
+/// One case: its scenario, number of senders, and size of messages.
 #[derive(Debug, Serialize)]
 pub struct Case {
     pub scenario: String,
     pub senders: usize,
     pub size_bytes: usize,
-    /// Counted for each commit in a pass of its own, times commits per message; `None` when they were not counted.
+    /// Counted per commit in a pass of its own, times commits per message; `None` if they were not counted.
     pub fsyncs_per_message: Option<f64>,
     pub samples: Vec<Sample>,
 }
 
-/// What one run gave. The server is the router, the relay, or the process that commits to SQLite; the total adds the
-/// senders and the receiver.
+/// The result of one run. The server is the router, the relay, or the process that commits to SQLite; the total
+/// includes the senders and the receiver.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Sample {
     pub messages_per_second: f64,
@@ -57,7 +57,7 @@ pub struct Sample {
     pub first_unexpected: Option<String>,
 }
 
-/// The medians of a case, as they are shown.
+/// The medians of a case, as printed.
 #[derive(Debug, Serialize)]
 struct Line<'a> {
     scenario: &'a str,
@@ -70,13 +70,13 @@ struct Line<'a> {
     total_cpu_us_per_message: f64,
     fsyncs_per_message: Option<f64>,
     written_bytes_per_message: f64,
-    /// The part of the relay's rate with the same senders and size: the median over runs made next to each other.
+    /// The ratio to the relay's rate with the same senders and size: the median over adjacent runs.
     share_of_relay: Option<f64>,
     unexpected_replies: u64,
 }
 
 impl Report {
-    /// An empty report that remembers how loaded the machine is now.
+    /// An empty report that records the current load of the machine.
     pub fn begin(seconds: u64, runs: u32, fsyncs_by: FsyncsBy) -> Report {
         Report {
             version: env!("CARGO_PKG_VERSION"),
@@ -91,7 +91,7 @@ impl Report {
         }
     }
 
-    /// Notes by how much a slow receiver changes the others' median time: the median over runs made next to each other.
+    /// Notes by how much a slow receiver changes the median time of the others: the median over adjacent runs.
     pub fn note_slow(&mut self, cases: &[Case]) {
         let named = |name: &str| cases.iter().find(|case| case.scenario == name);
         let (Some(alone), Some(beside)) = (named("inout"), named("slow")) else { return };
@@ -114,7 +114,7 @@ impl Report {
         self.cases.iter().map(Case::unexpected_replies).sum()
     }
 
-    /// The report for people, one line per case.
+    /// The report as a table, one line per case.
     pub fn table(&self) -> String {
         let mut table = format!(
             "emberpost {}, {} cores, load average {} at start, {} at end, medians of {} runs of {} s\n\n",
@@ -159,7 +159,7 @@ impl Report {
         table
     }
 
-    /// The report for programs: the same medians under `medians`, and each run under `cases`.
+    /// The report as JSON: the same medians under `medians`, and each run under `cases`.
     pub fn json(&self) -> String {
         #[derive(Serialize)]
         struct Whole<'a> {
@@ -167,7 +167,7 @@ impl Report {
             report: &'a Report,
             medians: Vec<Line<'a>>,
         }
-        // Plain structs with text keys always have a JSON form, so the fallback is never seen.
+        // Structs with string keys can always be written as JSON, so the fallback is never used.
         serde_json::to_string_pretty(&Whole { report: self, medians: self.lines() }).unwrap_or_default()
     }
 
@@ -191,7 +191,7 @@ impl Case {
         Case { scenario, senders, size_bytes, fsyncs_per_message: None, samples: Vec::new() }
     }
 
-    /// The store's commits for each message, the median over runs.
+    /// The store's commits per message, the median over runs.
     pub fn commits_per_message(&self) -> Option<f64> {
         median(self.samples.iter().filter_map(|sample| sample.commits_per_message))
     }
@@ -223,7 +223,7 @@ impl Case {
     }
 }
 
-/// The middle value, or the mean of the two in the middle. `None` of nothing.
+/// The middle value, or the mean of the two in the middle. `None` if there are no values.
 fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
@@ -247,7 +247,7 @@ mod tests {
     #[test]
     fn the_share_of_the_relay_is_the_median_of_runs_made_next_to_each_other() {
         let mut report = Report::begin(1, 3, FsyncsBy::Strace);
-        // The machine halves its speed in the middle: the rates' medians would say 60 %, each pair says 50 %.
+        // The machine's speed halves in the middle: the medians of the rates would give 60 %, each pair gives 50 %.
         report.cases = vec![case("relay", &[1000.0, 500.0, 1000.0]), case("inout", &[500.0, 250.0, 600.0])];
         let lines = report.lines();
         assert_eq!(lines[0].share_of_relay, None);

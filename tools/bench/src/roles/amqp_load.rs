@@ -1,4 +1,5 @@
-//! The load over AMQP: publishes to one queue and consumes at the far end, with a bounded number of messages between.
+//! The load over AMQP: publishes to one queue and consumes from another, with a limited number of messages in
+//! between.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -18,11 +19,11 @@ use super::{Measured, RoleArgs, WARM_UP, percentiles};
 use crate::message::{RECEIVER_ADDRESS, SENDER_ADDRESS, Template};
 use crate::proc::Usage;
 
-/// Messages that the broker may have under way to one consumer.
+/// The prefetch of a consumer.
 pub const PREFETCH_MESSAGES: u16 = 256;
-/// Sources that the messages are spread over.
+/// The number of sources that the messages are spread over.
 const SOURCES: usize = 64;
-/// How long the last messages may take once the measured time is over; those still missing count as unexpected.
+/// The time limit for the last messages after the measured time; those still missing count as unexpected.
 const LAST_MESSAGES: Duration = Duration::from_secs(5);
 
 /// A channel and a consumer of `queue` on it, whose deliveries must be acknowledged.
@@ -49,7 +50,7 @@ impl Tally {
         measured.first_unexpected.get_or_insert_with(|| what.to_owned());
     }
 
-    /// One message at the far end. A repeat was removed before, so it is unknown here and counts as unexpected.
+    /// One message at the receiving end. The id of a duplicate was already removed, so it counts as unexpected.
     fn arrived(&self, id: Option<&str>) {
         let now = Instant::now();
         let Some(begun) = id.and_then(|id| self.under_way.borrow_mut().remove(id)) else {
@@ -63,11 +64,11 @@ impl Tally {
     }
 }
 
-/// Publishes to `args.queue` and consumes `args.peer` for `time` after the warming up; prints what was measured.
+/// Publishes to `args.queue` and consumes `args.peer` for `time` after the warm-up; prints the measurements.
 pub async fn run(broker: String, args: RoleArgs, time: Duration) -> Result<()> {
     let output = Connection::connect(&broker, ConnectionProperties::default()).await.context("no broker")?;
     let input = Connection::connect(&broker, ConnectionProperties::default()).await.context("no broker")?;
-    // Held to the end: a channel that nobody holds is closed, and its last confirms are lost.
+    // Kept until the end: a dropped channel is closed, and its last confirms are lost.
     let published = output.create_channel().await?;
     published.confirm_select(Default::default()).await?;
     let (taken, deliveries) = consume(&input, &args.peer).await?;
@@ -84,8 +85,8 @@ pub async fn run(broker: String, args: RoleArgs, time: Duration) -> Result<()> {
     let width = args.width as u32;
     let local = LocalSet::new();
     local.spawn_local(watch(Rc::clone(&tally), confirms));
-    local.spawn_local(told(Rc::clone(&tally), receive(Rc::clone(&tally), taken, deliveries)));
-    local.spawn_local(told(Rc::clone(&tally), publish(Rc::clone(&tally), args, published.clone(), sent)));
+    local.spawn_local(counting_failure(Rc::clone(&tally), receive(Rc::clone(&tally), taken, deliveries)));
+    local.spawn_local(counting_failure(Rc::clone(&tally), publish(Rc::clone(&tally), args, published.clone(), sent)));
     let used = local
         .run_until(async {
             tokio::time::sleep_until(tally.from.into()).await;
@@ -95,7 +96,7 @@ pub async fn run(broker: String, args: RoleArgs, time: Duration) -> Result<()> {
             anyhow::Ok(Usage::of(std::process::id())?.since(before))
         })
         .await?;
-    // All permits are back when every message has arrived.
+    // When every message has arrived, all permits are returned.
     let rest = tally.window.acquire_many(width);
     if local.run_until(tokio::time::timeout(LAST_MESSAGES, rest)).await.is_err() {
         let missing = tally.under_way.borrow().len();
@@ -111,7 +112,7 @@ pub async fn run(broker: String, args: RoleArgs, time: Duration) -> Result<()> {
     Ok(())
 }
 
-async fn told(tally: Rc<Tally>, part: impl Future<Output = Result<()>>) {
+async fn counting_failure(tally: Rc<Tally>, part: impl Future<Output = Result<()>>) {
     if let Err(error) = part.await {
         tally.unexpected(&format!("{error:#}"));
     }
@@ -144,7 +145,7 @@ async fn publish(
             .with_message_id(id.to_string().into());
         tally.under_way.borrow_mut().insert(id.to_string(), Instant::now());
         let confirm = channel.basic_publish("".into(), args.queue.as_str().into(), options, &body, properties).await?;
-        sent.send(confirm).await.context("nobody waits for confirms")?;
+        sent.send(confirm).await.context("the task that receives confirms has ended")?;
     }
     Ok(())
 }

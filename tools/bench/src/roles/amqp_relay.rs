@@ -1,4 +1,5 @@
-//! The bare AMQP relay: takes from one queue, publishes to another with confirms, acknowledges, checks and keeps nothing.
+//! The bare AMQP relay: consumes one queue, publishes to another with confirms, acknowledges, and neither checks nor
+//! stores anything.
 
 use anyhow::{Context, Result, bail};
 use futures_util::{FutureExt, StreamExt};
@@ -8,7 +9,7 @@ use tokio::sync::mpsc;
 
 use super::amqp_load::{PREFETCH_MESSAGES, consume};
 
-/// Deliveries that one acknowledgement may stand for.
+/// The maximum number of deliveries that one acknowledgement covers.
 const ACK_MESSAGES: usize = 64;
 
 /// Relays from `queue` to `peer` until the benchmark ends or the broker fails.
@@ -34,7 +35,7 @@ pub async fn run(broker: &str, queue: &str, peer: &str) -> Result<()> {
     }
 }
 
-/// Confirms come back in the order of publishing, so the last one of those at hand acknowledges them all.
+/// Confirms arrive in the order of publishing, so the last available one acknowledges all before it.
 async fn acknowledge(taken: Channel, mut confirms: mpsc::Receiver<(u64, PublisherConfirm)>) -> Result<()> {
     while let Some((mut tag, confirm)) = confirms.recv().await {
         confirmed(confirm.await?)?;
@@ -42,7 +43,7 @@ async fn acknowledge(taken: Channel, mut confirms: mpsc::Receiver<(u64, Publishe
         for _ in 1..ACK_MESSAGES {
             let Ok((next, mut confirm)) = confirms.try_recv() else { break };
             match (&mut confirm).now_or_never() {
-                Some(said) => confirmed(said?)?,
+                Some(confirmation) => confirmed(confirmation?)?,
                 None => {
                     held = Some((next, confirm));
                     break;
@@ -59,9 +60,9 @@ async fn acknowledge(taken: Channel, mut confirms: mpsc::Receiver<(u64, Publishe
     Ok(())
 }
 
-/// Errs when the broker did not keep a message, or had no queue for it.
-pub fn confirmed(said: Confirmation) -> Result<()> {
-    match said {
+/// Errs if the broker did not store a message, or had no queue for it.
+pub fn confirmed(confirmation: Confirmation) -> Result<()> {
+    match confirmation {
         Confirmation::Ack(None) => Ok(()),
         Confirmation::Ack(Some(_)) => bail!("the broker returned a message"),
         _ => bail!("the broker did not confirm a message"),

@@ -1,7 +1,7 @@
-//! The processes that a benchmark consists of, each one this program started again with `--role`.
+//! The processes of a benchmark, each one this program started again with `--role`.
 //!
-//! A role that serves prints `listening ADDRESS` and ends when its standard input closes, so that none outlives the benchmark.
-//! A role that measures prints `measuring` when its warming up is over, then one line of JSON, and ends.
+//! A serving role prints `listening ADDRESS` and ends when its standard input closes, so that none outlives the
+//! benchmark. A measuring role prints `measuring` after its warm-up, then one line of JSON, and ends.
 
 mod amqp_load;
 mod amqp_relay;
@@ -16,10 +16,10 @@ use std::time::Duration;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-/// How long senders send before counting begins: connections are open and caches warm then.
+/// The duration of the warm-up, after which connections are open and caches are warm.
 pub const WARM_UP: Duration = Duration::from_millis(500);
 
-/// Which process this is to be.
+/// The role of this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Role {
     Sender,
@@ -30,23 +30,23 @@ pub enum Role {
     AmqpRelay,
 }
 
-/// What a role is told; hidden from the help, for only `bench` itself uses it.
+/// The arguments of a role; hidden from the help, because only `bench` itself uses them.
 #[derive(Debug, Clone, clap::Args)]
 pub struct RoleArgs {
     #[arg(long, hide = true, value_enum)]
     pub role: Option<Role>,
-    /// Sender: the `host:port` that messages are posted to. Relay: the `host:port` that it passes them on to.
+    /// Sender: the `host:port` to post messages to. Relay: the `host:port` to forward them to.
     #[arg(long, hide = true, default_value = "")]
     pub peer: String,
-    /// Sender: concurrent connections. Sqlite: rows in one commit.
+    /// Sender: concurrent connections. Sqlite: rows per commit.
     #[arg(long, hide = true, default_value_t = 1)]
     pub width: usize,
     #[arg(long, hide = true, default_value_t = 2_048)]
     pub size_bytes: usize,
-    /// Sender: the destination that its messages name.
+    /// Sender: the destination of its messages.
     #[arg(long, hide = true, default_value = "")]
     pub destination: String,
-    /// AmqpLoad: the queue that it publishes to, and `peer` the one at the far end. AmqpRelay: the queue that it takes from.
+    /// AmqpLoad: the queue to publish to; `peer` is the queue to consume. AmqpRelay: the queue to consume.
     #[arg(long, hide = true, default_value = "")]
     pub queue: String,
     /// Sqlite: the folder of the database.
@@ -54,30 +54,30 @@ pub struct RoleArgs {
     pub folder: PathBuf,
 }
 
-/// What a measuring role prints at its end.
+/// What a measuring role prints at the end.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
-    /// Messages (or rows) that were done within the measured time.
+    /// Messages (or rows) completed within the measured time.
     pub messages: u64,
-    /// Messages (or rows) done in all, warming up included.
+    /// Messages (or rows) completed in total, including the warm-up.
     pub messages_in_all: u64,
     /// The measured time in microseconds.
     pub elapsed_us: u64,
-    /// Microseconds that half of the replies (or commits) took at most.
+    /// The median time of replies (or commits), in microseconds.
     pub p50_us: u64,
-    /// Microseconds that 99 of a hundred replies (or commits) took at most.
+    /// The 99th percentile of the time of replies (or commits), in microseconds.
     pub p99_us: u64,
     /// CPU time of this process in the measured time, in microseconds.
     pub cpu_us: u64,
     /// Bytes that this process wrote to disk in the measured time.
     pub written_bytes: u64,
-    /// Replies that were not what the case expects, and requests that got none.
+    /// Replies that were not what the case expects, and requests without a reply.
     pub unexpected: u64,
     /// The first of them, in a few words.
     pub first_unexpected: Option<String>,
 }
 
-/// Plays one role until it is done.
+/// Runs one role to its end.
 pub async fn run(role: Role, seconds: u64, broker: Option<String>, args: RoleArgs) -> Result<()> {
     let time = Duration::from_secs(seconds);
     match role {
@@ -91,7 +91,7 @@ pub async fn run(role: Role, seconds: u64, broker: Option<String>, args: RoleArg
     }
 }
 
-/// Runs a role on one thread of its own: sending and receiving cost least without the hand-over between threads.
+/// Runs a role on a single thread: sending and receiving cost least without hand-over between threads.
 async fn alone<F>(role: impl FnOnce() -> F + Send + 'static) -> Result<()>
 where
     F: Future<Output = Result<()>>,
@@ -103,7 +103,7 @@ where
     .await?
 }
 
-/// Ends this process when its standard input closes: the benchmark is over, or gone.
+/// Ends this process when its standard input closes, because the benchmark has ended.
 fn end_with_parent() {
     std::thread::spawn(|| {
         let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
@@ -111,7 +111,7 @@ fn end_with_parent() {
     });
 }
 
-/// The values that half and 99 of a hundred `latencies_us` do not exceed; sorts them. Zero when there are none.
+/// The 50th and 99th percentile of `latencies_us`, which are sorted in place; zero if there are none.
 fn percentiles(latencies_us: &mut [u32]) -> (u64, u64) {
     latencies_us.sort_unstable();
     let at = |part: usize| {

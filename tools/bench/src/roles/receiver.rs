@@ -1,4 +1,4 @@
-//! The receiver: answers each message with `ok`, at once, or after half a minute where it plays the slow one.
+//! The receiver: answers each message with `ok`, immediately, or after half a minute in its slow mode.
 
 use anyhow::Result;
 use axum::Router;
@@ -13,10 +13,10 @@ use uuid::Uuid;
 
 use crate::message::answer;
 
-/// What the slow receiver takes for each message.
+/// The time that the slow receiver takes per message.
 const SLOW_ANSWER: Duration = Duration::from_secs(30);
 
-/// Listens on a free port of loopback until the benchmark ends.
+/// Listens on a free loopback port until the benchmark ends.
 pub async fn run() -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("listening {}", listener.local_addr()?);
@@ -41,7 +41,7 @@ async fn process_slowly(request: Bytes) -> Response {
     process_message(request).await
 }
 
-/// Small answers leave at once instead of waiting for more to send (Nagle).
+/// Sends small answers immediately instead of waiting for more data (Nagle).
 pub fn listener_without_delay(listener: TcpListener) -> impl axum::serve::Listener<Addr = std::net::SocketAddr> {
     use axum::serve::ListenerExt;
     listener.tap_io(|stream| {

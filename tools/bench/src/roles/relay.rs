@@ -1,7 +1,7 @@
-//! The bare relay: what passing a message on and its answer back costs when nothing is checked and nothing kept.
+//! The bare relay: the cost of forwarding a message and its answer without checking or storing anything.
 //!
-//! It is built from the parts that the router uses (axum in, one pooled reqwest client out), and is the limit that the router
-//! is measured against.
+//! It is built from the same parts as the router (axum in, one pooled reqwest client out), and is the upper limit
+//! for the router.
 
 use anyhow::Result;
 use axum::Router;
@@ -20,7 +20,7 @@ struct Relay {
     url: String,
 }
 
-/// Listens on a free port of loopback and passes everything on to `peer` (`host:port`), until the benchmark ends.
+/// Listens on a free loopback port and forwards everything to `peer` (`host:port`), until the benchmark ends.
 pub async fn run(peer: &str) -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("listening {}", listener.local_addr()?);

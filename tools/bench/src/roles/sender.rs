@@ -19,12 +19,12 @@ use super::{Measured, RoleArgs, WARM_UP, percentiles};
 use crate::message::{MAILBOX_ADDRESS, SENDER_ADDRESS, Template, holds};
 use crate::proc::Usage;
 
-/// How long a sender whose connection broke waits before it connects again.
+/// The delay before a sender with a broken connection reconnects.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(50);
-/// How long the last replies may take once the measured time is over; those still missing count as unexpected.
+/// The time limit for the last replies after the measured time; those still missing count as unexpected.
 const LAST_REPLIES: Duration = Duration::from_secs(5);
 
-/// What the connections share: when counting begins and ends, and what they counted.
+/// State shared by the connections: when counting begins and ends, and the counts.
 struct Tally {
     from: Instant,
     until: Instant,
@@ -37,7 +37,7 @@ struct Counts {
     measured: Measured,
 }
 
-/// Sends for `time` after the warming up, and prints what was measured.
+/// Sends for `time` after the warm-up, and prints the measurements.
 pub async fn run(args: RoleArgs, time: Duration) -> Result<()> {
     let from = Instant::now() + WARM_UP;
     let tally = Rc::new(Tally { from, until: from + time, counts: RefCell::default() });
@@ -74,7 +74,7 @@ pub async fn run(args: RoleArgs, time: Duration) -> Result<()> {
     Ok(())
 }
 
-/// One sender: whatever breaks is counted, and it goes on with a new connection.
+/// One sender: counts any failure and continues with a new connection.
 async fn send_until_done(number: usize, args: RoleArgs, tally: Rc<Tally>) {
     let source = format!("{SENDER_ADDRESS}{number}");
     let template = Template::new(args.size_bytes, &source, &args.destination);
@@ -91,7 +91,7 @@ async fn send_on_one_connection(args: &RoleArgs, template: &Template, tally: &Ta
     stream.set_nodelay(true)?;
     let (mut requests, connection) = handshake(TokioIo::new(stream)).await?;
     tokio::task::spawn_local(connection);
-    // The first half of each identity is this connection's own, the second half counts.
+    // The first half of each identity is specific to this connection, the second half is a counter.
     let own = Uuid::new_v4().as_u64_pair().0;
     let mut next = 0;
     while Instant::now() < tally.until {
@@ -123,7 +123,7 @@ async fn post(requests: &mut SendRequest<Full<Bytes>>, host: &str, message: Vec<
     Ok((status, response.into_body().collect().await.context("the reply broke off")?.to_bytes()))
 }
 
-/// A mailbox's message is in custody (202); every other one is answered, and the answer names the request.
+/// A message for a mailbox gets 202; any other is answered, and the answer names the request.
 fn expected(destination: &str, status: u16, body: &[u8], header_id: Uuid) -> bool {
     if destination == MAILBOX_ADDRESS {
         return status == 202;
@@ -136,7 +136,7 @@ fn unexpected(measured: &mut Measured, what: impl FnOnce() -> String) {
     measured.first_unexpected.get_or_insert_with(what);
 }
 
-/// The messages are made up, so the beginning of a reply to them may be shown.
+/// The messages contain no real data, so the start of a reply may be shown.
 fn describe(status: u16, body: &[u8]) -> String {
     let text: String = String::from_utf8_lossy(body).chars().take(600).collect();
     format!("status {status}: {text}")

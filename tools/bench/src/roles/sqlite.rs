@@ -1,6 +1,8 @@
-//! Bare durable commits: rows of a message's size into one table of an SQLite database that waits for the disk at each commit.
+//! Bare durable commits: rows of a message's size into one table of an SQLite database that waits for the disk at
+//! each commit.
 //!
-//! One connection, write-ahead log, `synchronous=FULL`: what the store's disk and SQLite allow at best, through the same sqlx.
+//! One connection, write-ahead log, `synchronous=FULL`: the best that disk and SQLite allow, through the same sqlx
+//! as the store.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +14,7 @@ use super::{Measured, RoleArgs, WARM_UP, percentiles};
 use crate::message::{MAILBOX_ADDRESS, SENDER_ADDRESS, Template};
 use crate::proc::Usage;
 
-/// Commits for `time` after the warming up, `width` rows each, and prints what was measured.
+/// Commits for `time` after the warm-up, `width` rows each, and prints the measurements.
 pub async fn run(args: RoleArgs, time: Duration) -> Result<()> {
     let path = args.folder.join("baseline.db");
     let mut connection = SqliteConnectOptions::new()
@@ -20,7 +22,7 @@ pub async fn run(args: RoleArgs, time: Duration) -> Result<()> {
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
-        // As the store does: the default of 1,000 pages would copy the log back far more often.
+        // As the store does: with the default of 1,000 pages the log would be checkpointed far more often.
         .pragma("wal_autocheckpoint", "10000")
         .connect()
         .await?;
@@ -53,7 +55,7 @@ pub async fn run(args: RoleArgs, time: Duration) -> Result<()> {
     Ok(())
 }
 
-/// How long each commit took, in microseconds.
+/// The duration of each commit, in microseconds.
 async fn commit_for(
     connection: &mut SqliteConnection,
     insert: &str,

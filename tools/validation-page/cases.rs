@@ -1,15 +1,17 @@
-//! Ways of our own to change a message: what must be refused, where, and what must be accepted all the same.
+//! Test cases of our own: changes to a message that must be refused, with the element, and changes that must be
+//! accepted.
 
 use super::oracle::check;
 use fhir::{FhirVersion, Format, Issue};
 use serde_json::{Value, json};
 
-/// One way to change the base message.
-pub struct Way {
+/// One change to the base message.
+pub struct Case {
     pub name: &'static str,
-    /// The element at fault; None: the message stays valid. Written without `Bundle.entry`: `[1].resource.birthDate`.
+    /// The element at fault; None if the message stays valid. Written without `Bundle.entry`:
+    /// `[1].resource.birthDate`.
     pub at: Option<&'static str>,
-    /// The versions for which this holds.
+    /// The versions to which this applies.
     pub versions: &'static [FhirVersion],
     change: fn(&mut Value),
 }
@@ -18,16 +20,16 @@ const ALL: &[FhirVersion] = &[FhirVersion::R4, FhirVersion::R4B, FhirVersion::R5
 const R4: &[FhirVersion] = &[FhirVersion::R4, FhirVersion::R4B];
 const R5: &[FhirVersion] = &[FhirVersion::R5];
 
-const fn refused(name: &'static str, at: &'static str, change: fn(&mut Value)) -> Way {
-    Way { name, at: Some(at), versions: ALL, change }
+const fn refused(name: &'static str, at: &'static str, change: fn(&mut Value)) -> Case {
+    Case { name, at: Some(at), versions: ALL, change }
 }
 
-const fn accepted(name: &'static str, change: fn(&mut Value)) -> Way {
-    Way { name, at: None, versions: ALL, change }
+const fn accepted(name: &'static str, change: fn(&mut Value)) -> Case {
+    Case { name, at: None, versions: ALL, change }
 }
 
-const fn only(versions: &'static [FhirVersion], way: Way) -> Way {
-    Way { versions, ..way }
+const fn only(versions: &'static [FhirVersion], case: Case) -> Case {
+    Case { versions, ..case }
 }
 
 fn patient(message: &mut Value) -> &mut Value {
@@ -53,7 +55,7 @@ fn remove(object: &mut Value, name: &str) {
     }
 }
 
-pub const WAYS: &[Way] = &[
+pub const CASES: &[Case] = &[
     refused("element-of-another-backbone", "[1].resource.contact[0]", |m| {
         patient(m)["contact"][0]["given"] = json!(["A"])
     }),
@@ -227,18 +229,18 @@ pub fn base(version: FhirVersion) -> Value {
     message
 }
 
-/// A way of our own, as it went in one version and format.
-pub struct Went {
-    pub way: &'static Way,
+/// The result of a case in one version and format.
+pub struct CaseResult {
+    pub case: &'static Case,
     pub version: FhirVersion,
     pub issues: Vec<Issue>,
 }
 
-impl Went {
-    /// Refused at the right element, or accepted, as it should be.
+impl CaseResult {
+    /// Whether it was refused at the right element, or accepted, as expected.
     pub fn is_right(&self) -> bool {
         let mut errors = self.issues.iter().filter(|issue| issue.is_error());
-        match self.way.at {
+        match self.case.at {
             None => errors.next().is_none(),
             Some(at) => errors.any(|issue| {
                 issue
@@ -250,14 +252,18 @@ impl Went {
     }
 }
 
-/// Every way in every version that it is for, in JSON.
-pub fn go() -> Vec<Went> {
+/// Runs every case in each of its versions, in JSON.
+pub fn run() -> Vec<CaseResult> {
     let mut all = Vec::new();
-    for way in WAYS {
-        for &version in way.versions {
+    for case in CASES {
+        for &version in case.versions {
             let mut message = base(version);
-            (way.change)(&mut message);
-            all.push(Went { way, version, issues: check(message.to_string().into_bytes(), Format::Json, version) });
+            (case.change)(&mut message);
+            all.push(CaseResult {
+                case,
+                version,
+                issues: check(message.to_string().into_bytes(), Format::Json, version),
+            });
         }
     }
     all

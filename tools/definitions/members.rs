@@ -1,8 +1,8 @@
-//! Reading values that come from JSON or, less exactly typed, from XML.
+//! Reads members of JSON values that come from JSON or, with less exact types, from XML.
 
 use serde_json::Value;
 
-/// The members of a list; one value alone is a list of one.
+/// The members of a list; a single value is a list of one.
 pub fn each<'v>(value: &'v Value, name: &str) -> &'v [Value] {
     match value.get(name) {
         Some(Value::Array(list)) => list,
@@ -36,7 +36,7 @@ pub fn maximum(value: &Value, name: &str) -> Option<u16> {
     }
 }
 
-/// The extension of this url.
+/// The extension with this url.
 pub fn extension<'v>(value: &'v Value, url: &str) -> Option<&'v Value> {
     each(value, "extension").iter().find(|found| text(found, "url") == Some(url))
 }
@@ -46,7 +46,7 @@ pub fn unversioned(url: &str) -> &str {
     url.split('|').next().unwrap_or(url)
 }
 
-/// What stands behind the last slash.
+/// The text after the last slash.
 pub fn last_segment(url: &str) -> &str {
     let url = unversioned(url);
     url.rsplit('/').next().unwrap_or(url)

@@ -1,21 +1,22 @@
-//! Published expressions that are known to be wrong, and what is used in their place.
+//! Corrections of published expressions that are known to be wrong.
 //!
-//! Only where an expression gives a wrong answer, having no result where nothing is wrong included: an invariant without a
-//! result is broken. `PLACES` lists where HL7's own resources have extensions that no definition lets stand there.
+//! Only where an expression gives a wrong result, which includes having none when nothing is wrong: an invariant
+//! without a result is violated. `PLACES` lists elements on which HL7's own resources have extensions although no
+//! definition allows it.
 
 use fhir::FhirVersion::{self, R4, R4B, R5};
 
-struct Fault {
+struct Correction {
     versions: &'static [FhirVersion],
-    /// Of a constraint, or the last part of the url of an extension whose context invariant it is.
+    /// The key of a constraint, or the last part of the url of an extension whose context invariant it is.
     key: &'static str,
     published: &'static str,
     used: &'static str,
 }
 
-const FAULTS: [Fault; 16] = [
-    // `as` takes one item, and these are many; meant is the filter, as in R5.
-    Fault {
+const CORRECTIONS: [Correction; 16] = [
+    // `as` takes one item, but these are many; the filter is meant, as in R5.
+    Correction {
         versions: &[R4],
         key: "dom-3",
         published: "contained.where((('#'+id in (%resource.descendants().reference | \
@@ -29,8 +30,8 @@ const FAULTS: [Fault; 16] = [
             descendants().where(ofType(canonical) = '#').exists() or descendants().where(ofType(canonical) = \
             '#').exists()).not()).trace('unmatched', id).empty()",
     },
-    // The same, with the identity asked for first.
-    Fault {
+    // The same, testing the identity first.
+    Correction {
         versions: &[R4B],
         key: "dom-3",
         published: "contained.where(((id.exists() and ('#'+id in (%resource.descendants().reference | \
@@ -45,7 +46,7 @@ const FAULTS: [Fault; 16] = [
             '#').exists()).not()).trace('unmatched', id).empty()",
     },
     // `#` alone is the resource around the contained one; later versions say so.
-    Fault {
+    Correction {
         versions: &[R4],
         key: "ref-1",
         published: "reference.startsWith('#').not() or (reference.substring(1).trace('url') in \
@@ -53,36 +54,36 @@ const FAULTS: [Fault; 16] = [
         used: "reference.startsWith('#').not() or (reference.substring(1).trace('url') in \
             %rootResource.contained.id.trace('ids')) or (reference='#' and %rootResource!=%resource)",
     },
-    // Its sentence says "more than one", as does the expression from R4B on.
-    Fault {
+    // The text says "more than one", as does the expression from R4B on.
+    Correction {
         versions: &[R4],
         key: "que-12",
         published: "enableWhen.count() > 2 implies enableBehavior.exists()",
         used: "enableWhen.count() > 1 implies enableBehavior.exists()",
     },
-    // An answer is of the FHIR type, never of the System type; R4B mends it.
-    Fault {
+    // An answer is of a FHIR type, never of a System type; corrected in R4B.
+    Correction {
         versions: &[R4],
         key: "que-7",
         published: "operator = 'exists' implies (answer is Boolean)",
         used: "operator = 'exists' implies (answer is boolean)",
     },
-    // A path is tested as a whole, else every text passes; R4B mends it.
-    Fault {
+    // A path must match as a whole, otherwise every text passes; corrected in R4B.
+    Correction {
         versions: &[R4],
         key: "eld-19",
         published: r#"path.matches('[^\\s\\.,:;\\\'"\\/|?!@#$%&*()\\[\\]{}]{1,64}(\\.[^\\s\\.,:;\\\'"\\/|?!@#$%&*()\\[\\]{}]{1,64}(\\[x\\])?(\\:[^\\s\\.]+)?)*')"#,
         used: r#"path.matches('^[^\\s\\.,:;\\\'"\\/|?!@#$%&*()\\[\\]{}]{1,64}(\\.[^\\s\\.,:;\\\'"\\/|?!@#$%&*()\\[\\]{}]{1,64}(\\[x\\])?(\\:[^\\s\\.]+)?)*$')"#,
     },
-    // `when` repeats, and `in` takes one item on its left; R5 mends it.
-    Fault {
+    // `when` repeats, but `in` takes one item on its left; corrected in R5.
+    Correction {
         versions: &[R4, R4B],
         key: "tim-9",
         published: "offset.empty() or (when.exists() and ((when in ('C' | 'CM' | 'CD' | 'CV')).not()))",
         used: "offset.empty() or (when.exists() and when.select($this in ('C' | 'CM' | 'CD' | 'CV')).allFalse())",
     },
-    // A text stands in single quotes, and an element may have several types.
-    Fault {
+    // Texts must be in single quotes, and an element may have several types.
+    Correction {
         versions: &[R5],
         key: "eld-11",
         published: r#"binding.empty() or type.code.empty() or type.code.contains(":") or type.select((code = 'code') or (code = 'Coding') or (code='CodeableConcept') or (code = 'Quantity') or (code = 'string') or (code = 'uri') or (code = 'Duration')).exists()"#,
@@ -90,15 +91,15 @@ const FAULTS: [Fault; 16] = [
             = 'code') or (code = 'Coding') or (code='CodeableConcept') or (code = 'Quantity') or (code = \
             'string') or (code = 'uri') or (code = 'Duration')).exists()",
     },
-    // Equality of many severities with one is false; its sentence says "for all issues".
-    Fault {
+    // Comparing several severities with one is false; the text says "for all issues".
+    Correction {
         versions: &[R5],
         key: "bdl-16",
         published: "issues.exists() implies (issues.issue.severity = 'information' or issues.issue.severity = 'warning')",
         used: "issues.issue.all(severity = 'information' or severity = 'warning')",
     },
-    // A boolean has no member `value`, so the first part counted nothing; its sentence, and R5, count the indicator.
-    Fault {
+    // A boolean has no member `value`, so the first part counted nothing; the text and R5 count the indicator.
+    Correction {
         versions: &[R4B],
         key: "ing-1",
         published: "(Ingredient.allergenicIndicator.where(value='true').count() + \
@@ -106,36 +107,36 @@ const FAULTS: [Fault; 16] = [
         used: "(Ingredient.allergenicIndicator.where($this = true).count() + \
             Ingredient.substance.code.reference.count())  < 2",
     },
-    // Entries need no fullUrl, as R4B says.
-    Fault {
+    // Entries need no fullUrl, as in R4B.
+    Correction {
         versions: &[R4],
         key: "bdl-8",
         published: "fullUrl.contains('/_history/').not()",
         used: "fullUrl.exists() implies fullUrl.contains('/_history/').not()",
     },
-    // Predictions need no probability, as R4B says.
-    Fault {
+    // Predictions need no probability, as in R4B.
+    Correction {
         versions: &[R4],
         key: "ras-2",
         published: "probability is decimal implies (probability as decimal) <= 100",
         used: "probability.exists($this is decimal) implies (probability as decimal) <= 100",
     },
-    // A boolean has no member `value`, and an element mostly has no mustHaveValue.
-    Fault {
+    // A boolean has no member `value`, and most elements have no mustHaveValue.
+    Correction {
         versions: &[R5],
         key: "eld-28",
         published: "mustHaveValue.value implies valueAlternatives.empty()",
         used: "mustHaveValue.where($this = true).exists() implies valueAlternatives.empty()",
     },
-    // The published one passes over the second level of concepts; R4 has them all.
-    Fault {
+    // The published expression skips the second level of concepts; R4's includes all.
+    Correction {
         versions: &[R5],
         key: "csd-1",
         published: "concept.exists() implies concept.code.combine(%resource.concept.descendants().concept.code).isDistinct()",
         used: "concept.exists() implies concept.code.combine($this.descendants().concept.code).isDistinct()",
     },
-    // `in` takes one item on its left; there may be many Observations, or none. Its sentence says "all".
-    Fault {
+    // `in` takes one item on its left, but there may be many Observations, or none. The text says "all".
+    Correction {
         versions: &[R5],
         key: "dgr-1",
         published: "composition.exists() implies (composition.resolve().section.entry.reference.where(resolve() is \
@@ -143,8 +144,8 @@ const FAULTS: [Fault; 16] = [
         used: "composition.exists() implies composition.resolve().section.entry.reference.where(resolve() is \
             Observation).all($this in (%resource.result.reference | %resource.result.reference.resolve().hasMember.reference))",
     },
-    // R5 calls the type `coding`.
-    Fault {
+    // The name of the type in R5 is `coding`.
+    Correction {
         versions: &[R5],
         key: "questionnaire-choiceOrientation",
         published: "ofType(ElementDefinition).type.exists(code='Coding') or \
@@ -154,8 +155,8 @@ const FAULTS: [Fault; 16] = [
     },
 ];
 
-/// A place where resources that HL7 published with a version have an extension, and that neither the version nor the newest
-/// extensions pack lists.
+/// An element on which resources published by HL7 with a version have an extension, although neither the version nor
+/// the newest extensions pack lists it.
 struct Place {
     versions: &'static [FhirVersion],
     /// The last part of the url.
@@ -172,21 +173,21 @@ const PLACES: [Place; 3] = [
     Place { versions: &[R4, R4B], key: "translation", path: "ValueSet.expansion.contains" },
 ];
 
-/// The further elements on which an extension may stand.
+/// The additional elements on which an extension is allowed.
 pub fn more_contexts(version: FhirVersion, key: &str) -> impl Iterator<Item = &'static str> {
     let known = PLACES.iter().filter(move |place| place.versions.contains(&version) && place.key == key);
     known.map(|place| place.path)
 }
 
 /// The expression to use.
-pub fn mended<'e>(version: FhirVersion, key: &str, published: &'e str) -> &'e str {
+pub fn corrected<'e>(version: FhirVersion, key: &str, published: &'e str) -> &'e str {
     let is_known =
-        |fault: &&Fault| fault.versions.contains(&version) && fault.key == key && fault.published == published;
-    FAULTS.iter().find(is_known).map_or(published, |fault| fault.used)
+        |fault: &&Correction| fault.versions.contains(&version) && fault.key == key && fault.published == published;
+    CORRECTIONS.iter().find(is_known).map_or(published, |fault| fault.used)
 }
 
-/// The keys of those that nothing published has any more.
+/// The keys of corrections that no longer match a published expression.
 pub fn unmet(version: FhirVersion, used: &[&str]) -> Vec<&'static str> {
-    let unmet = FAULTS.iter().filter(|fault| fault.versions.contains(&version) && !used.contains(&fault.used));
+    let unmet = CORRECTIONS.iter().filter(|fault| fault.versions.contains(&version) && !used.contains(&fault.used));
     unmet.map(|fault| fault.key).collect()
 }
