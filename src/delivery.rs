@@ -269,7 +269,7 @@ pub enum Acceptance {
     New {
         message_key: i64,
         /// Its deliveries in order, for the courier.
-        work: Vec<PendingDelivery>,
+        deliveries: Vec<PendingDelivery>,
         /// For a response: whether it was the first answer of its delivery.
         first_answer: bool,
     },
@@ -382,7 +382,7 @@ pub struct Settled {
     /// The id of the stored answer: its own, or that of the same answer stored before.
     pub answer_id: Option<Uuid>,
     /// The deliveries of the answer, for the courier.
-    pub work: Vec<PendingDelivery>,
+    pub deliveries: Vec<PendingDelivery>,
     /// The other request that this answer is already stored for; then nothing was changed.
     pub belongs_to: Option<Uuid>,
 }

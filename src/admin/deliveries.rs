@@ -95,7 +95,7 @@ pub(super) async fn discard(
 }
 
 async fn why_not(admin: &Admin, id: Uuid, rule: &str) -> Result<Problem, Problem> {
-    Ok(match admin.store().delivery_work(id).await? {
+    Ok(match admin.store().pending_delivery(id).await? {
         None => Problem::missing("delivery"),
         Some((work, DeliveryState::Dead | DeliveryState::Discarded))
             if admin.store().content(work.message_key).await?.is_none() =>

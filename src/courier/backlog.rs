@@ -68,16 +68,16 @@ impl BacklogSource for Store {
             Ok(match read.query {
                 Query::Lanes { after } => Page::Lanes(self.lanes(&participant, after, own, LANES_PAGE).await?),
                 Query::Lane { lane, after_seq } => {
-                    Page::Deliveries(self.lane_work(&participant, lane, after_seq, own, LANE_PAGE).await?)
+                    Page::Deliveries(self.lane_deliveries(&participant, lane, after_seq, own, LANE_PAGE).await?)
                 }
                 Query::Unordered { after_seq } => {
-                    Page::Deliveries(self.lane_work(&participant, 0, after_seq, own, UNORDERED_PAGE).await?)
+                    Page::Deliveries(self.lane_deliveries(&participant, 0, after_seq, own, UNORDERED_PAGE).await?)
                 }
                 Query::DueLanes { after, through_us } => {
                     Page::DueLanes(self.due_lanes(&participant, after, through_us, own, LANES_PAGE).await?)
                 }
                 Query::DueUnordered { after, through_us } => {
-                    Page::DueUnordered(self.due_work(&participant, after, through_us, own, UNORDERED_PAGE).await?)
+                    Page::DueUnordered(self.due_unordered(&participant, after, through_us, own, UNORDERED_PAGE).await?)
                 }
             })
         })

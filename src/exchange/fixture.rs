@@ -101,8 +101,8 @@ impl Fixture {
             releases_request: false,
         };
         match self.exchange.store.accept(new).await.unwrap() {
-            Acceptance::New { work, .. } => {
-                StoredMessage { id, delivery: delivery_id, delivery_key: work[0].delivery_key }
+            Acceptance::New { deliveries, .. } => {
+                StoredMessage { id, delivery: delivery_id, delivery_key: deliveries[0].delivery_key }
             }
             other => panic!("{other:?}"),
         }

@@ -74,7 +74,7 @@ impl Exchange {
 
     /// Dead-letters a waiting delivery now, and notifies its sender. False if it is unknown or not waiting.
     pub async fn discard(&self, delivery: Uuid) -> Result<bool, Unavailable> {
-        let Some((pending, state)) = self.store.delivery_work(delivery).await? else { return Ok(false) };
+        let Some((pending, state)) = self.store.pending_delivery(delivery).await? else { return Ok(false) };
         if state != DeliveryState::Waiting {
             return Ok(false);
         }
@@ -88,7 +88,7 @@ impl Exchange {
 
     /// Attempts a waiting delivery now, whatever it waits for. False if it is not waiting.
     pub async fn try_now(&self, delivery: Uuid) -> Result<bool, Unavailable> {
-        let Some((pending, DeliveryState::Waiting)) = self.store.delivery_work(delivery).await? else {
+        let Some((pending, DeliveryState::Waiting)) = self.store.pending_delivery(delivery).await? else {
             return Ok(false);
         };
         if !self.store.make_due(pending.delivery_key).await? {

@@ -90,7 +90,7 @@ async fn messages_go_again_in_their_order_and_lane_linked_to_the_originals() {
     assert_eq!(originals, kept.iter().map(|message| Some(message.delivery)).collect::<Vec<_>>());
     for delivery in &again {
         assert_eq!(delivery.participant, "lab");
-        let (work, _) = fixture.exchange.store.delivery_work(delivery.id).await.unwrap().unwrap();
+        let (work, _) = fixture.exchange.store.pending_delivery(delivery.id).await.unwrap().unwrap();
         assert_eq!(work.lane, lane_of_ward());
     }
     let first = fixture.exchange.store.deliveries_of(kept[0].id).await.unwrap();

@@ -57,7 +57,7 @@ impl Batch {
     fn insert_new(&mut self, message: Prepared, has_identity: bool) -> Acceptance {
         let flags = if message.metadata.ambiguous { rows::AMBIGUOUS } else { 0 };
         let (message_key, pending) = self.insert(message, has_identity, flags);
-        Acceptance::New { message_key, work: pending, first_answer: false }
+        Acceptance::New { message_key, deliveries: pending, first_answer: false }
     }
 
     /// A refusal is never a duplicate. If it was meant to answer a delivery that has no answer yet, the delivery gets its fault.
@@ -82,7 +82,7 @@ impl Batch {
                 Acceptance::Duplicate { message_id }
             }
             LinkedAnswer { answer: (message_key, _), first, pending, .. } => {
-                Acceptance::New { message_key, work: pending, first_answer: first }
+                Acceptance::New { message_key, deliveries: pending, first_answer: first }
             }
         }
     }

@@ -47,8 +47,8 @@ impl Store {
     }
 
     /// Waiting deliveries of one lane in order after `after_seq`, at most `limit`, without bodies. In the lane "no order" (0)
-    /// only those that are due now (`due_us` 0): `due_work` finds the others.
-    pub async fn lane_work(
+    /// only those that are due now (`due_us` 0): `due_unordered` finds the others.
+    pub async fn lane_deliveries(
         &self,
         participant: &str,
         lane: i64,
@@ -56,7 +56,7 @@ impl Store {
         bypassing_only: bool,
         limit: u32,
     ) -> Result<Vec<PendingDelivery>, Unavailable> {
-        on_backend!(self, backend => backend.lane_work(participant, lane, after_seq, bypassing_only, limit).await)
+        on_backend!(self, backend => backend.lane_deliveries(participant, lane, after_seq, bypassing_only, limit).await)
     }
 
     /// Lanes (without "no order") in which a delivery waits for a time up to `through_us`: after the (time, `seq`) of `after`,
@@ -73,7 +73,7 @@ impl Store {
     }
 
     /// Deliveries of the lane "no order" that wait for a time up to `through_us`, as `due_lanes`. Without bodies.
-    pub async fn due_work(
+    pub async fn due_unordered(
         &self,
         participant: &str,
         after: (i64, i64),
@@ -81,7 +81,7 @@ impl Store {
         bypassing_only: bool,
         limit: u32,
     ) -> Result<DuePage<PendingDelivery>, Unavailable> {
-        on_backend!(self, backend => backend.due_work(participant, after, through_us, bypassing_only, limit).await)
+        on_backend!(self, backend => backend.due_unordered(participant, after, through_us, bypassing_only, limit).await)
     }
 
     /// Waiting deliveries that expired before `now_us`, also those of mailboxes, at most `limit`, oldest first. Empty while the

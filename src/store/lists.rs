@@ -63,11 +63,11 @@ impl Store {
     }
 
     /// One delivery as the courier holds it, without its body, and its state.
-    pub async fn delivery_work(
+    pub async fn pending_delivery(
         &self,
         delivery_id: Uuid,
     ) -> Result<Option<(PendingDelivery, DeliveryState)>, Unavailable> {
-        on_backend!(self, backend => backend.delivery_work(delivery_id).await)
+        on_backend!(self, backend => backend.pending_delivery(delivery_id).await)
     }
 
     /// Participants that an operator paused.

@@ -11,8 +11,13 @@ use uuid::Uuid;
 impl Batch {
     pub fn settle(&mut self, settlement: PreparedSettlement) -> Settled {
         let key = settlement.delivery_key;
-        let nothing =
-            |changed| Settled { changed, first_answer: false, answer_id: None, work: Vec::new(), belongs_to: None };
+        let nothing = |changed| Settled {
+            changed,
+            first_answer: false,
+            answer_id: None,
+            deliveries: Vec::new(),
+            belongs_to: None,
+        };
         if let Some(request) = self.belongs_to(&settlement) {
             return Settled { belongs_to: Some(request), ..nothing(false) };
         }
@@ -38,7 +43,7 @@ impl Batch {
                     changed: is_open,
                     first_answer: linked.first,
                     answer_id: Some(linked.answer.1),
-                    work: linked.pending,
+                    deliveries: linked.pending,
                     belongs_to: None,
                 }
             }

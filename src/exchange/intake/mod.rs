@@ -123,8 +123,8 @@ impl Intake {
         let mut acceptance = self.store.accept_in_turn(new, &mut turn).await?;
         drop(permit);
         turn.leave().await;
-        if let Acceptance::New { work, .. } = &mut acceptance {
-            self.courier.offer(std::mem::take(work));
+        if let Acceptance::New { deliveries, .. } = &mut acceptance {
+            self.courier.offer(std::mem::take(deliveries));
         }
         turn.left();
         Ok(acceptance)

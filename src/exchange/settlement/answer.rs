@@ -107,7 +107,7 @@ impl Settler {
             return settled;
         }
         let mut settled = settled?;
-        self.courier.offer(std::mem::take(&mut settled.work));
+        self.courier.offer(std::mem::take(&mut settled.deliveries));
         // The request's sender does not wait for answers to replays.
         let completes = settled.first_answer && settled.answer_id == answer && pending.kind == DeliveryKind::Request;
         self.replies.announce(request, claim, completes.then_some(completion)).await;

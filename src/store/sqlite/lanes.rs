@@ -51,7 +51,7 @@ impl Sqlite {
         rows.and_then(|rows| rows.iter().map(head).collect()).map_err(|error| unavailable(&error))
     }
 
-    pub async fn lane_work(
+    pub async fn lane_deliveries(
         &self,
         participant: &str,
         lane: i64,
@@ -90,7 +90,7 @@ impl Sqlite {
         due_page(rows.await, limit, head)
     }
 
-    pub async fn due_work(
+    pub async fn due_unordered(
         &self,
         participant: &str,
         after: (i64, i64),

@@ -132,7 +132,7 @@ impl Sqlite {
         Ok(all)
     }
 
-    pub async fn delivery_work(
+    pub async fn pending_delivery(
         &self,
         delivery_id: Uuid,
     ) -> Result<Option<(PendingDelivery, DeliveryState)>, Unavailable> {

@@ -29,7 +29,7 @@ async fn an_answer_is_stored_linked_and_delivered_with_its_settlement() {
     let settle = settlement(work.delivery_key, DeliveryState::Answered, Some(answered));
     let settled = fixture.store.settle(settle).await.unwrap();
     assert!(settled.first_answer);
-    assert_eq!((settled.answer_id, settled.work.len()), (Some(answer_id), 1));
+    assert_eq!((settled.answer_id, settled.deliveries.len()), (Some(answer_id), 1));
     let status = fixture.store.message_status(request).await.unwrap().unwrap();
     let delivery = &status.deliveries[0];
     assert_eq!((delivery.state, delivery.status), (DeliveryState::Answered, Some(200)));
@@ -45,7 +45,7 @@ async fn a_later_answer_is_stored_and_linked_but_not_delivered() {
     let late = answer("lab", "b", 3);
     let late_id = late.metadata.id;
     let accepted = fixture.store.accept(closing(work.delivery_key, late)).await.unwrap();
-    assert!(matches!(&accepted, Acceptance::New { first_answer: false, work, .. } if work.is_empty()));
+    assert!(matches!(&accepted, Acceptance::New { first_answer: false, deliveries, .. } if deliveries.is_empty()));
     assert_eq!(fixture.store.message(late_id).await.unwrap().unwrap().metadata.in_reply_to, Some(request));
     assert!(fixture.store.deliveries_of(late_id).await.unwrap().is_empty());
 
@@ -74,7 +74,7 @@ async fn of_answers_that_race_exactly_one_is_the_first() {
     });
     let firsts = futures_util::future::join_all(race).await;
     assert_eq!(firsts.into_iter().filter(|first| *first.as_ref().unwrap()).count(), 1);
-    assert_eq!(fixture.store.lane_work("clinic", 0, 0, false, 10).await.unwrap().len(), 1);
+    assert_eq!(fixture.store.lane_deliveries("clinic", 0, 0, false, 10).await.unwrap().len(), 1);
     assert_eq!(fixture.state(request, 0).await, DeliveryState::Answered);
 }
 
@@ -102,7 +102,7 @@ async fn the_sender_gets_one_answer_that_the_router_gave_up() {
     assert!(!again.first_answer && again.answer_id.is_none());
     // The receiver's answer after that is accepted, and not forwarded.
     let accepted = fixture.store.accept(closing(work.delivery_key, answer("lab", "a", 2))).await.unwrap();
-    assert!(matches!(&accepted, Acceptance::New { first_answer: false, work, .. } if work.is_empty()));
+    assert!(matches!(&accepted, Acceptance::New { first_answer: false, deliveries, .. } if deliveries.is_empty()));
 }
 
 #[tokio::test]
@@ -137,7 +137,7 @@ async fn the_routers_own_answer_is_linked_to_its_request() {
 }
 
 #[tokio::test]
-async fn a_response_finds_what_wrequest_format_by_any_id_and_only_at_its_receiver() {
+async fn a_response_finds_its_request_by_any_id_and_only_at_its_receiver() {
     let fixture = Fixture::new().await;
     let mut new = to("lab", 1, message("clinic", "bundle-1", "6F2A0A6E-0C3A-4F3F-9A50-3D1A3F1C9A11", 1));
     new.metadata.header_uuid = Some("0b9f6a3e-8f3c-4c52-9a7d-1f5b6c7d8e9f".into());
@@ -156,7 +156,7 @@ async fn a_response_finds_what_wrequest_format_by_any_id_and_only_at_its_receive
 }
 
 #[tokio::test]
-async fn an_identifier_that_more_requests_share_than_are_looked_at_says_so() {
+async fn an_identifier_of_too_many_requests_is_reported_as_cut() {
     let fixture = Fixture::new().await;
     let mut keeps = Vec::new();
     for number in 0..258 {
@@ -207,10 +207,10 @@ async fn a_further_answer_is_delivered_after_the_first_and_a_duplicate_is_not() 
         for (index, ((said, code), wanted)) in answers.iter().zip(wanted).enumerate() {
             let new = saying(work.delivery_key, &"x".repeat(index + 1), *said, *code);
             let id = new.metadata.id;
-            let Acceptance::New { work, first_answer, .. } = fixture.store.accept(new).await.unwrap() else {
+            let Acceptance::New { deliveries, first_answer, .. } = fixture.store.accept(new).await.unwrap() else {
                 panic!("each has an identity of its own")
             };
-            let lanes: Vec<i64> = work.iter().map(|work| work.lane).collect();
+            let lanes: Vec<i64> = deliveries.iter().map(|delivery| delivery.lane).collect();
             assert_eq!((first_answer, lanes), *wanted, "answer {index} of {answers:?}");
             assert_eq!(flags(&fixture, id).await.1, *wanted == further, "answer {index} of {answers:?}");
         }
@@ -228,7 +228,7 @@ async fn a_further_answer_under_a_used_identity_is_flagged_and_not_delivered() {
     let reused = saying(key, "x", 2, ResponseCode::Ok);
     let id = reused.metadata.id;
     let accepted = fixture.store.accept(reused).await.unwrap();
-    assert!(matches!(&accepted, Acceptance::New { first_answer: false, work, .. } if work.is_empty()));
+    assert!(matches!(&accepted, Acceptance::New { first_answer: false, deliveries, .. } if deliveries.is_empty()));
     assert_eq!(flags(&fixture, id).await, (false, true));
 }
 
@@ -264,7 +264,7 @@ async fn an_ambiguous_response_is_assigned_once_and_then_reads_as_an_answer() {
     };
     let both = [work.delivery_key, other[0].delivery_key].map(|key| fixture.store.accept(assigning(key)));
     let [one, two] = futures_util::future::join_all(both).await.try_into().unwrap();
-    assert!(matches!(one.unwrap(), Acceptance::New { first_answer: true, work, .. } if work.len() == 1));
+    assert!(matches!(one.unwrap(), Acceptance::New { first_answer: true, deliveries, .. } if deliveries.len() == 1));
     assert!(matches!(two.unwrap(), Acceptance::Conflict { message_id } if message_id == id));
     assert_eq!(flags(&fixture, id).await, (false, false));
     let (metadata, _) = fixture.store.content(key).await.unwrap().unwrap();
@@ -292,7 +292,7 @@ async fn a_store_of_the_first_schema_keeps_its_answers_and_compares_new_ones() {
 }
 
 #[tokio::test]
-async fn a_settlement_says_whether_the_delivery_was_still_open_with_or_without_an_answer() {
+async fn a_settlement_reports_whether_the_delivery_was_open_with_or_without_an_answer() {
     let fixture = Fixture::new().await;
     let (_, work) = fixture.accept_new(to("lab", 1, numbered(1))).await;
     let key = work[0].delivery_key;

@@ -15,7 +15,7 @@ async fn what_was_stored_is_there_after_a_restart() {
     let fixture = fixture.reopen().await;
     assert_eq!(fixture.store.content(key).await.unwrap().unwrap().1, body);
     assert_eq!(fixture.store.message_key(id).await.unwrap(), Some(key));
-    assert_eq!(fixture.store.lane_work("lab", 5, 0, false, 9).await.unwrap()[0].seq, work[0].seq);
+    assert_eq!(fixture.store.lane_deliveries("lab", 5, 0, false, 9).await.unwrap()[0].seq, work[0].seq);
     let (next, _) = fixture.accept_new(numbered(2)).await;
     assert_eq!(next, key + 1);
     assert!(
@@ -96,7 +96,7 @@ async fn a_full_disk_refuses_and_leaves_nothing_half_done() {
     limit("1000000".into()).await;
     let (_, work) = fixture.accept_new(again).await;
     assert_eq!(work.len(), 1);
-    assert_eq!(fixture.store.lane_work("lab", 1, 0, false, 9).await.unwrap().len(), 2);
+    assert_eq!(fixture.store.lane_deliveries("lab", 1, 0, false, 9).await.unwrap().len(), 2);
 }
 
 #[tokio::test]
@@ -115,7 +115,7 @@ fn days(bodies: u32, traces: u32, identities: u32) -> RetentionDays {
 }
 
 #[tokio::test]
-async fn the_content_of_a_dead_letter_is_held_for_days_of_its_own() {
+async fn the_content_of_a_dead_letter_is_kept_for_days_of_its_own() {
     let fixture = Fixture::new().await;
     let store = &fixture.store;
     let end = async |number: usize, states: &[DeliveryState]| {
@@ -139,7 +139,7 @@ async fn the_content_of_a_dead_letter_is_held_for_days_of_its_own() {
         }
         accepted
     };
-    // Bodies and traces of everything else go after a day.
+    // Bodies and traces of everything else are deleted after a day.
     for (dead_letters, at_days, left) in
         [(3, 2, [true, true, true, false]), (0, 400, [true, true, true, false]), (3, 4, [false, false, true, false])]
     {
@@ -151,7 +151,11 @@ async fn the_content_of_a_dead_letter_is_held_for_days_of_its_own() {
         assert_eq!(accepted().await, left, "{dead_letters} days for dead letters, after {at_days}");
     }
     let retried = store.retry(&DeliveryFilter::default(), 10, |_| DAY_US).await.unwrap();
-    assert_eq!(retried.iter().map(|work| work.message_key).collect::<Vec<_>>(), [half_open], "what can be delivered");
+    assert_eq!(
+        retried.iter().map(|delivery| delivery.message_key).collect::<Vec<_>>(),
+        [half_open],
+        "what can be delivered"
+    );
 }
 
 #[tokio::test]
@@ -195,7 +199,7 @@ async fn a_sweep_drops_what_is_old_and_nothing_that_is_open() {
     assert_eq!(swept.traces, 2, "the open one stays, and the newest");
     assert_eq!(store.count_messages(&Default::default()).await.unwrap(), 2);
     assert!(store.sent_requests("lab", "bundle-1").await.unwrap().deliveries.is_empty());
-    assert_eq!(store.lane_work("lab", 1, 0, false, 9).await.unwrap().len(), 1);
+    assert_eq!(store.lane_deliveries("lab", 1, 0, false, 9).await.unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -217,7 +221,7 @@ async fn a_store_of_the_first_schema_opens_with_its_data() {
 }
 
 #[tokio::test]
-async fn a_writer_that_ends_without_being_closed_is_a_failure_and_a_store_that_is_closed_or_dropped_is_none() {
+async fn a_writer_that_ends_without_close_is_a_failure_and_a_closed_or_dropped_store_is_not() {
     use crate::supervisor::Supervisor;
     for (how, failed) in [("unasked", vec!["store"]), ("closed", vec![]), ("dropped", vec![])] {
         let folder = tempfile::tempdir().unwrap();
@@ -416,11 +420,11 @@ async fn a_participant_whose_key_was_not_committed_has_none() {
     fixture.store.accept(to("lab", 1, numbered(1))).await.unwrap_err();
     allow(true).await;
     let (_, work) = fixture.accept_new(to("lab", 1, numbered(1))).await;
-    assert_eq!(fixture.store.lane_work("lab", 1, 0, false, 9).await.unwrap().len(), work.len());
+    assert_eq!(fixture.store.lane_deliveries("lab", 1, 0, false, 9).await.unwrap().len(), work.len());
     let fixture = fixture.reopen().await;
     // Otherwise the next participants would get its key, and its deliveries.
     fixture.accept_new(to("ward", 1, message("mallory", "other", "other", 1))).await;
-    assert_eq!(fixture.store.lane_work("lab", 1, 0, false, 9).await.unwrap().len(), 1);
-    assert_eq!(fixture.store.lane_work("ward", 1, 0, false, 9).await.unwrap().len(), 1);
+    assert_eq!(fixture.store.lane_deliveries("lab", 1, 0, false, 9).await.unwrap().len(), 1);
+    assert_eq!(fixture.store.lane_deliveries("ward", 1, 0, false, 9).await.unwrap().len(), 1);
     assert!(matches!(fixture.store.accept(to("lab", 1, numbered(1))).await.unwrap(), Acceptance::Duplicate { .. }));
 }

@@ -65,7 +65,7 @@ async fn of_a_hundred_copies_at_once_one_is_new_and_the_others_are_its_duplicate
     let mut repeated = Vec::new();
     for copy in futures_util::future::join_all(copies).await {
         match copy.unwrap() {
-            (id, Acceptance::New { work, .. }) => new.push((id, work.len())),
+            (id, Acceptance::New { deliveries, .. }) => new.push((id, deliveries.len())),
             (_, Acceptance::Duplicate { message_id }) => repeated.push(message_id),
             (_, other) => panic!("{other:?}"),
         }

@@ -22,11 +22,14 @@ async fn lanes_are_listed_in_pages_and_their_deliveries_are_in_order() {
     assert_eq!(lanes("lab", None, 1).await, [-7]);
     assert_eq!(lanes("lab", Some(-7), 10).await, [3]);
     assert!(lanes("nobody", None, 10).await.is_empty());
-    let work = store.lane_work("lab", 3, 0, false, 10).await.unwrap();
-    let ids: Vec<_> = work.iter().map(|work| work.metadata.header_id.clone().unwrap()).collect();
+    let work = store.lane_deliveries("lab", 3, 0, false, 10).await.unwrap();
+    let ids: Vec<_> = work.iter().map(|delivery| delivery.metadata.header_id.clone().unwrap()).collect();
     assert_eq!(ids, ["header-2", "header-5", "header-8", "header-11"]);
     assert!(work.windows(2).all(|pair| pair[0].seq < pair[1].seq) && work[0].body.is_none());
-    assert_eq!(store.lane_work("lab", 3, work[1].seq, false, 1).await.unwrap()[0].delivery_key, work[2].delivery_key);
+    assert_eq!(
+        store.lane_deliveries("lab", 3, work[1].seq, false, 1).await.unwrap()[0].delivery_key,
+        work[2].delivery_key
+    );
 }
 
 #[tokio::test]
@@ -40,13 +43,13 @@ async fn a_delivery_that_waits_again_keeps_its_place_and_counts_its_attempts() {
         ..settlement(first[0].delivery_key, DeliveryState::Waiting, None)
     };
     fixture.store.settle(again).await.unwrap();
-    let work = fixture.store.lane_work("lab", 1, 0, false, 10).await.unwrap();
+    let work = fixture.store.lane_deliveries("lab", 1, 0, false, 10).await.unwrap();
     let head = (work[0].delivery_key, work[0].attempts, work[0].due_at_us);
     assert_eq!((head, work.len()), ((first[0].delivery_key, 1, 77), 2));
 }
 
 #[tokio::test]
-async fn a_dead_letter_that_is_retried_goes_to_its_lanes_end() {
+async fn a_retried_dead_letter_is_put_at_the_end_of_its_lane() {
     let fixture = Fixture::new().await;
     let (_, first) = fixture.accept_new(to("lab", 1, numbered(1))).await;
     fixture.accept_new(to("lab", 1, numbered(2))).await;
@@ -61,8 +64,8 @@ async fn a_dead_letter_that_is_retried_goes_to_its_lanes_end() {
     assert_eq!((back.len(), back[0].attempts, back[0].uncounted_attempts), (1, 1, 1));
     let lasts_us = back[0].expires_at_us - before_us;
     assert!((1_000_000..60_000_000).contains(&lasts_us), "counted from the retry, as its participant says: {lasts_us}");
-    let work = fixture.store.lane_work("lab", 1, 0, false, 10).await.unwrap();
-    assert_eq!(work.iter().map(|work| work.delivery_key).collect::<Vec<_>>()[1], first[0].delivery_key);
+    let work = fixture.store.lane_deliveries("lab", 1, 0, false, 10).await.unwrap();
+    assert_eq!(work.iter().map(|delivery| delivery.delivery_key).collect::<Vec<_>>()[1], first[0].delivery_key);
     assert_eq!(
         (work[1].seq, work[1].expires_at_us, work[1].uncounted_attempts),
         (back[0].seq, back[0].expires_at_us, 1)
@@ -80,7 +83,7 @@ async fn what_expired_is_found_oldest_first() {
     }
     fixture.accept_new(to("lab", 1, numbered(3))).await;
     let expired = fixture.store.expired(2_000, 10).await.unwrap();
-    let times: Vec<_> = expired.iter().map(|work| work.expires_at_us).collect();
+    let times: Vec<_> = expired.iter().map(|delivery| delivery.expires_at_us).collect();
     assert_eq!(times, [998, 999]);
     assert_eq!(fixture.store.expired(2_000, 1).await.unwrap().len(), 1);
 }

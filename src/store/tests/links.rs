@@ -1,12 +1,12 @@
-//! Links between the deliveries of a lane, what comes due, and the counters.
+//! Links between the deliveries of a lane, deliveries that come due, and the counters.
 
 use super::*;
 use crate::store::RetentionDays;
 use crate::store::view::DeliveryFilter;
 
 async fn links(store: &Store, participant: &str, lane: i64) -> Vec<(i64, Option<i64>)> {
-    let works = store.lane_work(participant, lane, i64::MIN, false, 100).await.unwrap();
-    works.iter().map(|work| (work.seq, work.prev_seq)).collect()
+    let deliveries = store.lane_deliveries(participant, lane, i64::MIN, false, 100).await.unwrap();
+    deliveries.iter().map(|delivery| (delivery.seq, delivery.prev_seq)).collect()
 }
 
 /// Waiting and dead deliveries as the store counts them.
@@ -31,7 +31,7 @@ async fn a_delivery_is_linked_to_the_newest_of_its_lane_that_waits_when_it_is_in
     let (_, free) = fixture.accept_new(to("lab", 0, numbered(5))).await;
     let (_, free_too) = fixture.accept_new(to("lab", 0, numbered(6))).await;
     assert_eq!([other[0].prev_seq, free[0].prev_seq, free_too[0].prev_seq], [None; 3]);
-    let all = store.lane_work("lab", 7, 0, false, 9).await.unwrap();
+    let all = store.lane_deliveries("lab", 7, 0, false, 9).await.unwrap();
     for work in &all {
         store.settle(settlement(work.delivery_key, DeliveryState::Delivered, None)).await.unwrap();
     }
@@ -50,7 +50,7 @@ async fn what_one_batch_puts_into_a_lane_is_linked_within_it_and_so_is_what_is_o
     let expected: Vec<Option<i64>> =
         std::iter::once(None).chain(before.iter().map(|(seq, _)| Some(*seq))).take(50).collect();
     assert_eq!(before.iter().map(|(_, prev)| *prev).collect::<Vec<_>>(), expected);
-    let works = store.lane_work("lab", 7, 0, false, 50).await.unwrap();
+    let works = store.lane_deliveries("lab", 7, 0, false, 50).await.unwrap();
     for work in &works[..3] {
         store.settle(settlement(work.delivery_key, DeliveryState::Dead, None)).await.unwrap();
     }
@@ -60,7 +60,7 @@ async fn what_one_batch_puts_into_a_lane_is_linked_within_it_and_so_is_what_is_o
     assert_eq!(after.len(), 50);
     assert_eq!(after[47], (back[0].seq, Some(before[49].0)));
     assert_eq!(after[48..], [(back[1].seq, Some(back[0].seq)), (back[2].seq, Some(back[1].seq))]);
-    assert!(back.iter().all(|work| work.due_at_us == 0));
+    assert!(back.iter().all(|delivery| delivery.due_at_us == 0));
 }
 
 #[tokio::test]
@@ -82,9 +82,9 @@ async fn what_waits_for_a_time_is_listed_by_time() {
     assert!(page.more);
     let after = (page.items[0].due_at_us, page.items[0].seq);
     assert_eq!(store.due_lanes("lab", after, 30, false, 9).await.unwrap().items[0].lane, 1);
-    let page = store.due_work("lab", start, 30, false, 10).await.unwrap();
+    let page = store.due_unordered("lab", start, 30, false, 10).await.unwrap();
     assert_eq!((page.items.len(), page.items[0].due_at_us, page.next_due_at_us), (1, 20, Some(40)));
-    assert!(store.lane_work("lab", 0, 0, false, 10).await.unwrap().is_empty(), "none is due now");
+    assert!(store.lane_deliveries("lab", 0, 0, false, 10).await.unwrap().is_empty(), "none is due now");
     let heads = store.lanes("lab", None, false, 10).await.unwrap();
     let heads: Vec<_> = heads.iter().map(|head| (head.lane, head.due_at_us)).collect();
     assert_eq!(heads, [(1, 30), (2, 10), (3, 0), (4, 50)]);
@@ -143,13 +143,13 @@ async fn a_store_of_the_first_schema_gets_links_counters_and_due_times() {
     sqlx::Connection::close(conn).await.unwrap();
     let store = Store::open(settings, Clock::default()).await.unwrap();
     assert_eq!(links(&store, "lab", 5).await, [(101, None), (103, Some(101)), (104, Some(103))]);
-    let works = store.lane_work("lab", 5, 0, false, 9).await.unwrap();
-    assert_eq!(works.iter().map(|work| work.due_at_us).collect::<Vec<_>>(), [0, 5000, 0]);
-    let free = store.lane_work("lab", 0, 0, false, 9).await.unwrap();
+    let works = store.lane_deliveries("lab", 5, 0, false, 9).await.unwrap();
+    assert_eq!(works.iter().map(|delivery| delivery.due_at_us).collect::<Vec<_>>(), [0, 5000, 0]);
+    let free = store.lane_deliveries("lab", 0, 0, false, 9).await.unwrap();
     assert_eq!((free.len(), free[0].prev_seq, free[0].due_at_us), (1, None, 0));
     assert_eq!(counts(&store, "lab").await, (4, 1));
-    let Acceptance::New { work, .. } = store.accept(to("lab", 5, numbered(2))).await.unwrap() else {
+    let Acceptance::New { deliveries, .. } = store.accept(to("lab", 5, numbered(2))).await.unwrap() else {
         panic!("not new")
     };
-    assert_eq!(work[0].prev_seq, Some(104));
+    assert_eq!(deliveries[0].prev_seq, Some(104));
 }

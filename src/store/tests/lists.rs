@@ -67,7 +67,7 @@ async fn each_filter_finds_what_it_names() {
 }
 
 #[tokio::test]
-async fn a_time_or_cursor_that_is_none_is_the_callers_to_correct() {
+async fn an_invalid_time_or_cursor_is_reported_as_a_bad_filter() {
     let fixture = Fixture::new().await;
     let filter = MessageFilter { since: Some("yesterday".into()), ..Default::default() };
     let error = fixture.store.list_messages(&filter, None, 10).await.unwrap_err();
@@ -115,7 +115,7 @@ async fn deliveries_are_found_by_message_participant_state_and_event() {
     assert_eq!(count(DeliveryFilter { state: Some(DeliveryState::Waiting), ..any() }).await, 1);
     assert_eq!(count(DeliveryFilter { event: Some("patient-link".into()), ..any() }).await, 2);
     assert_eq!(count(DeliveryFilter { since: Some("2000-01-01T00:00:00Z".into()), ..any() }).await, 2);
-    let (found, state) = fixture.store.delivery_work(work[0].delivery_id).await.unwrap().unwrap();
+    let (found, state) = fixture.store.pending_delivery(work[0].delivery_id).await.unwrap().unwrap();
     assert_eq!((found.delivery_key, state), (work[0].delivery_key, DeliveryState::Delivered));
     let figures = fixture.store.figures().await.unwrap();
     let ward = figures.participants.iter().find(|participant_key| participant_key.participant == "ward").unwrap();
@@ -123,7 +123,7 @@ async fn deliveries_are_found_by_message_participant_state_and_event() {
 }
 
 #[tokio::test]
-async fn a_timeline_tells_everything_in_order() {
+async fn a_timeline_has_all_events_in_order() {
     let fixture = Fixture::new().await;
     let new = to("lab", 1, numbered(1));
     let id = new.metadata.id;
@@ -171,7 +171,7 @@ async fn searches_end_in_time_and_nothing_else_waits_for_them() {
     assert!(matches!(fixture.store.accept(numbered(20_001)).await.unwrap(), Acceptance::New { .. }));
     assert!(matches!(fixture.store.accept(numbered(20_001)).await.unwrap(), Acceptance::Duplicate { .. }));
     assert!(fixture.store.content(key).await.unwrap().is_some());
-    assert_eq!(fixture.store.lane_work("lab", 1, 0, false, 9).await.unwrap().len(), 1);
+    assert_eq!(fixture.store.lane_deliveries("lab", 1, 0, false, 9).await.unwrap().len(), 1);
     fixture.store.figures().await.unwrap();
     fixture.store.accepting().unwrap();
     assert!(!waiting.is_finished(), "the search waits for a connection of its own kind");
@@ -274,7 +274,7 @@ async fn a_search_for_what_is_rare_looks_at_little_among_many() {
 }
 
 #[tokio::test]
-async fn terms_of_what_an_earlier_version_stored_are_written_and_dropped_with_their_messages() {
+async fn terms_of_messages_of_earlier_versions_are_written_and_deleted_with_their_messages() {
     let fixture = Fixture::new().await;
     let (_, work) = fixture.accept_new(to("lab", 1, numbered(0))).await;
     for fault in [Fault::RecvTimeout, Fault::RecvRefused] {

@@ -73,7 +73,7 @@ async fn check(store: &Store, new: &NewMessage, case: &str) {
     let key = store.message_key(id).await.unwrap().unwrap();
     assert_eq!(store.content(key).await.unwrap().unwrap().1, new.bytes, "{case}");
     let lab = |deliveries: &[PendingDelivery]| deliveries.iter().map(|delivery| delivery.lane).collect::<Vec<_>>();
-    assert_eq!(lab(&store.lane_work("lab", 5, 0, false, 9).await.unwrap()), [5], "{case}");
+    assert_eq!(lab(&store.lane_deliveries("lab", 5, 0, false, 9).await.unwrap()), [5], "{case}");
     assert_eq!(store.sent_requests("lab", "h").await.unwrap().deliveries.len(), 1, "{case}");
     let filter = MessageFilter { source: new.metadata.source.clone(), ..MessageFilter::default() };
     assert_eq!(store.count_messages(&filter).await.unwrap(), 1, "{case}");

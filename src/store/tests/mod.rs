@@ -57,7 +57,7 @@ impl Fixture {
     /// Accepts a message that must be new.
     pub async fn accept_new(&self, new: NewMessage) -> (i64, Vec<PendingDelivery>) {
         match self.store.accept(new).await.unwrap() {
-            Acceptance::New { message_key, work, .. } => (message_key, work),
+            Acceptance::New { message_key, deliveries, .. } => (message_key, deliveries),
             other => panic!("expected a new message, found {other:?}"),
         }
     }

@@ -35,7 +35,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 1..30)
 }
 
-/// Whether each number was given up, and of which message it is. None: dropped.
+/// For each number its message, and whether its identity was released. None: deleted.
 type Model = Vec<Option<(Uuid, bool)>>;
 
 async fn run(steps: Vec<Step>) {
