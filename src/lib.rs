@@ -1,6 +1,41 @@
-//! Emberpost: a FHIR messaging endpoint and router. `ARCHITECTURE.md` tells the life of a message.
+//! Emberpost: a FHIR messaging endpoint and router. `ARCHITECTURE.md` follows one message through it.
 //!
-//! Modules in reading order; imports point down this list only.
+//! The modules in reading order, each with the modules that it may import. Imports point down this list only. A test
+//! (`tests/structure.rs`) reads this table and checks every file against it.
+//!
+//! ```text
+//! cli         app channel config store telemetry clock routing delivery outcome fault
+//! app         admin channel replay exchange courier config security metrics store admission supervisor telemetry clock
+//!             routing delivery outcome fault
+//! admin       channel replay exchange courier security metrics store clock routing delivery outcome fault secret
+//! channel     exchange courier config security metrics store conversion admission turn supervisor clock offload routing
+//!             delivery outcome fault
+//! replay      exchange store supervisor clock offload routing delivery
+//! exchange    courier metrics store conversion answer admission turn clock offload routing delivery outcome fault
+//! courier     metrics store clock routing delivery fault
+//! config      routing secret
+//! security    routing outcome fault secret
+//! metrics     store telemetry
+//! store       turn supervisor clock offload routing delivery outcome fault secret
+//! conversion  delivery
+//! answer      outcome
+//! admission
+//! turn
+//! supervisor
+//! telemetry
+//! clock
+//! offload
+//! testing     routing delivery
+//! routing     delivery outcome fault secret
+//! delivery    outcome fault
+//! outcome     fault
+//! fault
+//! secret
+//! ```
+//!
+//! `cli` has the commands, `app` starts a router, `admin` is the operator API, `channel` speaks HTTP and AMQP, `exchange`
+//! decides what happens to a message, `courier` delivers, and `store` holds everything. `routing`, `delivery`, `outcome`,
+//! and `fault` are pure: no clock, disk, network, or async.
 
 pub mod admin;
 pub mod admission;
