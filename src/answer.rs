@@ -1,7 +1,7 @@
-//! The answers that Emberpost itself writes: response messages in R4 and R5 form (MSG-36 to MSG-38).
+//! Writes Emberpost's own answers: response messages in the shape of R4 or R5 (MSG-36 to MSG-38).
 //!
-//! Ids and time come from the caller, so that the same answer is written to the same bytes. Whether an answer is owed,
-//! and which, is decided elsewhere.
+//! Ids and time come from the caller, so that the same answer has the same bytes. The exchange decides whether an answer is owed,
+//! and which.
 
 use crate::outcome::Outcome;
 use fhir::event::{Event, Identifier, ResponseCode};
@@ -10,12 +10,12 @@ use fhir::version::FhirVersion;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-/// What our answers are called in `source.name`.
+/// `source.name` of our answers.
 const NAME: &str = "Emberpost";
 /// The system of identifiers that are URIs.
 const URI_SYSTEM: &str = "urn:ietf:rfc:3986";
 
-/// What an answer is made of; all ids and the time come from the caller.
+/// The parts of an answer.
 #[derive(Clone, Debug)]
 pub struct OwnAnswer<'a> {
     pub version: FhirVersion,
@@ -37,13 +37,13 @@ pub struct OwnAnswer<'a> {
     pub code: ResponseCode,
     /// Left out of the answer when it has no issues.
     pub outcome: Option<&'a Outcome>,
-    /// Issues of a receiver's OperationOutcome, which follow ours as they are. Only with an outcome of ours.
+    /// Issues of a receiver's OperationOutcome, appended to ours unchanged. Only with an outcome of ours.
     pub receiver_issues: &'a [Value],
     /// The data of a pull event's answer: one resource.
     pub focus: Option<Value>,
 }
 
-/// What somebody else wrote, with NUL and the like escaped in its texts; line breaks and tabs may stay.
+/// Escapes control characters in the texts of foreign JSON, except line breaks and tabs.
 pub fn printable(value: Value) -> Value {
     let is_stray = |c: char| c.is_control() && !matches!(c, '\n' | '\r' | '\t');
     let clean = |text: String| match text.contains(is_stray) {
@@ -64,7 +64,7 @@ impl OwnAnswer<'_> {
     /// The response message's bytes, JSON.
     pub fn write(&self) -> Vec<u8> {
         let mut entries = vec![entry(&urn(self.header_id), self.header())];
-        if let Some(outcome) = self.told() {
+        if let Some(outcome) = self.listed_outcome() {
             entries.push(entry(&urn(self.outcome_id()), self.outcome_resource(outcome)));
         }
         if let Some(focus) = &self.focus {
@@ -103,7 +103,7 @@ impl OwnAnswer<'_> {
             put("destination", json!([{ (self.endpoint_name()): destination }]));
         }
         let mut response = json!({ "identifier": self.correlation(), "code": self.code.as_str() });
-        if self.told().is_some() {
+        if self.listed_outcome().is_some() {
             response["details"] = json!({ "reference": urn(self.outcome_id()) });
         }
         put("response", response);
@@ -132,15 +132,15 @@ impl OwnAnswer<'_> {
             (Some(Event::Coding { system: None, code }), _) => ("eventCoding", json!({ "code": code })),
             (Some(Event::Uri(uri)), true) => ("eventCanonical", json!(uri)),
             (Some(Event::Uri(uri)), false) => ("eventUri", json!(uri)),
-            // The request named none, but a header must have one.
+            // The request has no event, but a header must have one.
             (None, true) => ("eventCoding", json!({ "system": "urn:emberpost:event", "code": "unknown" })),
             (None, false) => ("eventUri", json!("urn:emberpost:event:unknown")),
         }
     }
 
     /// `response.identifier` (MSG-37). R4: the first of header id, Bundle.id and identifier value that is a FHIR id.
-    /// R5: the request's Bundle.identifier, else its header id or Bundle.id. A request that has none of them gets our
-    /// own header id, because the element must be there.
+    /// R5: the request's Bundle.identifier, else its header id or Bundle.id. For a request without any of them it is our own
+    /// header id, because the element is required.
     fn correlation(&self) -> Value {
         let own = self.header_id.to_string();
         if !self.is_r5() {
@@ -156,7 +156,7 @@ impl OwnAnswer<'_> {
         }
     }
 
-    fn told(&self) -> Option<&Outcome> {
+    fn listed_outcome(&self) -> Option<&Outcome> {
         self.outcome.filter(|outcome| !outcome.issues.is_empty())
     }
 

@@ -1,7 +1,7 @@
-//! A message as its reader wants it: the other format (JSON, XML), or the spelling of another FHIR version.
+//! Converts a message to the format (JSON, XML) and FHIR version that its receiver accepts.
 //!
-//! Pure. What is delivered as it came passes through untouched; a conversion is exact or refused. The same message is
-//! converted the same way each time, so that a repeat has the same bytes.
+//! Pure. A message that needs no conversion is not touched; a conversion is lossless or refused. It is deterministic, so that a
+//! duplicate has the same bytes.
 
 use crate::delivery::Metadata;
 use bytes::Bytes;
@@ -12,7 +12,7 @@ use fhir::tree::Tree;
 use fhir::{FhirVersion, Format, Message, xml};
 use std::sync::Arc;
 
-/// As which a reader wants it; None: as it is.
+/// The format and version that the receiver accepts; None: any.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Wanted {
     pub format: Option<Format>,
@@ -23,22 +23,22 @@ pub struct Wanted {
 #[derive(Clone, Debug)]
 pub struct Converted {
     pub bytes: Bytes,
-    /// Those of the message, with what changed: media type, size, version, identity.
+    /// The message's metadata with the media type, size, version, and identity of the conversion.
     pub metadata: Metadata,
-    /// What `bytes` say.
+    /// The parsed `bytes`.
     pub tree: Arc<Tree>,
 }
 
-/// The message as wanted; None when it is so already. Errs with what cannot be told.
+/// The message as wanted; None if it is already. Errs with what cannot be converted without loss.
 pub fn converted(metadata: &Metadata, bytes: &Bytes, wanted: Wanted) -> Result<Option<Converted>, Vec<Issue>> {
     if change(metadata, wanted).is_none() {
         return Ok(None);
     }
-    let (version, format) = own(metadata);
+    let (version, format) = current(metadata);
     converted_tree(metadata, &Arc::new(read(bytes.clone(), format, version, None)?), wanted)
 }
 
-/// The same of a message that was read already.
+/// As `converted`, for a message that has been parsed.
 pub fn converted_tree(metadata: &Metadata, tree: &Arc<Tree>, wanted: Wanted) -> Result<Option<Converted>, Vec<Issue>> {
     let Some((format, version)) = change(metadata, wanted) else { return Ok(None) };
     let mut metadata = metadata.clone();
@@ -52,35 +52,35 @@ pub fn converted_tree(metadata: &Metadata, tree: &Arc<Tree>, wanted: Wanted) -> 
     Ok(Some(Converted { bytes, metadata, tree }))
 }
 
-fn own(metadata: &Metadata) -> (Option<FhirVersion>, Format) {
+fn current(metadata: &Metadata) -> (Option<FhirVersion>, Format) {
     (metadata.version, Format::of_media_type(&metadata.media_type).unwrap_or_default())
 }
 
-/// Format and version to give the message; None when it has them, or its own are not known.
+/// The format and version to convert to; None if the message has them already, or if its version is unknown.
 fn change(metadata: &Metadata, wanted: Wanted) -> Option<(Format, FhirVersion)> {
-    let (version, format) = own(metadata);
+    let (version, format) = current(metadata);
     let version = version?;
     let change = (wanted.format.unwrap_or(format), wanted.version.unwrap_or(version));
     (change != (format, version)).then_some(change)
 }
 
-/// In the spelling of the version; the metadata become those of what is written.
+/// Rewrites the header in the spelling of the version, and updates the metadata.
 fn respelled(metadata: &mut Metadata, tree: &Arc<Tree>, version: FhirVersion) -> Result<Arc<Tree>, Vec<Issue>> {
-    // Spelling works on the JSON format, which must say all.
+    // Rewriting works on JSON, so the message must be convertible to JSON without loss.
     xml::json(tree)?;
     let message = Message::read(tree.clone(), metadata.version, None)?;
-    let asked = metadata.request_format.as_ref();
+    let request = metadata.request_format.as_ref();
     let request = Request {
-        header_id: asked.and_then(|asked| asked.header_id.as_deref()),
-        identifier: asked.and_then(|asked| asked.bundle_identifier.as_ref()),
+        header_id: request.and_then(|request| request.header_id.as_deref()),
+        identifier: request.and_then(|request| request.bundle_identifier.as_ref()),
     };
     let spelled = spell(&message, version, request)?;
-    let told = Message::read(read(spelled, Format::Json, Some(version), None)?, Some(version), None)?;
+    let rewritten = Message::read(read(spelled, Format::Json, Some(version), None)?, Some(version), None)?;
     metadata.version = Some(version);
-    metadata.event = told.header.event.clone();
-    metadata.header_id = told.header.id.clone();
-    metadata.bundle_identifier = told.bundle_identifier.clone();
-    Ok(told.tree)
+    metadata.event = rewritten.header.event.clone();
+    metadata.header_id = rewritten.header.id.clone();
+    metadata.bundle_identifier = rewritten.bundle_identifier.clone();
+    Ok(rewritten.tree)
 }
 
 #[cfg(test)]
@@ -105,27 +105,27 @@ mod tests {
     }
 
     #[test]
-    fn there_and_back_a_message_says_the_same_and_as_it_is_it_stays() {
+    fn a_message_survives_both_conversions_and_stays_untouched_without_one() {
         let xml = message("");
         assert!(converted(&metadata(Format::Xml), &xml, format(Format::Xml)).expect("as it is").is_none());
         assert!(converted(&metadata(Format::Xml), &xml, Wanted::default()).expect("as it is").is_none());
-        let told = converted(&metadata(Format::Xml), &xml, format(Format::Json)).expect("JSON").expect("converted");
+        let first = converted(&metadata(Format::Xml), &xml, format(Format::Json)).expect("JSON").expect("converted");
         assert_eq!(
-            (&*told.metadata.media_type, Format::detect(&told.bytes)),
+            (&*first.metadata.media_type, Format::detect(&first.bytes)),
             (Format::Json.media_type(), Format::Json)
         );
-        assert_eq!(told.metadata.size_bytes, told.bytes.len() as u64);
-        let back = converted(&told.metadata, &told.bytes, format(Format::Xml)).expect("XML").expect("converted");
+        assert_eq!(first.metadata.size_bytes, first.bytes.len() as u64);
+        let back = converted(&first.metadata, &first.bytes, format(Format::Xml)).expect("XML").expect("converted");
         let again = converted(&back.metadata, &back.bytes, format(Format::Json)).expect("JSON").expect("converted");
-        assert_eq!(again.bytes, told.bytes);
+        assert_eq!(again.bytes, first.bytes);
     }
 
     #[test]
     fn another_version_is_told_in_the_form_that_is_wanted() {
         let wanted = Wanted { format: None, version: Some(FhirVersion::R5) };
-        let told = converted(&metadata(Format::Xml), &message(""), wanted).expect("R5").expect("converted");
-        assert_eq!((told.metadata.version, Format::detect(&told.bytes)), (Some(FhirVersion::R5), Format::Xml));
-        let text = String::from_utf8_lossy(&told.bytes);
+        let first = converted(&metadata(Format::Xml), &message(""), wanted).expect("R5").expect("converted");
+        assert_eq!((first.metadata.version, Format::detect(&first.bytes)), (Some(FhirVersion::R5), Format::Xml));
+        let text = String::from_utf8_lossy(&first.bytes);
         assert!(text.contains("<endpointUrl value=\"https://a.example\"/>"), "{text}");
     }
 
@@ -134,7 +134,7 @@ mod tests {
         let xml = message("text");
         let bridged = Wanted { format: None, version: Some(FhirVersion::R5) };
         for wanted in [format(Format::Json), bridged] {
-            let refused = converted(&metadata(Format::Xml), &xml, wanted).expect_err("it says less");
+            let refused = converted(&metadata(Format::Xml), &xml, wanted).expect_err("it would lose text");
             assert_eq!(refused[0].rule.as_deref(), Some("XML-05"));
         }
     }

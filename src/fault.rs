@@ -1,4 +1,4 @@
-//! Whose fault: the codes of `urn:emberpost:fault`, in one table with cause and remedy.
+//! Faults: the codes of `urn:emberpost:fault` in one table, with cause and remedy.
 //!
 //! `SEND_`: the sender must act. `ROUTE_`: Emberpost or its operator. `RECV_`: the receiver.
 
@@ -22,13 +22,13 @@ macro_rules! faults {
 faults! {
     SendSyntax "SEND_SYNTAX" "The body is not JSON or XML, or breaks FHIR's rules for them" "Correct the text at the line and column given";
     SendDepth "SEND_DEPTH" "The body is nested more deeply than Emberpost supports" "Nest it at most 256 levels deep, objects and arrays counted alike";
-    SendNotMessage "SEND_NOT_MESSAGE" "The body is FHIR, but no message Bundle with a MessageHeader first" "Send one Bundle of type message";
+    SendNotMessage "SEND_NOT_MESSAGE" "The body is FHIR, but not a message Bundle that begins with a MessageHeader" "Send one Bundle of type message";
     SendStructure "SEND_STRUCTURE" "The message breaks a rule of FHIR messaging" "Correct the element that the issue names";
-    SendVersion "SEND_VERSION" "The FHIR version is unknown, conflicting or not supported" "Send R4, R4B or R5 and name it with the media type parameter fhirVersion";
+    SendVersion "SEND_VERSION" "The FHIR version is unknown, contradictory, or not supported" "Send R4, R4B, or R5, and name it with the media type parameter fhirVersion";
     SendIdentity "SEND_IDENTITY" "The message has no identity, so duplicates could not be recognized" "Give the Bundle an id or identifier, or the MessageHeader an id";
     SendReused "SEND_REUSED_IDENTITY" "The identity was used before with other content" "Give each new message identities of its own";
-    SendUnknownSource "SEND_UNKNOWN_SOURCE" "No participant owns the source address" "Use a source address of yours, or ask the operator to add it";
-    SendForeignSource "SEND_FOREIGN_SOURCE" "The source address belongs to another participant" "Use a source address of your own";
+    SendUnknownSource "SEND_UNKNOWN_SOURCE" "No participant owns the source address" "Use one of your own source addresses, or ask the operator to add this one";
+    SendForeignSource "SEND_FOREIGN_SOURCE" "The source address belongs to another participant" "Use one of your own source addresses";
     SendCredential "SEND_CREDENTIAL" "The credential is missing or wrong" "Send Authorization: Bearer with the token that the operator gave you";
     SendForbiddenEvent "SEND_FORBIDDEN_EVENT" "The sender may not send this event" "Ask the operator to add the event to may_send";
     SendUnknownEvent "SEND_UNKNOWN_EVENT" "No definition names the event" "Use an event of GET [base]/MessageDefinition, or ask the operator to load its definition";
@@ -60,7 +60,7 @@ faults! {
     RouteConversion "ROUTE_CONVERSION" "The receiver requires another format (JSON, XML) or FHIR version, and the message cannot be converted without loss" "The sender sends the required format and version, or the operator corrects the participant's format, fhir_version or bridge_versions";
     RouteDiscarded "ROUTE_DISCARDED" "An operator discarded the delivery" "Ask the operator";
     RouteShortage "ROUTE_SHORTAGE" "The router has no descriptor, port, or memory left for another connection" "The operator raises the limit; deliveries continue by themselves, and no attempt is counted";
-    RouteBodyDropped "ROUTE_BODY_DROPPED" "The content of the message is no longer stored, so it cannot be delivered; the receiver was not asked" "The sender sends the message again; the operator raises retention.dead_letters_days";
+    RouteBodyDropped "ROUTE_BODY_DROPPED" "The content of the message is no longer stored, so it cannot be delivered; the receiver was not contacted" "The sender sends the message again; the operator raises retention.dead_letters_days";
     RouteCallback "ROUTE_CALLBACK" "The response-url is no longer an address of the participant that asked for the answer there; nothing was sent" "The operator adds the address to that participant again and retries the delivery, or discards it";
     RouteInternal "ROUTE_INTERNAL" "A defect of the router" "Report it with the message id";
     RecvUnreachable "RECV_UNREACHABLE" "The receiver cannot be reached" "The receiver starts its endpoint; deliveries are retried";

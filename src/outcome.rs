@@ -1,4 +1,4 @@
-//! OperationOutcome: what was wrong, where, by which rule, and who must act.
+//! OperationOutcome: what is wrong, where, by which rule, and who must act.
 
 use crate::fault::Fault;
 use fhir::issue::rank;
@@ -47,7 +47,7 @@ const ISSUE_TYPES: &[&str] = &[
     "success",
 ];
 
-/// What everybody may see of an issue that somebody else wrote: severity and type, where they are the specification's.
+/// What may be shown to everyone of an issue that a receiver wrote: severity and type, if they are codes of the specification.
 pub fn masked(issue: &Value) -> Value {
     let known = |name: &str, codes: &[&str]| {
         issue[name].as_str().filter(|code| codes.contains(code)).map_or(Value::Null, Value::from)
@@ -56,12 +56,12 @@ pub fn masked(issue: &Value) -> Value {
     json!({ "severity": known("severity", &severities), "code": known("code", ISSUE_TYPES) })
 }
 
-/// Issues of the library, with the faults of their causes.
+/// Gives issues of the FHIR library the faults of their causes.
 pub fn with_faults(issues: impl IntoIterator<Item = fhir::Issue>) -> Vec<Issue> {
     issues.into_iter().map(|issue| issue.with_cause(Fault::from)).collect()
 }
 
-/// The issues of one message or request, in the order they were found.
+/// The issues of one message or request, in the order in which they were found.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
     #[serde(with = "written")]
@@ -73,17 +73,17 @@ impl Outcome {
         self.issues.iter().any(Issue::is_error)
     }
 
-    /// Whether any text differs between the sender's reading and that of everybody else.
+    /// Whether any text quotes the message, so that the full and the masked text differ.
     pub fn quotes(&self) -> bool {
         self.issues.iter().any(Issue::quotes)
     }
 
-    /// The outcome with all that it quotes, for the sender and operators; to be kept no longer than the message's body.
+    /// The outcome with its quotes, for the sender and operators. It must not be stored longer than the message's body.
     pub fn unmasked(&self) -> Outcome {
         Outcome { issues: self.issues.iter().map(Issue::unmasked).collect() }
     }
 
-    /// The OperationOutcome resource, as the sender may see it, errors first; its form is the same in R4, R4B and R5.
+    /// The OperationOutcome resource with full texts, errors first. It is the same in R4, R4B, and R5.
     pub fn to_resource(&self) -> Value {
         let mut issues: Vec<&Issue> = self.issues.iter().collect();
         issues.sort_by_key(|issue| rank(issue));
@@ -94,7 +94,7 @@ impl Outcome {
 /// Longest `details.text`, in characters.
 const SHORT_LIMIT: usize = 200;
 
-/// What is wrong, in one short sentence: the diagnostics up to what they list or advise.
+/// The diagnostics up to the first list or advice: what is wrong, in one short sentence.
 fn short(diagnostics: &str) -> &str {
     let end = ["; ", ". ", ": "].iter().filter_map(|end| diagnostics.find(end)).min().unwrap_or(diagnostics.len());
     let first = diagnostics.get(..end).unwrap_or(diagnostics);
@@ -120,7 +120,7 @@ impl From<Issue> for Outcome {
 }
 
 impl From<Vec<Issue>> for Outcome {
-    /// Lists at most `ISSUES_LIMIT` errors and as many warnings, whoever found them, and counts the rest.
+    /// Lists at most `ISSUES_LIMIT` errors and as many warnings, and counts the rest.
     fn from(issues: Vec<Issue>) -> Self {
         let (mut errors, mut warnings, mut left_out) = (0, 0, 0);
         let mut listed = Vec::with_capacity(issues.len().min(2 * ISSUES_LIMIT + 1));
@@ -172,7 +172,7 @@ fn issue_resource(issue: &Issue) -> Value {
     resource
 }
 
-/// Issues as they are stored and shown: the masked texts only.
+/// How issues are stored and shown: with masked texts only.
 pub mod written {
     use super::{Fault, Issue, IssueCode, Severity};
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -233,7 +233,7 @@ mod tests {
             issue(Severity::Fatal, "The body is too long. Send less"),
         ])
         .to_resource();
-        let told: Vec<_> = outcome["issue"]
+        let listed: Vec<_> = outcome["issue"]
             .as_array()
             .unwrap()
             .iter()
@@ -246,7 +246,7 @@ mod tests {
             ("warning", &long[..SHORT_LIMIT]),
             ("information", "3 more issues are not listed"),
         ];
-        assert_eq!(told, wanted);
+        assert_eq!(listed, wanted);
         assert_eq!(outcome["issue"][1]["diagnostics"], "The body is too long. Send less");
     }
 

@@ -1,8 +1,8 @@
-//! Replays: kept messages delivered again, on a person's order, in their old order and with their old identity.
+//! Replays: delivers stored messages again at an operator's request, in their original order and with their original identity.
 //!
-//! A worker takes the open replays from the store, also after a restart. It turns kept messages into new deliveries, linked
-//! to those that they repeat, and hands them to the courier. The store moves a replay's cursor in the transaction that
-//! keeps the deliveries, so that a crash neither leaves out a message nor repeats it twice. It carries nothing itself.
+//! A worker reads the open replays from the store, also after a restart. For each message it creates new deliveries, linked to
+//! the original ones, and passes them to the courier. The store advances a replay's cursor in the transaction that stores the
+//! deliveries, so that a crash neither skips a message nor replays it twice.
 
 mod message;
 
@@ -19,17 +19,17 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// The highest cap that can be asked for; without one a replay goes as fast as the store takes it.
+/// The highest rate limit that can be set; without one a replay runs as fast as the store accepts it.
 pub const MAX_RATE_PER_SECOND: u32 = 100_000;
-/// Messages that a replay takes at once, before it looks whether it was paused and lets the others go on.
+/// How many messages a replay takes per step, before it checks whether it was paused and lets other replays run.
 const STEP_LIMIT: u32 = 100;
-/// A capped replay takes a tenth of its rate at once, so that receivers see an even flow.
+/// A rate-limited replay takes a tenth of its rate per step, so that receivers see an even flow.
 const STEPS_PER_SECOND: u32 = 10;
-/// How far a capped replay that fell behind its rate catches up.
+/// How much time a rate-limited replay that fell behind may catch up.
 const CATCH_UP_MILLISECONDS: u64 = 500;
-/// How long the worker waits after the store failed.
+/// How long the worker waits after an error of the store.
 const STORE_AWAY_SECONDS: u64 = 2;
-/// Messages that a dry run looks at one by one; what is beyond is counted, not examined.
+/// How many messages a dry run examines one by one; those beyond are only counted.
 const EXAMINED_LIMIT: u64 = 50_000;
 const PAGE_LIMIT: u32 = 500;
 
@@ -40,41 +40,42 @@ pub struct Replays {
 }
 
 impl Replays {
-    /// Starts the worker; it ends with `stop`, between two messages.
+    /// Starts the worker, which ends after `stop` between two steps.
     pub fn start(exchange: Arc<Exchange>, stop: CancellationToken, supervisor: &Supervisor) -> Replays {
         let changed = Arc::new(Notify::new());
         let worker = Worker { exchange, changed: changed.clone(), due: HashMap::new() };
-        let asked = stop.clone();
-        supervisor.spawn("replays", asked, async move {
+        let expected = stop.clone();
+        supervisor.spawn("replays", expected, async move {
             stop.run_until_cancelled(worker.run()).await;
         });
         Replays { changed }
     }
 
-    /// A replay was ordered, paused, resumed or ended: look at once.
+    /// Makes the worker look for replays that were ordered, paused, resumed, or ended.
     pub fn wake(&self) {
         self.changed.notify_one();
     }
 }
 
-/// Whether a replay may still go on.
+/// Whether a replay has not ended.
 pub fn is_open(state: ReplayState) -> bool {
     matches!(state, ReplayState::Running | ReplayState::Paused)
 }
 
-/// What a replay of this filter would take.
+/// What a replay with this filter would deliver.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Count {
     pub matched: u64,
-    /// Of those examined: left out without `force_consequence`.
+    /// Of those examined: skipped without `force_consequence`.
     pub consequence: u64,
-    /// Of those examined: left out because retention dropped their content.
+    /// Of those examined: skipped because retention removed their content.
     pub without_body: u64,
-    /// How many of those matched were examined one by one, at most 50,000.
+    /// How many were examined one by one, at most 50,000.
     pub examined: u64,
 }
 
-/// Counts, and changes nothing. Refused messages, and answers that the filter does not mean, are no part of a replay.
+/// Counts what a replay would deliver, and changes nothing. Refused messages, and answers that the filter does not name, are
+/// not replayed.
 pub async fn count(store: &Store, filter: &MessageFilter) -> Result<Count, ViewError> {
     let filter = &filter.for_replay();
     let mut count = Count { matched: store.count_messages(filter).await?, ..Count::default() };
@@ -97,7 +98,7 @@ pub async fn count(store: &Store, filter: &MessageFilter) -> Result<Count, ViewE
 struct Worker {
     exchange: Arc<Exchange>,
     changed: Arc<Notify>,
-    /// When each capped replay may take its next step.
+    /// When each rate-limited replay may take its next step.
     due: HashMap<Uuid, Instant>,
 }
 
@@ -107,13 +108,13 @@ impl Worker {
             let wait = match self.round().await {
                 Ok(wait) => wait,
                 Err(error) => {
-                    tracing::warn!(%error, "replays wait: the store does not answer");
+                    tracing::warn!(%error, "replays are waiting: the store does not answer");
                     Some(Duration::from_secs(STORE_AWAY_SECONDS))
                 }
             };
             match wait {
                 Some(wait) => {
-                    // A wake-up only shortens the wait; a replay that is not due yet stays so.
+                    // A wake-up only shortens the wait; a replay that is not due yet is not run.
                     let _ = tokio::time::timeout(wait, self.changed.notified()).await;
                 }
                 None => self.changed.notified().await,
@@ -121,7 +122,7 @@ impl Worker {
         }
     }
 
-    /// One step of each running replay that is due. How long until the next; None: nothing to do until somebody orders.
+    /// Runs one step of each running replay that is due. Returns how long until the next is due; None if no replay is running.
     async fn round(&mut self) -> Result<Option<Duration>, Unavailable> {
         let open = self.exchange.store.open_replays().await?;
         self.due.retain(|id, _| open.iter().any(|replay| replay.order.id == *id));
@@ -141,7 +142,7 @@ impl Worker {
         Ok(next)
     }
 
-    /// Takes the next messages. None when the replay has ended with it.
+    /// Replays the next messages. Returns None if the replay has ended.
     async fn step(&mut self, replay: &ReplayView) -> Result<Option<Duration>, Unavailable> {
         let store = &self.exchange.store;
         let limit = step_limit(replay.order.rate_per_second);
@@ -179,8 +180,8 @@ fn step_limit(rate_per_second: Option<u32>) -> u32 {
     rate_per_second.map_or(STEP_LIMIT, |rate| (rate / STEPS_PER_SECOND).clamp(1, STEP_LIMIT))
 }
 
-/// When the next step of a replay is due, after one that was due at `due` and took so many messages until `now`. The time that
-/// the work took is part of the rate; what a slow machine falls behind is made up within bounds.
+/// When the next step is due, after one that was due at `due` and replayed `taken` messages until `now`. The time that a step
+/// takes counts toward the rate; a delay is caught up within `CATCH_UP_MILLISECONDS`.
 fn next_due(due: Instant, now: Instant, taken: u32, rate_per_second: Option<u32>) -> Instant {
     let Some(rate) = rate_per_second else { return now };
     let next = due + Duration::from_secs_f64(f64::from(taken) / f64::from(rate.max(1)));

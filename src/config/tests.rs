@@ -171,7 +171,7 @@ to = ["nobody"]
         "x.toml:27: token_sha256 is missing: an operator needs a token",
         "x.toml:30: when is set: FHIRPath conditions are not built yet",
         "x.toml:21: the participants \"lab\" and \"ward\" both claim the address \"urn:b\"",
-        "x.toml:29: \"to\" names \"nobody\", which is no participant",
+        "x.toml:29: \"to\" names \"nobody\", which is not a participant",
     ];
     let found = load_text(text, &variables, &overrides).unwrap_err();
     assert_eq!(found, expected, "{found:#?}");

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// A body that tells when nothing of it is in memory any more.
+/// A body that records when the last reference to it is dropped.
 struct Watched {
     bytes: Vec<u8>,
     is_dropped: Arc<AtomicBool>,
@@ -48,9 +48,9 @@ fn inbound(is_dropped: &Arc<AtomicBool>) -> Inbound {
 }
 
 #[tokio::test]
-async fn neither_body_nor_tree_is_in_memory_while_a_sender_waits_the_first_time_or_again() {
+async fn neither_body_nor_tree_is_in_memory_while_a_sender_waits_for_an_original_or_a_duplicate() {
     let fixture = Fixture::new().await;
-    for attempt in ["first", "again"] {
+    for attempt in ["original", "duplicate"] {
         let is_dropped = Arc::new(AtomicBool::new(false));
         let mut waiting = Box::pin(fixture.exchange.accept(inbound(&is_dropped), IntakeSlot::default()));
         let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
@@ -59,7 +59,7 @@ async fn neither_body_nor_tree_is_in_memory_while_a_sender_waits_the_first_time_
             let look = tokio::time::timeout(Duration::from_millis(5), waiting.as_mut()).await;
             assert!(
                 look.is_err(),
-                "{attempt}: it was to wait for its answer, and got {:?}",
+                "{attempt}: it should wait for its answer, but got {:?}",
                 look.map(|reply| reply.result())
             );
         }

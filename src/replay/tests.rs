@@ -78,23 +78,23 @@ async fn steps_of_a_hundred_messages_leave_none_out() {
 #[tokio::test]
 async fn messages_go_again_in_their_order_and_lane_linked_to_the_originals() {
     let fixture = Fixture::new().await;
-    let mut kept = Vec::new();
+    let mut stored = Vec::new();
     for name in ["a", "b", "c"] {
-        kept.push(fixture.store(name, "push", None).await);
+        stored.push(fixture.store(name, "push", None).await);
     }
     fixture.store("d", "other", None).await;
     let view = finish(&fixture, &order("push")).await;
     assert_eq!((view.total, view.done, view.skipped), (3, 3, 0));
     let again = replayed(&fixture).await;
     let originals: Vec<Option<Uuid>> = again.iter().map(|delivery| delivery.replay_of).collect();
-    assert_eq!(originals, kept.iter().map(|message| Some(message.delivery)).collect::<Vec<_>>());
+    assert_eq!(originals, stored.iter().map(|message| Some(message.delivery)).collect::<Vec<_>>());
     for delivery in &again {
         assert_eq!(delivery.participant, "lab");
         let (work, _) = fixture.exchange.store.pending_delivery(delivery.id).await.unwrap().unwrap();
         assert_eq!(work.lane, lane_of_ward());
     }
-    let first = fixture.exchange.store.deliveries_of(kept[0].id).await.unwrap();
-    let original = first.iter().find(|delivery| delivery.id == kept[0].delivery).unwrap();
+    let first = fixture.exchange.store.deliveries_of(stored[0].id).await.unwrap();
+    let original = first.iter().find(|delivery| delivery.id == stored[0].delivery).unwrap();
     assert_eq!(original.replayed_by, vec![again[0].id]);
 }
 
@@ -111,13 +111,13 @@ async fn a_consequence_event_goes_again_only_when_forced() {
 #[tokio::test]
 async fn a_redirect_goes_to_one_participant_only() {
     let fixture = Fixture::new().await;
-    let kept = fixture.store("a", "push", None).await;
+    let stored = fixture.store("a", "push", None).await;
     finish(&fixture, &NewReplay { to: Some("ward".into()), forward_answers: true, ..order("push") }).await;
     let again = replayed(&fixture).await;
     assert_eq!(again.len(), 1);
     assert_eq!(again[0].participant, "ward");
     let DeliveryKind::Replay { of, forward_answers, .. } = &again[0].kind else { panic!("no replay") };
-    assert_eq!((*of, *forward_answers), (Some(kept.delivery), true));
+    assert_eq!((*of, *forward_answers), (Some(stored.delivery), true));
 }
 
 #[tokio::test]

@@ -1,9 +1,9 @@
-//! Addresses: normalised, compared exactly, then by the longest `*` pattern.
+//! Addresses: normalized, then compared exactly, then by the longest `*` pattern.
 //!
-//! An address is what a message spells as source or destination endpoint: a URL, `urn:oid:…`, `mailto:…`,
-//! `system|value` or a bare word. Only what looks like `scheme://…` is touched; everything else is compared as it stands.
-//! An http or https address is read by the parser that the HTTP client uses, so that what is compared is what would be
-//! posted to; what parsers and servers read in different ways (`flaw`) is no address.
+//! An address is the source or destination endpoint of a message: a URL, `urn:oid:…`, `mailto:…`, `system|value`, or a bare
+//! word. Only text of the form `scheme://…` is normalized; everything else is compared unchanged. An http or https address is
+//! parsed by the HTTP client's parser, so that the address compared is the address posted to. Text that parsers and servers
+//! interpret in different ways (`flaw`) is not accepted as an address.
 
 mod escape;
 mod flaw;
@@ -13,13 +13,12 @@ pub use flaw::{Flaw, flaw, refusals};
 use std::collections::HashMap;
 use url::Url;
 
-/// What a sender may append to our or a receiver's base, and what is ignored in comparing.
+/// The operation that senders may append to a base address; ignored in comparisons.
 const OPERATION: &str = "/$process-message";
 
-/// The form in which two spellings of one address are equal: scheme and host in lower case, no default port,
-/// percent-encoding only where it means something (RFC 3986 6.2.2), and neither one trailing slash nor a trailing
-/// `/$process-message`. What begins like an http or https address and is
-/// no URL stays as it stands. Normalising twice changes nothing.
+/// The canonical spelling of an address: scheme and host in lower case, no default port, percent-encoding only where it is
+/// significant (RFC 3986 6.2.2), without one trailing slash and without a trailing `/$process-message`. Text that begins like
+/// an http or https address but is not a valid URL stays unchanged. Normalizing twice changes nothing.
 pub fn normalize(address: &str) -> String {
     if plain::is_plain(address) { address.to_owned() } else { normalize_parsed(address) }
 }
@@ -28,14 +27,14 @@ fn normalize_parsed(address: &str) -> String {
     let parsed = http_url(address);
     let address = parsed.as_ref().map_or(address, Url::as_str);
     let Some(parts) = Parts::of(address) else { return address.to_owned() };
-    // Without a part of what is no URL, the rest may be one: `http://://80` would become another address.
+    // Shortening an invalid URL could turn it into a valid one: `http://://80` would become another address.
     if parsed.is_none() && is_http(parts.scheme) {
         return address.to_owned();
     }
-    // Before shortening: what is shortened may be percent-encoded too.
+    // Before shortening, because the ending may be percent-encoded.
     let decoded = escape::canonical(parts.rest);
     let mut rest = &*decoded;
-    // What follows `?`, `#` or `|` is not ours to shorten: a slash may mean something there.
+    // After `?`, `#`, or `|` a slash may be significant.
     if !rest.contains(['?', '#', '|']) {
         while let Some(shorter) = rest.strip_suffix(OPERATION).or_else(|| without_one_slash(rest)) {
             rest = shorter;
@@ -44,7 +43,7 @@ fn normalize_parsed(address: &str) -> String {
     format!("{}://{}{rest}", parts.scheme.to_ascii_lowercase(), normalize_authority(&parts))
 }
 
-/// An address that begins with `http://` or `https://`, parsed; None for any other and for what is no URL.
+/// Parses an address that begins with `http://` or `https://`; None for any other and for an invalid URL.
 pub fn http_url(address: &str) -> Option<Url> {
     let (scheme, _) = address.split_once("://")?;
     is_http(scheme).then(|| Url::parse(address).ok())?
@@ -54,7 +53,7 @@ fn is_http(scheme: &str) -> bool {
     scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https")
 }
 
-/// Whether two addresses are the same after normalising.
+/// Whether two addresses are the same after normalization.
 pub fn is_same(one: &str, other: &str) -> bool {
     one == other || normalize(one) == normalize(other)
 }
@@ -63,7 +62,7 @@ pub fn is_same(one: &str, other: &str) -> bool {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Pattern {
     Exact(String),
-    /// What stands before the `*`, its scheme and host normalised.
+    /// The text before the `*`, with normalized scheme and host.
     Prefix(String),
 }
 
@@ -84,7 +83,7 @@ impl Pattern {
     }
 }
 
-/// Which owner has an address: a hash look-up for exact ones, then one for each length of pattern, longest first.
+/// Finds the owner of an address: one hash lookup for exact addresses, then one per pattern length, longest first.
 #[derive(Clone, Debug, Default)]
 pub struct Index {
     exact: HashMap<String, usize>,
@@ -94,7 +93,7 @@ pub struct Index {
 }
 
 impl Index {
-    /// Adds an address as configured. Errs with the owner that claimed the same address or pattern before.
+    /// Adds an address as configured. Errs with the owner that has the same address or pattern already.
     pub fn insert(&mut self, written: &str, owner: usize) -> Result<(), usize> {
         let (map, key) = match Pattern::new(written) {
             Pattern::Exact(key) => (&mut self.exact, key),
@@ -159,7 +158,7 @@ fn normalize_authority(parts: &Parts) -> String {
         () => "",
     };
     let host = match host.rsplit_once(':') {
-        // A colon left of the port is an IPv6 address in brackets, or no host at all: then it stays as it is.
+        // A colon before the port is part of an IPv6 address in brackets; other hosts with a colon are invalid and unchanged.
         Some((name, port)) if (port == default_port || port.is_empty()) && is_host(name) => name,
         _ => host,
     };
@@ -171,20 +170,20 @@ fn is_host(name: &str) -> bool {
     !name.contains(':') || (name.starts_with('[') && name.ends_with(']'))
 }
 
-/// Without its final slash, unless there are several: an empty path segment is part of the address.
+/// Removes the final slash, unless there are several: an empty path segment is part of the address.
 fn without_one_slash(path: &str) -> Option<&str> {
     path.strip_suffix('/').filter(|shorter| !shorter.ends_with('/'))
 }
 
-/// Whether an address begins with this prefix, and in the same part of the URL: `http://lab*` is open to `http://lab.org`,
-/// and not to the user `lab` of another host.
+/// Whether an address begins with this prefix in the same part of the URL: `http://lab*` matches `http://lab.org`, but not the
+/// user `lab` at another host.
 fn is_open_to(prefix: &str, address: &str) -> bool {
     let in_authority = Parts::of(prefix).filter(|parts| parts.rest.is_empty() && !parts.authority.contains('@'));
     let user = Parts::of(address).is_some_and(|parts| parts.authority.contains('@'));
     address.starts_with(prefix) && !(user && in_authority.is_some_and(|parts| !parts.authority.is_empty()))
 }
 
-/// The part before a `*`: its end is not the address's end, so that nothing is taken from it.
+/// Normalizes the text before a `*`. Its end is not the address's end, so nothing is removed there.
 fn normalize_prefix(prefix: &str) -> String {
     let parsed = http_url(prefix).filter(|_| Parts::of(prefix).is_some_and(|parts| !parts.rest.is_empty()));
     let prefix = parsed.as_ref().map_or(prefix, Url::as_str);
@@ -200,7 +199,7 @@ fn normalize_prefix(prefix: &str) -> String {
     }
 }
 
-/// `https://host/units` is matched by `https://host/units/*`, though its trailing slash was taken in normalising.
+/// Adds the trailing slash that normalization removed, so that `https://host/units/*` matches `https://host/units`.
 fn open_ended(mut normalized: String) -> String {
     if normalized.contains("://") && !normalized.ends_with('/') {
         normalized.push('/');
@@ -244,7 +243,7 @@ mod tests {
             ("http://h/a?%71=%3d", "http://h/a?q=%3D"),
             ("http://%61nn@h/a", "http://ann@h/a"),
             ("mllp://Host/%62", "mllp://host/b"),
-            // An escape of the percent sign is decoded by nobody a second time.
+            // An escaped percent sign is not decoded a second time.
             ("http://h/a/%2573", "http://h/a/%2573"),
             ("http://h/a/%%37%33", "http://h/a/%2573"),
             ("http://h/a/100%", "http://h/a/100%25"),
@@ -255,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_url_stays_as_it_is() {
+    fn text_that_is_not_a_url_stays_unchanged() {
         let cases = [
             "urn:oid:1.2.3.4",
             "URN:OID:1.2.3.4",
@@ -349,7 +348,7 @@ mod tests {
         assert_eq!(index.insert("http://h/a/s%65cret/*", 9), Err(1));
     }
 
-    /// Text from the pieces that normalising looks for, so that random input hits them.
+    /// Text made of the pieces that normalization looks for, so that random input hits them.
     fn addresses() -> impl Strategy<Value = String> {
         let pieces = prop::sample::select(vec![
             "http",
@@ -381,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_url_becomes_no_other_address() {
+    fn an_invalid_url_does_not_become_another_address() {
         for address in [
             "http://://80",
             "HTTP://:",
@@ -396,7 +395,7 @@ mod tests {
         assert_eq!(normalize("http:////80"), normalize(&normalize("http:////80")));
     }
 
-    /// What http addresses that are none may look like.
+    /// Text that resembles an http address and may be invalid.
     fn scraps() -> impl Strategy<Value = String> {
         "(http|HTTPS|mllp)://[:/@#?|\\[\\]a0.%\\\\ ]{0,12}(/\\$process-message)?/?"
     }

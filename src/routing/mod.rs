@@ -1,7 +1,7 @@
-//! Who gets a message: participants, addresses, routes, and the plan.
+//! Decides who receives a message: participants, addresses, routes, and the plan.
 //!
-//! Pure: configuration and a message go in, a plan or the reasons why not come out. Who carries, keeps or answers it
-//! is decided elsewhere.
+//! Pure: takes the configuration and a message, and returns a plan or the reasons against one. It does not store, send, or
+//! answer anything.
 
 pub mod address;
 pub mod lane;

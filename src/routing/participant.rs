@@ -1,6 +1,6 @@
-//! A party of the exchange, as configured: what it owns, what it may send and receive, how it is served.
+//! A participant as configured: the addresses it owns, what it may send and receive, and how it receives.
 //!
-//! Data only; whether ids and addresses agree with those of the others is `Table::build`'s to say.
+//! Data only; `Table::build` checks ids and addresses against those of the other participants.
 
 use super::address::Pattern;
 use crate::secret::{Secret, SecretUrl};
@@ -8,30 +8,30 @@ use fhir::{Event, FhirVersion, Format};
 use std::sync::Arc;
 use validation::{Level, OnFailure, ProseRules};
 
-/// Every sender, while no participant is configured.
+/// The id of every sender while no participant is configured.
 pub const ANYONE: &str = "anyone";
-/// Answers under way at once to reply queues of whoever is no participant.
+/// Concurrent attempts to deliver answers to reply queues of senders that are not participants.
 const ANYONE_CONCURRENCY: usize = 64;
-/// Emberpost itself, as sender of its own answers and as receiver of what names its base.
+/// The id of Emberpost itself: the sender of its own answers, and the receiver of messages to its own base.
 pub const EMBERPOST: &str = "emberpost";
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Participant {
     pub id: Arc<str>,
     pub name: Option<String>,
-    /// As written; a final `*` matches any ending.
+    /// As configured; a final `*` matches any ending.
     pub addresses: Vec<String>,
-    /// None: it gets answers only, while it waits for them.
+    /// None: it receives only answers, while it waits for them.
     pub channel: Option<Channel>,
     /// Events: code, `system|code`, uri, or `*`.
     pub may_send: Vec<String>,
     pub may_receive: Vec<String>,
-    /// Expected where a message does not say; None: as its shape tells.
+    /// The version assumed for its messages that do not say theirs; None: `server.fhir_version`.
     pub fhir_version: Option<FhirVersion>,
     pub order: Order,
-    /// Attempts under way at once, over all lanes; at least 1.
+    /// Concurrent attempts over all lanes; at least 1.
     pub concurrency: usize,
-    /// Attempts at its channel that begin in one second at most; 0: no limit.
+    /// Attempts that may begin per second; 0: no limit.
     pub rate_per_second: u32,
     /// Failed attempts after which a delivery is a dead letter; 0: no limit.
     pub attempts_limit: u32,
@@ -41,9 +41,9 @@ pub struct Participant {
     /// Counted from acceptance, or from an operator's retry.
     pub expire_after_seconds: u64,
     pub rejections: Rejections,
-    /// The format in which it is given messages and answers; None: messages as they came, answers as it asked.
+    /// The format in which it receives messages and answers; None: messages as received, answers in the format of the request.
     pub format: Option<Format>,
-    /// Whether messages of another version than its own are given to it, where only the header's spelling differs.
+    /// Whether messages of another FHIR version are converted to its own, if only the spelling of the header differs.
     pub bridge_versions: bool,
     /// None: as `[validation]` says.
     pub level: Option<Level>,
@@ -60,14 +60,14 @@ pub struct Participant {
 pub enum Channel {
     /// A FHIR base; `asynchronous` adds `?async=true` to requests.
     Http { url: SecretUrl, asynchronous: bool },
-    /// Published with this routing key; the exchange `""` is the default one, where the key is a queue's name.
+    /// Published with this routing key. The exchange `""` is the default exchange, whose routing keys are names of queues.
     Amqp { exchange: String, routing_key: String },
-    /// Deliveries wait until their reader comes.
+    /// Deliveries wait until the participant fetches them.
     Mailbox,
 }
 
 impl Channel {
-    /// Whether the courier brings its messages; else they wait for a reader.
+    /// Whether the courier delivers to it; if not, deliveries wait to be fetched.
     pub fn is_carried(&self) -> bool {
         match self {
             Channel::Http { .. } | Channel::Amqp { .. } => true,
@@ -78,7 +78,7 @@ impl Channel {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
-/// What keeps its order: nothing, the messages of one source address, or those of one patient.
+/// Which messages to a participant are delivered in order: none, those of one source address, or those about one patient.
 pub enum Order {
     None,
     #[default]
@@ -88,7 +88,7 @@ pub enum Order {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
-/// How a refusal is told: 200 with a fatal-error answer, or 4xx with an OperationOutcome.
+/// How a refusal is reported: 200 with a fatal-error answer, or 4xx with an OperationOutcome.
 pub enum Rejections {
     #[default]
     Message,
@@ -96,7 +96,7 @@ pub enum Rejections {
 }
 
 impl Participant {
-    /// A participant with nothing but its id and every default.
+    /// A participant with an id and the defaults of every setting.
     pub fn new(id: &str) -> Participant {
         Participant {
             id: id.into(),
@@ -124,17 +124,17 @@ impl Participant {
         }
     }
 
-    /// Whether it has a credential over HTTP and none over AMQP.
+    /// Whether it has a credential for HTTP but none for AMQP, so that its messages over AMQP are not authenticated.
     pub fn is_open_over_amqp(&self) -> bool {
         !self.token_sha256.is_empty() && self.amqp_user.is_none()
     }
 
-    /// Whether the courier brings its messages.
+    /// Whether the courier delivers to it.
     pub fn is_carried_to(&self) -> bool {
         self.channel.as_ref().is_some_and(Channel::is_carried)
     }
 
-    /// Whoever is let in without being a participant: it gets answers to its reply queue, and nothing else.
+    /// Stands in for senders that are not participants: they receive answers in their reply queues, and nothing else.
     pub fn anyone() -> Participant {
         Participant { order: Order::None, concurrency: ANYONE_CONCURRENCY, ..Participant::new(ANYONE) }
     }

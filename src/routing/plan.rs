@@ -1,7 +1,8 @@
-//! The plan: where a message goes and why, or why it is refused.
+//! The plan: who receives a message and why, or why it is refused.
 //!
-//! Each destination goes to the owner of its address; at our own base its target, then the routes decide; elsewhere the
-//! first route whose conditions hold. A message is planned as a whole: one destination that cannot be served refuses it.
+//! A destination is delivered to the owner of its address. At our own base, the owner of its target and then the first matching
+//! route decide; at an address without owner, the first matching route. One destination that cannot be served refuses the
+//! whole message.
 
 use super::address::Pattern;
 use super::lane::{OrderedBy, lane};
@@ -19,10 +20,10 @@ use uuid::Uuid;
 
 const DESTINATION: &str = "Bundle.entry[0].resource.destination";
 
-/// Where a message goes.
+/// The receivers of a message.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
-    /// Each participant once, in the order in which the destinations led to them.
+    /// Each participant once, in the order of the destinations.
     pub receivers: Vec<Receiver>,
     /// Emberpost itself receives it.
     pub to_self: bool,
@@ -33,9 +34,9 @@ pub struct Plan {
 #[derive(Clone, Debug)]
 pub struct Receiver {
     pub participant: Arc<Participant>,
-    /// The first destination that led here, as the message spells it; None for a route without destination.
+    /// The first destination that selected this participant, as the message spells it; None for a route without destination.
     pub destination: Option<String>,
-    /// Lane key: 0 where the participant asks for no order.
+    /// Lane key; 0 if the participant is configured without order.
     pub lane: i64,
 }
 
@@ -56,8 +57,8 @@ impl Receiver {
     }
 }
 
-/// Plans a request (or an unmatched response). `sender` is the sending participant's id; it may be a receiver, too.
-/// Errs with one issue per destination that cannot be served: the message is refused as a whole (MSG-22, MSG-46).
+/// Plans a request or an unmatched response. `sender` is the sending participant's id; it may be a receiver, too. Errs with one
+/// issue per destination that cannot be served: the message is refused as a whole (MSG-22, MSG-46).
 pub fn plan(message: &Message, sender: &str, category: Option<Category>, table: &Table) -> Result<Plan, Vec<Issue>> {
     let mut planner = Planner {
         message,
@@ -86,21 +87,21 @@ struct Planner<'a> {
     table: &'a Table,
     plan: Plan,
     issues: Vec<Issue>,
-    /// By a list of targets, which many destinations may share: the first of them that somebody owns.
+    /// Per list of targets, which many destinations may share: the first target that has an owner.
     owners: HashMap<Targets, Option<(&'a str, &'a Arc<Participant>)>>,
-    /// By a list of targets and a route: whether the route's address pattern matches any of them.
+    /// Per list of targets and route: whether the route's address pattern matches any of them.
     routed: HashMap<(Targets, usize), bool>,
     lanes: Vec<(Order, i64)>,
 }
 
-/// Where a shared list of targets stands in memory, as long as the message is planned.
+/// Identifies a shared list of targets by its address in memory while the message is planned.
 type Targets = usize;
 
 fn place_of(targets: &[Arc<str>]) -> Targets {
     targets.as_ptr().addr()
 }
 
-/// Where one decision comes from: how reasons call it, and the element that an issue points to.
+/// What a decision is about: its name in reasons, and the element that an issue points to.
 struct Origin<'a> {
     name: String,
     expression: String,
@@ -108,7 +109,7 @@ struct Origin<'a> {
 }
 
 impl<'a> Planner<'a> {
-    /// False where the destination has nothing to go by: it names a person or a system, but no address we know.
+    /// False if the destination cannot be used: it names a person or a system without an address that we know.
     fn place(&mut self, index: usize, destination: &'a Destination) -> bool {
         let name = format!("destination[{index}]");
         let targeted = self.owner_of_targets(&destination.targets);
@@ -138,7 +139,8 @@ impl<'a> Planner<'a> {
         true
     }
 
-    /// No usable destination: the routes without `destination`, else ourselves while we are alone, else nobody.
+    /// For a message without usable destination: the routes without `destination`; else Emberpost itself if no participant is
+    /// configured; else an error.
     fn place_without_destination(&mut self) {
         let origin = Origin { name: "no destination".into(), expression: DESTINATION.into(), address: None };
         if self.add_by_route(&origin, None) {
@@ -188,7 +190,7 @@ impl<'a> Planner<'a> {
         self.add(participant, &origin, "owns the address of its target");
     }
 
-    /// The first route whose conditions hold, for a destination or for none. False where no route takes it.
+    /// Adds the receivers of the first route whose conditions hold. False if there is no such route.
     fn add_by_route(&mut self, origin: &Origin, destination: Option<&Destination>) -> bool {
         let table = self.table;
         let mut holds = |(index, route, pattern): &(usize, &Route, Option<&Pattern>)| {
@@ -207,7 +209,7 @@ impl<'a> Planner<'a> {
         true
     }
 
-    /// Adds a receiver, once, or the issue that keeps it from being one.
+    /// Adds a receiver once, or the issue that rules it out.
     fn add(&mut self, participant: &Arc<Participant>, origin: &Origin, why: &str) {
         let id = &participant.id;
         if participant.channel.is_none() {
@@ -233,7 +235,7 @@ impl<'a> Planner<'a> {
         });
     }
 
-    /// A message of consequence has one receiver (MSG-46), and we are one, too.
+    /// A message of category consequence may have only one receiver (MSG-46); Emberpost counts as one.
     fn check_fan_out(&mut self, category: Option<Category>) {
         let receivers = self.plan.receivers.len() + usize::from(self.plan.to_self);
         let allowed = self.table.fan_out.iter().any(|event| event_matches(self.message, event));
@@ -250,7 +252,7 @@ impl<'a> Planner<'a> {
         self.push(issue.rule("MSG-22").at(&origin.expression));
     }
 
-    /// A route that names a participant twice makes one issue.
+    /// Adds an issue once, even if a route names a participant twice.
     fn push(&mut self, issue: Issue) {
         let mut here = self.issues.iter().rev().take_while(|known| known.expression == issue.expression);
         if !here.any(|known| *known == issue) {
@@ -267,7 +269,7 @@ fn event_matches(message: &Message, pattern: &str) -> bool {
     message.header.event.as_ref().map_or(pattern == "*", |event| event.matches(pattern))
 }
 
-/// A message without event passes only where every event does.
+/// A message without event is allowed only if every event is.
 fn may_receive(participant: &Participant, event: Option<&Event>) -> bool {
     match event {
         Some(event) => participant.may_receive(event),

@@ -1,6 +1,6 @@
-//! Who sent a message: the participant whose credential was used, else the one that owns the source address.
+//! Identifies the sender of a message: the participant whose credential was used, else the owner of the source address.
 //!
-//! Whether a credential is needed or right is decided before; this only brings it together with the source.
+//! The credential has been verified before; this only compares it with the source.
 
 use super::participant::{ANYONE, Participant};
 use super::table::Table;
@@ -13,7 +13,7 @@ const SOURCE: &str = "Bundle.entry[0].resource.source";
 #[derive(Clone, Debug, PartialEq)]
 pub enum SenderFound {
     Participant(Arc<Participant>),
-    /// No participant is configured: everybody who is let in may send.
+    /// No participant is configured: every admitted sender may send.
     Anyone,
 }
 
@@ -35,9 +35,9 @@ impl SenderFound {
 }
 
 impl Table {
-    /// The sender of a message with this source endpoint, `credential` being the id of the participant whose credential
-    /// came with it. Errs with `forbidden` (HTTP 403) for a source of somebody else or of nobody, with `login` for a
-    /// credential of a participant that is no more, with `required` for a message that names no sender at all (MSG-23).
+    /// The sender of a message with this source endpoint. `credential`: id of the participant whose credential was used. Errs
+    /// with `forbidden` (HTTP 403) if nobody or another participant owns the source, with `login` if the credential's
+    /// participant is no longer configured, and with `required` if the message does not identify a sender at all (MSG-23).
     pub fn sender_of(&self, source: Option<&str>, credential: Option<&str>) -> Result<SenderFound, Issue> {
         let source = source.filter(|source| !source.is_empty());
         match credential {
@@ -49,14 +49,14 @@ impl Table {
 
     fn sender_with_credential(&self, source: Option<&str>, id: &str) -> Result<Arc<Participant>, Issue> {
         let Some(participant) = self.participant(id) else {
-            let text = "The credential belongs to no participant that is configured now";
+            let text = "The credential belongs to a participant that is no longer configured";
             return Err(Issue::error(IssueCode::Login, Fault::SendCredential, text));
         };
         let is_own = |source| self.owner(source).is_some_and(|owner| owner.id == participant.id);
         if source.is_none_or(is_own) {
             return Ok(participant.clone());
         }
-        let text = format!("The source endpoint is no address of participant {id}, whose credential was used");
+        let text = format!("The source endpoint is not an address of participant {id}, whose credential was used");
         Err(Issue::error(IssueCode::Forbidden, Fault::SendForeignSource, text).rule("MSG-23").at(SOURCE))
     }
 

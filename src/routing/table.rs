@@ -29,7 +29,7 @@ pub struct Table {
     pub fan_out: Vec<String>,
     /// Our own base, as others address it.
     pub base_url: String,
-    /// Whoever is let in without being a participant.
+    /// Stands in for senders that are not participants.
     pub anyone: Arc<Participant>,
     by_id: HashMap<Arc<str>, usize>,
     by_amqp_user: HashMap<Box<str>, usize>,
@@ -39,7 +39,7 @@ pub struct Table {
     own_base: String,
 }
 
-/// A mistake of the table, and the entry of the configuration that it is about.
+/// An error in the table, and the entry of the configuration that it is about.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Conflict {
     pub about: Entry,
@@ -63,7 +63,7 @@ impl fmt::Display for Conflict {
     }
 }
 
-/// What fixes the FHIR version behind our base; each is our own address as well.
+/// Paths below our base that fix the FHIR version; each is our own address, too.
 const BASE_ALIASES: [&str; 3] = ["/R4", "/R4B", "/R5"];
 
 impl Default for Table {
@@ -84,7 +84,7 @@ impl Default for Table {
 }
 
 impl Table {
-    /// Errs with every mistake: an address claimed twice, a route to nobody, an id used twice or reserved.
+    /// Errs with every error found: an address with two owners, a route to an unknown participant, an id used twice or reserved.
     pub fn build(
         participants: Vec<Participant>,
         routes: Vec<Route>,
@@ -95,7 +95,7 @@ impl Table {
             .map_err(|conflicts| conflicts.iter().map(Conflict::to_string).collect())
     }
 
-    /// As `build`; each mistake says which entry it is about, so that the caller can name its line.
+    /// As `build`; each error says which entry it is about, so that the caller can name its line.
     pub fn build_or_conflicts(
         participants: Vec<Participant>,
         routes: Vec<Route>,
@@ -121,12 +121,12 @@ impl Table {
         self.by_amqp_user.get(user).map(|index| &self.participants[*index])
     }
 
-    /// All to whom something may be carried: every participant, those without a channel too (callbacks, reply queues).
+    /// All that the courier may deliver to: every participant, also those without a channel (callbacks, reply queues).
     pub fn carried_to(&self) -> Vec<Arc<Participant>> {
         self.participants.iter().chain([&self.anyone]).cloned().collect()
     }
 
-    /// The participant that owns an address: exactly, else by the longest pattern. Our own base has no other owner.
+    /// The participant that owns an address: by an exact match, else by the longest pattern. Our own base has no owner.
     pub fn owner(&self, address: &str) -> Option<&Arc<Participant>> {
         if self.is_own_base(address) {
             return None;
@@ -139,7 +139,7 @@ impl Table {
         self.owner(address).is_some_and(|owner| *owner.id == *participant)
     }
 
-    /// Whether an address is ours after normalising: the base, or an alias of it.
+    /// Whether an address is our own base or an alias of it, after normalization.
     pub fn is_own_base(&self, address: &str) -> bool {
         if self.own_base.is_empty() || address::flaw(address).is_some() {
             return false;
@@ -148,7 +148,7 @@ impl Table {
         address.strip_prefix(&self.own_base).is_some_and(|rest| rest.is_empty() || BASE_ALIASES.contains(&rest))
     }
 
-    /// Whether any participant has a credential; from then on a source must belong to it.
+    /// Whether any participant has a credential.
     pub fn has_credentials(&self) -> bool {
         self.participants.iter().any(|participant| !participant.token_sha256.is_empty())
     }
@@ -201,7 +201,7 @@ impl Table {
                     _ if self.is_own_base(address) => {
                         format!("participant \"{id}\" claims \"{address}\", which is Emberpost's own base_url")
                     }
-                    // The same address in two spellings harms nobody.
+                    // One owner may list one address in two spellings.
                     Ok(()) => continue,
                     Err(first) if first == index => continue,
                     Err(first) => format!(
@@ -226,10 +226,10 @@ impl Table {
                 say("\"to\" names no participant".to_owned());
             }
             for id in route.to.iter().filter(|id| !self.by_id.contains_key(id.as_str())) {
-                say(format!("\"to\" names \"{id}\", which is no participant"));
+                say(format!("\"to\" names \"{id}\", which is not a participant"));
             }
             if let Some(id) = route.source.as_ref().filter(|id| !self.by_id.contains_key(id.as_str())) {
-                say(format!("\"source\" names \"{id}\", which is no participant"));
+                say(format!("\"source\" names \"{id}\", which is not a participant"));
             }
         }
         conflicts
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_is_named_at_once() {
+    fn every_error_is_reported_at_once() {
         let participants = vec![
             participant("lab", &["https://lab.example.org/fhir", "urn:oid:1.*"]),
             participant("ward", &["HTTPS://LAB.example.org:443/fhir/", "urn:oid:1.*", "urn:oid:1.2"]),
@@ -261,7 +261,7 @@ mod tests {
             Route { to: vec!["lab".into(), "nobody".into()], ..Route::default() },
             Route { source: Some("stranger".into()), ..Route::default() },
         ];
-        let mistakes = build(participants, routes).unwrap_err();
+        let errors = build(participants, routes).unwrap_err();
         let expected = [
             "the participant id \"lab\" is used twice",
             "the participant id \"anyone\" is reserved; choose another",
@@ -270,11 +270,11 @@ mod tests {
             "the participants \"lab\" and \"ward\" both claim the address \"urn:oid:1.*\"",
             "participant \"lab\" has an empty address",
             "participant \"emberpost\" claims \"http://hub.example.org/fhir/$process-message\", which is Emberpost's own base_url",
-            "route 1: \"to\" names \"nobody\", which is no participant",
+            "route 1: \"to\" names \"nobody\", which is not a participant",
             "route 2: \"to\" names no participant",
-            "route 2: \"source\" names \"stranger\", which is no participant",
+            "route 2: \"source\" names \"stranger\", which is not a participant",
         ];
-        assert_eq!(mistakes, expected);
+        assert_eq!(errors, expected);
     }
 
     #[test]

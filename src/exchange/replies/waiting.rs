@@ -227,12 +227,12 @@ mod tests {
         let claim = waiters.claim(id).expect("one waits");
         drop(place);
         waiters.unclaim(id, claim);
-        assert!(waiters.claim(id).is_none(), "nobody is there to hear an answer");
+        assert!(waiters.claim(id).is_none(), "no sender waits");
         assert!(locked(&waiters.by_message).is_empty());
     }
 
     #[test]
-    fn one_receiver_gets_at_most_half_of_the_places() {
+    fn one_receiver_gets_at_most_half_of_the_waiters() {
         let waiters = Waiters::new(4);
         let (slow, fast) = (Arc::from("slow"), Arc::from("fast"));
         let held: Vec<_> = (0..4).filter_map(|n| waiters.register(Uuid::from_u128(n), &slow)).collect();

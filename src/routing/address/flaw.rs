@@ -1,5 +1,5 @@
-//! What an address must not have, because a client, a proxy, and a server read it in different ways, so that one would
-//! compare what another does not post to.
+//! Flaws: what an address must not contain, because clients, proxies, and servers interpret it differently. The address compared
+//! and the address posted to could then differ.
 
 use super::plain::is_plain;
 use super::{Parts, http_url};
@@ -14,18 +14,18 @@ use std::sync::Arc;
 
 const HEADER: &str = "Bundle.entry[0].resource";
 
-/// Why a text is no address.
+/// Why a text is not accepted as an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flaw {
-    /// NUL, tab, line feed, and the like; clients drop some of them.
+    /// NUL, tab, line feed, and other control characters; clients remove some of them.
     Control,
-    /// Some clients read it as a slash.
+    /// Some clients treat it as a slash.
     BackSlash,
     /// `.` or `..` as a segment of the path, also percent-encoded.
     DotSegment,
-    /// `%2f` in the path; some servers read it as a slash.
+    /// `%2f` in the path; some servers treat it as a slash.
     EncodedSlash,
-    /// `//` in the path; some servers read it as one slash.
+    /// `//` in the path; some servers treat it as one slash.
     EmptySegment,
 }
 
@@ -41,7 +41,7 @@ impl fmt::Display for Flaw {
     }
 }
 
-/// The first flaw of an address or pattern. Control characters are none's; the others are those of URLs.
+/// The first flaw of an address or pattern. Control characters are a flaw anywhere; the other flaws are those of URLs.
 pub fn flaw(address: &str) -> Option<Flaw> {
     if is_plain(address) { None } else { parsed_flaw(address) }
 }
@@ -59,14 +59,14 @@ pub(super) fn parsed_flaw(address: &str) -> Option<Flaw> {
     if address.contains('\\') {
         return Some(Flaw::BackSlash);
     }
-    // As the client would cut it, where it would.
+    // The path as the client parses it, which may differ.
     let parsed = http_url(address);
     let rest = parts.map_or(address, |parts| parts.rest);
     let path = rest.split(['?', '#']).next().unwrap_or_default();
     flaw_of_path(path).or_else(|| parsed.and_then(|url| flaw_of_path(url.path())))
 }
 
-/// Of a path as a server sees it, which decodes once.
+/// The first flaw of a path as a server sees it, which decodes it once.
 fn flaw_of_path(written: &str) -> Option<Flaw> {
     let path: Vec<u8> = percent_decode_str(written).collect();
     if path.iter().any(u8::is_ascii_control) {
@@ -78,13 +78,13 @@ fn flaw_of_path(written: &str) -> Option<Flaw> {
     if path.split(|byte| *byte == b'/').any(|segment| matches!(name_of(segment), b"." | b"..")) {
         return Some(Flaw::DotSegment);
     }
-    // What follows `|` is the value of an identifier, and may be a URL itself.
+    // The text after `|` is an identifier's value, which may itself be a URL.
     let path = written.split('|').next().unwrap_or_default();
     let decoded: Vec<u8> = percent_decode_str(path).collect();
     if decoded.iter().filter(|byte| **byte == b'/').count() > path.matches('/').count() {
         return Some(Flaw::EncodedSlash);
     }
-    // Before the first slash there is no segment, and behind the last there may be none.
+    // The text before the first slash is not a segment, and the last segment may be empty.
     let mut segments = decoded.split(|byte| *byte == b'/').skip(1).peekable();
     while let Some(segment) = segments.next() {
         if name_of(segment).is_empty() && segments.peek().is_some() {
@@ -94,13 +94,13 @@ fn flaw_of_path(written: &str) -> Option<Flaw> {
     None
 }
 
-/// What follows `;` belongs to no name: servers of servlets take it away.
+/// The segment without path parameters (`;…`), which servlet containers remove.
 fn name_of(segment: &[u8]) -> &[u8] {
     let end = segment.iter().position(|byte| *byte == b';').unwrap_or(segment.len());
     &segment[..end]
 }
 
-/// An issue for each source, destination, target, and event of a header whose text has a flaw (HTTP 400).
+/// One issue for each source, destination, target, and event of a header that has a flaw (HTTP 400).
 pub fn refusals(header: &MessageHeader) -> Vec<Issue> {
     let mut issues = Vec::new();
     let mut look = |text: &str, rule: &'static str, at: &dyn Fn() -> String| {
@@ -171,7 +171,7 @@ mod tests {
     ];
 
     #[test]
-    fn an_address_with_a_flaw_is_owned_by_nobody_and_matches_no_pattern() {
+    fn an_address_with_a_flaw_has_no_owner_and_matches_no_pattern() {
         let mut index = Index::default();
         index.insert("*", 0).unwrap();
         index.insert("http://h/a/*", 1).unwrap();
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn dots_slashes_and_back_slashes_that_no_url_reads_are_part_of_an_address() {
+    fn dots_slashes_and_backslashes_outside_of_url_paths_are_part_of_an_address() {
         for address in [
             "http://h/a..b/.c/d./...",
             "http://h/a?x=../y",
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_that_ends_in_the_host_is_not_open_to_its_name_as_a_user() {
+    fn a_pattern_that_ends_in_the_host_does_not_match_a_user_of_that_name() {
         let pattern = Pattern::new("http://lab*");
         assert!(pattern.matches("http://lab.example.org/x"));
         assert!(!pattern.matches("http://lab@other.example/x"));
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn an_http_address_is_compared_as_the_client_reads_it() {
+    fn an_http_address_is_compared_as_the_client_parses_it() {
         for (written, read) in [
             ("http://0x7f.1/a", "http://127.0.0.1/a"),
             ("http://127.1:080/a", "http://127.0.0.1/a"),

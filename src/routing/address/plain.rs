@@ -1,7 +1,7 @@
-//! Addresses that are their own normal form, as nearly all are: one look at each byte, in place of a parser.
+//! Recognizes addresses that are already normalized, as nearly all are, by one pass over their bytes instead of a parser.
 
-/// Whether normalizing changes nothing and there is no flaw, so far as that is seen without parsing. An http or https URL with
-/// the name of a host in lower case, and a path of unreserved characters without empty and dot segments.
+/// Whether normalization changes nothing and the address has no flaw, as far as can be seen without parsing: an http or https URL
+/// with a host name in lower case, and a path of unreserved characters without empty and dot segments.
 pub(super) fn is_plain(address: &str) -> bool {
     let after = address.strip_prefix("http://").or_else(|| address.strip_prefix("https://"));
     let Some(after) = after else { return false };
@@ -10,7 +10,7 @@ pub(super) fn is_plain(address: &str) -> bool {
     is_plain_host(host) && port.is_none_or(is_plain_port) && is_plain_path(path)
 }
 
-/// Labels of letters, digits, and hyphens. The last one begins with a letter, so that it is no part of a number.
+/// Labels of letters, digits, and hyphens. The last one begins with a letter, so that it cannot be part of an IPv4 address.
 fn is_plain_host(host: &str) -> bool {
     let is_label = |label: &str| {
         let is_of_label = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
@@ -20,7 +20,7 @@ fn is_plain_host(host: &str) -> bool {
     host.len() <= 253 && last.as_bytes().first().is_some_and(u8::is_ascii_lowercase) && host.split('.').all(is_label)
 }
 
-/// None of the default ports, whose spelling may be left out.
+/// A port other than the default ports, which normalization removes.
 fn is_plain_port(port: &str) -> bool {
     let is_number = (1..=5).contains(&port.len()) && port.bytes().all(|byte| byte.is_ascii_digit());
     is_number && !port.starts_with('0') && !matches!(port, "80" | "443") && port.parse::<u16>().is_ok()
@@ -39,7 +39,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn what_normalizing_would_change_is_not_plain() {
+    fn an_address_that_normalization_would_change_is_not_plain() {
         for address in
             ["http://lab.example.org", "https://lab-1.example.org:8443/fhir/R4", "http://localhost:1/a.b~c_d"]
         {
