@@ -1,5 +1,6 @@
 //! Deliveries: lists them, and retries or discards one, or all that a filter matches.
 
+use super::api::{Delivery, Page};
 use super::ask::{Body, Listing, Operating, Order, Viewing, id, order};
 use super::problem::Problem;
 use super::{Admin, json, to_the_end};
@@ -35,9 +36,9 @@ pub(super) async fn list(
     State(admin): State<Admin>,
     listing: Listing<DeliveryFilter>,
 ) -> Result<Response, Problem> {
-    let mut page = admin.store().list_deliveries(&listing.filter, listing.cursor.as_deref(), listing.limit).await?;
-    page.items = shown_to(&who, admin.with_active(page.items).await?);
-    Ok(json(StatusCode::OK, &page))
+    let page = admin.store().list_deliveries(&listing.filter, listing.cursor.as_deref(), listing.limit).await?;
+    let items = shown_to(&who, admin.with_active(page.items).await?);
+    Ok(json(StatusCode::OK, &Page { items, next: page.next }))
 }
 
 pub(super) async fn retry(
@@ -109,7 +110,7 @@ async fn why_not(admin: &Admin, id: Uuid, rule: &str) -> Result<Problem, Problem
 }
 
 async fn show(admin: &Admin, id: Uuid) -> Result<Response, Problem> {
-    Ok(json(StatusCode::OK, &one(admin, id).await?))
+    Ok(json(StatusCode::OK, &Delivery::from(one(admin, id).await?)))
 }
 
 async fn one(admin: &Admin, id: Uuid) -> Result<DeliveryView, Problem> {
@@ -119,13 +120,13 @@ async fn one(admin: &Admin, id: Uuid) -> Result<DeliveryView, Problem> {
 }
 
 /// Deliveries as this caller may see them: the texts of a receiver may quote content of the message.
-pub(super) fn shown_to(who: &Principal, mut deliveries: Vec<DeliveryView>) -> Vec<DeliveryView> {
+pub(super) fn shown_to(who: &Principal, mut deliveries: Vec<DeliveryView>) -> Vec<Delivery> {
     if who.role() != Some(Role::Operator) {
         for issue in deliveries.iter_mut().flat_map(|delivery| &mut delivery.receiver_issues) {
             *issue = masked(issue);
         }
     }
-    deliveries
+    deliveries.into_iter().map(Delivery::from).collect()
 }
 
 /// Retries all dead letters that the filter matches, or all discarded deliveries if the filter names that state.

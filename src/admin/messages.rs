@@ -1,5 +1,6 @@
 //! Messages: lists them; shows one with its deliveries and answers, its content, and its timeline; assigns answers.
 
+use super::api::{Message, MessageShown, Page, TimelineEntry};
 use super::ask::{Body, Listing, Operating, Viewing, id};
 use super::deliveries::shown_to;
 use super::problem::Problem;
@@ -8,21 +9,12 @@ use crate::exchange::Unassigned;
 use crate::fault::Fault;
 use crate::outcome::IssueCode;
 use crate::security::{Principal, Role};
-use crate::store::view::{DeliveryView, MessageFilter, MessageView};
+use crate::store::view::MessageFilter;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use uuid::Uuid;
-
-#[derive(Serialize)]
-struct Shown {
-    #[serde(flatten)]
-    message: MessageView,
-    deliveries: Vec<DeliveryView>,
-    /// The answers to it, which are messages themselves; at most 100.
-    answers: Vec<MessageView>,
-}
 
 pub(super) async fn list(
     _: Viewing,
@@ -30,7 +22,7 @@ pub(super) async fn list(
     listing: Listing<MessageFilter>,
 ) -> Result<Response, Problem> {
     let page = admin.store().list_messages(&listing.filter, listing.cursor.as_deref(), listing.limit).await?;
-    Ok(json(StatusCode::OK, &page))
+    Ok(json(StatusCode::OK, &Page::<Message>::of(page)))
 }
 
 pub(super) async fn show(
@@ -53,7 +45,8 @@ async fn shown(admin: &Admin, who: &Principal, id: Uuid) -> Result<Response, Pro
             }
         }
     }
-    Ok(json(StatusCode::OK, &Shown { message, deliveries, answers }))
+    let answers = answers.into_iter().map(Message::from).collect();
+    Ok(json(StatusCode::OK, &MessageShown { message: message.into(), deliveries, answers }))
 }
 
 /// The request of an ambiguous response.
@@ -121,6 +114,6 @@ pub(super) async fn timeline(
 ) -> Result<Response, Problem> {
     let id = id(&path, "message")?;
     admin.store().message_key(id).await?.ok_or_else(|| Problem::missing("message"))?;
-    let items = admin.store().timeline(id).await?;
-    Ok(json(StatusCode::OK, &serde_json::json!({ "items": items })))
+    let items = admin.store().timeline(id).await?.into_iter().map(TimelineEntry::from).collect();
+    Ok(json(StatusCode::OK, &Page { items, next: None }))
 }

@@ -1,12 +1,12 @@
 //! Participants: lists them as configured (without tokens) with their state; pauses, resumes, and probes them.
 
+use super::api::Page;
 use super::ask::{Listing, Operating, Viewing};
 use super::problem::Problem;
 use super::{Admin, json, to_the_end};
 use crate::courier::ParticipantStatus;
 use crate::routing::{Channel, Order, Participant, Rejections};
 use crate::secret::SecretUrl;
-use crate::store::view::Page;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;

@@ -1,5 +1,6 @@
 //! Replays: counts, creates, shows, pauses, resumes, and ends them.
 
+use super::api::Replay;
 use super::ask::{Body, Operating, Order, Viewing, id, order};
 use super::problem::Problem;
 use super::{Admin, json, to_the_end};
@@ -55,7 +56,7 @@ pub(super) async fn create(
     .await?;
     tracing::info!(replay.id = %id, caller = %who.label(), "a replay was ordered");
     let location = [(header::LOCATION, format!("/admin/v1/replays/{id}"))];
-    Ok((location, json(StatusCode::CREATED, &find(&admin, id).await?)).into_response())
+    Ok((location, json(StatusCode::CREATED, &Replay::from(find(&admin, id).await?))).into_response())
 }
 
 fn check(admin: &Admin, options: &Options) -> Result<(), Problem> {
@@ -81,7 +82,7 @@ pub(super) async fn show(
     State(admin): State<Admin>,
     Path(path): Path<String>,
 ) -> Result<Response, Problem> {
-    Ok(json(StatusCode::OK, &find(&admin, id(&path, "replay")?).await?))
+    Ok(json(StatusCode::OK, &Replay::from(find(&admin, id(&path, "replay")?).await?)))
 }
 
 /// Ends a replay. What it has delivered stays delivered; the replay remains listed.
@@ -123,5 +124,5 @@ async fn change(admin: &Admin, Operating(who): Operating, path: &str, state: Rep
     })
     .await?;
     tracing::info!(replay.id = %id, ?state, caller = %who.label(), "a replay was changed");
-    Ok(json(StatusCode::OK, &find(admin, id).await?))
+    Ok(json(StatusCode::OK, &Replay::from(find(admin, id).await?)))
 }

@@ -1,6 +1,7 @@
 //! The router itself: the plan of a message, nodes, statistics, the clock, and the OpenAPI file.
 
 use super::Admin;
+use super::api::StoreFigures;
 use super::ask::{Body, Listing, Operating, Viewing};
 use super::participants::Everything;
 use super::problem::Problem;
@@ -83,7 +84,7 @@ pub(super) async fn stats(_: Viewing, State(admin): State<Admin>) -> Result<Resp
         "now_us": admin.exchange.clock.now_us(),
         "clock_ahead_seconds": admin.exchange.clock.jump().map(|off_us| off_us / 1_000_000),
         "active": courier.iter().map(|status| status.active).sum::<usize>(),
-        "store": figures,
+        "store": StoreFigures::from(figures),
     })))
 }
 

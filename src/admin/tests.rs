@@ -123,6 +123,25 @@ fn every_filter_is_described() {
     assert_eq!(names(schemas["DeliveryFilter"]["properties"].clone()), names(deliveries));
 }
 
+/// Every member that the API returns is in the schema of its type.
+#[tokio::test]
+async fn every_member_is_described() {
+    let described: Value = serde_json::from_str(include_str!("openapi.json")).unwrap();
+    let schemas = &described["components"]["schemas"];
+    let api = Api::new(Vec::new()).await;
+    let stored = api.fixture.store("a", "push", Some(Category::Currency)).await;
+    for (path, schema) in [
+        ("/messages".to_owned(), "Message"),
+        ("/deliveries".to_owned(), "Delivery"),
+        (format!("/messages/{}/timeline", stored.id), "TimelineEntry"),
+    ] {
+        let item = api.get(&path).await.json()["items"][0].clone();
+        for member in item.as_object().expect(schema).keys() {
+            assert!(schemas[schema]["properties"].get(member).is_some(), "{schema}.{member} is not described");
+        }
+    }
+}
+
 #[tokio::test]
 async fn each_role_may_do_what_the_contract_says() {
     let api = Api::new(team()).await;

@@ -4,7 +4,6 @@ use super::Unavailable;
 use crate::delivery::{AttemptRow, DeliveryKind, DeliveryState, MessageState, Metadata, NewDelivery};
 use crate::fault::Fault;
 use crate::outcome::Outcome;
-use crate::secret::SecretUrl;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::sync::Arc;
 use uuid::Uuid;
@@ -107,16 +106,14 @@ pub struct DeliveryFilter {
 }
 
 /// A page of a list, newest first. `next` is the cursor of the following page, absent on the last.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct Page<T> {
     pub items: Vec<T>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct MessageView {
-    #[serde(flatten)]
     pub metadata: Arc<Metadata>,
     pub state: MessageState,
     /// It fits more than one request and is not assigned yet.
@@ -128,13 +125,12 @@ pub struct MessageView {
     pub body_kept: bool,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct DeliveryView {
     pub id: Uuid,
     pub message: Uuid,
     pub participant: String,
     pub destination: Option<String>,
-    #[serde(serialize_with = "without_secrets")]
     pub kind: DeliveryKind,
     pub state: DeliveryState,
     pub attempts: u32,
@@ -148,7 +144,6 @@ pub struct DeliveryView {
     /// The same in a sentence without content.
     pub last_detail: Option<String>,
     /// Errors that the receiver reported about a message that it accepted, as FHIR issues. For operators only.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub receiver_issues: Vec<serde_json::Value>,
     /// Public id of the answer.
     pub answer: Option<Uuid>,
@@ -156,12 +151,11 @@ pub struct DeliveryView {
     pub replay_of: Option<Uuid>,
     pub replayed_by: Vec<Uuid>,
     /// Why it waits, in one sentence, if it does; not stored.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub waits: Option<String>,
 }
 
 /// The first delivery of a lane, which the others wait for.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct FirstInLane {
     pub id: Uuid,
     pub attempts: u32,
@@ -169,19 +163,8 @@ pub struct FirstInLane {
     pub due_at_us: i64,
 }
 
-/// Masks the URL of a callback, which may hold a password or a key.
-fn without_secrets<S: serde::Serializer>(kind: &DeliveryKind, serializer: S) -> Result<S::Ok, S::Error> {
-    match kind {
-        DeliveryKind::Callback { url } => {
-            let url = SecretUrl::from(url.as_str()).to_string();
-            DeliveryKind::Callback { url }.serialize(serializer)
-        }
-        other => other.serialize(serializer),
-    }
-}
-
 /// One event in the life of a message.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct TimelineEntry {
     pub at_us: i64,
     /// `received`, `checked`, `planned`, `committed`, `attempt`, `answered`, `dead`, `discarded`, `replayed`, `unreadable` (an
@@ -215,9 +198,8 @@ pub enum ReplayState {
     Stopped,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct ReplayView {
-    #[serde(flatten)]
     pub order: NewReplay,
     pub state: ReplayState,
     pub created_at_us: i64,
@@ -259,7 +241,7 @@ pub struct RetentionStep {
 }
 
 /// Figures of the store.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default)]
 pub struct Figures {
     /// By the store's clock, in UTC microseconds since 1970.
     pub now_us: i64,
@@ -275,7 +257,7 @@ pub struct Figures {
     pub log_bytes: u64,
 }
 
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default)]
 pub struct ParticipantFigures {
     pub participant: String,
     pub waiting: u64,
