@@ -1,27 +1,20 @@
 //! Resolves references within a document (MSG-16), for `resolve()` in invariants and in profiles alike.
 
+use crate::contained::ContainedIndex;
 use emberpost_fhir::element::Element;
 use emberpost_fhir::message::Index;
 use emberpost_fhir::schema::Schema;
 use emberpost_fhir::tree::{Node, Tree};
-use rustc_hash::FxHashMap;
-use std::cell::RefCell;
-use std::collections::HashMap;
 
 /// The maximum number of Bundles in one document within which references are resolved.
 const BUNDLES_LIMIT: usize = 1_000;
-
-/// Ids of contained resources and the indexes of their nodes. Senders choose the ids, so the hasher has a random
-/// seed.
-type ById = HashMap<Box<str>, u32>;
 
 /// The Bundles of a document and what their resources contain.
 pub(super) struct DocumentIndex<'t> {
     schema: &'static Schema,
     /// Every Bundle with the node indexes at which it begins and ends, outer Bundles first.
     bundles: Vec<(u32, u32, Index<'t>)>,
-    /// Contained resources by id, under the index of their container. Filled when a container is first asked for.
-    contained: RefCell<FxHashMap<u32, ById>>,
+    contained: ContainedIndex,
 }
 
 /// The resource that a reference resolves to.
@@ -34,7 +27,7 @@ pub(super) struct ResolvedTarget<'t> {
 
 impl<'t> DocumentIndex<'t> {
     pub fn new(tree: &'t Tree, schema: &'static Schema) -> DocumentIndex<'t> {
-        let mut document = DocumentIndex { schema, bundles: Vec::new(), contained: RefCell::default() };
+        let mut document = DocumentIndex { schema, bundles: Vec::new(), contained: ContainedIndex::default() };
         document.take(tree.root());
         document
     }
@@ -95,19 +88,7 @@ impl<'t> DocumentIndex<'t> {
         if id.is_empty() {
             return Some(ResolvedTarget { resource: root, root });
         }
-        let index = *self.contained.borrow_mut().entry(container.index).or_insert_with(|| by_id(container)).get(id)?;
-        let inner = Node { tree: container.tree, index };
+        let inner = self.contained.find(container, id)?;
         Some(ResolvedTarget { resource: Element::resource(inner, self.schema)?, root })
     }
-}
-
-/// The contained resources by id; if several have the same id, the first.
-fn by_id(container: Node) -> ById {
-    let mut named = ById::new();
-    for inner in container.get("contained").into_iter().flat_map(Node::items) {
-        if let Some(id) = inner.get("id").and_then(Node::text) {
-            named.entry(id.into()).or_insert(inner.index);
-        }
-    }
-    named
 }

@@ -9,6 +9,7 @@ mod checks;
 mod choose;
 mod collector;
 mod compose;
+mod contained;
 pub mod definition;
 mod definition_rules;
 mod document_index;

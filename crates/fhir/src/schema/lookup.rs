@@ -2,6 +2,8 @@
 //! message.
 
 use super::{Schema, TypeDef};
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
 #[derive(Debug, Default)]
 pub(super) struct Members {
@@ -13,31 +15,21 @@ pub(super) struct Members {
     elements: Names<u16>,
 }
 
-/// Values by short names: a table with open addressing, at most half full. Up to 16 bytes of a name fit into two words, so
-/// that most names are compared as those.
-#[derive(Debug, Default)]
+/// Values by name. Up to 16 bytes of a name fit into two words, so most names are compared as those. For names of the
+/// specification only: the hash has no seed.
+#[derive(Debug)]
 pub struct Names<T> {
-    /// A power of two of them; none for a type without elements.
-    slots: Box<[Slot<T>]>,
-    /// The texts of the names that do not fit.
+    table: HashTable<Slot<T>>,
+    /// The texts of the longer names.
     long: Vec<Box<[u8]>>,
 }
 
-/// A name as in `Name`; free while its length is 0.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug)]
 struct Slot<T> {
-    first: u64,
-    last: u64,
-    length: u16,
-    /// Position in `Names::long`.
-    long: u16,
+    name: Name,
+    /// Position in `Names::long`, if the name has more than 16 bytes.
+    long: usize,
     value: T,
-}
-
-impl<T> Slot<T> {
-    fn is(&self, name: Name) -> bool {
-        self.first == name.first && self.last == name.last && u32::from(self.length) == name.length
-    }
 }
 
 /// The first and last bytes of a name, and its length; all of a name up to 16 bytes.
@@ -66,10 +58,11 @@ impl Name {
         Name { first, last, length }
     }
 
-    fn hash(self) -> usize {
+    fn hash(self) -> u64 {
         let mixed =
             (self.first ^ self.last.rotate_left(23) ^ u64::from(self.length)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        (mixed >> 32) as usize
+        // The table uses the highest and the lowest bits, and those of a product depend on few bits of its factors.
+        mixed ^ (mixed >> 32)
     }
 }
 
@@ -101,55 +94,48 @@ impl Members {
     }
 }
 
-impl<T: Copy + Default> Names<T> {
-    /// Of a name that stands twice the later one counts.
+impl<T> Default for Names<T> {
+    fn default() -> Self {
+        Names { table: HashTable::new(), long: Vec::new() }
+    }
+}
+
+impl<T: Copy> Names<T> {
+    /// If a name occurs twice, the later value applies.
     pub fn of(named: Vec<(String, T)>) -> Names<T> {
-        let size = if named.is_empty() { 0 } else { (named.len() * 2).next_power_of_two() };
-        let mut table = Names { slots: vec![Slot::default(); size].into_boxed_slice(), long: Vec::new() };
+        let mut names = Names { table: HashTable::with_capacity(named.len()), long: Vec::new() };
         for (text, value) in named {
-            table.insert(text.as_bytes(), value);
+            names.insert(text.as_bytes(), value);
         }
-        table.long.shrink_to_fit();
-        table
+        names.long.shrink_to_fit();
+        names
     }
 
     fn insert(&mut self, text: &[u8], value: T) {
-        let (Some(at), Ok(length)) = (self.find(text), u16::try_from(text.len())) else { return };
-        let Name { first, last, .. } = Name::of(text);
-        let mut long = 0;
-        if text.len() > SHORT {
-            // A type has far fewer names than that.
-            long = u16::try_from(self.long.len()).unwrap_or(u16::MAX);
-            self.long.push(text.into());
-        }
-        if let Some(slot) = self.slots.get_mut(at) {
-            *slot = Slot { first, last, length, long, value };
-        }
-    }
-
-    /// Where the name stands, or would stand.
-    fn find(&self, text: &[u8]) -> Option<usize> {
-        let mask = self.slots.len().checked_sub(1)?;
-        let name = Name::of(text);
-        let mut at = name.hash() & mask;
-        // Half of the slots are free, so this ends.
-        loop {
-            let slot = self.slots.get(at)?;
-            if slot.length == 0 || (slot.is(name) && (text.len() <= SHORT || self.is_long(slot, text))) {
-                return Some(at);
+        let (name, long) = (Name::of(text), &mut self.long);
+        match self.table.entry(name.hash(), |slot| slot.is(name, text, long), |slot| slot.name.hash()) {
+            Entry::Occupied(mut slot) => slot.get_mut().value = value,
+            Entry::Vacant(vacant) => {
+                vacant.insert(Slot { name, long: long.len(), value });
+                if text.len() > SHORT {
+                    long.push(text.into());
+                }
             }
-            at = (at + 1) & mask;
         }
     }
 
-    fn is_long(&self, slot: &Slot<T>, text: &[u8]) -> bool {
-        self.long.get(usize::from(slot.long)).is_some_and(|long| **long == *text)
-    }
-
+    /// The value of a name.
     #[inline]
-    pub fn get(&self, name: &[u8]) -> Option<T> {
-        let slot = self.slots.get(self.find(name)?)?;
-        (slot.length > 0).then_some(slot.value)
+    pub fn get(&self, text: &[u8]) -> Option<T> {
+        let name = Name::of(text);
+        self.table.find(name.hash(), |slot| slot.is(name, text, &self.long)).map(|slot| slot.value)
+    }
+}
+
+impl<T> Slot<T> {
+    #[inline]
+    fn is(&self, name: Name, text: &[u8], long: &[Box<[u8]>]) -> bool {
+        self.name == name && (text.len() <= SHORT || long.get(self.long).is_some_and(|long| **long == *text))
     }
 }
 

@@ -12,7 +12,6 @@ use emberpost_fhir::reference::has_scheme;
 use emberpost_fhir::schema::TypeId;
 use emberpost_fhir::tree::Node;
 use std::borrow::Cow;
-use std::collections::HashMap;
 
 /// A reference to a contained resource.
 pub(super) struct Local<'t> {
@@ -21,9 +20,6 @@ pub(super) struct Local<'t> {
     /// The index of the node that has the reference.
     pub from: u32,
 }
-
-/// Contained resources by id, for each container by its node index.
-pub(super) type ContainedIds<'t> = HashMap<u32, HashMap<Cow<'t, str>, Node<'t>>>;
 
 /// Marks where the references of a container begin.
 #[derive(Clone, Copy)]
@@ -75,7 +71,7 @@ impl<'t> Walker<'t, '_, '_> {
             if id.is_empty() {
                 return type_name(container);
             }
-            let found = self.contained_of(container, id);
+            let found = self.contained_index.find(container, id);
             if found.is_none() {
                 self.fail(path, literal, "ref-1", IssueCode::Invariant, || {
                     "the reference begins with # and no contained resource of the same container has that id".to_owned()
@@ -102,15 +98,6 @@ impl<'t> Walker<'t, '_, '_> {
             self.collector.prose(expression, Some(literal), Violation::new("reference", IssueCode::Value, text));
         }
         literal_type.map(|name| Cow::Owned(name.to_owned()))
-    }
-
-    /// The contained resource with this id. The ids of a container are collected on the first look-up.
-    fn contained_of(&mut self, container: Node<'t>, id: &str) -> Option<Node<'t>> {
-        let ids = self.contained_ids.entry(container.index).or_insert_with(|| {
-            let contained = container.get("contained").into_iter().flat_map(Node::items);
-            contained.filter_map(|inner| Some((inner.get("id")?.text()?, inner))).collect()
-        });
-        ids.get(id).copied()
     }
 
     fn check_target(

@@ -4,10 +4,11 @@ use super::Options;
 use super::element_path::{ElementPath, SINGLE};
 use super::member::MemberPlan;
 use super::plan::{Plan, Special, TypePlan, bit};
-use super::reference::{ContainedIds, Local};
+use super::reference::Local;
 use super::resources::{Entries, Holder};
 use super::value::Counterpart;
 use crate::collector::{IssueCollector, Violation};
+use crate::contained::ContainedIndex;
 use crate::document_index::DocumentIndex;
 use emberpost_fhir::IssueCode;
 use emberpost_fhir::quoted::quote;
@@ -27,7 +28,7 @@ pub(super) struct Walker<'t, 'r, 'm> {
     /// References to contained resources seen so far, for dom-3.
     pub locals: Vec<Local<'t>>,
     /// Ids of contained resources, for the containers that were asked for.
-    pub contained_ids: ContainedIds<'t>,
+    pub contained_index: ContainedIndex,
     /// Ids of the elements of the current resource seen so far.
     pub ids: HashSet<Cow<'t, str>>,
     /// Buffer for decoded texts.
@@ -85,7 +86,7 @@ impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
             collector,
             holder,
             locals: Vec::new(),
-            contained_ids: ContainedIds::default(),
+            contained_index: ContainedIndex::default(),
             ids: HashSet::new(),
             buffer: Vec::new(),
             bundles: Vec::new(),
