@@ -4,7 +4,8 @@
 //! makes the lists, and gives out leases. All decisions are in the pure modules of this folder. There is one backend today;
 //! `ARCHITECTURE.md` describes how PostgreSQL fits.
 
-use super::batch::{BatchFailure, BatchJob, BatchResult};
+use super::batch::{BatchFailure, BatchResult};
+use super::prepare::BatchJob;
 use super::sqlite::Sqlite;
 use super::{OpenError, StoreSettings, Unavailable};
 use crate::clock::Clock;

@@ -1,30 +1,21 @@
-//! Decides a batch of accepts and settlements that share a transaction. Pure: the backend first reads what `query` asks for, and
+//! Decides a batch of accepts and settlements that share a transaction. Pure: the backend first reads what `Context::query` asks for, and
 //! afterwards writes the rows that `decide` returns.
 //!
 //! Jobs are decided in order of arrival, each with the effects of those before it.
 
 use super::Unavailable;
-use super::prepare::{Prepared, PreparedSettlement};
+use super::context::Context;
+use super::prepare::{BatchJob, Prepared};
 use super::reference::{head, value};
 use super::rows::{DeliveryRow, MessageRow, ReferenceRow, Rows};
-use super::stored::{BatchQuery, DeliveryRecord, IdentityLookup, Keys, KnownIdentities, LaneId, StoredState, Tails};
+use super::stored::{DeliveryRecord, Keys, KnownIdentities, StoredState, Tails};
 use super::terms;
 use crate::delivery::{Acceptance, Metadata, NewDelivery, PendingDelivery, Settled};
-use crate::routing::lane::UNORDERED;
 use bytes::Bytes;
 use fhir::identity::{KeyKind, Seen, Verdict, judge};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use uuid::Uuid;
-
-/// Sender of the answers that the router writes itself; they are never duplicates.
-pub(super) const ROUTER: &str = "emberpost";
-
-#[derive(Clone)]
-pub(super) enum BatchJob {
-    Accept(Box<Prepared>),
-    Settle(Box<PreparedSettlement>),
-}
 
 pub(super) enum BatchResult {
     Accept(Acceptance),
@@ -36,16 +27,6 @@ pub(super) type MessageRef = (i64, Uuid);
 
 /// Sender, kind of key, normalized value.
 type IdentityOf = (i64, KeyKind, String);
-
-/// What every batch is decided with.
-#[derive(Clone)]
-pub(super) struct Context {
-    /// Keys by participant id. The participants of all jobs are added before the batch begins.
-    pub participants: Arc<HashMap<Arc<str>, i64>>,
-    pub now_us: i64,
-    /// Copies of messages received before this time count as new.
-    pub identities_from_us: i64,
-}
 
 /// What a transaction has read and will write.
 pub(super) struct Batch {
@@ -79,23 +60,6 @@ pub(super) enum BatchFailure {
     OfBatch(Unavailable),
 }
 
-/// What must be read to decide these jobs.
-pub(super) fn query(context: &Context, jobs: &[BatchJob]) -> BatchQuery {
-    let mut query = BatchQuery::default();
-    for job in jobs {
-        query.deliveries.extend(job.delivery_key());
-        let Some(message) = job.message() else { continue };
-        query.assigned.extend(message.assigns.map(|(key, _)| key));
-        query.lookups.extend(context.lookups(message));
-        for message in message.with_answers() {
-            query.new_messages += 1;
-            query.new_deliveries += message.all_deliveries().count();
-            query.lanes.extend(message.all_deliveries().filter_map(|delivery| context.lane_of(delivery)));
-        }
-    }
-    query
-}
-
 /// Decides all jobs by what is stored. Pure: the backend reads before, and writes the rows after.
 pub(super) fn decide(context: &Context, stored: StoredState, jobs: Vec<BatchJob>) -> Decision {
     let mut batch = Batch::new(context.clone(), stored);
@@ -108,13 +72,6 @@ pub(super) fn decide(context: &Context, stored: StoredState, jobs: Vec<BatchJob>
     Decision { results, rows, keys }
 }
 
-/// What must be read to compare a message with what is stored. None for an unknown sender, which has no identities: its key would
-/// be 0, that of released identities.
-pub(super) fn identity_query(context: &Context, message: &Prepared) -> Option<Vec<IdentityLookup>> {
-    let is_known = context.participant_key(&message.metadata.sender) != 0;
-    is_known.then(|| context.lookups(message).collect())
-}
-
 /// Compares the identity of a message with what is stored: the verdict has the public id of the first message.
 pub(super) fn verdict(context: Context, identities: KnownIdentities, message: &Prepared) -> Verdict<Uuid> {
     let batch = Batch::new(context, StoredState { identities, ..StoredState::default() });
@@ -122,54 +79,6 @@ pub(super) fn verdict(context: Context, identities: KnownIdentities, message: &P
         Verdict::New => Verdict::New,
         Verdict::Duplicate((_, first)) => Verdict::Duplicate(first),
         Verdict::Conflict((_, first)) => Verdict::Conflict(first),
-    }
-}
-
-impl Context {
-    pub fn participant_key(&self, id: &str) -> i64 {
-        self.participants.get(id).copied().unwrap_or_default()
-    }
-
-    /// None in the lane without order.
-    pub fn lane_of(&self, delivery: &NewDelivery) -> Option<LaneId> {
-        (delivery.lane != UNORDERED).then(|| (self.participant_key(&delivery.participant), delivery.lane))
-    }
-
-    fn lookups(&self, message: &Prepared) -> impl Iterator<Item = IdentityLookup> {
-        let keys = [&message.identity.transmission, &message.identity.message];
-        keys.into_iter().flatten().filter_map(|(kind, _)| self.lookup(message, *kind))
-    }
-
-    fn lookup(&self, message: &Prepared, kind: KeyKind) -> Option<IdentityLookup> {
-        let reference = message.references.iter().find(|reference| reference.kind == kind as i64)?;
-        let sender = self.participant_key(&message.metadata.sender);
-        let lookup = || IdentityLookup::new(reference.hash, sender, kind, &message.identity.content);
-        (&*message.metadata.sender != ROUTER).then(lookup)
-    }
-}
-
-impl BatchJob {
-    /// The message that may be a duplicate.
-    fn message(&self) -> Option<&Prepared> {
-        match self {
-            BatchJob::Accept(message) => Some(message),
-            BatchJob::Settle(settlement) => settlement.answer.as_deref(),
-        }
-    }
-
-    /// Participants that the rows of this job name.
-    pub fn participants(&self) -> impl Iterator<Item = &str> {
-        self.message().into_iter().flat_map(Prepared::with_answers).flat_map(|message| {
-            let receivers = message.all_deliveries().map(|delivery| &*delivery.participant);
-            std::iter::once(message.metadata.sender.as_str()).chain(receivers)
-        })
-    }
-
-    fn delivery_key(&self) -> Option<i64> {
-        match self {
-            BatchJob::Accept(message) => message.closes,
-            BatchJob::Settle(settlement) => Some(settlement.delivery_key),
-        }
     }
 }
 

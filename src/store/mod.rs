@@ -7,6 +7,7 @@
 mod accept;
 mod backend;
 mod batch;
+mod context;
 mod lanes;
 mod lists;
 mod message_status;
@@ -62,7 +63,7 @@ pub enum OpenError {
     #[error("{0}")]
     Refused(String),
     #[error("cannot open the store {path}: {source}")]
-    Database { path: String, source: sqlx::Error },
+    Database { path: String, source: Box<dyn std::error::Error + Send + Sync> },
     #[error("cannot open the store {path}: {source}")]
     File { path: String, source: std::io::Error },
 }

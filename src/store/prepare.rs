@@ -22,6 +22,9 @@ const COMPRESS_ON_BLOCKING_THREAD_BYTES: usize = 256 * 1024;
 const COMPRESS_FROM_BYTES: usize = 1_000;
 const ZSTD_LEVEL: i32 = 1;
 
+/// Sender of the answers that the router writes itself; they are never duplicates.
+pub(super) const ROUTER: &str = "emberpost";
+
 /// A message, ready to be written. Clones share what is large.
 #[derive(Clone)]
 pub(super) struct Prepared {
@@ -66,6 +69,37 @@ pub(super) struct PreparedSettlement {
     pub answer: Option<Box<Prepared>>,
     pub receiver_issues: Option<String>,
     pub shares_with: Option<Uuid>,
+}
+
+#[derive(Clone)]
+pub(super) enum BatchJob {
+    Accept(Box<Prepared>),
+    Settle(Box<PreparedSettlement>),
+}
+
+impl BatchJob {
+    /// The message that may be a duplicate.
+    pub fn message(&self) -> Option<&Prepared> {
+        match self {
+            BatchJob::Accept(message) => Some(message),
+            BatchJob::Settle(settlement) => settlement.answer.as_deref(),
+        }
+    }
+
+    /// Participants that the rows of this job name.
+    pub fn participants(&self) -> impl Iterator<Item = &str> {
+        self.message().into_iter().flat_map(Prepared::with_answers).flat_map(|message| {
+            let receivers = message.all_deliveries().map(|delivery| &*delivery.participant);
+            std::iter::once(message.metadata.sender.as_str()).chain(receivers)
+        })
+    }
+
+    pub fn delivery_key(&self) -> Option<i64> {
+        match self {
+            BatchJob::Accept(message) => message.closes,
+            BatchJob::Settle(settlement) => Some(settlement.delivery_key),
+        }
+    }
 }
 
 impl Prepared {

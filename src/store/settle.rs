@@ -1,8 +1,8 @@
 //! What a batch decides about a settlement: the attempt's row, the delivery's new state, and the answer. A delivery that was
 //! settled before keeps its state.
 
-use super::batch::{Batch, ROUTER};
-use super::prepare::PreparedSettlement;
+use super::batch::Batch;
+use super::prepare::{PreparedSettlement, ROUTER};
 use super::rows::NumberedAttempt;
 use crate::delivery::{DeliveryState, Settled};
 use fhir::identity::Verdict;

@@ -5,8 +5,8 @@
 
 use super::Unavailable;
 use super::backend::Backend;
-use super::batch::{BatchFailure, BatchJob, BatchResult};
-use super::prepare::{Prepared, PreparedSettlement};
+use super::batch::{BatchFailure, BatchResult};
+use super::prepare::{BatchJob, Prepared, PreparedSettlement};
 use crate::delivery::{Acceptance, Settled};
 use crate::turn::Chain;
 use std::time::Duration;

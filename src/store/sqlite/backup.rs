@@ -38,7 +38,7 @@ pub async fn backup_file(db: &Path, to: &Path) -> Result<(), OpenError> {
             db.display()
         )));
     }
-    let database = |source| OpenError::Database { path: db.display().to_string(), source };
+    let database = |source: sqlx::Error| OpenError::Database { path: db.display().to_string(), source: source.into() };
     let mut conn = plain_options(db).read_only(true).connect().await.map_err(database)?;
     if user_version(&mut conn).await.map_err(database)? == 0 {
         return Err(OpenError::Refused(format!("{} is not a store of emberpost", db.display())));
@@ -72,7 +72,8 @@ async fn copy(conn: &mut SqliteConnection, db: &Path, partial: &Path, to: &Path)
         OpenError::Refused(format!("the backup's path {} is not UTF-8, which SQLite needs", partial.display()))
     })?;
     let vacuum = sqlx::query("VACUUM INTO ?").bind(text.to_owned()).execute(conn).await;
-    vacuum.map_err(|source| OpenError::Database { path: db.display().to_string(), source })?;
+    vacuum
+        .map_err(|source: sqlx::Error| OpenError::Database { path: db.display().to_string(), source: source.into() })?;
     mark_as_backup(partial).await?;
     File::open(partial).and_then(|file| file.sync_all()).map_err(at_partial)?;
     match rename_new(partial, to) {
@@ -84,7 +85,8 @@ async fn copy(conn: &mut SqliteConnection, db: &Path, partial: &Path, to: &Path)
 
 /// `file` has no log, and gets none.
 pub(in crate::store) async fn mark_as_backup(file: &Path) -> Result<(), OpenError> {
-    let database = |source| OpenError::Database { path: file.display().to_string(), source };
+    let database =
+        |source: sqlx::Error| OpenError::Database { path: file.display().to_string(), source: source.into() };
     let mut conn = plain_options(file).connect().await.map_err(database)?;
     set_application_id(&mut conn, BACKUP_MARK).await.map_err(database)?;
     conn.close().await.map_err(database)

@@ -34,7 +34,7 @@ const TERMS_VERSION: i64 = 9;
 
 /// Migrates the schema to this program's version. Refuses what is not a store, and what a newer program wrote.
 pub(super) async fn run_checked(conn: &mut SqliteConnection, path: &Path) -> Result<(), OpenError> {
-    let database = |source| OpenError::Database { path: path.display().to_string(), source };
+    let database = |source: Error| OpenError::Database { path: path.display().to_string(), source: source.into() };
     let newest = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
     let found = user_version(conn).await.map_err(database)?;
     if found > newest {

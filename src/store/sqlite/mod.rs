@@ -52,7 +52,7 @@ impl Sqlite {
     pub async fn verdict(&self, metadata: &Metadata, identity: IdentityKeys) -> Result<Verdict<Uuid>, Unavailable> {
         let context = self.core.context();
         let message = prepare::identity_only(metadata, identity);
-        let Some(lookups) = batch::identity_query(&context, &message) else { return Ok(Verdict::New) };
+        let Some(lookups) = context.identity_query(&message) else { return Ok(Verdict::New) };
         let found = async {
             let mut conn = self.core.readers.acquire().await?;
             lookup::identities(&mut conn, &self.core.recent, &lookups).await

@@ -33,7 +33,7 @@ pub(in crate::store) const LOG_LIMIT_BYTES: u64 = 64 * 1024 * 1024;
 pub(in crate::store) async fn open(settings: StoreSettings, clock: Clock) -> Result<Core, OpenError> {
     files::make_folder(folder(&settings.path))?;
     let path = files::resolve(&settings.path)?;
-    let database = |source| OpenError::Database { path: path.display().to_string(), source };
+    let database = |source: Error| OpenError::Database { path: path.display().to_string(), source: source.into() };
     let mut lock = StoreLock::take(&path)?;
     if lock.database.is_none() {
         create(&mut lock, &path).await?;
@@ -109,7 +109,7 @@ async fn create(lock: &mut StoreLock, path: &Path) -> Result<(), OpenError> {
         }
     }
     create_private(&new).map_err(at_new)?;
-    let database = |source| OpenError::Database { path: new.display().to_string(), source };
+    let database = |source: Error| OpenError::Database { path: new.display().to_string(), source: source.into() };
     let mut conn = plain_options(&new).connect().await.map_err(database)?;
     migrate::run(&mut conn, 0).await.map_err(database)?;
     set_application_id(&mut conn, STORE_MARK).await.map_err(database)?;
@@ -131,7 +131,7 @@ async fn adopt(lock: &StoreLock, path: &Path) -> Result<(), OpenError> {
                 log.display()
             )));
         }
-        let database = |source| OpenError::Database { path: path.display().to_string(), source };
+        let database = |source: Error| OpenError::Database { path: path.display().to_string(), source: source.into() };
         // Without a log: the file itself must not be marked as a backup once it has a log of its own.
         let mut conn = plain_options(path).connect().await.map_err(database)?;
         set_application_id(&mut conn, STORE_MARK).await.map_err(database)?;

@@ -66,7 +66,7 @@ async fn copy_and_check(from: &Path, copy: &Path) -> Result<(), OpenError> {
         _ => return refuse("it is a database of another program".into()),
     }
     copy_file(from, copy)?;
-    let database = |source| OpenError::Database { path: from.display().to_string(), source };
+    let database = |source: Error| OpenError::Database { path: from.display().to_string(), source: source.into() };
     let mut conn = plain_options(copy).connect().await.map_err(database)?;
     let wrong = verify(&mut conn).await.map_err(database)?;
     if wrong.is_none() {

@@ -4,7 +4,9 @@ use super::core::{Core, is_row_error, unavailable};
 use super::recent::{self, Recent};
 use super::term::UnwrittenTerms;
 use super::{lookup, open};
-use crate::store::batch::{self, BatchFailure, BatchJob, BatchResult, Context, Decision};
+use crate::store::batch::{self, BatchFailure, BatchResult, Decision};
+use crate::store::context::Context;
+use crate::store::prepare::BatchJob;
 use crate::store::stored::Keys;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{ConnectOptions, Connection, Error, Row};
@@ -114,7 +116,7 @@ async fn transact(core: &Core, writer: &mut Writer, jobs: Vec<BatchJob>) -> Resu
 
 async fn run(core: &Core, writer: &mut Writer, jobs: Vec<BatchJob>) -> Result<Vec<BatchResult>, Error> {
     let (context, recent) = (core.context(), &core.recent);
-    let query = batch::query(&context, &jobs);
+    let query = context.query(&jobs);
     let stored = lookup::begin(&mut writer.conn, recent, &query, writer.keys).await?;
     let Decision { results, mut rows, keys } = batch::decide(&context, stored, jobs);
     // A failed transaction leaves gaps, but no key is assigned twice.

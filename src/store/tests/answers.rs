@@ -94,7 +94,7 @@ async fn a_delivered_dead_or_discarded_delivery_still_takes_a_late_answer() {
 async fn the_sender_gets_one_answer_that_the_router_gave_up() {
     let fixture = Fixture::new().await;
     let (request, work) = asked(&fixture).await;
-    let own = |id: &str| Some(message(batch::ROUTER, id, id, 9));
+    let own = |id: &str| Some(message(prepare::ROUTER, id, id, 9));
     let give_up = |id| settlement(work.delivery_key, DeliveryState::Dead, own(id));
     assert!(fixture.store.settle(give_up("x")).await.unwrap().first_answer);
     assert_eq!(fixture.state(request, 0).await, DeliveryState::Dead);
@@ -124,14 +124,14 @@ async fn an_answer_that_arrives_twice_is_stored_once_and_one_with_reused_ids_is_
 #[tokio::test]
 async fn the_routers_own_answer_is_linked_to_its_request() {
     let fixture = Fixture::new().await;
-    let own = answer(batch::ROUTER, "own", 9);
+    let own = answer(prepare::ROUTER, "own", 9);
     let new = NewMessage { answer: Some(Box::new(own)), ..numbered(1) };
     let id = new.metadata.id;
     let (_, work) = fixture.accept_new(new).await;
     assert_eq!(work.len(), 1);
     let status = fixture.store.message_status(id).await.unwrap().unwrap();
     let (metadata, _) = fixture.store.content(status.router_answer.unwrap()).await.unwrap().unwrap();
-    assert_eq!((metadata.sender.as_str(), metadata.in_reply_to), (batch::ROUTER, Some(id)));
+    assert_eq!((metadata.sender.as_str(), metadata.in_reply_to), (prepare::ROUTER, Some(id)));
     assert!(fixture.store.end_status(id).await.unwrap());
     assert!(fixture.store.message_status(id).await.unwrap().unwrap().status_ended);
 }

@@ -80,7 +80,7 @@ async fn a_message_whose_answer_released_its_identity_is_new_when_it_arrives_aga
     let fixture = Fixture::new().await;
     let own = |new: NewMessage, releases_request| {
         let mut own =
-            message(batch::ROUTER, &Clock::default().new_id().to_string(), &Clock::default().new_id().to_string(), 9);
+            message(prepare::ROUTER, &Clock::default().new_id().to_string(), &Clock::default().new_id().to_string(), 9);
         own.releases_request = releases_request;
         NewMessage { answer: Some(Box::new(own)), ..new }
     };
@@ -91,7 +91,7 @@ async fn a_message_whose_answer_released_its_identity_is_new_when_it_arrives_aga
 
     // The same, by a later settlement of its delivery.
     let (_, work) = fixture.accept_new(to("lab", 1, message("clinic", "b2", "h2", 1))).await;
-    let mut transient = message(batch::ROUTER, "a", "a", 9);
+    let mut transient = message(prepare::ROUTER, "a", "a", 9);
     transient.releases_request = true;
     let settled = fixture.store.settle(settlement(work[0].delivery_key, DeliveryState::Dead, Some(transient))).await;
     assert!(settled.unwrap().first_answer);

@@ -48,7 +48,7 @@ async fn run(steps: Vec<Step>) {
                 let mut new = numbered(number);
                 new.metadata.received_at_us = fixture.clock.now_us();
                 model.push(Some((new.metadata.id, is_given_up)));
-                let mut own = message(batch::ROUTER, &format!("own-{number}"), &format!("own-header-{number}"), 9);
+                let mut own = message(prepare::ROUTER, &format!("own-{number}"), &format!("own-header-{number}"), 9);
                 own.releases_request = is_given_up;
                 fixture.accept_new(NewMessage { answer: Some(Box::new(own)), ..new }).await;
             }
