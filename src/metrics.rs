@@ -98,7 +98,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// A message was judged: `result` is `accepted`, `refused`, `repeat` or `conflict`.
+    /// A message was checked: `result` is `accepted`, `refused`, `repeat`, or `conflict`.
     pub fn message(&self, result: &'static str) {
         self.messages.get_or_create(&ResultLabel { result }).inc();
     }

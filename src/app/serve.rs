@@ -96,7 +96,7 @@ fn load(options: &ServeOptions) -> Loaded {
     if errors.is_empty() { Ok((config, definitions)) } else { Err(errors) }
 }
 
-/// As `load`, on a thread where it holds nobody up.
+/// As `load`, on a thread where it blocks nothing else.
 async fn load_apart(options: Arc<ServeOptions>) -> Loaded {
     let loaded = tokio::task::spawn_blocking(move || load(&options)).await;
     loaded.unwrap_or_else(|_| {
@@ -174,7 +174,7 @@ fn announce(config: &Config, running: &Running) {
     warn(config, running);
 }
 
-/// Logs the notices for whoever runs the router.
+/// Logs the notices for the person who runs the router.
 fn warn(config: &Config, running: &Running) {
     let rules = running.exchange.rules.load();
     for notice in config.notices().iter().chain(&rules.definitions.notices) {

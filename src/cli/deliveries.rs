@@ -3,7 +3,7 @@
 use super::client::{Client, Format, Server, document, write_list};
 use super::failure::Failure;
 use super::filter::DeliveryFlags;
-use super::messages::ListShape;
+use super::list::ListShape;
 use super::table::{Table, cell, instant, kind};
 use clap::Subcommand;
 use serde_json::{Value, json};

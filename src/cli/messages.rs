@@ -4,16 +4,12 @@ use super::client::{Client, Format, Server, document, write_list};
 use super::deliveries;
 use super::failure::Failure;
 use super::filter::MessageFlags;
+use super::list::ListShape;
 use super::table::{self, Table, cell, event, identifier, instant};
 use clap::Subcommand;
 use serde_json::{Value, json};
 use std::io::Write;
 use uuid::Uuid;
-
-/// Rows of a list without `--limit`.
-pub const DEFAULT_LIMIT: u32 = 50;
-/// The whole list is held in memory to align its columns.
-pub const HIGHEST_LIMIT: i64 = 100_000;
 
 /// List and show messages of a running router
 ///
@@ -80,27 +76,6 @@ struct ListArgs {
     filter: MessageFlags,
     #[command(flatten)]
     shape: ListShape,
-}
-
-/// Length and format of a list.
-#[derive(Clone, Debug, Default, PartialEq, clap::Args)]
-pub struct ListShape {
-    /// At most this many [default: 50]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=HIGHEST_LIMIT))]
-    limit: Option<u32>,
-    /// Format of the list [default: table]
-    #[arg(long, value_enum)]
-    format: Option<Format>,
-}
-
-impl ListShape {
-    pub fn limit(&self) -> usize {
-        self.limit.unwrap_or(DEFAULT_LIMIT) as usize
-    }
-
-    pub fn format(&self) -> Format {
-        self.format.unwrap_or_default()
-    }
 }
 
 pub async fn run(args: MessagesArgs, out: &mut dyn Write) -> Result<i32, Failure> {

@@ -15,6 +15,7 @@ mod fake;
 mod filter;
 mod generated;
 mod interrupt;
+mod list;
 mod messages;
 mod not_built;
 mod participants;

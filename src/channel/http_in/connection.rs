@@ -48,7 +48,7 @@ pub(super) enum ConnectionState {
     Stalled,
 }
 
-/// What goes on over one connection.
+/// The activity of one connection.
 #[derive(Debug)]
 pub(super) struct Activity {
     state: Mutex<State>,
@@ -63,7 +63,7 @@ struct State {
     open: usize,
     requests: u64,
     idle_since: Instant,
-    /// Responses under way, and when each last made progress.
+    /// Active responses, and when each last made progress.
     responses: HashMap<u64, Instant>,
     write_blocked_since: Option<Instant>,
 }

@@ -198,7 +198,7 @@ impl ParticipantQueue {
                 lane.skip_to(delivery.seq);
                 continue;
             }
-            // The first one is kept whatever its size: it is about to start.
+            // The first one is held whatever its size: it is about to start.
             if lane.is_full() || (!self.share.admits(&mut delivery) && lane.head().is_some()) {
                 more = true;
                 break;

@@ -4,6 +4,7 @@
 //! (`store_response`). In both, the waiting senders are claimed before the transaction that stores the answer: a claimed
 //! sender no longer times out, so it either gets the answer, or the answer has a delivery of its own.
 
+use super::answer_rules::is_transient;
 use super::receiver_reply::ReceiverReply;
 use super::{Settler, settlement};
 use crate::delivery::{
@@ -16,10 +17,8 @@ use crate::exchange::{IntakeSlot, Rules};
 use crate::fault::Fault;
 use crate::offload::offload;
 use crate::store::{SentRequest, Unavailable};
-use fhir::Event;
-use fhir::event::{Category, ResponseCode};
+use fhir::event::Category;
 use uuid::Uuid;
-use validation::{Checked, allowed_response};
 
 impl Settler {
     /// The receiver's reply to an attempt was an answer. `shares_with`: another request that has the same stored answer.
@@ -170,20 +169,4 @@ impl Settler {
         }
         Some(Further { delivery: return_route(request, answer, rules, &self.clock, false).pop() })
     }
-}
-
-/// The issue of an answer that the request's definition does not allow (MSG-50). It is stored with the answer, which is
-/// delivered all the same.
-pub(super) fn disallowed_response(
-    request: &Metadata,
-    answer: &Checked,
-    event: Option<&Event>,
-    rules: &Rules,
-) -> Option<fhir::Issue> {
-    let definition = rules.definitions.by_canonical(request.definition.as_deref()?)?;
-    allowed_response(&rules.definitions, definition, answer.definition.as_deref(), event)
-}
-
-pub(super) fn is_transient(answer: &Metadata) -> bool {
-    answer.response.as_ref().and_then(|response| response.code) == Some(ResponseCode::TransientError)
 }

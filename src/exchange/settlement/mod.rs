@@ -5,6 +5,7 @@
 //! arrive as messages of their own (`response`) end in the same place.
 
 mod answer;
+mod answer_rules;
 mod assignment;
 mod attempt;
 mod correlation;

@@ -4,7 +4,7 @@
 //! proxy (a login or maintenance page), and an answer to another message is not about this one.
 
 use super::Settler;
-use super::answer::{disallowed_response, is_transient};
+use super::answer_rules::{disallowed_response, is_transient};
 use super::correlation::is_addressed_elsewhere;
 use crate::answer::printable;
 use crate::delivery::{DeliveryKind, MessageState, Metadata, NewMessage, PendingDelivery, ReplyTo};

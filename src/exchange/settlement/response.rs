@@ -1,7 +1,7 @@
 //! Responses that arrive as messages of their own: matched to their request and sent to its sender, or routed as unmatched.
 
 use super::Settler;
-use super::answer::disallowed_response;
+use super::answer_rules::disallowed_response;
 use super::correlation::{Ambiguity, Match, ambiguity, decide, is_addressed_elsewhere, newest};
 use crate::delivery::{Acceptance, DeliveryKind, NewMessage};
 use crate::exchange::intake::{CheckedMessage, RefusedMessage, forbidden_event, reused_identity};
