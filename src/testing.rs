@@ -59,6 +59,11 @@ pub fn pending(participant: &str, lane: i64, seq: i64) -> PendingDelivery {
     }
 }
 
+/// A participant that owns these addresses, and has no channel.
+pub fn owner(id: &str, addresses: &[&str]) -> Participant {
+    Participant { addresses: addresses.iter().map(|address| (*address).to_owned()).collect(), ..Participant::new(id) }
+}
+
 /// A participant with an HTTP channel that refuses connections.
 pub fn participant(id: &str, concurrency: usize) -> Participant {
     Participant {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::routing::{Channel, Order};
+use crate::testing::owner;
 use bytes::Bytes;
 use fhir::json;
 use proptest::prelude::*;
@@ -14,10 +15,9 @@ const BASE: &str = "http://hub.org/fhir";
 
 fn participant(id: &str, may_receive: &str) -> Participant {
     Participant {
-        addresses: vec![format!("https://{id}.org/fhir"), format!("urn:id|{id}")],
         channel: Some(Channel::Mailbox),
         may_receive: vec![may_receive.to_owned()],
-        ..Participant::new(id)
+        ..owner(id, &[&format!("https://{id}.org/fhir"), &format!("urn:id|{id}")])
     }
 }
 

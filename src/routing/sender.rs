@@ -75,11 +75,10 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::owner;
 
     fn table() -> Table {
-        let participant =
-            |id: &str, address: &str| Participant { addresses: vec![address.into()], ..Participant::new(id) };
-        let participants = vec![participant("lab", "https://lab.org/fhir"), participant("ward", "urn:oid:1.*")];
+        let participants = vec![owner("lab", &["https://lab.org/fhir"]), owner("ward", &["urn:oid:1.*"])];
         Table::build(participants, vec![], vec![], "http://hub.org/fhir".into()).unwrap()
     }
 

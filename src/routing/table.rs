@@ -239,10 +239,7 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn participant(id: &str, addresses: &[&str]) -> Participant {
-        Participant { addresses: addresses.iter().map(|text| text.to_string()).collect(), ..Participant::new(id) }
-    }
+    use crate::testing::owner as participant;
 
     fn build(participants: Vec<Participant>, routes: Vec<Route>) -> Result<Table, Vec<String>> {
         Table::build(participants, routes, Vec::new(), "http://hub.example.org/fhir".into())

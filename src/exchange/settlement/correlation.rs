@@ -115,7 +115,6 @@ pub(super) fn ambiguity(left: &[SentRequest], is_cut: bool, is_addressed_elsewhe
 mod tests {
     use super::*;
     use crate::delivery::{PendingDelivery, ResponseMetadata};
-    use crate::routing::Participant;
     use crate::testing;
     use std::sync::Arc;
 
@@ -152,9 +151,8 @@ mod tests {
     }
 
     fn table() -> Table {
-        let participant =
-            |id: &str| Participant { addresses: vec![format!("http://{id}.example/*")], ..Participant::new(id) };
-        let participants = ["lab", "a", "b", "c"].map(participant).to_vec();
+        let participants =
+            ["lab", "a", "b", "c"].map(|id| testing::owner(id, &[&format!("http://{id}.example/*")])).to_vec();
         Table::build(participants, Vec::new(), Vec::new(), "http://hub.example/fhir".into()).unwrap()
     }
 
