@@ -6,7 +6,7 @@
 use crate::delivery::Metadata;
 use bytes::Bytes;
 use fhir::Issue;
-use fhir::bridge::{Request, spell};
+use fhir::bridge::{RequestIdentity, convert_header};
 use fhir::format::{read, write};
 use fhir::tree::Tree;
 use fhir::{FhirVersion, Format, Message, xml};
@@ -70,11 +70,11 @@ fn respelled(metadata: &mut Metadata, tree: &Arc<Tree>, version: FhirVersion) ->
     xml::json(tree)?;
     let message = Message::read(tree.clone(), metadata.version, None)?;
     let request = metadata.request_format.as_ref();
-    let request = Request {
+    let request = RequestIdentity {
         header_id: request.and_then(|request| request.header_id.as_deref()),
         identifier: request.and_then(|request| request.bundle_identifier.as_ref()),
     };
-    let spelled = spell(&message, version, request)?;
+    let spelled = convert_header(&message, version, request)?;
     let rewritten = Message::read(read(spelled, Format::Json, Some(version), None)?, Some(version), None)?;
     metadata.version = Some(version);
     metadata.event = rewritten.header.event.clone();

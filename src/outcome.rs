@@ -125,8 +125,8 @@ impl From<Vec<Issue>> for Outcome {
         let (mut errors, mut warnings, mut left_out) = (0, 0, 0);
         let mut listed = Vec::with_capacity(issues.len().min(2 * ISSUES_LIMIT + 1));
         for issue in issues {
-            if issue.stands_for() > 0 {
-                left_out += issue.stands_for();
+            if issue.unlisted_count() > 0 {
+                left_out += issue.unlisted_count();
                 continue;
             }
             let count = if issue.is_error() { &mut errors } else { &mut warnings };
@@ -134,7 +134,7 @@ impl From<Vec<Issue>> for Outcome {
             if *count <= ISSUES_LIMIT { listed.push(issue) } else { left_out += 1 }
         }
         if left_out > 0 {
-            listed.push(Issue::left_out(left_out, Fault::SendStructure));
+            listed.push(Issue::unlisted(left_out, Fault::SendStructure));
         }
         Outcome { issues: listed }
     }

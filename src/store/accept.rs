@@ -95,7 +95,7 @@ impl Batch {
         }
         let verdict = message.assigns.map_or_else(|| self.verdict(&message), Verdict::Duplicate);
         let rank = self.rank(&message, verdict, delivery_key);
-        let (sha256, releases) = (message.identity.said, message.releases_request);
+        let (sha256, releases) = (message.identity.response_content, message.releases_request);
         let transient = code(&message.metadata) == Some(ResponseCode::TransientError);
         let further = message.further.take();
         let flags = if rank == AnswerRank::Further && further.is_some() { rows::FURTHER } else { 0 };
@@ -143,7 +143,7 @@ impl Batch {
         let Some(delivery) = self.deliveries.get(&delivery_key) else { return AnswerRank::Duplicate };
         let is_same = |(key, sha256): &(i64, Option<[u8; 32]>)| {
             matches!(verdict, Verdict::Duplicate((known, _)) if known == *key)
-                || sha256.is_some() && *sha256 == message.identity.said
+                || sha256.is_some() && *sha256 == message.identity.response_content
         };
         match delivery.answer {
             None => AnswerRank::First,

@@ -176,7 +176,7 @@ impl Batch {
             destinations: message.destinations,
             issue_labels: message.issue_labels,
             content: message.identity.content,
-            response_sha256: message.identity.said,
+            response_sha256: message.identity.response_content,
             flags,
             metadata: message.metadata,
             metadata_json: message.metadata_json,

@@ -17,7 +17,7 @@ mod xml;
 
 use anyhow::{Context, Result, bail, ensure};
 use fhir::FhirVersion;
-use fhir::schema::{MoreSets, Schema, ValueSet};
+use fhir::schema::{Schema, UnboundValueSets, ValueSet};
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -84,7 +84,7 @@ fn make(
     }
     let mut schema = Schema::empty(version);
     schema.value_sets = maker.value_sets.iter().map(|url| value_set(terminology, url)).collect();
-    let more = more_sets(terminology, &maker.value_sets);
+    let more = unbound_value_sets(terminology, &maker.value_sets);
     schema.types = maker.types;
     schema.constraints = maker.constraints;
     schema.extensions = extensions;
@@ -105,7 +105,7 @@ fn make(
     let codes: usize = more.iter().filter_map(|set| set.codes.as_ref()).map(|codes| codes.codes.len()).sum();
     println!("{name}: {} further value sets with {codes} codes", more.len());
     write(&out.join(format!("{name}.bin")), &postcard::to_stdvec(&schema)?)?;
-    write(&out.join(format!("{name}-sets.bin")), &postcard::to_stdvec(&MoreSets::new(more))?)?;
+    write(&out.join(format!("{name}-sets.bin")), &postcard::to_stdvec(&UnboundValueSets::new(more))?)?;
     Ok(schema.indexed())
 }
 
@@ -116,7 +116,7 @@ fn value_set(terminology: &Terminology, url: &str) -> ValueSet {
 }
 
 /// Every value set of the version to which no element has a required binding, by url.
-fn more_sets(terminology: &Terminology, bound: &[String]) -> Vec<ValueSet> {
+fn unbound_value_sets(terminology: &Terminology, bound: &[String]) -> Vec<ValueSet> {
     let further = terminology.urls().filter(|url| !bound.iter().any(|known| known == url));
     further.map(|url| value_set(terminology, url)).collect()
 }

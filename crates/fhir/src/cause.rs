@@ -1,26 +1,26 @@
-//! What caused an issue, so that a program can say who must act.
+//! The cause of an issue, by which a program decides who must act on it.
 
-/// Why a document is refused or remarked on.
+/// Why a document is refused, or why an issue is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cause {
-    /// It is not JSON or XML, or breaks FHIR's rules for them.
+    /// The document is not JSON or XML, or violates FHIR's rules for them.
     Syntax,
-    /// It is nested more deeply than is read.
+    /// The document is nested more deeply than the reader allows.
     Depth,
-    /// It is FHIR, but not a message Bundle with a MessageHeader first.
+    /// The document is FHIR, but not a message Bundle whose first entry is a MessageHeader.
     NotMessage,
-    /// It breaks a rule of FHIR.
+    /// The document violates a rule of FHIR.
     Structure,
-    /// Its FHIR version is unknown, conflicting, or not supported.
+    /// The FHIR version is unknown, contradictory, or not supported.
     Version,
-    /// An element is larger, or more numerous, than is taken.
+    /// An element is larger or more numerous than allowed.
     Limit,
-    /// No definition names its event.
+    /// No definition names the event.
     UnknownEvent,
-    /// It breaks the definition of its event, or a profile.
+    /// The document violates the definition of its event, or a profile.
     Definition,
-    /// It cannot be written in the form or version that its reader wants.
+    /// The document cannot be written in the format or version that its reader requires.
     Conversion,
-    /// It does not answer its request as the request's definition asks.
+    /// The message does not answer its request as the request's definition requires.
     Answer,
 }

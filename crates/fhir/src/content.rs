@@ -1,38 +1,40 @@
-//! The content of a message by value: one SHA-256 that is equal exactly when two Bundles say the same.
+//! Hashes of a message's content: equal if and only if two Bundles have the same content.
 //!
-//! Left out are the Bundle's own `id`, `meta`, `timestamp` and `signature`, which belong to a transmission. Order of
-//! members, white space and escapes do not count; order of items and the spelling of numbers do (JSN-02, JSN-08).
+//! `digest` leaves out the Bundle's own `id`, `meta`, `timestamp`, and `signature`, which belong to one
+//! transmission. The order of members, white space, and escapes do not matter; the order of items and the digits of
+//! numbers do (JSN-02, JSN-08).
 //!
-//! `said` leaves out the identities of the message as well: two answers that say the same are the same answer, whatever
-//! identities their sender gave them.
+//! `digest_without_identity` also leaves out the identities of the message: two answers with the same content are
+//! the same answer, whatever identities their sender assigned.
 
 use super::scan;
 use super::tree::{Children, Kind, Node, Tree};
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
 
-/// What is no content at the top of the Bundle.
+/// Members of the Bundle that belong to the transmission, not to the content.
 const TRANSMISSION: [&[u8]; 4] = [b"id", b"meta", b"timestamp", b"signature"];
-/// What is an identity, by the object that it stands in.
+/// Members that are identities, by the object that has them.
 const OF_BUNDLE: &[&[u8]] = &[b"identifier"];
 const OF_HEADER_ENTRY: &[&[u8]] = &[b"fullUrl"];
 const OF_HEADER: &[&[u8]] = &[b"id"];
 
-/// The SHA-256 over the canonical form. Each value is a tag, a length and its bytes or children, so that no two
-/// different values have the same form.
+/// SHA-256 of the canonical form. Each value is a tag, a length, and its bytes or children, so that different values
+/// never have the same canonical form.
 pub(super) fn digest(tree: &Tree) -> [u8; 32] {
     Canonical::new(None).digest(tree)
 }
 
-/// The same without the message's identities: Bundle.identifier, MessageHeader.id, and the fullUrl of the header's entry.
-pub(super) fn said(tree: &Tree) -> [u8; 32] {
+/// The same without the message's identities: Bundle.identifier, MessageHeader.id, and the fullUrl of the header's
+/// entry.
+pub(super) fn digest_without_identity(tree: &Tree) -> [u8; 32] {
     let entries = tree.root().get("entry").into_iter();
     let entry = entries.flat_map(Node::items).next();
     let header = entry.and_then(|entry| entry.get("resource"));
     Canonical::new(Some(Identities { bundle: tree.root(), entry, header })).digest(tree)
 }
 
-/// The objects that hold the identities of a message.
+/// The objects that have the identities of a message.
 struct Identities<'t> {
     bundle: Node<'t>,
     entry: Option<Node<'t>>,
@@ -51,14 +53,14 @@ impl<'t> Identities<'t> {
     }
 }
 
-/// Small pieces are gathered before they are hashed.
+/// The size of the buffer that collects small pieces before they are hashed.
 const BUFFER_BYTES: usize = 4096;
 
 struct Canonical<'t> {
     hasher: Sha256,
     left_out: Option<Identities<'t>>,
     buffer: Vec<u8>,
-    /// The members of the open objects, innermost last: one vector for all.
+    /// The members of the open objects, innermost last, in one vector to avoid allocations.
     members: Vec<(Cow<'t, [u8]>, Node<'t>)>,
 }
 
@@ -73,7 +75,7 @@ impl<'t> Canonical<'t> {
         self.hasher.finalize().into()
     }
 
-    /// Recurses as deep as the tree, which the reader bounds.
+    /// The reader limits the depth of the tree, and with it this recursion.
     fn value(&mut self, node: Node<'t>, is_top: bool) {
         match node.kind() {
             Kind::Null => self.put(b'n', 0),

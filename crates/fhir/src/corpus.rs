@@ -1,6 +1,6 @@
-//! Real messages: each file of the corpus is read, or refused with issues that name a rule.
+//! Reads real messages: each file of the corpus is read, or refused with issues that name a rule.
 //!
-//! The corpus is no part of the repository; the folder stands in `EMBERPOST_CORPUS`, and without it nothing is tested.
+//! The corpus is not part of the repository. `EMBERPOST_CORPUS` names its folder; without it, nothing is tested.
 
 use super::message::{Message, Resolved};
 use super::{Issue, json};
@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The JSON messages of every source, at whatever depth a folder `messages` stands, in a fixed order.
+/// The JSON messages in all folders named `messages`, sorted.
 fn messages(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {

@@ -1,8 +1,8 @@
-//! An element as FHIR sees it: a value with its `id` and extensions, which JSON writes as `x` and `_x`.
+//! An element as FHIR defines it: a value with its `id` and extensions, which JSON writes as `x` and `_x`.
 //!
-//! A cursor over a tree by a schema, for FHIRPath and profiles. It passes over what the schema does not know: unknown
-//! members, wrong shapes, padding nulls; telling of those is the business of the structure check. `steps` leads to
-//! the children.
+//! A cursor over a tree by a schema, for FHIRPath and profiles. Skips what the schema does not define: unknown
+//! members, wrong kinds of values, padding nulls; the structure check reports those. `steps` iterates over the
+//! children.
 
 use super::schema::{Schema, TypeDef, TypeId, TypeKind};
 use super::tree::{Node, Tree};
@@ -10,22 +10,22 @@ use std::borrow::Cow;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Element<'t> {
-    /// An object, or the scalar of a primitive; None where only `_x` stands.
+    /// An object, or the scalar of a primitive; None if only `_x` is present.
     pub value: Option<Node<'t>>,
     /// The object of `_x`.
     pub extra: Option<Node<'t>>,
-    /// Of a resource the actual one.
+    /// The type; for a resource its actual type.
     pub type_id: TypeId,
 }
 
 impl<'t> Element<'t> {
-    /// The resource that the tree holds; None when its type is unknown to the schema.
+    /// The resource in the tree; None if the schema does not define its type.
     #[inline]
     pub fn root(tree: &'t Tree, schema: &Schema) -> Option<Element<'t>> {
         Element::resource(tree.root(), schema)
     }
 
-    /// The resource that this object is.
+    /// The resource in this object; None if the schema does not define its type.
     #[inline]
     pub fn resource(node: Node<'t>, schema: &Schema) -> Option<Element<'t>> {
         let type_id = schema.resource(&node.get("resourceType")?.text()?)?;
@@ -42,7 +42,7 @@ impl<'t> Element<'t> {
         self.def(schema).kind == TypeKind::Resource
     }
 
-    /// Where its value stands, else its `_x`.
+    /// The node of its value, else of its `_x`.
     #[inline]
     pub fn node(&self) -> Option<Node<'t>> {
         self.value.or(self.extra)

@@ -1,17 +1,18 @@
-//! Whether a document is a message at all: a Bundle of type message whose first entry is a MessageHeader.
+//! Checks whether a document is a message: a Bundle of type message whose first entry is a MessageHeader.
 //!
-//! Says everything that is wrong at once. What the message then holds is for `message` and `validation`.
+//! Reports everything that is wrong at once. The content of the message is checked by `message` and `validation`.
 
 use super::cause::Cause;
 use super::issue::{Issue, IssueCode};
 use super::resolve::entries;
 use super::tree::{Node, Tree};
 
-/// Every reason why the document is no message Bundle (MSG-01, MSG-02, MSG-83); none when it is one.
+/// Every reason why the document is not a message Bundle (MSG-01, MSG-02, MSG-83); empty if it is one.
 pub(super) fn check(tree: &Tree) -> Vec<Issue> {
     let root = tree.root();
     if !root.is_object() {
-        let text = "The body is JSON but no FHIR resource: it is no object; send one Bundle of type message";
+        let text =
+            "The body is JSON but not a FHIR resource, because it is not an object; send one Bundle of type message";
         return vec![issue(IssueCode::Structure, text, "MSG-01", "$this", Some(root))];
     }
     let resource_type = root.get("resourceType");
@@ -27,7 +28,7 @@ pub(super) fn check(tree: &Tree) -> Vec<Issue> {
             return vec![issue(IssueCode::Structure, text, "MSG-01", name, resource_type)];
         }
         _ => {
-            let text = "The body is JSON but no FHIR resource: it has no resourceType; send one Bundle of type message";
+            let text = "The body is JSON but not a FHIR resource, because it has no resourceType; send one Bundle of type message";
             return vec![issue(IssueCode::Structure, text, "MSG-01", "$this", resource_type.or(Some(root)))];
         }
     }
@@ -67,7 +68,7 @@ fn first_entry(tree: &Tree) -> Option<Issue> {
     let at = "Bundle.entry[0].resource";
     let resource = first.get("resource");
     let text = match entries(tree).position(is_header) {
-        Some(index) => format!("The MessageHeader stands in Bundle.entry[{index}]; it must be the first entry"),
+        Some(index) => format!("The MessageHeader is in Bundle.entry[{index}]; it must be the first entry"),
         None if !first.is_object() => "The first entry must be an object that holds the MessageHeader".to_owned(),
         None if resource.is_none() => "The first entry has no resource; it must hold the MessageHeader".to_owned(),
         None => "The Bundle has no MessageHeader; the first entry of a message must hold it".to_owned(),

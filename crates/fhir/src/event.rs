@@ -1,9 +1,9 @@
-//! What a message is about to tell or ask: `MessageHeader.event[x]`, and the small codes around it.
+//! The event of a message, `MessageHeader.event[x]`, and the codes related to it.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// `event[x]`: a Coding (MSG-31: equal when system and code are), or a uri or canonical.
+/// `event[x]`: a Coding (equal if system and code are, MSG-31), or a uri or canonical.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Event {
     Coding { system: Option<String>, code: String },
@@ -11,7 +11,7 @@ pub enum Event {
 }
 
 impl Event {
-    /// Reads `system|code`, a bare code, or a uri, as configuration spells events.
+    /// Whether the event matches a pattern as written in configuration: `system|code`, a bare code, a uri, or `*`.
     pub fn matches(&self, pattern: &str) -> bool {
         match self {
             _ if pattern == "*" => true,
@@ -23,7 +23,7 @@ impl Event {
         }
     }
 
-    /// The code, or the uri where the event has no code.
+    /// The code; the uri if the event has no code.
     pub fn code(&self) -> &str {
         match self {
             Event::Coding { code, .. } => code,
@@ -70,7 +70,7 @@ impl ResponseCode {
     }
 }
 
-/// When the initiator wants a response: `responseRequired` (MSG-48) or its extension on the header (MSG-49).
+/// Whether the sender requires a response: `responseRequired` (MSG-48) or its extension on the header (MSG-49).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ResponseRequired {
@@ -91,7 +91,7 @@ impl ResponseRequired {
         }
     }
 
-    /// Whether the sender wants a message with this code.
+    /// Whether the sender requires a response message with this code.
     pub fn wants(self, code: ResponseCode) -> bool {
         match self {
             Self::Always => true,
@@ -122,7 +122,7 @@ impl Category {
     }
 }
 
-/// An Identifier by its system and value, the parts that identity compares.
+/// An Identifier by system and value, the parts that are compared for identity.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Identifier {
     pub system: Option<String>,

@@ -1,7 +1,7 @@
-//! MessageHeader in R4 and R5 spelling, read into one type (MSG-20).
+//! Reads a MessageHeader in R4 or R5 spelling into one type (MSG-20).
 //!
-//! Reads what routing, identity and answering need, and takes what is of a wrong type as absent, with a note. Whether
-//! the header is complete and its references hold is for `validation` to say.
+//! Reads what routing, identity, and answering need. An element of a wrong type is read as absent, with a note.
+//! `validation` checks whether the header is complete and its references resolve.
 
 use super::cause::Cause;
 use super::event::{Event, Identifier, ResponseCode, ResponseRequired};
@@ -14,38 +14,39 @@ use std::collections::HashMap;
 use std::fmt::{self, Display};
 use std::sync::Arc;
 
-/// The extension by which a sender says whether it wants a response (MSG-49).
+/// The extension with which a sender requests a response (MSG-49).
 const RESPONSE_REQUEST: &str = "http://hl7.org/fhir/StructureDefinition/messageheader-response-request";
-/// Most notes of one message, those of its JSON included; one is enough to refuse it.
+/// The maximum number of notes of one message, including those of its JSON; one is enough to refuse it at level
+/// `structure`.
 const NOTES_LIMIT: usize = 2_000;
-/// Notes that say line and column.
+/// The number of notes that have line and column.
 const POSITIONS_LIMIT: usize = 20;
-/// Reasons to refuse one message for what is beyond the bounds; one is enough.
+/// The maximum number of reasons to refuse one message for exceeding limits; one is enough.
 const REFUSALS_LIMIT: usize = 100;
-/// Where the header stands.
+/// The position of the header in expressions.
 const HEADER: &str = "Bundle.entry[0].resource";
 
-/// Bounds of what is routed on and stored beside the body.
+/// Limits on what is used for routing and stored beside the body.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Bytes of each address, identifier, id, and event.
+    /// The maximum size of each address, identifier, id, and event, in bytes.
     pub text_bytes: usize,
-    /// Destinations of one message, and identifiers of one Device that a target refers to.
+    /// The maximum number of destinations of one message, and of identifiers of one Device that a target refers to.
     pub destinations: usize,
 }
 
 #[derive(Clone, Debug, Default)]
 pub struct MessageHeader {
     pub id: Option<String>,
-    /// None also where a Coding has no code.
+    /// None also if a Coding has no code.
     pub event: Option<Event>,
-    /// R4 `source.endpoint`, R5 `source.endpointUrl` or the address of `source.endpointReference`.
+    /// R4 `source.endpoint`, R5 `source.endpointUrl`, or the address of `source.endpointReference`.
     pub source_endpoint: Option<Arc<str>>,
     /// One for each `destination[n]`, in order, so that the index is `n`.
     pub destinations: Vec<Destination>,
-    /// The references as written, one for each `focus[n]`; empty where one has no `reference`.
+    /// The references as written, one for each `focus[n]`; empty if it has no `reference`.
     pub focus: Vec<String>,
-    /// Present exactly when the message is a response (MSG-27).
+    /// Present if and only if the message is a response (MSG-27).
     pub response: Option<Response>,
     pub definition: Option<String>,
     /// The extension of MSG-49.
@@ -56,20 +57,20 @@ pub struct MessageHeader {
 pub struct Destination {
     /// Shared by all destinations that refer to the same Endpoint.
     pub endpoint: Option<Arc<str>>,
-    /// Addresses that `destination.target` stands for: the Device's identifiers as `system|value`, else the reference text.
-    /// Shared by all destinations that refer to the same Device.
+    /// The addresses of `destination.target`: the Device's identifiers as `system|value`, else the text of the
+    /// reference. Shared by all destinations that refer to the same Device.
     pub targets: Arc<[Arc<str>]>,
 }
 
 #[derive(Clone, Debug)]
 pub struct Response {
-    /// R4's id is a value without system (MSG-37).
+    /// R4 has an id, which is a value without a system (MSG-37).
     pub identifier: Option<Identifier>,
     pub code: Option<ResponseCode>,
     pub details: Option<String>,
 }
 
-/// Reads the header that stands in entry 0; what is of a wrong type is noted and read as absent.
+/// Reads the header in entry 0; an element of a wrong type is noted and read as absent.
 pub(super) fn read<'t>(reader: &mut Reader<'t, '_>, header: Node<'t>) -> MessageHeader {
     let [id, source, response, destination, focus, definition, extension] =
         header.pick(["id", "source", "response", "destination", "focus", "definition", "extension"]);
@@ -95,17 +96,17 @@ pub(super) fn identifier(node: Node<'_>) -> Option<Identifier> {
     Some(Identifier { value: resolve::text(node, "value")?, system: resolve::text(node, "system") })
 }
 
-/// Reads members by name and notes those of a wrong type. `at` is the expression of the node that is asked.
+/// Reads members by name and notes those of a wrong type. `at` is the expression of the node.
 pub(super) struct Reader<'t, 'n> {
     tree: &'t Tree,
     notes: &'n mut Vec<Issue>,
-    /// None: texts of any length are read, for who only checks the message.
+    /// None: texts of any length are read, for callers that only check the message.
     bounds: Option<Bounds>,
-    /// Notes beyond the limit.
+    /// The number of notes beyond the limit.
     pub left_out: usize,
-    /// What goes beyond the bounds, which refuses the message.
+    /// What exceeds the bounds, which refuses the message.
     pub refused: Vec<Issue>,
-    /// Made for the first reference that is looked up.
+    /// Built when the first reference is resolved.
     index: OnceCell<Index<'t>>,
     /// By the Endpoint's node: its address, read once however many destinations refer to it.
     endpoints: HashMap<u32, Option<Arc<str>>>,
@@ -132,8 +133,8 @@ impl<'t, 'n> Reader<'t, 'n> {
         resolve::filled(member)
     }
 
-    /// A text that is routed on or stored beside the body: within the bounds and without control characters, so that it
-    /// can stand in lists, headers, and logs. None also where it is not, which refuses the message.
+    /// A text that is used for routing or stored beside the body: within the bounds and without control characters,
+    /// so that it can appear in lists, headers, and logs. None also if it is not, which refuses the message.
     pub fn bounded_text(&mut self, node: Node<'t>, name: &str, at: impl Display) -> Option<Cow<'t, str>> {
         self.bounded(node.get(name)?, format_args!("{at}.{name}"))
     }
@@ -143,20 +144,19 @@ impl<'t, 'n> Reader<'t, 'n> {
         let text = member.text()?;
         if let Some(bounds) = self.bounds.filter(|bounds| text.len() > bounds.text_bytes) {
             let limit = bounds.text_bytes;
-            let text =
-                format!("The text has {} bytes; Emberpost takes at most {limit} (address_limit_bytes)", text.len());
+            let text = format!("The text has {} bytes; the limit is {limit} (address_limit_bytes)", text.len());
             self.refuse(Issue::error(IssueCode::TooLong, Cause::Limit, text), Some(member), at);
             return None;
         }
         if text.chars().any(char::is_control) {
-            let text = "The text has a control character, which no address, id, or event may have; leave it out";
+            let text = "The text has a control character, which an address, id, or event must not have; remove it";
             self.refuse(Issue::error(IssueCode::Value, Cause::Structure, text).rule("MSG-20"), Some(member), at);
             return None;
         }
         (!text.trim().is_empty()).then_some(text)
     }
 
-    /// Refuses the message for what is beyond a bound; who only checks it gets a note.
+    /// Refuses the message for exceeding a bound; if it is only checked, adds a note instead.
     fn refuse(&mut self, issue: Issue, node: Option<Node<'t>>, at: fmt::Arguments) {
         let issue = issue.at(at.to_string());
         match self.bounds {
@@ -187,12 +187,12 @@ impl<'t, 'n> Reader<'t, 'n> {
         list.items()
     }
 
-    /// Notes a node of another kind. A null is in the tree's notes already (JSN-04).
+    /// Notes a node of another kind. A null is already among the tree's notes (JSN-04).
     fn expect(&mut self, node: Node<'t>, kind: Kind, at: fmt::Arguments) -> bool {
         if node.kind() != kind && node.kind() != Kind::Null {
             let wanted = match (kind, node.tree.is_xml()) {
                 (Kind::Object, true) => "have elements, and no attribute value",
-                (_, true) => "stand once and have the attribute value",
+                (_, true) => "occur once and have the attribute value",
                 (Kind::Array, false) => "be an array in JSON",
                 (Kind::Object, false) => "be an object in JSON",
                 (_, false) => "be a string in JSON",
@@ -200,7 +200,7 @@ impl<'t, 'n> Reader<'t, 'n> {
             let text = format!("The element must {wanted}; it is read as absent");
             let issue = Issue::error(IssueCode::Structure, Cause::Structure, text);
             let issue = issue.rule(if kind == Kind::Array { "JSN-05" } else { "MSG-20" }).at(at.to_string());
-            // Each position reads the bytes before it, so that only the first have one.
+            // Each position scans the bytes before it, so only the first notes have one.
             let positioned = self.notes.iter().filter(|note| note.position.is_some()).take(POSITIONS_LIMIT).count();
             let (line, column) = if positioned < POSITIONS_LIMIT { node.position() } else { (0, 0) };
             self.note(if line > 0 { issue.position(line, column) } else { issue });
@@ -318,7 +318,7 @@ impl<'t, 'n> Reader<'t, 'n> {
         endpoint.or(url).map(Arc::from).or_else(|| reference.and_then(|reference| self.address(&reference, at)))
     }
 
-    /// The address of the Endpoint that a reference names within the Bundle.
+    /// The address of the Endpoint in the Bundle that a reference refers to.
     fn address(&mut self, reference: &str, at: fmt::Arguments) -> Option<Arc<str>> {
         let resolved = self.resolve(reference);
         let address = resolved.node().and_then(|endpoint| {
@@ -331,12 +331,14 @@ impl<'t, 'n> Reader<'t, 'n> {
         });
         if address.is_none() {
             let (code, text) = match resolved {
-                Resolved::Found(..) => (IssueCode::Required, "The reference names no Endpoint with an address"),
+                Resolved::Found(..) => {
+                    (IssueCode::Required, "The reference does not refer to an Endpoint with an address")
+                }
                 Resolved::Ambiguous => {
-                    (IssueCode::MultipleMatches, "The reference fits more than one entry of the Bundle")
+                    (IssueCode::MultipleMatches, "The reference matches more than one entry of the Bundle")
                 }
                 Resolved::Missing => {
-                    (IssueCode::NotFound, "The Endpoint that the reference names is not in the Bundle")
+                    (IssueCode::NotFound, "The Endpoint that the reference refers to is not in the Bundle")
                 }
             };
             let issue = Issue::error(code, Cause::Structure, format!("{text}; the address is read as absent"));
@@ -361,7 +363,7 @@ impl<'t, 'n> Reader<'t, 'n> {
         }
     }
 
-    /// An Identifier by which messages are known.
+    /// An Identifier that is the identity of a message.
     pub fn identifier(&mut self, node: Node<'t>, at: fmt::Arguments) -> Option<Identifier> {
         let system = self.bounded_text(node, "system", at).map(Cow::into_owned);
         let value = self.bounded_text(node, "value", at)?.into_owned();

@@ -1,6 +1,6 @@
-//! Identity: by what a repeat is known, and what it then means (MSG-60 to MSG-70).
+//! The identity of a message: how a duplicate is recognized, and what follows from it (MSG-60 to MSG-70).
 //!
-//! Two functions. `keys` says which ids of a message count, by its version:
+//! Two functions. `keys` returns the ids of a message that count, by its version:
 //!
 //! | version | transmission | message key | strict |
 //! |---|---|---|---|
@@ -8,21 +8,21 @@
 //! | R5 with Bundle.identifier | none | Bundle.identifier | yes |
 //! | R5 without | as R4 | as R4 | no |
 //!
-//! `judge` says what it means that some are known, of the same sender, with the same content or with another. The first
-//! row that holds decides:
+//! `judge` decides what it means if some of the keys are known, from the same sender, with the same or with other
+//! content. The first row that applies decides:
 //!
 //! | transmission | message key | otherwise | verdict |
 //! |---|---|---|---|
-//! | known, same content | any | | repeat |
+//! | known, same content | any | | duplicate |
 //! | known, other content | any | | conflict |
-//! | new or none | known, same content | | repeat |
+//! | new or none | known, same content | | duplicate |
 //! | new or none | known, other content | strict | conflict |
 //! | new or none | known, other content | category consequence | conflict |
 //! | new or none | known, other content | currency, notification, unknown | new: copied header ids exist in the field |
 //! | new or none | new | | new |
 //!
-//! Where the message key fell back to Bundle.id, both keys are one, so that the first two rows decide.
-//! It knows no store and no sender: whoever asks has looked the keys up.
+//! If the message key is Bundle.id, both keys are equal, and the first two rows decide. `judge` does not know stores
+//! or senders: the caller looks the keys up.
 
 use super::content;
 use super::event::Category;
@@ -39,28 +39,28 @@ pub enum KeyKind {
     BundleIdentifier = 3,
 }
 
-/// The keys of one message and its content, by value.
+/// The keys of one message, and hashes of its content.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct IdentityKeys {
-    /// R4: Bundle.id, this transmission. None in R5 with an identifier, and where there is none.
+    /// R4: Bundle.id, which identifies a transmission. None in R5 with an identifier, and if the Bundle has no id.
     pub transmission: Option<(KeyKind, String)>,
-    /// R4: MessageHeader.id, else Bundle.identifier, else Bundle.id. R5: Bundle.identifier, else as R4.
+    /// R4: MessageHeader.id, else Bundle.identifier, else Bundle.id. R5: Bundle.identifier, else as in R4.
     pub message: Option<(KeyKind, String)>,
-    /// R5 with an identifier: other content under it is always an error.
+    /// R5 with an identifier: other content with the same key is always an error.
     pub strict: bool,
-    /// SHA-256 of the Bundle without id, meta, timestamp and signature, compared by value.
+    /// SHA-256 of the Bundle without id, meta, timestamp, and signature, independent of formatting.
     pub content: [u8; 32],
-    /// Of a response: SHA-256 of what it says, without its own identities. Two answers to one request that have the same
-    /// are the same answer.
-    pub said: Option<[u8; 32]>,
+    /// For a response: SHA-256 of its content without its own identities. If it is equal for two answers to one
+    /// request, they are the same answer.
+    pub response_content: Option<[u8; 32]>,
 }
 
-/// What the store knows of one key, within the same sender.
+/// What the store knows about one key of the same sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seen<K> {
     /// A message with this key and the same content.
     pub same: Option<K>,
-    /// Some message with this key.
+    /// Any message with this key.
     pub any: Option<K>,
 }
 
@@ -74,18 +74,18 @@ pub enum Verdict<K> {
 /// The keys of a message; the first table above.
 pub(super) fn keys(message: &Message) -> IdentityKeys {
     let content = content::digest(&message.tree);
-    let said = message.header.response.is_some().then(|| content::said(&message.tree));
+    let response_content = message.header.response.is_some().then(|| content::digest_without_identity(&message.tree));
     let identifier = message.bundle_identifier.as_ref().map(|found| (KeyKind::BundleIdentifier, found.to_string()));
     if message.version == FhirVersion::R5 && identifier.is_some() {
-        return IdentityKeys { transmission: None, message: identifier, strict: true, content, said };
+        return IdentityKeys { transmission: None, message: identifier, strict: true, content, response_content };
     }
     let transmission = message.bundle_id.clone().map(|id| (KeyKind::BundleId, id));
     let header_id = message.header.id.clone().map(|id| (KeyKind::HeaderId, id));
     let key = header_id.or(identifier).or_else(|| transmission.clone());
-    IdentityKeys { transmission, message: key, strict: false, content, said }
+    IdentityKeys { transmission, message: key, strict: false, content, response_content }
 }
 
-/// What a message is, given what is known of its keys; the second table above.
+/// The verdict on a message, given what is known of its keys; the second table above.
 pub fn judge<K: Copy>(strict: bool, category: Option<Category>, transmission: Seen<K>, message: Seen<K>) -> Verdict<K> {
     match (transmission, message) {
         (Seen { same: Some(known), .. }, _) => Verdict::Duplicate(known),
@@ -98,7 +98,7 @@ pub fn judge<K: Copy>(strict: bool, category: Option<Category>, transmission: Se
     }
 }
 
-/// An id as it is compared: without a leading `urn:uuid:`, UUIDs without case, all others exactly.
+/// Normalizes an id for comparison: without a leading `urn:uuid:`, UUIDs in lower case, all others unchanged.
 pub fn normal(value: &str) -> Cow<'_, str> {
     const PREFIX: &str = "urn:uuid:";
     let prefixed = value.get(..PREFIX.len()).is_some_and(|head| head.eq_ignore_ascii_case(PREFIX));

@@ -1,4 +1,4 @@
-//! Issues: what is wrong with a document, where, by which rule, and what caused it.
+//! Issues: what is wrong with a document, where, by which rule, and the cause.
 
 use super::cause::Cause;
 use super::quoted::{MASK, Text, is_plain_path, quote_path};
@@ -14,7 +14,7 @@ pub enum Severity {
     Fatal,
 }
 
-/// The issue types that Emberpost uses, spelled as in the code system `issue-type`.
+/// The issue types that Emberpost uses, named as in the code system `issue-type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum IssueCode {
@@ -41,37 +41,39 @@ pub enum IssueCode {
     Informational,
 }
 
-/// Most errors, and most warnings, that are listed of one message; the rest is counted.
+/// The maximum number of errors, and of warnings, listed for one message; further ones are counted.
 pub const ISSUES_LIMIT: usize = 500;
 
-/// A text that few issues have, behind a pointer, so that the others stay small.
+/// A text that few issues have; boxed to keep all other issues small.
 #[derive(Clone, Debug, PartialEq)]
 struct Full(Box<str>);
 
-/// One issue, with a `cause` that the program which reads issues may choose: `Cause` as this library finds them, or its own
-/// codes (`with_cause`). `expression` and `diagnostics` as they stand are for everybody: element paths of the specification, rule
-/// numbers and figures (SEC-16). What they quote of the message is beside them, for its sender and for operators.
+/// One issue. The type of `cause` is chosen by the program that reads issues: `Cause` as this library finds them, or
+/// its own codes (`with_cause`).
+///
+/// `expression` and `diagnostics` are safe to show to anyone: paths and rules of the specification and figures
+/// (SEC-16). Quotations of the message are kept separately, for its sender and for operators.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Issue<C = Cause> {
     pub severity: Severity,
     pub code: IssueCode,
     pub cause: C,
-    /// The rule that was broken, as in the documentation: `MSG-02`, `bdl-7`, `JSN-01`.
+    /// The rule that was violated, as in the documentation: `MSG-02`, `bdl-7`, `JSN-01`.
     pub rule: Option<Cow<'static, str>>,
-    /// FHIRPath of the element, from the Bundle: `Bundle.entry[0].resource.focus[1]`. Masked.
+    /// FHIRPath of the element, from the Bundle: `Bundle.entry[0].resource.focus[1]`. Unknown names are masked.
     pub expression: Option<String>,
-    /// The expression with the names that the specification does not know; None where there are none.
+    /// The expression including names that the specification does not define; None if there are none.
     full_expression: Option<Box<Full>>,
     /// What is wrong and what to do, in one or two sentences.
     pub diagnostics: Text,
-    /// Line and column in the received bytes, both from 1; None where no text is at fault.
+    /// Line and column in the received bytes, both from 1; None if the issue has no position in the text.
     pub position: Option<(u32, u32)>,
-    /// Stands for so many issues that are not listed; 0: for itself.
-    left_out: u32,
+    /// The number of unlisted issues that this one summarizes; 0: it is an issue of its own.
+    unlisted: u32,
 }
 
 impl<C> Issue<C> {
-    /// `diagnostics` marks what it quotes of a message, see `quote`.
+    /// Quotations of the message in `diagnostics` must be marked, see `quote`.
     pub fn new(severity: Severity, code: IssueCode, cause: C, diagnostics: impl Into<String>) -> Self {
         let diagnostics = Text::new(diagnostics.into());
         Issue {
@@ -83,7 +85,7 @@ impl<C> Issue<C> {
             full_expression: None,
             diagnostics,
             position: None,
-            left_out: 0,
+            unlisted: 0,
         }
     }
 
@@ -105,7 +107,7 @@ impl<C> Issue<C> {
         self
     }
 
-    /// At an element that the specification knows: there is nothing to mask in its expression.
+    /// Sets the expression of an element that the specification defines: nothing in it needs masking.
     pub fn at_known(mut self, expression: String) -> Self {
         self.set_known_expression(expression);
         self
@@ -115,12 +117,12 @@ impl<C> Issue<C> {
         (self.expression, self.full_expression) = (Some(expression), None);
     }
 
-    /// At an element whose names may be the sender's own.
+    /// Sets an expression whose names may be the sender's own; unknown names are masked.
     pub fn set_expression(&mut self, expression: &str) {
         if is_plain_path(expression) {
             return self.set_known_expression(expression.to_owned());
         }
-        // In FHIRPath, what stands between accents may be any name.
+        // In FHIRPath, a name between backticks may contain anything.
         let spell = |text: &str| text.replace(MASK, "`?`");
         let Text { masked, full } = Text::new(quote_path(&expression.replace("`?`", MASK)));
         let (masked, full) = (spell(&masked), full.map(|full| Box::new(Full(spell(&full).into()))));
@@ -132,7 +134,7 @@ impl<C> Issue<C> {
         self.full_expression.as_ref().map(|full| &*full.0).or(self.expression.as_deref())
     }
 
-    /// The same issue whose texts, also as they are serialized, are those for the sender and operators.
+    /// The same issue with the texts for the sender and operators, also when it is serialized.
     pub fn unmasked(&self) -> Issue<C>
     where
         C: Clone,
@@ -148,24 +150,24 @@ impl<C> Issue<C> {
         self
     }
 
-    /// Says that so many further issues were found.
-    pub fn left_out(count: usize, cause: C) -> Issue<C> {
-        let text = format!("{count} more issues are not listed; correct these first");
+    /// An issue that says how many further issues were found.
+    pub fn unlisted(count: usize, cause: C) -> Issue<C> {
+        let text = format!("{count} more issues are not listed; correct the listed ones first");
         let issue = Issue::new(Severity::Information, IssueCode::Informational, cause, text);
-        Issue { left_out: u32::try_from(count).unwrap_or(u32::MAX), ..issue }
+        Issue { unlisted: u32::try_from(count).unwrap_or(u32::MAX), ..issue }
     }
 
-    /// For how many issues that are not listed it stands.
-    pub fn stands_for(&self) -> usize {
-        self.left_out as usize
+    /// The number of unlisted issues that it summarizes.
+    pub fn unlisted_count(&self) -> usize {
+        self.unlisted as usize
     }
 
-    /// Whether any text differs between the sender's reading and that of everybody else.
+    /// Whether the sender's texts differ from those for everyone else.
     pub fn quotes(&self) -> bool {
         self.full_expression.is_some() || self.diagnostics.full.is_some()
     }
 
-    /// The same issue with a cause of another kind.
+    /// The same issue with a cause of another type.
     pub fn with_cause<D>(self, cause: impl FnOnce(C) -> D) -> Issue<D> {
         Issue {
             severity: self.severity,
@@ -176,7 +178,7 @@ impl<C> Issue<C> {
             full_expression: self.full_expression,
             diagnostics: self.diagnostics,
             position: self.position,
-            left_out: self.left_out,
+            unlisted: self.unlisted,
         }
     }
 
@@ -185,7 +187,7 @@ impl<C> Issue<C> {
     }
 }
 
-/// The order in which kinds of issues are told: errors, warnings, the rest.
+/// The order in which issues are listed: errors, warnings, the rest.
 pub fn rank<C>(issue: &Issue<C>) -> u8 {
     match issue.severity {
         Severity::Fatal | Severity::Error => 0,

@@ -1,8 +1,8 @@
-//! The JSON reader: bytes to Tree, with FHIR's rules for JSON (JSN-01, JSN-03, JSN-04, JSN-09).
+//! The JSON reader: bytes to a `Tree`, with FHIR's rules for JSON (JSN-01, JSN-03, JSN-04, JSN-09).
 //!
-//! It refuses what is not JSON (RFC 8259), duplicate names, nesting beyond `DEPTH_LIMIT` and more than `NODE_LIMIT`
-//! values. What only FHIR forbids and traffic does all the same, empty values and stray nulls, becomes notes of the
-//! tree. It does not recurse, allocates nothing per value, and knows no resource and no data type.
+//! Refuses what is not JSON (RFC 8259), duplicate names, nesting beyond `DEPTH_LIMIT`, and more than `NODE_LIMIT`
+//! values. What FHIR forbids but production messages contain, empty values and stray nulls, becomes notes of the
+//! tree. Does not recurse, allocates nothing per value, and knows no resources or data types.
 
 mod keys;
 
@@ -10,27 +10,30 @@ use self::keys::Key;
 pub use super::finding::ISSUE_LIMIT;
 use super::finding::{DEPTH, Finding, Findings, TOO_DEEP, step};
 use super::issue::{Issue, IssueCode, Severity};
-use super::scan::{self, Broken};
+use super::scan::{self, SyntaxError};
 use super::tree::{ESCAPED, Kind, Node, Slot, Tree};
 use bytes::Bytes;
 use bytestring::ByteString;
 
-/// Deepest nesting that is read.
+/// The maximum nesting.
 pub const DEPTH_LIMIT: usize = 256;
-/// Most values that are read, so that a body of commas cannot fill the memory: 48 MB of nodes.
+/// The maximum number of values, so that a body of commas cannot exhaust the memory: 48 MB of nodes.
 pub const NODE_LIMIT: usize = 2_000_000;
 
-/// The rule that plain JSON grammar stands in.
+/// The rule number of violations of the JSON grammar.
 const GRAMMAR: &str = "RFC8259";
 
-/// Reads one JSON document; a byte order mark before it is passed over. Errs with the first break of the grammar and
-/// with every duplicate name (JSN-01), each with line and column. Breaks of JSN-03 and JSN-04 are `Tree::notes`.
+/// Parses one JSON document; a leading byte order mark is skipped. Violations of JSN-03 and JSN-04 become
+/// `Tree::notes`.
+///
+/// # Errors
+/// The first violation of the grammar and every duplicate name (JSN-01), each with line and column.
 pub fn parse(bytes: Bytes) -> Result<Tree, Vec<Issue>> {
     let mut reader = Reader::new(&bytes);
     let text = text(&bytes);
     let read = text.as_ref().map_err(|stop| *stop).and_then(|_| reader.document());
-    if let Err((broken, rule, code)) = read {
-        reader.abandon(broken, rule, code);
+    if let Err((error, rule, code)) = read {
+        reader.abandon(error, rule, code);
     }
     let Reader { slots, findings, .. } = reader;
     let mut tree = Tree { text: text.unwrap_or_default(), slots, notes: Vec::new(), source: None };
@@ -39,11 +42,11 @@ pub fn parse(bytes: Bytes) -> Result<Tree, Vec<Issue>> {
     Ok(tree)
 }
 
-/// The bytes as text, which they must be.
+/// Checks that the bytes are UTF-8.
 fn text(bytes: &Bytes) -> Result<ByteString, Stop> {
     if u32::try_from(bytes.len()).is_err() {
-        let text = "The body is longer than 4 GiB, which is the most that is read";
-        return Err((Broken { offset: 0, text }, GRAMMAR, IssueCode::TooLong));
+        let text = "The body is longer than the limit of 4 GiB";
+        return Err((SyntaxError { offset: 0, text }, GRAMMAR, IssueCode::TooLong));
     }
     ByteString::try_from(bytes.clone()).or_else(|error| stop(error.valid_up_to(), "The text is not valid UTF-8"))
 }
@@ -52,11 +55,11 @@ fn text(bytes: &Bytes) -> Result<ByteString, Stop> {
 struct Frame {
     node: u32,
     is_object: bool,
-    /// Which child is being read, from 0.
+    /// The position of the current child, from 0.
     child: u32,
-    /// Where its keys begin in `Reader::keys`.
+    /// The position of its keys in `Reader::keys`.
     keys_from: usize,
-    /// One bit per key hash; a bit met twice means that the keys must be compared.
+    /// One bit per key hash; if a bit occurs twice, the keys must be compared.
     seen: u64,
     compare: bool,
     first_null: Option<u32>,
@@ -70,22 +73,22 @@ struct Reader<'b> {
     frames: Vec<Frame>,
     /// The keys of the open objects, innermost last.
     keys: Vec<Key>,
-    /// The key of the value that comes next.
+    /// The key of the next value.
     key: Key,
-    /// A name must come next, and no value.
+    /// Whether a name must follow, not a value.
     expects_key: bool,
     findings: Findings,
 }
 
-/// A break of the grammar with its rule and issue code.
-type Stop = (Broken, &'static str, IssueCode);
+/// A violation of the grammar with its rule and issue code.
+type Stop = (SyntaxError, &'static str, IssueCode);
 
 fn stop<T>(offset: usize, text: &'static str) -> Result<T, Stop> {
-    Err((Broken { offset, text }, GRAMMAR, IssueCode::Structure))
+    Err((SyntaxError { offset, text }, GRAMMAR, IssueCode::Structure))
 }
 
-fn grammar(broken: Broken) -> Stop {
-    (broken, GRAMMAR, IssueCode::Structure)
+fn grammar(error: SyntaxError) -> Stop {
+    (error, GRAMMAR, IssueCode::Structure)
 }
 
 impl<'b> Reader<'b> {
@@ -103,7 +106,8 @@ impl<'b> Reader<'b> {
         }
     }
 
-    /// One value and nothing after it. Each round reads up to the next scalar or opening bracket, then closes what ends.
+    /// Parses one value and nothing after it. Each iteration reads up to the next scalar or opening bracket, then
+    /// closes what ends.
     fn document(&mut self) -> Result<(), Stop> {
         loop {
             if self.value()? {
@@ -115,7 +119,7 @@ impl<'b> Reader<'b> {
                     return match next {
                         None => Ok(()),
                         Some(b'/') => self.comment(),
-                        Some(_) => stop(self.position, "Something stands after the end of the JSON document"),
+                        Some(_) => stop(self.position, "There is text after the end of the JSON document"),
                     };
                 };
                 match (next, frame.is_object) {
@@ -130,20 +134,20 @@ impl<'b> Reader<'b> {
                     (Some(b'}'), true) | (Some(b']'), false) => self.close(),
                     (Some(b'/'), _) => return self.comment(),
                     (None, _) => return stop(self.position, "The text ends within an object or array"),
-                    (_, true) => return stop(self.position, "An object goes on with neither a comma nor }"),
-                    (_, false) => return stop(self.position, "An array goes on with neither a comma nor ]"),
+                    (_, true) => return stop(self.position, "In an object, a comma or } is expected here"),
+                    (_, false) => return stop(self.position, "In an array, a comma or ] is expected here"),
                 }
             }
         }
     }
 
-    /// Reads a scalar, an empty container or an opening bracket; true when a value must follow.
+    /// Parses a scalar, an empty container, or an opening bracket; returns true if a value must follow.
     fn value(&mut self) -> Result<bool, Stop> {
         let start = match self.peek() {
             Some(_) if self.slots.len() < NODE_LIMIT => self.position,
             Some(_) => {
-                let text = "The document has more values than are read (2000000)";
-                return Err((Broken { offset: self.position, text }, GRAMMAR, IssueCode::TooLong));
+                let text = "The document has more values than the limit of 2000000";
+                return Err((SyntaxError { offset: self.position, text }, GRAMMAR, IssueCode::TooLong));
             }
             None => return stop(self.position, "The text ends where a value is expected"),
         };
@@ -171,21 +175,23 @@ impl<'b> Reader<'b> {
                 self.word(b"null", Kind::Null)?;
                 match self.frames.last_mut() {
                     Some(frame) if !frame.is_object => frame.first_null = frame.first_null.or(Some(frame.child)),
-                    _ => {
-                        self.note(start, "JSN-04", "null stands outside an array of primitives; leave the property out")
-                    }
+                    _ => self.note(
+                        start,
+                        "JSN-04",
+                        "null is only allowed in an array of primitives; leave the property out",
+                    ),
                 }
                 Ok(false)
             }
             b'/' => self.comment(),
-            _ => stop(start, "Something stands where a value is expected"),
+            _ => stop(start, "A value is expected here"),
         }
     }
 
     fn open(&mut self, is_object: bool) -> Result<bool, Stop> {
         let start = self.position;
         if self.frames.len() >= DEPTH_LIMIT {
-            return Err((Broken { offset: start, text: TOO_DEEP }, DEPTH, IssueCode::TooLong));
+            return Err((SyntaxError { offset: start, text: TOO_DEEP }, DEPTH, IssueCode::TooLong));
         }
         if let Some(parent) = self.frames.last_mut() {
             parent.has_container = true;
@@ -218,13 +224,13 @@ impl<'b> Reader<'b> {
         }
     }
 
-    /// A member's name and its colon.
+    /// Parses a member's name and its colon.
     fn member_key(&mut self) -> Result<(), Stop> {
         self.expects_key = true;
         match self.peek() {
             Some(b'"') => {}
             Some(b'/') => return self.comment(),
-            Some(_) => return stop(self.position, "An object goes on with something else than a name in quotes"),
+            Some(_) => return stop(self.position, "In an object, a name in quotes is expected here"),
             None => return stop(self.position, "The text ends within an object or array"),
         }
         let start = self.position + 1;
@@ -249,7 +255,7 @@ impl<'b> Reader<'b> {
         }
     }
 
-    /// Ends the innermost object or array at the bracket under the position.
+    /// Ends the innermost object or array at the bracket at the current position.
     fn close(&mut self) {
         self.position += 1;
         let Some(frame) = self.frames.last() else { return };
@@ -264,7 +270,7 @@ impl<'b> Reader<'b> {
                 true => format!("{}[{child}]", self.path(1)),
                 false => String::new(),
             };
-            let text = "null stands among objects or arrays";
+            let text = "null is not allowed among objects or arrays";
             self.findings.note(Finding::new(self.slots[node].start as usize, "JSN-04", text, path));
         }
         self.frames.pop();
@@ -274,40 +280,41 @@ impl<'b> Reader<'b> {
         self.slots[node].next = next;
     }
 
-    /// `_given` and the like hold null where the primitive has no extension (JSN-06).
+    /// `_given` and similar arrays have null where the primitive has no extension (JSN-06).
     fn is_extension_array(&self, node: usize) -> bool {
         let slot = &self.slots[node];
         slot.key_end > slot.key_start && self.bytes[slot.key_start as usize] == b'_'
     }
 
-    /// Every name that stands in the object before (JSN-01).
+    /// Refuses every name that an earlier member of the object has (JSN-01).
     fn find_duplicates(&mut self, keys_from: usize) {
         for (name, offset) in keys::repeated(self.bytes, &self.keys[keys_from..]) {
             let path = match self.findings.has_room_for_refusals() {
                 true => format!("{}{}", self.path(1), step(&name)),
                 false => String::new(),
             };
-            let text = "A name stands more than once in an object";
+            let text = "A name occurs more than once in an object";
             self.findings.refuse(Finding::new(offset, "JSN-01", text, path));
         }
     }
 
-    /// Ends what is open where the grammar broke, so that the part before it can still be asked for its type.
-    fn abandon(&mut self, broken: Broken, rule: &'static str, code: IssueCode) {
+    /// Closes everything that is open where the grammar was violated, so that the part before can be searched for
+    /// the resource type.
+    fn abandon(&mut self, error: SyntaxError, rule: &'static str, code: IssueCode) {
         let next = self.slots.len() as u32;
         for frame in &self.frames {
             self.slots[frame.node as usize].next = next;
         }
-        // Where a name should have come, the object is at fault and not the member before.
+        // If a name was expected, the object is at fault and not the member before.
         let path = self.path(usize::from(self.expects_key));
-        let finding = Finding::new(broken.offset, rule, broken.text, path);
+        let finding = Finding::new(error.offset, rule, error.text, path);
         self.findings.end(Finding { severity: Severity::Fatal, code, ..finding });
     }
 
     fn word(&mut self, word: &[u8], kind: Kind) -> Result<bool, Stop> {
         let start = self.position;
         if !self.bytes[start..].starts_with(word) {
-            return stop(start, "A word stands where a value is expected; JSON has only true, false and null");
+            return stop(start, "This word is not a value; JSON has only true, false, and null");
         }
         self.push(kind, start, start + word.len(), 0);
         self.position = start + word.len();
@@ -315,8 +322,8 @@ impl<'b> Reader<'b> {
     }
 
     fn comment<T>(&self) -> Result<T, Stop> {
-        let text = "JSON has no comments; remove it";
-        Err((Broken { offset: self.position, text }, "JSN-09", IssueCode::Structure))
+        let text = "JSON has no comments; remove this one";
+        Err((SyntaxError { offset: self.position, text }, "JSN-09", IssueCode::Structure))
     }
 
     fn push(&mut self, kind: Kind, start: usize, end: usize, flags: u8) -> u32 {
@@ -329,10 +336,10 @@ impl<'b> Reader<'b> {
         index
     }
 
-    /// The byte after white space.
+    /// The next byte that is not white space.
     #[inline]
     fn peek(&mut self) -> Option<u8> {
-        // Mostly there is none, or one space.
+        // Usually there is none, or one space.
         for _ in 0..2 {
             match *self.bytes.get(self.position)? {
                 b' ' => self.position += 1,
@@ -349,7 +356,7 @@ impl<'b> Reader<'b> {
         self.findings.note(Finding::new(offset, rule, text, path));
     }
 
-    /// Where the reader stands: a step for each open container but the `skip` innermost ones.
+    /// The expression of the current position: a step for each open container except the `skip` innermost ones.
     fn path(&self, skip: usize) -> String {
         let mut path = String::new();
         let last = self.frames.len().saturating_sub(skip);
@@ -358,7 +365,7 @@ impl<'b> Reader<'b> {
                 path.push_str(&format!("[{}]", frame.child));
                 continue;
             }
-            // The last key of a frame stands just before the keys of the next.
+            // The last key of a frame is just before the keys of the next.
             let end = self.frames.get(level + 1).map_or(self.keys.len(), |next| next.keys_from);
             if let Some(key) = self.keys[frame.keys_from..end].last() {
                 path.push_str(&step(&keys::text(self.bytes, *key)));

@@ -18,7 +18,7 @@ pub mod reference;
 mod resolve;
 pub mod scan;
 pub mod schema;
-mod shape;
+mod spelling;
 mod steps;
 pub mod tree;
 pub mod version;

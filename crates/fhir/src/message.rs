@@ -1,7 +1,7 @@
-//! A message: a Bundle of type message with a MessageHeader first, read from a tree.
+//! A message: a Bundle of type message whose first entry is a MessageHeader, read from a tree.
 //!
-//! `envelope` says whether it is one, `shape` of which version, `header` what it says. The message keeps its tree, and
-//! answers questions about its entries and references from it. It does not judge the content: that is `validation`.
+//! `envelope` checks whether it is one, `spelling` detects its version, `header` reads its header. The message keeps
+//! its tree and finds entries and references in it. The content is checked by `validation`.
 
 use super::cause::Cause;
 use super::envelope;
@@ -12,7 +12,7 @@ use super::issue::Issue;
 use super::resolve;
 pub use super::resolve::entries_of;
 pub use super::resolve::{Index, Resolved};
-use super::shape;
+use super::spelling;
 use super::tree::{Node, Tree};
 use super::version::FhirVersion;
 use std::borrow::Cow;
@@ -25,38 +25,41 @@ pub struct Message {
     pub header: MessageHeader,
     pub bundle_id: Option<String>,
     pub bundle_identifier: Option<Identifier>,
-    /// What reading found without giving up: the tree's notes, wrong types in the envelope and header, Endpoints that
-    /// are not there. For the validator to report.
+    /// What reading found but did not refuse: the tree's notes, wrong types in the envelope and header, missing
+    /// Endpoints. The validator reports them.
     pub notes: Vec<Issue>,
 }
 
 impl Message {
-    /// Reads the envelope. `said` is the media type's fhirVersion, `expected` the participant's.
-    /// Errs with everything that makes it no message Bundle at all, or one of another version (HTTP 400); of a message of
-    /// STU3 with that alone.
+    /// Reads the envelope and the header. `declared` is the fhirVersion of the media type, `expected` the
+    /// participant's version.
+    ///
+    /// # Errors
+    /// Everything that makes it not a message Bundle, or one of another version (HTTP 400); for a message of STU3,
+    /// that alone.
     pub fn read(
         tree: impl Into<Arc<Tree>>,
-        said: Option<FhirVersion>,
+        declared: Option<FhirVersion>,
         expected: Option<FhirVersion>,
     ) -> Result<Message, Vec<Issue>> {
-        Message::read_within(tree, said, expected, None)
+        Message::read_within(tree, declared, expected, None)
     }
 
-    /// The same, with bounds of what is routed on and stored: errs also with every element that is beyond them.
+    /// The same, with bounds on what is used for routing and stored; errs also with every element that exceeds them.
     pub fn read_within(
         tree: impl Into<Arc<Tree>>,
-        said: Option<FhirVersion>,
+        declared: Option<FhirVersion>,
         expected: Option<FhirVersion>,
         bounds: Option<Bounds>,
     ) -> Result<Message, Vec<Issue>> {
         let tree = tree.into();
-        if let Some(issue) = shape::stu3(&tree) {
+        if let Some(issue) = spelling::stu3(&tree) {
             return Err(vec![issue]);
         }
         let mut refused = envelope::check(&tree);
         let header = resolve::entries(&tree).next().and_then(|entry| entry.get("resource"));
         let header = header.filter(|header| resolve::text(*header, "resourceType").as_deref() == Some("MessageHeader"));
-        let shape = header.map(|header| shape::version(header, said, expected));
+        let shape = header.map(|header| spelling::version(header, declared, expected));
         let (version, mixed) = match shape {
             Some(Ok(found)) => found,
             Some(Err(issue)) => {
@@ -78,14 +81,14 @@ impl Message {
         }
         let left_out = reader.left_out;
         if left_out > 0 {
-            notes.push(Issue::left_out(left_out, Cause::Structure));
+            notes.push(Issue::unlisted(left_out, Cause::Structure));
         }
         Ok(Message { version, header: read, bundle_id, bundle_identifier, notes, tree })
     }
 
-    /// Why a document is a message of STU3, which is not read.
+    /// Why a document is a message of STU3, which is not supported.
     pub fn stu3(tree: &Tree) -> Option<Issue> {
-        shape::stu3(tree)
+        spelling::stu3(tree)
     }
 
     /// The entries of the Bundle in order, each with `fullUrl` and `resource`.
@@ -112,28 +115,29 @@ impl Message {
         (is_one && uuid::Uuid::try_parse(uuid).is_ok()).then(|| uuid.to_ascii_lowercase())
     }
 
-    /// The resource that a reference of the header (entry 0) names, looked up in the Bundle only (MSG-16, MSG-17).
+    /// The target of a reference in the header (entry 0), looked up in the Bundle only (MSG-16, MSG-17).
     pub fn resolve(&self, reference: &str) -> Resolved<'_> {
         self.resolve_from(0, reference)
     }
 
-    /// The same for a reference that stands in another entry's resource.
+    /// The target of a reference in another entry's resource.
     pub fn resolve_from(&self, entry: usize, reference: &str) -> Resolved<'_> {
         resolve::resolve(&self.tree, entry, reference).0
     }
 
-    /// Whether there is anything by which a repeat could be recognised.
+    /// Whether there is any id by which a duplicate can be recognized.
     pub fn has_identity(&self) -> bool {
         self.bundle_id.is_some() || self.bundle_identifier.is_some() || self.header.id.is_some()
     }
 
-    /// The keys and content by which a repeat is known (MSG-60 to MSG-62).
+    /// The keys and hashes by which a duplicate is recognized (MSG-60 to MSG-62).
     pub fn identity(&self) -> IdentityKeys {
         identity::keys(self)
     }
 
-    /// Whom the message is about: the Patient that is the first focus, or that its `subject` or `patient` names, by its
-    /// first identifier as `system|value`, else by the reference as written. None where there is no such Patient.
+    /// The subject of the message: the Patient that is the first focus, or that its `subject` or `patient` refers
+    /// to, by its first identifier as `system|value`, else by the reference as written. None if there is no such
+    /// Patient.
     pub fn subject_key(&self) -> Option<String> {
         let reference = self.header.focus.first().filter(|reference| !reference.is_empty())?;
         let (focus, entry) = resolve::resolve(&self.tree, 0, reference);
@@ -148,7 +152,7 @@ impl Message {
         };
         match self.resolve_from(entry, &reference).node() {
             Some(patient) if is_patient(patient) => Some(first_identifier(patient).unwrap_or(reference)),
-            // Groups, devices and places are no Patient.
+            // Groups, devices, and locations are not Patients.
             Some(_) => None,
             None => Some(reference),
         }

@@ -1,7 +1,8 @@
-//! Texts that quote a message: what may be quoted to its sender, and the same text masked for everybody else.
+//! Texts that quote a message, in two versions: with the quotations, for its sender, and with the quotations masked,
+//! for everyone else.
 //!
-//! Whoever words an issue writes what came from a message with `quote`, which marks it. `Text` takes the marks out again
-//! and has both readings, so that no later code has to know which words were the sender's.
+//! Code that formats an issue marks what comes from a message with `quote`. `Text` removes the marks and has both
+//! versions, so that no later code has to know which words were the sender's.
 
 use super::schema::vocabulary;
 use serde::{Deserialize, Serialize};
@@ -11,14 +12,15 @@ use std::ops::{Deref, Range};
 
 /// The longest token that is quoted, in characters.
 const TOKEN_LIMIT: usize = 32;
-/// Stands where a token is masked, or was too long to be quoted.
+/// Replaces a token that is masked, or that is too long to be quoted.
 pub(super) const MASK: &str = "…";
-/// Around what came from a message, until the text is taken apart: characters that no text may hold.
+/// Marks around what came from a message until the text is split into its versions: characters that texts cannot
+/// contain.
 const OPEN: char = '\u{fdd0}';
 const CLOSE: char = '\u{fdd1}';
 
-/// Something of a message, to be written into a text. Only a token that looks like a code is repeated: at most 32 characters
-/// without white space and control characters. What is longer may be anybody's name.
+/// A token of a message, to be formatted into a text. Only a token that looks like a code is quoted: at most 32
+/// characters without white space and control characters. Anything else might be a person's name.
 pub fn quote(token: &str) -> Quote<'_> {
     Quote(token)
 }
@@ -33,7 +35,7 @@ impl fmt::Display for Quote<'_> {
     }
 }
 
-/// An expression with its unknown names marked, to be written into a text.
+/// An expression with its unknown names marked, to be formatted into a text.
 pub fn quote_path(path: &str) -> String {
     let (mut marked, mut from) = (String::with_capacity(path.len()), 0);
     while let Some(name) = unknown_name(path, from) {
@@ -45,12 +47,12 @@ pub fn quote_path(path: &str) -> String {
     marked
 }
 
-/// Whether both readings of an expression are the expression itself, as it is for nearly all.
+/// Whether both versions of an expression are the expression itself, which is the usual case.
 pub(super) fn is_plain_path(path: &str) -> bool {
     is_plain(path) && unknown_name(path, 0).is_none()
 }
 
-/// The first name from there on that the specification does not know.
+/// The first name from `from` on that the specification does not define.
 fn unknown_name(path: &str, mut from: usize) -> Option<Range<usize>> {
     loop {
         let start = from + path[from..].find(is_of_name)?;
@@ -68,12 +70,12 @@ fn is_of_name(c: char) -> bool {
     c.is_alphanumeric() || c == '_' || c == '-'
 }
 
-/// A text in two readings. What is displayed, serialized, and looked at as a `str` is the masked one.
+/// A text in two versions. Display, serialization, and `Deref` use the masked one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub struct Text {
     pub masked: Box<str>,
-    /// With what it quotes; None where it quotes nothing.
+    /// The text with its quotations; None if it has none.
     pub full: Option<Box<str>>,
 }
 
@@ -104,7 +106,7 @@ impl fmt::Display for Text {
 }
 
 impl Text {
-    /// Takes the marks out of a text. Control characters are escaped, so that it can stand in lists and logs.
+    /// Removes the marks from a text. Control characters are escaped, so that it can appear in lists and logs.
     pub fn new(marked: String) -> Text {
         if is_plain(&marked) {
             return Text { masked: marked.into(), full: None };
@@ -148,21 +150,21 @@ impl Text {
         Text { masked: self.full.unwrap_or(self.masked), full: None }
     }
 
-    /// The same with these words behind it.
+    /// The same with these words appended.
     pub fn followed_by(self, words: &str) -> Text {
         let behind = |text: &str| format!("{text}{words}");
         Text { masked: behind(&self.masked).into(), full: self.full.map(|full| behind(&full).into()) }
     }
 
-    /// The same with these words before it.
+    /// The same with these words prepended.
     pub fn prefixed(self, words: &str) -> Text {
         let before = |text: &str| format!("{words}{text}");
         Text { masked: before(&self.masked).into(), full: self.full.map(|full| before(&full).into()) }
     }
 }
 
-/// Nearly every text is: printable ASCII, so that it holds neither marks nor control characters. Without an early end, which
-/// the compiler makes wide instructions of.
+/// Whether a text is printable ASCII, as nearly all are, and so has neither marks nor control characters. Checks all
+/// bytes without an early exit, so that the compiler vectorizes the loop.
 fn is_plain(text: &str) -> bool {
     text.bytes().fold(true, |plain, byte| plain & (b' '..=b'~').contains(&byte))
 }
@@ -174,7 +176,7 @@ fn escaped(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// With `\u{0}` in place of NUL, and so on: what is stored beside a body and shown holds no control characters.
+/// Replaces control characters by `\\u{0}` and so on: texts stored beside a body and shown have none.
 pub fn escape_controls(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut escaped, c| {
         if c.is_control() {
@@ -193,7 +195,7 @@ mod tests {
     #[test]
     fn a_code_like_token_is_quoted_to_the_sender_and_masked_for_the_others() {
         let long = "x".repeat(33);
-        for (token, told) in [
+        for (token, quoted) in [
             ("male", "male"),
             (&"x".repeat(32), &*"x".repeat(32)),
             (&long, MASK),
@@ -205,7 +207,7 @@ mod tests {
         ] {
             let text = Text::new(format!("the code '{}' is not in the set", quote(token)));
             assert_eq!(&*text.masked, "the code '…' is not in the set", "{token:?}");
-            assert_eq!(text.full(), format!("the code '{told}' is not in the set"), "{token:?}");
+            assert_eq!(text.full(), format!("the code '{quoted}' is not in the set"), "{token:?}");
         }
     }
 

@@ -1,6 +1,6 @@
-//! The texts of references taken apart: schemes, ids, RESTful URLs. Nothing is resolved here.
+//! Parses the texts of references: schemes, ids, RESTful URLs. Resolves nothing.
 
-/// What follows the scheme (RFC 3986) that a text begins with, and its colon; None: it begins with none.
+/// The text after the scheme (RFC 3986) and its colon; None if the text does not begin with a scheme.
 pub fn after_scheme(text: &str) -> Option<&str> {
     let is_of_scheme = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
     let length = text.bytes().position(|byte| !is_of_scheme(&byte))?;
@@ -18,26 +18,26 @@ pub fn is_id(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.')
 }
 
-/// A reference or URL without its version, and the version if it names one.
+/// Splits a reference or URL into the part before `/_history/` and the version, if there is one.
 pub fn split_version(reference: &str) -> (&str, Option<&str>) {
-    // Hardly any does, and one without `_` is known at once.
+    // Versions are rare, and a text without `_` has none.
     match memchr::memchr(b'_', reference.as_bytes()).and_then(|_| reference.split_once("/_history/")) {
         Some((plain, version)) => (plain, Some(version)),
         None => (reference, None),
     }
 }
 
-/// Whether a text looks like the name of a resource type, for who has no definitions at hand.
+/// Whether a text looks like the name of a resource type, for callers without definitions.
 pub fn is_type_name(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_uppercase()) && text.bytes().all(|b| b.is_ascii_alphabetic())
 }
 
-/// The longest URL that relative references are read on the base of, in bytes. No server takes a longer one, and its base
-/// would be read and copied once for each reference.
+/// The longest URL on whose base relative references are resolved, in bytes. Servers accept no longer ones, and the
+/// base is read and copied once for each reference.
 pub const BASE_LIMIT_BYTES: usize = 2_048;
 
-/// Base, type and id of a RESTful URL: `https://x.example/fhir/`, `Patient`, `1`. `is_type` knows the resource types; a
-/// version after the id is passed over.
+/// Base, type, and id of a RESTful URL: `https://x.example/fhir/`, `Patient`, `1`. `is_type` recognizes resource
+/// types; a version after the id is ignored.
 pub fn restful(url: &str, is_type: impl Fn(&str) -> bool) -> Option<(&str, &str, &str)> {
     if !url.starts_with("http://") && !url.starts_with("https://") {
         return None;
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_restful_url_is_taken_apart() {
+    fn a_restful_url_is_split() {
         let is_type = |name: &str| name == "Patient";
         let parts = Some(("https://x.example/fhir/", "Patient", "1"));
         assert_eq!(restful("https://x.example/fhir/Patient/1", is_type), parts);

@@ -1,18 +1,19 @@
-//! References within a message, looked up in its Bundle only (MSG-16), with the lenient reading of MSG-17.
+//! Resolves references within a message, in its Bundle only (MSG-16), with the lenient interpretation of MSG-17.
 //!
-//! One scan over the entries for each reference; who has many references makes an `Index` first. Nothing is fetched, and canonicals are not references.
+//! `resolve` scans the entries once per reference; for many references, build an `Index`. Nothing is fetched, and
+//! canonicals are not references.
 
 use super::reference::{self, split_version};
 use super::tree::{Node, Tree};
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-/// What a reference names within the Bundle.
+/// The target of a reference within the Bundle.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Resolved<'t> {
-    /// The resource, and whether only the lenient reading (MSG-17) found it.
+    /// The resource, and whether only the lenient interpretation (MSG-17) found it.
     Found(Node<'t>, bool),
-    /// More than one resource fits.
+    /// More than one resource matches.
     Ambiguous,
     Missing,
 }
@@ -27,35 +28,36 @@ impl<'t> Resolved<'t> {
     }
 }
 
-/// The entries of the Bundle, whatever they are.
+/// The values of `entry` in the message Bundle, of any kind.
 pub(super) fn entries(tree: &Tree) -> impl Iterator<Item = Node<'_>> {
     entries_of(tree.root())
 }
 
-/// The entries of any Bundle, whatever they are.
+/// The values of `entry` in any Bundle, of any kind.
 pub fn entries_of(bundle: Node<'_>) -> impl Iterator<Item = Node<'_>> {
     bundle.get("entry").into_iter().flat_map(Node::items)
 }
 
-/// A string member; None when it is absent, blank or of another type.
+/// The text of a string member; None if it is absent, blank, or of another type.
 pub(super) fn text(node: Node<'_>, name: &str) -> Option<String> {
     node.get(name).and_then(filled)
 }
 
-/// The text of a string; None when it is blank or of another type.
+/// The text of a string; None if it is blank or of another type.
 pub(super) fn filled(node: Node<'_>) -> Option<String> {
     node.text().filter(|text| !text.trim().is_empty()).map(Cow::into_owned)
 }
 
-/// Whether a string member is exactly this text.
+/// Whether a string member has exactly this text.
 fn is(node: Node<'_>, name: &str, wanted: &str) -> bool {
     node.get(name).and_then(Node::text).is_some_and(|text| text == wanted)
 }
 
-/// Entries that share a name and are looked at for one reference; two of them are ambiguous already, or versions.
+/// The maximum number of entries with the same name that are compared for one reference; two are already ambiguous,
+/// or versions.
 const SAME_NAME_LIMIT: usize = 64;
 
-/// The entries of a Bundle by fullUrl and by `Type/id`, so that many references take no longer than their number.
+/// The entries of a Bundle by fullUrl and by `Type/id`, so that resolving many references takes linear time.
 pub struct Index<'t> {
     entries: Vec<Node<'t>>,
     named: HashMap<String, Vec<(usize, Node<'t>)>>,
@@ -66,7 +68,7 @@ impl<'t> Index<'t> {
         Index::of(tree.root())
     }
 
-    /// Of any Bundle, also one within the message.
+    /// An index of any Bundle, also of one nested in the message.
     pub fn of(bundle: Node<'t>) -> Self {
         let entries: Vec<Node<'t>> = entries_of(bundle).collect();
         let mut named: HashMap<String, Vec<(usize, Node<'t>)>> = HashMap::new();
@@ -91,12 +93,12 @@ impl<'t> Index<'t> {
         &self.entries
     }
 
-    /// As `Message::resolve`: a reference of the header.
+    /// As `Message::resolve`: a reference in the header.
     pub fn resolve(&self, reference: &str) -> Resolved<'t> {
         self.resolve_from(0, reference)
     }
 
-    /// As `Message::resolve_from`: a reference that stands in the resource of this entry.
+    /// As `Message::resolve_from`: a reference in the resource of this entry.
     pub fn resolve_from(&self, from: usize, reference: &str) -> Resolved<'t> {
         let entry = self.entries.get(from).copied();
         let (plain, _) = split_version(reference);
@@ -109,12 +111,12 @@ impl<'t> Index<'t> {
     }
 }
 
-/// Resolves a reference that stands in the resource of entry `from`; also says in which entry the resource was found.
+/// Resolves a reference in the resource of entry `from`; also returns the entry of the target.
 pub(super) fn resolve<'t>(tree: &'t Tree, from: usize, reference: &str) -> (Resolved<'t>, usize) {
     resolve_among((from, entries(tree).nth(from)), reference, entries(tree).enumerate())
 }
 
-/// The same among these entries, in their order, each with its index.
+/// Resolves a reference among these entries, given in order with their indexes.
 fn resolve_among<'t>(
     (from, entry): (usize, Option<Node<'t>>),
     reference: &str,
@@ -150,7 +152,7 @@ fn resolve_among<'t>(
     if exact.count > 0 { exact.verdict(false) } else { lenient.verdict(true) }
 }
 
-/// The first of the resources that fit, its entry, and how many fit.
+/// The first of the resources that match, its entry, and how many match.
 #[derive(Default)]
 struct Matches<'t> {
     first: Option<(Node<'t>, usize)>,
@@ -186,10 +188,11 @@ fn contained<'t>(entry: Option<Node<'t>>, id: &str) -> Resolved<'t> {
     }
 }
 
-/// A relative reference on the base of the referring entry's fullUrl, if that is a RESTful URL (MSG-16, case 4).
+/// A relative reference, resolved against the fullUrl of the referring entry if that is a RESTful URL (MSG-16, case
+/// 4).
 fn rebased(entry: Option<Node>, relative: &str) -> Option<String> {
     let full_url = entry?.get("fullUrl")?;
-    // Six bytes of an escape are one of the text.
+    // An escaped character takes up to six bytes.
     if full_url.span().0.len() > 6 * reference::BASE_LIMIT_BYTES {
         return None;
     }

@@ -1,27 +1,28 @@
-//! The grammar of JSON's scalars (RFC 8259): where strings and numbers end, what escapes mean, where an offset stands.
+//! The grammar of JSON's scalars (RFC 8259): the ends of strings and numbers, the meaning of escapes, the position
+//! of an offset.
 //!
-//! Works on bytes that are known to be UTF-8. Builds nothing; `json` builds.
+//! Works on bytes known to be UTF-8. Builds nothing; `json` does.
 
-/// Where and why the text breaks the grammar.
+/// Where and how the text violates the grammar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Broken {
+pub(super) struct SyntaxError {
     pub offset: usize,
     pub text: &'static str,
 }
 
-fn broken<T>(offset: usize, text: &'static str) -> Result<T, Broken> {
-    Err(Broken { offset, text })
+fn syntax_error<T>(offset: usize, text: &'static str) -> Result<T, SyntaxError> {
+    Err(SyntaxError { offset, text })
 }
 
 pub(super) const ONES: u64 = 0x0101_0101_0101_0101;
 pub const HIGHS: u64 = 0x8080_8080_8080_8080;
 
-/// The high bit of each byte that is zero; bytes above a zero may be marked too, never one below it.
+/// The high bit of each byte that is zero; bytes above a zero byte may be marked too, but never one below it.
 pub(super) fn zeros(word: u64) -> u64 {
     word.wrapping_sub(ONES) & !word & HIGHS
 }
 
-/// Where the first of these bytes stands. For texts of some tens of bytes, which are done before a call would be.
+/// The offset of the first of these bytes. Inlined for short texts, where a call would take longer than the search.
 #[inline]
 pub fn any_of<const N: usize>(bytes: &[u8], wanted: [u8; N]) -> Option<usize> {
     let mut position = 0;
@@ -37,7 +38,7 @@ pub fn any_of<const N: usize>(bytes: &[u8], wanted: [u8; N]) -> Option<usize> {
     rest.iter().position(|byte| wanted.contains(byte)).map(|at| position + at)
 }
 
-/// The offset after white space. What is indented has many spaces at once.
+/// The offset after white space. Indented text has runs of spaces.
 pub(super) fn white_end(bytes: &[u8], mut position: usize) -> usize {
     loop {
         while bytes.get(position..).and_then(|rest| rest.first_chunk::<8>()).is_some_and(|chunk| chunk == b"        ") {
@@ -50,8 +51,8 @@ pub(super) fn white_end(bytes: &[u8], mut position: usize) -> usize {
     }
 }
 
-/// The first quote, backslash or control character from `position` on. Eight bytes at a time, because narrative
-/// and attachments are most of a message.
+/// The first quote, backslash, or control character from `position` on. Reads eight bytes at a time, because
+/// narrative and attachments are most of a message.
 #[inline]
 pub(super) fn special(bytes: &[u8], mut position: usize) -> usize {
     while let Some(chunk) = bytes.get(position..).and_then(|rest| rest.first_chunk::<8>()) {
@@ -69,9 +70,9 @@ pub(super) fn special(bytes: &[u8], mut position: usize) -> usize {
     position
 }
 
-/// The offset of the closing quote of the string whose text begins at `start`, and whether it has escapes.
+/// The offset of the closing quote of the string that begins at `start`, and whether it has escapes.
 #[inline]
-pub(super) fn string_end(bytes: &[u8], start: usize) -> Result<(usize, bool), Broken> {
+pub(super) fn string_end(bytes: &[u8], start: usize) -> Result<(usize, bool), SyntaxError> {
     let position = special(bytes, start);
     match bytes.get(position) {
         Some(b'"') => Ok((position, false)),
@@ -79,38 +80,40 @@ pub(super) fn string_end(bytes: &[u8], start: usize) -> Result<(usize, bool), Br
     }
 }
 
-/// The same of a string with something else than text at `position`.
+/// The same for a string with an escape or an error at `position`.
 #[inline(never)]
-fn unusual_end(bytes: &[u8], start: usize, mut position: usize) -> Result<(usize, bool), Broken> {
+fn unusual_end(bytes: &[u8], start: usize, mut position: usize) -> Result<(usize, bool), SyntaxError> {
     loop {
         match bytes.get(position) {
             Some(b'"') => return Ok((position, true)),
             Some(b'\\') => position = special(bytes, escape_end(bytes, position)?),
-            Some(_) => return broken(position, "A control character stands in a string; write it as an escape"),
-            None => return broken(start - 1, "A string has no closing quote; the text may be cut off"),
+            Some(_) => return syntax_error(position, "A string has a control character; write it as an escape"),
+            None => return syntax_error(start - 1, "A string has no closing quote; the text may be cut off"),
         }
     }
 }
 
-/// The offset after the escape that begins at `position`, which is a whole surrogate pair where it is one.
-fn escape_end(bytes: &[u8], position: usize) -> Result<usize, Broken> {
+/// The offset after the escape that begins at `position`, including both halves of a surrogate pair.
+fn escape_end(bytes: &[u8], position: usize) -> Result<usize, SyntaxError> {
     match bytes.get(position + 1) {
         Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(position + 2),
         Some(b'u') => match hex(bytes, position) {
-            None => broken(position, "An escape \\u is not followed by four hexadecimal digits"),
-            Some(0xDC00..=0xDFFF) => broken(position, "An escape is the second half of a surrogate pair alone"),
+            None => syntax_error(position, "An escape \\u is not followed by four hexadecimal digits"),
+            Some(0xDC00..=0xDFFF) => {
+                syntax_error(position, "An escape is the second half of a surrogate pair without the first")
+            }
             Some(0xD800..=0xDBFF) => match hex(bytes, position + 6) {
                 Some(0xDC00..=0xDFFF) => Ok(position + 12),
-                _ => broken(position, "An escape is the first half of a surrogate pair alone"),
+                _ => syntax_error(position, "An escape is the first half of a surrogate pair without the second"),
             },
             Some(_) => Ok(position + 6),
         },
-        Some(_) => broken(position, "An escape in a string is none that JSON knows"),
-        None => broken(position, "The text ends in an escape"),
+        Some(_) => syntax_error(position, "An escape in a string is not one that JSON defines"),
+        None => syntax_error(position, "The text ends in an escape"),
     }
 }
 
-/// The code unit of the escape `\uXXXX` at `position`, if there is one.
+/// The code unit of the escape `\\uXXXX` at `position`, if there is one.
 fn hex(bytes: &[u8], position: usize) -> Option<u32> {
     let escape = bytes.get(position..position + 6)?;
     if !escape.starts_with(b"\\u") {
@@ -120,22 +123,22 @@ fn hex(bytes: &[u8], position: usize) -> Option<u32> {
 }
 
 /// The offset after the number that begins at `start`.
-pub(super) fn number_end(bytes: &[u8], start: usize) -> Result<usize, Broken> {
+pub(super) fn number_end(bytes: &[u8], start: usize) -> Result<usize, SyntaxError> {
     let digits =
         |from: usize| from + bytes.get(from..).unwrap_or_default().iter().take_while(|b| b.is_ascii_digit()).count();
     let mut position = start + usize::from(bytes.get(start) == Some(&b'-'));
     let whole = digits(position);
     if whole == position {
-        return broken(start, "A minus sign is not followed by a number");
+        return syntax_error(start, "A minus sign is not followed by a number");
     }
     if bytes[position] == b'0' && whole > position + 1 {
-        return broken(start, "A number has a leading zero");
+        return syntax_error(start, "A number has a leading zero");
     }
     position = whole;
     if bytes.get(position) == Some(&b'.') {
         let fraction = digits(position + 1);
         if fraction == position + 1 {
-            return broken(start, "A number has no digit after its decimal point");
+            return syntax_error(start, "A number has no digit after its decimal point");
         }
         position = fraction;
     }
@@ -143,21 +146,21 @@ pub(super) fn number_end(bytes: &[u8], start: usize) -> Result<usize, Broken> {
         let sign = usize::from(matches!(bytes.get(position + 1), Some(b'+' | b'-')));
         let exponent = digits(position + 1 + sign);
         if exponent == position + 1 + sign {
-            return broken(start, "A number has no digit in its exponent");
+            return syntax_error(start, "A number has no digit in its exponent");
         }
         position = exponent;
     }
     Ok(position)
 }
 
-/// The text that a checked string stands for.
+/// The text that a checked string represents.
 pub(super) fn unescape(text: &str) -> String {
     let mut decoded = Vec::new();
     unescape_into(text.as_bytes(), &mut decoded);
     String::from_utf8(decoded).unwrap_or_default()
 }
 
-/// The same after what a buffer holds.
+/// Appends the decoded text to a buffer.
 pub(super) fn unescape_into(bytes: &[u8], decoded: &mut Vec<u8>) {
     decoded.reserve(bytes.len() + 8);
     let mut done = 0;
@@ -180,8 +183,8 @@ pub(super) fn unescape_into(bytes: &[u8], decoded: &mut Vec<u8>) {
     }
 }
 
-/// Appends what stands before the next backslash, and gives its place; None: the rest has none. Eight bytes at a time: in
-/// narrative an escape stands every few tens of bytes.
+/// Appends the bytes before the next backslash and returns its position; None if there is none. Reads eight bytes at
+/// a time: in narrative there is an escape every few tens of bytes.
 fn copy_plain(bytes: &[u8], mut position: usize, decoded: &mut Vec<u8>) -> Option<usize> {
     while let Some(chunk) = bytes.get(position..).and_then(|rest| rest.first_chunk::<8>()) {
         decoded.extend_from_slice(chunk);
@@ -199,7 +202,7 @@ fn copy_plain(bytes: &[u8], mut position: usize, decoded: &mut Vec<u8>) -> Optio
     plain.map(|plain| position + plain)
 }
 
-/// The character of a checked `\u` escape, and how many bytes it takes. `string_end` has refused lone surrogates.
+/// The character of a checked `\\u` escape, and its length in bytes. `string_end` refuses lone surrogates.
 fn unicode(bytes: &[u8], position: usize) -> (char, usize) {
     let unit = hex(bytes, position).unwrap_or_default();
     if !(0xD800..0xDC00).contains(&unit) {
@@ -213,13 +216,13 @@ fn unicode(bytes: &[u8], position: usize) -> (char, usize) {
 /// The UTF-8 byte order mark, which is not content.
 pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
-/// Line and column of an offset, from 1; columns count characters, and a byte order mark is none.
+/// Line and column of an offset, from 1. Columns count characters; a byte order mark does not count.
 pub(super) fn position(bytes: &[u8], offset: usize) -> (u32, u32) {
     let mut walk = Walk::new(bytes);
     walk.to(bytes, offset)
 }
 
-/// Positions of many offsets in one pass; the offsets must not fall.
+/// Finds the positions of many offsets in one pass; offsets must not decrease.
 pub struct Walk {
     done: usize,
     line: u32,
@@ -241,7 +244,7 @@ impl Walk {
             (self.line, self.column) = (self.line.saturating_add(u32::try_from(lines).unwrap_or(u32::MAX)), 1);
             rest = &passed[last + 1..];
         }
-        // A continuation byte belongs to the character that began before it.
+        // A continuation byte belongs to a character that began earlier.
         let characters = rest.iter().filter(|byte| !(0x80..0xC0).contains(*byte)).count();
         self.column = self.column.saturating_add(u32::try_from(characters).unwrap_or(u32::MAX));
         self.done = end;

@@ -1,12 +1,12 @@
-//! The children of an element one after the other, without collecting them: what FHIRPath asks most.
+//! Iterates over the children of an element without collecting them: the most frequent operation of FHIRPath.
 //!
-//! Relies on the look-ups of the schema; what the schema does not know is passed over, as `element` does.
+//! Relies on the look-ups of the schema; skips what the schema does not define, as `element` does.
 
 use super::element::Element;
 use super::schema::{Schema, TypeDef, TypeId, TypeKind};
 use super::tree::{Children, KEY_ESCAPED, Kind, Node};
 
-/// What a type says of the values of a member.
+/// What a type defines for the values of a member.
 #[derive(Clone, Copy)]
 struct Shape {
     type_id: TypeId,
@@ -35,10 +35,10 @@ impl Shape {
     }
 }
 
-/// The children under one FHIRPath name, in document order.
+/// The children with one FHIRPath name, in document order.
 pub struct Steps<'t> {
     schema: &'static Schema,
-    /// Members that were looked at to find them.
+    /// The number of members that were read to find them.
     pub passed: u32,
     state: State<'t>,
 }
@@ -50,7 +50,7 @@ enum State<'t> {
         extras: Option<Children<'t>>,
         shape: Shape,
     },
-    /// Members of the holder of a choice that were not looked at yet.
+    /// Members of the parent of a choice that were not read yet.
     Choice {
         members: Children<'t>,
         holder: Node<'t>,
@@ -60,18 +60,18 @@ enum State<'t> {
 }
 
 impl<'t> Element<'t> {
-    /// Whose members are this element's children: `id` and `extension` of a primitive stand in its `_x`.
+    /// The object whose members are this element's children: `id` and `extension` of a primitive are in its `_x`.
     fn holder(self, def: &TypeDef) -> Option<Node<'t>> {
         if matches!(def.kind, TypeKind::Primitive(_)) { self.extra } else { self.value }
     }
 
-    /// The children of this FHIRPath name: `value` is `valueQuantity` and the others.
+    /// The children with this FHIRPath name: `value` includes `valueQuantity` and the others.
     pub fn step(self, schema: &'static Schema, name: &str) -> Steps<'t> {
         let def = schema.def(self.type_id);
         let Some(holder) = self.holder(def) else { return Steps { schema, passed: 0, state: State::One(None) } };
         let alike = alike(holder, name.as_bytes());
         let passed = alike.passed;
-        // Most questions find nothing: that needs no look-up.
+        // Most queries find nothing, which needs no look-up.
         let found = if alike.any { step_state(schema, (def, holder), name, alike) } else { None };
         Steps { schema, passed, state: found.unwrap_or(State::One(None)) }
     }
@@ -117,19 +117,19 @@ fn state<'t>(schema: &Schema, shape: Shape, value: Option<Node<'t>>, extra: Opti
     State::One(shape.element(schema, value, extra))
 }
 
-/// What an object has under a name.
+/// The members of an object with one name.
 #[derive(Default)]
 struct Alike<'t> {
     value: Option<Node<'t>>,
-    /// Under the name with `_`.
+    /// The member named with `_`.
     extra: Option<Node<'t>>,
-    /// Whether a member's name begins so, with or without `_`, as those of a choice do.
+    /// Whether a member's name begins with the name, with or without `_`, as those of a choice do.
     any: bool,
-    /// Members.
+    /// The number of members.
     passed: u32,
 }
 
-/// Looks at each member once.
+/// Reads each member once.
 fn alike<'t>(holder: Node<'t>, name: &[u8]) -> Alike<'t> {
     let mut found = Alike::default();
     let first = name.first();
@@ -169,8 +169,8 @@ fn escaped<'t>(found: &mut Alike<'t>, member: Node<'t>, name: &[u8]) {
     }
 }
 
-/// The values of one member, if the type knows it, and if it is of the wanted element. A `_x` beside `x` is told with
-/// `x`; it is looked for only where the holder may have such members.
+/// The values of one member, if the type defines it and it belongs to the wanted element. A `_x` beside `x` is part
+/// of `x`; it is only looked up if the parent may have such members.
 fn member_state<'t>(
     schema: &'static Schema,
     def: &'static TypeDef,

@@ -1,9 +1,10 @@
-//! A document as a tree over its bytes: spans, raw numbers and positions are kept, nothing is copied.
+//! A document as a tree over its bytes: spans, the digits of numbers, and positions are preserved, and nothing is
+//! copied.
 //!
-//! The nodes lie in one vector in document order, each with the index after its subtree, so that walking is a scan.
-//! `json` builds the tree and vouches for it: what stands here trusts that spans are valid UTF-8 and escapes are whole.
-//! `xml` builds the same tree over the JSON text that says the same, and keeps where each value stood in the XML.
-//! It knows nothing of FHIR beyond what the readers noted on the way.
+//! The nodes are in one vector in document order, each with the index after its subtree, so that walking is a scan.
+//! `json` builds the tree and guarantees that spans are valid UTF-8 and escapes are complete. `xml` builds the same
+//! tree over the equivalent JSON text, and records the position of each value in the XML. The tree knows nothing of
+//! FHIR except what the readers noted.
 
 use super::issue::Issue;
 use super::scan;
@@ -12,7 +13,7 @@ use bytestring::ByteString;
 use std::borrow::Cow;
 use std::fmt;
 
-/// What a node is, in JSON's words.
+/// What a node is, in JSON's terms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Kind {
@@ -26,10 +27,10 @@ pub enum Kind {
 
 /// The value's span has escapes, so its text must be decoded.
 pub(super) const ESCAPED: u8 = 1;
-/// The same of the key's span.
+/// The same for the key's span.
 pub(super) const KEY_ESCAPED: u8 = 2;
 
-/// One node. Spans are byte offsets, end exclusive; of strings and keys they exclude the quotes.
+/// One node. Spans are byte offsets, end exclusive; those of strings and keys exclude the quotes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Slot {
     pub start: u32,
@@ -39,13 +40,13 @@ pub(super) struct Slot {
     pub key_end: u32,
     /// The index after this node's subtree, which is the next sibling's if there is one.
     pub next: u32,
-    /// Of the decoded name.
+    /// The tag of the decoded name.
     pub tag: Tag,
     pub kind: Kind,
     pub flags: u8,
 }
 
-/// A cheap hash of a member's name: by it nearly every look-up sees that a name is another without reading it.
+/// A cheap hash of a member's name: nearly every look-up can reject other names by it without reading them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tag(u16);
 
@@ -67,29 +68,29 @@ impl Tag {
     }
 }
 
-/// Where the nodes stood in a document that was not JSON.
+/// The positions of the nodes in a document that was not JSON.
 pub(super) struct Source {
-    /// The bytes as they were received, a byte order mark included.
+    /// The bytes as received, including a byte order mark.
     pub bytes: Bytes,
-    /// For each slot the byte offset in them.
+    /// For each slot its byte offset in them.
     pub offsets: Vec<u32>,
 }
 
-/// A read document, shared by `Arc`: a node is two steps from its place, of which there are many for each.
+/// A document that was read, shared by `Arc`. A node reaches its data in two steps, for which there are many nodes.
 pub struct Tree {
-    /// The JSON text that the nodes are spans of: the bytes as they were received, a byte order mark included, or what
-    /// says the same as the XML that was received.
+    /// The JSON text that the spans refer to: the bytes as received, including a byte order mark, or the equivalent
+    /// of the XML that was received.
     pub(super) text: ByteString,
     pub(super) slots: Vec<Slot>,
-    /// What breaks FHIR's rules for JSON or XML without making it unreadable (JSN-03, JSN-04, XML-01 to XML-05), in
-    /// document order.
+    /// Violations of FHIR's rules for JSON or XML that do not make the document unreadable (JSN-03, JSN-04, XML-01
+    /// to XML-05), in document order.
     pub notes: Vec<Issue>,
-    /// None where the bytes themselves were received.
+    /// None if the JSON text itself was received.
     pub(super) source: Option<Source>,
 }
 
 impl fmt::Debug for Tree {
-    /// Figures only: the content is a patient's, and elements and messages print their tree.
+    /// Prints figures only: the content is patient data, and elements and messages print their tree.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Tree {{ {} nodes, {} bytes }}", self.slots.len(), self.source_bytes().len())
     }
@@ -99,12 +100,12 @@ impl fmt::Debug for Tree {
 #[derive(Clone, Copy, Debug)]
 pub struct Node<'t> {
     pub tree: &'t Tree,
-    /// Where it stands in document order; the root is 0.
+    /// Its position in document order; the root is 0.
     pub index: u32,
 }
 
 impl PartialEq for Node<'_> {
-    /// The same place in the same tree, not an equal value.
+    /// Whether it is the same node of the same tree, not an equal value.
     fn eq(&self, other: &Self) -> bool {
         std::ptr::eq(self.tree, other.tree) && self.index == other.index
     }
@@ -116,7 +117,7 @@ impl Tree {
         Node { tree: self, index: 0 }
     }
 
-    /// How many nodes there are, at least one.
+    /// The number of nodes, at least one.
     #[inline]
     pub fn len(&self) -> usize {
         self.slots.len()
@@ -127,25 +128,26 @@ impl Tree {
         self.slots.is_empty()
     }
 
-    /// The bytes as they were received, which offsets and positions speak of: JSON or XML.
+    /// The bytes as received, JSON or XML, which offsets and positions refer to.
     #[inline]
     pub fn source_bytes(&self) -> &Bytes {
         self.source.as_ref().map_or(self.json(), |source| &source.bytes)
     }
 
-    /// Whether it was received as XML, so that texts speak of elements and attributes.
+    /// Whether it was received as XML, so that texts use the terms of XML.
     #[inline]
     pub fn is_xml(&self) -> bool {
         self.source.is_some()
     }
 
-    /// The JSON text: as it was received, or what says the same as the XML that was.
+    /// The JSON text: as received, or the equivalent of the XML that was received.
     #[inline]
     pub fn json(&self) -> &Bytes {
         self.text.as_bytes()
     }
 
-    /// Line and column of an offset in the received bytes, both from 1, the column in characters. Scans what is before.
+    /// Line and column of an offset in the received bytes, both from 1, the column in characters. Scans the bytes
+    /// before it.
     #[inline]
     pub fn position(&self, offset: usize) -> (u32, u32) {
         scan::position(self.source_bytes(), offset)
@@ -187,13 +189,13 @@ impl<'t> Node<'t> {
         self.kind() == Kind::Array
     }
 
-    /// Member of an object by its decoded name; None for anything but an object.
+    /// The member of an object with this decoded name; None for any other kind of node.
     #[inline]
     pub fn get(self, name: &str) -> Option<Node<'t>> {
         self.tagged(Tag::of(name.as_bytes()), name)
     }
 
-    /// Several members of an object by their decoded names, in one pass; None for those that are not there.
+    /// Several members of an object by their decoded names, in one pass; None for absent ones.
     #[inline]
     pub fn pick<const N: usize>(self, names: [&str; N]) -> [Option<Node<'t>>; N] {
         let tags = names.map(|name| Tag::of(name.as_bytes()));
@@ -224,7 +226,7 @@ impl<'t> Node<'t> {
         }
     }
 
-    /// A string, decoded; None for anything else.
+    /// The decoded text of a string; None for any other kind of node.
     #[inline]
     pub fn text(self) -> Option<Cow<'t, str>> {
         let slot = self.slot();
@@ -244,28 +246,29 @@ impl<'t> Node<'t> {
         (slot.kind == Kind::Boolean).then(|| self.tree.slice(slot.start, slot.end) == b"true")
     }
 
-    /// The items of an array; none for anything else.
+    /// The items of an array; none for any other kind of node.
     #[inline]
     pub fn items(self) -> impl Iterator<Item = Node<'t>> + use<'t> {
         let children = self.is_array().then(|| self.children());
         children.into_iter().flatten()
     }
 
-    /// The members of an object with their decoded names, in document order; none for anything else.
+    /// The members of an object with their decoded names, in document order; none for any other kind of node.
     #[inline]
     pub fn members(self) -> impl Iterator<Item = (Cow<'t, str>, Node<'t>)> + use<'t> {
         let children = self.is_object().then(|| self.children());
         children.into_iter().flatten().map(|child| (child.key().unwrap_or_default(), child))
     }
 
-    /// The decoded name under which an object holds this node; empty in arrays, None at the root.
+    /// The decoded name of this node in its object; empty in arrays, None at the root.
     #[inline]
     pub fn key(self) -> Option<Cow<'t, str>> {
         let slot = self.slot();
         (self.index > 0).then(|| self.tree.decoded(slot.key_start, slot.key_end, slot.flags & KEY_ESCAPED != 0))
     }
 
-    /// Whether an object holds this node under a name; the name as it is written, so an escaped one is none.
+    /// Whether this node has a name in an object; compares the name as it is written, so an escaped one never
+    /// matches.
     #[inline]
     pub fn has_key(self, name: &str) -> bool {
         let slot = self.slot();
@@ -274,7 +277,7 @@ impl<'t> Node<'t> {
             && slot.key_end > slot.key_start
     }
 
-    /// Items of an array or members of an object, in document order.
+    /// The items of an array or the members of an object, in document order.
     #[inline]
     pub fn children(self) -> Children<'t> {
         match self.kind() {
@@ -283,7 +286,7 @@ impl<'t> Node<'t> {
         }
     }
 
-    /// The text of the value as it is written, with the quotes of a string and the brackets of a container.
+    /// The text of the value as it is written, including the quotes of a string and the brackets of a container.
     #[inline]
     pub fn raw(self) -> &'t str {
         let slot = self.slot();
@@ -300,7 +303,7 @@ impl<'t> Node<'t> {
         (self.tree.slice(slot.start, slot.end), slot.flags & ESCAPED != 0)
     }
 
-    /// The decoded bytes of a string or number, into a buffer that is emptied first.
+    /// Decodes the bytes of a string or number into a buffer, which is cleared first.
     #[inline]
     pub fn decode_into(self, buffer: &mut Vec<u8>) {
         buffer.clear();
@@ -310,27 +313,27 @@ impl<'t> Node<'t> {
         }
     }
 
-    /// The same of the key.
+    /// The same for the key.
     #[inline]
     pub fn key_span(self) -> (&'t [u8], bool) {
         let slot = self.slot();
         (self.tree.slice(slot.key_start, slot.key_end), slot.flags & KEY_ESCAPED != 0)
     }
 
-    /// Where the value stands in the tree's bytes, with quotes and brackets.
+    /// The range of the value in the tree's bytes, including quotes and brackets.
     pub(super) fn range(self) -> std::ops::Range<usize> {
         let slot = self.slot();
         let quote = usize::from(slot.kind == Kind::String);
         slot.start as usize - quote..slot.end as usize + quote
     }
 
-    /// Where its name stands between the quotes, in the tree's bytes; empty outside objects.
+    /// The range of its name between the quotes, in the tree's bytes; empty outside objects.
     pub(super) fn key_range(self) -> std::ops::Range<usize> {
         let slot = self.slot();
         slot.key_start as usize..slot.key_end as usize
     }
 
-    /// The members of an object; none for anything else.
+    /// The members of an object; none for any other kind of node.
     pub(super) fn members_of(self) -> Children<'t> {
         if self.is_object() { self.children() } else { Children { tree: self.tree, index: 0, end: 0 } }
     }
@@ -341,14 +344,15 @@ impl<'t> Node<'t> {
         (self.tree.slice(slot.key_start, slot.key_end), slot.flags)
     }
 
-    /// The bytes of a string that has no escapes: its text without looking for them.
+    /// The bytes of a string that has no escapes.
     #[inline]
     pub fn plain(self) -> Option<&'t [u8]> {
         let slot = self.slot();
         (slot.kind == Kind::String && slot.flags & ESCAPED == 0).then(|| self.tree.slice(slot.start, slot.end))
     }
 
-    /// Where the value begins in the received bytes; of a string in JSON, its opening quote; in XML, its element's tag.
+    /// The offset at which the value begins in the received bytes; for a string in JSON its opening quote, in XML
+    /// the element's tag.
     #[inline]
     pub fn offset(self) -> usize {
         if let Some(source) = &self.tree.source {
@@ -371,7 +375,7 @@ impl<'t> Node<'t> {
     }
 }
 
-/// Whether two names are equal; those of up to 16 bytes, which nearly all are, without a call.
+/// Whether two names are equal. Inlined for names of up to 16 bytes, which nearly all are.
 #[inline]
 fn is_same(one: &[u8], other: &[u8]) -> bool {
     let ends = |name: &[u8]| Some((*name.first_chunk::<8>()?, *name.last_chunk::<8>()?));
@@ -383,7 +387,7 @@ fn is_same(one: &[u8], other: &[u8]) -> bool {
     }
 }
 
-/// How many children were gone through by this thread, for tests of how work grows with a document.
+/// Counts the children visited by this thread, for tests of how work grows with a document.
 #[cfg(any(test, feature = "count-visits"))]
 pub mod visits {
     use std::cell::Cell;
@@ -396,7 +400,7 @@ pub mod visits {
         VISITS.set(VISITS.get() + 1);
     }
 
-    /// Those of this call.
+    /// The number of visits during this call.
     #[inline]
     pub fn of(act: impl FnOnce()) -> u64 {
         let before = VISITS.get();
@@ -414,7 +418,7 @@ pub struct Children<'t> {
 }
 
 impl<'t> Children<'t> {
-    /// Goes on with this child, which is one of those still to come.
+    /// Continues with this child, which must be one of the remaining ones.
     #[inline]
     pub fn skip_to(&mut self, child: Node<'t>) {
         self.index = child.index.clamp(self.index, self.end);

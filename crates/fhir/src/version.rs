@@ -1,4 +1,4 @@
-//! The FHIR versions that Emberpost reads, and how they are named (VER-04, VER-05).
+//! The FHIR versions that Emberpost reads, and their names (VER-04, VER-05).
 
 use serde::{Deserialize, Serialize};
 use std::sync::LazyLock;
@@ -13,7 +13,7 @@ pub enum FhirVersion {
     R5,
 }
 
-/// Something of each version, made when it is first asked for, and shared.
+/// A value for each version, made on first use and shared.
 pub struct PerVersion<T: 'static> {
     r4: LazyLock<T>,
     r4b: LazyLock<T>,
@@ -35,7 +35,7 @@ impl<T> PerVersion<T> {
 }
 
 impl FhirVersion {
-    /// Reads `4.0`, `4.3`, `5.0` or the full form (`4.0.1`); None for anything else.
+    /// Parses `4.0`, `4.3`, `5.0`, or the full version (`4.0.1`); None for anything else.
     pub fn parse(text: &str) -> Option<Self> {
         match text {
             "4.0" | "4.0.0" | "4.0.1" => Some(Self::R4),
@@ -45,7 +45,8 @@ impl FhirVersion {
         }
     }
 
-    /// Whether messages of both versions are spelled alike, so that one may be valid in the other as it is: R4 and R4B.
+    /// Whether messages of both versions have the same spelling, so that one may be valid in the other unchanged: R4
+    /// and R4B.
     pub fn is_spelled_as(self, other: Self) -> bool {
         (self == Self::R5) == (other == Self::R5)
     }

@@ -122,8 +122,8 @@ impl<'m> IssueCollector<'m> {
 
     /// Adds an issue that was found elsewhere, with its position if it has one.
     pub fn add_issue(&mut self, issue: Issue) {
-        if issue.stands_for() > 0 {
-            self.left_out += issue.stands_for();
+        if issue.unlisted_count() > 0 {
+            self.left_out += issue.unlisted_count();
             return;
         }
         self.push(Found { issue, offset: None, node: None });
@@ -150,7 +150,7 @@ impl<'m> IssueCollector<'m> {
         // The sort is stable, so each severity stays in document order.
         issues.sort_by_key(rank);
         if left_out > 0 {
-            issues.push(Issue::left_out(left_out, Cause::Structure));
+            issues.push(Issue::unlisted(left_out, Cause::Structure));
         }
         issues
     }

@@ -175,7 +175,7 @@ async fn an_identifier_of_too_many_requests_is_reported_as_cut() {
 /// An answer to the delivery with the content `said` and an identity of its own, and its delivery as a further answer.
 fn saying(delivery_key: i64, id: &str, said: u8, code: ResponseCode) -> NewMessage {
     let mut new = closing(delivery_key, answer("lab", id, said));
-    new.identity.said = Some([said; 32]);
+    new.identity.response_content = Some([said; 32]);
     new.identity.content[1] = id.len() as u8;
     new.metadata.response.as_mut().unwrap().code = Some(code);
     new.releases_request = code == ResponseCode::TransientError;

@@ -94,7 +94,7 @@ pub(super) fn message(sender: &str, bundle_id: &str, header_id: &str, content: u
             message: Some((KeyKind::HeaderId, header_id.into())),
             strict: false,
             content: [content; 32],
-            said: None,
+            response_content: None,
         },
         metadata,
         state: MessageState::Accepted,

@@ -88,7 +88,7 @@ fn r5_messages_are_judged_by_their_identifier() {
 }
 
 #[test]
-fn what_belongs_to_a_transmission_is_no_content() {
+fn members_of_a_transmission_are_not_content() {
     let plain = bundle(None, None, Some("h"));
     let mut sent = plain.clone();
     sent["id"] = "b".into();
@@ -110,7 +110,7 @@ fn content_of(text: &str) -> [u8; 32] {
 }
 
 #[test]
-fn spelling_without_meaning_does_not_count_and_spelling_with_meaning_does() {
+fn insignificant_spelling_is_ignored_and_significant_spelling_counts() {
     assert_eq!(
         content_of(r#"{"a":"é\n","b":[1,2]}"#),
         content_of("{ \"b\" : [1, 2],\n\"\\u0061\":\"\\u00e9\\u000a\"}")

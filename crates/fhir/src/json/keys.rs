@@ -1,10 +1,10 @@
-//! Names in objects: compared decoded, cheaply while they differ.
+//! The names in objects: finds duplicates by their decoded text, without allocating as long as there are none.
 
 use super::super::tree::{KEY_ESCAPED, Tag};
 use super::scan;
 use std::borrow::Cow;
 
-/// Up to so many names are compared each with each; more are sorted.
+/// The maximum number of names that are compared pairwise; more are sorted.
 const PAIRS_LIMIT: usize = 32;
 
 /// A name between its quotes, as byte offsets.
@@ -18,7 +18,7 @@ pub(super) struct Key {
 }
 
 impl Key {
-    /// Of the name that stands there.
+    /// The tag of the name.
     #[inline]
     pub fn new(bytes: &[u8], start: usize, end: usize, escaped: bool) -> Key {
         let key = Key {
@@ -35,8 +35,8 @@ impl Key {
     }
 }
 
-/// Whether the names must be sorted to know of duplicates. Most objects have few, and none equal: that is seen here
-/// without allocating.
+/// Whether the names must be sorted to find duplicates. Most objects have few names and no duplicates, which this
+/// determines without allocating.
 pub(super) fn may_repeat(bytes: &[u8], keys: &[Key]) -> bool {
     let raw = |key: &Key| &bytes[key.start as usize..key.end as usize];
     keys.len() > PAIRS_LIMIT
@@ -44,7 +44,7 @@ pub(super) fn may_repeat(bytes: &[u8], keys: &[Key]) -> bool {
         || keys.iter().enumerate().any(|(index, key)| keys[..index].iter().any(|other| raw(other) == raw(key)))
 }
 
-/// Each name that came before in the same object, with the offset of its opening quote.
+/// Each name that an earlier member of the same object has, with the offset of its opening quote.
 pub(super) fn repeated<'b>(bytes: &'b [u8], keys: &[Key]) -> Vec<(Cow<'b, str>, usize)> {
     let mut names: Vec<(Cow<'b, str>, u32)> = keys.iter().map(|key| (text(bytes, *key), key.start)).collect();
     names.sort();

@@ -40,7 +40,7 @@ fn values_are_read_as_they_are_written() {
 }
 
 #[test]
-fn breaks_of_the_grammar_are_refused_with_their_place() {
+fn violations_of_the_grammar_are_refused_with_their_position() {
     let cases: &[(&str, (u32, u32))] = &[
         ("", (1, 1)),
         ("  \n", (2, 1)),
@@ -84,13 +84,13 @@ fn breaks_of_the_grammar_are_refused_with_their_place() {
 }
 
 #[test]
-fn bytes_that_are_no_utf_8_are_refused_with_their_place() {
+fn bytes_that_are_not_utf_8_are_refused_with_their_position() {
     let issues = parse(Bytes::from_static(b"{\"a\":\n \"\xff\"}")).unwrap_err();
     assert_eq!(found(&issues), [("RFC8259", "", (2, 3))]);
 }
 
 #[test]
-fn comments_are_refused_wherever_they_stand() {
+fn comments_are_refused_wherever_they_occur() {
     for text in ["// x\n{}", "{/*x*/}", "{\"a\"/**/:1}", "{\"a\":/**/1}", "[1/**/]", "1 // x", "[1,//\n2]"] {
         assert_eq!(read(text).unwrap_err()[0].rule.as_deref(), Some("JSN-09"), "{text}");
     }
@@ -135,13 +135,13 @@ fn a_duplicate_among_very_many_names_is_found() {
 }
 
 #[test]
-fn duplicates_before_a_break_are_reported_with_it() {
+fn duplicates_before_a_violation_are_reported_with_it() {
     let issues = read("{\"resourceType\":\"Bundle\",\"x\":{\"a\":1,\"a\":2},\"b\":?}").unwrap_err();
     assert_eq!(found(&issues), [("JSN-01", "Bundle.x.a", (1, 37)), ("RFC8259", "Bundle.b", (1, 48))]);
 }
 
 #[test]
-fn empty_values_and_stray_nulls_are_notes_and_no_refusal() {
+fn empty_values_and_stray_nulls_are_notes_and_not_refused() {
     let text = r#"{"resourceType":"Bundle","a":[],"b":{},"c":"","d":null,"e":[{"f":[null,{}]}],"g":["x",null],"_h":[null,{"id":"1"}]}"#;
     let tree = read(text).unwrap();
     let expected = [
@@ -189,7 +189,7 @@ fn value_of(node: Node<'_>) -> Value {
     match node.kind() {
         Kind::Null => Value::Null,
         Kind::Boolean => Value::Bool(node.boolean().unwrap()),
-        // Not through serde_json, whose floats may be off by their last bit.
+        // Not with serde_json, whose floats may differ in their last bit.
         Kind::Number => {
             let raw = node.number().unwrap();
             raw.parse::<i64>().map(Value::from).unwrap_or_else(|_| Value::from(raw.parse::<f64>().unwrap()))
@@ -225,10 +225,10 @@ proptest! {
 
     #[test]
     fn any_text_of_brackets_is_judged_as_serde_json_does(text in r#"[\[\]{},:"\\ 01.eu-]{0,24}"#) {
-        // Duplicate names alone are refused here and taken there.
+        // Only duplicate names are refused here but accepted by serde_json.
         let ours = read(&text);
         let duplicate = ours.as_ref().is_err_and(|issues| issues.iter().any(|issue| issue.rule.as_deref() == Some("JSN-01")));
-        // A number out of range of f64 is no break of the grammar.
+        // A number out of range of f64 does not violate the grammar.
         let theirs = match serde_json::from_str::<Value>(&text) {
             Ok(_) => true,
             Err(error) => error.to_string().contains("out of range"),

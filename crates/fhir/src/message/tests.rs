@@ -35,7 +35,7 @@ fn found(issues: &[Issue]) -> Vec<(&str, &str)> {
 }
 
 #[test]
-fn what_is_no_message_is_refused_with_rule_and_place() {
+fn a_document_that_is_not_a_message_is_refused_with_rule_and_position() {
     let header = json!({ "resourceType": "MessageHeader" });
     let cases = [
         (json!([]), vec![("MSG-01", "$this")]),
@@ -80,7 +80,7 @@ fn a_header_in_another_entry_is_named() {
 }
 
 #[test]
-fn the_version_is_what_was_said_else_expected_else_the_shape() {
+fn the_version_is_the_declared_else_the_expected_else_the_detected_one() {
     use FhirVersion::{R4, R4B, R5};
     let none = json!({ "eventCoding": { "code": "x" } });
     let r4 = json!({ "source": { "endpoint": "a" } });
@@ -99,10 +99,10 @@ fn the_version_is_what_was_said_else_expected_else_the_shape() {
         (&r5, Some(R4), None, None),
         (&r5, Some(R4B), None, None),
     ];
-    for (header, said, expected, version) in cases {
-        let read = Message::read(tree(&bundle(header.clone(), &[])), said, expected);
+    for (header, declared, expected, version) in cases {
+        let read = Message::read(tree(&bundle(header.clone(), &[])), declared, expected);
         match (read, version) {
-            (Ok(message), version) => assert_eq!(Some(message.version), version, "{header} {said:?} {expected:?}"),
+            (Ok(message), version) => assert_eq!(Some(message.version), version, "{header} {declared:?} {expected:?}"),
             (Err(issues), None) => {
                 assert_eq!((issues[0].cause, issues[0].code), (Cause::Version, IssueCode::NotSupported));
                 assert_eq!(issues[0].rule.as_deref(), Some("VER-04"));
@@ -308,7 +308,7 @@ fn the_subject_is_the_patient_of_the_first_focus() {
     }
 }
 
-/// A message in which most elements occur, for spoiling.
+/// A message in which most elements occur, for mutation.
 fn full() -> Value {
     let header = json!({
         "id": "h", "eventCoding": { "system": "urn:s", "code": "c" }, "source": { "endpoint": "urn:a" },
@@ -325,7 +325,7 @@ fn full() -> Value {
     bundle
 }
 
-/// Replaces the value that comes `place`-th in document order.
+/// Replaces the value at position `place` in document order.
 fn spoil(value: &mut Value, place: &mut usize, with: &Value) {
     if *place == 0 {
         *value = with.clone();
@@ -338,7 +338,7 @@ fn spoil(value: &mut Value, place: &mut usize, with: &Value) {
     }
 }
 
-/// Everything that can be asked of a message, for panics only.
+/// Calls every function of a message, to find panics.
 fn ask(bytes: Vec<u8>) {
     let Ok(tree) = json::parse(Bytes::from(bytes)) else { return };
     let Ok(message) = Message::read(tree, None, None) else { return };

@@ -1,36 +1,36 @@
-//! An extension that the base packages define.
+//! The definition of an extension in the base packages.
 
 use super::{ConstraintId, ElementType, ValueSetId};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Serialize, Deserialize)]
 pub struct ExtensionDef {
-    /// Of a nested extension the name that its `url` has.
+    /// The url; for a nested extension the name that its `url` has.
     pub url: Box<str>,
-    /// Where it may stand; empty: anywhere. Nested ones have none.
+    /// Where it may be used; empty: anywhere. Nested extensions have none.
     pub contexts: Vec<Context>,
-    /// Expressions that must hold where it stands, over the element that has it; `%extension` is the extension.
+    /// Expressions that must be true on the element that has the extension, which is `%extension`.
     pub context_invariants: Vec<Box<str>>,
-    /// The types of `value[x]`; empty: it has none, but nested extensions.
+    /// The types of `value[x]`; empty: no value, only nested extensions.
     pub values: Vec<ElementType>,
-    /// Else extensions may take the place of the value.
+    /// Whether a value is required; otherwise extensions may replace it.
     pub is_value_required: bool,
-    /// Required binding of its value.
+    /// The required binding of its value.
     pub binding: Option<ValueSetId>,
     pub nested: Vec<ExtensionDef>,
-    /// Its own, beyond ext-1.
+    /// Its own constraints, beyond ext-1.
     pub constraints: Vec<ConstraintId>,
     pub min: u16,
-    /// Most of them in one place; `u16::MAX` is `*`.
+    /// The maximum number within one parent; `u16::MAX` is `*`.
     pub max: u16,
     pub is_modifier: bool,
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub enum Context {
-    /// An element or type: `Patient.contact`, `Element`, `Resource`; any of what specialises it, too.
+    /// An element or type: `Patient.contact`, `Element`, `Resource`; also any specialization of it.
     Element(Box<str>),
-    /// Within the extension of this url.
+    /// Within the extension with this url.
     Extension(Box<str>),
     /// By an expression.
     Fhirpath(Box<str>),

@@ -1,5 +1,5 @@
-//! Members of a type by their names in JSON, and its elements by their names in paths: asked for every member of every
-//! message.
+//! Look-up of a type's members by their names in JSON, and of its elements by their names in paths. Used for every
+//! member of every message.
 
 use super::{Schema, TypeDef};
 use hashbrown::HashTable;

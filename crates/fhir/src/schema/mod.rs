@@ -1,24 +1,25 @@
-//! The base specification as tables: types, elements, bindings, constraints, extensions and search parameters of one FHIR
-//! version.
+//! The base specification as tables: types, elements, bindings, constraints, extensions, and search parameters of
+//! one FHIR version.
 //!
-//! Made from the published definitions by the tool `emberpost-definitions` (tools/definitions), embedded in the program,
-//! read once when a version is first asked for, and shared. Pure data: what it means is said by who walks it.
+//! Generated from the published definitions by the tool `emberpost-definitions` (tools/definitions), embedded in the
+//! program, decoded when a version is first used, and shared. Pure data; the structure check and FHIRPath interpret
+//! it.
 
 mod extension;
 mod lookup;
-mod more;
 mod primitive;
 mod search;
 #[cfg(test)]
 mod tests;
+mod unbound;
 mod value_set;
 pub mod vocabulary;
 
 pub use extension::{Context, ExtensionDef};
 pub use lookup::Names;
-pub use more::{MoreSets, more_sets};
 pub use primitive::Primitive;
 pub use search::{SearchKind, SearchParameter, SearchParameters, search_parameters};
+pub use unbound::{UnboundValueSets, unbound_value_sets};
 pub use value_set::{Codes, ValueSet};
 
 use super::version::{FhirVersion, PerVersion};
@@ -38,14 +39,14 @@ pub struct ValueSetId(pub u16);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ConstraintId(pub u16);
 
-/// One version of FHIR.
+/// The definitions of one FHIR version.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Schema {
     pub version: FhirVersion,
     pub types: Vec<TypeDef>,
     pub value_sets: Vec<ValueSet>,
     pub constraints: Vec<Constraint>,
-    /// The extensions that the base packages define, by url in ascending order.
+    /// The extensions that the base packages define, sorted by url.
     pub extensions: Vec<ExtensionDef>,
     #[serde(skip)]
     names: FxHashMap<Box<str>, TypeId>,
@@ -63,20 +64,20 @@ pub enum TypeKind {
 
 #[derive(Debug, Serialize, Deserialize)]
 pub struct TypeDef {
-    /// `Patient`, `HumanName`, `string`; of a backbone element its path, `Patient.contact`; of a constrained type that
-    /// elements name, that type's own name, `SimpleQuantity`.
+    /// `Patient`, `HumanName`, `string`; for a backbone element its path, `Patient.contact`; for a constrained type
+    /// that elements refer to, its own name, `SimpleQuantity`.
     pub name: Box<str>,
-    /// What FHIRPath calls it and what the name of a choice ends with: `Quantity` for `SimpleQuantity`,
-    /// `BackboneElement` or `Element` for backbone elements, else `name`.
+    /// The name in FHIRPath, and the end of the name of a choice: `Quantity` for `SimpleQuantity`, `BackboneElement`
+    /// or `Element` for backbone elements, else `name`.
     pub code: Box<str>,
     pub kind: TypeKind,
     pub is_abstract: bool,
-    /// What it specialises or constrains.
+    /// The type that it specializes or constrains.
     pub base: Option<TypeId>,
-    /// Every element, inherited ones too, in the order of the snapshot, which is that of XML. Of a primitive: `id` and
-    /// `extension`.
+    /// All elements, including inherited ones, in the order of the snapshot, which is that of XML. For a primitive:
+    /// `id` and `extension`.
     pub elements: Vec<ElementDef>,
-    /// On the type's root element, inherited ones too; without ele-1, which holds everywhere.
+    /// Constraints of the type's root element, including inherited ones, without ele-1, which applies everywhere.
     pub constraints: Vec<ConstraintId>,
     #[serde(skip)]
     members: Members,
@@ -88,24 +89,24 @@ pub struct ElementDef {
     pub name: Box<str>,
     pub is_choice: bool,
     pub min: u16,
-    /// Most values; `u16::MAX` is `*`.
+    /// The maximum number of values; `u16::MAX` is `*`.
     pub max: u16,
-    /// Whether JSON writes an array: the element of the type that first defined it may repeat.
+    /// Whether JSON writes an array: whether the element may repeat in the type that first defined it.
     pub is_array: bool,
-    /// XML writes it as an attribute: `id` of data types, `Extension.url`.
+    /// Whether XML writes it as an attribute: `id` of data types, `Extension.url`.
     pub is_attribute: bool,
     pub is_modifier: bool,
-    /// At least one; several only for choices.
+    /// At least one; more than one only for choices.
     pub types: Vec<ElementType>,
     pub binding: Option<Binding>,
-    /// Those of the element itself, beyond those of its type; without ele-1 and ext-1.
+    /// Constraints of the element itself, beyond those of its type, without ele-1 and ext-1.
     pub constraints: Vec<ConstraintId>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 pub struct ElementType {
     pub type_id: TypeId,
-    /// The types that a Reference or canonical may lead to; empty: any.
+    /// The types that a Reference or canonical may refer to; empty: any.
     pub targets: Vec<TypeId>,
 }
 
@@ -125,9 +126,9 @@ pub struct Binding {
 
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Constraint {
-    /// `per-1`.
+    /// For example `per-1`.
     pub key: Box<str>,
-    /// Else it is a warning.
+    /// Whether it is an error; otherwise it is a warning.
     pub is_error: bool,
     pub human: Box<str>,
     pub expression: Box<str>,
@@ -139,7 +140,8 @@ static SCHEMAS: PerVersion<Schema> = PerVersion::new(
     || embedded::<Schema>(include_bytes!("base/r5.bin")).indexed(),
 );
 
-/// What the tool wrote: postcard, packed with zstd. The bytes are part of the program, and a test reads all of them.
+/// Decodes what the tool wrote: postcard, compressed with zstd. The bytes are part of the program, and a test
+/// decodes all of them.
 #[expect(clippy::expect_used, reason = "the program's own data; a test reads every version")]
 fn embedded<T: serde::de::DeserializeOwned>(packed: &[u8]) -> T {
     let bytes = zstd::decode_all(packed).expect("the embedded tables unpack");
@@ -147,7 +149,7 @@ fn embedded<T: serde::de::DeserializeOwned>(packed: &[u8]) -> T {
 }
 
 impl Schema {
-    /// With nothing in it yet.
+    /// A schema without content.
     pub fn empty(version: FhirVersion) -> Schema {
         Schema {
             version,
@@ -159,12 +161,12 @@ impl Schema {
         }
     }
 
-    /// The base definitions of a version; the first call reads them, which takes milliseconds.
+    /// The base definitions of a version. The first call decodes them, which takes milliseconds.
     pub fn of(version: FhirVersion) -> &'static Schema {
         SCHEMAS.of(version)
     }
 
-    /// With the look-ups that are not stored.
+    /// Builds the look-ups that are not stored.
     pub fn indexed(mut self) -> Schema {
         self.names = (0u16..).zip(&self.types).map(|(index, found)| (found.name.clone(), TypeId(index))).collect();
         let members: Vec<Members> = self.types.iter().map(|found| Members::of(found, &self)).collect();
@@ -178,19 +180,19 @@ impl Schema {
         &self.types[usize::from(id.0)]
     }
 
-    /// The type of this name: `Patient`, `Patient.contact`, `string`.
+    /// The type with this name: `Patient`, `Patient.contact`, `string`.
     pub fn named(&self, name: &str) -> Option<TypeId> {
         self.names.get(name).copied()
     }
 
-    /// A type that a resource can be of: no abstract one, no data type.
+    /// The type with this name, if a resource can have it: neither abstract nor a data type.
     pub fn resource(&self, name: &str) -> Option<TypeId> {
         let id = self.named(name)?;
         let found = self.def(id);
         (found.kind == TypeKind::Resource && !found.is_abstract).then_some(id)
     }
 
-    /// Whether `id` is `of` or specialises it.
+    /// Whether `id` is `of` or specializes it.
     pub fn is_a(&self, id: TypeId, of: TypeId) -> bool {
         let mut next = Some(id);
         while let Some(id) = next {
@@ -202,30 +204,31 @@ impl Schema {
         false
     }
 
-    /// The element and type that a JSON member of this name has: `valueQuantity` is `value`, as Quantity. Without `_`.
+    /// The element and type of a JSON member: `valueQuantity` is `value` as Quantity. Names do not begin with `_`.
     pub fn member<'s>(&'s self, of: &'s TypeDef, name: &str) -> Option<(&'s ElementDef, &'s ElementType)> {
         let (element, of_type) = of.members.get(name.as_bytes())?;
         let element = &of.elements[usize::from(element)];
         Some((element, &element.types[usize::from(of_type)]))
     }
 
-    /// The same as positions: in `TypeDef::elements` and in `ElementDef::types`. The name in UTF-8.
+    /// The same as positions in `TypeDef::elements` and `ElementDef::types`. The name is UTF-8.
     pub fn member_index(&self, of: &TypeDef, name: impl AsRef<[u8]>) -> Option<(u16, u16)> {
         of.members.get(name.as_ref())
     }
 
-    /// Every member that an object of the type may have, but `_x`: positions in `TypeDef::elements` and `ElementDef::types`.
+    /// Every member that an object of the type may have, except `_x`: positions in `TypeDef::elements` and
+    /// `ElementDef::types`.
     pub fn members<'s>(&'s self, of: &'s TypeDef) -> &'s [(u16, u16)] {
         &of.members.places
     }
 
-    /// Position among `members` of what JSON calls so.
+    /// Position among `members` of a JSON name.
     #[inline]
     pub fn member_position(&self, of: &TypeDef, name: &[u8]) -> Option<u16> {
         of.members.position(name)
     }
 
-    /// Position in `TypeDef::elements` of the element that paths call so: `value` for `value[x]`.
+    /// Position in `TypeDef::elements` of the element with this name in paths: `value` for `value[x]`.
     pub fn element_index(&self, of: &TypeDef, name: &str) -> Option<u16> {
         of.members.element(name)
     }
@@ -238,12 +241,12 @@ impl Schema {
         &self.value_sets[usize::from(id.0)]
     }
 
-    /// The value set of this url, with or without version, among all that the base packages have; `codes` is None when
-    /// they cannot be enumerated. The first call for one that no element is bound to reads the further sets.
+    /// The value set with this url, with or without version, among all in the base packages; `codes` is None if they
+    /// cannot be enumerated. The first call for one that no element is bound to decodes the further sets.
     pub fn value_set_named(&self, url: &str) -> Option<&ValueSet> {
         let url = url.split('|').next()?;
         let bound = self.value_sets.iter().find(|known| *known.url == *url);
-        bound.or_else(|| more_sets(self.version).get(url))
+        bound.or_else(|| unbound_value_sets(self.version).get(url))
     }
 
     pub fn extension(&self, url: &str) -> Option<&ExtensionDef> {
@@ -253,7 +256,7 @@ impl Schema {
 }
 
 impl TypeDef {
-    /// Concrete, without base, elements and constraints.
+    /// A concrete type without base, elements, and constraints.
     pub fn new(name: &str, code: &str, kind: TypeKind) -> TypeDef {
         TypeDef {
             name: name.into(),
@@ -269,7 +272,7 @@ impl TypeDef {
 }
 
 impl ElementDef {
-    /// The member's name in JSON, and the element's in XML, where it has this type.
+    /// The name of the member in JSON, and of the element in XML, if it has this type.
     pub fn member_name(&self, schema: &Schema, of: &ElementType) -> String {
         match self.is_choice {
             false => self.name.to_string(),

@@ -1,4 +1,4 @@
-//! The primitive types.
+//! The primitive types of FHIR.
 
 use serde::{Deserialize, Serialize};
 
@@ -28,7 +28,7 @@ pub enum Primitive {
 }
 
 impl Primitive {
-    /// By the name that StructureDefinitions use.
+    /// The primitive type with this name in StructureDefinitions.
     pub fn named(name: &str) -> Option<Primitive> {
         Some(match name {
             "boolean" => Self::Boolean,

@@ -1,12 +1,13 @@
-//! The search parameters of the base specification: by which codes resources of a type are found, and where in them.
+//! The search parameters of the base specification: their codes, the types they apply to, and the elements they
+//! search.
 //!
-//! For who searches resources; nothing in the message path does. They are read when first asked for.
+//! For programs that search resources; validation and messaging do not use them. Decoded on first use.
 
 use super::{Schema, TypeId};
 use crate::version::{FhirVersion, PerVersion};
 use serde::{Deserialize, Serialize};
 
-/// What a search compares (SearchParameter.type).
+/// The kind of value that a search compares (SearchParameter.type).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum SearchKind {
     Number,
@@ -18,30 +19,30 @@ pub enum SearchKind {
     Quantity,
     Uri,
     Special,
-    /// A resource as a whole, `_has` and its like (R5).
+    /// The resource as a whole, such as `_has` (R5).
     Resource,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 pub struct SearchParameter {
     pub url: Box<str>,
-    /// What it is called in a search: `birthdate`.
+    /// Its name in a search: `birthdate`.
     pub code: Box<str>,
     pub kind: SearchKind,
-    /// The types that have it, with those that specialise them: `Resource` is all.
+    /// The types that have it, including their specializations: `Resource` is all.
     pub bases: Vec<TypeId>,
-    /// Of a reference the types that it may lead to; empty: not said.
+    /// The types that a reference may refer to; empty: unspecified.
     pub targets: Vec<TypeId>,
-    /// FHIRPath from the resource; empty: it is no element that is searched, as for `_text`.
+    /// FHIRPath from the resource; empty: it does not search an element, as for `_text`.
     pub expression: Box<str>,
-    /// Of a composite its parts: the parameter's url, and FHIRPath from what `expression` finds.
+    /// The parts of a composite: the parameter's url, and FHIRPath from the result of `expression`.
     pub components: Vec<(Box<str>, Box<str>)>,
 }
 
-/// Those of one version.
+/// The search parameters of one version.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct SearchParameters {
-    /// By code and then url, in ascending order.
+    /// Sorted by code and then url.
     all: Vec<SearchParameter>,
 }
 
@@ -51,19 +52,20 @@ static PARAMETERS: PerVersion<SearchParameters> = PerVersion::new(
     || super::embedded(include_bytes!("base/r5-search.bin")),
 );
 
-/// Those of a version; the first call reads them, which takes about a millisecond.
+/// The search parameters of a version. The first call decodes them, which takes about a millisecond.
 pub fn search_parameters(version: FhirVersion) -> &'static SearchParameters {
     PARAMETERS.of(version)
 }
 
 impl SearchParameters {
-    /// In any order.
+    /// `all` may be in any order.
     pub fn new(mut all: Vec<SearchParameter>) -> SearchParameters {
         all.sort_by(|left, right| (&left.code, &left.url).cmp(&(&right.code, &right.url)));
         SearchParameters { all }
     }
 
-    /// The one of this code that resources of a type have; one of the type itself comes before one that it inherits.
+    /// The parameter with this code for resources of a type; one of the type itself takes precedence over an
+    /// inherited one.
     pub fn of(&self, schema: &Schema, type_id: TypeId, code: &str) -> Option<&SearchParameter> {
         let from = self.all.partition_point(|known| *known.code < *code);
         let same = || self.all.iter().skip(from).take_while(|known| *known.code == *code);

@@ -45,7 +45,7 @@ fn every_version_has_its_constraints_and_extensions() {
 }
 
 #[test]
-fn what_the_tables_point_to_is_there() {
+fn every_position_in_the_tables_exists() {
     for schema in VERSIONS.map(Schema::of) {
         for def in &schema.types {
             assert_eq!(schema.named(&def.name).map(|id| &*schema.def(id).name), Some(&*def.name));
@@ -139,14 +139,14 @@ fn json_writes_an_array_where_the_first_definition_repeats() {
 }
 
 #[test]
-fn references_tell_where_they_may_lead() {
+fn references_list_their_targets() {
     let targets = |schema: &'static Schema, of: &str, name: &str| -> Vec<&'static str> {
         element(schema, of, name).types[0].targets.iter().map(|id| &*schema.def(*id).name).collect()
     };
     assert_eq!(targets(Schema::of(R4), "Patient", "managingOrganization"), ["Organization"]);
     assert!(targets(Schema::of(R4), "Bundle.entry", "resource").is_empty());
     assert!(targets(Schema::of(R4), "MessageHeader", "focus").is_empty());
-    // R5 names an interface; the resources that have it stand for it.
+    // R5 names an interface; the resources that implement it match.
     let implementers = targets(Schema::of(R5), "ImplementationGuide.global", "profile");
     assert_eq!(implementers, ["StructureDefinition"]);
     assert!(
@@ -189,25 +189,25 @@ fn further_value_sets_are_found_by_url_with_or_without_version() {
         assert!(schema.value_set_named(url).is_none());
         let set = schema.value_set_named("http://hl7.org/fhir/ValueSet/observation-category|9").unwrap();
         assert!(set.codes.as_ref().unwrap().has_code("vital-signs"));
-        assert!(more_sets(version).get(&set.url).is_some());
+        assert!(unbound_value_sets(version).get(&set.url).is_some());
         let is_bound = |known: &ValueSet| schema.value_sets.iter().any(|bound| bound.url == known.url);
-        assert!(!more_sets(version).iter().any(is_bound));
+        assert!(!unbound_value_sets(version).iter().any(is_bound));
     }
 }
 
 #[test]
-fn codes_that_others_license_are_not_carried() {
+fn codes_under_other_licenses_are_not_included() {
     for version in VERSIONS {
-        let sets = Schema::of(version).value_sets.iter().chain(more_sets(version).iter());
+        let sets = Schema::of(version).value_sets.iter().chain(unbound_value_sets(version).iter());
         let mut systems = sets.filter_map(|set| set.codes.as_ref()).flat_map(|codes| &codes.systems);
         assert!(!systems.any(|system| ["http://snomed.info/sct", "http://loinc.org"].contains(&&**system)));
     }
 }
 
 #[test]
-fn codes_stand_in_order_so_that_they_are_found() {
+fn codes_are_sorted_so_that_they_are_found() {
     for version in VERSIONS {
-        let sets = Schema::of(version).value_sets.iter().chain(more_sets(version).iter());
+        let sets = Schema::of(version).value_sets.iter().chain(unbound_value_sets(version).iter());
         for codes in sets.filter_map(|set| set.codes.as_ref()) {
             assert!(codes.codes.is_sorted() && codes.codes.len() <= 5_000);
             assert!(codes.codes.iter().all(|(_, system)| usize::from(*system) < codes.systems.len()));
@@ -216,7 +216,7 @@ fn codes_stand_in_order_so_that_they_are_found() {
 }
 
 #[test]
-fn extensions_tell_where_they_stand_and_what_they_hold() {
+fn extensions_list_their_contexts_and_contents() {
     for schema in VERSIONS.map(Schema::of) {
         let reason = schema.extension("http://hl7.org/fhir/StructureDefinition/data-absent-reason").unwrap();
         assert!(matches!(reason.contexts.as_slice(), [Context::Element(of)] if **of == *"Element"));
@@ -230,7 +230,7 @@ fn extensions_tell_where_they_stand_and_what_they_hold() {
 }
 
 #[test]
-fn constraints_that_types_bring_are_not_repeated_at_elements() {
+fn constraints_of_types_are_not_repeated_at_elements() {
     for schema in VERSIONS.map(Schema::of) {
         assert!(keys(schema, &schema.def(schema.named("Patient").unwrap()).constraints).contains(&"dom-3"));
         assert_eq!(keys(schema, &element(schema, "Patient", "managingOrganization").constraints), [""; 0]);
@@ -241,7 +241,7 @@ fn constraints_that_types_bring_are_not_repeated_at_elements() {
 }
 
 #[test]
-fn narrative_is_advice_and_message_rules_are_errors() {
+fn narrative_rules_are_warnings_and_message_rules_are_errors() {
     for schema in VERSIONS.map(Schema::of) {
         let is_error = |key: &str| schema.constraints.iter().find(|found| &*found.key == key).unwrap().is_error;
         assert!(!is_error("dom-6") && is_error("bdl-12"));
@@ -249,7 +249,7 @@ fn narrative_is_advice_and_message_rules_are_errors() {
 }
 
 #[test]
-fn faults_of_published_expressions_are_mended() {
+fn errors_in_published_expressions_are_corrected() {
     let of = |version, key: &str| {
         let found = Schema::of(version).constraints.iter().find(|found| &*found.key == key);
         &*found.unwrap().expression

@@ -1,4 +1,4 @@
-//! A value set with all its codes, where they can be enumerated.
+//! A value set with all its codes, if they can be enumerated.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,21 +6,21 @@ use serde::{Deserialize, Serialize};
 pub struct ValueSet {
     /// Without version.
     pub url: Box<str>,
-    /// None: it cannot be enumerated from the base packages (SNOMED CT, MIME types, languages …).
+    /// None: the codes cannot be enumerated from the base packages (SNOMED CT, MIME types, languages, and so on).
     pub codes: Option<Codes>,
-    /// The code systems that it takes codes from, whether or not their codes are known; empty: not known.
+    /// The code systems from which it includes codes, whether or not the codes are known; empty: unknown.
     pub systems: Vec<Box<str>>,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Codes {
     pub systems: Vec<Box<str>>,
-    /// Code and position of its system, in ascending order.
+    /// Code and position of its system, sorted.
     pub codes: Vec<(Box<str>, u16)>,
 }
 
 impl Codes {
-    /// Whether the code is in it, whatever its system: what an element of type code needs.
+    /// Whether the value set has the code, of any system: what an element of type code needs.
     pub fn has_code(&self, code: &str) -> bool {
         self.codes.binary_search_by(|(known, _)| (**known).cmp(code)).is_ok()
     }

@@ -1,4 +1,4 @@
-//! Every name that the base specification gives to something, in any version: what may be shown of an expression to who may
+//! Every name that the base specification defines, in any version: what an expression may show to readers who may
 //! not see the message.
 
 use super::{FhirVersion, Schema};
@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 /// Functions and literals of FHIRPath in the expressions of issues, and an element of STU3's header.
 const OTHERS: [&str; 5] = ["ofType", "resolve", "this", "where", "acknowledgement"];
 
-/// Whether a name is that of an element, a member in JSON, or a type of any version.
+/// Whether a name is that of an element, of a member in JSON, or of a type, in any version.
 pub fn has(name: &str) -> bool {
     static NAMES: OnceLock<FxHashSet<Box<str>>> = OnceLock::new();
     let names = NAMES.get_or_init(names);

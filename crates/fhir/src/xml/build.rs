@@ -1,8 +1,8 @@
-//! A document to a tree: the JSON text that says the same, and the nodes over it, in one pass.
+//! Builds a tree from an XML document: the equivalent JSON text and the nodes over it, in one pass.
 //!
-//! What the schema knows takes the shape that JSON gives it. What it does not know is kept in the shape that it has, so
-//! that the check of structure reports it as it does in JSON. Only what JSON has no place for is left out, and noted
-//! (XML-05). Recurses as deep as JSON may be nested.
+//! What the schema defines gets the shape that JSON gives it. What it does not define keeps its shape, so that the
+//! structure check reports it as in JSON. Only what JSON cannot represent is left out, and noted (XML-05). The
+//! allowed nesting of JSON limits the recursion.
 
 mod group;
 mod member;
@@ -18,22 +18,22 @@ use super::super::tree::{Kind, Slot, Tag};
 use super::document::{Attribute, Document, Element};
 use super::scan::Stop;
 
-/// What a document becomes.
+/// The JSON text of a document and its nodes.
 pub(super) struct Built {
     pub json: Vec<u8>,
     pub slots: Vec<Slot>,
-    /// For each slot where it stood in the XML.
+    /// The position of each slot in the XML.
     pub offsets: Vec<u32>,
     pub findings: Findings,
 }
 
-/// Where the builder stands.
+/// A step on the path to the current element.
 #[derive(Clone, Copy)]
 struct Step<'a> {
     name: &'a [u8],
-    /// Of a choice its type.
+    /// The type of a choice.
     of_type: Option<&'a str>,
-    /// Within an array.
+    /// The index within an array.
     index: Option<usize>,
 }
 
@@ -43,26 +43,26 @@ struct Builder<'a> {
     json: Vec<u8>,
     slots: Vec<Slot>,
     offsets: Vec<u32>,
-    /// The span of the name of the value that comes next.
+    /// The span of the name of the next value.
     key: (u32, u32),
     depth: usize,
     steps: Vec<Step<'a>>,
-    /// The children of the open elements, innermost last: one vector for all.
+    /// The children of the open elements, innermost last, in one vector to avoid allocations.
     children: Vec<Child<'a>>,
     findings: Findings,
-    /// For values that are not what is written.
+    /// Buffer for values that differ from what is written.
     buffer: Vec<u8>,
 }
 
-/// What an element's value is in JSON.
+/// How JSON represents an element's value.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Shape {
-    /// No value: there may be a `_` sibling.
+    /// No value, but possibly a `_` sibling.
     Nothing,
     Scalar(Option<Primitive>),
     Narrative,
     Object,
-    /// An element that holds a resource in its own element.
+    /// An element that holds a resource, which is an element of its own.
     Resource,
 }
 
@@ -83,7 +83,7 @@ pub(super) fn build(document: &Document<'_>, schema: &Schema) -> Result<Built, (
     };
     let done = builder.root().and_then(|()| match u32::try_from(builder.json.len()) {
         Ok(_) => Ok(()),
-        Err(_) => Err(Stop::too_long(0, "The JSON form is longer than 4 GiB, which is the most that is read")),
+        Err(_) => Err(Stop::too_long(0, "The equivalent JSON is longer than the limit of 4 GiB")),
     });
     let Builder { json, slots, offsets, findings, .. } = builder;
     match done {
@@ -125,7 +125,7 @@ impl<'a> Builder<'a> {
     fn push(&mut self, kind: Kind, start: usize, end: usize, flags: u8, offset: u32) -> Result<u32, Stop> {
         let index = self.slots.len();
         if index >= NODE_LIMIT {
-            return Err(Stop::too_long(offset as usize, "The document has more values than are read (2000000)"));
+            return Err(Stop::too_long(offset as usize, "The document has more values than the limit of 2000000"));
         }
         let (key_start, key_end) = std::mem::take(&mut self.key);
         let next = index as u32 + 1;
@@ -141,7 +141,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// A member's name; `extra` is the one that begins with `_`. Names of XML need no escapes.
+    /// Writes a member's name; `extra` names begin with `_`. Names in XML need no escapes.
     fn key(&mut self, name: &[u8], extra: bool) {
         self.comma();
         self.json.push(b'"');
@@ -154,7 +154,7 @@ impl<'a> Builder<'a> {
         self.json.extend_from_slice(b"\":");
     }
 
-    /// An element whose name is the type of a resource. `offset` is that of the element that holds it.
+    /// Builds a resource from an element whose name is its type. `offset` is that of the element around it.
     fn resource(&mut self, index: u32, offset: u32) -> Result<(), Stop> {
         let element = self.element(index);
         let name = self.document.name(element);
@@ -166,7 +166,7 @@ impl<'a> Builder<'a> {
         if let Some(value) = element.value {
             self.note_value(value);
         }
-        // The id of a resource is an element.
+        // The id of a resource is an element, not an attribute.
         for attribute in self.document.attributes_of(element) {
             self.note_attribute(attribute);
         }
@@ -175,7 +175,7 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
-    /// A value with elements of its own, or the `_` sibling of a primitive.
+    /// Builds a value with elements of its own, or the `_` sibling of a primitive.
     fn object(&mut self, index: u32, def: Option<&'a TypeDef>) -> Result<(), Stop> {
         let element = self.element(index);
         let node = self.open(Kind::Object, element.span.start)?;

@@ -1,7 +1,7 @@
-//! An XML document as elements in document order, before any version of FHIR is known: spans of its bytes, no copies.
+//! An XML document as elements in document order, before its FHIR version is known: spans of its bytes, no copies.
 //!
-//! `scan` builds it and vouches for it: well-formed, in FHIR's namespace, names and references checked. XHTML is one
-//! element, whose text is its bytes.
+//! `scan` builds it and guarantees that it is well-formed, in FHIR's namespace, with names and references checked.
+//! XHTML is one element, whose text is its bytes.
 
 /// Byte offsets, end exclusive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,29 +24,29 @@ impl Span {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Value {
     pub span: Span,
-    /// It has references, or white space that XML reads as a space.
+    /// Whether it has references, or white space that XML normalizes to a space.
     pub is_coded: bool,
-    /// It has quotes or backslashes, which JSON escapes.
+    /// Whether it has quotes or backslashes, which JSON escapes.
     pub is_quoted: bool,
 }
 
-/// An attribute that is neither `value` nor a namespace.
+/// An attribute other than `value` and namespace declarations.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Attribute {
     pub name: Span,
-    /// `xsi:schemaLocation` or its like.
+    /// Whether it is `xsi:schemaLocation` or the like.
     pub is_schema_location: bool,
     pub value: Value,
 }
 
-/// What an element is beyond its name.
+/// The kind of an element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Content {
     /// In FHIR's namespace.
     Fhir,
-    /// In that of XHTML: its bytes say it all.
+    /// In the XHTML namespace; its bytes can be used unchanged.
     Xhtml,
-    /// The same, but what it stands in must be written into it: its prefix taken off, its namespace put in.
+    /// In the XHTML namespace, but its prefix must be removed and its namespace declared.
     ForeignXhtml,
 }
 
@@ -58,11 +58,11 @@ pub(super) struct Element {
     pub name: Span,
     /// The index after its subtree.
     pub next: u32,
-    /// Where its attributes begin in `Document::attributes`.
+    /// The position of its attributes in `Document::attributes`.
     pub attributes: u32,
     pub attribute_count: u8,
     pub content: Content,
-    /// It holds text, which FHIR has only in narrative.
+    /// Whether it has text, which FHIR only allows in narrative.
     pub has_text: bool,
     pub value: Option<Value>,
 }
@@ -70,11 +70,11 @@ pub(super) struct Element {
 #[derive(Debug, Default)]
 pub(super) struct Document<'x> {
     pub bytes: &'x [u8],
-    /// The same; empty of a fragment.
+    /// The bytes as text; empty for a fragment.
     pub text: &'x str,
     pub elements: Vec<Element>,
     pub attributes: Vec<Attribute>,
-    /// The first text of elements that have some: element and offset. Bounded by the number of issues.
+    /// The first text of elements that have some: element and offset. The maximum number of issues limits it.
     pub texts: Vec<(u32, u32)>,
 }
 
@@ -83,7 +83,7 @@ impl<'x> Document<'x> {
         element.name.of(self.bytes)
     }
 
-    /// The text of a span that holds whole characters.
+    /// The text of a span that consists of whole characters.
     pub fn text_of(&self, span: Span) -> &'x str {
         self.text.get(span.start as usize..span.end as usize).unwrap_or_default()
     }
@@ -104,7 +104,7 @@ impl<'x> Document<'x> {
         })
     }
 
-    /// The first child of this name.
+    /// The first child with this name.
     pub fn child(&self, index: u32, name: &str) -> Option<u32> {
         self.children(index).find(|child| {
             let element = self.elements.get(*child as usize);

@@ -1,11 +1,11 @@
-//! What the MessageHeader's spelling says of the version (MSG-20, VER-06), before a version is known.
+//! Detects the FHIR version from the spelling of the MessageHeader (MSG-20, VER-06), before the tree is built.
 //!
-//! The JSON form is asked the same of its tree, by `shape`; here it only decides which definitions shape the tree.
+//! For JSON, `spelling` does the same on the tree; here the result only decides which definitions shape the tree.
 
 use super::super::version::FhirVersion;
 use super::document::Document;
 
-/// Which versions the header's elements are of.
+/// The versions that the elements of the header belong to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Hints {
     pub is_r4: bool,
@@ -13,7 +13,7 @@ pub struct Hints {
 }
 
 impl Hints {
-    /// Of a Bundle whose first entry is a MessageHeader; none of anything else.
+    /// The hints of a Bundle whose first entry is a MessageHeader; none for anything else.
     pub(super) fn of(document: &Document<'_>) -> Hints {
         let below = |index: u32, name: &str| document.child(index, name);
         let entry = below(0, "entry").and_then(|entry| below(entry, "resource"));
@@ -38,15 +38,16 @@ impl Hints {
         hints
     }
 
-    /// The version to read it as: what the sender said, else what is expected and fits, else what the header looks like.
-    pub fn version(self, said: Option<FhirVersion>, expected: Option<FhirVersion>) -> FhirVersion {
+    /// The version to read the document as: the declared one, else the expected one if it fits, else what the header
+    /// looks like.
+    pub fn version(self, declared: Option<FhirVersion>, expected: Option<FhirVersion>) -> FhirVersion {
         let is_r5 = match (self.is_r4, self.is_r5) {
             (true, false) => false,
             (false, true) => true,
-            _ => return said.or(expected).unwrap_or(FhirVersion::R4),
+            _ => return declared.or(expected).unwrap_or(FhirVersion::R4),
         };
         let fits = |version: &FhirVersion| (*version == FhirVersion::R5) == is_r5;
         let shape = if is_r5 { FhirVersion::R5 } else { FhirVersion::R4 };
-        said.or(expected.filter(fits)).unwrap_or(shape)
+        declared.or(expected.filter(fits)).unwrap_or(shape)
     }
 }

@@ -1,8 +1,8 @@
-//! FHIR XML in and out (XML-01 to XML-05).
+//! Reads and writes FHIR XML (XML-01 to XML-05).
 //!
-//! Reading makes the tree that the equal JSON would make, so that everything behind it has one path for both forms: the
-//! JSON text is written beside the nodes, and the tree remembers the XML for places. `scan` reads any XML to a
-//! `document`, `hints` says by its header which version it is of, `build` shapes it by that version's `schema`.
+//! Reading produces the tree that the equivalent JSON would produce, so that all later code handles both formats
+//! alike: the JSON text is written beside the nodes, and the tree records positions in the XML. `scan` parses any
+//! XML to a `document`, `hints` detects the version from its header, `build` shapes it by that version's `schema`.
 //! `write` is the exact inverse.
 //!
 //! | rule | says |
@@ -13,7 +13,7 @@
 //! | XML-03 | UTF-8, no DTD, no entities (else it cannot be read), no location of schemas |
 //! | XML-05 | nothing that JSON has no place for: text in elements, attributes of no meaning |
 //!
-//! What breaks only XML-05 can be read but not converted: its JSON form says less than it.
+//! A document that only violates XML-05 can be read but not converted: its JSON would say less.
 
 mod build;
 mod document;
@@ -36,20 +36,23 @@ use super::version::FhirVersion;
 use bytes::Bytes;
 use bytestring::ByteString;
 
-/// The rule that plain XML grammar stands in.
+/// The rule number of violations of the XML grammar.
 const GRAMMAR: &str = "XML1.0";
 
-/// The rule of content that JSON has no place for.
+/// The rule of content that JSON cannot represent.
 const NO_PLACE: &str = "XML-05";
 
-/// Reads one XML document. `said` is the version that the media type names, `expected` the participant's; without them
-/// the header's spelling decides, else R4. Errs with what makes it unreadable, with line and column; what FHIR alone
-/// forbids becomes `Tree::notes`. Places of the tree speak of the XML.
-pub fn parse(bytes: Bytes, said: Option<FhirVersion>, expected: Option<FhirVersion>) -> Result<Tree, Vec<Issue>> {
-    parse_with(bytes, |hints| Schema::of(hints.version(said, expected)))
+/// Parses one XML document. `declared` is the version that the media type names, `expected` the participant's;
+/// without them the header's spelling decides, else R4. Violations of FHIR's rules alone become `Tree::notes`.
+/// Positions of the tree are those in the XML.
+///
+/// # Errors
+/// What makes the document unreadable, with line and column.
+pub fn parse(bytes: Bytes, declared: Option<FhirVersion>, expected: Option<FhirVersion>) -> Result<Tree, Vec<Issue>> {
+    parse_with(bytes, |hints| Schema::of(hints.version(declared, expected)))
 }
 
-/// The same by a schema that is chosen when the document's spelling is known.
+/// The same with a schema that is chosen once the document's spelling is known.
 pub fn parse_with<'s>(bytes: Bytes, choose: impl FnOnce(Hints) -> &'s Schema) -> Result<Tree, Vec<Issue>> {
     let (built, root) = {
         let document = scan::document(&bytes).map_err(|stop| refused(&bytes, stop, Findings::default(), None))?;
@@ -62,7 +65,7 @@ pub fn parse_with<'s>(bytes: Bytes, choose: impl FnOnce(Hints) -> &'s Schema) ->
     };
     let notes = built.findings.into_issues(&bytes, root.as_deref())?;
     Ok(Tree {
-        // Pieces of text that was checked.
+        // Slices of text that was checked.
         text: ByteString::try_from(built.json).unwrap_or_default(),
         slots: built.slots,
         notes,
@@ -70,12 +73,12 @@ pub fn parse_with<'s>(bytes: Bytes, choose: impl FnOnce(Hints) -> &'s Schema) ->
     })
 }
 
-/// The JSON form of a resource in XML, such as a definition; what FHIR alone forbids in it is passed over.
+/// The JSON equivalent of a resource in XML, such as a definition; violations of FHIR's rules alone are ignored.
 pub fn to_json(bytes: Bytes, version: FhirVersion) -> Result<Bytes, Vec<Issue>> {
     parse(bytes, Some(version), None).map(|tree| tree.json().clone())
 }
 
-/// The JSON form of a tree, which is its own text. Errs when it was read from XML that says more (XML-05).
+/// The JSON equivalent of a tree, which is its own text. Errs if the XML says more than the JSON (XML-05).
 pub fn json(tree: &Tree) -> Result<&Bytes, Vec<Issue>> {
     let lost: Vec<Issue> = tree.notes.iter().filter(|note| note.rule.as_deref() == Some(NO_PLACE)).cloned().collect();
     if lost.is_empty() { Ok(tree.json()) } else { Err(lost) }

@@ -1,8 +1,8 @@
-//! Namespaces in scope (Namespaces in XML 1.0).
+//! Namespace declarations in scope (Namespaces in XML 1.0).
 
-use super::super::scan::Broken;
+use super::super::scan::SyntaxError;
 use super::document::Span;
-use super::text::{self, broken};
+use super::text::{self, syntax_error};
 use std::borrow::Cow;
 
 pub(super) const FHIR: &[u8] = b"http://hl7.org/fhir";
@@ -11,7 +11,7 @@ const XSI: &[u8] = b"http://www.w3.org/2001/XMLSchema-instance";
 const XML: &[u8] = b"http://www.w3.org/XML/1998/namespace";
 const XMLNS: &[u8] = b"http://www.w3.org/2000/xmlns/";
 
-/// With references resolved.
+/// The uri with its references resolved.
 pub(super) fn decoded(uri: &[u8]) -> Cow<'_, [u8]> {
     if !uri.contains(&b'&') {
         return Cow::Borrowed(uri);
@@ -21,7 +21,7 @@ pub(super) fn decoded(uri: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(plain)
 }
 
-/// Most declarations in force at once.
+/// The maximum number of declarations in scope.
 const BINDINGS_LIMIT: usize = 64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,21 +35,21 @@ pub(super) enum Space {
 
 #[derive(Clone, Copy, Debug)]
 struct Binding {
-    /// Empty: the default.
+    /// Empty: the default namespace.
     prefix: Span,
     space: Space,
     uri: Span,
 }
 
-/// The declarations in force, innermost last.
+/// The declarations in scope, innermost last.
 #[derive(Debug, Default)]
 pub(super) struct Scope {
     bindings: Vec<Binding>,
-    /// Where the default one stands.
+    /// The position of the default declaration.
     default: Option<usize>,
 }
 
-/// A point to go back to.
+/// A state of the scope to return to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Mark {
     count: usize,
@@ -66,26 +66,26 @@ impl Scope {
         self.default = mark.default;
     }
 
-    /// Adds what `xmlns` or `xmlns:prefix` says, which may be written with references.
-    pub fn declare(&mut self, bytes: &[u8], prefix: Span, uri: Span) -> Result<(), Broken> {
+    /// Adds the declaration `xmlns` or `xmlns:prefix`, which may contain references.
+    pub fn declare(&mut self, bytes: &[u8], prefix: Span, uri: Span) -> Result<(), SyntaxError> {
         let name = prefix.of(bytes);
         let named = &*decoded(uri.of(bytes));
         let at = uri.start as usize;
         if self.bindings.len() >= BINDINGS_LIMIT {
-            return broken(at, "More namespaces are declared than are read (64)");
+            return syntax_error(at, "More namespaces are declared than the limit of 64");
         }
         if name == b"xml" && named == XML {
             return Ok(());
         }
         if name == b"xml" || name == b"xmlns" || named == XML || named == XMLNS {
-            return broken(at, "A namespace that XML keeps for itself is declared");
+            return syntax_error(at, "A namespace that XML reserves is declared");
         }
         let space = match named {
             FHIR => Space::Fhir,
             XHTML => Space::Xhtml,
             XSI => Space::Schema,
             b"" if name.is_empty() => Space::None,
-            b"" => return broken(at, "A prefix is declared without a namespace"),
+            b"" => return syntax_error(at, "A prefix is declared without a namespace"),
             _ => Space::Other,
         };
         if name.is_empty() {
@@ -100,13 +100,13 @@ impl Scope {
         self.default.and_then(|at| self.bindings.get(at)).map_or(Space::None, |binding| binding.space)
     }
 
-    /// Whether the default was declared after `mark`.
+    /// Whether the default namespace was declared after `mark`.
     pub fn has_default_since(&self, mark: Mark) -> bool {
         self.default.is_some_and(|at| at >= mark.count)
     }
 
     /// The namespace of a prefix, its uri, and whether it was declared after `mark`.
-    pub fn find<'x>(&self, bytes: &'x [u8], prefix: Span, mark: Mark) -> Result<(Space, &'x [u8], bool), Broken> {
+    pub fn find<'x>(&self, bytes: &'x [u8], prefix: Span, mark: Mark) -> Result<(Space, &'x [u8], bool), SyntaxError> {
         let name = prefix.of(bytes);
         if name == b"xml" {
             return Ok((Space::Other, b"xml", true));
@@ -117,7 +117,7 @@ impl Scope {
                 let binding = self.bindings[at];
                 Ok((binding.space, binding.uri.of(bytes), at >= mark.count))
             }
-            None => broken(prefix.start as usize, "A prefix is not declared"),
+            None => syntax_error(prefix.start as usize, "A prefix is not declared"),
         }
     }
 }

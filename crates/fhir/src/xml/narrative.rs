@@ -1,10 +1,10 @@
-//! Narrative that leans on what it stands in, made to stand alone: `<h:div>` to `<div xmlns="http://www.w3.org/1999/xhtml">`.
+//! Makes narrative independent of its context: `<h:div>` becomes `<div xmlns="http://www.w3.org/1999/xhtml">`.
 
 use super::namespace::XHTML;
 use super::text;
 
-/// The same XHTML with its root's prefix taken off all elements and its namespace declared on the root. The text is
-/// known to be well-formed and to need no other namespace from outside.
+/// The same XHTML with its root's prefix removed from all elements and its namespace declared on the root. The text
+/// must be well-formed and use no other namespace from outside.
 pub(super) fn standing_alone(raw: &[u8]) -> Vec<u8> {
     let Ok((root, _)) = text::name(raw, 1) else { return raw.to_vec() };
     let prefix = root.prefix.of(raw);
@@ -33,7 +33,7 @@ pub(super) fn standing_alone(raw: &[u8]) -> Vec<u8> {
     done
 }
 
-/// Writes `<name` or `</name` of the tag without the prefix; the offset after it.
+/// Writes `<name` or `</name` of the tag without the prefix; returns the offset after it.
 fn tag_name(raw: &[u8], tag: usize, prefix: &[u8], done: &mut Vec<u8>) -> usize {
     let from = tag + 1 + usize::from(raw.get(tag + 1) == Some(&b'/'));
     done.extend_from_slice(&raw[tag..from]);
@@ -43,7 +43,7 @@ fn tag_name(raw: &[u8], tag: usize, prefix: &[u8], done: &mut Vec<u8>) -> usize 
     end
 }
 
-/// Declares the namespace on the root, and leaves out the root's own declaration of the prefix.
+/// Declares the namespace on the root, and omits the root's own declaration of the prefix.
 fn declare(raw: &[u8], position: &mut usize, prefix: &[u8], done: &mut Vec<u8>) {
     done.extend_from_slice(b" xmlns=\"");
     done.extend_from_slice(XHTML);

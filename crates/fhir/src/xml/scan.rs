@@ -1,7 +1,8 @@
-//! Well-formed XML to a `Document`, without recursion and without copies: XML 1.0 with namespaces, and no DTD (XML-03).
+//! Parses well-formed XML to a `Document`, without recursion and without copies: XML 1.0 with namespaces, and no DTD
+//! (XML-03).
 //!
-//! The grammar is checked here and not by a library, because it must hold to the letter: matching tags, legal
-//! characters, references, one root, no attribute twice, declared prefixes.
+//! Checks the grammar itself instead of using a library, because it must be enforced to the letter: matching tags,
+//! legal characters, references, one root, no duplicate attribute, declared prefixes.
 
 mod element;
 mod misc;
@@ -10,19 +11,19 @@ mod tag;
 use super::super::finding::{DEPTH, TOO_DEEP};
 use super::super::issue::IssueCode;
 use super::super::json::DEPTH_LIMIT;
-use super::super::scan::Broken;
+use super::super::scan::SyntaxError;
 use super::document::{Document, Span, Value};
 use super::namespace::{Mark, Scope, Space};
 use super::prolog::{self, Refused};
-use super::text::{self, Name, broken, is_space};
+use super::text::{self, Name, is_space, syntax_error};
 use super::{GRAMMAR, ISSUE_LIMIT};
 
-/// Elements deeper than this cannot make JSON of allowed depth: a resource stands in two of them, a primitive in one.
+/// Deeper elements cannot become JSON of the allowed depth: a resource takes two elements, a primitive one.
 const ELEMENT_DEPTH_LIMIT: usize = DEPTH_LIMIT * 2;
-/// The same within narrative, beyond where it stands.
+/// The limit within narrative, beyond its own depth.
 const NARRATIVE_DEPTH_LIMIT: usize = 256;
 
-/// Why reading ended.
+/// Why parsing ended.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stop {
     pub offset: usize,
@@ -45,8 +46,8 @@ impl Stop {
     }
 }
 
-impl From<Broken> for Stop {
-    fn from(Broken { offset, text }: Broken) -> Self {
+impl From<SyntaxError> for Stop {
+    fn from(SyntaxError { offset, text }: SyntaxError) -> Self {
         Stop::new(offset, GRAMMAR, text)
     }
 }
@@ -54,19 +55,19 @@ impl From<Broken> for Stop {
 impl From<Refused> for Stop {
     fn from(refused: Refused) -> Self {
         match refused {
-            Refused::Grammar(broken) => broken.into(),
-            Refused::Encoding(offset) => Stop::new(offset, "XML-03", "FHIR XML is written in UTF-8 only"),
+            Refused::Grammar(error) => error.into(),
+            Refused::Encoding(offset) => Stop::new(offset, "XML-03", "FHIR XML must be UTF-8"),
         }
     }
 }
 
-/// Reads a FHIR document.
+/// Parses a FHIR document.
 pub(super) fn document(bytes: &[u8]) -> Result<Document<'_>, Stop> {
     if u32::try_from(bytes.len()).is_err() {
-        return Err(Stop::too_long(0, "The body is longer than 4 GiB, which is the most that is read"));
+        return Err(Stop::too_long(0, "The body is longer than the limit of 4 GiB"));
     }
     if prolog::is_wide(bytes) {
-        return Err(Stop::new(0, "XML-03", "The text is UTF-16 or UTF-32; FHIR XML is written in UTF-8 only"));
+        return Err(Stop::new(0, "XML-03", "The text is UTF-16 or UTF-32; FHIR XML must be UTF-8"));
     }
     let text = check_characters(bytes)?;
     let mut scanner = Scanner::new(bytes, false);
@@ -77,45 +78,45 @@ pub(super) fn document(bytes: &[u8]) -> Result<Document<'_>, Stop> {
     scanner.between()?;
     match bytes.get(scanner.position) {
         None => Ok(scanner.document),
-        Some(b'<') => Ok(broken(scanner.position, "A second root element stands after the first")?),
-        Some(_) => Ok(broken(scanner.position, "Something stands after the end of the root element")?),
+        Some(b'<') => Ok(syntax_error(scanner.position, "There is a second root element after the first")?),
+        Some(_) => Ok(syntax_error(scanner.position, "There is text after the end of the root element")?),
     }
 }
 
-/// Checks that the text begins with one element of XHTML, which can stand in any document; the offset after it.
-pub(super) fn fragment(bytes: &[u8]) -> Result<usize, Broken> {
+/// Checks that the text begins with one element of XHTML, which can be in any document; returns the offset after it.
+pub(super) fn fragment(bytes: &[u8]) -> Result<usize, SyntaxError> {
     let read = || -> Result<usize, Stop> {
         check_characters(bytes)?;
         let mut scanner = Scanner::new(bytes, true);
         scanner.root()?;
         Ok(scanner.position)
     };
-    read().or_else(|stop| broken(stop.offset, stop.text))
+    read().or_else(|stop| syntax_error(stop.offset, stop.text))
 }
 
 fn check_characters(bytes: &[u8]) -> Result<&str, Stop> {
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => text,
-        Err(error) => return Ok(broken(error.valid_up_to(), "The text is not valid UTF-8")?),
+        Err(error) => return Ok(syntax_error(error.valid_up_to(), "The text is not valid UTF-8")?),
     };
     match text::illegal(bytes) {
-        Some(offset) => Ok(broken(offset, "A character stands in the text that XML does not allow")?),
+        Some(offset) => Ok(syntax_error(offset, "The text has a character that XML does not allow")?),
         None => Ok(text),
     }
 }
 
-/// An element whose end tag has not come.
+/// An element whose end tag was not read yet.
 struct Open {
     name: Span,
-    /// Within narrative, the element that holds all of it.
+    /// Within narrative, the element that contains all of it.
     element: u32,
     mark: Mark,
 }
 
-/// The narrative that is being read.
+/// The narrative that is being parsed.
 #[derive(Clone, Copy)]
 struct Narrative {
-    /// How many elements are open within its root, itself included.
+    /// The number of open elements within its root, including the root.
     depth: usize,
     mark: Mark,
     prefix: Span,
@@ -127,7 +128,7 @@ struct Scanner<'x> {
     document: Document<'x>,
     open: Vec<Open>,
     scope: Scope,
-    /// The attributes of the tag that is being read, with those that declare namespaces.
+    /// The attributes of the current tag, including namespace declarations.
     attributes: Vec<(Name, Value)>,
     has_prefixes: bool,
     narrative: Option<Narrative>,
@@ -150,7 +151,7 @@ impl<'x> Scanner<'x> {
         }
     }
 
-    /// What may stand before and after the root: white space, comments, processing instructions.
+    /// Skips what is allowed before and after the root: white space, comments, processing instructions.
     fn between(&mut self) -> Result<(), Stop> {
         loop {
             self.skip_space();
@@ -166,7 +167,7 @@ impl<'x> Scanner<'x> {
 
     fn root(&mut self) -> Result<(), Stop> {
         if self.bytes.get(self.position) != Some(&b'<') {
-            return Ok(broken(self.position, "Something else than an element stands where the root is expected")?);
+            return Ok(syntax_error(self.position, "The root element is expected here")?);
         }
         self.start_tag()?;
         while !self.open.is_empty() {
@@ -187,7 +188,7 @@ impl<'x> Scanner<'x> {
         }
     }
 
-    /// Up to the next `<`.
+    /// Reads up to the next `<`.
     fn text(&mut self) -> Result<(), Stop> {
         if self.narrative.is_none() {
             self.skip_space();
@@ -198,7 +199,7 @@ impl<'x> Scanner<'x> {
         let from = self.position;
         let rest = self.bytes.get(from..).unwrap_or_default();
         let Some(length) = memchr::memchr(b'<', rest) else {
-            return Ok(broken(self.bytes.len(), "The text ends within an element")?);
+            return Ok(syntax_error(self.bytes.len(), "The text ends within an element")?);
         };
         text::check_text(self.bytes, from, from + length)?;
         if !text::is_blank(&rest[..length]) {
@@ -208,7 +209,7 @@ impl<'x> Scanner<'x> {
         Ok(())
     }
 
-    /// Text that is no white space stands at the offset, in the innermost element.
+    /// Records text other than white space in the innermost element.
     fn note_text(&mut self, offset: usize) {
         let (None, Some(open)) = (self.narrative, self.open.last()) else { return };
         let Some(element) = self.document.elements.get_mut(open.element as usize) else { return };
@@ -226,19 +227,19 @@ impl<'x> Scanner<'x> {
         let after = start + 2 + name.len();
         let goes_on = |byte: &u8| !is_space(*byte) && *byte != b'>';
         if !rest.starts_with(name) || self.bytes.get(after).is_some_and(goes_on) {
-            return Ok(broken(start, "An end tag does not match the element that is open")?);
+            return Ok(syntax_error(start, "An end tag does not match the element that is open")?);
         }
         self.position = after;
         self.skip_space();
         if self.bytes.get(self.position) != Some(&b'>') {
-            return Ok(broken(self.position, "An end tag has no >")?);
+            return Ok(syntax_error(self.position, "An end tag has no >")?);
         }
         self.position += 1;
         self.close();
         Ok(())
     }
 
-    /// Ends the innermost element before the position.
+    /// Ends the innermost element before the current position.
     fn close(&mut self) {
         let is_in_narrative = self.narrative.is_some_and(|narrative| self.open.len() > narrative.depth);
         let Some(open) = self.open.pop() else { return };

@@ -1,7 +1,7 @@
-//! What the reader takes, notes and refuses, what the writer writes, and that both are inverse.
+//! What the reader accepts, notes, and refuses, what the writer writes, and that both are inverse.
 
 mod corpus;
-mod forms;
+mod formats;
 mod fuzz;
 mod reading;
 mod refusing;
@@ -15,7 +15,7 @@ fn read(text: &str) -> Result<Tree, Vec<Issue>> {
     parse(Bytes::copy_from_slice(text.as_bytes()), None, None)
 }
 
-/// A Patient of this content, as JSON.
+/// A Patient with this content, as JSON.
 fn patient(content: &str) -> String {
     let tree = read(&format!("<Patient xmlns=\"http://hl7.org/fhir\">{content}</Patient>")).unwrap();
     String::from_utf8(tree.json().to_vec()).unwrap()
@@ -47,7 +47,7 @@ fn is_same(one: Node<'_>, other: Node<'_>) -> bool {
         }
 }
 
-/// Whether the tree is what the JSON reader makes of its text, node by node.
+/// Whether the tree is what the JSON reader produces from its text, node by node.
 fn is_as_json_reads(tree: &Tree) -> bool {
     let other = json_reader::parse(tree.json().clone()).expect("the JSON form is JSON");
     let fields = |tree: &Tree| {

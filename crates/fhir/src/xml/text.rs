@@ -1,20 +1,21 @@
-//! The grammar of XML's names, references and attribute values (XML 1.0, fifth edition), on bytes known to be UTF-8.
+//! The grammar of XML's names, references, and attribute values (XML 1.0, fifth edition), on bytes known to be
+//! UTF-8.
 
-use super::super::scan::{self, Broken, HIGHS, ONES, zeros};
+use super::super::scan::{self, HIGHS, ONES, SyntaxError, zeros};
 use super::document::{Span, Value};
 
-pub(super) fn broken<T>(offset: usize, text: &'static str) -> Result<T, Broken> {
-    Err(Broken { offset, text })
+pub(super) fn syntax_error<T>(offset: usize, text: &'static str) -> Result<T, SyntaxError> {
+    Err(SyntaxError { offset, text })
 }
 
 pub(super) fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\n' | b'\r' | b'\t')
 }
 
-/// The offset of the first character that XML does not allow in any place.
+/// The offset of the first character that XML does not allow anywhere.
 pub(super) fn illegal(bytes: &[u8]) -> Option<usize> {
     let is_control = |byte: &u8| *byte < 0x20 && !is_space(*byte);
-    // In pieces and without an early end, which the compiler makes wide instructions of.
+    // Fixed-size blocks without an early exit, so that the compiler vectorizes the loop.
     let piece = bytes.chunks(256).position(|piece| piece.iter().fold(false, |found, byte| found | is_control(byte)));
     let control = piece.and_then(|piece| Some(piece * 256 + bytes.get(piece * 256..)?.iter().position(is_control)?));
     let no_character = memchr::memchr_iter(0xEF, bytes)
@@ -22,7 +23,7 @@ pub(super) fn illegal(bytes: &[u8]) -> Option<usize> {
     control.into_iter().chain(no_character).min()
 }
 
-/// Whether XML may hold the character.
+/// Whether XML allows the character.
 pub(super) fn is_legal(character: char) -> bool {
     !matches!(character, '\0'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{fffe}' | '\u{ffff}')
 }
@@ -44,13 +45,13 @@ fn continues_name(character: char) -> bool {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Name {
     pub whole: Span,
-    /// Empty without one.
+    /// Empty if there is none.
     pub prefix: Span,
     pub local: Span,
 }
 
 /// The name that begins at `start`, and the offset after it.
-pub(super) fn name(bytes: &[u8], start: usize) -> Result<(Name, usize), Broken> {
+pub(super) fn name(bytes: &[u8], start: usize) -> Result<(Name, usize), SyntaxError> {
     let mut end = start;
     let mut colon = None;
     loop {
@@ -60,7 +61,7 @@ pub(super) fn name(bytes: &[u8], start: usize) -> Result<(Name, usize), Broken> 
                 colon = Some(end);
                 end += 1;
             }
-            Some(b':') => return broken(start, "A name has more than one colon"),
+            Some(b':') => return syntax_error(start, "A name has more than one colon"),
             Some(0x80..) => match character(bytes, end).filter(|found| continues_name(*found)) {
                 Some(found) => end += found.len_utf8(),
                 None => break,
@@ -71,7 +72,7 @@ pub(super) fn name(bytes: &[u8], start: usize) -> Result<(Name, usize), Broken> 
     let local = colon.map_or(start, |colon| colon + 1);
     let begins = |from: usize| from < end && character(bytes, from).is_some_and(begins_name);
     if !begins(start) || !begins(local) {
-        return broken(start, "A name is missing, or begins with a character that no name begins with");
+        return syntax_error(start, "A name is missing, or begins with a character that a name cannot begin with");
     }
     let prefix = Span::new(start, colon.unwrap_or(start));
     Ok((Name { whole: Span::new(start, end), prefix, local: Span::new(local, end) }, end))
@@ -112,10 +113,10 @@ fn special(bytes: &[u8], mut position: usize, quote: u8) -> usize {
 }
 
 /// The value whose opening quote is at `start`, and the offset after its closing quote.
-pub(super) fn value(bytes: &[u8], start: usize) -> Result<(Value, usize), Broken> {
+pub(super) fn value(bytes: &[u8], start: usize) -> Result<(Value, usize), SyntaxError> {
     let quote = match bytes.get(start) {
         Some(quote @ (b'"' | b'\'')) => *quote,
-        _ => return broken(start, "The value of an attribute is not in quotes"),
+        _ => return syntax_error(start, "The value of an attribute is not in quotes"),
     };
     let mut value = Value::default();
     let mut position = start + 1;
@@ -123,7 +124,7 @@ pub(super) fn value(bytes: &[u8], start: usize) -> Result<(Value, usize), Broken
         position = special(bytes, position, quote);
         match bytes.get(position) {
             Some(byte) if *byte == quote => break,
-            Some(b'<') => return broken(position, "< stands in the value of an attribute; write &lt;"),
+            Some(b'<') => return syntax_error(position, "The value of an attribute contains <; write &lt;"),
             Some(b'&') => {
                 value.is_coded = true;
                 position = reference(bytes, position)?.1;
@@ -131,7 +132,9 @@ pub(super) fn value(bytes: &[u8], start: usize) -> Result<(Value, usize), Broken
             }
             Some(b'"' | b'\\') => value.is_quoted = true,
             Some(_) => value.is_coded = true,
-            None => return broken(start, "The value of an attribute has no closing quote; the text may be cut off"),
+            None => {
+                return syntax_error(start, "The value of an attribute has no closing quote; the text may be cut off");
+            }
         }
         position += 1;
     }
@@ -139,12 +142,13 @@ pub(super) fn value(bytes: &[u8], start: usize) -> Result<(Value, usize), Broken
     Ok((value, position + 1))
 }
 
-/// The character of the reference whose `&` is at `at`, and the offset after it. Only XML's own five names are known.
-pub(super) fn reference(bytes: &[u8], at: usize) -> Result<(char, usize), Broken> {
-    // The longest is `&#x10FFFF;`; leading zeros are given some room.
+/// The character of the reference whose `&` is at `at`, and the offset after it. Only XML's five predefined names
+/// are known.
+pub(super) fn reference(bytes: &[u8], at: usize) -> Result<(char, usize), SyntaxError> {
+    // The longest is `&#x10FFFF;`, plus some leading zeros.
     let rest = bytes.get(at + 1..bytes.len().min(at + 33)).unwrap_or_default();
     let Some(length) = memchr::memchr(b';', rest) else {
-        return broken(at, "& stands alone; write &amp;");
+        return syntax_error(at, "& is not part of a reference; write &amp;");
     };
     let name = &rest[..length];
     let end = at + 1 + length + 1;
@@ -161,30 +165,32 @@ pub(super) fn reference(bytes: &[u8], at: usize) -> Result<(char, usize), Broken
         [b'#', b'x', digits @ ..] => number(digits, 16),
         [b'#', digits @ ..] => number(digits, 10),
         _ => {
-            return broken(
+            return syntax_error(
                 at,
-                "& begins a name that XML does not define, or stands alone; write the character or &amp;",
+                "& begins a name that XML does not define, or is not part of a reference; write the character or &amp;",
             );
         }
     };
-    found.map(|found| (found, end)).ok_or(Broken { offset: at, text: "A reference names no character that XML allows" })
+    found
+        .map(|found| (found, end))
+        .ok_or(SyntaxError { offset: at, text: "A reference is not to a character that XML allows" })
 }
 
-/// Checks the references in text, and that it has no `]]>`.
-pub(super) fn check_text(bytes: &[u8], from: usize, to: usize) -> Result<(), Broken> {
+/// Checks the references in text, and that it does not contain `]]>`.
+pub(super) fn check_text(bytes: &[u8], from: usize, to: usize) -> Result<(), SyntaxError> {
     let mut position = from;
     while let Some(found) = memchr::memchr2(b'&', b']', bytes.get(position..to).unwrap_or_default()) {
         let at = position + found;
         position = match bytes[at] {
             b'&' => reference(bytes, at)?.1,
-            _ if bytes[at..to].starts_with(b"]]>") => return broken(at, "]]> stands in text; write ]]&gt;"),
+            _ if bytes[at..to].starts_with(b"]]>") => return syntax_error(at, "The text contains ]]>; write ]]&gt;"),
             _ => at + 1,
         };
     }
     Ok(())
 }
 
-/// Whether text is white space alone, written as it is or as references. The references are known to be good.
+/// Whether text is white space only, written literally or as references. The references must be valid.
 pub(super) fn is_blank(text: &[u8]) -> bool {
     let mut position = 0;
     while let Some(byte) = text.get(position) {
@@ -200,7 +206,7 @@ pub(super) fn is_blank(text: &[u8]) -> bool {
     true
 }
 
-/// What a coded value means: references resolved, line ends and tabs read as spaces. The references are known to be good.
+/// Decodes a value: resolves references, and normalizes line ends and tabs to spaces. The references must be valid.
 pub(super) fn decode(raw: &[u8], into: &mut Vec<u8>) {
     let mut position = 0;
     while let Some(byte) = raw.get(position) {
@@ -219,8 +225,8 @@ pub(super) fn decode(raw: &[u8], into: &mut Vec<u8>) {
     }
 }
 
-/// Writes text as it stands between the quotes of a JSON string; true when it has escapes. It holds no control character
-/// but tab and line ends.
+/// Writes text as the content of a JSON string; returns whether it has escapes. The text has no control characters
+/// except tab and line ends.
 pub(super) fn escape(text: &[u8], into: &mut Vec<u8>) -> bool {
     let mut done = 0;
     loop {

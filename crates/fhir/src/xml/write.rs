@@ -1,9 +1,9 @@
-//! A tree to FHIR XML: the exact inverse of reading (XML-01, JSN-05 to JSN-08).
+//! Writes a tree as FHIR XML: the exact inverse of reading (XML-01, JSN-05 to JSN-08).
 //!
-//! Elements come in the schema's order. What XML could not give back as it is, is refused: unknown members, empty arrays,
-//! a number where a string belongs. So the form that is written reads as a tree that says the same, or none is written.
-//! Arrays of a value and of its `_` sibling may be of any lengths, and hold null wherever the other one has something:
-//! reading gives them one length.
+//! Elements are in the schema's order. Refuses what could not be read back from XML unchanged: unknown members,
+//! empty arrays, a number in place of a string. So the XML reads as an equal tree, or none is written. The arrays of
+//! a value and of its `_` sibling may differ in length and have null where the other one has an item; reading gives
+//! them the same length.
 
 mod order;
 mod value;
@@ -16,7 +16,7 @@ use super::super::schema::{Primitive, Schema, TypeDef, TypeKind};
 use super::super::tree::{Kind, Node};
 use std::fmt::Write;
 
-/// The resource in XML. Errs with the first thing that has no exact XML form, and its place.
+/// Writes the resource as XML. Errs with the first element that has no exact equivalent in XML, and its path.
 pub fn write(node: Node<'_>, schema: &Schema) -> Result<Vec<u8>, Vec<Issue>> {
     let out = Vec::with_capacity(node.raw().len() + 256);
     let mut writer = Writer { schema, out, steps: Vec::with_capacity(32), members: Vec::with_capacity(64) };
@@ -35,17 +35,17 @@ pub fn write(node: Node<'_>, schema: &Schema) -> Result<Vec<u8>, Vec<Issue>> {
     }
 }
 
-/// The root's type, from which paths are counted, if it is one.
+/// The root's type, with which paths begin, if it is a type.
 fn root_name<'s>(schema: &'s Schema, node: Node<'_>) -> &'s str {
     let name = node.tree.root().get("resourceType").and_then(Node::text).unwrap_or_default();
     schema.resource(&name).map_or("", |id| &schema.def(id).name)
 }
 
-/// What has no exact XML form, and where.
+/// What has no exact equivalent in XML, and where.
 struct Refused<'t> {
     text: &'static str,
     node: Node<'t>,
-    /// The node is a member of where the writer stands.
+    /// Whether the node is a member of the current element.
     is_member: bool,
 }
 
@@ -60,21 +60,21 @@ fn refuse_member<'t, T>(node: Node<'t>, text: &'static str) -> Result<T, Refused
 struct Writer<'t, 's> {
     schema: &'s Schema,
     out: Vec<u8>,
-    /// The open elements, each with its type where it is a choice, and its index in an array.
+    /// The open elements, each with its type if it is a choice, and its index in an array.
     steps: Vec<(&'s str, Option<&'s str>, Option<usize>)>,
-    /// The members of the open objects, innermost last: one vector for all.
+    /// The members of the open objects, innermost last, in one vector to avoid allocations.
     members: Vec<Member<'t>>,
 }
 
 impl<'t, 's> Writer<'t, 's> {
-    /// A resource in the element of its type.
+    /// Writes a resource in the element of its type.
     fn resource(&mut self, node: Node<'t>, is_root: bool) -> Result<(), Refused<'t>> {
         if !node.is_object() {
-            return refuse(node, "Something else than an object stands where a resource belongs");
+            return refuse(node, "A resource must be an object");
         }
         let name = node.get("resourceType").and_then(Node::text).unwrap_or_default();
         let Some(id) = self.schema.resource(&name) else {
-            return refuse(node, "The type of a resource is missing or unknown, so that its XML form is not known");
+            return refuse(node, "The type of a resource is missing or unknown, so it cannot be written as XML");
         };
         let def = self.schema.def(id);
         let start = self.out.len();
@@ -88,7 +88,7 @@ impl<'t, 's> Writer<'t, 's> {
         Ok(())
     }
 
-    /// The attributes and elements that an object has, from within its start tag on.
+    /// Writes the attributes and elements of an object, beginning within its start tag.
     fn content(&mut self, node: Node<'t>, def: &'s TypeDef, is_resource: bool) -> Result<(), Refused<'t>> {
         let from = self.members.len();
         self.gather(node, def, is_resource)?;
@@ -104,7 +104,7 @@ impl<'t, 's> Writer<'t, 's> {
                 }
                 (value, extra) => {
                     let at = value.or(extra).unwrap_or(node);
-                    return refuse_member(at, "What XML writes as an attribute is no plain string");
+                    return refuse_member(at, "What XML writes as an attribute is not a plain string");
                 }
             }
         }
@@ -116,7 +116,7 @@ impl<'t, 's> Writer<'t, 's> {
         Ok(())
     }
 
-    /// The end tag, or `/>` where nothing came since the start tag, whose `>` is the first from `start` on.
+    /// Writes the end tag, or `/>` if nothing follows the start tag, whose `>` is the first from `start` on.
     fn end(&mut self, start: usize, name: &str) {
         let tag_end = memchr::memchr(b'>', self.out.get(start..).unwrap_or_default()).map(|at| start + at + 1);
         if tag_end == Some(self.out.len()) {
@@ -141,7 +141,7 @@ impl<'t, 's> Writer<'t, 's> {
             self.array(member, &name, def, element.is_array)?;
         } else {
             match member.value.or(member.extra) {
-                Some(node) if element.is_array => return refuse(node, "A single value stands where JSON has an array"),
+                Some(node) if element.is_array => return refuse(node, "A single value occurs where JSON has an array"),
                 _ => self.one(&name, def, member.value, member.extra)?,
             }
         }
@@ -152,7 +152,7 @@ impl<'t, 's> Writer<'t, 's> {
     fn array(&mut self, member: Member<'t>, name: &str, def: &'s TypeDef, may_repeat: bool) -> Result<(), Refused<'t>> {
         let Member { value, extra, .. } = member;
         if let Some(single) = value.into_iter().chain(extra).find(|node| !node.is_array()) {
-            return refuse(single, "Of a value and its _ sibling one is an array and the other is not");
+            return refuse(single, "One of a value and its _ sibling is an array and the other is not");
         }
         let count = |node: Option<Node<'t>>| node.map_or(0, |node| node.items().count());
         let length = count(value).max(count(extra));
@@ -161,7 +161,7 @@ impl<'t, 's> Writer<'t, 's> {
         };
         match length {
             0 => refuse(node, "An array is empty; leave the property out"),
-            _ => refuse(node, "An array stands where JSON has a single value"),
+            _ => refuse(node, "An array occurs where JSON has a single value"),
         }
     }
 
@@ -176,14 +176,14 @@ impl<'t, 's> Writer<'t, 's> {
             let extra = extras.as_mut().and_then(Iterator::next);
             let present = |node: &Node<'_>| node.kind() != Kind::Null;
             match (value.filter(present), extra.filter(present), value.or(extra)) {
-                (None, None, Some(null)) => return refuse(null, "null stands in an array without a counterpart"),
+                (None, None, Some(null)) => return refuse(null, "An array has a null without a counterpart"),
                 (value, extra, _) => self.one(name, def, value, extra)?,
             }
         }
         Ok(())
     }
 
-    /// One element.
+    /// Writes one element.
     fn one(
         &mut self,
         name: &str,
@@ -194,7 +194,7 @@ impl<'t, 's> Writer<'t, 's> {
         match def.kind {
             TypeKind::Primitive(Primitive::Xhtml) => match (value, extra) {
                 (Some(value), None) => self.narrative(value, name),
-                (_, Some(node)) => refuse(node, "Narrative has no extensions"),
+                (_, Some(node)) => refuse(node, "Narrative cannot have extensions"),
                 (None, None) => Ok(()),
             },
             TypeKind::Primitive(primitive) => self.primitive(name, primitive, def, value, extra),
@@ -215,7 +215,7 @@ impl<'t, 's> Writer<'t, 's> {
                     self.end(start, name);
                     Ok(())
                 }
-                Some(value) => refuse(value, "Something else than an object stands where an element has elements"),
+                Some(value) => refuse(value, "An element with child elements must be an object"),
                 None => Ok(()),
             },
         }
@@ -236,7 +236,7 @@ impl<'t, 's> Writer<'t, 's> {
         }
         match extra {
             Some(extra) if !extra.is_object() => {
-                return refuse(extra, "Something else than an object stands where the extensions of a value belong");
+                return refuse(extra, "The extensions of a value must be in an object");
             }
             Some(extra) if value.is_some() && extra.members().next().is_none() => {
                 return refuse(extra, "An object is empty; leave the property out");
@@ -248,7 +248,7 @@ impl<'t, 's> Writer<'t, 's> {
         Ok(())
     }
 
-    /// `<name`; where it begins.
+    /// Writes `<name`; returns where it begins.
     fn open(&mut self, name: &str) -> usize {
         let start = self.out.len();
         self.out.push(b'<');

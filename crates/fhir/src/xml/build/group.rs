@@ -1,4 +1,4 @@
-//! The children of an element, those of one name beside each other, and whether they stand in their order (XML-01).
+//! Groups the children of an element by name, and finds those that are out of order (XML-01).
 
 use super::super::super::schema::{ElementDef, TypeDef, TypeId};
 use super::{Builder, Shape};
@@ -10,14 +10,14 @@ pub(super) struct Child<'a> {
     /// Position among the elements of its type.
     at: Option<u16>,
     pub known: Option<(&'a ElementDef, TypeId)>,
-    /// It should stand before one that it follows.
+    /// Whether it should precede an element that it follows.
     pub is_late: bool,
     pub shape: Shape,
     pub has_extra: bool,
 }
 
 impl<'a> Builder<'a> {
-    /// Adds the children of an element to `children`, in the order in which JSON gets them.
+    /// Appends the children of an element to `children`, in the order in which JSON gets them.
     pub(super) fn gather(&mut self, index: u32, def: Option<&'a TypeDef>, is_resource: bool) {
         let from = self.children.len();
         let mut last: Option<(u16, &[u8])> = None;
@@ -63,8 +63,8 @@ impl<'a> Builder<'a> {
 /// An element of a type, by its name: position, definition, type.
 type Found<'a> = (Option<u16>, Option<(&'a ElementDef, TypeId)>);
 
-/// Brings children of one name together, where the first of them stands. Sorts, because whoever chooses the names could
-/// choose such that are slow to look up.
+/// Moves children with the same name to the first of them. Sorts instead of hashing, because senders could choose
+/// names that collide.
 fn group(children: &mut [Child<'_>]) {
     let mut names: Vec<(&[u8], usize)> = children.iter().enumerate().map(|(at, child)| (child.name, at)).collect();
     names.sort_unstable();
@@ -85,11 +85,11 @@ fn group(children: &mut [Child<'_>]) {
     }
 }
 
-/// Why JSON has no place for an element of this name.
+/// Why JSON cannot represent an element with this name.
 fn misplaced(name: &[u8], known: Option<(&ElementDef, TypeId)>, is_resource: bool) -> Option<&'static str> {
     if known.is_some_and(|(element, _)| element.is_attribute) {
-        return Some("What XML writes as an attribute stands as an element");
+        return Some("An element occurs where XML requires an attribute");
     }
     let is_reserved = name.starts_with(b"_") || (is_resource && name == b"resourceType");
-    is_reserved.then_some("An element has a name that FHIR keeps for JSON")
+    is_reserved.then_some("An element has a name that FHIR reserves for JSON")
 }

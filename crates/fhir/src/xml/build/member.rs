@@ -1,4 +1,5 @@
-//! The members of an object: values, arrays and `_` siblings (JSN-05, JSN-06), each in the shape of its type.
+//! Builds the members of an object: values, arrays, and `_` siblings (JSN-05, JSN-06), each in the shape of its
+//! type.
 
 use super::super::super::schema::{ElementDef, Primitive, TypeDef, TypeId, TypeKind};
 use super::super::super::tree::Kind;
@@ -24,7 +25,7 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
-    /// All children of one name: a value or an array, and the same of the `_` sibling.
+    /// Builds all children with one name: a value or an array, and its `_` sibling.
     fn member(&mut self, from: usize, to: usize) -> Result<(), Stop> {
         let Child { name, known, .. } = self.children[from];
         let of_type = known.map(|(_, type_id)| self.schema.def(type_id));
@@ -44,7 +45,7 @@ impl<'a> Builder<'a> {
             has_extra |= extra;
             is_array |= shape == Shape::Resource && self.document.children(self.children[at].index).nth(1).is_some();
         }
-        // Readers look for the array of values first: without values it is as long, and holds null.
+        // Readers look for the array of values first, so without values it is as long as the other, and all null.
         let is_listed = known.is_some_and(|(element, _)| element.is_array);
         if has_value || (has_extra && is_listed) {
             self.key(name, false);
@@ -92,7 +93,7 @@ impl<'a> Builder<'a> {
         })
     }
 
-    /// Writes each child of the range, in an array if they are one.
+    /// Writes each child of the range, as an array if they are one.
     fn listed(
         &mut self,
         range: Range<usize>,
@@ -115,7 +116,7 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
-    /// The resources in an element that should hold one.
+    /// Builds the resources in an element that should hold exactly one.
     fn resources(&mut self, index: u32) -> Result<(), Stop> {
         let offset = self.element(index).span.start;
         let mut inner = self.document.children(index);
@@ -164,7 +165,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// A primitive without a value holds what a data type does.
+    /// Whether a primitive without a value has children other than extensions, like a data type.
     fn holds_more_than_extensions(&self, index: u32) -> bool {
         self.document.children(index).any(|child| self.document.name(self.element(child)) != b"extension")
     }

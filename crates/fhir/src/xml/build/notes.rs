@@ -1,4 +1,4 @@
-//! What only the XML form breaks, noted with its place (XML-01, XML-02, XML-03, XML-05).
+//! Notes rules that only XML can violate (XML-01, XML-02, XML-03, XML-05).
 
 use super::super::super::finding::{Finding, step};
 use super::super::super::schema::{TypeDef, TypeKind};
@@ -7,7 +7,7 @@ use super::{Builder, Step};
 use std::fmt::Write;
 
 impl<'a> Builder<'a> {
-    /// From the root's members down to where the builder stands.
+    /// The path from the root's members to the current element.
     pub(super) fn path(&self) -> String {
         let mut path = String::new();
         for at in &self.steps {
@@ -21,25 +21,25 @@ impl<'a> Builder<'a> {
         self.findings.note(Finding::new(offset as usize, rule, text, path));
     }
 
-    /// An element that JSON has no place for.
+    /// Notes an element that JSON cannot represent.
     pub(super) fn note_misplaced(&mut self, index: u32, name: &'a [u8], text: &'static str) {
         self.steps.push(Step { name, of_type: None, index: None });
         self.note(self.element(index).span.start, "XML-05", text);
         self.steps.pop();
     }
 
-    /// Text in an element.
+    /// Notes text in an element.
     pub(super) fn check_text(&mut self, index: u32) {
         if !self.element(index).has_text {
             return;
         }
         let found = self.document.texts.iter().find(|(element, _)| *element == index);
         if let Some((_, offset)) = found.copied() {
-            self.note(offset, "XML-05", "Text stands in an element; FHIR has values in the attribute value only");
+            self.note(offset, "XML-05", "An element has text; FHIR has values in the attribute value only");
         }
     }
 
-    /// An element's attributes and whether it has any content, by its type; None: the type is not known.
+    /// Checks an element's attributes and whether it has any content, by its type; None: the type is not known.
     pub(super) fn check_element(&mut self, index: u32, of_type: Option<&TypeDef>, has_children: bool) {
         let element = self.element(index);
         let attributes = self.document.attributes_of(element);
@@ -62,21 +62,21 @@ impl<'a> Builder<'a> {
             _ => {}
         }
         if is_resource && self.document.children(index).nth(1).is_some() {
-            self.note(element.span.start, "XML-01", "More than one resource stands where one is allowed");
+            self.note(element.span.start, "XML-01", "More than one resource occurs where one is allowed");
         }
     }
 
     pub(super) fn note_attribute(&mut self, attribute: &Attribute) {
         let (offset, location) = (attribute.name.start, attribute.is_schema_location);
         match location {
-            true => self.note(offset, "XML-03", "A location of schemas stands in a resource; leave it out"),
+            true => self.note(offset, "XML-03", "A resource has a schema location; leave it out"),
             false => self.note(offset, "XML-05", "An element has an attribute that FHIR does not define for it"),
         }
     }
 
-    /// The attribute `value` of what is no primitive.
+    /// Notes the attribute `value` of an element that is not a primitive.
     pub(super) fn note_value(&mut self, value: Value) {
-        self.note(value.span.start, "XML-05", "An element that has no value has the attribute value");
+        self.note(value.span.start, "XML-05", "An element whose type has no value has the attribute value");
     }
 }
 

@@ -1,4 +1,4 @@
-//! Values without elements: what the attribute `value` and narrative are in JSON (JSN-07, JSN-08).
+//! Builds values without elements: the attribute `value` and narrative in JSON (JSN-07, JSN-08).
 
 use super::super::super::scan;
 use super::super::super::schema::Primitive;
@@ -9,7 +9,7 @@ use super::super::{narrative, text};
 use super::Builder;
 
 impl Builder<'_> {
-    /// A boolean or number where the type is one and the text is good JSON of it, else a string.
+    /// Writes a boolean or number if the type is one and the text is its JSON, else a string.
     pub(super) fn value(&mut self, value: Value, primitive: Option<Primitive>, offset: u32) -> Result<(), Stop> {
         let raw = value.span.of(self.document.bytes);
         if value.is_coded {
@@ -37,7 +37,7 @@ impl Builder<'_> {
         }
     }
 
-    /// A string.
+    /// Writes a string.
     pub(super) fn text(&mut self, text: &[u8], offset: u32) -> Result<(), Stop> {
         self.json.push(b'"');
         let start = self.json.len();
@@ -47,7 +47,7 @@ impl Builder<'_> {
         self.push(Kind::String, start, end, if is_escaped { ESCAPED } else { 0 }, offset).map(|_| ())
     }
 
-    /// A string that needs no escapes.
+    /// Writes a string that needs no escapes.
     fn plain(&mut self, text: &[u8], offset: u32) -> Result<(), Stop> {
         self.json.push(b'"');
         let start = self.json.len();
@@ -62,7 +62,7 @@ impl Builder<'_> {
         self.push(Kind::Null, start, start + 4, 0, offset).map(|_| ())
     }
 
-    /// The text of the XHTML, as it is written.
+    /// Writes the text of the XHTML unchanged.
     pub(super) fn narrative(&mut self, element: &Element) -> Result<(), Stop> {
         let raw = element.span.of(self.document.bytes);
         match element.content {
@@ -72,12 +72,12 @@ impl Builder<'_> {
     }
 }
 
-/// JSON writes the type without quotes.
+/// Whether JSON writes the type without quotes.
 fn is_bare(primitive: Primitive) -> bool {
     kind(primitive) != Kind::String
 }
 
-/// What JSON writes the type as (JSN-07).
+/// The kind of value that JSON uses for the type (JSN-07).
 pub(in super::super) fn kind(primitive: Primitive) -> Kind {
     match primitive {
         Primitive::Boolean => Kind::Boolean,

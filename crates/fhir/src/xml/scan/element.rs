@@ -1,4 +1,4 @@
-//! What a start tag adds to the document, and what narrative may need of what is around it.
+//! Adds the element of a start tag to the document, and checks that narrative does not depend on its context.
 
 use super::super::super::json::NODE_LIMIT;
 use super::super::document::{Attribute, Content, Element, Span};
@@ -7,7 +7,7 @@ use super::tag::Tag;
 use super::{Narrative, Scanner, Stop};
 
 impl Scanner<'_> {
-    /// Within narrative nothing may need what is declared outside of it, for it must stand alone in JSON.
+    /// Narrative must not use declarations outside of it, because it must be complete in JSON.
     pub(super) fn check_narrative(&self, tag: &Tag, narrative: Narrative) -> Result<(), Stop> {
         if self.is_fragment {
             return Ok(());
@@ -37,11 +37,11 @@ impl Scanner<'_> {
         Ok(())
     }
 
-    /// Adds an element of FHIR or the root of narrative to the document.
+    /// Adds an element of FHIR, or the root of narrative, to the document.
     pub(super) fn element(&mut self, tag: &Tag) -> Result<u32, Stop> {
         let index = self.document.elements.len();
         if index >= NODE_LIMIT {
-            return Err(Stop::too_long(tag.start, "The document has more values than are read (2000000)"));
+            return Err(Stop::too_long(tag.start, "The document has more values than the limit of 2000000"));
         }
         let mut element = Element {
             span: Span::new(tag.start, self.position),

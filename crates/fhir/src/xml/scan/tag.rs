@@ -1,14 +1,14 @@
-//! Start tags: name, attributes, the namespaces that they declare.
+//! Parses start tags: name, attributes, and the namespaces that they declare.
 
 use super::super::document::Span;
 use super::super::namespace::{Mark, Space};
-use super::super::text::{self, Name, broken};
+use super::super::text::{self, Name, syntax_error};
 use super::{Scanner, Stop};
 
-/// Most attributes of one element.
+/// The maximum number of attributes of one element.
 const ATTRIBUTES_LIMIT: usize = 64;
 
-/// A start tag that was read; its attributes are the scanner's.
+/// A start tag; its attributes are in the scanner.
 pub(super) struct Tag {
     pub start: usize,
     pub name: Name,
@@ -18,7 +18,7 @@ pub(super) struct Tag {
 }
 
 impl Scanner<'_> {
-    /// Reads a start tag, its attributes into `self.attributes`.
+    /// Parses a start tag, and its attributes into `self.attributes`.
     pub(super) fn tag(&mut self) -> Result<Tag, Stop> {
         let start = self.position;
         let mark = self.scope.mark();
@@ -38,9 +38,9 @@ impl Scanner<'_> {
                     self.position += 2;
                     break true;
                 }
-                None => return Ok(broken(self.position, "The text ends within a tag")?),
+                None => return Ok(syntax_error(self.position, "The text ends within a tag")?),
                 Some(_) if self.position == before => {
-                    return Ok(broken(before, "A name in a tag is not followed by white space, = or >")?);
+                    return Ok(syntax_error(before, "A name in a tag is not followed by white space, = or >")?);
                 }
                 Some(_) => self.attribute()?,
             }
@@ -63,7 +63,7 @@ impl Scanner<'_> {
         self.position = end;
         self.skip_space();
         if self.bytes.get(self.position) != Some(&b'=') {
-            return Ok(broken(start, "An attribute has no value")?);
+            return Ok(syntax_error(start, "An attribute has no value")?);
         }
         self.position += 1;
         self.skip_space();
@@ -77,15 +77,16 @@ impl Scanner<'_> {
             self.has_prefixes |= name.prefix.start != name.prefix.end;
         }
         if self.attributes.len() >= ATTRIBUTES_LIMIT {
-            return Err(Stop::too_long(start, "An element has more attributes than are read (64)"));
+            return Err(Stop::too_long(start, "An element has more attributes than the limit of 64"));
         }
         self.attributes.push((name, value));
         Ok(())
     }
 
-    /// No attribute stands twice, neither as it is written nor by its namespace, and each prefix is declared.
+    /// Checks that no attribute occurs twice, neither literally nor by its namespace, and that each prefix is
+    /// declared.
     fn check_attributes(&self, mark: Mark) -> Result<(), Stop> {
-        let twice = |at: Span| broken(at.start as usize, "An attribute stands more than once in a tag");
+        let twice = |at: Span| syntax_error(at.start as usize, "An attribute occurs more than once in a tag");
         for (index, (name, _)) in self.attributes.iter().enumerate() {
             let whole = name.whole.of(self.bytes);
             if self.attributes[..index].iter().any(|(other, _)| other.whole.of(self.bytes) == whole) {

@@ -1,6 +1,6 @@
-//! Real messages there and back: each file of the corpus comes back equal by value, or is refused with its reason.
+//! Round trips of real messages: each file of the corpus is equal by value afterwards, or is refused with a reason.
 //!
-//! The corpus is no part of the repository; the folder stands in `EMBERPOST_CORPUS`, and without it nothing is tested.
+//! The corpus is not part of the repository. `EMBERPOST_CORPUS` names its folder; without it, nothing is tested.
 
 use super::*;
 use crate::Message;
@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The files of the folder with one of these endings, in a fixed order.
+/// The files of the folder with one of these extensions, sorted.
 fn files(folder: &Path, endings: &[&str]) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
@@ -31,13 +31,13 @@ fn corpus() -> Option<PathBuf> {
     root
 }
 
-/// The version by its message, else R4. Only the folder tells R4B from R4.
+/// The version of the message, else R4. Only the folder distinguishes R4B from R4.
 fn version(tree: &Arc<Tree>, file: &Path) -> FhirVersion {
     let expected = file.iter().any(|part| part == "R4B").then_some(FhirVersion::R4B);
     Message::read(tree.clone(), None, expected).map_or(FhirVersion::R4, |message| message.version)
 }
 
-/// Reason, rule and place, with line and column.
+/// Reason, rule, and expression, with line and column.
 fn reasons(issues: &[Issue]) -> String {
     let reason = |issue: &Issue| {
         let at = issue.expression.as_deref().unwrap_or("-");

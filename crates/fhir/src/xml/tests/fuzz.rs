@@ -1,4 +1,4 @@
-//! Whatever comes is read or refused, and what is read comes back.
+//! Any input is read or refused, and what is read round-trips.
 
 use super::*;
 use proptest::prelude::*;
@@ -9,7 +9,7 @@ const SAMPLE: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Bundle xmlns=\"
   <eventUri value=\"u\"/><source><extension url=\"e\"><valueDecimal value=\"1.0\"/></extension><endpoint id=\"i\" value=\"&#10;é\"/></source>\
   <focus><reference value=\"a\"/></focus><focus/></MessageHeader></resource></entry></Bundle>";
 
-/// What is read must be JSON, and come back if it can be written.
+/// What is read must be JSON, and must round-trip if it can be written.
 fn check(bytes: Vec<u8>) -> Result<(), TestCaseError> {
     let Ok(tree) = parse(Bytes::from(bytes), None, None) else { return Ok(()) };
     prop_assert!(is_as_json_reads(&tree));
@@ -21,7 +21,7 @@ fn check(bytes: Vec<u8>) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// Pieces of XML that are put together in any order.
+/// Pieces of XML in random order.
 fn pieces() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         Just("<name>"),
@@ -55,7 +55,7 @@ fn pieces() -> impl Strategy<Value = String> {
     proptest::collection::vec(piece, 0..14).prop_map(|pieces| pieces.concat())
 }
 
-/// A value of this type as JSON, by the schema.
+/// A random value of this type as JSON, by the schema.
 fn any_value(schema: &'static Schema, id: crate::schema::TypeId, depth: usize) -> BoxedStrategy<serde_json::Value> {
     use crate::schema::{Primitive, TypeKind};
     use serde_json::{Map, Value, json};
@@ -122,7 +122,7 @@ proptest! {
     }
 
     #[test]
-    fn pieces_in_any_order_are_read_to_what_comes_back(content in pieces()) {
+    fn pieces_in_any_order_that_are_read_round_trip(content in pieces()) {
         let text = format!("<Patient xmlns=\"http://hl7.org/fhir\" xmlns:x=\"http://www.w3.org/1999/xhtml\">{content}</Patient>");
         check(text.into_bytes())?;
     }
@@ -135,7 +135,7 @@ proptest! {
     }
 
     #[test]
-    fn what_the_schema_allows_comes_back_from_xml(
+    fn what_the_schema_allows_round_trips_through_xml(
         value in prop_oneof![Just("Patient"), Just("Observation"), Just("MessageHeader"), Just("Parameters"), Just("Bundle")]
             .prop_flat_map(|name| any_value(Schema::of(FhirVersion::R4), Schema::of(FhirVersion::R4).resource(name).unwrap(), 4))
     ) {

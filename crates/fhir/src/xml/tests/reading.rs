@@ -1,4 +1,4 @@
-//! The shapes that JSON gives to what XML says.
+//! The JSON that XML is read as.
 
 use super::*;
 
@@ -20,7 +20,7 @@ fn decimals_are_kept_as_they_are_written() {
 }
 
 #[test]
-fn what_is_no_json_of_its_type_is_a_string_for_the_check_of_structure() {
+fn a_value_that_is_not_json_of_its_type_is_a_string_for_the_structure_check() {
     let json = patient("<active value=\"1\"/><multipleBirthInteger value=\"+2\"/>");
     assert_eq!(json, r#"{"resourceType":"Patient","active":"1","multipleBirthInteger":"+2"}"#);
 }
@@ -34,13 +34,13 @@ fn an_integer64_is_a_string() {
 }
 
 #[test]
-fn what_may_repeat_is_an_array_even_alone() {
+fn an_element_that_may_repeat_is_an_array_even_alone() {
     let json = patient("<name><family value=\"A\"/><given value=\"b\"/></name>");
     assert_eq!(json, r#"{"resourceType":"Patient","name":[{"family":"A","given":["b"]}]}"#);
 }
 
 #[test]
-fn what_may_not_repeat_and_does_is_an_array_for_the_check_of_structure() {
+fn an_element_that_must_not_repeat_but_does_is_an_array_for_the_structure_check() {
     let json = patient("<gender value=\"male\"/><gender value=\"female\"/>");
     assert_eq!(json, r#"{"resourceType":"Patient","gender":["male","female"]}"#);
 }
@@ -56,7 +56,7 @@ fn ids_and_extensions_of_values_are_siblings_filled_with_null() {
 }
 
 #[test]
-fn resources_stand_in_the_element_of_their_type() {
+fn resources_are_in_the_element_of_their_type() {
     let json = patient("<contained><Basic><id value=\"b\"/></Basic></contained><contained><Basic/></contained>");
     let expected =
         r#"{"resourceType":"Patient","contained":[{"resourceType":"Basic","id":"b"},{"resourceType":"Basic"}]}"#;
@@ -89,7 +89,7 @@ fn narrative_is_its_bytes() {
 }
 
 #[test]
-fn narrative_that_leans_on_the_document_is_made_to_stand_alone() {
+fn narrative_that_depends_on_the_document_is_made_independent() {
     let xml = "<Patient xmlns=\"http://hl7.org/fhir\" xmlns:h=\"http://www.w3.org/1999/xhtml\"><text>\
         <h:div id='1'><h:p xml:lang=\"da\">a<!-- <h:p> --></h:p><![CDATA[<h:p>]]></h:div ></text></Patient>";
     let tree = read(xml).unwrap();
@@ -104,7 +104,7 @@ fn narrative_that_leans_on_the_document_is_made_to_stand_alone() {
 }
 
 #[test]
-fn unknown_elements_are_kept_for_the_check_of_structure() {
+fn unknown_elements_are_preserved_for_the_structure_check() {
     let json = patient("<shoe value=\"44\"/><name><a><b value=\"1\"/><b id=\"i\"/></a></name><shoe value=\"45\"/>");
     let expected = r#"{"resourceType":"Patient","shoe":["44","45"],"name":[{"a":{"b":["1",{"id":"i"}]}}]}"#;
     assert_eq!(json, expected);
@@ -118,7 +118,7 @@ fn a_value_of_another_shape_than_its_type_keeps_its_shape() {
 }
 
 #[test]
-fn places_are_those_of_the_xml() {
+fn positions_are_those_of_the_xml() {
     let tree = read("\u{feff}<?xml version=\"1.0\"?>\n<Patient xmlns=\"http://hl7.org/fhir\">\n  <name>\n   <given value=\"é\"/><given\n value=\"b\"/></name></Patient>").unwrap();
     let name = tree.root().get("name").unwrap();
     let given = name.items().next().unwrap().get("given").unwrap();
@@ -136,7 +136,7 @@ fn header(content: &str) -> String {
 
 #[test]
 fn the_spelling_of_the_header_decides_the_version() {
-    // R5 has `endpointUrl` where R4 has `endpoint`, so that each is unknown and not a url to the other.
+    // R5 has `endpointUrl` where R4 has `endpoint`, so each is unknown in the other, and not a url.
     let cases = [
         ("<source><endpoint value=\"u\"/></source>", false),
         ("<source><endpointUrl value=\"u\"/></source>", true),
@@ -173,7 +173,7 @@ fn the_response_of_r5_is_an_identifier_and_that_of_r4_an_id() {
 }
 
 #[test]
-fn what_gives_stu3_away_survives() {
+fn elements_of_stu3_are_preserved() {
     let tree = read(&header("<event><code value=\"a\"/></event><receiver/><timestamp value=\"2020\"/>")).unwrap();
     let header = tree.root().get("entry").unwrap().items().next().unwrap().get("resource").unwrap();
     assert!(header.get("event").is_some_and(Node::is_object) && header.get("timestamp").is_some());

@@ -1,15 +1,15 @@
-//! What cannot be read, and what is read and noted.
+//! What is refused, and what is read and noted.
 
 use super::*;
 use crate::{Cause, Severity};
 
-/// Reads `text` with `X` standing for the namespace of FHIR, on a line of its own, so that it moves no column.
+/// Reads `text` with `X` replaced by the namespace of FHIR on a line of its own, so that columns do not change.
 fn refused(text: &str) -> Vec<Issue> {
     read(&text.replace('X', "xmlns=\"http://hl7.org/fhir\"\n")).expect_err(text)
 }
 
 #[test]
-fn what_is_not_well_formed_is_refused_with_its_place() {
+fn a_document_that_is_not_well_formed_is_refused_with_the_position() {
     let cases: &[(&str, (u32, u32))] = &[
         ("", (1, 1)),
         ("  \n", (2, 1)),
@@ -66,7 +66,7 @@ fn what_is_not_well_formed_is_refused_with_its_place() {
 }
 
 #[test]
-fn bytes_that_are_no_utf_8_are_refused() {
+fn bytes_that_are_not_utf_8_are_refused() {
     let issues = parse(Bytes::from_static(b"<A>\n\xff</A>"), None, None).unwrap_err();
     assert_eq!(found(&issues), [("XML1.0", "", (2, 1))]);
     let wide: Vec<u8> = "<A/>".encode_utf16().flat_map(u16::to_be_bytes).collect();
@@ -78,7 +78,7 @@ fn bytes_that_are_no_utf_8_are_refused() {
 }
 
 #[test]
-fn a_dtd_is_refused_wherever_it_stands() {
+fn a_dtd_is_refused_wherever_it_occurs() {
     for text in [
         "<!DOCTYPE A [<!ENTITY e \"x\">]><A X/>",
         "\n<!DOCTYPE A SYSTEM \"file:///dev/null\"><A X/>",
@@ -144,13 +144,13 @@ fn more_elements_or_attributes_than_the_limits_are_refused() {
 }
 
 #[test]
-fn more_namespaces_in_force_than_the_limit_are_refused() {
+fn more_namespaces_in_scope_than_the_limit_are_refused() {
     let declared = |count: usize| -> String { (0..count).map(|n| format!(" xmlns:a{n}=\"u\"")).collect() };
     let nested = |count: usize| format!("<A xmlns=\"http://hl7.org/fhir\"{}><b{}/></A>", declared(32), declared(count));
     assert!(read(&nested(31)).is_ok() && read(&nested(32)).is_err());
 }
 
-/// The notes of a Patient of this content on a line of its own.
+/// The notes of a Patient with this content on a line of its own.
 fn noted(content: &str) -> Vec<(String, String, (u32, u32))> {
     let tree = read(&format!("<Patient xmlns=\"http://hl7.org/fhir\">\n{content}</Patient>")).expect(content);
     assert!(is_as_json_reads(&tree), "{content}");
@@ -159,7 +159,7 @@ fn noted(content: &str) -> Vec<(String, String, (u32, u32))> {
 }
 
 #[test]
-fn what_fhir_alone_forbids_is_noted_at_its_place() {
+fn violations_of_fhir_rules_alone_are_noted_at_their_position() {
     let cases = [
         ("<name><given value=\"a\"/><family value=\"b\"/></name>", "XML-01", "Patient.name[0].family", 25),
         ("<name/><active value=\"true\"/>", "XML-02", "Patient.name[0]", 1),
@@ -191,7 +191,7 @@ fn what_fhir_alone_forbids_is_noted_at_its_place() {
 }
 
 #[test]
-fn elements_of_one_name_apart_come_together() {
+fn separated_elements_of_one_name_are_grouped() {
     let notes = noted("<name><text value=\"a\"/></name><active value=\"true\"/><name><text value=\"b\"/></name>");
     assert_eq!(notes, [("XML-01".to_owned(), "Patient.active".to_owned(), (2, 31))]);
     let json = patient("<name><text value=\"a\"/></name><active value=\"true\"/><name><text value=\"b\"/></name>");
@@ -199,14 +199,14 @@ fn elements_of_one_name_apart_come_together() {
 }
 
 #[test]
-fn very_many_elements_out_of_order_come_together() {
+fn very_many_elements_out_of_order_are_grouped() {
     let many = "<name/>".repeat(200_000) + &"<active value=\"true\"/>".repeat(100_000);
     let tree = read(&format!("<Patient xmlns=\"http://hl7.org/fhir\">{many}{many}</Patient>")).unwrap();
     assert_eq!(tree.root().get("name").unwrap().items().count(), 400_000);
 }
 
 #[test]
-fn comments_instructions_and_either_form_of_a_tag_are_no_faults() {
+fn comments_instructions_and_both_kinds_of_empty_tags_are_accepted() {
     let content =
         "<!-- a --><?b c?><active  value = 'true'  ></active ><name ><!-- <x> --><family value=\"f\"\n/></name\n>";
     assert!(noted(content).is_empty());
@@ -215,7 +215,7 @@ fn comments_instructions_and_either_form_of_a_tag_are_no_faults() {
 }
 
 #[test]
-fn what_json_has_no_place_for_cannot_be_converted() {
+fn content_that_json_cannot_represent_cannot_be_converted() {
     let tree = read("<Patient xmlns=\"http://hl7.org/fhir\"><gender value=\"male\">x</gender></Patient>").unwrap();
     assert_eq!(json(&tree).unwrap_err()[0].rule.as_deref(), Some("XML-05"));
     let tree = read("<Patient xmlns=\"http://hl7.org/fhir\"><gender value=\"\"/></Patient>").unwrap();

@@ -1,4 +1,4 @@
-//! The form that is written, and what has none.
+//! What is written as XML, and what cannot be.
 
 use super::*;
 
@@ -21,7 +21,7 @@ fn elements_come_in_the_order_of_the_definition_with_ids_and_urls_as_attributes(
 }
 
 #[test]
-fn characters_that_xml_reads_as_others_are_escaped() {
+fn characters_that_xml_normalizes_are_escaped() {
     let text = r#"{"resourceType":"Patient","gender":"\t\n\r <&>\"'\u00e9"}"#;
     assert!(written(text).contains("<gender value=\"&#9;&#10;&#13; &lt;&amp;&gt;&quot;'é\"/>"));
 }
@@ -35,7 +35,7 @@ fn narrative_is_written_as_it_is() {
 }
 
 #[test]
-fn what_xml_could_not_give_back_is_refused_at_its_place() {
+fn content_that_would_not_round_trip_is_refused_at_its_position() {
     let div = |inner: &str| format!("\"text\":{{\"div\":\"{inner}\"}}");
     let xhtml = "xmlns=\\\"http://www.w3.org/1999/xhtml\\\"";
     let cases = [
@@ -74,7 +74,7 @@ fn what_xml_could_not_give_back_is_refused_at_its_place() {
 }
 
 #[test]
-fn what_is_wrong_but_exact_is_written() {
+fn invalid_content_with_an_exact_equivalent_is_written() {
     for content in [r#""gender":["a","b"]"#, r#""gender":"""#, r#""name":[{}]"#, r#""_gender":{}"#, r#""active":"yes""#]
     {
         let tree = tree(&format!("{{\"resourceType\":\"Patient\",{content}}}"));
@@ -84,7 +84,7 @@ fn what_is_wrong_but_exact_is_written() {
     }
 }
 
-/// Whatever lengths the two arrays have, each value stands with its own extensions, and reading gives both one length.
+/// Whatever the lengths of the two arrays, each value has its own extensions, and reading gives both the same length.
 #[test]
 fn arrays_of_values_and_siblings_are_written_whatever_their_lengths_and_nulls() {
     let extension = r#"{"extension":[{"url":"u","valueCode":"c"}]}"#;

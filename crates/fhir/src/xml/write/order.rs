@@ -15,7 +15,7 @@ pub(super) struct Member<'t> {
 }
 
 impl<'t> Writer<'t, '_> {
-    /// Adds the members of an object to `members`. Refuses what the type does not know.
+    /// Appends the members of an object to `members`. Refuses members that the type does not define.
     pub(super) fn gather(&mut self, node: Node<'t>, def: &TypeDef, is_resource: bool) -> Result<(), Refused<'t>> {
         let from = self.members.len();
         for (key, child) in node.members() {
@@ -29,21 +29,21 @@ impl<'t> Writer<'t, '_> {
             let Some((element, of_type)) = self.schema.member_index(def, name) else {
                 return refuse_member(
                     child,
-                    "The definitions do not know a member of this name, so that it has no XML form",
+                    "The definitions do not define a member with this name, so it cannot be written as XML",
                 );
             };
             if child.kind() == Kind::Null {
-                return refuse_member(child, "null stands outside an array; leave the property out");
+                return refuse_member(child, "null is only allowed in an array; leave the property out");
             }
             if is_extra && !self.is_primitive(def, element, of_type) {
-                return refuse_member(child, "A value that is no primitive has a _ sibling");
+                return refuse_member(child, "A value that is not a primitive has a _ sibling");
             }
             let (value, extra) = if is_extra { (None, Some(child)) } else { (Some(child), None) };
             self.members.push(Member { element, of_type, value, extra });
         }
         let order = |member: &Member<'_>| (member.element, member.of_type);
         self.members[from..].sort_by_key(order);
-        // A name and its sibling are neighbors now: no name stands twice in an object.
+        // A name and its sibling are neighbors now: a name occurs only once in an object.
         let mut kept = from;
         for at in from..self.members.len() {
             let member = self.members[at];

@@ -1,4 +1,4 @@
-//! Values as attributes, and narrative as the XHTML that it is.
+//! Writes values as attributes, and narrative as XHTML.
 
 use super::super::super::schema::Primitive;
 use super::super::super::tree::{Kind, Node};
@@ -7,7 +7,7 @@ use super::super::{scan, text};
 use super::{Refused, Writer, refuse};
 
 impl<'t> Writer<'t, '_> {
-    /// Whether reading the value as this type gives back what it is: a number as a number, a string as a string.
+    /// Checks that reading the value as this type returns it unchanged: a number as a number, a string as a string.
     pub(super) fn check_kind(&self, value: Node<'t>, primitive: Primitive) -> Result<(), Refused<'t>> {
         let is_same = match value.kind() {
             Kind::String => bare(primitive, value.text().unwrap_or_default().as_bytes()).is_none(),
@@ -15,50 +15,51 @@ impl<'t> Writer<'t, '_> {
         };
         match is_same {
             true => Ok(()),
-            false => {
-                refuse(value, "A value is written as another kind of JSON than its type has, which XML cannot keep")
-            }
+            false => refuse(value, "The kind of JSON value differs from that of its type, which XML cannot represent"),
         }
     }
 
-    /// ` name="value"` of a string, number or boolean.
+    /// Writes ` name="value"` for a string, number, or boolean.
     pub(super) fn attribute(&mut self, name: &str, value: Node<'t>) -> Result<(), Refused<'t>> {
         self.out.push(b' ');
         self.out.extend_from_slice(name.as_bytes());
         self.out.extend_from_slice(b"=\"");
         match value.text() {
             Some(found) if found.chars().all(text::is_legal) => escape(&found, &mut self.out),
-            Some(_) => return refuse(value, "A string has a character that XML cannot hold"),
+            Some(_) => return refuse(value, "A string has a character that XML does not allow"),
             None => self.out.extend_from_slice(value.raw().as_bytes()),
         }
         self.out.push(b'"');
         Ok(())
     }
 
-    /// The XHTML of `div`, as it is.
+    /// Writes the XHTML of `div` unchanged.
     pub(super) fn narrative(&mut self, value: Node<'t>, name: &str) -> Result<(), Refused<'t>> {
         let Some(found) = value.text() else {
-            return refuse(value, "Narrative is no string");
+            return refuse(value, "Narrative must be a string");
         };
-        // White space and comments around the div say nothing.
+        // White space and comments around the div are not content.
         let found = core(found.as_bytes());
         let is_named = text::name(found, 1).is_ok_and(|(root, _)| root.local.of(found) == name.as_bytes());
         if !found.starts_with(b"<") || !is_named {
-            return refuse(value, "The narrative is not one element div and nothing else, so that it has no XML form");
+            return refuse(value, "The narrative is not exactly one element div, so it cannot be written as XML");
         }
         let Ok(end) = scan::fragment(found) else {
-            return refuse(value, "The narrative is no well-formed XHTML in its namespace, so that it has no XML form");
+            return refuse(
+                value,
+                "The narrative is not well-formed XHTML in its namespace, so it cannot be written as XML",
+            );
         };
         let (div, rest) = found.split_at(end);
         if !core(rest).is_empty() {
-            return refuse(value, "The narrative is not one element div and nothing else, so that it has no XML form");
+            return refuse(value, "The narrative is not exactly one element div, so it cannot be written as XML");
         }
         self.out.extend_from_slice(div);
         Ok(())
     }
 }
 
-/// From the first that is neither white space nor a comment nor a processing instruction.
+/// The text from the first byte that is not white space, a comment, or a processing instruction.
 fn core(mut rest: &[u8]) -> &[u8] {
     loop {
         rest = rest.trim_ascii_start();
@@ -73,7 +74,7 @@ fn core(mut rest: &[u8]) -> &[u8] {
     }
 }
 
-/// White space is escaped, too, for XML reads it as a space.
+/// White space is escaped, too, because XML normalizes it to a space.
 fn escape(text: &str, into: &mut Vec<u8>) {
     let bytes = text.as_bytes();
     let mut done = 0;

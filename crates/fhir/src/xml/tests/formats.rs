@@ -1,4 +1,4 @@
-//! One message in both forms: equal trees, equal identity.
+//! One message in both formats: equal trees, equal identity.
 
 use super::*;
 use crate::Message;
@@ -12,7 +12,7 @@ const JSON: &str = r#"{"resourceType":"Bundle","id":"b-1","type":"message","time
   "component":[{"code":{"text":"a \"quoted\" \\ text"},"valueString":"two\nlines"}]}}]}"#;
 
 #[test]
-fn both_forms_of_a_message_are_one_by_identity() {
+fn a_message_has_the_same_identity_in_both_formats() {
     let one = json_reader::parse(Bytes::from_static(JSON.as_bytes())).unwrap();
     let xml = write(one.root(), Schema::of(FhirVersion::R4)).unwrap();
     let other = parse(Bytes::from(xml), None, None).unwrap();

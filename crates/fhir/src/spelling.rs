@@ -1,6 +1,7 @@
-//! Which FHIR version a message is of: what the sender said, else what is expected, else what the header looks like.
+//! Detects the FHIR version of a message: the version that the sender declared, else the expected one, else what the
+//! header looks like.
 //!
-//! Nothing in a Bundle states its version (VER-06); the spellings of MSG-20 give it away.
+//! Nothing in a Bundle states its version (VER-06), but the spellings of MSG-20 differ.
 
 use super::cause::Cause;
 use super::issue::{Issue, IssueCode};
@@ -10,7 +11,7 @@ use super::version::FhirVersion;
 
 const HEADER: &str = "Bundle.entry[0].resource";
 
-/// Elements that only STU3 has, `event` where it is an object.
+/// Elements that only STU3 has; `event` if it is an object.
 const STU3: [&str; 4] = ["event", "timestamp", "receiver", "acknowledgement"];
 
 /// An element that only one version has.
@@ -21,7 +22,7 @@ struct Hint<'t> {
     node: Node<'t>,
 }
 
-/// What holds it.
+/// The object that has it.
 #[derive(Clone, Copy)]
 enum Parent {
     Header,
@@ -61,10 +62,10 @@ impl<'t> Hints<'t> {
         hints.r4 = uri.map(named("eventUri")).or(enterer.map(named("enterer")));
         hints.r5 = canonical.map(named("eventCanonical"));
         if let Some(source) = source {
-            hints.add_party(source, Parent::Source);
+            hints.add_participant(source, Parent::Source);
         }
         for (index, node) in destination.into_iter().flat_map(Node::items).enumerate() {
-            hints.add_party(node, Parent::Destination(index));
+            hints.add_participant(node, Parent::Destination(index));
         }
         if let Some(found) = response.and_then(|response| hint(response, Parent::Response, "identifier")) {
             match found.node.kind() {
@@ -76,9 +77,12 @@ impl<'t> Hints<'t> {
         hints
     }
 
-    fn add_party(&mut self, party: Node<'t>, of: Parent) {
-        self.r4 = self.r4.or_else(|| hint(party, of, "endpoint"));
-        self.r5 = self.r5.or_else(|| hint(party, of, "endpointUrl")).or_else(|| hint(party, of, "endpointReference"));
+    fn add_participant(&mut self, participant: Node<'t>, of: Parent) {
+        self.r4 = self.r4.or_else(|| hint(participant, of, "endpoint"));
+        self.r5 = self
+            .r5
+            .or_else(|| hint(participant, of, "endpointUrl"))
+            .or_else(|| hint(participant, of, "endpointReference"));
     }
 }
 
@@ -86,7 +90,7 @@ fn hint<'t>(parent: Node<'t>, of: Parent, name: &'static str) -> Option<Hint<'t>
     parent.get(name).map(|node| Hint { of, name, node })
 }
 
-/// Why a message of STU3 is refused, as far as its MessageHeader, in whichever entry, shows that it is one.
+/// Why a message of STU3 is refused, if a MessageHeader, in any entry, shows that it is one.
 pub(super) fn stu3(tree: &Tree) -> Option<Issue> {
     let resources = entries(tree).filter_map(|entry| entry.get("resource"));
     let mut headers = (0usize..)
@@ -98,11 +102,11 @@ pub(super) fn stu3(tree: &Tree) -> Option<Issue> {
     Some(if index == 0 { issue } else { issue.at(format!("Bundle.entry[{index}].resource.{}", hint.name)) })
 }
 
-/// The version to read the message as, and a note where it mixes the spellings of two. Errs when
-/// `said` (the media type's fhirVersion) is not what the header is spelled in (VER-04, VER-06).
+/// The version to read the message as, and a note if it mixes the spellings of two. Errs if `declared` (the
+/// fhirVersion of the media type) is not the version of the header's spelling (VER-04, VER-06).
 pub(super) fn version(
     header: Node<'_>,
-    said: Option<FhirVersion>,
+    declared: Option<FhirVersion>,
     expected: Option<FhirVersion>,
 ) -> Result<(FhirVersion, Option<Issue>), Issue> {
     let hints = Hints::of(header);
@@ -111,23 +115,23 @@ pub(super) fn version(
             let (line, column) = hint.node.position();
             let text = "The MessageHeader has elements of R4 and of R5; use the spelling of one version";
             let note = Issue::error(IssueCode::Structure, Cause::Version, text).rule("MSG-20").at(hint.at());
-            return Ok((said.or(expected).unwrap_or(FhirVersion::R4), Some(note.position(line, column))));
+            return Ok((declared.or(expected).unwrap_or(FhirVersion::R4), Some(note.position(line, column))));
         }
-        (None, None) => return Ok((said.or(expected).unwrap_or(FhirVersion::R4), None)),
+        (None, None) => return Ok((declared.or(expected).unwrap_or(FhirVersion::R4), None)),
         (Some(hint), None) => (FhirVersion::R4, hint),
         (None, Some(hint)) => (FhirVersion::R5, hint),
     };
     let fits = |version: &FhirVersion| (*version == FhirVersion::R5) == (shape == FhirVersion::R5);
-    match said {
-        Some(said) if !fits(&said) => {
+    match declared {
+        Some(declared) if !fits(&declared) => {
             let name = if shape == FhirVersion::R5 { "R5" } else { "R4" };
             let text = format!(
                 "The media type says fhirVersion {}, but the MessageHeader has an element of {name} only",
-                said.short()
+                declared.short()
             );
             Err(refusal(text, hint))
         }
-        _ => Ok((said.or(expected.filter(fits)).unwrap_or(shape), None)),
+        _ => Ok((declared.or(expected.filter(fits)).unwrap_or(shape), None)),
     }
 }
 
