@@ -8,6 +8,7 @@ use super::schema::{Schema, TypeDef, TypeId, TypeKind};
 use super::tree::{Node, Tree};
 use std::borrow::Cow;
 
+/// An element of a document with its type.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Element<'t> {
     /// An object, or the scalar of a primitive; None if only `_x` is present.
@@ -32,11 +33,13 @@ impl<'t> Element<'t> {
         Some(Element { value: Some(node), extra: None, type_id })
     }
 
+    /// The definition of its type.
     #[inline]
     pub fn def<'s>(&self, schema: &'s Schema) -> &'s TypeDef {
         schema.def(self.type_id)
     }
 
+    /// Whether it is a resource.
     #[inline]
     pub fn is_resource(&self, schema: &Schema) -> bool {
         self.def(schema).kind == TypeKind::Resource

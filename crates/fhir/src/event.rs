@@ -61,6 +61,7 @@ impl ResponseCode {
         }
     }
 
+    /// The code.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -125,6 +126,7 @@ impl Category {
 /// An Identifier by system and value, the parts that are compared for identity.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Identifier {
+    /// The namespace of the value.
     pub system: Option<String>,
     pub value: String,
 }

@@ -35,8 +35,10 @@ pub struct Bounds {
     pub destinations: usize,
 }
 
+/// A MessageHeader, as far as routing, identity, and answering need it.
 #[derive(Clone, Debug, Default)]
 pub struct MessageHeader {
+    /// `MessageHeader.id`.
     pub id: Option<String>,
     /// None also if a Coding has no code.
     pub event: Option<Event>,
@@ -48,11 +50,13 @@ pub struct MessageHeader {
     pub focus: Vec<String>,
     /// Present if and only if the message is a response (MSG-27).
     pub response: Option<Response>,
+    /// The canonical of the MessageDefinition.
     pub definition: Option<String>,
     /// The extension of MSG-49.
     pub response_request: Option<ResponseRequired>,
 }
 
+/// One `MessageHeader.destination`.
 #[derive(Clone, Debug, Default)]
 pub struct Destination {
     /// Shared by all destinations that refer to the same Endpoint.
@@ -62,11 +66,14 @@ pub struct Destination {
     pub targets: Arc<[Arc<str>]>,
 }
 
+/// `MessageHeader.response`.
 #[derive(Clone, Debug)]
 pub struct Response {
     /// R4 has an id, which is a value without a system (MSG-37).
     pub identifier: Option<Identifier>,
+    /// The response code; None if it is missing or unknown.
     pub code: Option<ResponseCode>,
+    /// The reference to the OperationOutcome, as written.
     pub details: Option<String>,
 }
 

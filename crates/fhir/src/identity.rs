@@ -64,6 +64,7 @@ pub struct Seen<K> {
     pub any: Option<K>,
 }
 
+/// What a message is, compared with those already received; `K` identifies the earlier message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict<K> {
     New,

@@ -5,6 +5,7 @@ use super::quoted::{MASK, Text, is_plain_path, quote_path};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
+/// The severity of an issue, as in the code system `issue-severity`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
@@ -89,19 +90,23 @@ impl<C> Issue<C> {
         }
     }
 
+    /// An issue of severity error.
     pub fn error(code: IssueCode, cause: C, diagnostics: impl Into<String>) -> Self {
         Self::new(Severity::Error, code, cause, diagnostics)
     }
 
+    /// An issue of severity warning.
     pub fn warning(code: IssueCode, cause: C, diagnostics: impl Into<String>) -> Self {
         Self::new(Severity::Warning, code, cause, diagnostics)
     }
 
+    /// Sets the rule that was violated.
     pub fn rule(mut self, rule: impl Into<Cow<'static, str>>) -> Self {
         self.rule = Some(rule.into());
         self
     }
 
+    /// Sets the expression; names that the specification does not define are masked.
     pub fn at(mut self, expression: impl Into<String>) -> Self {
         self.set_expression(&expression.into());
         self
@@ -113,6 +118,7 @@ impl<C> Issue<C> {
         self
     }
 
+    /// Sets an expression that consists of names of the specification only.
     pub fn set_known_expression(&mut self, expression: String) {
         (self.expression, self.full_expression) = (Some(expression), None);
     }
@@ -145,6 +151,7 @@ impl<C> Issue<C> {
         issue
     }
 
+    /// Sets line and column, both from 1.
     pub fn position(mut self, line: u32, column: u32) -> Self {
         self.position = Some((line, column));
         self
@@ -182,6 +189,7 @@ impl<C> Issue<C> {
         }
     }
 
+    /// Whether its severity is error or fatal.
     pub fn is_error(&self) -> bool {
         self.severity >= Severity::Error
     }

@@ -18,12 +18,18 @@ use super::version::FhirVersion;
 use std::borrow::Cow;
 use std::sync::Arc;
 
+/// A message Bundle with its header.
 #[derive(Clone, Debug)]
 pub struct Message {
+    /// The whole document.
     pub tree: Arc<Tree>,
+    /// The version as which the message is read.
     pub version: FhirVersion,
+    /// The header in entry 0.
     pub header: MessageHeader,
+    /// `Bundle.id`.
     pub bundle_id: Option<String>,
+    /// `Bundle.identifier`.
     pub bundle_identifier: Option<Identifier>,
     /// What reading found but did not refuse: the tree's notes, wrong types in the envelope and header, missing
     /// Endpoints. The validator reports them.
@@ -101,6 +107,7 @@ impl Message {
         self.entries().nth(index)?.get("resource").filter(|resource| resource.is_object())
     }
 
+    /// The `fullUrl` of an entry.
     pub fn full_url(&self, index: usize) -> Option<String> {
         resolve::text(self.entries().nth(index)?, "fullUrl")
     }

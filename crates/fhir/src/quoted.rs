@@ -25,6 +25,7 @@ pub fn quote(token: &str) -> Quote<'_> {
     Quote(token)
 }
 
+/// See `quote`.
 pub struct Quote<'t>(&'t str);
 
 impl fmt::Display for Quote<'_> {
@@ -74,6 +75,7 @@ fn is_of_name(c: char) -> bool {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub struct Text {
+    /// The text with its quotations masked.
     pub masked: Box<str>,
     /// The text with its quotations; None if it has none.
     pub full: Option<Box<str>>,
@@ -142,6 +144,7 @@ impl Text {
         Text { masked: masked.into(), full }
     }
 
+    /// The text with its quotations.
     pub fn full(&self) -> &str {
         self.full.as_deref().unwrap_or(&self.masked)
     }

@@ -112,6 +112,7 @@ impl PartialEq for Node<'_> {
 }
 
 impl Tree {
+    /// The value of the document.
     #[inline]
     pub fn root(&self) -> Node<'_> {
         Node { tree: self, index: 0 }
@@ -174,16 +175,19 @@ impl<'t> Node<'t> {
         &self.tree.slots[self.index as usize]
     }
 
+    /// The kind of value.
     #[inline]
     pub fn kind(self) -> Kind {
         self.slot().kind
     }
 
+    /// Whether it is an object.
     #[inline]
     pub fn is_object(self) -> bool {
         self.kind() == Kind::Object
     }
 
+    /// Whether it is an array.
     #[inline]
     pub fn is_array(self) -> bool {
         self.kind() == Kind::Array
@@ -240,6 +244,7 @@ impl<'t> Node<'t> {
         (slot.kind == Kind::Number).then(|| self.tree.str(slot.start, slot.end))
     }
 
+    /// The value of a boolean; None for any other kind of node.
     #[inline]
     pub fn boolean(self) -> Option<bool> {
         let slot = self.slot();

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::sync::LazyLock;
 
+/// A FHIR version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum FhirVersion {
     #[serde(rename = "4.0")]

@@ -4,6 +4,7 @@
 use super::value::{Item, Value};
 use super::{COLLECTION_LIMIT_ITEMS, Failure};
 
+/// An ordered collection of items.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub enum Collection<'t> {
     #[default]
@@ -14,14 +15,17 @@ pub enum Collection<'t> {
 }
 
 impl<'t> Collection<'t> {
+    /// The number of items.
     pub fn len(&self) -> usize {
         self.items().len()
     }
 
+    /// Whether there are no items.
     pub fn is_empty(&self) -> bool {
         self.items().is_empty()
     }
 
+    /// The items in order.
     pub fn items(&self) -> &[Item<'t>] {
         match self {
             Collection::Empty => &[],

@@ -8,6 +8,7 @@ use thiserror::Error;
 pub struct SyntaxError {
     /// The byte offset in the expression.
     pub offset: usize,
+    /// What is wrong, as a sentence.
     pub message: String,
 }
 

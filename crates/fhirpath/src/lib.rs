@@ -68,11 +68,13 @@ pub trait Host<'t> {
 /// The context of an evaluation.
 #[derive(Clone, Copy)]
 pub struct Scope<'t> {
+    /// The definitions of the FHIR version.
     pub schema: &'static Schema,
     /// `%resource`: the resource that contains the focus; for a contained resource, itself.
     pub resource: Element<'t>,
     /// `%rootResource`: the container of a contained resource, else the same as `resource`.
     pub root: Element<'t>,
+    /// Provides what is outside of the document.
     pub host: &'t dyn Host<'t>,
 }
 

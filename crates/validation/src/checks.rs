@@ -35,9 +35,12 @@ pub enum OnFailure {
     Report,
 }
 
+/// The options of a check.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Checks {
+    /// How much is checked.
     pub level: Level,
+    /// The severity of prose rules.
     pub prose_rules: ProseRules,
     /// Whether an event that no definition names is accepted (`definitions.unknown_events = "route"`).
     pub take_unknown_events: bool,

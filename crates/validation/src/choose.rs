@@ -8,8 +8,10 @@ use super::focus;
 use emberpost_fhir::Message;
 use std::sync::Arc;
 
+/// The result of selecting a definition for a message.
 #[derive(Clone, Debug)]
 pub enum Choice {
+    /// This definition governs the message.
     One(Arc<Definition>),
     /// The event is known, but no definition has rules for this message: a response that no definition describes, or
     /// that several describe equally well.

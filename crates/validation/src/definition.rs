@@ -19,6 +19,7 @@ pub struct DefinitionFile {
     pub bytes: Vec<u8>,
 }
 
+/// A MessageDefinition of R4, R4B, or R5.
 #[derive(Clone, Debug)]
 pub struct Definition {
     pub id: Option<String>,
@@ -29,17 +30,24 @@ pub struct Definition {
     pub event: Event,
     pub category: Option<Category>,
     pub response_required: Option<ResponseRequired>,
+    /// Rules on the types and numbers of focus resources.
     pub focus: Vec<FocusRule>,
     /// Canonicals as written.
     pub allowed_responses: Vec<String>,
+    /// Whether its status is active.
     pub active: bool,
+    /// The resource as loaded.
     pub resource: Value,
 }
 
+/// A rule of `MessageDefinition.focus`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FocusRule {
+    /// The resource type.
     pub code: String,
+    /// The canonical of a profile for these resources.
     pub profile: Option<String>,
+    /// The minimum number of resources.
     pub min: u32,
     /// The maximum number of resources; None: unlimited.
     pub max: Option<u32>,
@@ -74,6 +82,7 @@ impl Definition {
 /// All loaded definitions, indexed by type, URL, and event.
 #[derive(Clone, Debug, Default)]
 pub struct Definitions {
+    /// The MessageDefinitions, as loaded.
     pub messages: Vec<Arc<Definition>>,
     /// The loaded resources of all other types.
     pub resources: Vec<Arc<Value>>,

@@ -49,7 +49,9 @@ pub use structure::not_evaluated;
 /// The issues of a message, and the definition that governs it.
 #[derive(Clone, Debug, Default)]
 pub struct Checked {
+    /// Errors first, each with its rule.
     pub issues: Vec<Issue>,
+    /// The definition that governs the message, if one is loaded.
     pub definition: Option<Arc<Definition>>,
     /// True if no definition names the event and `definitions.unknown_events` refuses such messages. `on_failure`
     /// does not apply to them.

@@ -20,9 +20,12 @@ const FILES_LIMIT: usize = 50_000;
 /// Packages whose definitions are built in: the base, its terminology, and its extensions.
 const BUILT_IN: [&str; 2] = ["hl7.terminology", "hl7.fhir.uv.extensions"];
 
+/// The content of a FHIR package.
 #[derive(Clone, Debug, Default)]
 pub struct Package {
+    /// The name of the package.
     pub name: String,
+    /// The version of the package, not of FHIR.
     pub version: String,
     /// As written, for example `4.0.1`.
     pub fhir_versions: Vec<String>,

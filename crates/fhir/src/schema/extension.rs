@@ -3,6 +3,7 @@
 use super::{ConstraintId, ElementType, ValueSetId};
 use serde::{Deserialize, Serialize};
 
+/// The definition of an extension.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct ExtensionDef {
     /// The url; for a nested extension the name that its `url` has.
@@ -26,6 +27,7 @@ pub struct ExtensionDef {
     pub is_modifier: bool,
 }
 
+/// Where an extension may be used.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub enum Context {
     /// An element or type: `Patient.contact`, `Element`, `Resource`; also any specialization of it.

@@ -52,6 +52,7 @@ pub struct Schema {
     names: FxHashMap<Box<str>, TypeId>,
 }
 
+/// The kind of a type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TypeKind {
     Primitive(Primitive),
@@ -62,6 +63,7 @@ pub enum TypeKind {
     Resource,
 }
 
+/// The definition of a type.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct TypeDef {
     /// `Patient`, `HumanName`, `string`; for a backbone element its path, `Patient.contact`; for a constrained type
@@ -83,6 +85,7 @@ pub struct TypeDef {
     members: Members,
 }
 
+/// The definition of an element.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct ElementDef {
     /// Without `[x]`.
@@ -103,6 +106,7 @@ pub struct ElementDef {
     pub constraints: Vec<ConstraintId>,
 }
 
+/// A type that an element may have.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct ElementType {
     pub type_id: TypeId,
@@ -110,6 +114,7 @@ pub struct ElementType {
     pub targets: Vec<TypeId>,
 }
 
+/// The strength of a binding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Strength {
     Required,
@@ -118,19 +123,23 @@ pub enum Strength {
     Example,
 }
 
+/// A binding to a value set.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Binding {
     pub strength: Strength,
     pub value_set: ValueSetId,
 }
 
+/// An invariant.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Constraint {
     /// For example `per-1`.
     pub key: Box<str>,
     /// Whether it is an error; otherwise it is a warning.
     pub is_error: bool,
+    /// The rule as a sentence.
     pub human: Box<str>,
+    /// The rule in FHIRPath.
     pub expression: Box<str>,
 }
 
@@ -176,6 +185,7 @@ impl Schema {
         self
     }
 
+    /// The type with this id, which must be of this schema.
     pub fn def(&self, id: TypeId) -> &TypeDef {
         &self.types[usize::from(id.0)]
     }
@@ -233,10 +243,12 @@ impl Schema {
         of.members.element(name)
     }
 
+    /// The constraint with this id, which must be of this schema.
     pub fn constraint(&self, id: ConstraintId) -> &Constraint {
         &self.constraints[usize::from(id.0)]
     }
 
+    /// The value set with this id, which must be of this schema.
     pub fn value_set(&self, id: ValueSetId) -> &ValueSet {
         &self.value_sets[usize::from(id.0)]
     }
@@ -249,6 +261,7 @@ impl Schema {
         bound.or_else(|| unbound_value_sets(self.version).get(url))
     }
 
+    /// The extension with this url.
     pub fn extension(&self, url: &str) -> Option<&ExtensionDef> {
         let at = self.extensions.binary_search_by(|known| (*known.url).cmp(url)).ok()?;
         self.extensions.get(at)

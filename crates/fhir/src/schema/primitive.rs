@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+/// A primitive type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Primitive {
     Boolean,

@@ -23,6 +23,7 @@ pub enum SearchKind {
     Resource,
 }
 
+/// A search parameter.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct SearchParameter {
     pub url: Box<str>,
@@ -73,6 +74,7 @@ impl SearchParameters {
         own.or_else(|| same().find(|known| known.bases.iter().any(|base| schema.is_a(type_id, *base))))
     }
 
+    /// All search parameters, sorted by code and url.
     pub fn iter(&self) -> impl Iterator<Item = &SearchParameter> {
         self.all.iter()
     }

@@ -6,6 +6,7 @@ use super::ValueSet;
 use crate::version::{FhirVersion, PerVersion};
 use serde::{Deserialize, Serialize};
 
+/// The value sets of one version.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct UnboundValueSets {
     /// Sorted by url. None of them is in `Schema::value_sets`, and none has more than 5,000 codes.

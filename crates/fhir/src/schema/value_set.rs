@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+/// A value set.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct ValueSet {
     /// Without version.
@@ -12,6 +13,7 @@ pub struct ValueSet {
     pub systems: Vec<Box<str>>,
 }
 
+/// The codes of a value set.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Codes {
     pub systems: Vec<Box<str>>,
@@ -25,6 +27,7 @@ impl Codes {
         self.codes.binary_search_by(|(known, _)| (**known).cmp(code)).is_ok()
     }
 
+    /// Whether the value set has the code of this system.
     pub fn has(&self, system: &str, code: &str) -> bool {
         let from = self.codes.partition_point(|(known, _)| **known < *code);
         let same = self.codes[from..].iter().take_while(|(known, _)| **known == *code);

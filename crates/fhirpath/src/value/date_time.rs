@@ -6,6 +6,7 @@
 use std::cmp::Ordering;
 use std::fmt;
 
+/// The smallest component that a date or time is written with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Precision {
     Year,
@@ -16,6 +17,7 @@ pub enum Precision {
     Second,
 }
 
+/// A date, date time, or time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DateTime {
     /// 1 to 9999.
@@ -26,6 +28,7 @@ pub struct DateTime {
     pub minute: u8,
     /// 60 for a leap second.
     pub second: u8,
+    /// Microseconds within the second.
     pub micros: u32,
     /// The digits of the fraction as written.
     pub digits: u8,

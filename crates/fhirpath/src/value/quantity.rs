@@ -5,6 +5,7 @@ use rust_decimal::Decimal;
 use std::cmp::Ordering;
 use std::fmt;
 
+/// A number with a unit.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Quantity<'t> {
     pub value: Decimal,

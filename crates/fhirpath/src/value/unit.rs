@@ -7,6 +7,7 @@ use super::Text;
 use rust_decimal::Decimal;
 use std::fmt;
 
+/// The unit of a quantity.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Unit<'t> {
     /// The default unit `1`.
