@@ -90,6 +90,18 @@ fn links_to_files_lead_to_files() {
     }
 }
 
+/// Paths between accents, such as `src/store/batch.rs`.
+#[test]
+fn files_that_the_documentation_names_exist() {
+    for (path, text) in all(&["README.md", "ARCHITECTURE.md", "docs"]) {
+        let named = text.split('`').skip(1).step_by(2).filter(|name| !name.contains([' ', '\n', '*', ':', '<']));
+        for name in named.filter(|name| ["src/", "crates/", "tools/", "tests/"].iter().any(|top| name.starts_with(top)))
+        {
+            assert!(root().join(name).exists(), "{}: there is no {name}", path.display());
+        }
+    }
+}
+
 #[test]
 fn the_page_on_http_shows_its_examples_as_they_are() {
     let page = fs::read_to_string(root().join("docs/http.md")).unwrap();
