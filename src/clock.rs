@@ -180,7 +180,7 @@ mod tests {
             let clock = resumed(None, None);
             assert_eq!(clock.jump(), None);
             clock.shift(JUMP_US / 2);
-            assert_eq!(clock.jump(), None, "half an hour is no jump");
+            assert_eq!(clock.jump(), None, "half an hour is not a jump");
             clock.shift(jump_us);
             let off_us = clock.jump().expect("a jump");
             assert!((off_us - jump_us).abs() < 60_000_000, "{off_us}");
