@@ -25,8 +25,9 @@
 //! or senders: the caller looks the keys up.
 
 use super::content;
-use super::event::Category;
-use super::message::Message;
+use super::event::{Category, Identifier};
+use super::header::MessageHeader;
+use super::tree::Tree;
 use super::version::FhirVersion;
 use std::borrow::Cow;
 
@@ -72,15 +73,24 @@ pub enum Verdict<K> {
     Conflict(K),
 }
 
+/// What identifies a message.
+pub(super) struct Identified<'m> {
+    pub tree: &'m Tree,
+    pub version: FhirVersion,
+    pub header: &'m MessageHeader,
+    pub bundle_id: Option<&'m str>,
+    pub bundle_identifier: Option<&'m Identifier>,
+}
+
 /// The keys of a message; the first table above.
-pub(super) fn keys(message: &Message) -> IdentityKeys {
-    let content = content::digest(&message.tree);
-    let response_content = message.header.response.is_some().then(|| content::digest_without_identity(&message.tree));
-    let identifier = message.bundle_identifier.as_ref().map(|found| (KeyKind::BundleIdentifier, found.to_string()));
+pub(super) fn keys(message: Identified) -> IdentityKeys {
+    let content = content::digest(message.tree);
+    let response_content = message.header.response.is_some().then(|| content::digest_without_identity(message.tree));
+    let identifier = message.bundle_identifier.map(|found| (KeyKind::BundleIdentifier, found.to_string()));
     if message.version == FhirVersion::R5 && identifier.is_some() {
         return IdentityKeys { transmission: None, message: identifier, strict: true, content, response_content };
     }
-    let transmission = message.bundle_id.clone().map(|id| (KeyKind::BundleId, id));
+    let transmission = message.bundle_id.map(|id| (KeyKind::BundleId, id.to_owned()));
     let header_id = message.header.id.clone().map(|id| (KeyKind::HeaderId, id));
     let key = header_id.or(identifier).or_else(|| transmission.clone());
     IdentityKeys { transmission, message: key, strict: false, content, response_content }

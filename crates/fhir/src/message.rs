@@ -139,7 +139,13 @@ impl Message {
 
     /// The keys and hashes by which a duplicate is recognized (MSG-60 to MSG-62).
     pub fn identity(&self) -> IdentityKeys {
-        identity::keys(self)
+        identity::keys(identity::Identified {
+            tree: &self.tree,
+            version: self.version,
+            header: &self.header,
+            bundle_id: self.bundle_id.as_deref(),
+            bundle_identifier: self.bundle_identifier.as_ref(),
+        })
     }
 
     /// The subject of the message: the Patient that is the first focus, or that its `subject` or `patient` refers

@@ -1,4 +1,5 @@
 use super::*;
+use crate::Message;
 use crate::json;
 use bytes::Bytes;
 use proptest::prelude::*;

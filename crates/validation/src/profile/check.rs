@@ -28,6 +28,9 @@ const WORK_LIMIT: u64 = 5_000_000;
 /// The number of steps, of an expression or of a search for a path, that cost as much as an element or rule.
 pub(super) const STEPS_PER_WORK: u64 = 16;
 
+/// A resource that was checked, the profile, and the resource's path.
+pub(super) type Demanded<'t> = (Target<'t>, ProfileId, String);
+
 pub(super) struct Checker<'t> {
     pub profiles: &'t Profiles,
     pub schema: &'static Schema,

@@ -4,10 +4,10 @@
 use super::super::collector::IssueCollector;
 use super::super::definition::{Definition, Definitions};
 use super::super::focus::{self, Focus};
-use super::check::Checker;
+use super::check::{Checker, Demanded};
 use super::named_path::NamedPath;
 use super::resolver::Target;
-use super::rules::{ProfileId, ProfileRef};
+use super::rules::ProfileRef;
 use super::sink::{Found, Sink};
 use super::support;
 use super::{ProfileOptions, Profiles};
@@ -53,9 +53,6 @@ pub(crate) fn check_message(
     }
     checker.limitations.report(&message.tree, collector);
 }
-
-/// A resource that was checked, the profile, and the resource's path.
-pub(super) type Demanded<'t> = (Target<'t>, ProfileId, String);
 
 struct Demands<'t> {
     checker: &'t Checker<'t>,

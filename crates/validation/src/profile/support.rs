@@ -1,8 +1,7 @@
 //! Reports must-support elements that a resource does not have, as information.
 
 use super::super::collector::IssueCollector;
-use super::check::Checker;
-use super::message::Demanded;
+use super::check::{Checker, Demanded};
 use super::rules::Rules;
 use emberpost_fhir::element::Element;
 use emberpost_fhir::{Cause, Issue, IssueCode, Severity};
@@ -15,7 +14,7 @@ const NAMES_LIMIT: usize = 10;
 const DEPTH_LIMIT: usize = 8;
 
 pub(super) fn report<'t>(checker: &'t Checker<'t>, demanded: &[Demanded<'t>], collector: &mut IssueCollector) {
-    let mut told = 0;
+    let mut reported = 0;
     for (target, id, path) in demanded {
         let Some(profile) = checker.profiles.get(*id) else { continue };
         let mut absent = Vec::new();
@@ -29,8 +28,8 @@ pub(super) fn report<'t>(checker: &'t Checker<'t>, demanded: &[Demanded<'t>], co
         let text = format!("must-support elements of {} that are absent: {names}{more}", profile.canonical);
         let issue = Issue::new(Severity::Information, IssueCode::Informational, Cause::Definition, text);
         collector.add_issue(issue.rule("must-support").at(path.as_str()));
-        told += 1;
-        if told == RESOURCES_LIMIT {
+        reported += 1;
+        if reported == RESOURCES_LIMIT {
             return;
         }
     }
