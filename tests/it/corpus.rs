@@ -25,7 +25,7 @@ pub struct Message {
     pub is_response: bool,
 }
 
-/// What became of the messages of one publisher.
+/// The results for the messages of one publisher.
 #[derive(Default)]
 struct Tally {
     all: usize,
@@ -190,10 +190,10 @@ fn judged(message: &Message, reply: &Reply) -> Result<(), String> {
 
 fn table(tallies: &BTreeMap<String, Tally>) -> String {
     let mut text = String::from(
-        "# Real messages\n\nWhat became of the messages of many publishers, JSON and XML, sent to a router whose participants \
-         cover their addresses, with\nthe shipped definitions, `unknown_events = \"route\"` and `level = \"message\"`. Each message that was taken arrived \
-         byte for byte; each other\nwas refused by the rules named, with the HTTP status in brackets (200: a `fatal-error` \
-         message).\n\nMade by `EMBERPOST_CORPUS=<folder> EMBERPOST_CORPUS_TABLE=write cargo test --test it corpus`, and \
+        "# Real messages\n\nThe results of sending messages of many publishers, JSON and XML, to a router whose participants cover their \
+         addresses, with the shipped\ndefinitions, `unknown_events = \"route\"`, and `level = \"message\"`. Each accepted \
+         message arrived byte for byte; each other message was\nrefused by the named rules, with the HTTP status in \
+         parentheses (200: a `fatal-error` message).\n\nMade by `EMBERPOST_CORPUS=<folder> EMBERPOST_CORPUS_TABLE=write cargo test --test it corpus`, and \
          compared by the same test\nwithout the second variable.\n\n| source | messages | taken | refused, by rule |\n\
          |---|---|---|---|\n",
     );
