@@ -173,9 +173,9 @@ fn is_plain(text: &str) -> bool {
 }
 
 fn escaped(text: &str) -> Cow<'_, str> {
-    match text.contains(char::is_control) {
-        true => Cow::Owned(escape_controls(text)),
-        false => Cow::Borrowed(text),
+    match is_plain(text) || !text.contains(char::is_control) {
+        true => Cow::Borrowed(text),
+        false => Cow::Owned(escape_controls(text)),
     }
 }
 

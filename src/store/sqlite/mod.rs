@@ -16,6 +16,7 @@ pub(super) mod message_status;
 pub(super) mod migrate;
 pub(super) mod open;
 pub(super) mod plan;
+pub(super) mod progress;
 pub(super) mod recent;
 pub(super) mod replay;
 pub(super) mod restore;

@@ -6,6 +6,7 @@
 
 use super::core::Core;
 use super::insert::{self, json};
+use super::progress;
 use super::writer::Writer;
 use crate::store::Unavailable;
 use crate::store::rows::ReferenceRow;
@@ -127,7 +128,7 @@ impl Recent {
     pub async fn load(&self, conn: &mut SqliteConnection) -> Result<(), Error> {
         let newest = sqlx::query("SELECT coalesce(max(k), 0) FROM message").fetch_one(&mut *conn).await?.try_get(0)?;
         let mut loaded = State { newest, round_from: newest, ..State::default() };
-        let mut after = (moved(conn).await?, i64::MAX);
+        let mut after = (progress::read(conn, PROGRESS).await?, i64::MAX);
         loop {
             // As one text: each row would cost a switch between threads.
             let query = sqlx::query(
@@ -217,24 +218,19 @@ fn rows_with(hash: i64) -> std::ops::RangeInclusive<ReferenceRow> {
     least..=most
 }
 
-async fn moved(conn: &mut SqliteConnection) -> Result<i64, Error> {
-    let found = sqlx::query("SELECT value FROM progress WHERE name = ?").bind(PROGRESS).fetch_optional(conn).await?;
-    found.map_or(Ok(0), |row| row.try_get(0))
-}
-
 /// Moves a slice once enough messages have arrived.
 pub(in crate::store) async fn move_due(core: &Arc<Core>) -> Result<(), Unavailable> {
     if core.recent.is_due() { move_next(core).await } else { Ok(()) }
 }
 
 pub(in crate::store) async fn move_next(core: &Arc<Core>) -> Result<(), Unavailable> {
-    core.write(|core, writer| move_slice(&core.recent, writer).boxed()).await
+    core.write(|_, writer| move_slice(writer).boxed()).await
 }
 
 /// In the caller's transaction.
-async fn move_slice(recent: &Recent, writer: &mut Writer) -> Result<(), Error> {
+async fn move_slice(writer: &mut Writer) -> Result<(), Error> {
     let (slice, mut rows, round_from) = {
-        let mut state = recent.state();
+        let mut state = writer.recent.state();
         state.messages = 0;
         let slice = state.slice;
         if slice == 0 {
@@ -245,8 +241,7 @@ async fn move_slice(recent: &Recent, writer: &mut Writer) -> Result<(), Error> {
     };
     insert::write_references(&mut writer.conn, &mut rows).await?;
     if slice + 1 == SLICES {
-        let save = "INSERT OR REPLACE INTO progress (name, value) VALUES (?, ?)";
-        sqlx::query(save).bind(PROGRESS).bind(round_from).execute(&mut writer.conn).await?;
+        progress::save(&mut writer.conn, PROGRESS, round_from).await?;
     }
     sqlx::query(
         "DELETE FROM reference_recent WHERE message_k <= min((SELECT value FROM progress WHERE name = ?), \
@@ -256,7 +251,7 @@ async fn move_slice(recent: &Recent, writer: &mut Writer) -> Result<(), Error> {
     .bind(DELETED_PER_SLICE)
     .execute(&mut writer.conn)
     .await?;
-    recent.on_commit(Change::Move(slice));
+    writer.recent.on_commit(Change::Move(slice));
     Ok(())
 }
 

@@ -8,6 +8,7 @@
 use super::Sqlite;
 use super::insert::json;
 use super::lookup;
+use super::progress;
 use super::recent;
 use super::row;
 use super::term;
@@ -19,6 +20,8 @@ use futures_util::FutureExt;
 use sqlx::{AssertSqlSafe, Error, Row};
 use std::sync::PoisonError;
 
+/// The row of `progress` that says up to which message identities are released.
+const IDENTITIES: &str = "identities";
 /// The most that one step deletes: rows, and pages of 4 KiB of bodies. Accepts wait while a step runs.
 const STEP_COST: i64 = 4_096;
 const BODY_COST: &str = "1 + length(b.bytes) / 4096";
@@ -220,14 +223,13 @@ async fn window(
 
 /// Releases identities in the order in which they were stored, and stores its position.
 async fn release_identities(writer: &mut Writer, before_us: i64, limit: u32) -> Result<u64, Error> {
-    let rows = sqlx::query(
-        "SELECT k, received_us < ? FROM message \
-         WHERE k > coalesce((SELECT value FROM progress WHERE name = 'identities'), 0) ORDER BY k LIMIT ?",
-    )
-    .bind(before_us)
-    .bind(limit)
-    .fetch_all(&mut writer.conn)
-    .await?;
+    let after = progress::read(&mut writer.conn, IDENTITIES).await?;
+    let rows = sqlx::query("SELECT k, received_us < ? FROM message WHERE k > ? ORDER BY k LIMIT ?")
+        .bind(before_us)
+        .bind(after)
+        .bind(limit)
+        .fetch_all(&mut writer.conn)
+        .await?;
     let mut old = Vec::new();
     for row in &rows {
         if !row.try_get::<bool, _>(1)? {
@@ -237,12 +239,7 @@ async fn release_identities(writer: &mut Writer, before_us: i64, limit: u32) -> 
     }
     let Some(last) = old.last() else { return Ok(0) };
     lookup::release(&mut writer.conn, &writer.recent, &old).await?;
-    sqlx::query(
-        "INSERT INTO progress (name, value) VALUES ('identities', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-    )
-    .bind(*last)
-    .execute(&mut writer.conn)
-    .await?;
+    progress::save(&mut writer.conn, IDENTITIES, *last).await?;
     Ok(old.len() as u64)
 }
 

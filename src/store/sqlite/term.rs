@@ -4,6 +4,7 @@
 //! page per term. A search first writes the missing terms, also those that a crash left unwritten.
 
 use super::insert::json;
+use super::progress;
 use super::writer::Writer;
 use crate::store::terms::{SearchFields, issue_label};
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
@@ -60,13 +61,13 @@ impl UnwrittenTerms {
 /// Writes the terms of all stored messages that have none yet, in the caller's transaction. They stay in memory until a later
 /// call finds that this one was committed.
 pub(in crate::store) async fn write_missing(writer: &mut Writer) -> Result<(), Error> {
-    let written = written(&mut writer.conn).await?;
+    let written = progress::read(&mut writer.conn, PROGRESS).await?;
     let unwritten = &mut writer.unwritten_terms;
     unwritten.messages = 0;
     if unwritten.is_stale {
         let newest = fill_messages(&mut writer.conn, written).await?;
         *unwritten = UnwrittenTerms::default();
-        return save(&mut writer.conn, newest.max(written)).await;
+        return progress::save(&mut writer.conn, PROGRESS, newest.max(written)).await;
     }
     unwritten.terms.retain(|(_, message)| *message > written);
     if unwritten.newest <= written {
@@ -74,22 +75,7 @@ pub(in crate::store) async fn write_missing(writer: &mut Writer) -> Result<(), E
     }
     unwritten.terms.sort_unstable();
     super::insert::write_terms(&mut writer.conn, &mut unwritten.terms).await?;
-    save(&mut writer.conn, unwritten.newest).await
-}
-
-/// Up to which message terms are written.
-async fn written(conn: &mut SqliteConnection) -> Result<i64, Error> {
-    let row = sqlx::query("SELECT value FROM progress WHERE name = ?").bind(PROGRESS).fetch_optional(conn).await?;
-    row.map_or(Ok(0), |row| row.try_get(0))
-}
-
-async fn save(conn: &mut SqliteConnection, newest: i64) -> Result<(), Error> {
-    sqlx::query("INSERT OR REPLACE INTO progress (name, value) VALUES (?, ?)")
-        .bind(PROGRESS)
-        .bind(newest)
-        .execute(conn)
-        .await
-        .map(drop)
+    progress::save(&mut writer.conn, PROGRESS, unwritten.newest).await
 }
 
 /// Writes the terms of everything that a schema version before terms stored.
