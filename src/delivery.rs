@@ -78,6 +78,38 @@ pub struct Metadata {
 }
 
 impl Metadata {
+    /// Of a message of which nothing else is known yet.
+    pub fn new(id: Uuid, sender: impl Into<String>, media_type: impl Into<String>, received_at_us: i64) -> Metadata {
+        Metadata {
+            id,
+            sender: sender.into(),
+            source: None,
+            destinations: Vec::new(),
+            event: None,
+            version: None,
+            media_type: media_type.into(),
+            header_id: None,
+            bundle_id: None,
+            bundle_identifier: None,
+            header_uuid: None,
+            response: None,
+            definition: None,
+            category: None,
+            owed: None,
+            reply_to: ReplyTo::Wait,
+            in_reply_to: None,
+            request_format: None,
+            unmatched: false,
+            ambiguous: false,
+            via: None,
+            request_id: None,
+            size_bytes: 0,
+            received_at_us,
+            checked_at_us: None,
+            planned_at_us: None,
+        }
+    }
+
     /// Whether a response's identifier may mean this message, by any of its four ids: publishers differ in which one
     /// they give (MSG-37).
     pub fn is_named_by(&self, identifier: &str) -> bool {

@@ -1,6 +1,6 @@
 //! For tests: metadata, deliveries, and participants with every field set, of which a test overrides those that it is about.
 
-use crate::delivery::{DeliveryKind, Metadata, PendingDelivery, ReplyTo};
+use crate::delivery::{DeliveryKind, Metadata, PendingDelivery};
 use crate::routing::{Channel, Participant};
 use fhir::FhirVersion;
 use std::sync::Arc;
@@ -9,32 +9,10 @@ use uuid::Uuid;
 /// The metadata of an R4 message in JSON of the participant `ward`, without identity.
 pub fn metadata() -> Metadata {
     Metadata {
-        id: Uuid::from_u128(7),
-        sender: "ward".into(),
         source: Some("urn:oid:1.2.3".into()),
-        destinations: Vec::new(),
-        event: None,
         version: Some(FhirVersion::R4),
-        media_type: "application/fhir+json".into(),
-        header_id: None,
-        bundle_id: None,
-        bundle_identifier: None,
-        header_uuid: None,
-        response: None,
-        definition: None,
-        category: None,
-        owed: None,
-        reply_to: ReplyTo::Wait,
-        in_reply_to: None,
-        request_format: None,
-        unmatched: false,
-        ambiguous: false,
-        via: None,
-        request_id: None,
         size_bytes: 2,
-        received_at_us: 0,
-        checked_at_us: None,
-        planned_at_us: None,
+        ..Metadata::new(Uuid::from_u128(7), "ward", "application/fhir+json", 0)
     }
 }
 

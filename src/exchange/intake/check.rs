@@ -203,36 +203,17 @@ pub(super) fn undecodable(id: Uuid, inbound: &Inbound, refusal: Refusal, issue: 
 }
 
 fn initial_metadata(id: Uuid, inbound: &Inbound) -> Metadata {
+    let sender = inbound.credential.as_deref().unwrap_or("unknown");
     Metadata {
-        id,
-        sender: inbound.credential.as_deref().unwrap_or("unknown").to_string(),
-        source: None,
-        destinations: Vec::new(),
-        event: None,
         version: inbound.said_version,
-        media_type: inbound.media_type.clone(),
-        header_id: None,
-        bundle_id: None,
-        bundle_identifier: None,
-        header_uuid: None,
-        response: None,
-        definition: None,
-        category: None,
-        owed: None,
         reply_to: match &inbound.answer_mode {
             AnswerMode::ReplyQueue { reply, .. } => ReplyTo::Queue(reply.clone()),
             _ => ReplyTo::Wait,
         },
-        in_reply_to: None,
-        request_format: None,
-        unmatched: false,
-        ambiguous: false,
         via: inbound.via.as_deref().map(newest_hops),
         request_id: Some(inbound.request_id.clone()),
         size_bytes: inbound.bytes.len() as u64,
-        received_at_us: inbound.received_at_us,
-        checked_at_us: None,
-        planned_at_us: None,
+        ..Metadata::new(id, sender, inbound.media_type.clone(), inbound.received_at_us)
     }
 }
 
