@@ -5,10 +5,10 @@
 //! until it is opened as a store, so that it is not opened beside the log of another file.
 
 use super::Sqlite;
-use super::core::folder;
-use super::files::{self, BACKUP_MARK, beside, create_private, file_error, rename_new, sync_folder};
+use super::connect::plain_options;
+use super::files::{self, BACKUP_MARK, beside, create_private, file_error, folder, rename_new, sync_folder};
 use super::migrate::user_version;
-use super::open::{plain_options, set_application_id};
+use super::open::set_application_id;
 use crate::store::OpenError;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{ConnectOptions, Connection};

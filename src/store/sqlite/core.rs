@@ -1,18 +1,20 @@
 //! What the handles of a store and its writer share: connections, keys of participants, counters, free disk space.
 
+use super::cursor::RetentionCursors;
+use super::error::unavailable;
+use super::files::{beside, folder};
 use super::health::Health;
 use super::recent::Recent;
-use super::term;
 use super::watch::{FileChange, FileWatch};
 use super::writer::Writer;
 use crate::clock::Clock;
+use crate::store::context::Context;
 use crate::store::{StoreSettings, Unavailable};
-use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use sqlx::sqlite::{SqliteConnection, SqlitePool};
 use sqlx::{Error, Row};
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -45,7 +47,7 @@ pub(in crate::store) struct Core {
     /// Transactions since the start, and the accepts and settlements that they committed.
     pub commits: AtomicU64,
     pub operations: AtomicU64,
-    pub sweep: Mutex<super::retention::RetentionCursors>,
+    pub sweep: Mutex<RetentionCursors>,
     /// Another router may have the file now: nothing may be written.
     pub closed: AtomicBool,
 }
@@ -104,6 +106,13 @@ impl Core {
         }
     }
 
+    /// What a decision must know of this moment.
+    pub fn context(&self) -> Context {
+        let now_us = self.clock.now_us();
+        let identities_from_us = self.identities_from_us(now_us);
+        Context { participants: self.participant_keys(), now_us, identities_from_us }
+    }
+
     fn watched(&self) -> std::sync::MutexGuard<'_, Option<FileWatch>> {
         self.watch.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -139,7 +148,7 @@ impl Core {
 
     /// Size of the log on disk; 0 if there is none.
     pub fn log_bytes(&self) -> u64 {
-        super::files::beside(&self.path, "-wal").metadata().map_or(0, |data| data.len())
+        beside(&self.path, "-wal").metadata().map_or(0, |data| data.len())
     }
 
     /// Runs one transaction on the writer's connection, in a task of its own: it completes even if the caller is dropped.
@@ -155,19 +164,14 @@ impl Core {
                 return Err(Error::PoolClosed);
             }
             let done = async {
-                core.recent.refresh(&mut writer.conn).await?;
                 writer.begin().await?;
                 let done = work(&core, &mut writer).await?;
                 writer.commit().await?;
-                core.recent.commit();
                 Ok(done)
             }
             .await;
             if done.is_err() {
-                core.recent.invalidate();
-                // Terms that it wrote, and that memory no longer holds, are not written.
-                writer.unwritten_terms.invalidate();
-                writer.recover(&core).await;
+                writer.recover(&core.path).await;
             }
             done
         });
@@ -176,11 +180,6 @@ impl Core {
             Ok(Err(error)) => Err(unavailable(&error)),
             Err(error) => Err(Unavailable::Away(error.to_string())),
         }
-    }
-
-    /// Writes the missing terms of stored messages, before a search by terms.
-    pub async fn write_terms(self: &Arc<Self>) -> Result<(), Unavailable> {
-        self.write(|_, writer| term::write_missing(writer).boxed()).await
     }
 
     /// Closes the readers, moves the log into the database file, and releases the lock.
@@ -194,43 +193,5 @@ impl Core {
         }
         // Releases the lock.
         drop(self.watched().take());
-    }
-}
-
-pub(in crate::store) fn folder(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// The primary result code of SQLite.
-pub(in crate::store) fn sqlite_code(error: &Error) -> Option<i64> {
-    let code = error.as_database_error()?.code()?.parse::<i64>().ok()?;
-    Some(code & 0xff)
-}
-
-/// Whether a transaction failed because of one of its rows, so that the others may succeed without it.
-pub(in crate::store) fn is_row_error(error: &Error) -> bool {
-    const SQLITE_BUSY: i64 = 5;
-    const SQLITE_LOCKED: i64 = 6;
-    match error {
-        Error::Database(_) => {
-            let code = sqlite_code(error);
-            !matches!(code, Some(SQLITE_BUSY | SQLITE_LOCKED | SQLITE_IOERR | SQLITE_FULL))
-        }
-        Error::Encode(_) | Error::Decode(_) | Error::ColumnDecode { .. } => true,
-        _ => false,
-    }
-}
-
-const SQLITE_IOERR: i64 = 10;
-const SQLITE_FULL: i64 = 13;
-
-/// The error that a caller gets for a database error. Error texts of SQLite contain no values.
-pub(in crate::store) fn unavailable(error: &Error) -> Unavailable {
-    match sqlite_code(error) {
-        Some(SQLITE_IOERR | SQLITE_FULL) => Unavailable::Full(error.to_string()),
-        None if matches!(error, Error::Decode(_) | Error::ColumnDecode { .. }) => {
-            Unavailable::Damaged(error.to_string())
-        }
-        _ => Unavailable::Away(error.to_string()),
     }
 }

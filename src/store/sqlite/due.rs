@@ -1,7 +1,7 @@
 //! Changes when waiting deliveries are due, other than by an attempt: after the clock was wrong, or for an operator.
 
 use super::Sqlite;
-use super::core::unavailable;
+use super::error::unavailable;
 use super::insert::json;
 use super::row;
 use super::writer::Writer;

@@ -4,7 +4,6 @@
 //! names log and index after the path and trusts any log that it finds there. Therefore two routers must not open one file
 //! under two names, and a backup must not be opened beside the log of another file.
 
-use super::core::folder;
 use crate::store::OpenError;
 use std::collections::BTreeSet;
 use std::fs::{File, Metadata, OpenOptions, Permissions, TryLockError};
@@ -41,6 +40,11 @@ static OPEN_STORES: Mutex<BTreeSet<FileId>> = Mutex::new(BTreeSet::new());
 
 fn open_stores() -> std::sync::MutexGuard<'static, BTreeSet<FileId>> {
     OPEN_STORES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The folder that holds `path`.
+pub(in crate::store) fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// `path` with `ending` after it, as SQLite names the files beside a database.

@@ -5,7 +5,7 @@
 //! participants without a channel, too. An index skips what waits for the reader of a mailbox.
 
 use super::Sqlite;
-use super::core::unavailable;
+use super::error::unavailable;
 use super::row::{self, PENDING_COLUMNS};
 use crate::delivery::PendingDelivery;
 use crate::routing::lane::UNORDERED;

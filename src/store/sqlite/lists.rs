@@ -1,7 +1,7 @@
 //! Lists and single rows for the admin API: messages, deliveries, figures. Read-only.
 
 use super::Sqlite;
-use super::core::unavailable;
+use super::error::unavailable;
 use super::filter::{self, Bound, Conditions};
 use super::insert::json;
 use super::plan::{ListedTable, MESSAGES};

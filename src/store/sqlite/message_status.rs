@@ -1,7 +1,7 @@
 //! What replies to a sender need: the status of a message, its body, and the deliveries that a response may answer.
 
 use super::Sqlite;
-use super::core::unavailable;
+use super::error::unavailable;
 use super::row::{self, PENDING_COLUMNS};
 use crate::delivery::Metadata;
 use crate::store::message_status::{Candidates, DeliveryStatus, MessageStatus, SentRequest};

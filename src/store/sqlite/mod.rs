@@ -3,11 +3,16 @@
 //! All SQL of the store is in this folder. The methods of `Sqlite` are those of `Store`, which documents them.
 
 pub(super) mod backup;
+pub(super) mod commit;
+pub(super) mod connect;
 pub(super) mod core;
+pub(super) mod cursor;
 pub(super) mod due;
+pub(super) mod error;
 pub(super) mod files;
 pub(super) mod filter;
 pub(super) mod health;
+pub(super) mod indexes;
 pub(super) mod insert;
 pub(super) mod lanes;
 pub(super) mod lists;
@@ -16,6 +21,7 @@ pub(super) mod message_status;
 pub(super) mod migrate;
 pub(super) mod open;
 pub(super) mod plan;
+pub(super) mod probe;
 pub(super) mod progress;
 pub(super) mod recent;
 pub(super) mod replay;
@@ -31,11 +37,13 @@ pub(super) mod tries;
 pub(super) mod watch;
 pub(super) mod writer;
 
-use self::core::{Core, unavailable};
+use self::core::Core;
+use self::error::unavailable;
 use crate::clock::Clock;
 use crate::delivery::Metadata;
 use crate::store::{OpenError, StoreSettings, Unavailable, batch, prepare};
 use fhir::identity::{IdentityKeys, Verdict};
+use futures_util::FutureExt;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -62,7 +70,14 @@ impl Sqlite {
         Ok(batch::verdict(context, identities, &message))
     }
 
+    pub async fn confirm_clock(&self) -> Result<(), Unavailable> {
+        let core = &self.core;
+        core.clock.confirm();
+        tracing::warn!(now_us = core.clock.now_us(), "an operator confirmed the clock; expiry and retention continue");
+        core.write(|core, writer| time::save(&core.clock, &mut writer.conn).boxed()).await
+    }
+
     pub fn watch(&self) -> impl Future<Output = ()> + Send + use<> {
-        health::watch(Arc::downgrade(&self.core))
+        probe::watch(Arc::downgrade(&self.core))
     }
 }

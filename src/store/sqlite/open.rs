@@ -1,34 +1,25 @@
 //! Opens a store: the folder, the lock, the schema's version, and the connections.
 
-use super::core::{Core, folder};
-use super::files::{self, BACKUP_MARK, STORE_MARK, StoreLock, beside, create_private, file_error, rename_new};
+use super::connect::{plain_options, readers, writer_options};
+use super::core::Core;
+use super::cursor::RetentionCursors;
+use super::files::{self, BACKUP_MARK, STORE_MARK, StoreLock, beside, create_private, file_error, folder, rename_new};
 use super::health::Health;
-use super::insert::PREPARED_STATEMENTS;
 use super::migrate;
 use super::recent::Recent;
-use super::retention::RetentionCursors;
 use super::search::{SEARCH_MILLISECONDS, SEARCHERS};
 use super::term::UnwrittenTerms;
 use super::watch::FileWatch;
 use super::writer::{Writer, read_keys};
 use crate::clock::Clock;
 use crate::store::{OpenError, StoreSettings};
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
-};
+use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Error, Row};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, RwLock};
-use std::time::Duration;
 
 const READERS: u32 = 4;
-pub(in crate::store) const BUSY_TIMEOUT_MILLISECONDS: u32 = 5_000;
-const BUSY_TIMEOUT: Duration = Duration::from_millis(BUSY_TIMEOUT_MILLISECONDS as u64);
-/// 40 MB of log, so that a page that changes often is written to the database file only once for many commits.
-const CHECKPOINT_PAGES: &str = "10000";
-/// A log that grew beyond this, because a reader kept an old snapshot open, is truncated when the reader has ended.
-pub(in crate::store) const LOG_LIMIT_BYTES: u64 = 64 * 1024 * 1024;
 
 pub(in crate::store) async fn open(settings: StoreSettings, clock: Clock) -> Result<Core, OpenError> {
     files::make_folder(folder(&settings.path))?;
@@ -53,8 +44,8 @@ pub(in crate::store) async fn open(settings: StoreSettings, clock: Clock) -> Res
     // Attempts of the last run ended with its process. Rows stay "waiting" during an attempt, so nothing must be reset.
     let keys = read_keys(&mut conn).await.map_err(database)?;
     let participants = Core::read_participants(&mut conn).await.map_err(database)?;
-    let readers = readers(&path, READERS).await.map_err(database)?;
-    let searchers = self::readers(&path, SEARCHERS).await.map_err(database)?;
+    let short_reads = readers(&path, READERS).await.map_err(database)?;
+    let searchers = readers(&path, SEARCHERS).await.map_err(database)?;
     Ok(Core {
         settings,
         path,
@@ -65,7 +56,7 @@ pub(in crate::store) async fn open(settings: StoreSettings, clock: Clock) -> Res
             unwritten_terms: UnwrittenTerms::at_start(),
             recent: recent.clone(),
         }),
-        readers,
+        readers: short_reads,
         searchers,
         search_milliseconds: AtomicU64::new(SEARCH_MILLISECONDS),
         search_checks: Arc::default(),
@@ -149,40 +140,4 @@ async fn application_id(conn: &mut SqliteConnection) -> Result<i64, Error> {
 
 pub(in crate::store) async fn set_application_id(conn: &mut SqliteConnection, id: i32) -> Result<(), Error> {
     sqlx::query(AssertSqlSafe(format!("PRAGMA application_id = {id}"))).execute(conn).await.map(drop)
-}
-
-/// For a file that nobody else has open. Without a log: everything is written to the file itself.
-pub(in crate::store) fn plain_options(path: &Path) -> SqliteConnectOptions {
-    SqliteConnectOptions::new()
-        .filename(path)
-        .synchronous(SqliteSynchronous::Full)
-        .busy_timeout(BUSY_TIMEOUT)
-        .foreign_keys(false)
-        .disable_statement_logging()
-}
-
-pub(in crate::store) fn writer_options(path: &Path) -> SqliteConnectOptions {
-    SqliteConnectOptions::new()
-        .filename(path)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
-        .busy_timeout(BUSY_TIMEOUT)
-        .foreign_keys(false)
-        .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
-        .pragma("journal_size_limit", LOG_LIMIT_BYTES.to_string())
-        // Temporary data of statements stays in memory: as a file it cost a tenth of the CPU time.
-        .pragma("temp_store", "MEMORY")
-        .pragma("cache_size", "-32768")
-        .statement_cache_capacity(PREPARED_STATEMENTS)
-        .disable_statement_logging()
-}
-
-async fn readers(path: &Path, count: u32) -> Result<SqlitePool, Error> {
-    let options = SqliteConnectOptions::new()
-        .filename(path)
-        .read_only(true)
-        .busy_timeout(BUSY_TIMEOUT)
-        .pragma("cache_size", "-8192")
-        .disable_statement_logging();
-    SqlitePoolOptions::new().max_connections(count).acquire_timeout(BUSY_TIMEOUT).connect_with(options).await
 }

@@ -4,14 +4,10 @@
 //! there later, one slice of all hashes at a time, when several of a slice share a page. `reference` and `reference_recent` may
 //! both hold a row meanwhile; moving a row twice has no effect.
 
-use super::core::Core;
 use super::insert::{self, json};
 use super::progress;
-use super::writer::Writer;
-use crate::store::Unavailable;
 use crate::store::rows::ReferenceRow;
 use crate::store::stored::IdentityLookup;
-use futures_util::FutureExt;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{Error, Row};
 use std::collections::BTreeSet;
@@ -158,7 +154,8 @@ impl Recent {
         if is_stale { self.load(conn).await } else { Ok(()) }
     }
 
-    fn is_due(&self) -> bool {
+    /// Enough messages have arrived for the next slice to move.
+    pub fn is_due(&self) -> bool {
         let state = self.state();
         state.is_late || state.messages >= MESSAGES_PER_SLICE
     }
@@ -218,19 +215,10 @@ fn rows_with(hash: i64) -> std::ops::RangeInclusive<ReferenceRow> {
     least..=most
 }
 
-/// Moves a slice once enough messages have arrived.
-pub(in crate::store) async fn move_due(core: &Arc<Core>) -> Result<(), Unavailable> {
-    if core.recent.is_due() { move_next(core).await } else { Ok(()) }
-}
-
-pub(in crate::store) async fn move_next(core: &Arc<Core>) -> Result<(), Unavailable> {
-    core.write(|_, writer| move_slice(writer).boxed()).await
-}
-
-/// In the caller's transaction.
-async fn move_slice(writer: &mut Writer) -> Result<(), Error> {
+/// Moves the next slice to its table, in the caller's transaction.
+pub(in crate::store) async fn move_slice(recent: &Recent, conn: &mut SqliteConnection) -> Result<(), Error> {
     let (slice, mut rows, round_from) = {
-        let mut state = writer.recent.state();
+        let mut state = recent.state();
         state.messages = 0;
         let slice = state.slice;
         if slice == 0 {
@@ -239,9 +227,9 @@ async fn move_slice(writer: &mut Writer) -> Result<(), Error> {
         let rows = state.slices[slice].iter().copied().collect::<Vec<_>>();
         (slice, rows, state.round_from)
     };
-    insert::write_references(&mut writer.conn, &mut rows).await?;
+    insert::write_references(conn, &mut rows).await?;
     if slice + 1 == SLICES {
-        progress::save(&mut writer.conn, PROGRESS, round_from).await?;
+        progress::save(conn, PROGRESS, round_from).await?;
     }
     sqlx::query(
         "DELETE FROM reference_recent WHERE message_k <= min((SELECT value FROM progress WHERE name = ?), \
@@ -249,9 +237,9 @@ async fn move_slice(writer: &mut Writer) -> Result<(), Error> {
     )
     .bind(PROGRESS)
     .bind(DELETED_PER_SLICE)
-    .execute(&mut writer.conn)
+    .execute(conn)
     .await?;
-    writer.recent.on_commit(Change::Move(slice));
+    recent.on_commit(Change::Move(slice));
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 //! that a restart neither repeats nor skips a message.
 
 use super::Sqlite;
-use super::core::unavailable;
+use super::error::unavailable;
 use super::insert::json;
 use super::plan::MESSAGES;
 use super::row;

@@ -1,12 +1,11 @@
 //! Restores a backup in the place of a store, whose files are renamed.
 
 use super::backup::mark_as_backup;
-use super::core::folder;
+use super::connect::plain_options;
 use super::files::{
-    self, BACKUP_MARK, STORE_MARK, StoreLock, beside, create_private, file_error, rename_new, sync_folder,
+    self, BACKUP_MARK, STORE_MARK, StoreLock, beside, create_private, file_error, folder, rename_new, sync_folder,
 };
 use super::migrate::{MIGRATIONS, user_version};
-use super::open::plain_options;
 use crate::store::OpenError;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Error, Row};

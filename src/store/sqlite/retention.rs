@@ -6,6 +6,7 @@
 //! at most `limit` messages per kind and deletes at most `STEP_COST` rows and pages; the next call continues there.
 
 use super::Sqlite;
+use super::cursor::{DeadLetterCursor, RetentionCursors};
 use super::insert::json;
 use super::lookup;
 use super::progress;
@@ -29,21 +30,6 @@ const TRACE_COST: &str = "1 + (SELECT count(*) + coalesce(sum(attempts), 0) FROM
                           + coalesce((SELECT length(bytes) / 4096 FROM body WHERE message_k = m.k), 0)";
 
 const MICROSECONDS_PER_DAY: i64 = 86_400_000_000;
-
-/// Where the next call continues; at the start again after the end or a message that is too young.
-#[derive(Clone, Copy, Debug, Default)]
-pub(in crate::store) struct RetentionCursors {
-    bodies: i64,
-    traces: i64,
-    dead_letters: DeadLetterCursor,
-}
-
-/// A position in the order in which deliveries ended.
-#[derive(Clone, Copy, Debug, Default)]
-struct DeadLetterCursor {
-    ended_us: i64,
-    delivery_key: i64,
-}
 
 /// Times before which something is old, in UTC microseconds since 1970; None keeps everything.
 #[derive(Clone, Copy, Debug)]
@@ -271,7 +257,7 @@ async fn delete_traces(writer: &mut Writer, messages: &[i64]) -> Result<u64, Err
     .bind(json(&messages)?)
     .fetch_all(&mut writer.conn)
     .await?;
-    term::delete_messages(writer, messages).await?;
+    term::delete_messages(&mut writer.conn, &mut writer.unwritten_terms, messages).await?;
     let mut references = Vec::new();
     for row in &rows {
         let (key, sender): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);

@@ -1,7 +1,7 @@
 //! Operator commands: retry dead letters, pause participants, end a status URL.
 
 use super::Sqlite;
-use super::core::unavailable;
+use super::error::unavailable;
 use super::insert::json;
 use super::writer::Writer;
 use super::{filter, lookup, row};

@@ -1,6 +1,7 @@
 //! Runs searches on connections of their own and with a time limit, so that no list delays messages, deliveries, or readiness.
 
-use super::core::{Core, sqlite_code, unavailable};
+use super::core::Core;
+use super::error::{is_interrupt, unavailable};
 use crate::store::Unavailable;
 use crate::store::view::ViewError;
 use futures_util::future::BoxFuture;
@@ -60,9 +61,4 @@ impl Core {
 fn away(error: &Error) -> ViewError {
     let unavailable: Unavailable = unavailable(error);
     unavailable.into()
-}
-
-fn is_interrupt(error: &Error) -> bool {
-    const SQLITE_INTERRUPT: i64 = 9;
-    sqlite_code(error) == Some(SQLITE_INTERRUPT)
 }

@@ -5,7 +5,6 @@
 
 use super::insert::json;
 use super::progress;
-use super::writer::Writer;
 use crate::store::terms::{SearchFields, issue_label};
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{AssertSqlSafe, Error, Row};
@@ -58,24 +57,24 @@ impl UnwrittenTerms {
     }
 }
 
-/// Writes the terms of all stored messages that have none yet, in the caller's transaction. They stay in memory until a later
-/// call finds that this one was committed.
-pub(in crate::store) async fn write_missing(writer: &mut Writer) -> Result<(), Error> {
-    let written = progress::read(&mut writer.conn, PROGRESS).await?;
-    let unwritten = &mut writer.unwritten_terms;
-    unwritten.messages = 0;
-    if unwritten.is_stale {
-        let newest = fill_messages(&mut writer.conn, written).await?;
-        *unwritten = UnwrittenTerms::default();
-        return progress::save(&mut writer.conn, PROGRESS, newest.max(written)).await;
+/// Writes the terms of all stored messages that have none yet, in the caller's transaction, and forgets them. If that one fails,
+/// they are read from the store.
+pub(in crate::store) async fn write_missing(
+    conn: &mut SqliteConnection,
+    unwritten: &mut UnwrittenTerms,
+) -> Result<(), Error> {
+    let UnwrittenTerms { mut terms, newest, is_stale, .. } = std::mem::take(unwritten);
+    if is_stale {
+        let written = progress::read(conn, PROGRESS).await?;
+        let newest = fill_messages(conn, written).await?;
+        return progress::save(conn, PROGRESS, newest).await;
     }
-    unwritten.terms.retain(|(_, message)| *message > written);
-    if unwritten.newest <= written {
+    if newest == 0 {
         return Ok(());
     }
-    unwritten.terms.sort_unstable();
-    super::insert::write_terms(&mut writer.conn, &mut unwritten.terms).await?;
-    progress::save(&mut writer.conn, PROGRESS, unwritten.newest).await
+    terms.sort_unstable();
+    super::insert::write_terms(conn, &mut terms).await?;
+    progress::save(conn, PROGRESS, newest).await
 }
 
 /// Writes the terms of everything that a schema version before terms stored.
@@ -131,12 +130,16 @@ fn of_row(row: &SqliteRow) -> Result<Terms, Error> {
 }
 
 /// Deletes the terms of messages, before their attempts, deliveries, and rows are deleted.
-pub(in crate::store) async fn delete_messages(writer: &mut Writer, messages: &[i64]) -> Result<(), Error> {
+pub(in crate::store) async fn delete_messages(
+    conn: &mut SqliteConnection,
+    unwritten: &mut UnwrittenTerms,
+    messages: &[i64],
+) -> Result<(), Error> {
     // Otherwise they would be written after their messages were deleted.
-    write_missing(writer).await?;
+    write_missing(conn, unwritten).await?;
     let messages = json(&messages)?;
     let sql = format!("SELECT {COLUMNS} FROM message WHERE k IN (SELECT value FROM json_each(?))");
-    let rows = sqlx::query(AssertSqlSafe(sql)).bind(messages.clone()).fetch_all(&mut writer.conn).await?;
+    let rows = sqlx::query(AssertSqlSafe(sql)).bind(messages.clone()).fetch_all(&mut *conn).await?;
     let mut terms = Vec::new();
     for row in &rows {
         terms.extend(of_row(row)?);
@@ -146,10 +149,10 @@ pub(in crate::store) async fn delete_messages(writer: &mut Writer, messages: &[i
                   WHERE t.fault IS NOT NULL \
                   UNION SELECT message_k, fault FROM delivery \
                   WHERE message_k IN (SELECT value FROM json_each(?)) AND fault IS NOT NULL";
-    let faults = sqlx::query(faults).bind(messages.clone()).bind(messages).fetch_all(&mut writer.conn).await?;
+    let faults = sqlx::query(faults).bind(messages.clone()).bind(messages).fetch_all(&mut *conn).await?;
     for row in &faults {
         terms.push((issue_label(row.try_get(1)?), row.try_get(0)?));
     }
     let delete = "DELETE FROM term WHERE (hash, message_k) IN (SELECT value->>0, value->>1 FROM json_each(?))";
-    sqlx::query(delete).bind(json(&terms)?).execute(&mut writer.conn).await.map(drop)
+    sqlx::query(delete).bind(json(&terms)?).execute(conn).await.map(drop)
 }

@@ -1,11 +1,6 @@
 //! Stores a moment at which the clock was right and renews it while it is, so that the next start detects a wrong clock.
 
-use super::Sqlite;
-use super::core::Core;
-use super::writer::Writer;
 use crate::clock::{Anchor, Clock};
-use crate::store::Unavailable;
-use futures_util::FutureExt;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{Error, Row};
 use std::collections::HashMap;
@@ -13,15 +8,6 @@ use std::collections::HashMap;
 const WALL: &str = "clock_wall_us";
 const MACHINE: &str = "clock_machine_us";
 const BOOT: &str = "clock_boot";
-
-impl Sqlite {
-    pub async fn confirm_clock(&self) -> Result<(), Unavailable> {
-        let core = &self.core;
-        core.clock.confirm();
-        tracing::warn!(now_us = core.clock.now_us(), "an operator confirmed the clock; expiry and retention continue");
-        core.write(|core, writer| save(core, writer).boxed()).await
-    }
-}
 
 /// Compares the clock with what the last run stored.
 pub(in crate::store) async fn resume(clock: &Clock, conn: &mut SqliteConnection) -> Result<(), Error> {
@@ -42,7 +28,7 @@ pub(in crate::store) async fn resume(clock: &Clock, conn: &mut SqliteConnection)
     if let Some(off_us) = clock.jump() {
         log_jump(off_us);
     }
-    write(clock, conn).await
+    save(clock, conn).await
 }
 
 /// Logs once that the clock is wrong, or right again. `logged_wrong`: whether the last log line said that it is wrong.
@@ -65,12 +51,8 @@ fn log_jump(off_us: i64) {
     );
 }
 
-pub(in crate::store) async fn save(core: &Core, writer: &mut Writer) -> Result<(), Error> {
-    write(&core.clock, &mut writer.conn).await
-}
-
 /// Nothing is written while the clock is wrong: the next start compares with when it was right.
-async fn write(clock: &Clock, conn: &mut SqliteConnection) -> Result<(), Error> {
+pub(in crate::store) async fn save(clock: &Clock, conn: &mut SqliteConnection) -> Result<(), Error> {
     let Some(Anchor { wall_us, machine_us, boot }) = clock.anchor() else { return Ok(()) };
     let upsert = "INSERT INTO progress (name, value) VALUES (?, ?), (?, ?), (?, ?) \
                   ON CONFLICT (name) DO UPDATE SET value = excluded.value";

@@ -1,7 +1,7 @@
 //! The timeline of a message, made from its row, its deliveries, their attempts, and their answers.
 
 use super::Sqlite;
-use super::core::unavailable;
+use super::error::unavailable;
 use super::row;
 use crate::delivery::{AttemptRow, DeliveryKind, DeliveryState};
 use crate::store::Unavailable;

@@ -278,7 +278,7 @@ async fn a_store_of_the_first_schema_keeps_its_answers_and_compares_new_ones() {
     let settings = settings(folder.path());
     std::fs::create_dir_all(settings.path.parent().unwrap()).unwrap();
     std::fs::write(&settings.path, "").unwrap();
-    let mut conn = open::plain_options(&settings.path).connect().await.unwrap();
+    let mut conn = connect::plain_options(&settings.path).connect().await.unwrap();
     sqlx::raw_sql(migrate::MIGRATIONS[0]).execute(&mut conn).await.unwrap();
     let metadata = serde_json::to_string(&answer("lab", "old", 1).metadata).unwrap();
     let insert = "INSERT INTO message (k, id, state, received_us, committed_us, sender, destinations, content, facts) \

@@ -28,7 +28,7 @@ async fn a_newer_store_is_refused_with_both_versions_named() {
     let fixture = Fixture::new().await;
     fixture.store.close().await;
     let settings = settings(fixture.folder.path());
-    let mut conn = sqlx::ConnectOptions::connect(&open::writer_options(&settings.path)).await.unwrap();
+    let mut conn = sqlx::ConnectOptions::connect(&connect::writer_options(&settings.path)).await.unwrap();
     sqlx::query("PRAGMA user_version = 99").execute(&mut conn).await.unwrap();
     drop(conn);
     let error = Store::open(settings, Clock::default()).await.err().unwrap();
@@ -208,7 +208,7 @@ async fn a_store_of_the_first_schema_opens_with_its_data() {
     let settings = settings(folder.path());
     std::fs::create_dir(settings.path.parent().unwrap()).unwrap();
     std::fs::write(&settings.path, "").unwrap();
-    let mut conn = sqlx::ConnectOptions::connect(&open::plain_options(&settings.path)).await.unwrap();
+    let mut conn = sqlx::ConnectOptions::connect(&connect::plain_options(&settings.path)).await.unwrap();
     let insert = "PRAGMA user_version = 1; INSERT INTO party (id, paused) VALUES ('lab', 1)";
     for text in [migrate::MIGRATIONS[0], insert] {
         sqlx::raw_sql(text).execute(&mut conn).await.unwrap();
@@ -389,21 +389,21 @@ async fn after_a_jump_of_the_clock_nothing_is_dropped_or_forgotten_until_it_is_c
 #[tokio::test]
 async fn a_log_that_grew_because_of_a_reader_is_truncated_when_the_reader_has_ended() {
     let fixture = Fixture::new().await;
-    let options = open::plain_options(&fixture.store.settings().path).read_only(true);
+    let options = connect::plain_options(&fixture.store.settings().path).read_only(true);
     let mut reader = sqlx::ConnectOptions::connect(&options).await.unwrap();
     sqlx::raw_sql("BEGIN; SELECT count(*) FROM message").execute(&mut reader).await.unwrap();
     // Does not compress.
     let bytes: Bytes = (0..800_000_u32).flat_map(|word| reference::hash(&word.to_string()).to_be_bytes()).collect();
     let log_bytes = async || fixture.store.figures().await.unwrap().log_bytes;
     let mut number = 0;
-    while log_bytes().await <= 2 * open::LOG_LIMIT_BYTES {
+    while log_bytes().await <= 2 * connect::LOG_LIMIT_BYTES {
         number += 1;
         fixture.accept_new(NewMessage { bytes: bytes.clone(), ..numbered(number) }).await;
         assert!(number < 100, "the log does not grow");
     }
     sqlx::query("COMMIT").execute(&mut reader).await.unwrap();
     let until = tokio::time::Instant::now() + std::time::Duration::from_secs(30);
-    while log_bytes().await > open::LOG_LIMIT_BYTES {
+    while log_bytes().await > connect::LOG_LIMIT_BYTES {
         assert!(tokio::time::Instant::now() < until, "{} bytes of log", log_bytes().await);
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }

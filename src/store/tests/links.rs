@@ -134,7 +134,7 @@ async fn a_store_of_the_first_schema_gets_links_counters_and_due_times() {
     let folder = tempfile::tempdir().unwrap();
     let settings = settings(folder.path());
     std::fs::create_dir_all(settings.path.parent().unwrap()).unwrap();
-    let options = open::writer_options(&settings.path).create_if_missing(true);
+    let options = connect::writer_options(&settings.path).create_if_missing(true);
     let mut conn = sqlx::ConnectOptions::connect(&options).await.unwrap();
     let metadata = serde_json::to_string(&numbered(1).metadata).unwrap();
     for text in [migrate::MIGRATIONS[0], &OLD_STORE.replace("@metadata@", &metadata)] {

@@ -49,7 +49,7 @@ async fn a_store_of_every_earlier_schema_version_is_migrated_with_its_content() 
         let folder = tempfile::tempdir().unwrap();
         let settings = settings(folder.path());
         std::fs::create_dir_all(settings.path.parent().unwrap()).unwrap();
-        let options = open::writer_options(&settings.path).create_if_missing(true);
+        let options = connect::writer_options(&settings.path).create_if_missing(true);
         let mut conn = options.connect().await.unwrap();
         for (number, text) in (1..).zip(&MIGRATIONS[..version]) {
             let sql = format!("{text}; PRAGMA user_version = {number}");

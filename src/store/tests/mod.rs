@@ -13,7 +13,7 @@ mod replays;
 mod tries;
 
 use super::sqlite::core::Core;
-use super::sqlite::{migrate, open, term};
+use super::sqlite::{connect, migrate, term};
 use super::*;
 use crate::delivery::{
     AttemptRow, DeliveryKind, DeliveryState, MessageState, NewDelivery, PendingDelivery, ReplyTo, ResponseMetadata,

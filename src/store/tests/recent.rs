@@ -1,7 +1,6 @@
 //! References of recent messages: look-ups find them in memory, in the table, and while they move.
 
 use super::*;
-use crate::store::sqlite::recent::move_next;
 use crate::store::view::MessageFilter;
 use proptest::prelude::*;
 
@@ -54,7 +53,7 @@ async fn run(steps: Vec<Step>) {
             }
             Step::Move(slices) => {
                 for _ in 0..slices {
-                    move_next(fixture.store.core()).await.unwrap();
+                    fixture.store.core().move_references().await.unwrap();
                 }
             }
             Step::Reopen => fixture = fixture.reopen().await,
@@ -66,7 +65,7 @@ async fn run(steps: Vec<Step>) {
                 with_source(&fixture).await;
                 let days = RetentionDays { bodies: 0, traces: 1, identities: 1, dead_letters: 1 };
                 fixture.store.sweep(later_us, days, 100).await.unwrap_err();
-                move_next(fixture.store.core()).await.unwrap_err();
+                fixture.store.core().move_references().await.unwrap_err();
                 fail_commits(&fixture, || true).await;
             }
             Step::Search => drop(with_source(&fixture).await),
@@ -106,7 +105,7 @@ async fn check(fixture: &Fixture, model: &Model) {
     // Nothing that was deleted is left, in either table or in memory.
     let core = store.core();
     for _ in 0..1100 {
-        move_next(core).await.unwrap();
+        core.move_references().await.unwrap();
     }
     let dangling = "SELECT count(*) FROM (SELECT message_k FROM reference UNION ALL SELECT message_k FROM reference_recent \
                     UNION ALL SELECT message_k FROM term) \
@@ -140,7 +139,7 @@ async fn moved_rows_are_deleted_from_the_table_of_recent_ones() {
     let (moved, recent) = counts().await;
     assert_eq!(moved, 0);
     for _ in 0..513 {
-        move_next(core).await.unwrap();
+        core.move_references().await.unwrap();
     }
     assert_eq!(counts().await, (recent, 0));
 }
@@ -176,7 +175,7 @@ async fn a_slice_that_moves_is_found_before_during_and_after_its_commit() {
             break;
         }
         // A failed transaction is corrected by the next one.
-        let _ = move_next(core).await;
+        let _ = core.move_references().await;
         assert_eq!(fixture.store.sent_requests("lab", "header-1").await.unwrap().deliveries.len(), 1);
     }
     assert_eq!(missed.load(std::sync::atomic::Ordering::Relaxed), 0);

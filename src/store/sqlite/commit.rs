@@ -1,0 +1,62 @@
+//! A batch in one transaction: what it must know is read, everything is decided in memory, and its rows are written.
+
+use super::core::Core;
+use super::error::{is_row_error, unavailable};
+use super::lookup;
+use super::writer::Writer;
+use crate::store::batch::{self, BatchFailure, BatchResult, Decision};
+use crate::store::prepare::BatchJob;
+use sqlx::Error;
+use std::sync::atomic::Ordering;
+
+impl Core {
+    /// Decides and writes a batch in one transaction, and reports its result to the store's health.
+    pub async fn commit(&self, jobs: Vec<BatchJob>) -> Result<Vec<BatchResult>, BatchFailure> {
+        let count = jobs.len() as u64;
+        let running = self.health.begin();
+        let results = {
+            let mut writer = self.writer.lock().await;
+            let results = transact(self, &mut writer, jobs).await;
+            if results.is_err() {
+                writer.recover(&self.path).await;
+            }
+            results
+        };
+        self.commits.fetch_add(1, Ordering::Relaxed);
+        self.operations.fetch_add(count, Ordering::Relaxed);
+        let results = match results {
+            // A commit into a file that was removed does not count.
+            Ok(results) => self.check_files().map(|()| results).map_err(BatchFailure::OfBatch),
+            Err(error) if is_row_error(&error) => Err(BatchFailure::OfRow(unavailable(&error))),
+            Err(error) => Err(BatchFailure::OfBatch(unavailable(&error))),
+        };
+        let failure = match &results {
+            Err(BatchFailure::OfBatch(unavailable)) => Some(unavailable),
+            Ok(_) | Err(BatchFailure::OfRow(_)) => None,
+        };
+        self.health.end(running, failure);
+        results
+    }
+}
+
+async fn transact(core: &Core, writer: &mut Writer, jobs: Vec<BatchJob>) -> Result<Vec<BatchResult>, Error> {
+    writer.refresh().await?;
+    let (known, new) = core.unknown_participants(jobs.iter().flat_map(BatchJob::participants));
+    core.add_participants(&mut writer.conn, known, new).await?;
+    let context = core.context();
+    let query = context.query(&jobs);
+    let stored = lookup::begin(&mut writer.conn, &writer.recent, &query, writer.keys).await?;
+    let Decision { results, mut rows, keys } = batch::decide(&context, stored, jobs);
+    // A failed transaction leaves gaps, but no key is assigned twice.
+    writer.keys = keys;
+    lookup::release(&mut writer.conn, &writer.recent, &rows.released).await?;
+    let (terms, references) = (std::mem::take(&mut rows.terms), rows.references.clone());
+    // Later keys may have been assigned by transactions that failed.
+    let newest = rows.messages.iter().map(|row| row.key).max().unwrap_or_default();
+    let messages = rows.messages.len();
+    rows.write_and_commit(&mut writer.conn).await?;
+    writer.recent.commit();
+    writer.recent.add(&references, newest, messages);
+    writer.unwritten_terms.add(terms, newest, messages);
+    Ok(results)
+}
