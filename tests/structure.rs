@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Top modules in which circles of files remain. Remove an entry once its circles are gone.
-const CIRCLES_REMAIN: [&str; 1] = ["store"];
+/// Crates in which circles of files remain. Remove an entry once its circles are gone.
+const CIRCLES_REMAIN: [&str; 1] = ["crates/validation/src"];
 
 /// Phrases that we do not write. "There is no …", "is no longer …", and "is no more than …" are fine.
 const BANNED: [&str; 9] =
@@ -189,9 +189,19 @@ fn imports_follow_the_table_of_modules() {
     assert!(wrong.is_empty(), "{}", wrong.into_iter().collect::<Vec<_>>().join("\n"));
 }
 
+/// The folder `src` of the router and of each library.
+fn crates() -> Vec<String> {
+    let mut folders = vec!["src".to_owned()];
+    for entry in fs::read_dir(root().join("crates")).expect("the folder crates") {
+        folders.push(format!("crates/{}/src", entry.expect("a crate").file_name().to_string_lossy()));
+    }
+    folders.sort();
+    folders
+}
+
 /// Which file imports from which. A module and its submodules are one unit, so imports between them do not count.
-fn imports_of_files() -> BTreeMap<String, BTreeSet<String>> {
-    let sources = sources("src");
+fn imports_of_files(folder: &str) -> BTreeMap<String, BTreeSet<String>> {
+    let sources = sources(folder);
     let modules: BTreeSet<String> = sources.iter().map(|source| source.module.join("::")).collect();
     let mut imports: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for source in &sources {
@@ -227,11 +237,15 @@ fn reachable<'i>(from: &'i str, imports: &'i BTreeMap<String, BTreeSet<String>>)
 
 #[test]
 fn no_file_imports_from_one_that_imports_from_it() {
-    let imports = imports_of_files();
-    assert!(imports.len() > 100, "{} files with imports were found", imports.len());
-    let in_circle = |module: &&String| reachable(module, &imports).contains(module.as_str());
-    let remains = |module: &&String| CIRCLES_REMAIN.contains(&module.split("::").next().unwrap_or_default());
-    let circular: Vec<&String> = imports.keys().filter(in_circle).filter(|module| !remains(module)).collect();
+    let (mut circular, mut files) = (Vec::new(), 0);
+    for folder in crates() {
+        let imports = imports_of_files(&folder);
+        files += imports.len();
+        let in_circle = |module: &&String| reachable(module, &imports).contains(module.as_str());
+        let found = imports.keys().filter(in_circle).map(|module| format!("{folder} {module}"));
+        circular.extend(found.filter(|_| !CIRCLES_REMAIN.contains(&folder.as_str())));
+    }
+    assert!(files > 300, "{files} files with imports were found");
     assert!(circular.is_empty(), "these files are part of a circle of imports: {circular:?}");
 }
 
@@ -271,11 +285,7 @@ fn banned_phrases_stay_out_of_documents() {
 
 #[test]
 fn banned_phrases_stay_out_of_texts_for_users() {
-    let mut folders = vec!["src".to_owned()];
-    for entry in fs::read_dir(root().join("crates")).expect("the folder crates") {
-        folders.push(format!("crates/{}/src", entry.expect("a crate").file_name().to_string_lossy()));
-    }
-    for source in folders.iter().flat_map(|folder| sources(folder)).filter(|source| is_clean_by_now(&source.file)) {
+    for source in crates().iter().flat_map(|folder| sources(folder)).filter(|source| is_clean_by_now(&source.file)) {
         for line in source.text.lines() {
             let found = literals(line).find_map(|literal| Some((banned_phrase(literal)?, literal)));
             assert_eq!(found, None, "{}", source.file);
