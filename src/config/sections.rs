@@ -239,9 +239,6 @@ fn retention(section: &Section) -> Retention {
 fn definitions(section: &Section, locations: &mut Locations) -> Definitions {
     locations.definition_paths = section.location_of("paths").to_owned();
     let paths = section.texts("paths").unwrap_or_default();
-    for path in paths.iter().filter(|path| path.ends_with(".tgz")) {
-        section.report("paths", format!("names the package \"{path}\"; packages are not built yet, name folders"));
-    }
     Definitions {
         paths: paths.into_iter().map(PathBuf::from).collect(),
         unknown_events: section.choice("unknown_events", UNKNOWN_EVENTS).unwrap_or(UnknownEvents::Reject),

@@ -124,7 +124,6 @@ url = "postgres://user@host/db"
 [amqp]
 url = "http://x"
 [definitions]
-paths = ["a.tgz"]
 unknown_events = "rejekt"
 [[participant]]
 id = "lab"
@@ -159,19 +158,18 @@ to = ["nobody"]
         "x.toml:4: body_limit_bytes must be a number from 1024 to 1073741824, not a string",
         "x.toml:5: max_in_flight must be from 1 to 1000000, not 0",
         "x.toml:7: url names PostgreSQL, which is not built yet; use sqlite:PATH",
-        "x.toml:12: paths names the package \"a.tgz\"; packages are not built yet, name folders",
-        "x.toml:13: unknown_events must be one of \"reject\", \"route\", not \"rejekt\"; did you mean \"reject\"?",
-        "x.toml:16: participant \"lab\" has no key \"adresses\"; did you mean \"addresses\"?",
-        "x.toml:18: routing_key is missing: a channel of type \"amqp\" needs one",
-        "x.toml:19: retry_schedule_seconds must not be empty",
-        "x.toml:20: token_sha256 must be a SHA-256, 64 lower-case hex digits, never the token itself",
-        "x.toml:24: url must be an http or https URL such as https://host.example.org/fhir",
-        "x.toml:25: fhir_version must be one of \"4.0\", \"4.3\", \"5.0\", not \"3.0\"",
-        "x.toml:26: order must be one of \"none\", \"sender\", \"subject\", not \"patient\"",
-        "x.toml:27: token_sha256 is missing: an operator needs a token",
-        "x.toml:30: when is set: FHIRPath conditions are not built yet",
-        "x.toml:21: the participants \"lab\" and \"ward\" both claim the address \"urn:b\"",
-        "x.toml:29: \"to\" names \"nobody\", which is not a participant",
+        "x.toml:12: unknown_events must be one of \"reject\", \"route\", not \"rejekt\"; did you mean \"reject\"?",
+        "x.toml:15: participant \"lab\" has no key \"adresses\"; did you mean \"addresses\"?",
+        "x.toml:17: routing_key is missing: a channel of type \"amqp\" needs one",
+        "x.toml:18: retry_schedule_seconds must not be empty",
+        "x.toml:19: token_sha256 must be a SHA-256, 64 lower-case hex digits, never the token itself",
+        "x.toml:23: url must be an http or https URL such as https://host.example.org/fhir",
+        "x.toml:24: fhir_version must be one of \"4.0\", \"4.3\", \"5.0\", not \"3.0\"",
+        "x.toml:25: order must be one of \"none\", \"sender\", \"subject\", not \"patient\"",
+        "x.toml:26: token_sha256 is missing: an operator needs a token",
+        "x.toml:29: when is set: FHIRPath conditions are not built yet",
+        "x.toml:20: the participants \"lab\" and \"ward\" both claim the address \"urn:b\"",
+        "x.toml:28: \"to\" names \"nobody\", which is not a participant",
     ];
     let found = load_text(text, &variables, &overrides).unwrap_err();
     assert_eq!(found, expected, "{found:#?}");

@@ -114,7 +114,6 @@ fn what_is_not_built_is_exit_code_2_and_is_named() {
         ("repository", party("channel = { type = \"repository\" }")),
         ("PostgreSQL", format!("{GOOD}\n[store]\nurl = \"postgres://emberpost@127.0.0.1/emberpost\"\n")),
         ("when", party("channel = { type = \"mailbox\" }\n[[route]]\nwhen = \"true\"\nto = [\"lab\"]")),
-        (".tgz", "[definitions]\npaths = [\"package.tgz\"]\n".to_owned()),
     ] {
         let folder = folder(&config);
         for command in ["check", "serve"] {

@@ -128,6 +128,20 @@ fn level_and_prose_rules_say_how_deep_and_how_strictly() {
     }
 }
 
+/// A package of an implementation guide, as publishers pack it.
+fn packed(files: &[(&str, Value)]) -> Vec<u8> {
+    let packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    let mut archive = tar::Builder::new(packer);
+    for (path, content) in files {
+        let content = content.to_string();
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        archive.append_data(&mut header, path, content.as_bytes()).unwrap();
+    }
+    archive.into_inner().unwrap().finish().unwrap()
+}
+
 #[test]
 fn a_package_brings_profiles_that_messages_claim() {
     let folder = tempfile::tempdir().unwrap();
@@ -142,6 +156,14 @@ fn a_package_brings_profiles_that_messages_claim() {
     assert_eq!(code(&["m.json", "--package", "guide"]), Some(0));
     assert_eq!(code(&["m.json", "--level", "profile"]), Some(0), "a missing profile is a warning");
     assert_eq!(code(&["m.json", "--level", "profile", "--package", "guide"]), Some(1));
+
+    let manifest = json!({ "name": "own.guide", "version": "1.0.0", "fhirVersions": ["4.0.1"] });
+    let packed = packed(&[("package/package.json", manifest), ("package/p.json", profile)]);
+    std::fs::write(folder.path().join("guide.tgz"), packed).unwrap();
+    write(folder.path(), "guide.toml", "[definitions]\npaths = [\"guide.tgz\"]\n");
+    assert_eq!(code(&["m.json", "--level", "profile", "--config", "guide.toml"]), Some(1));
+    write(folder.path(), "guide.tgz", "not a package");
+    assert_eq!(code(&["m.json", "--level", "profile", "--config", "guide.toml"]), Some(2));
 }
 
 /// A folder of a guide: two invalid messages, a valid one, and resources that are not messages.
