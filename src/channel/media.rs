@@ -1,17 +1,12 @@
 //! Media types, FHIR versions, and content encodings, for all channels (VER-01 to VER-04).
 
+use super::unpack::{Compression, UnpackError};
 use crate::fault::Fault;
 use crate::offload::offload;
 use crate::outcome::{Issue, IssueCode};
 use axum::http::{HeaderMap, HeaderName};
 use bytes::Bytes;
 use fhir::{FhirVersion, Format};
-use std::io::Read;
-
-/// Decompressed before it is counted: each message that is being decompressed has at most this much uncounted memory.
-const UNPACK_STEP_BYTES: u64 = 64 * 1024;
-/// The largest window that a zstd body may require: 8 MiB, as in RFC 9659.
-const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encoding {
@@ -92,50 +87,23 @@ pub fn decode(
     if raw.len() > limit_bytes {
         return Err(too_large(limit_bytes));
     }
+    let compression = match encoding {
+        Encoding::Identity => return Ok(raw.clone()),
+        Encoding::Gzip => Compression::Gzip,
+        Encoding::Zstd => Compression::Zstd,
+    };
     // Decompressed data may be a hundred times as long as the input.
-    let work = if encoding == Encoding::Identity { 0 } else { raw.len().saturating_mul(100) };
-    offload(work, || match encoding {
-        Encoding::Identity => Ok(raw.clone()),
-        Encoding::Gzip => inflate(flate2::read::MultiGzDecoder::new(&raw[..]), limit_bytes, count),
-        Encoding::Zstd => inflate(zstd_decoder(raw).map_err(|_| badly_encoded())?, limit_bytes, count),
+    let unpacked = offload(raw.len().saturating_mul(100), || compression.unpack(raw, limit_bytes, count));
+    unpacked.map_err(|error| match error {
+        UnpackError::OtherEncoding => badly_encoded(),
+        UnpackError::TooLong => too_large(limit_bytes),
+        UnpackError::NoRoom => too_many_bytes(),
     })
 }
 
 pub fn too_large(limit_bytes: usize) -> Issue {
     let text = format!("The body is larger than {limit_bytes} bytes, the limit");
     Issue::error(IssueCode::TooLong, Fault::SendTooLarge, text)
-}
-
-/// A zstd decoder with a bounded window.
-pub(super) fn zstd_decoder(raw: &[u8]) -> std::io::Result<zstd::Decoder<'_, std::io::BufReader<&[u8]>>> {
-    let mut decoder = zstd::Decoder::new(raw)?;
-    decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
-    Ok(decoder)
-}
-
-fn inflate(mut decoder: impl Read, limit_bytes: usize, mut count: impl FnMut(u64) -> bool) -> Result<Bytes, Issue> {
-    // In steps, because a growing buffer takes up to three times its length whenever it is reallocated.
-    let mut steps: Vec<Vec<u8>> = Vec::new();
-    let mut length = 0;
-    loop {
-        let mut step = Vec::new();
-        let unpacked = decoder.by_ref().take(UNPACK_STEP_BYTES).read_to_end(&mut step).map_err(|_| badly_encoded())?;
-        if unpacked == 0 {
-            break;
-        }
-        length += unpacked;
-        if length > limit_bytes {
-            return Err(too_large(limit_bytes));
-        }
-        if !count(unpacked as u64) {
-            return Err(too_many_bytes());
-        }
-        steps.push(step);
-    }
-    // Each step is freed once it is copied, and untouched pages of the buffer take no memory.
-    let mut whole = Vec::with_capacity(length);
-    steps.into_iter().for_each(|step| whole.extend_from_slice(&step));
-    Ok(whole.into())
 }
 
 pub fn too_many_bytes() -> Issue {
@@ -234,6 +202,8 @@ impl MediaType {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::channel::unpack::UNPACK_STEP_BYTES;
+    use std::io::Read;
 
     #[test]
     fn a_zstd_frame_that_asks_for_a_huge_window_is_refused_and_an_ordinary_one_is_read() {

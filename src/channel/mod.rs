@@ -10,6 +10,7 @@ pub mod media;
 pub mod metadata;
 mod outgoing;
 mod transport;
+mod unpack;
 
 pub use transport::ChannelTransport;
 

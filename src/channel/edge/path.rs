@@ -2,6 +2,7 @@
 //! the base becomes the base with a fixed version.
 
 use fhir::FhirVersion;
+use percent_encoding::percent_decode_str;
 
 /// The aliases of the base; each fixes the version of requests and answers.
 pub const ALIASES: [(&str, FhirVersion); 3] =
@@ -46,22 +47,13 @@ fn spelled_plainly(path: &str) -> String {
     if !path.is_ascii() {
         return path.to_owned();
     }
-    let bytes = path.as_bytes();
+    let is_plain = |octet: &u8| octet.is_ascii_alphanumeric() || b"-._~$".contains(octet);
     let mut plain = String::with_capacity(path.len());
-    let mut index = 0;
-    while index < bytes.len() {
-        let decoded = (bytes[index] == b'%').then(|| path.get(index + 1..index + 3)).flatten();
-        let decoded = decoded.and_then(|hex| u8::from_str_radix(hex, 16).ok()).map(char::from);
-        let next = match decoded {
-            Some(letter) if letter.is_ascii_alphanumeric() || "-._~$".contains(letter) => {
-                index += 3;
-                letter
-            }
-            _ => {
-                index += 1;
-                char::from(bytes[index - 1])
-            }
-        };
+    let mut rest = path;
+    while let Some(first) = rest.bytes().next() {
+        let decoded = percent_decode_str(rest).next().filter(|octet| first == b'%' && is_plain(octet));
+        rest = &rest[if decoded.is_some() { "%24".len() } else { 1 }..];
+        let next = char::from(decoded.unwrap_or(first));
         if next != '/' || !plain.ends_with('/') {
             plain.push(next);
         }

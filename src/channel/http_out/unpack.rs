@@ -1,10 +1,8 @@
-//! Removes the content encodings of a receiver's reply (RFC 9110, 8.4), within a bound.
+//! The content encodings of a receiver's reply (RFC 9110, 8.4), removed within a bound.
 
-use crate::channel::media::zstd_decoder;
+use crate::channel::unpack::{Compression, UnpackError};
 use crate::offload::offload;
 use bytes::Bytes;
-use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
-use std::io::Read;
 
 /// The encodings that a receiver may use.
 pub(super) const ACCEPTED: &str = "gzip, deflate, zstd, identity";
@@ -18,8 +16,8 @@ pub(super) struct TooLong;
 /// The body without its encodings. If it is not encoded as `content_encoding` says, or in a way that was not requested,
 /// it is returned unchanged. At most `limit_bytes` are decompressed, so a small body cannot expand to gigabytes.
 pub(super) fn unpacked(body: Bytes, content_encoding: &str, limit_bytes: usize) -> Result<Bytes, TooLong> {
-    let names = content_encoding.split(',').map(|name| name.trim().to_ascii_lowercase());
-    let names: Vec<String> = names.filter(|name| !name.is_empty() && name != "identity").collect();
+    let names = content_encoding.split(',').map(str::trim);
+    let names: Vec<&str> = names.filter(|name| !name.is_empty() && !name.eq_ignore_ascii_case("identity")).collect();
     if names.is_empty() || names.len() > ENCODINGS_LIMIT || body.is_empty() {
         return Ok(body);
     }
@@ -27,37 +25,15 @@ pub(super) fn unpacked(body: Bytes, content_encoding: &str, limit_bytes: usize) 
     offload(body.len().saturating_mul(100), || {
         let mut bytes = body.clone();
         for name in names.iter().rev() {
-            match without(&bytes, name, limit_bytes) {
-                Some(unpacked) if unpacked.len() > limit_bytes => return Err(TooLong),
-                Some(unpacked) => bytes = unpacked.into(),
-                None => return Ok(body.clone()),
+            let Some(compression) = Compression::of_encoding(name) else { return Ok(body.clone()) };
+            match compression.unpack(&bytes, limit_bytes, |_| true) {
+                Ok(unpacked) => bytes = unpacked,
+                Err(UnpackError::TooLong) => return Err(TooLong),
+                Err(UnpackError::OtherEncoding | UnpackError::NoRoom) => return Ok(body.clone()),
             }
         }
         Ok(bytes)
     })
-}
-
-/// One byte more than the limit if it is longer; None if it is not encoded this way.
-fn without(bytes: &[u8], name: &str, limit_bytes: usize) -> Option<Vec<u8>> {
-    match name {
-        "gzip" | "x-gzip" => read(MultiGzDecoder::new(bytes), limit_bytes),
-        // With the zlib wrapper, as the RFC requires, or without, as some servers send it.
-        "deflate" if is_zlib(bytes) => read(ZlibDecoder::new(bytes), limit_bytes),
-        "deflate" => read(DeflateDecoder::new(bytes), limit_bytes),
-        "zstd" => read(zstd_decoder(bytes).ok()?, limit_bytes),
-        _ => None,
-    }
-}
-
-fn read(decoder: impl Read, limit_bytes: usize) -> Option<Vec<u8>> {
-    let mut whole = Vec::new();
-    decoder.take(limit_bytes as u64 + 1).read_to_end(&mut whole).ok()?;
-    Some(whole)
-}
-
-/// RFC 1950, 2.2: method 8, and a check value in the second byte.
-fn is_zlib(bytes: &[u8]) -> bool {
-    matches!(bytes, [method, flags, ..] if method & 0x0f == 8 && u16::from_be_bytes([*method, *flags]) % 31 == 0)
 }
 
 #[cfg(test)]
