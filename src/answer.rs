@@ -17,7 +17,7 @@ const URI_SYSTEM: &str = "urn:ietf:rfc:3986";
 
 /// The parts of an answer.
 #[derive(Clone, Debug)]
-pub struct OwnAnswer<'a> {
+pub struct RouterAnswer<'a> {
     pub version: FhirVersion,
     pub bundle_id: Uuid,
     pub header_id: Uuid,
@@ -60,7 +60,7 @@ pub fn printable(value: Value) -> Value {
     }
 }
 
-impl OwnAnswer<'_> {
+impl RouterAnswer<'_> {
     /// The response message's bytes, JSON.
     pub fn write(&self) -> Vec<u8> {
         let mut entries = vec![entry(&urn(self.header_id), self.header())];
@@ -195,8 +195,8 @@ mod tests {
 
     const VERSIONS: [FhirVersion; 3] = [FhirVersion::R4, FhirVersion::R4B, FhirVersion::R5];
 
-    fn answer<'a>(version: FhirVersion) -> OwnAnswer<'a> {
-        OwnAnswer {
+    fn answer<'a>(version: FhirVersion) -> RouterAnswer<'a> {
+        RouterAnswer {
             version,
             bundle_id: Uuid::from_u128(0xB),
             header_id: Uuid::from_u128(0xA),
@@ -215,7 +215,7 @@ mod tests {
         }
     }
 
-    fn read(answer: &OwnAnswer<'_>) -> Message {
+    fn read(answer: &RouterAnswer<'_>) -> Message {
         let tree = json::parse(Bytes::from(answer.write())).unwrap();
         let message = Message::read(tree, Some(answer.version), None).unwrap();
         assert_eq!(message.notes, []);
@@ -231,7 +231,7 @@ mod tests {
             for code in [ResponseCode::Ok, ResponseCode::TransientError, ResponseCode::FatalError] {
                 let focus = Some(json!({ "resourceType": "ValueSet", "id": "v", "status": "active" }));
                 let definition = Some("http://x/MessageDefinition/d|1");
-                let written = OwnAnswer {
+                let written = RouterAnswer {
                     event: Some(&event),
                     outcome: Some(&outcome),
                     focus,
@@ -277,7 +277,7 @@ mod tests {
             (None, None, Some(identifier("a|b")), "00000000-0000-0000-0000-00000000000a"),
         ];
         for (header_id, bundle_id, identifier, expected) in &cases {
-            let written = OwnAnswer {
+            let written = RouterAnswer {
                 request_header_id: *header_id,
                 request_bundle_id: *bundle_id,
                 request_identifier: identifier.as_ref(),
@@ -290,7 +290,7 @@ mod tests {
     #[test]
     fn an_r5_answer_names_the_identifier_of_the_request_as_it_is() {
         let identifier = Identifier { system: Some("urn:s".into()), value: "urn:uuid:1".into() };
-        let written = OwnAnswer { request_identifier: Some(&identifier), ..answer(FhirVersion::R5) };
+        let written = RouterAnswer { request_identifier: Some(&identifier), ..answer(FhirVersion::R5) };
         assert_eq!(read(&written).header.response.unwrap().identifier, Some(identifier));
         let without = read(&answer(FhirVersion::R5)).header.response.unwrap().identifier;
         assert_eq!(without, Some(Identifier { system: None, value: "h1".into() }));
@@ -300,13 +300,13 @@ mod tests {
     fn an_answer_without_event_destination_or_issues_is_still_a_message() {
         for version in VERSIONS {
             let nothing = Outcome::default();
-            let message = read(&OwnAnswer { destination: None, outcome: Some(&nothing), ..answer(version) });
+            let message = read(&RouterAnswer { destination: None, outcome: Some(&nothing), ..answer(version) });
             assert!(message.header.event.is_some() && message.header.destinations.is_empty());
             assert_eq!(message.entries().count(), 1);
         }
         let uri = Event::Uri("http://x/e".into());
         for version in VERSIONS {
-            assert_eq!(read(&OwnAnswer { event: Some(&uri), ..answer(version) }).header.event, Some(uri.clone()));
+            assert_eq!(read(&RouterAnswer { event: Some(&uri), ..answer(version) }).header.event, Some(uri.clone()));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! For tests: metadata, deliveries, and participants with every field set, of which a test overrides those that it is about.
 
 use crate::delivery::{DeliveryKind, Metadata, PendingDelivery};
-use crate::routing::{Channel, Participant};
+pub use crate::routing::fixture::{owner, participant};
 use fhir::FhirVersion;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -34,20 +34,5 @@ pub fn pending(participant: &str, lane: i64, seq: i64) -> PendingDelivery {
         expires_at_us: i64::MAX,
         metadata: Arc::new(metadata()),
         body: Some(bytes::Bytes::from_static(b"{}")),
-    }
-}
-
-/// A participant that owns these addresses, and has no channel.
-pub fn owner(id: &str, addresses: &[&str]) -> Participant {
-    Participant { addresses: addresses.iter().map(|address| (*address).to_owned()).collect(), ..Participant::new(id) }
-}
-
-/// A participant with an HTTP channel that refuses connections.
-pub fn participant(id: &str, concurrency: usize) -> Participant {
-    Participant {
-        channel: Some(Channel::Http { url: "http://127.0.0.1:1/fhir".into(), asynchronous: false }),
-        concurrency,
-        retry_schedule_seconds: vec![1, 5, 30],
-        ..Participant::new(id)
     }
 }

@@ -128,7 +128,7 @@ pub async fn start(config: &Config, definitions: Definitions, clock: Clock) -> R
             clock: clock.clone(),
             metrics,
             transport: Arc::new(transport),
-            conclude: exchange.settler.clone(),
+            settler: exchange.settler.clone(),
             stop: signals.stopping.clone(),
             grace: Duration::from_secs(config.server.shutdown_grace_seconds),
         },

@@ -12,7 +12,7 @@ use super::breaker::{Moment, Transition};
 use super::budget::Budget;
 use super::handle::{Command, Inbox};
 use super::queue::{Action, AttemptEnd, ParticipantQueue, ReceiverState};
-use super::{Conclude, CourierSettings, ParticipantStatus, Transport};
+use super::{CourierSettings, DeliverySettler, ParticipantStatus, Transport};
 use crate::clock::Clock;
 use crate::delivery::{NextStep, PendingDelivery};
 use crate::fault::Fault;
@@ -43,7 +43,7 @@ pub(super) struct Settings {
     pub clock: Clock,
     pub metrics: Metrics,
     pub transport: Arc<dyn Transport>,
-    pub conclude: Arc<dyn Conclude>,
+    pub settler: Arc<dyn DeliverySettler>,
     pub stop: CancellationToken,
     pub grace: Duration,
 }
@@ -51,18 +51,9 @@ pub(super) struct Settings {
 impl From<CourierSettings> for Settings {
     fn from(settings: CourierSettings) -> Self {
         let CourierSettings {
-            participants,
-            paused,
-            memory_bytes,
-            clock,
-            metrics,
-            transport,
-            conclude,
-            stop,
-            grace,
-            ..
+            participants, paused, memory_bytes, clock, metrics, transport, settler, stop, grace, ..
         } = settings;
-        Self { participants, paused, memory_bytes, clock, metrics, transport, conclude, stop, grace }
+        Self { participants, paused, memory_bytes, clock, metrics, transport, settler, stop, grace }
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! A lane is (participant, order key). One attempt runs at a time in a lane, many lanes run at once, and each
 //! participant has a bound. The courier sends nothing itself (a `Transport` does) and decides nothing about answers (a
-//! `Conclude` does).
+//! `DeliverySettler` does).
 //!
 //! Reading order: `handle` (the interface for other modules), `actor` (the one task that owns all state and starts the
 //! others), `queue` (one participant), `lane`, `scheduler`, `cursor` (how far the store has been read), `breaker`,
@@ -43,8 +43,8 @@ pub trait Transport: Send + Sync + 'static {
 
 /// Settles an attempt: reads the answer, stores the attempt and the answer, and wakes waiting senders. Returns after
 /// the commit.
-pub trait Conclude: Send + Sync + 'static {
-    fn conclude(&self, delivery: PendingDelivery, attempt: Attempt) -> BoxFuture<'_, NextStep>;
+pub trait DeliverySettler: Send + Sync + 'static {
+    fn settle_attempt(&self, delivery: PendingDelivery, attempt: Attempt) -> BoxFuture<'_, NextStep>;
     /// Gives up a delivery that expired or that an operator discarded, and notifies its sender.
     fn give_up(&self, delivery: PendingDelivery, fault: crate::fault::Fault) -> BoxFuture<'_, ()>;
 }
@@ -77,7 +77,7 @@ pub struct CourierSettings {
     pub clock: Clock,
     pub metrics: Metrics,
     pub transport: Arc<dyn Transport>,
-    pub conclude: Arc<dyn Conclude>,
+    pub settler: Arc<dyn DeliverySettler>,
     /// Once canceled, no new attempt starts.
     pub stop: CancellationToken,
     /// How long active attempts may take to end after `stop`.

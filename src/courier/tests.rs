@@ -77,8 +77,8 @@ impl Transport for World {
     }
 }
 
-impl Conclude for World {
-    fn conclude(&self, delivery: PendingDelivery, _attempt: Attempt) -> BoxFuture<'_, NextStep> {
+impl DeliverySettler for World {
+    fn settle_attempt(&self, delivery: PendingDelivery, _attempt: Attempt) -> BoxFuture<'_, NextStep> {
         let next = self.replies.lock().unwrap().map_or(NextStep::Done, |reply| reply(&delivery).1);
         let mut waiting = self.waiting.lock().unwrap();
         match next {
@@ -98,7 +98,7 @@ impl Conclude for World {
 }
 
 impl BacklogSource for World {
-    /// The fake conclude stores no times, so nothing ever comes due by the store.
+    /// The fake settler stores no times, so nothing ever comes due by the store.
     fn read(&self, id: Arc<str>, read: Read) -> Paged<'_> {
         let waiting = self.waiting.lock().unwrap();
         let deliveries = |lane: i64, after_seq: i64, limit: u32| {
@@ -155,7 +155,7 @@ fn start(world: &Arc<World>, participants: Vec<Participant>, paused: &[&str]) ->
         clock: Clock::default(),
         metrics: Metrics::default(),
         transport: world.clone(),
-        conclude: world.clone(),
+        settler: world.clone(),
         stop: stop.clone(),
         grace: Duration::from_secs(30),
     };

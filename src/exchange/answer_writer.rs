@@ -1,7 +1,7 @@
 //! Writes the answers that Emberpost itself gives: as the receiver of a request, on a refusal, and for a delivery that failed.
 
 use super::{Rules, Settings};
-use crate::answer::OwnAnswer;
+use crate::answer::RouterAnswer;
 use crate::clock::Clock;
 use crate::delivery::{MessageState, Metadata, NewMessage, ReplyTo, ResponseMetadata};
 use crate::outcome::Outcome;
@@ -45,7 +45,7 @@ impl AnswerWriter {
         let event = response.map(|response| &response.event).or(request.event.as_ref());
         let canonical = response.and_then(|response| canonical(response));
         let version = request.version.unwrap_or(FhirVersion::R4);
-        let bytes = OwnAnswer {
+        let bytes = RouterAnswer {
             version,
             bundle_id,
             header_id,

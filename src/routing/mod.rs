@@ -4,6 +4,8 @@
 //! answer anything.
 
 pub mod address;
+#[cfg(test)]
+pub(crate) mod fixture;
 pub mod lane;
 pub mod participant;
 pub mod plan;

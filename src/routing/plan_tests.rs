@@ -1,8 +1,8 @@
 //! Planning by example and with random tables of destinations.
 
 use super::*;
+use crate::routing::fixture::owner;
 use crate::routing::{Channel, Order};
-use crate::testing::owner;
 use bytes::Bytes;
 use fhir::json;
 use proptest::prelude::*;

@@ -75,7 +75,7 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::owner;
+    use crate::routing::fixture::owner;
 
     fn table() -> Table {
         let participants = vec![owner("lab", &["https://lab.org/fhir"]), owner("ward", &["urn:oid:1.*"])];

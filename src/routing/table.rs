@@ -239,7 +239,7 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::owner as participant;
+    use crate::routing::fixture::owner as participant;
 
     fn build(participants: Vec<Participant>, routes: Vec<Route>) -> Result<Table, Vec<String>> {
         Table::build(participants, routes, Vec::new(), "http://hub.example.org/fhir".into())

@@ -20,12 +20,12 @@ const PANIC_RETRY_SECONDS: u64 = 5;
 impl Actor {
     pub(super) fn attempt(&mut self, delivery: PendingDelivery, participant: Arc<Participant>) {
         self.attempts += 1;
-        let (transport, conclude) = (self.settings.transport.clone(), self.settings.conclude.clone());
+        let (transport, settler) = (self.settings.transport.clone(), self.settings.settler.clone());
         self.tasks.spawn(async move {
             let attempt = async {
                 let attempt = transport.send(delivery.clone(), participant).await;
                 let (receiver, retry_after) = receiver_state(&attempt.result);
-                let next = conclude.conclude(delivery.clone(), attempt).await;
+                let next = settler.settle_attempt(delivery.clone(), attempt).await;
                 // A body that leads to a retry was not an answer to this message.
                 let bad_answer = receiver.is_none() && next != NextStep::Done;
                 let receiver = if bad_answer {
@@ -48,10 +48,9 @@ impl Actor {
         if !swept {
             self.attempts += 1;
         }
-        let conclude = self.settings.conclude.clone();
+        let settler = self.settings.settler.clone();
         self.tasks.spawn(async move {
-            let given_up =
-                AssertUnwindSafe(conclude.give_up(delivery.clone(), Fault::RecvExpired)).catch_unwind().await;
+            let given_up = AssertUnwindSafe(settler.give_up(delivery.clone(), Fault::RecvExpired)).catch_unwind().await;
             if given_up.is_err() {
                 tracing::error!(delivery.id = %delivery.delivery_id, "giving up a delivery panicked; it is retried");
             }

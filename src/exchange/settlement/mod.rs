@@ -23,7 +23,7 @@ use super::intake::Intake;
 use super::replies::{Completion, Replies, completes_without_message};
 use super::{Rules, Settings};
 use crate::clock::Clock;
-use crate::courier::{Conclude, Handle};
+use crate::courier::{DeliverySettler, Handle};
 use crate::delivery::{
     Attempt, AttemptResult, AttemptRow, DeliveryKind, DeliveryState, NewMessage, NextStep, PendingDelivery, ReplyTo,
 };
@@ -70,8 +70,8 @@ struct Remark {
     issues: Vec<Value>,
 }
 
-impl Conclude for Settler {
-    fn conclude(&self, pending: PendingDelivery, attempt: Attempt) -> BoxFuture<'_, NextStep> {
+impl DeliverySettler for Settler {
+    fn settle_attempt(&self, pending: PendingDelivery, attempt: Attempt) -> BoxFuture<'_, NextStep> {
         Box::pin(async move {
             let id = pending.delivery_id;
             match self.settle(pending, attempt).await {
