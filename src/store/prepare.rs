@@ -282,8 +282,8 @@ mod tests {
 
     #[test]
     fn issue_labels_are_separated_by_spaces() {
-        let issue = Issue::error(IssueCode::NotFound, Fault::SendUnknownDestination, "").rule("MSG-24");
-        assert_eq!(issue_labels(&issue.into()).unwrap(), " MSG-24 SEND_UNKNOWN_DESTINATION not-found ");
+        let issue = Issue::error(IssueCode::NotFound, Fault::SendUnknownDestination, "").rule("MSG-22");
+        assert_eq!(issue_labels(&issue.into()).unwrap(), " MSG-22 SEND_UNKNOWN_DESTINATION not-found ");
         assert_eq!(issue_labels(&Outcome::default()), None);
     }
 }

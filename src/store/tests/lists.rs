@@ -201,7 +201,7 @@ async fn many_and_one() -> (Fixture, String) {
     rare.metadata.source = Some("https://rare.example/fhir".into());
     rare.metadata.destinations.push("https://other.example/fhir".into());
     rare.metadata.event = Some(Event::Coding { system: Some("urn:events".into()), code: "rare".into() });
-    let issue = Issue::error(IssueCode::NotFound, Fault::SendUnknownDestination, "").rule("MSG-24");
+    let issue = Issue::error(IssueCode::NotFound, Fault::SendUnknownDestination, "").rule("MSG-22");
     rare.outcome = Some(issue.into());
     rare.state = MessageState::Refused;
     let (_, work) = fixture.accept_new(rare).await;
@@ -238,7 +238,7 @@ async fn a_search_for_what_is_rare_looks_at_little_among_many() {
         serde_json::json!({"fault": "SEND_UNKNOWN_DESTINATION"}),
         serde_json::json!({"fault": "RECV_EXPIRED"}),
         serde_json::json!({"issue": "not-found"}),
-        serde_json::json!({"rule": "MSG-24"}),
+        serde_json::json!({"rule": "MSG-22"}),
         serde_json::json!({"state": "refused"}),
         serde_json::json!({"since": since}),
         serde_json::json!({"since": since, "sender": "clinic"}),
