@@ -4,7 +4,7 @@
 //! (`tests/structure.rs`) reads this table and checks every file against it.
 //!
 //! ```text
-//! cli         app channel config store telemetry clock routing delivery outcome fault
+//! cli         app admin channel config store telemetry clock routing delivery outcome fault
 //! app         admin channel replay exchange courier config security metrics store admission supervisor telemetry clock
 //!             routing delivery outcome fault
 //! admin       channel replay exchange courier security metrics store clock routing delivery outcome fault secret

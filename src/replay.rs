@@ -63,7 +63,7 @@ pub fn is_open(state: ReplayState) -> bool {
 }
 
 /// What a replay with this filter would deliver.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Count {
     pub matched: u64,
     /// Of those examined: skipped without `force_consequence`.

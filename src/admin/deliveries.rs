@@ -1,6 +1,6 @@
 //! Deliveries: lists them, and retries or discards one, or all that a filter matches.
 
-use super::api::{Delivery, Page};
+use super::api::{Delivery, Ordered, Page};
 use super::ask::{Body, Listing, Operating, Order, Viewing, id, order};
 use super::problem::Problem;
 use super::{Admin, json, to_the_end};
@@ -11,7 +11,7 @@ use crate::store::view::{DeliveryFilter, DeliveryView};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use uuid::Uuid;
 
 /// The most deliveries that one request retries or discards; the caller repeats the request for the rest.
@@ -22,13 +22,6 @@ const PAGE_LIMIT: u32 = 500;
 #[serde(default, deny_unknown_fields)]
 struct Options {
     dry_run: bool,
-}
-
-/// The result of an action: how many deliveries matched when it began, and how many were processed (at most 10,000).
-#[derive(Serialize)]
-struct Ordered {
-    matched: u64,
-    done: u64,
 }
 
 pub(super) async fn list(

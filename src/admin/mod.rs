@@ -3,7 +3,7 @@
 //! Reads the store and calls the exchange. It decides who may do what (viewer or operator), and nothing else. Every refusal
 //! is an OperationOutcome with its fault.
 
-mod api;
+pub mod api;
 mod ask;
 mod deliveries;
 mod messages;

@@ -1,44 +1,21 @@
 //! Participants: lists them as configured (without tokens) with their state; pauses, resumes, and probes them.
 
-use super::api::Page;
+use super::api::{self, Page};
 use super::ask::{Listing, Operating, Viewing};
 use super::problem::Problem;
 use super::{Admin, json, to_the_end};
 use crate::courier::ParticipantStatus;
-use crate::routing::{Channel, Order, Participant, Rejections};
-use crate::secret::SecretUrl;
+use crate::routing::{Channel, Participant};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use std::collections::{HashMap, HashSet};
 
 /// No filter: every participant is listed.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Everything {}
-
-#[derive(Serialize)]
-struct ParticipantView<'a> {
-    id: &'a str,
-    name: Option<&'a str>,
-    addresses: &'a [String],
-    /// `http`, `amqp`, `mailbox`, or null: it receives answers only, while it waits for them.
-    channel: Option<&'static str>,
-    url: Option<&'a SecretUrl>,
-    may_send: &'a [String],
-    may_receive: &'a [String],
-    fhir_version: Option<&'static str>,
-    order: Order,
-    concurrency: usize,
-    rejections: Rejections,
-    /// Whether a token is configured. The token itself is never shown.
-    has_token: bool,
-    waiting: u64,
-    dead: u64,
-    #[serde(flatten)]
-    status: ParticipantStatus,
-}
 
 pub(super) async fn list(
     _: Viewing,
@@ -84,29 +61,36 @@ fn idle(id: &str) -> ParticipantStatus {
     }
 }
 
-fn view(participant: &Participant, status: ParticipantStatus) -> ParticipantView<'_> {
+fn view(participant: &Participant, status: ParticipantStatus) -> api::Participant {
     let (channel, url) = match &participant.channel {
-        Some(Channel::Http { url, .. }) => (Some("http"), Some(url)),
+        Some(Channel::Http { url, .. }) => (Some("http"), Some(url.to_string())),
         Some(Channel::Amqp { .. }) => (Some("amqp"), None),
         Some(Channel::Mailbox) => (Some("mailbox"), None),
         None => (None, None),
     };
-    ParticipantView {
-        id: &participant.id,
-        name: participant.name.as_deref(),
-        addresses: &participant.addresses,
-        channel,
+    api::Participant {
+        id: participant.id.to_string(),
+        name: participant.name.clone(),
+        addresses: participant.addresses.clone(),
+        channel: channel.map(str::to_owned),
         url,
-        may_send: &participant.may_send,
-        may_receive: &participant.may_receive,
-        fhir_version: participant.fhir_version.map(|version| version.short()),
+        may_send: participant.may_send.clone(),
+        may_receive: participant.may_receive.clone(),
+        fhir_version: participant.fhir_version.map(|version| version.short().to_owned()),
         order: participant.order,
         concurrency: participant.concurrency,
         rejections: participant.rejections,
         has_token: !participant.token_sha256.is_empty(),
         waiting: 0,
         dead: 0,
-        status,
+        participant: status.participant,
+        paused: status.paused,
+        breaker: status.breaker.to_owned(),
+        last_fault: status.last_fault,
+        last_failure_at_us: status.last_failure_at_us,
+        next_probe_at_us: status.next_probe_at_us,
+        active: status.active,
+        lanes: status.lanes,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Replays: counts, creates, shows, pauses, resumes, and ends them.
 
-use super::api::Replay;
+use super::api::{Replay, ReplayCount};
 use super::ask::{Body, Operating, Order, Viewing, id, order};
 use super::problem::Problem;
 use super::{Admin, json, to_the_end};
@@ -34,7 +34,7 @@ pub(super) async fn create(
     check(&admin, &options)?;
     if options.dry_run {
         let count = crate::replay::count(admin.store(), &filter).await?;
-        return Ok(json(StatusCode::OK, &count));
+        return Ok(json(StatusCode::OK, &ReplayCount::from(count)));
     }
     if !filtered {
         return Err(Problem::wrong("Give at least one filter: without one, every stored message would be replayed."));

@@ -1,12 +1,11 @@
 //! The router itself: the plan of a message, nodes, statistics, the clock, and the OpenAPI file.
 
 use super::Admin;
-use super::api::StoreFigures;
+use super::api::{ClockState, Explanation, StoreFigures};
 use super::ask::{Body, Listing, Operating, Viewing};
 use super::participants::Everything;
 use super::problem::Problem;
 use crate::channel::media;
-use crate::exchange::Explanation;
 use crate::fault::Fault;
 use crate::outcome::IssueCode;
 use axum::extract::{Query, State};
@@ -18,14 +17,6 @@ use serde_json::{Value, json};
 
 /// OpenAPI 3.1, written by hand; a test compares it with the routes.
 const OPENAPI: &str = include_str!("openapi.json");
-
-#[derive(Serialize)]
-struct Explained<'a> {
-    #[serde(flatten)]
-    explanation: &'a Explanation,
-    /// OperationOutcome; null if there are no issues.
-    outcome: Option<Value>,
-}
 
 /// Explains where the message of the body would go, without storing anything. `sender`: the participant to assume as sender.
 pub(super) async fn explain(
@@ -40,8 +31,7 @@ pub(super) async fn explain(
     // Without a FHIR media type, the format is detected from the content.
     let (format, version) = media::content_type(media_type).unwrap_or((Format::detect(&body), None));
     let explanation = admin.exchange.explain(body, format, version, sender.as_deref()).await?;
-    let outcome = (!explanation.outcome.issues.is_empty()).then(|| explanation.outcome.to_resource());
-    Ok(json_response(&Explained { explanation: &explanation, outcome }))
+    Ok(json_response(&Explanation::from(explanation)))
 }
 
 fn sender(uri: &Uri) -> Result<Option<String>, Problem> {
@@ -91,7 +81,7 @@ pub(super) async fn stats(_: Viewing, State(admin): State<Admin>) -> Result<Resp
 /// The operator confirms the wall clock: expiry and retention continue after a jump.
 pub(super) async fn confirm_clock(_: Operating, State(admin): State<Admin>) -> Result<Response, Problem> {
     admin.store().confirm_clock().await?;
-    Ok(json_response(&json!({ "now_us": admin.exchange.clock.now_us(), "clock_ahead_seconds": null })))
+    Ok(json_response(&ClockState { now_us: admin.exchange.clock.now_us(), clock_ahead_seconds: None }))
 }
 
 pub(super) async fn openapi(_: Viewing) -> Response {

@@ -2,11 +2,13 @@
 
 use super::failure::Failure;
 use super::table;
+use crate::admin::api::Page;
 use clap::ValueEnum;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
-use std::io::{self, Write};
+use std::io::Write;
 use std::time::Duration;
 
 /// Limit of a JSON answer of the admin API.
@@ -60,27 +62,27 @@ impl Client {
         Ok(Client { http, server: server.server.clone(), token: token_of(TOKEN_VARIABLE)? })
     }
 
-    /// GET of `path` (segments below /admin/v1), read as JSON.
-    pub async fn get(&self, path: &[&str], query: &[(String, String)]) -> Result<Value, Failure> {
-        json(self.ask(self.request(Method::GET, path, query)).await?).await
+    /// GET of `path` (segments below /admin/v1).
+    pub async fn get<T: DeserializeOwned>(&self, path: &[&str], query: &[(String, String)]) -> Result<T, Failure> {
+        read(json(self.ask(self.request(Method::GET, path, query)).await?).await?)
     }
 
-    /// POST of a JSON document. Returns the answer, or null if it has no body.
-    pub async fn post(&self, path: &[&str], body: &Value) -> Result<Value, Failure> {
+    /// POST of a JSON document. An answer without a body is read as null.
+    pub async fn post<T: DeserializeOwned>(&self, path: &[&str], body: &Value) -> Result<T, Failure> {
         let request = self.request(Method::POST, path, &[]).header(CONTENT_TYPE, "application/json");
-        json(self.ask(request.body(body.to_string())).await?).await
+        read(json(self.ask(request.body(body.to_string())).await?).await?)
     }
 
     /// POST of a body of another media type.
-    pub async fn post_bytes(
+    pub async fn post_bytes<T: DeserializeOwned>(
         &self,
         path: &[&str],
         query: &[(String, String)],
         media_type: &'static str,
         bytes: Vec<u8>,
-    ) -> Result<Value, Failure> {
+    ) -> Result<T, Failure> {
         let request = self.request(Method::POST, path, query).header(CONTENT_TYPE, media_type);
-        json(self.ask(request.body(bytes)).await?).await
+        read(json(self.ask(request.body(bytes)).await?).await?)
     }
 
     /// GET of `path`; copies the body to `out` as it arrives.
@@ -92,7 +94,7 @@ impl Client {
         Ok(())
     }
 
-    /// The first `limit` entries of a list, over as many pages as needed.
+    /// The first `limit` entries of a list as received, over as many pages as needed.
     pub async fn list(&self, path: &str, filter: &Value, limit: usize) -> Result<Vec<Value>, Failure> {
         let mut items = Vec::new();
         let mut cursor: Option<String> = None;
@@ -100,16 +102,9 @@ impl Client {
             let mut query = pairs(filter);
             query.push(("limit".into(), (limit - items.len()).min(PAGE_LIMIT).to_string()));
             query.extend(cursor.clone().map(|cursor| ("cursor".into(), cursor)));
-            let mut page = self.get(&[path], &query).await?;
-            let Value::Array(page_items) = page["items"].take() else {
-                return Err(Failure::Refused(format!(
-                    "{} did not return a list; is it an Emberpost router?",
-                    self.server
-                )));
-            };
-            let next = page["next"].as_str().map(String::from);
-            let ended = page_items.is_empty() || next.is_none() || next == cursor;
-            items.extend(page_items);
+            let Page { items: page, next } = self.get::<Page<Value>>(&[path], &query).await?;
+            let ended = page.is_empty() || next.is_none() || next == cursor;
+            items.extend(page);
             if ended {
                 break;
             }
@@ -215,6 +210,16 @@ pub async fn read_limited(mut response: Response, limit_bytes: usize) -> Result<
     Ok(body)
 }
 
+/// Reads an answer as a type of the admin API.
+pub fn read<T: DeserializeOwned>(answer: Value) -> Result<T, Failure> {
+    T::deserialize(answer).map_err(|error| {
+        Failure::Refused(format!(
+            "the server's answer is not one that emberpost {} can read ({error}); is it an Emberpost router of this version?",
+            env!("CARGO_PKG_VERSION")
+        ))
+    })
+}
+
 async fn json(response: Response) -> Result<Value, Failure> {
     let body = read_limited(response, ANSWER_LIMIT_BYTES).await;
     let body = body.map_err(|error| {
@@ -242,20 +247,23 @@ pub fn document(filter: impl serde::Serialize) -> Value {
 }
 
 /// Prints a list: as a table of `row`s under `headings`, or the objects as received.
-pub fn write_list(
+pub fn write_list<T: DeserializeOwned>(
     out: &mut dyn Write,
     format: Format,
     items: Vec<Value>,
     headings: &[&str],
-    row: impl Fn(&Value) -> Vec<String>,
-) -> io::Result<()> {
+    row: impl Fn(T) -> Vec<String>,
+) -> Result<(), Failure> {
     match format {
-        Format::Ndjson => items.iter().try_for_each(|item| writeln!(out, "{item}")),
-        Format::Json => writeln!(out, "{:#}", Value::Array(items)),
+        Format::Ndjson => items.iter().try_for_each(|item| writeln!(out, "{item}"))?,
+        Format::Json => writeln!(out, "{:#}", Value::Array(items))?,
         Format::Table => {
             let mut table = table::Table::new(headings);
-            items.iter().for_each(|item| table.push(row(item)));
-            table.write(out)
+            for item in items {
+                table.push(row(read(item)?));
+            }
+            table.write(out)?;
         }
     }
+    Ok(())
 }

@@ -3,8 +3,9 @@
 use super::client::{Client, Server};
 use super::failure::Failure;
 use super::table::instant;
+use crate::admin::api::ClockState;
 use clap::Subcommand;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::io::Write;
 
 /// Show or confirm the router's clock
@@ -32,17 +33,17 @@ enum Action {
 
 pub async fn run(args: ClockArgs, out: &mut dyn Write) -> Result<i32, Failure> {
     let client = Client::new(&args.server)?;
-    let stats = match args.action {
+    let state: ClockState = match args.action {
         None => client.get(&["stats"], &[]).await?,
         Some(Action::Confirm) => client.post(&["clock", "confirm"], &json!({})).await?,
     };
-    let time = instant(&stats["now_us"]);
-    match &stats["clock_ahead_seconds"] {
-        Value::Null => {
+    let time = instant(state.now_us);
+    match state.clock_ahead_seconds {
+        None => {
             writeln!(out, "{time}; expiry and retention use this clock")?;
             Ok(0)
         }
-        seconds => {
+        Some(seconds) => {
             writeln!(
                 out,
                 "{time}; this is {seconds} s ahead of the time that the monotonic clock and the store imply (negative: behind).\n\

@@ -1,11 +1,14 @@
 //! `emberpost deliveries`: lists, shows, retries, and discards deliveries.
 
-use super::client::{Client, Format, Server, document, write_list};
+use super::client::{Client, Format, Server, document, read, write_list};
 use super::failure::Failure;
 use super::filter::DeliveryFlags;
 use super::list::ListShape;
-use super::table::{Table, cell, instant, kind};
+use super::table::{Table, instant, kind, optional};
+use crate::admin::api::{Delivery, Ordered};
+use crate::delivery::DeliveryState;
 use clap::Subcommand;
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 use std::io::Write;
 use uuid::Uuid;
@@ -104,10 +107,11 @@ async fn list(client: &Client, args: ListArgs, out: &mut dyn Write) -> Result<i3
 }
 
 async fn show(client: &Client, id: Uuid, format: Format, out: &mut dyn Write) -> Result<i32, Failure> {
-    let item = client.get(&["deliveries", &id.to_string()], &[]).await?;
-    let waits = item["waits"].as_str().map(str::to_owned);
-    write_list(out, format, vec![item], &HEADINGS, row)?;
-    if let Some(waits) = waits.filter(|_| format == Format::Table) {
+    let item: Value = client.get(&["deliveries", &id.to_string()], &[]).await?;
+    write_list(out, format, vec![item.clone()], &HEADINGS, row)?;
+    if format == Format::Table
+        && let Some(waits) = read::<Delivery>(item)?.waits
+    {
         writeln!(out, "\n{waits}")?;
     }
     Ok(0)
@@ -116,33 +120,33 @@ async fn show(client: &Client, id: Uuid, format: Format, out: &mut dyn Write) ->
 const HEADINGS: [&str; 9] = ["ID", "MESSAGE", "PARTICIPANT", "KIND", "STATE", "ATTEMPTS", "STATUS", "FAULT", "DUE"];
 
 /// Deliveries as a table; `messages show` prints it too.
-pub fn table(deliveries: &[Value]) -> Table {
+pub fn table(deliveries: Vec<Delivery>) -> Table {
     let mut table = Table::new(&HEADINGS);
-    deliveries.iter().for_each(|delivery| table.push(row(delivery)));
+    deliveries.into_iter().for_each(|delivery| table.push(row(delivery)));
     table
 }
 
-fn row(item: &Value) -> Vec<String> {
+fn row(delivery: Delivery) -> Vec<String> {
     // A settled delivery has no due time.
-    let is_open = matches!(item["state"].as_str(), Some("waiting" | "active"));
+    let is_open = matches!(delivery.state, DeliveryState::Waiting | DeliveryState::Active);
     vec![
-        cell(item, "id"),
-        cell(item, "message"),
-        cell(item, "participant"),
-        kind(&item["kind"]),
-        cell(item, "state"),
-        cell(item, "attempts"),
-        cell(item, "status"),
-        faults(item),
-        if is_open { instant(&item["due_at_us"]) } else { String::new() },
+        delivery.id.to_string(),
+        delivery.message.to_string(),
+        delivery.participant.clone(),
+        kind(&delivery.kind).to_owned(),
+        delivery.state.as_str().to_owned(),
+        delivery.attempts.to_string(),
+        optional(delivery.status),
+        faults(&delivery),
+        if is_open { instant(delivery.due_at_us) } else { String::new() },
     ]
 }
 
 /// The fault that decided the state, followed by that of the last attempt if it differs, as after an expiry.
-fn faults(item: &Value) -> String {
-    match (item["fault"].as_str(), item["last_fault"].as_str()) {
-        (Some(fault), Some(last)) if fault != last => format!("{fault} ({last})"),
-        (Some(fault), _) | (None, Some(fault)) => fault.to_owned(),
+fn faults(delivery: &Delivery) -> String {
+    match (delivery.fault, delivery.last_fault) {
+        (Some(fault), Some(last)) if fault != last => format!("{} ({})", fault.code(), last.code()),
+        (Some(fault), _) | (None, Some(fault)) => fault.code().to_owned(),
         (None, None) => String::new(),
     }
 }
@@ -164,9 +168,9 @@ async fn order(client: &Client, verb: &str, args: OrderArgs, out: &mut dyn Write
     let mut code = 0;
     for id in &args.ids {
         let result = if args.dry_run {
-            order_matching(client, verb, json!({ "id": id }), true).await.map(|counts| counts["matched"] != 0)
+            order_matching(client, verb, json!({ "id": id }), true).await.map(|counts| counts.matched != 0)
         } else {
-            client.post(&["deliveries", &id.to_string(), verb], &json!({})).await.map(|_| true)
+            client.post(&["deliveries", &id.to_string(), verb], &json!({})).await.map(|IgnoredAny| true)
         };
         match result {
             Ok(true) if args.dry_run => writeln!(out, "{id}: would {verb}")?,
@@ -190,14 +194,14 @@ async fn order(client: &Client, verb: &str, args: OrderArgs, out: &mut dyn Write
 async fn all_matching(client: &Client, verb: &str, args: &OrderArgs, out: &mut dyn Write) -> Result<i32, Failure> {
     let filter = document(args.filter.filter());
     let counts = order_matching(client, verb, filter.clone(), args.dry_run).await?;
-    let matched = counts["matched"].as_u64().unwrap_or(0);
+    let matched = counts.matched;
     if args.dry_run {
         writeln!(out, "{matched} deliveries match; nothing was done (--dry-run)")?;
         return Ok(0);
     }
     let (mut done, mut last) = (0, counts);
     loop {
-        let part = last["done"].as_u64().unwrap_or(0);
+        let part = last.done;
         done += part;
         // A delivery that fails again in the meantime matches again, so the first count is the limit.
         if part == 0 || done >= matched {
@@ -209,7 +213,7 @@ async fn all_matching(client: &Client, verb: &str, args: &OrderArgs, out: &mut d
     Ok(0)
 }
 
-async fn order_matching(client: &Client, verb: &str, filter: Value, dry_run: bool) -> Result<Value, Failure> {
+async fn order_matching(client: &Client, verb: &str, filter: Value, dry_run: bool) -> Result<Ordered, Failure> {
     client.post(&["deliveries", verb], &json!({ "filter": filter, "dry_run": dry_run })).await
 }
 
@@ -241,8 +245,8 @@ mod tests {
     #[tokio::test]
     async fn a_list_shows_due_times_of_waiting_deliveries() {
         let item = |state: &str| {
-            json!({"id": ID, "message": ID, "participant": "lab", "kind": "Request", "state": state, "attempts": 2,
-                "status": 503, "fault": "RECV_BUSY", "due_at_us": 1_700_000_000_000_000_i64})
+            fake::delivery(json!({"state": state, "attempts": 2, "status": 503, "fault": "RECV_BUSY",
+                "due_at_us": 1_700_000_000_000_000_i64}))
         };
         let page = json!({"items": [item("waiting"), item("dead")]});
         let server = fake::server(vec![("GET /admin/v1/deliveries?limit=50&participant=lab", Said::json(page))]).await;
@@ -255,8 +259,8 @@ mod tests {
 
     #[tokio::test]
     async fn one_delivery_is_shown_with_the_reason_why_it_waits() {
-        let item = json!({"id": ID, "message": ID, "participant": "lab", "kind": "Request", "state": "waiting",
-            "attempts": 2, "due_at_us": 1_700_000_000_000_000_i64, "waits": "It waits because of the weather."});
+        let item = fake::delivery(json!({"id": ID, "due_at_us": 1_700_000_000_000_000_i64,
+            "waits": "It waits because of the weather."}));
         let line = format!("GET /admin/v1/deliveries/{ID}");
         let server =
             fake::server(vec![(line.as_str(), Said::json(item.clone())), (line.as_str(), Said::json(item))]).await;

@@ -4,8 +4,9 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::response::Response;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
+use uuid::Uuid;
 
 /// An answer of the table.
 #[derive(Clone)]
@@ -28,6 +29,45 @@ impl Said {
         self.headers.push((name, value.into()));
         self
     }
+}
+
+/// An object of the admin API with all its members, of which `members` are those that the test is about.
+fn object(mut all: Value, members: Value) -> Value {
+    if let (Value::Object(all), Value::Object(members)) = (&mut all, members) {
+        all.extend(members);
+    }
+    all
+}
+
+pub fn message(members: Value) -> Value {
+    let all = json!({ "id": Uuid::nil(), "sender": "lab", "destinations": [], "media_type": "application/fhir+json",
+        "reply_to": "Wait", "unmatched": false, "size_bytes": 12, "received_at_us": 0, "state": "accepted",
+        "ambiguous": false, "further": false, "committed_at_us": 0, "outcome": null, "body_kept": true,
+        "deliveries": [], "answers": [] });
+    object(all, members)
+}
+
+pub fn delivery(members: Value) -> Value {
+    let all = json!({ "id": Uuid::nil(), "message": Uuid::nil(), "participant": "lab", "kind": "Request",
+        "state": "waiting", "attempts": 0, "due_at_us": 0, "expires_at_us": 0, "replayed_by": [] });
+    object(all, members)
+}
+
+pub fn participant(members: Value) -> Value {
+    let all = json!({ "id": "lab", "addresses": [], "may_send": [], "may_receive": [], "order": "sender",
+        "concurrency": 1, "rejections": "message", "has_token": false, "waiting": 0, "dead": 0, "participant": "lab",
+        "paused": false, "breaker": "closed", "active": 0, "lanes": 0 });
+    object(all, members)
+}
+
+pub fn replay(members: Value) -> Value {
+    let all = json!({ "id": Uuid::nil(), "filter": {}, "forward_answers": false, "force_consequence": false,
+        "state": "running", "created_at_us": 0, "total": 0, "done": 0, "skipped": 0 });
+    object(all, members)
+}
+
+pub fn replay_count(matched: u64, consequence: u64) -> Value {
+    json!({ "matched": matched, "consequence": consequence, "without_body": 0, "examined": matched })
 }
 
 /// One request: `POST /path?query`, its content type and body.

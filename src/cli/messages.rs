@@ -1,11 +1,13 @@
 //! `emberpost messages`: lists messages, shows one with its timeline, assigns ambiguous answers, and prints the content.
 
-use super::client::{Client, Format, Server, document, write_list};
+use super::client::{Client, Format, Server, document, read, write_list};
 use super::deliveries;
 use super::failure::Failure;
 use super::filter::MessageFlags;
 use super::list::ListShape;
-use super::table::{self, Table, cell, event, identifier, instant};
+use super::table::{self, Table, code, instant, optional};
+use crate::admin::api::{Message, MessageShown, Page, TimelineEntry};
+use crate::outcome::Outcome;
 use clap::Subcommand;
 use serde_json::{Value, json};
 use std::io::Write;
@@ -89,8 +91,8 @@ pub async fn run(args: MessagesArgs, out: &mut dyn Write) -> Result<i32, Failure
         Some(Action::List(args)) => list(&client, *args, out).await,
         Some(Action::Show { id, format }) => show(&client, &id, format, out).await,
         Some(Action::Assign { id, to }) => {
-            let answer = client.post(&["messages", &id.to_string(), "assign"], &json!({ "to": to })).await?;
-            writeln!(out, "The response {id} answers the request {}.", cell(&answer, "in_reply_to"))?;
+            let answer: Message = client.post(&["messages", &id.to_string(), "assign"], &json!({ "to": to })).await?;
+            writeln!(out, "The response {id} answers the request {}.", optional(answer.in_reply_to))?;
             Ok(0)
         }
         Some(Action::Content { id }) => client.copy(&["messages", &id, "content"], out).await.map(|()| 0),
@@ -100,91 +102,85 @@ pub async fn run(args: MessagesArgs, out: &mut dyn Write) -> Result<i32, Failure
 async fn list(client: &Client, args: ListArgs, out: &mut dyn Write) -> Result<i32, Failure> {
     let items = client.list("messages", &document(args.filter.filter()), args.shape.limit()).await?;
     let headings = ["ID", "RECEIVED", "STATE", "SENDER", "EVENT", "RESPONSE", "FAULT"];
-    write_list(out, args.shape.format(), items, &headings, |item| {
+    write_list(out, args.shape.format(), items, &headings, |message: Message| {
         vec![
-            cell(item, "id"),
-            instant(&item["received_at_us"]),
-            cell(item, "state"),
-            cell(item, "sender"),
-            event(&item["event"]),
-            cell(&item["response"], "code"),
-            fault(&item["outcome"]),
+            message.id.to_string(),
+            instant(message.received_at_us),
+            code(message.state),
+            message.sender,
+            optional(message.event),
+            code(message.response.and_then(|response| response.code)),
+            message.outcome.as_ref().map(fault).unwrap_or_default(),
         ]
     })?;
     Ok(0)
 }
 
 /// The fault of the first error, or of the first warning if there is no error.
-fn fault(outcome: &Value) -> String {
-    let issues = outcome["issues"].as_array();
-    let is_error = |issue: &&Value| matches!(issue["severity"].as_str(), Some("error" | "fatal"));
-    let first = issues.and_then(|issues| issues.iter().find(is_error).or_else(|| issues.first()));
-    first.map(|issue| cell(issue, "fault")).unwrap_or_default()
+fn fault(outcome: &Outcome) -> String {
+    let first = outcome.issues.iter().find(|issue| issue.is_error()).or_else(|| outcome.issues.first());
+    optional(first.map(|issue| issue.cause.code()))
 }
 
 async fn show(client: &Client, id: &str, format: Format, out: &mut dyn Write) -> Result<i32, Failure> {
-    let mut message = client.get(&["messages", id], &[]).await?;
-    let timeline = client.get(&["messages", id, "timeline"], &[]).await?;
-    // Either a list of the admin API or a bare array.
-    let timeline = if timeline.is_array() { timeline } else { timeline["items"].clone() };
+    let mut message: Value = client.get(&["messages", id], &[]).await?;
+    let timeline: Page<Value> = client.get(&["messages", id, "timeline"], &[]).await?;
     match format {
         Format::Table => {
-            table::write_fields(out, &details(&message))?;
-            write_outcome(&message["outcome"], out)?;
-            if let Some(deliveries) = message["deliveries"].as_array().filter(|deliveries| !deliveries.is_empty()) {
+            let shown: MessageShown = read(message)?;
+            table::write_fields(out, &details(&shown))?;
+            shown.message.outcome.iter().try_for_each(|outcome| write_outcome(outcome, out))?;
+            if !shown.deliveries.is_empty() {
                 writeln!(out, "\nDeliveries:")?;
-                deliveries::table(deliveries).write(out)?;
+                deliveries::table(shown.deliveries).write(out)?;
             }
-            write_timeline(&timeline, out)?;
+            write_timeline(timeline.items, out)?;
         }
         Format::Json | Format::Ndjson => {
-            message["timeline"] = timeline;
+            message["timeline"] = Value::Array(timeline.items);
             if format == Format::Json { writeln!(out, "{message:#}")? } else { writeln!(out, "{message}")? }
         }
     }
     Ok(0)
 }
 
-fn details(message: &Value) -> Vec<(&'static str, String)> {
+fn details(shown: &MessageShown) -> Vec<(&'static str, String)> {
+    let MessageShown { message, answers, .. } = shown;
+    let response = message.response.as_ref();
+    let flag = |is_set: bool, text: &str| if is_set { text.to_owned() } else { String::new() };
     vec![
-        ("message", cell(message, "id")),
-        ("state", cell(message, "state")),
-        ("sender", cell(message, "sender")),
-        ("source", cell(message, "source")),
-        ("destinations", cell(message, "destinations")),
-        ("event", event(&message["event"])),
-        ("definition", cell(message, "definition")),
-        ("category", cell(message, "category")),
-        ("FHIR version", cell(message, "version")),
-        ("media type", cell(message, "media_type")),
-        ("size", format!("{} bytes", cell(message, "size_bytes"))),
-        ("content stored", cell(message, "body_kept")),
-        ("header id", cell(message, "header_id")),
-        ("Bundle id", cell(message, "bundle_id")),
-        ("Bundle identifier", identifier(&message["bundle_identifier"])),
-        ("response to", identifier(&message["response"]["identifier"])),
-        ("response code", cell(&message["response"], "code")),
-        ("answers message", cell(message, "in_reply_to")),
-        ("unmatched", if message["unmatched"] == true { "yes".into() } else { String::new() }),
-        ("ambiguous", if message["ambiguous"] == true { "yes, not assigned yet".into() } else { String::new() }),
-        ("further answer", if message["further"] == true { "yes".into() } else { String::new() }),
-        ("answer owed", cell(message, "owed")),
-        ("answered by", answers(message)),
-        ("request id", cell(message, "request_id")),
-        ("via", cell(message, "via")),
-        ("received", instant(&message["received_at_us"])),
-        ("committed", instant(&message["committed_at_us"])),
+        ("message", message.id.to_string()),
+        ("state", code(message.state)),
+        ("sender", message.sender.clone()),
+        ("source", optional(message.source.as_ref())),
+        ("destinations", message.destinations.join(", ")),
+        ("event", optional(message.event.as_ref())),
+        ("definition", optional(message.definition.as_ref())),
+        ("category", code(message.category)),
+        ("FHIR version", code(message.version)),
+        ("media type", message.media_type.clone()),
+        ("size", format!("{} bytes", message.size_bytes)),
+        ("content stored", message.body_kept.to_string()),
+        ("header id", optional(message.header_id.as_ref())),
+        ("Bundle id", optional(message.bundle_id.as_ref())),
+        ("Bundle identifier", optional(message.bundle_identifier.as_ref())),
+        ("response to", optional(response.map(|response| &response.identifier))),
+        ("response code", code(response.and_then(|response| response.code))),
+        ("answers message", optional(message.in_reply_to)),
+        ("unmatched", flag(message.unmatched, "yes")),
+        ("ambiguous", flag(message.ambiguous, "yes, not assigned yet")),
+        ("further answer", flag(message.further, "yes")),
+        ("answer owed", code(message.owed)),
+        ("answered by", answers.iter().map(|answer| answer.id.to_string()).collect::<Vec<_>>().join(", ")),
+        ("request id", optional(message.request_id.as_ref())),
+        ("via", optional(message.via.as_ref())),
+        ("received", instant(message.received_at_us)),
+        ("committed", instant(message.committed_at_us)),
     ]
 }
 
-/// The ids of the answers, which are messages themselves.
-fn answers(message: &Value) -> String {
-    let answers = message["answers"].as_array();
-    answers.into_iter().flatten().map(|answer| cell(answer, "id")).collect::<Vec<_>>().join(", ")
-}
-
-fn write_outcome(outcome: &Value, out: &mut dyn Write) -> Result<(), Failure> {
-    let issues = table::issues(outcome);
+fn write_outcome(outcome: &Outcome, out: &mut dyn Write) -> Result<(), Failure> {
+    let issues = table::stored_issues(outcome);
     if !issues.is_empty() {
         writeln!(out, "\nIssues:")?;
     }
@@ -194,32 +190,29 @@ fn write_outcome(outcome: &Value, out: &mut dyn Write) -> Result<(), Failure> {
     Ok(())
 }
 
-fn write_timeline(timeline: &Value, out: &mut dyn Write) -> Result<(), Failure> {
+fn write_timeline(timeline: Vec<Value>, out: &mut dyn Write) -> Result<(), Failure> {
     let mut rows = Table::new(&["AT", "WHAT", "PARTICIPANT", "DELIVERY", "DETAIL"]);
-    for entry in timeline.as_array().into_iter().flatten() {
-        rows.push(vec![
-            instant(&entry["at_us"]),
-            cell(entry, "what"),
-            cell(entry, "participant"),
-            cell(entry, "delivery"),
-            timeline_detail(entry),
-        ]);
+    for entry in timeline {
+        let entry: TimelineEntry = read(entry)?;
+        let detail = timeline_detail(&entry);
+        let TimelineEntry { at_us, what, participant, delivery, .. } = entry;
+        rows.push(vec![instant(at_us), what, participant.unwrap_or_default(), optional(delivery), detail]);
     }
     writeln!(out, "\nTimeline:")?;
     Ok(rows.write(out)?)
 }
 
 /// The result of an attempt, or the id of the answer or replay.
-fn timeline_detail(entry: &Value) -> String {
-    let attempt = &entry["attempt"];
-    let mut parts = vec![cell(attempt, "result")];
-    if let Some(status) = attempt["status"].as_u64() {
-        parts.push(format!("HTTP {status}"));
+fn timeline_detail(entry: &TimelineEntry) -> String {
+    let mut parts = Vec::new();
+    if let Some(attempt) = &entry.attempt {
+        parts.push(attempt.result.clone());
+        parts.extend(attempt.status.map(|status| format!("HTTP {status}")));
+        parts.push(format!("{:.1} ms", attempt.duration_us as f64 / 1000.0));
+        parts.extend(attempt.fault.map(|fault| fault.code().to_owned()));
+        parts.extend(attempt.detail.clone());
     }
-    if let Some(duration_us) = attempt["duration_us"].as_f64() {
-        parts.push(format!("{:.1} ms", duration_us / 1000.0));
-    }
-    parts.extend([cell(attempt, "fault"), cell(attempt, "detail"), cell(entry, "reference")]);
+    parts.extend(entry.reference.map(|id| id.to_string()));
     parts.retain(|part| !part.is_empty());
     parts.join(", ")
 }

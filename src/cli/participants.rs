@@ -2,8 +2,10 @@
 
 use super::client::{Client, Format, Server, write_list};
 use super::failure::Failure;
-use super::table::{cell, instant, text};
+use super::table::{instant, optional, text};
+use crate::admin::api::Participant;
 use clap::Subcommand;
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 use std::io::Write;
 
@@ -94,24 +96,24 @@ async fn list(client: &Client, format: Format, out: &mut dyn Write) -> Result<i3
     let items = client.list("participants", &Value::Null, LIMIT).await?;
     let headings =
         ["PARTICIPANT", "STATE", "BREAKER", "WAITING", "DEAD", "ACTIVE", "LAST FAULT", "LAST FAILURE", "NEXT PROBE"];
-    write_list(out, format, items, &headings, |item| {
+    write_list(out, format, items, &headings, |participant: Participant| {
         vec![
-            cell(item, "participant"),
-            if item["paused"] == true { "paused".into() } else { "running".into() },
-            cell(item, "breaker"),
-            cell(item, "waiting"),
-            cell(item, "dead"),
-            cell(item, "active"),
-            cell(item, "last_fault"),
-            instant(&item["last_failure_at_us"]),
-            instant(&item["next_probe_at_us"]),
+            participant.participant,
+            if participant.paused { "paused".into() } else { "running".into() },
+            participant.breaker,
+            participant.waiting.to_string(),
+            participant.dead.to_string(),
+            participant.active.to_string(),
+            optional(participant.last_fault.map(|fault| fault.code())),
+            instant(participant.last_failure_at_us),
+            instant(participant.next_probe_at_us),
         ]
     })?;
     Ok(0)
 }
 
 async fn order(client: &Client, id: &str, verb: &str, done: &str, out: &mut dyn Write) -> Result<i32, Failure> {
-    client.post(&["participants", id, verb], &json!({})).await?;
+    let IgnoredAny = client.post(&["participants", id, verb], &json!({})).await?;
     writeln!(out, "{id} {done}")?;
     Ok(0)
 }
@@ -124,8 +126,9 @@ pub async fn run_nodes(args: NodesArgs, out: &mut dyn Write) -> Result<i32, Fail
     let headings: Vec<String> =
         names.iter().map(|name| name.trim_end_matches("_us").replace('_', " ").to_uppercase()).collect();
     let headings: Vec<&str> = headings.iter().map(String::as_str).collect();
-    write_list(out, args.format, items, &headings, |item| {
-        let value = |name: &String| if name.ends_with("_at_us") { instant(&item[name]) } else { text(&item[name]) };
+    write_list(out, args.format, items, &headings, |item: Value| {
+        let value =
+            |name: &String| if name.ends_with("_at_us") { instant(item[name].as_i64()) } else { text(&item[name]) };
         names.iter().map(value).collect()
     })?;
     Ok(0)
@@ -142,8 +145,8 @@ mod tests {
 
     #[tokio::test]
     async fn participants_are_listed_paused_and_resumed() {
-        let status = json!({"participant": "lab", "paused": true, "breaker": "open", "last_fault": "RECV_BUSY",
-            "last_failure_at_us": 1_700_000_000_000_000_i64, "next_probe_at_us": null, "active": 0, "waiting": 12, "dead": 3});
+        let status = fake::participant(json!({"paused": true, "breaker": "open", "last_fault": "RECV_BUSY",
+            "last_failure_at_us": 1_700_000_000_000_000_i64, "waiting": 12, "dead": 3}));
         let fake = fake::server(vec![
             ("GET /admin/v1/participants?limit=500", Said::json(json!({"items": [status]}))),
             ("POST /admin/v1/participants/a%20b/pause", Said::new(204, "")),

@@ -6,7 +6,9 @@ use super::client::{Client, Server, document};
 use super::failure::Failure;
 use super::filter::MessageFlags;
 use super::progress;
-use super::table::{cell, plain};
+use super::table::{code, text};
+use crate::admin::api::{Replay, ReplayCount};
+use crate::store::view::ReplayState;
 use indicatif::ProgressBar;
 use serde_json::{Map, Value, json};
 use std::io::{BufRead, IsTerminal, Write};
@@ -108,11 +110,11 @@ async fn run_on(args: ReplayArgs, is_terminal: bool, out: &mut dyn Write) -> Res
     let client = Client::new(&server)?;
     let orders = count(&client, filters(ids, &filter), &how, out).await?;
     let sum = |figure: fn(&Order) -> u64| orders.iter().map(figure).sum::<u64>();
-    let (matched, consequence) = (sum(|order| order.matched), sum(|order| order.consequence));
+    let (matched, consequence) = (sum(|order| order.count.matched), sum(|order| order.count.consequence));
     let left_out = if how.force_consequence { 0 } else { consequence };
-    let examined = sum(|order| order.examined);
+    let examined = sum(|order| order.count.examined);
     write_count(&orders, left_out, out)?;
-    let missing = orders.len() > 1 && orders.iter().any(|order| order.matched == 0);
+    let missing = orders.len() > 1 && orders.iter().any(|order| order.count.matched == 0);
     let code = i32::from(missing);
     if how.dry_run || matched == 0 || matched == left_out {
         return Ok(code);
@@ -123,7 +125,7 @@ async fn run_on(args: ReplayArgs, is_terminal: bool, out: &mut dyn Write) -> Res
     }
     let bar = is_terminal.then(|| progress::messages(matched));
     let mut totals = Totals::default();
-    for order in orders.iter().filter(|order| order.matched > 0) {
+    for order in orders.iter().filter(|order| order.count.matched > 0) {
         let replay = client.post(&["replays"], &body(&order.filter, &how, false)).await?;
         follow(&client, replay, &mut totals, bar.as_ref(), out).await?;
     }
@@ -140,11 +142,7 @@ async fn run_on(args: ReplayArgs, is_terminal: bool, out: &mut dyn Write) -> Res
 /// A planned replay: its filter, and how many messages match.
 struct Order {
     filter: Value,
-    matched: u64,
-    consequence: u64,
-    without_body: u64,
-    /// Messages that the two figures above cover; fewer than `matched` for a large replay.
-    examined: u64,
+    count: ReplayCount,
 }
 
 /// Message ids are UUIDv7, so sorting them gives the order in which the messages came.
@@ -161,21 +159,11 @@ async fn count(client: &Client, filters: Vec<Value>, how: &How, out: &mut dyn Wr
     let several = filters.len() > 1;
     let mut orders = Vec::new();
     for filter in filters {
-        let counts = client.post(&["replays"], &body(&filter, how, true)).await?;
-        let Some(matched) = counts["matched"].as_u64() else {
-            return Err(Failure::Refused("the server did not return a count; is it an Emberpost router?".into()));
-        };
-        if several && matched == 0 {
-            writeln!(out, "{}: no such message", cell(&filter, "id"))?;
+        let count: ReplayCount = client.post(&["replays"], &body(&filter, how, true)).await?;
+        if several && count.matched == 0 {
+            writeln!(out, "{}: no such message", text(&filter["id"]))?;
         }
-        let figure = |name: &str| counts[name].as_u64();
-        orders.push(Order {
-            filter,
-            matched,
-            consequence: figure("consequence").unwrap_or(0),
-            without_body: figure("without_body").unwrap_or(0),
-            examined: figure("examined").unwrap_or(matched),
-        });
+        orders.push(Order { filter, count });
     }
     Ok(orders)
 }
@@ -194,7 +182,7 @@ fn body(filter: &Value, how: &How, dry_run: bool) -> Value {
 
 fn write_count(orders: &[Order], left_out: u64, out: &mut dyn Write) -> Result<(), Failure> {
     let sum = |figure: fn(&Order) -> u64| orders.iter().map(figure).sum::<u64>();
-    let (matched, examined) = (sum(|order| order.matched), sum(|order| order.examined));
+    let (matched, examined) = (sum(|order| order.count.matched), sum(|order| order.count.examined));
     match matched {
         0 => writeln!(out, "no message matches")?,
         1 => writeln!(out, "1 message matches")?,
@@ -203,13 +191,13 @@ fn write_count(orders: &[Order], left_out: u64, out: &mut dyn Write) -> Result<(
     if examined < matched {
         writeln!(out, "of the first {examined}:")?;
     }
-    let consequence = sum(|order| order.consequence);
+    let consequence = sum(|order| order.count.consequence);
     if left_out > 0 {
         writeln!(out, "{left_out} of category consequence: left out (--force-consequence replays them)")?;
     } else if consequence > 0 {
         writeln!(out, "{consequence} of category consequence: replayed too (--force-consequence)")?;
     }
-    match sum(|order| order.without_body) {
+    match sum(|order| order.count.without_body) {
         0 => {}
         without_body => writeln!(out, "{without_body} whose content retention dropped: left out")?,
     }
@@ -235,21 +223,19 @@ struct Totals {
 /// Polls one replay until it ends.
 async fn follow(
     client: &Client,
-    replay: Value,
+    replay: Replay,
     totals: &mut Totals,
     bar: Option<&ProgressBar>,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let Some(id) = replay["id"].as_str().map(plain) else {
-        return Err(Failure::Refused("the server did not start a replay; is it an Emberpost router?".into()));
-    };
+    let id = replay.id.to_string();
     if bar.is_none() {
         writeln!(out, "replay {id}")?;
     }
     let (mut lost, mut poll_ms, mut is_paused) = (0, FIRST_POLL_MS, false);
     loop {
-        let status = match client.get(&["replays", &id], &[]).await {
-            Ok(status) => status,
+        let Replay { state, done, skipped, .. } = match client.get(&["replays", &id], &[]).await {
+            Ok(replay) => replay,
             Err(Failure::Unreachable(_)) if lost < LOST_POLLS_LIMIT => {
                 lost += 1;
                 wait(&mut poll_ms).await;
@@ -263,21 +249,19 @@ async fn follow(
             Err(failure) => return Err(failure),
         };
         lost = 0;
-        let (done, skipped) = (status["done"].as_u64().unwrap_or(0), status["skipped"].as_u64().unwrap_or(0));
         if let Some(bar) = bar {
             bar.set_position(totals.done + totals.skipped + done + skipped);
         }
-        let state = cell(&status, "state");
-        if state == "paused" && !is_paused {
+        if state == ReplayState::Paused && !is_paused {
             writeln!(out, "replay {id} is paused until an operator resumes it")?;
         }
-        is_paused = state == "paused";
-        if !is_paused && state != "running" {
+        is_paused = state == ReplayState::Paused;
+        if !is_paused && state != ReplayState::Running {
             totals.done += done;
             totals.skipped += skipped;
-            if state != "done" {
+            if state != ReplayState::Done {
                 totals.ended_badly = true;
-                writeln!(out, "replay {id} ended: {}", plain(&state))?;
+                writeln!(out, "replay {id} ended: {}", code(state))?;
             }
             return Ok(());
         }

@@ -2,9 +2,9 @@
 
 use super::client::{Client, Server};
 use super::failure::Failure;
-use super::table::{self, cell};
+use super::table;
+use crate::admin::api::Explanation;
 use fhir::Format;
-use serde_json::Value;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -32,9 +32,9 @@ pub async fn run(args: RouteArgs, out: &mut dyn Write) -> Result<i32, Failure> {
         read(&args.file).map_err(|error| Failure::Usage(format!("cannot read {}: {error}", args.file.display())))?;
     let query: Vec<_> = args.sender.into_iter().map(|sender| ("sender".to_owned(), sender)).collect();
     let client = Client::new(&args.server)?;
-    let plan = client.post_bytes(&["route"], &query, Format::detect(&bytes).media_type(), bytes).await?;
+    let plan: Explanation = client.post_bytes(&["route"], &query, Format::detect(&bytes).media_type(), bytes).await?;
     write_plan(&plan, out)?;
-    Ok(if plan["accepted"] == true { 0 } else { 1 })
+    Ok(if plan.accepted { 0 } else { 1 })
 }
 
 fn read(path: &Path) -> std::io::Result<Vec<u8>> {
@@ -47,24 +47,24 @@ fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn write_plan(plan: &Value, out: &mut dyn Write) -> Result<(), Failure> {
-    let mut receivers: Vec<String> = plan["receivers"].as_array().into_iter().flatten().map(table::text).collect();
-    if plan["to_self"] == true {
+fn write_plan(plan: &Explanation, out: &mut dyn Write) -> Result<(), Failure> {
+    let mut receivers = plan.receivers.clone();
+    if plan.to_self {
         receivers.push("Emberpost itself".into());
     }
-    let unknown = |text: String| if text.is_empty() { "none".to_owned() } else { text };
+    let or_none = |text: &Option<String>| text.clone().unwrap_or_else(|| "none".to_owned());
     table::write_fields(
         out,
         &[
-            ("sender", unknown(cell(plan, "sender"))),
-            ("event", unknown(table::event(&plan["event"]))),
-            ("definition", unknown(cell(plan, "definition"))),
-            ("accepted", if plan["accepted"] == true { "yes".into() } else { "no".into() }),
+            ("sender", or_none(&plan.sender)),
+            ("event", or_none(&plan.event)),
+            ("definition", or_none(&plan.definition)),
+            ("accepted", if plan.accepted { "yes".into() } else { "no".into() }),
             ("goes to", if receivers.is_empty() { "nobody".into() } else { receivers.join(", ") }),
         ],
     )?;
-    let reasons: Vec<String> = plan["reasons"].as_array().into_iter().flatten().map(table::text).collect();
-    for (heading, lines) in [("Why", reasons), ("Issues", table::issues(&plan["outcome"]))] {
+    let issues = plan.outcome.as_ref().map(table::issues).unwrap_or_default();
+    for (heading, lines) in [("Why", plan.reasons.clone()), ("Issues", issues)] {
         if !lines.is_empty() {
             writeln!(out, "\n{heading}:")?;
         }
@@ -79,7 +79,7 @@ fn write_plan(plan: &Value, out: &mut dyn Write) -> Result<(), Failure> {
 mod tests {
     use super::*;
     use crate::cli::fake::{self, Said};
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     async fn route(text: &str, plan: Value) -> (i32, String, fake::Asked) {
         let fake = fake::server(vec![("POST /admin/v1/route?sender=lab", Said::json(plan))]).await;
@@ -107,7 +107,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_message_that_would_be_refused_is_exit_code_1_with_its_issues() {
-        let plan = json!({"accepted": false, "receivers": [], "reasons": [], "outcome": {"issue": [
+        let plan = json!({"accepted": false, "receivers": [], "to_self": false, "reasons": [], "outcome": {"issue": [
             {"severity": "error", "code": "not-found", "diagnostics": "Nobody owns urn:x."}]}});
         let (code, text, asked) = route(" <Bundle/>", plan).await;
         assert_eq!((code, asked.content_type.as_str()), (1, "application/fhir+xml"));

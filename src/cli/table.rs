@@ -1,8 +1,10 @@
 //! Text output for people: aligned columns, times, and foreign text without control characters.
 
 use crate::delivery::DeliveryKind;
-use fhir::Event;
+use crate::outcome::{Issue, Outcome};
+use serde::Serialize;
 use serde_json::Value;
+use std::fmt::Display;
 use std::io::{self, Write};
 
 /// Rows under headings, every column as wide as its widest cell. Cells are never truncated.
@@ -48,11 +50,6 @@ pub fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// The text of a member of any JSON type; empty if it is null or absent.
-pub fn cell(item: &Value, name: &str) -> String {
-    text(&item[name])
-}
-
 /// A value for people: strings without quotes, lists joined by commas, null as an empty text.
 pub fn text(value: &Value) -> String {
     match value {
@@ -63,61 +60,65 @@ pub fn text(value: &Value) -> String {
     }
 }
 
-/// Microseconds since 1970 as RFC 3339 in UTC with milliseconds; empty for null.
-pub fn instant(value: &Value) -> String {
-    match value.as_i64().map(jiff::Timestamp::from_microsecond) {
-        Some(Ok(instant)) => format!("{instant:.3}"),
-        _ => text(value),
-    }
+/// The value, or an empty text.
+pub fn optional(value: Option<impl Display>) -> String {
+    value.map(|value| value.to_string()).unwrap_or_default()
 }
 
-/// An event as in the configuration: `system|code` or a URI.
-pub fn event(value: &Value) -> String {
-    serde_json::from_value::<Event>(value.clone()).map_or_else(|_| text(value), |event| event.to_string())
+/// A code as the admin API writes it.
+pub fn code(value: impl Serialize) -> String {
+    serde_json::to_value(value).map(|value| text(&value)).unwrap_or_default()
 }
 
-/// An identifier as `system|value`.
-pub fn identifier(value: &Value) -> String {
-    match (value["system"].as_str(), value["value"].as_str()) {
-        (Some(system), Some(value)) => format!("{system}|{value}"),
-        (None, Some(value)) => value.into(),
-        _ => text(value),
-    }
+/// Microseconds since 1970 as RFC 3339 in UTC with milliseconds; empty for None.
+pub fn instant(at_us: impl Into<Option<i64>>) -> String {
+    let Some(at_us) = at_us.into() else { return String::new() };
+    jiff::Timestamp::from_microsecond(at_us).map_or_else(|_| at_us.to_string(), |instant| format!("{instant:.3}"))
 }
 
 /// The kind of a delivery in one word.
-pub fn kind(value: &Value) -> String {
-    match serde_json::from_value(value.clone()) {
-        Ok(DeliveryKind::Request) => "request".into(),
-        Ok(DeliveryKind::Answer) => "answer".into(),
-        Ok(DeliveryKind::Callback { .. }) => "callback".into(),
-        Ok(DeliveryKind::Replay { .. }) => "replay".into(),
-        Ok(DeliveryKind::Reply(_)) => "reply".into(),
-        Err(_) => text(value),
+pub fn kind(kind: &DeliveryKind) -> &'static str {
+    match kind {
+        DeliveryKind::Request => "request",
+        DeliveryKind::Answer => "answer",
+        DeliveryKind::Callback { .. } => "callback",
+        DeliveryKind::Replay { .. } => "replay",
+        DeliveryKind::Reply(_) => "reply",
     }
 }
 
-/// The issues of an OperationOutcome, or of a stored outcome, one line each.
+/// The issues of a stored outcome, one line each.
+pub fn stored_issues(outcome: &Outcome) -> Vec<String> {
+    let line = |issue: &Issue| {
+        let place = [Some(issue.cause.code()), issue.rule.as_deref(), issue.expression.as_deref()];
+        issue_line(&code(issue.severity), &code(issue.code), place.into_iter().flatten(), &issue.diagnostics)
+    };
+    outcome.issues.iter().map(line).collect()
+}
+
+/// The issues of an OperationOutcome, one line each.
 pub fn issues(outcome: &Value) -> Vec<String> {
-    let issues = outcome["issue"].as_array().or_else(|| outcome["issues"].as_array());
-    issues.into_iter().flatten().map(issue).collect()
+    outcome["issue"].as_array().into_iter().flatten().map(issue).collect()
 }
 
 fn issue(issue: &Value) -> String {
+    let member = |name: &str| issue[name].as_str().unwrap_or_default();
     let codings = issue["details"]["coding"].as_array();
-    let coding = |system: &str| {
-        codings.into_iter().flatten().find(|coding| coding["system"] == system).map(|coding| cell(coding, "code"))
-    };
-    let fault = coding("urn:emberpost:fault").unwrap_or_else(|| cell(issue, "fault"));
-    let expression = issue["expression"].get(0).unwrap_or(&issue["expression"]);
-    let said = [cell(issue, "diagnostics"), cell(&issue["details"], "text")].into_iter().find(|said| !said.is_empty());
-    let mut line = format!("{} {}", cell(issue, "severity"), cell(issue, "code"));
-    // Stored outcomes have the rule in a member; OperationOutcomes have it in the diagnostics.
-    for part in [fault, cell(issue, "rule"), text(expression)].into_iter().filter(|part| !part.is_empty()) {
+    let fault = codings.into_iter().flatten().find(|coding| coding["system"] == "urn:emberpost:fault");
+    let expression = &issue["expression"][0];
+    let place = [fault.and_then(|fault| fault["code"].as_str()), expression.as_str()];
+    let said = [member("diagnostics"), issue["details"]["text"].as_str().unwrap_or_default()];
+    let said = said.into_iter().find(|said| !said.is_empty()).unwrap_or_default();
+    issue_line(member("severity"), member("code"), place.into_iter().flatten(), said)
+}
+
+fn issue_line<'i>(severity: &str, code: &str, place: impl Iterator<Item = &'i str>, said: &str) -> String {
+    let mut line = format!("{severity} {code}");
+    for part in place {
         line.push(' ');
-        line.push_str(&part);
+        line.push_str(part);
     }
-    plain(&format!("{line}: {}", said.unwrap_or_else(|| "no diagnostics".into())))
+    plain(&format!("{line}: {}", if said.is_empty() { "no diagnostics" } else { said }))
 }
 
 #[cfg(test)]
@@ -137,11 +138,9 @@ mod tests {
 
     #[test]
     fn values_are_shown_for_people() {
-        assert_eq!(instant(&json!(1_700_000_000_123_456_i64)), "2023-11-14T22:13:20.123Z");
-        assert_eq!(instant(&Value::Null), "");
-        assert_eq!(event(&json!({"Coding": {"system": "urn:s", "code": "c"}})), "urn:s|c");
-        assert_eq!(event(&json!("urn:s|c")), "urn:s|c");
-        assert_eq!(kind(&json!({"Callback": {"url": "http://x"}})), "callback");
+        assert_eq!(instant(1_700_000_000_123_456), "2023-11-14T22:13:20.123Z");
+        assert_eq!(instant(None), "");
+        assert_eq!(kind(&DeliveryKind::Callback { url: "http://x".into() }), "callback");
         assert_eq!(text(&json!(["a", 2])), "a, 2");
     }
 
@@ -156,7 +155,7 @@ mod tests {
             .rule("MSG-11")
             .at("Bundle.entry[0]"),
         );
-        let kept = issues(&serde_json::to_value(&ours).expect("outcome"));
+        let kept = stored_issues(&ours);
         assert_eq!(kept, ["error required SEND_STRUCTURE MSG-11 Bundle.entry[0]: No source."]);
         assert_eq!(issues(&ours.to_resource()), ["error required SEND_STRUCTURE Bundle.entry[0]: No source. [MSG-11]"]);
     }

@@ -50,7 +50,7 @@ pub trait DeliverySettler: Send + Sync + 'static {
 }
 
 /// One participant's delivery status, as the admin API shows it.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Debug)]
 pub struct ParticipantStatus {
     pub participant: String,
     pub paused: bool,

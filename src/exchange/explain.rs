@@ -16,7 +16,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 /// Who sends a message, which definition governs it, and who would receive it and why; or why it is refused.
-#[derive(Clone, Debug, Default, serde::Serialize)]
+#[derive(Clone, Debug, Default)]
 pub struct Explanation {
     pub sender: Option<String>,
     pub event: Option<String>,
@@ -25,7 +25,6 @@ pub struct Explanation {
     pub receivers: Vec<String>,
     pub to_self: bool,
     pub reasons: Vec<String>,
-    #[serde(skip)]
     pub outcome: Outcome,
 }
 

@@ -18,22 +18,22 @@ async fn command(words: &str, server: &str) -> (Result<i32, Failure>, String) {
 }
 
 const START: &str = "POST /admin/v1/replays";
-const LOOK: &str = "GET /admin/v1/replays/r1";
+const LOOK: &str = "GET /admin/v1/replays/00000000-0000-0000-0000-000000000000";
 
 #[tokio::test]
 async fn a_replay_is_counted_started_and_followed_to_its_end() {
     let server = fake::server(vec![
-        (START, Said::json(json!({"matched": 5, "consequence": 1}))),
-        (START, Said::json(json!({"id": "r1", "state": "running"}))),
-        (LOOK, Said::json(json!({"state": "running", "total": 5, "done": 2, "skipped": 0}))),
-        (LOOK, Said::json(json!({"state": "done", "total": 5, "done": 4, "skipped": 1}))),
+        (START, Said::json(fake::replay_count(5, 1))),
+        (START, Said::json(fake::replay(json!({})))),
+        (LOOK, Said::json(fake::replay(json!({"state": "running", "total": 5, "done": 2, "skipped": 0})))),
+        (LOOK, Said::json(fake::replay(json!({"state": "done", "total": 5, "done": 4, "skipped": 1})))),
     ])
     .await;
     let (result, text) = command("--event c --to lab --rate 20 --forward-answers --yes", &server.url).await;
     assert_eq!(result.expect("replayed"), 0);
     assert_eq!(
         text,
-        "5 messages match\n1 of category consequence: left out (--force-consequence replays them)\nreplay r1\n\
+        "5 messages match\n1 of category consequence: left out (--force-consequence replays them)\nreplay 00000000-0000-0000-0000-000000000000\n\
          4 replayed, 1 left out\n"
     );
     let asked = server.asked();
@@ -49,7 +49,7 @@ async fn a_replay_is_counted_started_and_followed_to_its_end() {
 
 #[tokio::test]
 async fn a_dry_run_starts_nothing() {
-    let server = fake::server(vec![(START, Said::json(json!({"matched": 1, "consequence": 0})))]).await;
+    let server = fake::server(vec![(START, Said::json(fake::replay_count(1, 0)))]).await;
     let (result, text) = command("--event c --dry-run", &server.url).await;
     assert_eq!((result.expect("counted"), text.as_str(), server.asked().len()), (0, "1 message matches\n", 1));
 }
@@ -58,10 +58,10 @@ async fn a_dry_run_starts_nothing() {
 async fn ids_are_replayed_in_the_order_in_which_they_came() {
     let (early, late) = ("0199a4c2-7d3e-7c61-8c06-0f6d1a2b3c4d", "0199a4c3-7d3e-7c61-8c06-0f6d1a2b3c4d");
     let server = fake::server(vec![
-        (START, Said::json(json!({"matched": 1, "consequence": 0}))),
-        (START, Said::json(json!({"matched": 0, "consequence": 0}))),
-        (START, Said::json(json!({"id": "r1", "state": "running"}))),
-        (LOOK, Said::json(json!({"state": "done", "done": 1, "skipped": 0}))),
+        (START, Said::json(fake::replay_count(1, 0))),
+        (START, Said::json(fake::replay_count(0, 0))),
+        (START, Said::json(fake::replay(json!({})))),
+        (LOOK, Said::json(fake::replay(json!({"state": "done", "done": 1, "skipped": 0})))),
     ])
     .await;
     let (result, text) = command(&format!("{late} {early} --yes"), &server.url).await;
@@ -74,9 +74,9 @@ async fn ids_are_replayed_in_the_order_in_which_they_came() {
 async fn what_could_not_be_replayed_is_exit_code_1() {
     for end in [json!({"state": "done", "done": 0, "skipped": 1}), json!({"state": "stopped", "done": 0})] {
         let server = fake::server(vec![
-            (START, Said::json(json!({"matched": 1, "consequence": 0}))),
-            (START, Said::json(json!({"id": "r1", "state": "running"}))),
-            (LOOK, Said::json(end)),
+            (START, Said::json(fake::replay_count(1, 0))),
+            (START, Said::json(fake::replay(json!({})))),
+            (LOOK, Said::json(fake::replay(end))),
         ])
         .await;
         assert_eq!(command("--state accepted --yes", &server.url).await.0.expect("followed"), 1);
