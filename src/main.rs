@@ -2,8 +2,14 @@
 
 /// Messages are many small allocations, made in one thread and given back in another: with the system's allocator a tenth
 /// of the router's time went there.
+#[cfg(not(feature = "count-allocations"))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// The system's, counted for the benchmark: how many allocations there are does not depend on the allocator.
+#[cfg(feature = "count-allocations")]
+#[global_allocator]
+static ALLOCATOR: &stats_alloc::StatsAlloc<std::alloc::System> = &stats_alloc::INSTRUMENTED_SYSTEM;
 
 use clap::Parser;
 use emberpost::{cli, telemetry};
@@ -13,6 +19,11 @@ fn main() -> ExitCode {
     // Wrong usage ends here with exit code 2, `--help` and `--version` with 0.
     let args = cli::Args::parse();
     telemetry::init(args.log_format);
+    #[cfg(feature = "count-allocations")]
+    emberpost::metrics::set_allocation_counter(|| {
+        let stats = ALLOCATOR.stats();
+        (stats.allocations + stats.reallocations) as u64
+    });
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(workers()).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

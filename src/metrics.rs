@@ -4,10 +4,11 @@
 //! their number. Counting takes a lookup and an atomic addition, well under a microsecond.
 
 mod amqp;
+mod process;
 
 use crate::store::view::Figures;
-use crate::telemetry;
 use amqp::AmqpFigures;
+pub use process::set_allocation_counter;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::counter::Counter;
@@ -164,7 +165,7 @@ impl Metrics {
 
     /// Prometheus text format.
     pub fn render(&self) -> String {
-        join(&text(&self.registry), &text(&process_registry()))
+        join(&text(&self.registry), &text(&process::registry()))
     }
 
     /// As `render`, with figures that were just read from the store.
@@ -176,19 +177,6 @@ impl Metrics {
 /// Concatenates two texts, with a single end mark.
 fn join(one: &str, other: &str) -> String {
     format!("{}{other}", one.strip_suffix("# EOF\n").unwrap_or(one))
-}
-
-/// Counts of this process, over all routers in it.
-fn process_registry() -> Registry {
-    let mut registry = Registry::with_prefix("emberpost");
-    let dropped = Counter::<u64>::default();
-    dropped.inc_by(telemetry::dropped_lines());
-    registry.register(
-        "log_lines_dropped",
-        "Log lines dropped because they could not be written, or not fast enough",
-        dropped,
-    );
-    registry
 }
 
 /// A registry for one rendering: these figures come from the store and are not counted here.

@@ -1,9 +1,12 @@
 //! The AMQP cases: a bare relay and the router between the same two queues of a running broker.
 
-use super::children::{Channel, Folder, RouterProcess};
-use super::measure::{Bench, COMMITS_METRIC, Load, Run, Scenario, expect_measuring};
-use super::report::{Case, FsyncsBy, Sample};
-use super::roles::Measured;
+use super::cases::{Bench, Run};
+use super::children::Folder;
+use super::http::{COUNTING_SECONDS, strings, with_figures};
+use super::plan::{Load, Scenario};
+use super::report::{Case, Counts, Sample};
+use super::router::{Channel, RouterProcess};
+use super::trace::Calls;
 use anyhow::{Context, Result};
 use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::{AMQPValue, FieldTable};
@@ -12,8 +15,6 @@ use tokio::runtime::Handle;
 
 /// Messages between publishing and consumption: a nearly empty pipeline, and a full one.
 const IN_FLIGHT: [usize; 2] = [64, 256];
-/// Duration of the pass that only counts fsyncs, in seconds.
-const COUNTING_SECONDS: u64 = 3;
 
 /// The queues of one run, declared as the router declares its own, and deleted on drop.
 struct Queues {
@@ -72,30 +73,17 @@ impl Drop for Queues {
 }
 
 impl Bench<'_> {
-    /// The relay and the router, in alternating runs, for each number of messages in flight.
-    pub(super) fn amqp_cases(&self, broker: &str, size_bytes: usize) -> Result<Vec<Case>> {
+    /// The relay and the router, in turns, for each number of messages in flight.
+    pub(super) fn amqp_cases(&self, broker: &str, size_bytes: usize, rate: Option<f64>) -> Result<Vec<Case>> {
         let mut all = Vec::new();
         for senders in IN_FLIGHT {
-            let load = Load { senders, size_bytes, seconds: self.plan.seconds };
-            let mut cases: Vec<(Scenario, Case)> = [Scenario::AmqpRelay, Scenario::AmqpInout]
-                .into_iter()
-                .filter(|scenario| self.chosen(*scenario))
-                .map(|scenario| (scenario, Case::new(scenario.name(), senders, size_bytes)))
-                .collect();
-            for run in 1..=self.plan.runs {
-                for (scenario, case) in &mut cases {
-                    case.samples.push(self.amqp_run(*scenario, broker, load)?);
-                    self.progress(case, run);
-                }
-            }
-            if self.fsyncs_by == FsyncsBy::Strace {
-                for (_, case) in cases.iter_mut().filter(|(scenario, _)| *scenario == Scenario::AmqpInout) {
-                    let per_commit = self.count_amqp_router(broker, load)?;
-                    case.fsyncs_per_message =
-                        per_commit.zip(case.commits_per_message()).map(|(fsyncs, commits)| fsyncs * commits);
-                }
-            }
-            all.extend(cases.into_iter().map(|(_, case)| case));
+            let load = Load { senders, size_bytes, seconds: self.plan.seconds, warm_ms: self.plan.warm_ms, rate };
+            all.extend(self.in_turns(
+                &[Scenario::AmqpRelay, Scenario::AmqpInout],
+                load,
+                |scenario, load| self.amqp_run(scenario, broker, load),
+                |_, load, case| self.count_amqp(broker, load, case),
+            )?);
         }
         Ok(all)
     }
@@ -103,48 +91,65 @@ impl Bench<'_> {
     fn amqp_run(&self, scenario: Scenario, broker: &str, load: Load) -> Result<Sample> {
         let queues = Queues::declare(broker)?;
         if scenario == Scenario::AmqpRelay {
-            let ends = ["--broker", broker, "--queue", &queues.inbound, "--peer", &queues.outbound];
-            let mut relay = self.role("amqp-relay", &ends)?;
+            let mut relay = self.role("amqp-relay", &queues.ends(broker))?;
             relay.address()?;
             return Ok(self.load(&queues, broker, load, &[relay.pid()])?.sample());
         }
         let folder = Folder::new("run")?;
-        let router = RouterProcess::start(&self.server_program, folder.path(), queues.channel(broker), false)?;
-        let commits_before = router.metric(COMMITS_METRIC);
+        let settings = queues.channel(broker).into();
+        let router = RouterProcess::start(&self.server_program, folder.path(), &settings, false)?;
+        let before = router.figures();
         let run = self.load(&queues, broker, load, &[router.pid()])?;
-        let commits = commits_before.zip(router.metric(COMMITS_METRIC)).map(|(before, after)| after - before);
+        let figures = router.figures().since(before);
         router.stop()?;
-        Ok(Sample { commits_per_message: commits.and_then(|commits| run.per_message_in_all(commits)), ..run.sample() })
+        Ok(with_figures(run, figures))
     }
 
-    fn count_amqp_router(&self, broker: &str, load: Load) -> Result<Option<f64>> {
+    fn count_amqp(&self, broker: &str, load: Load, case: &mut Case) -> Result<()> {
+        let load = Load { seconds: COUNTING_SECONDS, rate: None, ..load };
+        let mut counts = Counts::default();
         let queues = Queues::declare(broker)?;
         let folder = Folder::new("run")?;
-        let router = RouterProcess::start(&self.server_program, folder.path(), queues.channel(broker), true)?;
-        let load = Load { seconds: COUNTING_SECONDS, ..load };
-        self.load(&queues, broker, load, &[router.pid()])?;
-        let commits = router.metric(COMMITS_METRIC).filter(|commits| *commits > 0.0);
-        Ok(router.stop()?.zip(commits).map(|(fsyncs, commits)| fsyncs as f64 / commits))
+        let router = RouterProcess::start(&self.server_program, folder.path(), &queues.channel(broker).into(), true)?;
+        let run = self.load(&queues, broker, load, &[router.pid()])?;
+        let commits = router.figures().commits;
+        counts.add_writes(router.stop()?, &run, commits, case);
+
+        let queues = Queues::declare(broker)?;
+        let folder = Folder::new("run")?;
+        let router = RouterProcess::start(&self.server_program, folder.path(), &queues.channel(broker).into(), false)?;
+        let table = self.folder.path().join("calls.txt");
+        let attach = || Calls::attach(router.pid(), table.clone());
+        let arguments = [queues.ends(broker), load.arguments()].concat();
+        let (run, calls) = self.measured("amqp-load", &arguments, &[router.pid()], attach)?;
+        counts.add_calls(calls.detach()?, &run);
+        router.stop()?;
+        if let Some(program) = &self.counting_program {
+            let queues = Queues::declare(broker)?;
+            let folder = Folder::new("run")?;
+            let router = RouterProcess::start(program, folder.path(), &queues.channel(broker).into(), false)?;
+            let before = router.figures();
+            let run = self.load(&queues, broker, load, &[router.pid()])?;
+            counts.allocations = router.figures().since(before).allocations.and_then(|all| run.per_message_in_all(all));
+            router.stop()?;
+        }
+        case.counts = Some(counts);
+        Ok(())
     }
 
     fn load(&self, queues: &Queues, broker: &str, load: Load, served_by: &[u32]) -> Result<Run> {
-        let [width, size, seconds] =
-            [load.senders, load.size_bytes, load.seconds as usize].map(|number| number.to_string());
-        let ends = ["--broker", broker, "--queue", &queues.inbound, "--peer", &queues.outbound];
-        let amount = ["--width", &width, "--size-bytes", &size, "--seconds", &seconds];
-        let mut process = self.role("amqp-load", &[&ends[..], &amount[..]].concat())?;
-        expect_measuring(&process.line()?)?;
-        let before = super::children::usages(served_by)?;
-        let measured: Measured = serde_json::from_str(&process.line()?)?;
-        let after = super::children::usages(served_by)?;
-        process.ended()?;
-        let used = after.into_iter().zip(before).map(|(after, before)| after.since(before)).collect();
-        Ok(Run { measured, used })
+        let arguments = [queues.ends(broker), load.arguments()].concat();
+        Ok(self.measured("amqp-load", &arguments, served_by, || Ok(()))?.0)
     }
 }
 
 impl Queues {
     fn channel<'q>(&'q self, broker: &'q str) -> Channel<'q> {
         Channel::Amqp { broker, inbound: &self.inbound, outbound: &self.outbound, answers: &self.answers }
+    }
+
+    /// The arguments that name the ends for a role.
+    fn ends(&self, broker: &str) -> Vec<String> {
+        strings(&["--broker", broker, "--queue", &self.inbound, "--peer", &self.outbound])
     }
 }

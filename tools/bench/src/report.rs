@@ -1,44 +1,42 @@
-//! The report: medians over the runs of each case, as a table or as JSON.
+//! The report: each run of each case, and the medians over the runs.
 
-use std::fmt::Write;
+use std::collections::BTreeMap;
 
+use clap::ValueEnum;
 use serde::Serialize;
 
+use super::cases::Run;
+use super::latency::Summary;
+use super::plan::{Load, Scenario};
 use super::proc;
+use super::trace::Writes;
 
 /// All measurements, and the state of the machine.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    version: &'static str,
-    cores: usize,
-    load_average_at_start: String,
-    load_average_at_end: String,
-    seconds: u64,
-    runs: u32,
-    fsyncs_by: FsyncsBy,
+    pub version: &'static str,
+    pub cores: usize,
+    pub load_average_at_start: String,
+    pub load_average_at_end: String,
+    pub seconds: u64,
+    pub runs: u32,
+    /// Whether system calls were counted. If not, fsyncs are approximated by commits.
+    pub counted: bool,
     /// What a reader must know to interpret the figures.
     pub notes: Vec<String>,
     pub cases: Vec<Case>,
 }
 
-/// The source of the figures of fsyncs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum FsyncsBy {
-    /// Counted in a short pass of its own.
-    Strace,
-    /// Approximated by the commits that the router counts on `/metrics`.
-    Commits,
-}
-
-/// One case: its scenario, number of senders, and size of messages.
+/// One case: its scenario and load.
 #[derive(Debug, Serialize)]
 pub struct Case {
     pub scenario: String,
     pub senders: usize,
     pub size_bytes: usize,
-    /// Counted per commit in a pass of its own, times commits per message; `None` if they were not counted.
-    pub fsyncs_per_message: Option<f64>,
+    /// Messages per second of an open loop; `None` for a closed one.
+    pub rate: Option<f64>,
+    /// Counted in passes of their own.
+    pub counts: Option<Counts>,
     pub samples: Vec<Sample>,
 }
 
@@ -47,37 +45,65 @@ pub struct Case {
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Sample {
     pub messages_per_second: f64,
-    pub p50_ms: f64,
-    pub p99_ms: f64,
+    pub latency: Summary,
     pub server_cpu_us_per_message: f64,
     pub total_cpu_us_per_message: f64,
     pub written_bytes_per_message: f64,
+    /// Voluntary context switches of the server's threads; of several threads with one name, of the busiest.
+    pub switches_per_message: BTreeMap<String, f64>,
     pub commits_per_message: Option<f64>,
+    /// Messages that were due in an open loop, and not sent before it ended.
+    pub unsent: u64,
     pub unexpected_replies: u64,
     pub first_unexpected: Option<String>,
 }
 
-/// The medians of a case, as printed.
-#[derive(Debug, Serialize)]
-struct Line<'a> {
-    scenario: &'a str,
-    senders: usize,
-    size_bytes: usize,
-    messages_per_second: f64,
-    p50_ms: f64,
-    p99_ms: f64,
-    server_cpu_us_per_message: f64,
-    total_cpu_us_per_message: f64,
-    fsyncs_per_message: Option<f64>,
-    written_bytes_per_message: f64,
-    /// The ratio to the relay's rate with the same senders and size: the median over adjacent runs.
-    share_of_relay: Option<f64>,
-    unexpected_replies: u64,
+/// Counts of a traced server for each message.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Counts {
+    /// Those of a commit, times the commits of the untraced runs.
+    pub fsyncs: Option<f64>,
+    pub log_pages: Option<f64>,
+    pub database_pages: Option<f64>,
+    pub allocations: Option<f64>,
+    /// By name.
+    pub system_calls: BTreeMap<String, f64>,
+}
+
+/// The medians of a case.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Medians {
+    pub scenario: String,
+    pub senders: usize,
+    pub size_bytes: usize,
+    pub rate: Option<f64>,
+    pub messages_per_second: f64,
+    pub p50_ms: f64,
+    pub p90_ms: f64,
+    pub p99_ms: f64,
+    pub p999_ms: f64,
+    pub max_ms: f64,
+    pub server_cpu_us_per_message: f64,
+    pub total_cpu_us_per_message: f64,
+    pub written_bytes_per_message: f64,
+    pub fsyncs_per_message: Option<f64>,
+    pub log_pages_per_message: Option<f64>,
+    pub database_pages_per_message: Option<f64>,
+    pub system_calls_per_message: Option<f64>,
+    pub random_calls_per_message: Option<f64>,
+    pub allocations_per_message: Option<f64>,
+    pub switches_per_message: BTreeMap<String, f64>,
+    /// The ratio to the baseline's rate with the same load: the median over adjacent runs.
+    pub share_of_baseline: Option<f64>,
+    /// The ratio to the baseline's CPU time of its server: the median over adjacent runs.
+    pub cpu_of_baseline: Option<f64>,
+    pub unsent: u64,
+    pub unexpected_replies: u64,
 }
 
 impl Report {
     /// An empty report that records the current load of the machine.
-    pub fn begin(seconds: u64, runs: u32, fsyncs_by: FsyncsBy) -> Report {
+    pub fn begin(seconds: u64, runs: u32, counted: bool) -> Report {
         Report {
             version: env!("CARGO_PKG_VERSION"),
             cores: proc::cores(),
@@ -85,9 +111,17 @@ impl Report {
             load_average_at_end: String::new(),
             seconds,
             runs,
-            fsyncs_by,
+            counted,
             notes: Vec::new(),
             cases: Vec::new(),
+        }
+    }
+
+    /// Adds a note unless the report has it.
+    pub fn note(&mut self, note: impl Into<String>) {
+        let note = note.into();
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
         }
     }
 
@@ -95,14 +129,14 @@ impl Report {
     pub fn note_slow(&mut self, cases: &[Case]) {
         let named = |name: &str| cases.iter().find(|case| case.scenario == name);
         let (Some(alone), Some(beside)) = (named("inout"), named("slow")) else { return };
-        let ratios = alone.samples.iter().zip(&beside.samples).map(|(alone, beside)| beside.p50_ms / alone.p50_ms);
+        let p50 = |sample: &Sample| sample.latency.p50_us.max(1) as f64;
+        let ratios = alone.samples.iter().zip(&beside.samples).map(|(alone, beside)| p50(beside) / p50(alone));
         let Some(ratio) = median(ratios) else { return };
         let change = (ratio - 1.0) * 100.0;
         let (senders, size) = (alone.senders, alone.size_bytes);
-        let text = format!(
+        self.note(format!(
             "{senders} senders, {size} bytes: a receiver that takes 30 s per message changes the others' p50 by {change:+.1} %"
-        );
-        self.notes.push(text);
+        ));
     }
 
     /// Closes the report.
@@ -114,117 +148,118 @@ impl Report {
         self.cases.iter().map(Case::unexpected_replies).sum()
     }
 
-    /// The report as a table, one line per case.
-    pub fn table(&self) -> String {
-        let mut table = format!(
-            "emberpost {}, {} cores, load average {} at start, {} at end, medians of {} runs of {} s\n\n",
-            self.version, self.cores, self.load_average_at_start, self.load_average_at_end, self.runs, self.seconds
-        );
-        table += "scenario         senders   bytes  messages/s   p50 ms   p99 ms  cpu us: server   total  fsyncs/msg  written/msg  of relay\n";
-        for line in self.lines() {
-            let _ = writeln!(
-                table,
-                "{:<16} {:>7} {:>7} {:>11.0} {:>8.2} {:>8.2} {:>15.1} {:>7.1} {:>11} {:>12.0} {:>9}",
-                line.scenario,
-                line.senders,
-                line.size_bytes,
-                line.messages_per_second,
-                line.p50_ms,
-                line.p99_ms,
-                line.server_cpu_us_per_message,
-                line.total_cpu_us_per_message,
-                line.fsyncs_per_message.map_or("-".to_owned(), |fsyncs| format!("{fsyncs:.3}")),
-                line.written_bytes_per_message,
-                line.share_of_relay.map_or("-".to_owned(), |share| format!("{:.1} %", share * 100.0)),
-            );
-        }
-        table += match self.fsyncs_by {
-            FsyncsBy::Strace => {
-                "\nfsyncs: those of a commit, counted by strace in a short pass of their own, times the commits of the other runs.\n"
-            }
-            FsyncsBy::Commits => "\nfsyncs are approximated by the store's commits (strace cannot be used here).\n",
-        };
-        for note in &self.notes {
-            let _ = writeln!(table, "note: {note}");
-        }
-        for case in self.cases.iter().filter(|case| case.unexpected_replies() > 0) {
-            let first = case.samples.iter().find_map(|sample| sample.first_unexpected.as_deref()).unwrap_or_default();
-            let Case { scenario, senders, size_bytes, .. } = case;
-            let count = case.unexpected_replies();
-            let _ = writeln!(
-                table,
-                "{scenario}, {senders} senders, {size_bytes} bytes: {count} unexpected, first: {first}"
-            );
-        }
-        table
-    }
-
-    /// The report as JSON: the same medians under `medians`, and each run under `cases`.
+    /// The report as JSON: the medians under `medians`, and each run under `cases`.
     pub fn json(&self) -> String {
         #[derive(Serialize)]
         struct Whole<'a> {
             #[serde(flatten)]
             report: &'a Report,
-            medians: Vec<Line<'a>>,
+            medians: Vec<Medians>,
         }
         // Structs with string keys can always be written as JSON, so the fallback is never used.
-        serde_json::to_string_pretty(&Whole { report: self, medians: self.lines() }).unwrap_or_default()
+        serde_json::to_string_pretty(&Whole { report: self, medians: self.medians() }).unwrap_or_default()
     }
 
-    fn lines(&self) -> Vec<Line<'_>> {
-        self.cases.iter().map(|case| case.line(self.relay_beside(case))).collect()
+    /// The medians of each case.
+    pub fn medians(&self) -> Vec<Medians> {
+        self.cases.iter().map(|case| case.medians(self.baseline_of(case))).collect()
     }
 
-    fn relay_beside(&self, case: &Case) -> Option<&Case> {
-        let same = |other: &&Case| other.senders == case.senders && other.size_bytes == case.size_bytes;
-        let relay = match case.scenario.as_str() {
-            "accept" | "inout" => "relay",
-            "amqp-inout" => "amqp-relay",
-            _ => return None,
-        };
-        self.cases.iter().filter(same).find(|other| other.scenario == relay)
+    fn baseline_of(&self, case: &Case) -> Option<&Case> {
+        let name = Scenario::from_str(&case.scenario, false).ok()?.baseline()?.name();
+        let is_same =
+            |other: &&Case| (other.senders, other.size_bytes, other.rate) == (case.senders, case.size_bytes, case.rate);
+        self.cases.iter().filter(is_same).find(|other| other.scenario == name)
     }
 }
 
 impl Case {
-    pub fn new(scenario: String, senders: usize, size_bytes: usize) -> Case {
-        Case { scenario, senders, size_bytes, fsyncs_per_message: None, samples: Vec::new() }
+    pub fn new(scenario: String, load: Load) -> Case {
+        let Load { senders, size_bytes, rate, .. } = load;
+        Case { scenario, senders, size_bytes, rate, counts: None, samples: Vec::new() }
     }
 
     /// The store's commits per message, the median over runs.
-    pub fn commits_per_message(&self) -> Option<f64> {
+    fn commits_per_message(&self) -> Option<f64> {
         median(self.samples.iter().filter_map(|sample| sample.commits_per_message))
     }
 
-    fn unexpected_replies(&self) -> u64 {
+    pub fn unexpected_replies(&self) -> u64 {
         self.samples.iter().map(|sample| sample.unexpected_replies).sum()
     }
 
-    fn line(&self, relay: Option<&Case>) -> Line<'_> {
+    fn medians(&self, baseline: Option<&Case>) -> Medians {
         let of = |value: fn(&Sample) -> f64| median(self.samples.iter().map(value)).unwrap_or_default();
-        let shares = |relay: &Case| {
-            let pairs = self.samples.iter().zip(&relay.samples);
-            median(pairs.map(|(own, relay)| own.messages_per_second / relay.messages_per_second.max(1.0)))
+        let ratio = |value: fn(&Sample) -> f64| {
+            let pairs = self.samples.iter().zip(&baseline?.samples);
+            median(pairs.map(|(own, base)| value(own) / value(base).max(f64::MIN_POSITIVE)))
         };
-        Line {
-            scenario: &self.scenario,
+        let counts = self.counts.clone().unwrap_or_default();
+        let calls = |wanted: fn(&str) -> bool| {
+            let is_counted = !counts.system_calls.is_empty();
+            let chosen = counts.system_calls.iter().filter(|(name, _)| wanted(name));
+            is_counted.then(|| chosen.map(|(_, calls)| calls).sum())
+        };
+        Medians {
+            scenario: self.scenario.clone(),
             senders: self.senders,
             size_bytes: self.size_bytes,
+            rate: self.rate,
             messages_per_second: of(|sample| sample.messages_per_second),
-            p50_ms: of(|sample| sample.p50_ms),
-            p99_ms: of(|sample| sample.p99_ms),
+            p50_ms: of(|sample| sample.latency.p50_us as f64 / 1e3),
+            p90_ms: of(|sample| sample.latency.p90_us as f64 / 1e3),
+            p99_ms: of(|sample| sample.latency.p99_us as f64 / 1e3),
+            p999_ms: of(|sample| sample.latency.p999_us as f64 / 1e3),
+            max_ms: of(|sample| sample.latency.max_us as f64 / 1e3),
             server_cpu_us_per_message: of(|sample| sample.server_cpu_us_per_message),
             total_cpu_us_per_message: of(|sample| sample.total_cpu_us_per_message),
-            fsyncs_per_message: self.fsyncs_per_message.or_else(|| self.commits_per_message()),
             written_bytes_per_message: of(|sample| sample.written_bytes_per_message),
-            share_of_relay: relay.and_then(shares),
+            fsyncs_per_message: counts.fsyncs.or_else(|| self.commits_per_message()),
+            log_pages_per_message: counts.log_pages,
+            database_pages_per_message: counts.database_pages,
+            system_calls_per_message: calls(|_| true),
+            random_calls_per_message: calls(|name| name == "getrandom"),
+            allocations_per_message: counts.allocations,
+            switches_per_message: self.switches(),
+            share_of_baseline: ratio(|sample| sample.messages_per_second),
+            cpu_of_baseline: ratio(|sample| sample.server_cpu_us_per_message),
+            unsent: self.samples.iter().map(|sample| sample.unsent).sum(),
             unexpected_replies: self.unexpected_replies(),
         }
+    }
+
+    /// The medians of each thread's switches.
+    fn switches(&self) -> BTreeMap<String, f64> {
+        let names = self.samples.iter().flat_map(|sample| sample.switches_per_message.keys());
+        let of = |name: &String| {
+            let values = self.samples.iter().filter_map(|sample| sample.switches_per_message.get(name).copied());
+            (name.clone(), median(values).unwrap_or_default())
+        };
+        names.map(of).collect()
+    }
+}
+
+impl Counts {
+    /// Adds what the traced router wrote in its lifetime, in which it took the messages of `run` in `commits`.
+    /// Tracing slows the router down, so that fewer messages share a commit; fsyncs are those of a commit times the
+    /// commits of the case's other runs.
+    pub fn add_writes(&mut self, writes: Option<Writes>, run: &Run, commits: Option<f64>, case: &Case) {
+        let Some(writes) = writes else { return };
+        let per_commit = commits.filter(|commits| *commits > 0.0).map(|commits| writes.fsyncs as f64 / commits);
+        self.fsyncs = per_commit.zip(case.commits_per_message()).map(|(fsyncs, commits)| fsyncs * commits);
+        self.log_pages = run.per_message_in_all(writes.log_pages as f64);
+        self.database_pages = run.per_message_in_all(writes.database_pages as f64);
+    }
+
+    /// Adds the calls that were counted while `run` was measured.
+    pub fn add_calls(&mut self, calls: BTreeMap<String, u64>, run: &Run) {
+        let messages = run.measured.messages.max(1) as f64;
+        self.system_calls = calls.into_iter().map(|(name, count)| (name, count as f64 / messages)).collect();
     }
 }
 
 /// The middle value, or the mean of the two in the middle. `None` if there are no values.
-fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
+pub fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     let half = values.len() / 2;
@@ -236,37 +271,38 @@ fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn case(scenario: &str, rates: &[f64]) -> Case {
-        let sample = |rate: &f64| Sample { messages_per_second: *rate, ..Sample::default() };
-        Case { samples: rates.iter().map(sample).collect(), ..Case::new(scenario.to_owned(), 64, 2_048) }
+    pub fn case(scenario: &str, rates: &[f64]) -> Case {
+        let sample = |rate: &f64| Sample {
+            messages_per_second: *rate,
+            server_cpu_us_per_message: 1e6 / rate,
+            ..Sample::default()
+        };
+        let load = Load { senders: 64, size_bytes: 2_048, seconds: 1, warm_ms: 0, rate: None };
+        Case { samples: rates.iter().map(sample).collect(), ..Case::new(scenario.to_owned(), load) }
     }
 
     #[test]
     fn the_share_of_the_relay_is_the_median_of_runs_made_next_to_each_other() {
-        let mut report = Report::begin(1, 3, FsyncsBy::Strace);
+        let mut report = Report::begin(1, 3, true);
         // The machine's speed halves in the middle: the medians of the rates would give 60 %, each pair gives 50 %.
         report.cases = vec![case("relay", &[1000.0, 500.0, 1000.0]), case("inout", &[500.0, 250.0, 600.0])];
-        let lines = report.lines();
-        assert_eq!(lines[0].share_of_relay, None);
-        assert_eq!(lines[1].share_of_relay, Some(0.5));
-        assert_eq!(lines[1].messages_per_second, 500.0);
+        let medians = report.medians();
+        assert_eq!(medians[0].share_of_baseline, None);
+        assert_eq!(medians[1].share_of_baseline, Some(0.5));
+        assert_eq!(medians[1].cpu_of_baseline, Some(2.0));
+        assert_eq!(medians[1].messages_per_second, 500.0);
     }
 
     #[test]
-    fn the_table_has_a_line_for_each_case_and_names_what_was_unexpected() {
-        let mut report = Report::begin(1, 1, FsyncsBy::Commits);
-        report.cases = vec![case("accept", &[10.0])];
-        report.cases[0].samples[0].unexpected_replies = 2;
-        report.cases[0].samples[0].first_unexpected = Some("status 503".to_owned());
-        report.end();
-        let table = report.table();
-        assert!(table.contains("accept                64    2048          10"), "{table}");
-        assert!(table.contains("2 unexpected, first: status 503"), "{table}");
-        assert_eq!(report.unexpected_replies(), 2);
-        assert_eq!(serde_json::from_str::<serde_json::Value>(&report.json()).unwrap()["medians"][0]["senders"], 64);
+    fn each_thread_has_the_median_of_its_switches() {
+        let mut case = case("accept", &[1.0, 1.0, 1.0]);
+        for (sample, count) in case.samples.iter_mut().zip([0.1, 0.3, 0.2]) {
+            sample.switches_per_message.insert("store".to_owned(), count);
+        }
+        assert_eq!(case.switches(), [("store".to_owned(), 0.2)].into());
     }
 
     #[test]

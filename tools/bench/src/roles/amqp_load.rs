@@ -15,7 +15,9 @@ use tokio::task::LocalSet;
 use uuid::Uuid;
 
 use super::amqp_relay::confirmed;
-use super::{Measured, RoleArgs, WARM_UP, percentiles};
+use super::{Measured, RoleArgs};
+use crate::arrivals::Arrivals;
+use crate::latency::Latencies;
 use crate::message::{RECEIVER_ADDRESS, SENDER_ADDRESS, Template};
 use crate::proc::Usage;
 
@@ -38,8 +40,10 @@ struct Tally {
     from: Instant,
     until: Instant,
     window: Semaphore,
+    /// The schedule of an open loop.
+    arrivals: Option<Rc<Arrivals>>,
     under_way: RefCell<HashMap<String, Instant>>,
-    latencies_us: RefCell<Vec<u32>>,
+    latencies: RefCell<Latencies>,
     measured: RefCell<Measured>,
 }
 
@@ -59,7 +63,7 @@ impl Tally {
         self.window.add_permits(1);
         self.measured.borrow_mut().messages_in_all += 1;
         if now >= self.from && now < self.until {
-            self.latencies_us.borrow_mut().push((now - begun).as_micros().try_into().unwrap_or(u32::MAX));
+            self.latencies.borrow_mut().record(now.saturating_duration_since(begun));
         }
     }
 }
@@ -72,18 +76,22 @@ pub async fn run(broker: String, args: RoleArgs, time: Duration) -> Result<()> {
     let published = output.create_channel().await?;
     published.confirm_select(Default::default()).await?;
     let (taken, deliveries) = consume(&input, &args.peer).await?;
-    let from = Instant::now() + WARM_UP;
+    let from = Instant::now() + args.warm_up();
     let tally = Rc::new(Tally {
         from,
         until: from + time,
         window: Semaphore::new(args.width),
+        arrivals: (args.due_per_second > 0.0).then(|| Rc::new(Arrivals::new(from + time))),
         under_way: RefCell::default(),
-        latencies_us: RefCell::default(),
+        latencies: RefCell::new(Latencies::new()?),
         measured: RefCell::default(),
     });
     let (sent, confirms) = mpsc::channel(args.width);
     let width = args.width as u32;
     let local = LocalSet::new();
+    if let Some(arrivals) = tally.arrivals.clone() {
+        local.spawn_local(async move { arrivals.run(Instant::now(), args.due_per_second).await });
+    }
     local.spawn_local(watch(Rc::clone(&tally), confirms));
     local.spawn_local(counting_failure(Rc::clone(&tally), receive(Rc::clone(&tally), taken, deliveries)));
     local.spawn_local(counting_failure(Rc::clone(&tally), publish(Rc::clone(&tally), args, published.clone(), sent)));
@@ -93,7 +101,7 @@ pub async fn run(broker: String, args: RoleArgs, time: Duration) -> Result<()> {
             println!("measuring");
             let before = Usage::of(std::process::id())?;
             tokio::time::sleep_until(tally.until.into()).await;
-            anyhow::Ok(Usage::of(std::process::id())?.since(before))
+            anyhow::Ok(Usage::of(std::process::id())?.since(&before))
         })
         .await?;
     // When every message has arrived, all permits are returned.
@@ -102,10 +110,11 @@ pub async fn run(broker: String, args: RoleArgs, time: Duration) -> Result<()> {
         let missing = tally.under_way.borrow().len();
         tally.unexpected(&format!("{missing} messages did not arrive within {LAST_MESSAGES:?} after the end"));
     }
-    let mut latencies_us = tally.latencies_us.take();
     let mut measured = tally.measured.take();
-    (measured.p50_us, measured.p99_us) = percentiles(&mut latencies_us);
-    measured.messages = latencies_us.len() as u64;
+    measured.unsent = tally.arrivals.as_ref().map_or(0, |arrivals| arrivals.unsent());
+    let latencies = tally.latencies.borrow();
+    measured.latency = latencies.summary();
+    measured.messages = latencies.count();
     measured.elapsed_us = time.as_micros() as u64;
     measured.cpu_us = used.cpu_us;
     println!("{}", serde_json::to_string(&measured)?);
@@ -131,11 +140,15 @@ async fn publish(
     let options = BasicPublishOptions { mandatory: true, ..Default::default() };
     let mut next = 0;
     for template in templates.iter().cycle() {
+        let due = match &tally.arrivals {
+            Some(arrivals) => arrivals.next().await,
+            None => Some(Instant::now()),
+        };
         tally.window.acquire().await?.forget();
-        if Instant::now() >= tally.until {
+        let (Some(due), true) = (due, Instant::now() < tally.until) else {
             tally.window.add_permits(1);
             break;
-        }
+        };
         next += 2;
         let id = Uuid::from_u64_pair(own, next);
         let body = template.fill(Uuid::from_u64_pair(own, next + 1), id);
@@ -143,7 +156,9 @@ async fn publish(
             .with_delivery_mode(2)
             .with_content_type("application/fhir+json".into())
             .with_message_id(id.to_string().into());
-        tally.under_way.borrow_mut().insert(id.to_string(), Instant::now());
+        // Over a closed loop the time counts from the publication, without the wait for a free place.
+        let begun = if tally.arrivals.is_some() { due } else { Instant::now() };
+        tally.under_way.borrow_mut().insert(id.to_string(), begun);
         let confirm = channel.basic_publish("".into(), args.queue.as_str().into(), options, &body, properties).await?;
         sent.send(confirm).await.context("the task that receives confirms has ended")?;
     }

@@ -5,6 +5,7 @@
 
 mod amqp_load;
 mod amqp_relay;
+mod disk;
 mod receiver;
 mod relay;
 mod sender;
@@ -16,8 +17,7 @@ use std::time::Duration;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-/// The duration of the warm-up, after which connections are open and caches are warm.
-pub const WARM_UP: Duration = Duration::from_millis(500);
+use crate::latency::Summary;
 
 /// The role of this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -26,6 +26,7 @@ pub enum Role {
     Receiver,
     Relay,
     Sqlite,
+    Disk,
     AmqpLoad,
     AmqpRelay,
 }
@@ -49,9 +50,34 @@ pub struct RoleArgs {
     /// AmqpLoad: the queue to publish to; `peer` is the queue to consume. AmqpRelay: the queue to consume.
     #[arg(long, hide = true, default_value = "")]
     pub queue: String,
-    /// Sqlite: the folder of the database.
+    /// Sender, AmqpLoad: messages per second that become due, whether or not earlier ones were answered; 0 for a closed
+    /// loop.
+    #[arg(long, hide = true, default_value_t = 0.0)]
+    pub due_per_second: f64,
+    /// Sender: stops after about this many messages.
+    #[arg(long, hide = true, default_value_t = u64::MAX)]
+    pub messages: u64,
+    /// The duration of the warm-up, after which connections are open and caches are warm.
+    #[arg(long, hide = true, default_value_t = 500)]
+    pub warm_ms: u64,
+    /// Sender: the path to post to.
+    #[arg(long, hide = true, default_value = "/fhir/$process-message")]
+    pub path: String,
+    /// Sender: asks for the answer later (`Prefer: respond-async`).
+    #[arg(long, hide = true)]
+    pub respond_async: bool,
+    /// Receiver: the `host:port` to listen on.
+    #[arg(long, hide = true, default_value = "127.0.0.1:0")]
+    pub listen: String,
+    /// Sqlite, Disk: the folder of the database or file.
     #[arg(long, hide = true, default_value = ".")]
     pub folder: PathBuf,
+}
+
+impl RoleArgs {
+    fn warm_up(&self) -> Duration {
+        Duration::from_millis(self.warm_ms)
+    }
 }
 
 /// What a measuring role prints at the end.
@@ -63,14 +89,14 @@ pub struct Measured {
     pub messages_in_all: u64,
     /// The measured time in microseconds.
     pub elapsed_us: u64,
-    /// The median time of replies (or commits), in microseconds.
-    pub p50_us: u64,
-    /// The 99th percentile of the time of replies (or commits), in microseconds.
-    pub p99_us: u64,
+    /// The times of replies (or commits).
+    pub latency: Summary,
     /// CPU time of this process in the measured time, in microseconds.
     pub cpu_us: u64,
     /// Bytes that this process wrote to disk in the measured time.
     pub written_bytes: u64,
+    /// Messages that were due in an open loop, and not sent before it ended.
+    pub unsent: u64,
     /// Replies that were not what the case expects, and requests without a reply.
     pub unexpected: u64,
     /// The first of them, in a few words.
@@ -82,12 +108,13 @@ pub async fn run(role: Role, seconds: u64, broker: Option<String>, args: RoleArg
     let time = Duration::from_secs(seconds);
     match role {
         Role::Sender => alone(move || sender::run(args, time)).await,
-        Role::Receiver => alone(receiver::run).await,
+        Role::Receiver => alone(move || receiver::run(args.listen)).await,
         // The relay runs as the router does: on a runtime with as many threads as cores.
         Role::Relay => relay::run(&args.peer).await,
         Role::AmqpLoad => alone(move || amqp_load::run(broker.unwrap_or_default(), args, time)).await,
         Role::AmqpRelay => amqp_relay::run(&broker.unwrap_or_default(), &args.queue, &args.peer).await,
         Role::Sqlite => alone(move || sqlite::run(args, time)).await,
+        Role::Disk => disk::run(&args, time),
     }
 }
 
@@ -109,27 +136,4 @@ fn end_with_parent() {
         let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
         std::process::exit(0);
     });
-}
-
-/// The 50th and 99th percentile of `latencies_us`, which are sorted in place; zero if there are none.
-fn percentiles(latencies_us: &mut [u32]) -> (u64, u64) {
-    latencies_us.sort_unstable();
-    let at = |part: usize| {
-        let rank = (latencies_us.len() * part).div_ceil(100);
-        latencies_us.get(rank.saturating_sub(1)).copied().map_or(0, u64::from)
-    };
-    (at(50), at(99))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn percentiles_are_the_nearest_ranks() {
-        assert_eq!(percentiles(&mut []), (0, 0));
-        assert_eq!(percentiles(&mut [7]), (7, 7));
-        let mut hundred: Vec<u32> = (1..=100).rev().collect();
-        assert_eq!(percentiles(&mut hundred), (50, 99));
-    }
 }

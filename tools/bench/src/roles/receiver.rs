@@ -16,9 +16,9 @@ use crate::message::answer;
 /// The time that the slow receiver takes per message.
 const SLOW_ANSWER: Duration = Duration::from_secs(30);
 
-/// Listens on a free loopback port until the benchmark ends.
-pub async fn run() -> Result<()> {
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
+/// Listens on `listen` (`host:port`) until the benchmark ends.
+pub async fn run(listen: String) -> Result<()> {
+    let listener = TcpListener::bind(&listen).await?;
     println!("listening {}", listener.local_addr()?);
     super::end_with_parent();
     let app = Router::new()

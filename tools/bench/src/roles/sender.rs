@@ -15,7 +15,9 @@ use tokio::net::TcpStream;
 use tokio::task::LocalSet;
 use uuid::Uuid;
 
-use super::{Measured, RoleArgs, WARM_UP, percentiles};
+use super::{Measured, RoleArgs};
+use crate::arrivals::Arrivals;
+use crate::latency::Latencies;
 use crate::message::{MAILBOX_ADDRESS, SENDER_ADDRESS, Template, holds};
 use crate::proc::Usage;
 
@@ -28,20 +30,56 @@ const LAST_REPLIES: Duration = Duration::from_secs(5);
 struct Tally {
     from: Instant,
     until: Instant,
+    /// The schedule of an open loop.
+    arrivals: Option<Arrivals>,
     counts: RefCell<Counts>,
 }
 
-#[derive(Default)]
 struct Counts {
-    latencies_us: Vec<u32>,
+    latencies: Latencies,
     measured: Measured,
+}
+
+impl Tally {
+    fn is_over(&self, most_messages: u64) -> bool {
+        Instant::now() >= self.until || self.counts.borrow().measured.messages_in_all >= most_messages
+    }
+
+    async fn wait_until_over(&self, most_messages: u64) {
+        if most_messages == u64::MAX {
+            return tokio::time::sleep_until(self.until.into()).await;
+        }
+        while !self.is_over(most_messages) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// When the next message was due, from which its time counts: now in a closed loop. `None` at the end.
+    async fn next_due(&self, most_messages: u64) -> Option<Instant> {
+        if self.is_over(most_messages) {
+            return None;
+        }
+        match &self.arrivals {
+            Some(arrivals) => arrivals.next().await,
+            None => Some(Instant::now()),
+        }
+    }
 }
 
 /// Sends for `time` after the warm-up, and prints the measurements.
 pub async fn run(args: RoleArgs, time: Duration) -> Result<()> {
-    let from = Instant::now() + WARM_UP;
-    let tally = Rc::new(Tally { from, until: from + time, counts: RefCell::default() });
+    let from = Instant::now() + args.warm_up();
+    let until = from + time;
+    let arrivals = (args.due_per_second > 0.0).then(|| Arrivals::new(until));
+    let counts = RefCell::new(Counts { latencies: Latencies::new()?, measured: Measured::default() });
+    let tally = Rc::new(Tally { from, until, arrivals, counts });
     let connections = LocalSet::new();
+    let schedule = Rc::clone(&tally);
+    connections.spawn_local(async move {
+        if let Some(arrivals) = &schedule.arrivals {
+            arrivals.run(Instant::now(), args.due_per_second).await;
+        }
+    });
     let senders: Vec<_> = (0..args.width)
         .map(|number| connections.spawn_local(send_until_done(number, args.clone(), Rc::clone(&tally))))
         .collect();
@@ -50,11 +88,12 @@ pub async fn run(args: RoleArgs, time: Duration) -> Result<()> {
             tokio::time::sleep_until(tally.from.into()).await;
             println!("measuring");
             let before = Usage::of(std::process::id());
-            tokio::time::sleep_until(tally.until.into()).await;
+            tally.wait_until_over(args.messages).await;
             before
         })
         .await?;
-    let used = Usage::of(std::process::id())?.since(before);
+    let elapsed = Instant::now().min(tally.until).saturating_duration_since(tally.from);
+    let used = Usage::of(std::process::id())?.since(&before);
     let finished = connections
         .run_until(async {
             let all = futures_util::future::join_all(senders);
@@ -62,15 +101,16 @@ pub async fn run(args: RoleArgs, time: Duration) -> Result<()> {
         })
         .await;
     drop(connections);
-    let Counts { mut latencies_us, mut measured } = tally.counts.take();
-    (measured.p50_us, measured.p99_us) = percentiles(&mut latencies_us);
-    measured.messages = latencies_us.len() as u64;
-    measured.elapsed_us = time.as_micros() as u64;
+    let Counts { latencies, measured } = &mut *tally.counts.borrow_mut();
+    measured.latency = latencies.summary();
+    measured.messages = latencies.count();
+    measured.unsent = tally.arrivals.as_ref().map_or(0, Arrivals::unsent);
+    measured.elapsed_us = elapsed.as_micros() as u64;
     measured.cpu_us = used.cpu_us;
     if !finished {
-        unexpected(&mut measured, || format!("no reply within {LAST_REPLIES:?} after the end"));
+        unexpected(measured, || format!("no reply within {LAST_REPLIES:?} after the end"));
     }
-    println!("{}", serde_json::to_string(&measured)?);
+    println!("{}", serde_json::to_string(measured)?);
     Ok(())
 }
 
@@ -78,7 +118,7 @@ pub async fn run(args: RoleArgs, time: Duration) -> Result<()> {
 async fn send_until_done(number: usize, args: RoleArgs, tally: Rc<Tally>) {
     let source = format!("{SENDER_ADDRESS}{number}");
     let template = Template::new(args.size_bytes, &source, &args.destination);
-    while Instant::now() < tally.until {
+    while !tally.is_over(args.messages) {
         if let Err(error) = send_on_one_connection(&args, &template, &tally).await {
             unexpected(&mut tally.counts.borrow_mut().measured, || format!("{error:#}"));
             tokio::time::sleep(RECONNECT_PAUSE).await;
@@ -94,38 +134,37 @@ async fn send_on_one_connection(args: &RoleArgs, template: &Template, tally: &Ta
     // The first half of each identity is specific to this connection, the second half is a counter.
     let own = Uuid::new_v4().as_u64_pair().0;
     let mut next = 0;
-    while Instant::now() < tally.until {
+    while let Some(begun) = tally.next_due(args.messages).await {
         next += 2;
         let header_id = Uuid::from_u64_pair(own, next);
         let message = template.fill(Uuid::from_u64_pair(own, next + 1), header_id);
-        let begun = Instant::now();
-        let (status, body) = post(&mut requests, &args.peer, message).await?;
+        let (status, body) = post(&mut requests, args, message).await?;
         let ended = Instant::now();
         let counts = &mut *tally.counts.borrow_mut();
         counts.measured.messages_in_all += 1;
-        if !expected(&args.destination, status, &body, header_id) {
+        if !expected(args, status, &body, header_id) {
             unexpected(&mut counts.measured, || describe(status, &body));
         } else if ended >= tally.from && ended < tally.until {
-            counts.latencies_us.push((ended - begun).as_micros().try_into().unwrap_or(u32::MAX));
+            counts.latencies.record(ended.saturating_duration_since(begun));
         }
     }
     Ok(())
 }
 
-async fn post(requests: &mut SendRequest<Full<Bytes>>, host: &str, message: Vec<u8>) -> Result<(u16, Bytes)> {
-    let request = Request::post("/fhir/$process-message")
-        .header(HOST, host)
-        .header(CONTENT_TYPE, "application/fhir+json")
-        .body(Full::from(message))?;
+async fn post(requests: &mut SendRequest<Full<Bytes>>, args: &RoleArgs, message: Vec<u8>) -> Result<(u16, Bytes)> {
+    let request = Request::post(&args.path).header(HOST, &args.peer).header(CONTENT_TYPE, "application/fhir+json");
+    let request = if args.respond_async { request.header("prefer", "respond-async") } else { request };
+    let request = request.body(Full::from(message))?;
     requests.ready().await.context("the connection was closed")?;
     let response = requests.send_request(request).await.context("no reply")?;
     let status = response.status().as_u16();
     Ok((status, response.into_body().collect().await.context("the reply broke off")?.to_bytes()))
 }
 
-/// A message for a mailbox gets 202; any other is answered, and the answer names the request.
-fn expected(destination: &str, status: u16, body: &[u8], header_id: Uuid) -> bool {
-    if destination == MAILBOX_ADDRESS {
+/// A message for a mailbox gets 202, as does one whose answer may come later; any other is answered, and the answer
+/// names the request.
+fn expected(args: &RoleArgs, status: u16, body: &[u8], header_id: Uuid) -> bool {
+    if args.destination == MAILBOX_ADDRESS || args.respond_async {
         return status == 202;
     }
     status == 200 && holds(body, header_id.hyphenated().encode_lower(&mut Uuid::encode_buffer()).as_bytes())

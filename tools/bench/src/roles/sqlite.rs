@@ -10,7 +10,8 @@ use anyhow::Result;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, ConnectOptions, SqliteConnection};
 
-use super::{Measured, RoleArgs, WARM_UP, percentiles};
+use super::{Measured, RoleArgs};
+use crate::latency::Latencies;
 use crate::message::{MAILBOX_ADDRESS, SENDER_ADDRESS, Template};
 use crate::proc::Usage;
 
@@ -31,22 +32,20 @@ pub async fn run(args: RoleArgs, time: Duration) -> Result<()> {
     let row = Template::new(args.size_bytes, SENDER_ADDRESS, MAILBOX_ADDRESS)
         .fill(uuid::Uuid::new_v4(), uuid::Uuid::new_v4());
 
-    let warm = commit_for(&mut connection, &insert, &row, (args.width, WARM_UP)).await?;
+    let warm = commit_for(&mut connection, &insert, &row, (args.width, args.warm_up())).await?;
     println!("measuring");
     let before = Usage::of(std::process::id())?;
     let begun = Instant::now();
-    let mut latencies_us = commit_for(&mut connection, &insert, &row, (args.width, time)).await?;
+    let latencies = commit_for(&mut connection, &insert, &row, (args.width, time)).await?;
     let elapsed = begun.elapsed();
-    let used = Usage::of(std::process::id())?.since(before);
+    let used = Usage::of(std::process::id())?.since(&before);
 
-    let (p50_us, p99_us) = percentiles(&mut latencies_us);
-    let rows = |commits: usize| (commits * args.width) as u64;
+    let rows = |commits: u64| commits * args.width as u64;
     let measured = Measured {
-        messages: rows(latencies_us.len()),
-        messages_in_all: rows(warm.len() + latencies_us.len()),
+        messages: rows(latencies.count()),
+        messages_in_all: rows(warm.count() + latencies.count()),
         elapsed_us: elapsed.as_micros() as u64,
-        p50_us,
-        p99_us,
+        latency: latencies.summary(),
         cpu_us: used.cpu_us,
         written_bytes: used.written_bytes,
         ..Measured::default()
@@ -55,15 +54,15 @@ pub async fn run(args: RoleArgs, time: Duration) -> Result<()> {
     Ok(())
 }
 
-/// The duration of each commit, in microseconds.
+/// The duration of each commit.
 async fn commit_for(
     connection: &mut SqliteConnection,
     insert: &str,
     row: &[u8],
     (width, time): (usize, Duration),
-) -> Result<Vec<u32>> {
+) -> Result<Latencies> {
     let until = Instant::now() + time;
-    let mut latencies_us = Vec::new();
+    let mut latencies = Latencies::new()?;
     while Instant::now() < until {
         let begun = Instant::now();
         let mut statement = sqlx::query(AssertSqlSafe(insert.to_owned()));
@@ -71,7 +70,7 @@ async fn commit_for(
             statement = statement.bind(row);
         }
         statement.execute(&mut *connection).await?;
-        latencies_us.push(begun.elapsed().as_micros().try_into().unwrap_or(u32::MAX));
+        latencies.record(begun.elapsed());
     }
-    Ok(latencies_us)
+    Ok(latencies)
 }

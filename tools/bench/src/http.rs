@@ -1,0 +1,135 @@
+//! The HTTP cases: a bare relay, and the router, with the same senders and receiver.
+
+use anyhow::Result;
+
+use super::cases::{Bench, Run};
+use super::children::{Folder, RoleProcess};
+use super::message::{MAILBOX_ADDRESS, RECEIVER_ADDRESS, SLOW_ADDRESS};
+use super::plan::{Load, Scenario, Target};
+use super::report::{Case, Counts, Sample};
+use super::router::{Channel, Figures, RouterProcess};
+use super::trace::Calls;
+
+/// Duration of a pass that only counts, in seconds.
+pub const COUNTING_SECONDS: u64 = 2;
+/// The number of senders that keep the slow receiver busy and its lanes full.
+const SLOW_SENDERS: usize = 16;
+const SCENARIOS: [Scenario; 5] = [Scenario::Relay, Scenario::Accept, Scenario::Inout, Scenario::Slow, Scenario::Target];
+
+impl Bench<'_> {
+    /// The HTTP cases with this load, in turns.
+    pub(super) fn http_cases(&self, load: Load) -> Result<Vec<Case>> {
+        self.in_turns(
+            &SCENARIOS,
+            load,
+            |scenario, load| self.http_run(scenario, load),
+            |scenario, load, case| self.count_http(scenario, load, case),
+        )
+    }
+
+    fn http_run(&self, scenario: Scenario, load: Load) -> Result<Sample> {
+        if let (Scenario::Target, Some(target)) = (scenario, &self.plan.target) {
+            return self.target_run(target, load);
+        }
+        let (receiver, receiver_address) = self.receiver("127.0.0.1:0")?;
+        if scenario == Scenario::Relay {
+            let mut relay = self.role("relay", &strings(&["--peer", &receiver_address]))?;
+            let address = relay.address()?;
+            return Ok(self.send(load, &address, RECEIVER_ADDRESS, &[relay.pid(), receiver.pid()])?.sample());
+        }
+        let folder = Folder::new("run")?;
+        let channel = Channel::Http(&receiver_address);
+        let router = RouterProcess::start(&self.server_program, folder.path(), &channel.into(), false)?;
+        // These senders end with the run; their replies do not matter.
+        let _slow = match scenario {
+            Scenario::Slow => Some(self.slow_senders(load, router.address())?),
+            _ => None,
+        };
+        let before = router.figures();
+        let run = self.send(load, router.address(), destination(scenario), &[router.pid(), receiver.pid()])?;
+        let figures = router.figures().since(before);
+        // Attempts at the slow receiver would delay a stop, so that router is killed on drop.
+        if scenario != Scenario::Slow {
+            router.stop()?;
+        }
+        Ok(with_figures(run, figures))
+    }
+
+    fn target_run(&self, target: &Target, load: Load) -> Result<Sample> {
+        let _receiver = target.receiver.as_ref().map(|listen| self.receiver(listen)).transpose()?;
+        let served_by: Vec<_> = target.pid.into_iter().collect();
+        let arguments = ["--peer", &target.address, "--path", &target.path, "--destination", &target.destination];
+        let arguments = [strings(&arguments), load.arguments()].concat();
+        Ok(self.measured("sender", &arguments, &served_by, || Ok(()))?.0.sample())
+    }
+
+    /// The benchmark's receiver, and the `host:port` that it listens on.
+    pub(super) fn receiver(&self, listen: &str) -> Result<(RoleProcess, String)> {
+        let mut receiver = self.role("receiver", &strings(&["--listen", listen]))?;
+        let address = receiver.address()?;
+        Ok((receiver, address))
+    }
+
+    /// Senders to the slow receiver; they stop when the value is dropped.
+    fn slow_senders(&self, load: Load, address: &str) -> Result<RoleProcess> {
+        let load = Load { senders: SLOW_SENDERS, seconds: 600, rate: None, ..load };
+        let place = strings(&["--peer", address, "--destination", SLOW_ADDRESS]);
+        let mut senders = self.role("sender", &[place, load.arguments()].concat())?;
+        senders.expect_measuring()?;
+        Ok(senders)
+    }
+
+    /// Repeats the case briefly with the router traced: its writes, then all of its system calls.
+    fn count_http(&self, scenario: Scenario, load: Load, case: &mut Case) -> Result<()> {
+        let load = Load { seconds: COUNTING_SECONDS, rate: None, ..load };
+        let (_receiver, receiver_address) = self.receiver("127.0.0.1:0")?;
+        let channel = Channel::Http(&receiver_address);
+        let mut counts = Counts::default();
+        let folder = Folder::new("run")?;
+        let router = RouterProcess::start(&self.server_program, folder.path(), &channel.into(), true)?;
+        let run = self.send(load, router.address(), destination(scenario), &[router.pid()])?;
+        let commits = router.figures().commits;
+        counts.add_writes(router.stop()?, &run, commits, case);
+
+        let folder = Folder::new("run")?;
+        let router = RouterProcess::start(&self.server_program, folder.path(), &channel.into(), false)?;
+        let table = self.folder.path().join("calls.txt");
+        let arguments = sender_arguments(load, router.address(), destination(scenario));
+        let attach = || Calls::attach(router.pid(), table.clone());
+        let (run, calls) = self.measured("sender", &arguments, &[router.pid()], attach)?;
+        counts.add_calls(calls.detach()?, &run);
+        router.stop()?;
+        if let Some(program) = &self.counting_program {
+            let folder = Folder::new("run")?;
+            let router = RouterProcess::start(program, folder.path(), &channel.into(), false)?;
+            let before = router.figures();
+            let run = self.send(load, router.address(), destination(scenario), &[router.pid()])?;
+            counts.allocations = router.figures().since(before).allocations.and_then(|all| run.per_message_in_all(all));
+            router.stop()?;
+        }
+        case.counts = Some(counts);
+        Ok(())
+    }
+
+    /// Sends messages to `address` and measures what the processes in `served_by`, the server first, use meanwhile.
+    pub(super) fn send(&self, load: Load, address: &str, destination: &str, served_by: &[u32]) -> Result<Run> {
+        Ok(self.measured("sender", &sender_arguments(load, address, destination), served_by, || Ok(()))?.0)
+    }
+}
+
+pub(super) fn with_figures(run: Run, figures: Figures) -> Sample {
+    let per_message = |count: Option<f64>| count.and_then(|count| run.per_message_in_all(count));
+    Sample { commits_per_message: per_message(figures.commits), ..run.sample() }
+}
+
+pub(super) fn strings(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|text| (*text).to_owned()).collect()
+}
+
+fn sender_arguments(load: Load, address: &str, destination: &str) -> Vec<String> {
+    [strings(&["--peer", address, "--destination", destination]), load.arguments()].concat()
+}
+
+fn destination(scenario: Scenario) -> &'static str {
+    if scenario == Scenario::Accept { MAILBOX_ADDRESS } else { RECEIVER_ADDRESS }
+}
