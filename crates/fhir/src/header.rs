@@ -6,6 +6,7 @@
 use super::cause::Cause;
 use super::event::{Event, Identifier, ResponseCode, ResponseRequired};
 use super::issue::{Issue, IssueCode};
+use super::quoted::is_plain;
 use super::resolve::{self, Index, Resolved};
 use super::tree::{Kind, Node, Tree};
 use std::borrow::Cow;
@@ -155,7 +156,7 @@ impl<'t, 'n> Reader<'t, 'n> {
             self.refuse(Issue::error(IssueCode::TooLong, Cause::Limit, text), Some(member), at);
             return None;
         }
-        if text.chars().any(char::is_control) {
+        if !is_plain(&text) && text.chars().any(char::is_control) {
             let text = "The text has a control character, which an address, id, or event must not have; remove it";
             self.refuse(Issue::error(IssueCode::Value, Cause::Structure, text).rule("MSG-20"), Some(member), at);
             return None;

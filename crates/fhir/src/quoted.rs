@@ -18,6 +18,8 @@ pub(super) const MASK: &str = "…";
 /// contain.
 const OPEN: char = '\u{fdd0}';
 const CLOSE: char = '\u{fdd1}';
+/// The first byte of both in UTF-8.
+const MARK_LEAD: u8 = 0xEF;
 
 /// A token of a message, to be formatted into a text. Only a token that looks like a code is quoted: at most 32
 /// characters without white space and control characters. Anything else might be a person's name.
@@ -120,7 +122,7 @@ impl Text {
         let mut depth = 0_usize;
         let mut rest = marked.as_str();
         loop {
-            let end = rest.find([OPEN, CLOSE]).unwrap_or(rest.len());
+            let end = next_mark(rest).unwrap_or(rest.len());
             let (words, mark) = rest.split_at(end);
             let words = escaped(words);
             full.push_str(&words);
@@ -166,9 +168,15 @@ impl Text {
     }
 }
 
+/// The offset of the first mark. Both begin with the same byte, which few other characters do.
+fn next_mark(text: &str) -> Option<usize> {
+    let leads = memchr::memchr_iter(MARK_LEAD, text.as_bytes());
+    leads.into_iter().find(|at| text[*at..].starts_with([OPEN, CLOSE]))
+}
+
 /// Whether a text is printable ASCII, as nearly all are, and so has neither marks nor control characters. Checks all
 /// bytes without an early exit, so that the compiler vectorizes the loop.
-fn is_plain(text: &str) -> bool {
+pub(super) fn is_plain(text: &str) -> bool {
     text.bytes().fold(true, |plain, byte| plain & (b' '..=b'~').contains(&byte))
 }
 

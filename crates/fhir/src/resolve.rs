@@ -6,6 +6,7 @@
 use super::reference::{self, split_version};
 use super::tree::{Node, Tree};
 use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::collections::HashMap;
 
 /// The target of a reference within the Bundle.
@@ -60,8 +61,12 @@ const SAME_NAME_LIMIT: usize = 64;
 /// The entries of a Bundle by fullUrl and by `Type/id`, so that resolving many references takes linear time.
 pub struct Index<'t> {
     entries: Vec<Node<'t>>,
-    named: HashMap<String, Vec<(usize, Node<'t>)>>,
+    /// Built when the first reference is resolved.
+    named: OnceCell<Named>,
 }
+
+/// Positions of entries by name.
+type Named = HashMap<String, Vec<usize>>;
 
 impl<'t> Index<'t> {
     pub fn new(tree: &'t Tree) -> Self {
@@ -70,9 +75,12 @@ impl<'t> Index<'t> {
 
     /// An index of any Bundle, also of one nested in the message.
     pub fn of(bundle: Node<'t>) -> Self {
-        let entries: Vec<Node<'t>> = entries_of(bundle).collect();
-        let mut named: HashMap<String, Vec<(usize, Node<'t>)>> = HashMap::new();
-        for (index, entry) in entries.iter().copied().enumerate() {
+        Index { entries: entries_of(bundle).collect(), named: OnceCell::new() }
+    }
+
+    fn named(&self) -> Named {
+        let mut named = Named::new();
+        for (index, entry) in self.entries.iter().enumerate() {
             let resource = entry.get("resource");
             let kind = resource.and_then(|resource| resource.get("resourceType")?.text());
             let id = resource.and_then(|resource| resource.get("id")?.text());
@@ -81,11 +89,11 @@ impl<'t> Index<'t> {
             for name in [full_url, relative].into_iter().flatten() {
                 let same = named.entry(name).or_default();
                 if same.len() < SAME_NAME_LIMIT {
-                    same.push((index, entry));
+                    same.push(index);
                 }
             }
         }
-        Index { entries, named }
+        named
     }
 
     /// The entries in order.
@@ -104,10 +112,12 @@ impl<'t> Index<'t> {
         let (plain, _) = split_version(reference);
         let target = rebased(entry, plain);
         let names = [Some(plain), Some(reference), target.as_deref()].into_iter().flatten();
-        let mut candidates: Vec<_> = names.filter_map(|name| self.named.get(name)).flatten().copied().collect();
-        candidates.sort_unstable_by_key(|(index, _)| *index);
-        candidates.dedup_by_key(|(index, _)| *index);
-        resolve_among((from, entry), reference, candidates.into_iter()).0
+        let named = self.named.get_or_init(|| self.named());
+        let mut candidates: Vec<usize> = names.filter_map(|name| named.get(name)).flatten().copied().collect();
+        candidates.sort_unstable();
+        candidates.dedup();
+        let candidates = candidates.into_iter().filter_map(|index| Some((index, *self.entries.get(index)?)));
+        resolve_among((from, entry), reference, candidates).0
     }
 }
 

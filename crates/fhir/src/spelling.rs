@@ -42,10 +42,9 @@ impl Hint<'_> {
     }
 }
 
-/// The first such element of each version.
+/// The first such element of R4 and of R5.
 #[derive(Default)]
 struct Hints<'t> {
-    stu3: Option<Hint<'t>>,
     r4: Option<Hint<'t>>,
     r5: Option<Hint<'t>>,
 }
@@ -53,12 +52,8 @@ struct Hints<'t> {
 impl<'t> Hints<'t> {
     fn of(header: Node<'t>) -> Self {
         let mut hints = Hints::default();
-        let [source, destination, response] = header.pick(["source", "destination", "response"]);
-        let [event, older @ ..] = header.pick(STU3);
-        let named = |name| move |node| Hint { of: Parent::Header, name, node };
-        let event = event.filter(|node| node.is_object()).map(named(STU3[0]));
-        hints.stu3 = event.or_else(|| older.into_iter().zip(&STU3[1..]).find_map(|(node, name)| node.map(named(name))));
-        let [uri, enterer, canonical] = header.pick(["eventUri", "enterer", "eventCanonical"]);
+        let [source, destination, response, uri, enterer, canonical] =
+            header.pick(["source", "destination", "response", "eventUri", "enterer", "eventCanonical"]);
         hints.r4 = uri.map(named("eventUri")).or(enterer.map(named("enterer")));
         hints.r5 = canonical.map(named("eventCanonical"));
         if let Some(source) = source {
@@ -86,6 +81,17 @@ impl<'t> Hints<'t> {
     }
 }
 
+/// The first element of a header that only STU3 has.
+fn stu3_hint(header: Node<'_>) -> Option<Hint<'_>> {
+    let [event, older @ ..] = header.pick(STU3);
+    let event = event.filter(|node| node.is_object()).map(named(STU3[0]));
+    event.or_else(|| older.into_iter().zip(&STU3[1..]).find_map(|(node, name)| node.map(named(name))))
+}
+
+fn named<'t>(name: &'static str) -> impl Fn(Node<'t>) -> Hint<'t> {
+    move |node| Hint { of: Parent::Header, name, node }
+}
+
 fn hint<'t>(parent: Node<'t>, of: Parent, name: &'static str) -> Option<Hint<'t>> {
     parent.get(name).map(|node| Hint { of, name, node })
 }
@@ -96,7 +102,7 @@ pub(super) fn stu3(tree: &Tree) -> Option<Issue> {
     let mut headers = (0usize..)
         .zip(resources)
         .filter(|(_, resource)| resource.get("resourceType").and_then(Node::text).as_deref() == Some("MessageHeader"));
-    let (index, hint) = headers.find_map(|(index, header)| Some((index, Hints::of(header).stu3?)))?;
+    let (index, hint) = headers.find_map(|(index, header)| Some((index, stu3_hint(header)?)))?;
     let text = "The MessageHeader is of FHIR STU3, which is not supported; send R4, R4B or R5";
     let issue = refusal(text.to_owned(), hint);
     Some(if index == 0 { issue } else { issue.at(format!("Bundle.entry[{index}].resource.{}", hint.name)) })

@@ -154,14 +154,17 @@ impl Tree {
         scan::position(self.source_bytes(), offset)
     }
 
+    #[inline]
     fn slice(&self, start: u32, end: u32) -> &[u8] {
         self.text.as_bytes().get(start as usize..end as usize).unwrap_or_default()
     }
 
+    #[inline]
     fn str(&self, start: u32, end: u32) -> &str {
         self.text.get(start as usize..end as usize).unwrap_or_default()
     }
 
+    #[inline]
     fn decoded(&self, start: u32, end: u32, escaped: bool) -> Cow<'_, str> {
         match escaped {
             false => Cow::Borrowed(self.str(start, end)),
@@ -171,6 +174,7 @@ impl Tree {
 }
 
 impl<'t> Node<'t> {
+    #[inline]
     fn slot(self) -> &'t Slot {
         &self.tree.slots[self.index as usize]
     }
@@ -215,6 +219,7 @@ impl<'t> Node<'t> {
         found
     }
 
+    #[inline]
     fn tagged(self, tag: Tag, name: &str) -> Option<Node<'t>> {
         self.members_of().find(|child| {
             let slot = child.slot();
@@ -339,6 +344,7 @@ impl<'t> Node<'t> {
     }
 
     /// The members of an object; none for any other kind of node.
+    #[inline]
     pub(super) fn members_of(self) -> Children<'t> {
         if self.is_object() { self.children() } else { Children { tree: self.tree, index: 0, end: 0 } }
     }

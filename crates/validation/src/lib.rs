@@ -134,12 +134,10 @@ pub fn check_document(
         Ok(tree) => Arc::new(tree),
         Err(issues) => return (None, issues),
     };
-    if let Some(issue) = Message::stu3(&tree) {
-        // Checking STU3 content by R4 definitions would be misleading.
-        return (None, vec![issue]);
-    }
     match Message::read(tree.clone(), version, None) {
         Ok(message) => (Some(message.version), check(&message, definitions, checks).issues),
+        // Checking STU3 content by R4 definitions would be misleading.
+        Err(refused) if Message::stu3(&tree).is_some() => (None, refused),
         Err(refused) => {
             let version = version.unwrap_or(FhirVersion::R4);
             (Some(version), check_no_message(&tree, version, refused, definitions, checks))

@@ -210,7 +210,7 @@ impl<'t> Scope<'t> {
                     for link in text.split("href=\"").skip(1).filter_map(|rest| rest.split('"').next()) {
                         self.join(number, link);
                     }
-                } else if text.contains(':') {
+                } else if memchr::memchr(b':', text.as_bytes()).is_some() {
                     self.join(number, &text);
                 }
             }

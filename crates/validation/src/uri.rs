@@ -14,11 +14,12 @@ pub(super) fn is_absolute(uri: &str) -> bool {
 
 /// Whether a text is 8-4-4-4-12 hexadecimal digits in lower case, as type `uuid` requires after `urn:uuid:`.
 pub(super) fn is_uuid(text: &[u8]) -> bool {
-    text.len() == 36
-        && text.iter().copied().enumerate().all(|(index, byte)| match index {
-            8 | 13 | 18 | 23 => byte == b'-',
-            _ => matches!(byte, b'0'..=b'9' | b'a'..=b'f'),
-        })
+    let Ok(text) = <&[u8; 36]>::try_from(text) else { return false };
+    let is_of_uuid = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f' | b'-');
+    // Every UUID of a message is read here, without branches: all bytes may occur, and hyphens in four places only.
+    let hyphens = text.iter().filter(|byte| **byte == b'-').count();
+    let places = [8, 13, 18, 23].map(|at| text[at]);
+    text.iter().fold(true, |all, byte| all & is_of_uuid(byte)) && hyphens == 4 && places == *b"----"
 }
 
 /// Whether a text is numbers joined by dots, the first 0, 1, or 2, as type `oid` requires after `urn:oid:`.

@@ -43,21 +43,20 @@ struct Name {
 const SHORT: usize = 16;
 
 impl Name {
+    #[inline]
     fn of(name: &[u8]) -> Name {
-        let length = name.len() as u32;
-        let word =
-            |at: usize| name.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes);
-        let half =
-            |at: usize| name.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_le_bytes);
-        let byte = |at: usize| u64::from(name.get(at).copied().unwrap_or_default());
-        let (first, last) = match name.len() {
-            8.. => (word(0), word(name.len() - 8)),
-            4.. => (u64::from(half(0)), u64::from(half(name.len() - 4))),
-            _ => (byte(0) | byte(1) << 8 | byte(2) << 16, 0),
+        let half = |bytes: &[u8; 4]| u64::from(u32::from_le_bytes(*bytes));
+        let (first, last) = if let Some((first, last)) = name.first_chunk::<8>().zip(name.last_chunk::<8>()) {
+            (u64::from_le_bytes(*first), u64::from_le_bytes(*last))
+        } else if let Some((first, last)) = name.first_chunk::<4>().zip(name.last_chunk::<4>()) {
+            (half(first), half(last))
+        } else {
+            (name.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)), 0)
         };
-        Name { first, last, length }
+        Name { first, last, length: name.len() as u32 }
     }
 
+    #[inline]
     fn hash(self) -> u64 {
         let mixed =
             (self.first ^ self.last.rotate_left(23) ^ u64::from(self.length)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
@@ -81,6 +80,7 @@ impl Members {
     }
 
     /// Position in `places`.
+    #[inline]
     pub(super) fn position(&self, name: &[u8]) -> Option<u16> {
         self.names.get(name)
     }
@@ -128,6 +128,15 @@ impl<T: Copy> Names<T> {
     #[inline]
     pub fn get(&self, text: &[u8]) -> Option<T> {
         let name = Name::of(text);
+        if text.len() > SHORT {
+            return self.get_long(name, text);
+        }
+        self.table.find(name.hash(), |slot| slot.name == name).map(|slot| slot.value)
+    }
+
+    /// Not inlined, so that the search for a short name calls nothing: one for each member of a message.
+    #[inline(never)]
+    fn get_long(&self, name: Name, text: &[u8]) -> Option<T> {
         self.table.find(name.hash(), |slot| slot.is(name, text, &self.long)).map(|slot| slot.value)
     }
 }

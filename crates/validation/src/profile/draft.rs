@@ -209,5 +209,6 @@ fn is_value_rule(name: &str) -> bool {
 
 /// A text of a definition, shortened for issues.
 pub(super) fn shown(text: &str) -> String {
-    text.chars().take(200).collect()
+    let end = text.char_indices().nth(200).map_or(text.len(), |(end, _)| end);
+    text[..end].to_owned()
 }

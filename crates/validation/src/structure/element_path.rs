@@ -8,6 +8,9 @@ use std::fmt::Write;
 /// The index of an element that does not repeat.
 pub(super) const SINGLE: u32 = u32::MAX;
 
+/// Nearly all expressions are shorter, and so are allocated once.
+const EXPRESSION_BYTES: usize = 96;
+
 /// One element and its parent.
 #[derive(Clone, Copy)]
 pub(super) struct ElementPath<'p> {
@@ -38,7 +41,7 @@ impl<'p> ElementPath<'p> {
 
     /// The FHIRPath expression.
     pub fn expression(&self, schema: &Schema) -> String {
-        let mut path = String::new();
+        let mut path = String::with_capacity(EXPRESSION_BYTES);
         self.write(schema, &mut path);
         path
     }

@@ -31,9 +31,7 @@ impl<'t> Walker<'t, '_, '_> {
     fn invariants(&mut self, plan: &'static ExtensionPlan, object: &Object<'t, '_>) {
         for expression in &plan.invariants {
             let type_id = object.path.parent.and_then(|parent| parent.type_id);
-            // The innermost open object is the extension; the one around it contains it.
-            let holder = self.open.iter().rev().nth(1).copied();
-            let Some((node, type_id)) = holder.zip(type_id) else { return };
+            let Some((node, type_id)) = object.holder.zip(type_id) else { return };
             let element = Element { value: Some(node), extra: None, type_id };
             match self.evaluate(expression, element, (object.node, object.path)) {
                 None => return,

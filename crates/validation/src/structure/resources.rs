@@ -111,7 +111,7 @@ impl<'t> Walker<'t, '_, '_> {
         if plan.special == Special::Bundle {
             self.bundles.push(Entries::new(node));
         }
-        self.object(&Object { node, plan, member, path }, false);
+        self.object(&Object { node, holder: None, plan, member, path }, false);
         if plan.special == Special::Bundle {
             self.bundles.pop();
         }

@@ -36,7 +36,8 @@ impl<'t> Walker<'t, '_, '_> {
                 Kind::Object if member.plan.is_resource => self.resource(node, Some(member.plan), path),
                 Kind::Object => {
                     let plan = self.plan.type_plan(member.plan.type_id);
-                    self.object(&Object { node, plan, member: Some(member.plan), path }, false);
+                    let holder = Some(object.node);
+                    self.object(&Object { node, holder, plan, member: Some(member.plan), path }, false);
                 }
                 _ => {
                     let code = &self.plan.schema.def(member.plan.type_id).code;
@@ -203,7 +204,7 @@ impl<'t> Walker<'t, '_, '_> {
                 let has_extension = node.children().any(|child| child.key().as_deref() == Some("extension"));
                 let has_value = has_extension || other.has_value_at(index);
                 let plan = self.plan.type_plan(member.plan.type_id);
-                self.object(&Object { node, plan, member: Some(member.plan), path }, has_value);
+                self.object(&Object { node, holder: None, plan, member: Some(member.plan), path }, has_value);
             }
             Kind::Null if index != SINGLE && other.has_value_at(index) => {}
             Kind::Null => self.stray_null(path, node),

@@ -37,8 +37,6 @@ pub(super) struct Walker<'t, 'r, 'm> {
     pub bundles: Vec<Entries<'t>>,
     /// The index in which expressions resolve references; built on first use.
     pub document: OnceCell<DocumentIndex<'t>>,
-    /// The objects around the current node, outermost first.
-    pub open: Vec<Node<'t>>,
     /// Steps that expressions have taken.
     pub steps: Cell<u64>,
     /// Whether expressions have used up their steps, which was reported.
@@ -49,6 +47,8 @@ pub(super) struct Walker<'t, 'r, 'm> {
 #[derive(Clone, Copy)]
 pub(super) struct Object<'t, 'p> {
     pub node: Node<'t>,
+    /// The object around it; None for resources and for `_x`.
+    pub holder: Option<Node<'t>>,
     pub plan: &'static TypePlan,
     /// The member that holds it; None: the root.
     pub member: Option<&'static MemberPlan>,
@@ -91,7 +91,6 @@ impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
             buffer: Vec::new(),
             bundles: Vec::new(),
             document: OnceCell::new(),
-            open: Vec::new(),
             steps: Cell::new(0),
             is_cut_off: false,
         }
@@ -100,13 +99,11 @@ impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
     /// Checks an object: its members, including their values, required elements, and the rules of its type.
     pub fn object(&mut self, object: &Object<'t, '_>, has_value: bool) {
         let outer_ids = object.plan.has_own_ids.then(|| std::mem::take(&mut self.ids));
-        self.open.push(object.node);
         let present = self.members(object);
         if let Some(outer) = outer_ids {
             self.ids = outer;
         }
         self.rules(object, present, has_value);
-        self.open.pop();
     }
 
     /// Rules that apply to an object as a whole.
