@@ -38,11 +38,15 @@ pub fn any_of<const N: usize>(bytes: &[u8], wanted: [u8; N]) -> Option<usize> {
     rest.iter().position(|byte| wanted.contains(byte)).map(|at| position + at)
 }
 
-/// The offset after white space. Indented text has runs of spaces.
+/// The offset after white space. Indented text has runs of spaces, which are read eight at a time.
 pub(super) fn white_end(bytes: &[u8], mut position: usize) -> usize {
     loop {
-        while bytes.get(position..).and_then(|rest| rest.first_chunk::<8>()).is_some_and(|chunk| chunk == b"        ") {
-            position += 8;
+        if let Some(chunk) = bytes.get(position..).and_then(|rest| rest.first_chunk::<8>()) {
+            let others = u64::from_le_bytes(*chunk) ^ (ONES * u64::from(b' '));
+            position += (others.trailing_zeros() / 8) as usize;
+            if others == 0 {
+                continue;
+            }
         }
         match bytes.get(position) {
             Some(b' ' | b'\n' | b'\r' | b'\t') => position += 1,
@@ -57,8 +61,11 @@ pub(super) fn white_end(bytes: &[u8], mut position: usize) -> usize {
 pub(super) fn special(bytes: &[u8], mut position: usize) -> usize {
     while let Some(chunk) = bytes.get(position..).and_then(|rest| rest.first_chunk::<8>()) {
         let word = u64::from_le_bytes(*chunk);
-        let controls = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
-        let found = zeros(word ^ (ONES * u64::from(b'"'))) | zeros(word ^ (ONES * u64::from(b'\\'))) | controls;
+        // As in `zeros`, for three conditions at once: ASCII bytes that the subtraction takes below zero.
+        let quotes = (word ^ (ONES * u64::from(b'"'))).wrapping_sub(ONES);
+        let backslashes = (word ^ (ONES * u64::from(b'\\'))).wrapping_sub(ONES);
+        let controls = word.wrapping_sub(ONES * 0x20);
+        let found = (quotes | backslashes | controls) & !word & HIGHS;
         if found != 0 {
             return position + (found.trailing_zeros() / 8) as usize;
         }
