@@ -229,6 +229,14 @@ pub(super) fn position(bytes: &[u8], offset: usize) -> (u32, u32) {
     walk.to(bytes, offset)
 }
 
+/// The number of characters in a text, or in a part that ends within one. A document may be one long line, so this adds
+/// bytes to a byte, up to its range, which the compiler does for many bytes at once.
+fn characters(bytes: &[u8]) -> usize {
+    // A continuation byte belongs to a character that began earlier.
+    let begins = |byte: &u8| u8::from(!(0x80..0xC0).contains(byte));
+    bytes.chunks(usize::from(u8::MAX)).map(|chunk| usize::from(chunk.iter().map(begins).sum::<u8>())).sum()
+}
+
 /// Finds the positions of many offsets in one pass; offsets must not decrease.
 pub struct Walk {
     done: usize,
@@ -251,8 +259,7 @@ impl Walk {
             (self.line, self.column) = (self.line.saturating_add(u32::try_from(lines).unwrap_or(u32::MAX)), 1);
             rest = &passed[last + 1..];
         }
-        // A continuation byte belongs to a character that began earlier.
-        let characters = rest.iter().filter(|byte| !(0x80..0xC0).contains(*byte)).count();
+        let characters = characters(rest);
         self.column = self.column.saturating_add(u32::try_from(characters).unwrap_or(u32::MAX));
         self.done = end;
         (self.line, self.column)
