@@ -61,7 +61,7 @@ fn report(config: &Config, definitions: &Definitions) -> String {
     let participants = config.participants.iter().map(participant_row).collect();
     table(&mut report, "participant", heading, participants);
     let heading = row(["event", "FHIR", "category", "response", "focus"]);
-    let events = definitions.messages.iter().map(|definition| event_row(definition)).collect();
+    let events = definitions.catalog.messages.iter().map(|definition| event_row(definition)).collect();
     table(&mut report, "event", heading, events);
     let heading = row(["route", "event", "source", "destination", "to"]);
     let routes = config.routes.iter().enumerate().map(|(index, route)| route_row(index, route)).collect();

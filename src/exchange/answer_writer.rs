@@ -41,7 +41,8 @@ impl AnswerWriter {
     ) -> NewMessage {
         let (id, now_us) = (self.clock.new_id(), self.clock.now_us());
         let (bundle_id, header_id) = (self.clock.new_id(), self.clock.new_id());
-        let response = definition.and_then(|definition| rules.definitions.allowed_response_definition(definition));
+        let response =
+            definition.and_then(|definition| rules.definitions.catalog.allowed_response_definition(definition));
         let event = response.map(|response| &response.event).or(request.event.as_ref());
         let canonical = response.and_then(|response| canonical(response));
         let version = request.version.unwrap_or(FhirVersion::R4);

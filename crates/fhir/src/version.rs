@@ -36,6 +36,9 @@ impl<T> PerVersion<T> {
 }
 
 impl FhirVersion {
+    /// The supported versions, oldest first.
+    pub const ALL: [FhirVersion; 3] = [FhirVersion::R4, FhirVersion::R4B, FhirVersion::R5];
+
     /// Parses `4.0`, `4.3`, `5.0`, or the full version (`4.0.1`); None for anything else.
     pub fn parse(text: &str) -> Option<Self> {
         match text {

@@ -1,10 +1,11 @@
 //! Selects the definition that governs a message (MSG-31, MSG-32, MSG-51).
 //!
-//! Relies on the look-ups of `Definitions`; where several definitions remain, their focus rules decide. Reports no
+//! Relies on the look-ups of `Catalog`; where several definitions remain, their focus rules decide. Reports no
 //! issues.
 
-use super::definition::{Definition, Definitions};
 use super::focus;
+use crate::definition::catalog::Catalog;
+use crate::definition::message_definition::Definition;
 use emberpost_fhir::Message;
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ pub enum Choice {
     Ambiguous(Vec<Arc<Definition>>),
 }
 
-impl Definitions {
+impl Catalog {
     /// The definition that `MessageHeader.definition` names, else the one of the event. If the event has several,
     /// the one whose focus rules fit. A definition that another definition of the same event names as its response
     /// is a candidate for responses only; a response never gets a request's definition by its event.

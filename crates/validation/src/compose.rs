@@ -3,13 +3,15 @@
 //! Number of concepts, depth of imports, and work are limited, so that no definition and no request can occupy it
 //! for long. Supports the filters `is-a` and `descendent-of` on `concept`, and `=` on properties.
 
-use super::definition::Definitions;
-use super::expand::{CONCEPTS_LIMIT, refusal, too_many};
+use super::rules::HEADER;
+use crate::definition::catalog::Catalog;
 use emberpost_fhir::schema::Schema;
-use emberpost_fhir::{Issue, IssueCode};
+use emberpost_fhir::{Cause, Issue, IssueCode};
 use serde_json::Value;
 use std::collections::HashSet;
 
+/// The maximum number of concepts in an answer.
+pub const CONCEPTS_LIMIT: usize = 10_000;
 /// The maximum number of ValueSets that import one another in a chain.
 const IMPORT_DEPTH_LIMIT: usize = 8;
 /// The maximum number of concepts read for one expansion; a ValueSet that is imported twice counts twice.
@@ -25,20 +27,20 @@ pub(super) struct Concept {
 }
 
 pub(super) struct Expander<'d> {
-    definitions: &'d Definitions,
+    catalog: &'d Catalog,
     /// The base specification, for imported value sets that are not loaded.
     base: Option<&'static Schema>,
     work: usize,
 }
 
 impl<'d> Expander<'d> {
-    pub fn new(definitions: &'d Definitions) -> Self {
-        Expander { definitions, base: None, work: 0 }
+    pub fn new(catalog: &'d Catalog) -> Self {
+        Expander { catalog, base: None, work: 0 }
     }
 
     /// Also resolves imports of value sets of the base specification.
-    pub fn with_base(definitions: &'d Definitions, base: &'static Schema) -> Self {
-        Expander { definitions, base: Some(base), work: 0 }
+    pub fn with_base(catalog: &'d Catalog, base: &'static Schema) -> Self {
+        Expander { catalog, base: Some(base), work: 0 }
     }
 
     /// The concepts in the order of the includes, without duplicates.
@@ -86,7 +88,7 @@ impl<'d> Expander<'d> {
             None => None,
         };
         for import in list(part, "valueSet").filter_map(Value::as_str) {
-            let imported = match self.definitions.resource("ValueSet", import) {
+            let imported = match self.catalog.resource("ValueSet", import) {
                 Some(loaded) => self.compose(loaded, depth + 1)?,
                 None => self.of_base(import)?,
             };
@@ -130,7 +132,7 @@ impl<'d> Expander<'d> {
             Some(version) => format!("{system}|{version}"),
             None => system.to_owned(),
         };
-        let code_system = self.definitions.resource("CodeSystem", &canonical);
+        let code_system = self.catalog.resource("CodeSystem", &canonical);
         if let Some(listed) = part["concept"].as_array() {
             return self.listed(system, listed, code_system.map(|known| &**known));
         }
@@ -254,4 +256,12 @@ fn not_loaded(kind: &str, canonical: &str) -> Issue {
 
 fn quoted(text: &str) -> String {
     text.chars().take(QUOTED_LIMIT).collect()
+}
+
+pub(super) fn too_many() -> Issue {
+    refusal(IssueCode::TooLong, format!("the answer would have more than {CONCEPTS_LIMIT} concepts; request fewer"))
+}
+
+pub(super) fn refusal(code: IssueCode, text: impl Into<String>) -> Issue {
+    Issue::error(code, Cause::Definition, text).at(format!("{HEADER}.focus[0]"))
 }

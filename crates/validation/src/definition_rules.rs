@@ -6,9 +6,10 @@
 use super::Checks;
 use super::choose::Choice;
 use super::collector::{IssueCollector, Violation};
-use super::definition::{Definition, Definitions};
 use super::focus::{self, Focus, FocusViolation};
 use super::rules::HEADER;
+use crate::definition::catalog::Catalog;
+use crate::definition::message_definition::Definition;
 use emberpost_fhir::tree::Node;
 use emberpost_fhir::{Cause, Event, Issue, IssueCode, Message};
 use std::cell::LazyCell;
@@ -21,17 +22,17 @@ const LISTED_LIMIT: usize = 10;
 /// any. `focus` is only evaluated if the definition has focus rules.
 pub(super) fn check<'m>(
     message: &'m Message,
-    definitions: &Definitions,
+    catalog: &Catalog,
     checks: Checks,
     focus: &LazyCell<Vec<Focus<'m>>, impl FnOnce() -> Vec<Focus<'m>>>,
     collector: &mut IssueCollector,
 ) -> Option<Arc<Definition>> {
     let header = message.entry_resource(0);
-    unknown_definition(message, definitions, header, collector);
-    match definitions.choose(message) {
+    unknown_definition(message, catalog, header, collector);
+    match catalog.choose(message) {
         Choice::One(definition) => {
             // The named definition governs the message, but an unknown event is still the first error to report.
-            if !knows_event(message, definitions) {
+            if !knows_event(message, catalog) {
                 unknown_event(message, checks, header, collector);
             }
             governed(message, &definition, focus, header, collector);
@@ -51,19 +52,14 @@ pub(super) fn check<'m>(
 
 /// Whether a definition names the message's event. Also true if the message has no event, which is a different
 /// error.
-pub(super) fn knows_event(message: &Message, definitions: &Definitions) -> bool {
+pub(super) fn knows_event(message: &Message, catalog: &Catalog) -> bool {
     let is_response = message.header.response.is_some();
-    message.header.event.as_ref().is_none_or(|event| definitions.candidates(event, is_response).is_some())
+    message.header.event.as_ref().is_none_or(|event| catalog.candidates(event, is_response).is_some())
 }
 
-fn unknown_definition(
-    message: &Message,
-    definitions: &Definitions,
-    header: Option<Node>,
-    collector: &mut IssueCollector,
-) {
+fn unknown_definition(message: &Message, catalog: &Catalog, header: Option<Node>, collector: &mut IssueCollector) {
     let Some(named) = &message.header.definition else { return };
-    if definitions.by_canonical(named).is_none() {
+    if catalog.by_canonical(named).is_none() {
         let text = "no definition with this url and version is loaded; the message is checked by its event. Load the definition, or name one of GET [base]/MessageDefinition";
         let node = header.and_then(|header| header.get("definition"));
         collector.warning(
@@ -153,9 +149,9 @@ fn ambiguous(
     let any_fits = candidates.iter().any(|one| focus::violations(message, one, focus).is_empty());
     let listed = candidates.iter().take(LISTED_LIMIT).map(|one| one.canonical()).collect::<Vec<_>>().join(", ");
     let text = match any_fits {
-        true => format!("several definitions of the event fit: {listed}. Name one in MessageHeader.definition"),
+        true => format!("several catalog of the event fit: {listed}. Name one in MessageHeader.definition"),
         false => format!(
-            "the focus does not fit any of the event's definitions: {listed}. Correct the focus, or name a definition in MessageHeader.definition"
+            "the focus does not fit any of the event's catalog: {listed}. Correct the focus, or name a definition in MessageHeader.definition"
         ),
     };
     let node = header.and_then(|header| header.get("focus").or(Some(header)));
@@ -180,7 +176,7 @@ fn same_event(of_message: &Event, of_definition: &Event) -> bool {
 /// none, if the response has another event than the request (MSG-38). `response_definition` is the definition that
 /// governs the response; without one, the response's event is compared with the events of the allowed responses.
 pub fn allowed_response(
-    definitions: &Definitions,
+    catalog: &Catalog,
     request_definition: &Definition,
     response_definition: Option<&Definition>,
     event: Option<&Event>,
@@ -189,7 +185,7 @@ pub fn allowed_response(
     let fits = |canonical: &String| match response_definition {
         Some(response) => response.is_named_by(canonical),
         // An allowed response that is not loaded could have any event.
-        None => definitions
+        None => catalog
             .by_canonical(canonical)
             .is_none_or(|known| event.is_some_and(|event| same_event(event, &known.event))),
     };

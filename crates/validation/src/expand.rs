@@ -3,19 +3,18 @@
 //! Relies on `compose` for the content of a value set. Knows only the terminology that is loaded, and contacts no
 //! server.
 
-use super::compose::{Concept, Expander, flatten};
-use super::definition::Definitions;
+use super::compose::{Concept, Expander, flatten, refusal, too_many};
 use super::focus::{self, Focus};
-use super::rules::HEADER;
+use crate::definition::catalog::Catalog;
 use emberpost_fhir::message::Resolved;
 use emberpost_fhir::tree::Node;
-use emberpost_fhir::{Cause, Event, Issue, IssueCode, Message};
+use emberpost_fhir::{Event, Issue, IssueCode, Message};
 use serde_json::{Map, Value, json};
 
 /// The code system of the two events.
 const SYSTEM: &str = "http://hl7.org/fhir/message-events";
-/// The maximum number of concepts in an answer.
-pub const CONCEPTS_LIMIT: usize = 10_000;
+
+pub use super::compose::CONCEPTS_LIMIT;
 
 /// The expanded resource for a request that is addressed to Emberpost itself; None if the event is neither of the
 /// two.
@@ -28,17 +27,17 @@ pub const CONCEPTS_LIMIT: usize = 10_000;
 /// # Errors
 /// `not-found` if the resource is not loaded, `not-supported` for filters that are not supported, `too-long` for
 /// more than `CONCEPTS_LIMIT` concepts.
-pub fn expand(message: &Message, definitions: &Definitions, now_us: i64) -> Option<Result<Value, Issue>> {
+pub fn expand(message: &Message, catalog: &Catalog, now_us: i64) -> Option<Result<Value, Issue>> {
     let Some(Event::Coding { system: Some(system), code }) = &message.header.event else { return None };
     if system != SYSTEM || message.header.response.is_some() {
         return None;
     }
     match code.as_str() {
         "valueset-expand" => {
-            Some(read_request(message, "ValueSet").and_then(|request| value_set(request, definitions, now_us)))
+            Some(read_request(message, "ValueSet").and_then(|request| value_set(request, catalog, now_us)))
         }
         "CodeSystem-expand" => {
-            Some(read_request(message, "CodeSystem").and_then(|request| code_system(request, definitions)))
+            Some(read_request(message, "CodeSystem").and_then(|request| code_system(request, catalog)))
         }
         _ => None,
     }
@@ -78,18 +77,18 @@ fn url_parameter(parameters: Node) -> Option<String> {
     spellings.into_iter().find_map(|name| parameter.get(name)?.text()).map(|url| url.into_owned())
 }
 
-fn value_set(request: ExpandRequest, definitions: &Definitions, now_us: i64) -> Result<Value, Issue> {
+fn value_set(request: ExpandRequest, catalog: &Catalog, now_us: i64) -> Result<Value, Issue> {
     let own = request.resource.filter(|resource| resource.get("compose").is_some());
     let mut value_set = match (own, &request.canonical) {
         (Some(own), _) => serde_json::from_str(own.raw())
             .map_err(|_| refusal(IssueCode::Structure, "the ValueSet of the focus cannot be read"))?,
-        (None, Some(canonical)) => definitions
+        (None, Some(canonical)) => catalog
             .resource("ValueSet", canonical)
             .map(|known| Value::clone(known))
             .ok_or_else(|| unknown("ValueSet"))?,
         (None, None) => return Err(refusal(IssueCode::Required, "the request does not name a ValueSet; give its url")),
     };
-    let concepts = Expander::new(definitions).value_set(&value_set)?;
+    let concepts = Expander::new(catalog).value_set(&value_set)?;
     if let Some(members) = value_set.as_object_mut() {
         members.remove("compose");
         members.remove("text");
@@ -118,11 +117,11 @@ fn contained(concept: Concept) -> Value {
     item
 }
 
-fn code_system(request: ExpandRequest, definitions: &Definitions) -> Result<Value, Issue> {
+fn code_system(request: ExpandRequest, catalog: &Catalog) -> Result<Value, Issue> {
     let Some(canonical) = request.canonical else {
         return Err(refusal(IssueCode::Required, "the request does not name a CodeSystem; give its url"));
     };
-    let known = definitions.resource("CodeSystem", &canonical).ok_or_else(|| unknown("CodeSystem"))?;
+    let known = catalog.resource("CodeSystem", &canonical).ok_or_else(|| unknown("CodeSystem"))?;
     if known["content"] == "not-present" || known["concept"].as_array().is_none_or(Vec::is_empty) {
         return Err(refusal(
             IssueCode::NotFound,
@@ -140,20 +139,12 @@ fn unknown(kind: &str) -> Issue {
     refusal(IssueCode::NotFound, text)
 }
 
-pub(super) fn too_many() -> Issue {
-    refusal(IssueCode::TooLong, format!("the answer would have more than {CONCEPTS_LIMIT} concepts; request fewer"))
-}
-
-pub(super) fn refusal(code: IssueCode, text: impl Into<String>) -> Issue {
-    Issue::error(code, Cause::Definition, text).at(format!("{HEADER}.focus[0]"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::definition::DefinitionFile;
+    use crate::definition::{DefinitionFile, Definitions};
     use bytes::Bytes;
-    use emberpost_fhir::{FhirVersion, json};
+    use emberpost_fhir::{Cause, FhirVersion, json};
 
     const PUSH: &str = "http://emberpost.org/fhir/ValueSet/push-events";
     const EVENTS: &str = "http://emberpost.org/fhir/CodeSystem/shipped-events";
@@ -168,13 +159,13 @@ mod tests {
         Message::read(tree, Some(FhirVersion::R4), None).expect("a message")
     }
 
-    fn definitions(more: &[Value]) -> Definitions {
+    fn definitions(more: &[Value]) -> Catalog {
         let mut files = crate::shipped::definitions();
         files.extend(more.iter().enumerate().map(|(index, resource)| DefinitionFile {
             path: format!("{index}.json"),
             bytes: resource.to_string().into_bytes(),
         }));
-        Definitions::load(&files).0
+        Definitions::load(&files).0.catalog
     }
 
     fn value_set(compose: Value) -> Value {

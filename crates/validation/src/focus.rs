@@ -3,7 +3,7 @@
 //! Relies on `Message::resolve`. Returns what is violated; `rules` and `definition_rules` decide severity and
 //! wording.
 
-use super::definition::{Definition, FocusRule};
+use crate::definition::message_definition::{Definition, FocusRule};
 use emberpost_fhir::Message;
 use emberpost_fhir::event::ResponseCode;
 use emberpost_fhir::message::{Index, Resolved};

@@ -1,7 +1,7 @@
 #![doc = include_str!("../README.md")]
 //!
 //! Reading order: `rules`, `entries`, `bundle_rules`, `full_url`, `links`, `definition_rules`, then `focus`,
-//! `choose`, `definition`, `load`; `document_index`; `structure` with `prose`; `profile`; and `collector`, which
+//! `choose`, `definition`; `document_index`; `structure` with `prose`; `profile`; and `collector`, which
 //! collects the issues, with `expressions`.
 
 mod bundle_rules;
@@ -19,8 +19,6 @@ mod expressions;
 mod focus;
 mod full_url;
 mod links;
-mod load;
-pub mod package;
 mod profile;
 mod prose;
 mod rules;
@@ -33,7 +31,9 @@ mod uri;
 
 use bytes::Bytes;
 use collector::IssueCollector;
-use definition::{Definition, Definitions};
+use definition::catalog::Catalog;
+use definition::definitions::Definitions;
+use definition::message_definition::Definition;
 use emberpost_fhir::format::read;
 use emberpost_fhir::schema::Schema;
 use emberpost_fhir::tree::Tree;
@@ -73,23 +73,23 @@ const XML_RULES: [&str; 3] = ["XML-01", "XML-03", "XML-05"];
 pub fn check(message: &Message, definitions: &Definitions, checks: Checks) -> Checked {
     let mut collector = IssueCollector::new(&message.tree, checks.prose_rules).of_version(message.version);
     add_reader_notes(&message.notes, checks.level, &mut collector);
-    let definition = message_rules(message, definitions, checks, &mut collector);
+    let definition = message_rules(message, &definitions.catalog, checks, &mut collector);
     if checks.level >= Level::Structure {
-        let replaced = Some(definitions.extensions(message.version));
+        let replaced = Some(definitions.catalog.extensions(message.version));
         let options = structure::Options { is_message: true, replaced, ..structure::Options::default() };
         structure::check(&message.tree, Schema::of(message.version), options, &mut collector);
     }
     if let Some(profiles) = definitions.profiles(message.version).filter(|_| checks.level >= Level::Profile) {
         let options = profile::ProfileOptions { now_us: checks.now_us, must_support: false };
-        profile::check_message(message, definition.as_ref(), (definitions, profiles), options, &mut collector);
+        profile::check_message(message, definition.as_ref(), (&definitions.catalog, profiles), options, &mut collector);
     }
-    let is_unknown_event = !checks.take_unknown_events && !definition_rules::knows_event(message, definitions);
+    let is_unknown_event = !checks.take_unknown_events && !definition_rules::knows_event(message, &definitions.catalog);
     Checked { issues: collector.finish(), definition, is_unknown_event }
 }
 
 fn message_rules(
     message: &Message,
-    definitions: &Definitions,
+    catalog: &Catalog,
     checks: Checks,
     collector: &mut IssueCollector,
 ) -> Option<Arc<Definition>> {
@@ -97,7 +97,7 @@ fn message_rules(
     rules::check_header(message, collector);
     bundle_rules::check(message, &entries, collector);
     let focus = LazyCell::new(|| focus::read(message));
-    let definition = definition_rules::check(message, definitions, checks, &focus, collector);
+    let definition = definition_rules::check(message, catalog, checks, &focus, collector);
     let counted = definition.as_ref().is_some_and(|definition| !definition.focus.is_empty());
     if counted {
         rules::check_focus(&focus, collector);
@@ -158,7 +158,7 @@ fn check_no_message(
     }
     add_reader_notes(&tree.notes, checks.level, &mut collector);
     if checks.level >= Level::Structure {
-        let replaced = Some(definitions.extensions(version));
+        let replaced = Some(definitions.catalog.extensions(version));
         let options = structure::Options { replaced, ..structure::Options::default() };
         structure::check(tree, Schema::of(version), options, &mut collector);
     }

@@ -394,10 +394,11 @@ fn a_response_definition_governs_responses_only() {
     let request = definition("urn:d", json!([{ "code": "Patient", "min": 1 }]), &["urn:answer"]);
     let answer = definition("urn:answer", json!([{ "code": "Group", "min": 1 }]), &[]);
     let definitions = load(&[request.clone(), answer]);
-    let chosen = |bundle: &Value, definitions: &Definitions| match definitions.choose(&read(bundle, FhirVersion::R4)) {
-        Choice::One(definition) => definition.canonical(),
-        other => format!("{other:?}"),
-    };
+    let chosen =
+        |bundle: &Value, definitions: &Definitions| match definitions.catalog.choose(&read(bundle, FhirVersion::R4)) {
+            Choice::One(definition) => definition.canonical(),
+            other => format!("{other:?}"),
+        };
     assert_eq!(chosen(&message(|_| ()), &definitions), "urn:d|1");
     assert_eq!(chosen(&message(|b| outcome(b, "ok", "information")), &definitions), "urn:answer|1");
     let alone = load(&[request]);
@@ -430,20 +431,20 @@ fn a_response_that_the_request_does_not_allow_is_a_warning() {
         definition("urn:answer", json!([]), &[]),
         one_patient("urn:x"),
     ]);
-    let by_url = |url| definitions.by_canonical(url).expect("loaded");
+    let by_url = |url| definitions.catalog.by_canonical(url).expect("loaded");
     let request = by_url("urn:d");
-    assert_eq!(allowed_response(&definitions, request, Some(by_url("urn:answer")), None), None);
-    assert_eq!(allowed_response(&definitions, request, None, Some(&request.event)), None);
+    assert_eq!(allowed_response(&definitions.catalog, request, Some(by_url("urn:answer")), None), None);
+    assert_eq!(allowed_response(&definitions.catalog, request, None, Some(&request.event)), None);
     // Without a list, the response has the event of its request.
     let lists_none = by_url("urn:x");
-    assert_eq!(allowed_response(&definitions, lists_none, None, None), None);
-    assert_eq!(allowed_response(&definitions, lists_none, None, Some(&lists_none.event)), None);
+    assert_eq!(allowed_response(&definitions.catalog, lists_none, None, None), None);
+    assert_eq!(allowed_response(&definitions.catalog, lists_none, None, Some(&lists_none.event)), None);
     let foreign = emberpost_fhir::Event::Uri("urn:foreign".into());
-    assert!(allowed_response(&definitions, lists_none, None, Some(&foreign)).is_some());
-    let issue = allowed_response(&definitions, request, Some(by_url("urn:x")), None).expect("a warning");
+    assert!(allowed_response(&definitions.catalog, lists_none, None, Some(&foreign)).is_some());
+    let issue = allowed_response(&definitions.catalog, request, Some(by_url("urn:x")), None).expect("a warning");
     assert_eq!((issue.severity, issue.rule.as_deref()), (Severity::Warning, Some("MSG-50")));
     let other = emberpost_fhir::Event::Uri("urn:other".into());
-    assert!(allowed_response(&definitions, request, None, Some(&other)).is_some());
+    assert!(allowed_response(&definitions.catalog, request, None, Some(&other)).is_some());
 }
 
 #[test]

@@ -80,12 +80,14 @@ fn messaging(capability: &Capability) -> Value {
 /// Every definition that has a canonical, each once, in order: requests are received, responses are sent.
 fn supported_messages(definitions: &Definitions) -> Vec<Value> {
     let responses: BTreeSet<&str> = definitions
+        .catalog
         .messages
         .iter()
         .flat_map(|definition| &definition.allowed_responses)
         .map(|canonical| canonical.split('|').next().unwrap_or(canonical))
         .collect();
     let canonicals: BTreeSet<(String, &str)> = definitions
+        .catalog
         .messages
         .iter()
         .filter_map(|definition| {

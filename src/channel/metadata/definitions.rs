@@ -152,6 +152,7 @@ pub(super) fn message(definitions: &Definitions, id: &str, version: FhirVersion)
 /// Another loaded resource by type and id.
 pub(super) fn resource(definitions: &Definitions, kind: &str, id: &str) -> Option<Value> {
     definitions
+        .catalog
         .resources
         .iter()
         .find(|resource| resource["resourceType"] == kind && resource["id"] == id)
@@ -161,7 +162,7 @@ pub(super) fn resource(definitions: &Definitions, kind: &str, id: &str) -> Optio
 /// Each id once, in the order of loading; a Bundle's fullUrls must be unique (bdl-7).
 fn distinct(definitions: &Definitions, version: FhirVersion) -> Vec<&Arc<Definition>> {
     let mut distinct: Vec<&Arc<Definition>> = Vec::new();
-    for definition in &definitions.messages {
+    for definition in &definitions.catalog.messages {
         let same = distinct.iter_mut().find(|other| other.id.is_some() && other.id == definition.id);
         match same {
             None => distinct.push(definition),

@@ -29,12 +29,12 @@ fn definition(id: &str, version: FhirVersion, responses: &[&str]) -> Arc<Definit
 fn loaded() -> Definitions {
     let answer = "http://example.org/MessageDefinition/link-response|1.0";
     let mut loaded = Definitions::default();
-    loaded.messages = vec![
+    loaded.catalog.messages = vec![
         definition("link", FhirVersion::R4, &[answer]),
         definition("link", FhirVersion::R5, &[answer]),
         definition("link-response", FhirVersion::R4, &[]),
     ];
-    loaded.resources = vec![Arc::new(json!({ "resourceType": "OperationDefinition", "id": "expand" }))];
+    loaded.catalog.resources = vec![Arc::new(json!({ "resourceType": "OperationDefinition", "id": "expand" }))];
     loaded
 }
 

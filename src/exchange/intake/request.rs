@@ -85,7 +85,7 @@ impl Intake {
         alone: bool,
     ) -> Option<NewMessage> {
         let definition = message.validation.definition.as_deref();
-        let expansion = expand(&message.message, &rules.definitions, self.clock.now_us());
+        let expansion = expand(&message.message, &rules.definitions.catalog, self.clock.now_us());
         let (code, outcome, focus) = match expansion {
             Some(Ok(resource)) => (ResponseCode::Ok, None, Some(resource)),
             Some(Err(issue)) => (ResponseCode::FatalError, Some(Outcome::from(issue)), None),

@@ -14,8 +14,8 @@ pub(super) fn disallowed_response(
     event: Option<&Event>,
     rules: &Rules,
 ) -> Option<fhir::Issue> {
-    let definition = rules.definitions.by_canonical(request.definition.as_deref()?)?;
-    allowed_response(&rules.definitions, definition, answer.definition.as_deref(), event)
+    let definition = rules.definitions.catalog.by_canonical(request.definition.as_deref()?)?;
+    allowed_response(&rules.definitions.catalog, definition, answer.definition.as_deref(), event)
 }
 
 /// Whether the answer is a `transient-error`.

@@ -274,7 +274,8 @@ impl Settler {
         if let (Some(detail), Some(issue)) = (detail, outcome.issues.first_mut()) {
             issue.diagnostics = std::mem::take(&mut issue.diagnostics).followed_by(&format!(" ({detail})"));
         }
-        let definition = pending.metadata.definition.as_deref().and_then(|url| rules.definitions.by_canonical(url));
+        let definition =
+            pending.metadata.definition.as_deref().and_then(|url| rules.definitions.catalog.by_canonical(url));
         let content = AnswerContent { code, outcome: Some(&outcome), receiver_issues, focus: None };
         let definition = definition.map(|definition| &**definition);
         let mut answer = self.intake.answers.answer(&pending.metadata, definition, rules, content);

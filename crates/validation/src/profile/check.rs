@@ -4,12 +4,13 @@
 //! that. Both assume that a profile which is already being evaluated is satisfied, so that definitions may be
 //! recursive. Depth and work are limited; a check that was ended early is reported.
 
+use super::Profiles;
 use super::limitations::Limitations;
+use super::membership::is_member;
 use super::named_path::NamedPath;
 use super::resolver::{Resolver, Target};
 use super::rules::{Profile, ProfileId, ProfileRef, Rules};
 use super::sink::{Found, Sink};
-use super::{Profiles, binding};
 use emberpost_fhir::IssueCode;
 use emberpost_fhir::element::Element;
 use emberpost_fhir::quoted::quote;
@@ -301,7 +302,7 @@ impl<'s, 't: 's> Host<'s> for Checker<'t> {
 
     fn member_of(&self, element: Element<'s>, value_set: &str) -> Option<bool> {
         let codes = self.profiles.value_sets.ready(value_set)?;
-        binding::is_member(self.schema, element, &codes)
+        is_member(self.schema, element, &codes)
     }
 
     fn conforms_to(&self, element: Element<'s>, profile: &str) -> Option<bool> {

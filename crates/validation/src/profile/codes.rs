@@ -3,7 +3,7 @@
 //! Relies on `compose` for the expansion. If codes cannot be enumerated, the reason becomes part of a warning.
 
 use super::super::compose::Expander;
-use super::super::definition::Definitions;
+use crate::definition::catalog::Catalog;
 use emberpost_fhir::schema::{self, Schema};
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde_json::Value;
@@ -74,20 +74,20 @@ impl ValueSets {
     }
 
     /// Prepares every loaded value set for `memberOf`.
-    pub fn take_all(&mut self, definitions: &Definitions) {
-        let loaded = definitions.resources.iter().filter(|one| one["resourceType"] == "ValueSet");
+    pub fn take_all(&mut self, catalog: &Catalog) {
+        let loaded = catalog.resources.iter().filter(|one| one["resourceType"] == "ValueSet");
         for url in loaded.filter_map(|one| one["url"].as_str()) {
-            let _known = self.find(definitions, url);
+            let _known = self.find(catalog, url);
         }
     }
 
     /// The codes of `url` or `url|version`; errs with the reason why they are not known.
-    pub fn find(&mut self, definitions: &Definitions, canonical: &str) -> Result<Arc<Codes>, Unlisted> {
+    pub fn find(&mut self, catalog: &Catalog, canonical: &str) -> Result<Arc<Codes>, Unlisted> {
         if let Some(known) = self.known.get(canonical) {
             return known.clone();
         }
-        let found = match definitions.resource("ValueSet", canonical) {
-            Some(loaded) => expanded(loaded, definitions, self.schema),
+        let found = match catalog.resource("ValueSet", canonical) {
+            Some(loaded) => expanded(loaded, catalog, self.schema),
             None => self.of_base(canonical),
         };
         self.known.insert(canonical.into(), found.clone());
@@ -115,8 +115,8 @@ impl ValueSets {
     }
 }
 
-fn expanded(value_set: &Value, definitions: &Definitions, schema: &'static Schema) -> Result<Arc<Codes>, Unlisted> {
-    match Expander::with_base(definitions, schema).value_set(value_set) {
+fn expanded(value_set: &Value, catalog: &Catalog, schema: &'static Schema) -> Result<Arc<Codes>, Unlisted> {
+    match Expander::with_base(catalog, schema).value_set(value_set) {
         Ok(concepts) => Ok(Arc::new(Codes::own(concepts.iter().map(|concept| (&*concept.system, &*concept.code))))),
         Err(refusal) => match ready_expansion(value_set) {
             Some(codes) => Ok(Arc::new(codes)),

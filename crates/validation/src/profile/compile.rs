@@ -1,17 +1,16 @@
 //! Compiles drafts to rules: keeps what goes beyond the base specification, resolves canonicals, value sets, and
 //! discriminators, and parses expressions.
 
-use super::super::definition::{Definitions, split_canonical};
-use super::codes::ValueSets;
+use super::compiler::Compiler;
 use super::discriminator;
 use super::draft::{Draft, count, shown};
 use super::expression::Expression;
-use super::library::{BASE, Drafted, Library};
+use super::library::BASE;
 use super::limit::Limit;
 use super::pattern::Pattern;
 use super::rules::{Aggregation, BindingRule, ConstraintRule, Openness, ProfileRef, Rules, Slice, Slicing, TypeRule};
+use crate::definition::canonical::split_canonical;
 use emberpost_fhir::schema::{ElementType, Schema, Strength, TypeId};
-use rustc_hash::{FxHashMap, FxHashSet};
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -21,42 +20,7 @@ const MAX_VALUE_SET: &str = "http://hl7.org/fhir/StructureDefinition/elementdefi
 /// The maximum depth of profiles whose rules discriminators need.
 const DEPTH_LIMIT: usize = 4;
 
-pub(super) struct Compiler<'d> {
-    pub schema: &'static Schema,
-    pub library: &'d Library,
-    /// One for each of the library's sources.
-    pub drafts: &'d [Drafted],
-    pub definitions: &'d Definitions,
-    pub value_sets: ValueSets,
-    expressions: FxHashMap<String, Result<Arc<Expression>, String>>,
-    /// Keys and expressions of the base specification.
-    base_constraints: FxHashSet<(&'static str, &'static str)>,
-    /// Errors of the profile that is being compiled, without the file name.
-    pub errors: Vec<String>,
-    /// Whether all its bases are known, so that an undefined name is an error.
-    pub is_whole: bool,
-    /// The number of profiles under compilation, because discriminators may need the rules of another profile.
-    depth: usize,
-}
-
-impl<'d> Compiler<'d> {
-    pub fn new(library: &'d Library, drafts: &'d [Drafted], definitions: &'d Definitions) -> Self {
-        let schema = library.schema;
-        let base_constraints = schema.constraints.iter().map(|one| (&*one.key, &*one.expression)).collect();
-        Compiler {
-            schema,
-            library,
-            drafts,
-            definitions,
-            value_sets: ValueSets::new(schema),
-            expressions: FxHashMap::default(),
-            base_constraints,
-            errors: Vec::new(),
-            is_whole: true,
-            depth: 0,
-        }
-    }
-
+impl Compiler<'_> {
     /// The rules of a draft and everything below it. The draft limits the depth of paths, and with it this
     /// recursion.
     pub fn rules(&mut self, draft: &Draft) -> Rules {
@@ -69,13 +33,13 @@ impl<'d> Compiler<'d> {
             min,
             max,
             types: self.types(draft),
-            fixed: value_rule(draft, "fixed").and_then(|(_, value)| Pattern::read(value)),
-            pattern: value_rule(draft, "pattern").and_then(|(_, value)| Pattern::read(value)),
+            fixed: draft.value_rule("fixed").and_then(|(_, value)| Pattern::read(value)),
+            pattern: draft.value_rule("pattern").and_then(|(_, value)| Pattern::read(value)),
             bindings: self.bindings(draft),
             constraints: self.constraints(draft),
             max_length: draft.fields.get("maxLength").and_then(Value::as_u64).and_then(|most| most.try_into().ok()),
-            min_value: value_rule(draft, "minValue").and_then(|(_, value)| Limit::read(value)),
-            max_value: value_rule(draft, "maxValue").and_then(|(_, value)| Limit::read(value)),
+            min_value: draft.value_rule("minValue").and_then(|(_, value)| Limit::read(value)),
+            max_value: draft.value_rule("maxValue").and_then(|(_, value)| Limit::read(value)),
             must_support: draft.fields.get("mustSupport").is_some_and(|is| *is == true),
             must_have_value: draft.fields.get("mustHaveValue").is_some_and(|is| *is == true),
             // A slicing without slices only says how slices would be distinguished.
@@ -146,7 +110,7 @@ impl<'d> Compiler<'d> {
         canonicals.extend(more.filter(holds).filter_map(|one| one["valueSet"].as_str()));
         let find = |canonical: &str| BindingRule {
             value_set: shown(canonical).into(),
-            codes: self.value_sets.find(self.definitions, canonical),
+            codes: self.value_sets.find(self.catalog, canonical),
         };
         canonicals.into_iter().map(find).collect()
     }
@@ -222,12 +186,6 @@ fn cardinality(draft: &Draft) -> (u32, Option<u32>) {
         (Some(_), Some(_)) => (min, max),
         (None, _) => (0, None),
     }
-}
-
-/// The member `fixedUri`, `patternCoding`, and so on, with the name of its type.
-pub(super) fn value_rule<'v>(draft: &'v Draft, kind: &str) -> Option<(&'v str, &'v Value)> {
-    let of_kind = |name: &'v str| name.strip_prefix(kind).filter(|of| of.starts_with(|c: char| c.is_ascii_uppercase()));
-    draft.fields.iter().find_map(|(name, value)| Some((of_kind(name)?, value)))
 }
 
 fn aggregation(code: &Value) -> Option<Aggregation> {

@@ -4,12 +4,12 @@
 //! types, or, behind `resolve()`, in the profiles of its targets. R5: value, exists, type, profile, position;
 //! `pattern` is the same as `value`.
 
-use super::super::definition::split_canonical;
-use super::compile::{Compiler, value_rule};
+use super::compiler::Compiler;
 use super::draft::{Draft, count, shown};
 use super::path::steps;
 use super::pattern::Pattern;
 use super::rules::{Matcher, ProfileRef, Step, Test, ValueTest};
+use crate::definition::canonical::split_canonical;
 use emberpost_fhir::schema::TypeId;
 use serde_json::Value;
 
@@ -156,7 +156,7 @@ fn within<'d>(compiler: &Compiler, draft: &'d Draft, step: &Step) -> Vec<&'d Dra
 
 /// The urls that a slice of extensions represents.
 fn urls(slice: &Draft) -> impl Iterator<Item = &str> {
-    let own = slice.child("url").and_then(|url| value_rule(url, "fixed").or_else(|| value_rule(url, "pattern")));
+    let own = slice.child("url").and_then(|url| url.value_rule("fixed").or_else(|| url.value_rule("pattern")));
     let own = own.and_then(|(_, value)| value.as_str());
     own.into_iter().chain(canonicals(slice, "profile").map(|canonical| split_canonical(canonical).0))
 }
@@ -192,7 +192,7 @@ fn value(compiler: &mut Compiler, slice: &Draft, steps: &[Step], sites: &[Site])
 }
 
 fn value_test(compiler: &mut Compiler, draft: &Draft) -> Option<ValueTest> {
-    let of_kind = |kind| value_rule(draft, kind).and_then(|(_, value)| Pattern::read(value));
+    let of_kind = |kind| draft.value_rule(kind).and_then(|(_, value)| Pattern::read(value));
     if let Some(fixed) = of_kind("fixed") {
         return Some(ValueTest::Fixed(fixed));
     }

@@ -41,6 +41,13 @@ impl Draft {
         self.base.is_some_and(|base| base.is_choice)
     }
 
+    /// The member `fixedUri`, `patternCoding`, and so on, with the name of its type.
+    pub fn value_rule<'v>(&'v self, kind: &str) -> Option<(&'v str, &'v Value)> {
+        let of_kind =
+            |name: &'v str| name.strip_prefix(kind).filter(|of| of.starts_with(|c: char| c.is_ascii_uppercase()));
+        self.fields.iter().find_map(|(name, value)| Some((of_kind(name)?, value)))
+    }
+
     /// The types of the element as the chain narrows them.
     pub fn narrowed(&self, schema: &Schema) -> Vec<TypeId> {
         let codes = self.fields.get("type").and_then(Value::as_array);

@@ -4,11 +4,11 @@
 //! follows a FHIRPath; links by search parameters (`params`) and compartments are ignored. Resources outside the
 //! message do not count.
 
-use super::super::definition::age_of;
-use super::compile::Compiler;
+use super::compiler::Compiler;
 use super::draft::{count, shown};
 use super::expression::Expression;
 use super::rules::ProfileRef;
+use crate::definition::canonical::age_of;
 use rustc_hash::FxHashMap;
 use serde_json::Value;
 use std::sync::Arc;
@@ -52,8 +52,8 @@ pub(super) struct Graphs {
 
 impl Graphs {
     pub fn compile(compiler: &mut Compiler, errors: &mut Vec<String>) -> Graphs {
-        let definitions = compiler.definitions;
-        let mut listed: Vec<_> = definitions.resources.iter().zip(&definitions.files).collect();
+        let catalog = compiler.catalog;
+        let mut listed: Vec<_> = catalog.resources.iter().zip(&catalog.files).collect();
         listed.retain(|(resource, _)| resource["resourceType"] == "GraphDefinition");
         // The newest comes last, so it is the one found by url alone.
         listed.sort_by(|(a, _), (b, _)| age_of(a, b));

@@ -1,12 +1,12 @@
 //! The StructureDefinitions loaded for one FHIR version: found by canonical, each merged with its bases into a
 //! draft.
 
-use super::super::definition::{Definitions, age_of, split_canonical};
 use super::draft::{Draft, shown};
 use super::rules::{Context, ProfileId, ProfileRef};
 use super::unused::Unused;
+use crate::definition::canonical::{age_of, is_own, serves, split_canonical};
+use crate::definition::catalog::Catalog;
 use emberpost_fhir::schema::{Schema, TypeId};
-use emberpost_fhir::version::FhirVersion;
 use rustc_hash::FxHashMap;
 use serde_json::Value;
 use std::sync::Arc;
@@ -74,11 +74,11 @@ pub(super) struct Drafted {
 
 impl Library {
     /// Selects the profiles of a version. The second value lists errors, each beginning with the file.
-    pub fn new(schema: &'static Schema, definitions: &Definitions) -> (Library, Vec<String>) {
+    pub fn new(schema: &'static Schema, catalog: &Catalog) -> (Library, Vec<String>) {
         let mut library =
             Library { schema, sources: Vec::new(), by_url: FxHashMap::default(), unused: Unused::default() };
         let mut errors = Vec::new();
-        for (resource, file) in definitions.resources.iter().zip(&definitions.files) {
+        for (resource, file) in catalog.resources.iter().zip(&catalog.files) {
             if library.sources.len() >= PROFILES_LIMIT {
                 errors.push(format!("{file}: more than {PROFILES_LIMIT} profiles; the rest is not read"));
                 break;
@@ -238,19 +238,4 @@ pub(super) fn find(
 
 pub(super) fn fits(has: Option<&str>, wanted: Option<&str>) -> bool {
     wanted.is_none() || has == wanted
-}
-
-/// Whether a definition applies to messages of a version; definitions for R4 also apply to R4B.
-pub fn serves(resource: &Value, version: FhirVersion) -> bool {
-    is_own(resource, version)
-        || (version == FhirVersion::R4B && resource["fhirVersion"].as_str().is_some_and(|of| of.starts_with("4.0")))
-}
-
-fn is_own(resource: &Value, version: FhirVersion) -> bool {
-    let begins = match version {
-        FhirVersion::R4 => "4.0",
-        FhirVersion::R4B => "4.3",
-        FhirVersion::R5 => "5.0",
-    };
-    resource["fhirVersion"].as_str().is_none_or(|of| of.starts_with(begins))
 }

@@ -2,7 +2,6 @@
 //! claim.
 
 use super::super::collector::IssueCollector;
-use super::super::definition::{Definition, Definitions};
 use super::super::focus::{self, Focus};
 use super::check::{Checker, Demanded};
 use super::named_path::NamedPath;
@@ -11,6 +10,8 @@ use super::rules::ProfileRef;
 use super::sink::{Found, Sink};
 use super::support;
 use super::{ProfileOptions, Profiles};
+use crate::definition::catalog::Catalog;
+use crate::definition::message_definition::Definition;
 use emberpost_fhir::element::Element;
 use emberpost_fhir::message::{Resolved, entries_of};
 use emberpost_fhir::tree::Node;
@@ -31,7 +32,7 @@ const RESOURCES_LIMIT: usize = 20_000;
 pub(crate) fn check_message(
     message: &Message,
     definition: Option<&Arc<Definition>>,
-    (definitions, profiles): (&Definitions, &Profiles),
+    (catalog, profiles): (&Catalog, &Profiles),
     options: ProfileOptions,
     collector: &mut IssueCollector,
 ) {
@@ -42,7 +43,7 @@ pub(crate) fn check_message(
     for _ in 0..BASES_LIMIT {
         let Some(definition) = next else { break };
         demands.definition(definition, &focus, collector);
-        next = definition.resource["base"].as_str().and_then(|base| definitions.by_canonical(base));
+        next = definition.resource["base"].as_str().and_then(|base| catalog.by_canonical(base));
     }
     if let Some(bundle) = Element::root(&message.tree, profiles.schema) {
         demands.claims(Target::whole(bundle), &NamedPath::root("Bundle"), collector);

@@ -24,6 +24,7 @@ mod binding;
 mod check;
 mod codes;
 mod compile;
+mod compiler;
 mod discriminator;
 mod draft;
 mod expression;
@@ -33,6 +34,7 @@ mod library;
 mod limit;
 mod limitations;
 mod links;
+mod membership;
 mod message;
 mod named_path;
 mod path;
@@ -49,10 +51,10 @@ mod unused;
 mod values;
 
 use super::collector::IssueCollector;
-use super::definition::Definitions;
+use crate::definition::catalog::Catalog;
 use check::Checker;
 use codes::ValueSets;
-use compile::Compiler;
+use compiler::Compiler;
 use emberpost_fhir::element::Element;
 use emberpost_fhir::schema::{Schema, TypeId};
 use emberpost_fhir::version::FhirVersion;
@@ -65,7 +67,6 @@ use rustc_hash::FxHashMap;
 use sink::Sink;
 use unused::Unused;
 
-pub(super) use library::serves;
 pub(super) use message::check_message;
 
 /// The versions of a URL.
@@ -97,12 +98,12 @@ pub struct Profiles {
 impl Profiles {
     /// Compiles what is loaded for a version. The second value lists every error, each beginning with the file; an
     /// element with an error is left out, and the rest of its profile is enforced.
-    pub fn compile(definitions: &Definitions, version: FhirVersion) -> (Profiles, Vec<String>) {
-        Self::compile_with(definitions, Schema::of(version))
+    pub fn compile(catalog: &Catalog, version: FhirVersion) -> (Profiles, Vec<String>) {
+        Self::compile_with(catalog, Schema::of(version))
     }
 
-    fn compile_with(definitions: &Definitions, schema: &'static Schema) -> (Profiles, Vec<String>) {
-        let (mut library, mut errors) = Library::new(schema, definitions);
+    fn compile_with(catalog: &Catalog, schema: &'static Schema) -> (Profiles, Vec<String>) {
+        let (mut library, mut errors) = Library::new(schema, catalog);
         let unused = std::mem::take(&mut library.unused);
         let mut drafts = Vec::with_capacity(library.sources.len());
         for (id, source) in (0u32..).map(ProfileId).zip(&library.sources) {
@@ -111,7 +112,7 @@ impl Profiles {
             errors.extend(found.into_iter().map(|error| format!("{}: {error}", source.file)));
             drafts.push(drafted);
         }
-        let mut compiler = Compiler::new(&library, &drafts, definitions);
+        let mut compiler = Compiler::new(&library, &drafts, catalog);
         let mut profiles = Vec::with_capacity(drafts.len());
         for (source, drafted) in library.sources.iter().zip(&drafts) {
             profiles.push(profile(&mut compiler, source, drafted));
@@ -119,14 +120,14 @@ impl Profiles {
             found.retain(|_| source.is_own);
             errors.extend(found.into_iter().map(|error| format!("{}: {}: {error}", source.file, source.url())));
         }
-        compiler.value_sets.take_all(definitions);
+        compiler.value_sets.take_all(catalog);
         let graphs = Graphs::compile(&mut compiler, &mut errors);
         let value_sets = std::mem::replace(&mut compiler.value_sets, ValueSets::new(schema));
         let by_url = named(&library);
         let extension = schema.named("Extension");
         let has_extensions = profiles.iter().any(|one| Some(one.type_id) == extension);
         let profiles = Profiles { schema, profiles, by_url, value_sets, graphs, has_extensions, unused };
-        errors.extend(profiles.unused_notices(definitions));
+        errors.extend(profiles.unused_notices(catalog));
         (profiles, errors)
     }
 

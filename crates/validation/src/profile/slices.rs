@@ -239,7 +239,7 @@ impl<'t> Checker<'t> {
             ValueTest::Fixed(fixed) => at.element.value.is_some_and(|node| fixed.is(node)),
             ValueTest::Pattern(pattern) => at.element.value.is_some_and(|node| pattern.is_in(node)),
             ValueTest::Binding(rule) => match &rule.codes {
-                Ok(codes) => super::binding::is_member(self.schema, at.element, codes) == Some(true),
+                Ok(codes) => super::membership::is_member(self.schema, at.element, codes) == Some(true),
                 Err(unlisted) => {
                     self.limitations.unchecked(&rule.value_set, &unlisted.reason, path, at.element.node());
                     false

@@ -1,10 +1,12 @@
 //! Profiles that are loaded but cannot be used, with the reason: made for another FHIR version, not a constraint, or
 //! loaded in another version than the one requested.
 
-use super::super::definition::{Definition, Definitions, split_canonical};
 use super::Profiles;
 use super::draft::shown;
 use super::rules::ProfileRef;
+use crate::definition::canonical::split_canonical;
+use crate::definition::catalog::Catalog;
+use crate::definition::message_definition::Definition;
 use emberpost_fhir::version::FhirVersion;
 use rustc_hash::FxHashMap;
 use serde_json::Value;
@@ -60,10 +62,10 @@ impl Profiles {
     /// The profiles that message definitions require but that cannot be used although they are loaded. Profiles made
     /// for another FHIR version share one notice, since definitions often apply to several versions and their
     /// profiles to one.
-    pub(super) fn unused_notices(&self, definitions: &Definitions) -> Vec<String> {
+    pub(super) fn unused_notices(&self, catalog: &Catalog) -> Vec<String> {
         let mut notices = Vec::new();
         let mut of_other_version: Vec<&str> = Vec::new();
-        for definition in definitions.messages.iter().filter(|one| serves(one, self.schema.version)) {
+        for definition in catalog.messages.iter().filter(|one| serves(one, self.schema.version)) {
             for canonical in definition.focus.iter().filter_map(|rule| rule.profile.as_deref()) {
                 if !matches!(self.find(canonical), ProfileRef::Missing(_)) {
                     continue;

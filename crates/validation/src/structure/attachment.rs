@@ -1,7 +1,7 @@
 //! Attachments: `size` is the number of bytes of `data` before base64, if both are present.
 
 use super::element_path::SINGLE;
-use super::walk::{Object, Walker};
+use super::walker::{Object, Walker};
 use emberpost_fhir::IssueCode;
 use emberpost_fhir::tree::Node;
 

@@ -5,8 +5,9 @@
 //! includes; a code without a system is not checked.
 
 use super::element_path::ElementPath;
-use super::plan::{RequiredBinding, Special};
-use super::walk::{Object, Walker, named};
+use super::plan::Special;
+use super::required_binding::RequiredBinding;
+use super::walker::{Object, Walker, named};
 use emberpost_fhir::IssueCode;
 use emberpost_fhir::quoted::quote;
 use emberpost_fhir::schema::Primitive;

@@ -1,10 +1,11 @@
 //! Constraints of severity error on types and elements, evaluated by hand-written code, by a shortcut, or by
 //! FHIRPath.
 
+use super::compiled_constraint::{CompiledConstraint, Constraints, Evaluator};
 use super::element_path::ElementPath;
 use super::native;
-use super::plan::{CompiledConstraint, Constraints, Evaluator, ExtensionPlan, Special};
-use super::walk::{Object, Walker};
+use super::plan::{ExtensionPlan, Special};
+use super::walker::{Object, Walker};
 use crate::collector::Violation;
 use crate::document_index::DocumentIndex;
 use crate::prose;

@@ -5,8 +5,8 @@
 //! (`#`).
 
 use super::element_path::ElementPath;
-use super::reference::Locals;
-use super::walk::Walker;
+use super::walker::Locals;
+use super::walker::Walker;
 use emberpost_fhir::IssueCode;
 use emberpost_fhir::tree::Node;
 use std::collections::HashSet;

@@ -3,7 +3,7 @@
 
 use super::element_path::ElementPath;
 use super::plan::ExtensionPlan;
-use super::walk::{Object, Walker};
+use super::walker::{Object, Walker};
 use emberpost_fhir::IssueCode;
 use emberpost_fhir::element::Element;
 use emberpost_fhir::schema::{Context, ExtensionDef, Schema, TypeId, TypeKind};

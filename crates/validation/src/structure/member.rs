@@ -1,7 +1,8 @@
 //! The properties of a member that the walk needs, in one place because they are read for every value of every
 //! message.
 
-use super::plan::{self, BindingCache, Constraints, RequiredBinding};
+use super::compiled_constraint::{Constraints, constraints};
+use super::required_binding::{BindingCache, RequiredBinding};
 use emberpost_fhir::schema::{ElementDef, ElementType, Primitive, Schema, TypeDef, TypeId, TypeKind};
 
 /// A member that a type defines in JSON: `valueQuantity` of `value[x]`. Its `_x` shares this plan.
@@ -46,7 +47,7 @@ impl MemberPlan {
             def,
             of_type,
             bound: bounds.of(def, schema).filter(|bound| bound.codes.is_some() || primitive.is_none()),
-            constraints: plan::constraints(&ids, target, schema),
+            constraints: constraints(&ids, target, schema),
             type_id: of_type.type_id,
             element,
             min: def.min,

@@ -5,7 +5,8 @@
 //! One walk over the tree, guided by the tables of `emberpost_fhir::schema`. Allocates nothing unless something is
 //! wrong.
 //!
-//! Reading order: `plan` and `member` (what is required of types and members), `walk` (objects and their members),
+//! Reading order: `plan` and `member` (what is required of types and members), `walker` (the state of the walk), `walk`
+//! (objects and their members),
 //! `value` (the values of members), then the rules of single types: `attachment`, `binding`, `reference`,
 //! `extension`, `contained`, `narrative`, `primitive`, and `constraint`.
 //!
@@ -14,9 +15,11 @@
 
 mod attachment;
 mod binding;
+mod compiled_constraint;
 mod constraint;
 mod contained;
 mod element_path;
+mod entries;
 mod extension;
 mod member;
 mod narrative;
@@ -24,19 +27,21 @@ mod native;
 mod plan;
 mod primitive;
 mod reference;
+mod required_binding;
 mod resources;
 mod shortcut;
 #[cfg(test)]
 mod tests;
 mod value;
 mod walk;
+mod walker;
 
 use super::collector::IssueCollector;
 use emberpost_fhir::schema::{Constraint, Schema};
 use emberpost_fhir::tree::Tree;
 use plan::Plan;
 use rustc_hash::FxHashSet;
-use walk::Walker;
+use walker::Walker;
 
 pub(super) use extension::is_type;
 

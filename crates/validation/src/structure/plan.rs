@@ -1,13 +1,14 @@
 //! What the walk requires of each type, computed once per version from the tables: bits of required elements,
 //! required value sets whose codes are known, and constraints, each in the cheapest exact representation.
 
+use super::compiled_constraint::{Constraints, constraints};
 use super::member::MemberPlan;
 use super::native::Native;
-use super::shortcut::Shortcut;
+use super::required_binding::{BindingCache, RequiredBinding};
+use super::shortcut::bit;
 use crate::prose::Subject;
 use emberpost_fhir::schema::{
-    Codes, Constraint, ConstraintId, ElementDef, ExtensionDef, Names, Primitive, Schema, Strength, TypeDef, TypeId,
-    TypeKind, ValueSet, ValueSetId,
+    Constraint, ConstraintId, ElementDef, ExtensionDef, Primitive, Schema, TypeDef, TypeId, TypeKind, ValueSetId,
 };
 use emberpost_fhir::version::{FhirVersion, PerVersion};
 use emberpost_fhirpath::Expression;
@@ -80,84 +81,6 @@ impl ExtensionPlan {
     }
 }
 
-/// A required value set.
-pub(super) struct RequiredBinding {
-    pub url: &'static str,
-    /// None: the codes cannot be enumerated.
-    pub codes: Option<&'static Codes>,
-    /// The code systems that it includes codes from; empty: not known.
-    pub systems: &'static [Box<str>],
-    /// Code to its first position in `codes`.
-    names: Names<u32>,
-}
-
-impl RequiredBinding {
-    pub fn new(set: &'static ValueSet) -> RequiredBinding {
-        let codes = set.codes.as_ref().filter(|codes| !codes.codes.is_empty());
-        let listed = codes.map(|codes| codes.codes.as_slice()).unwrap_or_default();
-        let mut names: Vec<_> = listed.iter().map(|(code, _)| code.to_string()).zip(0u32..).collect();
-        names.dedup_by(|later, first| later.0 == first.0);
-        RequiredBinding { url: &set.url, codes, systems: &set.systems, names: Names::of(names) }
-    }
-
-    /// Whether the value set has the code, of any system; true if that is not known.
-    pub fn has_code(&self, code: &[u8]) -> bool {
-        self.codes.is_none() || self.names.get(code).is_some()
-    }
-
-    /// If the codes cannot be enumerated: whether the value set may include codes of the system.
-    pub fn has(&self, system: &str, code: &str) -> bool {
-        let Some(codes) = self.codes else {
-            return self.systems.is_empty() || self.systems.iter().any(|known| **known == *system);
-        };
-        let first = self.names.get(code.as_bytes());
-        let same = first.and_then(|at| codes.codes.get(at as usize..)).unwrap_or_default();
-        let of = same.iter().take_while(|(known, _)| **known == *code);
-        of.into_iter().any(|(_, of)| codes.systems.get(usize::from(*of)).is_some_and(|known| **known == *system))
-    }
-}
-
-/// The constraints of a type or element that have severity error, without those that the walk checks. They live as
-/// long as the tables.
-pub(super) type Constraints = Vec<CompiledConstraint>;
-
-pub(super) struct CompiledConstraint {
-    pub id: ConstraintId,
-    pub constraint: &'static Constraint,
-    pub by: Evaluator,
-}
-
-/// What is tried before the engine.
-pub(super) enum Evaluator {
-    Hand(Native),
-    Shortcut(Shortcut),
-}
-
-impl CompiledConstraint {
-    /// None: the walk checks it.
-    fn new(
-        id: ConstraintId,
-        constraint: &'static Constraint,
-        of: &TypeDef,
-        schema: &Schema,
-    ) -> Option<CompiledConstraint> {
-        let by = match Native::of(constraint) {
-            Some(Native::ByWalk) => return None,
-            Some(native) => Evaluator::Hand(native),
-            None => Evaluator::Shortcut(Shortcut::compile(&constraint.expression, of, schema)),
-        };
-        Some(CompiledConstraint { id, constraint, by })
-    }
-}
-
-/// None: there are none.
-pub(super) fn constraints(ids: &[ConstraintId], of: &TypeDef, schema: &'static Schema) -> Option<&'static Constraints> {
-    let known = ids.iter().map(|id| (*id, schema.constraint(*id))).filter(|(_, constraint)| constraint.is_error);
-    let compiled: Constraints =
-        known.filter_map(|(id, constraint)| CompiledConstraint::new(id, constraint, of, schema)).collect();
-    (!compiled.is_empty()).then(|| &*Box::leak(Box::new(compiled)))
-}
-
 static PLANS: PerVersion<Plan> = PerVersion::new(
     || Plan::new(Schema::of(FhirVersion::R4)),
     || Plan::new(Schema::of(FhirVersion::R4B)),
@@ -198,27 +121,7 @@ impl Plan {
 
     /// The required value set that an extension is bound to.
     pub fn bound(&self, id: ValueSetId) -> Option<&'static RequiredBinding> {
-        self.bounds.0.get(&id.0).copied()
-    }
-}
-
-/// Many elements share a value set; each is made once and lives as long as the tables.
-#[derive(Default)]
-pub(super) struct BindingCache(FxHashMap<u16, &'static RequiredBinding>);
-
-impl BindingCache {
-    pub fn of(&mut self, element: &ElementDef, schema: &'static Schema) -> Option<&'static RequiredBinding> {
-        let binding = element.binding.filter(|binding| binding.strength == Strength::Required)?;
-        Some(self.of_set(binding.value_set, schema))
-    }
-
-    fn of_set(&mut self, id: ValueSetId, schema: &'static Schema) -> &'static RequiredBinding {
-        self.0.entry(id.0).or_insert_with(|| Box::leak(Box::new(RequiredBinding::new(schema.value_set(id)))))
-    }
-
-    fn of_extension(&mut self, def: &ExtensionDef, schema: &'static Schema) {
-        def.binding.map(|id| self.of_set(id, schema));
-        def.nested.iter().for_each(|nested| self.of_extension(nested, schema));
+        self.bounds.get(id)
     }
 }
 
@@ -277,9 +180,4 @@ impl TypePlan {
 pub(super) fn not_evaluated(schema: &'static Schema) -> Vec<&'static Constraint> {
     let errors = schema.constraints.iter().filter(|constraint| constraint.is_error);
     errors.filter(|known| Native::of(known).is_none() && Expression::parse(&known.expression).is_err()).collect()
-}
-
-/// The bit of an element's position. A test asserts that no type of any version has more elements than bits.
-pub(super) fn bit(index: u32) -> u128 {
-    1u128.checked_shl(index).unwrap_or(0)
 }

@@ -2,9 +2,9 @@
 //! targets.
 
 use super::element_path::ElementPath;
+use super::entries::{Entries, type_name};
 use super::member::MemberPlan;
-use super::resources::{Entries, type_name};
-use super::walk::{Object, Walker};
+use super::walker::{Local, Object, Walker};
 use crate::collector::Violation;
 use emberpost_fhir::IssueCode;
 use emberpost_fhir::quoted::quote;
@@ -12,20 +12,6 @@ use emberpost_fhir::reference::has_scheme;
 use emberpost_fhir::schema::TypeId;
 use emberpost_fhir::tree::Node;
 use std::borrow::Cow;
-
-/// A reference to a contained resource.
-pub(super) struct Local<'t> {
-    /// The id after `#`; empty: the container.
-    pub id: Cow<'t, str>,
-    /// The index of the node that has the reference.
-    pub from: u32,
-}
-
-/// Marks where the references of a container begin.
-#[derive(Clone, Copy)]
-pub(super) struct Locals {
-    pub from: usize,
-}
 
 impl<'t> Walker<'t, '_, '_> {
     /// Records a `#id` in a reference, canonical, uri, or url.

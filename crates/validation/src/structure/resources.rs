@@ -1,79 +1,15 @@
 //! Resources in the document: their types, ids, and containers.
 
 use super::element_path::ElementPath;
+use super::entries::{Entries, type_name};
 use super::member::MemberPlan;
 use super::plan::Special;
-use super::reference::Locals;
-use super::walk::{Object, Walker};
+use super::walker::{Holder, Locals, Object, Walker};
 use emberpost_fhir::IssueCode;
 use emberpost_fhir::element::Element;
-use emberpost_fhir::message::entries_of;
 use emberpost_fhir::quoted::quote;
 use emberpost_fhir::schema::TypeId;
 use emberpost_fhir::tree::Node;
-use std::borrow::Cow;
-use std::cell::OnceCell;
-
-/// The resource that is being walked.
-#[derive(Clone, Copy)]
-pub(super) struct Holder<'t> {
-    pub resource: Node<'t>,
-    /// The container of a contained resource.
-    pub container: Option<Node<'t>>,
-    /// `%resource` and `%rootResource` of its invariants, looked up once; None before the walk begins.
-    pub element: Option<Element<'t>>,
-    pub root: Option<Element<'t>>,
-}
-
-impl<'t> Holder<'t> {
-    /// The resource that has `contained`: `%rootResource`.
-    pub fn container(&self) -> Node<'t> {
-        self.container.unwrap_or(self.resource)
-    }
-}
-
-/// The entries of a Bundle by fullUrl; built when the first reference needs it.
-pub(super) struct Entries<'t> {
-    bundle: Node<'t>,
-    /// Sorted by fullUrl. Not hashed, so that senders cannot choose names that collide; most Bundles are small.
-    named: OnceCell<Vec<(Cow<'t, str>, Node<'t>)>>,
-}
-
-impl<'t> Entries<'t> {
-    pub fn new(bundle: Node<'t>) -> Self {
-        Entries { bundle, named: OnceCell::new() }
-    }
-
-    /// The resource of the first entry with this fullUrl.
-    pub fn find(&self, full_url: &str) -> Option<Node<'t>> {
-        let named = self.named.get_or_init(|| self.named());
-        let at = named.partition_point(|(name, _)| **name < *full_url);
-        named.get(at).filter(|(name, _)| *name == full_url).map(|(_, resource)| *resource)
-    }
-
-    /// Whether references may be searches, such as `Patient?identifier=…`, that a server replaces.
-    pub fn takes_conditions(&self) -> bool {
-        let kind = self.bundle.get("type").and_then(Node::text);
-        kind.is_some_and(|kind| matches!(&*kind, "transaction" | "batch"))
-    }
-
-    fn named(&self) -> Vec<(Cow<'t, str>, Node<'t>)> {
-        let mut named: Vec<_> = entries_of(self.bundle)
-            .filter_map(|entry| {
-                let [full_url, resource] = entry.pick(["fullUrl", "resource"]);
-                Some((full_url?.text()?, resource?))
-            })
-            .collect();
-        // The sort is stable, so the first entry of each name comes first.
-        named.sort_by(|one, other| one.0.cmp(&other.0));
-        named
-    }
-}
-
-/// The type that a resource names.
-pub(super) fn type_name<'t>(resource: Node<'t>) -> Option<Cow<'t, str>> {
-    resource.get("resourceType").and_then(Node::text)
-}
 
 impl<'t> Walker<'t, '_, '_> {
     pub fn root(mut self) {

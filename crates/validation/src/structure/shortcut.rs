@@ -31,6 +31,11 @@ pub(super) enum Shortcut {
     Xor(Box<Shortcut>, Box<Shortcut>),
 }
 
+/// The bit of an element's position. A test asserts that no type of any version has more elements than bits.
+pub(super) fn bit(index: u32) -> u128 {
+    1u128.checked_shl(index).unwrap_or(0)
+}
+
 impl Shortcut {
     /// `of`: the type on which the expression is evaluated.
     pub fn compile(expression: &str, of: &TypeDef, schema: &Schema) -> Shortcut {

@@ -1,10 +1,10 @@
 //! The values of members: objects, primitives with their formats, and the `_` siblings of primitives.
 
 use super::element_path::{ElementPath, SINGLE};
+use super::entries::type_name;
 use super::narrative;
 use super::primitive;
-use super::resources::type_name;
-use super::walk::{Member, Object, Walker, named};
+use super::walker::{Member, Object, Walker, named};
 use crate::prose;
 use emberpost_fhir::IssueCode;
 use emberpost_fhir::element::Element;

@@ -1,101 +1,16 @@
 //! The walk: objects, their members, and required elements.
 
-use super::Options;
 use super::element_path::{ElementPath, SINGLE};
-use super::member::MemberPlan;
-use super::plan::{Plan, Special, TypePlan, bit};
-use super::reference::Local;
-use super::resources::{Entries, Holder};
+use super::plan::Special;
+use super::shortcut::bit;
 use super::value::Counterpart;
-use crate::collector::{IssueCollector, Violation};
-use crate::contained::ContainedIndex;
-use crate::document_index::DocumentIndex;
+use super::walker::{Member, Object, Walker};
 use emberpost_fhir::IssueCode;
 use emberpost_fhir::quoted::quote;
-use emberpost_fhir::schema::TypeId;
-use emberpost_fhir::tree::{Kind, Node, Tree};
+use emberpost_fhir::tree::{Kind, Node};
 use std::borrow::Cow;
-use std::cell::{Cell, OnceCell};
-use std::collections::HashSet;
 
-pub(super) struct Walker<'t, 'r, 'm> {
-    pub tree: &'t Tree,
-    pub plan: &'static Plan,
-    pub options: Options<'r>,
-    pub collector: &'r mut IssueCollector<'m>,
-    /// The resource that is being walked.
-    pub holder: Holder<'t>,
-    /// References to contained resources seen so far, for dom-3.
-    pub locals: Vec<Local<'t>>,
-    /// Ids of contained resources, for the containers that were asked for.
-    pub contained_index: ContainedIndex,
-    /// Ids of the elements of the current resource seen so far.
-    pub ids: HashSet<Cow<'t, str>>,
-    /// Buffer for decoded texts.
-    pub buffer: Vec<u8>,
-    /// The Bundles around the current node, outermost first.
-    pub bundles: Vec<Entries<'t>>,
-    /// The index in which expressions resolve references; built on first use.
-    pub document: OnceCell<DocumentIndex<'t>>,
-    /// Steps that expressions have taken.
-    pub steps: Cell<u64>,
-    /// Whether expressions have used up their steps, which was reported.
-    pub is_cut_off: bool,
-}
-
-/// An object with its type and path.
-#[derive(Clone, Copy)]
-pub(super) struct Object<'t, 'p> {
-    pub node: Node<'t>,
-    /// The object around it; None for resources and for `_x`.
-    pub holder: Option<Node<'t>>,
-    pub plan: &'static TypePlan,
-    /// The member that holds it; None: the root.
-    pub member: Option<&'static MemberPlan>,
-    pub path: &'p ElementPath<'p>,
-}
-
-impl Object<'_, '_> {
-    /// The type; for a resource its actual type.
-    pub fn type_id(&self) -> TypeId {
-        self.plan.type_id
-    }
-}
-
-/// A member of an object that the object's type defines.
-#[derive(Clone, Copy)]
-pub(super) struct Member<'t> {
-    pub node: Node<'t>,
-    pub plan: &'static MemberPlan,
-    /// Whether it is `_x`: id and extensions of a primitive.
-    pub is_sibling: bool,
-}
-
-impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
-    pub fn new(
-        tree: &'t Tree,
-        plan: &'static Plan,
-        options: Options<'r>,
-        collector: &'r mut IssueCollector<'m>,
-    ) -> Self {
-        let holder = Holder { resource: tree.root(), container: None, element: None, root: None };
-        Walker {
-            tree,
-            plan,
-            options,
-            collector,
-            holder,
-            locals: Vec::new(),
-            contained_index: ContainedIndex::default(),
-            ids: HashSet::new(),
-            buffer: Vec::new(),
-            bundles: Vec::new(),
-            document: OnceCell::new(),
-            steps: Cell::new(0),
-            is_cut_off: false,
-        }
-    }
-
+impl<'t> Walker<'t, '_, '_> {
     /// Checks an object: its members, including their values, required elements, and the rules of its type.
     pub fn object(&mut self, object: &Object<'t, '_>, has_value: bool) {
         let outer_ids = object.plan.has_own_ids.then(|| std::mem::take(&mut self.ids));
@@ -275,57 +190,9 @@ impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
         });
     }
 
-    pub fn wrong_shape(&mut self, path: &ElementPath, node: Node<'t>, text: &'static str) {
-        self.fail(path, node, "JSN-05", IssueCode::Structure, || format!("{} {text}", named(path)));
-    }
-
-    pub fn stray_null(&mut self, path: &ElementPath, node: Node<'t>) {
-        self.format_error(
-            (path, node),
-            ("JSN-04", "null occurs where a value is expected; leave the property out, or give its _ sibling a value"),
-            ("XML-02", "an element has neither a value nor extensions; give it one, or leave it out"),
-        );
-    }
-
-    /// A syntactic error: rule and text depend on whether the document is JSON or XML.
-    #[cold]
-    pub fn format_error(
-        &mut self,
-        (path, node): (&ElementPath, Node<'t>),
-        json: (&'static str, &'static str),
-        xml: (&'static str, &'static str),
-    ) {
-        let (rule, text) = if self.tree.is_xml() { xml } else { json };
-        self.fail(path, node, rule, IssueCode::Structure, || text.to_owned());
-    }
-
     fn too_many(&mut self, path: &ElementPath, node: Node<'t>, (name, count): (&str, u32)) {
         self.fail(path, node, "max", IssueCode::Structure, || {
             format!("{name} occurs {count} times, more often than allowed")
         });
     }
-
-    /// Adds an error; its text is only formatted if the error will be listed.
-    #[cold]
-    pub fn fail(
-        &mut self,
-        path: &ElementPath,
-        node: Node<'t>,
-        rule: &'static str,
-        code: IssueCode,
-        text: impl FnOnce() -> String,
-    ) {
-        match self.collector.is_full() {
-            true => self.collector.count_error(),
-            false => {
-                let expression = path.expression(self.plan.schema);
-                self.collector.error(expression, Some(node), Violation::new(rule, code, text()));
-            }
-        }
-    }
-}
-
-/// How issues name the element.
-pub(super) fn named<'p>(path: &ElementPath<'p>) -> &'p str {
-    path.name().unwrap_or("the resource")
 }

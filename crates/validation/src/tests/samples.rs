@@ -6,7 +6,7 @@ use super::*;
 fn every_sample_passes_under_the_shipped_definitions() {
     let definitions = Definitions::load(&shipped::definitions()).0;
     let samples = shipped::samples();
-    assert!(definitions.events().all(|event| {
+    assert!(definitions.catalog.events().all(|event| {
         let code = event.code().rsplit('/').next().unwrap_or_default();
         samples.iter().any(|sample| sample.path == format!("{code}-request.json"))
     }));

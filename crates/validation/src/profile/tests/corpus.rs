@@ -47,7 +47,7 @@ fn every_constraint_of_a_corpus_compiles() {
     for folder in files(&corpus).into_iter().filter(|folder| folder.join("definitions").is_dir()) {
         let (definitions, _) = definitions(&folder);
         for version in [FhirVersion::R4, FhirVersion::R4B, FhirVersion::R5] {
-            let (_, errors) = Profiles::compile(&definitions, version);
+            let (_, errors) = Profiles::compile(&definitions.catalog, version);
             let unread: Vec<&String> = errors.iter().filter(|error| error.contains("cannot be read")).collect();
             assert!(unread.is_empty(), "{}: {unread:#?}", folder.display());
         }
@@ -61,16 +61,20 @@ fn messages_of_a_corpus_are_checked_against_the_definitions_beside_them() {
         let folder = corpus.join(name);
         let (definitions, errors) = definitions(&folder);
         assert_eq!(errors, Vec::<String>::new());
-        let (profiles, errors) = Profiles::compile(&definitions, version);
+        let (profiles, errors) = Profiles::compile(&definitions.catalog, version);
         assert_eq!(errors, Vec::<String>::new());
         let mut checked = 0;
         for message in files(&folder.join("messages")).iter().filter_map(|path| read(path, version)) {
-            let definition = match definitions.choose(&message) {
+            let definition = match definitions.catalog.choose(&message) {
                 Choice::One(definition) => Some(definition),
                 _ => None,
             };
-            let issues =
-                check_profiles(&message, definition.as_ref(), (&definitions, &profiles), ProfileOptions::default());
+            let issues = check_profiles(
+                &message,
+                definition.as_ref(),
+                (&definitions.catalog, &profiles),
+                ProfileOptions::default(),
+            );
             let errors: Vec<&Issue> = issues.iter().filter(|issue| issue.is_error()).collect();
             assert!(errors.is_empty(), "{errors:#?}");
             checked += 1;

@@ -235,12 +235,12 @@ fn a_profile_that_is_loaded_but_cannot_be_used_is_reported_with_the_reason() {
         (profile("p", "Patient", json!([])), format!("{OWN}p|9.0"), "is loaded in the version 1.0.0, not in 9.0"),
     ] {
         let definitions = loaded(&[own, focus(&canonical)]);
-        let (profiles, notices) = Profiles::compile(&definitions, FhirVersion::R4);
+        let (profiles, notices) = Profiles::compile(&definitions.catalog, FhirVersion::R4);
         assert!(notices.iter().any(|notice| notice.contains(&format!("{OWN}p"))), "{canonical}: {notices:?}");
         let tree = json::parse(Bytes::from(sent.to_string())).expect("JSON");
         let message = Message::read(tree, Some(FhirVersion::R4), None).expect("a message");
-        let definition = definitions.by_canonical("urn:definition");
-        let issues = check_profiles(&message, definition, (&definitions, &profiles), ProfileOptions::default());
+        let definition = definitions.catalog.by_canonical("urn:definition");
+        let issues = check_profiles(&message, definition, (&definitions.catalog, &profiles), ProfileOptions::default());
         assert_eq!(issues.len(), 1, "{issues:?}");
         assert!(issues[0].diagnostics.contains(reason), "{}", issues[0].diagnostics);
         assert!(!issues[0].diagnostics.contains("Load it"), "{}", issues[0].diagnostics);

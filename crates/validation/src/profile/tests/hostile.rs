@@ -1,8 +1,8 @@
 //! Random and hostile definitions and packages: reading them terminates and does no damage.
 
 use super::*;
-use crate::package;
-use crate::package::tests::packed;
+use crate::definition::package;
+use crate::definition::package::tests::packed;
 use proptest::prelude::*;
 
 /// Texts that resemble parts of definitions, combined at random.
@@ -58,7 +58,7 @@ proptest! {
     #[test]
     fn a_random_definition_compiles_and_its_check_terminates(elements in prop::collection::vec(element(), 0..12), base in text()) {
         let own = derived("own", "Patient", &base, Value::Array(elements));
-        let (profiles, _) = Profiles::compile(&loaded(&[own]), FhirVersion::R4);
+        let (profiles, _) = Profiles::compile(&loaded(&[own]).catalog, FhirVersion::R4);
         let patient = json!({ "resourceType": "Patient", "identifier": [{ "system": "urn:a" }, {}], "deceasedBoolean": true,
             "contained": [{ "resourceType": "Patient", "id": "c" }], "link": [{ "other": { "reference": "#c" } }, { "other": { "reference": "#" } }],
             "extension": [{ "url": format!("{OWN}own"), "valueReference": { "reference": "#c" } }] });
@@ -92,7 +92,7 @@ fn a_constraint_that_multiplies_items_or_texts_is_a_warning_however_small_the_me
     ] {
         let rule = json!({ "key": "own-1", "severity": "error", "human": "grows", "expression": expression });
         let own = profile("own", "Patient", json!([{ "id": "Patient", "path": "Patient", "constraint": [rule] }]));
-        let (profiles, errors) = Profiles::compile(&loaded(&[own]), FhirVersion::R4);
+        let (profiles, errors) = Profiles::compile(&loaded(&[own]).catalog, FhirVersion::R4);
         assert_eq!(errors, Vec::<String>::new());
         let found: Vec<String> = issues(&profiles, &format!("{OWN}own"), &patient).iter().map(short).collect();
         assert_eq!(found, ["warning profile-constraint Patient"], "{expression}");
@@ -108,7 +108,7 @@ fn profiles_that_require_each_other_in_deep_expressions_fit_the_stack_of_a_threa
         profile(&format!("p{at}"), "Patient", json!([{ "id": "Patient", "path": "Patient", "constraint": [rule] }]))
     };
     let resources: Vec<Value> = (0..100).map(own).collect();
-    let (profiles, errors) = Profiles::compile(&loaded(&resources), FhirVersion::R4);
+    let (profiles, errors) = Profiles::compile(&loaded(&resources).catalog, FhirVersion::R4);
     assert_eq!(errors, Vec::<String>::new());
     let issues = issues(&profiles, &format!("{OWN}p0"), &json!({ "resourceType": "Patient" }));
     let found: Vec<String> = issues.iter().map(short).collect();

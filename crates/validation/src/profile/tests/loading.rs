@@ -1,10 +1,10 @@
 //! Errors in definitions, chains, versions, packages.
 
 use super::*;
-use crate::package::tests::packed;
+use crate::definition::package::tests::packed;
 
 fn errors(resources: &[Value]) -> Vec<String> {
-    Profiles::compile(&loaded(resources), FhirVersion::R4).1
+    Profiles::compile(&loaded(resources).catalog, FhirVersion::R4).1
 }
 
 #[test]
@@ -12,7 +12,7 @@ fn a_circular_chain_is_reported_and_the_rest_applies() {
     let gender = json!([{ "id": "Patient.gender", "path": "Patient.gender", "min": 1 }]);
     let all =
         [derived("a", "Patient", &format!("{OWN}b"), gender), derived("b", "Patient", &format!("{OWN}a"), json!([]))];
-    let (profiles, errors) = Profiles::compile(&loaded(&all), FhirVersion::R4);
+    let (profiles, errors) = Profiles::compile(&loaded(&all).catalog, FhirVersion::R4);
     assert!(errors.iter().any(|error| error.starts_with("0.json: ") && error.contains("its own base")), "{errors:?}");
     let patient = json!({ "resourceType": "Patient" });
     let found: Vec<String> = issues(&profiles, &format!("{OWN}a"), &patient).iter().map(short).collect();
@@ -131,9 +131,9 @@ fn packages_are_read_and_missing_dependencies_are_named() {
     let file = |path: &str, bytes: Vec<u8>| DefinitionFile { path: path.to_owned(), bytes };
     let (definitions, errors) =
         Definitions::load(&[file("guide.tgz", guide), file("base.tgz", base), file("bad.tgz", b"x".to_vec())]);
-    assert_eq!(definitions.resources.len(), 1);
-    assert_eq!(&*definitions.files[0], "guide.tgz#package/a.json");
-    assert_eq!(definitions.messages[0].fhir_version, Some(FhirVersion::R4));
+    assert_eq!(definitions.catalog.resources.len(), 1);
+    assert_eq!(&*definitions.catalog.files[0], "guide.tgz#package/a.json");
+    assert_eq!(definitions.catalog.messages[0].fhir_version, Some(FhirVersion::R4));
     assert_eq!(errors.len(), 1, "{errors:?}");
     assert!(errors[0].starts_with("bad.tgz: is not a readable gzipped tar"));
     assert_eq!(definitions.notices, ["guide.tgz: needs the package x.other 3.1.1, which is not given"]);
@@ -148,7 +148,7 @@ fn definitions_are_read_from_xml_too() {
     let file = DefinitionFile { path: "x.xml".to_owned(), bytes: xml.as_bytes().to_vec() };
     let (definitions, errors) = Definitions::load(&[file]);
     assert_eq!(errors, Vec::<String>::new());
-    let (profiles, errors) = Profiles::compile(&definitions, FhirVersion::R4);
+    let (profiles, errors) = Profiles::compile(&definitions.catalog, FhirVersion::R4);
     assert_eq!(errors, Vec::<String>::new());
     let found: Vec<String> =
         issues(&profiles, "urn:x", &json!({ "resourceType": "Patient" })).iter().map(short).collect();
@@ -168,7 +168,7 @@ fn discriminators_that_need_each_others_profiles_terminate() {
             ]),
         )
     };
-    let (profiles, _) = Profiles::compile(&loaded(&[with("a", "b"), with("b", "a")]), FhirVersion::R4);
+    let (profiles, _) = Profiles::compile(&loaded(&[with("a", "b"), with("b", "a")]).catalog, FhirVersion::R4);
     assert_eq!(profiles.len(), 2);
 }
 
@@ -176,5 +176,5 @@ fn discriminators_that_need_each_others_profiles_terminate() {
 fn slice_names_that_go_deeper_and_deeper_are_cut() {
     let deep = vec!["a"; 10_000].join("/");
     let own = profile("patient", "Patient", json!([{ "path": "Patient.identifier", "sliceName": deep, "min": 1 }]));
-    assert_eq!(Profiles::compile(&loaded(&[own]), FhirVersion::R4).0.len(), 1);
+    assert_eq!(Profiles::compile(&loaded(&[own]).catalog, FhirVersion::R4).0.len(), 1);
 }

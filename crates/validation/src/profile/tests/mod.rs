@@ -14,8 +14,8 @@ mod values;
 
 use super::super::ProseRules;
 use super::super::collector::IssueCollector;
-use super::super::definition::{Definition, DefinitionFile, Definitions};
 use super::{ProfileOptions, Profiles, check_message};
+use crate::definition::{Catalog, Definition, DefinitionFile, Definitions};
 use bytes::Bytes;
 use emberpost_fhir::element::Element;
 use emberpost_fhir::version::FhirVersion;
@@ -48,7 +48,7 @@ fn loaded(resources: &[Value]) -> Definitions {
 }
 
 fn compiled(resources: &[Value], version: FhirVersion) -> Profiles {
-    let (profiles, errors) = Profiles::compile(&loaded(resources), version);
+    let (profiles, errors) = Profiles::compile(&loaded(resources).catalog, version);
     assert_eq!(errors, Vec::<String>::new());
     profiles
 }
@@ -116,7 +116,7 @@ fn definition(members: Value) -> Value {
 fn check_profiles(
     message: &Message,
     definition: Option<&Arc<Definition>>,
-    (definitions, profiles): (&Definitions, &Profiles),
+    (definitions, profiles): (&Catalog, &Profiles),
     options: ProfileOptions,
 ) -> Vec<Issue> {
     let mut collector = IssueCollector::new(&message.tree, ProseRules::default()).of_version(message.version);
@@ -127,11 +127,16 @@ fn check_profiles(
 /// The issues of a message under the definition `urn:definition`, if it is among the resources.
 fn message_issues(resources: &[Value], message: &Value, options: ProfileOptions) -> Vec<Issue> {
     let definitions = loaded(resources);
-    let (profiles, errors) = Profiles::compile(&definitions, FhirVersion::R4);
+    let (profiles, errors) = Profiles::compile(&definitions.catalog, FhirVersion::R4);
     assert_eq!(errors, Vec::<String>::new());
     let tree = json::parse(Bytes::from(message.to_string())).expect("JSON");
     let message = Message::read(tree, Some(FhirVersion::R4), None).expect("a message");
-    check_profiles(&message, definitions.by_canonical("urn:definition"), (&definitions, &profiles), options)
+    check_profiles(
+        &message,
+        definitions.catalog.by_canonical("urn:definition"),
+        (&definitions.catalog, &profiles),
+        options,
+    )
 }
 
 fn message_found(resources: &[Value], message: &Value) -> Vec<String> {

@@ -1,8 +1,7 @@
 //! Parses an expression into a `Shortcut`. Precedence as in FHIRPath: `=` and `!=` bind tightest, then `and`, then
 //! `or` and `xor`, then `implies`.
 
-use super::Shortcut;
-use crate::structure::plan;
+use super::{Shortcut, bit};
 use emberpost_fhir::schema::{ElementDef, Primitive, Schema, TypeDef, TypeKind};
 
 /// Parentheses nested deeper than this are not parsed.
@@ -159,7 +158,7 @@ impl<'e> Reader<'e> {
     /// No bit if the type does not define the element; None if a specialization of the type may define it.
     fn bit(&self, name: &str) -> Option<u128> {
         match self.of.elements.iter().position(|element| *element.name == *name) {
-            Some(position) => Some(plan::bit(u32::try_from(position).ok()?)),
+            Some(position) => Some(bit(u32::try_from(position).ok()?)),
             None => (!self.of.is_abstract).then_some(0),
         }
     }

@@ -1,7 +1,9 @@
 //! Compares shortcuts and hand-written rules with the engine, for every constraint of every version.
 
+use super::super::compiled_constraint::{CompiledConstraint, Evaluator};
 use super::super::native;
-use super::super::plan::{CompiledConstraint, Evaluator, Plan, TypePlan, bit};
+use super::super::plan::{Plan, TypePlan};
+use super::bit;
 use super::*;
 use emberpost_fhir::element::Element;
 use emberpost_fhir::schema::{ElementDef, Primitive, Schema, TypeDef, TypeKind};

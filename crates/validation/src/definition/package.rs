@@ -4,7 +4,6 @@
 //! `.json` directly in that folder is a resource. Subfolders (examples, pages) are skipped. The number of files and
 //! bytes is limited, so that no archive can exhaust the memory.
 
-use super::definition::DefinitionFile;
 use emberpost_fhir::version::FhirVersion;
 use flate2::read::GzDecoder;
 use serde_json::Value;
@@ -19,6 +18,13 @@ const FILES_LIMIT: usize = 50_000;
 
 /// Packages whose definitions are built in: the base, its terminology, and its extensions.
 const BUILT_IN: [&str; 2] = ["hl7.terminology", "hl7.fhir.uv.extensions"];
+
+/// A definition file; the caller reads it. `path` appears in error texts.
+#[derive(Clone, Debug)]
+pub struct DefinitionFile {
+    pub path: String,
+    pub bytes: Vec<u8>,
+}
 
 /// The content of a FHIR package.
 #[derive(Clone, Debug, Default)]
@@ -113,4 +119,4 @@ fn unreadable(error: std::io::Error) -> String {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;
