@@ -231,13 +231,22 @@ pub struct ReplayTurn {
 }
 
 /// What a retention step deleted: bodies, whole messages with their deliveries and attempts, identities.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct RetentionStep {
     pub bodies: u64,
     pub traces: u64,
     pub identities: u64,
     /// The step ended at its bound, and there is more to delete.
     pub more: bool,
+    /// Microseconds for which accepts and settlements waited for this step.
+    pub busy_us: u64,
+}
+
+impl RetentionStep {
+    /// Nothing was deleted, and nothing more is old enough.
+    pub fn is_done(&self) -> bool {
+        self.bodies + self.traces + self.identities == 0 && !self.more
+    }
 }
 
 /// Figures of the store.

@@ -20,6 +20,7 @@ use crate::store::view::RetentionStep;
 use futures_util::FutureExt;
 use sqlx::{AssertSqlSafe, Error, Row};
 use std::sync::PoisonError;
+use std::time::Instant;
 
 /// The row of `progress` that says up to which message identities are released.
 const IDENTITIES: &str = "identities";
@@ -76,12 +77,15 @@ impl Sqlite {
         let from = *core.sweep.lock().unwrap_or_else(PoisonError::into_inner);
         let swept = core.write(move |_, writer| {
             async move {
+                let begun = Instant::now();
                 super::tries::sweep(&mut writer.conn, now_us).await?;
-                sweep(writer, limits, from, limit).await
+                let swept = sweep(writer, limits, from, limit).await?;
+                Ok((swept, begun))
             }
             .boxed()
         });
-        let (step, cursors) = swept.await?;
+        let ((mut step, cursors), begun) = swept.await?;
+        step.busy_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
         *core.sweep.lock().unwrap_or_else(PoisonError::into_inner) = cursors;
         Ok(step)
     }

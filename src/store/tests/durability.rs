@@ -179,7 +179,7 @@ async fn a_sweep_drops_what_is_old_and_nothing_that_is_open() {
     let (newest, _) = fixture.accept_new(numbered(3)).await;
     let store = &fixture.store;
     let now_us = fixture.clock.now_us();
-    assert_eq!(store.sweep(now_us, days(1, 1, 1), 100).await.unwrap(), Default::default(), "nothing is old yet");
+    assert!(store.sweep(now_us, days(1, 1, 1), 100).await.unwrap().is_done(), "nothing is old yet");
 
     let later_us = now_us + 2 * DAY_US;
     let swept = store.sweep(later_us, days(1, 0, 1), 2).await.unwrap();
@@ -355,7 +355,7 @@ async fn a_step_of_retention_drops_a_bounded_number_of_rows_and_bytes() {
         assert!(bodies - accepted <= 5, "{} bodies of 6.4 MB in one step", bodies - accepted);
         (attempts, bodies) = (left, accepted);
         steps += 1;
-        if swept == Default::default() {
+        if swept.is_done() {
             break;
         }
     }
@@ -372,7 +372,7 @@ async fn after_a_jump_of_the_clock_nothing_is_dropped_or_forgotten_until_it_is_c
     let store = &fixture.store;
     fixture.clock.shift(40 * DAY_US);
     let now_us = fixture.clock.now_us();
-    assert_eq!(store.sweep(now_us, days(1, 1, 1), 100).await.unwrap(), Default::default());
+    assert!(store.sweep(now_us, days(1, 1, 1), 100).await.unwrap().is_done());
     assert!(store.expired(now_us, 9).await.unwrap().is_empty());
     assert!(
         matches!(store.accept(numbered(1)).await.unwrap(), Acceptance::Duplicate { .. }),
