@@ -19,6 +19,7 @@ mod list;
 mod messages;
 mod not_built;
 mod participants;
+mod program;
 mod progress;
 mod replay;
 mod route;
@@ -28,6 +29,8 @@ mod store;
 mod table;
 mod time;
 mod validate;
+
+pub use program::main;
 
 use crate::app::{self, ServeOptions};
 use crate::telemetry;

@@ -1,15 +1,12 @@
 //! Opens one connection to one broker: TLS, SASL, virtual host, heartbeat, a deadline.
 
-use crate::config::{BrokerUrl, read_regular_text};
-use lapin::tcp::{OwnedIdentity, OwnedTLSConfig};
+use super::socket::{self, TlsFiles};
+use crate::config::BrokerUrl;
 use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo, SASLMechanism};
-use lapin::{Connect, Connection, ConnectionProperties};
-use std::path::Path;
+use lapin::{AsyncTcpStream, Connection, ConnectionProperties};
 use std::time::Duration;
 
 const CONNECT_TIMEOUT_SECONDS: u64 = 10;
-/// Size limit of a certificate, a key, or a system's list of authorities.
-const PEM_LIMIT_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Why there is no connection; the text never contains the password.
 #[derive(Debug, thiserror::Error)]
@@ -24,9 +21,13 @@ pub enum NotConnected {
 
 /// Connects. The broker's list of connections shows `name`.
 pub async fn connect(broker: &BrokerUrl, name: &str) -> Result<Connection, NotConnected> {
-    let tls = tls(broker).map_err(NotConnected::File)?;
+    let tls = broker.tls.then(|| TlsFiles::read(broker)).transpose().map_err(NotConnected::File)?;
     let options = ConnectionProperties::default().with_connection_name(name.into());
-    let connecting = uri(broker).connect_with_config(options, tls, lapin::runtime::default_runtime()?);
+    let open = async move |uri: AMQPUri, _| {
+        let stream = socket::open(&uri.authority.host, uri.authority.port, tls.as_ref()).await?;
+        Ok(AsyncTcpStream::Plain(stream))
+    };
+    let connecting = Connection::connector(uri(broker), socket::runtime(), open, options);
     let connecting = tokio::time::timeout(Duration::from_secs(CONNECT_TIMEOUT_SECONDS), connecting);
     Ok(connecting.await.map_err(|_| NotConnected::Silent)??)
 }
@@ -55,19 +56,4 @@ fn uri(broker: &BrokerUrl) -> AMQPUri {
             ..AMQPQueryString::default()
         },
     }
-}
-
-fn tls(broker: &BrokerUrl) -> Result<OwnedTLSConfig, String> {
-    let cert_chain = broker.ca_file.as_deref().map(read_text).transpose()?;
-    let identity = match (&broker.cert_file, &broker.key_file) {
-        (Some(certificate), Some(key)) => {
-            Some(OwnedIdentity::PKCS8 { pem: read_text(certificate)?.into(), key: read_text(key)?.into() })
-        }
-        _ => None,
-    };
-    Ok(OwnedTLSConfig { identity, cert_chain })
-}
-
-fn read_text(path: &Path) -> Result<String, String> {
-    read_regular_text(path, PEM_LIMIT_BYTES).map_err(|error| format!("cannot read {}: {error}", path.display()))
 }

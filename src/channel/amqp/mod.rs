@@ -1,8 +1,8 @@
 //! AMQP 0-9-1 over RabbitMQ: messages in from queues, out to exchanges, answers to reply queues.
 //!
-//! Reading order: `link` (a connection that is kept up), `topology` (the queues and exchanges), `consumer` and
-//! `inbound` (in), `outbound` and `publisher` (out), `properties` (metadata besides the body), `health` (status for
-//! operators), `unreadable` (messages that the client library cannot decode).
+//! Reading order: `link` (a connection that is kept up), `socket` (TCP and TLS), `topology` (the queues and exchanges),
+//! `consumer` and `inbound` (in), `outbound` and `publisher` (out), `properties` (metadata besides the body), `health`
+//! (status for operators), `unreadable` (messages that the client library cannot decode).
 
 mod acks;
 mod connect;
@@ -14,6 +14,7 @@ mod link;
 mod outbound;
 mod properties;
 mod publisher;
+mod socket;
 mod topology;
 mod unreadable;
 

@@ -1,0 +1,143 @@
+//! The connection below AMQP: TCP, and TLS if the broker's URL says `amqps`.
+//!
+//! The client library has TLS of its own, but with readers of PKCS #12 and X.509 that nothing here needs: 43 crates, a
+//! fourteenth of a clean release build. It takes a stream of ours through the type of its runtime instead.
+
+use crate::config::{BrokerUrl, read_regular_text};
+use async_rs::traits::Reactor;
+use async_rs::util::RuntimeParts;
+use async_rs::{Runtime, Tokio};
+use futures_util::Stream;
+use rustls::ClientConfig;
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls_platform_verifier::Verifier;
+use std::error::Error;
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
+
+/// Size limit of a certificate, a key, or a system's list of authorities.
+const PEM_LIMIT_BYTES: u64 = 4 * 1024 * 1024;
+
+/// What the files of an `amqps` URL contain.
+pub(super) struct TlsFiles {
+    authority: Option<String>,
+    identity: Option<Identity>,
+}
+
+struct Identity {
+    certificate: String,
+    key: String,
+}
+
+impl TlsFiles {
+    pub(super) fn read(broker: &BrokerUrl) -> Result<Self, String> {
+        let authority = broker.ca_file.as_deref().map(read_text).transpose()?;
+        let identity = match (&broker.cert_file, &broker.key_file) {
+            (Some(certificate), Some(key)) => {
+                Some(Identity { certificate: read_text(certificate)?, key: read_text(key)? })
+            }
+            _ => None,
+        };
+        Ok(Self { authority, identity })
+    }
+
+    /// Trusts the system's authorities, and the one that the URL names.
+    fn connector(&self) -> io::Result<TlsConnector> {
+        let provider = Arc::new(default_provider());
+        let authority = self.authority.as_deref().map(certificates).transpose()?.unwrap_or_default();
+        let verifier = Verifier::new_with_extra_roots(authority, provider.clone()).map_err(invalid)?;
+        // `dangerous` is how rustls names every verifier but its own.
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(invalid)?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier));
+        let config = match &self.identity {
+            Some(Identity { certificate, key }) => {
+                let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(invalid)?;
+                builder.with_client_auth_cert(certificates(certificate)?, key).map_err(invalid)?
+            }
+            None => builder.with_no_client_auth(),
+        };
+        Ok(Arc::new(config).into())
+    }
+}
+
+fn read_text(path: &Path) -> Result<String, String> {
+    read_regular_text(path, PEM_LIMIT_BYTES).map_err(|error| format!("cannot read {}: {error}", path.display()))
+}
+
+fn certificates(pem: &str) -> io::Result<Vec<CertificateDer<'static>>> {
+    CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>().map_err(invalid)
+}
+
+fn invalid(error: impl Error + Send + Sync + 'static) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+/// A connection with or without TLS, as the client library reads and writes it.
+pub(super) type Socket = Compat<Box<dyn Duplex>>;
+
+pub(super) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
+/// Connects to the broker; with `tls`, the handshake is done as well.
+pub(super) async fn open(host: &str, port: u16, tls: Option<&TlsFiles>) -> io::Result<Socket> {
+    let tcp = TcpStream::connect((host, port)).await?;
+    tcp.set_nodelay(true)?;
+    let Some(tls) = tls else { return Ok(boxed(tcp)) };
+    let name = ServerName::try_from(host.to_owned()).map_err(invalid)?;
+    Ok(boxed(tls.connector()?.connect(name, tcp).await?))
+}
+
+fn boxed(stream: impl Duplex + 'static) -> Socket {
+    let stream: Box<dyn Duplex> = Box::new(stream);
+    stream.compat()
+}
+
+/// The client library's runtime: tokio, but for the type of connections.
+pub(super) fn runtime() -> Runtime<RuntimeParts<Tokio, Connections>> {
+    let tokio = Tokio::current();
+    Runtime::new(RuntimeParts::new(tokio.clone(), Connections(tokio)))
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Connections(Tokio);
+
+impl Reactor for Connections {
+    type TcpStream = Socket;
+    type Sleep = <Tokio as Reactor>::Sleep;
+
+    fn register<H: Read + Write + AsFd + AsRawFd + Send + 'static>(
+        &self,
+        socket: H,
+    ) -> io::Result<impl futures_util::io::AsyncRead + futures_util::io::AsyncWrite + Send + Unpin + 'static> {
+        self.0.register(socket)
+    }
+
+    fn sleep(&self, duration: Duration) -> Self::Sleep {
+        self.0.sleep(duration)
+    }
+
+    fn interval(&self, duration: Duration) -> impl Stream<Item = Instant> + Send + 'static {
+        self.0.interval(duration)
+    }
+
+    fn tcp_connect_addr(&self, address: SocketAddr) -> impl Future<Output = io::Result<Socket>> + Send + 'static {
+        connect(address)
+    }
+}
+
+async fn connect(address: SocketAddr) -> io::Result<Socket> {
+    open(&address.ip().to_string(), address.port(), None).await
+}
