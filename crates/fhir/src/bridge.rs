@@ -22,7 +22,9 @@ const HEADER: &str = "Bundle.entry[0].resource";
 /// The identity that a requester gave its request; its answer must refer to the request by it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RequestIdentity<'r> {
+    /// Its MessageHeader.id, by which R4 and R4B refer to it.
     pub header_id: Option<&'r str>,
+    /// Its Bundle.identifier, by which R5 refers to it.
     pub identifier: Option<&'r Identifier>,
 }
 

@@ -6,7 +6,14 @@ use std::fmt;
 /// `event[x]`: a Coding (equal if system and code are, MSG-31), or a uri or canonical.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Event {
-    Coding { system: Option<String>, code: String },
+    /// A code of a code system.
+    Coding {
+        /// The code system; None if the Coding has none.
+        system: Option<String>,
+        /// The code within the system.
+        code: String,
+    },
+    /// A URI; in R5 a canonical, which may have `|version`.
     Uri(String),
 }
 
@@ -46,12 +53,16 @@ impl fmt::Display for Event {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ResponseCode {
+    /// `ok`: accepted and processed.
     Ok,
+    /// `transient-error`: may be sent again later.
     TransientError,
+    /// `fatal-error`: must not be sent again unchanged.
     FatalError,
 }
 
 impl ResponseCode {
+    /// Reads the code; None if it is not one of the code system.
     pub fn parse(code: &str) -> Option<Self> {
         match code {
             "ok" => Some(Self::Ok),
@@ -75,13 +86,18 @@ impl ResponseCode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ResponseRequired {
+    /// `always`.
     Always,
+    /// `on-error`: only if processing failed.
     OnError,
+    /// `never`.
     Never,
+    /// `on-success`: only if processing succeeded.
     OnSuccess,
 }
 
 impl ResponseRequired {
+    /// Reads the code; None if it is not one of the code system.
     pub fn parse(code: &str) -> Option<Self> {
         match code {
             "always" => Some(Self::Always),
@@ -107,12 +123,16 @@ impl ResponseRequired {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Category {
+    /// `consequence`: must be processed at most once.
     Consequence,
+    /// `currency`: a query for current data.
     Currency,
+    /// `notification`: may be processed again.
     Notification,
 }
 
 impl Category {
+    /// Reads the code; None if it is not one of the code system.
     pub fn parse(code: &str) -> Option<Self> {
         match code {
             "consequence" => Some(Self::Consequence),
@@ -128,6 +148,7 @@ impl Category {
 pub struct Identifier {
     /// The namespace of the value.
     pub system: Option<String>,
+    /// The value within the system.
     pub value: String,
 }
 

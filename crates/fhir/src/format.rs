@@ -13,8 +13,10 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
+    /// `application/fhir+json`.
     #[default]
     Json,
+    /// `application/fhir+xml`.
     Xml,
 }
 

@@ -35,8 +35,11 @@ use std::borrow::Cow;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(i64)]
 pub enum KeyKind {
+    /// MessageHeader.id.
     HeaderId = 1,
+    /// Bundle.id.
     BundleId = 2,
+    /// Bundle.id.
     BundleIdentifier = 3,
 }
 
@@ -68,8 +71,11 @@ pub struct Seen<K> {
 /// What a message is, compared with those already received; `K` identifies the earlier message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict<K> {
+    /// No stored message has this identity.
     New,
+    /// The stored message has the same identity and content.
     Duplicate(K),
+    /// The stored message has the same identity and other content.
     Conflict(K),
 }
 

@@ -9,9 +9,13 @@ use std::borrow::Cow;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
+    /// `information`.
     Information,
+    /// `warning`.
     Warning,
+    /// `error`.
     Error,
+    /// `fatal`.
     Fatal,
 }
 
@@ -19,26 +23,47 @@ pub enum Severity {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum IssueCode {
+    /// `structure`.
     Structure,
+    /// `required`.
     Required,
+    /// `value`.
     Value,
+    /// `invariant`.
     Invariant,
+    /// `login`.
     Login,
+    /// `unknown`.
     Unknown,
+    /// `forbidden`.
     Forbidden,
+    /// `processing`.
     Processing,
+    /// `not-supported`.
     NotSupported,
+    /// `duplicate`.
     Duplicate,
+    /// `multiple-matches`.
     MultipleMatches,
+    /// `not-found`.
     NotFound,
+    /// `too-long`.
     TooLong,
+    /// `business-rule`.
     BusinessRule,
+    /// `conflict`.
     Conflict,
+    /// `transient`.
     Transient,
+    /// `no-store`.
     NoStore,
+    /// `exception`.
     Exception,
+    /// `timeout`.
     Timeout,
+    /// `throttled`.
     Throttled,
+    /// `information`.
     Informational,
 }
 
@@ -56,8 +81,11 @@ struct Full(Box<str>);
 /// (SEC-16). Quotations of the message are kept separately, for its sender and for operators.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Issue<C = Cause> {
+    /// How bad it is.
     pub severity: Severity,
+    /// Its type in the code system `issue-type`.
     pub code: IssueCode,
+    /// Why it is wrong, in terms of the program that reads issues.
     pub cause: C,
     /// The rule that was violated, as in the documentation: `MSG-02`, `bdl-7`, `JSN-01`.
     pub rule: Option<Cow<'static, str>>,

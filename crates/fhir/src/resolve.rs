@@ -16,6 +16,7 @@ pub enum Resolved<'t> {
     Found(Node<'t>, bool),
     /// More than one resource matches.
     Ambiguous,
+    /// No resource of the Bundle matches.
     Missing,
 }
 
@@ -69,6 +70,7 @@ pub struct Index<'t> {
 type Named = HashMap<String, Vec<usize>>;
 
 impl<'t> Index<'t> {
+    /// An index of the message's Bundle.
     pub fn new(tree: &'t Tree) -> Self {
         Index::of(tree.root())
     }

@@ -15,6 +15,7 @@ fn syntax_error<T>(offset: usize, text: &'static str) -> Result<T, SyntaxError> 
 }
 
 pub(super) const ONES: u64 = 0x0101_0101_0101_0101;
+/// The highest bit of each of eight bytes.
 pub const HIGHS: u64 = 0x8080_8080_8080_8080;
 
 /// The high bit of each byte that is zero; bytes above a zero byte may be marked too, but never one below it.
@@ -245,11 +246,13 @@ pub struct Walk {
 }
 
 impl Walk {
+    /// At the beginning of a text.
     pub fn new(bytes: &[u8]) -> Self {
         let done = if bytes.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
         Walk { done, line: 1, column: 1 }
     }
 
+    /// Line and column of a byte offset, both from 1; offsets must not decrease.
     pub fn to(&mut self, bytes: &[u8], offset: usize) -> (u32, u32) {
         let end = offset.min(bytes.len()).max(self.done);
         let passed = bytes.get(self.done..end).unwrap_or_default();

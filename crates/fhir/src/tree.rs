@@ -17,11 +17,17 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Kind {
+    /// `null`.
     Null,
+    /// `true` or `false`.
     Boolean,
+    /// A number, as written.
     Number,
+    /// A string, as written, with its escapes.
     String,
+    /// An array.
     Array,
+    /// An object.
     Object,
 }
 
@@ -99,6 +105,7 @@ impl fmt::Debug for Tree {
 /// One value in a tree.
 #[derive(Clone, Copy, Debug)]
 pub struct Node<'t> {
+    /// The document that it is part of.
     pub tree: &'t Tree,
     /// Its position in document order; the root is 0.
     pub index: u32,
@@ -124,6 +131,7 @@ impl Tree {
         self.slots.len()
     }
 
+    /// Whether the tree has no nodes, which no reader returns.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.slots.is_empty()

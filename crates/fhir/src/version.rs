@@ -6,10 +6,13 @@ use std::sync::LazyLock;
 /// A FHIR version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum FhirVersion {
+    /// 4.0.
     #[serde(rename = "4.0")]
     R4,
+    /// 4.3.
     #[serde(rename = "4.3")]
     R4B,
+    /// 5.0.
     #[serde(rename = "5.0")]
     R5,
 }
@@ -22,10 +25,12 @@ pub struct PerVersion<T: 'static> {
 }
 
 impl<T> PerVersion<T> {
+    /// Each function makes the value of its version.
     pub const fn new(r4: fn() -> T, r4b: fn() -> T, r5: fn() -> T) -> Self {
         PerVersion { r4: LazyLock::new(r4), r4b: LazyLock::new(r4b), r5: LazyLock::new(r5) }
     }
 
+    /// The value of a version.
     pub fn of(&'static self, version: FhirVersion) -> &'static T {
         match version {
             FhirVersion::R4 => &self.r4,

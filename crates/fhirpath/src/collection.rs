@@ -7,8 +7,10 @@ use super::{COLLECTION_LIMIT_ITEMS, Failure};
 /// An ordered collection of items.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub enum Collection<'t> {
+    /// No items.
     #[default]
     Empty,
+    /// One item, without an allocation.
     One(Item<'t>),
     /// At least one item; fewer than two only after items were removed.
     Many(Vec<Item<'t>>),

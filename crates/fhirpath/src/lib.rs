@@ -1,3 +1,4 @@
+#![warn(missing_docs)]
 #![doc = include_str!("../README.md")]
 //!
 //! Reading order: `lexer`, `parser`, `ast`, `value`, then `eval`, which streams items from step to step, so that

@@ -19,8 +19,10 @@ pub enum Level {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ProseRules {
+    /// They are warnings.
     #[default]
     Warning,
+    /// They are errors.
     Error,
 }
 

@@ -1,3 +1,4 @@
+#![warn(missing_docs)]
 #![doc = include_str!("../README.md")]
 //!
 //! Reading order: `rules`, `entries`, `bundle_rules`, `full_url`, `links`, `definition_rules`, then `focus`,

@@ -18,12 +18,15 @@ pub struct ExtensionDef {
     pub is_value_required: bool,
     /// The required binding of its value.
     pub binding: Option<ValueSetId>,
+    /// The extensions within a complex extension.
     pub nested: Vec<ExtensionDef>,
     /// Its own constraints, beyond ext-1.
     pub constraints: Vec<ConstraintId>,
+    /// The minimum number of occurrences within the extension that contains it.
     pub min: u16,
     /// The maximum number within one parent; `u16::MAX` is `*`.
     pub max: u16,
+    /// Whether it is a modifier extension.
     pub is_modifier: bool,
 }
 

@@ -42,9 +42,13 @@ pub struct ConstraintId(pub u16);
 /// The definitions of one FHIR version.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Schema {
+    /// The version that the tables describe.
     pub version: FhirVersion,
+    /// By `TypeId`.
     pub types: Vec<TypeDef>,
+    /// By `ValueSetId`.
     pub value_sets: Vec<ValueSet>,
+    /// By `ConstraintId`.
     pub constraints: Vec<Constraint>,
     /// The extensions that the base packages define, sorted by url.
     pub extensions: Vec<ExtensionDef>,
@@ -55,11 +59,13 @@ pub struct Schema {
 /// The kind of a type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TypeKind {
+    /// A primitive type, with its format.
     Primitive(Primitive),
     /// A data type, such as HumanName.
     Complex,
     /// An element with elements of its own within a type: `Patient.contact`.
     Backbone,
+    /// A type of resource.
     Resource,
 }
 
@@ -72,7 +78,9 @@ pub struct TypeDef {
     /// The name in FHIRPath, and the end of the name of a choice: `Quantity` for `SimpleQuantity`, `BackboneElement`
     /// or `Element` for backbone elements, else `name`.
     pub code: Box<str>,
+    /// Which kind of type it is.
     pub kind: TypeKind,
+    /// Whether no value has exactly this type.
     pub is_abstract: bool,
     /// The type that it specializes or constrains.
     pub base: Option<TypeId>,
@@ -90,7 +98,9 @@ pub struct TypeDef {
 pub struct ElementDef {
     /// Without `[x]`.
     pub name: Box<str>,
+    /// Whether it is written `x[x]`: one value of one of several types.
     pub is_choice: bool,
+    /// The minimum number of values.
     pub min: u16,
     /// The maximum number of values; `u16::MAX` is `*`.
     pub max: u16,
@@ -98,9 +108,11 @@ pub struct ElementDef {
     pub is_array: bool,
     /// Whether XML writes it as an attribute: `id` of data types, `Extension.url`.
     pub is_attribute: bool,
+    /// Whether it changes the meaning of the element that contains it.
     pub is_modifier: bool,
     /// At least one; more than one only for choices.
     pub types: Vec<ElementType>,
+    /// The value set of its codes, if it has one.
     pub binding: Option<Binding>,
     /// Constraints of the element itself, beyond those of its type, without ele-1 and ext-1.
     pub constraints: Vec<ConstraintId>,
@@ -109,6 +121,7 @@ pub struct ElementDef {
 /// A type that an element may have.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct ElementType {
+    /// The type.
     pub type_id: TypeId,
     /// The types that a Reference or canonical may refer to; empty: any.
     pub targets: Vec<TypeId>,
@@ -117,16 +130,22 @@ pub struct ElementType {
 /// The strength of a binding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Strength {
+    /// Codes must be from the value set.
     Required,
+    /// Codes must be from the value set if it has one for the concept.
     Extensible,
+    /// Codes should be from the value set.
     Preferred,
+    /// The value set shows what is meant.
     Example,
 }
 
 /// A binding to a value set.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Binding {
+    /// How strictly it applies.
     pub strength: Strength,
+    /// The value set.
     pub value_set: ValueSetId,
 }
 

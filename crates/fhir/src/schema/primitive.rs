@@ -5,26 +5,47 @@ use serde::{Deserialize, Serialize};
 /// A primitive type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Primitive {
+    /// `boolean`.
     Boolean,
+    /// `integer`.
     Integer,
+    /// `unsignedInt`.
     UnsignedInt,
+    /// `positiveInt`.
     PositiveInt,
+    /// `integer64`.
     Integer64,
+    /// `decimal`.
     Decimal,
+    /// `string`.
     String,
+    /// `markdown`.
     Markdown,
+    /// `code`.
     Code,
+    /// `id`.
     Id,
+    /// `uri`.
     Uri,
+    /// `url`.
     Url,
+    /// `canonical`.
     Canonical,
+    /// `oid`.
     Oid,
+    /// `uuid`.
     Uuid,
+    /// `date`.
     Date,
+    /// `dateTime`.
     DateTime,
+    /// `instant`.
     Instant,
+    /// `time`.
     Time,
+    /// `base64Binary`.
     Base64Binary,
+    /// `xhtml`.
     Xhtml,
 }
 

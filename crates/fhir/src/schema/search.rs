@@ -10,14 +10,23 @@ use serde::{Deserialize, Serialize};
 /// The kind of value that a search compares (SearchParameter.type).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum SearchKind {
+    /// `number`.
     Number,
+    /// `date`.
     Date,
+    /// `string`.
     String,
+    /// `token`.
     Token,
+    /// `reference`.
     Reference,
+    /// `composite`.
     Composite,
+    /// `quantity`.
     Quantity,
+    /// `uri`.
     Uri,
+    /// `special`.
     Special,
     /// The resource as a whole, such as `_has` (R5).
     Resource,
@@ -26,9 +35,11 @@ pub enum SearchKind {
 /// A search parameter.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct SearchParameter {
+    /// The canonical of its SearchParameter.
     pub url: Box<str>,
     /// Its name in a search: `birthdate`.
     pub code: Box<str>,
+    /// Its type, which says how values are compared.
     pub kind: SearchKind,
     /// The types that have it, including their specializations: `Resource` is all.
     pub bases: Vec<TypeId>,

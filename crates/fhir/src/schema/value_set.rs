@@ -16,6 +16,7 @@ pub struct ValueSet {
 /// The codes of a value set.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Codes {
+    /// The code systems that `codes` name by position.
     pub systems: Vec<Box<str>>,
     /// Code and position of its system, sorted.
     pub codes: Vec<(Box<str>, u16)>,

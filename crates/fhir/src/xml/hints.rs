@@ -8,7 +8,9 @@ use super::document::Document;
 /// The versions that the elements of the header belong to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Hints {
+    /// An element occurs that only R4 and R4B have.
     pub is_r4: bool,
+    /// An element occurs that only R5 has.
     pub is_r5: bool,
 }
 

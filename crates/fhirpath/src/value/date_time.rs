@@ -9,11 +9,17 @@ use std::fmt;
 /// The smallest component that a date or time is written with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Precision {
+    /// A year only.
     Year,
+    /// Year and month.
     Month,
+    /// A whole date.
     Day,
+    /// A time in hours.
     Hour,
+    /// Hours and minutes.
     Minute,
+    /// Seconds or finer.
     Second,
 }
 
@@ -22,9 +28,13 @@ pub enum Precision {
 pub struct DateTime {
     /// 1 to 9999.
     pub year: i32,
+    /// 1 to 12.
     pub month: u8,
+    /// 1 to 31.
     pub day: u8,
+    /// 0 to 23.
     pub hour: u8,
+    /// 0 to 59.
     pub minute: u8,
     /// 60 for a leap second.
     pub second: u8,

@@ -18,7 +18,9 @@ use std::sync::Arc;
 /// Text of the document or of the expression; cloning copies no characters.
 #[derive(Clone, Debug)]
 pub enum Text<'t> {
+    /// A part of the document or of the expression.
     Borrowed(&'t str),
+    /// A text that an evaluation made.
     Shared(Arc<str>),
 }
 
@@ -48,20 +50,29 @@ impl From<String> for Text<'_> {
 /// A value of a System type.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value<'t> {
+    /// `System.Boolean`.
     Boolean(bool),
+    /// `System.String`.
     String(Text<'t>),
     /// The specification defines 32 bits; the operations enforce that.
     Integer(i64),
+    /// `System.Long`.
     Long(i64),
+    /// `System.Decimal`.
     Decimal(Decimal),
+    /// `System.Date`.
     Date(DateTime),
+    /// `System.DateTime`.
     DateTime(DateTime),
     /// The date part is January 1, 1970.
     Time(DateTime),
+    /// `System.Quantity`.
     Quantity(Box<Quantity<'t>>),
     /// The result of `type()`.
     Type {
+        /// `System` or `FHIR`.
         namespace: &'static str,
+        /// The name of the type within the namespace.
         name: Text<'t>,
     },
 }
@@ -69,7 +80,9 @@ pub enum Value<'t> {
 /// One item of a collection.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Item<'t> {
+    /// An element of a document.
     Element(Element<'t>),
+    /// A value that is not part of a document.
     Value(Value<'t>),
 }
 

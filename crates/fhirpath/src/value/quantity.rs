@@ -8,7 +8,9 @@ use std::fmt;
 /// A number with a unit.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Quantity<'t> {
+    /// The number.
     pub value: Decimal,
+    /// Its unit.
     pub unit: Unit<'t>,
 }
 

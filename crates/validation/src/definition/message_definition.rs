@@ -10,13 +10,19 @@ use std::cmp::Ordering;
 /// A MessageDefinition of R4, R4B, or R5.
 #[derive(Clone, Debug)]
 pub struct Definition {
+    /// `MessageDefinition.id`.
     pub id: Option<String>,
+    /// `MessageDefinition.url`, without a version.
     pub url: Option<String>,
+    /// `MessageDefinition.version`.
     pub version: Option<String>,
     /// The FHIR version it applies to; None: every version. A MessageDefinition has no element for this.
     pub fhir_version: Option<FhirVersion>,
+    /// The event that it governs.
     pub event: Event,
+    /// How often a message may be processed (MSG-45).
     pub category: Option<Category>,
+    /// When the sender wants a response (MSG-48).
     pub response_required: Option<ResponseRequired>,
     /// Rules on the types and numbers of focus resources.
     pub focus: Vec<FocusRule>,

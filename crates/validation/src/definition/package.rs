@@ -22,7 +22,9 @@ const BUILT_IN: [&str; 2] = ["hl7.terminology", "hl7.fhir.uv.extensions"];
 /// A definition file; the caller reads it. `path` appears in error texts.
 #[derive(Clone, Debug)]
 pub struct DefinitionFile {
+    /// As the caller names it; the ending says what it is.
     pub path: String,
+    /// The content of the file.
     pub bytes: Vec<u8>,
 }
 
