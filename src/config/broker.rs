@@ -1,6 +1,6 @@
 //! The section `[amqp]`, and the URL of a broker: `amqp(s)://user:password@host:port/vhost?parameters`.
 //!
-//! The parameters are those of RabbitMQ's URI query parameters (https://www.rabbitmq.com/docs/uri-query-parameters):
+//! The parameters are those of RabbitMQ's URI query parameters (<https://www.rabbitmq.com/docs/uri-query-parameters>):
 //! `heartbeat` (seconds), `auth_mechanism` (plain or external), `cacertfile`, `certfile`, `keyfile` (PEM files).
 
 use super::section::Section;

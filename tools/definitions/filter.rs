@@ -1,7 +1,7 @@
 //! Filters of value sets on available code systems.
 
 use crate::members::text;
-use crate::terminology::{Concept, System};
+use crate::system::{Concept, System};
 use serde_json::Value;
 
 /// The concepts that pass; None if the filter is not supported, so that the codes are unknown.

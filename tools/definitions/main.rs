@@ -12,6 +12,7 @@ mod place;
 mod search;
 mod source;
 mod structures;
+mod system;
 mod terminology;
 mod xml;
 

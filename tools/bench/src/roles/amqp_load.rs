@@ -6,15 +6,14 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use futures_util::{FutureExt, StreamExt};
 use lapin::options::{BasicAckOptions, BasicPublishOptions, BasicQosOptions};
-use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer, PublisherConfirm};
+use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, Consumer, PublisherConfirm};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::LocalSet;
 use uuid::Uuid;
 
-use super::amqp_relay::confirmed;
 use super::{Measured, RoleArgs};
 use crate::arrivals::Arrivals;
 use crate::latency::Latencies;
@@ -34,6 +33,15 @@ pub async fn consume(connection: &Connection, queue: &str) -> Result<(Channel, C
     channel.basic_qos(PREFETCH_MESSAGES, BasicQosOptions::default()).await?;
     let consumer = channel.basic_consume(queue.into(), "".into(), Default::default(), Default::default()).await?;
     Ok((channel, consumer))
+}
+
+/// Errs if the broker did not store a message, or had no queue for it.
+pub fn confirmed(confirmation: Confirmation) -> Result<()> {
+    match confirmation {
+        Confirmation::Ack(None) => Ok(()),
+        Confirmation::Ack(Some(_)) => bail!("the broker returned a message"),
+        _ => bail!("the broker did not confirm a message"),
+    }
 }
 
 struct Tally {

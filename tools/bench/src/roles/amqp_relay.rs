@@ -1,13 +1,13 @@
 //! The bare AMQP relay: consumes one queue, publishes to another with confirms, acknowledges, and neither checks nor
 //! stores anything.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use futures_util::{FutureExt, StreamExt};
 use lapin::options::{BasicAckOptions, BasicPublishOptions};
-use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, PublisherConfirm};
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, PublisherConfirm};
 use tokio::sync::mpsc;
 
-use super::amqp_load::{PREFETCH_MESSAGES, consume};
+use super::amqp_load::{PREFETCH_MESSAGES, confirmed, consume};
 
 /// The maximum number of deliveries that one acknowledgement covers.
 const ACK_MESSAGES: usize = 64;
@@ -58,13 +58,4 @@ async fn acknowledge(taken: Channel, mut confirms: mpsc::Receiver<(u64, Publishe
         }
     }
     Ok(())
-}
-
-/// Errs if the broker did not store a message, or had no queue for it.
-pub fn confirmed(confirmation: Confirmation) -> Result<()> {
-    match confirmation {
-        Confirmation::Ack(None) => Ok(()),
-        Confirmation::Ack(Some(_)) => bail!("the broker returned a message"),
-        _ => bail!("the broker did not confirm a message"),
-    }
 }
