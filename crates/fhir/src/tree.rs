@@ -172,7 +172,6 @@ impl Tree {
         self.text.get(start as usize..end as usize).unwrap_or_default()
     }
 
-    #[inline]
     fn decoded(&self, start: u32, end: u32, escaped: bool) -> Cow<'_, str> {
         match escaped {
             false => Cow::Borrowed(self.str(start, end)),
@@ -227,7 +226,6 @@ impl<'t> Node<'t> {
         found
     }
 
-    #[inline]
     fn tagged(self, tag: Tag, name: &str) -> Option<Node<'t>> {
         self.members_of().find(|child| {
             let slot = child.slot();

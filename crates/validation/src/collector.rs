@@ -29,9 +29,10 @@ pub struct IssueCollector<'m> {
 
 struct Found {
     issue: Issue,
-    offset: Option<usize>,
-    /// The node whose expression is made at the end.
+    /// The node that has the position; None if the issue has its own.
     node: Option<u32>,
+    /// Whether the node's expression is made at the end.
+    needs_expression: bool,
 }
 
 /// The severity of a violation.
@@ -85,7 +86,7 @@ impl<'m> IssueCollector<'m> {
             Weight::Prose => self.prose,
         };
         let issue = Issue::new(severity, violation.code, violation.cause, violation.text).rule(violation.rule);
-        self.push(Found { issue, offset: Some(node.offset()), node: Some(node.index) });
+        self.push(Found { issue, node: Some(node.index), needs_expression: true });
     }
 
     /// Adds a violation at an element given by its expression, which must consist of names of the specification
@@ -107,7 +108,7 @@ impl<'m> IssueCollector<'m> {
     fn add(&mut self, severity: Severity, expression: impl Into<String>, node: Option<Node>, violation: Violation) {
         let issue = Issue::new(severity, violation.code, violation.cause, violation.text).rule(violation.rule);
         let issue = issue.at_known(expression.into());
-        self.push(Found { issue, offset: node.map(Node::offset), node: None });
+        self.push(Found { issue, node: node.map(|node| node.index), needs_expression: false });
     }
 
     /// Whether further errors are only counted; then callers need not format their texts.
@@ -126,7 +127,7 @@ impl<'m> IssueCollector<'m> {
             self.left_out += issue.unlisted_count();
             return;
         }
-        self.push(Found { issue, offset: None, node: None });
+        self.push(Found { issue, node: None, needs_expression: false });
     }
 
     fn push(&mut self, found: Found) {
@@ -140,11 +141,12 @@ impl<'m> IssueCollector<'m> {
     /// The issues: errors first, then warnings, each by position in the source (those without a position first), and
     /// in the order in which they were added if positions are equal. An issue that two checks found is listed once.
     pub fn finish(mut self) -> Vec<Issue> {
-        self.add_positions();
-        self.add_expressions();
+        self.add_positions_and_expressions();
         let left_out =
             self.left_out + self.errors.saturating_sub(ISSUES_LIMIT) + self.warnings.saturating_sub(ISSUES_LIMIT);
-        let mut issues = self.found.into_iter().map(|found| found.issue).collect::<Vec<_>>();
+        // Not collected: that would shrink the found ones in place, which moves them to smaller memory.
+        let mut issues = Vec::with_capacity(self.found.len() + 1);
+        issues.extend(self.found.into_iter().map(|found| found.issue));
         issues.sort_by_key(|issue| issue.position);
         issues.dedup_by(is_duplicate);
         // The sort is stable, so each severity stays in document order.
@@ -155,26 +157,23 @@ impl<'m> IssueCollector<'m> {
         issues
     }
 
-    fn add_positions(&mut self) {
-        let mut order = self.found.iter_mut().filter(|found| found.offset.is_some()).collect::<Vec<_>>();
-        order.sort_by_key(|found| found.offset);
-        let bytes = self.tree.source_bytes();
-        let mut walk = Walk::new(bytes);
-        for found in order {
-            found.issue.position = found.offset.map(|offset| walk.to(bytes, offset));
-        }
-    }
-
-    fn add_expressions(&mut self) {
+    fn add_positions_and_expressions(&mut self) {
+        let tree = self.tree;
+        let at = |found: &Found| found.node.map(|index| Node { tree, index });
         let mut order = self.found.iter_mut().filter(|found| found.node.is_some()).collect::<Vec<_>>();
-        if order.is_empty() {
-            return;
+        order.sort_by_key(|found| at(found).map(Node::offset));
+        let bytes = tree.source_bytes();
+        let mut walk = Walk::new(bytes);
+        for found in &mut order {
+            found.issue.position = at(found).map(|node| walk.to(bytes, node.offset()));
         }
+        order.retain(|found| found.needs_expression);
+        // In JSON, offsets and nodes have the same order.
         order.sort_by_key(|found| found.node);
-        let mut expressions = Expressions::new(self.tree, self.version.map(Schema::of));
+        let mut expressions = Expressions::new(tree, self.version.map(Schema::of));
         for found in order {
-            if let Some(index) = found.node {
-                match expressions.of(Node { tree: self.tree, index }) {
+            if let Some(node) = at(found) {
+                match expressions.of(node) {
                     Expression { path, is_known: true } => found.issue.set_known_expression(path),
                     Expression { path, .. } => found.issue.set_expression(&path),
                 }

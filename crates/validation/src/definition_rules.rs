@@ -149,9 +149,9 @@ fn ambiguous(
     let any_fits = candidates.iter().any(|one| focus::violations(message, one, focus).is_empty());
     let listed = candidates.iter().take(LISTED_LIMIT).map(|one| one.canonical()).collect::<Vec<_>>().join(", ");
     let text = match any_fits {
-        true => format!("several catalog of the event fit: {listed}. Name one in MessageHeader.definition"),
+        true => format!("several definitions of the event fit: {listed}. Name one in MessageHeader.definition"),
         false => format!(
-            "the focus does not fit any of the event's catalog: {listed}. Correct the focus, or name a definition in MessageHeader.definition"
+            "the focus does not fit any of the event's definitions: {listed}. Correct the focus, or name a definition in MessageHeader.definition"
         ),
     };
     let node = header.and_then(|header| header.get("focus").or(Some(header)));

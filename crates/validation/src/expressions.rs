@@ -37,9 +37,7 @@ pub(super) struct Expressions<'t> {
 
 impl<'t> Expressions<'t> {
     pub fn new(tree: &'t Tree, schema: Option<&'static Schema>) -> Self {
-        let mut expressions = Expressions { tree, schema, levels: Vec::new(), path: String::new() };
-        expressions.restart();
-        expressions
+        Expressions { tree, schema, levels: Vec::new(), path: String::new() }
     }
 
     fn restart(&mut self) {
