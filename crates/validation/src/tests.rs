@@ -385,6 +385,11 @@ fn of_several_definitions_the_one_whose_focus_fits_is_taken() {
     ] {
         let checked = check(&about_patient, &definitions, CLOSED);
         assert_eq!(found(&checked), [("MSG-51", true, "Bundle.entry[0].resource.focus")]);
+        let text = checked.issues[0].diagnostics.to_string();
+        assert!(
+            text.contains("definitions of the event fit: ") || text.contains("the event's definitions: "),
+            "{text}"
+        );
         assert!(listed.iter().all(|one| checked.issues[0].diagnostics.contains(one)));
     }
 }
