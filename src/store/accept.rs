@@ -4,7 +4,7 @@
 use super::batch::{Batch, MessageRef};
 use super::prepare::Prepared;
 use super::rows::{self, ResponseLink};
-use crate::delivery::{Acceptance, DeliveryState, MessageState, Metadata, PendingDelivery};
+use crate::delivery::{Acceptance, DeliveryState, MessageState, Metadata, NewDelivery, PendingDelivery};
 use crate::fault::Fault;
 use fhir::event::ResponseCode;
 use fhir::identity::Verdict;
@@ -32,7 +32,7 @@ enum AnswerRank {
 }
 
 impl Batch {
-    pub fn accept(&mut self, message: Prepared) -> Acceptance {
+    pub fn accept(&mut self, message: &Prepared) -> Acceptance {
         if let Some((key, message_id)) = message.assigns
             && !self.ambiguous.remove(&key)
         {
@@ -44,7 +44,7 @@ impl Batch {
         if let Some(delivery_key) = message.closes {
             return self.close(message, delivery_key);
         }
-        match self.verdict(&message) {
+        match self.verdict(message) {
             Verdict::Duplicate((_, message_id)) => Acceptance::Duplicate { message_id },
             // A requester waits for this answer: it must not be lost because its receiver reuses ids.
             Verdict::Conflict(_) if message.metadata.ambiguous => self.insert_new(message, false),
@@ -54,14 +54,14 @@ impl Batch {
     }
 
     /// `has_identity`: whether a later copy is recognized as its duplicate.
-    fn insert_new(&mut self, message: Prepared, has_identity: bool) -> Acceptance {
+    fn insert_new(&mut self, message: &Prepared, has_identity: bool) -> Acceptance {
         let flags = if message.metadata.ambiguous { rows::AMBIGUOUS } else { 0 };
         let (message_key, pending) = self.insert(message, has_identity, flags);
         Acceptance::New { message_key, deliveries: pending, first_answer: false }
     }
 
     /// A refusal is never a duplicate. If it was meant to answer a delivery that has no answer yet, the delivery gets its fault.
-    fn refuse(&mut self, message: Prepared) -> Acceptance {
+    fn refuse(&mut self, message: &Prepared) -> Acceptance {
         let open =
             message.closes.and_then(|key| self.deliveries.get_mut(&key)).filter(|delivery| delivery.answer.is_none());
         if let Some(delivery) = open {
@@ -73,7 +73,7 @@ impl Batch {
 
     /// A response that arrived on its own and answers a delivery. A duplicate that still becomes the first answer counts as
     /// new, under the key of the stored message.
-    fn close(&mut self, message: Prepared, delivery_key: i64) -> Acceptance {
+    fn close(&mut self, message: &Prepared, delivery_key: i64) -> Acceptance {
         let linked = self.link(message, delivery_key);
         match linked {
             LinkedAnswer { answer: (_, message_id), first: false, is_duplicate: true, pending }
@@ -89,33 +89,33 @@ impl Batch {
 
     /// Stores an answer and links it to its delivery. Other content under a known identity is stored without an identity of
     /// its own: the answer must not be lost because its receiver reuses ids.
-    pub fn link(&mut self, mut message: Prepared, delivery_key: i64) -> LinkedAnswer {
-        if let Some(delivery) = self.deliveries.get(&delivery_key) {
-            Arc::make_mut(&mut message.metadata).in_reply_to.get_or_insert(delivery.message_id);
+    pub fn link(&mut self, message: &Prepared, delivery_key: i64) -> LinkedAnswer {
+        let mut metadata = message.metadata.clone();
+        if let Some(delivery) = self.deliveries.get(&delivery_key)
+            && metadata.in_reply_to.is_none()
+        {
+            Arc::make_mut(&mut metadata).in_reply_to = Some(delivery.message_id);
         }
-        let verdict = message.assigns.map_or_else(|| self.verdict(&message), Verdict::Duplicate);
-        let rank = self.rank(&message, verdict, delivery_key);
+        let verdict = message.assigns.map_or_else(|| self.verdict(message), Verdict::Duplicate);
+        let rank = self.rank(message, verdict, delivery_key);
         let (sha256, releases) = (message.identity.response_content, message.releases_request);
         let transient = code(&message.metadata) == Some(ResponseCode::TransientError);
-        let further = message.further.take();
-        let flags = if rank == AnswerRank::Further && further.is_some() { rows::FURTHER } else { 0 };
-        message.deliveries = match rank {
-            AnswerRank::First => std::mem::take(&mut message.deliveries),
-            AnswerRank::Further if !is_reused(verdict) => {
-                further.and_then(|further| further.delivery).into_iter().collect()
-            }
-            AnswerRank::Further | AnswerRank::Duplicate => Vec::new(),
+        let flags = if rank == AnswerRank::Further && message.further.is_some() { rows::FURTHER } else { 0 };
+        let deliveries = match (rank, &message.further) {
+            (AnswerRank::First, _) => message.deliveries.as_slice(),
+            (AnswerRank::Further, Some(further)) if !is_reused(verdict) => further.delivery.as_slice(),
+            (AnswerRank::Further | AnswerRank::Duplicate, _) => &[],
         };
         let first = rank == AnswerRank::First;
         let linked = match verdict {
             Verdict::Duplicate(answer) => {
-                let pending = self.link_stored(&mut message, answer, flags);
+                let pending = self.link_stored(message, &metadata, deliveries, answer, flags);
                 LinkedAnswer { answer, first, is_duplicate: true, pending }
             }
             verdict => {
                 let message_id = message.metadata.id;
                 let has_identity = matches!(verdict, Verdict::New);
-                let (message_key, pending) = self.insert(message, has_identity, flags);
+                let (message_key, pending) = self.insert_with(message, &metadata, deliveries, has_identity, flags);
                 LinkedAnswer { answer: (message_key, message_id), first, is_duplicate: false, pending }
             }
         };
@@ -155,10 +155,15 @@ impl Batch {
 
     /// Links a stored response to the request that it answers, and adds its deliveries. If it had no request so far, its
     /// metadata gets what is needed to convert it for its requester.
-    fn link_stored(&mut self, message: &mut Prepared, answer: MessageRef, flags: i64) -> Vec<PendingDelivery> {
-        let deliveries = std::mem::take(&mut message.deliveries);
-        let metadata = Arc::make_mut(&mut message.metadata);
-        metadata.id = answer.1;
+    fn link_stored(
+        &mut self,
+        message: &Prepared,
+        metadata: &Metadata,
+        deliveries: &[NewDelivery],
+        answer: MessageRef,
+        flags: i64,
+    ) -> Vec<PendingDelivery> {
+        let metadata = Metadata { id: answer.1, ..metadata.clone() };
         let stored = match message.assigns {
             Some(_) => Some(Metadata { ambiguous: false, ..metadata.clone() }),
             None => self.candidate(answer.0).filter(|known| known.in_reply_to.is_none()).map(|known| Metadata {
@@ -172,8 +177,7 @@ impl Batch {
             let metadata_json = stored.and_then(|stored| serde_json::to_string(&stored).ok());
             self.rows.linked_responses.push(ResponseLink { message_key: answer.0, request, flags, metadata_json });
         }
-        let metadata = message.metadata.clone();
-        self.deliver(answer.0, &metadata, &message.plain, deliveries)
+        self.deliver(answer.0, &Arc::new(metadata), &message.plain, deliveries)
     }
 }
 

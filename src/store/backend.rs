@@ -41,7 +41,7 @@ impl Backend {
     }
 
     /// Decides and writes these jobs in one transaction. Returns a result for each after the commit.
-    pub async fn commit(&self, jobs: Vec<BatchJob>) -> Result<Vec<BatchResult>, BatchFailure> {
+    pub async fn commit(&self, jobs: &[BatchJob]) -> Result<Vec<BatchResult>, BatchFailure> {
         match self {
             Backend::Sqlite(sqlite) => sqlite.core.commit(jobs).await,
         }

@@ -61,13 +61,13 @@ pub(super) enum BatchFailure {
 }
 
 /// Decides all jobs by what is stored. Pure: the backend reads before, and writes the rows after.
-pub(super) fn decide(context: &Context, stored: StoredState, jobs: Vec<BatchJob>) -> Decision {
+pub(super) fn decide(context: &Context, stored: StoredState, jobs: &[BatchJob]) -> Decision {
     let mut batch = Batch::new(context.clone(), stored);
-    let decide = |job| match job {
-        BatchJob::Accept(message) => BatchResult::Accept(batch.accept(*message)),
-        BatchJob::Settle(settlement) => BatchResult::Settle(batch.settle(*settlement)),
+    let decide = |job: &BatchJob| match job {
+        BatchJob::Accept(message) => BatchResult::Accept(batch.accept(message)),
+        BatchJob::Settle(settlement) => BatchResult::Settle(batch.settle(settlement)),
     };
-    let results = jobs.into_iter().map(decide).collect();
+    let results = jobs.iter().map(decide).collect();
     let (rows, keys) = batch.finish();
     Decision { results, rows, keys }
 }
@@ -148,19 +148,31 @@ impl Batch {
 
     /// Adds the rows of a message, of the router's answer to it, and of all deliveries. `has_identity`: whether later copies are
     /// recognized.
-    pub fn insert(&mut self, message: Prepared, has_identity: bool, flags: i64) -> (i64, Vec<PendingDelivery>) {
+    pub fn insert(&mut self, message: &Prepared, has_identity: bool, flags: i64) -> (i64, Vec<PendingDelivery>) {
+        self.insert_with(message, &message.metadata, &message.deliveries, has_identity, flags)
+    }
+
+    /// As `insert`, with other metadata or deliveries than those of the message.
+    pub fn insert_with(
+        &mut self,
+        message: &Prepared,
+        metadata: &Arc<Metadata>,
+        deliveries: &[NewDelivery],
+        has_identity: bool,
+        flags: i64,
+    ) -> (i64, Vec<PendingDelivery>) {
         let key = self.keys.next_message();
-        let sender = self.context.participant_key(&message.metadata.sender);
+        let sender = self.context.participant_key(&metadata.sender);
         let released = message.answer.as_ref().is_some_and(|answer| answer.releases_request);
         let has_identity = has_identity && !released;
         if has_identity {
-            self.add_identity(&message, sender, key);
+            self.add_identity(message, sender, key);
         }
         self.rows.terms.extend(message.terms.iter().map(|term| (*term, key)));
-        self.add_references(&message, if has_identity { sender } else { 0 }, key);
-        let mut pending = self.deliver(key, &message.metadata, &message.plain, message.deliveries);
-        let router_answer = message.answer.map(|answer| {
-            let (answer_key, answer_pending) = self.insert(*answer, false, 0);
+        self.add_references(message, if has_identity { sender } else { 0 }, key);
+        let mut pending = self.deliver(key, metadata, &message.plain, deliveries);
+        let router_answer = message.answer.as_ref().map(|answer| {
+            let (answer_key, answer_pending) = self.insert(answer, false, 0);
             pending.extend(answer_pending);
             answer_key
         });
@@ -170,20 +182,20 @@ impl Batch {
             state: message.state,
             committed_us: self.now_us,
             sender,
-            in_reply_to: message.metadata.in_reply_to,
+            in_reply_to: metadata.in_reply_to,
             router_answer,
-            event: message.event,
-            destinations: message.destinations,
-            issue_labels: message.issue_labels,
+            event: message.event.clone(),
+            destinations: message.destinations.clone(),
+            issue_labels: message.issue_labels.clone(),
             content: message.identity.content,
             response_sha256: message.identity.response_content,
             flags,
-            metadata: message.metadata,
-            metadata_json: message.metadata_json,
-            outcome_json: message.outcome_json,
-            full_outcome_json: message.full_outcome_json,
+            metadata: metadata.clone(),
+            metadata_json: message.metadata_json.clone(),
+            outcome_json: message.outcome_json.clone(),
+            full_outcome_json: message.full_outcome_json.clone(),
             size_bytes,
-            packed: message.packed,
+            packed: message.packed.clone(),
         });
         (key, pending)
     }
@@ -217,12 +229,12 @@ impl Batch {
         key: i64,
         metadata: &Arc<Metadata>,
         body: &Bytes,
-        new: Vec<NewDelivery>,
+        new: &[NewDelivery],
     ) -> Vec<PendingDelivery> {
-        let mut pending = Vec::new();
+        let mut pending = Vec::with_capacity(new.len());
         for delivery in new {
             let seq = self.keys.next_seq(self.now_us);
-            let prev_seq = self.context.lane_of(&delivery).and_then(|lane| self.tails.insert(lane, seq));
+            let prev_seq = self.context.lane_of(delivery).and_then(|lane| self.tails.insert(lane, seq));
             let row = DeliveryRow {
                 key: self.keys.next_delivery(),
                 id: delivery.id,
@@ -235,17 +247,17 @@ impl Batch {
                 expires_us: delivery.expires_at_us,
                 created_us: self.now_us,
                 kind: delivery.kind.clone(),
-                destination: delivery.destination,
+                destination: delivery.destination.clone(),
             };
             pending.push(PendingDelivery {
                 delivery_key: row.key,
                 delivery_id: row.id,
                 message_key: key,
-                participant: delivery.participant,
+                participant: delivery.participant.clone(),
                 lane: row.lane,
                 seq,
                 prev_seq,
-                kind: delivery.kind,
+                kind: delivery.kind.clone(),
                 attempts: 0,
                 uncounted_attempts: 0,
                 is_probe: false,

@@ -13,6 +13,7 @@ mod lists;
 mod message_status;
 mod operations;
 mod prepare;
+mod queue;
 mod reference;
 mod retention;
 mod rows;
@@ -34,7 +35,7 @@ pub use sqlite::restore::{Restored, restore_file};
 pub use tries::Redelivered;
 
 use self::backend::Backend;
-use self::writer::Job;
+use self::queue::{Job, JobQueue, JobSender, job_queue};
 use crate::clock::Clock;
 use crate::delivery::{Acceptance, Metadata, NewMessage, Settled, Settlement};
 use crate::supervisor::{PartGuard, Supervisor};
@@ -42,7 +43,7 @@ use crate::turn::Turn;
 use fhir::identity::{IdentityKeys, Verdict};
 use std::path::PathBuf;
 use std::sync::Arc;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -90,7 +91,7 @@ struct Inner {
     backend: Backend,
     settings: StoreSettings,
     clock: Clock,
-    jobs: mpsc::Sender<Job>,
+    jobs: JobSender,
     /// Canceled when the writer may end.
     closing: CancellationToken,
 }
@@ -101,14 +102,11 @@ impl Drop for Inner {
     }
 }
 
-/// Jobs that may wait for the writer; further callers wait to enqueue theirs.
-const QUEUE_JOBS: usize = 4096;
-
 const WRITER_THREAD: &str = "store-writer";
 
 /// The writer has a thread and a runtime of its own: on the shared runtime it would wait for other tasks after every statement,
 /// while all requests wait for the writer.
-fn start_writer(backend: Backend, queue: mpsc::Receiver<Job>, guard: PartGuard) -> std::io::Result<()> {
+fn start_writer(backend: Backend, queue: JobQueue, guard: PartGuard) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let run = move || {
         let _guard = guard;
@@ -130,7 +128,7 @@ impl Store {
         supervisor: &Supervisor,
     ) -> Result<Store, OpenError> {
         let backend = Backend::open(settings.clone(), clock.clone()).await?;
-        let (jobs, queue) = mpsc::channel(QUEUE_JOBS);
+        let (jobs, queue) = job_queue();
         let closing = CancellationToken::new();
         let guard = supervisor.guard("store", closing.clone());
         let failed = |source| OpenError::File { path: WRITER_THREAD.into(), source };

@@ -25,18 +25,17 @@ const ZSTD_LEVEL: i32 = 1;
 /// Sender of the answers that the router writes itself; they are never duplicates.
 pub(super) const ROUTER: &str = "emberpost";
 
-/// A message, ready to be written. Clones share what is large.
-#[derive(Clone)]
+/// A message, ready to be written.
 pub(super) struct Prepared {
     pub metadata: Arc<Metadata>,
     pub metadata_json: Arc<str>,
     pub state: MessageState,
-    pub outcome_json: Option<String>,
+    pub outcome_json: Option<Arc<str>>,
     /// The outcome with what it quotes of the message; None if it quotes nothing.
-    pub full_outcome_json: Option<String>,
-    pub issue_labels: Option<String>,
-    pub destinations: String,
-    pub event: Option<String>,
+    pub full_outcome_json: Option<Arc<str>>,
+    pub issue_labels: Option<Arc<str>>,
+    pub destinations: Arc<str>,
+    pub event: Option<Arc<str>>,
     pub identity: IdentityKeys,
     pub references: Vec<Reference>,
     pub terms: Vec<i64>,
@@ -59,7 +58,6 @@ pub(super) struct Packed {
     pub bytes: Bytes,
 }
 
-#[derive(Clone)]
 pub(super) struct PreparedSettlement {
     pub delivery_key: i64,
     pub state: DeliveryState,
@@ -71,7 +69,6 @@ pub(super) struct PreparedSettlement {
     pub shares_with: Option<Uuid>,
 }
 
-#[derive(Clone)]
 pub(super) enum BatchJob {
     Accept(Box<Prepared>),
     Settle(Box<PreparedSettlement>),
@@ -150,11 +147,11 @@ pub(super) async fn message(new: NewMessage) -> Result<Prepared, serde_json::Err
         terms: search_fields.terms(),
         metadata_json: serde_json::to_string(&metadata)?.into(),
         state,
-        issue_labels,
-        outcome_json: outcome.as_ref().map(serde_json::to_string).transpose()?,
-        full_outcome_json: full_outcome.map(|full| serde_json::to_string(&full)).transpose()?,
-        destinations,
-        event,
+        issue_labels: issue_labels.map(Arc::from),
+        outcome_json: outcome.as_ref().map(serde_json::to_string).transpose()?.map(Arc::from),
+        full_outcome_json: full_outcome.map(|full| serde_json::to_string(&full)).transpose()?.map(Arc::from),
+        destinations: destinations.into(),
+        event: event.map(Arc::from),
         references: references(&metadata, &identity),
         identity,
         packed: pack(&bytes).await,
@@ -173,12 +170,12 @@ pub(super) async fn message(new: NewMessage) -> Result<Prepared, serde_json::Err
 pub(super) fn identity_only(metadata: &Metadata, identity: IdentityKeys) -> Prepared {
     Prepared {
         terms: Vec::new(),
-        metadata_json: String::new().into(),
+        metadata_json: "".into(),
         state: MessageState::Accepted,
         outcome_json: None,
         full_outcome_json: None,
         issue_labels: None,
-        destinations: String::new(),
+        destinations: "".into(),
         event: None,
         references: references(metadata, &identity),
         identity,

@@ -9,7 +9,7 @@ use fhir::identity::Verdict;
 use uuid::Uuid;
 
 impl Batch {
-    pub fn settle(&mut self, settlement: PreparedSettlement) -> Settled {
+    pub fn settle(&mut self, settlement: &PreparedSettlement) -> Settled {
         let key = settlement.delivery_key;
         let nothing = |changed| Settled {
             changed,
@@ -18,27 +18,27 @@ impl Batch {
             deliveries: Vec::new(),
             belongs_to: None,
         };
-        if let Some(request) = self.belongs_to(&settlement) {
+        if let Some(request) = self.belongs_to(settlement) {
             return Settled { belongs_to: Some(request), ..nothing(false) };
         }
         let Some(delivery) = self.deliveries.get_mut(&key) else { return nothing(false) };
-        if let Some(attempt) = settlement.attempt {
+        if let Some(attempt) = settlement.attempt.clone() {
             delivery.attempts += 1;
             delivery.status = attempt.status;
             delivery.changed = true;
             self.rows.attempts.push(NumberedAttempt { delivery_key: key, n: delivery.attempts, attempt });
         }
-        if let Some(issues) = settlement.receiver_issues {
+        if let Some(issues) = settlement.receiver_issues.clone() {
             self.rows.receiver_issues.push((key, issues));
         }
         let is_open = matches!(delivery.state, DeliveryState::Waiting | DeliveryState::Active);
         let unanswered = delivery.answer.is_none();
-        let settled = match settlement.answer {
+        let settled = match &settlement.answer {
             None => nothing(is_open),
             // The router's own answer (it gave up) counts only while the delivery is open and has no answer of its receiver.
             Some(answer) if &*answer.metadata.sender == ROUTER && !(is_open && unanswered) => nothing(is_open),
             Some(answer) => {
-                let linked = self.link(*answer, key);
+                let linked = self.link(answer, key);
                 Settled {
                     changed: is_open,
                     first_answer: linked.first,

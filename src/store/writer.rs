@@ -6,26 +6,16 @@
 use super::Unavailable;
 use super::backend::Backend;
 use super::batch::{BatchFailure, BatchResult};
-use super::prepare::{BatchJob, Prepared, PreparedSettlement};
+use super::prepare::BatchJob;
+use super::queue::{Job, JobQueue};
 use crate::delivery::{Acceptance, Settled};
 use crate::turn::Chain;
-use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, timeout_at};
+use tokio::sync::oneshot;
 
 const BATCH_JOBS: usize = 256;
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
 /// A batch waits for at most so many jobs, if the batches before had as many: each commit costs an fsync.
 const LINGER_JOBS: usize = 24;
-/// How long a batch waits for further jobs.
-const LINGER: Duration = Duration::from_millis(1);
-
-pub(super) enum Job {
-    /// With its chain of messages that must be stored in order.
-    Accept(Box<Prepared>, Chain, oneshot::Sender<Result<Acceptance, Unavailable>>),
-    Settle(Box<PreparedSettlement>, oneshot::Sender<Result<Settled, Unavailable>>),
-    Close(oneshot::Sender<()>),
-}
 
 enum Reply {
     Accept(Chain, oneshot::Sender<Result<Acceptance, Unavailable>>),
@@ -33,7 +23,7 @@ enum Reply {
 }
 
 /// Runs until the store is closed or its last handle is dropped.
-pub(super) async fn run(backend: Backend, mut jobs: mpsc::Receiver<Job>) {
+pub(super) async fn run(backend: Backend, mut jobs: JobQueue) {
     // The number of callers to expect: the size of the largest recent batch.
     let mut expected = 0;
     while let Some(first) = jobs.recv().await {
@@ -55,7 +45,7 @@ pub(super) async fn run(backend: Backend, mut jobs: mpsc::Receiver<Job>) {
     backend.close().await;
 }
 
-async fn finish(backend: &Backend, jobs: &mut mpsc::Receiver<Job>) {
+async fn finish(backend: &Backend, jobs: &mut JobQueue) {
     loop {
         let mut gathered = Gathered::default();
         gathered.drain(jobs);
@@ -100,9 +90,9 @@ impl Gathered {
         self.jobs.len() >= BATCH_JOBS || self.bytes >= BATCH_BYTES || self.close.is_some()
     }
 
-    fn drain(&mut self, jobs: &mut mpsc::Receiver<Job>) {
+    fn drain(&mut self, jobs: &mut JobQueue) {
         while !self.full()
-            && let Ok(job) = jobs.try_recv()
+            && let Some(job) = jobs.try_recv()
         {
             self.add(job);
         }
@@ -110,14 +100,11 @@ impl Gathered {
 
     /// Takes the jobs that wait. If recent batches were larger, more callers are likely to follow within a millisecond, and
     /// waiting for them saves commits.
-    async fn gather(&mut self, jobs: &mut mpsc::Receiver<Job>, expected: usize) {
+    async fn gather(&mut self, jobs: &mut JobQueue, expected: usize) {
         self.drain(jobs);
-        let until = Instant::now() + LINGER;
-        while !self.full() && self.jobs.len() < expected.min(LINGER_JOBS) {
-            match timeout_at(until, jobs.recv()).await {
-                Ok(Some(job)) => self.add(job),
-                Ok(None) | Err(_) => break,
-            }
+        let missing = expected.min(LINGER_JOBS).saturating_sub(self.jobs.len());
+        if missing > 0 && !self.full() {
+            jobs.linger(missing).await;
             self.drain(jobs);
         }
     }
@@ -128,19 +115,18 @@ async fn commit(backend: &Backend, gathered: Gathered) {
     if jobs.is_empty() {
         return;
     }
-    let retries = if jobs.len() > 1 { jobs.clone() } else { Vec::new() };
-    match backend.commit(jobs).await {
+    match backend.commit(&jobs).await {
         Ok(answers) => replies.into_iter().zip(answers).for_each(|(reply, answer)| reply.send(answer)),
-        Err(BatchFailure::OfRow(error)) if !retries.is_empty() => {
-            tracing::error!(jobs = retries.len(), %error, "a batch failed because of one of its rows; each job is committed alone");
-            one_by_one(backend, retries, replies).await;
+        Err(BatchFailure::OfRow(error)) if jobs.len() > 1 => {
+            tracing::error!(jobs = jobs.len(), %error, "a batch failed because of one of its rows; each job is committed alone");
+            one_by_one(backend, &jobs, replies).await;
         }
         Err(failure) => fail(replies.into_iter(), &failure),
     }
 }
 
 /// A bad row fails only its own caller. Any other failure fails all jobs that are left.
-async fn one_by_one(backend: &Backend, jobs: Vec<BatchJob>, replies: Vec<Reply>) {
+async fn one_by_one(backend: &Backend, jobs: &[BatchJob], replies: Vec<Reply>) {
     let mut replies = replies.into_iter();
     for job in jobs {
         let Some(reply) = replies.next() else { return };
@@ -148,7 +134,7 @@ async fn one_by_one(backend: &Backend, jobs: Vec<BatchJob>, replies: Vec<Reply>)
             reply.fail(Unavailable::Away("an earlier message of the same queue could not be stored".into()));
             continue;
         }
-        match backend.commit(vec![job]).await {
+        match backend.commit(std::slice::from_ref(job)).await {
             Ok(answers) => answers.into_iter().zip([reply]).for_each(|(answer, reply)| reply.send(answer)),
             Err(failure @ BatchFailure::OfRow(_)) => fail([reply].into_iter(), &failure),
             Err(failure) => return fail([reply].into_iter().chain(replies), &failure),

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 
 impl Core {
     /// Decides and writes a batch in one transaction, and reports its result to the store's health.
-    pub async fn commit(&self, jobs: Vec<BatchJob>) -> Result<Vec<BatchResult>, BatchFailure> {
+    pub async fn commit(&self, jobs: &[BatchJob]) -> Result<Vec<BatchResult>, BatchFailure> {
         let count = jobs.len() as u64;
         let running = self.health.begin();
         let results = {
@@ -39,12 +39,12 @@ impl Core {
     }
 }
 
-async fn transact(core: &Core, writer: &mut Writer, jobs: Vec<BatchJob>) -> Result<Vec<BatchResult>, Error> {
+async fn transact(core: &Core, writer: &mut Writer, jobs: &[BatchJob]) -> Result<Vec<BatchResult>, Error> {
     writer.refresh().await?;
     let (known, new) = core.unknown_participants(jobs.iter().flat_map(BatchJob::participants));
     core.add_participants(&mut writer.conn, known, new).await?;
     let context = core.context();
-    let query = context.query(&jobs);
+    let query = context.query(jobs);
     let stored = lookup::begin(&mut writer.conn, &writer.recent, &query, writer.keys).await?;
     let Decision { results, mut rows, keys } = batch::decide(&context, stored, jobs);
     // A failed transaction leaves gaps, but no key is assigned twice.

@@ -8,9 +8,9 @@ use crate::delivery::{DeliveryKind, DeliveryState};
 use crate::fault::Fault;
 use crate::store::rows::{self, DeliveryRow, MessageRow, NumberedAttempt, ReferenceRow, Rows};
 use crate::store::stored::DeliveryRecord;
-use sqlx::query::Query;
+use sqlx::error::BoxDynError;
 use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteConnection};
-use sqlx::{AssertSqlSafe, Error};
+use sqlx::{Arguments, AssertSqlSafe, Encode, Error, Type};
 use std::sync::{Arc, OnceLock};
 
 const ROWS_PER_CALL: usize = 64;
@@ -18,7 +18,34 @@ const ROWS_PER_CALL: usize = 64;
 /// The number of statements that the writer's connection should cache.
 pub(in crate::store) const PREPARED_STATEMENTS: usize = 8 * ROWS_PER_CALL + 64;
 
-type Bound = Query<'static, Sqlite, SqliteArguments>;
+/// The arguments of a call, up to 1,500 of them: `Query::bind` would move the whole query for each.
+#[derive(Default)]
+struct Bound {
+    arguments: SqliteArguments,
+    failure: Option<BoxDynError>,
+}
+
+impl Bound {
+    fn with_capacity(values: usize) -> Bound {
+        let mut bound = Bound::default();
+        bound.arguments.reserve(values, 0);
+        bound
+    }
+
+    fn bind<'v, T: Encode<'v, Sqlite> + Type<Sqlite>>(&mut self, value: T) -> &mut Bound {
+        if let Err(failure) = self.arguments.add(value) {
+            self.failure.get_or_insert(failure);
+        }
+        self
+    }
+
+    async fn execute(self, text: Arc<str>, conn: &mut SqliteConnection) -> Result<(), Error> {
+        match self.failure {
+            Some(failure) => Err(Error::Encode(failure)),
+            None => sqlx::query_with(AssertSqlSafe(text), self.arguments).execute(conn).await.map(drop),
+        }
+    }
+}
 
 impl Rows {
     /// Writes all rows in the transaction of the caller, who commits it.
@@ -34,10 +61,10 @@ impl Rows {
         self.write_new(conn).await?;
         let count = self.changed.len();
         if count == self.attempts.len() && (1..=ROWS_PER_CALL).contains(&count) {
-            let query: Bound = sqlx::query(AssertSqlSafe(SETTLE_AND_COMMIT.text(count)));
-            let query = self.attempts.iter_mut().fold(query, bind_attempt);
-            let query = self.changed.iter_mut().fold(query, bind_changed);
-            return query.execute(conn).await.map(drop);
+            let mut bound = SETTLE_AND_COMMIT.bound(count);
+            self.attempts.iter_mut().for_each(|row| bind_attempt(&mut bound, row));
+            self.changed.iter_mut().for_each(|row| bind_changed(&mut bound, row));
+            return bound.execute(SETTLE_AND_COMMIT.text(count), conn).await;
         }
         ATTEMPTS.run(conn, &mut self.attempts, &[bind_attempt]).await?;
         CHANGES.run(conn, &mut self.changed, &[bind_changed]).await?;
@@ -141,27 +168,32 @@ impl BulkStatement {
         self.texts[rows - 1].get_or_init(make).clone()
     }
 
+    /// Room for the values of so many rows.
+    fn bound(&self, rows: usize) -> Bound {
+        Bound::with_capacity(self.statements.iter().map(|(_, columns, _)| columns * rows).sum())
+    }
+
     /// `binds`: for each statement the function that binds a row; it may take the contents of the row.
     async fn run<R>(
         &self,
         conn: &mut SqliteConnection,
         rows: &mut [R],
-        binds: &[fn(Bound, &mut R) -> Bound],
+        binds: &[fn(&mut Bound, &mut R)],
     ) -> Result<(), Error> {
         for chunk in rows.chunks_mut(ROWS_PER_CALL) {
-            let mut query: Bound = sqlx::query(AssertSqlSafe(self.text(chunk.len())));
+            let mut bound = self.bound(chunk.len());
             for bind in binds {
-                query = chunk.iter_mut().fold(query, bind);
+                chunk.iter_mut().for_each(|row| bind(&mut bound, row));
             }
-            query.execute(&mut *conn).await?;
+            bound.execute(self.text(chunk.len()), &mut *conn).await?;
         }
         Ok(())
     }
 }
 
-fn bind_message(query: Bound, row: &mut MessageRow) -> Bound {
+fn bind_message(bound: &mut Bound, row: &mut MessageRow) {
     let response_code = row.metadata.response.as_ref().and_then(|response| response.code);
-    query
+    bound
         .bind(row.key)
         .bind(row::blob(row.metadata.id))
         .bind(row::message_state_code(row.state))
@@ -173,34 +205,34 @@ fn bind_message(query: Bound, row: &mut MessageRow) -> Bound {
         .bind(row.metadata.source.clone())
         .bind(row.event.take())
         .bind(response_code.map(|code| code.as_str()))
-        .bind(std::mem::take(&mut row.destinations))
+        .bind(row.destinations.clone())
         .bind(row.issue_labels.take())
         .bind(row.content.to_vec())
         .bind(row.response_sha256.map(|digest| digest.to_vec()))
         .bind(row.flags)
         .bind(row.metadata_json.clone())
-        .bind(row.outcome_json.take())
+        .bind(row.outcome_json.take());
 }
 
-fn bind_body(query: Bound, row: &mut MessageRow) -> Bound {
+fn bind_body(bound: &mut Bound, row: &mut MessageRow) {
     let bytes = row.packed.bytes.to_vec();
-    query.bind(row.key).bind(row.packed.codec).bind(row.size_bytes).bind(bytes).bind(row.full_outcome_json.clone())
+    bound.bind(row.key).bind(row.packed.codec).bind(row.size_bytes).bind(bytes).bind(row.full_outcome_json.clone());
 }
 
-fn bind_reference(query: Bound, row: &mut ReferenceRow) -> Bound {
-    query.bind(row.hash).bind(row.sender).bind(row.kind).bind(row.content).bind(row.message_key)
+fn bind_reference(bound: &mut Bound, row: &mut ReferenceRow) {
+    bound.bind(row.hash).bind(row.sender).bind(row.kind).bind(row.content).bind(row.message_key);
 }
 
-fn bind_term(query: Bound, (term, message_key): &mut (i64, i64)) -> Bound {
-    query.bind(*term).bind(*message_key)
+fn bind_term(bound: &mut Bound, (term, message_key): &mut (i64, i64)) {
+    bound.bind(*term).bind(*message_key);
 }
 
-fn bind_delivery(query: Bound, row: &mut DeliveryRow) -> Bound {
+fn bind_delivery(bound: &mut Bound, row: &mut DeliveryRow) {
     let replay_of = match &row.kind {
         DeliveryKind::Replay { of, .. } => of.map(row::blob),
         _ => None,
     };
-    query
+    bound
         .bind(row.key)
         .bind(row::blob(row.id))
         .bind(row.message_key)
@@ -215,11 +247,11 @@ fn bind_delivery(query: Bound, row: &mut DeliveryRow) -> Bound {
         .bind(row::kind_code(&row.kind))
         .bind(replay_of)
         .bind(row.destination.take())
-        .bind(row::kind_json(&row.kind))
+        .bind(row::kind_json(&row.kind));
 }
 
-fn bind_attempt(query: Bound, row: &mut NumberedAttempt) -> Bound {
-    query
+fn bind_attempt(bound: &mut Bound, row: &mut NumberedAttempt) {
+    bound
         .bind(row.delivery_key)
         .bind(row.n)
         .bind(row.attempt.started_at_us)
@@ -227,15 +259,15 @@ fn bind_attempt(query: Bound, row: &mut NumberedAttempt) -> Bound {
         .bind(row.attempt.status)
         .bind(std::mem::take(&mut row.attempt.result))
         .bind(row.attempt.fault.map(Fault::code))
-        .bind(row.attempt.detail.take())
+        .bind(row.attempt.detail.take());
 }
 
-fn bind_receiver_issues(query: Bound, (key, issues): &mut (i64, String)) -> Bound {
-    query.bind(*key).bind(std::mem::take(issues))
+fn bind_receiver_issues(bound: &mut Bound, (key, issues): &mut (i64, String)) {
+    bound.bind(*key).bind(std::mem::take(issues));
 }
 
-fn bind_changed(query: Bound, (key, row): &mut (i64, DeliveryRecord)) -> Bound {
-    query
+fn bind_changed(bound: &mut Bound, (key, row): &mut (i64, DeliveryRecord)) {
+    bound
         .bind(*key)
         .bind(row::state_code(row.state))
         .bind(row.attempts)
@@ -243,7 +275,7 @@ fn bind_changed(query: Bound, (key, row): &mut (i64, DeliveryRecord)) -> Bound {
         .bind(row.due_us)
         .bind(row.fault.map(Fault::code))
         .bind(row.answer)
-        .bind(row.ended_us)
+        .bind(row.ended_us);
 }
 
 /// In the caller's transaction. `rows` are sorted, so that each page of the table is written once.

@@ -166,7 +166,7 @@ async fn deliver(writer: &mut Writer, context: Context, turns: Vec<ReplayTurn>) 
     let mut batch = Batch::new(context, StoredState { keys: writer.keys, tails, ..StoredState::default() });
     let mut all = Vec::new();
     for ReplayTurn { message_key, metadata, deliveries } in turns {
-        all.extend(batch.deliver(message_key, &metadata, &Bytes::new(), deliveries));
+        all.extend(batch.deliver(message_key, &metadata, &Bytes::new(), &deliveries));
     }
     all.iter_mut().for_each(|delivery| delivery.body = None);
     let (rows, keys) = batch.finish();
