@@ -2,7 +2,9 @@
 
 use super::prepare::Packed;
 use super::stored::DeliveryRecord;
-use crate::delivery::{AttemptRow, DeliveryKind, MessageState, Metadata};
+use crate::delivery::{AttemptRow, DeliveryKind, DeliveryState, MessageState, Metadata};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -34,8 +36,9 @@ pub(super) struct MessageRow {
     pub packed: Packed,
 }
 
-/// In the order of the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// In the order of the table. As JSON it is an array of its columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "ReferenceColumns", from = "ReferenceColumns")]
 pub(super) struct ReferenceRow {
     pub hash: i64,
     /// Key of the sender; 0 if the row identifies no message.
@@ -43,6 +46,20 @@ pub(super) struct ReferenceRow {
     pub kind: i64,
     pub content: i64,
     pub message_key: i64,
+}
+
+type ReferenceColumns = (i64, i64, i64, i64, i64);
+
+impl From<ReferenceRow> for ReferenceColumns {
+    fn from(row: ReferenceRow) -> Self {
+        (row.hash, row.sender, row.kind, row.content, row.message_key)
+    }
+}
+
+impl From<ReferenceColumns> for ReferenceRow {
+    fn from((hash, sender, kind, content, message_key): ReferenceColumns) -> Self {
+        ReferenceRow { hash, sender, kind, content, message_key }
+    }
 }
 
 pub(super) struct DeliveryRow {
@@ -94,4 +111,31 @@ pub(super) struct Rows {
     pub released: Vec<i64>,
     /// Terms of the new messages, which a backend may write later.
     pub terms: Vec<(i64, i64)>,
+}
+
+/// By how many the deliveries of a participant change that wait, and those that are dead: key of the participant, waiting, dead.
+pub(super) type CountChange = (i64, i64, i64);
+
+/// The changes of counters for deliveries of participants that go from one state to another; None: they are new.
+pub(super) fn count_changes(
+    changes: impl Iterator<Item = (i64, Option<DeliveryState>, DeliveryState)>,
+) -> Vec<CountChange> {
+    let mut counts: BTreeMap<i64, (i64, i64)> = BTreeMap::new();
+    for (participant, from, to) in changes {
+        let change = |counted| i64::from(to == counted) - i64::from(from == Some(counted));
+        let count = counts.entry(participant).or_default();
+        count.0 += change(DeliveryState::Waiting);
+        count.1 += change(DeliveryState::Dead);
+    }
+    let is_change = |(_, count): &(i64, (i64, i64))| *count != (0, 0);
+    counts.into_iter().filter(is_change).map(|(participant, (waiting, dead))| (participant, waiting, dead)).collect()
+}
+
+impl Rows {
+    pub fn count_changes(&self) -> Vec<CountChange> {
+        let new = self.deliveries.iter().map(|row| (row.participant_key, None, DeliveryState::Waiting));
+        let changed =
+            self.changed.iter().map(|(_, record)| (record.participant_key, Some(record.stored_state), record.state));
+        count_changes(new.chain(changed))
+    }
 }

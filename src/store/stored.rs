@@ -95,6 +95,9 @@ pub(super) struct KnownIdentities {
 pub(super) struct DeliveryRecord {
     pub message_key: i64,
     pub message_id: Uuid,
+    pub participant_key: i64,
+    /// The state before the batch.
+    pub stored_state: DeliveryState,
     pub state: DeliveryState,
     pub attempts: i64,
     pub status: Option<u16>,

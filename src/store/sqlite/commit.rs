@@ -50,13 +50,13 @@ async fn transact(core: &Core, writer: &mut Writer, jobs: &[BatchJob]) -> Result
     // A failed transaction leaves gaps, but no key is assigned twice.
     writer.keys = keys;
     lookup::release(&mut writer.conn, &writer.recent, &rows.released).await?;
-    let (terms, references) = (std::mem::take(&mut rows.terms), rows.references.clone());
+    let terms = std::mem::take(&mut rows.terms);
     // Later keys may have been assigned by transactions that failed.
     let newest = rows.messages.iter().map(|row| row.key).max().unwrap_or_default();
     let messages = rows.messages.len();
-    rows.write_and_commit(&mut writer.conn).await?;
+    let log = writer.recent.log_new(std::mem::take(&mut rows.references))?;
+    rows.write_and_commit(&mut writer.conn, log).await?;
     writer.recent.commit();
-    writer.recent.add(&references, newest, messages);
     writer.unwritten_terms.add(terms, newest, messages);
     Ok(results)
 }

@@ -6,7 +6,7 @@
 use super::row;
 use crate::delivery::{DeliveryKind, DeliveryState};
 use crate::fault::Fault;
-use crate::store::rows::{self, DeliveryRow, MessageRow, NumberedAttempt, ReferenceRow, Rows};
+use crate::store::rows::{self, CountChange, DeliveryRow, MessageRow, NumberedAttempt, ReferenceRow, Rows};
 use crate::store::stored::DeliveryRecord;
 use sqlx::error::BoxDynError;
 use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteConnection};
@@ -17,6 +17,11 @@ const ROWS_PER_CALL: usize = 64;
 
 /// The number of statements that the writer's connection should cache.
 pub(in crate::store) const PREPARED_STATEMENTS: usize = 8 * ROWS_PER_CALL + 64;
+
+/// Key and change of a row of `reference_log`.
+pub(in crate::store) type LogRow = (i64, String);
+
+const WRITE_LOG: &str = "INSERT OR ROLLBACK INTO reference_log (k, change) VALUES (?, ?)";
 
 /// The arguments of a call, up to 1,500 of them: `Query::bind` would move the whole query for each.
 #[derive(Default)]
@@ -39,6 +44,12 @@ impl Bound {
         self
     }
 
+    fn bind_rows<R>(&mut self, rows: &mut [R], binds: &[fn(&mut Bound, &mut R)]) {
+        for bind in binds {
+            rows.iter_mut().for_each(|row| bind(self, row));
+        }
+    }
+
     async fn execute(self, text: Arc<str>, conn: &mut SqliteConnection) -> Result<(), Error> {
         match self.failure {
             Some(failure) => Err(Error::Encode(failure)),
@@ -50,30 +61,32 @@ impl Bound {
 impl Rows {
     /// Writes all rows in the transaction of the caller, who commits it.
     pub async fn write(mut self, conn: &mut SqliteConnection) -> Result<(), Error> {
-        self.write_new(conn).await?;
+        self.write_new(conn, None).await?;
         ATTEMPTS.run(conn, &mut self.attempts, &[bind_attempt]).await?;
-        CHANGES.run(conn, &mut self.changed, &[bind_changed]).await
+        CHANGES.run(conn, &mut self.changed, &[bind_changed]).await?;
+        write_counts(conn, &self.count_changes()).await
     }
 
     /// Writes all rows and commits the caller's transaction. Most settlements are one attempt and one change: these are sent
     /// in one call with the commit.
-    pub async fn write_and_commit(mut self, conn: &mut SqliteConnection) -> Result<(), Error> {
-        self.write_new(conn).await?;
+    pub async fn write_and_commit(mut self, conn: &mut SqliteConnection, log: Option<LogRow>) -> Result<(), Error> {
+        self.write_new(conn, log).await?;
+        let counts = json(&self.count_changes())?;
         let count = self.changed.len();
         if count == self.attempts.len() && (1..=ROWS_PER_CALL).contains(&count) {
             let mut bound = SETTLE_AND_COMMIT.bound(count);
-            self.attempts.iter_mut().for_each(|row| bind_attempt(&mut bound, row));
-            self.changed.iter_mut().for_each(|row| bind_changed(&mut bound, row));
+            bound.bind_rows(&mut self.attempts, &[bind_attempt]);
+            bound.bind_rows(&mut self.changed, &[bind_changed]);
+            bound.bind(counts);
             return bound.execute(SETTLE_AND_COMMIT.text(count), conn).await;
         }
         ATTEMPTS.run(conn, &mut self.attempts, &[bind_attempt]).await?;
         CHANGES.run(conn, &mut self.changed, &[bind_changed]).await?;
-        sqlx::query("COMMIT").execute(conn).await.map(drop)
+        sqlx::query(COUNT_AND_COMMIT).bind(counts).execute(conn).await.map(drop)
     }
 
-    async fn write_new(&mut self, conn: &mut SqliteConnection) -> Result<(), Error> {
-        MESSAGES.run(conn, &mut self.messages, &[bind_message, bind_body]).await?;
-        RECENT_REFERENCES.run(conn, &mut self.references, &[bind_reference]).await?;
+    async fn write_new(&mut self, conn: &mut SqliteConnection, log: Option<LogRow>) -> Result<(), Error> {
+        self.write_messages(conn, log).await?;
         write_terms(conn, &mut self.faults).await?;
         DELIVERIES.run(conn, &mut self.deliveries, &[bind_delivery]).await?;
         for row in self.linked_responses.drain(..) {
@@ -81,6 +94,20 @@ impl Rows {
             query.bind(rows::AMBIGUOUS).bind(row.metadata_json).execute(&mut *conn).await?;
         }
         RECEIVER_ISSUES.run(conn, &mut self.receiver_issues, &[bind_receiver_issues]).await
+    }
+
+    /// `log` is written with the first messages.
+    async fn write_messages(&mut self, conn: &mut SqliteConnection, log: Option<LogRow>) -> Result<(), Error> {
+        let mut messages = self.messages.as_mut_slice();
+        if let Some((key, change)) = log {
+            let (first, others) = messages.split_at_mut(messages.len().min(ROWS_PER_CALL));
+            let mut bound = MESSAGES_AND_REFERENCES.bound(first.len());
+            bound.bind_rows(first, &[bind_message, bind_body]);
+            bound.bind(key).bind(change);
+            bound.execute(MESSAGES_AND_REFERENCES.text(first.len()), &mut *conn).await?;
+            messages = others;
+        }
+        MESSAGES.run(conn, messages, &[bind_message, bind_body]).await
     }
 }
 
@@ -91,71 +118,70 @@ const LINK_RESPONSE: &str = "UPDATE OR ROLLBACK message SET in_reply_to = coales
 /// A call that writes up to 64 rows. Its SQL text is made once per number of rows.
 struct BulkStatement {
     statements: &'static [Statement],
+    /// A last statement, once; empty: none.
+    last: &'static str,
     texts: [OnceLock<Arc<str>>; ROWS_PER_CALL],
 }
 
 /// OR ROLLBACK: a failure ends the transaction, so SQLite needs no journal to undo a single statement.
-static MESSAGES: BulkStatement = BulkStatement::new(&[
-    (
-        "INSERT OR ROLLBACK INTO message (k, id, state, received_us, committed_us, sender, in_reply_to, router_answer_k, \
-         source, event, response_code, destinations, issue_labels, content_sha256, response_sha256, response_flags, metadata, outcome) VALUES ",
-        18,
-        "",
-    ),
-    ("INSERT OR ROLLBACK INTO body (message_k, codec, size, bytes, outcome) VALUES ", 5, ""),
-]);
-static RECENT_REFERENCES: BulkStatement = BulkStatement::new(&[(
-    "INSERT OR ROLLBACK INTO reference_recent (hash, sender, kind, content_head, message_k) VALUES ",
-    5,
+static MESSAGES: BulkStatement = BulkStatement::new(&[MESSAGE, BODY], "");
+/// With a row of the log of references.
+static MESSAGES_AND_REFERENCES: BulkStatement = BulkStatement::new(&[MESSAGE, BODY], WRITE_LOG);
+const MESSAGE: Statement = (
+    "INSERT OR ROLLBACK INTO message (k, id, state, received_us, committed_us, sender, in_reply_to, router_answer_k, \
+     source, event, response_code, destinations, issue_labels, content_sha256, response_sha256, response_flags, metadata, outcome) VALUES ",
+    18,
     "",
-)]);
+);
+const BODY: Statement = ("INSERT OR ROLLBACK INTO body (message_k, codec, size, bytes, outcome) VALUES ", 5, "");
 /// OR IGNORE: a row that was moved before a crash is moved again.
-static REFERENCES: BulkStatement = BulkStatement::new(&[(
-    "INSERT OR IGNORE INTO reference (hash, sender, kind, content_head, message_k) VALUES ",
-    5,
+static REFERENCES: BulkStatement = BulkStatement::new(
+    &[("INSERT OR IGNORE INTO reference (hash, sender, kind, content_head, message_k) VALUES ", 5, "")],
     "",
-)]);
+);
 /// OR IGNORE: an earlier attempt may have stored the same fault.
-static TERMS: BulkStatement = BulkStatement::new(&[("INSERT OR IGNORE INTO term (hash, message_k) VALUES ", 2, "")]);
-static DELIVERIES: BulkStatement = BulkStatement::new(&[(
-    "INSERT OR ROLLBACK INTO delivery (k, id, message_k, participant, lane, seq, prev_seq, state, due_us, expires_us, created_us, \
-     kind, replay_of, destination, kind_json) VALUES ",
-    15,
+static TERMS: BulkStatement =
+    BulkStatement::new(&[("INSERT OR IGNORE INTO term (hash, message_k) VALUES ", 2, "")], "");
+static DELIVERIES: BulkStatement = BulkStatement::new(
+    &[(
+        "INSERT OR ROLLBACK INTO delivery (k, id, message_k, participant, lane, seq, prev_seq, state, due_us, expires_us, \
+         created_us, kind, replay_of, destination, kind_json) VALUES ",
+        15,
+        "",
+    )],
     "",
-)]);
+);
 /// The SQL before the rows of a statement, their number of columns, and the SQL after them.
 type Statement = (&'static str, usize, &'static str);
 
-macro_rules! change_rows {
-    ($after:literal) => {
-        concat!(
-            ") UPDATE OR ROLLBACK delivery SET state = c.state, attempts = c.attempts, status = c.status, \
-             due_us = c.due_us, fault = c.fault, answer_k = c.answer_k, ended_us = c.ended_us FROM c \
-             WHERE delivery.k = c.k",
-            $after
-        )
-    };
-}
-
-const CHANGE_ROWS: &str = change_rows!("");
-const COMMIT_AFTER_CHANGE: &str = change_rows!("; COMMIT");
 const ATTEMPT: Statement = (
     "INSERT OR ROLLBACK INTO attempt (delivery_k, n, started_us, duration_us, status, result, fault, detail) VALUES ",
     8,
     "",
 );
-const CHANGE: Statement =
-    ("WITH c (k, state, attempts, status, due_us, fault, answer_k, ended_us) AS (VALUES ", 8, CHANGE_ROWS);
+const CHANGE: Statement = (
+    "WITH c (k, state, attempts, status, due_us, fault, answer_k, ended_us) AS (VALUES ",
+    8,
+    ") UPDATE OR ROLLBACK delivery SET state = c.state, attempts = c.attempts, status = c.status, due_us = c.due_us, \
+     fault = c.fault, answer_k = c.answer_k, ended_us = c.ended_us FROM c WHERE delivery.k = c.k",
+);
+macro_rules! count {
+    () => {
+        "UPDATE OR ROLLBACK participant SET waiting = waiting + (c.value->>1), dead = dead + (c.value->>2) \
+         FROM json_each(?) AS c WHERE k = c.value->>0"
+    };
+}
+const COUNT_AND_COMMIT: &str = concat!(count!(), "; COMMIT");
 /// OR REPLACE: the last report counts if a delivery is made more than once.
 static RECEIVER_ISSUES: BulkStatement =
-    BulkStatement::new(&[("INSERT OR REPLACE INTO receiver_issues (delivery_k, issues) VALUES ", 2, "")]);
-static ATTEMPTS: BulkStatement = BulkStatement::new(&[ATTEMPT]);
-static CHANGES: BulkStatement = BulkStatement::new(&[CHANGE]);
-static SETTLE_AND_COMMIT: BulkStatement = BulkStatement::new(&[ATTEMPT, (CHANGE.0, CHANGE.1, COMMIT_AFTER_CHANGE)]);
+    BulkStatement::new(&[("INSERT OR REPLACE INTO receiver_issues (delivery_k, issues) VALUES ", 2, "")], "");
+static ATTEMPTS: BulkStatement = BulkStatement::new(&[ATTEMPT], "");
+static CHANGES: BulkStatement = BulkStatement::new(&[CHANGE], "");
+static SETTLE_AND_COMMIT: BulkStatement = BulkStatement::new(&[ATTEMPT, CHANGE], COUNT_AND_COMMIT);
 
 impl BulkStatement {
-    const fn new(statements: &'static [Statement]) -> Self {
-        BulkStatement { statements, texts: [const { OnceLock::new() }; ROWS_PER_CALL] }
+    const fn new(statements: &'static [Statement], last: &'static str) -> Self {
+        BulkStatement { statements, last, texts: [const { OnceLock::new() }; ROWS_PER_CALL] }
     }
 
     /// `rows` is 1 to 64.
@@ -164,7 +190,8 @@ impl BulkStatement {
             let row = format!("({})", vec!["?"; *columns].join(","));
             format!("{head}{}{tail}", vec![row; rows].join(","))
         };
-        let make = || Arc::from(self.statements.iter().map(statement).collect::<Vec<_>>().join("; "));
+        let last = (!self.last.is_empty()).then(|| self.last.to_owned());
+        let make = || Arc::from(self.statements.iter().map(statement).chain(last).collect::<Vec<_>>().join("; "));
         self.texts[rows - 1].get_or_init(make).clone()
     }
 
@@ -182,9 +209,7 @@ impl BulkStatement {
     ) -> Result<(), Error> {
         for chunk in rows.chunks_mut(ROWS_PER_CALL) {
             let mut bound = self.bound(chunk.len());
-            for bind in binds {
-                chunk.iter_mut().for_each(|row| bind(&mut bound, row));
-            }
+            bound.bind_rows(chunk, binds);
             bound.execute(self.text(chunk.len()), &mut *conn).await?;
         }
         Ok(())
@@ -289,6 +314,16 @@ pub(in crate::store) async fn write_references(
 /// In the caller's transaction.
 pub(in crate::store) async fn write_terms(conn: &mut SqliteConnection, terms: &mut [(i64, i64)]) -> Result<(), Error> {
     TERMS.run(conn, terms, &[bind_term]).await
+}
+
+/// In the caller's transaction.
+pub(in crate::store) async fn write_log(conn: &mut SqliteConnection, (key, change): LogRow) -> Result<(), Error> {
+    sqlx::query(WRITE_LOG).bind(key).bind(change).execute(conn).await.map(drop)
+}
+
+/// Counts the deliveries of participants, in the caller's transaction.
+pub(in crate::store) async fn write_counts(conn: &mut SqliteConnection, counts: &[CountChange]) -> Result<(), Error> {
+    sqlx::query(count!()).bind(json(&counts)?).execute(conn).await.map(drop)
 }
 
 /// A parameter of `json_each`.

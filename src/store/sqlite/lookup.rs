@@ -32,7 +32,7 @@ const BEGIN_AND_READ: &str = concat!(
     "BEGIN IMMEDIATE; \
 SELECT \
  (SELECT json_group_array(j.value) FROM json_each(?) AS j WHERE EXISTS (SELECT 1 FROM reference WHERE hash = j.value)), \
- (SELECT json_group_array(json_array(d.k, d.message_k, hex(m.id), d.state, d.attempts, d.status, d.due_us, d.fault, \
+ (SELECT json_group_array(json_array(d.k, d.message_k, hex(m.id), d.participant, d.state, d.attempts, d.status, d.due_us, d.fault, \
     d.answer_k, d.ended_us, (SELECT response_code FROM message WHERE k = d.answer_k), ",
     earlier_answers!(),
     ")) \
@@ -46,6 +46,7 @@ type DeliveryColumns = (
     i64,
     i64,
     Uuid,
+    i64,
     i64,
     i64,
     Option<u16>,
@@ -100,8 +101,21 @@ fn read<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Error> {
 }
 
 fn delivery_record(columns: DeliveryColumns) -> Result<(i64, DeliveryRecord), Error> {
-    let (key, message_key, message_id, state, attempts, status, due_us, fault, answer, ended_us, code, earlier) =
-        columns;
+    let (
+        key,
+        message_key,
+        message_id,
+        participant_key,
+        state,
+        attempts,
+        status,
+        due_us,
+        fault,
+        answer,
+        ended_us,
+        code,
+        earlier,
+    ) = columns;
     let (state, fault) = (row::state(state)?, row::fault(fault.as_deref())?);
     let transient = code.as_deref() == Some(ResponseCode::TransientError.as_str());
     let answers = earlier.unwrap_or_default().into_iter().map(|(key, digest)| (key, from_hex(&digest))).collect();
@@ -109,6 +123,8 @@ fn delivery_record(columns: DeliveryColumns) -> Result<(i64, DeliveryRecord), Er
     let record = DeliveryRecord {
         message_key,
         message_id,
+        participant_key,
+        stored_state: state,
         state,
         attempts,
         status,
@@ -227,7 +243,7 @@ pub(in crate::store) fn reference_rows(
 
 /// The primary keys of rows, as a parameter of `json_each`.
 pub(in crate::store) fn keys_json(rows: &[ReferenceRow]) -> Result<String, Error> {
-    json(&rows.iter().map(|row| (row.hash, row.sender, row.kind, row.content, row.message_key)).collect::<Vec<_>>())
+    json(&rows)
 }
 
 /// Releases the identities of these messages: search and correlation still find them, and a further copy counts as new.

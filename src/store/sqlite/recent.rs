@@ -1,13 +1,14 @@
-//! References of recent messages: in memory for look-ups, and in a table of their own in order of arrival.
+//! References of recent messages: in memory for look-ups, and in a log of changes, one row per transaction.
 //!
 //! Hashes are random, so writing each reference into the table sorted by hash would touch one page per reference. They are moved
-//! there later, one slice of all hashes at a time, when several of a slice share a page. `reference` and `reference_recent` may
-//! both hold a row meanwhile; moving a row twice has no effect.
+//! there later, one slice of all hashes at a time, when several of a slice share a page. Table and memory may both hold a row
+//! meanwhile; moving a row twice has no effect.
 
-use super::insert::{self, json};
+use super::insert::{self, LogRow, json};
 use super::progress;
 use crate::store::rows::ReferenceRow;
 use crate::store::stored::IdentityLookup;
+use serde::{Deserialize, Serialize};
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{Error, Row};
 use std::collections::BTreeSet;
@@ -17,15 +18,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 const SLICES: usize = 512;
 /// New messages after which the next slice is moved: a round takes 65,536 messages, which is about how many memory holds.
 const MESSAGES_PER_SLICE: usize = 128;
-/// If the table has more rows at the start, slices are moved at once: about as many rows are there when a round ends. Processes
+/// If the log has more references at the start, slices are moved at once: about as many rows are there when a round ends. Processes
 /// that each end before their round does would otherwise collect more and more rows.
 const LATE_ROWS: usize = 6 * SLICES * MESSAGES_PER_SLICE;
-/// Messages whose moved rows are deleted with a slice: more than arrive meanwhile.
+/// Rows of the log that are deleted with a slice: more than arrive meanwhile.
 const DELETED_PER_SLICE: i64 = 4 * MESSAGES_PER_SLICE as i64;
-/// The row of `progress` that says up to which message all references have moved.
+/// The row of `progress` that says up to which row of the log all references have moved.
 const PROGRESS: &str = "references";
 /// Rows that one query reads at the start.
-const LOAD_ROWS: i64 = 10_000;
+const LOAD_ROWS: i64 = 128;
 
 /// References in memory; readers search them before the table, so that a row that moves meanwhile is not missed.
 #[derive(Clone, Default)]
@@ -38,22 +39,36 @@ struct State {
     slice: usize,
     /// New messages since the last slice moved.
     messages: usize,
-    /// The newest message, and the newest when this round began.
-    newest: i64,
-    round_from: i64,
+    /// The newest row of the log and the newest message in it, now and when this round began.
+    newest: LogEnd,
+    round_from: LogEnd,
+    /// The log may add references of messages after this one again, when it is read.
+    moved_message: i64,
     /// A slice is moved after each transaction until this round ends.
     is_late: bool,
     /// Changes that apply when the running transaction is committed: until then readers see the tables as they were.
     pending: Vec<Change>,
-    /// A transaction failed; only the table tells what it stored.
+    /// A transaction failed; only the log tells what it stored.
     is_stale: bool,
 }
 
-/// A change of the rows in memory.
+/// Keys of a row of the log and of a message.
+#[derive(Clone, Copy, Default)]
+struct LogEnd {
+    row: i64,
+    message: i64,
+}
+
+/// A change of the rows in memory, as the log has it.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 enum Change {
+    /// In order of messages.
+    Add(Vec<ReferenceRow>),
     Release(Vec<ReferenceRow>),
     Delete(Vec<ReferenceRow>),
-    /// This slice is in its table.
+    /// This slice is in its table. Never in the log.
+    #[serde(skip)]
     Move(usize),
 }
 
@@ -62,14 +77,27 @@ impl Recent {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds the rows of a committed transaction, with its newest message.
-    pub fn add(&self, rows: &[ReferenceRow], newest: i64, messages: usize) {
+    /// The row of the log for the references of new messages, which the running transaction writes; they are in memory once it is
+    /// committed. None if there are none.
+    pub fn log_new(&self, rows: Vec<ReferenceRow>) -> Result<Option<LogRow>, Error> {
+        (!rows.is_empty()).then(|| self.log(Change::Add(rows))).transpose()
+    }
+
+    fn log(&self, change: Change) -> Result<LogRow, Error> {
+        let text = json(&change)?;
         let mut state = self.state();
-        for row in rows {
-            state.slice_of(row.hash).insert(*row);
+        state.newest.row += 1;
+        state.pending.push(change);
+        Ok((state.newest.row, text))
+    }
+
+    /// Releases or deletes rows, in the caller's transaction. What the log cannot bring back is not logged.
+    async fn change(&self, conn: &mut SqliteConnection, change: Change, message_keys: &[i64]) -> Result<(), Error> {
+        let moved_message = self.state().moved_message;
+        if message_keys.iter().all(|key| *key <= moved_message) {
+            return Ok(());
         }
-        state.newest = state.newest.max(newest);
-        state.messages += messages;
+        insert::write_log(conn, self.log(change)?).await
     }
 
     pub fn invalidate(&self) {
@@ -120,32 +148,39 @@ impl Recent {
         found
     }
 
-    /// Reads the table, at the start and after a transaction that failed.
+    /// Reads the log, at the start and after a transaction that failed.
     pub async fn load(&self, conn: &mut SqliteConnection) -> Result<(), Error> {
         let newest = sqlx::query("SELECT coalesce(max(k), 0) FROM message").fetch_one(&mut *conn).await?.try_get(0)?;
-        let mut loaded = State { newest, round_from: newest, ..State::default() };
-        let mut after = (progress::read(conn, PROGRESS).await?, i64::MAX);
+        let after = progress::read(conn, PROGRESS).await?;
+        let mut loaded = State { newest: LogEnd { row: after, message: 0 }, moved_message: newest, ..State::default() };
         loop {
             // As one text: each row would cost a switch between threads.
             let query = sqlx::query(
-                "SELECT json_group_array(json_array(hash, sender, kind, content_head, message_k)) FROM (SELECT * FROM reference_recent \
-                 WHERE (message_k, kind) > (?, ?) ORDER BY message_k, kind LIMIT ?)",
+                "SELECT json_group_array(json_array(k, json(change))) FROM (SELECT k, change FROM reference_log \
+                 WHERE k > ? ORDER BY k LIMIT ?)",
             );
-            let row = query.bind(after.0).bind(after.1).bind(LOAD_ROWS).fetch_one(&mut *conn).await?;
-            let step: Vec<(i64, i64, i64, i64, i64)> =
+            let row = query.bind(loaded.newest.row).bind(LOAD_ROWS).fetch_one(&mut *conn).await?;
+            let step: Vec<(i64, Change)> =
                 serde_json::from_str(row.try_get(0)?).map_err(|error| Error::Decode(error.into()))?;
-            let Some(last) = step.last() else { break };
-            after = (last.4, last.2);
-            for (hash, sender, kind, content, message_key) in step {
-                loaded.slice_of(hash).insert(ReferenceRow { hash, sender, kind, content, message_key });
+            let Some((last, _)) = step.last() else { break };
+            loaded.newest.row = *last;
+            for (_, change) in step {
+                if let Change::Add(rows) = &change {
+                    let first = rows.iter().map(|row| row.message_key).min().unwrap_or(i64::MAX);
+                    loaded.moved_message = loaded.moved_message.min(first.saturating_sub(1));
+                }
+                loaded.apply(change);
             }
         }
+        loaded.newest.message = newest;
+        loaded.round_from = loaded.newest;
+        loaded.messages = 0;
         loaded.is_late = loaded.slices.iter().map(BTreeSet::len).sum::<usize>() > LATE_ROWS;
         *self.state() = loaded;
         Ok(())
     }
 
-    /// Reads the table again if it is not certain what is stored, before a transaction relies on it.
+    /// Reads the log again if it is not certain what is stored, before a transaction relies on it.
     pub async fn refresh(&self, conn: &mut SqliteConnection) -> Result<(), Error> {
         let is_stale = {
             let state = self.state();
@@ -168,8 +203,9 @@ impl Default for State {
             slices,
             slice: 0,
             messages: 0,
-            newest: 0,
-            round_from: 0,
+            newest: LogEnd::default(),
+            round_from: LogEnd::default(),
+            moved_message: 0,
             is_late: false,
             pending: Vec::new(),
             is_stale: false,
@@ -186,6 +222,13 @@ impl State {
 
     fn apply(&mut self, change: Change) {
         match change {
+            Change::Add(rows) => {
+                for row in &rows {
+                    self.slice_of(row.hash).insert(*row);
+                    self.newest.message = self.newest.message.max(row.message_key);
+                }
+                self.messages += rows.chunk_by(|one, next| one.message_key == next.message_key).count();
+            }
             Change::Release(rows) => {
                 for row in rows {
                     let slice = self.slice_of(row.hash);
@@ -203,6 +246,9 @@ impl State {
                 self.slices[slice].clear();
                 self.slice = (slice + 1) % SLICES;
                 self.is_late &= self.slice != 0;
+                if self.slice == 0 {
+                    self.moved_message = self.round_from.message;
+                }
             }
         }
     }
@@ -225,15 +271,15 @@ pub(in crate::store) async fn move_slice(recent: &Recent, conn: &mut SqliteConne
             state.round_from = state.newest;
         }
         let rows = state.slices[slice].iter().copied().collect::<Vec<_>>();
-        (slice, rows, state.round_from)
+        (slice, rows, state.round_from.row)
     };
     insert::write_references(conn, &mut rows).await?;
     if slice + 1 == SLICES {
         progress::save(conn, PROGRESS, round_from).await?;
     }
     sqlx::query(
-        "DELETE FROM reference_recent WHERE message_k <= min((SELECT value FROM progress WHERE name = ?), \
-         (SELECT min(message_k) FROM reference_recent) + ?)",
+        "DELETE FROM reference_log WHERE k <= min((SELECT value FROM progress WHERE name = ?), \
+         (SELECT min(k) FROM reference_log) + ?)",
     )
     .bind(PROGRESS)
     .bind(DELETED_PER_SLICE)
@@ -250,10 +296,7 @@ pub(in crate::store) async fn release(
     message_keys: &[i64],
     rows: Vec<ReferenceRow>,
 ) -> Result<(), Error> {
-    let update = "UPDATE reference_recent SET sender = 0 WHERE message_k IN (SELECT value FROM json_each(?))";
-    sqlx::query(update).bind(json(&message_keys)?).execute(conn).await?;
-    recent.on_commit(Change::Release(rows));
-    Ok(())
+    recent.change(conn, Change::Release(rows), message_keys).await
 }
 
 /// Deletes the rows of messages that are deleted, in the caller's transaction.
@@ -263,10 +306,7 @@ pub(in crate::store) async fn delete_messages(
     message_keys: &[i64],
     rows: Vec<ReferenceRow>,
 ) -> Result<(), Error> {
-    let delete = "DELETE FROM reference_recent WHERE message_k IN (SELECT value FROM json_each(?))";
-    sqlx::query(delete).bind(json(&message_keys)?).execute(conn).await?;
-    recent.on_commit(Change::Delete(rows));
-    Ok(())
+    recent.change(conn, Change::Delete(rows), message_keys).await
 }
 
 #[cfg(test)]

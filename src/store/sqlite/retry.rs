@@ -2,12 +2,13 @@
 
 use super::Sqlite;
 use super::error::unavailable;
-use super::insert::json;
+use super::insert::{json, write_counts};
 use super::writer::Writer;
 use super::{filter, lookup, row};
-use crate::delivery::PendingDelivery;
+use crate::delivery::{DeliveryState, PendingDelivery};
 use crate::routing::lane::UNORDERED;
 use crate::store::Unavailable;
+use crate::store::rows::count_changes;
 use crate::store::view::{DeliveryFilter, ViewError};
 use futures_util::FutureExt;
 use sqlx::{AssertSqlSafe, Error, Row};
@@ -97,7 +98,7 @@ async fn put_back(
     let ended = ended(writer, &deliveries).await?;
     deliveries.retain(|delivery| ended.contains_key(&delivery.delivery_key));
     let lane_of = |delivery: &PendingDelivery| {
-        ended.get(&delivery.delivery_key).map(|participant_key| (*participant_key, delivery.lane))
+        ended.get(&delivery.delivery_key).map(|(participant_key, _)| (*participant_key, delivery.lane))
     };
     let ordered = deliveries.iter().filter(|delivery| delivery.lane != UNORDERED);
     let mut tails = lookup::tails(&mut writer.conn, &ordered.filter_map(lane_of).collect()).await?;
@@ -121,16 +122,22 @@ async fn put_back(
     .bind(json(&rows)?)
     .execute(&mut writer.conn)
     .await?;
+    let changes = ended.into_values().map(|(participant, state)| (participant, Some(state), DeliveryState::Waiting));
+    write_counts(&mut writer.conn, &count_changes(changes)).await?;
     Ok(deliveries)
 }
 
-/// Those deliveries that are still dead or discarded, each with the key of its participant.
-async fn ended(writer: &mut Writer, deliveries: &[PendingDelivery]) -> Result<HashMap<i64, i64>, Error> {
+/// Those deliveries that are still dead or discarded, each with the key of its participant and its state.
+async fn ended(
+    writer: &mut Writer,
+    deliveries: &[PendingDelivery],
+) -> Result<HashMap<i64, (i64, DeliveryState)>, Error> {
     let keys: Vec<i64> = deliveries.iter().map(|delivery| delivery.delivery_key).collect();
-    let rows =
-        sqlx::query("SELECT k, participant FROM delivery WHERE state >= 4 AND k IN (SELECT value FROM json_each(?))")
-            .bind(json(&keys)?)
-            .fetch_all(&mut writer.conn)
-            .await?;
-    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+    let rows = sqlx::query(
+        "SELECT k, participant, state FROM delivery WHERE state >= 4 AND k IN (SELECT value FROM json_each(?))",
+    )
+    .bind(json(&keys)?)
+    .fetch_all(&mut writer.conn)
+    .await?;
+    rows.iter().map(|row| Ok((row.try_get(0)?, (row.try_get(1)?, row::state(row.try_get(2)?)?)))).collect()
 }

@@ -97,3 +97,42 @@ async fn a_pause_is_stored() {
     fixture.store.set_paused("lab", false).await.unwrap();
     assert!(fixture.store.paused().await.unwrap().is_empty());
 }
+
+/// The counters of `lab`: deliveries that wait and dead ones, as counted and by its rows.
+async fn counters(fixture: &Fixture) -> [(i64, i64); 2] {
+    let query = "SELECT waiting, dead, (SELECT count(*) FROM delivery WHERE participant = p.k AND state = 0), \
+                 (SELECT count(*) FROM delivery WHERE participant = p.k AND state = 4) FROM participant p WHERE id = 'lab'";
+    let row = sqlx::query(query).fetch_one(&fixture.store.core().readers).await.unwrap();
+    let column = |number: usize| sqlx::Row::get::<i64, _>(&row, number);
+    [(column(0), column(1)), (column(2), column(3))]
+}
+
+#[tokio::test]
+async fn the_counters_of_a_participant_follow_its_deliveries_through_all_states() {
+    let fixture = Fixture::new().await;
+    let mut keys = Vec::new();
+    for number in 0..5 {
+        let (_, work) = fixture.accept_new(to("lab", 1, numbered(number))).await;
+        keys.push(work[0].delivery_key);
+    }
+    assert_eq!(counters(&fixture).await, [(5, 0); 2]);
+    let settle = async |key: i64, state| {
+        fixture.store.settle(settlement(key, state, None)).await.unwrap();
+    };
+    settle(keys[0], DeliveryState::Waiting).await;
+    settle(keys[1], DeliveryState::Delivered).await;
+    settle(keys[2], DeliveryState::Dead).await;
+    settle(keys[3], DeliveryState::Dead).await;
+    assert_eq!(counters(&fixture).await, [(2, 2); 2]);
+    // A second settlement changes nothing.
+    settle(keys[2], DeliveryState::Delivered).await;
+    assert_eq!(counters(&fixture).await, [(2, 2); 2]);
+    fixture.store.retry(&DeliveryFilter::default(), 1, |_| i64::MAX).await.unwrap();
+    assert_eq!(counters(&fixture).await, [(3, 1); 2]);
+    let fixture = fixture.reopen().await;
+    fixture.clock.shift(40 * DAY_US);
+    fixture.clock.confirm();
+    let days = RetentionDays { bodies: 0, traces: 1, identities: 0, dead_letters: 1 };
+    fixture.store.sweep(fixture.clock.now_us(), days, 100).await.unwrap();
+    assert_eq!(counters(&fixture).await, [(3, 0); 2]);
+}

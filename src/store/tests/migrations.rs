@@ -13,7 +13,6 @@ async fn write(conn: &mut SqliteConnection, version: usize, new: &NewMessage) {
         true => ("party", "content", "content", "h"),
         false => ("participant", "content_sha256", "content_head", "hash"),
     };
-    let references_table = if version < 11 { "reference" } else { "reference_recent" };
     let run = async |conn: &mut SqliteConnection, sql: String| {
         sqlx::raw_sql(AssertSqlSafe(sql)).execute(conn).await.unwrap();
     };
@@ -28,12 +27,24 @@ async fn write(conn: &mut SqliteConnection, version: usize, new: &NewMessage) {
     query.execute(&mut *conn).await.unwrap();
     run(conn, "INSERT INTO body (message_k, codec, size, bytes) VALUES (1, 0, 2, x'7b7d')".into()).await;
     for row in reference::references(&new.metadata, &new.identity) {
-        let insert = format!(
-            "INSERT INTO {references_table} ({hash}, sender, kind, {head}, message_k) VALUES ({}, 1, {}, {}, 1)",
-            row.hash,
-            row.kind,
-            reference::head(&new.identity.content)
-        );
+        let (hash_value, kind, content_head) = (row.hash, row.kind, reference::head(&new.identity.content));
+        let insert = match version {
+            ..11 => {
+                format!(
+                    "INSERT INTO reference ({hash}, sender, kind, {head}, message_k) VALUES ({hash_value}, 1, {kind}, {content_head}, 1)"
+                )
+            }
+            ..14 => {
+                format!(
+                    "INSERT INTO reference_recent ({hash}, sender, kind, {head}, message_k) VALUES ({hash_value}, 1, {kind}, {content_head}, 1)"
+                )
+            }
+            _ => {
+                format!(
+                    "INSERT INTO reference_log (change) VALUES ('{{\"add\":[[{hash_value},1,{kind},{content_head},1]]}}')"
+                )
+            }
+        };
         run(conn, insert).await;
     }
     let delivery = format!(
@@ -41,6 +52,9 @@ async fn write(conn: &mut SqliteConnection, version: usize, new: &NewMessage) {
          VALUES (1, randomblob(16), 1, 2, 5, 101, 0, 0, 9000000000000000, 100, 0)"
     );
     run(conn, delivery).await;
+    if version >= 14 {
+        run(conn, "UPDATE participant SET waiting = 1 WHERE k = 2".into()).await;
+    }
 }
 
 #[tokio::test]

@@ -107,8 +107,8 @@ async fn check(fixture: &Fixture, model: &Model) {
     for _ in 0..1100 {
         core.move_references().await.unwrap();
     }
-    let dangling = "SELECT count(*) FROM (SELECT message_k FROM reference UNION ALL SELECT message_k FROM reference_recent \
-                    UNION ALL SELECT message_k FROM term) \
+    let dangling = "SELECT count(*) FROM (SELECT message_k FROM reference UNION ALL \
+                    SELECT j.value->>4 FROM reference_log CROSS JOIN json_each(change, '$.add') AS j UNION ALL SELECT message_k FROM term) \
                     WHERE message_k NOT IN (SELECT k FROM message)";
     let row = sqlx::query(dangling).fetch_one(&core.readers).await.unwrap();
     assert_eq!(sqlx::Row::get::<i64, _>(&row, 0), 0);
@@ -125,14 +125,15 @@ proptest! {
 }
 
 #[tokio::test]
-async fn moved_rows_are_deleted_from_the_table_of_recent_ones() {
+async fn moved_rows_are_deleted_from_the_log() {
     let fixture = Fixture::new().await;
     for number in 0..20 {
         fixture.accept_new(numbered(number)).await;
     }
     let core = fixture.store.core();
     let counts = async || {
-        let both = "SELECT (SELECT count(*) FROM reference), (SELECT count(*) FROM reference_recent)";
+        let both = "SELECT (SELECT count(*) FROM reference), \
+                    (SELECT count(*) FROM reference_log CROSS JOIN json_each(change, '$.add'))";
         let row = sqlx::query(both).fetch_one(&core.readers).await.unwrap();
         (sqlx::Row::get::<i64, _>(&row, 0), sqlx::Row::get::<i64, _>(&row, 1))
     };
@@ -245,17 +246,17 @@ async fn rows_that_short_runs_left_are_moved_at_once() {
         let mut writer = fixture.store.core().writer.lock().await;
         // Hashes in all slices.
         let many = "WITH RECURSIVE n (value) AS (SELECT 0 UNION ALL SELECT value + 1 FROM n LIMIT 500000) \
-                    INSERT INTO reference_recent (message_k, kind, hash, sender, content_head) \
-                    SELECT 1, 1000 + value, (value - 250000) * 36893488147419, 0, 0 FROM n";
+                    INSERT INTO reference_log (change) SELECT json_object('add', json_group_array( \
+                    json_array((value - 250000) * 36893488147419, 0, 1000 + value, 0, 1))) FROM n GROUP BY value / 1000";
         sqlx::query(many).execute(&mut writer.conn).await.unwrap();
     }
     let fixture = fixture.reopen().await;
     let recent = async || {
-        let query = sqlx::query("SELECT count(*) FROM reference_recent WHERE message_k = 1");
+        let query = sqlx::query("SELECT count(*) FROM reference_log WHERE k <= 501");
         let row = query.fetch_one(&fixture.store.core().readers).await.unwrap();
         sqlx::Row::get::<i64, _>(&row, 0)
     };
-    assert!(recent().await > 500_000);
+    assert_eq!(recent().await, 501);
     for number in 1..520 {
         fixture.accept_new(numbered(number)).await;
     }
