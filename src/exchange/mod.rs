@@ -19,7 +19,7 @@ mod waiting_tests;
 
 pub use explain::Explanation;
 pub use input::{AnswerMode, Inbound, IntakeSlot, Rules, Settings};
-pub use replies::{Refusal, Reply, StatusPage};
+pub use replies::{Refusal, Reply, StatusPage, custody_outcome};
 pub use settlement::{Settler, Unassigned};
 
 use crate::clock::Clock;

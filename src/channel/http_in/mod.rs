@@ -87,7 +87,7 @@ impl HttpIn {
             .route("/$claim-messages", any(not_built))
             .route("/$confirm-messages", any(not_built))
             .route("/", any(not_built))
-            .with_state(self)
+            .with_state(Arc::new(self))
     }
 
     /// Whose share of the admission limits a request uses.
@@ -111,7 +111,7 @@ impl HttpIn {
     }
 }
 
-async fn process_message(State(http): State<HttpIn>, request: Request) -> Response {
+async fn process_message(State(http): State<Arc<HttpIn>>, request: Request) -> Response {
     let started = std::time::Instant::now();
     let writer = ReplyWriter::new(&http.exchange.settings, request.headers());
     let (head, mut body) = request.into_parts();
@@ -200,7 +200,7 @@ fn busy(fault: Fault, text: &str) -> (StatusCode, Issue) {
     (StatusCode::SERVICE_UNAVAILABLE, Issue::error(IssueCode::Transient, fault, text))
 }
 
-async fn status(State(http): State<HttpIn>, Path(id): Path<String>, request: Request) -> Response {
+async fn status(State(http): State<Arc<HttpIn>>, Path(id): Path<String>, request: Request) -> Response {
     let writer = ReplyWriter::new(&http.exchange.settings, request.headers());
     let response = match status_reply(&http, &id, request.method().clone(), request.headers().clone()).await {
         Ok(response) => response,
@@ -249,7 +249,7 @@ async fn status_reply(
 }
 
 /// Reading of mailboxes, the repository, and batches at the base are not built yet; the error names them.
-async fn not_built(State(http): State<HttpIn>, request: Request) -> Response {
+async fn not_built(State(http): State<Arc<HttpIn>>, request: Request) -> Response {
     let writer = ReplyWriter::new(&http.exchange.settings, request.headers());
     let response = match http.participant(request.headers()) {
         Ok(_) => {

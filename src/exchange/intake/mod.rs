@@ -79,7 +79,7 @@ impl Intake {
             };
             let deliveries = plan.receivers.iter().map(|receiver| self.request_to(receiver, inbound.expires_after));
             let deliveries = deliveries.collect();
-            Ok(NewMessage { metadata, deliveries, answer: answer.map(Box::new), ..message.to_store() })
+            Ok(NewMessage { deliveries, answer: answer.map(Box::new), ..message.to_store(metadata) })
         })
     }
 
@@ -162,10 +162,10 @@ impl Intake {
 
 impl CheckedMessage {
     /// The record to store, without deliveries and answer.
-    pub fn to_store(&self) -> NewMessage {
+    pub fn to_store(&self, metadata: Metadata) -> NewMessage {
         let issues = &self.validation.issues;
         NewMessage {
-            metadata: self.metadata.clone(),
+            metadata,
             state: MessageState::Accepted,
             bytes: self.bytes.clone(),
             outcome: (!issues.is_empty()).then(|| Outcome::from(issues.clone())),

@@ -1,7 +1,7 @@
 //! Duplicates: the sender of a message that is stored already gets the original's answer again (MSG-61, MSG-62); over AMQP, in
 //! the reply queue that the duplicate names.
 
-use super::{Receivers, Replies, reply_at_once, reply_to};
+use super::{Receivers, Replies, ReplyTerms, reply_at_once, reply_to};
 use crate::delivery::{DeliveryKind, DeliveryState, ReplyQueue, ReplyTo};
 use crate::exchange::return_route::to_reply_queue;
 use crate::exchange::{AnswerMode, Inbound, Reply};
@@ -45,7 +45,7 @@ impl Replies {
                 None => None,
             },
         };
-        Ok(reply_to(&status.metadata, completion, true))
+        Ok(reply_to(ReplyTerms::of(&status.metadata), completion, true))
     }
 
     /// Publishes the stored answers to the duplicate's reply queue. If there are none yet, a background task waits for the

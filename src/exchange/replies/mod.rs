@@ -9,7 +9,7 @@ mod status;
 mod waiting;
 
 pub(super) use reply::first_fault;
-pub use reply::{Refusal, Reply};
+pub use reply::{Refusal, Reply, custody_outcome};
 pub use status::StatusPage;
 pub(super) use waiting::{Claim, Waiters};
 
@@ -20,7 +20,7 @@ use crate::courier::Handle;
 use crate::delivery::{DeliveryState, Metadata, NewMessage, ReplyTo};
 use crate::fault::Fault;
 use crate::offload::offload;
-use crate::outcome::{Issue, IssueCode, Outcome, Severity};
+use crate::outcome::{Issue, IssueCode, Outcome};
 use crate::routing::{Channel, Table};
 use crate::store::{DeliveryStatus, MessageStatus, Store, Unavailable};
 use arc_swap::ArcSwap;
@@ -105,9 +105,24 @@ impl Receivers {
     }
 }
 
+/// What a reply depends on of its request's metadata.
+#[derive(Clone, Copy)]
+struct ReplyTerms {
+    id: Uuid,
+    owed: Option<ResponseRequired>,
+    /// The sender prefers to fetch the answer at the status URL.
+    prefers_status: bool,
+}
+
+impl ReplyTerms {
+    fn of(request: &Metadata) -> ReplyTerms {
+        ReplyTerms { id: request.id, owed: request.owed, prefers_status: request.reply_to == ReplyTo::Status }
+    }
+}
+
 /// What the sender of a request gets once the request is stored.
 pub(super) struct ExpectedReply<'r> {
-    metadata: Metadata,
+    request: ReplyTerms,
     at_once: Option<Reply>,
     /// None if there is nothing to wait for, or if as many senders as allowed wait already.
     waiter: Option<Waiter<'r>>,
@@ -124,23 +139,22 @@ impl ExpectedReply<'_> {
             Some(waiter) => waiter.wait(self.timeout, gone).await,
             None => None,
         };
-        reply_to(&self.metadata, completion, false)
+        reply_to(self.request, completion, false)
     }
 }
 
 impl Replies {
     /// What the sender of a request will get; if it will wait, it is registered by now.
     pub fn expect(&self, request: &NewMessage, rules: &Rules) -> ExpectedReply<'_> {
-        let metadata = request.metadata.clone();
         let participants = request.deliveries.iter().map(|delivery| delivery.participant.clone()).collect();
         let receivers = Receivers::new(participants, request.answer.is_some(), &rules.table);
         let answer = request.answer.as_ref().map(|answer| Completion::of(answer));
-        let at_once = reply_at_once(&metadata, &receivers, answer, false);
+        let at_once = reply_at_once(&request.metadata, &receivers, answer, false);
         let waiter = match (&at_once, receivers.single()) {
-            (None, Some(receiver)) => self.waiters.register(metadata.id, receiver),
+            (None, Some(receiver)) => self.waiters.register(request.metadata.id, receiver),
             _ => None,
         };
-        ExpectedReply { metadata, at_once, waiter, timeout: self.answer_timeout }
+        ExpectedReply { request: ReplyTerms::of(&request.metadata), at_once, waiter, timeout: self.answer_timeout }
     }
 
     /// See `Waiters::claim`.
@@ -207,30 +221,31 @@ fn reply_at_once(
     answer: Option<Completion>,
     duplicate: bool,
 ) -> Option<Reply> {
+    let request = ReplyTerms::of(metadata);
     match metadata.reply_to {
         ReplyTo::Callback(_) | ReplyTo::Channel | ReplyTo::Queue(_) | ReplyTo::Nobody => {
             return Some(Reply::Done { id: metadata.id, duplicate });
         }
-        ReplyTo::Status => return Some(custody(metadata, duplicate)),
+        ReplyTo::Status => return Some(custody(request, duplicate)),
         ReplyTo::Wait => {}
     }
     if let (Some(answer), true) = (answer, receivers.participants.is_empty()) {
-        return Some(reply_to(metadata, Some(answer), duplicate));
+        return Some(reply_to(request, Some(answer), duplicate));
     }
     if matches!(metadata.owed, Some(ResponseRequired::Never | ResponseRequired::OnError)) {
         return Some(Reply::Acceptance { id: metadata.id, duplicate });
     }
-    receivers.single().is_none().then(|| custody(metadata, duplicate))
+    receivers.single().is_none().then(|| custody(request, duplicate))
 }
 
 /// The reply to a request that ended in this way; None: it has not ended yet.
-fn reply_to(metadata: &Metadata, completion: Option<Completion>, duplicate: bool) -> Reply {
-    let id = metadata.id;
+fn reply_to(request: ReplyTerms, completion: Option<Completion>, duplicate: bool) -> Reply {
+    let id = request.id;
     match completion {
-        None => custody(metadata, duplicate),
+        None => custody(request, duplicate),
         Some(Completion::Taken { accepted }) => Reply::Taken { id, accepted, duplicate },
         Some(Completion::Answer { bytes, media_type, version, converted, code }) => {
-            match unwanted(metadata.owed, code) {
+            match unwanted(request.owed, code) {
                 Some(UnwantedAnswer::Silent) => Reply::Acceptance { id, duplicate },
                 Some(UnwantedAnswer::Failure(refusal, outcome)) => Reply::Refused { id, refusal, outcome, duplicate },
                 None => Reply::Answer { id, bytes, media_type, version, converted, duplicate, refused: None },
@@ -240,11 +255,8 @@ fn reply_to(metadata: &Metadata, completion: Option<Completion>, duplicate: bool
 }
 
 /// The message is stored, and its answer will be at the status URL.
-fn custody(metadata: &Metadata, duplicate: bool) -> Reply {
-    let text = "The message is stored and on its way; its answer will be at the address in Content-Location";
-    let issue = Issue::new(Severity::Information, IssueCode::Informational, Fault::RouteCustody, text);
-    let preferred = metadata.reply_to == ReplyTo::Status;
-    Reply::Custody { id: metadata.id, outcome: issue.into(), preferred, duplicate }
+fn custody(request: ReplyTerms, duplicate: bool) -> Reply {
+    Reply::Custody { id: request.id, preferred: request.prefers_status, duplicate }
 }
 
 /// Whether a receiver's empty 2xx completes the request: not if an answer is always owed.

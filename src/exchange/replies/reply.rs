@@ -1,7 +1,7 @@
 //! The possible replies to an inbound message, before a channel turns them into a status and headers.
 
 use crate::fault::Fault;
-use crate::outcome::{Issue, IssueCode, Outcome};
+use crate::outcome::{Issue, IssueCode, Outcome, Severity};
 use crate::store::Unavailable;
 use bytes::Bytes;
 use fhir::FhirVersion;
@@ -25,7 +25,7 @@ pub enum Reply {
     /// The receiver accepted the message and sent no answer message. `accepted`: with status 202.
     Taken { id: Uuid, accepted: bool, duplicate: bool },
     /// The message is stored, with a status URL. `preferred`: as `Prefer: respond-async` asked.
-    Custody { id: Uuid, outcome: Outcome, preferred: bool, duplicate: bool },
+    Custody { id: Uuid, preferred: bool, duplicate: bool },
     /// The message is stored, and no answer is owed.
     Acceptance { id: Uuid, duplicate: bool },
     /// The message is stored, and there is nothing to report: `async=true`, and responses.
@@ -67,6 +67,12 @@ impl Refusal {
 
 pub(in crate::exchange) fn first_fault(outcome: &Outcome) -> Option<Fault> {
     outcome.issues.iter().find(|issue| issue.is_error()).map(|issue| issue.cause)
+}
+
+/// What a sender reads whose message is in custody.
+pub fn custody_outcome() -> Outcome {
+    let text = "The message is stored and on its way; its answer will be at the address in Content-Location";
+    Issue::new(Severity::Information, IssueCode::Informational, Fault::RouteCustody, text).into()
 }
 
 impl Reply {

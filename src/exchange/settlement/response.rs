@@ -141,7 +141,7 @@ impl Settler {
         let (clock, kind) = (&self.clock, DeliveryKind::Answer);
         let deliveries = plan.receivers.iter().map(|to| to.delivery(kind.clone(), clock.new_id(), clock.now_us()));
         let deliveries = deliveries.collect();
-        Ok(NewMessage { metadata, deliveries, ..message.to_store() })
+        Ok(NewMessage { deliveries, ..message.to_store(metadata) })
     }
 
     async fn confirm(&self, message: CheckedMessage, stored: Result<Acceptance, Unavailable>, rules: &Rules) -> Reply {
@@ -160,7 +160,7 @@ impl Settler {
 
 /// The record of a response. Hashing a large one for its identity must not block other tasks.
 fn to_store(message: &CheckedMessage) -> NewMessage {
-    offload(message.bytes.len(), || message.to_store())
+    offload(message.bytes.len(), || message.to_store(message.metadata.clone()))
 }
 
 /// Why nobody gets the response, and what the operator can do.
