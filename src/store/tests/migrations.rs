@@ -28,22 +28,15 @@ async fn write(conn: &mut SqliteConnection, version: usize, new: &NewMessage) {
     run(conn, "INSERT INTO body (message_k, codec, size, bytes) VALUES (1, 0, 2, x'7b7d')".into()).await;
     for row in reference::references(&new.metadata, &new.identity) {
         let (hash_value, kind, content_head) = (row.hash, row.kind, reference::head(&new.identity.content));
-        let insert = match version {
-            ..11 => {
-                format!(
-                    "INSERT INTO reference ({hash}, sender, kind, {head}, message_k) VALUES ({hash_value}, 1, {kind}, {content_head}, 1)"
-                )
-            }
-            ..14 => {
-                format!(
-                    "INSERT INTO reference_recent ({hash}, sender, kind, {head}, message_k) VALUES ({hash_value}, 1, {kind}, {content_head}, 1)"
-                )
-            }
-            _ => {
-                format!(
-                    "INSERT INTO reference_log (change) VALUES ('{{\"add\":[[{hash_value},1,{kind},{content_head},1]]}}')"
-                )
-            }
+        let insert = if version < 14 {
+            let table = if version < 11 { "reference" } else { "reference_recent" };
+            format!(
+                "INSERT INTO {table} ({hash}, sender, kind, {head}, message_k) \
+                 VALUES ({hash_value}, 1, {kind}, {content_head}, 1)"
+            )
+        } else {
+            let row = format!("[{hash_value}, 1, {kind}, {content_head}, 1]");
+            format!("INSERT INTO reference_log (change) VALUES ('{{\"add\": [{row}]}}')")
         };
         run(conn, insert).await;
     }
