@@ -29,7 +29,7 @@ struct Health {
     admission: Admission,
 }
 
-/// `leaving`: canceled when the router is told to stop, which may be before it stops.
+/// `leaving`: canceled when the router begins to stop, which may be long before it has stopped.
 pub(super) fn routes(
     exchange: Arc<Exchange>,
     credentials: Arc<ArcSwap<Credentials>>,

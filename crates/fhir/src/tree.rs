@@ -6,6 +6,9 @@
 //! tree over the equivalent JSON text, and records the position of each value in the XML. The tree knows nothing of
 //! FHIR except what the readers noted.
 
+#[cfg(any(test, feature = "count-visits"))]
+pub mod visits;
+
 use super::issue::Issue;
 use super::scan;
 use bytes::Bytes;
@@ -401,28 +404,6 @@ fn is_same(one: &[u8], other: &[u8]) -> bool {
         8..=16 => ends(one) == ends(other),
         4..8 => one.first_chunk::<4>() == other.first_chunk() && one.last_chunk::<4>() == other.last_chunk(),
         _ => one == other,
-    }
-}
-
-/// Counts the children visited by this thread, for tests of how work grows with a document.
-#[cfg(any(test, feature = "count-visits"))]
-pub mod visits {
-    use std::cell::Cell;
-
-    thread_local! {
-        static VISITS: Cell<u64> = const { Cell::new(0) };
-    }
-
-    pub(super) fn count() {
-        VISITS.set(VISITS.get() + 1);
-    }
-
-    /// The number of visits during this call.
-    #[inline]
-    pub fn of(act: impl FnOnce()) -> u64 {
-        let before = VISITS.get();
-        act();
-        VISITS.get() - before
     }
 }
 

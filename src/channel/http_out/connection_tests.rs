@@ -9,7 +9,7 @@ const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 const LONG: Duration = Duration::from_secs(3600);
 const POOLING: Pooling = Pooling { idle: LONG, age: LONG };
 
-/// A receiver that is told what to write for each request of each connection; None closes it.
+/// A receiver with a script of what to write for each request of each connection; None closes it.
 struct Receiver {
     url: String,
     /// Requests of each connection so far.
@@ -95,7 +95,7 @@ async fn a_request_whose_kept_connection_ends_before_any_byte_of_an_answer_is_se
             &[2],
         ),
         (
-            "what answers is no HTTP",
+            "what answers is not HTTP",
             |_, r| Some(if r == 0 { OK } else { "SSH-2.0-x" }.into()),
             "RecvBadAnswer",
             false,

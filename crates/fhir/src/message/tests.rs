@@ -228,6 +228,16 @@ fn wrong_types_are_noted_and_read_as_absent() {
 }
 
 #[test]
+fn entries_of_one_full_url_in_two_versions_are_ambiguous_unless_the_reference_names_one() {
+    let version = |id: &str| json!({ "resourceType": "Patient", "id": "5", "meta": { "versionId": id } });
+    let url = "http://x/fhir/Patient/5";
+    let message = read(json!({}), &[(url, version("1")), (url, version("2"))]);
+    assert_eq!(message.resolve(url), Resolved::Ambiguous);
+    let second = message.resolve(&format!("{url}/_history/2")).node().and_then(|node| node.get("meta"));
+    assert_eq!(second.and_then(|meta| meta.get("versionId")?.text()).as_deref(), Some("2"));
+}
+
+#[test]
 fn references_are_resolved_within_the_bundle() {
     let patient = |id: &str| json!({ "resourceType": "Patient", "id": id });
     let versioned = json!({ "resourceType": "Patient", "id": "5", "meta": { "versionId": "2" } });
