@@ -48,7 +48,8 @@ fn product_code(text: &str) -> String {
 
 fn is_test_file(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
-    ["tests.rs", "fixture.rs", "cases.rs"].contains(&name)
+    ["tests.rs", "fixture.rs"].contains(&name)
+        || path.ends_with("queue/cases.rs")
         || name.ends_with("_tests.rs")
         || path.contains("/tests/")
         || path.contains("/testing")

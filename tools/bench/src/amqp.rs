@@ -1,10 +1,10 @@
 //! The AMQP cases: a bare relay and the router between the same two queues of a running broker.
 
-use super::cases::{Bench, Run};
+use super::cases::Bench;
 use super::children::Folder;
 use super::http::{COUNTING_SECONDS, strings, with_figures};
 use super::plan::{Load, Scenario};
-use super::report::{Case, Counts, Sample};
+use super::report::{Case, Counts, Run, Sample};
 use super::router::{Channel, RouterProcess};
 use super::trace::Calls;
 use anyhow::{Context, Result};

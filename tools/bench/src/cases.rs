@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use super::children::{Folder, RoleProcess, usages};
 use super::plan::{Load, Plan, Scenario};
 use super::proc;
-use super::report::{Case, Report, Sample};
+use super::report::{Case, Report, Run, Sample};
 use super::roles::Measured;
 use super::trace;
 
@@ -161,38 +161,6 @@ impl<'a> Bench<'a> {
         let rate = case.samples.last().map_or(0.0, |sample| sample.messages_per_second);
         let Case { scenario, senders, size_bytes, .. } = case;
         eprintln!("{scenario}, {senders} senders, {size_bytes} bytes, run {run} of {}: {rate:.0}/s", self.plan.runs);
-    }
-}
-
-/// The result of one run: the senders' figures, and what the processes serving them used, the server first.
-pub(super) struct Run {
-    pub measured: Measured,
-    pub used: Vec<proc::Usage>,
-}
-
-impl Run {
-    pub fn sample(self) -> Sample {
-        let messages = self.measured.messages.max(1) as f64;
-        let server = self.used.first().cloned().unwrap_or_default();
-        let served_us: u64 = self.used.iter().map(|usage| usage.cpu_us).sum();
-        let switches = server.switches_by_thread().into_iter().map(|(name, count)| (name, count as f64 / messages));
-        Sample {
-            messages_per_second: self.measured.messages as f64 * 1e6 / self.measured.elapsed_us.max(1) as f64,
-            latency: self.measured.latency,
-            server_cpu_us_per_message: server.cpu_us as f64 / messages,
-            total_cpu_us_per_message: (served_us + self.measured.cpu_us) as f64 / messages,
-            written_bytes_per_message: server.written_bytes as f64 / messages,
-            switches_per_message: switches.collect(),
-            commits_per_message: None,
-            unsent: self.measured.unsent,
-            unexpected_replies: self.measured.unexpected,
-            first_unexpected: self.measured.first_unexpected,
-        }
-    }
-
-    /// `count` for each message of the whole run, the warm-up included.
-    pub fn per_message_in_all(&self, count: f64) -> Option<f64> {
-        (self.measured.messages_in_all > 0).then(|| count / self.measured.messages_in_all as f64)
     }
 }
 

@@ -2,11 +2,11 @@
 
 use anyhow::Result;
 
-use super::cases::{Bench, Run};
+use super::cases::Bench;
 use super::children::{Folder, RoleProcess};
 use super::message::{MAILBOX_ADDRESS, RECEIVER_ADDRESS, SLOW_ADDRESS};
 use super::plan::{Load, Scenario, Target};
-use super::report::{Case, Counts, Sample};
+use super::report::{Case, Counts, Run, Sample};
 use super::router::{Channel, Figures, RouterProcess};
 use super::trace::Calls;
 

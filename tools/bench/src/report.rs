@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use clap::ValueEnum;
 use serde::Serialize;
 
-use super::cases::Run;
 use super::latency::Summary;
 use super::plan::{Load, Scenario};
 use super::proc;
+use super::roles::Measured;
 use super::trace::Writes;
 
 /// All measurements, and the state of the machine.
@@ -56,6 +56,38 @@ pub struct Sample {
     pub unsent: u64,
     pub unexpected_replies: u64,
     pub first_unexpected: Option<String>,
+}
+
+/// The result of one run: the senders' figures, and what the processes serving them used, the server first.
+pub(super) struct Run {
+    pub measured: Measured,
+    pub used: Vec<proc::Usage>,
+}
+
+impl Run {
+    pub fn sample(self) -> Sample {
+        let messages = self.measured.messages.max(1) as f64;
+        let server = self.used.first().cloned().unwrap_or_default();
+        let served_us: u64 = self.used.iter().map(|usage| usage.cpu_us).sum();
+        let switches = server.switches_by_thread().into_iter().map(|(name, count)| (name, count as f64 / messages));
+        Sample {
+            messages_per_second: self.measured.messages as f64 * 1e6 / self.measured.elapsed_us.max(1) as f64,
+            latency: self.measured.latency,
+            server_cpu_us_per_message: server.cpu_us as f64 / messages,
+            total_cpu_us_per_message: (served_us + self.measured.cpu_us) as f64 / messages,
+            written_bytes_per_message: server.written_bytes as f64 / messages,
+            switches_per_message: switches.collect(),
+            commits_per_message: None,
+            unsent: self.measured.unsent,
+            unexpected_replies: self.measured.unexpected,
+            first_unexpected: self.measured.first_unexpected,
+        }
+    }
+
+    /// `count` for each message of the whole run, the warm-up included.
+    pub fn per_message_in_all(&self, count: f64) -> Option<f64> {
+        (self.measured.messages_in_all > 0).then(|| count / self.measured.messages_in_all as f64)
+    }
 }
 
 /// Counts of a traced server for each message.
