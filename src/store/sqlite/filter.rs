@@ -28,11 +28,19 @@ pub(in crate::store) struct Conditions {
     pub terms: Vec<i64>,
     /// Start (inclusive) and end (exclusive) in UTC microseconds since 1970.
     pub times: (i64, i64),
+    /// An index that has the matching rows in the order of their keys.
+    pub index: Option<&'static str>,
 }
 
 impl Default for Conditions {
     fn default() -> Self {
-        Conditions { texts: Vec::new(), values: Vec::new(), terms: Vec::new(), times: (i64::MIN, i64::MAX) }
+        Conditions {
+            texts: Vec::new(),
+            values: Vec::new(),
+            terms: Vec::new(),
+            times: (i64::MIN, i64::MAX),
+            index: None,
+        }
     }
 }
 
@@ -198,7 +206,12 @@ pub(in crate::store) fn deliveries(core: &Core, filter: &DeliveryFilter) -> Resu
             let ended = "d.k IN (SELECT k FROM delivery INDEXED BY delivery_dead WHERE state >= 4 AND state = ?)";
             all.integer(ended, row::state_code(state));
         }
-        Some(state) => all.integer("d.state = ?", row::state_code(state)),
+        // Either may be rare among the other.
+        Some(state @ (DeliveryState::Delivered | DeliveryState::Answered)) => {
+            all.integer("d.state IN (2, 3) AND d.state = ?", row::state_code(state));
+            all.index = Some("delivery_closed");
+        }
+        Some(state @ DeliveryState::Active) => all.integer("d.state = ?", row::state_code(state)),
     }
     event(&mut all, filter.event.as_deref());
     if let Some(fault) = &filter.fault {

@@ -61,7 +61,8 @@ impl ListedTable {
                 condition: None,
             },
             AccessPath::Key => {
-                QueryPlan { from: format!("{name} {alias} {joins}"), key: format!("{alias}.k"), condition: None }
+                let index = conditions.index.map(|index| format!("INDEXED BY {index} ")).unwrap_or_default();
+                QueryPlan { from: format!("{name} {alias} {index}{joins}"), key: format!("{alias}.k"), condition: None }
             }
         };
         Ok(plan)
