@@ -18,7 +18,7 @@ pub(super) async fn run(store: Store, clock: Clock, retention: Retention, stop: 
     loop {
         let step = sweep(&store, &clock, &retention, pace.rows).await;
         deleted.add(step);
-        let wait = if step.is_done() { SWEEP_INTERVAL } else { pace.after_step(step.busy_us) };
+        let wait = if step.is_done() { SWEEP_INTERVAL } else { pace.after_step(step) };
         deleted.log(step.is_done());
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
@@ -49,7 +49,7 @@ impl Deleted {
     /// One line at the end of a sweep, and each minute of a long one.
     fn log(&mut self, at_end: bool) {
         let RetentionStep { bodies, traces, identities, .. } = self.sum;
-        if bodies + traces + identities > 0 && (at_end || self.since.elapsed() >= SWEEP_INTERVAL) {
+        if self.sum.has_deleted() && (at_end || self.since.elapsed() >= SWEEP_INTERVAL) {
             tracing::info!(bodies, traces, identities, "retention");
             *self = Deleted::default();
         }
@@ -73,18 +73,23 @@ impl Default for Pace {
 impl Pace {
     const LEAST_ROWS: u32 = 8;
     const MOST_ROWS: u32 = 500;
-    /// A step shall take this long.
+    /// The work of a step shall take this long. Its commit is not counted: it waits for the disk as long for few messages as for
+    /// many.
     const STEP_US: u64 = 8_000;
-    /// The pause is this many times as long as the step.
+    /// The pause is this many times as long as the step with its commit.
     const PAUSE_FACTOR: u64 = 4;
-    const LONGEST_PAUSE_US: u64 = 1_000_000;
+    const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+    /// The least pause after a step that found only protected messages, which are many and looked at again in each sweep.
+    const SEARCH_PAUSE: Duration = Duration::from_millis(50);
 
-    /// The pause after a step that took so long; the next step is larger or smaller, by half at most.
-    fn after_step(&mut self, busy_us: u64) -> Duration {
-        let wanted = u64::from(self.rows).saturating_mul(Pace::STEP_US) / busy_us.max(1);
+    /// The pause after this step; the next one is larger or smaller, by half at most.
+    fn after_step(&mut self, step: RetentionStep) -> Duration {
+        let wanted = u64::from(self.rows).saturating_mul(Pace::STEP_US) / step.work_us.max(1);
         let rows = u32::try_from(wanted).unwrap_or(u32::MAX).clamp(self.rows / 2, self.rows.saturating_mul(2));
         self.rows = rows.clamp(Pace::LEAST_ROWS, Pace::MOST_ROWS);
-        Duration::from_micros(busy_us.saturating_mul(Pace::PAUSE_FACTOR).min(Pace::LONGEST_PAUSE_US))
+        let pause = Duration::from_micros(step.busy_us.saturating_mul(Pace::PAUSE_FACTOR));
+        let least = if step.has_deleted() { Duration::ZERO } else { Pace::SEARCH_PAUSE };
+        pause.clamp(least, Pace::LONGEST_PAUSE)
     }
 }
 
@@ -123,37 +128,48 @@ pub(super) async fn limit_waits(store: &Store, participants: &[Arc<Participant>]
 mod tests {
     use super::*;
 
-    /// The busy times of steps while a message takes `us_per_row` to delete.
-    fn busy_us(us_per_row: u64, steps: usize) -> Vec<u64> {
+    /// A step that deleted something, with a commit that takes `commit_us`.
+    fn step(work_us: u64, commit_us: u64) -> RetentionStep {
+        RetentionStep { traces: 1, work_us, busy_us: work_us + commit_us, ..RetentionStep::default() }
+    }
+
+    /// The work of steps while a message takes `us_per_row` to delete.
+    fn work_us(us_per_row: u64, commit_us: u64, steps: usize) -> Vec<u64> {
         let mut pace = Pace::default();
-        let step = |_| {
-            let busy_us = u64::from(pace.rows) * us_per_row;
-            pace.after_step(busy_us);
-            busy_us
+        let one = |_| {
+            let work_us = u64::from(pace.rows) * us_per_row;
+            pace.after_step(step(work_us, commit_us));
+            work_us
         };
-        (0..steps).map(step).collect()
+        (0..steps).map(one).collect()
     }
 
     #[test]
-    fn steps_come_to_take_the_wanted_time_whatever_a_message_costs() {
-        for us_per_row in [16, 100, 400, 1_000] {
-            let last = *busy_us(us_per_row, 20).last().unwrap();
-            assert!((Pace::STEP_US / 2..=Pace::STEP_US).contains(&last), "{us_per_row} us a message: {last} us a step");
+    fn steps_come_to_take_the_wanted_time_whatever_a_message_and_a_commit_cost() {
+        for (us_per_row, commit_us) in [(16, 0), (16, 40_000), (100, 15_000), (400, 0), (1_000, 100_000)] {
+            let last = *work_us(us_per_row, commit_us, 20).last().unwrap();
+            assert!((Pace::STEP_US / 2..=Pace::STEP_US).contains(&last), "{us_per_row}, {commit_us}: {last} us a step");
         }
     }
 
     #[test]
     fn no_step_takes_more_than_the_wanted_time_on_the_way_there() {
-        assert!(busy_us(400, 20).into_iter().all(|busy_us| busy_us <= Pace::STEP_US));
+        assert!(work_us(400, 0, 20).into_iter().all(|work_us| work_us <= Pace::STEP_US));
     }
 
     #[test]
-    fn a_slow_disk_makes_steps_small_and_pauses_long_but_bounded() {
+    fn slow_deletions_make_steps_small_and_pauses_long_but_bounded() {
         let mut pace = Pace { rows: Pace::MOST_ROWS };
         for _ in 0..20 {
-            assert!(pace.after_step(3_000_000) <= Duration::from_secs(1));
+            assert!(pace.after_step(step(3_000_000, 0)) <= Duration::from_secs(1));
         }
         assert_eq!(pace.rows, Pace::LEAST_ROWS);
-        assert_eq!(pace.after_step(1_000), Duration::from_millis(4));
+        assert_eq!(pace.after_step(step(1_000, 0)), Duration::from_millis(4));
+    }
+
+    #[test]
+    fn a_search_through_protected_messages_pauses_longer_than_it_works() {
+        let found_nothing = RetentionStep { more: true, work_us: 500, busy_us: 500, ..RetentionStep::default() };
+        assert_eq!(Pace::default().after_step(found_nothing), Duration::from_millis(50));
     }
 }

@@ -236,16 +236,22 @@ pub struct RetentionStep {
     pub bodies: u64,
     pub traces: u64,
     pub identities: u64,
-    /// The step ended at its bound, and there is more to delete.
+    /// The step ended at its bound, and further messages are old, though perhaps protected.
     pub more: bool,
-    /// Microseconds for which accepts and settlements waited for this step.
+    /// Microseconds that the step took before its commit: in proportion to what it looked at and deleted.
+    pub work_us: u64,
+    /// Microseconds for which accepts and settlements waited for the step, its commit included.
     pub busy_us: u64,
 }
 
 impl RetentionStep {
+    pub fn has_deleted(&self) -> bool {
+        self.bodies + self.traces + self.identities > 0
+    }
+
     /// Nothing was deleted, and nothing more is old enough.
     pub fn is_done(&self) -> bool {
-        self.bodies + self.traces + self.identities == 0 && !self.more
+        !self.has_deleted() && !self.more
     }
 }
 

@@ -9,7 +9,7 @@ pub(in crate::store) struct RetentionCursors {
 }
 
 /// A position in the order in which deliveries ended.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::store) struct DeadLetterCursor {
     pub ended_us: i64,
     pub delivery_key: i64,

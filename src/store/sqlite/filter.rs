@@ -207,11 +207,11 @@ pub(in crate::store) fn deliveries(core: &Core, filter: &DeliveryFilter) -> Resu
             all.integer(ended, row::state_code(state));
         }
         // Either may be rare among the other.
-        Some(state @ (DeliveryState::Delivered | DeliveryState::Answered)) => {
+        Some(state @ (DeliveryState::Delivered | DeliveryState::Answered)) if !has_own_index(filter) => {
             all.integer("d.state IN (2, 3) AND d.state = ?", row::state_code(state));
             all.index = Some("delivery_closed");
         }
-        Some(state @ DeliveryState::Active) => all.integer("d.state = ?", row::state_code(state)),
+        Some(state) => all.integer("d.state = ?", row::state_code(state)),
     }
     event(&mut all, filter.event.as_deref());
     if let Some(fault) = &filter.fault {
@@ -224,6 +224,11 @@ pub(in crate::store) fn deliveries(core: &Core, filter: &DeliveryFilter) -> Resu
         all.until("d.created_us < ?", time(until, "until")?);
     }
     Ok(all)
+}
+
+/// Whether an index finds fewer deliveries than that of a common state.
+fn has_own_index(filter: &DeliveryFilter) -> bool {
+    filter.id.is_some() || filter.message.is_some() || filter.fault.is_some()
 }
 
 /// Matches `system|code` exactly, a code with any system, or a URI. The column holds them as one text in which the code may

@@ -61,7 +61,7 @@ struct Window {
     ended: Vec<i64>,
     /// Where the next step continues.
     cursor: i64,
-    /// More can be deleted at once.
+    /// Further messages are old.
     more: bool,
     /// The first message alone costs more than a step may.
     too_large: bool,
@@ -79,16 +79,22 @@ impl Sqlite {
             async move {
                 let begun = Instant::now();
                 super::tries::sweep(&mut writer.conn, now_us).await?;
-                let swept = sweep(writer, limits, from, limit).await?;
-                Ok((swept, begun))
+                let (mut step, cursors) = sweep(writer, limits, from, limit).await?;
+                step.work_us = since(begun);
+                Ok((step, cursors, begun))
             }
             .boxed()
         });
-        let ((mut step, cursors), begun) = swept.await?;
-        step.busy_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let (mut step, cursors, begun) = swept.await?;
+        step.busy_us = since(begun);
         *core.sweep.lock().unwrap_or_else(PoisonError::into_inner) = cursors;
         Ok(step)
     }
+}
+
+/// In microseconds.
+fn since(begun: Instant) -> u64 {
+    u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
 
 async fn sweep(
@@ -128,6 +134,7 @@ async fn sweep(
     if let Some(before) = limits.dead_letters {
         let (ended, cursor) = dead_letters(writer, cursors.dead_letters, before, limit).await?;
         cursors.dead_letters = cursor;
+        step.more |= cursor != DeadLetterCursor::default();
         step.bodies += delete_bodies(writer, &ended).await?;
     }
     Ok((step, cursors))
@@ -205,6 +212,8 @@ async fn window(
         }
         window.cursor = key;
     }
+    // Old messages that are protected must not hold up those behind them.
+    window.more |= all_old && rows.len() >= limit as usize;
     if !all_old {
         window.cursor = 0;
     }

@@ -301,6 +301,27 @@ async fn thousand_steps<T>(fixture: &Fixture, work: impl Future<Output = T>) -> 
 }
 
 #[tokio::test]
+async fn old_messages_that_are_protected_do_not_hold_up_retention_of_those_behind_them() {
+    let fixture = Fixture::new().await;
+    for number in 0..40 {
+        fixture.accept_new(to("lab", number as i64, numbered(number))).await;
+    }
+    for number in 40..60 {
+        fixture.accept_new(numbered(number)).await;
+    }
+    let later_us = fixture.clock.now_us() + 2 * DAY_US;
+    let mut bodies = 0;
+    loop {
+        let step = fixture.store.sweep(later_us, days(1, 0, 0), 8).await.unwrap();
+        bodies += step.bodies;
+        if step.is_done() {
+            break;
+        }
+    }
+    assert_eq!(bodies, 20);
+}
+
+#[tokio::test]
 async fn a_step_of_retention_costs_the_same_however_often_a_sender_reused_an_id() {
     let fixture = Fixture::new().await;
     for number in 0..1_200 {

@@ -244,7 +244,13 @@ async fn one_delivered_among_many_answered_deliveries_is_found_at_once_and_the_o
         sqlx::raw_sql(more).execute(&mut core.writer.lock().await.conn).await.unwrap();
         let before = core.search_checks.load(Ordering::Relaxed);
         let filter = DeliveryFilter { state: Some(one), ..DeliveryFilter::default() };
-        assert_eq!(store.list_deliveries(&filter, None, 10).await.unwrap().items.len(), 1);
+        let found = store.list_deliveries(&filter, None, 10).await.unwrap().items;
+        assert_eq!(found.len(), 1);
+        // The many among which one has an id, or one message has one delivery.
+        let with_id = DeliveryFilter { id: Some(found[0].id), ..filter.clone() };
+        let with_message = DeliveryFilter { message: Some(found[0].message), state: Some(many), ..filter };
+        assert_eq!(store.list_deliveries(&with_id, None, 10).await.unwrap().items.len(), 1);
+        assert_eq!(store.list_deliveries(&with_message, None, 10).await.unwrap().items.len(), 0);
         let looks = core.search_checks.load(Ordering::Relaxed) - before;
         // Through all 100,000 it would be a million steps: a hundred looks.
         assert!(looks <= 16, "{one:?}: {looks} times 10,000 steps");
