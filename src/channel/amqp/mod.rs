@@ -1,10 +1,12 @@
 //! AMQP 0-9-1 over RabbitMQ: messages in from queues, out to exchanges, answers to reply queues.
 //!
-//! Reading order: `link` (a connection that is kept up), `socket` (TCP and TLS), `topology` (the queues and exchanges),
-//! `consumer` and `inbound` (in), `outbound` and `publisher` (out), `properties` (metadata besides the body), `health`
-//! (status for operators), `unreadable` (messages that the client library cannot decode).
+//! Reading order: `link` (a connection that is kept up), `socket` (TCP and TLS), `attempt` (ends a connection that nobody
+//! waits for), `topology` (the queues and exchanges), `consumer` and `inbound` (in), `outbound` and `publisher` (out),
+//! `properties` (metadata besides the body), `health` (status for operators), `unreadable` (messages that the client
+//! library cannot decode).
 
 mod acks;
+mod attempt;
 mod connect;
 mod consumer;
 mod format;

@@ -3,6 +3,7 @@
 //! The client library has TLS of its own, but with readers of PKCS #12 and X.509 that nothing here needs: 43 crates, a
 //! fourteenth of a clean release build. It takes a stream of ours through the type of its runtime instead.
 
+use super::attempt::Attempt;
 use crate::config::{BrokerUrl, read_regular_text};
 use async_rs::traits::Reactor;
 use async_rs::util::RuntimeParts;
@@ -91,13 +92,22 @@ pub(super) type Socket = Compat<Box<dyn Duplex>>;
 pub(super) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
-/// Connects to the broker; with `tls`, the handshake is done as well.
-pub(super) async fn open(host: &str, port: u16, tls: Option<&TlsFiles>) -> io::Result<Socket> {
+/// Connects to the broker; with `tls`, the handshake is done as well. Fails when `attempt` is abandoned, and so does the
+/// stream until it is connected.
+pub(super) async fn open(host: &str, port: u16, tls: Option<&TlsFiles>, attempt: &Attempt) -> io::Result<Socket> {
+    let opening = async {
+        let tcp = tcp(host, port).await?;
+        let Some(tls) = tls else { return Ok(boxed(attempt.watch(tcp))) };
+        let name = ServerName::try_from(host.to_owned()).map_err(invalid)?;
+        Ok(boxed(attempt.watch(tls.connector()?.connect(name, tcp).await?)))
+    };
+    attempt.run(opening).await
+}
+
+async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
     let tcp = TcpStream::connect((host, port)).await?;
     tcp.set_nodelay(true)?;
-    let Some(tls) = tls else { return Ok(boxed(tcp)) };
-    let name = ServerName::try_from(host.to_owned()).map_err(invalid)?;
-    Ok(boxed(tls.connector()?.connect(name, tcp).await?))
+    Ok(tcp)
 }
 
 fn boxed(stream: impl Duplex + 'static) -> Socket {
@@ -139,5 +149,5 @@ impl Reactor for Connections {
 }
 
 async fn connect(address: SocketAddr) -> io::Result<Socket> {
-    open(&address.ip().to_string(), address.port(), None).await
+    Ok(boxed(tcp(&address.ip().to_string(), address.port()).await?))
 }
