@@ -242,3 +242,24 @@ async fn tls_trusts_the_authority_that_it_is_told_of_and_a_certificate_is_a_pass
     let why = why_not(&lines, &external("nobody", "ca")).await;
     assert!(why.contains("cannot read") && why.contains("nobody.pem"), "{why}");
 }
+
+#[tokio::test]
+async fn a_file_without_what_the_url_promises_is_named_with_what_it_lacks() {
+    let certificates = Certificates::make();
+    let Some(broker) = Broker::shared().await else { return };
+    let lines = Lines::on(&broker).await;
+    certificates.openssl("pkcs8 -topk8 -in router.key -out encrypted.key -passout pass:word");
+    let cases = [
+        ("ca.key", "router.pem", "router.key", "ca.key has no certificate"),
+        ("ca.pem", "router.key", "router.key", "router.key has no certificate"),
+        ("ca.pem", "router.pem", "router.pem", "router.pem has no unencrypted private key"),
+        ("ca.pem", "router.pem", "encrypted.key", "encrypted.key has no unencrypted private key"),
+    ];
+    for (ca, cert, key, lacks) in cases {
+        let [ca, cert, key] = [ca, cert, key].map(|name| certificates.path(name).display().to_string());
+        let files = format!("cacertfile={ca}&certfile={cert}&keyfile={key}");
+        let url = format!("amqps://localhost:{}/%2f?auth_mechanism=external&{files}", free_address().port());
+        let why = why_not(&lines, &url).await;
+        assert!(why.contains(lacks), "{why}");
+    }
+}

@@ -31,32 +31,31 @@ const PEM_LIMIT_BYTES: u64 = 4 * 1024 * 1024;
 
 /// What the files of an `amqps` URL contain.
 pub(super) struct TlsFiles {
-    authority: Option<String>,
+    authorities: Vec<CertificateDer<'static>>,
     identity: Option<Identity>,
 }
 
 struct Identity {
-    certificate: String,
-    key: String,
+    certificates: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
 }
 
 impl TlsFiles {
     pub(super) fn read(broker: &BrokerUrl) -> Result<Self, String> {
-        let authority = broker.ca_file.as_deref().map(read_text).transpose()?;
+        let authorities = broker.ca_file.as_deref().map(certificates).transpose()?.unwrap_or_default();
         let identity = match (&broker.cert_file, &broker.key_file) {
             (Some(certificate), Some(key)) => {
-                Some(Identity { certificate: read_text(certificate)?, key: read_text(key)? })
+                Some(Identity { certificates: certificates(certificate)?, key: private_key(key)? })
             }
             _ => None,
         };
-        Ok(Self { authority, identity })
+        Ok(Self { authorities, identity })
     }
 
     /// Trusts the system's authorities, and the one that the URL names.
     fn connector(&self) -> io::Result<TlsConnector> {
         let provider = Arc::new(default_provider());
-        let authority = self.authority.as_deref().map(certificates).transpose()?.unwrap_or_default();
-        let verifier = Verifier::new_with_extra_roots(authority, provider.clone()).map_err(invalid)?;
+        let verifier = Verifier::new_with_extra_roots(self.authorities.clone(), provider.clone()).map_err(invalid)?;
         // `dangerous` is how rustls names every verifier but its own.
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -64,9 +63,8 @@ impl TlsFiles {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier));
         let config = match &self.identity {
-            Some(Identity { certificate, key }) => {
-                let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(invalid)?;
-                builder.with_client_auth_cert(certificates(certificate)?, key).map_err(invalid)?
+            Some(Identity { certificates, key }) => {
+                builder.with_client_auth_cert(certificates.clone(), key.clone_key()).map_err(invalid)?
             }
             None => builder.with_no_client_auth(),
         };
@@ -74,12 +72,21 @@ impl TlsFiles {
     }
 }
 
-fn read_text(path: &Path) -> Result<String, String> {
-    read_regular_text(path, PEM_LIMIT_BYTES).map_err(|error| format!("cannot read {}: {error}", path.display()))
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let certificates = sections(path)?;
+    if certificates.is_empty() { Err(format!("{} has no certificate", path.display())) } else { Ok(certificates) }
 }
 
-fn certificates(pem: &str) -> io::Result<Vec<CertificateDer<'static>>> {
-    CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>().map_err(invalid)
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
+    sections(path)?.into_iter().next().ok_or_else(|| format!("{} has no unencrypted private key", path.display()))
+}
+
+/// The sections of one kind in a PEM file; other sections are skipped.
+fn sections<T: PemObject>(path: &Path) -> Result<Vec<T>, String> {
+    let pem = read_regular_text(path, PEM_LIMIT_BYTES);
+    let pem = pem.map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    let sections = T::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>();
+    sections.map_err(|error| format!("{} is not valid PEM: {error}", path.display()))
 }
 
 fn invalid(error: impl Error + Send + Sync + 'static) -> io::Error {
