@@ -11,13 +11,15 @@ use anyhow::{Context, Result};
 use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Connection, ConnectionProperties};
-use tokio::runtime::Handle;
+use tokio::runtime::{Builder, Runtime};
 
 /// Messages between publishing and consumption: a nearly empty pipeline, and a full one.
 const IN_FLIGHT: [usize; 2] = [64, 256];
 
 /// The queues of one run, declared as the router declares its own, and deleted on drop.
 struct Queues {
+    /// Runs the connection: everything else here is plain blocking code.
+    runtime: Runtime,
     connection: Connection,
     inbound: String,
     outbound: String,
@@ -28,17 +30,20 @@ impl Queues {
     fn declare(broker: &str) -> Result<Queues> {
         let own = uuid::Uuid::new_v4();
         let name = |part: &str| format!("emberpost-bench-{own}-{part}");
-        Handle::current().block_on(async {
-            let connecting = Connection::connect(broker, ConnectionProperties::default()).await;
-            let connection = connecting.context("cannot connect to the broker")?;
-            let queues = Queues { connection, inbound: name("in"), outbound: name("out"), answers: name("answers") };
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let connecting = runtime.block_on(Connection::connect(broker, ConnectionProperties::default()));
+        let connection = connecting.context("cannot connect to the broker")?;
+        let (inbound, outbound, answers) = (name("in"), name("out"), name("answers"));
+        let queues = Queues { runtime, connection, inbound, outbound, answers };
+        queues.runtime.block_on(async {
             let channel = queues.connection.create_channel().await?;
             let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
             for (queue, arguments) in queues.all() {
                 channel.queue_declare(queue.as_str().into(), options, arguments).await?;
             }
-            Ok(queues)
-        })
+            anyhow::Ok(())
+        })?;
+        Ok(queues)
     }
 
     /// Every queue with its arguments, including dead-letter queues.
@@ -61,7 +66,7 @@ impl Queues {
 
 impl Drop for Queues {
     fn drop(&mut self) {
-        Handle::current().block_on(async {
+        self.runtime.block_on(async {
             for (queue, _) in self.all() {
                 // Queues that cannot be deleted remain; their name shows where they come from.
                 if let Ok(channel) = self.connection.create_channel().await {
