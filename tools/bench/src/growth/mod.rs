@@ -75,7 +75,8 @@ pub struct Growth {
     /// Accepting while retention deletes half of the store, in turns with an empty store.
     during_retention: Vec<Sample>,
     empty_beside_retention: Vec<Sample>,
-    /// Messages left, and the time in which retention ran.
+    /// Old messages before and after, and the time in which retention ran.
+    old_before_retention: u64,
     left_after_retention: u64,
     retention_seconds: f64,
 }
@@ -149,6 +150,7 @@ fn accept_in_turns(bench: &Bench<'_>, folder: &Path, args: &GrowthArgs, growth: 
 fn retention(bench: &Bench<'_>, folder: &Path, args: &GrowthArgs, growth: &mut Growth) -> Result<()> {
     let database = folder.join("bench.db");
     aging::make_older_half_old(&database, AGE_DAYS)?;
+    growth.old_before_retention = aging::old_messages_left(&database, AGE_DAYS)?;
     let more = format!("\n[retention]\nbodies_days = {RETENTION_DAYS}\ntraces_days = {RETENTION_DAYS}\n");
     let begun = Instant::now();
     let router = RouterProcess::start(&bench.server_program, folder, &settings(NOBODY, &more), false)?;
@@ -229,7 +231,7 @@ impl Growth {
             self.memory_bytes_at_rest as f64 / 1e6,
             self.memory_bytes_at_most as f64 / 1e6,
             self.left_after_retention,
-            self.messages / 2,
+            self.old_before_retention,
         );
         table += "\n| list of | first page, ms | entries |\n|---|---|---|\n";
         for list in &self.lists {
