@@ -2,11 +2,10 @@
 
 use super::cases::Bench;
 use super::children::Folder;
-use super::http::{COUNTING_SECONDS, strings, with_figures};
+use super::http::{strings, with_figures};
 use super::plan::{Load, Scenario};
-use super::report::{Case, Counts, Run, Sample};
+use super::report::{Case, Run, Sample};
 use super::router::{Channel, RouterProcess};
-use super::trace::Calls;
 use anyhow::{Context, Result};
 use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::{AMQPValue, FieldTable};
@@ -111,35 +110,9 @@ impl Bench<'_> {
     }
 
     fn count_amqp(&self, broker: &str, load: Load, case: &mut Case) -> Result<()> {
-        let load = Load { seconds: COUNTING_SECONDS, rate: None, ..load };
-        let mut counts = Counts::default();
         let queues = Queues::declare(broker)?;
-        let folder = Folder::new("run")?;
-        let router = RouterProcess::start(&self.server_program, folder.path(), &queues.channel(broker).into(), true)?;
-        let run = self.load(&queues, broker, load, &[router.pid()])?;
-        let commits = router.figures().commits;
-        counts.add_writes(router.stop()?, &run, commits, case);
-
-        let queues = Queues::declare(broker)?;
-        let folder = Folder::new("run")?;
-        let router = RouterProcess::start(&self.server_program, folder.path(), &queues.channel(broker).into(), false)?;
-        let table = self.folder.path().join("calls.txt");
-        let attach = || Calls::attach(router.pid(), table.clone());
-        let arguments = [queues.ends(broker), load.arguments()].concat();
-        let (run, calls) = self.measured("amqp-load", &arguments, &[router.pid()], attach)?;
-        counts.add_calls(calls.detach()?, &run);
-        router.stop()?;
-        if let Some(program) = &self.counting_program {
-            let queues = Queues::declare(broker)?;
-            let folder = Folder::new("run")?;
-            let router = RouterProcess::start(program, folder.path(), &queues.channel(broker).into(), false)?;
-            let before = router.figures();
-            let run = self.load(&queues, broker, load, &[router.pid()])?;
-            counts.allocations = router.figures().since(before).allocations.and_then(|all| run.per_message_in_all(all));
-            router.stop()?;
-        }
-        case.counts = Some(counts);
-        Ok(())
+        let arguments = |load: Load, _: &str| [queues.ends(broker), load.arguments()].concat();
+        self.count(&queues.channel(broker).into(), load, case, ("amqp-load", &arguments))
     }
 
     fn load(&self, queues: &Queues, broker: &str, load: Load, served_by: &[u32]) -> Result<Run> {

@@ -6,12 +6,9 @@ use super::cases::Bench;
 use super::children::{Folder, RoleProcess};
 use super::message::{MAILBOX_ADDRESS, RECEIVER_ADDRESS, SLOW_ADDRESS};
 use super::plan::{Load, Scenario, Target};
-use super::report::{Case, Counts, Run, Sample};
+use super::report::{Case, Run, Sample};
 use super::router::{Channel, Figures, RouterProcess};
-use super::trace::Calls;
 
-/// Duration of a pass that only counts, in seconds.
-pub const COUNTING_SECONDS: u64 = 2;
 /// The number of senders that keep the slow receiver busy and its lanes full.
 const SLOW_SENDERS: usize = 16;
 const SCENARIOS: [Scenario; 5] = [Scenario::Relay, Scenario::Accept, Scenario::Inout, Scenario::Slow, Scenario::Target];
@@ -79,36 +76,10 @@ impl Bench<'_> {
         Ok(senders)
     }
 
-    /// Repeats the case briefly with the router traced: its writes, then all of its system calls.
     fn count_http(&self, scenario: Scenario, load: Load, case: &mut Case) -> Result<()> {
-        let load = Load { seconds: COUNTING_SECONDS, rate: None, ..load };
         let (_receiver, receiver_address) = self.receiver("127.0.0.1:0")?;
-        let channel = Channel::Http(&receiver_address);
-        let mut counts = Counts::default();
-        let folder = Folder::new("run")?;
-        let router = RouterProcess::start(&self.server_program, folder.path(), &channel.into(), true)?;
-        let run = self.send(load, router.address(), destination(scenario), &[router.pid()])?;
-        let commits = router.figures().commits;
-        counts.add_writes(router.stop()?, &run, commits, case);
-
-        let folder = Folder::new("run")?;
-        let router = RouterProcess::start(&self.server_program, folder.path(), &channel.into(), false)?;
-        let table = self.folder.path().join("calls.txt");
-        let arguments = sender_arguments(load, router.address(), destination(scenario));
-        let attach = || Calls::attach(router.pid(), table.clone());
-        let (run, calls) = self.measured("sender", &arguments, &[router.pid()], attach)?;
-        counts.add_calls(calls.detach()?, &run);
-        router.stop()?;
-        if let Some(program) = &self.counting_program {
-            let folder = Folder::new("run")?;
-            let router = RouterProcess::start(program, folder.path(), &channel.into(), false)?;
-            let before = router.figures();
-            let run = self.send(load, router.address(), destination(scenario), &[router.pid()])?;
-            counts.allocations = router.figures().since(before).allocations.and_then(|all| run.per_message_in_all(all));
-            router.stop()?;
-        }
-        case.counts = Some(counts);
-        Ok(())
+        let arguments = |load, address: &str| sender_arguments(load, address, destination(scenario));
+        self.count(&Channel::Http(&receiver_address).into(), load, case, ("sender", &arguments))
     }
 
     /// Sends messages to `address` and measures what the processes in `served_by`, the server first, use meanwhile.

@@ -15,6 +15,7 @@ mod budget;
 mod cases;
 mod check;
 mod children;
+mod counting;
 mod growth;
 mod http;
 mod latency;
