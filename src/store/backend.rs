@@ -61,13 +61,6 @@ impl Backend {
         }
     }
 
-    /// Writes what the backend writes later than messages, once there is enough of it. Called after each batch.
-    pub async fn write_indexes(&self) {
-        match self {
-            Backend::Sqlite(sqlite) => sqlite.core.write_indexes().await,
-        }
-    }
-
     /// Errs if a message would be refused now, according to the last commits and probes.
     pub fn health(&self) -> Result<(), Unavailable> {
         match self {

@@ -33,7 +33,6 @@ pub(super) async fn run(backend: Backend, mut jobs: JobQueue) {
         expected = gathered.jobs.len().max(expected * 7 / 8);
         let closing = gathered.close.take();
         commit(&backend, gathered).await;
-        backend.write_indexes().await;
         if let Some(closed) = closing {
             // No caller can enqueue any more; jobs that wait are still committed.
             jobs.close();

@@ -50,6 +50,7 @@ async fn transact(core: &Core, writer: &mut Writer, jobs: &[BatchJob]) -> Result
     // A failed transaction leaves gaps, but no key is assigned twice.
     writer.keys = keys;
     lookup::release(&mut writer.conn, &writer.recent, &rows.released).await?;
+    writer.write_late().await?;
     let terms = std::mem::take(&mut rows.terms);
     // Later keys may have been assigned by transactions that failed.
     let newest = rows.messages.iter().map(|row| row.key).max().unwrap_or_default();

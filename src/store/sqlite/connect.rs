@@ -9,8 +9,8 @@ use std::time::Duration;
 
 pub(in crate::store) const BUSY_TIMEOUT_MILLISECONDS: u32 = 5_000;
 const BUSY_TIMEOUT: Duration = Duration::from_millis(BUSY_TIMEOUT_MILLISECONDS as u64);
-/// 40 MB of log, so that a page that changes often is written to the database file only once for many commits.
-const CHECKPOINT_PAGES: &str = "10000";
+/// 62 MB of log, after which the writer moves it into the database file itself: usually `checkpoint` has done so before.
+const CHECKPOINT_PAGES: &str = "16000";
 /// A log that grew beyond this, because a reader kept an old snapshot open, is truncated when the reader has ended.
 pub(in crate::store) const LOG_LIMIT_BYTES: u64 = 64 * 1024 * 1024;
 

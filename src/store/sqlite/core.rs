@@ -12,7 +12,7 @@ use crate::store::context::Context;
 use crate::store::{StoreSettings, Unavailable};
 use futures_util::future::BoxFuture;
 use sqlx::sqlite::{SqliteConnection, SqlitePool};
-use sqlx::{Error, Row};
+use sqlx::{Connection, Error, Row};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -30,6 +30,8 @@ pub(in crate::store) struct Core {
     pub path: PathBuf,
     pub clock: Clock,
     pub writer: tokio::sync::Mutex<Writer>,
+    /// Moves the log. None once the store is closed.
+    pub checkpointer: tokio::sync::Mutex<Option<SqliteConnection>>,
     /// For short reads by key.
     pub readers: SqlitePool,
     /// For lists, which may read many rows.
@@ -186,6 +188,11 @@ impl Core {
     pub async fn close(&self) {
         self.readers.close().await;
         self.searchers.close().await;
+        if let Some(conn) = self.checkpointer.lock().await.take()
+            && let Err(error) = conn.close().await
+        {
+            tracing::warn!(%error, "the connection that moves the store's log could not be closed");
+        }
         let mut writer = self.writer.lock().await;
         self.closed.store(true, Ordering::Relaxed);
         if let Err(error) = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut writer.conn).await {

@@ -3,6 +3,7 @@
 //! All SQL of the store is in this folder. The methods of `Sqlite` are those of `Store`, which documents them.
 
 pub(super) mod backup;
+pub(super) mod checkpoint;
 pub(super) mod commit;
 pub(super) mod connect;
 pub(super) mod core;
@@ -78,6 +79,10 @@ impl Sqlite {
     }
 
     pub fn watch(&self) -> impl Future<Output = ()> + Send + use<> {
-        probe::watch(Arc::downgrade(&self.core))
+        let (watch, checkpoints) =
+            (probe::watch(Arc::downgrade(&self.core)), checkpoint::run(Arc::downgrade(&self.core)));
+        async move {
+            tokio::join!(watch, checkpoints);
+        }
     }
 }

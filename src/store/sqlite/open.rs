@@ -1,5 +1,6 @@
 //! Opens a store: the folder, the lock, the schema's version, and the connections.
 
+use super::checkpoint;
 use super::connect::{plain_options, readers, writer_options};
 use super::core::Core;
 use super::cursor::RetentionCursors;
@@ -46,6 +47,7 @@ pub(in crate::store) async fn open(settings: StoreSettings, clock: Clock) -> Res
     let participants = Core::read_participants(&mut conn).await.map_err(database)?;
     let short_reads = readers(&path, READERS).await.map_err(database)?;
     let searchers = readers(&path, SEARCHERS).await.map_err(database)?;
+    let checkpointer = checkpoint::connect(&path).await.map_err(database)?;
     Ok(Core {
         settings,
         path,
@@ -56,6 +58,7 @@ pub(in crate::store) async fn open(settings: StoreSettings, clock: Clock) -> Res
             unwritten_terms: UnwrittenTerms::at_start(),
             recent: recent.clone(),
         }),
+        checkpointer: tokio::sync::Mutex::new(Some(checkpointer)),
         readers: short_reads,
         searchers,
         search_milliseconds: AtomicU64::new(SEARCH_MILLISECONDS),

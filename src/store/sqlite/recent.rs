@@ -190,7 +190,7 @@ impl Recent {
     }
 
     /// Enough messages have arrived for the next slice to move.
-    pub fn is_due(&self) -> bool {
+    fn is_due(&self) -> bool {
         let state = self.state();
         state.is_late || state.messages >= MESSAGES_PER_SLICE
     }
@@ -259,6 +259,11 @@ fn rows_with(hash: i64) -> std::ops::RangeInclusive<ReferenceRow> {
     let least = ReferenceRow { hash, sender: i64::MIN, kind: i64::MIN, content: i64::MIN, message_key: i64::MIN };
     let most = ReferenceRow { hash, sender: i64::MAX, kind: i64::MAX, content: i64::MAX, message_key: i64::MAX };
     least..=most
+}
+
+/// Moves the next slice to its table if enough messages have arrived, in the caller's transaction.
+pub(in crate::store) async fn move_due(recent: &Recent, conn: &mut SqliteConnection) -> Result<(), Error> {
+    if recent.is_due() { move_slice(recent, conn).await } else { Ok(()) }
 }
 
 /// Moves the next slice to its table, in the caller's transaction.

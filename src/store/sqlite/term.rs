@@ -18,18 +18,28 @@ pub(in crate::store) const COLUMNS_OF_VERSION_9: &str = "k, source, event, respo
 
 /// Rows that one query reads to fill the index.
 const FILL_ROWS: i64 = 1_000;
-/// Messages after which the terms in memory are written.
-const WRITE_AFTER_MESSAGES: usize = 1_024;
+/// Messages after which the terms in memory are sorted, to be written in a round of slices.
+const MESSAGES_PER_ROUND: usize = 1_024;
+/// A batch writes a slice of the round: at least so many terms, and at least this share of the round, so that a round ends before
+/// the next one has become larger. All terms at once made one batch in fifty take five times as long as the others.
+const TERMS_PER_SLICE: usize = 256;
+const SLICES_PER_ROUND: usize = 16;
 /// The row of `progress` that says up to which message terms are written.
 const PROGRESS: &str = "terms";
 
 /// Terms of stored messages that are not written yet.
 #[derive(Default)]
 pub(in crate::store) struct UnwrittenTerms {
+    /// Those that wait for the next round.
     terms: Terms,
-    /// The newest message with terms here.
+    /// The newest message with terms there.
     newest: i64,
     messages: usize,
+    /// The rest of the round, in descending order.
+    round: Terms,
+    slice_terms: usize,
+    /// The newest message with terms in the round.
+    round_newest: i64,
     /// A transaction failed; only the store tells whether its messages are stored.
     is_stale: bool,
 }
@@ -52,9 +62,35 @@ impl UnwrittenTerms {
         self.is_stale = true;
     }
 
-    pub fn is_due(&self) -> bool {
-        self.messages >= WRITE_AFTER_MESSAGES
+    fn begin_round(&mut self) {
+        self.round = std::mem::take(&mut self.terms);
+        self.round.sort_unstable_by(|one, other| other.cmp(one));
+        self.slice_terms = self.round.len().div_ceil(SLICES_PER_ROUND).max(TERMS_PER_SLICE);
+        self.round_newest = self.newest;
+        self.messages = 0;
     }
+}
+
+/// Writes the next slice of terms, if enough wait, in the caller's transaction. If that one fails, they are read from the store.
+pub(in crate::store) async fn write_slice(
+    conn: &mut SqliteConnection,
+    unwritten: &mut UnwrittenTerms,
+) -> Result<(), Error> {
+    let is_due = unwritten.messages >= MESSAGES_PER_ROUND;
+    if unwritten.is_stale {
+        return if is_due { write_missing(conn, unwritten).await } else { Ok(()) };
+    }
+    if unwritten.round.is_empty() {
+        if !is_due {
+            return Ok(());
+        }
+        unwritten.begin_round();
+    }
+    let from = unwritten.round.len().saturating_sub(unwritten.slice_terms);
+    let mut slice = unwritten.round.split_off(from);
+    slice.reverse();
+    super::insert::write_terms(conn, &mut slice).await?;
+    if unwritten.round.is_empty() { progress::save(conn, PROGRESS, unwritten.round_newest).await } else { Ok(()) }
 }
 
 /// Writes the terms of all stored messages that have none yet, in the caller's transaction, and forgets them. If that one fails,
@@ -63,7 +99,7 @@ pub(in crate::store) async fn write_missing(
     conn: &mut SqliteConnection,
     unwritten: &mut UnwrittenTerms,
 ) -> Result<(), Error> {
-    let UnwrittenTerms { mut terms, newest, is_stale, .. } = std::mem::take(unwritten);
+    let UnwrittenTerms { mut terms, round, newest, is_stale, .. } = std::mem::take(unwritten);
     if is_stale {
         let written = progress::read(conn, PROGRESS).await?;
         let newest = fill_messages(conn, written).await?;
@@ -72,6 +108,7 @@ pub(in crate::store) async fn write_missing(
     if newest == 0 {
         return Ok(());
     }
+    terms.extend(round);
     terms.sort_unstable();
     super::insert::write_terms(conn, &mut terms).await?;
     progress::save(conn, PROGRESS, newest).await

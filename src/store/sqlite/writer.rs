@@ -4,8 +4,8 @@
 //! stored, and is read from them again before it is relied on.
 
 use super::connect::writer_options;
-use super::recent::Recent;
-use super::term::UnwrittenTerms;
+use super::recent::{self, Recent};
+use super::term::{self, UnwrittenTerms};
 use crate::store::stored::Keys;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{ConnectOptions, Connection, Error, Row};
@@ -35,6 +35,13 @@ impl Writer {
     /// Reads the recent references again if they are stale. Terms are read again when they are written.
     pub async fn refresh(&mut self) -> Result<(), Error> {
         self.recent.refresh(&mut self.conn).await
+    }
+
+    /// Writes what is written later than messages, once there is enough of it, in the running transaction: a transaction of
+    /// their own cost these slices as many commits as the messages.
+    pub async fn write_late(&mut self) -> Result<(), Error> {
+        term::write_slice(&mut self.conn, &mut self.unwritten_terms).await?;
+        recent::move_due(&self.recent, &mut self.conn).await
     }
 
     pub async fn commit(&mut self) -> Result<(), Error> {
