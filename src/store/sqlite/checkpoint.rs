@@ -13,8 +13,8 @@ use std::sync::Weak;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// 31 MB of log, so that a page that changes often is written to the database file only once for many commits.
-const LOG_PAGES: i64 = 8_000;
+/// 16 MB of log, so that a page that changes often is written to the database file only once for many commits.
+const LOG_PAGES: i64 = 4_000;
 /// The writer waits while at most about so many pages are moved.
 const REST_PAGES: i64 = 400;
 /// If the writer is faster than the disk, the rest does not become smaller with each pass.
