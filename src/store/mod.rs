@@ -7,7 +7,11 @@
 mod accept;
 mod backend;
 mod batch;
+mod clock_anchor;
+mod codes;
+mod columns;
 mod context;
+mod health;
 mod lanes;
 mod lists;
 mod message_status;

@@ -27,26 +27,64 @@ pub(super) struct BatchQuery {
     pub new_deliveries: usize,
 }
 
-/// Assigns keys and sequence numbers to what a batch inserts: the last ones assigned.
+/// The last keys and sequence number that were assigned.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Keys {
+pub(super) struct LastKeys {
     pub message: i64,
     pub delivery: i64,
     pub seq: i64,
 }
 
+/// Assigns keys and sequence numbers to what a batch inserts.
+#[derive(Debug)]
+pub(super) enum Keys {
+    /// A single writer counts.
+    Counted(LastKeys),
+    /// A database with several writers has reserved them, each in descending order, as many as the query asked for.
+    #[expect(dead_code, reason = "for PostgreSQL")]
+    Reserved { messages: Vec<i64>, deliveries: Vec<i64>, seqs: Vec<i64> },
+}
+
+impl Default for Keys {
+    fn default() -> Self {
+        Keys::Counted(LastKeys::default())
+    }
+}
+
+/// What is assigned beyond what was reserved: no row has this key, and the table refuses a second one.
+const NOT_RESERVED: i64 = 0;
+
 impl Keys {
     pub fn next_message(&mut self) -> i64 {
-        self.message += 1;
-        self.message
+        match self {
+            Keys::Counted(last) => {
+                last.message += 1;
+                last.message
+            }
+            Keys::Reserved { messages, .. } => messages.pop().unwrap_or(NOT_RESERVED),
+        }
     }
 
     pub fn next_delivery(&mut self) -> i64 {
-        self.delivery += 1;
-        self.delivery
+        match self {
+            Keys::Counted(last) => {
+                last.delivery += 1;
+                last.delivery
+            }
+            Keys::Reserved { deliveries, .. } => deliveries.pop().unwrap_or(NOT_RESERVED),
+        }
     }
 
     /// Grows even if the clock is set back.
+    pub fn next_seq(&mut self, now_us: i64) -> i64 {
+        match self {
+            Keys::Counted(last) => last.next_seq(now_us),
+            Keys::Reserved { seqs, .. } => seqs.pop().unwrap_or(NOT_RESERVED),
+        }
+    }
+}
+
+impl LastKeys {
     pub fn next_seq(&mut self, now_us: i64) -> i64 {
         self.seq = now_us.max(self.seq + 1);
         self.seq

@@ -6,6 +6,7 @@ use super::lookup;
 use super::writer::Writer;
 use crate::store::batch::{self, BatchFailure, BatchResult, Decision};
 use crate::store::prepare::BatchJob;
+use crate::store::stored::Keys;
 use sqlx::Error;
 use std::sync::atomic::Ordering;
 
@@ -48,7 +49,9 @@ async fn transact(core: &Core, writer: &mut Writer, jobs: &[BatchJob]) -> Result
     let stored = lookup::begin(&mut writer.conn, &writer.recent, &query, writer.keys).await?;
     let Decision { results, mut rows, keys } = batch::decide(&context, stored, jobs);
     // A failed transaction leaves gaps, but no key is assigned twice.
-    writer.keys = keys;
+    if let Keys::Counted(last) = keys {
+        writer.keys = last;
+    }
     lookup::release(&mut writer.conn, &writer.recent, &rows.released).await?;
     writer.write_late().await?;
     let terms = std::mem::take(&mut rows.terms);

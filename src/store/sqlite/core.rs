@@ -3,12 +3,12 @@
 use super::cursor::RetentionCursors;
 use super::error::unavailable;
 use super::files::{beside, folder};
-use super::health::Health;
 use super::recent::Recent;
 use super::watch::{FileChange, FileWatch};
 use super::writer::Writer;
 use crate::clock::Clock;
 use crate::store::context::Context;
+use crate::store::health::Health;
 use crate::store::{StoreSettings, Unavailable};
 use futures_util::future::BoxFuture;
 use sqlx::sqlite::{SqliteConnection, SqlitePool};

@@ -8,13 +8,12 @@ use crate::delivery::Metadata;
 use crate::store::reference::{head, references};
 use crate::store::rows::{self, ReferenceRow};
 use crate::store::stored::{
-    BatchQuery, Candidate, DeliveryRecord, IdentityLookup, Keys, KnownIdentities, LaneId, StoredState, Tails,
+    BatchQuery, Candidate, IdentityLookup, Keys, KnownIdentities, LaneId, LastKeys, StoredState, Tails,
 };
-use fhir::event::ResponseCode;
+use crate::store::{codes, columns};
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{Error, Row};
 use std::collections::{HashMap, HashSet};
-use uuid::Uuid;
 
 /// Earlier answers that a new one is compared with, at most 100; without answers to replays.
 macro_rules! earlier_answers {
@@ -41,44 +40,26 @@ SELECT \
     WHERE state = 0 AND participant = j.value->>0 AND lane = j.value->>1))) FROM json_each(?) AS j)"
 );
 
-/// A delivery as `BEGIN_AND_READ` writes it.
-type DeliveryColumns = (
-    i64,
-    i64,
-    Uuid,
-    i64,
-    i64,
-    i64,
-    Option<u16>,
-    i64,
-    Option<String>,
-    Option<i64>,
-    Option<i64>,
-    Option<String>,
-    Option<Vec<(i64, String)>>,
-);
-
 /// Begins the batch's transaction and reads what the batch asks for. What is absent is not stored. `keys` are the last keys that
 /// the writer assigned.
 pub(in crate::store) async fn begin(
     conn: &mut SqliteConnection,
     recent: &Recent,
     query: &BatchQuery,
-    keys: Keys,
+    keys: LastKeys,
 ) -> Result<StoredState, Error> {
     let hashes: Vec<i64> = query.lookups.iter().map(|lookup| lookup.hash).collect();
     let statement = sqlx::query(BEGIN_AND_READ).bind(json(&hashes)?).bind(json(&query.deliveries)?);
     let row = statement.bind(json(&query.lanes)?).fetch_one(&mut *conn).await?;
-    let known_hashes: HashSet<i64> = read(row.try_get(0)?)?;
-    let deliveries: Vec<DeliveryColumns> = read(row.try_get(1)?)?;
-    let deliveries = deliveries.into_iter().map(delivery_record).collect::<Result<_, Error>>()?;
-    let tails = read_tails(row.try_get(2)?)?;
+    let known_hashes: HashSet<i64> = row::from_json(row.try_get(0)?)?;
+    let deliveries = columns::deliveries(row.try_get(1)?)?;
+    let tails = columns::tails(row.try_get(2)?)?;
     let is_known = |lookup: &&IdentityLookup| known_hashes.contains(&lookup.hash) || recent.has(lookup.hash);
     let lookups: Vec<IdentityLookup> = query.lookups.iter().filter(is_known).copied().collect();
     let identities =
         if lookups.is_empty() { KnownIdentities::default() } else { identities(conn, recent, &lookups).await? };
     let ambiguous = ambiguous(conn, &query.assigned).await?;
-    Ok(StoredState { keys, identities, deliveries, tails, ambiguous })
+    Ok(StoredState { keys: Keys::Counted(keys), identities, deliveries, tails, ambiguous })
 }
 
 /// The tails of these lanes, within the caller's transaction.
@@ -88,68 +69,7 @@ pub(in crate::store) async fn tails(conn: &mut SqliteConnection, lanes: &HashSet
            WHERE state = 0 AND participant = j.value->>0 AND lane = j.value->>1))) FROM json_each(?) AS j",
     );
     let row = query.bind(json(lanes)?).fetch_one(conn).await?;
-    read_tails(row.try_get(0)?)
-}
-
-fn read_tails(text: &str) -> Result<Tails, Error> {
-    let all: Vec<(i64, i64, Option<i64>)> = read(text)?;
-    Ok(all.into_iter().filter_map(|(participant_key, lane, tail)| Some(((participant_key, lane), tail?))).collect())
-}
-
-fn read<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Error> {
-    serde_json::from_str(text).map_err(|error| Error::Decode(error.into()))
-}
-
-fn delivery_record(columns: DeliveryColumns) -> Result<(i64, DeliveryRecord), Error> {
-    let (
-        key,
-        message_key,
-        message_id,
-        participant_key,
-        state,
-        attempts,
-        status,
-        due_us,
-        fault,
-        answer,
-        ended_us,
-        code,
-        earlier,
-    ) = columns;
-    let (state, fault) = (row::state(state)?, row::fault(fault.as_deref())?);
-    let transient = code.as_deref() == Some(ResponseCode::TransientError.as_str());
-    let answers = earlier.unwrap_or_default().into_iter().map(|(key, digest)| (key, from_hex(&digest))).collect();
-    let changed = false;
-    let record = DeliveryRecord {
-        message_key,
-        message_id,
-        participant_key,
-        stored_state: state,
-        state,
-        attempts,
-        status,
-        due_us,
-        fault,
-        answer,
-        ended_us,
-        transient,
-        answers,
-        changed,
-    };
-    Ok((key, record))
-}
-
-/// None for answers that were stored before answers were compared.
-fn from_hex(text: &str) -> Option<[u8; 32]> {
-    let mut bytes = [0; 32];
-    let pairs = text.as_bytes().chunks_exact(2);
-    if pairs.len() != bytes.len() {
-        return None;
-    }
-    for (byte, pair) in bytes.iter_mut().zip(pairs) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    Some(bytes)
+    columns::tails(row.try_get(0)?)
 }
 
 /// Which of these responses are still ambiguous; inside the transaction.
@@ -216,10 +136,9 @@ async fn candidates(conn: &mut SqliteConnection, keys: &[i64]) -> Result<HashMap
     .await?;
     let mut found = HashMap::new();
     for row in rows {
-        let content = <[u8; 32]>::try_from(row.try_get::<&[u8], _>(2)?);
         let candidate = Candidate {
             id: row::uuid(row.try_get(1)?)?,
-            content: content.map_err(|_| row::decode("a content hash that is not 32 bytes".into()))?,
+            content: codes::digest(row.try_get(2)?)?,
             received_us: row.try_get(3)?,
             metadata: row::metadata(row.try_get(4)?, row.try_get(5)?)?,
         };

@@ -6,7 +6,7 @@ use super::row::{self, PENDING_COLUMNS};
 use crate::delivery::Metadata;
 use crate::store::message_status::{Candidates, DeliveryStatus, MessageStatus, SentRequest};
 use crate::store::reference::hash;
-use crate::store::{Unavailable, prepare};
+use crate::store::{Unavailable, codes, prepare};
 use bytes::Bytes;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Error, Row};
@@ -124,8 +124,7 @@ fn sent_requests_sql(condition: &str) -> String {
 }
 
 fn sent_request(row: &SqliteRow) -> Result<SentRequest, Error> {
-    let content = <[u8; 32]>::try_from(row.try_get::<&[u8], _>(row::PENDING_COLUMNS_COUNT + 1)?);
-    let content = content.map_err(|_| row::decode("a content hash that is not 32 bytes".into()))?;
+    let content = codes::digest(row.try_get(row::PENDING_COLUMNS_COUNT + 1)?)?;
     Ok(SentRequest { delivery: row::pending(row)?, answered: row.try_get(row::PENDING_COLUMNS_COUNT)?, content })
 }
 

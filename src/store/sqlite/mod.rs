@@ -12,7 +12,6 @@ pub(super) mod due;
 pub(super) mod error;
 pub(super) mod files;
 pub(super) mod filter;
-pub(super) mod health;
 pub(super) mod indexes;
 pub(super) mod insert;
 pub(super) mod lanes;

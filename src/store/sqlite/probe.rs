@@ -3,9 +3,11 @@
 
 use super::connect::{BUSY_TIMEOUT_MILLISECONDS, LOG_LIMIT_BYTES};
 use super::core::Core;
-use super::health::WATCH_INTERVAL;
+use super::error::{is_busy, unavailable};
 use super::time;
 use super::writer::Writer;
+use crate::store::clock_anchor;
+use crate::store::health::{ProbeFailure, WATCH_INTERVAL};
 use sqlx::Error;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -25,12 +27,16 @@ pub(in crate::store) async fn watch(core: Weak<Core>) {
         let checked = core.clone();
         // A disk that hangs must not block a thread of the runtime. `check_files` logs a failure itself.
         let _ = tokio::task::spawn_blocking(move || checked.check_files()).await;
-        time::watch(&core.clock, &mut logged_wrong_clock);
+        clock_anchor::watch(&core.clock, &mut logged_wrong_clock);
         if core.log_bytes() > LOG_LIMIT_BYTES {
             cut_log(&core).await;
         }
         if let Some(write) = core.health.due(core.free_bytes()) {
             let result = probe(&core, write).await;
+            let result = result.map_err(|error| match is_busy(&error) {
+                true => ProbeFailure::Locked,
+                false => ProbeFailure::Unavailable(unavailable(&error)),
+            });
             core.health.probed(result, write.is_some());
         }
     }

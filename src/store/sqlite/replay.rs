@@ -12,7 +12,7 @@ use crate::delivery::{DeliveryKind, Metadata, NewDelivery, PendingDelivery};
 use crate::store::Unavailable;
 use crate::store::batch::Batch;
 use crate::store::context::Context;
-use crate::store::stored::StoredState;
+use crate::store::stored::{Keys, StoredState};
 use crate::store::view::{NewReplay, ReplayCandidate, ReplayState, ReplayTurn, ReplayView, ViewError};
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -163,14 +163,17 @@ async fn deliver(writer: &mut Writer, context: Context, turns: Vec<ReplayTurn>) 
     let deliveries = turns.iter().flat_map(|turn| &turn.deliveries);
     let lanes = deliveries.filter_map(|delivery| context.lane_of(delivery)).collect();
     let tails = lookup::tails(&mut writer.conn, &lanes).await?;
-    let mut batch = Batch::new(context, StoredState { keys: writer.keys, tails, ..StoredState::default() });
+    let mut batch =
+        Batch::new(context, StoredState { keys: Keys::Counted(writer.keys), tails, ..StoredState::default() });
     let mut all = Vec::new();
     for ReplayTurn { message_key, metadata, deliveries } in turns {
         all.extend(batch.deliver(message_key, &metadata, &Bytes::new(), &deliveries));
     }
     all.iter_mut().for_each(|delivery| delivery.body = None);
     let (rows, keys) = batch.finish();
-    writer.keys = keys;
+    if let Keys::Counted(last) = keys {
+        writer.keys = last;
+    }
     rows.write(&mut writer.conn).await?;
     Ok(all)
 }

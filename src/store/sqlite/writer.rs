@@ -6,7 +6,7 @@
 use super::connect::writer_options;
 use super::recent::{self, Recent};
 use super::term::{self, UnwrittenTerms};
-use crate::store::stored::Keys;
+use crate::store::stored::LastKeys;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{ConnectOptions, Connection, Error, Row};
 use std::path::Path;
@@ -14,7 +14,7 @@ use std::path::Path;
 /// The writing connection and the last keys that it assigned.
 pub(in crate::store) struct Writer {
     pub conn: SqliteConnection,
-    pub keys: Keys,
+    pub keys: LastKeys,
     pub unwritten_terms: UnwrittenTerms,
     /// Shared with readers.
     pub recent: Recent,
@@ -65,12 +65,12 @@ impl Writer {
 }
 
 /// The last keys that are stored.
-pub(in crate::store) async fn read_keys(conn: &mut SqliteConnection) -> Result<Keys, Error> {
+pub(in crate::store) async fn read_keys(conn: &mut SqliteConnection) -> Result<LastKeys, Error> {
     let row = sqlx::query(
         "SELECT coalesce((SELECT max(k) FROM message), 0), coalesce((SELECT max(k) FROM delivery), 0), \
          coalesce((SELECT max(seq) FROM delivery WHERE state = 0), 0)",
     )
     .fetch_one(conn)
     .await?;
-    Ok(Keys { message: row.try_get(0)?, delivery: row.try_get(1)?, seq: row.try_get(2)? })
+    Ok(LastKeys { message: row.try_get(0)?, delivery: row.try_get(1)?, seq: row.try_get(2)? })
 }

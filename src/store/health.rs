@@ -1,17 +1,15 @@
 //! Whether messages would be accepted now, according to the last commits and probes.
 //!
-//! Every commit of messages reports its result. While there are none, a probe (`probe`) takes the write lock each second, and
-//! sometimes writes. So readiness predicts what happens to a message, and never waits for the store.
+//! Every commit of messages reports its result. While there are none, a probe of the backend takes the lock for writing, if it
+//! has one, each second, and sometimes writes. So readiness predicts what happens to a message, and never waits for the store.
 
-use super::error::{is_busy, unavailable};
-use crate::store::Unavailable;
-use sqlx::Error;
+use super::Unavailable;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 /// How often the files are checked, and whether a probe is due.
-pub(in crate::store) const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+pub(super) const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// A commit that takes longer waits for a lock or a disk, and so will the next one.
 const STALLED_AFTER: Duration = Duration::from_secs(2);
 /// Between two probes that write, while commits succeed; these probes also store that the clock is right.
@@ -23,7 +21,7 @@ const SMALL_PROBE_BYTES: i64 = 16;
 const LARGE_PROBE_BYTES: i64 = 64 * 1024;
 
 #[derive(Default)]
-pub(in crate::store) struct Health {
+pub(super) struct Health {
     lost: OnceLock<String>,
     lost_signal: CancellationToken,
     observed: Mutex<Observed>,
@@ -41,8 +39,15 @@ struct Observed {
     written: Option<Instant>,
 }
 
+/// Why a probe failed.
+pub(super) enum ProbeFailure {
+    /// Another process holds the lock for writing.
+    Locked,
+    Unavailable(Unavailable),
+}
+
 /// A running commit.
-pub(in crate::store) struct RunningCommit(Instant);
+pub(super) struct RunningCommit(Instant);
 
 impl Health {
     fn observed(&self) -> std::sync::MutexGuard<'_, Observed> {
@@ -115,7 +120,7 @@ impl Health {
     }
 
     /// Records the result of a probe.
-    pub fn probed(&self, result: Result<(), Error>, wrote: bool) {
+    pub fn probed(&self, result: Result<(), ProbeFailure>, wrote: bool) {
         let mut observed = self.observed();
         let now = Instant::now();
         match result {
@@ -125,10 +130,10 @@ impl Health {
                 (observed.locked, observed.failure) = (None, None);
                 (observed.written, observed.ended) = (Some(now), Some(now));
             }
-            Err(error) if is_busy(&error) => {
+            Err(ProbeFailure::Locked) => {
                 observed.locked.get_or_insert(now);
             }
-            Err(error) => observed.failure = Some(unavailable(&error)),
+            Err(ProbeFailure::Unavailable(failure)) => observed.failure = Some(failure),
         }
     }
 }
