@@ -147,10 +147,11 @@ impl<'m> IssueCollector<'m> {
         // Not collected: that would shrink the found ones in place, which moves them to smaller memory.
         let mut issues = Vec::with_capacity(self.found.len() + 1);
         issues.extend(self.found.into_iter().map(|found| found.issue));
-        issues.sort_by_key(|issue| issue.position);
+        // Sorts keys and moves each issue once: issues are large.
+        issues.sort_by_cached_key(|issue| issue.position);
         issues.dedup_by(is_duplicate);
         // The sort is stable, so each severity stays in document order.
-        issues.sort_by_key(rank);
+        issues.sort_by_cached_key(rank);
         if left_out > 0 {
             issues.push(Issue::unlisted(left_out, Cause::Structure));
         }

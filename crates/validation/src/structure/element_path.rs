@@ -2,8 +2,8 @@
 //! issue needs it.
 
 use super::member::MemberPlan;
+use crate::expressions::{push_index, push_type};
 use emberpost_fhir::schema::{Schema, TypeId};
-use std::fmt::Write;
 
 /// The index of an element that does not repeat.
 pub(super) const SINGLE: u32 = u32::MAX;
@@ -57,10 +57,10 @@ impl<'p> ElementPath<'p> {
             Some(member) => {
                 path.push_str(&member.def.name);
                 if member.is_choice {
-                    let _ = write!(path, ".ofType({})", schema.def(member.type_id).code);
+                    push_type(path, &schema.def(member.type_id).code);
                 }
                 if self.index != SINGLE {
-                    let _ = write!(path, "[{}]", self.index);
+                    push_index(path, self.index);
                 }
             }
         }
