@@ -208,7 +208,7 @@ pub mod written {
 
     impl Written<'_> {
         fn into_issue(self) -> Issue {
-            let mut issue = Issue::new(self.severity, self.code, self.fault, self.diagnostics);
+            let mut issue = Issue::new(self.severity, self.code, self.fault, self.diagnostics.into_owned());
             issue.rule = self.rule.map(|rule| Cow::Owned(rule.into_owned()));
             issue.expression = self.expression.map(Cow::into_owned);
             issue.position = self.position;
@@ -223,7 +223,8 @@ mod tests {
 
     #[test]
     fn errors_come_first_and_each_has_a_short_text() {
-        let issue = |severity, text: &str| Issue::new(severity, IssueCode::Value, Fault::SendStructure, text);
+        let issue =
+            |severity, text: &str| Issue::new(severity, IssueCode::Value, Fault::SendStructure, text.to_owned());
         let long = "x".repeat(500);
         let outcome = Outcome::from(vec![
             issue(Severity::Information, "3 more issues are not listed; correct these first"),

@@ -41,7 +41,7 @@ impl Problem {
     }
 
     pub(super) fn new(status: StatusCode, code: IssueCode, fault: Fault, text: impl Into<String>) -> Problem {
-        Problem { status, issue: Issue::error(code, fault, text) }
+        Problem { status, issue: Issue::error(code, fault, text.into()) }
     }
 
     /// 401 for a credential that is missing or unknown, 403 for a request that is not direct.

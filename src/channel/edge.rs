@@ -179,7 +179,7 @@ fn require_host(request: &Request) -> Result<(), Issue> {
 }
 
 fn bad(text: &str, rule: &'static str) -> Issue {
-    Issue::error(IssueCode::Value, Fault::SendRequest, text).rule(rule)
+    Issue::error(IssueCode::Value, Fault::SendRequest, text.to_owned()).rule(rule)
 }
 
 fn refusal(status: StatusCode, issue: Issue) -> Response {

@@ -71,7 +71,7 @@ pub fn encoding(list: &str) -> Result<Encoding, Issue> {
 }
 
 pub fn unsupported(fault: Fault, text: &str) -> Issue {
-    Issue::error(IssueCode::NotSupported, fault, text).rule("VER-03")
+    Issue::error(IssueCode::NotSupported, fault, text.to_owned()).rule("VER-03")
 }
 
 /// Removes the content encoding. `count` is called with each further step of decompressed bytes and returns whether

@@ -248,7 +248,7 @@ impl<'a> Planner<'a> {
     }
 
     fn refuse(&mut self, origin: &Origin, text: &str) {
-        let issue = Issue::error(IssueCode::NotFound, Fault::SendUnknownDestination, text);
+        let issue = Issue::error(IssueCode::NotFound, Fault::SendUnknownDestination, text.to_owned());
         self.push(issue.rule("MSG-22").at(&origin.expression));
     }
 

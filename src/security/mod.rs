@@ -169,7 +169,7 @@ pub fn sha256_hex(token: &str) -> String {
 /// The token of `Authorization: Bearer`. The header must occur exactly once, because two readers could otherwise see
 /// two callers.
 fn bearer(headers: &HeaderMap) -> Result<&str, Issue> {
-    let login = |text: &str| Issue::error(IssueCode::Login, Fault::SendCredential, text);
+    let login = |text: &str| Issue::error(IssueCode::Login, Fault::SendCredential, text.to_owned());
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = values.next() else {
         return Err(login("This router requires a credential; send Authorization: Bearer with your token"));

@@ -6,6 +6,7 @@ use super::cause::Cause;
 use super::issue::{Issue, IssueCode};
 use super::resolve::entries;
 use super::tree::{Node, Tree};
+use std::borrow::Cow;
 
 /// Every reason why the document is not a message Bundle (MSG-01, MSG-02, MSG-83); empty if it is one.
 pub(super) fn check(tree: &Tree) -> Vec<Issue> {
@@ -73,7 +74,7 @@ fn first_entry(tree: &Tree) -> Option<Issue> {
         None if resource.is_none() => "The first entry has no resource; it must hold the MessageHeader".to_owned(),
         None => "The Bundle has no MessageHeader; the first entry of a message must hold it".to_owned(),
     };
-    Some(issue(IssueCode::Structure, &text, "MSG-02", at, resource.or(Some(first))))
+    Some(issue(IssueCode::Structure, text, "MSG-02", at, resource.or(Some(first))))
 }
 
 fn is_header(entry: Node<'_>) -> bool {
@@ -81,7 +82,13 @@ fn is_header(entry: Node<'_>) -> bool {
     name.as_deref() == Some("MessageHeader")
 }
 
-fn issue(code: IssueCode, text: &str, rule: &'static str, at: &str, node: Option<Node<'_>>) -> Issue {
+fn issue(
+    code: IssueCode,
+    text: impl Into<Cow<'static, str>>,
+    rule: &'static str,
+    at: &str,
+    node: Option<Node<'_>>,
+) -> Issue {
     let issue = Issue::error(code, Cause::NotMessage, text).rule(rule).at(at);
     match node.map(Node::position) {
         Some((line, column)) => issue.position(line, column),

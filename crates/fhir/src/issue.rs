@@ -1,7 +1,7 @@
 //! Issues: what is wrong with a document, where, by which rule, and the cause.
 
 use super::cause::Cause;
-use super::quoted::{MASK, Text, is_plain_path, quote_path};
+use super::quoted::{Full, MASK, Text, is_plain_path, quote_path};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
@@ -70,10 +70,6 @@ pub enum IssueCode {
 /// The maximum number of errors, and of warnings, listed for one message; further ones are counted.
 pub const ISSUES_LIMIT: usize = 500;
 
-/// A text that few issues have; boxed to keep all other issues small.
-#[derive(Clone, Debug, PartialEq)]
-struct Full(Box<str>);
-
 /// One issue. The type of `cause` is chosen by the program that reads issues: `Cause` as this library finds them, or
 /// its own codes (`with_cause`).
 ///
@@ -103,8 +99,8 @@ pub struct Issue<C = Cause> {
 
 impl<C> Issue<C> {
     /// Quotations of the message in `diagnostics` must be marked, see `quote`.
-    pub fn new(severity: Severity, code: IssueCode, cause: C, diagnostics: impl Into<String>) -> Self {
-        let diagnostics = Text::new(diagnostics.into());
+    pub fn new(severity: Severity, code: IssueCode, cause: C, diagnostics: impl Into<Cow<'static, str>>) -> Self {
+        let diagnostics = Text::new(diagnostics);
         Issue {
             severity,
             code,
@@ -119,12 +115,12 @@ impl<C> Issue<C> {
     }
 
     /// An issue of severity error.
-    pub fn error(code: IssueCode, cause: C, diagnostics: impl Into<String>) -> Self {
+    pub fn error(code: IssueCode, cause: C, diagnostics: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Severity::Error, code, cause, diagnostics)
     }
 
     /// An issue of severity warning.
-    pub fn warning(code: IssueCode, cause: C, diagnostics: impl Into<String>) -> Self {
+    pub fn warning(code: IssueCode, cause: C, diagnostics: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Severity::Warning, code, cause, diagnostics)
     }
 
@@ -159,7 +155,7 @@ impl<C> Issue<C> {
         // In FHIRPath, a name between backticks may contain anything.
         let spell = |text: &str| text.replace(MASK, "`?`");
         let Text { masked, full } = Text::new(quote_path(&expression.replace("`?`", MASK)));
-        let (masked, full) = (spell(&masked), full.map(|full| Box::new(Full(spell(&full).into()))));
+        let (masked, full) = (spell(&masked), full.map(|full| Full::boxed(spell(&full.0))));
         (self.expression, self.full_expression) = (Some(masked), full);
     }
 

@@ -73,14 +73,24 @@ fn is_of_name(c: char) -> bool {
     c.is_alphanumeric() || c == '_' || c == '-'
 }
 
+/// A text that few issues have; boxed to keep all other issues small.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Full(pub Box<str>);
+
+impl Full {
+    pub fn boxed(text: impl Into<Box<str>>) -> Box<Full> {
+        Box::new(Full(text.into()))
+    }
+}
+
 /// A text in two versions. Display, serialization, and `Deref` use the masked one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub struct Text {
     /// The text with its quotations masked.
-    pub masked: Box<str>,
+    pub masked: Cow<'static, str>,
     /// The text with its quotations; None if it has none.
-    pub full: Option<Box<str>>,
+    pub(super) full: Option<Box<Full>>,
 }
 
 impl From<String> for Text {
@@ -91,7 +101,7 @@ impl From<String> for Text {
 
 impl From<Text> for String {
     fn from(text: Text) -> String {
-        text.masked.into()
+        text.masked.into_owned()
     }
 }
 
@@ -111,16 +121,17 @@ impl fmt::Display for Text {
 
 impl Text {
     /// Removes the marks from a text. Control characters are escaped, so that it can appear in lists and logs.
-    pub fn new(marked: String) -> Text {
+    pub fn new(marked: impl Into<Cow<'static, str>>) -> Text {
+        let marked = marked.into();
         if is_plain(&marked) {
-            return Text { masked: marked.into(), full: None };
+            return Text { masked: marked, full: None };
         }
         if !marked.contains(OPEN) {
-            return Text { masked: escaped(&marked).into(), full: None };
+            return Text { masked: escaped(&marked).into_owned().into(), full: None };
         }
         let (mut masked, mut full) = (String::with_capacity(marked.len()), String::with_capacity(marked.len()));
         let mut depth = 0_usize;
-        let mut rest = marked.as_str();
+        let mut rest = &*marked;
         loop {
             let end = next_mark(rest).unwrap_or(rest.len());
             let (words, mark) = rest.split_at(end);
@@ -142,29 +153,29 @@ impl Text {
             }
             rest = behind.as_str();
         }
-        let full = (full != masked).then(|| full.into());
+        let full = (full != masked).then(|| Full::boxed(full));
         Text { masked: masked.into(), full }
     }
 
     /// The text with its quotations.
     pub fn full(&self) -> &str {
-        self.full.as_deref().unwrap_or(&self.masked)
+        self.full.as_ref().map_or(&*self.masked, |full| &full.0)
     }
 
     pub(super) fn unmasked(self) -> Text {
-        Text { masked: self.full.unwrap_or(self.masked), full: None }
+        Text { masked: self.full.map_or(self.masked, |full| full.0.into_string().into()), full: None }
     }
 
     /// The same with these words appended.
     pub fn followed_by(self, words: &str) -> Text {
         let behind = |text: &str| format!("{text}{words}");
-        Text { masked: behind(&self.masked).into(), full: self.full.map(|full| behind(&full).into()) }
+        Text { masked: behind(&self.masked).into(), full: self.full.map(|full| Full::boxed(behind(&full.0))) }
     }
 
     /// The same with these words prepended.
     pub fn prefixed(self, words: &str) -> Text {
         let before = |text: &str| format!("{words}{text}");
-        Text { masked: before(&self.masked).into(), full: self.full.map(|full| before(&full).into()) }
+        Text { masked: before(&self.masked).into(), full: self.full.map(|full| Full::boxed(before(&full.0))) }
     }
 }
 

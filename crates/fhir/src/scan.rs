@@ -39,20 +39,17 @@ pub fn any_of<const N: usize>(bytes: &[u8], wanted: [u8; N]) -> Option<usize> {
     rest.iter().position(|byte| wanted.contains(byte)).map(|at| position + at)
 }
 
-/// The offset after white space. Indented text has runs of spaces, of which eight are compared at a time.
-#[inline]
+/// The offset after white space. Indented text has runs of spaces.
 pub(super) fn white_end(bytes: &[u8], mut position: usize) -> usize {
-    while let Some(b' ' | b'\n' | b'\r' | b'\t') = bytes.get(position) {
-        position += 1;
-        while let Some(chunk) = bytes.get(position..).and_then(|rest| rest.first_chunk::<8>()) {
-            let others = u64::from_le_bytes(*chunk) ^ (ONES * u64::from(b' '));
-            position += (others.trailing_zeros() / 8) as usize;
-            if others != 0 {
-                break;
-            }
+    loop {
+        while bytes.get(position..).and_then(|rest| rest.first_chunk::<8>()).is_some_and(|chunk| chunk == b"        ") {
+            position += 8;
+        }
+        match bytes.get(position) {
+            Some(b' ' | b'\n' | b'\r' | b'\t') => position += 1,
+            _ => return position,
         }
     }
-    position
 }
 
 /// The first quote, backslash, or control character from `position` on. Reads eight bytes at a time, because

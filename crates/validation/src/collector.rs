@@ -50,16 +50,16 @@ pub struct Violation {
     pub code: IssueCode,
     pub cause: Cause,
     /// The element, what is wrong with it, and how to correct it.
-    pub text: String,
+    pub text: Cow<'static, str>,
 }
 
 impl Violation {
-    pub fn new(rule: impl Into<Cow<'static, str>>, code: IssueCode, text: impl Into<String>) -> Self {
+    pub fn new(rule: impl Into<Cow<'static, str>>, code: IssueCode, text: impl Into<Cow<'static, str>>) -> Self {
         Violation { rule: rule.into(), code, cause: Cause::Structure, text: text.into() }
     }
 
     /// A violation of the message's definition, rather than of FHIR messaging.
-    pub fn definition(rule: impl Into<Cow<'static, str>>, code: IssueCode, text: impl Into<String>) -> Self {
+    pub fn definition(rule: impl Into<Cow<'static, str>>, code: IssueCode, text: impl Into<Cow<'static, str>>) -> Self {
         Violation { rule: rule.into(), code, cause: Cause::Definition, text: text.into() }
     }
 }

@@ -8,6 +8,7 @@ use crate::definition::catalog::Catalog;
 use emberpost_fhir::schema::Schema;
 use emberpost_fhir::{Cause, Issue, IssueCode};
 use serde_json::Value;
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 /// The maximum number of concepts in an answer.
@@ -262,6 +263,6 @@ pub(super) fn too_many() -> Issue {
     refusal(IssueCode::TooLong, format!("the answer would have more than {CONCEPTS_LIMIT} concepts; request fewer"))
 }
 
-pub(super) fn refusal(code: IssueCode, text: impl Into<String>) -> Issue {
+pub(super) fn refusal(code: IssueCode, text: impl Into<Cow<'static, str>>) -> Issue {
     Issue::error(code, Cause::Definition, text).at(format!("{HEADER}.focus[0]"))
 }

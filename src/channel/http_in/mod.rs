@@ -197,7 +197,7 @@ fn inbound(
 }
 
 fn busy(fault: Fault, text: &str) -> (StatusCode, Issue) {
-    (StatusCode::SERVICE_UNAVAILABLE, Issue::error(IssueCode::Transient, fault, text))
+    (StatusCode::SERVICE_UNAVAILABLE, Issue::error(IssueCode::Transient, fault, text.to_owned()))
 }
 
 async fn status(State(http): State<Arc<HttpIn>>, Path(id): Path<String>, request: Request) -> Response {

@@ -111,7 +111,7 @@ fn prefers_async(headers: &HeaderMap) -> bool {
 }
 
 fn bad_query(text: &str, rule: &'static str) -> Problem {
-    (StatusCode::BAD_REQUEST, Issue::error(IssueCode::Value, Fault::SendRequest, text).rule(rule))
+    (StatusCode::BAD_REQUEST, Issue::error(IssueCode::Value, Fault::SendRequest, text.to_owned()).rule(rule))
 }
 
 fn unsupported(issue: Issue) -> Problem {

@@ -60,5 +60,5 @@ fn expression(found: &Found) -> String {
 }
 
 fn broken(found: &Found, text: String) -> Violation {
-    Violation { rule: found.rule.clone(), code: found.code, cause: Cause::Definition, text }
+    Violation { rule: found.rule.clone(), code: found.code, cause: Cause::Definition, text: text.into() }
 }

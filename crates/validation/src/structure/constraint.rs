@@ -156,7 +156,7 @@ impl<'t> Walker<'t, '_, '_> {
 
     #[cold]
     fn broken(&mut self, constraint: &'static Constraint, node: Node<'t>, path: &ElementPath) {
-        self.fail(path, node, &constraint.key, IssueCode::Invariant, || constraint.human.to_string());
+        self.fail(path, node, &constraint.key, IssueCode::Invariant, || &*constraint.human);
     }
 }
 

@@ -152,13 +152,13 @@ impl<'t, 'r, 'm> Walker<'t, 'r, 'm> {
 
     /// Adds an error; its text is only formatted if the error will be listed.
     #[cold]
-    pub fn fail(
+    pub fn fail<T: Into<Cow<'static, str>>>(
         &mut self,
         path: &ElementPath,
         node: Node<'t>,
         rule: &'static str,
         code: IssueCode,
-        text: impl FnOnce() -> String,
+        text: impl FnOnce() -> T,
     ) {
         match self.collector.is_full() {
             true => self.collector.count_error(),
