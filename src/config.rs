@@ -20,6 +20,7 @@ pub use regular_file::read_text as read_regular_text;
 
 use crate::routing::{Conflict, Entry, Participant, Route, Table};
 use crate::secret::Secret;
+use crate::store_url::StoreUrl;
 use fhir::FhirVersion;
 use section::Errors;
 use setting::{Setting, Settings, Value};
@@ -108,7 +109,7 @@ pub struct Server {
 
 #[derive(Clone, Debug)]
 pub struct Store {
-    pub url: String,
+    pub url: StoreUrl,
     pub min_free_bytes: u64,
 }
 
@@ -232,13 +233,6 @@ impl Config {
         if !self.server.name_is_set {
             self.server.name = sections::host_and_port(&self.server.base_url).unwrap_or_else(|| listen.to_string());
         }
-    }
-
-    /// The file of the SQLite store.
-    pub fn store_path(&self) -> PathBuf {
-        let path = self.store.url.strip_prefix("sqlite:").unwrap_or(&self.store.url);
-        // `sqlite://data.db` and `sqlite:///var/data.db` are common spellings too.
-        PathBuf::from(path.strip_prefix("//").unwrap_or(path))
     }
 
     /// Participants and routes, indexed. Errs with all conflicts between entries.

@@ -4,7 +4,7 @@
 //! (`tests/structure.rs`) reads this table and checks every file against it.
 //!
 //! ```text
-//! cli         app admin channel config store telemetry clock routing delivery outcome fault
+//! cli         app admin channel config store telemetry clock routing delivery outcome fault store_url
 //! app         admin channel replay exchange courier config security metrics store admission supervisor telemetry clock
 //!             routing delivery outcome fault
 //! admin       channel replay exchange courier security metrics store clock routing delivery outcome fault secret
@@ -13,10 +13,10 @@
 //! replay      exchange store supervisor clock offload routing delivery
 //! exchange    courier metrics store conversion answer admission turn clock offload routing delivery outcome fault
 //! courier     metrics store clock routing delivery fault
-//! config      routing secret
+//! config      routing store_url secret
 //! security    routing outcome fault secret
 //! metrics     store telemetry
-//! store       turn supervisor clock offload routing delivery outcome fault secret
+//! store       turn supervisor clock offload routing delivery outcome fault store_url secret
 //! conversion  delivery
 //! answer      outcome
 //! admission
@@ -25,11 +25,12 @@
 //! telemetry
 //! clock
 //! offload
-//! testing     routing delivery
+//! testing     routing delivery store_url
 //! routing     delivery outcome fault secret
 //! delivery    outcome fault
 //! outcome     fault
 //! fault
+//! store_url   secret
 //! secret
 //! ```
 //!
@@ -58,6 +59,7 @@ pub mod routing;
 pub mod secret;
 pub mod security;
 pub mod store;
+pub mod store_url;
 pub mod supervisor;
 pub mod telemetry;
 #[cfg(test)]

@@ -2,9 +2,23 @@
 
 use crate::delivery::{DeliveryKind, Metadata, PendingDelivery};
 pub use crate::routing::fixture::{owner, participant};
+use crate::store_url::StoreUrl;
 use fhir::FhirVersion;
+use std::path::Path;
 use std::sync::Arc;
 use uuid::Uuid;
+
+#[path = "../tests/it/harness/postgres.rs"]
+#[allow(dead_code, reason = "the tests from outside use all of it")]
+pub mod postgres;
+
+/// A store of its own for each path: a file, or, with EMBERPOST_TEST_STORE=postgres, a database.
+pub fn store_url(path: &Path) -> StoreUrl {
+    match postgres::is_chosen() {
+        true => StoreUrl::Postgres(postgres::shared().url_of(path).into()),
+        false => StoreUrl::Sqlite(path.to_owned()),
+    }
+}
 
 /// The metadata of an R4 message in JSON of the participant `ward`, without identity.
 pub fn metadata() -> Metadata {

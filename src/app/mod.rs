@@ -180,7 +180,7 @@ fn pooling(config: &Config) -> Pooling {
 
 fn store_settings(config: &Config) -> StoreSettings {
     StoreSettings {
-        path: config.store_path(),
+        url: config.store.url.clone(),
         min_free_bytes: config.store.min_free_bytes,
         identities_days: config.retention.identities_days,
     }

@@ -168,7 +168,7 @@ fn apply(running: &Running, loaded: Loaded) {
 
 fn announce(config: &Config, running: &Running) {
     tracing::info!(
-        base_url = running.base_url, listen = %running.address, store = %config.store_path().display(),
+        base_url = running.base_url, listen = %running.address, store = %config.store.url,
         participants = running.exchange.rules.load().table.participants.len(), "emberpost {} serves", env!("CARGO_PKG_VERSION")
     );
     warn(config, running);

@@ -48,7 +48,7 @@ fn report(config: &Config, definitions: &Definitions) -> String {
         row(["listens on", &config.server.listen.to_string()]),
         row(["base", &config.server.base_url.clone()]),
         row(["name in Via", &config.server.name]),
-        row(["store", &config.store_path().display().to_string()]),
+        row(["store", &config.store.url.to_string()]),
         row(["operators", &config.operators.len().to_string()]),
     ];
     if let Some(amqp) = &config.amqp {

@@ -4,6 +4,7 @@ use super::failure::Failure;
 use super::not_built;
 use crate::clock::Clock;
 use crate::config::{Config, Overrides};
+use crate::store_url::StoreUrl;
 use clap::Subcommand;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -87,7 +88,10 @@ fn configured(config: Option<&Path>) -> Result<String, Failure> {
             lines.join("\n")
         ))
     })?;
-    Ok(config.store.url)
+    Ok(match config.store.url {
+        StoreUrl::Sqlite(path) => format!("sqlite:{}", path.display()),
+        postgres => postgres.to_string(),
+    })
 }
 
 async fn backup(store: &str, to: &Path, out: &mut dyn Write) -> Result<i32, Failure> {
@@ -114,7 +118,11 @@ async fn restore(store: &str, from: &Path, out: &mut dyn Write) -> Result<i32, F
 /// The file of a store URL: `sqlite:PATH`, `sqlite://PATH`, or a bare path.
 fn database_path(store: &str) -> Result<PathBuf, Failure> {
     if store.starts_with("postgres://") || store.starts_with("postgresql://") {
-        return Err(Failure::Usage("a PostgreSQL store is not built yet".into()));
+        return Err(Failure::Usage(
+            "the store is in PostgreSQL, whose own tools save and restore it: pg_dump and pg_restore, or a base backup with its \
+             log; see docs/backup.md"
+                .into(),
+        ));
     }
     let path = store.strip_prefix("sqlite:").unwrap_or(store);
     let path = path.strip_prefix("//").unwrap_or(path).split('?').next().unwrap_or_default();

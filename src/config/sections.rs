@@ -7,6 +7,7 @@ use super::{Config, Definitions, Locations, Retention, Server, Store, UnknownEve
 use super::{broker, entries, keys};
 use crate::routing::Channel;
 use crate::routing::address;
+use crate::store_url::StoreUrl;
 use fhir::FhirVersion;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -212,14 +213,8 @@ pub fn host_and_port(url: &str) -> Option<String> {
 }
 
 fn store(section: &Section) -> Store {
-    let url = section.text("url").and_then(|text| match text.split_once(':') {
-        Some(("sqlite", path)) if !path.trim_start_matches('/').is_empty() && !path.contains(['?', ':']) => Some(text),
-        Some(("sqlite", _)) => section.none("url", "must name a file, such as sqlite:emberpost-data/emberpost.db"),
-        Some(("postgres" | "postgresql", _)) => {
-            section.none("url", "names PostgreSQL, which is not built yet; use sqlite:PATH")
-        }
-        _ => section.none("url", "must be sqlite:PATH, such as sqlite:emberpost-data/emberpost.db"),
-    });
+    let url = section.text("url");
+    let url = url.and_then(|text| StoreUrl::parse(&text).map_or_else(|wrong| section.none("url", &wrong), Some));
     Store {
         url: url.unwrap_or_default(),
         min_free_bytes: number(section, "min_free_bytes", 0..=i64::MAX).unsigned_abs(),

@@ -29,7 +29,7 @@ fn with_nothing_configured_the_defaults_hold() {
         (config.server.answer_timeout_ms, config.server.max_in_flight, config.server.max_waiting),
         (30_000, 1024, 10_000)
     );
-    assert_eq!(config.store_path(), Path::new("emberpost-data/emberpost.db"));
+    assert_eq!(config.store.url, StoreUrl::Sqlite("emberpost-data/emberpost.db".into()));
     assert_eq!(config.store.min_free_bytes, 1_073_741_824);
     assert_eq!(config.retention.identities_days, 30);
     assert_eq!(config.definitions.paths, [Path::new("message-definitions")]);
@@ -105,7 +105,7 @@ fn file_variables_and_flags_lie_over_each_other() {
     assert_eq!(config.server.listen.port(), 3);
     assert_eq!((config.server.max_in_flight, config.server.max_waiting), (8, 7));
     assert_eq!(config.server.name, "8080");
-    assert_eq!(config.store_path(), Path::new("variable.db"));
+    assert_eq!(config.store.url, StoreUrl::Sqlite("variable.db".into()));
     assert_eq!(config.definitions.fan_out, ["a", "b"]);
     assert_eq!(config.definitions.paths, [Path::new("folder")]);
     assert_eq!(config.server.base_url, "http://127.0.0.1:3/fhir");
@@ -119,7 +119,7 @@ base_url = "ftp://x"
 body_limit_bytes = "20 MB"
 max_in_flight = 0
 [store]
-url = "postgres://user@host/db"
+url = "postgres://user@host"
 [sever]
 [amqp]
 url = "http://x"
@@ -157,7 +157,7 @@ to = ["nobody"]
         "x.toml:3: base_url must be an http or https URL such as https://host.example.org/fhir",
         "x.toml:4: body_limit_bytes must be a number from 1024 to 1073741824, not a string",
         "x.toml:5: max_in_flight must be from 1 to 1000000, not 0",
-        "x.toml:7: url names PostgreSQL, which is not built yet; use sqlite:PATH",
+        "x.toml:7: url names no database, as in postgres://USER:PASSWORD@HOST:PORT/DATABASE",
         "x.toml:12: unknown_events must be one of \"reject\", \"route\", not \"rejekt\"; did you mean \"reject\"?",
         "x.toml:15: participant \"lab\" has no key \"adresses\"; did you mean \"addresses\"?",
         "x.toml:17: routing_key is missing: a channel of type \"amqp\" needs one",

@@ -45,8 +45,11 @@ impl Fixture {
     pub(crate) async fn new() -> Fixture {
         let folder = tempfile::tempdir().unwrap();
         let clock = Clock::default();
-        let settings =
-            StoreSettings { path: folder.path().join("emberpost.db"), min_free_bytes: 0, identities_days: 30 };
+        let settings = StoreSettings {
+            url: crate::testing::store_url(&folder.path().join("emberpost.db")),
+            min_free_bytes: 0,
+            identities_days: 30,
+        };
         let store = Store::open(settings, clock.clone()).await.unwrap();
         let participants = ["lab", "ward"].map(participant).to_vec();
         let base_url = "http://127.0.0.1:8080/fhir".to_owned();

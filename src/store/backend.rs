@@ -1,21 +1,25 @@
 //! The database behind the store.
 //!
 //! A backend assigns keys and sequence numbers, reads what a batch must know and writes what it decides in one transaction,
-//! makes the lists, and gives out leases. All decisions are in the pure modules of this folder. There is one backend today;
-//! `ARCHITECTURE.md` describes how PostgreSQL fits.
+//! makes the lists, and gives out leases. All decisions are in the pure modules of this folder.
 
 use super::batch::{BatchFailure, BatchResult};
+use super::postgres::Postgres;
 use super::prepare::BatchJob;
 use super::sqlite::Sqlite;
 use super::{OpenError, StoreSettings, Unavailable};
 use crate::clock::Clock;
 use crate::delivery::Metadata;
+use crate::store_url::StoreUrl;
 use fhir::identity::{IdentityKeys, Verdict};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use uuid::Uuid;
 
 #[derive(Clone)]
 pub(super) enum Backend {
     Sqlite(Sqlite),
+    Postgres(Postgres),
 }
 
 /// Calls a method of the store's backend, whichever it is.
@@ -23,6 +27,7 @@ macro_rules! on_backend {
     ($store:expr, $backend:ident => $call:expr) => {
         match &$store.inner.backend {
             $crate::store::backend::Backend::Sqlite($backend) => $call,
+            $crate::store::backend::Backend::Postgres($backend) => $call,
         }
     };
 }
@@ -37,13 +42,17 @@ pub(super) enum Lease {
 
 impl Backend {
     pub async fn open(settings: StoreSettings, clock: Clock) -> Result<Backend, OpenError> {
-        Sqlite::open(settings, clock).await.map(Backend::Sqlite)
+        match settings.url.clone() {
+            StoreUrl::Sqlite(path) => Sqlite::open(&path, settings, clock).await.map(Backend::Sqlite),
+            StoreUrl::Postgres(url) => Postgres::open(&url, settings, clock).await.map(Backend::Postgres),
+        }
     }
 
     /// Decides and writes these jobs in one transaction. Returns a result for each after the commit.
     pub async fn commit(&self, jobs: &[BatchJob]) -> Result<Vec<BatchResult>, BatchFailure> {
         match self {
             Backend::Sqlite(sqlite) => sqlite.core.commit(jobs).await,
+            Backend::Postgres(postgres) => postgres.core.commit(jobs).await,
         }
     }
 
@@ -51,13 +60,14 @@ impl Backend {
     pub async fn verdict(&self, metadata: &Metadata, identity: IdentityKeys) -> Result<Verdict<Uuid>, Unavailable> {
         match self {
             Backend::Sqlite(sqlite) => sqlite.verdict(metadata, identity).await,
+            Backend::Postgres(postgres) => postgres.verdict(metadata, identity).await,
         }
     }
 
-    /// Whether this process may do this work now. A SQLite store belongs to one process, which therefore holds every lease.
+    /// Whether this process may do this work now. A store belongs to one process, which therefore holds every lease.
     pub fn holds(&self, _lease: Lease) -> bool {
         match self {
-            Backend::Sqlite(_) => true,
+            Backend::Sqlite(_) | Backend::Postgres(_) => true,
         }
     }
 
@@ -65,6 +75,7 @@ impl Backend {
     pub fn health(&self) -> Result<(), Unavailable> {
         match self {
             Backend::Sqlite(sqlite) => sqlite.core.health.state(),
+            Backend::Postgres(postgres) => postgres.core.health.state(),
         }
     }
 
@@ -72,6 +83,7 @@ impl Backend {
     pub async fn until_lost(&self) -> String {
         match self {
             Backend::Sqlite(sqlite) => sqlite.core.health.until_lost().await,
+            Backend::Postgres(postgres) => postgres.core.health.until_lost().await,
         }
     }
 
@@ -79,19 +91,34 @@ impl Backend {
     pub fn free_bytes(&self) -> Option<u64> {
         match self {
             Backend::Sqlite(sqlite) => sqlite.core.free_bytes(),
+            // Its server has the disk.
+            Backend::Postgres(_) => None,
         }
     }
 
     /// Checks the database until it is closed.
-    pub fn watch(&self) -> impl Future<Output = ()> + Send + use<> {
+    pub fn watch(&self) -> BoxFuture<'static, ()> {
         match self {
-            Backend::Sqlite(sqlite) => sqlite.watch(),
+            Backend::Sqlite(sqlite) => sqlite.watch().boxed(),
+            Backend::Postgres(postgres) => postgres.watch().boxed(),
+        }
+    }
+
+    /// Opens the connection of the writer, on its thread. Returns what keeps it open until the store is closed.
+    pub async fn attach(&self) -> Result<BoxFuture<'static, ()>, OpenError> {
+        match self {
+            Backend::Sqlite(_) => Ok(std::future::ready(()).boxed()),
+            Backend::Postgres(postgres) => {
+                postgres.core.attach().await?;
+                Ok(postgres.keep_attached().boxed())
+            }
         }
     }
 
     pub async fn close(&self) {
         match self {
             Backend::Sqlite(sqlite) => sqlite.core.close().await,
+            Backend::Postgres(postgres) => postgres.core.close().await,
         }
     }
 }

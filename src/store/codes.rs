@@ -1,6 +1,7 @@
 //! How values of columns are written: codes of states and kinds, and JSON. The same in every database. A value that cannot be
 //! read is an error.
 
+use super::view::ReplayState;
 use crate::delivery::{DeliveryKind, DeliveryState, MessageState, Metadata};
 use crate::fault::Fault;
 use crate::outcome::Outcome;
@@ -69,6 +70,21 @@ pub(super) fn kind(code: i64, json: Option<&str>) -> Result<DeliveryKind, Error>
         (_, Some(json)) => from_json(json),
         (code, None) => Err(decode(format!("delivery kind {code}"))),
     }
+}
+
+pub(super) fn replay_state_code(state: ReplayState) -> i64 {
+    match state {
+        ReplayState::Running => 0,
+        ReplayState::Paused => 1,
+        ReplayState::Done => 2,
+        ReplayState::Stopped => 3,
+    }
+}
+
+pub(super) fn replay_state(code: i64) -> Result<ReplayState, Error> {
+    let states = [ReplayState::Running, ReplayState::Paused, ReplayState::Done, ReplayState::Stopped];
+    let state = states.into_iter().find(|state| replay_state_code(*state) == code);
+    state.ok_or_else(|| decode(format!("replay state {code}")))
 }
 
 pub(super) fn fault(code: Option<&str>) -> Result<Option<Fault>, Error> {

@@ -1,7 +1,7 @@
 //! What a database reads for a batch as JSON: arrays of columns, which the statements of every backend write alike.
 
 use super::codes;
-use super::stored::{DeliveryRecord, Tails};
+use super::stored::{Candidate, DeliveryRecord, IdentityLookup, KnownIdentities, Tails};
 use fhir::event::ResponseCode;
 use sqlx::Error;
 use std::collections::HashMap;
@@ -29,6 +29,32 @@ type DeliveryColumns = (
 pub(super) fn deliveries(text: &str) -> Result<HashMap<i64, DeliveryRecord>, Error> {
     let all: Vec<DeliveryColumns> = codes::from_json(text)?;
     all.into_iter().map(delivery_record).collect()
+}
+
+/// A message that may be the same: key, id, SHA-256 of the content in hex, time of receipt, metadata, and the request that it answers.
+type CandidateColumns = (i64, Uuid, String, i64, String, Option<Uuid>);
+
+/// What is known of these identities: arrays of place (from 1), newest message with the same content, and a recent message; and the
+/// columns of the messages.
+pub(super) fn identities(
+    known: Option<&str>,
+    candidates: Option<&str>,
+    lookups: &[IdentityLookup],
+) -> Result<KnownIdentities, Error> {
+    let mut all = KnownIdentities::default();
+    let known: Vec<(usize, Option<i64>, i64)> = known.map_or(Ok(Vec::new()), codes::from_json)?;
+    for (place, same, recent) in known {
+        if let Some(lookup) = lookups.get(place.wrapping_sub(1)) {
+            all.keys.insert(*lookup, (same, recent));
+        }
+    }
+    let candidates: Vec<CandidateColumns> = candidates.map_or(Ok(Vec::new()), codes::from_json)?;
+    for (key, id, content, received_us, metadata, in_reply_to) in candidates {
+        let content = from_hex(&content).ok_or_else(|| codes::decode("a content hash that is not 32 bytes".into()))?;
+        let metadata = codes::metadata(&metadata, in_reply_to)?;
+        all.candidates.insert(key, Candidate { id, content, received_us, metadata });
+    }
+    Ok(all)
 }
 
 /// The tails of an array of participant, lane, and `seq`.

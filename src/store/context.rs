@@ -1,24 +1,38 @@
 //! What a batch is decided with besides the stored state, and what it asks its backend for.
 
+use super::participants::ParticipantKeys;
 use super::prepare::{BatchJob, Prepared, ROUTER};
 use super::stored::{BatchQuery, IdentityLookup, LaneId};
+use crate::clock::Clock;
 use crate::delivery::NewDelivery;
 use crate::routing::lane::UNORDERED;
 use fhir::identity::KeyKind;
-use std::collections::HashMap;
-use std::sync::Arc;
 
 /// The participants, the time, and how far back duplicates are recognized.
 #[derive(Clone)]
 pub(super) struct Context {
     /// Keys by participant id. The participants of all jobs are added before the batch begins.
-    pub participants: Arc<HashMap<Arc<str>, i64>>,
+    pub participants: ParticipantKeys,
     pub now_us: i64,
     /// Copies of messages received before this time count as new.
     pub identities_from_us: i64,
 }
 
+const MICROSECONDS_PER_DAY: i64 = 86_400_000_000;
+
 impl Context {
+    /// Copies count as new after `identities_days`; 0: never.
+    pub fn new(participants: ParticipantKeys, clock: &Clock, identities_days: u32) -> Context {
+        let now_us = clock.now_us();
+        let identities_from_us = match identities_days {
+            // While the clock may be wrong, nothing counts as too old.
+            _ if clock.jump().is_some() => i64::MIN,
+            0 => i64::MIN,
+            days => now_us.saturating_sub(i64::from(days) * MICROSECONDS_PER_DAY),
+        };
+        Context { participants, now_us, identities_from_us }
+    }
+
     /// What must be read to decide these jobs.
     pub fn query(&self, jobs: &[BatchJob]) -> BatchQuery {
         let mut query = BatchQuery::default();

@@ -7,6 +7,7 @@
 use super::Store;
 use super::Unavailable;
 use super::backend::on_backend;
+use super::participants::ParticipantKeys;
 use super::view::FirstInLane;
 use crate::delivery::PendingDelivery;
 use std::collections::HashMap;
@@ -31,6 +32,27 @@ pub struct DuePage<T> {
     pub next_due_at_us: Option<i64>,
     /// More may be due now.
     pub more: bool,
+}
+
+impl<T> DuePage<T> {
+    /// What at most `limit` rows show, and when the next delivery is due after them.
+    pub(super) fn new(items: Vec<T>, next: Option<i64>, limit: u32) -> DuePage<T> {
+        let more = items.len() >= limit as usize;
+        DuePage { items, next_due_at_us: next.filter(|_| !more), more }
+    }
+}
+
+/// The longest wait of a delivery to a participant that is not configured: one day, in microseconds.
+const LONGEST_UNCONFIGURED_WAIT_US: i64 = 86_400_000_000;
+
+/// The keys of all participants, and the latest time that a delivery of each may wait for. `pauses_us`: by participant id.
+pub(super) fn latest_due_times(
+    participants: &ParticipantKeys,
+    pauses_us: &HashMap<String, i64>,
+    now_us: i64,
+) -> (Vec<i64>, Vec<i64>) {
+    let pause_us = |id: &str| pauses_us.get(id).copied().unwrap_or(LONGEST_UNCONFIGURED_WAIT_US);
+    participants.iter().map(|(id, key)| (*key, now_us.saturating_add(pause_us(id)))).unzip()
 }
 
 impl Store {

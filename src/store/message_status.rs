@@ -57,6 +57,29 @@ pub struct Candidates {
     pub is_cut: bool,
 }
 
+/// The number of messages with an identifier, and of their deliveries to one receiver, that are read: an identifier that is
+/// used more often identifies none of them.
+pub(super) const USERS_LIMIT: usize = 10_000;
+pub(super) const CANDIDATES_LIMIT: usize = 256;
+
+impl Candidates {
+    /// Of `deliveries`, newest first and one more than the limit if there are more, those of requests that the identifier names.
+    /// A hash has found them.
+    pub(super) fn new(mut deliveries: Vec<SentRequest>, has_too_many_users: bool, identifier: &str) -> Candidates {
+        let is_cut = has_too_many_users || deliveries.len() > CANDIDATES_LIMIT;
+        deliveries.truncate(CANDIDATES_LIMIT);
+        deliveries.retain(|request| request.delivery.metadata.is_named_by(identifier) && request.is_request());
+        Candidates { deliveries, is_cut }
+    }
+}
+
+impl SentRequest {
+    /// A response is never answered (MSG-41), also if it is replayed.
+    pub(super) fn is_request(&self) -> bool {
+        self.delivery.metadata.response.is_none()
+    }
+}
+
 impl Store {
     /// Everything a reply needs; None for an id that is not stored.
     pub async fn message_status(&self, message_id: Uuid) -> Result<Option<MessageStatus>, Unavailable> {

@@ -16,7 +16,10 @@ mod lanes;
 mod lists;
 mod message_status;
 mod operations;
+mod participants;
+mod postgres;
 mod prepare;
+mod put_back;
 mod queue;
 mod reference;
 mod retention;
@@ -42,10 +45,10 @@ use self::backend::Backend;
 use self::queue::{Job, JobQueue, JobSender, job_queue};
 use crate::clock::Clock;
 use crate::delivery::{Acceptance, Metadata, NewMessage, Settled, Settlement};
+use crate::store_url::StoreUrl;
 use crate::supervisor::{PartGuard, Supervisor};
 use crate::turn::Turn;
 use fhir::identity::{IdentityKeys, Verdict};
-use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -54,8 +57,8 @@ use uuid::Uuid;
 /// How the store is opened.
 #[derive(Clone, Debug)]
 pub struct StoreSettings {
-    /// The database file; its folder is created if it is missing.
-    pub path: PathBuf,
+    /// The database. The folder of a file is created if it is missing.
+    pub url: StoreUrl,
     /// With less free disk space than this, messages are refused.
     pub min_free_bytes: u64,
     /// How long duplicates are recognized; later copies count as new. 0: forever.
@@ -109,14 +112,33 @@ impl Drop for Inner {
 const WRITER_THREAD: &str = "store-writer";
 
 /// The writer has a thread and a runtime of its own: on the shared runtime it would wait for other tasks after every statement,
-/// while all requests wait for the writer.
-fn start_writer(backend: Backend, queue: JobQueue, guard: PartGuard) -> std::io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+/// while all requests wait for the writer. Returns once the backend can write.
+async fn start_writer(
+    backend: Backend,
+    queue: JobQueue,
+    guard: PartGuard,
+    closing: CancellationToken,
+) -> Result<(), OpenError> {
+    let failed = |source| OpenError::File { path: WRITER_THREAD.into(), source };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let (ready, is_ready) = oneshot::channel();
     let run = move || {
         let _guard = guard;
-        runtime.block_on(writer::run(backend, queue));
+        match runtime.block_on(backend.attach()) {
+            Ok(keep_attached) => {
+                runtime.spawn(keep_attached);
+                // An error means that the caller no longer wants the store, and drops it.
+                let _ = ready.send(Ok(()));
+                runtime.block_on(writer::run(backend, queue));
+            }
+            Err(error) => {
+                closing.cancel();
+                let _ = ready.send(Err(error));
+            }
+        }
     };
-    std::thread::Builder::new().name(WRITER_THREAD.into()).spawn(run).map(drop)
+    std::thread::Builder::new().name(WRITER_THREAD.into()).spawn(run).map_err(failed)?;
+    is_ready.await.unwrap_or_else(|_| Err(OpenError::Refused("the writer of the store has ended".into())))
 }
 
 impl Store {
@@ -135,8 +157,7 @@ impl Store {
         let (jobs, queue) = job_queue();
         let closing = CancellationToken::new();
         let guard = supervisor.guard("store", closing.clone());
-        let failed = |source| OpenError::File { path: WRITER_THREAD.into(), source };
-        start_writer(backend.clone(), queue, guard).map_err(failed)?;
+        start_writer(backend.clone(), queue, guard, closing.clone()).await?;
         let inner = Arc::new(Inner { backend, settings, clock, jobs, closing: closing.clone() });
         supervisor.spawn("store watch", closing, inner.backend.watch());
         Ok(Store { inner })

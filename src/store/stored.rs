@@ -41,7 +41,6 @@ pub(super) enum Keys {
     /// A single writer counts.
     Counted(LastKeys),
     /// A database with several writers has reserved them, each in descending order, as many as the query asked for.
-    #[expect(dead_code, reason = "for PostgreSQL")]
     Reserved { messages: Vec<i64>, deliveries: Vec<i64>, seqs: Vec<i64> },
 }
 

@@ -12,6 +12,17 @@ pub struct Redelivered {
     pub digest: [u8; 32],
 }
 
+/// Records without a further try are deleted after this time: another consumer has taken the message.
+const TRIES_DAYS: i64 = 7;
+const MICROSECONDS_PER_DAY: i64 = 86_400_000_000;
+/// If there are more records, the oldest are deleted.
+pub(super) const TRIES_LIMIT_ROWS: i64 = 10_000;
+
+/// Records without a try since then are deleted.
+pub(super) fn tries_kept_from_us(now_us: i64) -> i64 {
+    now_us.saturating_sub(TRIES_DAYS * MICROSECONDS_PER_DAY)
+}
+
 impl Store {
     /// Stores that this message is about to be tried and returns its number of tries, including this one. Deletes the records
     /// of `settled` messages in the same transaction.

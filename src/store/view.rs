@@ -1,9 +1,10 @@
 //! What the admin API reads and requests: filters, pages, timelines, replays, and figures.
 
 use super::Unavailable;
-use crate::delivery::{AttemptRow, DeliveryKind, DeliveryState, MessageState, Metadata, NewDelivery};
+use crate::delivery::{AttemptRow, DeliveryKind, DeliveryState, MessageState, Metadata, NewDelivery, ReplyTo};
 use crate::fault::Fault;
 use crate::outcome::Outcome;
+use crate::secret::SecretUrl;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::sync::Arc;
 use uuid::Uuid;
@@ -92,6 +93,13 @@ impl MessageFilter {
     }
 }
 
+/// The time of a filter in UTC microseconds since 1970. Errs with a text that names the field.
+pub(super) fn time_us(text: &str, field: &str) -> Result<i64, String> {
+    let time: Result<jiff::Timestamp, _> = text.parse();
+    time.map(|time| time.as_microsecond())
+        .map_err(|_| format!("{field}: {text:?} is not a time with a zone, such as 2026-01-31T08:00:00Z"))
+}
+
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DeliveryFilter {
@@ -110,6 +118,28 @@ pub struct DeliveryFilter {
 pub struct Page<T> {
     pub items: Vec<T>,
     pub next: Option<String>,
+}
+
+/// The largest page of a list.
+pub(super) const PAGE_LIMIT: u32 = 1000;
+/// A page ends after so many bytes, whatever limit the caller gave; it has at least one row.
+pub(super) const PAGE_LIMIT_BYTES: usize = 4 * 1024 * 1024;
+
+/// The key in a cursor.
+pub(super) fn key_of(cursor: Option<&str>) -> Result<Option<i64>, ViewError> {
+    let read = |cursor: &str| {
+        cursor.parse().map_err(|_| ViewError::BadFilter(format!("cursor: {cursor:?} is not a valid cursor")))
+    };
+    cursor.map(read).transpose()
+}
+
+/// Metadata as lists show it: a callback without its secrets.
+pub(super) fn shown(mut metadata: Arc<Metadata>) -> Arc<Metadata> {
+    if let ReplyTo::Callback(url) = &metadata.reply_to {
+        let shown = SecretUrl::from(url.as_str()).to_string();
+        Arc::make_mut(&mut metadata).reply_to = ReplyTo::Callback(shown);
+    }
+    metadata
 }
 
 #[derive(Clone, Debug)]
@@ -175,6 +205,34 @@ pub struct TimelineEntry {
     pub attempt: Option<AttemptRow>,
     /// The answer's, the replay's, or the refused message's id.
     pub reference: Option<Uuid>,
+}
+
+/// The largest number of attempts shown per message; a delivery that is retried for days has hundreds.
+pub(super) const ATTEMPTS_SHOWN: u32 = 10_000;
+pub(super) const UNREADABLE_SHOWN: u32 = 1_000;
+
+impl TimelineEntry {
+    /// What the row of a message says.
+    pub(super) fn steps(metadata: &Metadata, committed_us: i64) -> Vec<TimelineEntry> {
+        let steps = [
+            (Some(metadata.received_at_us), "received"),
+            (metadata.checked_at_us, "checked"),
+            (metadata.planned_at_us, "planned"),
+            (Some(committed_us), "committed"),
+        ];
+        steps.into_iter().filter_map(|(at_us, what)| Some(TimelineEntry::new(at_us?, what))).collect()
+    }
+
+    pub(super) fn new(at_us: i64, what: &str) -> Self {
+        TimelineEntry {
+            at_us,
+            what: what.to_owned(),
+            delivery: None,
+            participant: None,
+            attempt: None,
+            reference: None,
+        }
+    }
 }
 
 /// A replay as requested.

@@ -112,7 +112,6 @@ fn what_is_not_built_is_exit_code_2_and_is_named() {
     let party = |rest: &str| format!("{GOOD}\n[[participant]]\nid = \"lab\"\naddresses = [\"urn:lab\"]\n{rest}\n");
     for (name, config) in [
         ("repository", party("channel = { type = \"repository\" }")),
-        ("PostgreSQL", format!("{GOOD}\n[store]\nurl = \"postgres://emberpost@127.0.0.1/emberpost\"\n")),
         ("when", party("channel = { type = \"mailbox\" }\n[[route]]\nwhen = \"true\"\nto = [\"lab\"]")),
     ] {
         let folder = folder(&config);

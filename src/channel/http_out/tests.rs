@@ -84,7 +84,11 @@ const POOLING: Pooling = Pooling { idle: Duration::from_secs(4), age: Duration::
 
 async fn http_out() -> (HttpOut, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
-    let settings = StoreSettings { path: folder.path().join("store.db"), min_free_bytes: 0, identities_days: 30 };
+    let settings = StoreSettings {
+        url: crate::testing::store_url(&folder.path().join("store.db")),
+        min_free_bytes: 0,
+        identities_days: 30,
+    };
     let store = Store::open(settings, Clock::default()).await.unwrap();
     (HttpOut::new(store, "emberpost.test:8080".into(), Clock::default(), POOLING).unwrap(), folder)
 }
@@ -287,9 +291,13 @@ async fn a_body_that_retention_dropped_is_refused_for_good() {
 #[tokio::test]
 async fn a_body_that_the_store_cannot_give_now_is_no_attempt_at_the_receiver() {
     let (out, folder) = http_out().await;
-    let url = format!("sqlite://{}", folder.path().join("store.db").display());
-    let mut other = sqlx::SqliteConnection::connect(&url).await.unwrap();
-    sqlx::query("ALTER TABLE body RENAME TO away").execute(&mut other).await.unwrap();
+    let (path, rename) = (folder.path().join("store.db"), "ALTER TABLE body RENAME TO away");
+    if testing::postgres::is_chosen() {
+        testing::postgres::shared().run_at(&path, rename);
+    } else {
+        let mut other = sqlx::SqliteConnection::connect(&format!("sqlite://{}", path.display())).await.unwrap();
+        sqlx::query(rename).execute(&mut other).await.unwrap();
+    }
     let kept_on_disk = PendingDelivery { body: None, ..testing::pending("lab", 1, 1) };
     let attempt = carry(&out, kept_on_disk, testing::participant("lab", 1)).await;
     assert!(matches!(attempt.result, AttemptResult::NotSent { .. }), "{:?}", attempt.result);

@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 impl Sqlite {
     pub async fn backup(&self, to: &Path) -> Result<(), OpenError> {
-        backup_file(&self.core.settings.path, to).await
+        backup_file(&self.core.path, to).await
     }
 }
 

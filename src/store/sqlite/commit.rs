@@ -42,8 +42,7 @@ impl Core {
 
 async fn transact(core: &Core, writer: &mut Writer, jobs: &[BatchJob]) -> Result<Vec<BatchResult>, Error> {
     writer.refresh().await?;
-    let (known, new) = core.unknown_participants(jobs.iter().flat_map(BatchJob::participants));
-    core.add_participants(&mut writer.conn, known, new).await?;
+    core.add_participants(&mut writer.conn, jobs.iter().flat_map(BatchJob::participants)).await?;
     let context = core.context();
     let query = context.query(jobs);
     let stored = lookup::begin(&mut writer.conn, &writer.recent, &query, writer.keys).await?;

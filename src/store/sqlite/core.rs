@@ -1,6 +1,5 @@
 //! What the handles of a store and its writer share: connections, keys of participants, counters, free disk space.
 
-use super::cursor::RetentionCursors;
 use super::error::unavailable;
 use super::files::{beside, folder};
 use super::recent::Recent;
@@ -9,20 +8,18 @@ use super::writer::Writer;
 use crate::clock::Clock;
 use crate::store::context::Context;
 use crate::store::health::Health;
+use crate::store::participants::Participants;
+use crate::store::retention::RetentionCursors;
 use crate::store::{StoreSettings, Unavailable};
 use futures_util::future::BoxFuture;
-use sqlx::sqlite::{SqliteConnection, SqlitePool};
+use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
 use sqlx::{Connection, Error, Row};
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 const FREE_BYTES_VALID: Duration = Duration::from_secs(1);
-const MICROSECONDS_PER_DAY: i64 = 86_400_000_000;
-
-type ParticipantKeys = Arc<HashMap<Arc<str>, i64>>;
 
 pub(in crate::store) struct Core {
     pub settings: StoreSettings,
@@ -43,8 +40,7 @@ pub(in crate::store) struct Core {
     pub watch: Mutex<Option<FileWatch>>,
     pub health: Health,
     pub recent: Recent,
-    /// Keys by participant id. Replaced as a whole when a participant is added.
-    pub known_participants: RwLock<ParticipantKeys>,
+    pub participants: Participants,
     pub free_bytes: Mutex<Option<(Instant, u64)>>,
     /// Transactions since the start, and the accepts and settlements that they committed.
     pub commits: AtomicU64,
@@ -55,64 +51,37 @@ pub(in crate::store) struct Core {
 }
 
 impl Core {
-    pub fn participant_keys(&self) -> ParticipantKeys {
-        self.known_participants.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
     /// The key of a participant that the store knows.
     pub fn participant_key(&self, id: &str) -> Option<i64> {
-        self.participant_keys().get(id).copied()
+        self.participants.key(id)
     }
 
-    /// All known keys, and those of `names` that have none.
-    pub fn unknown_participants<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> (ParticipantKeys, Vec<String>) {
-        let known = self.participant_keys();
-        let new = names.into_iter().filter(|name| !known.contains_key(*name)).map(str::to_owned).collect();
-        (known, new)
-    }
-
-    /// Adds new participants. Commits at once, outside of any transaction, so that no key is lost with a transaction.
-    pub async fn add_participants(
+    /// Adds those participants that are new. Commits at once, outside of any transaction, so that no key is lost with a
+    /// transaction.
+    pub async fn add_participants<'n>(
         &self,
         conn: &mut SqliteConnection,
-        mut known: ParticipantKeys,
-        new: Vec<String>,
-    ) -> Result<ParticipantKeys, Error> {
-        for name in new {
+        ids: impl IntoIterator<Item = &'n str>,
+    ) -> Result<(), Error> {
+        for id in self.participants.unknown(ids) {
             let insert = "INSERT INTO participant (id) VALUES (?) ON CONFLICT (id) DO UPDATE SET id = id RETURNING k";
             // Reads to the end: the row comes before the commit, which may still fail.
-            let rows = sqlx::query(insert).bind(name.clone()).fetch_all(&mut *conn).await?;
+            let rows = sqlx::query(insert).bind(id.clone()).fetch_all(&mut *conn).await?;
             let row = rows.first().ok_or(Error::RowNotFound)?;
-            Arc::make_mut(&mut known).insert(Arc::from(name), row.try_get(0)?);
-            *self.known_participants.write().unwrap_or_else(PoisonError::into_inner) = known.clone();
+            self.participants.add([(Arc::from(id), row.try_get(0)?)]);
         }
-        Ok(known)
+        Ok(())
     }
 
-    pub async fn read_participants(conn: &mut SqliteConnection) -> Result<ParticipantKeys, Error> {
+    pub async fn read_participants(conn: &mut SqliteConnection) -> Result<Participants, Error> {
         let rows = sqlx::query("SELECT id, k FROM participant").fetch_all(conn).await?;
-        let mut participants = HashMap::new();
-        for row in rows {
-            participants.insert(Arc::from(row.try_get::<&str, _>(0)?), row.try_get(1)?);
-        }
-        Ok(Arc::new(participants))
-    }
-
-    /// Messages received before this time are not recognized as the first of a duplicate; 0 days: all are.
-    pub fn identities_from_us(&self, now_us: i64) -> i64 {
-        match self.settings.identities_days {
-            // While the clock may be wrong, nothing counts as too old.
-            _ if self.clock.jump().is_some() => i64::MIN,
-            0 => i64::MIN,
-            days => now_us.saturating_sub(i64::from(days) * MICROSECONDS_PER_DAY),
-        }
+        let read = |row: &SqliteRow| Ok((Arc::from(row.try_get::<&str, _>(0)?), row.try_get(1)?));
+        Ok(Participants::new(rows.iter().map(read).collect::<Result<Vec<_>, Error>>()?))
     }
 
     /// What a decision must know of this moment.
     pub fn context(&self) -> Context {
-        let now_us = self.clock.now_us();
-        let identities_from_us = self.identities_from_us(now_us);
-        Context { participants: self.participant_keys(), now_us, identities_from_us }
+        Context::new(self.participants.keys(), &self.clock, self.settings.identities_days)
     }
 
     fn watched(&self) -> std::sync::MutexGuard<'_, Option<FileWatch>> {

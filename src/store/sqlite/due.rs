@@ -6,6 +6,7 @@ use super::insert::json;
 use super::row;
 use super::writer::Writer;
 use crate::store::Unavailable;
+use crate::store::lanes::latest_due_times;
 use crate::store::view::FirstInLane;
 use futures_util::FutureExt;
 use sqlx::sqlite::SqliteRow;
@@ -13,19 +14,11 @@ use sqlx::{Error, Row};
 use std::collections::HashMap;
 use uuid::Uuid;
 
-/// The longest wait of a delivery to a participant that is not configured: one day, in microseconds.
-const LONGEST_UNCONFIGURED_WAIT_US: i64 = 86_400_000_000;
-
 impl Sqlite {
     pub async fn limit_waits(&self, pauses_us: HashMap<String, i64>) -> Result<u64, Unavailable> {
         let core = &self.core;
-        let now_us = core.clock.now_us();
-        let limits: Vec<(i64, i64)> = core
-            .participant_keys()
-            .iter()
-            .map(|(id, key)| (*key, pauses_us.get(&**id).copied().unwrap_or(LONGEST_UNCONFIGURED_WAIT_US)))
-            .map(|(key, pause_us)| (key, now_us.saturating_add(pause_us)))
-            .collect();
+        let (keys, times) = latest_due_times(&core.participants.keys(), &pauses_us, core.clock.now_us());
+        let limits: Vec<(i64, i64)> = keys.into_iter().zip(times).collect();
         core.write(move |_, writer| limit(writer, limits).boxed()).await
     }
 }

@@ -4,7 +4,7 @@ use super::core::Core;
 use super::row;
 use crate::delivery::{DeliveryState, MessageState};
 use crate::store::reference::{self, hash};
-use crate::store::view::{DeliveryFilter, MessageFilter};
+use crate::store::view::{DeliveryFilter, MessageFilter, time_us};
 use crate::store::{rows, terms};
 use fhir::identity::KeyKind;
 use sqlx::query::Query;
@@ -142,10 +142,10 @@ pub(in crate::store) fn messages(core: &Core, filter: &MessageFilter) -> Result<
     }
     flags(&mut all, filter);
     if let Some(since) = &filter.since {
-        all.since("m.received_us >= ?", time(since, "since")?);
+        all.since("m.received_us >= ?", time_us(since, "since")?);
     }
     if let Some(until) = &filter.until {
-        all.until("m.received_us < ?", time(until, "until")?);
+        all.until("m.received_us < ?", time_us(until, "until")?);
     }
     if let Some(fault) = &filter.fault {
         let delivery =
@@ -218,10 +218,10 @@ pub(in crate::store) fn deliveries(core: &Core, filter: &DeliveryFilter) -> Resu
         all.text("d.fault = ?", fault);
     }
     if let Some(since) = &filter.since {
-        all.since("d.created_us >= ?", time(since, "since")?);
+        all.since("d.created_us >= ?", time_us(since, "since")?);
     }
     if let Some(until) = &filter.until {
-        all.until("d.created_us < ?", time(until, "until")?);
+        all.until("d.created_us < ?", time_us(until, "until")?);
     }
     Ok(all)
 }
@@ -251,10 +251,4 @@ fn event(all: &mut Conditions, event: Option<&str>) {
             all.add(exact, [text(event), Value::Integer(-length), text(&ending), text(event)]);
         }
     }
-}
-
-fn time(text: &str, field: &str) -> Result<i64, String> {
-    let time: Result<jiff::Timestamp, _> = text.parse();
-    time.map(|time| time.as_microsecond())
-        .map_err(|_| format!("{field}: {text:?} is not a time with a zone, such as 2026-01-31T08:00:00Z"))
 }

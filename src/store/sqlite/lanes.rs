@@ -150,8 +150,7 @@ fn due_page<T>(
 ) -> Result<DuePage<T>, Unavailable> {
     let page = rows.and_then(|(rows, next)| {
         let items = rows.iter().map(read).collect::<Result<Vec<_>, Error>>()?;
-        let more = items.len() >= limit as usize;
-        Ok(DuePage { items, next_due_at_us: next.filter(|_| !more), more })
+        Ok(DuePage::new(items, next, limit))
     });
     page.map_err(|error| unavailable(&error))
 }

@@ -6,26 +6,20 @@ use super::filter::{self, Bound, Conditions};
 use super::insert::json;
 use super::plan::{ListedTable, MESSAGES};
 use super::row;
-use crate::delivery::{DeliveryState, PendingDelivery, ReplyTo};
+use crate::delivery::{DeliveryState, PendingDelivery};
 use crate::outcome::Outcome;
-use crate::secret::SecretUrl;
 use crate::store::Unavailable;
 use crate::store::rows;
 use crate::store::view::{
-    DeliveryFilter, DeliveryView, Figures, MessageFilter, MessageView, Page, ParticipantFigures, ViewError,
+    DeliveryFilter, DeliveryView, Figures, MessageFilter, MessageView, PAGE_LIMIT, PAGE_LIMIT_BYTES, Page,
+    ParticipantFigures, ViewError, key_of, shown,
 };
 use futures_util::{FutureExt, TryStreamExt};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Error, Row};
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use uuid::Uuid;
-
-/// The largest page of a list.
-const PAGE_LIMIT: u32 = 1000;
-/// A page ends after so many bytes, whatever limit the caller gave; it has at least one row.
-const PAGE_LIMIT_BYTES: usize = 4 * 1024 * 1024;
 
 const MESSAGE_COLUMNS: &str = "m.k, m.metadata, m.in_reply_to, m.state, m.committed_us, m.outcome, \
                                EXISTS (SELECT 1 FROM body b WHERE b.message_k = m.k), m.response_flags";
@@ -54,8 +48,8 @@ impl Sqlite {
         limit: u32,
     ) -> Result<Page<MessageView>, ViewError> {
         let conditions = filter::messages(&self.core, filter).map_err(ViewError::BadFilter)?;
-        let shown = (MESSAGE_COLUMNS, message_view as View<MessageView>);
-        self.page(&MESSAGES, shown, conditions, cursor, limit).await
+        let columns = (MESSAGE_COLUMNS, message_view as View<MessageView>);
+        self.page(&MESSAGES, columns, conditions, cursor, limit).await
     }
 
     pub async fn count_messages(&self, filter: &MessageFilter) -> Result<u64, ViewError> {
@@ -96,8 +90,8 @@ impl Sqlite {
     ) -> Result<Page<DeliveryView>, ViewError> {
         let conditions = filter::deliveries(&self.core, filter).map_err(ViewError::BadFilter)?;
         const LISTED: ListedTable = ListedTable::deliveries(DELIVERY_JOINS);
-        let shown = (DELIVERY_COLUMNS, delivery_view as View<DeliveryView>);
-        self.page(&LISTED, shown, conditions, cursor, limit).await
+        let columns = (DELIVERY_COLUMNS, delivery_view as View<DeliveryView>);
+        self.page(&LISTED, columns, conditions, cursor, limit).await
     }
 
     pub async fn count_deliveries(&self, filter: &DeliveryFilter) -> Result<u64, ViewError> {
@@ -270,14 +264,6 @@ impl Sqlite {
     }
 }
 
-/// The key in a cursor.
-fn key_of(cursor: Option<&str>) -> Result<Option<i64>, ViewError> {
-    let read = |cursor: &str| {
-        cursor.parse().map_err(|_| ViewError::BadFilter(format!("cursor: {cursor:?} is not a valid cursor")))
-    };
-    cursor.map(read).transpose()
-}
-
 /// Approximate size of a row in a list: its texts.
 fn size_bytes(row: &SqliteRow) -> usize {
     let text = |column| row.try_get::<Option<&str>, _>(column).ok().flatten().map_or(0, str::len);
@@ -285,13 +271,8 @@ fn size_bytes(row: &SqliteRow) -> usize {
 }
 
 fn message_view(row: &SqliteRow) -> Result<MessageView, Error> {
-    let mut metadata = row::metadata(row.try_get(1)?, row.try_get(2)?)?;
-    if let ReplyTo::Callback(url) = &metadata.reply_to {
-        let shown = SecretUrl::from(url.as_str()).to_string();
-        Arc::make_mut(&mut metadata).reply_to = ReplyTo::Callback(shown);
-    }
     Ok(MessageView {
-        metadata,
+        metadata: shown(row::metadata(row.try_get(1)?, row.try_get(2)?)?),
         state: row::message_state(row.try_get(3)?)?,
         committed_at_us: row.try_get(4)?,
         outcome: row::outcome(row.try_get(5)?)?,

@@ -4,8 +4,7 @@
 use super::insert::json;
 use super::recent::{self, Recent};
 use super::row;
-use crate::delivery::Metadata;
-use crate::store::reference::{head, references};
+use crate::store::reference::rows_of;
 use crate::store::rows::{self, ReferenceRow};
 use crate::store::stored::{
     BatchQuery, Candidate, IdentityLookup, Keys, KnownIdentities, LaneId, LastKeys, StoredState, Tails,
@@ -147,19 +146,6 @@ async fn candidates(conn: &mut SqliteConnection, keys: &[i64]) -> Result<HashMap
     Ok(found)
 }
 
-/// The reference rows of a message; `sender` is 0 where they identify no message.
-pub(in crate::store) fn reference_rows(
-    metadata: &Metadata,
-    sender: i64,
-    content: &[u8],
-    message_key: i64,
-) -> Vec<ReferenceRow> {
-    let all = references(metadata, &Default::default());
-    let content = head(content);
-    let row = |(hash, kind)| ReferenceRow { hash, sender, kind, content, message_key };
-    all.into_iter().map(|reference| row((reference.hash, reference.kind))).collect()
-}
-
 /// The primary keys of rows, as a parameter of `json_each`.
 pub(in crate::store) fn keys_json(rows: &[ReferenceRow]) -> Result<String, Error> {
     json(&rows)
@@ -184,7 +170,7 @@ pub(in crate::store) async fn release(
     for row in rows {
         let (key, sender): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
         let metadata = row::metadata(row.try_get(3)?, None)?;
-        references.extend(reference_rows(&metadata, sender, row.try_get(2)?, key));
+        references.extend(rows_of(&metadata, sender, row.try_get(2)?, key));
     }
     // By the whole primary key: a sender that reuses an id has thousands of rows with the same hash.
     sqlx::query(

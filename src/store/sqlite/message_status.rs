@@ -4,7 +4,9 @@ use super::Sqlite;
 use super::error::unavailable;
 use super::row::{self, PENDING_COLUMNS};
 use crate::delivery::Metadata;
-use crate::store::message_status::{Candidates, DeliveryStatus, MessageStatus, SentRequest};
+use crate::store::message_status::{
+    CANDIDATES_LIMIT, Candidates, DeliveryStatus, MessageStatus, SentRequest, USERS_LIMIT,
+};
 use crate::store::reference::hash;
 use crate::store::{Unavailable, codes, prepare};
 use bytes::Bytes;
@@ -12,11 +14,6 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Error, Row};
 use std::sync::Arc;
 use uuid::Uuid;
-
-/// The number of messages with an identifier, and of their deliveries to one receiver, that are read: an identifier that is
-/// used more often identifies none of them.
-const USERS_LIMIT: i64 = 10_000;
-const CANDIDATES_LIMIT: usize = 256;
 
 impl Sqlite {
     pub async fn message_status(&self, message_id: Uuid) -> Result<Option<MessageStatus>, Unavailable> {
@@ -81,9 +78,9 @@ impl Sqlite {
         let mut conn = self.core.readers.acquire().await?;
         let known = hash(identifier);
         // Read before the table: a row that moves there meanwhile is found in both.
-        let recent = self.core.recent.messages(known, &[], USERS_LIMIT as usize + 1);
+        let recent = self.core.recent.messages(known, &[], USERS_LIMIT + 1);
         let users = "SELECT count(*) FROM (SELECT 1 FROM reference WHERE hash = ? LIMIT ?)";
-        let users = sqlx::query(users).bind(known).bind(USERS_LIMIT + 1).fetch_one(&mut *conn).await?;
+        let users = sqlx::query(users).bind(known).bind(USERS_LIMIT as i64 + 1).fetch_one(&mut *conn).await?;
         let users = users.try_get::<i64, _>(0)? + i64::try_from(recent.len()).unwrap_or(i64::MAX);
         let condition = "d.participant = ? AND d.kind IN (0, 3) \
                          AND d.message_k IN (SELECT * FROM (SELECT message_k FROM reference WHERE hash = ? LIMIT ?) \
@@ -91,14 +88,11 @@ impl Sqlite {
         let query = sqlx::query(AssertSqlSafe(sent_requests_sql(condition)))
             .bind(participant_key)
             .bind(known)
-            .bind(USERS_LIMIT);
+            .bind(USERS_LIMIT as i64);
         let query = query.bind(super::insert::json(&recent)?);
         let rows = query.fetch_all(&mut *conn).await?;
-        let mut deliveries = rows.iter().map(sent_request).collect::<Result<Vec<_>, Error>>()?;
-        let is_cut = users > USERS_LIMIT || deliveries.len() > CANDIDATES_LIMIT;
-        deliveries.truncate(CANDIDATES_LIMIT);
-        deliveries.retain(|request| request.delivery.metadata.is_named_by(identifier) && is_request(request));
-        Ok(Candidates { deliveries, is_cut })
+        let deliveries = rows.iter().map(sent_request).collect::<Result<Vec<_>, Error>>()?;
+        Ok(Candidates::new(deliveries, users > USERS_LIMIT as i64, identifier))
     }
 
     pub async fn sent_requests_of(&self, participant: &str, message_id: Uuid) -> Result<Vec<SentRequest>, Unavailable> {
@@ -109,7 +103,7 @@ impl Sqlite {
         let rows = query.fetch_all(&self.core.readers).await;
         let found = rows.and_then(|rows| rows.iter().map(sent_request).collect::<Result<Vec<_>, Error>>());
         let mut found = found.map_err(|error| unavailable(&error))?;
-        found.retain(is_request);
+        found.retain(SentRequest::is_request);
         Ok(found)
     }
 }
@@ -126,11 +120,6 @@ fn sent_requests_sql(condition: &str) -> String {
 fn sent_request(row: &SqliteRow) -> Result<SentRequest, Error> {
     let content = codes::digest(row.try_get(row::PENDING_COLUMNS_COUNT + 1)?)?;
     Ok(SentRequest { delivery: row::pending(row)?, answered: row.try_get(row::PENDING_COLUMNS_COUNT)?, content })
-}
-
-/// A response is never answered (MSG-41), also if it is replayed.
-fn is_request(request: &SentRequest) -> bool {
-    request.delivery.metadata.response.is_none()
 }
 
 fn delivery_status(row: &SqliteRow) -> Result<DeliveryStatus, Error> {

@@ -7,7 +7,6 @@ pub(super) mod checkpoint;
 pub(super) mod commit;
 pub(super) mod connect;
 pub(super) mod core;
-pub(super) mod cursor;
 pub(super) mod due;
 pub(super) mod error;
 pub(super) mod files;
@@ -44,6 +43,7 @@ use crate::delivery::Metadata;
 use crate::store::{OpenError, StoreSettings, Unavailable, batch, prepare};
 use fhir::identity::{IdentityKeys, Verdict};
 use futures_util::FutureExt;
+use std::path::Path;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -54,8 +54,8 @@ pub(super) struct Sqlite {
 }
 
 impl Sqlite {
-    pub async fn open(settings: StoreSettings, clock: Clock) -> Result<Sqlite, OpenError> {
-        open::open(settings, clock).await.map(|core| Sqlite { core: Arc::new(core) })
+    pub async fn open(path: &Path, settings: StoreSettings, clock: Clock) -> Result<Sqlite, OpenError> {
+        open::open(path, settings, clock).await.map(|core| Sqlite { core: Arc::new(core) })
     }
 
     pub async fn verdict(&self, metadata: &Metadata, identity: IdentityKeys) -> Result<Verdict<Uuid>, Unavailable> {

@@ -3,7 +3,6 @@
 use super::checkpoint;
 use super::connect::{plain_options, readers, writer_options};
 use super::core::Core;
-use super::cursor::RetentionCursors;
 use super::files::{self, BACKUP_MARK, STORE_MARK, StoreLock, beside, create_private, file_error, folder, rename_new};
 use super::migrate;
 use super::recent::Recent;
@@ -13,18 +12,24 @@ use super::watch::FileWatch;
 use super::writer::{Writer, read_keys};
 use crate::clock::Clock;
 use crate::store::health::Health;
+use crate::store::retention::RetentionCursors;
 use crate::store::{OpenError, StoreSettings};
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Error, Row};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex};
 
 const READERS: u32 = 4;
 
-pub(in crate::store) async fn open(settings: StoreSettings, clock: Clock) -> Result<Core, OpenError> {
-    files::make_folder(folder(&settings.path))?;
-    let path = files::resolve(&settings.path)?;
+/// `configured`: the path as the operator gave it.
+pub(in crate::store) async fn open(
+    configured: &Path,
+    settings: StoreSettings,
+    clock: Clock,
+) -> Result<Core, OpenError> {
+    files::make_folder(folder(configured))?;
+    let path = files::resolve(configured)?;
     let database = |source: Error| OpenError::Database { path: path.display().to_string(), source: source.into() };
     let mut lock = StoreLock::take(&path)?;
     if lock.database.is_none() {
@@ -38,7 +43,7 @@ pub(in crate::store) async fn open(settings: StoreSettings, clock: Clock) -> Res
         set_application_id(&mut conn, STORE_MARK).await.map_err(database)?;
     }
     lock.record_store(&path)?;
-    let watch = FileWatch::new(lock, &settings.path, &path)?;
+    let watch = FileWatch::new(lock, configured, &path)?;
     super::time::resume(&clock, &mut conn).await.map_err(database)?;
     let recent = Recent::default();
     recent.load(&mut conn).await.map_err(database)?;
@@ -66,7 +71,7 @@ pub(in crate::store) async fn open(settings: StoreSettings, clock: Clock) -> Res
         watch: Mutex::new(Some(watch)),
         health: Health::default(),
         recent,
-        known_participants: RwLock::new(participants),
+        participants,
         free_bytes: Mutex::new(None),
         commits: AtomicU64::new(0),
         operations: AtomicU64::new(0),

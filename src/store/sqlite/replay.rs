@@ -9,11 +9,11 @@ use super::row;
 use super::writer::Writer;
 use super::{filter, lookup};
 use crate::delivery::{DeliveryKind, Metadata, NewDelivery, PendingDelivery};
-use crate::store::Unavailable;
 use crate::store::batch::Batch;
 use crate::store::context::Context;
 use crate::store::stored::{Keys, StoredState};
 use crate::store::view::{NewReplay, ReplayCandidate, ReplayState, ReplayTurn, ReplayView, ViewError};
+use crate::store::{Unavailable, codes};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use sqlx::sqlite::SqliteRow;
@@ -69,7 +69,7 @@ impl Sqlite {
         let changed = self.core.write(move |_, writer| {
             async move {
                 let update = "UPDATE replay SET state = ? WHERE id = ? AND state IN (0, 1)";
-                let update = sqlx::query(update).bind(state_code(state)).bind(row::blob(id));
+                let update = sqlx::query(update).bind(codes::replay_state_code(state)).bind(row::blob(id));
                 update.execute(&mut writer.conn).await.map(|done| done.rows_affected() > 0)
             }
             .boxed()
@@ -206,24 +206,11 @@ fn keyed_metadata(row: &SqliteRow) -> Result<(i64, Arc<Metadata>), Error> {
     Ok((row.try_get(0)?, row::metadata(row.try_get(1)?, row.try_get(2)?)?))
 }
 
-/// The value of the column `state`.
-fn state_code(state: ReplayState) -> i64 {
-    match state {
-        ReplayState::Running => 0,
-        ReplayState::Paused => 1,
-        ReplayState::Done => 2,
-        ReplayState::Stopped => 3,
-    }
-}
-
 fn replay_view(row: &SqliteRow) -> Result<ReplayView, Error> {
     let count = |column: usize| row.try_get::<i64, _>(column).map(i64::unsigned_abs);
-    let code: i64 = row.try_get(2)?;
-    let states = [ReplayState::Running, ReplayState::Paused, ReplayState::Done, ReplayState::Stopped];
-    let state = states.into_iter().find(|state| state_code(*state) == code);
     Ok(ReplayView {
         order: row::from_json(row.try_get(1)?)?,
-        state: state.ok_or_else(|| row::decode(format!("replay state {code}")))?,
+        state: codes::replay_state(row.try_get(2)?)?,
         created_at_us: row.try_get(3)?,
         total: count(4)?,
         done: count(5)?,

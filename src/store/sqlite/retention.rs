@@ -6,7 +6,6 @@
 //! at most `limit` messages per kind and deletes at most `STEP_COST` rows and pages; the next call continues there.
 
 use super::Sqlite;
-use super::cursor::{DeadLetterCursor, RetentionCursors};
 use super::insert::json;
 use super::lookup;
 use super::progress;
@@ -15,57 +14,23 @@ use super::row;
 use super::term;
 use super::writer::{Writer, read_keys};
 use crate::store::Unavailable;
-use crate::store::retention::RetentionDays;
+use crate::store::reference::rows_of;
+use crate::store::retention::{
+    self, Aged, DeadLetter, DeadLetterCursor, Limits, RetentionCursors, RetentionDays, STEP_COST, Window,
+    microseconds_since,
+};
 use crate::store::view::RetentionStep;
 use futures_util::FutureExt;
+use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Error, Row};
 use std::sync::PoisonError;
 use std::time::Instant;
 
 /// The row of `progress` that says up to which message identities are released.
 const IDENTITIES: &str = "identities";
-/// The most that one step deletes: rows, and pages of 4 KiB of bodies. Accepts wait while a step runs.
-const STEP_COST: i64 = 4_096;
 const BODY_COST: &str = "1 + length(b.bytes) / 4096";
 const TRACE_COST: &str = "1 + (SELECT count(*) + coalesce(sum(attempts), 0) FROM delivery WHERE message_k = m.k) \
                           + coalesce((SELECT length(bytes) / 4096 FROM body WHERE message_k = m.k), 0)";
-
-const MICROSECONDS_PER_DAY: i64 = 86_400_000_000;
-
-/// Times before which something is old, in UTC microseconds since 1970; None keeps everything.
-#[derive(Clone, Copy, Debug)]
-struct Limits {
-    bodies: Option<i64>,
-    dead_letters: Option<i64>,
-    traces: Option<i64>,
-    identities: Option<i64>,
-}
-
-impl Limits {
-    fn new(days: RetentionDays, now_us: i64) -> Limits {
-        let before = |days: u32| (days > 0).then(|| now_us.saturating_sub(i64::from(days) * MICROSECONDS_PER_DAY));
-        // The row of the first message identifies its duplicates: traces stay at least as long as identities.
-        let traces = if days.traces == 0 { 0 } else { days.traces.max(days.identities) };
-        Limits {
-            bodies: before(days.bodies),
-            dead_letters: before(days.dead_letters),
-            traces: before(traces),
-            identities: before(days.identities),
-        }
-    }
-}
-
-/// The messages of one step.
-struct Window {
-    /// Old enough and not open.
-    ended: Vec<i64>,
-    /// Where the next step continues.
-    cursor: i64,
-    /// Further messages are old.
-    more: bool,
-    /// The first message alone costs more than a step may.
-    too_large: bool,
-}
 
 impl Sqlite {
     pub async fn sweep(&self, now_us: i64, days: RetentionDays, limit: u32) -> Result<RetentionStep, Unavailable> {
@@ -80,21 +45,16 @@ impl Sqlite {
                 let begun = Instant::now();
                 super::tries::sweep(&mut writer.conn, now_us).await?;
                 let (mut step, cursors) = sweep(writer, limits, from, limit).await?;
-                step.work_us = since(begun);
+                step.work_us = microseconds_since(begun);
                 Ok((step, cursors, begun))
             }
             .boxed()
         });
         let (mut step, cursors, begun) = swept.await?;
-        step.busy_us = since(begun);
+        step.busy_us = microseconds_since(begun);
         *core.sweep.lock().unwrap_or_else(PoisonError::into_inner) = cursors;
         Ok(step)
     }
-}
-
-/// In microseconds.
-fn since(begun: Instant) -> u64 {
-    u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
 
 async fn sweep(
@@ -161,21 +121,15 @@ async fn dead_letters(
     .bind(limit)
     .fetch_all(&mut writer.conn)
     .await?;
-    let (mut ended, mut cursor, mut sum) = (Vec::new(), DeadLetterCursor::default(), 0_i64);
-    for row in &rows {
-        if !row.try_get::<bool, _>(3)? {
-            sum = sum.saturating_add(row.try_get(4)?);
-            if sum > STEP_COST && !ended.is_empty() {
-                return Ok((ended, cursor));
-            }
-            ended.push(row.try_get(0)?);
-        }
-        cursor = DeadLetterCursor { ended_us: row.try_get(1)?, delivery_key: row.try_get(2)? };
-    }
-    if rows.len() < limit as usize {
-        cursor = DeadLetterCursor::default();
-    }
-    Ok((ended, cursor))
+    let read = |row: &SqliteRow| {
+        Ok(DeadLetter {
+            message_key: row.try_get(0)?,
+            place: DeadLetterCursor { ended_us: row.try_get(1)?, delivery_key: row.try_get(2)? },
+            is_protected: row.try_get(3)?,
+            cost: row.try_get(4)?,
+        })
+    };
+    Ok(retention::dead_letters(&rows.iter().map(read).collect::<Result<Vec<_>, Error>>()?, limit))
 }
 
 /// `tables`, their column with the message's key, and the cost of deleting one.
@@ -195,29 +149,10 @@ async fn window(
     );
     let query = sqlx::query(AssertSqlSafe(sql)).bind(before_us).bind(protected_since_us).bind(after).bind(limit);
     let rows = query.fetch_all(&mut writer.conn).await?;
-    let mut window = Window { ended: Vec::new(), cursor: 0, more: false, too_large: false };
-    let mut all_old = true;
-    let mut sum: i64 = 0;
-    for row in &rows {
-        let (key, old, open): (i64, bool, bool) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-        all_old &= old;
-        if old && !open {
-            sum = sum.saturating_add(row.try_get(3)?);
-            if sum > STEP_COST && !window.ended.is_empty() {
-                window.more = true;
-                break;
-            }
-            window.too_large = sum > STEP_COST;
-            window.ended.push(key);
-        }
-        window.cursor = key;
-    }
-    // Old messages that are protected must not hold up those behind them.
-    window.more |= all_old && rows.len() >= limit as usize;
-    if !all_old {
-        window.cursor = 0;
-    }
-    Ok(window)
+    let read = |row: &SqliteRow| {
+        Ok(Aged { key: row.try_get(0)?, is_old: row.try_get(1)?, is_open: row.try_get(2)?, cost: row.try_get(3)? })
+    };
+    Ok(Window::new(&rows.iter().map(read).collect::<Result<Vec<_>, Error>>()?, limit))
 }
 
 /// Releases identities in the order in which they were stored, and stores its position.
@@ -277,7 +212,7 @@ async fn delete_traces(writer: &mut Writer, messages: &[i64]) -> Result<u64, Err
         let metadata = row::metadata(row.try_get(3)?, None)?;
         // The row does not tell whether its identity was already released.
         for sender in [0, sender] {
-            references.extend(lookup::reference_rows(&metadata, sender, row.try_get(2)?, key));
+            references.extend(rows_of(&metadata, sender, row.try_get(2)?, key));
         }
     }
     sqlx::query(

@@ -6,17 +6,13 @@ use super::insert::{json, write_counts};
 use super::writer::Writer;
 use super::{filter, lookup, row};
 use crate::delivery::{DeliveryState, PendingDelivery};
-use crate::routing::lane::UNORDERED;
 use crate::store::Unavailable;
+use crate::store::put_back::{self, Ended, RETRY_LIMIT};
 use crate::store::rows::count_changes;
 use crate::store::view::{DeliveryFilter, ViewError};
 use futures_util::FutureExt;
 use sqlx::{AssertSqlSafe, Error, Row};
-use std::collections::HashMap;
 use uuid::Uuid;
-
-/// The largest number of deliveries that one retry puts back.
-const RETRY_LIMIT: u32 = 10_000;
 
 impl Sqlite {
     pub async fn retry(
@@ -46,7 +42,7 @@ impl Sqlite {
         for delivery in &mut deliveries {
             delivery.expires_at_us = now_us.saturating_add(expire_us(&delivery.participant));
         }
-        let retried = core.write(move |_, writer| put_back(writer, deliveries, now_us).boxed());
+        let retried = core.write(move |_, writer| retry(writer, deliveries, now_us).boxed());
         Ok(retried.await?)
     }
 
@@ -84,31 +80,20 @@ impl super::core::Core {
             return Ok(key);
         }
         let mut writer = self.writer.lock().await;
-        let (known, new) = self.unknown_participants([participant]);
-        let participants = self.add_participants(&mut writer.conn, known, new).await;
-        participants.map(|all| all.get(participant).copied().unwrap_or_default()).map_err(|error| unavailable(&error))
+        self.add_participants(&mut writer.conn, [participant]).await.map_err(|error| unavailable(&error))?;
+        Ok(self.participant_key(participant).unwrap_or_default())
     }
 }
 
-async fn put_back(
+async fn retry(
     writer: &mut Writer,
     mut deliveries: Vec<PendingDelivery>,
     now_us: i64,
 ) -> Result<Vec<PendingDelivery>, Error> {
     let ended = ended(writer, &deliveries).await?;
     deliveries.retain(|delivery| ended.contains_key(&delivery.delivery_key));
-    let lane_of = |delivery: &PendingDelivery| {
-        ended.get(&delivery.delivery_key).map(|(participant_key, _)| (*participant_key, delivery.lane))
-    };
-    let ordered = deliveries.iter().filter(|delivery| delivery.lane != UNORDERED);
-    let mut tails = lookup::tails(&mut writer.conn, &ordered.filter_map(lane_of).collect()).await?;
-    for delivery in &mut deliveries {
-        delivery.seq = writer.keys.next_seq(now_us);
-        let lane = lane_of(delivery).filter(|(_, lane)| *lane != UNORDERED);
-        delivery.prev_seq = lane.and_then(|lane| tails.insert(lane, delivery.seq));
-        delivery.due_at_us = 0;
-        delivery.uncounted_attempts = delivery.attempts;
-    }
+    let tails = lookup::tails(&mut writer.conn, &put_back::lanes(&deliveries, &ended)).await?;
+    put_back::append(&mut deliveries, &ended, tails, || writer.keys.next_seq(now_us));
     let row =
         |delivery: &PendingDelivery| (delivery.delivery_key, delivery.seq, delivery.prev_seq, delivery.expires_at_us);
     let rows: Vec<_> = deliveries.iter().map(row).collect();
@@ -128,10 +113,7 @@ async fn put_back(
 }
 
 /// Those deliveries that are still dead or discarded, each with the key of its participant and its state.
-async fn ended(
-    writer: &mut Writer,
-    deliveries: &[PendingDelivery],
-) -> Result<HashMap<i64, (i64, DeliveryState)>, Error> {
+async fn ended(writer: &mut Writer, deliveries: &[PendingDelivery]) -> Result<Ended, Error> {
     let keys: Vec<i64> = deliveries.iter().map(|delivery| delivery.delivery_key).collect();
     let rows = sqlx::query(
         "SELECT k, participant, state FROM delivery WHERE state >= 4 AND k IN (SELECT value FROM json_each(?))",

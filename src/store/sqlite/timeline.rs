@@ -5,14 +5,10 @@ use super::error::unavailable;
 use super::row;
 use crate::delivery::{AttemptRow, DeliveryKind, DeliveryState};
 use crate::store::Unavailable;
-use crate::store::view::TimelineEntry;
+use crate::store::view::{ATTEMPTS_SHOWN, TimelineEntry, UNREADABLE_SHOWN};
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Error, Row};
 use uuid::Uuid;
-
-/// The largest number of attempts shown per message; a delivery that is retried for days has hundreds.
-const ATTEMPTS_SHOWN: u32 = 10_000;
-const UNREADABLE_SHOWN: u32 = 1_000;
 
 impl Sqlite {
     pub async fn timeline(&self, message_id: Uuid) -> Result<Vec<TimelineEntry>, Unavailable> {
@@ -31,14 +27,7 @@ impl Sqlite {
         let Some(found) = found else { return Ok(Vec::new()) };
         let metadata = row::metadata(found.try_get(1)?, found.try_get(2)?)?;
         let committed_us: i64 = found.try_get(3)?;
-        let steps = [
-            (Some(metadata.received_at_us), "received"),
-            (metadata.checked_at_us, "checked"),
-            (metadata.planned_at_us, "planned"),
-            (Some(committed_us), "committed"),
-        ];
-        let mut entries: Vec<_> =
-            steps.into_iter().filter_map(|(at_us, what)| Some(TimelineEntry::new(at_us?, what))).collect();
+        let mut entries = TimelineEntry::steps(&metadata, committed_us);
         if let Some(answer) = row::optional_uuid(found.try_get(4)?)? {
             let at_us = found.try_get::<Option<i64>, _>(5)?.unwrap_or(committed_us);
             entries.push(TimelineEntry { reference: Some(answer), ..TimelineEntry::new(at_us, "answered") });
@@ -50,19 +39,6 @@ impl Sqlite {
         // The sort is stable: events of the same microsecond stay in the order of the steps.
         entries.sort_by_key(|entry| entry.at_us);
         Ok(entries)
-    }
-}
-
-impl TimelineEntry {
-    fn new(at_us: i64, what: &str) -> Self {
-        TimelineEntry {
-            at_us,
-            what: what.to_owned(),
-            delivery: None,
-            participant: None,
-            attempt: None,
-            reference: None,
-        }
     }
 }
 

@@ -2,16 +2,10 @@
 
 use super::Sqlite;
 use crate::store::Unavailable;
-use crate::store::tries::Redelivered;
+use crate::store::tries::{Redelivered, TRIES_LIMIT_ROWS, tries_kept_from_us};
 use futures_util::FutureExt;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{Error, Row};
-
-/// Records without a further try are deleted after this time: another consumer has taken the message.
-const TRIES_DAYS: i64 = 7;
-const MICROSECONDS_PER_DAY: i64 = 86_400_000_000;
-/// If there are more records, the oldest are deleted.
-const TRIES_LIMIT_ROWS: i64 = 10_000;
 
 impl Sqlite {
     pub async fn record_try(&self, message: Redelivered, settled: Vec<Redelivered>) -> Result<u32, Unavailable> {
@@ -69,6 +63,6 @@ async fn limit_rows(conn: &mut SqliteConnection) -> Result<(), Error> {
 
 /// Deletes records without a recent try.
 pub(in crate::store) async fn sweep(conn: &mut SqliteConnection, now_us: i64) -> Result<(), Error> {
-    let before_us = now_us.saturating_sub(TRIES_DAYS * MICROSECONDS_PER_DAY);
+    let before_us = tries_kept_from_us(now_us);
     sqlx::query("DELETE FROM redelivery WHERE tried_us < ?").bind(before_us).execute(conn).await.map(drop)
 }

@@ -274,11 +274,12 @@ async fn an_ambiguous_response_is_assigned_once_and_then_reads_as_an_answer() {
 
 #[tokio::test]
 async fn a_store_of_the_first_schema_keeps_its_answers_and_compares_new_ones() {
+    sqlite_only!();
     let folder = tempfile::tempdir().unwrap();
     let settings = settings(folder.path());
-    std::fs::create_dir_all(settings.path.parent().unwrap()).unwrap();
-    std::fs::write(&settings.path, "").unwrap();
-    let mut conn = connect::plain_options(&settings.path).connect().await.unwrap();
+    std::fs::create_dir_all(file_of(&settings).parent().unwrap()).unwrap();
+    std::fs::write(&file_of(&settings), "").unwrap();
+    let mut conn = connect::plain_options(&file_of(&settings)).connect().await.unwrap();
     sqlx::raw_sql(migrate::MIGRATIONS[0]).execute(&mut conn).await.unwrap();
     let metadata = serde_json::to_string(&answer("lab", "old", 1).metadata).unwrap();
     let insert = "INSERT INTO message (k, id, state, received_us, committed_us, sender, destinations, content, facts) \

@@ -25,10 +25,11 @@ async fn what_was_stored_is_there_after_a_restart() {
 
 #[tokio::test]
 async fn a_newer_store_is_refused_with_both_versions_named() {
+    sqlite_only!();
     let fixture = Fixture::new().await;
     fixture.store.close().await;
     let settings = settings(fixture.folder.path());
-    let mut conn = sqlx::ConnectOptions::connect(&connect::writer_options(&settings.path)).await.unwrap();
+    let mut conn = sqlx::ConnectOptions::connect(&connect::writer_options(&file_of(&settings))).await.unwrap();
     sqlx::query("PRAGMA user_version = 99").execute(&mut conn).await.unwrap();
     drop(conn);
     let error = Store::open(settings, Clock::default()).await.err().unwrap();
@@ -52,6 +53,7 @@ async fn a_second_router_is_refused_until_the_first_has_closed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_backup_made_while_writing_is_whole_and_opens() {
+    sqlite_only!();
     let fixture = Fixture::new().await;
     for number in 0..50 {
         fixture.accept_new(to("lab", 1, numbered(number))).await;
@@ -67,7 +69,7 @@ async fn a_backup_made_while_writing_is_whole_and_opens() {
     assert!(matches!(fixture.store.backup(&file).await, Err(OpenError::Refused(_))));
     futures_util::future::join_all(writing).await;
 
-    let settings = StoreSettings { path: file, ..settings(fixture.folder.path()) };
+    let settings = StoreSettings { url: StoreUrl::Sqlite(file), ..settings(fixture.folder.path()) };
     let copy = Store::open(settings, Clock::default()).await.unwrap();
     let count = copy.count_messages(&MessageFilter::default()).await.unwrap();
     assert!((50..=150).contains(&count));
@@ -79,6 +81,7 @@ async fn a_backup_made_while_writing_is_whole_and_opens() {
 
 #[tokio::test]
 async fn a_full_disk_refuses_and_leaves_nothing_half_done() {
+    sqlite_only!();
     let fixture = Fixture::new().await;
     fixture.accept_new(to("lab", 1, numbered(1))).await;
     let limit = async |pages: String| {
@@ -101,6 +104,7 @@ async fn a_full_disk_refuses_and_leaves_nothing_half_done() {
 
 #[tokio::test]
 async fn too_little_room_refuses_accepts_and_lets_settlements_through() {
+    sqlite_only!();
     let fixture = Fixture::new().await;
     let (_, work) = fixture.accept_new(to("lab", 1, numbered(1))).await;
     fixture.store.close().await;
@@ -204,11 +208,12 @@ async fn a_sweep_drops_what_is_old_and_nothing_that_is_open() {
 
 #[tokio::test]
 async fn a_store_of_the_first_schema_opens_with_its_data() {
+    sqlite_only!();
     let folder = tempfile::tempdir().unwrap();
     let settings = settings(folder.path());
-    std::fs::create_dir(settings.path.parent().unwrap()).unwrap();
-    std::fs::write(&settings.path, "").unwrap();
-    let mut conn = sqlx::ConnectOptions::connect(&connect::plain_options(&settings.path)).await.unwrap();
+    std::fs::create_dir(file_of(&settings).parent().unwrap()).unwrap();
+    std::fs::write(&file_of(&settings), "").unwrap();
+    let mut conn = sqlx::ConnectOptions::connect(&connect::plain_options(&file_of(&settings))).await.unwrap();
     let insert = "PRAGMA user_version = 1; INSERT INTO party (id, paused) VALUES ('lab', 1)";
     for text in [migrate::MIGRATIONS[0], insert] {
         sqlx::raw_sql(text).execute(&mut conn).await.unwrap();
@@ -245,6 +250,7 @@ async fn a_writer_that_ends_without_close_is_a_failure_and_a_closed_or_dropped_s
 
 #[tokio::test]
 async fn one_bad_row_fails_its_own_caller_and_nobody_else_in_the_batch() {
+    sqlite_only!();
     let fixture = Fixture::new().await;
     let accepted = numbered(0);
     let id = accepted.metadata.id;
@@ -323,6 +329,7 @@ async fn old_messages_that_are_protected_do_not_hold_up_retention_of_those_behin
 
 #[tokio::test]
 async fn a_step_of_retention_costs_the_same_however_often_a_sender_reused_an_id() {
+    sqlite_only!();
     let fixture = Fixture::new().await;
     for number in 0..1_200 {
         let mut new = message("clinic", &format!("bundle-{number}"), "the-same-header", 1);
@@ -344,6 +351,7 @@ async fn a_step_of_retention_costs_the_same_however_often_a_sender_reused_an_id(
 
 #[tokio::test]
 async fn a_step_of_retention_drops_a_bounded_number_of_rows_and_bytes() {
+    sqlite_only!();
     let fixture = Fixture::new().await;
     let mut many = numbered(1);
     many.deliveries = (0..3).map(|lane| delivery("lab", lane)).collect();
@@ -409,8 +417,9 @@ async fn after_a_jump_of_the_clock_nothing_is_dropped_or_forgotten_until_it_is_c
 
 #[tokio::test]
 async fn a_log_that_grew_because_of_a_reader_is_truncated_when_the_reader_has_ended() {
+    sqlite_only!();
     let fixture = Fixture::new().await;
-    let options = connect::plain_options(&fixture.store.settings().path).read_only(true);
+    let options = connect::plain_options(&file_of(fixture.store.settings())).read_only(true);
     let mut reader = sqlx::ConnectOptions::connect(&options).await.unwrap();
     sqlx::raw_sql("BEGIN; SELECT count(*) FROM message").execute(&mut reader).await.unwrap();
     // Does not compress.
@@ -432,6 +441,7 @@ async fn a_log_that_grew_because_of_a_reader_is_truncated_when_the_reader_has_en
 
 #[tokio::test]
 async fn a_participant_whose_key_was_not_committed_has_none() {
+    sqlite_only!();
     let fixture = Fixture::new().await;
     let allow = async |allowed: bool| {
         let mut writer = fixture.store.core().writer.lock().await;

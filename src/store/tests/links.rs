@@ -131,10 +131,11 @@ const OLD_STORE: &str = "INSERT INTO party (k, id) VALUES (1, 'clinic'), (2, 'la
 
 #[tokio::test]
 async fn a_store_of_the_first_schema_gets_links_counters_and_due_times() {
+    sqlite_only!();
     let folder = tempfile::tempdir().unwrap();
     let settings = settings(folder.path());
-    std::fs::create_dir_all(settings.path.parent().unwrap()).unwrap();
-    let options = connect::writer_options(&settings.path).create_if_missing(true);
+    std::fs::create_dir_all(file_of(&settings).parent().unwrap()).unwrap();
+    let options = connect::writer_options(&file_of(&settings)).create_if_missing(true);
     let mut conn = sqlx::ConnectOptions::connect(&options).await.unwrap();
     let metadata = serde_json::to_string(&numbered(1).metadata).unwrap();
     for text in [migrate::MIGRATIONS[0], &OLD_STORE.replace("@metadata@", &metadata)] {

@@ -145,6 +145,7 @@ async fn a_timeline_has_all_events_in_order() {
 
 #[tokio::test]
 async fn searches_end_in_time_and_nothing_else_waits_for_them() {
+    sqlite_only!();
     let fixture = Fixture::new().await;
     let core = fixture.store.core();
     let (key, _) = fixture.accept_new(to("lab", 1, numbered(0))).await;
@@ -228,6 +229,7 @@ fn rows_again() -> &'static str {
 
 #[tokio::test]
 async fn one_delivered_among_many_answered_deliveries_is_found_at_once_and_the_other_way_around() {
+    sqlite_only!();
     for (many, one) in
         [(DeliveryState::Answered, DeliveryState::Delivered), (DeliveryState::Delivered, DeliveryState::Answered)]
     {
@@ -259,6 +261,7 @@ async fn one_delivered_among_many_answered_deliveries_is_found_at_once_and_the_o
 
 #[tokio::test]
 async fn a_search_for_what_is_rare_looks_at_little_among_many() {
+    sqlite_only!();
     let (fixture, since) = many_and_one().await;
     let (store, core) = (&fixture.store, fixture.store.core());
     let filters = [
@@ -306,6 +309,7 @@ async fn a_search_for_what_is_rare_looks_at_little_among_many() {
 
 #[tokio::test]
 async fn terms_of_messages_of_earlier_versions_are_written_and_deleted_with_their_messages() {
+    sqlite_only!();
     let fixture = Fixture::new().await;
     let (_, work) = fixture.accept_new(to("lab", 1, numbered(0))).await;
     for fault in [Fault::RecvTimeout, Fault::RecvRefused] {

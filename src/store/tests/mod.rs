@@ -1,5 +1,14 @@
 //! The store by its behavior: each test opens one of its own in a folder of its own.
 
+/// Leaves a test that is about SQLite's files and statements, when the tests run on PostgreSQL.
+macro_rules! sqlite_only {
+    () => {
+        if crate::testing::postgres::is_chosen() {
+            return;
+        }
+    };
+}
+
 mod answers;
 mod durability;
 mod identity;
@@ -25,8 +34,10 @@ use fhir::identity::{IdentityKeys, KeyKind};
 
 impl Store {
     pub(super) fn core(&self) -> &Arc<Core> {
-        let Backend::Sqlite(sqlite) = &self.inner.backend;
-        &sqlite.core
+        match &self.inner.backend {
+            Backend::Sqlite(sqlite) => &sqlite.core,
+            Backend::Postgres(_) => panic!("this test is about SQLite"),
+        }
     }
 }
 
@@ -68,7 +79,19 @@ impl Fixture {
 }
 
 pub(super) fn settings(folder: &std::path::Path) -> StoreSettings {
-    StoreSettings { path: folder.join("data/emberpost.db"), min_free_bytes: 0, identities_days: 30 }
+    StoreSettings {
+        url: crate::testing::store_url(&folder.join("data/emberpost.db")),
+        min_free_bytes: 0,
+        identities_days: 30,
+    }
+}
+
+/// The database file of a SQLite store.
+pub(super) fn file_of(settings: &StoreSettings) -> std::path::PathBuf {
+    match &settings.url {
+        StoreUrl::Sqlite(path) => path.clone(),
+        StoreUrl::Postgres(url) => panic!("{url} is not a file"),
+    }
 }
 
 /// An R4 message of `sender`, without deliveries.

@@ -7,7 +7,7 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use super::Peer;
+use super::{Peer, postgres};
 
 /// The configuration of a node, less its address and folder, which each node gets for itself.
 #[derive(Clone, Default)]
@@ -133,7 +133,7 @@ impl NodeConfig {
             .clone()
             .or_set("server", "listen", address.to_string())
             .or_set("server", "base_url", format!("http://{address}/fhir"))
-            .or_set("store", "url", format!("sqlite:{}", folder.join("store.db").display()));
+            .or_set("store", "url", store_url(folder));
         let mut text = String::new();
         for (section, lines) in &whole.sections {
             let _ = writeln!(text, "[{section}]");
@@ -221,6 +221,15 @@ impl Party {
             let _ = writeln!(text, "channel = {channel}");
         }
         text + &self.lines.join("\n")
+    }
+}
+
+/// The store of a node: a file in its folder, or, with EMBERPOST_TEST_STORE=postgres, a database of its own.
+fn store_url(folder: &Path) -> String {
+    let file = folder.join("store.db");
+    match postgres::is_chosen() {
+        true => postgres::shared().url_of(&file),
+        false => format!("sqlite:{}", file.display()),
     }
 }
 

@@ -14,6 +14,7 @@ pub mod config;
 pub mod lines;
 pub mod node;
 pub mod peer;
+pub mod postgres;
 pub mod proxy;
 pub mod raw;
 pub mod raw_amqp;

@@ -1,0 +1,82 @@
+//! The store in PostgreSQL: a database that one process uses.
+//!
+//! All SQL of the backend is in this folder. The methods of `Postgres` are those of `Store`, which documents them.
+
+pub(super) mod commit;
+pub(super) mod connect;
+pub(super) mod core;
+pub(super) mod due;
+pub(super) mod error;
+pub(super) mod figures;
+pub(super) mod filter;
+pub(super) mod lanes;
+pub(super) mod lists;
+pub(super) mod lock;
+pub(super) mod lookup;
+pub(super) mod message_status;
+pub(super) mod migrate;
+pub(super) mod operations;
+pub(super) mod partitions;
+pub(super) mod plan;
+pub(super) mod pool;
+pub(super) mod probe;
+pub(super) mod replay;
+pub(super) mod retention;
+pub(super) mod row;
+pub(super) mod search;
+pub(super) mod session;
+pub(super) mod sql;
+pub(super) mod statement;
+pub(super) mod time;
+pub(super) mod timeline;
+pub(super) mod tries;
+pub(super) mod write;
+
+use self::connect::{Connector, Purpose, cannot_open};
+use self::core::Core;
+use self::error::unavailable;
+use crate::clock::Clock;
+use crate::delivery::Metadata;
+use crate::secret::SecretUrl;
+use crate::store::{OpenError, StoreSettings, Unavailable, batch, prepare};
+use fhir::identity::{IdentityKeys, Verdict};
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// An open store. Clones share it.
+#[derive(Clone)]
+pub(super) struct Postgres {
+    pub core: Arc<Core>,
+}
+
+impl Postgres {
+    pub async fn open(url: &SecretUrl, settings: StoreSettings, clock: Clock) -> Result<Postgres, OpenError> {
+        let connector = Connector::new(url)?;
+        let mut conn = connector.connect(Purpose::Write).await.map_err(cannot_open)?;
+        connect::check_server(&mut conn).await?;
+        migrate::run(&mut conn).await?;
+        let participants = Core::read_participants(&mut conn).await.map_err(cannot_open)?;
+        time::resume(&clock, &mut conn).await.map_err(cannot_open)?;
+        partitions::begin(&mut conn, clock.now_us()).await.map_err(cannot_open)?;
+        connect::close(conn).await;
+        // Attempts of the last run ended with its process. Rows stay "waiting" during an attempt, so nothing must be reset.
+        Ok(Postgres { core: Arc::new(Core::new(settings, clock, &connector, participants)) })
+    }
+
+    pub async fn verdict(&self, metadata: &Metadata, identity: IdentityKeys) -> Result<Verdict<Uuid>, Unavailable> {
+        let context = self.core.context();
+        let message = prepare::identity_only(metadata, identity);
+        let Some(lookups) = context.identity_query(&message) else { return Ok(Verdict::New) };
+        let row = self.core.readers.one(&lookup::identities(&lookups)).await;
+        let identities = row.and_then(|row| lookup::known(&row, &lookups)).map_err(|error| unavailable(&error))?;
+        Ok(batch::verdict(context, identities, &message))
+    }
+
+    pub fn keep_attached(&self) -> impl Future<Output = ()> + Send + use<> {
+        probe::keep_attached(Arc::downgrade(&self.core))
+    }
+
+    pub fn watch(&self) -> impl Future<Output = ()> + Send + use<> {
+        probe::watch(Arc::downgrade(&self.core))
+    }
+}

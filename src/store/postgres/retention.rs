@@ -1,0 +1,279 @@
+//! Retention: deletes identities, bodies, and traces by age, in small steps between which messages are accepted.
+//!
+//! A message with a waiting delivery is open: nothing of it is deleted, whatever its age. The body of a message with a dead letter
+//! is kept for a number of days of its own, counted from when that delivery ended, so that an operator can retry it.
+
+use super::Postgres;
+use super::sql::Sql;
+use super::write::{reference_keys, release};
+use crate::store::Unavailable;
+use crate::store::retention::{
+    self, Aged, DeadLetter, DeadLetterCursor, Limits, RetentionCursors, RetentionDays, STEP_COST, Window,
+    microseconds_since,
+};
+use crate::store::terms::{self, SearchFields};
+use crate::store::view::RetentionStep;
+use futures_util::FutureExt;
+use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::{Error, Row};
+use std::sync::PoisonError;
+use std::time::Instant;
+
+/// The row of `progress` that says up to which message identities are released.
+const IDENTITIES: &str = "identities";
+const BODY_COST: &str = "1 + length(b.bytes) / 4096";
+const TRACE_COST: &str = "1 + (SELECT count(*) + coalesce(sum(d.attempts), 0) FROM delivery d WHERE d.message_k = m.k) \
+                          + coalesce((SELECT length(b.bytes) / 4096 FROM body b WHERE b.message_k = m.k), 0)";
+
+impl Postgres {
+    pub async fn sweep(&self, now_us: i64, days: RetentionDays, limit: u32) -> Result<RetentionStep, Unavailable> {
+        let core = &self.core;
+        if core.clock.jump().is_some() {
+            return Ok(RetentionStep::default());
+        }
+        let limits = Limits::new(days, now_us);
+        let from = *core.sweep.lock().unwrap_or_else(PoisonError::into_inner);
+        let begun = Instant::now();
+        let swept = core.maintain(move |conn| {
+            async move {
+                super::tries::sweep(conn, now_us).await?;
+                let (mut step, cursors) = sweep(conn, limits, from, limit).await?;
+                step.work_us = microseconds_since(begun);
+                Ok((step, cursors))
+            }
+            .boxed()
+        });
+        let (mut step, cursors) = swept.await?;
+        step.busy_us = microseconds_since(begun);
+        *core.sweep.lock().unwrap_or_else(PoisonError::into_inner) = cursors;
+        Ok(step)
+    }
+}
+
+async fn sweep(
+    conn: &mut PgConnection,
+    limits: Limits,
+    mut cursors: RetentionCursors,
+    limit: u32,
+) -> Result<(RetentionStep, RetentionCursors), Error> {
+    let mut step = RetentionStep::default();
+    if let Some(before) = limits.identities {
+        step.identities = release_identities(conn, before, limit).await?;
+    }
+    // Dead letters that ended before this time no longer protect their message.
+    let protected_since = limits.dead_letters.unwrap_or(i64::MIN);
+    if let Some(before) = limits.traces {
+        let traces = ("message m", "m.k", TRACE_COST);
+        let mut window = window(conn, traces, (cursors.traces, limit), before, protected_since).await?;
+        // The newest message stays: its time is what the next start compares the clock with.
+        let newest = Sql::new("SELECT coalesce(max(k), 0) FROM message").one(conn).await?.try_get::<i64, _>(0)?;
+        window.ended.retain(|key| *key != newest);
+        match window.ended.first() {
+            Some(key) if window.too_large && !delete_some(conn, *key).await? => {
+                (cursors.traces, step.more) = (key - 1, true);
+            }
+            _ => {
+                (cursors.traces, step.more) = (window.cursor, window.more);
+                step.traces = delete_traces(conn, &window.ended).await?;
+            }
+        }
+    }
+    if let Some(before) = limits.bodies {
+        let bodies = ("body b JOIN message m ON m.k = b.message_k", "b.message_k", BODY_COST);
+        let window = window(conn, bodies, (cursors.bodies, limit), before, protected_since).await?;
+        (cursors.bodies, step.more) = (window.cursor, step.more || window.more);
+        step.bodies = delete_bodies(conn, &window.ended).await?;
+    }
+    if let Some(before) = limits.dead_letters {
+        let (ended, cursor) = dead_letters(conn, cursors.dead_letters, before, limit).await?;
+        cursors.dead_letters = cursor;
+        step.more |= cursor != DeadLetterCursor::default();
+        step.bodies += delete_bodies(conn, &ended).await?;
+    }
+    Ok((step, cursors))
+}
+
+/// Messages without waiting deliveries whose last dead letter ended before `before_us`, in the order in which their deliveries
+/// ended.
+async fn dead_letters(
+    conn: &mut PgConnection,
+    after: DeadLetterCursor,
+    before_us: i64,
+    limit: u32,
+) -> Result<(Vec<i64>, DeadLetterCursor), Error> {
+    let sql = Sql::new(
+        "SELECT d.message_k, d.ended_us, d.k, EXISTS (SELECT 1 FROM delivery o WHERE o.message_k = d.message_k \
+         AND (o.state IN (0, 1) OR (o.state >= 4 AND o.ended_us >= $1))), \
+         coalesce((SELECT 1 + length(b.bytes) / 4096 FROM body b WHERE b.message_k = d.message_k), 0)::bigint \
+         FROM delivery d WHERE d.state >= 4 AND d.ended_us < $1 \
+         AND (d.ended_us, d.k) > ($2, $3) ORDER BY d.ended_us, d.k LIMIT $4",
+    );
+    let rows = sql.bind(before_us).bind(after.ended_us).bind(after.delivery_key).bind(limit).all(conn).await?;
+    let read = |row: &PgRow| {
+        Ok(DeadLetter {
+            message_key: row.try_get(0)?,
+            place: DeadLetterCursor { ended_us: row.try_get(1)?, delivery_key: row.try_get(2)? },
+            is_protected: row.try_get(3)?,
+            cost: row.try_get(4)?,
+        })
+    };
+    Ok(retention::dead_letters(&rows.iter().map(read).collect::<Result<Vec<_>, Error>>()?, limit))
+}
+
+/// `tables`, their column with the message's key, and the cost of deleting one. Locks the messages, so that no delivery is added
+/// to them before they are deleted.
+async fn window(
+    conn: &mut PgConnection,
+    (tables, key, cost): (&str, &str, &str),
+    (after, limit): (i64, u32),
+    before_us: i64,
+    protected_since_us: i64,
+) -> Result<Window, Error> {
+    let sql = format!(
+        "SELECT {key}, m.received_us < $1, EXISTS (SELECT 1 FROM delivery o WHERE o.message_k = m.k \
+         AND (o.state IN (0, 1) OR (o.state >= 4 AND o.ended_us >= $2))), \
+         CASE WHEN m.received_us < $1 THEN ({cost})::bigint ELSE 0 END \
+         FROM {tables} WHERE {key} > $3 ORDER BY {key} LIMIT $4"
+    );
+    let sql = Sql::new(sql).bind(before_us).bind(protected_since_us).bind(after).bind(limit);
+    let read = |row: &PgRow| {
+        Ok(Aged { key: row.try_get(0)?, is_old: row.try_get(1)?, is_open: row.try_get(2)?, cost: row.try_get(3)? })
+    };
+    let rows = sql.all(conn).await?;
+    let mut window = Window::new(&rows.iter().map(read).collect::<Result<Vec<_>, Error>>()?, limit);
+    window.ended = still_ended(conn, &window.ended, protected_since_us).await?;
+    Ok(window)
+}
+
+/// Locks these messages and returns those that are still not open: a replay or a retry may have added a delivery meanwhile.
+async fn still_ended(conn: &mut PgConnection, keys: &[i64], protected_since_us: i64) -> Result<Vec<i64>, Error> {
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    Sql::new("SELECT 1 FROM message WHERE k = ANY ($1) ORDER BY k FOR UPDATE").bind(keys).execute(conn).await?;
+    let open = "SELECT m.k FROM message m WHERE m.k = ANY ($1) AND NOT EXISTS (SELECT 1 FROM delivery o WHERE o.message_k = m.k \
+                AND (o.state IN (0, 1) OR (o.state >= 4 AND o.ended_us >= $2))) ORDER BY m.k";
+    let rows = Sql::new(open).bind(keys).bind(protected_since_us).all(conn).await?;
+    rows.iter().map(|row| row.try_get(0)).collect()
+}
+
+/// Releases identities in the order in which they were stored, and stores its position.
+async fn release_identities(conn: &mut PgConnection, before_us: i64, limit: u32) -> Result<u64, Error> {
+    let after = Sql::new("SELECT value FROM progress WHERE name = $1").bind(IDENTITIES).optional(conn).await?;
+    let after: i64 = after.map_or(Ok(0), |row| row.try_get(0))?;
+    let sql = Sql::new("SELECT k, received_us < $1 FROM message WHERE k > $2 ORDER BY k LIMIT $3");
+    let rows = sql.bind(before_us).bind(after).bind(limit).all(conn).await?;
+    let mut old: Vec<i64> = Vec::new();
+    for row in &rows {
+        if !row.try_get::<bool, _>(1)? {
+            break;
+        }
+        old.push(row.try_get(0)?);
+    }
+    let Some(last) = old.last() else { return Ok(0) };
+    release(conn, &old).await?;
+    let save =
+        "INSERT INTO progress (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+    Sql::new(save).bind(IDENTITIES).bind(*last).execute(conn).await?;
+    Ok(old.len() as u64)
+}
+
+/// Deletes attempts and deliveries of a message that has more of them than one step may delete. True once none is left.
+async fn delete_some(conn: &mut PgConnection, message_key: i64) -> Result<bool, Error> {
+    let statements = [
+        "DELETE FROM attempt WHERE (delivery_k, n) IN (SELECT t.delivery_k, t.n FROM delivery d \
+         JOIN attempt t ON t.delivery_k = d.k WHERE d.message_k = $1 LIMIT $2)",
+        "DELETE FROM receiver_issues WHERE delivery_k IN (SELECT r.delivery_k FROM delivery d \
+         JOIN receiver_issues r ON r.delivery_k = d.k WHERE d.message_k = $1 LIMIT $2)",
+    ];
+    for statement in statements {
+        if Sql::new(statement).bind(message_key).bind(STEP_COST).changes(conn).await? {
+            return Ok(false);
+        }
+    }
+    let delivery = "SELECT k, participant, state FROM delivery WHERE message_k = $1 ORDER BY k LIMIT $2";
+    let rows = Sql::new(delivery).bind(message_key).bind(STEP_COST).all(conn).await?;
+    let keys = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<i64>, Error>>()?;
+    delete_deliveries(conn, "k", &keys).await.map(|deleted| deleted == 0)
+}
+
+async fn delete_traces(conn: &mut PgConnection, messages: &[i64]) -> Result<u64, Error> {
+    if messages.is_empty() {
+        return Ok(0);
+    }
+    delete_terms(conn, messages).await?;
+    let keys = reference_keys(conn, messages).await?;
+    delete_references(conn, keys).await?;
+    for statement in [
+        "DELETE FROM attempt WHERE delivery_k IN (SELECT k FROM delivery WHERE message_k = ANY ($1))",
+        "DELETE FROM receiver_issues WHERE delivery_k IN (SELECT k FROM delivery WHERE message_k = ANY ($1))",
+    ] {
+        Sql::new(statement).bind(messages).execute(conn).await?;
+    }
+    delete_deliveries(conn, "message_k", messages).await?;
+    Sql::new("DELETE FROM body WHERE message_k = ANY ($1)").bind(messages).execute(conn).await?;
+    Sql::new("DELETE FROM message WHERE k = ANY ($1)").bind(messages).execute(conn).await
+}
+
+async fn delete_references(conn: &mut PgConnection, keys: [super::sql::Value; 3]) -> Result<(), Error> {
+    let delete = "DELETE FROM reference AS r USING unnest($1::bigint[], $2::bigint[], $3::smallint[]) AS c (hash, message_k, kind) \
+                  WHERE r.hash = c.hash AND r.message_k = c.message_k AND r.kind = c.kind";
+    Sql::new(delete).bind_all(keys).execute(conn).await.map(drop)
+}
+
+/// Before the attempts and deliveries of these messages are deleted.
+async fn delete_terms(conn: &mut PgConnection, messages: &[i64]) -> Result<(), Error> {
+    let columns =
+        "SELECT k, source, event, response_code, destinations, issue_labels, state FROM message WHERE k = ANY ($1)";
+    let mut all: Vec<(i64, i64)> = Vec::new();
+    for row in Sql::new(columns).bind(messages).all(conn).await? {
+        let key: i64 = row.try_get(0)?;
+        all.extend(fields(&row)?.terms().into_iter().map(|term| (term, key)));
+    }
+    let faults = "SELECT d.message_k, t.fault FROM delivery d JOIN attempt t ON t.delivery_k = d.k \
+                  WHERE d.message_k = ANY ($1) AND t.fault IS NOT NULL \
+                  UNION SELECT message_k, fault FROM delivery WHERE message_k = ANY ($1) AND fault IS NOT NULL";
+    for row in Sql::new(faults).bind(messages).all(conn).await? {
+        all.push((terms::issue_label(row.try_get(1)?), row.try_get(0)?));
+    }
+    let (hashes, keys): (Vec<i64>, Vec<i64>) = all.into_iter().unzip();
+    let delete = "DELETE FROM term AS t USING unnest($1::bigint[], $2::bigint[]) AS c (hash, message_k) \
+                  WHERE t.hash = c.hash AND t.message_k = c.message_k";
+    Sql::new(delete).bind(hashes).bind(keys).execute(conn).await.map(drop)
+}
+
+fn fields(row: &PgRow) -> Result<SearchFields<'_>, Error> {
+    Ok(SearchFields {
+        source: row.try_get(1)?,
+        event: row.try_get(2)?,
+        response_code: row.try_get(3)?,
+        destinations: row.try_get(4)?,
+        issue_labels: row.try_get(5)?,
+        state: crate::store::codes::message_state(super::row::code(row, 6)?)?,
+    })
+}
+
+/// Issues that receivers wrote about these messages may quote them.
+async fn delete_bodies(conn: &mut PgConnection, messages: &[i64]) -> Result<u64, Error> {
+    if messages.is_empty() {
+        return Ok(0);
+    }
+    let issues = "DELETE FROM receiver_issues WHERE delivery_k IN (SELECT k FROM delivery WHERE message_k = ANY ($1))";
+    Sql::new(issues).bind(messages).execute(conn).await?;
+    Sql::new("DELETE FROM body WHERE message_k = ANY ($1)").bind(messages).execute(conn).await
+}
+
+/// Deletes deliveries that have ended, and counts those that were dead.
+async fn delete_deliveries(conn: &mut PgConnection, column: &str, keys: &[i64]) -> Result<u64, Error> {
+    let delete = format!(
+        "WITH gone AS (DELETE FROM delivery WHERE {column} = ANY ($1) RETURNING participant, state) \
+         SELECT participant, count(*), count(*) FILTER (WHERE state = 4) FROM gone GROUP BY participant ORDER BY participant"
+    );
+    let (mut deleted, mut counts) = (0, Vec::new());
+    for row in Sql::new(delete).bind(keys).all(conn).await? {
+        deleted += row.try_get::<i64, _>(1)?.unsigned_abs();
+        counts.push((row.try_get(0)?, 0, -row.try_get::<i64, _>(2)?));
+    }
+    super::write::counts(conn, &counts, super::core::UPKEEP_SLOT).await?;
+    Ok(deleted)
+}
