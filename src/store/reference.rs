@@ -3,7 +3,6 @@
 //! A hash only finds candidates; the ids themselves decide (`Metadata::is_named_by`, `value`).
 //! The hash is part of the stored format and never changes.
 
-use super::rows::ReferenceRow;
 use crate::delivery::Metadata;
 use fhir::identity::{IdentityKeys, KeyKind, normal};
 use sha2::{Digest, Sha256};
@@ -58,14 +57,6 @@ pub(super) fn references(metadata: &Metadata, identity: &IdentityKeys) -> Vec<Re
     }
     all.sort_unstable();
     all
-}
-
-/// The reference rows of a message; `sender` is 0 where they identify no message.
-pub(super) fn rows_of(metadata: &Metadata, sender: i64, content: &[u8], message_key: i64) -> Vec<ReferenceRow> {
-    let all = references(metadata, &Default::default());
-    let content = head(content);
-    let row = |(hash, kind)| ReferenceRow { hash, sender, kind, content, message_key };
-    all.into_iter().map(|reference| row((reference.hash, reference.kind))).collect()
 }
 
 #[cfg(test)]

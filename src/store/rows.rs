@@ -1,6 +1,7 @@
 //! The rows that a batch has decided to write, as data. A backend writes all of them in the transaction in which it read.
 
 use super::prepare::Packed;
+use super::reference::{head, references};
 use super::stored::DeliveryRecord;
 use crate::delivery::{AttemptRow, DeliveryKind, DeliveryState, MessageState, Metadata};
 use serde::{Deserialize, Serialize};
@@ -46,6 +47,16 @@ pub(super) struct ReferenceRow {
     pub kind: i64,
     pub content: i64,
     pub message_key: i64,
+}
+
+impl ReferenceRow {
+    /// All references of a message; `sender` is 0 where they identify no message.
+    pub fn all(metadata: &Metadata, sender: i64, content: &[u8], message_key: i64) -> Vec<ReferenceRow> {
+        let content = head(content);
+        let row = |(hash, kind)| ReferenceRow { hash, sender, kind, content, message_key };
+        let all = references(metadata, &Default::default());
+        all.into_iter().map(|reference| row((reference.hash, reference.kind))).collect()
+    }
 }
 
 type ReferenceColumns = (i64, i64, i64, i64, i64);

@@ -6,7 +6,6 @@ use super::statement::WRITE_BATCH;
 use crate::delivery::DeliveryKind;
 use crate::fault::Fault;
 use crate::store::codes;
-use crate::store::reference::rows_of;
 use crate::store::rows::{self, CountChange, DeliveryRow, MessageRow, NumberedAttempt, ReferenceRow, Rows};
 use crate::store::stored::DeliveryRecord;
 use fhir::event::Event;
@@ -193,7 +192,7 @@ pub(in crate::store) async fn reference_keys(
     let mut references: Vec<ReferenceRow> = Vec::new();
     for row in found.bind(message_keys).all(conn).await? {
         let metadata = codes::metadata(row.try_get(3)?, None)?;
-        references.extend(rows_of(&metadata, row.try_get(1)?, row.try_get(2)?, row.try_get(0)?));
+        references.extend(ReferenceRow::all(&metadata, row.try_get(1)?, row.try_get(2)?, row.try_get(0)?));
     }
     let kinds: Arc<[i16]> = references.iter().map(|row| small(row.kind)).collect();
     let hashes: Vec<i64> = references.iter().map(|row| row.hash).collect();

@@ -4,7 +4,6 @@
 use super::insert::json;
 use super::recent::{self, Recent};
 use super::row;
-use crate::store::reference::rows_of;
 use crate::store::rows::{self, ReferenceRow};
 use crate::store::stored::{
     BatchQuery, Candidate, IdentityLookup, Keys, KnownIdentities, LaneId, LastKeys, StoredState, Tails,
@@ -170,7 +169,7 @@ pub(in crate::store) async fn release(
     for row in rows {
         let (key, sender): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
         let metadata = row::metadata(row.try_get(3)?, None)?;
-        references.extend(rows_of(&metadata, sender, row.try_get(2)?, key));
+        references.extend(ReferenceRow::all(&metadata, sender, row.try_get(2)?, key));
     }
     // By the whole primary key: a sender that reuses an id has thousands of rows with the same hash.
     sqlx::query(

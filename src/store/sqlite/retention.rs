@@ -14,11 +14,11 @@ use super::row;
 use super::term;
 use super::writer::{Writer, read_keys};
 use crate::store::Unavailable;
-use crate::store::reference::rows_of;
 use crate::store::retention::{
     self, Aged, DeadLetter, DeadLetterCursor, Limits, RetentionCursors, RetentionDays, STEP_COST, Window,
     microseconds_since,
 };
+use crate::store::rows::ReferenceRow;
 use crate::store::view::RetentionStep;
 use futures_util::FutureExt;
 use sqlx::sqlite::SqliteRow;
@@ -212,7 +212,7 @@ async fn delete_traces(writer: &mut Writer, messages: &[i64]) -> Result<u64, Err
         let metadata = row::metadata(row.try_get(3)?, None)?;
         // The row does not tell whether its identity was already released.
         for sender in [0, sender] {
-            references.extend(rows_of(&metadata, sender, row.try_get(2)?, key));
+            references.extend(ReferenceRow::all(&metadata, sender, row.try_get(2)?, key));
         }
     }
     sqlx::query(

@@ -278,7 +278,7 @@ async fn a_store_of_the_first_schema_keeps_its_answers_and_compares_new_ones() {
     let folder = tempfile::tempdir().unwrap();
     let settings = settings(folder.path());
     std::fs::create_dir_all(file_of(&settings).parent().unwrap()).unwrap();
-    std::fs::write(&file_of(&settings), "").unwrap();
+    std::fs::write(file_of(&settings), "").unwrap();
     let mut conn = connect::plain_options(&file_of(&settings)).connect().await.unwrap();
     sqlx::raw_sql(migrate::MIGRATIONS[0]).execute(&mut conn).await.unwrap();
     let metadata = serde_json::to_string(&answer("lab", "old", 1).metadata).unwrap();

@@ -212,7 +212,7 @@ async fn a_store_of_the_first_schema_opens_with_its_data() {
     let folder = tempfile::tempdir().unwrap();
     let settings = settings(folder.path());
     std::fs::create_dir(file_of(&settings).parent().unwrap()).unwrap();
-    std::fs::write(&file_of(&settings), "").unwrap();
+    std::fs::write(file_of(&settings), "").unwrap();
     let mut conn = sqlx::ConnectOptions::connect(&connect::plain_options(&file_of(&settings))).await.unwrap();
     let insert = "PRAGMA user_version = 1; INSERT INTO party (id, paused) VALUES ('lab', 1)";
     for text in [migrate::MIGRATIONS[0], insert] {
