@@ -23,6 +23,7 @@ fn arrived(peer: &Peer) -> BTreeSet<String> {
 
 #[tokio::test]
 async fn with_too_little_room_nothing_is_taken_from_the_queue_and_nothing_is_lost_or_spun() {
+    crate::harness::sqlite_only!();
     let Some(broker) = Broker::shared().await else { return };
     let queues = Queues::on(&broker).await;
     let lab = Peer::ok().await;
@@ -51,6 +52,7 @@ async fn with_too_little_room_nothing_is_taken_from_the_queue_and_nothing_is_los
 
 #[tokio::test]
 async fn on_a_full_disk_nothing_is_acknowledged_and_with_room_again_everything_comes_in_order() {
+    crate::harness::sqlite_only!();
     let Some(broker) = Broker::shared().await else { return };
     let Some(disk) = SmallDisk::mount() else {
         println!("SKIPPED: a full disk needs the right to mount a tmpfs, which this user does not have");

@@ -5,13 +5,18 @@ use sqlx::{ConnectOptions, Connection, Row};
 
 use crate::amqp_faults::{LATER, Queues, ids, ids_at, ids_of};
 use crate::harness::lines::Lines;
-use crate::harness::{Broker, Node, Party, Peer, Props, SOON, Sample, wait_for, wait_until};
+use crate::harness::{Broker, Node, Party, Peer, Props, SOON, Sample, postgres, wait_for, wait_until};
 
 /// The tries on record in the node's store, largest first.
 async fn tries(node: &Node) -> Vec<i64> {
+    let select = "SELECT tries FROM redelivery ORDER BY tries DESC";
+    if postgres::is_chosen() {
+        let rows = postgres::shared().run_at(&node.store_path(), select);
+        return rows.lines().map(|row| row.parse().unwrap()).collect();
+    }
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(node.store_path()).read_only(true);
     let Ok(mut connection) = options.connect().await else { return Vec::new() };
-    let rows = sqlx::query("SELECT tries FROM redelivery ORDER BY tries DESC").fetch_all(&mut connection).await;
+    let rows = sqlx::query(select).fetch_all(&mut connection).await;
     let tries = rows.unwrap_or_default().iter().map(|row| row.get(0)).collect();
     connection.close().await.unwrap();
     tries
@@ -69,11 +74,15 @@ async fn a_message_whose_stored_first_cannot_be_read_any_more_is_put_aside_and_w
     queues.send(std::slice::from_ref(&first)).await;
     lab.wait_for(1, LATER).await;
     queues.wait_until_taken(&node).await;
-    let mut store = sqlx::sqlite::SqliteConnectOptions::new().filename(node.store_path()).connect().await.unwrap();
-    let done =
-        sqlx::query("UPDATE message SET metadata = 'no JSON' WHERE in_reply_to IS NULL").execute(&mut store).await;
-    assert_eq!(done.unwrap().rows_affected(), 1);
-    store.close().await.unwrap();
+    let update = "UPDATE message SET metadata = 'no JSON' WHERE in_reply_to IS NULL";
+    if postgres::is_chosen() {
+        postgres::shared().run_at(&node.store_path(), update);
+    } else {
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(node.store_path());
+        let mut store = options.connect().await.unwrap();
+        assert_eq!(sqlx::query(update).execute(&mut store).await.unwrap().rows_affected(), 1);
+        store.close().await.unwrap();
+    }
 
     queues.send(&[first.clone(), behind.clone()]).await;
 

@@ -136,6 +136,7 @@ async fn a_clock_before_1970_is_an_error_at_start_and_no_panic_later() {
 
 #[tokio::test]
 async fn a_limit_on_the_size_of_files_refuses_messages_and_ends_nothing() {
+    crate::harness::sqlite_only!();
     let lab = Peer::ok().await;
     let node = NodeConfig::with_sender().participant(Party::new("lab").at(&lab)).start().await;
     let limit = |bytes: &str| {

@@ -204,6 +204,7 @@ async fn a_replay_is_counted_and_ordered() {
 
 #[tokio::test]
 async fn a_backup_of_a_running_router_opens_as_a_store_of_its_own_and_holds_the_messages() {
+    crate::harness::sqlite_only!();
     let lab = Peer::ok().await;
     let node = hub(&lab).await;
     let message = Sample::new().addressed_to("lab");

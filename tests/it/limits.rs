@@ -1,6 +1,6 @@
 //! At the limits: no room, no place, no time, one store for two. What was acknowledged stays, and the rest is told why.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
@@ -9,6 +9,7 @@ use sqlx::{ConnectOptions, Connection};
 use tempfile::TempDir;
 
 use crate::bad_input::assert_faults;
+use crate::harness::config::store_url;
 use crate::harness::raw::{RawConnection, half_a_body};
 use crate::harness::{Answer, Gate, Node, NodeConfig, Party, Peer, Reply, SOON, Sample, wait_until};
 
@@ -123,6 +124,7 @@ async fn a_full_disk_refuses_what_is_new_loses_nothing_and_goes_on_when_there_is
 
 #[tokio::test]
 async fn below_min_free_bytes_nothing_new_is_taken_and_deliveries_go_on() {
+    crate::harness::sqlite_only!();
     let mut lab = Peer::ok().await;
     lab.down().await;
     let mut node = with_lab(&lab).start().await;
@@ -145,23 +147,24 @@ async fn below_min_free_bytes_nothing_new_is_taken_and_deliveries_go_on() {
     assert_eq!(node.admin("messages?sender=sender").await["items"].as_array().map(Vec::len), Some(1));
 }
 
-fn store_at(path: PathBuf) -> NodeConfig {
-    NodeConfig::with_sender().store(&format!("url = {}", toml::Value::String(format!("sqlite:{}", path.display()))))
+fn store_at(url: String) -> NodeConfig {
+    NodeConfig::with_sender().store(&format!("url = {}", toml::Value::String(url)))
 }
 
 #[tokio::test]
 async fn a_second_router_on_the_same_store_refuses_to_start_and_says_why() {
     let first = NodeConfig::with_sender().start().await;
-    let second = store_at(first.store_path()).try_start().await;
+    let second = store_at(store_url(&first.store_path())).try_start().await;
     let failure = second.err().expect("two routers on one store");
     assert_eq!(failure.exit_code, Some(2));
     assert!(failure.log.contains("in use by another emberpost"), "{}", failure.log);
-    assert!(failure.log.contains("store.db"), "{}", failure.log);
+    assert!(failure.log.contains("store"), "{}", failure.log);
     first.post(Sample::new().to(&first.url("/fhir")).bytes()).await.expect_status(200);
 }
 
 #[tokio::test]
 async fn an_older_program_refuses_a_newer_store_and_names_both_versions() {
+    crate::harness::sqlite_only!();
     let mut node = NodeConfig::with_sender().start().await;
     assert!(node.terminate().await.success());
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(node.store_path());
@@ -169,7 +172,8 @@ async fn an_older_program_refuses_a_newer_store_and_names_both_versions() {
     sqlx::query("PRAGMA user_version = 4711").execute(&mut connection).await.unwrap();
     connection.close().await.unwrap();
 
-    let failure = store_at(node.store_path()).try_start().await.err().expect("an older program on a newer store");
+    let failure =
+        store_at(store_url(&node.store_path())).try_start().await.err().expect("an older program on a newer store");
 
     assert_eq!(failure.exit_code, Some(2));
     for named in ["schema version 4711", "up to ", env!("CARGO_PKG_VERSION")] {
@@ -183,7 +187,8 @@ async fn a_store_that_is_no_database_is_refused_and_left_as_it_is() {
     let path = folder.path().join("notes.db");
     let notes = "not a database at all. ".repeat(1_000);
     std::fs::write(&path, &notes).unwrap();
-    let failure = store_at(path.clone()).try_start().await.err().expect("a store that is no database");
+    let failure =
+        store_at(format!("sqlite:{}", path.display())).try_start().await.err().expect("a store that is no database");
     assert_eq!(failure.exit_code, Some(2));
     assert!(failure.log.contains("notes.db"), "{}", failure.log);
     assert_eq!(std::fs::read_to_string(path).unwrap(), notes);

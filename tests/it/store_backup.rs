@@ -39,6 +39,7 @@ async fn crashed_after_backup() -> (Node, Sample, Sample) {
 
 #[tokio::test]
 async fn a_restored_backup_is_the_store_and_the_old_files_are_moved_aside_whole() {
+    crate::harness::sqlite_only!();
     let (mut node, ..) = crashed_after_backup().await;
     let (code, text) = restore(node.folder(), "monday.db");
     assert_eq!(code, Some(0), "{text}");
@@ -65,6 +66,7 @@ async fn a_restored_backup_is_the_store_and_the_old_files_are_moved_aside_whole(
 
 #[tokio::test]
 async fn a_backup_copied_over_a_crashed_store_is_refused_beside_the_old_log() {
+    crate::harness::sqlite_only!();
     let (mut node, ..) = crashed_after_backup().await;
     fs::copy(node.folder().join("monday.db"), node.store_path()).unwrap();
     let address = node.address().to_string();
@@ -84,6 +86,7 @@ async fn a_backup_copied_over_a_crashed_store_is_refused_beside_the_old_log() {
 
 #[tokio::test]
 async fn a_backup_in_a_place_of_its_own_opens_as_a_store() {
+    crate::harness::sqlite_only!();
     let (mut node, ..) = crashed_after_backup().await;
     for ending in ["", "-wal", "-shm"] {
         fs::remove_file(format!("{}{ending}", node.store_path().display())).unwrap();
@@ -95,6 +98,7 @@ async fn a_backup_in_a_place_of_its_own_opens_as_a_store() {
 
 #[tokio::test]
 async fn a_restore_refuses_what_is_no_whole_backup_and_changes_nothing() {
+    crate::harness::sqlite_only!();
     let (mut node, ..) = crashed_after_backup().await;
     let folder = node.folder().to_owned();
     let write = |name: &str, bytes: &[u8]| fs::write(folder.join(name), bytes).unwrap();
@@ -138,6 +142,7 @@ async fn a_restore_refuses_what_is_no_whole_backup_and_changes_nothing() {
 
 #[tokio::test]
 async fn a_restore_is_refused_while_a_router_has_the_store() {
+    crate::harness::sqlite_only!();
     let node = NodeConfig::with_sender().start().await;
     node.post(Sample::new().bytes()).await;
     backup(&node, "monday.db");
@@ -149,6 +154,7 @@ async fn a_restore_is_refused_while_a_router_has_the_store() {
 
 #[tokio::test]
 async fn a_backup_is_written_to_a_new_file_and_never_through_a_link() {
+    crate::harness::sqlite_only!();
     let node = NodeConfig::with_sender().start().await;
     node.post(Sample::new().bytes()).await;
     let folder = node.folder();

@@ -41,6 +41,7 @@ async fn with_a_full_disk_the_router_is_not_ready_until_there_is_room_again() {
 
 #[tokio::test]
 async fn while_another_process_holds_the_write_lock_the_router_is_not_ready() {
+    crate::harness::sqlite_only!();
     let node = NodeConfig::with_sender().start().await;
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(node.store_path());
     let mut other = options.connect().await.unwrap();
@@ -58,6 +59,7 @@ async fn while_another_process_holds_the_write_lock_the_router_is_not_ready() {
 
 #[tokio::test]
 async fn readiness_answers_at_once_while_messages_wait_for_the_lock() {
+    crate::harness::sqlite_only!();
     let node = NodeConfig::with_sender().start().await;
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(node.store_path());
     let mut other = options.connect().await.unwrap();

@@ -187,8 +187,8 @@ impl Core {
                 Err(error) if !lock::is_taken(&error) => return Err(cannot_open(error)),
                 Err(_) if begun.elapsed() < ATTACH_LIMIT => tokio::time::sleep(ATTACH_INTERVAL).await,
                 Err(_) => {
-                    let text = "the database is in use by another emberpost; several on one database are not built yet";
-                    return Err(OpenError::Refused(text.into()));
+                    let text = "is in use by another emberpost; several on one database are not built yet";
+                    return Err(OpenError::Refused(format!("the store {} {text}", self.settings.url)));
                 }
             }
         }

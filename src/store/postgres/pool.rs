@@ -36,7 +36,7 @@ impl Pool {
         self.page(sql, usize::MAX).await
     }
 
-    /// The rows of a query that only reads, until they have `limit_bytes`; at least one. An idle connection may have been lost
+    /// The rows of a query that only reads, until they have `limit_bytes`, and the one after them. An idle connection may have been lost
     /// meanwhile: then a new one is used.
     pub async fn page(&self, sql: &Sql, limit_bytes: usize) -> Result<Vec<PgRow>, Error> {
         let permit = match timeout(ACQUIRE_LIMIT, self.permits.acquire()).await {

@@ -4,7 +4,7 @@ use super::Postgres;
 use super::error::{is_canceled, unavailable};
 use super::filter::Conditions;
 use super::plan::ListedTable;
-use super::sql::Sql;
+use super::sql::{Sql, size_bytes};
 use crate::store::view::{PAGE_LIMIT, PAGE_LIMIT_BYTES, Page, ViewError, key_of};
 use sqlx::postgres::PgRow;
 use sqlx::{Error, Row};
@@ -48,10 +48,9 @@ impl Postgres {
             let sql =
                 Sql::new(format!("SELECT {columns} FROM {from}{conditions_sql} ORDER BY {key} DESC LIMIT {rows}"));
             let rows = searchers.page(&sql.bind_all(conditions.values.clone()), PAGE_LIMIT_BYTES).await?;
-            // More rows than the limit, or as many bytes as a page may have: the list goes on after the last one that is shown.
-            let has_more = rows.len() > limit as usize || size_is_limited(&rows);
-            let shown = &rows[..rows.len().min(limit as usize)];
-            let next = shown.last().filter(|_| has_more).map(|row| row.try_get::<i64, _>(0)).transpose()?;
+            let shown = &rows[..shown_rows(&rows).min(limit as usize)];
+            let next =
+                shown.last().filter(|_| rows.len() > shown.len()).map(|row| row.try_get::<i64, _>(0)).transpose()?;
             let items = shown.iter().map(view).collect::<Result<Vec<T>, Error>>()?;
             Ok(Page { items, next: next.map(|key| key.to_string()) })
         };
@@ -70,6 +69,13 @@ impl Postgres {
     }
 }
 
-fn size_is_limited(rows: &[PgRow]) -> bool {
-    rows.iter().map(super::sql::size_bytes).sum::<usize>() >= PAGE_LIMIT_BYTES
+/// How many rows a page may have; at least one.
+fn shown_rows(rows: &[PgRow]) -> usize {
+    let mut bytes = 0;
+    let fits = |row: &&PgRow| {
+        let fits = bytes < PAGE_LIMIT_BYTES;
+        bytes += size_bytes(row);
+        fits
+    };
+    rows.iter().take_while(fits).count()
 }

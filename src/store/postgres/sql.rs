@@ -115,17 +115,18 @@ impl Sql {
         self.page(conn, usize::MAX).await
     }
 
-    /// The first rows, until they have `limit_bytes`; at least one.
+    /// The first rows, until they have `limit_bytes`, and the one after them.
     pub async fn page(&self, conn: &mut PgConnection, limit_bytes: usize) -> Result<Vec<PgRow>, Error> {
         let rows = async {
             let mut stream = self.query()?.fetch(conn);
             let (mut rows, mut bytes) = (Vec::new(), 0);
             while let Some(row) = stream.try_next().await? {
-                bytes += if limit_bytes < usize::MAX { size_bytes(&row) } else { 0 };
+                let size = if limit_bytes < usize::MAX { size_bytes(&row) } else { 0 };
                 rows.push(row);
                 if bytes >= limit_bytes {
                     break;
                 }
+                bytes += size;
             }
             Ok(rows)
         };

@@ -1,7 +1,6 @@
 //! The statement that writes a batch. It is prepared once per connection.
 
 /// Tables in the order of their parameters: message and body, reference, term, delivery, attempt, changes of deliveries, counts.
-/// An earlier attempt may have stored the same term.
 pub(in crate::store) const WRITE_BATCH: &str = "\
 WITH m AS (
   INSERT INTO message (k, received_us, committed_us, sender, router_answer_k, id, in_reply_to, state, response_flags,
@@ -16,7 +15,7 @@ WITH m AS (
   INSERT INTO reference (hash, message_k, sender, content_head, kind)
   SELECT * FROM unnest($24::bigint[], $25::bigint[], $26::bigint[], $27::bigint[], $28::smallint[])
 ), t AS (
-  INSERT INTO term (hash, message_k) SELECT * FROM unnest($29::bigint[], $30::bigint[]) ON CONFLICT DO NOTHING
+  INSERT INTO term (hash, message_k) SELECT * FROM unnest($29::bigint[], $30::bigint[])
 ), d AS (
   INSERT INTO delivery (k, message_k, participant, lane, seq, prev_seq, due_us, expires_us, created_us, id, replay_of, state, kind,
     destination, kind_json)

@@ -45,12 +45,9 @@ impl Columns {
 /// Writes all rows in the caller's transaction. `slot`: where the connection counts deliveries.
 pub(in crate::store) async fn rows(conn: &mut PgConnection, rows: Rows, slot: i64) -> Result<(), Error> {
     let counts = rows.count_changes();
-    let mut terms = rows.terms;
-    terms.extend(rows.faults);
-    terms.sort_unstable();
-    terms.dedup();
+    let terms = rows.terms;
     let is_empty = rows.messages.is_empty() && rows.deliveries.is_empty() && rows.attempts.is_empty();
-    if !(is_empty && rows.changed.is_empty() && terms.is_empty()) {
+    if !(is_empty && rows.changed.is_empty()) {
         let mut columns = Columns::default();
         add_messages(&mut columns, &rows.messages);
         add_references(&mut columns, &rows.references);
@@ -61,6 +58,7 @@ pub(in crate::store) async fn rows(conn: &mut PgConnection, rows: Rows, slot: i6
         add_counts(&mut columns, &counts, slot);
         columns.execute(WRITE_BATCH, conn).await?;
     }
+    faults(conn, rows.faults).await?;
     release(conn, &rows.released).await?;
     for link in rows.linked_responses {
         // A response stays linked to the first request that it was linked to, and is no longer ambiguous.
@@ -80,6 +78,17 @@ pub(in crate::store) async fn rows(conn: &mut PgConnection, rows: Rows, slot: i6
         sql.bind(delivery).bind(&*issues).execute(conn).await?;
     }
     Ok(())
+}
+
+/// Stores faults of deliveries as terms of their messages. An earlier attempt may have stored the same one; that this is looked at
+/// costs more than the row, so that the terms of new messages are written without it.
+async fn faults(conn: &mut PgConnection, faults: Vec<(i64, i64)>) -> Result<(), Error> {
+    if faults.is_empty() {
+        return Ok(());
+    }
+    let (hashes, keys): (Vec<i64>, Vec<i64>) = faults.into_iter().unzip();
+    let insert = "INSERT INTO term (hash, message_k) SELECT DISTINCT * FROM unnest($1::bigint[], $2::bigint[]) ON CONFLICT DO NOTHING";
+    Sql::new(insert).bind(hashes).bind(keys).execute(conn).await.map(drop)
 }
 
 fn add_messages(columns: &mut Columns, rows: &[MessageRow]) {

@@ -133,7 +133,7 @@ impl NodeConfig {
             .clone()
             .or_set("server", "listen", address.to_string())
             .or_set("server", "base_url", format!("http://{address}/fhir"))
-            .or_set("store", "url", store_url(folder));
+            .or_set("store", "url", store_url(&folder.join("store.db")));
         let mut text = String::new();
         for (section, lines) in &whole.sections {
             let _ = writeln!(text, "[{section}]");
@@ -225,10 +225,9 @@ impl Party {
 }
 
 /// The store of a node: a file in its folder, or, with EMBERPOST_TEST_STORE=postgres, a database of its own.
-fn store_url(folder: &Path) -> String {
-    let file = folder.join("store.db");
+pub fn store_url(file: &Path) -> String {
     match postgres::is_chosen() {
-        true => postgres::shared().url_of(&file),
+        true => postgres::shared().url_of(file),
         false => format!("sqlite:{}", file.display()),
     }
 }

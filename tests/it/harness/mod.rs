@@ -6,6 +6,16 @@
 
 #![allow(dead_code, unused_imports, reason = "each test module uses its own part of the harness")]
 
+/// Leaves a test that is about SQLite's files and locks, when the tests run on PostgreSQL.
+macro_rules! sqlite_only {
+    () => {
+        if crate::harness::postgres::is_chosen() {
+            return;
+        }
+    };
+}
+pub(crate) use sqlite_only;
+
 pub mod amqp;
 pub mod broker;
 mod broker_home;

@@ -96,20 +96,9 @@ CREATE TABLE reference (
 );
 CREATE INDEX reference_identity ON reference (hash, sender, kind, content_head, message_k) WHERE sender <> 0;
 
--- A row for each identity that can decide: two transactions that store copies of a message wait here for each other.
-CREATE TABLE identity (
-  sender bigint NOT NULL,
-  hash bigint NOT NULL,
-  kind smallint NOT NULL,
-  PRIMARY KEY (hash, sender, kind)
-);
-
--- Locked before the order within a lane is taken.
-CREATE TABLE lane_tail (
-  participant bigint NOT NULL,
-  lane bigint NOT NULL,
-  PRIMARY KEY (participant, lane)
-) WITH (fillfactor = 50);
+-- Two transactions that add to one lane, or that store copies of a message, wait here for each other: each locks the rows to which
+-- its lanes and identities are hashed, in order. There are at most 131,072; each is inserted when it is first needed, and stays.
+CREATE TABLE lock_slot (k bigint PRIMARY KEY);
 
 -- What messages are searched by, hashed.
 CREATE TABLE term (
@@ -198,27 +187,25 @@ CREATE TABLE redelivery (
   PRIMARY KEY (queue, digest)
 );
 
--- What a batch must know, in one call: it locks the lanes, identities, deliveries, and responses of the batch, each in the order
--- of their keys, and reads after that; each statement of a volatile function sees what was committed before it.
+-- What a batch must know, in one call: it locks the slots of its lanes and identities, its deliveries, and its responses, each in
+-- the order of their keys, and reads after that; each statement of a volatile function sees what was committed before it.
 CREATE FUNCTION read_batch_1(
-  hashes bigint[], senders bigint[], kinds smallint[], contents bigint[],
+  slots bigint[], hashes bigint[], senders bigint[], kinds smallint[], contents bigint[],
   participants bigint[], lanes bigint[], delivery_keys bigint[], assigned bigint[], new_messages integer, new_deliveries integer,
   OUT transaction_id text, OUT messages bigint[], OUT deliveries bigint[], OUT seqs bigint[],
   OUT known text, OUT candidates text, OUT records text, OUT tails text, OUT ambiguous bigint[]
 ) LANGUAGE plpgsql AS $$
 DECLARE
   found_keys bigint[];
+  locked integer;
 BEGIN
   transaction_id := pg_current_xact_id()::text;
-  IF cardinality(lanes) > 0 THEN
-    INSERT INTO lane_tail (participant, lane) SELECT x.participant, x.lane FROM unnest(participants, lanes) AS x (participant, lane)
-    ORDER BY x.participant, x.lane ON CONFLICT ON CONSTRAINT lane_tail_pkey DO UPDATE SET lane = excluded.lane;
-  END IF;
-  IF cardinality(hashes) > 0 THEN
-    INSERT INTO identity (sender, hash, kind)
-    SELECT DISTINCT x.sender, x.hash, x.kind FROM unnest(senders, hashes, kinds) AS x (sender, hash, kind)
-    ORDER BY x.hash, x.sender, x.kind ON CONFLICT ON CONSTRAINT identity_pkey DO UPDATE SET hash = excluded.hash;
-  END IF;
+  LOOP
+    PERFORM 1 FROM lock_slot s WHERE s.k = ANY (slots) ORDER BY s.k FOR NO KEY UPDATE;
+    GET DIAGNOSTICS locked = ROW_COUNT;
+    EXIT WHEN locked = cardinality(slots);
+    INSERT INTO lock_slot (k) SELECT s.k FROM unnest(slots) AS s (k) ORDER BY s.k ON CONFLICT DO NOTHING;
+  END LOOP;
   IF cardinality(delivery_keys) > 0 THEN
     PERFORM 1 FROM delivery d WHERE d.k = ANY (delivery_keys) ORDER BY d.k FOR UPDATE;
     SELECT coalesce(json_agg(json_build_array(d.k, d.message_k, m.id, d.participant, d.state, d.attempts, d.status, d.due_us, d.fault,
