@@ -58,6 +58,8 @@ mod mutations;
 mod nesting;
 mod operations;
 mod planning;
+mod postgres_faults;
+mod postgres_proxy;
 mod readme;
 mod real_clients;
 mod receiver_connections;

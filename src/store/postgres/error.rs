@@ -51,9 +51,9 @@ pub(in crate::store) fn unavailable(error: &Error) -> Unavailable {
 
 /// What to show of an error.
 pub(in crate::store) fn text(error: &Error) -> String {
-    match sqlstate(error) {
-        Some(code) if code.starts_with("22") => format!("the database refused a value (SQLSTATE {code})"),
-        Some(code) => format!("{error} (SQLSTATE {code})"),
-        None => error.to_string(),
+    match (error.as_database_error(), sqlstate(error)) {
+        (_, Some(code)) if code.starts_with("22") => format!("the database refused a value (SQLSTATE {code})"),
+        (Some(database), Some(code)) => format!("{} (SQLSTATE {code})", database.message()),
+        _ => error.to_string(),
     }
 }

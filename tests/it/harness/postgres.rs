@@ -4,6 +4,7 @@
 //! The tests of the library include this file, too.
 
 use std::collections::HashSet;
+use std::fs::File;
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -15,15 +16,13 @@ use std::time::{Duration, Instant};
 const STORE: &str = "EMBERPOST_TEST_STORE";
 const START_LIMIT: Duration = Duration::from_secs(60);
 
-/// Runs the server, and waits for the end of the test process. `$1` is the folder; the rest is the command.
+/// Waits for the end of the test process, and ends the server that runs then. `$1` is the folder.
 const GUARD: &str = r#"
-folder=$1; shift
-"$@" >"$folder/log" 2>&1 &
-server=$!
 while read -r _; do :; done
-kill -QUIT "$server" 2>/dev/null
-wait "$server"
-rm -rf "$folder"
+pid=$(head -n 1 "$1/data/postmaster.pid" 2>/dev/null) && kill -QUIT "$pid" 2>/dev/null
+tries=0
+while [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null && [ $tries -lt 200 ]; do sleep 0.05; tries=$((tries + 1)); done
+rm -rf "$1"
 "#;
 
 /// Whether the tests run on PostgreSQL.
@@ -35,12 +34,19 @@ pub fn is_chosen() -> bool {
     }
 }
 
-/// A running server.
+/// A server. It runs until a test stops it, or drops it.
 pub struct Server {
     folder: PathBuf,
     port: u16,
+    settings: Vec<String>,
+    child: Mutex<Option<Child>>,
     guard: Child,
     databases: Mutex<HashSet<String>>,
+}
+
+/// Whether the tests can start a server: Debian's package postgresql is installed.
+pub fn is_installed() -> bool {
+    !found_programs().is_empty()
 }
 
 /// The server that all tests of this process share.
@@ -61,45 +67,81 @@ impl Server {
         init.args(["--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", "--username=postgres", "-D"])
             .arg(&data);
         run(&mut init);
-        let mut last_log = String::new();
+        // A group of its own: what interrupts the tests must not interrupt the one who tidies up after them.
+        let mut guard = Command::new("sh");
+        guard.args(["-c", GUARD, "guard"]).arg(&folder).process_group(0);
+        guard.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut server = Server {
+            folder,
+            port: 0,
+            settings: settings.iter().map(|setting| (*setting).to_owned()).collect(),
+            child: Mutex::default(),
+            guard: guard.spawn().unwrap(),
+            databases: Mutex::default(),
+        };
         for _ in 0..5 {
             // The port is free now; another program may still take it first.
-            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            match Server::run(&folder, port, settings) {
-                Ok(server) => return server,
-                Err(log) => last_log = log,
+            server.port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            if server.run() {
+                return server;
             }
         }
-        panic!("PostgreSQL did not start:\n{last_log}")
+        panic!("PostgreSQL did not start:\n{}", server.log())
     }
 
-    /// Errs with the server's log.
-    fn run(folder: &Path, port: u16, settings: &[&str]) -> Result<Server, String> {
-        let postgres = program("postgres");
-        let mut guard = Command::new("sh");
-        guard.args(["-c", GUARD, "guard"]).arg(folder).arg(postgres.get_program()).args(postgres.get_args());
-        guard.arg("-D").arg(folder.join("data")).args(["-p", &port.to_string()]).arg("-k").arg(folder);
-        for setting in
-            ["listen_addresses=127.0.0.1", "max_connections=400", "max_wal_size=256MB"].iter().chain(settings)
-        {
-            guard.args(["-c", setting]);
-        }
-        // A group of its own: what interrupts the tests must not interrupt the one who tidies up after them.
-        guard.process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-        let guard = guard.spawn().unwrap();
-        let server = Server { folder: folder.to_owned(), port, guard, databases: Mutex::default() };
+    /// Starts the server that was stopped.
+    pub fn start_again(&self) {
         let begun = Instant::now();
-        while begun.elapsed() < START_LIMIT {
-            if server.psql("postgres", "SELECT 1").is_ok() {
-                return Ok(server);
-            }
-            let log = server.log();
-            if log.contains("FATAL:  could not") {
-                return Err(log);
+        // What a killed server has left of its processes may still end.
+        while !self.run() {
+            assert!(begun.elapsed() < START_LIMIT, "PostgreSQL did not start again:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// False if it ended instead of becoming ready.
+    fn run(&self) -> bool {
+        let log = File::options().create(true).append(true).open(self.folder.join("log")).unwrap();
+        let mut postgres = program("postgres");
+        postgres
+            .arg("-D")
+            .arg(self.folder.join("data"))
+            .args(["-p", &self.port.to_string()])
+            .arg("-k")
+            .arg(&self.folder);
+        let fixed = ["listen_addresses=127.0.0.1", "max_connections=400", "max_wal_size=256MB"];
+        for setting in fixed.into_iter().chain(self.settings.iter().map(String::as_str)) {
+            postgres.args(["-c", setting]);
+        }
+        postgres.current_dir("/").process_group(0).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        let mut child = postgres.spawn().unwrap();
+        let begun = Instant::now();
+        while begun.elapsed() < START_LIMIT && child.try_wait().unwrap().is_none() {
+            if self.psql("postgres", "SELECT 1").is_ok() {
+                *self.child.lock().unwrap() = Some(child);
+                return true;
             }
             std::thread::sleep(Duration::from_millis(50));
         }
-        Err(server.log())
+        let _ = child.kill();
+        let _ = child.wait();
+        false
+    }
+
+    /// Sends the server a signal by name, and waits for its end: `INT` ends all sessions in order, `KILL` is a power cut.
+    pub fn stop(&self, signal: &str) {
+        let mut child = self.child.lock().unwrap().take().expect("the server is not running");
+        send(signal, &[child.id()]);
+        child.wait().unwrap();
+    }
+
+    /// Sends a signal to all of its processes: with `STOP` it answers nobody, until `CONT`.
+    pub fn signal_all(&self, signal: &str) {
+        let server = self.pid();
+        let children = Command::new("pgrep").args(["-P", &server.to_string()]).output().unwrap().stdout;
+        let children = String::from_utf8(children).unwrap();
+        let all: Vec<u32> = children.lines().map(|pid| pid.parse().unwrap()).chain([server]).collect();
+        send(signal, &all);
     }
 
     pub fn log(&self) -> String {
@@ -143,9 +185,19 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        if let Some(mut child) = self.child.lock().unwrap().take() {
+            send("QUIT", &[child.id()]);
+            let _ = child.wait();
+        }
         drop(self.guard.stdin.take());
         let _ = self.guard.wait();
     }
+}
+
+fn send(signal: &str, pids: &[u32]) {
+    let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
+    // A process that has just ended needs no signal.
+    let _ = Command::new("kill").arg(format!("-{signal}")).args(pids).stderr(Stdio::null()).status();
 }
 
 /// The name of the database of the store at `path`.
@@ -155,16 +207,18 @@ fn database(path: &Path) -> String {
     format!("t{}", &name[name.len().saturating_sub(60)..])
 }
 
-/// The newest server of Debian's packages.
-fn programs() -> PathBuf {
-    let versions = std::fs::read_dir("/usr/lib/postgresql");
-    let versions = versions.expect("PostgreSQL is not installed (Debian's package postgresql)");
+fn found_programs() -> Vec<PathBuf> {
+    let Ok(versions) = std::fs::read_dir("/usr/lib/postgresql") else { return Vec::new() };
     let mut found: Vec<_> = versions.flatten().map(|version| version.path().join("bin")).collect();
     found.retain(|folder| folder.join("initdb").exists());
-    found.sort_by_key(|folder| {
-        folder.to_string_lossy().chars().filter(char::is_ascii_digit).collect::<String>().parse().unwrap_or(0)
-    });
-    found.pop().expect("a server of PostgreSQL")
+    let version = |folder: &PathBuf| folder.parent()?.file_name()?.to_str()?.parse::<u32>().ok();
+    found.sort_by_key(version);
+    found
+}
+
+/// The newest server of Debian's packages.
+fn programs() -> PathBuf {
+    found_programs().pop().expect("PostgreSQL is not installed (Debian's package postgresql)")
 }
 
 /// A program of the server, which refuses to run as root.
