@@ -26,6 +26,11 @@ impl Chain {
         }
     }
 
+    /// A number that all messages of the queue share while it lives; None outside of any order.
+    pub fn key(&self) -> Option<usize> {
+        self.0.as_ref().map(|chain| Arc::as_ptr(chain).addr() / align_of::<usize>())
+    }
+
     pub fn is_broken(&self) -> bool {
         self.0.as_ref().is_some_and(|broken| broken.load(Ordering::Acquire))
     }

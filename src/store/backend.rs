@@ -4,7 +4,7 @@
 //! makes the lists, and gives out leases. All decisions are in the pure modules of this folder.
 
 use super::batch::{BatchFailure, BatchResult};
-use super::postgres::Postgres;
+use super::postgres::{self, Postgres};
 use super::prepare::BatchJob;
 use super::sqlite::Sqlite;
 use super::{OpenError, StoreSettings, Unavailable};
@@ -48,11 +48,27 @@ impl Backend {
         }
     }
 
+    /// How many writers commit at the same time.
+    pub fn writers(&self) -> usize {
+        match self {
+            Backend::Sqlite(_) => 1,
+            Backend::Postgres(_) => postgres::WRITERS,
+        }
+    }
+
+    /// The handle of a writer, by its number.
+    pub fn of_writer(&self, writer: usize) -> Backend {
+        match self {
+            Backend::Sqlite(sqlite) => Backend::Sqlite(sqlite.clone()),
+            Backend::Postgres(postgres) => Backend::Postgres(postgres.of_writer(writer)),
+        }
+    }
+
     /// Decides and writes these jobs in one transaction. Returns a result for each after the commit.
     pub async fn commit(&self, jobs: &[BatchJob]) -> Result<Vec<BatchResult>, BatchFailure> {
         match self {
             Backend::Sqlite(sqlite) => sqlite.core.commit(jobs).await,
-            Backend::Postgres(postgres) => postgres.core.commit(jobs).await,
+            Backend::Postgres(postgres) => postgres.commit(jobs).await,
         }
     }
 
@@ -109,16 +125,17 @@ impl Backend {
         match self {
             Backend::Sqlite(_) => Ok(std::future::ready(()).boxed()),
             Backend::Postgres(postgres) => {
-                postgres.core.attach().await?;
+                postgres.core.attach(postgres.writer).await?;
                 Ok(postgres.keep_attached().boxed())
             }
         }
     }
 
+    /// Ends a writer, and with the first one the store.
     pub async fn close(&self) {
         match self {
             Backend::Sqlite(sqlite) => sqlite.core.close().await,
-            Backend::Postgres(postgres) => postgres.core.close().await,
+            Backend::Postgres(postgres) => postgres.close().await,
         }
     }
 }

@@ -33,6 +33,7 @@ mod tests;
 mod tries;
 pub mod view;
 mod writer;
+mod writers;
 
 pub use lanes::{DuePage, LaneHead};
 pub use message_status::{Candidates, DeliveryStatus, MessageStatus, SentRequest};
@@ -42,11 +43,12 @@ pub use sqlite::restore::{Restored, restore_file};
 pub use tries::Redelivered;
 
 use self::backend::Backend;
-use self::queue::{Job, JobQueue, JobSender, job_queue};
+use self::queue::Job;
+use self::writers::Writers;
 use crate::clock::Clock;
 use crate::delivery::{Acceptance, Metadata, NewMessage, Settled, Settlement};
 use crate::store_url::StoreUrl;
-use crate::supervisor::{PartGuard, Supervisor};
+use crate::supervisor::Supervisor;
 use crate::turn::Turn;
 use fhir::identity::{IdentityKeys, Verdict};
 use std::sync::Arc;
@@ -98,8 +100,8 @@ struct Inner {
     backend: Backend,
     settings: StoreSettings,
     clock: Clock,
-    jobs: JobSender,
-    /// Canceled when the writer may end.
+    writers: Writers,
+    /// Canceled when the writers may end.
     closing: CancellationToken,
 }
 
@@ -107,38 +109,6 @@ impl Drop for Inner {
     fn drop(&mut self) {
         self.closing.cancel();
     }
-}
-
-const WRITER_THREAD: &str = "store-writer";
-
-/// The writer has a thread and a runtime of its own: on the shared runtime it would wait for other tasks after every statement,
-/// while all requests wait for the writer. Returns once the backend can write.
-async fn start_writer(
-    backend: Backend,
-    queue: JobQueue,
-    guard: PartGuard,
-    closing: CancellationToken,
-) -> Result<(), OpenError> {
-    let failed = |source| OpenError::File { path: WRITER_THREAD.into(), source };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-    let (ready, is_ready) = oneshot::channel();
-    let run = move || {
-        let _guard = guard;
-        match runtime.block_on(backend.attach()) {
-            Ok(keep_attached) => {
-                runtime.spawn(keep_attached);
-                // An error means that the caller no longer wants the store, and drops it.
-                let _ = ready.send(Ok(()));
-                runtime.block_on(writer::run(backend, queue));
-            }
-            Err(error) => {
-                closing.cancel();
-                let _ = ready.send(Err(error));
-            }
-        }
-    };
-    std::thread::Builder::new().name(WRITER_THREAD.into()).spawn(run).map_err(failed)?;
-    is_ready.await.unwrap_or_else(|_| Err(OpenError::Refused("the writer of the store has ended".into())))
 }
 
 impl Store {
@@ -154,11 +124,9 @@ impl Store {
         supervisor: &Supervisor,
     ) -> Result<Store, OpenError> {
         let backend = Backend::open(settings.clone(), clock.clone()).await?;
-        let (jobs, queue) = job_queue();
         let closing = CancellationToken::new();
-        let guard = supervisor.guard("store", closing.clone());
-        start_writer(backend.clone(), queue, guard, closing.clone()).await?;
-        let inner = Arc::new(Inner { backend, settings, clock, jobs, closing: closing.clone() });
+        let writers = Writers::start(&backend, supervisor, &closing).await?;
+        let inner = Arc::new(Inner { backend, settings, clock, writers, closing: closing.clone() });
         supervisor.spawn("store watch", closing, inner.backend.watch());
         Ok(Store { inner })
     }
@@ -203,12 +171,12 @@ impl Store {
     }
 
     async fn send(&self, job: Job) -> Result<(), Unavailable> {
-        self.inner.jobs.send(job).await.map_err(closed)
+        self.inner.writers.send(job).await.map_err(closed)
     }
 
     /// Errs if a message would be refused now, according to the last commits and probes. Does not wait.
     pub fn accepting(&self) -> Result<(), Unavailable> {
-        if self.inner.jobs.is_closed() {
+        if self.inner.writers.is_closed() {
             return Err(Unavailable::Away("the store is closed".into()));
         }
         self.check_free_space()?;
@@ -235,11 +203,7 @@ impl Store {
     /// Commits what waits, moves the log into the database file, and releases the store. Later calls err.
     pub async fn close(&self) {
         self.inner.closing.cancel();
-        let (closed, done) = oneshot::channel();
-        if self.inner.jobs.send(Job::Close(closed)).await.is_ok() {
-            // An error means that the writer has already ended.
-            let _ = done.await;
-        }
+        self.inner.writers.close().await;
     }
 
     pub fn clock(&self) -> &Clock {

@@ -53,11 +53,14 @@ impl JobSender {
     /// Errs if the writer has ended.
     pub async fn send(&self, job: Job) -> Result<(), SendError<Job>> {
         self.jobs.send(job).await?;
-        let queued_jobs = self.jobs.max_capacity() - self.jobs.capacity();
-        if queued_jobs >= self.gate.wake_at_jobs.load(Ordering::SeqCst) {
+        if self.queued_jobs() >= self.gate.wake_at_jobs.load(Ordering::SeqCst) {
             self.gate.woken.notify_one();
         }
         Ok(())
+    }
+
+    pub fn queued_jobs(&self) -> usize {
+        self.jobs.max_capacity() - self.jobs.capacity()
     }
 
     pub fn is_closed(&self) -> bool {

@@ -31,16 +31,19 @@ const SEARCH_MILLISECONDS: u64 = 10_000;
 const ATTACH_LIMIT: Duration = Duration::from_secs(3);
 const ATTACH_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Slots of `participant_count`: one for each connection that writes.
-pub(in crate::store) const BATCH_SLOT: i64 = 0;
-pub(in crate::store) const COMMAND_SLOT: i64 = 1;
-pub(in crate::store) const UPKEEP_SLOT: i64 = 2;
+/// Slots of `participant_count`: one for each connection that writes. Those of writers follow.
+pub(in crate::store) const COMMAND_SLOT: i64 = 0;
+pub(in crate::store) const UPKEEP_SLOT: i64 = 1;
+
+pub(in crate::store) fn slot_of_writer(writer: usize) -> i64 {
+    i64::try_from(writer).unwrap_or(i64::MAX).saturating_add(2)
+}
 
 pub(in crate::store) struct Core {
     pub settings: StoreSettings,
     pub clock: Clock,
-    /// Commits batches; used by the writer.
-    pub batches: Mutex<Session>,
+    /// Commit batches; one for each writer.
+    pub batches: Vec<Mutex<Session>>,
     /// Operators' commands, and what else is written now and then.
     commands: Mutex<Session>,
     /// Retention and probes: a long step delays no command.
@@ -76,12 +79,20 @@ where
 }
 
 impl Core {
-    pub fn new(settings: StoreSettings, clock: Clock, connector: &Connector, participants: Participants) -> Core {
+    pub fn new(
+        settings: StoreSettings,
+        clock: Clock,
+        connector: &Connector,
+        participants: Participants,
+        writers: usize,
+    ) -> Core {
         let session = || Mutex::new(Session::new(connector.clone()));
+        let first = Mutex::new(Session::with_lock(connector.clone()));
+        let batches = std::iter::once(first).chain(std::iter::repeat_with(session)).take(writers).collect();
         Core {
             settings,
             clock,
-            batches: Mutex::new(Session::with_lock(connector.clone())),
+            batches,
             commands: session(),
             upkeep: session(),
             readers: Pool::new(connector.clone(), Purpose::Read, READERS),
@@ -167,7 +178,7 @@ impl Core {
     /// Checks the outcomes of commits that could not be found out in time. If one has committed after all, memory lacks what it
     /// stored: the process must end, and the next start reads it.
     pub async fn check_open_commits(&self) {
-        for session in [&self.batches, &self.commands, &self.upkeep] {
+        for session in self.sessions() {
             let Ok(mut session) = session.try_lock() else { continue };
             if session.has_committed_after_all().await {
                 let text = "a commit whose callers got an error was completed after all, and memory does not know what it stored";
@@ -177,10 +188,19 @@ impl Core {
         }
     }
 
-    /// Opens the connection that commits batches, with the lock on the store. Refuses to start beside a router that keeps the lock.
-    pub async fn attach(&self) -> Result<(), OpenError> {
+    fn sessions(&self) -> impl Iterator<Item = &Mutex<Session>> {
+        self.batches.iter().chain([&self.commands, &self.upkeep])
+    }
+
+    /// Closes the connection of a writer.
+    pub async fn detach(&self, writer: usize) {
+        self.batches[writer].lock().await.close().await;
+    }
+
+    /// Opens the connection of a writer; that of the first one has the lock on the store. Refuses to start beside a router that keeps the lock.
+    pub async fn attach(&self, writer: usize) -> Result<(), OpenError> {
         let begun = Instant::now();
-        let mut session = self.batches.lock().await;
+        let mut session = self.batches[writer].lock().await;
         loop {
             match session.keep_connected().await {
                 Ok(()) => return Ok(()),
@@ -207,7 +227,7 @@ impl Core {
         self.closed.store(true, Ordering::Relaxed);
         self.readers.close().await;
         self.searchers.close().await;
-        for session in [&self.batches, &self.commands, &self.upkeep] {
+        for session in self.sessions() {
             session.lock().await.close().await;
         }
     }

@@ -38,6 +38,8 @@ use self::error::unavailable;
 use crate::clock::Clock;
 use crate::delivery::Metadata;
 use crate::secret::SecretUrl;
+use crate::store::batch::{BatchFailure, BatchResult};
+use crate::store::prepare::BatchJob;
 use crate::store::{OpenError, StoreSettings, Unavailable, batch, prepare};
 use fhir::identity::{IdentityKeys, Verdict};
 use std::sync::Arc;
@@ -47,7 +49,12 @@ use uuid::Uuid;
 #[derive(Clone)]
 pub(super) struct Postgres {
     pub core: Arc<Core>,
+    /// The number of the writer that has this handle.
+    pub writer: usize,
 }
+
+/// Connections that commit batches. The first one has the lock on the store.
+pub(super) const WRITERS: usize = 2;
 
 impl Postgres {
     pub async fn open(url: &SecretUrl, settings: StoreSettings, clock: Clock) -> Result<Postgres, OpenError> {
@@ -60,7 +67,23 @@ impl Postgres {
         partitions::begin(&mut conn, clock.now_us()).await.map_err(cannot_open)?;
         connect::close(conn).await;
         // Attempts of the last run ended with its process. Rows stay "waiting" during an attempt, so nothing must be reset.
-        Ok(Postgres { core: Arc::new(Core::new(settings, clock, &connector, participants)) })
+        let core = Core::new(settings, clock, &connector, participants, WRITERS);
+        Ok(Postgres { core: Arc::new(core), writer: 0 })
+    }
+
+    pub fn of_writer(&self, writer: usize) -> Postgres {
+        Postgres { core: self.core.clone(), writer }
+    }
+
+    pub async fn commit(&self, jobs: &[BatchJob]) -> Result<Vec<BatchResult>, BatchFailure> {
+        self.core.commit(self.writer, jobs).await
+    }
+
+    pub async fn close(&self) {
+        match self.writer {
+            0 => self.core.close().await,
+            writer => self.core.detach(writer).await,
+        }
     }
 
     pub async fn verdict(&self, metadata: &Metadata, identity: IdentityKeys) -> Result<Verdict<Uuid>, Unavailable> {
@@ -73,7 +96,7 @@ impl Postgres {
     }
 
     pub fn keep_attached(&self) -> impl Future<Output = ()> + Send + use<> {
-        probe::keep_attached(Arc::downgrade(&self.core))
+        probe::keep_attached(Arc::downgrade(&self.core), self.writer)
     }
 
     pub fn watch(&self) -> impl Future<Output = ()> + Send + use<> {

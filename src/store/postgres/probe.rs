@@ -35,15 +35,15 @@ pub(in crate::store) async fn watch(core: Weak<Core>) {
     }
 }
 
-/// Keeps the connection that commits batches, and with it the lock on the store. Ends with the store.
-pub(in crate::store) async fn keep_attached(core: Weak<Core>) {
+/// Keeps the connection of a writer, and with the first one the lock on the store. Ends with the store.
+pub(in crate::store) async fn keep_attached(core: Weak<Core>, writer: usize) {
     loop {
         tokio::time::sleep(WATCH_INTERVAL).await;
         let Some(core) = core.upgrade() else { return };
         if core.closed.load(Ordering::Relaxed) {
             return;
         }
-        if let Ok(mut session) = core.batches.try_lock() {
+        if let Ok(mut session) = core.batches[writer].try_lock() {
             let kept = session.keep_connected().await;
             core.check_lock(&kept);
         }

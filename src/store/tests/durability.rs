@@ -235,7 +235,7 @@ async fn a_writer_that_ends_without_close_is_a_failure_and_a_closed_or_dropped_s
         match how {
             "unasked" => {
                 let (closed, done) = tokio::sync::oneshot::channel();
-                assert!(store.inner.jobs.send(crate::store::queue::Job::Close(closed)).await.is_ok());
+                assert!(store.inner.writers.send(crate::store::queue::Job::Close(closed)).await.is_ok());
                 done.await.unwrap();
                 let limit = std::time::Duration::from_secs(10);
                 tokio::time::timeout(limit, supervisor.failure()).await.expect("the end of the writer is reported");
