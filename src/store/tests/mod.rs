@@ -10,6 +10,7 @@ macro_rules! sqlite_only {
 }
 
 mod answers;
+mod checkpoint;
 mod durability;
 mod identity;
 mod lanes;
