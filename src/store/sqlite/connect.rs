@@ -46,7 +46,7 @@ pub(in crate::store) async fn readers(path: &Path, count: u32) -> Result<SqliteP
         .filename(path)
         .read_only(true)
         .busy_timeout(BUSY_TIMEOUT)
-        .pragma("cache_size", "-8192")
+        .pragma("cache_size", "-4096")
         .disable_statement_logging();
     SqlitePoolOptions::new().max_connections(count).acquire_timeout(BUSY_TIMEOUT).connect_with(options).await
 }
