@@ -31,6 +31,7 @@ pub fn measure(plan: &Plan) -> Result<Report> {
                 let load = Load { senders, size_bytes, seconds: plan.seconds, warm_ms: plan.warm_ms, rate };
                 let cases = bench.http_cases(load)?;
                 report.note_slow(&cases);
+                report.note_wal(&cases);
                 report.cases.extend(cases);
             }
             match &plan.broker {

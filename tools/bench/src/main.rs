@@ -23,6 +23,7 @@ mod message;
 mod page;
 mod plan;
 mod plot;
+mod postgres;
 mod proc;
 mod report;
 mod roles;
@@ -71,7 +72,7 @@ struct BenchArgs {
     /// Messages per second that become due whether or not earlier ones were answered (open loop); the time of a message counts from when it was due [default: a closed loop]
     #[arg(long, value_name = "MESSAGES_PER_SECOND", value_delimiter = ',')]
     rate: Vec<Bounded<1_000_000>>,
-    /// What to measure: accept (stored for a mailbox), inout (delivered and answered), slow (inout beside a slow receiver), relay (bare HTTP), sqlite (bare commits), disk (bare fsyncs), amqp-relay and amqp-inout (queue to queue, with --broker; 64 and 256 messages in flight), target (a running router)
+    /// What to measure: accept (stored for a mailbox), inout (delivered and answered), postgres-accept and postgres-inout (the same with a store in PostgreSQL, with --postgres), slow (inout beside a slow receiver), relay (bare HTTP), sqlite (bare commits), disk (bare fsyncs), amqp-relay and amqp-inout (queue to queue, with --broker; 64 and 256 messages in flight), target (a running router)
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Scenario::All])]
     scenario: Vec<Scenario>,
     /// The program whose `serve` is measured [default: emberpost beside this program]
@@ -83,6 +84,9 @@ struct BenchArgs {
     /// A running broker for the AMQP scenarios, amqp://user:password@host:port/vhost
     #[arg(long, value_name = "URL")]
     broker: Option<String>,
+    /// A running PostgreSQL for the scenarios postgres-accept and postgres-inout, postgres://superuser@host:port/postgres; each run has a database of its own there
+    #[arg(long, value_name = "URL")]
+    postgres: Option<String>,
     /// A running router to send to, for the scenario target
     #[arg(long, value_name = "HOST:PORT")]
     target: Option<String>,
@@ -218,6 +222,9 @@ fn complete(plan: &Plan) -> Result<(), String> {
         if scenario.needs_broker() && plan.broker.is_none() {
             return Err(format!("the scenario {} needs a running broker: --broker amqp://…", scenario.name()));
         }
+        if scenario.needs_postgres() && plan.postgres.is_none() {
+            return Err(format!("the scenario {} needs a running server: --postgres postgres://…", scenario.name()));
+        }
         if *scenario == Scenario::Target && plan.target.is_none() {
             return Err("the scenario target needs a running router: --target HOST:PORT".to_owned());
         }
@@ -249,6 +256,7 @@ impl BenchArgs {
             server_binary: self.server_binary.clone(),
             counting_binary: self.counting_binary.clone(),
             broker: self.broker.clone(),
+            postgres: self.postgres.clone(),
             target: self.target.clone().map(|address| Target {
                 address,
                 path: self.target_path.clone(),
@@ -300,7 +308,7 @@ mod tests {
 
     #[test]
     fn a_scenario_that_lacks_an_argument_is_wrong_usage() {
-        for (scenario, word) in [("amqp-inout", "--broker"), ("target", "--target")] {
+        for (scenario, word) in [("amqp-inout", "--broker"), ("postgres-inout", "--postgres"), ("target", "--target")] {
             let plan = BenchArgs::try_parse_from(["bench", "--scenario", scenario]).unwrap().plan();
             assert!(complete(&plan).unwrap_err().contains(word));
         }

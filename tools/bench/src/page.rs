@@ -35,6 +35,9 @@ pub struct PageArgs {
     /// A running broker; without it nothing is measured over AMQP
     #[arg(long, value_name = "URL")]
     broker: Option<String>,
+    /// A running PostgreSQL; without it nothing is measured with a store there
+    #[arg(long, value_name = "URL")]
+    postgres: Option<String>,
 }
 
 /// One measured section.
@@ -72,6 +75,18 @@ const ONE_SENDER: Section = Section {
     rates: &[],
     scenarios: &[Scenario::Relay, Scenario::Accept, Scenario::Inout, Scenario::Disk, Scenario::Sqlite],
     counts: false,
+};
+
+const POSTGRES: Section = Section {
+    title: "With a store in PostgreSQL",
+    name: "postgres",
+    text: "As the budgets, with PostgreSQL on the same cores. The notes below the tables give what its write-ahead log (WAL) \
+           grows by, from `pg_stat_wal`.",
+    senders: &[64],
+    sizes_bytes: &[2_048],
+    rates: &[],
+    scenarios: &[Scenario::Relay, Scenario::PostgresAccept, Scenario::PostgresInout],
+    counts: true,
 };
 
 const SIZES: Section = Section {
@@ -119,7 +134,8 @@ pub fn write(args: &PageArgs) -> Result<()> {
     args.end(&mut page, &BUDGETS, &budgets)?;
     args.begin(&mut page, &ONE_SENDER);
     args.end(&mut page, &ONE_SENDER, &one)?;
-    for section in [&SIZES, &OPEN_LOOP, &SLOW_RECEIVER] {
+    let postgres = args.postgres.as_ref().map(|_| &POSTGRES);
+    for section in postgres.into_iter().chain([&SIZES, &OPEN_LOOP, &SLOW_RECEIVER]) {
         let report = args.measure(section)?;
         args.begin(&mut page, section);
         args.end(&mut page, section, &report)?;
@@ -134,8 +150,11 @@ pub fn write(args: &PageArgs) -> Result<()> {
 
 impl PageArgs {
     fn measure(&self, section: &Section) -> Result<Report> {
-        let has_broker = self.broker.is_some();
-        let scenarios = section.scenarios.iter().copied().filter(|scenario| has_broker || !scenario.needs_broker());
+        let (has_broker, has_postgres) = (self.broker.is_some(), self.postgres.is_some());
+        let is_possible = |scenario: &Scenario| {
+            (has_broker || !scenario.needs_broker()) && (has_postgres || !scenario.needs_postgres())
+        };
+        let scenarios = section.scenarios.iter().copied().filter(is_possible);
         cases::measure(&Plan {
             seconds: self.seconds,
             warm_ms: 500,
@@ -147,6 +166,7 @@ impl PageArgs {
             server_binary: self.server_binary.clone(),
             counting_binary: self.counting_binary.clone(),
             broker: self.broker.clone(),
+            postgres: self.postgres.clone(),
             target: None,
             counts: section.counts,
         })

@@ -19,6 +19,8 @@ pub struct Plan {
     pub counting_binary: Option<PathBuf>,
     /// The URL of a running broker.
     pub broker: Option<String>,
+    /// The URL of a running PostgreSQL.
+    pub postgres: Option<String>,
     /// A running router to measure instead of one started here.
     pub target: Option<Target>,
     /// Whether system calls and pages are counted in passes of their own.
@@ -48,6 +50,10 @@ pub enum Scenario {
     Accept,
     /// A router that delivers over HTTP and returns the receiver's answer.
     Inout,
+    /// As accept, with a store in PostgreSQL.
+    PostgresAccept,
+    /// As inout, with a store in PostgreSQL.
+    PostgresInout,
     /// As inout, while 16 more senders send to another receiver that takes 30 s per message.
     Slow,
     /// The bare relay, to the same receiver.
@@ -74,9 +80,14 @@ impl Scenario {
         matches!(self, Scenario::AmqpRelay | Scenario::AmqpInout)
     }
 
+    pub fn needs_postgres(self) -> bool {
+        matches!(self, Scenario::PostgresAccept | Scenario::PostgresInout)
+    }
+
     /// Whether the server is a router that this program starts.
     pub fn has_router(self) -> bool {
-        matches!(self, Scenario::Accept | Scenario::Inout | Scenario::Slow | Scenario::AmqpInout)
+        self.needs_postgres()
+            || matches!(self, Scenario::Accept | Scenario::Inout | Scenario::Slow | Scenario::AmqpInout)
     }
 
     /// Whether a pass that counts system calls is worthwhile.
@@ -87,7 +98,12 @@ impl Scenario {
     /// What this scenario is compared with.
     pub fn baseline(self) -> Option<Scenario> {
         match self {
-            Scenario::Accept | Scenario::Inout | Scenario::Slow | Scenario::Target => Some(Scenario::Relay),
+            Scenario::Accept
+            | Scenario::Inout
+            | Scenario::PostgresAccept
+            | Scenario::PostgresInout
+            | Scenario::Slow
+            | Scenario::Target => Some(Scenario::Relay),
             Scenario::AmqpInout => Some(Scenario::AmqpRelay),
             _ => None,
         }
@@ -96,7 +112,7 @@ impl Scenario {
 
 impl Plan {
     pub fn has(&self, scenario: Scenario) -> bool {
-        let is_in_all = scenario != Scenario::Target;
+        let is_in_all = scenario != Scenario::Target && (self.postgres.is_some() || !scenario.needs_postgres());
         self.scenarios.iter().any(|chosen| *chosen == scenario || (*chosen == Scenario::All && is_in_all))
     }
 

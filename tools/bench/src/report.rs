@@ -52,6 +52,10 @@ pub struct Sample {
     /// Voluntary context switches of the server's threads; of several threads with one name, of the busiest.
     pub switches_per_message: BTreeMap<String, f64>,
     pub commits_per_message: Option<f64>,
+    /// What the log of PostgreSQL grew by, with images of full pages, and how often it was flushed to disk.
+    pub wal_bytes_per_message: Option<f64>,
+    pub full_page_images_per_message: Option<f64>,
+    pub wal_fsyncs_per_message: Option<f64>,
     /// Messages that were due in an open loop, and not sent before it ended.
     pub unsent: u64,
     pub unexpected_replies: u64,
@@ -78,6 +82,9 @@ impl Run {
             written_bytes_per_message: server.written_bytes as f64 / messages,
             switches_per_message: switches.collect(),
             commits_per_message: None,
+            wal_bytes_per_message: None,
+            full_page_images_per_message: None,
+            wal_fsyncs_per_message: None,
             unsent: self.measured.unsent,
             unexpected_replies: self.measured.unexpected,
             first_unexpected: self.measured.first_unexpected,
@@ -98,6 +105,8 @@ pub struct Counts {
     pub log_pages: Option<f64>,
     pub database_pages: Option<f64>,
     pub allocations: Option<f64>,
+    /// What the log of PostgreSQL grew by, without images of full pages.
+    pub wal_bytes: Option<f64>,
     /// By name.
     pub system_calls: BTreeMap<String, f64>,
 }
@@ -169,6 +178,27 @@ impl Report {
         self.note(format!(
             "{senders} senders, {size} bytes: a receiver that takes 30 s per message changes the others' p50 by {change:+.1} %"
         ));
+    }
+
+    /// Notes what each message costs PostgreSQL.
+    pub fn note_wal(&mut self, cases: &[Case]) {
+        for case in cases {
+            let of = |value: fn(&Sample) -> Option<f64>| median(case.samples.iter().filter_map(value));
+            let (Some(bytes), Some(images)) =
+                (of(|sample| sample.wal_bytes_per_message), of(|sample| sample.full_page_images_per_message))
+            else {
+                continue;
+            };
+            let fsyncs = of(|sample| sample.wal_fsyncs_per_message).unwrap_or_default();
+            let without = case.counts.as_ref().and_then(|counts| counts.wal_bytes);
+            let without = without
+                .map_or(String::new(), |bytes| format!(", {bytes:.0} bytes in a run without images of full pages"));
+            let (scenario, senders, size) = (&case.scenario, case.senders, case.size_bytes);
+            self.note(format!(
+                "{scenario}, {senders} senders, {size} bytes: per message the WAL grows by {bytes:.0} bytes with {images:.2} images \
+                 of full pages{without}, and is flushed {fsyncs:.3} times"
+            ));
+        }
     }
 
     /// Closes the report.

@@ -151,17 +151,20 @@ pub struct Settings<'a> {
     pub down: Option<&'a str>,
     /// Further tables, as TOML.
     pub more: &'a str,
+    /// The URL of its store [default: a file of SQLite in its folder].
+    pub store: Option<&'a str>,
 }
 
 impl<'a> From<Channel<'a>> for Settings<'a> {
     fn from(channel: Channel<'a>) -> Self {
-        Settings { channel, down: None, more: "" }
+        Settings { channel, down: None, more: "", store: None }
     }
 }
 
 impl Settings<'_> {
     fn configuration(&self, folder: &Path, address: &str) -> String {
-        let database = toml::Value::String(format!("sqlite:{}", folder.join("bench.db").display()));
+        let file = || format!("sqlite:{}", folder.join("bench.db").display());
+        let database = toml::Value::String(self.store.map_or_else(file, str::to_owned));
         format!(
             r#"[server]
 listen = "{address}"

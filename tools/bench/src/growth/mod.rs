@@ -185,7 +185,7 @@ fn load(seconds: u64) -> Load {
 const NOBODY: Channel<'static> = Channel::Http("127.0.0.1:9");
 
 fn settings<'a>(channel: Channel<'a>, more: &'a str) -> Settings<'a> {
-    Settings { channel, down: Some(DOWN_ADDRESS), more }
+    Settings { channel, down: Some(DOWN_ADDRESS), more, store: None }
 }
 
 impl Growth {
@@ -254,6 +254,7 @@ impl Plan {
             server_binary: args.server_binary.clone(),
             counting_binary: None,
             broker: None,
+            postgres: None,
             target: None,
             counts: false,
         }
