@@ -3,9 +3,9 @@
 //! A message with a waiting delivery is open: nothing of it is deleted, whatever its age. The body of a message with a dead letter
 //! is kept for a number of days of its own, counted from when that delivery ended, so that an operator can retry it.
 
-use super::Postgres;
 use super::sql::Sql;
 use super::write::{reference_keys, release};
+use super::{Postgres, drop};
 use crate::store::Unavailable;
 use crate::store::retention::{
     self, Aged, DeadLetter, DeadLetterCursor, Limits, RetentionCursors, RetentionDays, STEP_COST, Window,
@@ -34,24 +34,48 @@ impl Postgres {
         let limits = Limits::new(days, now_us);
         let from = *core.sweep.lock().unwrap_or_else(PoisonError::into_inner);
         let begun = Instant::now();
+        let dropped = self.drop_partitions(now_us, limits).await;
         let swept = core.maintain(move |conn| {
             async move {
                 super::tries::sweep(conn, now_us).await?;
-                let (mut step, cursors) = sweep(conn, limits, from, limit).await?;
+                let (mut step, cursors) = sweep(conn, now_us, limits, from, limit).await?;
                 step.work_us = microseconds_since(begun);
                 Ok((step, cursors))
             }
             .boxed()
         });
         let (mut step, cursors) = swept.await?;
+        step.bodies += dropped;
         step.busy_us = microseconds_since(begun);
         *core.sweep.lock().unwrap_or_else(PoisonError::into_inner) = cursors;
         Ok(step)
+    }
+
+    /// About how many bodies are gone. A search that reads the table may prevent it; the next step tries again.
+    async fn drop_partitions(&self, now_us: i64, limits: Limits) -> u64 {
+        let core = &self.core;
+        let protected_since = limits.dead_letters.unwrap_or(i64::MIN);
+        let bodies = match limits.bodies {
+            Some(before) => {
+                let times = (before, protected_since);
+                core.maintain(move |conn| drop::bodies(conn, now_us, times).boxed()).await
+            }
+            None => Ok(0),
+        };
+        let attempts = match limits.traces {
+            Some(_) => core.maintain(move |conn| drop::attempts(conn, now_us).boxed()).await,
+            None => Ok(()),
+        };
+        for error in bodies.as_ref().err().into_iter().chain(attempts.err().as_ref()) {
+            tracing::info!(%error, "a partition was not dropped now");
+        }
+        bodies.unwrap_or(0)
     }
 }
 
 async fn sweep(
     conn: &mut PgConnection,
+    now_us: i64,
     limits: Limits,
     mut cursors: RetentionCursors,
     limit: u32,
@@ -74,12 +98,14 @@ async fn sweep(
             }
             _ => {
                 (cursors.traces, step.more) = (window.cursor, window.more);
-                step.traces = delete_traces(conn, &window.ended).await?;
+                step.traces = delete_traces(conn, now_us, &window.ended).await?;
             }
         }
     }
     if let Some(before) = limits.bodies {
-        let bodies = ("body b JOIN message m ON m.k = b.message_k", "b.message_k", BODY_COST);
+        let below = drop::first_whole(conn, "body", now_us).await?;
+        let bodies = format!("(SELECT * FROM body WHERE message_k < {below}) b JOIN message m ON m.k = b.message_k");
+        let bodies = (&*bodies, "b.message_k", BODY_COST);
         let window = window(conn, bodies, (cursors.bodies, limit), before, protected_since).await?;
         (cursors.bodies, step.more) = (window.cursor, step.more || window.more);
         step.bodies = delete_bodies(conn, &window.ended).await?;
@@ -197,19 +223,19 @@ async fn delete_some(conn: &mut PgConnection, message_key: i64) -> Result<bool, 
     delete_deliveries(conn, "k", &keys).await.map(|deleted| deleted == 0)
 }
 
-async fn delete_traces(conn: &mut PgConnection, messages: &[i64]) -> Result<u64, Error> {
+async fn delete_traces(conn: &mut PgConnection, now_us: i64, messages: &[i64]) -> Result<u64, Error> {
     if messages.is_empty() {
         return Ok(0);
     }
     delete_terms(conn, messages).await?;
     let keys = reference_keys(conn, messages).await?;
     delete_references(conn, keys).await?;
-    for statement in [
-        "DELETE FROM attempt WHERE delivery_k IN (SELECT k FROM delivery WHERE message_k = ANY ($1))",
-        "DELETE FROM receiver_issues WHERE delivery_k IN (SELECT k FROM delivery WHERE message_k = ANY ($1))",
-    ] {
-        Sql::new(statement).bind(messages).execute(conn).await?;
-    }
+    // Those in partitions that will be dropped stay until then.
+    let attempts = "DELETE FROM attempt WHERE delivery_k < $2 AND delivery_k IN (SELECT k FROM delivery WHERE message_k = ANY ($1))";
+    let below = drop::first_whole(conn, "attempt", now_us).await?;
+    Sql::new(attempts).bind(messages).bind(below).execute(conn).await?;
+    let issues = "DELETE FROM receiver_issues WHERE delivery_k IN (SELECT k FROM delivery WHERE message_k = ANY ($1))";
+    Sql::new(issues).bind(messages).execute(conn).await?;
     delete_deliveries(conn, "message_k", messages).await?;
     Sql::new("DELETE FROM body WHERE message_k = ANY ($1)").bind(messages).execute(conn).await?;
     Sql::new("DELETE FROM message WHERE k = ANY ($1)").bind(messages).execute(conn).await

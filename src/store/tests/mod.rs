@@ -18,6 +18,7 @@ mod links;
 mod lists;
 mod migrations;
 mod outcomes;
+mod partitions;
 mod recent;
 mod replays;
 mod tries;

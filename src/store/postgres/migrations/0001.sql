@@ -81,6 +81,7 @@ CREATE TABLE partition (
   first_k bigint NOT NULL,
   end_k bigint NOT NULL,                                    -- the first key after it
   created_us bigint NOT NULL,
+  is_whole boolean NOT NULL DEFAULT true,                   -- it may be dropped; false: too much of it is needed for long
   PRIMARY KEY (parent, first_k)
 );
 
