@@ -20,6 +20,11 @@ pub(in crate::store) const ANSWER_LIMIT: Duration = Duration::from_secs(40);
 /// PostgreSQL 14.
 const LEAST_VERSION: u32 = 140_000;
 
+/// What reads follows keys from a source that was chosen, in their order; the planner, which may lack statistics, must not scan
+/// instead.
+const READ_ONLY: &str = "SET default_transaction_read_only = on; SET enable_seqscan = off; SET enable_hashjoin = off; \
+                         SET enable_mergejoin = off; SET enable_bitmapscan = off;";
+
 /// What a connection is for.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::store) enum Purpose {
@@ -45,8 +50,8 @@ impl Purpose {
                  SET enable_hashjoin = off; SET enable_mergejoin = off; \
                  SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'",
             ),
-            Purpose::Read => ("reader", STATEMENT_LIMIT_MILLISECONDS, "SET default_transaction_read_only = on"),
-            Purpose::Search(limit) => ("search", limit, "SET default_transaction_read_only = on"),
+            Purpose::Read => ("reader", STATEMENT_LIMIT_MILLISECONDS, READ_ONLY),
+            Purpose::Search(limit) => ("search", limit, READ_ONLY),
         };
         format!(
             "SET application_name = 'emberpost {name}'; SET statement_timeout = {limit}; SET jit = off; \

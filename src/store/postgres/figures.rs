@@ -32,7 +32,8 @@ impl Postgres {
         let core = &self.core;
         let rows = core.readers.all(&Sql::new(OF_PARTICIPANTS)).await?;
         let participants = rows.iter().map(of_participant).collect::<Result<_, Error>>()?;
-        let sizes = "SELECT coalesce((SELECT max(k) FROM message), 0), pg_database_size(current_database())";
+        let sizes =
+            "SELECT coalesce((SELECT sum(stored) FROM message_count), 0)::bigint, pg_database_size(current_database())";
         let row = core.readers.one(&Sql::new(sizes)).await?;
         let (messages, bytes): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
         Ok(Figures {

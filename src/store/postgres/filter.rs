@@ -16,11 +16,18 @@ pub(in crate::store) struct Source {
     query: String,
     /// The column that the index returns in order, so that reading it can stop early.
     order: Option<&'static str>,
+    /// It is better read as a whole than the table, however long it is.
+    is_whole: bool,
 }
 
 impl Source {
     pub fn is_ordered(&self) -> bool {
         self.order.is_some()
+    }
+
+    /// Whether it is worth reading if it has many keys.
+    pub fn may_be_long(&self) -> bool {
+        self.order.is_some() || self.is_whole
     }
 
     /// The newest first if it is ordered, and then only those below a key.
@@ -65,18 +72,19 @@ impl Conditions {
     /// Through an index that has the keys in their order.
     fn ordered(&mut self, query: &str, key: &'static str, values: impl IntoIterator<Item = Value>) {
         let query = self.numbered(query, values);
-        self.sources.push(Source { query, order: Some(key) });
+        self.sources.push(Source { query, order: Some(key), is_whole: false });
     }
 
     fn unordered(&mut self, query: &str, values: impl IntoIterator<Item = Value>) {
         let query = self.numbered(query, values);
-        self.sources.push(Source { query, order: None });
+        self.sources.push(Source { query, order: None, is_whole: false });
     }
 
     /// Only dead and discarded deliveries.
     pub fn ended(&mut self) {
         self.add("d.state IN (4, 5)", []);
-        self.unordered("SELECT k FROM delivery WHERE state = 4 UNION ALL SELECT k FROM delivery WHERE state = 5", []);
+        let query = "SELECT k FROM delivery WHERE state = 4 UNION ALL SELECT k FROM delivery WHERE state = 5";
+        self.sources.push(Source { query: query.into(), order: None, is_whole: true });
     }
 
     /// Only deliveries whose content is still stored.

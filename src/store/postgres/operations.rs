@@ -1,7 +1,8 @@
 //! Operator commands: retry dead letters, pause participants, end a status URL, confirm the clock. A backup is made with the
 //! tools of PostgreSQL.
 
-use super::row::{self, PENDING_COLUMNS, PENDING_TABLES};
+use super::plan::ListedTable;
+use super::row::{self, PENDING_COLUMNS};
 use super::sql::{Sql, Value};
 use super::{Postgres, core::COMMAND_SLOT, filter, lookup, time, write};
 use crate::delivery::{DeliveryState, PendingDelivery};
@@ -22,18 +23,20 @@ impl Postgres {
         limit: u32,
         expire_us: impl Fn(&str) -> i64,
     ) -> Result<Vec<PendingDelivery>, ViewError> {
+        const LISTED: ListedTable =
+            ListedTable::deliveries("JOIN message m ON m.k = d.message_k JOIN participant p ON p.k = d.participant");
         let core = &self.core;
         let mut conditions = filter::deliveries(core, filter).map_err(ViewError::BadFilter)?;
         conditions.ended();
         conditions.with_body();
-        let sql = format!(
-            "SELECT {PENDING_COLUMNS} FROM {PENDING_TABLES}{} ORDER BY d.k LIMIT {}",
-            conditions.sql_and([]),
-            limit.min(RETRY_LIMIT)
-        );
         // A search finds them, so that a long one holds no locks; the transaction checks their states again.
-        let sql = Sql::new(sql).bind_all(conditions.values);
-        let found = self.search(async { row::all(&core.searchers.all(&sql).await?, row::pending) });
+        let found = self.search(async {
+            let from = LISTED.plan(&conditions, None, &core.searchers).await?.from;
+            let (conditions_sql, limit) = (conditions.sql_and([]), limit.min(RETRY_LIMIT));
+            let sql = format!("SELECT {PENDING_COLUMNS} FROM {from}{conditions_sql} ORDER BY d.k LIMIT {limit}");
+            let sql = Sql::new(sql).bind_all(conditions.values.clone());
+            row::all(&core.searchers.all(&sql).await?, row::pending)
+        });
         let mut deliveries = found.await?;
         let now_us = core.clock.now_us();
         for delivery in &mut deliveries {

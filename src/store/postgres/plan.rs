@@ -43,8 +43,11 @@ impl ListedTable {
         let Some(source) = shortest(conditions, searchers).await? else {
             return Ok(QueryPlan { from: format!("{name} {alias} {joins}"), key: format!("{alias}.k") });
         };
-        // OFFSET 0: the planner reads the source on its own, in its order.
-        let from = format!("({} OFFSET 0) x JOIN {name} {alias} ON {alias}.k = x.k {joins}", source.sql(below));
+        // OFFSET 0: the planner reads the source on its own, in its order, and each row by its key.
+        let from = format!(
+            "({} OFFSET 0) x CROSS JOIN LATERAL (SELECT * FROM {name} r WHERE r.k = x.k OFFSET 0) {alias} {joins}",
+            source.sql(below)
+        );
         Ok(QueryPlan { from, key: "x.k".into() })
     }
 }
@@ -72,7 +75,7 @@ async fn shortest<'c>(conditions: &'c Conditions, searchers: &Pool) -> Result<Op
     let mut best: Option<(i64, &Source)> = None;
     for (column, source) in conditions.sources.iter().enumerate() {
         let rows: i64 = row.try_get(column)?;
-        let is_usable = rows <= SHORT_ROWS || source.is_ordered();
+        let is_usable = rows <= SHORT_ROWS || source.may_be_long();
         if is_usable && best.is_none_or(|(fewest, _)| rows < fewest) {
             best = Some((rows, source));
         }

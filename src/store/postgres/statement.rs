@@ -1,6 +1,6 @@
 //! The statement that writes a batch. It is prepared once per connection.
 
-/// Tables in the order of their parameters: message and body, reference, term, delivery, attempt, changes of deliveries, counts.
+/// Tables in the order of their parameters: message and body, reference, term, delivery, attempt, changes of deliveries, counts of deliveries and messages.
 pub(in crate::store) const WRITE_BATCH: &str = "\
 WITH m AS (
   INSERT INTO message (k, received_us, committed_us, sender, router_answer_k, id, in_reply_to, state, response_flags,
@@ -34,6 +34,9 @@ WITH m AS (
   FROM unnest($53::bigint[], $54::smallint[], $55::integer[], $56::integer[], $57::bigint[], $58::text[], $59::bigint[],
     $60::bigint[]) AS x (k, state, attempts, status, due_us, fault, answer_k, ended_us)
   WHERE d.k = x.k
+), s AS (
+  INSERT INTO message_count AS n (slot, stored) SELECT $65::bigint::smallint, cardinality($1::bigint[]) WHERE cardinality($1::bigint[]) > 0
+  ON CONFLICT (slot) DO UPDATE SET stored = n.stored + excluded.stored
 )
 INSERT INTO participant_count AS n (participant, slot, waiting, dead)
 SELECT * FROM unnest($61::bigint[], $62::smallint[], $63::bigint[], $64::bigint[])

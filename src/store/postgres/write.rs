@@ -34,6 +34,14 @@ impl Columns {
         self
     }
 
+    /// A parameter that is not an array.
+    fn add_value(mut self, value: i64) -> Columns {
+        if let Err(failure) = self.arguments.add(value) {
+            self.failure.get_or_insert(failure);
+        }
+        self
+    }
+
     async fn execute(self, sql: &'static str, conn: &mut PgConnection) -> Result<(), Error> {
         match self.failure {
             Some(failure) => Err(Error::Encode(failure)),
@@ -56,7 +64,7 @@ pub(in crate::store) async fn rows(conn: &mut PgConnection, rows: Rows, slot: i6
         add_attempts(&mut columns, &rows.attempts);
         add_changes(&mut columns, &rows.changed);
         add_counts(&mut columns, &counts, slot);
-        columns.execute(WRITE_BATCH, conn).await?;
+        columns.add_value(slot).execute(WRITE_BATCH, conn).await?;
     }
     faults(conn, rows.faults).await?;
     release(conn, &rows.released).await?;

@@ -21,6 +21,7 @@ mod outcomes;
 mod partitions;
 mod recent;
 mod replays;
+mod searches;
 mod tries;
 
 use super::sqlite::core::Core;

@@ -22,6 +22,12 @@ CREATE TABLE participant_count (
   PRIMARY KEY (participant, slot)
 ) WITH (fillfactor = 20);
 
+-- How many messages were stored, also by connection.
+CREATE TABLE message_count (
+  slot smallint PRIMARY KEY,
+  stored bigint NOT NULL
+) WITH (fillfactor = 20);
+
 CREATE TABLE message (
   k bigint PRIMARY KEY,
   received_us bigint NOT NULL,
