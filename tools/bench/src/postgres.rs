@@ -44,16 +44,16 @@ impl Database {
         let options = PgConnectOptions::from_str(url).context("--postgres is not a URL of PostgreSQL")?;
         let options = options.disable_statement_logging();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let url = options.clone().database(&name).to_url_lossy().to_string();
-        let database = Database { runtime, options, name, url };
-        database.run(&format!("CREATE DATABASE {}", database.name)).context("cannot create a database")?;
-        Ok(database)
+        let url = with_database(url, &name).context("--postgres must end with a database, such as /postgres")?;
+        let create = execute(&options, format!("CREATE DATABASE {name}"));
+        runtime.block_on(create).context("cannot create a database")?;
+        Ok(Database { runtime, options, name, url })
     }
 
     /// The counters of `pg_stat_wal`.
     pub fn wal(&self) -> Result<Wal> {
         self.runtime.block_on(async {
-            let mut connection = self.connect().await?;
+            let mut connection = connect(&self.options).await?;
             let sql = "SELECT wal_bytes::float8, wal_fpi::float8, wal_sync::float8 FROM pg_stat_wal";
             let row = sqlx::query(sql).fetch_one(&mut connection).await?;
             Ok(Wal { bytes: row.try_get(0)?, full_page_images: row.try_get(1)?, fsyncs: row.try_get(2)? })
@@ -67,22 +67,47 @@ impl Database {
     }
 
     fn run(&self, sql: &str) -> Result<()> {
-        self.runtime.block_on(async {
-            let mut connection = self.connect().await?;
-            sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut connection).await?;
-            Ok(())
-        })
+        self.runtime.block_on(execute(&self.options, sql.to_owned()))
     }
+}
 
-    async fn connect(&self) -> Result<PgConnection> {
-        PgConnection::connect_with(&self.options).await.context("cannot connect to PostgreSQL")
-    }
+/// The URL with another database. `None` if it names none.
+fn with_database(url: &str, name: &str) -> Option<String> {
+    let (address, parameters) = url.split_once('?').map_or((url, None), |(address, rest)| (address, Some(rest)));
+    let (server, _) = address.rsplit_once('/').filter(|(server, _)| !server.ends_with('/'))?;
+    Some(parameters.map_or(format!("{server}/{name}"), |rest| format!("{server}/{name}?{rest}")))
+}
+
+async fn connect(options: &PgConnectOptions) -> Result<PgConnection> {
+    PgConnection::connect_with(options).await.context("cannot connect to PostgreSQL")
+}
+
+async fn execute(options: &PgConnectOptions, sql: String) -> Result<()> {
+    let mut connection = connect(options).await?;
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await?;
+    Ok(())
 }
 
 impl Drop for Database {
     fn drop(&mut self) {
         if let Err(error) = self.run(&format!("DROP DATABASE {} WITH (FORCE)", self.name)) {
             eprintln!("bench: the database {} is left over: {error:#}", self.name);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_database_of_a_url_is_replaced() {
+        for (url, expected) in [
+            ("postgres://me@host:5433/postgres", Some("postgres://me@host:5433/bench")),
+            ("postgres://host/old?sslmode=require", Some("postgres://host/bench?sslmode=require")),
+            ("postgres://host", None),
+        ] {
+            assert_eq!(with_database(url, "bench").as_deref(), expected, "{url}");
         }
     }
 }
