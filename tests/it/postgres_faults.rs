@@ -3,6 +3,7 @@
 //!
 //! These tests have servers of their own, and run whatever store the other tests use.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -201,6 +202,62 @@ async fn what_is_wrong_with_a_database_is_said_without_its_password() {
         let failure = config(&url, &lab).try_start().await.err().expect("a database that cannot be used");
         assert_eq!(failure.exit_code, Some(2), "{}", failure.log);
         assert!(failure.log.contains(wrong) && !failure.log.contains("geheim"), "{wrong}: {}", failure.log);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn transactions_that_meet_others_are_repeated() {
+    needs_postgres!();
+    let (server, lab) = (Server::start(&[]), Peer::ok().await);
+    let node = config(&url_of(&server), &lab).start().await;
+    // The first batches fail, as if they had met others; what a sequence gives out is not rolled back.
+    let fail = "CREATE SEQUENCE failures; CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+                CASE nextval('failures') WHEN 1, 3 THEN RAISE serialization_failure; WHEN 2, 5 THEN RAISE deadlock_detected; \
+                ELSE RETURN NEW; END CASE; END $$; \
+                CREATE TRIGGER fail BEFORE INSERT ON message FOR EACH ROW EXECUTE FUNCTION fail()";
+    server.run_at(DATABASE.as_ref(), fail);
+    for _ in 0..3 {
+        node.post(Sample::new().addressed_to("lab").bytes()).await.expect_status(200);
+    }
+    expect_once(&node, &lab, &server, 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_without_connections_left_is_waited_for() {
+    needs_postgres!();
+    let (server, lab) = (Server::start(&["max_connections=16"]), Peer::ok().await);
+    let node = config(&url_of(&server), &lab).start().await;
+    send_all(&node, 2).await;
+    let mut busy: Vec<_> = (0..16).map(|_| server.hold_connection()).collect();
+    send_all(&node, 8).await;
+    busy.iter_mut().for_each(|session| drop(session.kill()));
+    busy.iter_mut().for_each(|session| drop(session.wait()));
+    expect_once(&node, &lab, &server, 10).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_tls_the_certificate_of_the_server_is_checked_as_sslmode_says() {
+    needs_postgres!();
+    let folder = tempfile::TempDir::with_prefix("emberpost-it-").unwrap();
+    let (cert, key) = (folder.path().join("server.crt"), folder.path().join("server.key"));
+    let mut openssl = Command::new("openssl");
+    openssl.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost", "-batch"]);
+    openssl.args(["-addext", "subjectAltName=DNS:localhost", "-addext", "basicConstraints=critical,CA:FALSE"]);
+    assert!(openssl.arg("-keyout").arg(&key).arg("-out").arg(&cert).output().unwrap().status.success());
+    let (server, lab) = (Server::start_with_tls(&cert, &key), Peer::ok().await);
+    let url = url_of(&server).replace("127.0.0.1", "localhost");
+    let authority = cert.display();
+    let name = format!("sslmode=verify-full&sslrootcert={authority}");
+    for parameters in ["sslmode=require", &format!("sslmode=verify-ca&sslrootcert={authority}"), &name] {
+        let node = config(&format!("{url}?{parameters}"), &lab).start().await;
+        let encrypted = "SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE application_name = 'emberpost writer'";
+        assert_eq!(server.run_at(DATABASE.as_ref(), encrypted), "t", "{parameters}");
+        drop(node);
+    }
+    for (url, parameters) in [(&url, "sslmode=verify-full"), (&url.replace("localhost", "127.0.0.1"), &*name)] {
+        let refused =
+            config(&format!("{url}?{parameters}"), &lab).try_start().await.err().expect("a certificate of nobody");
+        assert!(refused.exit_code == Some(2) && refused.log.contains("certificate"), "{}", refused.log);
     }
 }
 

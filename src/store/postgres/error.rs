@@ -27,6 +27,11 @@ pub(in crate::store) fn is_connection_lost(error: &Error) -> bool {
     }
 }
 
+/// Whether the server has as many connections as it may have.
+pub(in crate::store) fn has_none_left(error: &Error) -> bool {
+    sqlstate(error).as_deref() == Some("53300")
+}
+
 fn is_of_values(error: &Error) -> bool {
     matches!(error, Error::Encode(_) | Error::Decode(_) | Error::ColumnDecode { .. } | Error::RowNotFound)
 }

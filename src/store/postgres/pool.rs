@@ -4,17 +4,18 @@
 //! that does not answer would take all of its places for good.
 
 use super::connect::{self, Connector, Purpose};
-use super::error::is_connection_lost;
+use super::error::{has_none_left, is_connection_lost};
 use super::sql::Sql;
 use sqlx::Error;
 use sqlx::postgres::{PgConnection, PgRow};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// How long a reader waits for a connection.
 const ACQUIRE_LIMIT: Duration = Duration::from_secs(5);
+const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
 pub(in crate::store) struct Pool {
     connector: Connector,
@@ -54,13 +55,24 @@ impl Pool {
                 }
             }
         }
-        let mut conn = self.connector.connect(self.purpose).await?;
+        let mut conn = self.connect().await?;
         let result = sql.page(&mut conn, limit_bytes).await;
         if !result.as_ref().is_err_and(is_connection_lost) {
             self.idle().push(conn);
         }
         drop(permit);
         result
+    }
+
+    /// While the server has no connection left, another reader may give one back to it.
+    async fn connect(&self) -> Result<PgConnection, Error> {
+        let deadline = Instant::now() + ACQUIRE_LIMIT;
+        loop {
+            match self.connector.connect(self.purpose).await {
+                Err(error) if has_none_left(&error) && Instant::now() < deadline => sleep(RETRY_INTERVAL).await,
+                result => return result,
+            }
+        }
     }
 
     pub async fn optional(&self, sql: &Sql) -> Result<Option<PgRow>, Error> {

@@ -89,6 +89,24 @@ impl Server {
         panic!("PostgreSQL did not start:\n{}", server.log())
     }
 
+    /// Starts a server that speaks TLS with this certificate, and not only.
+    pub fn start_with_tls(cert: &Path, key: &Path) -> Server {
+        if is_root() {
+            run(Command::new("chown").arg("postgres:").arg(key));
+            run(Command::new("chmod").arg("a+x").arg(key.parent().unwrap()));
+            run(Command::new("chmod").arg("a+r").arg(cert));
+        }
+        let settings = [format!("ssl_cert_file={}", cert.display()), format!("ssl_key_file={}", key.display())];
+        Server::start(&["ssl=on", &settings[0], &settings[1]])
+    }
+
+    /// A session that does nothing, until it is killed.
+    pub fn hold_connection(&self) -> Child {
+        let mut psql = Command::new(programs().join("psql"));
+        psql.args(["-h", "127.0.0.1", "-U", "postgres", "-p", &self.port.to_string()]);
+        psql.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    }
+
     /// Starts the server that was stopped.
     pub fn start_again(&self) {
         let begun = Instant::now();
@@ -177,8 +195,16 @@ impl Server {
         let mut psql = Command::new(programs().join("psql"));
         psql.args(["-X", "-A", "-t", "-q", "-h", "127.0.0.1", "-U", "postgres", "-v", "ON_ERROR_STOP=1"]);
         psql.args(["-p", &self.port.to_string(), "-d", database, "-c", sql]);
-        let output = psql.output().unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+        let mut output = psql.output().unwrap();
+        // Sessions that were killed may still end.
+        for _ in 0..100 {
+            if !text(&output.stderr).contains("too many clients") {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+            output = psql.output().unwrap();
+        }
         if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
     }
 }
