@@ -177,7 +177,7 @@ fn references(all: &mut Conditions, filter: &MessageFilter) {
             kinds.join(", ")
         );
         all.add(&format!("m.k IN ({known})"), []);
-        all.ordered(&known, "message_k", []);
+        all.sources.push(Source { query: known, order: None, is_whole: true });
     }
 }
 

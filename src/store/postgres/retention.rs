@@ -241,9 +241,13 @@ async fn delete_traces(conn: &mut PgConnection, now_us: i64, messages: &[i64]) -
     Sql::new("DELETE FROM message WHERE k = ANY ($1)").bind(messages).execute(conn).await
 }
 
-async fn delete_references(conn: &mut PgConnection, keys: [super::sql::Value; 3]) -> Result<(), Error> {
-    let delete = "DELETE FROM reference AS r USING unnest($1::bigint[], $2::bigint[], $3::smallint[]) AS c (hash, message_k, kind) \
-                  WHERE r.hash = c.hash AND r.message_k = c.message_k AND r.kind = c.kind";
+async fn delete_references(conn: &mut PgConnection, keys: [super::sql::Value; 5]) -> Result<(), Error> {
+    // The row does not tell whether its identity was already released.
+    let delete = "DELETE FROM reference AS r USING \
+                  unnest($1::bigint[], $2::bigint[], $3::smallint[], $4::bigint[], $5::bigint[]) \
+                  AS c (hash, sender, kind, content_head, message_k) \
+                  WHERE r.hash = c.hash AND r.sender IN (0, c.sender) AND r.kind = c.kind AND r.content_head = c.content_head \
+                  AND r.message_k = c.message_k";
     Sql::new(delete).bind_all(keys).execute(conn).await.map(drop)
 }
 

@@ -200,20 +200,27 @@ pub(in crate::store) async fn counts(conn: &mut PgConnection, counts: &[CountCha
     sql.bind(column(|count| count.1)).bind(column(|count| count.2)).execute(conn).await.map(drop)
 }
 
-/// The hashes, messages, and kinds of the references of these messages: their primary keys.
+/// The primary keys of the references of these messages while they have their identities: hashes, senders, kinds, heads of contents,
+/// messages.
 pub(in crate::store) async fn reference_keys(
     conn: &mut PgConnection,
     message_keys: &[i64],
-) -> Result<[Value; 3], Error> {
+) -> Result<[Value; 5], Error> {
     let found = Sql::new("SELECT k, sender, content_sha256, metadata FROM message WHERE k = ANY ($1)");
-    let mut references: Vec<ReferenceRow> = Vec::new();
+    let mut all: Vec<ReferenceRow> = Vec::new();
     for row in found.bind(message_keys).all(conn).await? {
         let metadata = codes::metadata(row.try_get(3)?, None)?;
-        references.extend(ReferenceRow::all(&metadata, row.try_get(1)?, row.try_get(2)?, row.try_get(0)?));
+        all.extend(ReferenceRow::all(&metadata, row.try_get(1)?, row.try_get(2)?, row.try_get(0)?));
     }
-    let kinds: Arc<[i16]> = references.iter().map(|row| small(row.kind)).collect();
-    let hashes: Vec<i64> = references.iter().map(|row| row.hash).collect();
-    Ok([hashes.into(), references.iter().map(|row| row.message_key).collect::<Vec<i64>>().into(), kinds.into()])
+    let kinds: Arc<[i16]> = all.iter().map(|row| small(row.kind)).collect();
+    let column = |value: fn(&ReferenceRow) -> i64| Value::from(all.iter().map(value).collect::<Vec<i64>>());
+    Ok([
+        column(|row| row.hash),
+        column(|row| row.sender),
+        kinds.into(),
+        column(|row| row.content),
+        column(|row| row.message_key),
+    ])
 }
 
 /// Releases the identities of these messages: search and correlation still find them, and a further copy counts as new.
@@ -222,8 +229,10 @@ pub(in crate::store) async fn release(conn: &mut PgConnection, message_keys: &[i
         return Ok(());
     }
     let keys = reference_keys(conn, message_keys).await?;
-    let release = "UPDATE reference AS r SET sender = 0 FROM unnest($1::bigint[], $2::bigint[], $3::smallint[]) \
-                   AS c (hash, message_k, kind) \
-                   WHERE r.hash = c.hash AND r.message_k = c.message_k AND r.kind = c.kind AND r.sender <> 0";
+    let release = "UPDATE reference AS r SET sender = 0 \
+                   FROM unnest($1::bigint[], $2::bigint[], $3::smallint[], $4::bigint[], $5::bigint[]) \
+                   AS c (hash, sender, kind, content_head, message_k) \
+                   WHERE r.hash = c.hash AND r.sender = c.sender AND r.kind = c.kind AND r.content_head = c.content_head \
+                   AND r.message_k = c.message_k AND r.sender <> 0";
     Sql::new(release).bind_all(keys).execute(conn).await.map(drop)
 }

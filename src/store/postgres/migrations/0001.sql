@@ -92,16 +92,15 @@ CREATE TABLE partition (
 );
 
 -- Each id that a message carries. `sender` is 0 where the id identifies no message (refused messages, released identities);
--- such rows serve correlation and search. With the message second, a release touches one row of an id that many messages share.
+-- such rows serve correlation and search. A release finds its row by the whole key, also where many messages share an id.
 CREATE TABLE reference (
   hash bigint NOT NULL,                                     -- first 8 bytes of SHA-256 of the normalized id
   message_k bigint NOT NULL,
   sender bigint NOT NULL,
   content_head bigint NOT NULL,                             -- first 8 bytes of message.content_sha256
   kind smallint NOT NULL,
-  PRIMARY KEY (hash, message_k, kind)
+  PRIMARY KEY (hash, sender, kind, content_head, message_k)
 );
-CREATE INDEX reference_identity ON reference (hash, sender, kind, content_head, message_k) WHERE sender <> 0;
 
 -- Two transactions that add to one lane, or that store copies of a message, wait here for each other: each locks the rows to which
 -- its lanes and identities are hashed, in order. There are at most 131,072; each is inserted when it is first needed, and stays.
@@ -251,13 +250,11 @@ END $$;
 CREATE FUNCTION known_identities_1(hashes bigint[], senders bigint[], kinds smallint[], contents bigint[])
 RETURNS TABLE (n bigint, same bigint, recent bigint) LANGUAGE sql VOLATILE AS $$
   SELECT x.n,
-    (SELECT max(r.message_k) FROM reference r WHERE r.sender <> 0
-       AND r.hash = x.hash AND r.sender = x.sender AND r.kind = x.kind AND r.content_head = x.content_head),
+    (SELECT max(r.message_k) FROM reference r WHERE r.hash = x.hash AND r.sender = x.sender AND r.kind = x.kind AND r.content_head = x.content_head),
     s.recent
   FROM unnest(hashes, senders, kinds, contents) WITH ORDINALITY AS x (hash, sender, kind, content_head, n)
   CROSS JOIN LATERAL (SELECT max(f.message_k) AS recent FROM (
-    SELECT r.message_k FROM reference r WHERE r.sender <> 0
-      AND r.hash = x.hash AND r.sender = x.sender AND r.kind = x.kind LIMIT 16) f) s
+    SELECT r.message_k FROM reference r WHERE r.hash = x.hash AND r.sender = x.sender AND r.kind = x.kind LIMIT 16) f) s
   WHERE s.recent IS NOT NULL
 $$;
 
