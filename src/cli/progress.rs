@@ -10,3 +10,11 @@ pub fn messages(expected: u64) -> ProgressBar {
     bar.enable_steady_tick(Duration::from_millis(250));
     bar
 }
+
+/// A bar of the rows of one table after the other.
+pub fn rows() -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg:<26} {bar:40} {pos}/{len} rows, {per_sec}, {eta} left");
+    let bar = ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.enable_steady_tick(Duration::from_millis(250));
+    bar
+}

@@ -1,7 +1,8 @@
-//! `emberpost store`: backs up and restores a store. Copying and verifying one is planned.
+//! `emberpost store`: backs up, restores, copies, and verifies a store.
+
+mod transfer;
 
 use super::failure::Failure;
-use super::not_built;
 use crate::clock::Clock;
 use crate::config::{Config, Overrides};
 use crate::store_url::StoreUrl;
@@ -9,12 +10,12 @@ use clap::Subcommand;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// Back up and restore a store
+/// Back up, restore, copy, and verify a store
 ///
-/// Works on the store's files, without the admin API. The router may run during a backup, but not during a restore.
+/// Works on the store itself, without the admin API. The router may run during a backup, but not during a restore or a copy.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  emberpost store backup /backup/emberpost-monday.db\n  \
-                        emberpost store restore /backup/emberpost-monday.db")]
+                        emberpost store restore /backup/emberpost-monday.db\n  emberpost store check")]
 pub struct StoreArgs {
     #[command(subcommand)]
     action: Action,
@@ -51,16 +52,24 @@ enum Action {
         #[arg(long, value_name = "URL")]
         store: Option<String>,
     },
-    /// Move a store into another database (not built yet)
+    /// Copy a store into another database
     ///
-    /// Will move a store into another database. Not built yet.
-    #[command(after_help = "Example, once it is built:\n  emberpost store copy sqlite:a.db postgres://b/emberpost")]
-    Copy(not_built::AnyArgs),
-    /// Verify a store (not built yet)
+    /// Copies everything that the store at --from holds into the empty database at --to, SQLite or PostgreSQL, and compares the
+    /// rows of each table at the end. No router may run on either. A copy that was stopped continues where it was when the same
+    /// command runs again; until it is finished, no router starts on its target.
+    #[command(after_help = "Examples:\n  \
+        emberpost store copy --from sqlite:emberpost-data/emberpost.db --to postgres://emberpost@db.example/emberpost\n  \
+        emberpost store copy --from postgres://emberpost@db.example/emberpost --to sqlite:copy.db")]
+    Copy(transfer::CopyArgs),
+    /// Verify a store
     ///
-    /// Will verify a store. Not built yet.
-    #[command(after_help = "Example, once it is built:\n  emberpost store check")]
-    Check(not_built::AnyArgs),
+    /// Reads the whole store, and changes nothing: whether each body has the hash that was stored with its message, each row refers
+    /// to rows that exist, each waiting delivery is linked to the one before it in its lane, and the counters of participants are
+    /// right. No router may run on a SQLite store meanwhile; one in PostgreSQL is read as it is at that moment. Exit code 1: something
+    /// is wrong.
+    #[command(after_help = "Examples:\n  emberpost store check\n  \
+                            emberpost store check --store postgres://emberpost@db.example/emberpost")]
+    Check(transfer::CheckArgs),
 }
 
 /// `config`: the file of `--config`, else `emberpost.toml` if it exists.
@@ -75,8 +84,11 @@ pub async fn run(args: StoreArgs, config: Option<&Path>, out: &mut dyn Write) ->
             let store = store.map_or_else(|| configured(config), Ok)?;
             restore(&store, &file, out).await
         }
-        Action::Copy(_) => not_built::refuse("store copy"),
-        Action::Check(_) => not_built::refuse("store check"),
+        Action::Copy(args) => transfer::copy(&args, out).await,
+        Action::Check(args) => {
+            let store = args.store.map_or_else(|| configured(config), Ok)?;
+            transfer::check(&store, out).await
+        }
     }
 }
 
@@ -90,7 +102,7 @@ fn configured(config: Option<&Path>) -> Result<String, Failure> {
     })?;
     Ok(match config.store.url {
         StoreUrl::Sqlite(path) => format!("sqlite:{}", path.display()),
-        postgres => postgres.to_string(),
+        StoreUrl::Postgres(url) => url.expose().to_owned(),
     })
 }
 

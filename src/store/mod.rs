@@ -30,6 +30,7 @@ mod stored;
 mod terms;
 #[cfg(test)]
 mod tests;
+pub mod transfer;
 mod tries;
 pub mod view;
 mod writer;

@@ -78,6 +78,8 @@ mod settling;
 mod shutdown;
 mod smoke;
 mod store_backup;
+mod store_check;
+mod store_copy;
 mod store_files;
 mod store_readiness;
 mod strain;

@@ -26,9 +26,11 @@
 
 use super::content;
 use super::event::{Category, Identifier};
+use super::format::{self, Format};
 use super::header::MessageHeader;
 use super::tree::Tree;
 use super::version::FhirVersion;
+use bytes::Bytes;
 use std::borrow::Cow;
 
 /// Which of a message's ids a key is.
@@ -86,6 +88,20 @@ pub(super) struct Identified<'m> {
     pub header: &'m MessageHeader,
     pub bundle_id: Option<&'m str>,
     pub bundle_identifier: Option<&'m Identifier>,
+}
+
+/// Whether a document has the content with this hash. XML is read by the elements of a version, which the document need not show: it has
+/// the content if it does in one of them.
+pub fn has_content(bytes: &Bytes, sha256: &[u8; 32]) -> bool {
+    let format = Format::detect(bytes);
+    let declared: &[Option<FhirVersion>] = match format {
+        Format::Json => &[None],
+        Format::Xml => &[None, Some(FhirVersion::R4), Some(FhirVersion::R4B), Some(FhirVersion::R5)],
+    };
+    let has = |version: &Option<FhirVersion>| {
+        format::read(bytes.clone(), format, *version, None).is_ok_and(|tree| content::digest(&tree) == *sha256)
+    };
+    declared.iter().any(has)
 }
 
 /// The keys of a message; the first table above.

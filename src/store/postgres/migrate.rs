@@ -32,6 +32,20 @@ pub(in crate::store) async fn run(conn: &mut PgConnection) -> Result<(), OpenErr
     migrator().run(&mut *conn).await.map_err(|error| cannot_open(error.into()))
 }
 
+/// Refuses a database without a store, and one of another version than this program's.
+pub(in crate::store) async fn check_current(conn: &mut PgConnection) -> Result<(), OpenError> {
+    let newest = MIGRATIONS.len();
+    match versions(conn).await.map_err(cannot_open)? {
+        Some((version, _)) if version == newest as i64 => Ok(()),
+        Some((version, _)) => Err(OpenError::Refused(format!(
+            "the store has schema version {version}, and this emberpost ({}) reads version {newest}; start the router of this version \
+             on it once, which migrates it",
+            env!("CARGO_PKG_VERSION")
+        ))),
+        None => Err(OpenError::Refused("the database does not hold a store of emberpost".into())),
+    }
+}
+
 fn migrator() -> Migrator {
     let migration = |(version, text): (i64, &&str)| {
         let sql = AssertSqlSafe(*text).into_sql_str();

@@ -30,7 +30,10 @@ pub(super) mod sql;
 pub(super) mod statement;
 pub(super) mod time;
 pub(super) mod timeline;
+pub(super) mod transfer;
+mod transfer_rows;
 pub(super) mod tries;
+mod verify;
 pub(super) mod write;
 
 use self::connect::{Connector, Purpose, cannot_open};
@@ -63,6 +66,7 @@ impl Postgres {
         let mut conn = connector.connect(Purpose::Write).await.map_err(cannot_open)?;
         connect::check_server(&mut conn).await?;
         migrate::run(&mut conn).await?;
+        transfer::refuse_unfinished(&mut conn).await?;
         let participants = Core::read_participants(&mut conn).await.map_err(cannot_open)?;
         time::resume(&clock, &mut conn).await.map_err(cannot_open)?;
         partitions::begin(&mut conn, clock.now_us()).await.map_err(cannot_open)?;

@@ -6,6 +6,7 @@
 use super::core::Core;
 use super::sql::Sql;
 use crate::store::Unavailable;
+use crate::store::transfer::table::Extent;
 use futures_util::FutureExt;
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Error, Row};
@@ -14,6 +15,8 @@ use std::sync::Arc;
 /// The smallest and the largest partition, in keys.
 const LEAST_KEYS: i64 = 1 << 16;
 const MOST_KEYS: i64 = 1 << 24;
+/// Partitions for copied rows: a plan must look at each.
+const MOST_COPIED_PARTITIONS: i64 = 64;
 const HALF_DAY_US: i64 = 43_200_000_000;
 /// Waiting for the lock of a table stops everyone who comes after.
 const LOCK_LIMIT: &str = "SET LOCAL lock_timeout = '200ms'";
@@ -76,6 +79,29 @@ pub(in crate::store) async fn begin(conn: &mut PgConnection, now_us: i64) -> Res
     Ok(())
 }
 
+/// Adds partitions for the rows that a copy will bring, in the caller's transaction: of about a day each.
+pub(in crate::store) async fn prepare(conn: &mut PgConnection, extent: &Extent, now_us: i64) -> Result<(), Error> {
+    let keys = [(extent.first_message, extent.last_message), (extent.first_delivery, extent.last_delivery)];
+    for ((table, _), (first, last)) in TABLES.into_iter().zip(keys) {
+        let empty = Sql::new("DELETE FROM partition WHERE parent = $1 RETURNING first_k").bind(table).all(conn).await?;
+        for row in empty {
+            Sql::new(format!("DROP TABLE {table}_{}", row.try_get::<i64, _>(0)?)).execute(conn).await?;
+        }
+        let keys = last.saturating_sub(first).max(0);
+        let size = (keys / extent.days.clamp(1, MOST_COPIED_PARTITIONS)).max(LEAST_KEYS);
+        let mut from = first;
+        while from <= last.saturating_add(size / 2) {
+            create(conn, table, (from, from + size), now_us).await?;
+            from += size;
+        }
+        // What holds more than a day is not dropped as a whole: its oldest rows would stay too long.
+        let holds_a_day = size <= keys / extent.days.max(1);
+        let whole = Sql::new("UPDATE partition SET is_whole = $2 WHERE parent = $1").bind(table).bind(holds_a_day);
+        whole.execute(conn).await?;
+    }
+    Ok(())
+}
+
 fn newest(table: &str, sequence: &str) -> Sql {
     // A sequence that gave out nothing says 1.
     let sql = format!(
@@ -104,6 +130,10 @@ async fn add(conn: &mut PgConnection, table: &'static str, sequence: &str, now_u
     let kept = Sql::new(format!("SELECT max({key}) FROM {table}_kept")).one(conn).await?;
     let first = first.max(kept.try_get::<Option<i64>, _>(0)?.map_or(first, |kept| kept + 1));
     let end = end.max(first + LEAST_KEYS);
+    create(conn, table, (first, end), now_us).await
+}
+
+async fn create(conn: &mut PgConnection, table: &str, (first, end): (i64, i64), now_us: i64) -> Result<(), Error> {
     let name = format!("{table}_{first}");
     for statement in [
         format!("CREATE TABLE {name} (LIKE {table} INCLUDING ALL)"),

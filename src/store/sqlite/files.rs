@@ -17,6 +17,8 @@ pub(in crate::store) const PRIVATE_MODE: u32 = 0o600;
 /// Application id in the header of a store, and of a backup that was not yet opened as a store.
 pub(in crate::store) const STORE_MARK: i32 = i32::from_be_bytes(*b"EMBs");
 pub(in crate::store) const BACKUP_MARK: i32 = i32::from_be_bytes(*b"EMBb");
+/// Application id of the target of a copy that is not finished.
+pub(in crate::store) const COPY_MARK: i32 = i32::from_be_bytes(*b"EMBc");
 
 const HEADER_BYTES: usize = 100;
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
@@ -220,6 +222,15 @@ pub(in crate::store) fn mark(file: &File, path: &Path) -> Result<i32, OpenError>
         )),
         _ => refused(format!("{} is not a SQLite database", path.display())),
     }
+}
+
+/// Why the target of a copy cannot be used yet.
+pub(in crate::store) fn unfinished_copy(path: &Path) -> String {
+    format!(
+        "the store {} is the target of a copy that is not finished; run the same `emberpost store copy` again, which continues it, \
+         or remove the file",
+        path.display()
+    )
 }
 
 /// Logs beside a database file that are not empty.

@@ -32,7 +32,9 @@ pub(super) mod search;
 pub(super) mod term;
 pub(super) mod time;
 pub(super) mod timeline;
+pub(super) mod transfer;
 pub(super) mod tries;
+pub(super) mod verify;
 pub(super) mod watch;
 pub(super) mod writer;
 

@@ -3,7 +3,9 @@
 use super::checkpoint;
 use super::connect::{plain_options, readers, writer_options};
 use super::core::Core;
-use super::files::{self, BACKUP_MARK, STORE_MARK, StoreLock, beside, create_private, file_error, folder, rename_new};
+use super::files::{
+    self, BACKUP_MARK, COPY_MARK, STORE_MARK, StoreLock, beside, create_private, file_error, folder, rename_new,
+};
 use super::migrate;
 use super::recent::Recent;
 use super::search::{SEARCH_MILLISECONDS, SEARCHERS};
@@ -33,7 +35,7 @@ pub(in crate::store) async fn open(
     let database = |source: Error| OpenError::Database { path: path.display().to_string(), source: source.into() };
     let mut lock = StoreLock::take(&path)?;
     if lock.database.is_none() {
-        create(&mut lock, &path).await?;
+        create(&mut lock, &path, STORE_MARK).await?;
     }
     adopt(&lock, &path).await?;
     files::make_private(&path);
@@ -82,7 +84,7 @@ pub(in crate::store) async fn open(
 
 /// Creates a new store under a temporary name and renames it when it is complete: a database file at the path is never
 /// incomplete, so an empty one means a loss.
-async fn create(lock: &mut StoreLock, path: &Path) -> Result<(), OpenError> {
+pub(in crate::store) async fn create(lock: &mut StoreLock, path: &Path, mark: i32) -> Result<(), OpenError> {
     if lock.has_record()? {
         return Err(OpenError::Refused(format!(
             "the store {} is missing, and {} says that there was one. Put a backup in its place with `emberpost store restore \
@@ -111,7 +113,7 @@ async fn create(lock: &mut StoreLock, path: &Path) -> Result<(), OpenError> {
     let database = |source: Error| OpenError::Database { path: new.display().to_string(), source: source.into() };
     let mut conn = plain_options(&new).connect().await.map_err(database)?;
     migrate::run(&mut conn, 0).await.map_err(database)?;
-    set_application_id(&mut conn, STORE_MARK).await.map_err(database)?;
+    set_application_id(&mut conn, mark).await.map_err(database)?;
     conn.close().await.map_err(database)?;
     rename_new(&new, path).and_then(|()| files::sync_folder(path)).map_err(|source| file_error(path, source))?;
     lock.take_database(path)
@@ -135,6 +137,9 @@ async fn adopt(lock: &StoreLock, path: &Path) -> Result<(), OpenError> {
         let mut conn = plain_options(path).connect().await.map_err(database)?;
         set_application_id(&mut conn, STORE_MARK).await.map_err(database)?;
         return conn.close().await.map_err(database);
+    }
+    if found == COPY_MARK {
+        return Err(OpenError::Refused(files::unfinished_copy(path)));
     }
     if found != STORE_MARK && found != 0 {
         return Err(OpenError::Refused(format!("{} is a database of another program", path.display())));

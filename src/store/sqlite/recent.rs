@@ -266,6 +266,15 @@ pub(in crate::store) async fn move_due(recent: &Recent, conn: &mut SqliteConnect
     if recent.is_due() { move_slice(recent, conn).await } else { Ok(()) }
 }
 
+/// Moves all slices to their table, in the caller's transaction.
+pub(in crate::store) async fn move_all(recent: &Recent, conn: &mut SqliteConnection) -> Result<(), Error> {
+    for _ in 0..SLICES {
+        move_slice(recent, conn).await?;
+        recent.commit();
+    }
+    Ok(())
+}
+
 /// Moves the next slice to its table, in the caller's transaction.
 pub(in crate::store) async fn move_slice(recent: &Recent, conn: &mut SqliteConnection) -> Result<(), Error> {
     let (slice, mut rows, round_from) = {

@@ -25,7 +25,7 @@ const MESSAGES_PER_ROUND: usize = 1_024;
 const TERMS_PER_SLICE: usize = 256;
 const SLICES_PER_ROUND: usize = 16;
 /// The row of `progress` that says up to which message terms are written.
-const PROGRESS: &str = "terms";
+pub(in crate::store) const PROGRESS: &str = "terms";
 
 /// Terms of stored messages that are not written yet.
 #[derive(Default)]

@@ -11,6 +11,7 @@ macro_rules! sqlite_only {
 
 mod answers;
 mod checkpoint;
+mod copied_tables;
 mod durability;
 mod identity;
 mod lanes;

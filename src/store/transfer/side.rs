@@ -1,0 +1,115 @@
+//! A database that a command has open, whichever it is. Its methods are those of the backends.
+
+use super::table::{Cell, Counters, Extent, Link, LinkPage, Row, StoredBody, Table, WaitingDelivery};
+use crate::store::OpenError;
+use crate::store::postgres::error;
+use crate::store::postgres::transfer::Database;
+use crate::store::sqlite::transfer::{StoreFile, key};
+use crate::store_url::StoreUrl;
+use sqlx::Error;
+
+pub(super) enum Side {
+    Sqlite(Box<StoreFile>),
+    Postgres(Box<Database>),
+}
+
+macro_rules! on_side {
+    ($side:expr, $open:ident => $call:expr) => {
+        match $side {
+            Side::Sqlite($open) => $call,
+            Side::Postgres($open) => $call,
+        }
+    };
+}
+
+impl Side {
+    pub async fn open_source(url: &StoreUrl) -> Result<Side, OpenError> {
+        Ok(match url {
+            StoreUrl::Sqlite(path) => Side::Sqlite(Box::new(StoreFile::open_source(path).await?)),
+            StoreUrl::Postgres(url) => Side::Postgres(Box::new(Database::open_source(url).await?)),
+        })
+    }
+
+    pub async fn open_target(url: &StoreUrl) -> Result<Side, OpenError> {
+        Ok(match url {
+            StoreUrl::Sqlite(path) => Side::Sqlite(Box::new(StoreFile::open_target(path).await?)),
+            StoreUrl::Postgres(url) => Side::Postgres(Box::new(Database::open_target(url).await?)),
+        })
+    }
+
+    pub async fn open_to_check(url: &StoreUrl) -> Result<Side, OpenError> {
+        Ok(match url {
+            StoreUrl::Sqlite(path) => Side::Sqlite(Box::new(StoreFile::open_to_check(path).await?)),
+            StoreUrl::Postgres(url) => Side::Postgres(Box::new(Database::open_to_check(url).await?)),
+        })
+    }
+
+    /// Without a password.
+    pub fn name(&self) -> String {
+        match self {
+            Side::Sqlite(file) => format!("sqlite:{}", file.path.display()),
+            Side::Postgres(database) => database.name.clone(),
+        }
+    }
+
+    /// The columns by which rows of a table are read in pages.
+    pub fn key(&self, table: &'static Table) -> &'static [&'static str] {
+        match self {
+            Side::Sqlite(_) => key(table),
+            Side::Postgres(_) => table.key,
+        }
+    }
+
+    pub async fn rows(&mut self, table: &Table, after: Option<&[Cell]>) -> Result<Vec<Row>, Error> {
+        on_side!(self, open => open.rows(table, after).await)
+    }
+
+    pub async fn count(&mut self, table: &Table) -> Result<u64, Error> {
+        on_side!(self, open => open.count(table).await)
+    }
+
+    pub async fn extent(&mut self) -> Result<Extent, Error> {
+        on_side!(self, open => open.extent().await)
+    }
+
+    pub async fn note(&mut self, name: &str) -> Result<Option<String>, Error> {
+        on_side!(self, open => open.note(name).await)
+    }
+
+    pub async fn begin_copy(&mut self, notes: &[(&str, String)], extent: &Extent, now_us: i64) -> Result<(), Error> {
+        on_side!(self, open => open.begin_copy(notes, extent, now_us).await)
+    }
+
+    pub async fn write(&mut self, table: &Table, rows: &[Row], note: (&str, &str)) -> Result<(), Error> {
+        on_side!(self, open => open.write(table, rows, note).await)
+    }
+
+    pub async fn finish(&mut self) -> Result<(), Error> {
+        on_side!(self, open => open.finish().await)
+    }
+
+    pub async fn bodies(&mut self, after: i64) -> Result<Vec<StoredBody>, Error> {
+        on_side!(self, open => open.bodies(after).await)
+    }
+
+    pub async fn dangling(&mut self, link: Link, after: Option<&[Cell]>) -> Result<LinkPage, Error> {
+        on_side!(self, open => open.dangling(link, after).await)
+    }
+
+    pub async fn waiting(&mut self, after: (i64, i64, i64)) -> Result<Vec<WaitingDelivery>, Error> {
+        on_side!(self, open => open.waiting(after).await)
+    }
+
+    pub async fn counters(&mut self) -> Result<Vec<Counters>, Error> {
+        on_side!(self, open => open.counters().await)
+    }
+
+    pub async fn close(self) {
+        on_side!(self, open => open.close().await);
+    }
+}
+
+/// What to show of an error: without values of rows.
+pub(super) fn text(error: &Error) -> String {
+    error::text(error)
+}
