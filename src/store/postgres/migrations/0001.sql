@@ -246,23 +246,25 @@ BEGIN
 END $$;
 
 -- For each identity that is known (by its place in the arrays, from 1): the newest message with the same content, and one of the
--- messages. The bound keeps it cheap for ids of thousands of messages.
+-- messages. The bound keeps it cheap for ids of thousands of messages. A function in SQL would be planned at each call.
 CREATE FUNCTION known_identities_1(hashes bigint[], senders bigint[], kinds smallint[], contents bigint[])
-RETURNS TABLE (n bigint, same bigint, recent bigint) LANGUAGE sql VOLATILE AS $$
-  SELECT x.n,
+RETURNS TABLE (n bigint, same bigint, recent bigint) LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+  RETURN QUERY SELECT x.place,
     (SELECT max(r.message_k) FROM reference r WHERE r.hash = x.hash AND r.sender = x.sender AND r.kind = x.kind AND r.content_head = x.content_head),
-    s.recent
-  FROM unnest(hashes, senders, kinds, contents) WITH ORDINALITY AS x (hash, sender, kind, content_head, n)
-  CROSS JOIN LATERAL (SELECT max(f.message_k) AS recent FROM (
+    s.found
+  FROM unnest(hashes, senders, kinds, contents) WITH ORDINALITY AS x (hash, sender, kind, content_head, place)
+  CROSS JOIN LATERAL (SELECT max(f.message_k) AS found FROM (
     SELECT r.message_k FROM reference r WHERE r.hash = x.hash AND r.sender = x.sender AND r.kind = x.kind LIMIT 16) f) s
-  WHERE s.recent IS NOT NULL
-$$;
+  WHERE s.found IS NOT NULL;
+END $$;
 
 -- Stored messages that may be the same as new ones, as a JSON array.
-CREATE FUNCTION candidates_1(keys bigint[]) RETURNS text LANGUAGE sql VOLATILE AS $$
-  SELECT json_agg(json_build_array(m.k, m.id, encode(m.content_sha256, 'hex'), m.received_us, m.metadata, m.in_reply_to))
-  FROM message m WHERE m.k = ANY (keys)
-$$;
+CREATE FUNCTION candidates_1(keys bigint[]) RETURNS text LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+  RETURN (SELECT json_agg(json_build_array(m.k, m.id, encode(m.content_sha256, 'hex'), m.received_us, m.metadata, m.in_reply_to))
+    FROM message m WHERE m.k = ANY (keys));
+END $$;
 
 -- The oldest schema version whose programs can use this schema: a migration that narrows it raises the number.
 CREATE TABLE schema_reader (version bigint NOT NULL);
