@@ -26,11 +26,6 @@ pub(in crate::store) struct StoreFile {
     lock: StoreLock,
 }
 
-/// The columns of the primary key, in its order.
-pub(in crate::store) fn key(table: &Table) -> &'static [&'static str] {
-    if table.name == "reference" { &["hash", "sender", "kind", "content_head", "message_k"] } else { table.key }
-}
-
 impl StoreFile {
     /// Opens a store to copy it, and first writes what a running router writes later than its messages.
     pub async fn open_source(path: &Path) -> Result<StoreFile, OpenError> {
@@ -112,7 +107,7 @@ impl StoreFile {
 
     /// The rows after a key.
     pub async fn rows(&mut self, table: &Table, after: Option<&[Cell]>) -> Result<Vec<Cells>, Error> {
-        let (names, keys) = (names(table), key(table).join(", "));
+        let (names, keys) = (names(table), table.key.join(", "));
         let after_key = after.map_or(String::new(), |after| format!("WHERE ({keys}) > ({})", marks(after.len())));
         let sql = format!("SELECT {names} FROM {} {after_key} ORDER BY {keys} LIMIT {PAGE_ROWS}", table.name);
         let mut stream =

@@ -1,7 +1,7 @@
 //! What `emberpost store check` reads of a store file.
 
 use super::row;
-use super::transfer::{StoreFile, bound, cell, key};
+use super::transfer::{StoreFile, bound, cell};
 use crate::store::transfer::table::{
     Cell, Counters, Link, LinkPage, PAGE_BYTES, PAGE_ROWS, StoredBody, Table, WaitingDelivery,
 };
@@ -35,7 +35,7 @@ impl StoreFile {
     /// Rows after a key, and which of them refer to nothing.
     pub async fn dangling(&mut self, link: Link, after: Option<&[Cell]>) -> Result<LinkPage, Error> {
         let table = Table::named(link.table);
-        let keys = key(table);
+        let keys = table.key;
         let names = keys.join(", ");
         let after_key =
             after.map_or(String::new(), |after| format!("WHERE ({names}) > ({})", vec!["?"; after.len()].join(", ")));

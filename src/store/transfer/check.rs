@@ -100,7 +100,7 @@ async fn links(side: &mut Side, observe: &mut (dyn FnMut(Progress) + Send)) -> R
             let page = side.dangling(link, after.as_deref()).await.map_err(failed(side))?;
             rows += page.rows;
             for key in page.dangling {
-                checked.add(|| dangling(link, side.key(Table::named(link.table)), &key));
+                checked.add(|| dangling(link, Table::named(link.table).key, &key));
             }
             observe(Progress { doing: "checking", table: link.table, rows, of });
             if page.last.is_none() {

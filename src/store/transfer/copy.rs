@@ -86,7 +86,7 @@ async fn copy_table(
     let mut rows = if after.is_some() { target.count(table).await.map_err(failed(target))? } else { 0 };
     loop {
         let mut page = source.rows(table, after.as_deref()).await.map_err(failed(source))?;
-        let Some(last) = page.last().map(|row| table.values(row, source.key(table))) else { break };
+        let Some(last) = page.last().map(|row| table.values(row, table.key)) else { break };
         page.retain(|row| table.moves(row));
         let note = serde_json::to_string(&last).map_err(|error| TransferError::Failed(error.to_string()))?;
         target.write(table, &page, (table.name, &note)).await.map_err(failed(target))?;
@@ -139,7 +139,7 @@ async fn digest(
     loop {
         let page = side.rows(table, after.as_deref()).await.map_err(failed(side))?;
         let Some(last) = page.last() else { return Ok(digest) };
-        after = Some(table.values(last, side.key(table)));
+        after = Some(table.values(last, table.key));
         page.iter().filter(|row| table.moves(row)).for_each(|row| digest.add(row));
         observe(Progress { doing: "comparing", table: table.name, rows: digest.rows, of: expected.rows });
     }

@@ -4,7 +4,7 @@ use super::table::{Cell, Counters, Extent, Link, LinkPage, Row, StoredBody, Tabl
 use crate::store::OpenError;
 use crate::store::postgres::error;
 use crate::store::postgres::transfer::Database;
-use crate::store::sqlite::transfer::{StoreFile, key};
+use crate::store::sqlite::transfer::StoreFile;
 use crate::store_url::StoreUrl;
 use sqlx::Error;
 
@@ -49,14 +49,6 @@ impl Side {
         match self {
             Side::Sqlite(file) => format!("sqlite:{}", file.path.display()),
             Side::Postgres(database) => database.name.clone(),
-        }
-    }
-
-    /// The columns by which rows of a table are read in pages.
-    pub fn key(&self, table: &'static Table) -> &'static [&'static str] {
-        match self {
-            Side::Sqlite(_) => key(table),
-            Side::Postgres(_) => table.key,
         }
     }
 

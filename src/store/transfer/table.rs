@@ -75,7 +75,7 @@ pub(in crate::store) const TABLES: [Table; 11] = [
     },
     Table {
         name: "reference",
-        key: &["hash", "message_k", "kind"],
+        key: &["hash", "sender", "kind", "content_head", "message_k"],
         columns: &[
             ("hash", Integer),
             ("message_k", Integer),
