@@ -35,10 +35,15 @@ fn texts(value: &Value) -> Vec<&str> {
 
 #[test]
 fn ports_are_on_loopback_services_are_looked_after_and_what_is_named_is_there() {
-    for name in ["rabbitmq.yaml", "all.yaml"] {
+    for (name, wanted) in [
+        ("rabbitmq.yaml", "rabbitmq"),
+        ("postgres.yaml", "postgres"),
+        ("all.yaml", "rabbitmq"),
+        ("all.yaml", "postgres"),
+    ] {
         let Some(file) = yaml(name) else { return };
         let services = file["services"].as_object().unwrap();
-        assert!(services.contains_key("rabbitmq"), "{name}");
+        assert!(services.contains_key(wanted), "{name}");
         for (id, service) in services {
             if let Some(extended) = service.get("extends") {
                 let other = yaml(extended["file"].as_str().unwrap()).unwrap();
@@ -68,7 +73,10 @@ fn the_mounted_configuration_passes_the_check() {
     let mut check = program(elsewhere.path());
     check.args(["check", "--config"]).arg(folder().join("emberpost.toml"));
     for (name, value) in file["services"]["emberpost"]["environment"].as_object().unwrap() {
-        check.env(name, value.as_str().unwrap().replace("${RABBITMQ_PASSWORD}", "secret"));
+        check.env(
+            name,
+            value.as_str().unwrap().replace("${RABBITMQ_PASSWORD}", "secret").replace("${POSTGRES_PASSWORD}", "secret"),
+        );
     }
     let said = check.output().unwrap();
     let (out, err) = (String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr));

@@ -150,3 +150,27 @@ fn documentation_and_help_are_in_plain_english() {
         }
     }
 }
+
+/// The words of a text that begin with `emberpost_`.
+fn metrics_in(text: &str) -> BTreeSet<String> {
+    let is_part = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+    let name = |(at, _): (usize, &str)| text[at..].chars().take_while(|letter| is_part(*letter)).collect::<String>();
+    text.match_indices("emberpost_").map(name).collect()
+}
+
+#[test]
+fn alert_rules_and_pages_name_metrics_that_exist() {
+    let mut source = String::new();
+    all(&["src/metrics.rs", "src/metrics"]).iter().for_each(|(_, text)| source.push_str(text));
+    let rules = fs::read_to_string(root().join("docs/alerts.yaml")).unwrap();
+    let page = fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    let named: BTreeSet<String> = metrics_in(&rules).union(&metrics_in(&page)).cloned().collect();
+    assert!(named.len() > 8, "{named:?}");
+    for name in named {
+        let stem = name.trim_start_matches("emberpost_").trim_end_matches("_bucket").trim_end_matches("_total");
+        assert!(source.contains(&format!("\"{stem}\"")), "{name} is not a metric");
+    }
+    for alert in rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")) {
+        assert!(page.contains(&format!("`{alert}`")), "docs/operations.md does not say what to do about {alert}");
+    }
+}
