@@ -8,6 +8,8 @@ use crate::security::{Principal, Role};
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -44,6 +46,18 @@ fn permitted(parts: &Parts, admin: &Admin, needed: Role) -> Result<Principal, Pr
         Some(role) if role >= needed => Ok(who),
         Some(_) => Err(Problem::not_permitted("This needs an operator with the role operator.")),
         None => Err(Problem::not_permitted("The admin API is for operators; this is the token of a participant.")),
+    }
+}
+
+/// Refuses a request with a query.
+pub(super) async fn without_query(request: Request, next: Next) -> Response {
+    match request.uri().query() {
+        None | Some("") => next.run(request).await,
+        Some(_) => {
+            let text = "This request takes no parameters in the query; send them in the body, as JSON. \
+                        See /admin/v1/openapi.json.";
+            Problem::wrong(text).into_response()
+        }
     }
 }
 

@@ -24,6 +24,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::handler::Handler;
 use axum::http::{StatusCode, header};
+use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, post};
 use problem::Problem;
@@ -123,7 +124,7 @@ fn paths() -> Vec<Operation> {
         orders("/deliveries/{id}/retry", deliveries::retry),
         orders("/deliveries/{id}/discard", deliveries::discard),
         reads("/exchanges", system::exchanges),
-        orders("/route", system::explain),
+        explains("/route", system::explain),
         orders("/replays", replays::create),
         reads("/replays/{id}", replays::show),
         deletes("/replays/{id}", replays::cancel),
@@ -144,12 +145,17 @@ fn reads<H: Handler<T, Admin>, T: 'static>(path: &'static str, handler: H) -> Op
     Operation { method: "get", path, handler: get(handler) }
 }
 
-fn orders<H: Handler<T, Admin>, T: 'static>(path: &'static str, handler: H) -> Operation {
+fn explains<H: Handler<T, Admin>, T: 'static>(path: &'static str, handler: H) -> Operation {
     Operation { method: "post", path, handler: post(handler) }
 }
 
+/// Without a query: a filter there would be ignored, and the order would be one for everything.
+fn orders<H: Handler<T, Admin>, T: 'static>(path: &'static str, handler: H) -> Operation {
+    Operation { method: "post", path, handler: post(handler).layer(from_fn(ask::without_query)) }
+}
+
 fn deletes<H: Handler<T, Admin>, T: 'static>(path: &'static str, handler: H) -> Operation {
-    Operation { method: "delete", path, handler: delete(handler) }
+    Operation { method: "delete", path, handler: delete(handler).layer(from_fn(ask::without_query)) }
 }
 
 /// Runs an action to its end even if the caller disconnects, so that the store and the running state agree.

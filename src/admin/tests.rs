@@ -219,6 +219,8 @@ async fn what_is_not_there_or_not_asked_well_is_said_as_an_outcome() {
         ("POST", "/replays".to_owned(), r#"{"event":"push","rate_per_second":0}"#, 400, "SEND_REQUEST"),
         ("POST", "/replays".to_owned(), r#"{"event":"push","colour":"red"}"#, 400, "SEND_REQUEST"),
         ("POST", "/deliveries/discard".to_owned(), "{}", 400, "SEND_REQUEST"),
+        ("POST", "/deliveries/retry?participant=lab".to_owned(), "", 400, "SEND_REQUEST"),
+        ("DELETE", format!("/replays/{none}?force=true"), "", 400, "SEND_REQUEST"),
         ("POST", "/deliveries/retry".to_owned(), r#"{"state":"waiting"}"#, 400, "SEND_REQUEST"),
         ("POST", "/route?from=lab".to_owned(), "{}", 400, "SEND_REQUEST"),
         ("GET", "/exchanges".to_owned(), "", 501, "ROUTE_NOT_BUILT"),
