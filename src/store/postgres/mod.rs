@@ -5,6 +5,7 @@
 pub(super) mod commit;
 pub(super) mod connect;
 pub(super) mod core;
+pub(super) mod delete;
 pub(super) mod drop;
 pub(super) mod due;
 pub(super) mod error;
