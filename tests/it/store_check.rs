@@ -81,3 +81,25 @@ async fn a_flipped_byte_a_row_without_its_message_a_broken_link_and_a_wrong_coun
         "{text}"
     );
 }
+
+#[tokio::test]
+async fn a_backup_is_verified_where_it_is_and_can_still_be_restored() {
+    crate::harness::sqlite_only!();
+    let mut node = NodeConfig::with_sender().participant(Party::new("box").mailbox()).start().await;
+    node.post(Sample::new().addressed_to("box").bytes()).await.expect_status(202);
+    let folder = node.folder().to_owned();
+    let run = |arguments: &[&str]| {
+        let output = program(&folder).args(arguments).output().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&text).into_owned())
+    };
+    let store = ["--store", "sqlite:store.db"];
+    let (code, text) = run(&["store", "check", store[0], store[1]]);
+    assert!(code == Some(2) && text.contains("in use by another emberpost"), "{text}");
+    assert_eq!(run(&["store", "backup", "monday.db", store[0], store[1]]).0, Some(0));
+    node.kill9();
+    let (code, text) = run(&["store", "check", "--store", "monday.db"]);
+    assert!(code == Some(0) && text.contains("the store is sound"), "{text}");
+    let (code, text) = run(&["store", "restore", "monday.db", store[0], store[1]]);
+    assert_eq!(code, Some(0), "{text}");
+}

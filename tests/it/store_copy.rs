@@ -5,6 +5,9 @@
 use std::path::Path;
 use std::process::{Child, Output, Stdio};
 
+use serde_json::json;
+use sqlx::{ConnectOptions, Connection};
+
 use crate::harness::postgres::{Server, is_installed, shared};
 use crate::harness::{Answer, Node, NodeConfig, Party, Peer, SOON, Sample, program, wait_until};
 
@@ -16,6 +19,22 @@ macro_rules! needs_postgres {
             return;
         }
     };
+}
+
+/// What a router writes seldom: reports of receivers, tries of messages that a broker delivered again, a text that PostgreSQL cannot
+/// store, and how far retention is.
+async fn add_rare_rows(store: &Path) {
+    let mut connection = sqlx::sqlite::SqliteConnectOptions::new().filename(store).connect().await.unwrap();
+    for sql in [
+        "INSERT INTO receiver_issues (delivery_k, issues) VALUES (1, '[{\"severity\":\"error\"}]'), (2, '[]')",
+        "INSERT INTO redelivery (queue, digest, tries, tried_us) VALUES ('b', zeroblob(32), 3, 5), ('B', zeroblob(32), 1, 6), \
+         ('a', zeroblob(32), 2, 7), ('ä', zeroblob(32), 2, 7), ('a.dead', zeroblob(32), 2, 7)",
+        "UPDATE attempt SET detail = 'before' || char(0) || 'after' WHERE delivery_k = 1",
+        "INSERT INTO progress (name, value) VALUES ('identities', 7)",
+    ] {
+        assert!(sqlx::query(sql).execute(&mut connection).await.unwrap().rows_affected() > 0, "{sql}");
+    }
+    connection.close().await.unwrap();
 }
 
 fn url(store: &str) -> String {
@@ -49,6 +68,8 @@ struct Source {
     node: Node,
     answered: Sample,
     waiting: Vec<Sample>,
+    /// Its path; it is paused.
+    replay: String,
 }
 
 impl Source {
@@ -69,8 +90,15 @@ impl Source {
             waiting.push(Sample::new().addressed_to("later"));
             node.post(waiting[waiting.len() - 1].bytes()).await.expect_status(202);
         }
-        assert!(node.terminate().await.success());
-        Source { node, answered, waiting }
+        node.admin_post("participants/later/pause", json!({})).await.expect_status(200);
+        let replay = json!({"filter": {"event": "patient-link"}, "to": "bad", "rate_per_second": 1});
+        let replay = node.admin_post("replays", replay).await.expect_status(201).json();
+        let replay = format!("replays/{}", replay["id"].as_str().unwrap());
+        node.admin_post(&format!("{replay}/pause"), json!({})).await.expect_status(200);
+        // As a power cut would leave it: much of it is in SQLite's log.
+        node.kill9();
+        add_rare_rows(&node.store_path()).await;
+        Source { node, answered, waiting, replay }
     }
 
     /// A router on a copy delivers what waited, in order, and recognizes what was stored.
@@ -78,6 +106,11 @@ impl Source {
         let (lab, later) = (Peer::ok().await, Peer::ok().await);
         let config = NodeConfig::with_sender().store(&url(store)).participant(Party::new("lab").at(&lab));
         let mut node = config.participant(Party::new("later").at(&later)).start().await;
+        let paused =
+            node.admin("participants").await["items"].as_array().unwrap().iter().any(|item| item["paused"] == true);
+        assert!(paused && later.count() == 0, "a participant that was paused stays so");
+        assert_eq!(node.admin(&self.replay).await["state"], "paused");
+        node.admin_post("participants/later/resume", json!({})).await.expect_status(200);
         let received = later.wait_for(self.waiting.len(), SOON).await;
         let sent: Vec<String> = self.waiting.iter().map(Sample::header_id).collect();
         assert_eq!(received.iter().map(|request| request.header_id()).collect::<Vec<_>>(), sent);
@@ -98,7 +131,10 @@ async fn a_copy_there_and_back_has_the_same_rows_and_a_router_goes_on_with_each(
     let database = shared().url_of("/copy_there".as_ref());
     let there = copy(folder, "sqlite:store.db", &database);
     assert_eq!(there.len(), 11, "{there:?}");
-    assert!(there.iter().any(|line| line.starts_with("  delivery") && line.contains(" 46 rows")), "{there:?}");
+    for (table, rows) in [("receiver_issues", 2), ("redelivery", 5), ("replay", 1), ("progress", 1)] {
+        let has = |line: &String| line.starts_with(&format!("  {table}")) && line.contains(&format!(" {rows} rows"));
+        assert!(there.iter().any(has), "{table}: {there:?}");
+    }
     assert_eq!(copy(folder, &database, "sqlite:back.db"), there);
     for store in ["sqlite:store.db", "sqlite:back.db", &database] {
         expect_sound(folder, store);
