@@ -224,6 +224,41 @@ async fn a_copy_that_was_killed_goes_on_where_it_was_and_no_router_starts_on_hal
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_differs_from_its_source_is_not_made_a_store() {
+    needs_postgres!();
+    let mut source = Source::new().await;
+    let folder = source.node.folder().to_owned();
+    let server: &'static Server = Box::leak(Box::new(Server::start(&[])));
+    let database = server.url_of("/copy_differs".as_ref());
+    let mut empty = NodeConfig::new().store(&url(&database)).start().await;
+    assert!(empty.terminate().await.success());
+    let lock = Lock::on(server, "t_copy_differs", "delivery", "SHARE").await;
+    let mut killed = start_copy(&folder, "sqlite:store.db", &database);
+    lock.wait_until_met().await;
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    lock.end();
+    // A message that was copied is changed; the rest follows.
+    let change = "UPDATE message SET source = 'changed' WHERE k = (SELECT min(k) FROM message)";
+    server.psql("t_copy_differs", change).unwrap();
+    let again = ["store", "copy", "--from", "sqlite:store.db", "--to", &database];
+    for _ in 0..2 {
+        let (code, text) = run(&folder, &again);
+        assert_eq!(code, Some(1), "{text}");
+        assert!(text.contains("in the copy, with other hashes") && !text.contains("delivery ("), "{text}");
+    }
+    let started = NodeConfig::with_sender().store(&url(&database)).try_start().await;
+    assert!(started.err().expect("no router starts on it").log.contains("is not finished"));
+
+    source.node.restart().await;
+    source.node.post(Sample::new().addressed_to("later").bytes()).await.expect_status(202);
+    assert!(source.node.terminate().await.success());
+    let (code, text) = run(&folder, &again);
+    assert!(code == Some(2) && text.contains("has changed since its copy"), "{text}");
+    server.stop("INT");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_copy_is_refused_into_what_holds_data_from_what_is_in_use_and_from_another_version() {
     needs_postgres!();
     let source = Source::new().await;
