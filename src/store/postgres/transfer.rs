@@ -177,6 +177,10 @@ impl Database {
                 );
                 self.conn.execute(AssertSqlSafe(sql)).await?;
             }
+            // As SQLite counts them: by the newest key.
+            let stored = "INSERT INTO message_count (slot, stored) SELECT 0, max(k) FROM message HAVING max(k) IS NOT NULL \
+                          ON CONFLICT (slot) DO UPDATE SET stored = excluded.stored";
+            Sql::new(stored).execute(&mut self.conn).await?;
             Sql::new("DROP TABLE copy_progress").execute(&mut self.conn).await?;
             Sql::new("COMMIT").execute(&mut self.conn).await.map(drop)
         };
