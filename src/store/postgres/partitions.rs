@@ -6,7 +6,7 @@
 use super::core::Core;
 use super::sql::Sql;
 use crate::store::Unavailable;
-use crate::store::transfer::table::Extent;
+use crate::store::transfer::row::Extent;
 use futures_util::FutureExt;
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Error, Row};

@@ -3,7 +3,8 @@
 use super::connect::within_limit;
 use super::sql::text;
 use crate::store::codes;
-use crate::store::transfer::table::{Cell, Kind, Row, Table};
+use crate::store::transfer::row::{Cell, Row};
+use crate::store::transfer::table::{Kind, Table};
 use fhir::event::Event;
 use sqlx::postgres::{PgArguments, PgConnection};
 use sqlx::{Arguments, AssertSqlSafe, Error};

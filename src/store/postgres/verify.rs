@@ -3,9 +3,8 @@
 use super::connect::within_limit;
 use super::sql::Sql;
 use super::transfer::{Database, after_key, bound, cell, keys, read_column};
-use crate::store::transfer::table::{
-    Cell, Counters, Link, LinkPage, PAGE_BYTES, PAGE_ROWS, StoredBody, Table, WaitingDelivery,
-};
+use crate::store::transfer::row::{Cell, Counters, LinkPage, StoredBody, WaitingDelivery};
+use crate::store::transfer::table::{Link, PAGE_BYTES, PAGE_ROWS, Table};
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Error, Executor, Row};
 

@@ -2,9 +2,8 @@
 
 use super::row;
 use super::transfer::{StoreFile, bound, cell};
-use crate::store::transfer::table::{
-    Cell, Counters, Link, LinkPage, PAGE_BYTES, PAGE_ROWS, StoredBody, Table, WaitingDelivery,
-};
+use crate::store::transfer::row::{Cell, Counters, LinkPage, StoredBody, WaitingDelivery};
+use crate::store::transfer::table::{Link, PAGE_BYTES, PAGE_ROWS, Table};
 use futures_util::TryStreamExt;
 use sqlx::{AssertSqlSafe, Error, Row};
 

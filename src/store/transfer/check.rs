@@ -1,8 +1,9 @@
 //! `emberpost store check`: whether what a store holds agrees with itself. Reads only.
 
 use super::lanes::Lanes;
+use super::row::{Cell, StoredBody};
 use super::side::Side;
-use super::table::{Cell, LINKS, Link, StoredBody, Table};
+use super::table::{LINKS, Link, Table};
 use super::{Observer, Progress, TransferError, failed};
 use crate::store::prepare::unpack;
 use crate::store_url::StoreUrl;

@@ -3,8 +3,9 @@
 //! A page is one transaction of the target, with a note of its last key: a copy that was stopped continues there. The target is marked
 //! until every table has the same digest as in the source, and no router starts on it meanwhile.
 
+use super::row::{Cell, TableDigest};
 use super::side::Side;
-use super::table::{Cell, PROGRESS, TABLES, Table, TableDigest};
+use super::table::{PROGRESS, TABLES, Table};
 use super::{Observer, Progress, TransferError, failed, refused};
 use crate::store::codes;
 use crate::store_url::StoreUrl;

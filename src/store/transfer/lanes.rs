@@ -3,7 +3,7 @@
 //! A delivery names the newest older delivery of its lane that waited when it came (`prev_seq`). Whatever waits before it now waited
 //! then, too, so that its link is at least that one.
 
-use super::table::WaitingDelivery;
+use super::row::WaitingDelivery;
 use crate::routing::lane::UNORDERED;
 
 /// Finds broken links in deliveries that are given in order of participant, lane, and `seq`.

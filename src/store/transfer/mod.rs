@@ -6,6 +6,7 @@
 mod check;
 mod copy;
 mod lanes;
+pub(super) mod row;
 mod side;
 pub(super) mod table;
 

@@ -1,6 +1,7 @@
 //! A database that a command has open, whichever it is. Its methods are those of the backends.
 
-use super::table::{Cell, Counters, Extent, Link, LinkPage, Row, StoredBody, Table, WaitingDelivery};
+use super::row::{Cell, Counters, Extent, LinkPage, Row, StoredBody, WaitingDelivery};
+use super::table::{Link, Table};
 use crate::store::OpenError;
 use crate::store::postgres::error;
 use crate::store::postgres::transfer::Database;
