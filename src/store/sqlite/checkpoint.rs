@@ -1,8 +1,8 @@
 //! Moves the log into the database file beside the writer, on a connection of its own.
 //!
-//! The writer's own checkpoint of 10,000 pages stopped all messages for 70 to 90 milliseconds, once or twice a second under load.
-//! Here the writer goes on meanwhile, and waits only for the last few pages: SQLite starts the log anew only when all of it has
-//! been moved.
+//! SQLite starts the log anew only when all of it is in the database file and that file is synced. The writer's own checkpoint of
+//! 10,000 pages stopped all messages for 70 to 90 milliseconds, once or twice a second under load. Here the writer goes on
+//! meanwhile, and waits only while the last pages are moved and synced.
 
 use super::connect::writer_options;
 use super::core::Core;
@@ -13,12 +13,14 @@ use std::sync::Weak;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// 16 MB of log, so that a page that changes often is written to the database file only once for many commits.
+/// 16 MiB of log, so that a page that changes often is written to the database file only once for many commits.
 const LOG_PAGES: i64 = 4_000;
-/// The writer waits while at most about so many pages are moved.
+/// About this many pages are left to move while the writer waits.
 const REST_PAGES: i64 = 400;
-/// If the writer is faster than the disk, the rest does not become smaller with each pass.
-const PASSES: usize = 4;
+/// If the writer is faster than the disk, the rest does not become smaller with each pass. Then the writer is stopped for no
+/// more than `REST_LIMIT_PAGES`, or moves the log itself once it has become too long.
+const PASSES: usize = 6;
+const REST_LIMIT_PAGES: i64 = 2_000;
 const BUSY_INTERVAL: Duration = Duration::from_millis(50);
 const IDLE_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -31,6 +33,12 @@ const MOVE: &str = "PRAGMA wal_checkpoint(PASSIVE)";
 struct Log {
     pages: i64,
     moved: i64,
+}
+
+impl Log {
+    fn rest(&self) -> i64 {
+        self.pages - self.moved
+    }
 }
 
 /// The connection for checkpoints. The writer's limit does not apply to it, since it writes nothing.
@@ -53,7 +61,7 @@ pub(in crate::store) async fn run(core: Weak<Core>) {
         if let Err(error) = &moved
             && !failing
         {
-            tracing::warn!(%error, "the store's log cannot be moved into its file; the writer tries again when it is longer");
+            tracing::warn!(%error, "the store's log cannot be moved into its file; this is tried again twice a second");
         }
         failing = moved.is_err();
         let before = pages;
@@ -67,20 +75,31 @@ async fn move_log(core: &Core) -> Result<i64, Error> {
     let mut guard = core.checkpointer.lock().await;
     let Some(conn) = guard.as_mut() else { return Ok(0) };
     let found = run_pragma(conn, LOOK).await?;
-    if found.pages < LOG_PAGES {
+    if found.pages < LOG_PAGES || found.rest() == 0 {
         return Ok(found.pages);
     }
+    let mut rest = found.rest();
     for _ in 0..PASSES {
         run_pragma(conn, MOVE).await?;
-        let log = run_pragma(conn, LOOK).await?;
-        if log.pages - log.moved <= REST_PAGES {
+        sync(core).await?;
+        rest = run_pragma(conn, LOOK).await?.rest();
+        if rest <= REST_PAGES {
             break;
         }
     }
-    let _writer = core.writer.lock().await;
-    // All pages, unless a reader still needs an older state of one; then the next time tries again.
-    run_pragma(conn, MOVE).await?;
+    if rest <= REST_LIMIT_PAGES {
+        let _writer = core.writer.lock().await;
+        // All pages, unless a reader still needs an older state of one; then the next time tries again.
+        run_pragma(conn, MOVE).await?;
+    }
     Ok(found.pages)
+}
+
+/// Syncs the database file before the writer waits: SQLite itself syncs it only with the last page of the log.
+async fn sync(core: &Core) -> Result<(), Error> {
+    let Some(file) = core.database_file() else { return Ok(()) };
+    let synced = tokio::task::spawn_blocking(move || file.sync_data()).await;
+    synced.map_err(|error| Error::Io(std::io::Error::other(error)))?.map_err(Error::Io)
 }
 
 async fn run_pragma(conn: &mut SqliteConnection, pragma: &'static str) -> Result<Log, Error> {

@@ -51,8 +51,9 @@ async fn transact(core: &Core, writer: &mut Writer, jobs: &[BatchJob]) -> Result
     if let Keys::Counted(last) = keys {
         writer.keys = last;
     }
-    lookup::release(&mut writer.conn, &writer.recent, &rows.released).await?;
+    // Before anything is released: a row that moves with this transaction is released in its table, where it is then.
     writer.write_late().await?;
+    lookup::release(&mut writer.conn, &writer.recent, &rows.released).await?;
     let terms = std::mem::take(&mut rows.terms);
     // Later keys may have been assigned by transactions that failed.
     let newest = rows.messages.iter().map(|row| row.key).max().unwrap_or_default();

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 pub(in crate::store) const BUSY_TIMEOUT_MILLISECONDS: u32 = 5_000;
 const BUSY_TIMEOUT: Duration = Duration::from_millis(BUSY_TIMEOUT_MILLISECONDS as u64);
-/// 62 MB of log, after which the writer moves it into the database file itself: usually `checkpoint` has done so before.
+/// 62 MiB of log, after which the writer moves it into the database file itself: usually `checkpoint` has done so before.
 const CHECKPOINT_PAGES: &str = "16000";
-/// A log that grew beyond this, because a reader kept an old snapshot open, is truncated when the reader has ended.
+/// A log that grew beyond this, because a reader kept an old snapshot open or bodies were large, is truncated when it has been
+/// moved.
 pub(in crate::store) const LOG_LIMIT_BYTES: u64 = 64 * 1024 * 1024;
 
 /// For a file that nobody else has open. Without a log: everything is written to the file itself.

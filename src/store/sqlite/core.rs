@@ -14,6 +14,7 @@ use crate::store::{StoreSettings, Unavailable};
 use futures_util::future::BoxFuture;
 use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
 use sqlx::{Connection, Error, Row};
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -101,6 +102,11 @@ impl Core {
                 self.health.lost()
             }
         }
+    }
+
+    /// The open database file; None once the store is closed.
+    pub fn database_file(&self) -> Option<Arc<File>> {
+        self.watched().as_ref().and_then(FileWatch::database)
     }
 
     /// Free bytes on the store's disk, at most a second old. None if the system reports an error.

@@ -10,10 +10,14 @@ use std::fs::{File, Metadata, OpenOptions, Permissions, TryLockError};
 use std::io::{Error, ErrorKind, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// Messages are health records: only the owner may read them, whatever the umask and the folder's mode.
 pub(in crate::store) const PRIVATE_MODE: u32 = 0o600;
+/// Tries to lock a file, over 250 milliseconds.
+const LOCK_TRIES: usize = 25;
+const LOCK_INTERVAL: Duration = Duration::from_millis(10);
 /// Application id in the header of a store, and of a backup that was not yet opened as a store.
 pub(in crate::store) const STORE_MARK: i32 = i32::from_be_bytes(*b"EMBs");
 pub(in crate::store) const BACKUP_MARK: i32 = i32::from_be_bytes(*b"EMBb");
@@ -104,7 +108,8 @@ pub(in crate::store) fn sync_folder(path: &Path) -> std::io::Result<()> {
 pub(in crate::store) struct StoreLock {
     pub lock_file: File,
     pub lock_path: PathBuf,
-    pub database: Option<(File, FileId)>,
+    /// Shared with whoever syncs it: closing another descriptor of the file would release SQLite's own locks.
+    pub database: Option<(Arc<File>, FileId)>,
 }
 
 impl Drop for StoreLock {
@@ -152,7 +157,7 @@ impl StoreLock {
             Ok(file)
         });
         match locked {
-            Ok(file) => self.database = Some((file, id)),
+            Ok(file) => self.database = Some((Arc::new(file), id)),
             Err(error) => {
                 open_stores().remove(&id);
                 return Err(error);
@@ -191,12 +196,16 @@ fn open_lock(path: &Path) -> std::io::Result<File> {
     Ok(file)
 }
 
+/// Waits for a moment: a process that ends, or one that is being started as a child of this one, may still hold the lock.
 fn lock_or_refuse(file: &File, locked: &Path, store: &Path) -> Result<(), OpenError> {
-    match file.try_lock() {
-        Ok(()) => Ok(()),
-        Err(TryLockError::WouldBlock) => in_use(store, locked),
-        Err(TryLockError::Error(source)) => Err(file_error(locked, source)),
+    for _ in 0..LOCK_TRIES {
+        match file.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_INTERVAL),
+            Err(TryLockError::Error(source)) => return Err(file_error(locked, source)),
+        }
     }
+    in_use(store, locked)
 }
 
 /// Two routers on one file would assign the same keys.

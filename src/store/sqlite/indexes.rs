@@ -1,4 +1,4 @@
-//! What is written later than messages, by itself: the missing terms before a search.
+//! Writes the missing terms before a search.
 
 use super::core::Core;
 use super::term;

@@ -189,6 +189,13 @@ impl Recent {
         if is_stale { self.load(conn).await } else { Ok(()) }
     }
 
+    /// The slice of this hash moves with the next batch.
+    #[cfg(test)]
+    pub fn make_due(&self, hash: i64) {
+        let mut state = self.state();
+        (state.slice, state.messages) = (slice_number(hash), MESSAGES_PER_SLICE);
+    }
+
     /// Enough messages have arrived for the next slice to move.
     fn is_due(&self) -> bool {
         let state = self.state();
@@ -216,8 +223,7 @@ impl Default for State {
 impl State {
     /// The slice of a hash: by its first bits, in the order of signed integers.
     fn slice_of(&mut self, hash: i64) -> &mut BTreeSet<ReferenceRow> {
-        let from_least = hash.wrapping_sub(i64::MIN).cast_unsigned();
-        &mut self.slices[(from_least >> (u64::BITS - SLICES.trailing_zeros())) as usize]
+        &mut self.slices[slice_number(hash)]
     }
 
     fn apply(&mut self, change: Change) {
@@ -252,6 +258,11 @@ impl State {
             }
         }
     }
+}
+
+fn slice_number(hash: i64) -> usize {
+    let from_least = hash.wrapping_sub(i64::MIN).cast_unsigned();
+    (from_least >> (u64::BITS - SLICES.trailing_zeros())) as usize
 }
 
 /// All rows with a hash.

@@ -20,8 +20,9 @@ pub(in crate::store) const COLUMNS_OF_VERSION_9: &str = "k, source, event, respo
 const FILL_ROWS: i64 = 1_000;
 /// Messages after which the terms in memory are sorted, to be written in a round of slices.
 const MESSAGES_PER_ROUND: usize = 1_024;
-/// A batch writes a slice of the round: at least so many terms, and at least this share of the round, so that a round ends before
-/// the next one has become larger. All terms at once made one batch in fifty take five times as long as the others.
+/// A batch writes a slice of the round: at least so many terms, and at least this share of the round, so that a round takes at
+/// most 16 batches, whose terms are the next round. All terms at once made one batch in fifty take five times as long as the
+/// others.
 const TERMS_PER_SLICE: usize = 256;
 const SLICES_PER_ROUND: usize = 16;
 /// The row of `progress` that says up to which message terms are written.

@@ -5,9 +5,11 @@
 
 use super::files::{FileId, StoreLock, beside, file_error};
 use crate::store::OpenError;
+use std::fs::File;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Why the files at the path are not accepted as the open ones.
 pub(in crate::store) enum FileChange {
@@ -40,6 +42,11 @@ impl FileWatch {
         Ok(FileWatch { lock, files })
     }
 
+    /// The database file.
+    pub fn database(&self) -> Option<Arc<File>> {
+        self.lock.database.as_ref().map(|(file, _)| file.clone())
+    }
+
     /// Compares device, inode and link count of the open files with their paths. A handful of system calls.
     pub fn check(&self) -> Result<(), FileChange> {
         for (path, id) in &self.files {
@@ -52,7 +59,7 @@ impl FileWatch {
                 Err(error) => return Err(FileChange::Unknown(format!("{}: {error}", path.display()))),
             }
         }
-        let database = self.lock.database.as_ref().map(|(file, _)| file);
+        let database = self.lock.database.as_ref().map(|(file, _)| &**file);
         for file in database.into_iter().chain([&self.lock.lock_file]) {
             if file.metadata().is_ok_and(|data| data.nlink() == 0) {
                 return Err(FileChange::Lost("a file of the store was removed".into()));

@@ -37,8 +37,8 @@ impl Writer {
         self.recent.refresh(&mut self.conn).await
     }
 
-    /// Writes what is written later than messages, once there is enough of it, in the running transaction: a transaction of
-    /// their own cost these slices as many commits as the messages.
+    /// Writes what is written later than messages, once there is enough of it, in the running transaction: in transactions of
+    /// their own, these slices cost as many commits as the messages.
     pub async fn write_late(&mut self) -> Result<(), Error> {
         term::write_slice(&mut self.conn, &mut self.unwritten_terms).await?;
         recent::move_due(&self.recent, &mut self.conn).await

@@ -291,3 +291,23 @@ async fn a_store_with_unwritten_terms_starts_on_a_full_disk() {
     let fixture = fixture.reopen().await;
     assert_eq!(with_source(&fixture).await, 2);
 }
+
+#[tokio::test]
+async fn an_identity_that_is_released_while_its_slice_moves_stays_released() {
+    sqlite_only!();
+    for moving in ["bundle-1", "header-1"] {
+        let fixture = Fixture::new().await;
+        let (_, work) = fixture.accept_new(to("lab", 1, numbered(1))).await;
+        fixture.store.core().recent.make_due(reference::hash(moving));
+        let mut answer = answer("lab", "answer", 2);
+        answer.releases_request = true;
+        let settled = settlement(work[0].delivery_key, DeliveryState::Answered, Some(answer));
+        fixture.store.settle(settled).await.unwrap();
+        assert!(matches!(fixture.store.accept(numbered(1)).await.unwrap(), Acceptance::New { .. }), "{moving} moves");
+        let fixture = fixture.reopen().await;
+        let sql = "SELECT count(*) FROM reference WHERE hash = ? AND sender <> 0";
+        let row =
+            sqlx::query(sql).bind(reference::hash(moving)).fetch_one(&fixture.store.core().readers).await.unwrap();
+        assert_eq!(sqlx::Row::get::<i64, _>(&row, 0), 0, "{moving} moves");
+    }
+}
