@@ -12,6 +12,11 @@ use crate::store::transfer::table::{Kind, PAGE_BYTES, PAGE_ROWS, Table};
 use futures_util::TryStreamExt;
 use sqlx::postgres::{PgArguments, PgConnection, PgRow};
 use sqlx::{Arguments, AssertSqlSafe, Error, Executor, Row};
+use std::time::{Duration, Instant};
+
+/// How long a command waits for the lock: the server ends a session a moment after its client.
+const LOCK_LIMIT: Duration = Duration::from_secs(3);
+const LOCK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// An open database. For a copy its connection has the lock on the store.
 pub(in crate::store) struct Database {
@@ -58,12 +63,17 @@ impl Database {
 
     async fn lock(url: &SecretUrl) -> Result<Database, OpenError> {
         let mut conn = Connector::new(url)?.connect(Purpose::Write).await.map_err(cannot_open)?;
-        match lock::take(&mut conn, None).await {
-            Ok(_) => Ok(Database { name: url.to_string(), conn }),
-            Err(error) if lock::is_taken(&error) => {
-                Err(OpenError::Refused(format!("the store {url} is in use by another emberpost; stop that one first")))
+        let begun = Instant::now();
+        loop {
+            match lock::take(&mut conn, None).await {
+                Ok(_) => return Ok(Database { name: url.to_string(), conn }),
+                Err(error) if !lock::is_taken(&error) => return Err(cannot_open(error)),
+                Err(_) if begun.elapsed() < LOCK_LIMIT => tokio::time::sleep(LOCK_INTERVAL).await,
+                Err(_) => {
+                    let text = format!("the store {url} is in use by another emberpost; stop that one first");
+                    return Err(OpenError::Refused(text));
+                }
             }
-            Err(error) => Err(cannot_open(error)),
         }
     }
 
