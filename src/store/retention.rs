@@ -25,6 +25,9 @@ pub struct RetentionDays {
 pub(super) const STEP_COST: i64 = 4_096;
 const MICROSECONDS_PER_DAY: i64 = 86_400_000_000;
 
+/// The row of `progress` that says up to which message identities are released. A copy of the store keeps it.
+pub(super) const IDENTITIES_PROGRESS: &str = "identities";
+
 /// Where the next call continues; at the start again after the end or a message that is too young.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct RetentionCursors {

@@ -9,6 +9,13 @@ use serde::{Deserialize, Deserializer, Serialize};
 use std::sync::Arc;
 use uuid::Uuid;
 
+/// The largest number of answers shown with a message, oldest first.
+pub(super) const ANSWERS_SHOWN: u32 = 100;
+/// From the request to the end of a search, including its wait for a connection.
+pub(super) const SEARCH_MILLISECONDS: u64 = 10_000;
+/// A search through an index with at most so many rows is short.
+pub(super) const SHORT_ROWS: i64 = 10_000;
+
 /// Why a list, a retry, or a replay fails.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ViewError {

@@ -11,6 +11,7 @@ use crate::store::context::Context;
 use crate::store::health::Health;
 use crate::store::participants::Participants;
 use crate::store::retention::RetentionCursors;
+use crate::store::view::SEARCH_MILLISECONDS;
 use crate::store::{OpenError, StoreSettings, Unavailable};
 use futures_util::future::BoxFuture;
 use sqlx::postgres::{PgConnection, PgRow};
@@ -24,8 +25,6 @@ use tokio::sync::Mutex;
 const READERS: usize = 8;
 /// Searches that run at the same time; further ones wait.
 const SEARCHERS: usize = 2;
-/// From the request to the end of a search.
-const SEARCH_MILLISECONDS: u64 = 10_000;
 
 /// How long a start waits for the end of the last run.
 const ATTACH_LIMIT: Duration = Duration::from_secs(3);

@@ -8,7 +8,9 @@ use super::sql::Sql;
 use super::{Postgres, filter};
 use crate::delivery::{DeliveryState, PendingDelivery};
 use crate::outcome::Outcome;
-use crate::store::view::{DeliveryFilter, DeliveryView, MessageFilter, MessageView, Page, ViewError, shown};
+use crate::store::view::{
+    ANSWERS_SHOWN, DeliveryFilter, DeliveryView, MessageFilter, MessageView, Page, ViewError, shown,
+};
 use crate::store::{Unavailable, codes, rows};
 use sqlx::postgres::PgRow;
 use sqlx::{Error, Row};
@@ -17,9 +19,6 @@ use uuid::Uuid;
 
 const MESSAGE_COLUMNS: &str = "m.k, m.metadata, m.in_reply_to, m.state, m.committed_us, m.outcome, \
                                EXISTS (SELECT 1 FROM body b WHERE b.message_k = m.k), m.response_flags";
-
-/// The largest number of answers shown with a message, oldest first.
-const ANSWERS_SHOWN: u32 = 100;
 
 const DELIVERY_COLUMNS: &str = "d.k, d.id, m.id, p.id, d.destination, d.kind, d.kind_json, d.state, d.attempts, \
      CASE d.due_us WHEN 0 THEN d.created_us ELSE d.due_us END, d.expires_us, d.fault, d.status, a.id, d.replay_of, \

@@ -6,10 +6,8 @@
 use super::filter::{Conditions, Source};
 use super::pool::Pool;
 use super::sql::Sql;
+use crate::store::view::SHORT_ROWS;
 use sqlx::{Error, Row};
-
-/// A source with at most so many keys is short.
-const SHORT_ROWS: i64 = 10_000;
 
 /// A table that lists are made from.
 pub(in crate::store) struct ListedTable {

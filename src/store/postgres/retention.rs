@@ -18,8 +18,6 @@ use sqlx::{Error, Row};
 use std::sync::PoisonError;
 use std::time::Instant;
 
-/// The row of `progress` that says up to which message identities are released.
-const IDENTITIES: &str = "identities";
 const BODY_COST: &str = "1 + length(b.bytes) / 4096";
 const TRACE_COST: &str = "1 + (SELECT count(*) + coalesce(sum(d.attempts), 0) FROM delivery d WHERE d.message_k = m.k) \
                           + coalesce((SELECT length(b.bytes) / 4096 FROM body b WHERE b.message_k = m.k), 0)";
@@ -184,7 +182,10 @@ async fn still_ended(conn: &mut PgConnection, keys: &[i64], protected_since_us: 
 
 /// Releases identities in the order in which they were stored, and stores its position.
 async fn release_identities(conn: &mut PgConnection, before_us: i64, limit: u32) -> Result<u64, Error> {
-    let after = Sql::new("SELECT value FROM progress WHERE name = $1").bind(IDENTITIES).optional(conn).await?;
+    let after = Sql::new("SELECT value FROM progress WHERE name = $1")
+        .bind(retention::IDENTITIES_PROGRESS)
+        .optional(conn)
+        .await?;
     let after: i64 = after.map_or(Ok(0), |row| row.try_get(0))?;
     let sql = Sql::new("SELECT k, received_us < $1 FROM message WHERE k > $2 ORDER BY k LIMIT $3");
     let rows = sql.bind(before_us).bind(after).bind(limit).all(conn).await?;
@@ -199,6 +200,6 @@ async fn release_identities(conn: &mut PgConnection, before_us: i64, limit: u32)
     release(conn, &old).await?;
     let save =
         "INSERT INTO progress (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
-    Sql::new(save).bind(IDENTITIES).bind(*last).execute(conn).await?;
+    Sql::new(save).bind(retention::IDENTITIES_PROGRESS).bind(*last).execute(conn).await?;
     Ok(old.len() as u64)
 }

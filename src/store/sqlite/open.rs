@@ -8,13 +8,14 @@ use super::files::{
 };
 use super::migrate;
 use super::recent::Recent;
-use super::search::{SEARCH_MILLISECONDS, SEARCHERS};
+use super::search::SEARCHERS;
 use super::term::UnwrittenTerms;
 use super::watch::FileWatch;
 use super::writer::{Writer, read_keys};
 use crate::clock::Clock;
 use crate::store::health::Health;
 use crate::store::retention::RetentionCursors;
+use crate::store::view::SEARCH_MILLISECONDS;
 use crate::store::{OpenError, StoreSettings};
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Error, Row};

@@ -3,11 +3,9 @@
 //! The store has no SQLite statistics, so SQLite cannot know which term is rare. A bounded count in an index per term finds out.
 
 use super::filter::Conditions;
+use crate::store::view::SHORT_ROWS;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, Error, Row};
-
-/// An access path with at most so many rows is short.
-const SHORT_ROWS: i64 = 10_000;
 
 /// A table that lists are made from.
 pub(in crate::store) struct ListedTable {

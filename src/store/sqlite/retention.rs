@@ -26,8 +26,6 @@ use sqlx::{AssertSqlSafe, Error, Row};
 use std::sync::PoisonError;
 use std::time::Instant;
 
-/// The row of `progress` that says up to which message identities are released.
-const IDENTITIES: &str = "identities";
 const BODY_COST: &str = "1 + length(b.bytes) / 4096";
 const TRACE_COST: &str = "1 + (SELECT count(*) + coalesce(sum(attempts), 0) FROM delivery WHERE message_k = m.k) \
                           + coalesce((SELECT length(bytes) / 4096 FROM body WHERE message_k = m.k), 0)";
@@ -157,7 +155,7 @@ async fn window(
 
 /// Releases identities in the order in which they were stored, and stores its position.
 async fn release_identities(writer: &mut Writer, before_us: i64, limit: u32) -> Result<u64, Error> {
-    let after = progress::read(&mut writer.conn, IDENTITIES).await?;
+    let after = progress::read(&mut writer.conn, retention::IDENTITIES_PROGRESS).await?;
     let rows = sqlx::query("SELECT k, received_us < ? FROM message WHERE k > ? ORDER BY k LIMIT ?")
         .bind(before_us)
         .bind(after)
@@ -173,7 +171,7 @@ async fn release_identities(writer: &mut Writer, before_us: i64, limit: u32) -> 
     }
     let Some(last) = old.last() else { return Ok(0) };
     lookup::release(&mut writer.conn, &writer.recent, &old).await?;
-    progress::save(&mut writer.conn, IDENTITIES, *last).await?;
+    progress::save(&mut writer.conn, retention::IDENTITIES_PROGRESS, *last).await?;
     Ok(old.len() as u64)
 }
 

@@ -13,8 +13,6 @@ use std::time::{Duration, Instant};
 
 /// Searches that run at the same time; further ones wait. Each may take a core.
 pub(in crate::store) const SEARCHERS: u32 = 2;
-/// From the request to the end of the search, including its wait for a connection.
-pub(in crate::store) const SEARCH_MILLISECONDS: u64 = 10_000;
 /// Steps of SQLite's virtual machine between two checks of the time.
 const STEPS_BETWEEN_CHECKS: i32 = 10_000;
 
