@@ -14,11 +14,16 @@ pub(super) const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 const STALLED_AFTER: Duration = Duration::from_secs(2);
 /// Between two probes that write, while commits succeed; these probes also store that the clock is right.
 const WRITE_INTERVAL: Duration = Duration::from_secs(10);
-/// With less free space than this, each probe writes.
+/// With less free space than this, each probe writes, and logs of the database are kept short.
 const LOW_SPACE_BYTES: u64 = 64 * 1024 * 1024;
 const SMALL_PROBE_BYTES: i64 = 16;
 /// More than fits into pages of the log that can be overwritten without free space.
 const LARGE_PROBE_BYTES: i64 = 64 * 1024;
+
+/// Whether little space is free. Unknown counts as enough.
+pub(super) fn is_low(free_bytes: Option<u64>) -> bool {
+    free_bytes.is_some_and(|free| free < LOW_SPACE_BYTES)
+}
 
 #[derive(Default)]
 pub(super) struct Health {
@@ -110,7 +115,7 @@ impl Health {
         if observed.running.is_some() {
             return None;
         }
-        if observed.failure.is_some() || free_bytes.is_some_and(|free| free < LOW_SPACE_BYTES) {
+        if observed.failure.is_some() || is_low(free_bytes) {
             return Some(Some(LARGE_PROBE_BYTES));
         }
         if !within(observed.written, WRITE_INTERVAL) {

@@ -122,6 +122,27 @@ async fn a_full_disk_refuses_what_is_new_loses_nothing_and_goes_on_when_there_is
     .await;
 }
 
+/// Each commit writes the same index pages again: a log of 16 MiB would fill the disk after a hundred small messages.
+#[tokio::test]
+async fn on_a_small_disk_the_log_leaves_room_for_messages() {
+    crate::harness::sqlite_only!();
+    let Some(disk) = SmallDisk::mount() else {
+        println!("SKIPPED: a small disk needs the right to mount a tmpfs, which this user does not have");
+        return;
+    };
+    let url = toml::Value::String(format!("sqlite:{}", disk.path().join("store.db").display()));
+    let lab = Peer::ok().await;
+    let node = with_lab(&lab).store(&format!("url = {url}")).start().await;
+
+    let mut written_bytes = 0;
+    for _ in 0..300 {
+        let message = Sample::new().addressed_to("lab").bytes();
+        written_bytes += message.len();
+        let reply = node.post(message).await;
+        assert!(matches!(reply.status, 200 | 202), "after {written_bytes} bytes: {}", reply.text());
+    }
+}
+
 #[tokio::test]
 async fn below_min_free_bytes_nothing_new_is_taken_and_deliveries_go_on() {
     crate::harness::sqlite_only!();

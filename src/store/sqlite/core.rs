@@ -1,7 +1,7 @@
 //! What the handles of a store and its writer share: connections, keys of participants, counters, free disk space.
 
 use super::error::unavailable;
-use super::files::{beside, folder};
+use super::files::{self, beside};
 use super::recent::Recent;
 use super::watch::{FileChange, FileWatch};
 use super::writer::Writer;
@@ -117,8 +117,7 @@ impl Core {
         {
             return Some(bytes);
         }
-        let disk = rustix::fs::statvfs(folder(&self.path)).ok()?;
-        let bytes = disk.f_bavail.saturating_mul(disk.f_frsize);
+        let bytes = files::free_bytes(&self.path)?;
         *cached = Some((Instant::now(), bytes));
         Some(bytes)
     }

@@ -53,6 +53,12 @@ pub(in crate::store) fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
+/// Free bytes on the disk of `path`. None if the system reports an error.
+pub(in crate::store) fn free_bytes(path: &Path) -> Option<u64> {
+    let disk = rustix::fs::statvfs(folder(path)).ok()?;
+    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
 /// `path` with `ending` after it, as SQLite names the files beside a database.
 pub(in crate::store) fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();

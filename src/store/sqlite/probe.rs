@@ -1,13 +1,13 @@
 //! Checks an open store each second: its files, the clock, the size of its log, and, while there are no commits, whether it can
 //! be written.
 
-use super::connect::{BUSY_TIMEOUT_MILLISECONDS, LOG_LIMIT_BYTES};
+use super::connect::{BUSY_TIMEOUT_MILLISECONDS, LOG_LIMIT_BYTES, checkpoint_pages};
 use super::core::Core;
 use super::error::{is_busy, unavailable};
 use super::time;
 use super::writer::Writer;
 use crate::store::clock_anchor;
-use crate::store::health::{ProbeFailure, WATCH_INTERVAL};
+use crate::store::health::{ProbeFailure, WATCH_INTERVAL, is_low};
 use sqlx::Error;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -18,6 +18,7 @@ const PROBE_BUSY_MILLISECONDS: u32 = 250;
 /// Checks the store's files each second, and probes while there are no commits. Ends with the store.
 pub(in crate::store) async fn watch(core: Weak<Core>) {
     let mut logged_wrong_clock = core.upgrade().is_some_and(|core| core.clock.jump().is_some());
+    let mut was_space_low = None;
     loop {
         tokio::time::sleep(WATCH_INTERVAL).await;
         let Some(core) = core.upgrade() else { return };
@@ -28,6 +29,11 @@ pub(in crate::store) async fn watch(core: Weak<Core>) {
         // A disk that hangs must not block a thread of the runtime. `check_files` logs a failure itself.
         let _ = tokio::task::spawn_blocking(move || checked.check_files()).await;
         clock_anchor::watch(&core.clock, &mut logged_wrong_clock);
+        let is_space_low = is_low(core.free_bytes());
+        if was_space_low != Some(is_space_low) {
+            limit_log(&core, is_space_low).await;
+            was_space_low = Some(is_space_low);
+        }
         if core.log_bytes() > LOG_LIMIT_BYTES {
             cut_log(&core).await;
         }
@@ -55,6 +61,15 @@ async fn probe(core: &Arc<Core>, write: Option<i64>) -> Result<(), Error> {
     }
     busy_timeout(&mut writer, BUSY_TIMEOUT_MILLISECONDS).await?;
     result
+}
+
+/// The log is shorter while little space is free.
+async fn limit_log(core: &Arc<Core>, is_space_low: bool) {
+    let mut writer = core.writer.lock().await;
+    let pragma = format!("PRAGMA wal_autocheckpoint = {}", checkpoint_pages(is_space_low));
+    if let Err(error) = sqlx::query(sqlx::AssertSqlSafe(pragma)).execute(&mut writer.conn).await {
+        tracing::error!(%error, "the store's connection fails");
+    }
 }
 
 /// Moves the log into the database file and truncates it, unless a reader prevents that.
