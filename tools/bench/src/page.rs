@@ -143,7 +143,15 @@ pub fn write(args: &PageArgs) -> Result<()> {
     }
     if args.messages > 0 {
         let _ = writeln!(page, "## A full store\n\n`emberpost bench growth --messages {}`:\n", args.messages);
-        page += &growth::measure(&args.growth())?.table();
+        page += &growth::measure(&args.growth(None))?.table();
+        if args.postgres.is_some() {
+            let _ = writeln!(
+                page,
+                "\n{FULL_POSTGRES}\n\n`emberpost bench growth --messages {} --postgres URL`:\n",
+                args.messages
+            );
+            page += &growth::measure(&args.growth(args.postgres.clone()))?.table();
+        }
     }
     let _ = writeln!(page, "\n{CHECK}\n\n{}", check()?);
     std::fs::write(&args.out, page).with_context(|| format!("cannot write {}", args.out.display()))
@@ -173,13 +181,14 @@ impl PageArgs {
         })
     }
 
-    fn growth(&self) -> GrowthArgs {
+    fn growth(&self, postgres: Option<String>) -> GrowthArgs {
         GrowthArgs {
             messages: self.messages,
             open_deliveries: 10_000.min(self.messages / 10),
             seconds: self.seconds,
             runs: self.runs,
             server_binary: self.server_binary.clone(),
+            postgres,
             out: None,
         }
     }
@@ -247,6 +256,10 @@ changes with the speed at which the machine happens to run. Over AMQP the broker
 up the processor 35 times for each message, 19 of them the one that writes.
 
 ";
+
+const FULL_POSTGRES: &str = "## A full store in PostgreSQL
+
+As above. The bytes written per message are what the server's log (WAL) grows by, with images of full pages; memory is the router's.";
 
 const CHECK: &str = "## The check of a message
 

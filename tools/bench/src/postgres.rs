@@ -9,6 +9,8 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row};
 use tokio::runtime::Runtime;
 
+const DAY_US: i64 = 86_400_000_000;
+
 /// A database for one run. It is dropped with the value.
 pub struct Database {
     runtime: Runtime,
@@ -64,6 +66,52 @@ impl Database {
     pub fn set_full_page_writes(&self, is_on: bool) -> Result<()> {
         self.run(&format!("ALTER SYSTEM SET full_page_writes = {is_on}"))?;
         self.run("SELECT pg_reload_conf()")
+    }
+
+    pub fn size_bytes(&self) -> Result<u64> {
+        self.number("SELECT pg_database_size(current_database())")
+    }
+
+    /// Moves the times of the older half of the messages and of their deliveries back by `days`, while no router uses it. The rows
+    /// that this leaves behind are vacuumed: retention shall not find more of them than it makes.
+    pub fn make_older_half_old(&self, days: u32) -> Result<()> {
+        let by = i64::from(days) * DAY_US;
+        let half = self.number("SELECT k FROM message ORDER BY k OFFSET (SELECT count(*) FROM message) / 2 LIMIT 1")?;
+        for statement in [
+            format!(
+                "UPDATE message SET received_us = received_us - {by}, committed_us = committed_us - {by} WHERE k < {half}"
+            ),
+            format!(
+                "UPDATE delivery SET created_us = created_us - {by}, ended_us = ended_us - {by} WHERE message_k < {half}"
+            ),
+            "VACUUM ANALYZE message, delivery".to_owned(),
+            "CHECKPOINT".to_owned(),
+        ] {
+            self.runtime.block_on(execute(&self.own(), statement))?;
+        }
+        Ok(())
+    }
+
+    /// How many messages are still older than half of `days`.
+    pub fn old_messages_left(&self, days: u32) -> Result<u64> {
+        let by = i64::from(days) * DAY_US / 2;
+        self.number(&format!(
+            "SELECT count(*) FROM message WHERE received_us < (SELECT max(received_us) FROM message) - {by}"
+        ))
+    }
+
+    /// What a query returns in this database: one number.
+    fn number(&self, sql: &str) -> Result<u64> {
+        self.runtime.block_on(async {
+            let mut connection = connect(&self.own()).await?;
+            let row = sqlx::query(AssertSqlSafe(sql)).fetch_one(&mut connection).await?;
+            Ok(u64::try_from(row.try_get::<i64, _>(0)?)?)
+        })
+    }
+
+    /// How this database is reached.
+    fn own(&self) -> PgConnectOptions {
+        self.options.clone().database(&self.name)
     }
 
     fn run(&self, sql: &str) -> Result<()> {

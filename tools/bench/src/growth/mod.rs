@@ -3,23 +3,23 @@
 
 mod aging;
 mod lists;
+mod store;
+mod table;
 
-use std::fmt::Write;
-use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
 
 use self::lists::ListTime;
+use self::store::Store;
 use super::cases::Bench;
-use super::children::Folder;
 use super::http::strings;
 use super::message::{MAILBOX_ADDRESS, RECEIVER_ADDRESS};
 use super::plan::{Load, Plan};
 use super::proc;
 use super::report::{Sample, median};
-use super::router::{Channel, RouterProcess, Settings};
+use super::router::{Channel, RouterProcess};
 
 /// The address of a participant that cannot be reached, for which deliveries stay open.
 const DOWN_ADDRESS: &str = "http://bench.example/down";
@@ -49,6 +49,9 @@ pub struct GrowthArgs {
     /// The program whose `serve` is measured [default: emberpost beside this program]
     #[arg(long, value_name = "PATH")]
     pub server_binary: Option<std::path::PathBuf>,
+    /// A running PostgreSQL for the stores, postgres://superuser@host:port/postgres [default: SQLite]
+    #[arg(long, value_name = "URL")]
+    pub postgres: Option<String>,
     /// Also writes the figures as JSON to this file
     #[arg(long, value_name = "FILE")]
     pub out: Option<std::path::PathBuf>,
@@ -85,20 +88,19 @@ pub struct Growth {
 pub fn measure(args: &GrowthArgs) -> Result<Growth> {
     let plan = Plan::of_growth(args);
     let bench = Bench::new(&plan)?;
-    let folder = Folder::new("full")?;
+    let store = Store::new("full", args.postgres.as_deref())?;
     let mut growth = Growth { messages: args.messages, open_deliveries: args.open_deliveries, ..Growth::default() };
-    fill(&bench, folder.path(), args, &mut growth)?;
-    restart_and_lists(&bench, folder.path(), &mut growth)?;
-    accept_in_turns(&bench, folder.path(), args, &mut growth)?;
-    retention(&bench, folder.path(), args, &mut growth)?;
+    fill(&bench, &store, args, &mut growth)?;
+    restart_and_lists(&bench, &store, &mut growth)?;
+    accept_in_turns(&bench, &store, args, &mut growth)?;
+    retention(&bench, &store, args, &mut growth)?;
     Ok(growth)
 }
 
 /// Half of the messages are requests that are delivered and answered; then those that nobody takes.
-fn fill(bench: &Bench<'_>, folder: &Path, args: &GrowthArgs, growth: &mut Growth) -> Result<()> {
+fn fill(bench: &Bench<'_>, store: &Store, args: &GrowthArgs, growth: &mut Growth) -> Result<()> {
     let (_receiver, receiver_address) = bench.receiver("127.0.0.1:0")?;
-    let channel = Channel::Http(&receiver_address);
-    let router = RouterProcess::start(&bench.server_program, folder, &settings(channel, ""), false)?;
+    let router = store.start(bench, Channel::Http(&receiver_address), "")?;
     let begun = Instant::now();
     let requests = args.messages.saturating_sub(args.open_deliveries) / 2;
     for (destination, messages) in [(RECEIVER_ADDRESS, requests), (DOWN_ADDRESS, args.open_deliveries)] {
@@ -112,21 +114,22 @@ fn fill(bench: &Bench<'_>, folder: &Path, args: &GrowthArgs, growth: &mut Growth
     }
     growth.filled_per_second = args.messages as f64 / begun.elapsed().as_secs_f64();
     router.stop()?;
-    growth.database_bytes = std::fs::metadata(folder.join("bench.db"))?.len();
+    growth.database_bytes = store.size_bytes()?;
     Ok(())
 }
 
-fn restart_and_lists(bench: &Bench<'_>, folder: &Path, growth: &mut Growth) -> Result<()> {
+fn restart_and_lists(bench: &Bench<'_>, store: &Store, growth: &mut Growth) -> Result<()> {
     let mut times = Vec::new();
     for _ in 0..bench.plan.runs {
         let begun = Instant::now();
-        let router = RouterProcess::start(&bench.server_program, folder, &settings(NOBODY, ""), false)?;
+        let router = store.start(bench, NOBODY, "")?;
         times.push(begun.elapsed().as_secs_f64() * 1e3);
         growth.memory_bytes_at_rest = proc::memory_bytes(router.pid()).0;
         router.stop()?;
     }
     growth.restart_ms = median(times.into_iter()).unwrap_or_default();
-    let router = RouterProcess::start(&bench.server_program, folder, &settings(NOBODY, ""), false)?;
+    eprintln!("growth: restart to ready in {:.0} ms", growth.restart_ms);
+    let router = store.start(bench, NOBODY, "")?;
     growth.lists = lists::measure(router.address(), bench.plan.runs)?;
     growth.memory_bytes_at_most = proc::memory_bytes(router.pid()).1;
     router.stop()?;
@@ -134,11 +137,11 @@ fn restart_and_lists(bench: &Bench<'_>, folder: &Path, growth: &mut Growth) -> R
 }
 
 /// Two routers at once, one of which is idle while the other accepts.
-fn accept_in_turns(bench: &Bench<'_>, folder: &Path, args: &GrowthArgs, growth: &mut Growth) -> Result<()> {
-    let router = RouterProcess::start(&bench.server_program, folder, &settings(NOBODY, ""), false)?;
+fn accept_in_turns(bench: &Bench<'_>, store: &Store, args: &GrowthArgs, growth: &mut Growth) -> Result<()> {
+    let router = store.start(bench, NOBODY, "")?;
     for run in 1..=args.runs {
         growth.empty.push(accept_into_empty(bench, args)?);
-        growth.full.push(accept(bench, &router, args)?);
+        growth.full.push(accept(bench, store, &router, args)?);
         let rate = growth.full.last().map_or(0.0, |sample| sample.messages_per_second);
         eprintln!("growth: accept with a full store, run {run} of {}: {rate:.0}/s", args.runs);
     }
@@ -147,34 +150,38 @@ fn accept_in_turns(bench: &Bench<'_>, folder: &Path, args: &GrowthArgs, growth: 
     Ok(())
 }
 
-fn retention(bench: &Bench<'_>, folder: &Path, args: &GrowthArgs, growth: &mut Growth) -> Result<()> {
-    let database = folder.join("bench.db");
-    aging::make_older_half_old(&database, AGE_DAYS)?;
-    growth.old_before_retention = aging::old_messages_left(&database, AGE_DAYS)?;
+fn retention(bench: &Bench<'_>, store: &Store, args: &GrowthArgs, growth: &mut Growth) -> Result<()> {
+    store.make_older_half_old(AGE_DAYS)?;
+    growth.old_before_retention = store.old_messages_left(AGE_DAYS)?;
     let more = format!("\n[retention]\nbodies_days = {RETENTION_DAYS}\ntraces_days = {RETENTION_DAYS}\n");
     let begun = Instant::now();
-    let router = RouterProcess::start(&bench.server_program, folder, &settings(NOBODY, &more), false)?;
+    let router = store.start(bench, NOBODY, &more)?;
     for run in 1..=args.runs {
-        growth.during_retention.push(accept(bench, &router, args)?);
+        growth.during_retention.push(accept(bench, store, &router, args)?);
         growth.empty_beside_retention.push(accept_into_empty(bench, args)?);
         eprintln!("growth: accept during retention, run {run} of {}", args.runs);
     }
     growth.retention_seconds = begun.elapsed().as_secs_f64();
     router.stop()?;
-    growth.left_after_retention = aging::old_messages_left(&database, AGE_DAYS)?;
+    growth.left_after_retention = store.old_messages_left(AGE_DAYS)?;
     Ok(())
 }
 
 fn accept_into_empty(bench: &Bench<'_>, args: &GrowthArgs) -> Result<Sample> {
-    let folder = Folder::new("empty")?;
-    let router = RouterProcess::start(&bench.server_program, folder.path(), &settings(NOBODY, ""), false)?;
-    let sample = accept(bench, &router, args)?;
+    let store = Store::new("empty", args.postgres.as_deref())?;
+    let router = store.start(bench, NOBODY, "")?;
+    let sample = accept(bench, &store, &router, args)?;
     router.stop()?;
     Ok(sample)
 }
 
-fn accept(bench: &Bench<'_>, router: &RouterProcess, args: &GrowthArgs) -> Result<Sample> {
-    Ok(bench.send(load(args.seconds), router.address(), MAILBOX_ADDRESS, &[router.pid()])?.sample())
+/// With a store in PostgreSQL, what is written is what the server's log grows by.
+fn accept(bench: &Bench<'_>, store: &Store, router: &RouterProcess, args: &GrowthArgs) -> Result<Sample> {
+    let before = store.wal()?;
+    let run = bench.send(load(args.seconds), router.address(), MAILBOX_ADDRESS, &[router.pid()])?;
+    let wal = store.wal()?.zip(before).and_then(|(wal, before)| run.per_message_in_all(wal.since(before).bytes));
+    let sample = run.sample();
+    Ok(Sample { written_bytes_per_message: wal.unwrap_or(sample.written_bytes_per_message), ..sample })
 }
 
 fn load(seconds: u64) -> Load {
@@ -183,63 +190,6 @@ fn load(seconds: u64) -> Load {
 
 /// Port 9 of loopback, where nobody listens.
 const NOBODY: Channel<'static> = Channel::Http("127.0.0.1:9");
-
-fn settings<'a>(channel: Channel<'a>, more: &'a str) -> Settings<'a> {
-    Settings { channel, down: Some(DOWN_ADDRESS), more, store: None }
-}
-
-impl Growth {
-    pub fn json(&self) -> String {
-        serde_json::to_string_pretty(self).unwrap_or_default()
-    }
-
-    /// The figures as a Markdown table, each with its baseline.
-    pub fn table(&self) -> String {
-        let of = |samples: &[Sample], value: fn(&Sample) -> f64| median(samples.iter().map(value)).unwrap_or_default();
-        let ratio = |some: &[Sample], base: &[Sample], value: fn(&Sample) -> f64| {
-            median(some.iter().zip(base).map(|(one, base)| value(one) / value(base).max(1e-9))).unwrap_or_default()
-        };
-        let rate: fn(&Sample) -> f64 = |sample| sample.messages_per_second;
-        let p99: fn(&Sample) -> f64 = |sample| sample.latency.p99_us as f64 / 1e3;
-        let written: fn(&Sample) -> f64 = |sample| sample.written_bytes_per_message;
-        let mut table = format!(
-            "{} stored messages, {} open deliveries, database of {:.0} MB, filled at {:.0} messages/s\n\n| what | empty store | full store | ratio |\n|---|---|---|---|\n",
-            self.messages,
-            self.open_deliveries,
-            self.database_bytes as f64 / 1e6,
-            self.filled_per_second
-        );
-        for (name, value, digits) in [
-            ("accept, messages/s", rate, 0),
-            ("accept, p99 ms", p99, 1),
-            ("accept, bytes written per message", written, 0),
-        ] {
-            let (empty, full) = (of(&self.empty, value), of(&self.full, value));
-            let ratio = ratio(&self.full, &self.empty, value);
-            let _ = writeln!(table, "| {name} | {empty:.digits$} | {full:.digits$} | {ratio:.2} |");
-        }
-        for (name, value, digits) in [("during retention, messages/s", rate, 0), ("during retention, p99 ms", p99, 1)] {
-            let (empty, full) = (of(&self.empty_beside_retention, value), of(&self.during_retention, value));
-            let ratio = ratio(&self.during_retention, &self.empty_beside_retention, value);
-            let _ = writeln!(table, "| {name} | {empty:.digits$} | {full:.digits$} | {ratio:.2} |");
-        }
-        let _ = writeln!(
-            table,
-            "\n| restart to ready | memory after the restart | memory at most | old messages left after {:.0} s of retention |\n|---|---|---|---|\n| {:.0} ms | {:.0} MB | {:.0} MB | {} of {} |",
-            self.retention_seconds,
-            self.restart_ms,
-            self.memory_bytes_at_rest as f64 / 1e6,
-            self.memory_bytes_at_most as f64 / 1e6,
-            self.left_after_retention,
-            self.old_before_retention,
-        );
-        table += "\n| list of | first page, ms | entries |\n|---|---|---|\n";
-        for list in &self.lists {
-            let _ = writeln!(table, "| `{}` | {:.1} | {} |", list.filter, list.median_ms, list.entries);
-        }
-        table
-    }
-}
 
 impl Plan {
     fn of_growth(args: &GrowthArgs) -> Plan {
