@@ -20,7 +20,7 @@ const LIBRARIES: [&str; 3] = [
 ];
 
 /// The library that moves a process's wall clock (Debian's package libfaketime); None where it is not installed.
-fn library() -> Option<&'static str> {
+pub fn library() -> Option<&'static str> {
     let found = LIBRARIES.into_iter().find(|path| Path::new(path).exists());
     if found.is_none() {
         println!("SKIPPED: moving a process's clock needs libfaketime");
@@ -45,7 +45,7 @@ async fn node(library: &str, lab: &Peer, folder: &Path) -> Node {
         .await
 }
 
-fn set(folder: &Path, offset: &str) {
+pub fn set(folder: &Path, offset: &str) {
     fs::write(folder.join("time"), offset).unwrap();
 }
 

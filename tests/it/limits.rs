@@ -22,22 +22,26 @@ fn with_lab(lab: &Peer) -> NodeConfig {
 
 /// Not kept, the operator must make room, and when to come again.
 #[track_caller]
-fn assert_no_store(reply: &Reply) {
+pub fn assert_no_store(reply: &Reply) {
     assert_eq!(reply.status, 503, "{}", reply.text());
     assert_eq!(reply.faults(), ["ROUTE_NO_STORE"]);
     assert_eq!(reply.issue_codes(), ["no-store"]);
     assert!(reply.header("retry-after").is_some());
 }
 
-/// A disk of 8 MiB, until it is dropped.
+/// A small disk, until it is dropped.
 pub struct SmallDisk(TempDir);
 
 impl SmallDisk {
-    /// None where the test may not mount.
+    /// Of 8 MiB. None where the test may not mount.
     pub fn mount() -> Option<SmallDisk> {
+        SmallDisk::mount_of(8)
+    }
+
+    pub fn mount_of(mebibytes: usize) -> Option<SmallDisk> {
         let folder = TempDir::with_prefix("emberpost-it-disk-").unwrap();
         let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=8m", "emberpost-it"]).arg(folder.path());
+        mount.args(["-t", "tmpfs", "-o", &format!("size={mebibytes}m"), "emberpost-it"]).arg(folder.path());
         let done = mount.output().is_ok_and(|output| output.status.success());
         done.then(|| SmallDisk(folder))
     }
@@ -65,7 +69,7 @@ pub fn large() -> Sample {
     sample.set("/entry/1/resource/name/0/family", json!(name))
 }
 
-async fn is_kept(node: &Node, message: &Sample) -> bool {
+pub async fn is_kept(node: &Node, message: &Sample) -> bool {
     let found = node.admin(&format!("messages?bundle_id={}&sender=sender", message.bundle_id())).await;
     let Some(id) = found["items"][0]["id"].as_str().map(str::to_owned) else { return false };
     node.get(&format!("/admin/v1/messages/{id}/content")).await.expect_status(200).body == message.bytes()

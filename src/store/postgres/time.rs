@@ -1,4 +1,5 @@
-//! Stores a moment at which the clock was right and renews it while it is, so that the next start detects a wrong clock.
+//! Stores a moment at which the clock was right and renews it while it is, so that the next start detects a wrong clock; and says
+//! when the clock of the database differs.
 
 use super::sql::{Sql, Value};
 use crate::clock::Clock;
@@ -6,6 +7,10 @@ use crate::store::clock_anchor;
 use sqlx::postgres::PgConnection;
 use sqlx::{Error, Row};
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
+
+/// Clocks that are kept right differ by less.
+const DIFFERENCE_LIMIT_US: i64 = 60_000_000;
 
 /// Compares the clock with what the last run stored.
 pub(in crate::store) async fn resume(clock: &Clock, conn: &mut PgConnection) -> Result<(), Error> {
@@ -28,4 +33,36 @@ pub(in crate::store) fn save(clock: &Clock) -> Option<Sql> {
     let upsert = "INSERT INTO progress (name, value) SELECT * FROM unnest($1::text[], $2::bigint[]) \
                   ON CONFLICT (name) DO UPDATE SET value = excluded.value";
     Some(Sql::new(upsert).bind(Value::Texts(names)).bind(values))
+}
+
+/// The time of the database in microseconds, as an expression.
+pub(in crate::store) const DATABASE_TIME: &str = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
+
+/// Compares the clock of the database with that of the router.
+#[derive(Default)]
+pub(in crate::store) struct Comparison {
+    logged_difference: bool,
+}
+
+impl Comparison {
+    /// Logs once that the clocks differ, or no longer do. `asked`: the router's time before the question and after the answer.
+    pub fn check(&mut self, database_us: i64, asked: &RangeInclusive<i64>) {
+        // A slow answer is not a difference.
+        let ahead_us = if database_us < *asked.start() {
+            asked.start() - database_us
+        } else {
+            asked.end().saturating_sub(database_us).min(0)
+        };
+        let differs = ahead_us.abs() > DIFFERENCE_LIMIT_US;
+        match (differs, self.logged_difference) {
+            (true, false) => tracing::warn!(
+                ahead_seconds = ahead_us / 1_000_000,
+                "the clock of the router differs by more than a minute from that of the database: one of them is wrong. Messages are \
+                 stored and delivered by the router's clock; what other programs of the database write has other times"
+            ),
+            (false, true) => tracing::warn!("the clocks of the router and of the database agree again"),
+            _ => {}
+        }
+        self.logged_difference = differs;
+    }
 }

@@ -58,14 +58,30 @@ pub fn shared() -> &'static Server {
 impl Server {
     /// Starts a server with further settings, such as `max_connections=5`.
     pub fn start(settings: &[&str]) -> Server {
-        let folder = tempfile::TempDir::with_prefix("emberpost-postgres-").unwrap().keep();
-        let data = folder.join("data");
-        if is_root() {
-            run(Command::new("chown").arg("postgres:").arg(&folder));
+        Server::start_in(new_folder(), settings, None)
+    }
+
+    /// Starts a server whose write-ahead log, in segments of 1 MB, is on another disk than its tables, which are in `tables`.
+    pub fn start_on_two_disks(tables: &Path, log: &Path, settings: &[&str]) -> Server {
+        let folder = new_folder();
+        for (name, disk) in [("data", tables), ("wal", log)] {
+            let place = disk.join(name);
+            std::fs::create_dir_all(&place).unwrap();
+            own(disk);
+            own(&place);
+            std::os::unix::fs::symlink(place, folder.join(name)).unwrap();
         }
+        Server::start_in(folder, settings, Some("wal"))
+    }
+
+    /// `log`: the folder for the write-ahead log, if it has one of its own.
+    fn start_in(folder: PathBuf, settings: &[&str], log: Option<&str>) -> Server {
         let mut init = program("initdb");
         init.args(["--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", "--username=postgres", "-D"])
-            .arg(&data);
+            .arg(folder.join("data"));
+        if let Some(log) = log {
+            init.arg("--wal-segsize=1").arg("--waldir").arg(folder.join(log));
+        }
         run(&mut init);
         // A group of its own: what interrupts the tests must not interrupt the one who tidies up after them.
         let mut guard = Command::new("sh");
@@ -144,6 +160,16 @@ impl Server {
         let _ = child.kill();
         let _ = child.wait();
         false
+    }
+
+    /// Starts the server if it has ended by itself.
+    pub fn start_if_ended(&self) {
+        let mut child = self.child.lock().unwrap();
+        let has_ended = child.as_mut().is_none_or(|child| child.try_wait().unwrap().is_some());
+        drop(child);
+        if has_ended {
+            self.start_again();
+        }
     }
 
     /// Sends the server a signal by name, and waits for its end: `INT` ends all sessions in order, `KILL` is a power cut.
@@ -256,6 +282,19 @@ fn program(name: &str) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--reuid=postgres", "--regid=postgres", "--init-groups", "--"]).arg(path);
     command
+}
+
+fn new_folder() -> PathBuf {
+    let folder = tempfile::TempDir::with_prefix("emberpost-postgres-").unwrap().keep();
+    own(&folder);
+    folder
+}
+
+/// Gives a folder to the user that the server runs as.
+fn own(folder: &Path) {
+    if is_root() {
+        run(Command::new("chown").arg("postgres:").arg(folder));
+    }
 }
 
 fn is_root() -> bool {
