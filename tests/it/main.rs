@@ -68,6 +68,7 @@ mod receiver_connections;
 mod receiver_replies;
 mod receivers;
 mod refusals;
+mod releases;
 mod repeats;
 mod replay;
 mod replies;

@@ -1,8 +1,10 @@
 //! The schema's versions and its migrations, which sqlx's `Migrator` runs.
 //!
-//! `PRAGMA user_version` has the schema's version, too, written in the transaction of each migration: earlier releases know only
-//! this number, and refuse a store that is newer than they are. A store without sqlx's table of migrations is taken over at its
-//! version.
+//! `PRAGMA user_version` has the schema's version, too, written in the transaction of each migration. A store without sqlx's table
+//! of migrations is taken over at its version.
+//!
+//! A migration widens first and narrows one release later, so that the previous release can use the store. It sets
+//! `progress.schema_reader` to the oldest version whose programs can; without that row, only programs of the same version can.
 
 use super::term;
 use crate::store::OpenError;
@@ -39,7 +41,7 @@ pub(super) async fn run_checked(conn: &mut SqliteConnection, path: &Path) -> Res
     let database = |source: Error| OpenError::Database { path: path.display().to_string(), source: source.into() };
     let newest = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
     let found = user_version(conn).await.map_err(database)?;
-    if found > newest {
+    if found > newest && oldest_reader(conn).await.is_none_or(|reader| reader > newest) {
         return Err(OpenError::Refused(format!(
             "the store {} has schema version {found}, written by a newer emberpost; this one (emberpost {}) knows schema \
              versions up to {newest}; run the newer program, or restore a backup made before the upgrade",
@@ -77,7 +79,17 @@ fn migrator() -> Migrator {
         let sql = AssertSqlSafe(format!("{text}\nPRAGMA user_version = {version};")).into_sql_str();
         Migration::new(version, format!("{version:04}.sql").into(), MigrationType::Simple, sql, false)
     };
-    Migrator::with_migrations((1..).zip(MIGRATIONS).map(migration).collect())
+    let mut migrator = Migrator::with_migrations((1..).zip(MIGRATIONS).map(migration).collect());
+    // The previous release runs on the next schema.
+    migrator.set_ignore_missing(true);
+    migrator
+}
+
+/// The oldest version whose programs can use the schema, if a migration of a newer program says so. A database without the table is
+/// not a store that this program knows.
+async fn oldest_reader(conn: &mut SqliteConnection) -> Option<i64> {
+    let row = sqlx::query("SELECT value FROM progress WHERE name = 'schema_reader'").fetch_one(conn).await.ok()?;
+    row.try_get(0).ok()
 }
 
 pub(super) async fn user_version(conn: &mut SqliteConnection) -> Result<i64, Error> {

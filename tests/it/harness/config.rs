@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{Peer, postgres};
 
@@ -18,6 +18,7 @@ pub struct NodeConfig {
     rest: Vec<String>,
     pub(super) environment: Vec<(String, String)>,
     pub(super) prelude: Option<String>,
+    pub(super) program: Option<PathBuf>,
     pub(super) stderr: StandardError,
 }
 
@@ -107,6 +108,12 @@ impl NodeConfig {
     /// What a shell does before it becomes the node, such as `ulimit -n 200` or `exec 2>/dev/full`.
     pub fn prelude(mut self, script: &str) -> NodeConfig {
         self.prelude = Some(script.to_owned());
+        self
+    }
+
+    /// Another build of the program, such as that of an earlier release.
+    pub fn program(mut self, path: Option<&Path>) -> NodeConfig {
+        self.program = path.map(Path::to_owned);
         self
     }
 

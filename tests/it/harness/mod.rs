@@ -25,6 +25,7 @@ pub mod lines;
 pub mod node;
 pub mod peer;
 pub mod postgres;
+pub mod previous_release;
 pub mod proxy;
 pub mod raw;
 pub mod raw_amqp;

@@ -106,7 +106,10 @@ impl Node {
 
     fn spawn(&self) -> Child {
         let log = OpenOptions::new().create(true).append(true).open(self.log_path()).unwrap();
-        let mut command = program(self.folder());
+        let mut command = match &self.config.program {
+            Some(other) => in_folder(Command::new(other), self.folder()),
+            None => program(self.folder()),
+        };
         if let Some(prelude) = &self.config.prelude {
             let emberpost = command.get_program().to_owned();
             command = in_folder(Command::new("sh"), self.folder());
@@ -281,6 +284,12 @@ impl Node {
         let url = self.url("/health/ready");
         let answers = async || self.client.get(&url).send().await.is_ok();
         wait_until(SOON, "the node answers", answers).await;
+    }
+
+    /// Starts it again as another build of the program, once it has ended.
+    pub async fn restart_as(&mut self, program: Option<&Path>) {
+        self.config = self.config.clone().program(program);
+        self.restart().await;
     }
 
     /// Writes another configuration and has it read again (SIGHUP). What it does then is for the test to wait for.
