@@ -17,6 +17,7 @@ use super::cases::Bench;
 use super::http::strings;
 use super::message::{MAILBOX_ADDRESS, RECEIVER_ADDRESS};
 use super::plan::{Load, Plan};
+use super::postgres::Wal;
 use super::proc;
 use super::report::{Sample, median};
 use super::router::{Channel, RouterProcess};
@@ -90,10 +91,11 @@ pub fn measure(args: &GrowthArgs) -> Result<Growth> {
     let bench = Bench::new(&plan)?;
     let store = Store::new("full", args.postgres.as_deref())?;
     let mut growth = Growth { messages: args.messages, open_deliveries: args.open_deliveries, ..Growth::default() };
+    let mut empties = Empties { postgres: args.postgres.as_deref(), stores: Vec::new() };
     fill(&bench, &store, args, &mut growth)?;
     restart_and_lists(&bench, &store, &mut growth)?;
-    accept_in_turns(&bench, &store, args, &mut growth)?;
-    retention(&bench, &store, args, &mut growth)?;
+    accept_in_turns(&bench, (&store, &mut empties), args, &mut growth)?;
+    retention(&bench, (&store, &mut empties), args, &mut growth)?;
     Ok(growth)
 }
 
@@ -137,10 +139,15 @@ fn restart_and_lists(bench: &Bench<'_>, store: &Store, growth: &mut Growth) -> R
 }
 
 /// Two routers at once, one of which is idle while the other accepts.
-fn accept_in_turns(bench: &Bench<'_>, store: &Store, args: &GrowthArgs, growth: &mut Growth) -> Result<()> {
+fn accept_in_turns(
+    bench: &Bench<'_>,
+    (store, empties): Stores<'_, '_>,
+    args: &GrowthArgs,
+    growth: &mut Growth,
+) -> Result<()> {
     let router = store.start(bench, NOBODY, "")?;
     for run in 1..=args.runs {
-        growth.empty.push(accept_into_empty(bench, args)?);
+        growth.empty.push(empties.accept(bench, args)?);
         growth.full.push(accept(bench, store, &router, args)?);
         let rate = growth.full.last().map_or(0.0, |sample| sample.messages_per_second);
         eprintln!("growth: accept with a full store, run {run} of {}: {rate:.0}/s", args.runs);
@@ -150,7 +157,12 @@ fn accept_in_turns(bench: &Bench<'_>, store: &Store, args: &GrowthArgs, growth: 
     Ok(())
 }
 
-fn retention(bench: &Bench<'_>, store: &Store, args: &GrowthArgs, growth: &mut Growth) -> Result<()> {
+fn retention(
+    bench: &Bench<'_>,
+    (store, empties): Stores<'_, '_>,
+    args: &GrowthArgs,
+    growth: &mut Growth,
+) -> Result<()> {
     store.make_older_half_old(AGE_DAYS)?;
     growth.old_before_retention = store.old_messages_left(AGE_DAYS)?;
     let more = format!("\n[retention]\nbodies_days = {RETENTION_DAYS}\ntraces_days = {RETENTION_DAYS}\n");
@@ -158,7 +170,7 @@ fn retention(bench: &Bench<'_>, store: &Store, args: &GrowthArgs, growth: &mut G
     let router = store.start(bench, NOBODY, &more)?;
     for run in 1..=args.runs {
         growth.during_retention.push(accept(bench, store, &router, args)?);
-        growth.empty_beside_retention.push(accept_into_empty(bench, args)?);
+        growth.empty_beside_retention.push(empties.accept(bench, args)?);
         eprintln!("growth: accept during retention, run {run} of {}", args.runs);
     }
     growth.retention_seconds = begun.elapsed().as_secs_f64();
@@ -167,21 +179,40 @@ fn retention(bench: &Bench<'_>, store: &Store, args: &GrowthArgs, growth: &mut G
     Ok(())
 }
 
-fn accept_into_empty(bench: &Bench<'_>, args: &GrowthArgs) -> Result<Sample> {
-    let store = Store::new("empty", args.postgres.as_deref())?;
-    let router = store.start(bench, NOBODY, "")?;
-    let sample = accept(bench, &store, &router, args)?;
-    router.stop()?;
-    Ok(sample)
+/// Stores that were empty when they were measured. They are kept until the end: to drop a database is a checkpoint for its server,
+/// after which the next one to be measured would write images of all its pages.
+struct Empties<'a> {
+    postgres: Option<&'a str>,
+    stores: Vec<Store>,
+}
+
+/// The full store, and the empty ones.
+type Stores<'s, 'a> = (&'s Store, &'s mut Empties<'a>);
+
+impl Empties<'_> {
+    fn accept(&mut self, bench: &Bench<'_>, args: &GrowthArgs) -> Result<Sample> {
+        let store = Store::new(&format!("empty-{}", self.stores.len()), self.postgres)?;
+        let router = store.start(bench, NOBODY, "")?;
+        let sample = accept(bench, &store, &router, args)?;
+        router.stop()?;
+        self.stores.push(store);
+        Ok(sample)
+    }
 }
 
 /// With a store in PostgreSQL, what is written is what the server's log grows by.
 fn accept(bench: &Bench<'_>, store: &Store, router: &RouterProcess, args: &GrowthArgs) -> Result<Sample> {
     let before = store.wal()?;
     let run = bench.send(load(args.seconds), router.address(), MAILBOX_ADDRESS, &[router.pid()])?;
-    let wal = store.wal()?.zip(before).and_then(|(wal, before)| run.per_message_in_all(wal.since(before).bytes));
+    let wal = store.wal()?.zip(before).map(|(wal, before)| wal.since(before));
+    let per_message = |count: fn(&Wal) -> f64| wal.and_then(|wal| run.per_message_in_all(count(&wal)));
+    let (bytes, images) = (per_message(|wal| wal.bytes), per_message(|wal| wal.full_page_images));
     let sample = run.sample();
-    Ok(Sample { written_bytes_per_message: wal.unwrap_or(sample.written_bytes_per_message), ..sample })
+    Ok(Sample {
+        written_bytes_per_message: bytes.unwrap_or(sample.written_bytes_per_message),
+        full_page_images_per_message: images,
+        ..sample
+    })
 }
 
 fn load(seconds: u64) -> Load {

@@ -35,6 +35,11 @@ impl Growth {
             let ratio = ratio(&self.full, &self.empty, value);
             let _ = writeln!(table, "| {name} | {empty:.digits$} | {full:.digits$} | {ratio:.2} |");
         }
+        let images: fn(&Sample) -> f64 = |sample| sample.full_page_images_per_message.unwrap_or_default();
+        if self.full.iter().any(|sample| sample.full_page_images_per_message.is_some()) {
+            let (empty, full) = (of(&self.empty, images), of(&self.full, images));
+            let _ = writeln!(table, "| among them images of full pages | {empty:.2} | {full:.2} | |");
+        }
         for (name, value, digits) in [("during retention, messages/s", rate, 0), ("during retention, p99 ms", p99, 1)] {
             let (empty, full) = (of(&self.empty_beside_retention, value), of(&self.during_retention, value));
             let ratio = ratio(&self.during_retention, &self.empty_beside_retention, value);
