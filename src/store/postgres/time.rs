@@ -20,8 +20,10 @@ pub(in crate::store) async fn resume(clock: &Clock, conn: &mut PgConnection) -> 
     }
     let newest = Sql::new("SELECT committed_us FROM message ORDER BY k DESC LIMIT 1").optional(conn).await?;
     clock_anchor::resume(clock, &found, newest.map(|row| row.try_get(0)).transpose()?);
-    // The first probe saves it: this process may still find that another one has the lock.
-    Ok(())
+    match save(clock) {
+        Some(save) => save.execute(conn).await.map(drop),
+        None => Ok(()),
+    }
 }
 
 /// None while the clock is wrong: the next start compares with when it was right.
