@@ -4,31 +4,25 @@
 /// The maximum length of an input.
 const INPUT_LIMIT_BYTES: usize = 256 * 1024;
 
-pub struct Mutator {
+/// The same number makes the same input.
+pub fn broken(number: u64, seeds: &[Vec<u8>], dictionary: &'static [&'static str]) -> Vec<u8> {
+    let mut mutator = Mutator { state: (number + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15), seeds, dictionary };
+    let first = mutator.below(seeds.len());
+    let mut input = seeds.get(first).cloned().unwrap_or_default();
+    for _ in 0..1 + mutator.below(6) {
+        mutator.change(&mut input);
+    }
+    input.truncate(INPUT_LIMIT_BYTES);
+    input
+}
+
+struct Mutator<'s> {
     state: u64,
-    seeds: Vec<Vec<u8>>,
+    seeds: &'s [Vec<u8>],
     dictionary: &'static [&'static str],
 }
 
-impl Mutator {
-    /// The same seed makes the same inputs in the same order. `seeds` must not be empty.
-    pub fn new(seed: u64, mut seeds: Vec<Vec<u8>>, dictionary: &'static [&'static str]) -> Self {
-        if seeds.is_empty() {
-            seeds.push(Vec::new());
-        }
-        Mutator { state: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1, seeds, dictionary }
-    }
-
-    pub fn next(&mut self) -> Vec<u8> {
-        let first = self.below(self.seeds.len());
-        let mut input = self.seeds[first].clone();
-        for _ in 0..1 + self.below(6) {
-            self.change(&mut input);
-        }
-        input.truncate(INPUT_LIMIT_BYTES);
-        input
-    }
-
+impl Mutator<'_> {
     fn change(&mut self, input: &mut Vec<u8>) {
         let at = self.below(input.len() + 1);
         let to = (at + 1 + self.below(64)).min(input.len());
@@ -49,7 +43,7 @@ impl Mutator {
                 input.splice(at..at, piece);
             }
             5 => input.truncate(at),
-            6 => {
+            6 if !self.seeds.is_empty() => {
                 let other = self.below(self.seeds.len());
                 let from = self.below(self.seeds[other].len() + 1);
                 let piece = self.seeds[other][from..].iter().take(512).copied().collect::<Vec<_>>();

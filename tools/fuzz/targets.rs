@@ -25,17 +25,21 @@ pub struct Target {
     pub run: fn(&[u8]),
 }
 
-pub const TARGETS: [&Target; 5] = [
-    &Target { name: "json", seeds: || messages("json"), dictionary: JSON, run: |bytes| check(bytes, Format::Json) },
-    &Target { name: "xml", seeds: || messages("xml"), dictionary: XML, run: |bytes| check(bytes, Format::Xml) },
-    &Target { name: "gzip", seeds: packed, dictionary: &[], run: unpack },
-    &Target { name: "fhirpath", seeds: expressions, dictionary: FHIRPATH, run: evaluate },
-    &Target { name: "package", seeds: packages, dictionary: JSON, run: load },
-];
+pub const JSON: Target = Target {
+    name: "json",
+    seeds: || messages("json"),
+    dictionary: JSON_WORDS,
+    run: |bytes| check(bytes, Format::Json),
+};
+pub const XML: Target =
+    Target { name: "xml", seeds: xml_messages, dictionary: XML_WORDS, run: |bytes| check(bytes, Format::Xml) };
+pub const GZIP: Target = Target { name: "gzip", seeds: packed, dictionary: &[], run: unpack };
+pub const FHIRPATH: Target = Target { name: "fhirpath", seeds: expressions, dictionary: FHIRPATH_WORDS, run: evaluate };
+pub const PACKAGE: Target = Target { name: "package", seeds: packages, dictionary: JSON_WORDS, run: load };
 
-const JSON: &[&str] =
+const JSON_WORDS: &[&str] =
     &["{", "}", "[", "]", "null", "\"", "\\u0000", "\\ud800", "1e999", "-0", "\"resourceType\":", "\"_", ",", "é"];
-const XML: &[&str] = &[
+const XML_WORDS: &[&str] = &[
     "<",
     "/>",
     "</",
@@ -56,7 +60,7 @@ const XML: &[&str] = &[
     "value=\"",
     "é",
 ];
-const FHIRPATH: &[&str] = &[
+const FHIRPATH_WORDS: &[&str] = &[
     "(",
     ")",
     "[",
@@ -151,6 +155,13 @@ fn tgz(bytes: &[u8]) -> Vec<u8> {
         }
     }
     archive.into_inner().and_then(GzEncoder::finish).unwrap_or_default()
+}
+
+/// Those of the corpus, and the shipped samples, which are JSON, converted.
+fn xml_messages() -> Vec<Vec<u8>> {
+    let converted = messages("json").into_iter().take(20);
+    let converted = converted.filter_map(|bytes| convert(bytes.into(), Format::Xml, FhirVersion::R4).ok());
+    messages("xml").into_iter().chain(converted.map(|converted| converted.to_vec())).collect()
 }
 
 fn packed() -> Vec<Vec<u8>> {
