@@ -57,7 +57,7 @@ impl Deleted {
 }
 
 /// How much a step of retention deletes, and the pause after it. Accepts wait while a step runs, and what a message costs to
-/// delete depends on the size of the store and on the disk: 500 messages took 0.2 s of a store of a million.
+/// delete depends on the size of the store and on the disk: in a store of a million it took 25 us while the disk was idle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Pace {
     /// Messages per step.
@@ -76,7 +76,7 @@ impl Pace {
     /// The work of a step shall take this long. Its commit is not counted: it waits for the disk as long for few messages as for
     /// many.
     const STEP_US: u64 = 8_000;
-    /// The pause is this many times as long as the step with its commit.
+    /// The pause is this many times as long as the step with its commit, and as long as it if nothing else was written.
     const PAUSE_FACTOR: u64 = 4;
     const LONGEST_PAUSE: Duration = Duration::from_secs(1);
     /// The least pause after a step that found only protected messages, which are many and looked at again in each sweep.
@@ -87,7 +87,8 @@ impl Pace {
         let wanted = u64::from(self.rows).saturating_mul(Pace::STEP_US) / step.work_us.max(1);
         let rows = u32::try_from(wanted).unwrap_or(u32::MAX).clamp(self.rows / 2, self.rows.saturating_mul(2));
         self.rows = rows.clamp(Pace::LEAST_ROWS, Pace::MOST_ROWS);
-        let pause = Duration::from_micros(step.busy_us.saturating_mul(Pace::PAUSE_FACTOR));
+        let factor = if step.is_alone { 1 } else { Pace::PAUSE_FACTOR };
+        let pause = Duration::from_micros(step.busy_us.saturating_mul(factor));
         let least = if step.has_deleted() { Duration::ZERO } else { Pace::SEARCH_PAUSE };
         pause.clamp(least, Pace::LONGEST_PAUSE)
     }
@@ -165,6 +166,13 @@ mod tests {
         }
         assert_eq!(pace.rows, Pace::LEAST_ROWS);
         assert_eq!(pace.after_step(step(1_000, 0)), Duration::from_millis(4));
+    }
+
+    #[test]
+    fn the_pause_is_short_while_nothing_else_is_written() {
+        let alone = RetentionStep { is_alone: true, ..step(5_000, 2_000) };
+        assert_eq!(Pace::default().after_step(alone), Duration::from_millis(7));
+        assert_eq!(Pace::default().after_step(step(5_000, 2_000)), Duration::from_millis(28));
     }
 
     #[test]

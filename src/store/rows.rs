@@ -50,6 +50,13 @@ pub(super) struct ReferenceRow {
 }
 
 impl ReferenceRow {
+    pub const LEAST: ReferenceRow = ReferenceRow::of(i64::MIN);
+    pub const MOST: ReferenceRow = ReferenceRow::of(i64::MAX);
+
+    const fn of(value: i64) -> ReferenceRow {
+        ReferenceRow { hash: value, sender: value, kind: value, content: value, message_key: value }
+    }
+
     /// All references of a message; `sender` is 0 where they identify no message.
     pub fn all(metadata: &Metadata, sender: i64, content: &[u8], message_key: i64) -> Vec<ReferenceRow> {
         let content = head(content);

@@ -301,8 +301,12 @@ pub struct RetentionStep {
     pub bodies: u64,
     pub traces: u64,
     pub identities: u64,
+    /// Rows of references that were changed later than their messages.
+    pub references: u64,
     /// The step ended at its bound, and further messages are old, though perhaps protected.
     pub more: bool,
+    /// Nothing was accepted or settled since the step before, as far as the store counts that.
+    pub is_alone: bool,
     /// Microseconds that the step took before its commit: in proportion to what it looked at and deleted.
     pub work_us: u64,
     /// Microseconds for which accepts and settlements waited for the step, its commit included.
@@ -311,7 +315,7 @@ pub struct RetentionStep {
 
 impl RetentionStep {
     pub fn has_deleted(&self) -> bool {
-        self.bodies + self.traces + self.identities > 0
+        self.bodies + self.traces + self.identities + self.references > 0
     }
 
     /// Nothing was deleted, and nothing more is old enough.

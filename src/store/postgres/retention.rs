@@ -78,9 +78,6 @@ async fn sweep(
     limit: u32,
 ) -> Result<(RetentionStep, RetentionCursors), Error> {
     let mut step = RetentionStep::default();
-    if let Some(before) = limits.identities {
-        step.identities = release_identities(conn, before, limit).await?;
-    }
     // Dead letters that ended before this time no longer protect their message.
     let protected_since = limits.dead_letters.unwrap_or(i64::MIN);
     if let Some(before) = limits.traces {
@@ -98,6 +95,12 @@ async fn sweep(
                 step.traces = delete_traces(conn, now_us, &window.ended).await?;
             }
         }
+    }
+    // Identities of messages that the next steps delete need not be released.
+    if let Some(before) = limits.identities
+        && !step.more
+    {
+        step.identities = release_identities(conn, before, limit).await?;
     }
     if let Some(before) = limits.bodies {
         let below = drop::first_whole(conn, "body", now_us).await?;

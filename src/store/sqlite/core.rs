@@ -3,13 +3,13 @@
 use super::error::unavailable;
 use super::files::{self, beside};
 use super::recent::Recent;
+use super::retention::Sweep;
 use super::watch::{FileChange, FileWatch};
 use super::writer::Writer;
 use crate::clock::Clock;
 use crate::store::context::Context;
 use crate::store::health::Health;
 use crate::store::participants::Participants;
-use crate::store::retention::RetentionCursors;
 use crate::store::{StoreSettings, Unavailable};
 use futures_util::future::BoxFuture;
 use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
@@ -46,7 +46,7 @@ pub(in crate::store) struct Core {
     /// Transactions since the start, and the accepts and settlements that they committed.
     pub commits: AtomicU64,
     pub operations: AtomicU64,
-    pub sweep: Mutex<RetentionCursors>,
+    pub sweep: Mutex<Sweep>,
     /// Another router may have the file now: nothing may be written.
     pub closed: AtomicBool,
 }

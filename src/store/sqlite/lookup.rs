@@ -4,6 +4,7 @@
 use super::insert::json;
 use super::recent::{self, Recent};
 use super::row;
+use crate::store::retention::IDENTITIES_PROGRESS;
 use crate::store::rows::{self, ReferenceRow};
 use crate::store::stored::{
     BatchQuery, Candidate, IdentityLookup, Keys, KnownIdentities, LaneId, LastKeys, StoredState, Tails,
@@ -95,17 +96,21 @@ pub(in crate::store) async fn identities(
         }
     }
     let rows: Vec<_> = lookups.iter().map(|lookup| (lookup.hash, lookup.sender, lookup.kind, lookup.content)).collect();
-    // One message with the key and other content is enough; the bound keeps the query cheap for ids of thousands of messages.
+    // One message with the key and other content is enough; the bounds keep the query cheap for ids of thousands of messages.
+    // Rows of messages that are gone, or whose identities are released, may be left (`leftover`).
     let rows = sqlx::query(
         "SELECT * FROM (SELECT p.n, \
             (SELECT max(message_k) FROM reference \
              WHERE hash = p.hash AND sender = p.sender AND kind = p.kind AND content_head = p.content_head), \
-            (SELECT max(message_k) FROM (SELECT message_k FROM reference \
-             WHERE hash = p.hash AND sender = p.sender AND kind = p.kind LIMIT 16)) AS some \
+            (SELECT max(message_k) FROM (SELECT message_k FROM (SELECT message_k FROM reference \
+             WHERE hash = p.hash AND sender = p.sender AND kind = p.kind LIMIT 1024) AS r \
+             WHERE r.message_k > coalesce((SELECT value FROM progress WHERE name = ?), 0) \
+             AND EXISTS (SELECT 1 FROM message WHERE k = r.message_k) LIMIT 16)) AS some \
          FROM (SELECT key AS n, value->>0 AS hash, value->>1 AS sender, value->>2 AS kind, value->>3 AS content_head \
                FROM json_each(?)) AS p) \
          WHERE some IS NOT NULL",
     )
+    .bind(IDENTITIES_PROGRESS)
     .bind(json(&rows)?)
     .fetch_all(&mut *conn)
     .await?;

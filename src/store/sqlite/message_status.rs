@@ -79,11 +79,14 @@ impl Sqlite {
         let known = hash(identifier);
         // Read before the table: a row that moves there meanwhile is found in both.
         let recent = self.core.recent.messages(known, &[], USERS_LIMIT + 1);
-        let users = "SELECT count(*) FROM (SELECT 1 FROM reference WHERE hash = ? LIMIT ?)";
+        // References of deleted messages may be left.
+        let users = "SELECT count(*) FROM (SELECT 1 FROM reference WHERE hash = ? \
+                     AND EXISTS (SELECT 1 FROM message WHERE k = message_k) LIMIT ?)";
         let users = sqlx::query(users).bind(known).bind(USERS_LIMIT as i64 + 1).fetch_one(&mut *conn).await?;
         let users = users.try_get::<i64, _>(0)? + i64::try_from(recent.len()).unwrap_or(i64::MAX);
         let condition = "d.participant = ? AND d.kind IN (0, 3) \
-                         AND d.message_k IN (SELECT * FROM (SELECT message_k FROM reference WHERE hash = ? LIMIT ?) \
+                         AND d.message_k IN (SELECT * FROM (SELECT message_k FROM reference WHERE hash = ? \
+                         AND EXISTS (SELECT 1 FROM message WHERE k = message_k) LIMIT ?) \
                          UNION ALL SELECT value FROM json_each(?))";
         let query = sqlx::query(AssertSqlSafe(sent_requests_sql(condition)))
             .bind(participant_key)

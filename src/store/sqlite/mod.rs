@@ -14,6 +14,7 @@ pub(super) mod filter;
 pub(super) mod indexes;
 pub(super) mod insert;
 pub(super) mod lanes;
+pub(super) mod leftover;
 pub(super) mod lists;
 pub(super) mod lookup;
 pub(super) mod message_status;

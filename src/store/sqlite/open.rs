@@ -8,13 +8,13 @@ use super::files::{
 };
 use super::migrate;
 use super::recent::Recent;
+use super::retention::Sweep;
 use super::search::SEARCHERS;
 use super::term::UnwrittenTerms;
 use super::watch::FileWatch;
 use super::writer::{Writer, read_keys};
 use crate::clock::Clock;
 use crate::store::health::Health;
-use crate::store::retention::RetentionCursors;
 use crate::store::view::SEARCH_MILLISECONDS;
 use crate::store::{OpenError, StoreSettings};
 use sqlx::sqlite::SqliteConnection;
@@ -78,7 +78,7 @@ pub(in crate::store) async fn open(
         free_bytes: Mutex::new(None),
         commits: AtomicU64::new(0),
         operations: AtomicU64::new(0),
-        sweep: Mutex::new(RetentionCursors::default()),
+        sweep: Mutex::new(Sweep::default()),
         closed: AtomicBool::new(false),
     })
 }

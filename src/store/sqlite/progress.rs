@@ -15,3 +15,8 @@ pub(in crate::store) async fn save(conn: &mut SqliteConnection, name: &str, last
     let save = "INSERT OR REPLACE INTO progress (name, value) VALUES (?, ?)";
     sqlx::query(save).bind(name.to_owned()).bind(last).execute(conn).await.map(drop)
 }
+
+/// The key of the newest message; 0 if there is none.
+pub(in crate::store) async fn newest_message(conn: &mut SqliteConnection) -> Result<i64, Error> {
+    sqlx::query("SELECT coalesce(max(k), 0) FROM message").fetch_one(conn).await?.try_get(0)
+}

@@ -91,9 +91,14 @@ impl Recent {
         Ok((state.newest.row, text))
     }
 
+    /// Up to this message, references are in the table only.
+    pub fn moved_message(&self) -> i64 {
+        self.state().moved_message
+    }
+
     /// Releases or deletes rows, in the caller's transaction. What the log cannot bring back is not logged.
     async fn change(&self, conn: &mut SqliteConnection, change: Change, message_keys: &[i64]) -> Result<(), Error> {
-        let moved_message = self.state().moved_message;
+        let moved_message = self.moved_message();
         if message_keys.iter().all(|key| *key <= moved_message) {
             return Ok(());
         }
@@ -150,7 +155,7 @@ impl Recent {
 
     /// Reads the log, at the start and after a transaction that failed.
     pub async fn load(&self, conn: &mut SqliteConnection) -> Result<(), Error> {
-        let newest = sqlx::query("SELECT coalesce(max(k), 0) FROM message").fetch_one(&mut *conn).await?.try_get(0)?;
+        let newest = progress::newest_message(conn).await?;
         let after = progress::read(conn, PROGRESS).await?;
         let mut loaded = State { newest: LogEnd { row: after, message: 0 }, moved_message: newest, ..State::default() };
         loop {

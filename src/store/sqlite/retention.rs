@@ -7,12 +7,13 @@
 
 use super::Sqlite;
 use super::insert::json;
+use super::leftover::{self, Pass};
 use super::lookup;
 use super::progress;
 use super::recent;
 use super::row;
 use super::term;
-use super::writer::{Writer, read_keys};
+use super::writer::Writer;
 use crate::store::Unavailable;
 use crate::store::retention::{
     self, Aged, DeadLetter, DeadLetterCursor, Limits, RetentionCursors, RetentionDays, STEP_COST, Window,
@@ -24,11 +25,23 @@ use futures_util::FutureExt;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Error, Row};
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+/// References that a pass goes over in the time in which a message is deleted.
+const REFERENCES_PER_MESSAGE: u32 = 16;
 const BODY_COST: &str = "1 + length(b.bytes) / 4096";
 const TRACE_COST: &str = "1 + (SELECT count(*) + coalesce(sum(attempts), 0) FROM delivery WHERE message_k = m.k) \
                           + coalesce((SELECT length(bytes) / 4096 FROM body WHERE message_k = m.k), 0)";
+
+/// Where the next step continues.
+#[derive(Clone, Copy, Default)]
+pub(in crate::store) struct Sweep {
+    cursors: RetentionCursors,
+    pass: Option<Pass>,
+    /// What the store had accepted and settled.
+    operations: u64,
+}
 
 impl Sqlite {
     pub async fn sweep(&self, now_us: i64, days: RetentionDays, limit: u32) -> Result<RetentionStep, Unavailable> {
@@ -41,18 +54,41 @@ impl Sqlite {
         let swept = core.write(move |_, writer| {
             async move {
                 let begun = Instant::now();
-                super::tries::sweep(&mut writer.conn, now_us).await?;
-                let (mut step, cursors) = sweep(writer, limits, from, limit).await?;
+                let (mut step, next) = step(writer, now_us, limits, from, limit).await?;
                 step.work_us = microseconds_since(begun);
-                Ok((step, cursors, begun))
+                Ok((step, next, begun))
             }
             .boxed()
         });
-        let (mut step, cursors, begun) = swept.await?;
+        let (mut step, mut next, begun) = swept.await?;
         step.busy_us = microseconds_since(begun);
-        *core.sweep.lock().unwrap_or_else(PoisonError::into_inner) = cursors;
+        next.operations = core.operations.load(Ordering::Relaxed);
+        step.is_alone = next.operations == from.operations;
+        *core.sweep.lock().unwrap_or_else(PoisonError::into_inner) = next;
         Ok(step)
     }
+}
+
+/// A slice of a pass over the references, or messages.
+async fn step(
+    writer: &mut Writer,
+    now_us: i64,
+    limits: Limits,
+    mut next: Sweep,
+    limit: u32,
+) -> Result<(RetentionStep, Sweep), Error> {
+    let conn = &mut writer.conn;
+    if next.pass.is_none() {
+        next.pass = leftover::due(conn).await?;
+    }
+    let Some(pass) = next.pass else {
+        super::tries::sweep(conn, now_us).await?;
+        let (step, cursors) = sweep(writer, limits, next.cursors, limit).await?;
+        return Ok((step, Sweep { cursors, ..next }));
+    };
+    let rows = limit.saturating_mul(REFERENCES_PER_MESSAGE);
+    let (references, pass) = leftover::go_on(conn, pass, rows).await?;
+    Ok((RetentionStep { references, more: true, ..RetentionStep::default() }, Sweep { pass, ..next }))
 }
 
 async fn sweep(
@@ -62,16 +98,13 @@ async fn sweep(
     limit: u32,
 ) -> Result<(RetentionStep, RetentionCursors), Error> {
     let mut step = RetentionStep::default();
-    if let Some(before) = limits.identities {
-        step.identities = release_identities(writer, before, limit).await?;
-    }
     // Dead letters that ended before this time no longer protect their message.
     let protected_since = limits.dead_letters.unwrap_or(i64::MIN);
     if let Some(before) = limits.traces {
         let traces = ("message m", "m.k", TRACE_COST);
         let mut window = window(writer, traces, cursors.traces, before, protected_since, limit).await?;
         // Keys continue from the highest in the table: the newest message stays, so that no key is assigned twice.
-        let newest = read_keys(&mut writer.conn).await?.message;
+        let newest = progress::newest_message(&mut writer.conn).await?;
         window.ended.retain(|key| *key != newest);
         match window.ended.first() {
             Some(key) if window.too_large && !delete_some(writer, *key).await? => {
@@ -82,6 +115,12 @@ async fn sweep(
                 step.traces = delete_traces(writer, &window.ended).await?;
             }
         }
+    }
+    // Identities of messages that the next steps delete need not be released.
+    if let Some(before) = limits.identities
+        && !step.more
+    {
+        step.identities = release_identities(writer, before, limit).await?;
     }
     if let Some(before) = limits.bodies {
         let bodies = ("body b JOIN message m ON m.k = b.message_k", "b.message_k", BODY_COST);
@@ -170,7 +209,10 @@ async fn release_identities(writer: &mut Writer, before_us: i64, limit: u32) -> 
         old.push(row.try_get::<i64, _>(0)?);
     }
     let Some(last) = old.last() else { return Ok(0) };
-    lookup::release(&mut writer.conn, &writer.recent, &old).await?;
+    // Keys are in order.
+    let (moved, recent) = old.split_at(old.partition_point(|key| *key <= writer.recent.moved_message()));
+    leftover::add_released(&mut writer.conn, moved.len()).await?;
+    lookup::release(&mut writer.conn, &writer.recent, recent).await?;
     progress::save(&mut writer.conn, retention::IDENTITIES_PROGRESS, *last).await?;
     Ok(old.len() as u64)
 }
@@ -197,13 +239,30 @@ async fn delete_traces(writer: &mut Writer, messages: &[i64]) -> Result<u64, Err
     if messages.is_empty() {
         return Ok(0);
     }
+    term::delete_messages(&mut writer.conn, &mut writer.unwritten_terms, messages).await?;
+    let (moved, recent) = messages.split_at(messages.partition_point(|key| *key <= writer.recent.moved_message()));
+    leftover::add_deleted(&mut writer.conn, moved).await?;
+    delete_references(writer, recent).await?;
+    let attempts = "DELETE FROM attempt WHERE delivery_k IN \
+                    (SELECT k FROM delivery WHERE message_k IN (SELECT value FROM json_each(?)))";
+    sqlx::query(attempts).bind(json(&messages)?).execute(&mut writer.conn).await?;
+    delete_receiver_issues(writer, messages).await?;
+    delete(writer, "delivery", "message_k", messages).await?;
+    delete(writer, "body", "message_k", messages).await?;
+    delete(writer, "message", "k", messages).await
+}
+
+/// Deletes the references of messages of which some may be in memory or in the log.
+async fn delete_references(writer: &mut Writer, messages: &[i64]) -> Result<(), Error> {
+    if messages.is_empty() {
+        return Ok(());
+    }
     let rows = sqlx::query(
         "SELECT k, sender, content_sha256, metadata FROM message WHERE k IN (SELECT value FROM json_each(?))",
     )
     .bind(json(&messages)?)
     .fetch_all(&mut writer.conn)
     .await?;
-    term::delete_messages(&mut writer.conn, &mut writer.unwritten_terms, messages).await?;
     let mut references = Vec::new();
     for row in &rows {
         let (key, sender): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
@@ -220,14 +279,7 @@ async fn delete_traces(writer: &mut Writer, messages: &[i64]) -> Result<u64, Err
     .bind(lookup::keys_json(&references)?)
     .execute(&mut writer.conn)
     .await?;
-    recent::delete_messages(&writer.recent, &mut writer.conn, messages, references).await?;
-    let attempts = "DELETE FROM attempt WHERE delivery_k IN \
-                    (SELECT k FROM delivery WHERE message_k IN (SELECT value FROM json_each(?)))";
-    sqlx::query(attempts).bind(json(&messages)?).execute(&mut writer.conn).await?;
-    delete_receiver_issues(writer, messages).await?;
-    delete(writer, "delivery", "message_k", messages).await?;
-    delete(writer, "body", "message_k", messages).await?;
-    delete(writer, "message", "k", messages).await
+    recent::delete_messages(&writer.recent, &mut writer.conn, messages, references).await
 }
 
 /// Issues that receivers wrote about these messages may quote them.

@@ -174,7 +174,9 @@ pub(in crate::store) async fn delete_messages(
     messages: &[i64],
 ) -> Result<(), Error> {
     // Otherwise they would be written after their messages were deleted.
-    write_missing(conn, unwritten).await?;
+    if messages.iter().max() > Some(&progress::read(conn, PROGRESS).await?) {
+        write_missing(conn, unwritten).await?;
+    }
     let messages = json(&messages)?;
     let sql = format!("SELECT {COLUMNS} FROM message WHERE k IN (SELECT value FROM json_each(?))");
     let rows = sqlx::query(AssertSqlSafe(sql)).bind(messages.clone()).fetch_all(&mut *conn).await?;

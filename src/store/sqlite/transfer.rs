@@ -8,7 +8,7 @@ use super::files::{self, BACKUP_MARK, COPY_MARK, STORE_MARK, StoreLock};
 use super::migrate::{MIGRATIONS, user_version};
 use super::recent::{self, Recent};
 use super::term::{self, UnwrittenTerms};
-use super::{open, progress};
+use super::{leftover, open, progress};
 use crate::store::OpenError;
 use crate::store::transfer::row::{Cell, Extent, Row as Cells};
 use crate::store::transfer::table::{Kind, PAGE_BYTES, PAGE_ROWS, Table};
@@ -96,12 +96,13 @@ impl StoreFile {
         OpenError::Database { path: self.path.display().to_string(), source: error.into() }
     }
 
-    /// References and terms that are not in their tables yet.
+    /// References and terms that are not in their tables yet, or no longer.
     async fn write_late(&mut self) -> Result<(), Error> {
         let recent = Recent::default();
         sqlx::query("BEGIN IMMEDIATE").execute(&mut self.conn).await?;
         recent.load(&mut self.conn).await?;
         recent::move_all(&recent, &mut self.conn).await?;
+        leftover::finish(&mut self.conn).await?;
         term::write_missing(&mut self.conn, &mut UnwrittenTerms::at_start()).await?;
         sqlx::query("COMMIT").execute(&mut self.conn).await.map(drop)
     }

@@ -1,5 +1,6 @@
 //! What `emberpost store check` reads of a store file.
 
+use super::leftover;
 use super::row;
 use super::transfer::{StoreFile, bound, cell};
 use crate::store::transfer::row::{Cell, Counters, LinkPage, StoredBody, WaitingDelivery};
@@ -38,8 +39,16 @@ impl StoreFile {
         let names = keys.join(", ");
         let after_key =
             after.map_or(String::new(), |after| format!("WHERE ({names}) > ({})", vec!["?"; after.len()].join(", ")));
+        // References of deleted messages are deleted later.
+        let left_behind = match link.table {
+            "reference" => format!(
+                " AND t.message_k > coalesce((SELECT value FROM progress WHERE name = '{}'), 0)",
+                leftover::NEWEST
+            ),
+            _ => String::new(),
+        };
         let sql = format!(
-            "SELECT {names}, NOT EXISTS (SELECT 1 FROM {} p WHERE p.k = t.{}) FROM {} t {after_key} ORDER BY {names} LIMIT {PAGE_ROWS}",
+            "SELECT {names}, NOT EXISTS (SELECT 1 FROM {} p WHERE p.k = t.{}){left_behind} FROM {} t {after_key} ORDER BY {names} LIMIT {PAGE_ROWS}",
             link.to, link.column, link.table
         );
         let query = sqlx::query_with(AssertSqlSafe(sql), bound(after.into_iter().flatten())?);

@@ -15,6 +15,7 @@ mod copied_tables;
 mod durability;
 mod identity;
 mod lanes;
+mod leftover;
 mod links;
 mod lists;
 mod migrations;

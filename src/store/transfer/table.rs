@@ -189,9 +189,13 @@ impl Table {
     }
 
     /// Whether a row belongs to the store rather than to the database or machine that it is on: how far SQLite is with what it writes
-    /// later, who can use its schema, and the clock of the machine, stay behind.
+    /// and deletes later, who can use its schema, and the clock of the machine, stay behind.
     pub fn moves(&self, row: &[Cell]) -> bool {
-        let stays = |name: &str| ["terms", "references", "schema_reader"].contains(&name) || name.starts_with("clock_");
+        let stays = |name: &str| {
+            ["terms", "references", "schema_reader"].contains(&name)
+                || name.starts_with("leftover_")
+                || name.starts_with("clock_")
+        };
         self.name != PROGRESS || !matches!(row.first(), Some(Cell::Text(name)) if stays(name))
     }
 }
@@ -204,6 +208,9 @@ mod tests {
     fn what_belongs_to_a_database_or_its_machine_stays_behind() {
         let progress = Table::named("progress");
         let moves = |name: &str| progress.moves(&[Cell::Text(name.into()), Cell::Integer(1)]);
-        assert_eq!(["identities", "terms", "schema_reader", "clock_wall"].map(moves), [true, false, false, false]);
+        assert_eq!(
+            ["identities", "terms", "schema_reader", "leftover_newest", "clock_wall"].map(moves),
+            [true, false, false, false, false]
+        );
     }
 }
