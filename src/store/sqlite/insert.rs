@@ -1,4 +1,4 @@
-//! The statements that write the rows of a batch: one call for up to 64 rows of a table.
+//! The statements that write the rows of a batch: one call for up to 64 rows of a table, or for 256.
 //!
 //! The SQL text is made once per number of rows, so that SQLite reuses its prepared statements. Rows are bound one by one:
 //! passing them as JSON arrays cost SQLite more than the calls to its thread that they saved.
@@ -14,6 +14,9 @@ use sqlx::{Arguments, AssertSqlSafe, Encode, Error, Type};
 use std::sync::{Arc, OnceLock};
 
 const ROWS_PER_CALL: usize = 64;
+/// Where so many rows are left, a call writes so many. What is written later than messages comes in such numbers, and each call is a
+/// switch to SQLite's thread and back.
+pub(in crate::store) const MANY_ROWS: usize = 256;
 
 /// The number of statements that the writer's connection should cache.
 pub(in crate::store) const PREPARED_STATEMENTS: usize = 8 * ROWS_PER_CALL + 64;
@@ -115,12 +118,13 @@ impl Rows {
 const LINK_RESPONSE: &str = "UPDATE OR ROLLBACK message SET in_reply_to = coalesce(in_reply_to, ?2), response_flags = (response_flags | ?3) & ~?4, \
                    metadata = coalesce(?5, metadata) WHERE k = ?1";
 
-/// A call that writes up to 64 rows. Its SQL text is made once per number of rows.
+/// A call that writes up to 64 rows, or 256. Its SQL text is made once per number of rows.
 struct BulkStatement {
     statements: &'static [Statement],
     /// A last statement, once; empty: none.
     last: &'static str,
     texts: [OnceLock<Arc<str>>; ROWS_PER_CALL],
+    many: OnceLock<Arc<str>>,
 }
 
 /// OR ROLLBACK: a failure ends the transaction, so SQLite needs no journal to undo a single statement.
@@ -181,10 +185,11 @@ static SETTLE_AND_COMMIT: BulkStatement = BulkStatement::new(&[ATTEMPT, CHANGE],
 
 impl BulkStatement {
     const fn new(statements: &'static [Statement], last: &'static str) -> Self {
-        BulkStatement { statements, last, texts: [const { OnceLock::new() }; ROWS_PER_CALL] }
+        let texts = [const { OnceLock::new() }; ROWS_PER_CALL];
+        BulkStatement { statements, last, texts, many: OnceLock::new() }
     }
 
-    /// `rows` is 1 to 64.
+    /// `rows` is 1 to 64, or 256.
     fn text(&self, rows: usize) -> Arc<str> {
         let statement = |(head, columns, tail): &Statement| {
             let row = format!("({})", vec!["?"; *columns].join(","));
@@ -192,7 +197,7 @@ impl BulkStatement {
         };
         let last = (!self.last.is_empty()).then(|| self.last.to_owned());
         let make = || Arc::from(self.statements.iter().map(statement).chain(last).collect::<Vec<_>>().join("; "));
-        self.texts[rows - 1].get_or_init(make).clone()
+        self.texts.get(rows - 1).unwrap_or(&self.many).get_or_init(make).clone()
     }
 
     /// Room for the values of so many rows.
@@ -207,10 +212,14 @@ impl BulkStatement {
         rows: &mut [R],
         binds: &[fn(&mut Bound, &mut R)],
     ) -> Result<(), Error> {
-        for chunk in rows.chunks_mut(ROWS_PER_CALL) {
-            let mut bound = self.bound(chunk.len());
+        let mut rest = rows;
+        while !rest.is_empty() {
+            let count = if rest.len() >= MANY_ROWS { MANY_ROWS } else { rest.len().min(ROWS_PER_CALL) };
+            let (chunk, others) = rest.split_at_mut(count);
+            let mut bound = self.bound(count);
             bound.bind_rows(chunk, binds);
-            bound.execute(self.text(chunk.len()), &mut *conn).await?;
+            bound.execute(self.text(count), &mut *conn).await?;
+            rest = others;
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 //! Terms are written later than the messages, many at a time and sorted: written with each message, they would touch about one
 //! page per term. A search first writes the missing terms, also those that a crash left unwritten.
 
-use super::insert::json;
+use super::insert::{MANY_ROWS, json};
 use super::progress;
 use crate::store::terms::{SearchFields, issue_label};
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
@@ -23,7 +23,7 @@ const MESSAGES_PER_ROUND: usize = 1_024;
 /// A batch writes a slice of the round: at least so many terms, and at least this share of the round, so that a round takes at
 /// most 16 batches, whose terms are the next round. All terms at once made one batch in fifty take five times as long as the
 /// others.
-const TERMS_PER_SLICE: usize = 256;
+const TERMS_PER_SLICE: usize = MANY_ROWS;
 const SLICES_PER_ROUND: usize = 16;
 /// The row of `progress` that says up to which message terms are written.
 pub(in crate::store) const PROGRESS: &str = "terms";
