@@ -16,7 +16,7 @@
 //! config      routing store_url secret
 //! security    routing outcome fault secret
 //! metrics     store telemetry
-//! store       turn supervisor clock offload routing delivery outcome fault store_url secret
+//! store       nodes turn supervisor clock offload routing delivery outcome fault store_url secret
 //! conversion  delivery
 //! answer      outcome
 //! admission
@@ -25,9 +25,11 @@
 //! telemetry
 //! clock
 //! offload
+//! simulation  exchange courier store nodes testing routing delivery
 //! testing     routing delivery store_url
 //! routing     delivery outcome fault secret
-//! delivery    outcome fault
+//! delivery    nodes outcome fault
+//! nodes
 //! outcome     fault
 //! fault
 //! store_url   secret
@@ -52,12 +54,15 @@ pub mod delivery;
 pub mod exchange;
 pub mod fault;
 pub mod metrics;
+pub mod nodes;
 pub mod offload;
 pub mod outcome;
 pub mod replay;
 pub mod routing;
 pub mod secret;
 pub mod security;
+#[cfg(test)]
+mod simulation;
 pub mod store;
 pub mod store_url;
 pub mod supervisor;

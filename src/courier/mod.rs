@@ -22,6 +22,8 @@ mod queue;
 mod rate_limit;
 mod scheduler;
 #[cfg(test)]
+pub(crate) mod simulated;
+#[cfg(test)]
 mod tests;
 
 pub use handle::{Handle, Inbox};

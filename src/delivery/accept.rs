@@ -1,6 +1,7 @@
 //! A message with its deliveries, as it is given to the store, and what the store made of it.
 
 use super::{DeliveryKind, MessageState, Metadata, PendingDelivery};
+use crate::nodes::NodeKey;
 use crate::outcome::Outcome;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -44,6 +45,8 @@ pub struct NewDelivery {
     /// UTC microseconds since 1970; 0: due now, whatever the clock says.
     pub due_at_us: i64,
     pub expires_at_us: i64,
+    /// The sender waits on this node for the answer.
+    pub is_awaited: bool,
 }
 
 /// A further answer of the same receiver (MSG-40): flagged and listed, and delivered to the requester if `delivery` is given.
@@ -61,6 +64,8 @@ pub enum Acceptance {
         deliveries: Vec<PendingDelivery>,
         /// For a response: whether it was the first answer of its delivery.
         first_answer: bool,
+        /// Other nodes on which senders wait for this answer.
+        woken: Vec<NodeKey>,
     },
     /// The same identity and content are stored (MSG-61, MSG-62): the public id of the first message.
     Duplicate { message_id: Uuid },

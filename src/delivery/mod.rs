@@ -10,7 +10,7 @@ mod settlement;
 pub use accept::{Acceptance, Further, NewDelivery, NewMessage};
 pub use attempt::{Attempt, AttemptResult, FAILED_PROBE, NextStep, PendingDelivery, longest_pause, retry_after};
 pub use metadata::{Metadata, ReplyQueue, ReplyTo, RequestFormat, ResponseMetadata};
-pub use settlement::{AttemptRow, Settled, Settlement};
+pub use settlement::{AttemptRow, HeldLease, Settled, Settlement};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;

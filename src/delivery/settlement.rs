@@ -2,7 +2,9 @@
 
 use super::{DeliveryState, NewMessage, PendingDelivery};
 use crate::fault::Fault;
+use crate::nodes::NodeKey;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// How a delivery is settled, in one transaction with its answer.
@@ -21,6 +23,17 @@ pub struct Settlement {
     pub receiver_issues: Option<String>,
     /// Another request of the same sender, whose stored answer may be the answer to this request, too.
     pub shares_with: Option<Uuid>,
+    /// The receiver accepted the message and will not answer: nobody needs to wait any more. An answer ends waits in any case.
+    pub ends_waits: bool,
+    /// The lease under which the attempt began; None where a store belongs to one node.
+    pub lease: Option<HeldLease>,
+}
+
+/// The lease of a participant queue.
+#[derive(Clone, Debug)]
+pub struct HeldLease {
+    pub participant: Arc<str>,
+    pub epoch: i64,
 }
 
 /// The result of `Store::settle`.
@@ -36,6 +49,10 @@ pub struct Settled {
     pub deliveries: Vec<PendingDelivery>,
     /// The other request that this answer is already stored for; then nothing was changed.
     pub belongs_to: Option<Uuid>,
+    /// Another node has taken the queue of the participant since the attempt began, so that a failure was not recorded.
+    pub is_stale: bool,
+    /// Other nodes on which senders wait for this answer.
+    pub woken: Vec<NodeKey>,
 }
 
 /// An attempt as stored.

@@ -88,6 +88,7 @@ impl Fixture {
             kind: DeliveryKind::Request,
             due_at_us: now_us,
             expires_at_us: now_us + 1_000_000_000,
+            is_awaited: false,
         };
         let (id, delivery_id) = (self.exchange.clock.new_id(), delivery.id);
         let new = NewMessage {
@@ -122,6 +123,8 @@ impl Fixture {
             answer: None,
             receiver_issues: None,
             shares_with: None,
+            ends_waits: false,
+            lease: None,
         };
         self.exchange.store.settle(settlement).await.unwrap();
     }

@@ -11,7 +11,7 @@ pub(crate) mod fixture;
 mod input;
 mod intake;
 mod operations;
-mod replies;
+pub(crate) mod replies;
 mod return_route;
 mod settlement;
 #[cfg(test)]

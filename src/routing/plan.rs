@@ -53,6 +53,7 @@ impl Receiver {
             kind,
             due_at_us: 0,
             expires_at_us: now_us.saturating_add(expire_seconds.saturating_mul(1_000_000)),
+            is_awaited: false,
         }
     }
 }

@@ -4,11 +4,15 @@
 use super::batch::{Batch, MessageRef};
 use super::prepare::Prepared;
 use super::rows::{self, ResponseLink};
-use crate::delivery::{Acceptance, DeliveryState, MessageState, Metadata, NewDelivery, PendingDelivery};
+use crate::delivery::{Acceptance, DeliveryKind, DeliveryState, MessageState, Metadata, NewDelivery, PendingDelivery};
 use crate::fault::Fault;
+use crate::nodes::NodeKey;
 use fhir::event::ResponseCode;
 use fhir::identity::Verdict;
 use std::sync::Arc;
+
+/// How long a node has to give an answer to a sender that waits on it, in microseconds. After that the answer takes its return route.
+const HANDOVER_US: i64 = 5_000_000;
 
 /// An answer after it was linked to its delivery.
 pub(super) struct LinkedAnswer {
@@ -18,6 +22,8 @@ pub(super) struct LinkedAnswer {
     pub is_duplicate: bool,
     /// Deliveries of the answer itself.
     pub pending: Vec<PendingDelivery>,
+    /// Other nodes on which senders wait for it.
+    pub woken: Vec<NodeKey>,
 }
 
 /// The rank of an answer among the answers to its delivery.
@@ -57,7 +63,7 @@ impl Batch {
     fn insert_new(&mut self, message: &Prepared, has_identity: bool) -> Acceptance {
         let flags = if message.metadata.ambiguous { rows::AMBIGUOUS } else { 0 };
         let (message_key, pending) = self.insert(message, has_identity, flags);
-        Acceptance::New { message_key, deliveries: pending, first_answer: false }
+        Acceptance::New { message_key, deliveries: pending, first_answer: false, woken: Vec::new() }
     }
 
     /// A refusal is never a duplicate. If it was meant to answer a delivery that has no answer yet, the delivery gets its fault.
@@ -76,13 +82,13 @@ impl Batch {
     fn close(&mut self, message: &Prepared, delivery_key: i64) -> Acceptance {
         let linked = self.link(message, delivery_key);
         match linked {
-            LinkedAnswer { answer: (_, message_id), first: false, is_duplicate: true, pending }
+            LinkedAnswer { answer: (_, message_id), first: false, is_duplicate: true, pending, .. }
                 if pending.is_empty() =>
             {
                 Acceptance::Duplicate { message_id }
             }
-            LinkedAnswer { answer: (message_key, _), first, pending, .. } => {
-                Acceptance::New { message_key, deliveries: pending, first_answer: first }
+            LinkedAnswer { answer: (message_key, _), first, pending, woken, .. } => {
+                Acceptance::New { message_key, deliveries: pending, first_answer: first, woken }
             }
         }
     }
@@ -101,22 +107,24 @@ impl Batch {
         let (sha256, releases) = (message.identity.response_content, message.releases_request);
         let transient = code(&message.metadata) == Some(ResponseCode::TransientError);
         let flags = if rank == AnswerRank::Further && message.further.is_some() { rows::FURTHER } else { 0 };
+        let first = rank == AnswerRank::First;
+        let woken = if first { self.end_waits(delivery_key) } else { Vec::new() };
+        let delayed = self.delayed(&message.deliveries, &woken);
         let deliveries = match (rank, &message.further) {
-            (AnswerRank::First, _) => message.deliveries.as_slice(),
+            (AnswerRank::First, _) => delayed.as_deref().unwrap_or(&message.deliveries),
             (AnswerRank::Further, Some(further)) if !is_reused(verdict) => further.delivery.as_slice(),
             (AnswerRank::Further | AnswerRank::Duplicate, _) => &[],
         };
-        let first = rank == AnswerRank::First;
         let linked = match verdict {
             Verdict::Duplicate(answer) => {
                 let pending = self.link_stored(message, &metadata, deliveries, answer, flags);
-                LinkedAnswer { answer, first, is_duplicate: true, pending }
+                LinkedAnswer { answer, first, is_duplicate: true, pending, woken }
             }
             verdict => {
                 let message_id = message.metadata.id;
                 let has_identity = matches!(verdict, Verdict::New);
                 let (message_key, pending) = self.insert_with(message, &metadata, deliveries, has_identity, flags);
-                LinkedAnswer { answer: (message_key, message_id), first, is_duplicate: false, pending }
+                LinkedAnswer { answer: (message_key, message_id), first, is_duplicate: false, pending, woken }
             }
         };
         let (now_us, answer_key) = (self.now_us, linked.answer.0);
@@ -136,6 +144,17 @@ impl Batch {
             }
         }
         linked
+    }
+
+    /// The deliveries of an answer for which senders wait on the nodes `woken`: that to the sender's channel waits until a sender has
+    /// the answer, and goes out if none gets it. None: nothing changes.
+    fn delayed(&self, deliveries: &[NewDelivery], woken: &[NodeKey]) -> Option<Vec<NewDelivery>> {
+        let due_at_us = self.now_us.saturating_add(HANDOVER_US);
+        let delay = |delivery: &NewDelivery| match delivery.kind {
+            DeliveryKind::Answer => NewDelivery { due_at_us, ..delivery.clone() },
+            _ => delivery.clone(),
+        };
+        (!woken.is_empty() && !deliveries.is_empty()).then(|| deliveries.iter().map(delay).collect())
     }
 
     /// After a transient-error, the next answer counts as the first.

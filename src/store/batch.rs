@@ -5,12 +5,13 @@
 
 use super::Unavailable;
 use super::context::Context;
-use super::prepare::{BatchJob, Prepared};
+use super::prepare::{BatchJob, Prepared, WaitChange};
 use super::reference::{head, value};
 use super::rows::{DeliveryRow, MessageRow, ReferenceRow, Rows};
 use super::stored::{DeliveryRecord, Keys, KnownIdentities, StoredState, Tails};
 use super::terms;
-use crate::delivery::{Acceptance, Metadata, NewDelivery, PendingDelivery, Settled};
+use crate::delivery::{Acceptance, HeldLease, Metadata, NewDelivery, PendingDelivery, Settled};
+use crate::nodes::NodeKey;
 use bytes::Bytes;
 use fhir::identity::{KeyKind, Seen, Verdict, judge};
 use std::collections::{HashMap, HashSet};
@@ -20,6 +21,8 @@ use uuid::Uuid;
 pub(super) enum BatchResult {
     Accept(Acceptance),
     Settle(Settled),
+    /// See `Batch::wait`.
+    Wait(bool),
 }
 
 /// A stored message: its key and public id.
@@ -37,6 +40,7 @@ pub(super) struct Batch {
     /// Messages of this batch, by sender, kind, and value of their identity keys.
     new_identities: HashMap<IdentityOf, Vec<([u8; 32], MessageRef)>>,
     pub deliveries: HashMap<i64, DeliveryRecord>,
+    epochs: HashMap<i64, i64>,
     /// Responses that this batch assigns and that are not assigned yet.
     pub ambiguous: HashSet<i64>,
     /// The ends of the lanes that this batch may add to.
@@ -66,6 +70,7 @@ pub(super) fn decide(context: &Context, stored: StoredState, jobs: &[BatchJob]) 
     let decide = |job: &BatchJob| match job {
         BatchJob::Accept(message) => BatchResult::Accept(batch.accept(message)),
         BatchJob::Settle(settlement) => BatchResult::Settle(batch.settle(settlement)),
+        BatchJob::Wait(change) => BatchResult::Wait(batch.wait(*change)),
     };
     let results = jobs.iter().map(decide).collect();
     let (rows, keys) = batch.finish();
@@ -84,7 +89,7 @@ pub(super) fn verdict(context: Context, identities: KnownIdentities, message: &P
 
 impl Batch {
     pub fn new(context: Context, stored: StoredState) -> Batch {
-        let StoredState { keys, identities, deliveries, tails, ambiguous } = stored;
+        let StoredState { keys, identities, deliveries, tails, epochs, ambiguous } = stored;
         Batch {
             now_us: context.now_us,
             context,
@@ -92,6 +97,7 @@ impl Batch {
             identities,
             new_identities: HashMap::new(),
             deliveries,
+            epochs,
             ambiguous,
             tails,
             released: HashSet::new(),
@@ -107,6 +113,36 @@ impl Batch {
         self.rows.faults.extend(faults);
         self.rows.released.extend(self.released);
         (self.rows, self.keys)
+    }
+
+    /// Whether another node has taken the queue since the attempt began.
+    pub fn is_stale(&self, lease: &HeldLease) -> bool {
+        let current = self.epochs.get(&self.context.participant_key(&lease.participant));
+        current.is_some_and(|epoch| *epoch != lease.epoch)
+    }
+
+    /// A sender begins to wait on this node: true if the delivery is stored. Or it ends to wait: false if an answer has claimed it
+    /// meanwhile, which the sender then gets.
+    fn wait(&mut self, change: WaitChange) -> bool {
+        let (Some(node), Some(delivery)) = (self.context.node, self.deliveries.get_mut(&change.delivery_key)) else {
+            return false;
+        };
+        let is_waiting = delivery.waiting.contains(&node);
+        match change.begins {
+            true if is_waiting => return true,
+            true => delivery.waiting.push(node),
+            false if !is_waiting => return false,
+            false => delivery.waiting.retain(|waiting| *waiting != node),
+        }
+        delivery.changed = true;
+        true
+    }
+
+    /// Ends all waits for the answer to a delivery. Returns the nodes on which senders waited.
+    pub fn end_waits(&mut self, delivery_key: i64) -> Vec<NodeKey> {
+        let Some(delivery) = self.deliveries.get_mut(&delivery_key) else { return Vec::new() };
+        delivery.changed |= !delivery.waiting.is_empty();
+        std::mem::take(&mut delivery.waiting)
     }
 
     /// Whether a message is new, a duplicate, or a conflict, by `judge`.
@@ -248,6 +284,7 @@ impl Batch {
                 created_us: self.now_us,
                 kind: delivery.kind.clone(),
                 destination: delivery.destination.clone(),
+                waiting: self.context.node.filter(|_| delivery.is_awaited),
             };
             pending.push(PendingDelivery {
                 delivery_key: row.key,

@@ -96,6 +96,7 @@ fn delivery_record(columns: DeliveryColumns) -> Result<(i64, DeliveryRecord), Er
         answer,
         ended_us,
         transient,
+        waiting: Vec::new(),
         answers,
         changed,
     };

@@ -5,6 +5,7 @@ use super::prepare::{BatchJob, Prepared, ROUTER};
 use super::stored::{BatchQuery, IdentityLookup, LaneId};
 use crate::clock::Clock;
 use crate::delivery::NewDelivery;
+use crate::nodes::NodeKey;
 use crate::routing::lane::UNORDERED;
 use fhir::identity::KeyKind;
 
@@ -16,6 +17,8 @@ pub(super) struct Context {
     pub now_us: i64,
     /// Copies of messages received before this time count as new.
     pub identities_from_us: i64,
+    /// This node; None where a store belongs to one node.
+    pub node: Option<NodeKey>,
 }
 
 const MICROSECONDS_PER_DAY: i64 = 86_400_000_000;
@@ -30,7 +33,7 @@ impl Context {
             0 => i64::MIN,
             days => now_us.saturating_sub(i64::from(days) * MICROSECONDS_PER_DAY),
         };
-        Context { participants, now_us, identities_from_us }
+        Context { participants, now_us, identities_from_us, node: None }
     }
 
     /// What must be read to decide these jobs.
@@ -38,6 +41,7 @@ impl Context {
         let mut query = BatchQuery::default();
         for job in jobs {
             query.deliveries.extend(job.delivery_key());
+            query.leases.extend(job.lease().map(|lease| self.participant_key(&lease.participant)));
             let Some(message) = job.message() else { continue };
             query.assigned.extend(message.assigns.map(|(key, _)| key));
             query.lookups.extend(self.lookups(message));

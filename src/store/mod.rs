@@ -15,6 +15,8 @@ mod health;
 mod lanes;
 mod lists;
 mod message_status;
+#[cfg(test)]
+pub(crate) mod model;
 mod operations;
 mod participants;
 mod postgres;

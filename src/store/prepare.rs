@@ -4,7 +4,7 @@
 use super::reference::{Reference, references};
 use super::terms::SearchFields;
 use crate::delivery::{
-    AttemptRow, DeliveryState, Further, MessageState, Metadata, NewDelivery, NewMessage, Settlement,
+    AttemptRow, DeliveryState, Further, HeldLease, MessageState, Metadata, NewDelivery, NewMessage, Settlement,
 };
 use crate::fault::Fault;
 use crate::offload::offload;
@@ -67,11 +67,21 @@ pub(super) struct PreparedSettlement {
     pub answer: Option<Box<Prepared>>,
     pub receiver_issues: Option<String>,
     pub shares_with: Option<Uuid>,
+    pub ends_waits: bool,
+    pub lease: Option<HeldLease>,
+}
+
+/// A sender on this node begins or ends to wait for the answer to a delivery.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WaitChange {
+    pub delivery_key: i64,
+    pub begins: bool,
 }
 
 pub(super) enum BatchJob {
     Accept(Box<Prepared>),
     Settle(Box<PreparedSettlement>),
+    Wait(WaitChange),
 }
 
 impl BatchJob {
@@ -80,6 +90,7 @@ impl BatchJob {
         match self {
             BatchJob::Accept(message) => Some(message),
             BatchJob::Settle(settlement) => settlement.answer.as_deref(),
+            BatchJob::Wait(_) => None,
         }
     }
 
@@ -95,6 +106,15 @@ impl BatchJob {
         match self {
             BatchJob::Accept(message) => message.closes,
             BatchJob::Settle(settlement) => Some(settlement.delivery_key),
+            BatchJob::Wait(change) => Some(change.delivery_key),
+        }
+    }
+
+    /// The lease that must be current for a failure to count.
+    pub fn lease(&self) -> Option<&HeldLease> {
+        match self {
+            BatchJob::Settle(settlement) => settlement.lease.as_ref(),
+            BatchJob::Accept(_) | BatchJob::Wait(_) => None,
         }
     }
 }
@@ -192,13 +212,24 @@ pub(super) fn identity_only(metadata: &Metadata, identity: IdentityKeys) -> Prep
 }
 
 pub(super) async fn settlement(settlement: Settlement) -> Result<PreparedSettlement, serde_json::Error> {
-    let Settlement { delivery_key, state, due_at_us, attempt, fault, answer, receiver_issues, shares_with } =
-        settlement;
+    let Settlement { delivery_key, state, due_at_us, attempt, fault, answer, receiver_issues, .. } = settlement;
+    let Settlement { shares_with, ends_waits, lease, .. } = settlement;
     let answer = match answer {
         None => None,
         Some(answer) => Some(Box::new(message(*answer).await?)),
     };
-    Ok(PreparedSettlement { delivery_key, state, due_at_us, attempt, fault, answer, receiver_issues, shares_with })
+    Ok(PreparedSettlement {
+        delivery_key,
+        state,
+        due_at_us,
+        attempt,
+        fault,
+        answer,
+        receiver_issues,
+        shares_with,
+        ends_waits,
+        lease,
+    })
 }
 
 /// The body of a row, as received. None if the row does not hold what was written.

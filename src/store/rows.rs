@@ -4,6 +4,7 @@ use super::prepare::Packed;
 use super::reference::{head, references};
 use super::stored::DeliveryRecord;
 use crate::delivery::{AttemptRow, DeliveryKind, DeliveryState, MessageState, Metadata};
+use crate::nodes::NodeKey;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -93,6 +94,8 @@ pub(super) struct DeliveryRow {
     pub created_us: i64,
     pub kind: DeliveryKind,
     pub destination: Option<String>,
+    /// The node on which the sender waits for the answer.
+    pub waiting: Option<NodeKey>,
 }
 
 /// Links a stored response to the request that it answers.

@@ -17,7 +17,13 @@ impl Batch {
             answer_id: None,
             deliveries: Vec::new(),
             belongs_to: None,
+            is_stale: false,
+            woken: Vec::new(),
         };
+        let is_success = matches!(settlement.state, DeliveryState::Delivered | DeliveryState::Answered);
+        if !is_success && settlement.lease.as_ref().is_some_and(|lease| self.is_stale(lease)) {
+            return Settled { is_stale: true, ..nothing(false) };
+        }
         if let Some(request) = self.belongs_to(settlement) {
             return Settled { belongs_to: Some(request), ..nothing(false) };
         }
@@ -33,7 +39,7 @@ impl Batch {
         }
         let is_open = matches!(delivery.state, DeliveryState::Waiting | DeliveryState::Active);
         let unanswered = delivery.answer.is_none();
-        let settled = match &settlement.answer {
+        let mut settled = match &settlement.answer {
             None => nothing(is_open),
             // The router's own answer (it gave up) counts only while the delivery is open and has no answer of its receiver.
             Some(answer) if &*answer.metadata.sender == ROUTER && !(is_open && unanswered) => nothing(is_open),
@@ -44,7 +50,8 @@ impl Batch {
                     first_answer: linked.first,
                     answer_id: Some(linked.answer.1),
                     deliveries: linked.pending,
-                    belongs_to: None,
+                    woken: linked.woken,
+                    ..nothing(is_open)
                 }
             }
         };
@@ -57,6 +64,9 @@ impl Batch {
                 delivery.due_us = settlement.due_at_us;
             }
             delivery.changed = true;
+        }
+        if settlement.ends_waits {
+            settled.woken = self.end_waits(key);
         }
         settled
     }

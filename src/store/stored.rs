@@ -7,6 +7,7 @@
 use super::reference::{head, value};
 use crate::delivery::{DeliveryState, Metadata};
 use crate::fault::Fault;
+use crate::nodes::NodeKey;
 use fhir::identity::KeyKind;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -22,6 +23,8 @@ pub(super) struct BatchQuery {
     pub assigned: Vec<i64>,
     /// Ordered lanes that get new deliveries.
     pub lanes: HashSet<LaneId>,
+    /// Participants whose leases are compared with those of settlements.
+    pub leases: HashSet<i64>,
     /// The most messages and deliveries that the batch inserts: a database may reserve keys for them.
     pub new_messages: usize,
     pub new_deliveries: usize,
@@ -144,6 +147,8 @@ pub(super) struct DeliveryRecord {
     pub ended_us: Option<i64>,
     /// The answer is a transient-error: the next one counts as the first.
     pub transient: bool,
+    /// The nodes on which senders wait for the answer.
+    pub waiting: Vec<NodeKey>,
     /// The answers so far: their keys, and SHA-256 of their contents without their own identities.
     pub answers: Vec<(i64, Option<[u8; 32]>)>,
     pub changed: bool,
@@ -164,6 +169,8 @@ pub(super) struct StoredState {
     /// The deliveries of the query, by key.
     pub deliveries: HashMap<i64, DeliveryRecord>,
     pub tails: Tails,
+    /// The epochs of the leases of the query, by participant. Empty where a store belongs to one node.
+    pub epochs: HashMap<i64, i64>,
     /// The responses of the query that are still ambiguous.
     pub ambiguous: HashSet<i64>,
 }

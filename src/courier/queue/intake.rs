@@ -118,6 +118,31 @@ impl ParticipantQueue {
         self.reschedule(key, at);
     }
 
+    /// Another node has committed this delivery. It may have ended since, so it is read from the store.
+    pub(in crate::courier) fn hint(&mut self, delivery: &PendingDelivery, at: Moment) {
+        if self.retired || !self.carries(delivery) {
+            return;
+        }
+        match Key::of(delivery) {
+            key @ Key::Unordered(seq) if !self.lanes.contains_key(&key) && !self.active.contains_key(&seq) => {
+                match self.wait_until(delivery.due_at_us, at) {
+                    Some(until) => self.due_unordered.expect(until, delivery.due_at_us),
+                    None => self.unordered.mark_missed(seq - 1),
+                }
+            }
+            Key::Unordered(_) => {}
+            key @ Key::Ordered(_) => match self.lanes.get_mut(&key) {
+                Some(lane) if lane.covers(delivery) => {}
+                Some(lane) => lane.mark_missed(delivery.seq),
+                None if self.counts.lanes >= LANES_LIMIT => self.listing.mark_missed(None),
+                None => {
+                    self.add_lane(key, Lane::unread());
+                    self.reschedule(key, at);
+                }
+            },
+        }
+    }
+
     /// An offer did not reach the courier: memory holds only a part of what the store has.
     pub(in crate::courier) fn mark_incomplete(&mut self) {
         for (key, lane) in &mut self.lanes {

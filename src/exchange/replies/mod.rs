@@ -11,7 +11,7 @@ mod waiting;
 pub(super) use reply::first_fault;
 pub use reply::{Refusal, Reply, custody_outcome};
 pub use status::StatusPage;
-pub(super) use waiting::{Claim, Waiters};
+pub(crate) use waiting::{Claim, Waiter, Waiters};
 
 use super::Rules;
 use crate::clock::Clock;
@@ -31,7 +31,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
-use waiting::Waiter;
 
 #[derive(Clone)]
 pub(super) struct Replies {
@@ -45,7 +44,7 @@ pub(super) struct Replies {
 
 /// How a request ended.
 #[derive(Clone, Debug)]
-pub(super) enum Completion {
+pub(crate) enum Completion {
     Answer {
         bytes: Bytes,
         media_type: String,

@@ -21,7 +21,7 @@ const GONE: u8 = 2;
 const CLAIM_CHECK_MILLISECONDS: u64 = 200;
 
 /// All waiters, bounded; at most half of them for one receiver.
-pub(in crate::exchange) struct Waiters {
+pub(crate) struct Waiters {
     max_waiting: usize,
     waiting: AtomicUsize,
     by_message: Mutex<HashMap<Uuid, Vec<Slot>>>,
@@ -37,7 +37,7 @@ struct Slot {
 }
 
 /// One waiting sender; dropping it ends the wait.
-pub(in crate::exchange) struct Waiter<'w> {
+pub(crate) struct Waiter<'w> {
     waiters: &'w Waiters,
     message: Uuid,
     receiver: Arc<str>,
@@ -47,7 +47,7 @@ pub(in crate::exchange) struct Waiter<'w> {
 }
 
 /// The waiters claimed for an answer that is about to be committed.
-pub(in crate::exchange) struct Claim {
+pub(crate) struct Claim {
     slots: Vec<Slot>,
 }
 
@@ -137,13 +137,24 @@ impl Waiter<'_> {
             () = gone.cancelled() => {}
             () = self.waiters.released.cancelled() => {}
         }
-        while self.state.compare_exchange(WAITING, GONE, Ordering::AcqRel, Ordering::Acquire).is_err() {
+        while !self.leave() {
             let check = Duration::from_millis(CLAIM_CHECK_MILLISECONDS);
             if let Ok(completion) = tokio::time::timeout(check, &mut self.answer).await {
                 return completion.ok();
             }
         }
         None
+    }
+
+    /// The completion, if it is there.
+    #[cfg(test)]
+    pub fn take(&mut self) -> Option<Completion> {
+        self.answer.try_recv().ok()
+    }
+
+    /// Ends the wait, unless an answer has claimed it.
+    pub fn leave(&self) -> bool {
+        self.state.compare_exchange(WAITING, GONE, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 }
 

@@ -116,6 +116,8 @@ pub(super) fn settlement(
         answer: answer.map(Box::new),
         receiver_issues: None,
         shares_with: None,
+        ends_waits: false,
+        lease: None,
     }
 }
 

@@ -6,7 +6,7 @@ use crate::store::columns;
 use crate::store::stored::{BatchQuery, IdentityLookup, Keys, KnownIdentities, LaneId, StoredState, Tails};
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Error, Row};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// The rows of `lock_slot`. Never changes: all nodes must agree.
@@ -40,6 +40,7 @@ pub(in crate::store) async fn read(
         identities: columns::identities(text(4)?, text(5)?, &query.lookups)?,
         deliveries: text(6)?.map_or(Ok(Default::default()), columns::deliveries)?,
         tails: text(7)?.map_or(Ok(Default::default()), columns::tails)?,
+        epochs: HashMap::new(),
         ambiguous: row.try_get::<Option<Vec<i64>>, _>(8)?.into_iter().flatten().collect(),
     };
     Ok((row.try_get(0)?, state))

@@ -58,7 +58,7 @@ pub(in crate::store) async fn begin(
     let identities =
         if lookups.is_empty() { KnownIdentities::default() } else { identities(conn, recent, &lookups).await? };
     let ambiguous = ambiguous(conn, &query.assigned).await?;
-    Ok(StoredState { keys: Keys::Counted(keys), identities, deliveries, tails, ambiguous })
+    Ok(StoredState { keys: Keys::Counted(keys), identities, deliveries, tails, ambiguous, ..StoredState::default() })
 }
 
 /// The tails of these lanes, within the caller's transaction.

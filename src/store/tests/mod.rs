@@ -151,6 +151,7 @@ pub(super) fn delivery(participant: &str, lane: i64) -> NewDelivery {
         kind: DeliveryKind::Request,
         due_at_us: 0,
         expires_at_us: now_us + DAY_US,
+        is_awaited: false,
     }
 }
 
@@ -188,6 +189,8 @@ pub(super) fn settlement(delivery_key: i64, state: DeliveryState, answer: Option
         answer,
         receiver_issues: None,
         shares_with: None,
+        ends_waits: false,
+        lease: None,
     }
 }
 
