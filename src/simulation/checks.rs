@@ -28,6 +28,7 @@ impl World {
     pub fn check_end(&self) {
         self.check_stored();
         assert_eq!(self.model.open(), 0, "deliveries wait for ever");
+        assert!(!self.model.has_dead(), "a node that was replaced gave a delivery up");
         for request in &self.requests {
             let id = request.bundle_id();
             assert!(request.acknowledged, "{id} was never acknowledged");

@@ -4,6 +4,7 @@ use super::{Model, NodeRow, StoredDelivery};
 use crate::delivery::{DeliveryState, PendingDelivery};
 use crate::nodes::NodeKey;
 use crate::nodes::feed::Snapshot;
+use crate::nodes::lease::LeaseId;
 use crate::store::{DuePage, LaneHead};
 use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
@@ -127,6 +128,15 @@ impl Model {
         let requests = self.messages.values().filter(|message| message.in_reply_to.is_none());
         let mut ids = BTreeSet::new();
         requests.filter_map(|message| message.metadata.bundle_id.as_deref()).find(|id| !ids.insert(*id))
+    }
+
+    pub fn epoch(&self, lease: LeaseId) -> Option<i64> {
+        Some(self.leases.get(&lease)?.epoch)
+    }
+
+    /// Whether a delivery was given up.
+    pub fn has_dead(&self) -> bool {
+        self.deliveries.values().any(|delivery| delivery.state == DeliveryState::Dead)
     }
 
     /// Deliveries that wait.
