@@ -101,10 +101,9 @@ impl World {
         self.begin(node, Work::Settle(settlement), then);
     }
 
-    /// The attempt failed. A node that another one has replaced gives up, which must not count.
+    /// The attempt failed, now and then for good.
     fn failed(&mut self, node: usize, attempt: Attempt) {
-        let is_replaced = self.model.epoch(self.lease_of(&attempt.delivery.participant)) != Some(attempt.epoch);
-        let state = if is_replaced { DeliveryState::Dead } else { DeliveryState::Waiting };
+        let state = if self.random.once_in(6) { DeliveryState::Dead } else { DeliveryState::Waiting };
         let due_at_us = self.model.now_us + i64::try_from(RETRY.as_micros()).unwrap_or_default();
         let settlement = Settlement { due_at_us, ..settlement(state) };
         let next = NextStep::Retry { after: RETRY };

@@ -4,7 +4,6 @@ use super::{Model, NodeRow, StoredDelivery};
 use crate::delivery::{DeliveryState, PendingDelivery};
 use crate::nodes::NodeKey;
 use crate::nodes::feed::Snapshot;
-use crate::nodes::lease::LeaseId;
 use crate::store::{DuePage, LaneHead};
 use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
@@ -130,13 +129,13 @@ impl Model {
         requests.filter_map(|message| message.metadata.bundle_id.as_deref()).find(|id| !ids.insert(*id))
     }
 
-    pub fn epoch(&self, lease: LeaseId) -> Option<i64> {
-        Some(self.leases.get(&lease)?.epoch)
-    }
-
-    /// Whether a delivery was given up.
-    pub fn has_dead(&self) -> bool {
-        self.deliveries.values().any(|delivery| delivery.state == DeliveryState::Dead)
+    /// Whether the delivery of a request, or that of its answer, was given up.
+    pub fn is_given_up(&self, bundle_id: &str) -> bool {
+        let is_dead = |delivery: &&StoredDelivery| delivery.state == DeliveryState::Dead;
+        self.deliveries.values().filter(is_dead).any(|delivery| {
+            let id = delivery.pending.metadata.bundle_id.as_deref().unwrap_or_default();
+            id == bundle_id || id.strip_prefix("answer-to-") == Some(bundle_id)
+        })
     }
 
     /// Deliveries that wait.

@@ -4,7 +4,7 @@
 use super::{Lock, Model, StoredDelivery, StoredMessage};
 use crate::delivery::{Acceptance, DeliveryState, NewMessage, PendingDelivery, Settled, Settlement};
 use crate::nodes::NodeKey;
-use crate::nodes::lease::{LEASE, Lease, LeaseId, LiveNode, Round, View};
+use crate::nodes::lease::{LEASE, Lease, LeaseId, LeaseKind, LiveNode, Round, View};
 use crate::store::batch::{self, BatchResult, Decision};
 use crate::store::context::Context;
 use crate::store::prepare::{self, BatchJob, WaitChange};
@@ -109,6 +109,7 @@ impl Model {
                 Step::Moved
             }
             Stage::Batch(result, rows) => {
+                self.check_lease(&transaction.task, &rows);
                 self.release(id);
                 self.apply(*rows);
                 return Step::Committed(match result {
@@ -124,6 +125,17 @@ impl Model {
         };
         self.running.insert(id, transaction);
         step
+    }
+
+    /// A node that another one has replaced must not end a delivery that the other one makes.
+    fn check_lease(&self, task: &Task, rows: &Rows) {
+        let Task::Batch(job, _) = task else { return };
+        let Some(held) = job.lease() else { return };
+        let id = LeaseId { kind: LeaseKind::Queue, key: self.participant_key(&held.participant) };
+        let is_replaced = self.leases.get(&id).is_none_or(|lease| lease.epoch != held.epoch);
+        let ends = |record: &DeliveryRecord| record.state == DeliveryState::Dead && record.stored_state != record.state;
+        let ends = rows.changed.iter().any(|(_, record)| ends(record));
+        assert!(!(is_replaced && ends), "a node gave a delivery up although another one makes it");
     }
 
     /// Rolls back: the connection is lost before the commit.
@@ -223,7 +235,7 @@ impl Model {
             Some(((*participant, *lane), waits.map(|delivery| delivery.pending.seq).max()?))
         };
         let epoch = |participant: &i64| {
-            let id = LeaseId { kind: crate::nodes::lease::LeaseKind::Queue, key: *participant };
+            let id = LeaseId { kind: LeaseKind::Queue, key: *participant };
             Some((*participant, self.leases.get(&id)?.epoch))
         };
         let record = |key: &i64| Some((*key, self.record(*key)?));
