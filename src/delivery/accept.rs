@@ -64,11 +64,23 @@ pub enum Acceptance {
         deliveries: Vec<PendingDelivery>,
         /// For a response: whether it was the first answer of its delivery.
         first_answer: bool,
-        /// Other nodes on which senders wait for this answer.
+        /// Nodes on which senders wait for this answer.
         woken: Vec<NodeKey>,
+        /// Key of the delivery whose answer the sender waits for.
+        awaited: Option<i64>,
     },
     /// The same identity and content are stored (MSG-61, MSG-62): the public id of the first message.
     Duplicate { message_id: Uuid },
     /// The same identity is stored with other content (409): the public id of the first message.
     Conflict { message_id: Uuid },
+}
+
+impl Acceptance {
+    /// Key of the delivery whose answer the sender waits for.
+    pub fn awaited(&self) -> Option<i64> {
+        match self {
+            Acceptance::New { awaited, .. } => *awaited,
+            Acceptance::Duplicate { .. } | Acceptance::Conflict { .. } => None,
+        }
+    }
 }

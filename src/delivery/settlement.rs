@@ -51,7 +51,7 @@ pub struct Settled {
     pub belongs_to: Option<Uuid>,
     /// Another node has taken the queue of the participant since the attempt began, so that a failure was not recorded.
     pub is_stale: bool,
-    /// Other nodes on which senders wait for this answer.
+    /// Nodes on which senders wait for this answer.
     pub woken: Vec<NodeKey>,
 }
 

@@ -68,13 +68,13 @@ impl Exchange {
         rules: &Rules,
         slot: IntakeSlot,
     ) -> Reply {
-        let new = match self.intake.plan_request(&message, inbound, rules) {
+        let mut new = match self.intake.plan_request(&message, inbound, rules) {
             Ok(new) => new,
             Err(refused) => return Box::pin(self.intake.refuse(*refused, None, rules, slot)).await,
         };
         let id = new.metadata.id;
         // Before the message is stored: an answer that arrives right afterwards must find its sender waiting.
-        let expected = self.replies.expect(&new, rules);
+        let expected = self.replies.expect(&mut new, rules);
         let stored = self.intake.store(new, slot).await;
         if let Ok(Acceptance::Conflict { message_id }) = stored {
             let refused = message.refused(Refusal::Conflict, reused_identity(message_id));
@@ -88,7 +88,7 @@ impl Exchange {
                 drop(expected);
                 Box::pin(self.replies.to_duplicate(message_id, inbound)).await
             }
-            Ok(_) => expected.reply(&inbound.gone).await,
+            Ok(stored) => expected.reply(&self.replies, stored.awaited(), &inbound.gone).await,
             Err(unavailable) => Reply::unavailable(id, &unavailable),
         }
     }

@@ -63,7 +63,9 @@ impl Batch {
     fn insert_new(&mut self, message: &Prepared, has_identity: bool) -> Acceptance {
         let flags = if message.metadata.ambiguous { rows::AMBIGUOUS } else { 0 };
         let (message_key, pending) = self.insert(message, has_identity, flags);
-        Acceptance::New { message_key, deliveries: pending, first_answer: false, woken: Vec::new() }
+        let awaited = message.deliveries.iter().zip(&pending).find(|(new, _)| new.is_awaited);
+        let awaited = awaited.map(|(_, pending)| pending.delivery_key);
+        Acceptance::New { message_key, deliveries: pending, first_answer: false, woken: Vec::new(), awaited }
     }
 
     /// A refusal is never a duplicate. If it was meant to answer a delivery that has no answer yet, the delivery gets its fault.
@@ -88,7 +90,7 @@ impl Batch {
                 Acceptance::Duplicate { message_id }
             }
             LinkedAnswer { answer: (message_key, _), first, pending, woken, .. } => {
-                Acceptance::New { message_key, deliveries: pending, first_answer: first, woken }
+                Acceptance::New { message_key, deliveries: pending, first_answer: first, woken, awaited: None }
             }
         }
     }

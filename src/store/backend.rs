@@ -56,6 +56,14 @@ impl Backend {
         }
     }
 
+    /// Whether the store knows on which nodes senders wait.
+    pub fn stores_waits(&self) -> bool {
+        match self {
+            Backend::Sqlite(_) => false,
+            Backend::Postgres(_) => true,
+        }
+    }
+
     /// The handle of a writer, by its number.
     pub fn of_writer(&self, writer: usize) -> Backend {
         match self {

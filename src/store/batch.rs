@@ -138,11 +138,13 @@ impl Batch {
         true
     }
 
-    /// Ends all waits for the answer to a delivery. Returns the nodes on which senders waited.
+    /// Ends all waits for the answer to a delivery. Returns the nodes that run and on which senders waited.
     pub fn end_waits(&mut self, delivery_key: i64) -> Vec<NodeKey> {
         let Some(delivery) = self.deliveries.get_mut(&delivery_key) else { return Vec::new() };
         delivery.changed |= !delivery.waiting.is_empty();
-        std::mem::take(&mut delivery.waiting)
+        let mut waiting = std::mem::take(&mut delivery.waiting);
+        waiting.retain(|node| self.context.live_nodes.contains(node));
+        waiting
     }
 
     /// Whether a message is new, a duplicate, or a conflict, by `judge`.

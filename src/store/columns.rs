@@ -2,6 +2,7 @@
 
 use super::codes;
 use super::stored::{Candidate, DeliveryRecord, IdentityLookup, KnownIdentities, Tails};
+use crate::nodes::NodeKey;
 use fhir::event::ResponseCode;
 use sqlx::Error;
 use std::collections::HashMap;
@@ -29,6 +30,22 @@ type DeliveryColumns = (
 pub(super) fn deliveries(text: &str) -> Result<HashMap<i64, DeliveryRecord>, Error> {
     let all: Vec<DeliveryColumns> = codes::from_json(text)?;
     all.into_iter().map(delivery_record).collect()
+}
+
+/// The nodes on which senders wait for answers, as `waiting_text` writes them.
+pub(super) fn add_waiting(deliveries: &mut HashMap<i64, DeliveryRecord>, text: Option<&str>) -> Result<(), Error> {
+    let all: Vec<(i64, String)> = text.map_or(Ok(Vec::new()), codes::from_json)?;
+    for (key, nodes) in all {
+        if let Some(delivery) = deliveries.get_mut(&key) {
+            delivery.waiting = nodes.split(' ').filter_map(|node| node.parse().ok()).collect();
+        }
+    }
+    Ok(())
+}
+
+/// None if no sender waits.
+pub(super) fn waiting_text(nodes: &[NodeKey]) -> Option<String> {
+    (!nodes.is_empty()).then(|| nodes.iter().map(NodeKey::to_string).collect::<Vec<_>>().join(" "))
 }
 
 /// A message that may be the same: key, id, SHA-256 of the content in hex, time of receipt, metadata, and the request that it answers.

@@ -8,6 +8,8 @@ use crate::delivery::NewDelivery;
 use crate::nodes::NodeKey;
 use crate::routing::lane::UNORDERED;
 use fhir::identity::KeyKind;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// The participants, the time, and how far back duplicates are recognized.
 #[derive(Clone)]
@@ -17,8 +19,10 @@ pub(super) struct Context {
     pub now_us: i64,
     /// Copies of messages received before this time count as new.
     pub identities_from_us: i64,
-    /// This node; None where a store belongs to one node.
+    /// This node, if senders' waits are stored: other nodes may store the answers. None where a store belongs to one process.
     pub node: Option<NodeKey>,
+    /// The nodes that run, this one included.
+    pub live_nodes: Arc<BTreeSet<NodeKey>>,
 }
 
 const MICROSECONDS_PER_DAY: i64 = 86_400_000_000;
@@ -33,7 +37,7 @@ impl Context {
             0 => i64::MIN,
             days => now_us.saturating_sub(i64::from(days) * MICROSECONDS_PER_DAY),
         };
-        Context { participants, now_us, identities_from_us, node: None }
+        Context { participants, now_us, identities_from_us, node: None, live_nodes: Arc::default() }
     }
 
     /// What must be read to decide these jobs.

@@ -46,6 +46,7 @@ pub use sqlite::restore::{Restored, restore_file};
 pub use tries::Redelivered;
 
 use self::backend::Backend;
+use self::prepare::WaitChange;
 use self::queue::Job;
 use self::writers::Writers;
 use crate::clock::Clock;
@@ -165,6 +166,24 @@ impl Store {
     pub async fn settle(&self, settlement: Settlement) -> Result<Settled, Unavailable> {
         let settlement = prepare::settlement(settlement).await.map_err(unwritable)?;
         self.run(|reply| Job::Settle(Box::new(settlement), reply)).await
+    }
+
+    /// Stores that a sender begins to wait on this node for the answer to a delivery, so that the node that stores the answer knows.
+    /// Does nothing where a store belongs to one process.
+    pub async fn begin_wait(&self, delivery_key: i64) -> Result<(), Unavailable> {
+        if !self.inner.backend.stores_waits() {
+            return Ok(());
+        }
+        self.run(|reply| Job::Wait(WaitChange { delivery_key, begins: true }, reply)).await.map(drop)
+    }
+
+    /// Stores that no sender waits on this node any more. False if an answer was stored for a sender that waits here: it has it now,
+    /// and its return route waits until the sender has it.
+    pub async fn end_wait(&self, delivery_key: i64) -> Result<bool, Unavailable> {
+        if !self.inner.backend.stores_waits() {
+            return Ok(true);
+        }
+        self.run(|reply| Job::Wait(WaitChange { delivery_key, begins: false }, reply)).await
     }
 
     async fn run<T>(&self, job: impl FnOnce(oneshot::Sender<Result<T, Unavailable>>) -> Job) -> Result<T, Unavailable> {

@@ -2,7 +2,7 @@
 //! message.
 
 use super::Unavailable;
-use super::prepare::{Prepared, PreparedSettlement};
+use super::prepare::{Prepared, PreparedSettlement, WaitChange};
 use crate::delivery::{Acceptance, Settled};
 use crate::turn::Chain;
 use std::sync::Arc;
@@ -21,6 +21,7 @@ pub(super) enum Job {
     /// With its chain of messages that must be stored in order.
     Accept(Box<Prepared>, Chain, oneshot::Sender<Result<Acceptance, Unavailable>>),
     Settle(Box<PreparedSettlement>, oneshot::Sender<Result<Settled, Unavailable>>),
+    Wait(WaitChange, oneshot::Sender<Result<bool, Unavailable>>),
     Close(oneshot::Sender<()>),
 }
 

@@ -20,6 +20,7 @@ const LINGER_JOBS: usize = 24;
 enum Reply {
     Accept(Chain, oneshot::Sender<Result<Acceptance, Unavailable>>),
     Settle(oneshot::Sender<Result<Settled, Unavailable>>),
+    Wait(oneshot::Sender<Result<bool, Unavailable>>),
 }
 
 /// Runs until the store is closed or its last handle is dropped.
@@ -80,6 +81,10 @@ impl Gathered {
                 self.bytes += settlement.answer.as_ref().map_or(0, |answer| answer.size_bytes());
                 self.jobs.push(BatchJob::Settle(settlement));
                 self.replies.push(Reply::Settle(reply));
+            }
+            Job::Wait(change, reply) => {
+                self.jobs.push(BatchJob::Wait(change));
+                self.replies.push(Reply::Wait(reply));
             }
             Job::Close(closed) => self.close = Some(closed),
         }
@@ -157,6 +162,7 @@ impl Reply {
         match (self, answer) {
             (Reply::Accept(_, reply), BatchResult::Accept(accepted)) => drop(reply.send(Ok(accepted))),
             (Reply::Settle(reply), BatchResult::Settle(settled)) => drop(reply.send(Ok(settled))),
+            (Reply::Wait(reply), BatchResult::Wait(waits)) => drop(reply.send(Ok(waits))),
             (reply, _) => reply.fail(Unavailable::Away("the result has the wrong kind".into())),
         }
     }
@@ -174,6 +180,7 @@ impl Reply {
                 drop(reply.send(Err(unavailable)))
             }
             Reply::Settle(reply) => drop(reply.send(Err(unavailable))),
+            Reply::Wait(reply) => drop(reply.send(Err(unavailable))),
         }
     }
 }

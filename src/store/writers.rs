@@ -41,7 +41,7 @@ impl Writers {
     pub async fn send(&self, job: Job) -> Result<(), SendError<Job>> {
         let chain = match &job {
             Job::Accept(_, chain, _) => chain.key(),
-            Job::Settle(..) | Job::Close(_) => None,
+            Job::Settle(..) | Job::Wait(..) | Job::Close(_) => None,
         };
         let queue = match chain {
             Some(key) => self.queues.get(key % self.queues.len()),

@@ -118,7 +118,9 @@ impl ParticipantQueue {
         self.reschedule(key, at);
     }
 
-    /// Another node has committed this delivery. It may have ended since, so it is read from the store.
+    /// Another node has committed this delivery. It may have ended since, so it is read from the store. Only simulated nodes do that
+    /// so far.
+    #[cfg(test)]
     pub(in crate::courier) fn hint(&mut self, delivery: &PendingDelivery, at: Moment) {
         if self.retired || !self.carries(delivery) {
             return;

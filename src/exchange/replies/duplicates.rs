@@ -35,15 +35,20 @@ impl Replies {
         if let Some(reply) = reply_at_once(&status.metadata, &receivers, answer, true) {
             return Ok(reply);
         }
+        if let Some(completion) = self.completion(&status).await? {
+            return Ok(reply_to(ReplyTerms::of(&status.metadata), Some(completion), true));
+        }
         // Registered before the store is read, so that an answer in between is not missed.
         let waiter = receivers.single().and_then(|receiver| self.waiters.register(original, receiver));
+        let awaited = status.deliveries.first().map(|delivery| delivery.key).filter(|_| waiter.is_some());
+        if let Some(awaited) = awaited {
+            self.store.begin_wait(awaited).await?;
+        }
         let status = self.original(original).await?;
-        let completion = match self.completion(&status).await? {
-            Some(completion) => Some(completion),
-            None => match waiter {
-                Some(waiter) => waiter.wait(self.answer_timeout, &inbound.gone).await,
-                None => None,
-            },
+        let completion = match (self.completion(&status).await?, waiter.zip(awaited)) {
+            (Some(completion), _) => Some(completion),
+            (None, Some((waiter, awaited))) => self.wait(waiter, original, awaited, &inbound.gone).await,
+            (None, None) => None,
         };
         Ok(reply_to(ReplyTerms::of(&status.metadata), completion, true))
     }
@@ -98,8 +103,9 @@ impl Replies {
         // this one gets the answer where the original asked for it, or by sending again.
         let Some(waiter) = self.waiters.register(original, receiver) else { return Ok(()) };
         let mut status = self.original(original).await?;
-        if answers(&status).is_empty() {
-            waiter.wait(self.answer_timeout, &CancellationToken::new()).await;
+        if let (true, Some(awaited)) = (answers(&status).is_empty(), status.deliveries.first()) {
+            self.store.begin_wait(awaited.key).await?;
+            self.wait(waiter, original, awaited.key, &CancellationToken::new()).await;
             status = self.original(original).await?;
         }
         self.deliver_again(&status, reply).await

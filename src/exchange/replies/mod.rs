@@ -6,6 +6,7 @@
 mod duplicates;
 mod reply;
 mod status;
+mod wait;
 mod waiting;
 
 pub(super) use reply::first_fault;
@@ -125,17 +126,17 @@ pub(super) struct ExpectedReply<'r> {
     at_once: Option<Reply>,
     /// None if there is nothing to wait for, or if as many senders as allowed wait already.
     waiter: Option<Waiter<'r>>,
-    timeout: Duration,
 }
 
 impl ExpectedReply<'_> {
-    /// The reply, after waiting for the answer if there is something to wait for. `gone`: the sender has disconnected.
-    pub async fn reply(self, gone: &CancellationToken) -> Reply {
+    /// The reply, after waiting for the answer if there is something to wait for. `awaited`: key of the delivery to be answered.
+    /// `gone`: the sender has disconnected.
+    pub async fn reply(self, replies: &Replies, awaited: Option<i64>, gone: &CancellationToken) -> Reply {
         if let Some(reply) = self.at_once {
             return reply;
         }
-        let completion = match self.waiter {
-            Some(waiter) => waiter.wait(self.timeout, gone).await,
+        let completion = match self.waiter.zip(awaited) {
+            Some((waiter, awaited)) => replies.wait(waiter, self.request.id, awaited, gone).await,
             None => None,
         };
         reply_to(self.request, completion, false)
@@ -144,7 +145,7 @@ impl ExpectedReply<'_> {
 
 impl Replies {
     /// What the sender of a request will get; if it will wait, it is registered by now.
-    pub fn expect(&self, request: &NewMessage, rules: &Rules) -> ExpectedReply<'_> {
+    pub fn expect(&self, request: &mut NewMessage, rules: &Rules) -> ExpectedReply<'_> {
         let participants = request.deliveries.iter().map(|delivery| delivery.participant.clone()).collect();
         let receivers = Receivers::new(participants, request.answer.is_some(), &rules.table);
         let answer = request.answer.as_ref().map(|answer| Completion::of(answer));
@@ -153,7 +154,10 @@ impl Replies {
             (None, Some(receiver)) => self.waiters.register(request.metadata.id, receiver),
             _ => None,
         };
-        ExpectedReply { request: ReplyTerms::of(&request.metadata), at_once, waiter, timeout: self.answer_timeout }
+        if let (Some(_), Some(delivery)) = (&waiter, request.deliveries.first_mut()) {
+            delivery.is_awaited = true;
+        }
+        ExpectedReply { request: ReplyTerms::of(&request.metadata), at_once, waiter }
     }
 
     /// See `Waiters::claim`.

@@ -169,8 +169,10 @@ impl Settler {
             settlement.fault = Some(remark.fault);
             settlement.receiver_issues = Some(Value::Array(remark.issues).to_string());
         }
+        let completes = pending.kind == DeliveryKind::Request && completes_without_message(pending.metadata.owed);
+        settlement.ends_waits = completes;
         let settled = self.store.settle(settlement).await?;
-        if pending.kind == DeliveryKind::Request && completes_without_message(pending.metadata.owed) {
+        if completes {
             let completion = settled.changed.then_some(Completion::Taken { accepted: attempt.status == Some(202) });
             self.replies.announce(pending.metadata.id, None, completion).await;
         }

@@ -12,6 +12,7 @@ use crate::store::rows::{DeliveryRow, ReferenceRow, Rows};
 use crate::store::stored::{BatchQuery, Candidate, DeliveryRecord, IdentityLookup, Keys, KnownIdentities, StoredState};
 use futures_util::FutureExt;
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 pub(crate) type TransactionId = u64;
 
@@ -66,6 +67,7 @@ impl Model {
             now_us: self.now_us,
             identities_from_us: i64::MIN,
             node: Some(node),
+            live_nodes: Arc::new(self.live_nodes()),
         }
     }
 
@@ -189,6 +191,10 @@ impl Model {
         }
     }
 
+    fn live_nodes(&self) -> BTreeSet<NodeKey> {
+        self.nodes.iter().filter(|(_, row)| row.until_us > self.now_us).map(|(key, _)| *key).collect()
+    }
+
     /// A round changes rows only where no batch holds their locks; else it waits.
     fn round(
         &mut self,
@@ -206,8 +212,9 @@ impl Model {
                 lease.holder = None;
             }
         }
-        let is_live = |(_, row): &(&NodeKey, &super::NodeRow)| row.until_us > self.now_us;
-        let nodes = self.nodes.iter().filter(is_live).map(|(key, row)| (*key, row.live.clone())).collect();
+        let live = self.live_nodes();
+        let nodes = self.nodes.iter().filter(|(key, _)| live.contains(*key));
+        let nodes = nodes.map(|(key, row)| (*key, row.live.clone())).collect();
         let view = View { nodes, leases };
         let mut round = view.round(node, releasing);
         // Skips what a batch holds: the next round takes it.

@@ -7,6 +7,7 @@ use super::pool::Pool;
 use super::session::{Done, Mark, Session, Work};
 use super::sql::Sql;
 use crate::clock::Clock;
+use crate::nodes::NodeKey;
 use crate::store::context::Context;
 use crate::store::health::Health;
 use crate::store::participants::Participants;
@@ -16,6 +17,7 @@ use crate::store::{OpenError, StoreSettings, Unavailable};
 use futures_util::future::BoxFuture;
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Error, Row};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -53,6 +55,9 @@ pub(in crate::store) struct Core {
     pub search_milliseconds: u64,
     pub health: Health,
     pub participants: Participants,
+    /// This start of the router, and the nodes that run: only this one.
+    pub node: NodeKey,
+    pub live_nodes: Arc<BTreeSet<NodeKey>>,
     /// Transactions since the start, and the accepts and settlements that they committed.
     pub commits: AtomicU64,
     pub operations: AtomicU64,
@@ -82,7 +87,7 @@ impl Core {
         settings: StoreSettings,
         clock: Clock,
         connector: &Connector,
-        participants: Participants,
+        (participants, node): (Participants, NodeKey),
         writers: usize,
     ) -> Core {
         let session = || Mutex::new(Session::new(connector.clone()));
@@ -99,6 +104,8 @@ impl Core {
             search_milliseconds: SEARCH_MILLISECONDS,
             health: Health::default(),
             participants,
+            node,
+            live_nodes: Arc::new(BTreeSet::from([node])),
             commits: AtomicU64::new(0),
             operations: AtomicU64::new(0),
             sweep: std::sync::Mutex::new(RetentionCursors::default()),
@@ -108,7 +115,8 @@ impl Core {
 
     /// What a decision must know of this moment.
     pub fn context(&self) -> Context {
-        Context::new(self.participants.keys(), &self.clock, self.settings.identities_days)
+        let context = Context::new(self.participants.keys(), &self.clock, self.settings.identities_days);
+        Context { node: Some(self.node), live_nodes: self.live_nodes.clone(), ..context }
     }
 
     /// Gives keys to those participants that are new. Commits at once, so that no key is lost with another transaction.

@@ -12,8 +12,8 @@ use std::sync::Arc;
 /// The rows of `lock_slot`. Never changes: all nodes must agree.
 const SLOTS: u64 = 131_072;
 
-const READ_BATCH: &str = "SELECT transaction_id, messages, deliveries, seqs, known, candidates, records, tails, ambiguous \
-                          FROM read_batch_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::bigint::integer, $11::bigint::integer)";
+const READ_BATCH: &str = "SELECT transaction_id, messages, deliveries, seqs, known, candidates, records, tails, ambiguous, waiting \
+                          FROM read_batch_2($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::bigint::integer, $11::bigint::integer)";
 
 const READ_IDENTITIES: &str = "WITH f AS MATERIALIZED (SELECT * FROM known_identities_1($1, $2, $3, $4)) \
      SELECT (SELECT json_agg(json_build_array(n, same, recent))::text FROM f), \
@@ -25,20 +25,22 @@ pub(in crate::store) async fn read(
     query: &BatchQuery,
 ) -> Result<(String, StoredState), Error> {
     let (participants, lanes) = lane_columns(&query.lanes);
-    let deliveries: HashSet<i64> = query.deliveries.iter().copied().collect();
+    let keys_of_deliveries: HashSet<i64> = query.deliveries.iter().copied().collect();
     let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
     let sql = Sql::new(READ_BATCH)
         .bind(slots(query))
         .bind_all(identity_columns(&query.lookups))
         .bind(participants)
         .bind(lanes);
-    let sql = sql.bind(deliveries.into_iter().collect::<Vec<i64>>()).bind(query.assigned.as_slice());
+    let sql = sql.bind(keys_of_deliveries.into_iter().collect::<Vec<i64>>()).bind(query.assigned.as_slice());
     let row = sql.bind(count(query.new_messages)).bind(count(query.new_deliveries)).one(conn).await?;
     let text = |column: usize| row.try_get::<Option<&str>, _>(column);
+    let mut deliveries = text(6)?.map_or(Ok(Default::default()), columns::deliveries)?;
+    columns::add_waiting(&mut deliveries, text(9)?)?;
     let state = StoredState {
         keys: Keys::Reserved { messages: keys(&row, 1)?, deliveries: keys(&row, 2)?, seqs: keys(&row, 3)? },
         identities: columns::identities(text(4)?, text(5)?, &query.lookups)?,
-        deliveries: text(6)?.map_or(Ok(Default::default()), columns::deliveries)?,
+        deliveries,
         tails: text(7)?.map_or(Ok(Default::default()), columns::tails)?,
         epochs: HashMap::new(),
         ambiguous: row.try_get::<Option<Vec<i64>>, _>(8)?.into_iter().flatten().collect(),

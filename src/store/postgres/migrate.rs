@@ -12,7 +12,7 @@ use sqlx::{AssertSqlSafe, Connection, Error, Executor, Row, SqlSafeStr};
 
 /// Each file migrates the schema from the version before to its own; the last is the version that this program writes. A file
 /// never changes once it is released: the migrator compares checksums.
-const MIGRATIONS: &[&str] = &[include_str!("migrations/0001.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("migrations/0001.sql"), include_str!("migrations/0002.sql")];
 
 /// Migrates the schema to this program's version. Refuses what a newer program wrote that this one does not understand.
 pub(in crate::store) async fn run(conn: &mut PgConnection) -> Result<(), OpenError> {

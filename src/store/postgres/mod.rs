@@ -17,6 +17,7 @@ pub(super) mod lock;
 pub(super) mod lookup;
 pub(super) mod message_status;
 pub(super) mod migrate;
+pub(super) mod node;
 pub(super) mod operations;
 pub(super) mod partitions;
 pub(super) mod plan;
@@ -71,9 +72,10 @@ impl Postgres {
         let participants = Core::read_participants(&mut conn).await.map_err(cannot_open)?;
         time::resume(&clock, &mut conn).await.map_err(cannot_open)?;
         partitions::begin(&mut conn, clock.now_us()).await.map_err(cannot_open)?;
+        let node = node::register(&mut conn, clock.now_us()).await.map_err(cannot_open)?;
         connect::close(conn).await;
         // Attempts of the last run ended with its process. Rows stay "waiting" during an attempt, so nothing must be reset.
-        let core = Core::new(settings, clock, &connector, participants, WRITERS);
+        let core = Core::new(settings, clock, &connector, (participants, node), WRITERS);
         Ok(Postgres { core: Arc::new(core), writer: 0 })
     }
 

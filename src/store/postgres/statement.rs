@@ -18,28 +18,28 @@ WITH m AS (
   INSERT INTO term (hash, message_k) SELECT * FROM unnest($29::bigint[], $30::bigint[])
 ), d AS (
   INSERT INTO delivery (k, message_k, participant, lane, seq, prev_seq, due_us, expires_us, created_us, id, replay_of, state, kind,
-    destination, kind_json)
+    destination, kind_json, waiting)
   SELECT x.k, x.message_k, x.participant, x.lane, x.seq, x.prev_seq, x.due_us, x.expires_us, x.created_us, x.id, x.replay_of, 0,
-    x.kind, x.destination, x.kind_json
+    x.kind, x.destination, x.kind_json, x.waiting
   FROM unnest($31::bigint[], $32::bigint[], $33::bigint[], $34::bigint[], $35::bigint[], $36::bigint[], $37::bigint[],
-    $38::bigint[], $39::bigint[], $40::uuid[], $41::uuid[], $42::smallint[], $43::text[], $44::text[])
-    AS x (k, message_k, participant, lane, seq, prev_seq, due_us, expires_us, created_us, id, replay_of, kind, destination, kind_json)
+    $38::bigint[], $39::bigint[], $40::uuid[], $41::uuid[], $42::smallint[], $43::text[], $44::text[], $45::text[])
+    AS x (k, message_k, participant, lane, seq, prev_seq, due_us, expires_us, created_us, id, replay_of, kind, destination, kind_json, waiting)
 ), a AS (
   INSERT INTO attempt (delivery_k, started_us, duration_us, n, status, result, fault, detail)
-  SELECT * FROM unnest($45::bigint[], $46::bigint[], $47::bigint[], $48::integer[], $49::integer[], $50::text[], $51::text[],
-    $52::text[])
+  SELECT * FROM unnest($46::bigint[], $47::bigint[], $48::bigint[], $49::integer[], $50::integer[], $51::text[], $52::text[],
+    $53::text[])
 ), c AS (
   UPDATE delivery AS d SET state = x.state, attempts = x.attempts, status = x.status, due_us = x.due_us, fault = x.fault,
-    answer_k = x.answer_k, ended_us = x.ended_us
-  FROM unnest($53::bigint[], $54::smallint[], $55::integer[], $56::integer[], $57::bigint[], $58::text[], $59::bigint[],
-    $60::bigint[]) AS x (k, state, attempts, status, due_us, fault, answer_k, ended_us)
+    answer_k = x.answer_k, ended_us = x.ended_us, waiting = x.waiting
+  FROM unnest($54::bigint[], $55::smallint[], $56::integer[], $57::integer[], $58::bigint[], $59::text[], $60::bigint[],
+    $61::bigint[], $62::text[]) AS x (k, state, attempts, status, due_us, fault, answer_k, ended_us, waiting)
   WHERE d.k = x.k
 ), s AS (
-  INSERT INTO message_count AS n (slot, stored) SELECT $65::bigint::smallint, cardinality($1::bigint[]) WHERE cardinality($1::bigint[]) > 0
+  INSERT INTO message_count AS n (slot, stored) SELECT $67::bigint::smallint, cardinality($1::bigint[]) WHERE cardinality($1::bigint[]) > 0
   ON CONFLICT (slot) DO UPDATE SET stored = n.stored + excluded.stored
 )
 INSERT INTO participant_count AS n (participant, slot, waiting, dead)
-SELECT * FROM unnest($61::bigint[], $62::smallint[], $63::bigint[], $64::bigint[])
+SELECT * FROM unnest($63::bigint[], $64::smallint[], $65::bigint[], $66::bigint[])
 ON CONFLICT (participant, slot) DO UPDATE SET waiting = n.waiting + excluded.waiting, dead = n.dead + excluded.dead";
 
 /// Counts the deliveries of participants: participants, slot, and changes of those that wait and those that are dead.

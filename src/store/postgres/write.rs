@@ -5,9 +5,9 @@ use super::sql::{Sql, Value, text};
 use super::statement::WRITE_BATCH;
 use crate::delivery::DeliveryKind;
 use crate::fault::Fault;
-use crate::store::codes;
 use crate::store::rows::{self, CountChange, DeliveryRow, MessageRow, NumberedAttempt, ReferenceRow, Rows};
 use crate::store::stored::DeliveryRecord;
+use crate::store::{codes, columns};
 use fhir::event::Event;
 use sqlx::error::BoxDynError;
 use sqlx::postgres::{PgArguments, PgConnection, PgHasArrayType};
@@ -162,7 +162,8 @@ fn add_deliveries(columns: &mut Columns, rows: &[DeliveryRow]) {
         .add(rows, |row| replay_of(&row.kind))
         .add(rows, |row| small(codes::kind_code(&row.kind)))
         .add(rows, |row| row.destination.as_deref().map(|destination| text(destination).into_owned()))
-        .add(rows, |row| codes::kind_json(&row.kind));
+        .add(rows, |row| codes::kind_json(&row.kind))
+        .add(rows, |row| columns::waiting_text(row.waiting.as_slice()));
 }
 
 fn add_attempts(columns: &mut Columns, rows: &[NumberedAttempt]) {
@@ -186,7 +187,8 @@ fn add_changes(columns: &mut Columns, rows: &[(i64, DeliveryRecord)]) {
         .add(rows, |row| row.1.due_us)
         .add(rows, |row| row.1.fault.map(Fault::code))
         .add(rows, |row| row.1.answer)
-        .add(rows, |row| row.1.ended_us);
+        .add(rows, |row| row.1.ended_us)
+        .add(rows, |row| columns::waiting_text(&row.1.waiting));
 }
 
 fn add_counts(columns: &mut Columns, rows: &[CountChange], slot: i64) {

@@ -5,10 +5,11 @@ use crate::store::transfer::table::{Kind, TABLES};
 use std::collections::BTreeSet;
 
 /// Tables and columns that a database derives from the others, or needs for itself.
-const OWN_TABLES: [&str; 10] = [
+const OWN_TABLES: [&str; 11] = [
     "_sqlx_migrations",
     "lock_slot",
     "message_count",
+    "node",
     "partition",
     "participant_count",
     "probe",
@@ -17,7 +18,7 @@ const OWN_TABLES: [&str; 10] = [
     "sqlite_stat1",
     "sqlite_sequence",
 ];
-const OWN_COLUMNS: [&str; 1] = ["message.event_code"];
+const OWN_COLUMNS: [&str; 2] = ["delivery.waiting", "message.event_code"];
 
 /// Columns as `table.column`.
 fn expect_all(found: BTreeSet<String>) {

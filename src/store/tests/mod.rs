@@ -9,6 +9,15 @@ macro_rules! sqlite_only {
     };
 }
 
+/// Leaves a test that is about what several nodes share.
+macro_rules! postgres_only {
+    () => {
+        if !crate::testing::postgres::is_chosen() {
+            return;
+        }
+    };
+}
+
 mod answers;
 mod checkpoint;
 mod copied_tables;
@@ -25,6 +34,7 @@ mod recent;
 mod replays;
 mod searches;
 mod tries;
+mod waits;
 
 use super::sqlite::core::Core;
 use super::sqlite::{connect, migrate, term};
