@@ -165,6 +165,6 @@ impl World {
         let mut answer = answer(&request, self.model.now_us);
         let claim = self.claim_or_route(node, &request, &mut answer);
         answer.closes = Some(request.delivery_key);
-        self.begin(node, Work::Accept(answer), Then::AnswerStored { request, claim });
+        self.begin(node, Work::Accept(Box::new(answer)), Then::AnswerStored { request, claim });
     }
 }

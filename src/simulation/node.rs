@@ -173,7 +173,7 @@ impl World {
         let receiver = message.deliveries[0].participant.clone();
         // Before the message is stored: an answer that arrives right afterwards must find its sender waiting.
         let waiter = self.nodes[node].waiters.register(id, &receiver);
-        self.begin(node, Work::Accept(message), Then::Received { number, id, waiter });
+        self.begin(node, Work::Accept(Box::new(message)), Then::Received { number, id, waiter });
     }
 
     /// One step of one transaction of one node: a lock, its read, its commit, or what its caller does with the result.

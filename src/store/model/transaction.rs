@@ -18,7 +18,7 @@ pub(crate) type TransactionId = u64;
 
 /// What a transaction is for.
 pub(crate) enum Work {
-    Accept(NewMessage),
+    Accept(Box<NewMessage>),
     Settle(Settlement),
     Wait { delivery_key: i64, begins: bool },
     Round { live: LiveNode, releasing: BTreeSet<LeaseId>, released: BTreeSet<LeaseId> },
@@ -74,7 +74,7 @@ impl Model {
     /// Begins a transaction of a node.
     pub fn begin(&mut self, node: NodeKey, work: Work) -> TransactionId {
         let job = match work {
-            Work::Accept(new) => BatchJob::Accept(Box::new(ready(prepare::message(new)))),
+            Work::Accept(new) => BatchJob::Accept(Box::new(ready(prepare::message(*new)))),
             Work::Settle(settlement) => BatchJob::Settle(Box::new(ready(prepare::settlement(settlement)))),
             Work::Wait { delivery_key, begins } => BatchJob::Wait(WaitChange { delivery_key, begins }),
             Work::Round { live, releasing, released } => {
