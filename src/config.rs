@@ -122,6 +122,10 @@ pub struct Retention {
     pub traces_days: u32,
     /// Never 0.
     pub identities_days: u32,
+    /// Where what is deleted is archived before. None: nowhere.
+    pub archive_dir: Option<PathBuf>,
+    /// 0: no limit.
+    pub store_limit_bytes: u64,
 }
 
 #[derive(Clone, Debug)]

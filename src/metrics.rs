@@ -57,6 +57,9 @@ pub struct Metrics {
     breaker_open: Family<ParticipantLabel, Gauge>,
     messages_in_flight: Gauge,
     bytes_in_flight: Gauge,
+    archived_messages: Counter,
+    archive_failures: Counter,
+    store_excess_bytes: Gauge,
     amqp: AmqpFigures,
 }
 
@@ -90,6 +93,24 @@ impl Default for Metrics {
                 &mut registry,
                 "bytes_in_flight",
                 "Bytes of messages between first byte and commit, received and unpacked, AMQP included",
+                Gauge::default(),
+            ),
+            archived_messages: add(
+                &mut registry,
+                "archived_messages",
+                "Messages written to the archive before retention deletes their bodies or traces",
+                Counter::default(),
+            ),
+            archive_failures: add(
+                &mut registry,
+                "archive_failures",
+                "Files of the archive that could not be written; retention deletes nothing meanwhile",
+                Counter::default(),
+            ),
+            store_excess_bytes: add(
+                &mut registry,
+                "store_excess_bytes",
+                "Bytes of the store above retention.store_limit_bytes",
                 Gauge::default(),
             ),
             amqp: AmqpFigures::new(&mut registry),
@@ -161,6 +182,21 @@ impl Metrics {
     pub fn in_flight(&self, messages: usize, bytes: u64) {
         self.messages_in_flight.set(i64::try_from(messages).unwrap_or(i64::MAX));
         self.bytes_in_flight.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// A file of the archive was written.
+    pub fn archived(&self, messages: u64) {
+        self.archived_messages.inc_by(messages);
+    }
+
+    /// A file of the archive could not be written.
+    pub fn archive_failed(&self) {
+        self.archive_failures.inc();
+    }
+
+    /// How much larger the store is than its limit.
+    pub fn store_excess(&self, bytes: u64) {
+        self.store_excess_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
     /// Prometheus text format.

@@ -3,6 +3,7 @@
 //! Only this module knows every part, and no part imports it. Stopping is the reverse of starting, each step with a
 //! timeout: accept no more messages, let attempts end, release waiting senders, close the store.
 
+mod archive;
 mod descriptors;
 mod health;
 mod reload;
@@ -12,6 +13,7 @@ mod upkeep;
 pub use reload::build_rules;
 pub use serve::{ServeOptions, serve};
 
+use self::archive::Archiver;
 use crate::admin::{self, Admin};
 use crate::admission::Admission;
 use crate::channel::ChannelTransport;
@@ -126,7 +128,7 @@ pub async fn start(config: &Config, definitions: Definitions, clock: Clock) -> R
             memory_bytes: config.server.courier_memory_bytes,
             store: store.clone(),
             clock: clock.clone(),
-            metrics,
+            metrics: metrics.clone(),
             transport: Arc::new(transport),
             settler: exchange.settler.clone(),
             stop: signals.stopping.clone(),
@@ -139,7 +141,9 @@ pub async fn start(config: &Config, definitions: Definitions, clock: Clock) -> R
         amqp.start(exchange.clone(), &participants, config.server.body_limit_bytes, admission.clone(), &supervisor)
     });
     let replays = Replays::start(exchange.clone(), signals.stopping.clone(), &supervisor);
-    let upkeep = upkeep::run(store, clock.clone(), config.retention.clone(), signals.stopping.clone());
+    let archiver = Archiver::new(config.retention.archive_dir.clone(), metrics.clone());
+    let retention = config.retention.clone();
+    let upkeep = upkeep::run(store, clock.clone(), retention, metrics, archiver, signals.stopping.clone());
     let upkeep = supervisor.spawn("retention", signals.stopping.clone(), upkeep);
     let health = health::routes(
         exchange.clone(),

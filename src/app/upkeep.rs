@@ -1,24 +1,48 @@
 //! Store maintenance: retention, in small steps that do not delay accepts, and a check of due times at the start.
 
+use super::archive::Archiver;
 use crate::clock::Clock;
 use crate::config::Retention;
 use crate::delivery::longest_pause;
+use crate::metrics::Metrics;
 use crate::routing::Participant;
 use crate::store::view::RetentionStep;
-use crate::store::{RetentionDays, Store, Unavailable};
+use crate::store::{RetentionDays, RetentionRules, Store, Unavailable};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
-pub(super) async fn run(store: Store, clock: Clock, retention: Retention, stop: CancellationToken) {
+pub(super) async fn run(
+    store: Store,
+    clock: Clock,
+    retention: Retention,
+    metrics: Metrics,
+    mut archiver: Archiver,
+    stop: CancellationToken,
+) {
+    let rules = rules(&retention);
+    let mut size = SizeLimit { metrics, is_logged: false };
     let mut pace = Pace::default();
     let mut deleted = Deleted::default();
     loop {
-        let step = sweep(&store, &clock, &retention, pace.rows).await;
+        let step = sweep(&store, &clock, rules, &archiver, pace.rows).await;
         deleted.add(step);
-        let wait = if step.is_done() { SWEEP_INTERVAL } else { pace.after_step(step) };
+        archiver.deleted(step);
+        let wait = if step.is_done() {
+            // A file of the archive that is not finished is removed.
+            tokio::select! {
+                has_more = archiver.fill(&store, &clock, rules) => {
+                    size.report(step, !has_more);
+                    if has_more { Pace::SEARCH_PAUSE } else { SWEEP_INTERVAL }
+                }
+                () = stop.cancelled() => Duration::ZERO,
+            }
+        } else {
+            size.report(step, false);
+            pace.after_step(step)
+        };
         deleted.log(step.is_done());
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
@@ -94,15 +118,41 @@ impl Pace {
     }
 }
 
-/// One step; nothing if the store is not available.
-async fn sweep(store: &Store, clock: &Clock, retention: &Retention, rows: u32) -> RetentionStep {
+fn rules(retention: &Retention) -> RetentionRules {
     let days = RetentionDays {
         bodies: retention.bodies_days,
         dead_letters: retention.dead_letters_days,
         traces: retention.traces_days,
         identities: retention.identities_days,
     };
-    store.sweep(clock.now_us(), days, rows).await.unwrap_or_else(|reason| {
+    RetentionRules { days, store_limit_bytes: retention.store_limit_bytes }
+}
+
+/// What is shown of a store that is larger than its limit.
+struct SizeLimit {
+    metrics: Metrics,
+    is_logged: bool,
+}
+
+impl SizeLimit {
+    /// `is_over`: nothing more can be deleted. Logged once, until the store is below its limit again.
+    fn report(&mut self, step: RetentionStep, is_over: bool) {
+        self.metrics.store_excess(step.excess_bytes);
+        if step.excess_bytes == 0 {
+            self.is_logged = false;
+        } else if is_over && !std::mem::replace(&mut self.is_logged, true) {
+            tracing::warn!(
+                excess_bytes = step.excess_bytes,
+                "the store is larger than retention.store_limit_bytes, and nothing more may be deleted: what is left waits for its \
+                 delivery, is a young dead letter, identifies duplicates, or shares a partition with young messages"
+            );
+        }
+    }
+}
+
+/// One step; nothing if the store is not available.
+async fn sweep(store: &Store, clock: &Clock, rules: RetentionRules, archiver: &Archiver, rows: u32) -> RetentionStep {
+    store.sweep_archived(clock.now_us(), rules, rows, archiver.archived()).await.unwrap_or_else(|reason| {
         tracing::warn!(%reason, "retention did not run");
         RetentionStep::default()
     })

@@ -14,6 +14,7 @@ mod failure;
 mod fake;
 mod filter;
 mod generated;
+mod import;
 mod interrupt;
 mod list;
 mod messages;
@@ -89,6 +90,7 @@ pub enum Command {
     Clock(clock::ClockArgs),
     Replay(Box<replay::ReplayArgs>),
     Store(store::StoreArgs),
+    Import(import::ImportArgs),
     Bench(bench::BenchArgs),
     Completions(generated::CompletionsArgs),
     Man(generated::ManArgs),
@@ -97,11 +99,6 @@ pub enum Command {
     /// Will list requests with their answers, including overdue ones. Not built yet.
     #[command(after_help = "Example, once it is built:\n  emberpost exchanges --overdue")]
     Exchanges(not_built::AnyArgs),
-    /// Import the messages of another store (not built yet)
-    ///
-    /// Will import the messages of another store. Not built yet.
-    #[command(after_help = "Example, once it is built:\n  emberpost import messages/")]
-    Import(not_built::AnyArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -135,11 +132,11 @@ pub async fn run(args: Args) -> i32 {
         Command::Clock(args) => clock::run(args, out).await,
         Command::Replay(args) => replay::run(*args, out).await,
         Command::Store(args) => store::run(args, config.as_deref(), out).await,
+        Command::Import(args) => import::run(args, config.as_deref(), out).await,
         Command::Completions(args) => generated::completions(&args, out),
         Command::Man(args) => generated::man(&args, out),
         Command::Exchanges(_) => not_built::refuse("exchanges"),
         Command::Validate(args) => validate::run(args, config.as_deref(), out).await,
-        Command::Import(_) => not_built::refuse("import"),
     };
     let result = result.and_then(|code| out.flush().map(|()| code).map_err(failure::Failure::from));
     failure::exit_code(result)
@@ -195,6 +192,7 @@ mod tests {
             ("emberpost --log-format xml", 2),
             ("emberpost deliveries retry", 2),
             ("emberpost replay", 2),
+            ("emberpost import", 2),
         ] {
             assert_eq!(parse(words).expect_err(words).exit_code(), code, "{words}");
         }
@@ -209,7 +207,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_not_built_is_exit_code_2() {
-        for words in ["exchanges --overdue", "validate x.json --level profile", "import dir"] {
+        for words in ["exchanges --overdue", "validate x.json --level profile"] {
             let args = parse(&format!("emberpost {words}")).expect(words);
             assert_eq!(run(args).await, 2, "{words}");
         }

@@ -18,3 +18,11 @@ pub fn rows() -> ProgressBar {
     bar.enable_steady_tick(Duration::from_millis(250));
     bar
 }
+
+/// A bar of the bytes of files.
+pub fn bytes() -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg:<26} {bar:40} {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left");
+    let bar = ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.enable_steady_tick(Duration::from_millis(250));
+    bar
+}

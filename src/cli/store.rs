@@ -2,6 +2,8 @@
 
 mod transfer;
 
+pub(super) use transfer::{failure as transfer_failure, parse};
+
 use super::failure::Failure;
 use crate::clock::Clock;
 use crate::config::{Config, Overrides};
@@ -92,7 +94,8 @@ pub async fn run(args: StoreArgs, config: Option<&Path>, out: &mut dyn Write) ->
     }
 }
 
-fn configured(config: Option<&Path>) -> Result<String, Failure> {
+/// The URL of the configured store.
+pub(super) fn configured(config: Option<&Path>) -> Result<String, Failure> {
     let config = Config::open(config, &Overrides::default()).map_err(|mistakes| {
         let lines: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
         Failure::Usage(format!(

@@ -40,7 +40,8 @@ pub const SERVER: &[&str] = &[
     "courier_memory_bytes",
 ];
 pub const STORE: &[&str] = &["url", "min_free_bytes"];
-pub const RETENTION: &[&str] = &["bodies_days", "traces_days", "identities_days", "dead_letters_days"];
+pub const RETENTION: &[&str] =
+    &["bodies_days", "traces_days", "identities_days", "dead_letters_days", "archive_dir", "store_limit_bytes"];
 pub const AMQP: &[&str] = &["url", "inbound_queues", "answer_queue", "declare", "prefetch"];
 pub const DEFINITIONS: &[&str] = &["paths", "unknown_events", "fan_out"];
 pub const VALIDATION: &[&str] = &["level", "on_failure", "prose_rules"];

@@ -228,6 +228,8 @@ fn retention(section: &Section) -> Retention {
         dead_letters_days: days("dead_letters_days", 0),
         traces_days: days("traces_days", 0),
         identities_days: days("identities_days", 1),
+        store_limit_bytes: number(section, "store_limit_bytes", 0..=i64::MAX) as u64,
+        archive_dir: section.text("archive_dir").map(PathBuf::from),
     }
 }
 

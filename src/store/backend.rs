@@ -6,7 +6,10 @@
 use super::batch::{BatchFailure, BatchResult};
 use super::postgres::{self, Postgres};
 use super::prepare::BatchJob;
+use super::retention::{ArchivePlace, Scope};
 use super::sqlite::Sqlite;
+use super::transfer::row::{Cell, Row};
+use super::transfer::table::Table;
 use super::{OpenError, StoreSettings, Unavailable};
 use crate::clock::Clock;
 use crate::delivery::Metadata;
@@ -92,6 +95,41 @@ impl Backend {
     pub fn holds(&self, _lease: Lease) -> bool {
         match self {
             Backend::Sqlite(_) | Backend::Postgres(_) => true,
+        }
+    }
+
+    /// Reads what retention must know of the store before it looks for messages.
+    pub async fn look_around(&self, scope: &mut Scope) -> Result<(), Unavailable> {
+        match self {
+            Backend::Sqlite(sqlite) => sqlite.look_around(scope).await,
+            Backend::Postgres(postgres) => postgres.look_around(scope).await,
+        }
+    }
+
+    /// Messages that retention may delete, and where to continue; None after the last ones. May return a message twice.
+    pub async fn to_archive(
+        &self,
+        place: ArchivePlace,
+        scope: &Scope,
+    ) -> Result<(Vec<i64>, Option<ArchivePlace>), Unavailable> {
+        match self {
+            Backend::Sqlite(sqlite) => sqlite.to_archive(place, scope).await,
+            Backend::Postgres(postgres) => postgres.to_archive(place, scope).await,
+        }
+    }
+
+    /// These columns of the rows of a table in which `column` is one of `keys`.
+    pub async fn select(
+        &self,
+        table: &Table,
+        columns: &[&str],
+        column: &str,
+        keys: &[i64],
+    ) -> Result<Vec<Row>, Unavailable> {
+        let keys: Vec<Cell> = keys.iter().map(|key| Cell::Integer(*key)).collect();
+        match self {
+            Backend::Sqlite(sqlite) => sqlite.select(table, columns, column, &keys).await,
+            Backend::Postgres(postgres) => postgres.select(table, columns, column, &keys).await,
         }
     }
 

@@ -5,6 +5,8 @@
 //! (`backend`) reads and writes. SQL is only in the folder of a backend.
 
 mod accept;
+pub mod archive;
+mod archived;
 mod backend;
 mod batch;
 mod clock_anchor;
@@ -29,6 +31,7 @@ mod rows;
 mod settle;
 mod sqlite;
 mod stored;
+mod sweep;
 mod terms;
 #[cfg(test)]
 mod tests;
@@ -38,9 +41,10 @@ pub mod view;
 mod writer;
 mod writers;
 
+pub use archived::Archived;
 pub use lanes::{DuePage, LaneHead};
 pub use message_status::{Candidates, DeliveryStatus, MessageStatus, SentRequest};
-pub use retention::RetentionDays;
+pub use retention::{RetentionDays, RetentionRules};
 pub use sqlite::backup::backup_file;
 pub use sqlite::restore::{Restored, restore_file};
 pub use tries::Redelivered;

@@ -244,7 +244,7 @@ pub(super) fn unpack(codec: i64, size: i64, bytes: Vec<u8>) -> Option<Bytes> {
     }
 }
 
-async fn pack(bytes: &Bytes) -> Packed {
+pub(super) async fn pack(bytes: &Bytes) -> Packed {
     let packed = if bytes.len() < COMPRESS_FROM_BYTES {
         None
     } else if bytes.len() < COMPRESS_ON_BLOCKING_THREAD_BYTES {

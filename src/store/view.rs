@@ -307,6 +307,8 @@ pub struct RetentionStep {
     pub more: bool,
     /// Nothing was accepted or settled since the step before, as far as the store counts that.
     pub is_alone: bool,
+    /// Bytes that the store had above its limit before the step.
+    pub excess_bytes: u64,
     /// Microseconds that the step took before its commit: in proportion to what it looked at and deleted.
     pub work_us: u64,
     /// Microseconds for which accepts and settlements waited for the step, its commit included.

@@ -17,13 +17,13 @@ use crate::harness::{Answer, NodeConfig, Party, Peer, Reply, SOON, Sample, wait_
 const DAY_US: i64 = 86_400_000_000;
 
 /// A router whose clock is ahead by so many days.
-struct Aged {
-    running: Running,
+pub struct Aged {
+    pub running: Running,
     client: Client,
 }
 
 impl Aged {
-    async fn start(config: &NodeConfig, folder: &Path, days: i64) -> Aged {
+    pub async fn start(config: &NodeConfig, folder: &Path, days: i64) -> Aged {
         let file = folder.join("emberpost.toml");
         std::fs::write(&file, config.render(crate::harness::free_address(), folder)).unwrap();
         let config = Config::load(Some(&file), true, std::iter::empty(), &Overrides::default()).unwrap();
@@ -33,37 +33,42 @@ impl Aged {
         Aged { running, client: Client::builder().no_proxy().build().unwrap() }
     }
 
-    fn url(&self, path: &str) -> String {
+    pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.running.address)
     }
 
-    async fn post(&self, message: &Sample) -> Reply {
+    pub async fn post(&self, message: &Sample) -> Reply {
         let request = self.client.post(self.url("/fhir/$process-message")).body(message.bytes());
         Reply::of(request.header("content-type", "application/fhir+json").send().await.unwrap()).await
     }
 
-    async fn get(&self, path: &str) -> Reply {
+    pub async fn get(&self, path: &str) -> Reply {
         Reply::of(self.client.get(self.url(path)).send().await.unwrap()).await
     }
 
-    async fn message(&self, id: &str) -> Reply {
+    pub async fn message(&self, id: &str) -> Reply {
         self.get(&format!("/admin/v1/messages/{id}")).await
     }
 
-    async fn order(&self, path: &str) -> Reply {
+    pub async fn order(&self, path: &str) -> Reply {
         Reply::of(self.client.post(self.url(&format!("/admin/v1/{path}"))).send().await.unwrap()).await
     }
 
-    async fn delivery_of(&self, message: &str) -> String {
+    pub async fn post_json(&self, path: &str, value: &Value) -> Reply {
+        let request = self.client.post(self.url(&format!("/admin/v1/{path}"))).body(value.to_string());
+        Reply::of(request.header("content-type", "application/json").send().await.unwrap()).await
+    }
+
+    pub async fn delivery_of(&self, message: &str) -> String {
         self.message(message).await.json()["deliveries"][0]["id"].as_str().unwrap().to_owned()
     }
 
-    async fn content(&self, id: &str) -> Reply {
+    pub async fn content(&self, id: &str) -> Reply {
         self.get(&format!("/admin/v1/messages/{id}/content")).await
     }
 }
 
-fn id_of(reply: &Reply) -> String {
+pub fn id_of(reply: &Reply) -> String {
     reply.header("emberpost-message-id").unwrap_or_else(|| panic!("{}", reply.text())).to_owned()
 }
 

@@ -26,7 +26,7 @@ pub struct CheckArgs {
 }
 
 /// A URL of a store, or the path of a file.
-fn parse(option: &str, url: &str) -> Result<StoreUrl, Failure> {
+pub(in crate::cli) fn parse(option: &str, url: &str) -> Result<StoreUrl, Failure> {
     let url = if url.contains(':') { url.to_owned() } else { format!("sqlite:{url}") };
     StoreUrl::parse(&url).map_err(|wrong| Failure::Usage(format!("{option} {wrong}")))
 }
@@ -74,7 +74,7 @@ fn show(bar: &ProgressBar, progress: Progress) {
     bar.set_position(progress.rows);
 }
 
-fn failure(error: TransferError) -> Failure {
+pub(in crate::cli) fn failure(error: TransferError) -> Failure {
     match error {
         TransferError::Open(error) => Failure::Usage(error.to_string()),
         TransferError::Failed(text) | TransferError::Differs(text) => Failure::Refused(text),

@@ -18,6 +18,15 @@ const WHOLE: &str = "SELECT first_k, end_k FROM ( \
                 lead(first_k) OVER (ORDER BY first_k) IS NOT NULL AS is_full FROM partition WHERE parent = $1) AS p \
      WHERE p.is_whole AND p.full_us - p.created_us < $3";
 
+/// How a partition of bodies is dropped.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::store) struct DropKind {
+    /// What is left is kept: whatever may go was archived and deleted.
+    pub has_archive: bool,
+    /// The store is too large: also one that is young, or took more than a day to fill.
+    pub by_size: bool,
+}
+
 /// A partition, by its keys.
 struct Partition {
     table: &'static str,
@@ -36,13 +45,16 @@ pub(in crate::store) async fn first_whole(
 }
 
 /// Drops the oldest partition of bodies if all of its messages were received before `before_us`. Keeps those of messages that
-/// wait for a delivery, or have a dead letter that ended since `protected_since_us`. Returns about how many rows are gone.
+/// wait for a delivery, or have a dead letter that ended since `protected_since_us`; with an archive all that are left, since those
+/// that may go are archived and deleted one by one. Returns about how many rows are gone.
 pub(in crate::store) async fn bodies(
     conn: &mut PgConnection,
     now_us: i64,
     (before_us, protected_since_us): (i64, i64),
+    DropKind { has_archive, by_size }: DropKind,
 ) -> Result<u64, Error> {
-    let Some(partition) = oldest_full(conn, "body", now_us).await? else { return Ok(0) };
+    let filled_within_us = if by_size { i64::MAX } else { DAY_US };
+    let Some(partition) = oldest_full(conn, "body", now_us, filled_within_us).await? else { return Ok(0) };
     let newest = Sql::new("SELECT received_us FROM message WHERE k < $1 ORDER BY k DESC LIMIT 1").bind(partition.end);
     let newest: Option<i64> = newest.optional(conn).await?.map(|row| row.try_get(0)).transpose()?;
     if newest.is_some_and(|newest| newest >= before_us.saturating_sub(DISORDER_US)) {
@@ -51,6 +63,10 @@ pub(in crate::store) async fn bodies(
     let needed = "SELECT message_k FROM delivery WHERE state = 0 AND message_k >= $1 AND message_k < $2 \
                   UNION SELECT message_k FROM delivery WHERE state >= 4 AND ended_us >= $3 AND message_k >= $1 AND message_k < $2";
     let needed = Sql::new(needed).bind(partition.first).bind(partition.end).bind(protected_since_us);
+    let needed = if has_archive { partition.left() } else { needed };
+    if has_archive && needed.all(conn).await?.len() as i64 > STEP_COST {
+        return Ok(0);
+    }
     let issues = "DELETE FROM receiver_issues WHERE delivery_k IN (SELECT r.delivery_k FROM receiver_issues r \
                   JOIN delivery d ON d.k = r.delivery_k WHERE d.message_k >= $1 AND d.message_k < $2 \
                   AND d.message_k <> ALL ($3))";
@@ -64,7 +80,7 @@ pub(in crate::store) async fn bodies(
 
 /// Drops the oldest partition of attempts if few of its deliveries are left.
 pub(in crate::store) async fn attempts(conn: &mut PgConnection, now_us: i64) -> Result<(), Error> {
-    let Some(partition) = oldest_full(conn, "attempt", now_us).await? else { return Ok(()) };
+    let Some(partition) = oldest_full(conn, "attempt", now_us, DAY_US).await? else { return Ok(()) };
     let left = "SELECT k FROM delivery WHERE k >= $1 AND k < $2 LIMIT $3";
     let left = Sql::new(left).bind(partition.first).bind(partition.end).bind(STEP_COST);
     if left.all(conn).await?.len() as i64 >= STEP_COST {
@@ -73,13 +89,30 @@ pub(in crate::store) async fn attempts(conn: &mut PgConnection, now_us: i64) -> 
     partition.drop(conn, "delivery_k", left).await.map(drop)
 }
 
-async fn oldest_full(conn: &mut PgConnection, table: &'static str, now_us: i64) -> Result<Option<Partition>, Error> {
+/// The end of the oldest full partition of bodies.
+pub(in crate::store) fn end_of_oldest(now_us: i64) -> Sql {
+    let sql = Sql::new(format!("SELECT end_k FROM ({WHOLE} AND p.is_full ORDER BY first_k LIMIT 1) AS oldest"));
+    sql.bind("body").bind(now_us).bind(i64::MAX)
+}
+
+async fn oldest_full(
+    conn: &mut PgConnection,
+    table: &'static str,
+    now_us: i64,
+    filled_within_us: i64,
+) -> Result<Option<Partition>, Error> {
     let sql = Sql::new(format!("{WHOLE} AND p.is_full ORDER BY first_k LIMIT 1"));
-    let row = sql.bind(table).bind(now_us).bind(DAY_US).optional(conn).await?;
+    let row = sql.bind(table).bind(now_us).bind(filled_within_us).optional(conn).await?;
     row.map(|row| Ok(Partition { table, first: row.try_get(0)?, end: row.try_get(1)? })).transpose()
 }
 
 impl Partition {
+    /// The bodies that it still has, in the order of an index: entries of deleted ones are skipped there, and in the table read again.
+    fn left(&self) -> Sql {
+        let Partition { table, first, .. } = self;
+        Sql::new(format!("SELECT message_k FROM {table}_{first} ORDER BY message_k LIMIT {}", STEP_COST + 1))
+    }
+
     /// Drops it, but for the rows whose keys `needed` returns. None if these are too many to move while everyone waits: then its
     /// rows are deleted one by one from now on. Returns about how many rows it had, and the keys that are kept.
     async fn drop(&self, conn: &mut PgConnection, key: &str, needed: Sql) -> Result<Option<(u64, Vec<i64>)>, Error> {

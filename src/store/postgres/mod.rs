@@ -2,6 +2,7 @@
 //!
 //! All SQL of the backend is in this folder. The methods of `Postgres` are those of `Store`, which documents them.
 
+pub(super) mod archive;
 pub(super) mod commit;
 pub(super) mod connect;
 pub(super) mod core;
@@ -11,6 +12,7 @@ pub(super) mod due;
 pub(super) mod error;
 pub(super) mod figures;
 pub(super) mod filter;
+mod import;
 pub(super) mod lanes;
 pub(super) mod lists;
 pub(super) mod lock;

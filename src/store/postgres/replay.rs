@@ -34,8 +34,10 @@ impl Postgres {
         let end: i64 = self.optional(&newest, |row| row.try_get(0)).await?.unwrap_or_default();
         conditions.add(&format!("m.k <= {end}"), []);
         let total = self.count(&MESSAGES, conditions).await?;
+        // Imported messages, which have negative keys, come first.
         let insert = Sql::new(
-            "INSERT INTO replay (id, state, order_json, created_us, end_k, total) VALUES ($1, 0, $2, $3, $4, $5)",
+            "INSERT INTO replay (id, state, order_json, created_us, end_k, total, last_k) \
+             VALUES ($1, 0, $2, $3, $4, $5, (SELECT least(0, coalesce(min(k), 1) - 1) FROM message))",
         );
         let insert = insert.bind(order.id).bind(&*spec).bind(now_us).bind(end);
         let insert = insert.bind(i64::try_from(total).unwrap_or(i64::MAX));
@@ -69,7 +71,7 @@ impl Postgres {
         let all = filter::messages(&self.core, &order.filter.for_replay()).map_err(ViewError::BadFilter)?;
         let (mut from, mut candidates) = (last, Vec::new());
         while candidates.is_empty() && from < end {
-            let to = end.min(from.saturating_add(WINDOW_KEYS));
+            let to = self.end_of_window(from).await?.min(end);
             let sql = Sql::new(format!(
                 "SELECT m.k, m.metadata, m.in_reply_to, EXISTS (SELECT 1 FROM body b WHERE b.message_k = m.k) \
                  FROM message m{} ORDER BY m.k LIMIT {limit}",
@@ -87,6 +89,16 @@ impl Postgres {
             candidate.originals.retain(|delivery| !matches!(delivery.kind, DeliveryKind::Replay { .. }));
         }
         Ok(candidates)
+    }
+
+    /// The last key of the messages that the next search reads. Imported ones have keys with large gaps.
+    async fn end_of_window(&self, from: i64) -> Result<i64, Unavailable> {
+        if from >= 0 {
+            return Ok(from.saturating_add(WINDOW_KEYS));
+        }
+        let last = Sql::new("SELECT k FROM message WHERE k > $1 ORDER BY k LIMIT 1 OFFSET $2");
+        let last = self.optional(&last.bind(from).bind(WINDOW_KEYS - 1), |row| row.try_get(0)).await?;
+        Ok(last.unwrap_or(i64::MAX))
     }
 
     pub async fn replay_deliver(&self, id: Uuid, turns: Vec<ReplayTurn>) -> Result<Vec<PendingDelivery>, Unavailable> {

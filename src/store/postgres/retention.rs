@@ -4,12 +4,13 @@
 //! is kept for a number of days of its own, counted from when that delivery ended, so that an operator can retry it.
 
 use super::delete::{delete_bodies, delete_some, delete_traces};
+use super::drop::DropKind;
 use super::sql::Sql;
 use super::write::release;
 use super::{Postgres, drop};
 use crate::store::Unavailable;
 use crate::store::retention::{
-    self, Aged, DeadLetter, DeadLetterCursor, Limits, RetentionCursors, RetentionDays, Window, microseconds_since,
+    self, Aged, DeadLetter, DeadLetterCursor, RetentionCursors, Scope, Window, microseconds_since,
 };
 use crate::store::view::RetentionStep;
 use futures_util::FutureExt;
@@ -23,19 +24,21 @@ const TRACE_COST: &str = "1 + (SELECT count(*) + coalesce(sum(d.attempts), 0) FR
                           + coalesce((SELECT length(b.bytes) / 4096 FROM body b WHERE b.message_k = m.k), 0)";
 
 impl Postgres {
-    pub async fn sweep(&self, now_us: i64, days: RetentionDays, limit: u32) -> Result<RetentionStep, Unavailable> {
+    pub async fn sweep(&self, mut scope: Scope) -> Result<RetentionStep, Unavailable> {
         let core = &self.core;
         if core.clock.jump().is_some() {
             return Ok(RetentionStep::default());
         }
-        let limits = Limits::new(days, now_us);
+        self.look_around(&mut scope).await?;
+        let now_us = scope.now_us;
         let from = *core.sweep.lock().unwrap_or_else(PoisonError::into_inner);
         let begun = Instant::now();
-        let dropped = self.drop_partitions(now_us, limits).await;
+        let dropped = self.drop_partitions(&scope).await;
         let swept = core.maintain(move |conn| {
+            let scope = scope.clone();
             async move {
                 super::tries::sweep(conn, now_us).await?;
-                let (mut step, cursors) = sweep(conn, now_us, limits, from, limit).await?;
+                let (mut step, cursors) = sweep(conn, &scope, from).await?;
                 step.work_us = microseconds_since(begun);
                 Ok((step, cursors))
             }
@@ -49,17 +52,18 @@ impl Postgres {
     }
 
     /// About how many bodies are gone. A search that reads the table may prevent it; the next step tries again.
-    async fn drop_partitions(&self, now_us: i64, limits: Limits) -> u64 {
+    async fn drop_partitions(&self, scope: &Scope) -> u64 {
         let core = &self.core;
-        let protected_since = limits.dead_letters.unwrap_or(i64::MIN);
-        let bodies = match limits.bodies {
+        let now_us = scope.now_us;
+        let bodies = match scope.limits.bodies {
             Some(before) => {
-                let times = (before, protected_since);
-                core.maintain(move |conn| drop::bodies(conn, now_us, times).boxed()).await
+                let times = (before, scope.protected_since_us());
+                let kind = DropKind { has_archive: scope.archived.is_some(), by_size: scope.excess_bytes > 0 };
+                core.maintain(move |conn| drop::bodies(conn, now_us, times, kind).boxed()).await
             }
             None => Ok(0),
         };
-        let attempts = match limits.traces {
+        let attempts = match scope.limits.traces {
             Some(_) => core.maintain(move |conn| drop::attempts(conn, now_us).boxed()).await,
             None => Ok(()),
         };
@@ -72,69 +76,85 @@ impl Postgres {
 
 async fn sweep(
     conn: &mut PgConnection,
-    now_us: i64,
-    limits: Limits,
+    scope: &Scope,
     mut cursors: RetentionCursors,
-    limit: u32,
 ) -> Result<(RetentionStep, RetentionCursors), Error> {
-    let mut step = RetentionStep::default();
-    // Dead letters that ended before this time no longer protect their message.
-    let protected_since = limits.dead_letters.unwrap_or(i64::MIN);
-    if let Some(before) = limits.traces {
-        let traces = ("message m", "m.k", TRACE_COST);
-        let mut window = window(conn, traces, (cursors.traces, limit), before, protected_since).await?;
-        // The newest message stays: its time is what the next start compares the clock with.
-        let newest = Sql::new("SELECT coalesce(max(k), 0) FROM message").one(conn).await?.try_get::<i64, _>(0)?;
-        window.ended.retain(|key| *key != newest);
+    let mut step = RetentionStep { excess_bytes: scope.excess_bytes, ..RetentionStep::default() };
+    if let Some(before) = scope.limits.traces {
+        let window = window(conn, TRACES, i64::MAX, cursors.traces, before, scope).await?;
         match window.ended.first() {
-            Some(key) if window.too_large && !delete_some(conn, *key).await? => {
+            Some(key) if window.too_large && !delete_part(conn, *key, scope).await? => {
                 (cursors.traces, step.more) = (key - 1, true);
             }
             _ => {
                 (cursors.traces, step.more) = (window.cursor, window.more);
-                step.traces = delete_traces(conn, now_us, &window.ended).await?;
+                step.traces = delete_traces(conn, scope.now_us, &window.ended).await?;
             }
         }
     }
     // Identities of messages that the next steps delete need not be released.
-    if let Some(before) = limits.identities
+    if let Some(before) = scope.limits.identities
         && !step.more
     {
-        step.identities = release_identities(conn, before, limit).await?;
+        step.identities = release_identities(conn, before, scope.limit).await?;
     }
-    if let Some(before) = limits.bodies {
-        let below = drop::first_whole(conn, "body", now_us).await?;
-        let bodies = format!("(SELECT * FROM body WHERE message_k < {below}) b JOIN message m ON m.k = b.message_k");
-        let bodies = (&*bodies, "b.message_k", BODY_COST);
-        let window = window(conn, bodies, (cursors.bodies, limit), before, protected_since).await?;
+    if let Some(before) = scope.limits.bodies {
+        // With an archive, partitions are dropped once they are empty.
+        let below = match &scope.archived {
+            None => drop::first_whole(conn, "body", scope.now_us).await?.min(scope.bodies_below),
+            Some(_) => scope.bodies_below,
+        };
+        let window = window(conn, BODIES, below, cursors.bodies, before, scope).await?;
         (cursors.bodies, step.more) = (window.cursor, step.more || window.more);
         step.bodies = delete_bodies(conn, &window.ended).await?;
     }
-    if let Some(before) = limits.dead_letters {
-        let (ended, cursor) = dead_letters(conn, cursors.dead_letters, before, limit).await?;
+    if let Some(before) = scope.limits.dead_letters {
+        let rows = dead_letters_sql(cursors.dead_letters, before, scope).all(conn).await?;
+        let (ended, cursor) = dead_letters(&rows, scope)?;
         cursors.dead_letters = cursor;
         step.more |= cursor != DeadLetterCursor::default();
+        let ended = still_archived(conn, ended, scope).await?;
         step.bodies += delete_bodies(conn, &ended).await?;
     }
     Ok((step, cursors))
 }
 
+async fn delete_part(conn: &mut PgConnection, message_key: i64, scope: &Scope) -> Result<bool, Error> {
+    if let Some(archived) = &scope.archived {
+        archived.begin_deleting(message_key);
+    }
+    delete_some(conn, message_key).await
+}
+
+/// Without those whose deliveries have changed since they were archived.
+async fn still_archived(conn: &mut PgConnection, keys: Vec<i64>, scope: &Scope) -> Result<Vec<i64>, Error> {
+    let Some(archived) = &scope.archived else { return Ok(keys) };
+    let sql = "SELECT message_k, count(*), sum(attempts)::bigint, sum(state)::bigint, coalesce(max(ended_us), 0), \
+               coalesce(max(answer_k), 0) FROM delivery WHERE message_k = ANY ($1) GROUP BY message_k";
+    let rows = Sql::new(sql).bind(keys.as_slice()).all(conn).await?;
+    let read = |row: &PgRow| {
+        let digest = (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?, row.try_get(4)?, row.try_get(5)?);
+        Ok((row.try_get(0)?, digest))
+    };
+    let now = rows.iter().map(read).collect::<Result<_, Error>>()?;
+    Ok(archived.unchanged(&keys, &now))
+}
+
 /// Messages without waiting deliveries whose last dead letter ended before `before_us`, in the order in which their deliveries
 /// ended.
-async fn dead_letters(
-    conn: &mut PgConnection,
-    after: DeadLetterCursor,
-    before_us: i64,
-    limit: u32,
-) -> Result<(Vec<i64>, DeadLetterCursor), Error> {
+pub(super) fn dead_letters_sql(after: DeadLetterCursor, before_us: i64, scope: &Scope) -> Sql {
     let sql = Sql::new(
         "SELECT d.message_k, d.ended_us, d.k, EXISTS (SELECT 1 FROM delivery o WHERE o.message_k = d.message_k \
          AND (o.state IN (0, 1) OR (o.state >= 4 AND o.ended_us >= $1))), \
          coalesce((SELECT 1 + length(b.bytes) / 4096 FROM body b WHERE b.message_k = d.message_k), 0)::bigint \
          FROM delivery d WHERE d.state >= 4 AND d.ended_us < $1 \
-         AND (d.ended_us, d.k) > ($2, $3) ORDER BY d.ended_us, d.k LIMIT $4",
+         AND (d.ended_us, d.k) > ($2, $3) AND d.message_k > $5 ORDER BY d.ended_us, d.k LIMIT $4",
     );
-    let rows = sql.bind(before_us).bind(after.ended_us).bind(after.delivery_key).bind(limit).all(conn).await?;
+    let sql = sql.bind(before_us).bind(after.ended_us).bind(after.delivery_key).bind(scope.limit);
+    sql.bind(scope.first_key(0, before_us))
+}
+
+pub(super) fn dead_letters(rows: &[PgRow], scope: &Scope) -> Result<(Vec<i64>, DeadLetterCursor), Error> {
     let read = |row: &PgRow| {
         Ok(DeadLetter {
             message_key: row.try_get(0)?,
@@ -143,32 +163,48 @@ async fn dead_letters(
             cost: row.try_get(4)?,
         })
     };
-    Ok(retention::dead_letters(&rows.iter().map(read).collect::<Result<Vec<_>, Error>>()?, limit))
+    Ok(scope.dead_letters(&rows.iter().map(read).collect::<Result<Vec<_>, Error>>()?))
 }
 
-/// `tables`, their column with the message's key, and the cost of deleting one. Locks the messages, so that no delivery is added
-/// to them before they are deleted.
+/// Tables, their column with the message's key, and the cost of deleting one.
+type Listed = (&'static str, &'static str, &'static str);
+/// The newest message stays: its time is what the next start compares the clock with.
+pub(super) const TRACES: Listed =
+    ("(SELECT * FROM message WHERE k < (SELECT max(k) FROM message)) m", "m.k", TRACE_COST);
+pub(super) const BODIES: Listed = ("body b JOIN message m ON m.k = b.message_k", "b.message_k", BODY_COST);
+
+/// Locks the messages, so that no delivery is added to them before they are deleted.
 async fn window(
     conn: &mut PgConnection,
-    (tables, key, cost): (&str, &str, &str),
-    (after, limit): (i64, u32),
+    listed: Listed,
+    below: i64,
+    cursor: i64,
     before_us: i64,
-    protected_since_us: i64,
+    scope: &Scope,
 ) -> Result<Window, Error> {
+    let rows = aged_sql(listed, below, cursor, before_us, scope).all(conn).await?;
+    let mut window = read_window(&rows, scope)?;
+    window.ended = still_ended(conn, &window.ended, scope.protected_since_us()).await?;
+    window.ended = still_archived(conn, window.ended, scope).await?;
+    Ok(window)
+}
+
+pub(super) fn aged_sql((tables, key, cost): Listed, below: i64, cursor: i64, before_us: i64, scope: &Scope) -> Sql {
     let sql = format!(
         "SELECT {key}, m.received_us < $1, EXISTS (SELECT 1 FROM delivery o WHERE o.message_k = m.k \
          AND (o.state IN (0, 1) OR (o.state >= 4 AND o.ended_us >= $2))), \
          CASE WHEN m.received_us < $1 THEN ({cost})::bigint ELSE 0 END \
-         FROM {tables} WHERE {key} > $3 ORDER BY {key} LIMIT $4"
+         FROM {tables} WHERE {key} > $3 AND {key} < {below} ORDER BY {key} LIMIT $4"
     );
-    let sql = Sql::new(sql).bind(before_us).bind(protected_since_us).bind(after).bind(limit);
+    let sql = Sql::new(sql).bind(before_us).bind(scope.protected_since_us());
+    sql.bind(scope.first_key(cursor, before_us)).bind(scope.limit)
+}
+
+pub(super) fn read_window(rows: &[PgRow], scope: &Scope) -> Result<Window, Error> {
     let read = |row: &PgRow| {
         Ok(Aged { key: row.try_get(0)?, is_old: row.try_get(1)?, is_open: row.try_get(2)?, cost: row.try_get(3)? })
     };
-    let rows = sql.all(conn).await?;
-    let mut window = Window::new(&rows.iter().map(read).collect::<Result<Vec<_>, Error>>()?, limit);
-    window.ended = still_ended(conn, &window.ended, protected_since_us).await?;
-    Ok(window)
+    Ok(scope.window(&rows.iter().map(read).collect::<Result<Vec<_>, Error>>()?))
 }
 
 /// Locks these messages and returns those that are still not open: a replay or a retry may have added a delivery meanwhile.

@@ -111,10 +111,11 @@ impl Database {
     }
 
     pub async fn extent(&mut self) -> Result<Extent, Error> {
+        // Imported rows, which have negative keys, need no partitions.
         let sql = "SELECT coalesce(min(k), 1), coalesce(max(k), 0), \
-                   coalesce((SELECT (max(received_us) - min(received_us)) / 86400000000 FROM message), 0) FROM message";
+                   coalesce((max(received_us) - min(received_us)) / 86400000000, 0) FROM message WHERE k > 0";
         let message = Sql::new(sql).one(&mut self.conn).await?;
-        let delivery = Sql::new("SELECT coalesce(min(k), 1), coalesce(max(k), 0) FROM delivery");
+        let delivery = Sql::new("SELECT coalesce(min(k), 1), coalesce(max(k), 0) FROM delivery WHERE k > 0");
         let delivery = delivery.one(&mut self.conn).await?;
         Ok(Extent {
             first_message: message.try_get(0)?,
@@ -149,7 +150,7 @@ impl Database {
             Sql::new("COMMIT").execute(&mut self.conn).await.map(drop)
         };
         let begun = begun.await;
-        self.end(begun).await
+        self.roll_back(begun).await
     }
 
     async fn save_note(&mut self, name: &str, value: &str) -> Result<(), Error> {
@@ -166,7 +167,7 @@ impl Database {
             Sql::new("COMMIT").execute(&mut self.conn).await.map(drop)
         };
         let written = written.await;
-        self.end(written).await
+        self.roll_back(written).await
     }
 
     /// Makes the copy a store: new keys follow those that it has.
@@ -184,23 +185,23 @@ impl Database {
                 ("pg_get_serial_sequence('replay', 'k')", "k", "replay"),
             ] {
                 let sql = format!(
-                    "SELECT setval({sequence}, greatest(max({column}), 1), max({column}) IS NOT NULL) FROM {table}"
+                    "SELECT setval({sequence}, greatest(max({column}), 1), coalesce(max({column}) > 0, false)) FROM {table}"
                 );
                 self.conn.execute(AssertSqlSafe(sql)).await?;
             }
             // As SQLite counts them: by the newest key.
-            let stored = "INSERT INTO message_count (slot, stored) SELECT 0, max(k) FROM message HAVING max(k) IS NOT NULL \
+            let stored = "INSERT INTO message_count (slot, stored) SELECT 0, max(k) FROM message HAVING max(k) > 0 \
                           ON CONFLICT (slot) DO UPDATE SET stored = excluded.stored";
             Sql::new(stored).execute(&mut self.conn).await?;
             Sql::new("DROP TABLE copy_progress").execute(&mut self.conn).await?;
             Sql::new("COMMIT").execute(&mut self.conn).await.map(drop)
         };
         let finished = finished.await;
-        self.end(finished).await
+        self.roll_back(finished).await
     }
 
     /// Rolls back what failed. The first error is the one to report.
-    async fn end(&mut self, done: Result<(), Error>) -> Result<(), Error> {
+    pub(super) async fn roll_back(&mut self, done: Result<(), Error>) -> Result<(), Error> {
         if done.is_err() {
             let _ = Sql::new("ROLLBACK").execute(&mut self.conn).await;
         }

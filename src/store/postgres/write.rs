@@ -90,7 +90,7 @@ pub(in crate::store) async fn rows(conn: &mut PgConnection, rows: Rows, slot: i6
 
 /// Stores faults of deliveries as terms of their messages. An earlier attempt may have stored the same one; that this is looked at
 /// costs more than the row, so that the terms of new messages are written without it.
-async fn faults(conn: &mut PgConnection, faults: Vec<(i64, i64)>) -> Result<(), Error> {
+pub(in crate::store) async fn faults(conn: &mut PgConnection, faults: Vec<(i64, i64)>) -> Result<(), Error> {
     if faults.is_empty() {
         return Ok(());
     }

@@ -50,7 +50,8 @@ async fn count(conn: &mut SqliteConnection, messages: i64) -> Result<(), Error> 
 /// A new pass if one is due.
 pub(in crate::store) async fn due(conn: &mut SqliteConnection) -> Result<Option<Pass>, Error> {
     let messages = progress::read(conn, MESSAGES).await?;
-    let stored = "SELECT coalesce((SELECT max(k) FROM message) - (SELECT min(k) FROM message), 0)";
+    // Imported messages have negative keys with large gaps.
+    let stored = "SELECT coalesce((SELECT max(k) FROM message) - (SELECT min(k) FROM message WHERE k > 0), 0)";
     let stored: i64 = sqlx::query(stored).fetch_one(&mut *conn).await?.try_get(0)?;
     Ok((messages > stored / SHARE).then_some(Pass { after: ReferenceRow::LEAST, messages }))
 }

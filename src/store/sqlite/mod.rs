@@ -2,6 +2,7 @@
 //!
 //! All SQL of the store is in this folder. The methods of `Sqlite` are those of `Store`, which documents them.
 
+pub(super) mod archive;
 pub(super) mod backup;
 pub(super) mod checkpoint;
 pub(super) mod commit;
@@ -11,6 +12,7 @@ pub(super) mod due;
 pub(super) mod error;
 pub(super) mod files;
 pub(super) mod filter;
+mod import;
 pub(super) mod indexes;
 pub(super) mod insert;
 pub(super) mod lanes;

@@ -41,8 +41,9 @@ impl Sqlite {
         let stored_total = i64::try_from(total).unwrap_or(i64::MAX);
         core.write(move |_, writer| {
             async move {
-                let insert =
-                    "INSERT INTO replay (id, state, order_json, created_us, end_k, total) VALUES (?, 0, ?, ?, ?, ?)";
+                // Imported messages, which have negative keys, come first.
+                let insert = "INSERT INTO replay (id, state, order_json, created_us, end_k, total, last_k) \
+                              VALUES (?, 0, ?, ?, ?, ?, (SELECT min(0, coalesce(min(k), 1) - 1) FROM message))";
                 let insert =
                     sqlx::query(insert).bind(row::blob(id)).bind(spec).bind(now_us).bind(end).bind(stored_total);
                 insert.execute(&mut writer.conn).await.map(drop)
@@ -87,7 +88,7 @@ impl Sqlite {
         let all = filter::messages(&self.core, &filter).map_err(ViewError::BadFilter)?;
         let (mut from, mut rows) = (last, Vec::new());
         while rows.is_empty() && from < end {
-            let to = end.min(from.saturating_add(WINDOW_MESSAGES));
+            let to = self.end_of_window(from).await?.min(end);
             let mut conditions = all.clone();
             conditions.integer("m.k > ?", from);
             conditions.integer("m.k <= ?", to);
@@ -109,6 +110,16 @@ impl Sqlite {
             candidate.originals.retain(|delivery| !matches!(delivery.kind, DeliveryKind::Replay { .. }));
         }
         Ok(candidates)
+    }
+
+    /// The last key of the messages that the next search reads. Imported ones have keys with large gaps.
+    async fn end_of_window(&self, from: i64) -> Result<i64, Unavailable> {
+        if from >= 0 {
+            return Ok(from.saturating_add(WINDOW_MESSAGES));
+        }
+        let last = sqlx::query("SELECT k FROM message WHERE k > ? ORDER BY k LIMIT 1 OFFSET ?");
+        let last = self.optional(last.bind(from).bind(WINDOW_MESSAGES - 1), |row| row.try_get(0)).await?;
+        Ok(last.unwrap_or(i64::MAX))
     }
 
     pub async fn replay_deliver(&self, id: Uuid, turns: Vec<ReplayTurn>) -> Result<Vec<PendingDelivery>, Unavailable> {

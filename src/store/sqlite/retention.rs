@@ -16,13 +16,12 @@ use super::term;
 use super::writer::Writer;
 use crate::store::Unavailable;
 use crate::store::retention::{
-    self, Aged, DeadLetter, DeadLetterCursor, Limits, RetentionCursors, RetentionDays, STEP_COST, Window,
-    microseconds_since,
+    self, Aged, DeadLetter, DeadLetterCursor, RetentionCursors, STEP_COST, Scope, Window, microseconds_since,
 };
 use crate::store::rows::ReferenceRow;
 use crate::store::view::RetentionStep;
 use futures_util::FutureExt;
-use sqlx::sqlite::SqliteRow;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{AssertSqlSafe, Error, Row};
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
@@ -37,24 +36,24 @@ const TRACE_COST: &str = "1 + (SELECT count(*) + coalesce(sum(attempts), 0) FROM
 /// Where the next step continues.
 #[derive(Clone, Copy, Default)]
 pub(in crate::store) struct Sweep {
-    cursors: RetentionCursors,
+    pub cursors: RetentionCursors,
     pass: Option<Pass>,
     /// What the store had accepted and settled.
     operations: u64,
 }
 
 impl Sqlite {
-    pub async fn sweep(&self, now_us: i64, days: RetentionDays, limit: u32) -> Result<RetentionStep, Unavailable> {
+    pub async fn sweep(&self, mut scope: Scope) -> Result<RetentionStep, Unavailable> {
         if self.core.clock.jump().is_some() {
             return Ok(RetentionStep::default());
         }
-        let limits = Limits::new(days, now_us);
+        self.look_around(&mut scope).await?;
         let core = &self.core;
         let from = *core.sweep.lock().unwrap_or_else(PoisonError::into_inner);
         let swept = core.write(move |_, writer| {
             async move {
                 let begun = Instant::now();
-                let (mut step, next) = step(writer, now_us, limits, from, limit).await?;
+                let (mut step, next) = step(writer, &scope, from).await?;
                 step.work_us = microseconds_since(begun);
                 Ok((step, next, begun))
             }
@@ -70,44 +69,33 @@ impl Sqlite {
 }
 
 /// A slice of a pass over the references, or messages.
-async fn step(
-    writer: &mut Writer,
-    now_us: i64,
-    limits: Limits,
-    mut next: Sweep,
-    limit: u32,
-) -> Result<(RetentionStep, Sweep), Error> {
+async fn step(writer: &mut Writer, scope: &Scope, mut next: Sweep) -> Result<(RetentionStep, Sweep), Error> {
     let conn = &mut writer.conn;
     if next.pass.is_none() {
         next.pass = leftover::due(conn).await?;
     }
     let Some(pass) = next.pass else {
-        super::tries::sweep(conn, now_us).await?;
-        let (step, cursors) = sweep(writer, limits, next.cursors, limit).await?;
+        super::tries::sweep(conn, scope.now_us).await?;
+        let (step, cursors) = sweep(writer, scope, next.cursors).await?;
         return Ok((step, Sweep { cursors, ..next }));
     };
-    let rows = limit.saturating_mul(REFERENCES_PER_MESSAGE);
+    let rows = scope.limit.saturating_mul(REFERENCES_PER_MESSAGE);
     let (references, pass) = leftover::go_on(conn, pass, rows).await?;
-    Ok((RetentionStep { references, more: true, ..RetentionStep::default() }, Sweep { pass, ..next }))
+    let step = RetentionStep { references, more: true, excess_bytes: scope.excess_bytes, ..RetentionStep::default() };
+    Ok((step, Sweep { pass, ..next }))
 }
 
 async fn sweep(
     writer: &mut Writer,
-    limits: Limits,
+    scope: &Scope,
     mut cursors: RetentionCursors,
-    limit: u32,
 ) -> Result<(RetentionStep, RetentionCursors), Error> {
-    let mut step = RetentionStep::default();
-    // Dead letters that ended before this time no longer protect their message.
-    let protected_since = limits.dead_letters.unwrap_or(i64::MIN);
-    if let Some(before) = limits.traces {
-        let traces = ("message m", "m.k", TRACE_COST);
-        let mut window = window(writer, traces, cursors.traces, before, protected_since, limit).await?;
-        // Keys continue from the highest in the table: the newest message stays, so that no key is assigned twice.
-        let newest = progress::newest_message(&mut writer.conn).await?;
-        window.ended.retain(|key| *key != newest);
+    let mut step = RetentionStep { excess_bytes: scope.excess_bytes, ..RetentionStep::default() };
+    if let Some(before) = scope.limits.traces {
+        let mut window = window(&mut writer.conn, TRACES, cursors.traces, before, scope).await?;
+        window.ended = still_archived(&mut writer.conn, window.ended, scope).await?;
         match window.ended.first() {
-            Some(key) if window.too_large && !delete_some(writer, *key).await? => {
+            Some(key) if window.too_large && !delete_some(writer, *key, scope).await? => {
                 (cursors.traces, step.more) = (key - 1, true);
             }
             _ => {
@@ -117,46 +105,67 @@ async fn sweep(
         }
     }
     // Identities of messages that the next steps delete need not be released.
-    if let Some(before) = limits.identities
+    if let Some(before) = scope.limits.identities
         && !step.more
     {
-        step.identities = release_identities(writer, before, limit).await?;
+        step.identities = release_identities(writer, before, scope.limit).await?;
     }
-    if let Some(before) = limits.bodies {
-        let bodies = ("body b JOIN message m ON m.k = b.message_k", "b.message_k", BODY_COST);
-        let window = window(writer, bodies, cursors.bodies, before, protected_since, limit).await?;
+    if let Some(before) = scope.limits.bodies {
+        let window = window(&mut writer.conn, BODIES, cursors.bodies, before, scope).await?;
         (cursors.bodies, step.more) = (window.cursor, step.more || window.more);
-        step.bodies = delete_bodies(writer, &window.ended).await?;
+        let ended = still_archived(&mut writer.conn, window.ended, scope).await?;
+        step.bodies = delete_bodies(writer, &ended).await?;
     }
-    if let Some(before) = limits.dead_letters {
-        let (ended, cursor) = dead_letters(writer, cursors.dead_letters, before, limit).await?;
+    if let Some(before) = scope.limits.dead_letters {
+        let (ended, cursor) = dead_letters(&mut writer.conn, cursors.dead_letters, before, scope).await?;
         cursors.dead_letters = cursor;
         step.more |= cursor != DeadLetterCursor::default();
+        let ended = still_archived(&mut writer.conn, ended, scope).await?;
         step.bodies += delete_bodies(writer, &ended).await?;
     }
+    let has_no_body =
+        step.bodies == 0 && !step.more && scope.archived.as_ref().is_none_or(|archived| archived.is_last());
+    let turns_to_traces = scope.excess_bytes > 0 && has_no_body && !cursors.deletes_traces_by_size;
+    cursors.deletes_traces_by_size = scope.excess_bytes > 0 && (cursors.deletes_traces_by_size || turns_to_traces);
+    step.more |= turns_to_traces;
     Ok((step, cursors))
+}
+
+/// Without those whose deliveries have changed since they were archived.
+async fn still_archived(conn: &mut SqliteConnection, keys: Vec<i64>, scope: &Scope) -> Result<Vec<i64>, Error> {
+    let Some(archived) = &scope.archived else { return Ok(keys) };
+    let sql = "SELECT message_k, count(*), sum(attempts), sum(state), coalesce(max(ended_us), 0), coalesce(max(answer_k), 0) \
+               FROM delivery WHERE message_k IN (SELECT value FROM json_each(?)) GROUP BY message_k";
+    let rows = sqlx::query(sql).bind(json(&keys)?).fetch_all(conn).await?;
+    let read = |row: &SqliteRow| {
+        let digest = (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?, row.try_get(4)?, row.try_get(5)?);
+        Ok((row.try_get(0)?, digest))
+    };
+    let now = rows.iter().map(read).collect::<Result<_, Error>>()?;
+    Ok(archived.unchanged(&keys, &now))
 }
 
 /// Messages without waiting deliveries whose last dead letter ended before `before_us`, in the order in which their deliveries
 /// ended.
-async fn dead_letters(
-    writer: &mut Writer,
+pub(super) async fn dead_letters(
+    conn: &mut SqliteConnection,
     after: DeadLetterCursor,
     before_us: i64,
-    limit: u32,
+    scope: &Scope,
 ) -> Result<(Vec<i64>, DeadLetterCursor), Error> {
     let rows = sqlx::query(
         "SELECT d.message_k, d.ended_us, d.k, EXISTS (SELECT 1 FROM delivery o WHERE o.message_k = d.message_k \
          AND (o.state IN (0, 1) OR (o.state >= 4 AND o.ended_us >= ?1))), \
          coalesce((SELECT 1 + length(bytes) / 4096 FROM body b WHERE b.message_k = d.message_k), 0) \
          FROM delivery d INDEXED BY delivery_ended WHERE d.state >= 4 AND d.ended_us < ?1 \
-         AND (d.ended_us, d.k) > (?2, ?3) ORDER BY d.ended_us, d.k LIMIT ?4",
+         AND (d.ended_us, d.k) > (?2, ?3) AND d.message_k > ?5 ORDER BY d.ended_us, d.k LIMIT ?4",
     )
     .bind(before_us)
     .bind(after.ended_us)
     .bind(after.delivery_key)
-    .bind(limit)
-    .fetch_all(&mut writer.conn)
+    .bind(scope.limit)
+    .bind(scope.first_key(0, before_us))
+    .fetch_all(conn)
     .await?;
     let read = |row: &SqliteRow| {
         Ok(DeadLetter {
@@ -166,17 +175,21 @@ async fn dead_letters(
             cost: row.try_get(4)?,
         })
     };
-    Ok(retention::dead_letters(&rows.iter().map(read).collect::<Result<Vec<_>, Error>>()?, limit))
+    Ok(scope.dead_letters(&rows.iter().map(read).collect::<Result<Vec<_>, Error>>()?))
 }
 
-/// `tables`, their column with the message's key, and the cost of deleting one.
-async fn window(
-    writer: &mut Writer,
-    (tables, key, cost): (&str, &str, &str),
-    after: i64,
+/// Tables, their column with the message's key, and the cost of deleting one.
+type Listed = (&'static str, &'static str, &'static str);
+/// Keys continue from the highest in the table: the newest message stays, so that no key is assigned twice.
+pub(super) const TRACES: Listed = ("message m", "m.k", TRACE_COST);
+pub(super) const BODIES: Listed = ("body b JOIN message m ON m.k = b.message_k", "b.message_k", BODY_COST);
+
+pub(super) async fn window(
+    conn: &mut SqliteConnection,
+    (tables, key, cost): Listed,
+    cursor: i64,
     before_us: i64,
-    protected_since_us: i64,
-    limit: u32,
+    scope: &Scope,
 ) -> Result<Window, Error> {
     let sql = format!(
         "SELECT {key}, m.received_us < ?1, EXISTS (SELECT 1 FROM delivery d WHERE d.message_k = m.k \
@@ -184,12 +197,18 @@ async fn window(
          CASE WHEN m.received_us < ?1 THEN {cost} ELSE 0 END \
          FROM {tables} WHERE {key} > ?3 ORDER BY {key} LIMIT ?4"
     );
-    let query = sqlx::query(AssertSqlSafe(sql)).bind(before_us).bind(protected_since_us).bind(after).bind(limit);
-    let rows = query.fetch_all(&mut writer.conn).await?;
+    let query = sqlx::query(AssertSqlSafe(sql)).bind(before_us).bind(scope.protected_since_us());
+    let query = query.bind(scope.first_key(cursor, before_us)).bind(scope.limit);
+    let rows = query.fetch_all(&mut *conn).await?;
     let read = |row: &SqliteRow| {
         Ok(Aged { key: row.try_get(0)?, is_old: row.try_get(1)?, is_open: row.try_get(2)?, cost: row.try_get(3)? })
     };
-    Ok(Window::new(&rows.iter().map(read).collect::<Result<Vec<_>, Error>>()?, limit))
+    let mut window = scope.window(&rows.iter().map(read).collect::<Result<Vec<_>, Error>>()?);
+    if tables == TRACES.0 {
+        let newest = progress::newest_message(conn).await?;
+        window.ended.retain(|key| *key != newest);
+    }
+    Ok(window)
 }
 
 /// Releases identities in the order in which they were stored, and stores its position.
@@ -218,7 +237,10 @@ async fn release_identities(writer: &mut Writer, before_us: i64, limit: u32) -> 
 }
 
 /// Deletes attempts and deliveries of a message that has more of them than one step may delete. True once none is left.
-async fn delete_some(writer: &mut Writer, message_key: i64) -> Result<bool, Error> {
+async fn delete_some(writer: &mut Writer, message_key: i64, scope: &Scope) -> Result<bool, Error> {
+    if let Some(archived) = &scope.archived {
+        archived.begin_deleting(message_key);
+    }
     let statements = [
         "DELETE FROM attempt WHERE (delivery_k, n) IN (SELECT t.delivery_k, t.n FROM delivery d \
          CROSS JOIN attempt t ON t.delivery_k = d.k WHERE d.message_k = ? LIMIT ?)",

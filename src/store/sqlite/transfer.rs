@@ -132,10 +132,11 @@ impl StoreFile {
     }
 
     pub async fn extent(&mut self) -> Result<Extent, Error> {
+        // Imported rows, which have negative keys, need no partitions.
         let sql = "SELECT coalesce(min(k), 1), coalesce(max(k), 0), \
-                   coalesce((SELECT (max(received_us) - min(received_us)) / 86400000000 FROM message), 0) FROM message";
+                   coalesce((max(received_us) - min(received_us)) / 86400000000, 0) FROM message WHERE k > 0";
         let message = sqlx::query(sql).fetch_one(&mut self.conn).await?;
-        let sql = "SELECT coalesce(min(k), 1), coalesce(max(k), 0) FROM delivery";
+        let sql = "SELECT coalesce(min(k), 1), coalesce(max(k), 0) FROM delivery WHERE k > 0";
         let delivery = sqlx::query(sql).fetch_one(&mut self.conn).await?;
         Ok(Extent {
             first_message: message.try_get(0)?,
@@ -179,13 +180,7 @@ impl StoreFile {
     pub async fn write(&mut self, table: &Table, rows: &[Cells], (name, value): (&str, &str)) -> Result<(), Error> {
         sqlx::query("BEGIN IMMEDIATE").execute(&mut self.conn).await?;
         let written = async {
-            for chunk in rows.chunks(ROWS_PER_CALL) {
-                let row = format!("({})", marks(table.columns.len()));
-                let rows = vec![row; chunk.len()].join(", ");
-                let sql = format!("INSERT INTO {} ({}) VALUES {rows}", table.name, names(table));
-                let arguments = bound(chunk.iter().flatten())?;
-                sqlx::query_with(AssertSqlSafe(sql), arguments).execute(&mut self.conn).await?;
-            }
+            insert(&mut self.conn, table, rows).await?;
             self.save_note(name, value).await?;
             sqlx::query("COMMIT").execute(&mut self.conn).await.map(drop)
         };
@@ -217,11 +212,23 @@ impl StoreFile {
     }
 }
 
+/// In the caller's transaction.
+pub(super) async fn insert(conn: &mut SqliteConnection, table: &Table, rows: &[Cells]) -> Result<(), Error> {
+    for chunk in rows.chunks(ROWS_PER_CALL) {
+        let row = format!("({})", marks(table.columns.len()));
+        let rows = vec![row; chunk.len()].join(", ");
+        let sql = format!("INSERT INTO {} ({}) VALUES {rows}", table.name, names(table));
+        let arguments = bound(chunk.iter().flatten())?;
+        sqlx::query_with(AssertSqlSafe(sql), arguments).execute(&mut *conn).await?;
+    }
+    Ok(())
+}
+
 fn names(table: &Table) -> String {
     table.columns.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
 }
 
-fn marks(count: usize) -> String {
+pub(super) fn marks(count: usize) -> String {
     vec!["?"; count].join(", ")
 }
 

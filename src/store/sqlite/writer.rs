@@ -64,10 +64,10 @@ impl Writer {
     }
 }
 
-/// The last keys that are stored.
+/// The last keys that are stored. Imported messages have negative ones.
 pub(in crate::store) async fn read_keys(conn: &mut SqliteConnection) -> Result<LastKeys, Error> {
     let row = sqlx::query(
-        "SELECT coalesce((SELECT max(k) FROM message), 0), coalesce((SELECT max(k) FROM delivery), 0), \
+        "SELECT max(0, coalesce((SELECT max(k) FROM message), 0)), max(0, coalesce((SELECT max(k) FROM delivery), 0)), \
          coalesce((SELECT max(seq) FROM delivery WHERE state = 0), 0)",
     )
     .fetch_one(conn)

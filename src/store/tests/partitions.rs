@@ -76,6 +76,36 @@ async fn a_full_day_is_dropped_whole_but_for_what_is_still_needed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_too_large_loses_its_oldest_full_partition_however_young() {
+    let Some(fixture) = fixture().await else { return };
+    let store = &fixture.store;
+    let ended = fixture.accept_ended(1).await;
+    let (open, _) = fixture.accept_new(to("lab", 1, numbered(2))).await;
+    fixture.sql("SELECT setval('message_key', 60000)");
+    fixture.make_room().await;
+    fixture.sql("SELECT setval('message_key', 70000)");
+    let young = fixture.accept_ended(3).await;
+    let rules = |store_limit_bytes| RetentionRules { days: RetentionDays::default(), store_limit_bytes };
+    let now_us = fixture.clock.now_us();
+    let swept = store.sweep_archived(now_us, rules(1 << 40), 100, None).await.unwrap();
+    assert_eq!((swept.bodies, swept.excess_bytes), (0, 0));
+    // With an archive, what may go is archived and deleted first, and then the partition is dropped.
+    let archive = fixture.folder.path().join("archive");
+    let file = store.archive(now_us, rules(1), &archive).await.unwrap();
+    assert_eq!(file.messages, 1);
+    let swept = store.sweep_archived(now_us, rules(1), 100, Some(Arc::new(file.archived))).await.unwrap();
+    assert!(swept.excess_bytes > 0);
+    store.sweep_archived(now_us, rules(1), 100, Some(Arc::default())).await.unwrap();
+    assert_eq!(fixture.sql("SELECT string_agg(first_k::text, ' ') FROM partition WHERE parent = 'body'"), "65537");
+    assert!(store.content(ended).await.unwrap().is_none());
+    for kept in [open, young] {
+        assert!(store.content(kept).await.unwrap().is_some());
+    }
+    let swept = store.sweep_archived(now_us, rules(1), 100, None).await.unwrap();
+    assert!(swept.is_done() && swept.excess_bytes > 0, "the newest partition stays, and the store is too large");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn messages_beyond_the_last_partition_are_stored_and_the_next_one_begins_after_them() {
     let Some(fixture) = fixture().await else { return };
     fixture.sql("SELECT setval('message_key', 100000)");

@@ -1,10 +1,14 @@
-//! Moving a store into another database, and verifying one: `emberpost store copy` and `emberpost store check`.
+//! Moving a store into another database, verifying one, and reading archives back: `emberpost store copy`, `emberpost store check`,
+//! and `emberpost import`.
 //!
-//! Both work on the rows of tables (`table`), which are the same in every database, and read them in bounded pages. A side (`side`)
+//! All work on the rows of tables (`table`), which are the same in every database, and read them in bounded pages. A side (`side`)
 //! is a database that one of the commands has open; its SQL is in the folder of its backend.
 
 mod check;
 mod copy;
+mod import;
+mod import_batch;
+mod import_row;
 mod lanes;
 pub(super) mod row;
 mod side;
@@ -12,6 +16,7 @@ pub(super) mod table;
 
 pub use check::{CheckReport, Checked, check};
 pub use copy::{Copied, copy};
+pub use import::{ImportProgress, Imported, import};
 
 use super::OpenError;
 use std::fmt;

@@ -79,6 +79,23 @@ pub(in crate::store) struct StoredBody {
     pub content_sha256: Vec<u8>,
 }
 
+/// What an answer belongs to, by its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store) enum AnswerLink {
+    Delivery(i64),
+    Message(i64),
+}
+
+impl AnswerLink {
+    /// Table, column of the answer, and key.
+    pub fn place(self) -> (&'static str, &'static str, i64) {
+        match self {
+            AnswerLink::Delivery(key) => ("delivery", "answer_k", key),
+            AnswerLink::Message(key) => ("message", "router_answer_k", key),
+        }
+    }
+}
+
 /// A delivery that waits, with its link, in the order of its lane.
 #[derive(Clone, Debug)]
 pub(in crate::store) struct WaitingDelivery {

@@ -1,6 +1,6 @@
 //! A database that a command has open, whichever it is. Its methods are those of the backends.
 
-use super::row::{Cell, Counters, Extent, LinkPage, Row, StoredBody, WaitingDelivery};
+use super::row::{AnswerLink, Cell, Counters, Extent, LinkPage, Row, StoredBody, WaitingDelivery};
 use super::table::{Link, Table};
 use crate::store::OpenError;
 use crate::store::postgres::error;
@@ -42,6 +42,14 @@ impl Side {
         Ok(match url {
             StoreUrl::Sqlite(path) => Side::Sqlite(Box::new(StoreFile::open_to_check(path).await?)),
             StoreUrl::Postgres(url) => Side::Postgres(Box::new(Database::open_to_check(url).await?)),
+        })
+    }
+
+    /// Opens a store to import into it; creates it if it is missing.
+    pub async fn open_import(url: &StoreUrl, now_us: i64) -> Result<Side, OpenError> {
+        Ok(match url {
+            StoreUrl::Sqlite(path) => Side::Sqlite(Box::new(StoreFile::open_import(path).await?)),
+            StoreUrl::Postgres(url) => Side::Postgres(Box::new(Database::open_import(url, now_us).await?)),
         })
     }
 
@@ -95,6 +103,58 @@ impl Side {
 
     pub async fn counters(&mut self) -> Result<Vec<Counters>, Error> {
         on_side!(self, open => open.counters().await)
+    }
+
+    pub async fn begin(&mut self) -> Result<(), Error> {
+        on_side!(self, open => open.begin().await)
+    }
+
+    /// Commits a transaction, or rolls it back if what it did has failed.
+    pub async fn end(&mut self, done: Result<(), Error>) -> Result<(), Error> {
+        on_side!(self, open => open.end(done).await)
+    }
+
+    /// These columns of the rows in which `column` is one of these values.
+    pub async fn select(
+        &mut self,
+        table: &str,
+        columns: &[&str],
+        column: &str,
+        values: &[Cell],
+    ) -> Result<Vec<Row>, Error> {
+        let table = Table::named(table);
+        on_side!(self, open => open.select(table, columns, column, values).await)
+    }
+
+    pub async fn insert(&mut self, table: &str, rows: &[Row]) -> Result<(), Error> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let table = Table::named(table);
+        on_side!(self, open => open.insert(table, rows).await)
+    }
+
+    /// Hashes of terms with their messages; some may be there.
+    pub async fn add_terms(&mut self, terms: Vec<(i64, i64)>) -> Result<(), Error> {
+        on_side!(self, open => open.add_terms(terms).await)
+    }
+
+    /// The key of a participant, which is added if it is new.
+    pub async fn participant(&mut self, id: &str) -> Result<i64, Error> {
+        on_side!(self, open => open.participant(id).await)
+    }
+
+    pub async fn count_dead(&mut self, participant: i64, dead: i64) -> Result<(), Error> {
+        on_side!(self, open => open.count_dead(participant, dead).await)
+    }
+
+    /// Sets the answer of a delivery, or the router's answer of a message, unless it has one that exists.
+    pub async fn link(&mut self, link: AnswerLink, answer: i64) -> Result<(), Error> {
+        on_side!(self, open => open.link(link, answer).await)
+    }
+
+    pub async fn save_progress(&mut self, name: &str, value: i64) -> Result<(), Error> {
+        on_side!(self, open => open.save_progress(name, value).await)
     }
 
     pub async fn close(self) {

@@ -188,6 +188,13 @@ impl Table {
         columns.iter().filter_map(place).filter_map(|place| row.get(place)).cloned().collect()
     }
 
+    pub fn set(&self, row: &mut [Cell], column: &str, cell: Cell) {
+        let place = self.columns.iter().position(|(name, _)| *name == column);
+        if let Some(found) = place.and_then(|place| row.get_mut(place)) {
+            *found = cell;
+        }
+    }
+
     /// Whether a row belongs to the store rather than to the database or machine that it is on: how far SQLite is with what it writes
     /// and deletes later, who can use its schema, and the clock of the machine, stay behind.
     pub fn moves(&self, row: &[Cell]) -> bool {
