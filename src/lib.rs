@@ -11,6 +11,7 @@
 //! channel     exchange courier config security metrics store conversion admission turn supervisor clock offload routing
 //!             delivery outcome fault
 //! replay      exchange store supervisor clock offload routing delivery
+//! simulation  exchange courier store nodes testing routing delivery
 //! exchange    courier metrics store conversion answer admission turn clock offload routing delivery outcome fault
 //! courier     metrics store clock routing delivery fault
 //! config      routing store_url secret
@@ -25,7 +26,6 @@
 //! telemetry
 //! clock
 //! offload
-//! simulation  exchange courier store nodes testing routing delivery
 //! testing     routing delivery store_url
 //! routing     delivery outcome fault secret
 //! delivery    nodes outcome fault

@@ -1,7 +1,8 @@
 //! Attempts: deliveries start, arrive or get lost, are answered at once or later, and are recorded.
 
 use super::clients::{answer, has_channel, return_delivery};
-use super::node::{Attempt, Then, settlement};
+use super::node::{Attempt, Then};
+use super::tasks::settlement;
 use super::world::{Faults, World};
 use crate::delivery::{DeliveryKind, DeliveryState, HeldLease, NewMessage, NextStep, PendingDelivery, Settlement};
 use crate::nodes::lease::{LeaseId, LeaseKind};

@@ -27,7 +27,7 @@ impl World {
     /// When nothing moves any more: everything has arrived, and each sender has its answer.
     pub fn check_end(&self) {
         self.check_stored();
-        assert_eq!(self.model.open(), 0, "deliveries wait for ever");
+        assert_eq!(self.model.open(), 0, "deliveries wait without end");
         for request in &self.requests {
             let id = request.bundle_id();
             assert!(request.acknowledged, "{id} was never acknowledged");

@@ -12,6 +12,7 @@ mod clients;
 mod membership;
 mod node;
 mod random;
+mod tasks;
 mod world;
 
 use world::{Faults, World};

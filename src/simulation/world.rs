@@ -52,7 +52,7 @@ const STEPS: usize = 4_000;
 const REQUESTS: usize = 30;
 const NODES: usize = 3;
 const BEGIN_US: i64 = 1_000_000_000_000_000;
-/// More steps than this to the end mean that something waits for ever.
+/// More steps than this to the end mean that something waits without end.
 const STEPS_LIMIT: usize = 400_000;
 
 impl World {
