@@ -9,7 +9,7 @@ use sqlx::{Error, Row};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-/// The rows of `lock_slot`. Never changes: all nodes must agree.
+/// Advisory locks, to which lanes and identities are hashed. Never changes: all nodes must agree.
 const SLOTS: u64 = 131_072;
 
 const READ_BATCH: &str = "SELECT transaction_id, messages, deliveries, seqs, known, candidates, records, tails, ambiguous, waiting \

@@ -39,7 +39,10 @@ impl ListedTable {
     ) -> Result<QueryPlan, Error> {
         let ListedTable { name, alias, joins } = self;
         let Some(source) = shortest(conditions, searchers).await? else {
-            return Ok(QueryPlan { from: format!("{name} {alias} {joins}"), key: format!("{alias}.k") });
+            // OFFSET 0: where the planner expects hardly any row to match, it would sort all of them instead of reading the newest.
+            let below = below.map_or(String::new(), |below| format!(" WHERE k < {below}"));
+            let from = format!("(SELECT * FROM {name}{below} ORDER BY k DESC OFFSET 0) {alias} {joins}");
+            return Ok(QueryPlan { from, key: format!("{alias}.k") });
         };
         // OFFSET 0: the planner reads the source on its own, in its order, and each row by its key.
         let from = format!(

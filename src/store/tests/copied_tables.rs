@@ -5,9 +5,8 @@ use crate::store::transfer::table::{Kind, TABLES};
 use std::collections::BTreeSet;
 
 /// Tables and columns that a database derives from the others, or needs for itself.
-const OWN_TABLES: [&str; 11] = [
+const OWN_TABLES: [&str; 10] = [
     "_sqlx_migrations",
-    "lock_slot",
     "message_count",
     "node",
     "partition",

@@ -110,3 +110,23 @@ async fn refused_messages_and_old_identities_are_not_recognized() {
     fixture.clock.confirm();
     assert_eq!(word(&fixture.store.accept(message("clinic", "b", "h", 1)).await.unwrap()), "new");
 }
+
+/// Batches are as large as they get: in PostgreSQL one of them locks all others out, instead of each of its lanes and identities.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_copies_in_large_batches_at_the_same_time_one_is_new() {
+    let fixture = Fixture::new().await;
+    let accepting = (0..1_800).map(|number| {
+        let (store, number) = (fixture.store.clone(), number % 600);
+        let lane = i64::try_from(number + 1).unwrap();
+        tokio::spawn(async move { (number, store.accept(to("lab", lane, numbered(number))).await.unwrap()) })
+    });
+    let mut new = vec![0; 600];
+    for accepted in futures_util::future::join_all(accepting.collect::<Vec<_>>()).await {
+        let (number, accepted) = accepted.unwrap();
+        match word(&accepted) {
+            "new" => new[number] += 1,
+            other => assert_eq!(other, "duplicate"),
+        }
+    }
+    assert!(new.iter().all(|count| *count == 1), "{new:?}");
+}

@@ -112,3 +112,24 @@ async fn no_list_by_any_filter_scans_a_table() {
     let size = filled.server.run_at(filled.fixture.folder.path(), "SELECT pg_relation_size('message') / 8192");
     assert!(size.parse::<i64>().unwrap() > 10 * PAGES_LIMIT, "{size} pages of {MESSAGES} messages");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deliveries_to_a_participant_that_statistics_do_not_know_are_found_among_the_newest() {
+    if !is_installed() {
+        eprintln!("skipped: PostgreSQL is not installed (tests/run installs it)");
+        return;
+    }
+    let filled = Filled::new().await;
+    let sql = |sql: &str| filled.server.run_at(filled.fixture.folder.path(), sql);
+    // Rows that do not lie in the order of their keys: reading all of them through another index would cost the least.
+    sql("UPDATE delivery SET k = 100000 + k * 7919 % 40000 WHERE k > 1000");
+    sql("SELECT setval('delivery_key', 141000), setval('message_key', 41000)");
+    sql("ANALYZE");
+    for number in 0..30 {
+        filled.fixture.accept_new(to("new", 1, numbered(100 + number))).await;
+    }
+    let filter = DeliveryFilter { participant: Some("new".to_owned()), ..DeliveryFilter::default() };
+    let (found, pages) = filled.pages(filled.fixture.store.list_deliveries(&filter, None, 20)).await;
+    assert_eq!(found.unwrap().items.len(), 20);
+    assert!(pages < 3 * PAGES_LIMIT, "{pages} pages");
+}

@@ -102,10 +102,6 @@ CREATE TABLE reference (
   PRIMARY KEY (hash, sender, kind, content_head, message_k)
 );
 
--- Two transactions that add to one lane, or that store copies of a message, wait here for each other: each locks the rows to which
--- its lanes and identities are hashed, in order. There are at most 131,072; each is inserted when it is first needed, and stays.
-CREATE TABLE lock_slot (k bigint PRIMARY KEY);
-
 -- What messages are searched by, hashed.
 CREATE TABLE term (
   hash bigint NOT NULL,
@@ -194,7 +190,8 @@ CREATE TABLE redelivery (
 );
 
 -- What a batch must know, in one call: it locks the slots of its lanes and identities, its deliveries, and its responses, each in
--- the order of their keys, and reads after that; each statement of a volatile function sees what was committed before it.
+-- the order of their keys, and reads after that; each statement of a volatile function sees what was committed before it. A slot is
+-- an advisory lock until the end of the transaction: two that add to one lane, or store copies of a message, wait here for each other.
 CREATE FUNCTION read_batch_1(
   slots bigint[], hashes bigint[], senders bigint[], kinds smallint[], contents bigint[],
   participants bigint[], lanes bigint[], delivery_keys bigint[], assigned bigint[], new_messages integer, new_deliveries integer,
@@ -203,15 +200,15 @@ CREATE FUNCTION read_batch_1(
 ) LANGUAGE plpgsql AS $$
 DECLARE
   found_keys bigint[];
-  locked integer;
 BEGIN
   transaction_id := pg_current_xact_id()::text;
-  LOOP
-    PERFORM 1 FROM lock_slot s WHERE s.k = ANY (slots) ORDER BY s.k FOR NO KEY UPDATE;
-    GET DIAGNOSTICS locked = ROW_COUNT;
-    EXIT WHEN locked = cardinality(slots);
-    INSERT INTO lock_slot (k) SELECT s.k FROM unnest(slots) AS s (k) ORDER BY s.k ON CONFLICT DO NOTHING;
-  END LOOP;
+  -- The server has room for 6,400 locks by default: who needs many waits for all others instead.
+  IF cardinality(slots) > 512 THEN
+    PERFORM pg_advisory_xact_lock(1, -1);
+  ELSIF cardinality(slots) > 0 THEN
+    PERFORM pg_advisory_xact_lock_shared(1, -1);
+    PERFORM pg_advisory_xact_lock(1, s.k::integer) FROM unnest(slots) AS s (k);
+  END IF;
   IF cardinality(delivery_keys) > 0 THEN
     PERFORM 1 FROM delivery d WHERE d.k = ANY (delivery_keys) ORDER BY d.k FOR UPDATE;
     SELECT coalesce(json_agg(json_build_array(d.k, d.message_k, m.id, d.participant, d.state, d.attempts, d.status, d.due_us, d.fault,
