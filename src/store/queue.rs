@@ -14,8 +14,6 @@ use tokio::time::{Instant, timeout_at};
 
 /// Jobs that may wait for the writer; further callers wait to enqueue theirs.
 const QUEUE_JOBS: usize = 4096;
-/// How long a batch waits for further jobs.
-const LINGER: Duration = Duration::from_millis(1);
 
 pub(super) enum Job {
     /// With its chain of messages that must be stored in order.
@@ -79,9 +77,9 @@ impl JobQueue {
         self.jobs.try_recv().ok()
     }
 
-    /// Waits until so many jobs are queued, at most `LINGER`.
-    pub async fn linger(&mut self, jobs: usize) {
-        let until = Instant::now() + LINGER;
+    /// Waits until so many jobs are queued, at most for `limit`.
+    pub async fn linger(&mut self, jobs: usize, limit: Duration) {
+        let until = Instant::now() + limit;
         self.gate.wake_at_jobs.store(jobs, Ordering::SeqCst);
         while self.jobs.len() < jobs && timeout_at(until, self.gate.woken.notified()).await.is_ok() {}
         self.gate.wake_at_jobs.store(usize::MAX, Ordering::SeqCst);

@@ -10,12 +10,14 @@ use super::prepare::BatchJob;
 use super::queue::{Job, JobQueue};
 use crate::delivery::{Acceptance, Settled};
 use crate::turn::Chain;
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 const BATCH_JOBS: usize = 256;
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
-/// A batch waits for at most so many jobs, if the batches before had as many: each commit costs an fsync.
-const LINGER_JOBS: usize = 24;
+/// How long a batch waits for further jobs, and twice as long for more than a few.
+const LINGER: Duration = Duration::from_millis(1);
+const FEW_JOBS: usize = 24;
 
 enum Reply {
     Accept(Chain, oneshot::Sender<Result<Acceptance, Unavailable>>),
@@ -30,7 +32,7 @@ pub(super) async fn run(backend: Backend, mut jobs: JobQueue) {
     while let Some(first) = jobs.recv().await {
         let mut gathered = Gathered::default();
         gathered.add(first);
-        gathered.gather(&mut jobs, expected).await;
+        gathered.gather(&mut jobs, expected.min(backend.expected_jobs())).await;
         expected = gathered.jobs.len().max(expected * 7 / 8);
         let closing = gathered.close.take();
         commit(&backend, gathered).await;
@@ -102,13 +104,14 @@ impl Gathered {
         }
     }
 
-    /// Takes the jobs that wait. If recent batches were larger, more callers are likely to follow within a millisecond, and
+    /// Takes the jobs that wait. If recent batches were larger, more callers are likely to follow within a millisecond or two, and
     /// waiting for them saves commits.
     async fn gather(&mut self, jobs: &mut JobQueue, expected: usize) {
         self.drain(jobs);
-        let missing = expected.min(LINGER_JOBS).saturating_sub(self.jobs.len());
+        let missing = expected.saturating_sub(self.jobs.len());
         if missing > 0 && !self.full() {
-            jobs.linger(missing).await;
+            let limit = if expected > FEW_JOBS { 2 * LINGER } else { LINGER };
+            jobs.linger(missing, limit).await;
             self.drain(jobs);
         }
     }

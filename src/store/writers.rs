@@ -13,8 +13,9 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 const THREAD: &str = "store-writer";
-/// Jobs go to the first writer that has fewer waiting ones: few large batches cost less than many small ones.
-const FULL_JOBS: usize = 16;
+/// Jobs go to the first writer that has fewer waiting ones: few large batches cost less than many small ones, and further writers
+/// help when more wait than fit into a batch that is waited for.
+const FULL_JOBS: usize = 64;
 
 pub(super) struct Writers {
     queues: Vec<JobSender>,
