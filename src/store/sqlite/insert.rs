@@ -1,65 +1,25 @@
-//! The statements that write the rows of a batch: one call for up to 64 rows of a table, or for 256.
-//!
-//! The SQL text is made once per number of rows, so that SQLite reuses its prepared statements. Rows are bound one by one:
-//! passing them as JSON arrays cost SQLite more than the calls to its thread that they saved.
+//! The statements that write the rows of a batch: one call for up to 64 rows of a table, or for 256; one for all rows of a batch that
+//! has few.
 
+use super::bulk::{Bound, BulkStatement, ROWS_PER_CALL, Series, Statement};
 use super::row;
 use crate::delivery::{DeliveryKind, DeliveryState};
 use crate::fault::Fault;
 use crate::store::rows::{self, CountChange, DeliveryRow, MessageRow, NumberedAttempt, ReferenceRow, Rows};
 use crate::store::stored::DeliveryRecord;
-use sqlx::error::BoxDynError;
-use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteConnection};
-use sqlx::{Arguments, AssertSqlSafe, Encode, Error, Type};
-use std::sync::{Arc, OnceLock};
-
-const ROWS_PER_CALL: usize = 64;
-/// Where so many rows are left, a call writes so many. What is written later than messages comes in such numbers, and each call is a
-/// switch to SQLite's thread and back.
-pub(in crate::store) const MANY_ROWS: usize = 256;
+use sqlx::Error;
+use sqlx::sqlite::SqliteConnection;
 
 /// The number of statements that the writer's connection should cache.
-pub(in crate::store) const PREPARED_STATEMENTS: usize = 8 * ROWS_PER_CALL + 64;
+pub(in crate::store) const PREPARED_STATEMENTS: usize = 8 * ROWS_PER_CALL + 128;
+
+/// Rows of a table that are few: then all rows of a batch are written in one call. The texts for all numbers of rows are few, too.
+const FEW_ROWS: usize = 2;
 
 /// Key and change of a row of `reference_log`.
 pub(in crate::store) type LogRow = (i64, String);
 
 const WRITE_LOG: &str = "INSERT OR ROLLBACK INTO reference_log (k, change) VALUES (?, ?)";
-
-/// The arguments of a call, up to 1,500 of them: `Query::bind` would move the whole query for each.
-#[derive(Default)]
-struct Bound {
-    arguments: SqliteArguments,
-    failure: Option<BoxDynError>,
-}
-
-impl Bound {
-    fn with_capacity(values: usize) -> Bound {
-        let mut bound = Bound::default();
-        bound.arguments.reserve(values, 0);
-        bound
-    }
-
-    fn bind<'v, T: Encode<'v, Sqlite> + Type<Sqlite>>(&mut self, value: T) -> &mut Bound {
-        if let Err(failure) = self.arguments.add(value) {
-            self.failure.get_or_insert(failure);
-        }
-        self
-    }
-
-    fn bind_rows<R>(&mut self, rows: &mut [R], binds: &[fn(&mut Bound, &mut R)]) {
-        for bind in binds {
-            rows.iter_mut().for_each(|row| bind(self, row));
-        }
-    }
-
-    async fn execute(self, text: Arc<str>, conn: &mut SqliteConnection) -> Result<(), Error> {
-        match self.failure {
-            Some(failure) => Err(Error::Encode(failure)),
-            None => sqlx::query_with(AssertSqlSafe(text), self.arguments).execute(conn).await.map(drop),
-        }
-    }
-}
 
 impl Rows {
     /// Writes all rows in the transaction of the caller, who commits it.
@@ -73,6 +33,9 @@ impl Rows {
     /// Writes all rows and commits the caller's transaction. Most settlements are one attempt and one change: these are sent
     /// in one call with the commit.
     pub async fn write_and_commit(mut self, conn: &mut SqliteConnection, log: Option<LogRow>) -> Result<(), Error> {
+        if self.are_few() {
+            return self.write_few_and_commit(conn, log).await;
+        }
         self.write_new(conn, log).await?;
         let counts = json(&self.count_changes())?;
         let count = self.changed.len();
@@ -86,6 +49,27 @@ impl Rows {
         ATTEMPTS.run(conn, &mut self.attempts, &[bind_attempt]).await?;
         CHANGES.run(conn, &mut self.changed, &[bind_changed]).await?;
         sqlx::query(COUNT_AND_COMMIT).bind(counts).execute(conn).await.map(drop)
+    }
+
+    fn are_few(&self) -> bool {
+        let counts = [self.messages.len(), self.deliveries.len(), self.attempts.len(), self.changed.len()];
+        let are_rare = [self.faults.len(), self.linked_responses.len(), self.receiver_issues.len()];
+        counts.iter().all(|count| *count <= FEW_ROWS) && are_rare == [0; 3]
+    }
+
+    /// In one call: for one sender alone, the writer then waits for SQLite 23 times for a message instead of 27.
+    async fn write_few_and_commit(mut self, conn: &mut SqliteConnection, log: Option<LogRow>) -> Result<(), Error> {
+        let counts = json(&self.count_changes())?;
+        let mut series = Series::default();
+        series.add(&MESSAGES, &mut self.messages, &[bind_message, bind_body]);
+        if let Some((key, change)) = log {
+            series.then(WRITE_LOG).bind(key).bind(change);
+        }
+        series.add(&DELIVERIES, &mut self.deliveries, &[bind_delivery]);
+        series.add(&ATTEMPTS, &mut self.attempts, &[bind_attempt]);
+        series.add(&CHANGES, &mut self.changed, &[bind_changed]);
+        series.then(COUNT_AND_COMMIT).bind(counts);
+        series.execute(conn).await
     }
 
     async fn write_new(&mut self, conn: &mut SqliteConnection, log: Option<LogRow>) -> Result<(), Error> {
@@ -118,15 +102,6 @@ impl Rows {
 const LINK_RESPONSE: &str = "UPDATE OR ROLLBACK message SET in_reply_to = coalesce(in_reply_to, ?2), response_flags = (response_flags | ?3) & ~?4, \
                    metadata = coalesce(?5, metadata) WHERE k = ?1";
 
-/// A call that writes up to 64 rows, or 256. Its SQL text is made once per number of rows.
-struct BulkStatement {
-    statements: &'static [Statement],
-    /// A last statement, once; empty: none.
-    last: &'static str,
-    texts: [OnceLock<Arc<str>>; ROWS_PER_CALL],
-    many: OnceLock<Arc<str>>,
-}
-
 /// OR ROLLBACK: a failure ends the transaction, so SQLite needs no journal to undo a single statement.
 static MESSAGES: BulkStatement = BulkStatement::new(&[MESSAGE, BODY], "");
 /// With a row of the log of references.
@@ -155,9 +130,6 @@ static DELIVERIES: BulkStatement = BulkStatement::new(
     )],
     "",
 );
-/// The SQL before the rows of a statement, their number of columns, and the SQL after them.
-type Statement = (&'static str, usize, &'static str);
-
 const ATTEMPT: Statement = (
     "INSERT OR ROLLBACK INTO attempt (delivery_k, n, started_us, duration_us, status, result, fault, detail) VALUES ",
     8,
@@ -182,48 +154,6 @@ static RECEIVER_ISSUES: BulkStatement =
 static ATTEMPTS: BulkStatement = BulkStatement::new(&[ATTEMPT], "");
 static CHANGES: BulkStatement = BulkStatement::new(&[CHANGE], "");
 static SETTLE_AND_COMMIT: BulkStatement = BulkStatement::new(&[ATTEMPT, CHANGE], COUNT_AND_COMMIT);
-
-impl BulkStatement {
-    const fn new(statements: &'static [Statement], last: &'static str) -> Self {
-        let texts = [const { OnceLock::new() }; ROWS_PER_CALL];
-        BulkStatement { statements, last, texts, many: OnceLock::new() }
-    }
-
-    /// `rows` is 1 to 64, or 256.
-    fn text(&self, rows: usize) -> Arc<str> {
-        let statement = |(head, columns, tail): &Statement| {
-            let row = format!("({})", vec!["?"; *columns].join(","));
-            format!("{head}{}{tail}", vec![row; rows].join(","))
-        };
-        let last = (!self.last.is_empty()).then(|| self.last.to_owned());
-        let make = || Arc::from(self.statements.iter().map(statement).chain(last).collect::<Vec<_>>().join("; "));
-        self.texts.get(rows - 1).unwrap_or(&self.many).get_or_init(make).clone()
-    }
-
-    /// Room for the values of so many rows.
-    fn bound(&self, rows: usize) -> Bound {
-        Bound::with_capacity(self.statements.iter().map(|(_, columns, _)| columns * rows).sum())
-    }
-
-    /// `binds`: for each statement the function that binds a row; it may take the contents of the row.
-    async fn run<R>(
-        &self,
-        conn: &mut SqliteConnection,
-        rows: &mut [R],
-        binds: &[fn(&mut Bound, &mut R)],
-    ) -> Result<(), Error> {
-        let mut rest = rows;
-        while !rest.is_empty() {
-            let count = if rest.len() >= MANY_ROWS { MANY_ROWS } else { rest.len().min(ROWS_PER_CALL) };
-            let (chunk, others) = rest.split_at_mut(count);
-            let mut bound = self.bound(count);
-            bound.bind_rows(chunk, binds);
-            bound.execute(self.text(count), &mut *conn).await?;
-            rest = others;
-        }
-        Ok(())
-    }
-}
 
 fn bind_message(bound: &mut Bound, row: &mut MessageRow) {
     let response_code = row.metadata.response.as_ref().and_then(|response| response.code);

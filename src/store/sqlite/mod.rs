@@ -4,6 +4,7 @@
 
 pub(super) mod archive;
 pub(super) mod backup;
+pub(super) mod bulk;
 pub(super) mod checkpoint;
 pub(super) mod commit;
 pub(super) mod connect;

@@ -3,7 +3,8 @@
 //! Terms are written later than the messages, many at a time and sorted: written with each message, they would touch about one
 //! page per term. A search first writes the missing terms, also those that a crash left unwritten.
 
-use super::insert::{MANY_ROWS, json};
+use super::bulk::MANY_ROWS;
+use super::insert::json;
 use super::progress;
 use crate::store::terms::{SearchFields, issue_label};
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
