@@ -105,6 +105,10 @@ impl World {
     /// The attempt failed, now and then for good.
     fn failed(&mut self, node: usize, attempt: Attempt) {
         let state = if self.random.once_in(6) { DeliveryState::Dead } else { DeliveryState::Waiting };
+        // Long enough that another node takes the queue before this is recorded.
+        if state == DeliveryState::Dead && self.random.once_in(3) {
+            self.nodes[node].paused = true;
+        }
         let due_at_us = self.model.now_us + i64::try_from(RETRY.as_micros()).unwrap_or_default();
         let settlement = Settlement { due_at_us, ..settlement(state) };
         let next = NextStep::Retry { after: RETRY };
