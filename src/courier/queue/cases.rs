@@ -278,3 +278,54 @@ fn a_participant_that_became_a_mailbox_keeps_what_its_old_channel_failed_to_take
         assert_eq!(reads_lane, carried_again, "{:?}", queue.reads);
     }
 }
+
+#[test]
+fn a_new_delivery_that_is_due_later_waits_with_an_order_and_without() {
+    for lane in [0, 1] {
+        let at = moment();
+        let mut queue = queue(8);
+        started(&mut queue, at);
+        read_nothing(&mut queue, at);
+        let delayed = PendingDelivery { due_at_us: at.now_us + 5_000_000, ..pending("lab", lane, 7) };
+        queue.offer(delayed.clone(), at);
+        let from = |at: Moment, seconds| later(at, Duration::from_secs(seconds));
+        for seconds in 0..=4 {
+            assert!(step_with(&mut queue, &delayed, from(at, seconds)).is_empty(), "lane {lane} after {seconds} s");
+        }
+        let seqs: Vec<i64> = (6..10).flat_map(|seconds| step_with(&mut queue, &delayed, from(at, seconds))).collect();
+        assert_eq!(seqs, [7], "lane {lane}");
+    }
+}
+
+/// What starts while the store has only this delivery, which waits for a time.
+fn step_with(queue: &mut ParticipantQueue, only: &PendingDelivery, at: Moment) -> Vec<i64> {
+    let mut seqs = Vec::new();
+    for _ in 0..4 {
+        seqs.extend(started(queue, at).into_iter().map(|delivery| delivery.seq));
+        for read in std::mem::take(&mut queue.reads) {
+            let has = |has: bool| if has { vec![only.clone()] } else { Vec::new() };
+            let head = |delivery: PendingDelivery| LaneHead {
+                lane: delivery.lane,
+                seq: delivery.seq,
+                due_at_us: delivery.due_at_us,
+                bypasses_channel: false,
+            };
+            let next = |through_us: i64| (only.due_at_us > through_us).then_some(only.due_at_us);
+            let page = match read.query {
+                Query::Lanes { .. } => Page::Lanes(has(only.lane != 0).into_iter().map(head).collect()),
+                Query::Lane { after_seq, .. } => Page::Deliveries(has(only.lane != 0 && only.seq > after_seq)),
+                Query::Unordered { .. } => Page::Deliveries(Vec::new()),
+                Query::DueLanes { through_us, .. } => {
+                    let items = has(only.lane != 0 && only.due_at_us <= through_us).into_iter().map(head).collect();
+                    Page::DueLanes(DuePage { items, next_due_at_us: next(through_us), more: false })
+                }
+                Query::DueUnordered { through_us, .. } => {
+                    let items = has(only.lane == 0 && only.due_at_us <= through_us);
+                    Page::DueUnordered(DuePage { items, next_due_at_us: next(through_us), more: false })
+                }
+            };
+            queue.page(read, page, at);
+        }
+    }
+    seqs
+}

@@ -75,6 +75,11 @@ impl ParticipantQueue {
         if self.lanes.contains_key(&key) {
             return;
         }
+        if delivery.due_at_us > 0 {
+            // The store lists it among those that wait for a time.
+            let until = self.wait_until(delivery.due_at_us, at).unwrap_or(at.now);
+            return self.due_unordered.expect(until, delivery.due_at_us);
+        }
         // A delivery that a read may have returned may have ended too; only the store knows.
         let bypasses_channel = delivery.kind.bypasses_channel();
         // Query goes its own way does not wait behind what is left to the store for the participant's channel.
