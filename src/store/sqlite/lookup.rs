@@ -99,16 +99,16 @@ pub(in crate::store) async fn identities(
     // One message with the key and other content is enough; the bounds keep the query cheap for ids of thousands of messages.
     // Rows of messages that are gone, or whose identities are released, may be left (`leftover`).
     let rows = sqlx::query(
-        "SELECT * FROM (SELECT p.n, \
+        "SELECT n, same, coalesce(some, same) FROM (SELECT p.n, \
             (SELECT max(message_k) FROM reference \
-             WHERE hash = p.hash AND sender = p.sender AND kind = p.kind AND content_head = p.content_head), \
+             WHERE hash = p.hash AND sender = p.sender AND kind = p.kind AND content_head = p.content_head) AS same, \
             (SELECT max(message_k) FROM (SELECT message_k FROM (SELECT message_k FROM reference \
              WHERE hash = p.hash AND sender = p.sender AND kind = p.kind LIMIT 1024) AS r \
              WHERE r.message_k > coalesce((SELECT value FROM progress WHERE name = ?), 0) \
              AND EXISTS (SELECT 1 FROM message WHERE k = r.message_k) LIMIT 16)) AS some \
          FROM (SELECT key AS n, value->>0 AS hash, value->>1 AS sender, value->>2 AS kind, value->>3 AS content_head \
                FROM json_each(?)) AS p) \
-         WHERE some IS NOT NULL",
+         WHERE coalesce(some, same) IS NOT NULL",
     )
     .bind(IDENTITIES_PROGRESS)
     .bind(json(&rows)?)

@@ -109,3 +109,25 @@ async fn a_store_with_such_references_is_sound_and_its_copy_has_none() {
     let row = query.fetch_one(&copy.core().readers).await.unwrap();
     assert_eq!(sqlx::Row::get::<i64, _>(&row, 0), 150);
 }
+
+#[tokio::test]
+async fn a_copy_is_recognized_however_many_deleted_messages_had_its_id() {
+    sqlite_only!();
+    let fixture = Fixture::new().await;
+    let numbers = 0..80_u8;
+    let reused = |number: u8| message("clinic", &format!("bundle-{number}"), "the-same-header", number + 1);
+    accept_and_move(&fixture, numbers.map(reused)).await;
+    assert_eq!(fixture.store.sweep(fixture.clock.now_us() + 2 * DAY_US, DAYS, 5).await.unwrap().traces, 5);
+    {
+        // As if the deleted messages were many.
+        let mut writer = fixture.store.core().writer.lock().await;
+        let many = "INSERT INTO reference (hash, sender, kind, content_head, message_k) \
+                    SELECT r.hash, r.sender, r.kind, r.content_head - n.value, r.message_k FROM reference r, \
+                    (WITH RECURSIVE n (value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n WHERE value < 1100) SELECT value FROM n) n \
+                    WHERE r.message_k = 1 AND r.kind = 1";
+        assert_eq!(sqlx::raw_sql(many).execute(&mut writer.conn).await.unwrap().rows_affected(), 1100);
+    }
+    // Its sender sends it again, as another transmission.
+    let again = message("clinic", "bundle-again", "the-same-header", 70 + 1);
+    assert!(matches!(fixture.store.accept(again).await.unwrap(), Acceptance::Duplicate { .. }));
+}
