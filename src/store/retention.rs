@@ -112,6 +112,8 @@ pub(super) struct Scope {
     pub archived: Option<Arc<Archived>>,
     /// When messages were last imported.
     pub imported_us: Option<i64>,
+    /// The newest message that was there already and whose content an import restored; 0 if there is none.
+    pub restored_key: i64,
     /// Only bodies of messages with lower keys.
     pub bodies_below: i64,
     pub store_limit_bytes: u64,
@@ -127,6 +129,7 @@ impl Scope {
             limit,
             archived,
             imported_us: None,
+            restored_key: 0,
             bodies_below: i64::MAX,
             store_limit_bytes: rules.store_limit_bytes,
             excess_bytes: 0,
@@ -163,6 +166,15 @@ impl Scope {
         }
     }
 
+    /// As `first_key`, for bodies. Those that an import restored of messages that were still there are as old as the import, too; they
+    /// cannot be distinguished from bodies that were never deleted, so that all before the newest of them stay as long.
+    pub fn first_body_key(&self, cursor: i64, before_us: i64) -> i64 {
+        match self.imported_us {
+            Some(imported_us) if imported_us >= before_us => cursor.max(self.restored_key),
+            _ => self.first_key(cursor, before_us),
+        }
+    }
+
     pub fn window(&self, messages: &[Aged]) -> Window {
         // Not more than what is too much.
         let excess_pages = i64::try_from(self.excess_bytes / 4_096).unwrap_or(i64::MAX).saturating_add(1);
@@ -178,6 +190,8 @@ impl Scope {
 
 /// The row of `progress` that says when messages were last imported.
 pub(super) const IMPORTED_PROGRESS: &str = "imported_us";
+/// The row of `progress` with the newest message that was there already and whose content an import restored.
+pub(super) const RESTORED_PROGRESS: &str = "restored_newest";
 
 impl Limits {
     pub fn new(days: RetentionDays, now_us: i64) -> Limits {

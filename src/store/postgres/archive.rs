@@ -6,7 +6,7 @@ use super::sql::{Sql, Value};
 use super::transfer::{cell, read_column};
 use super::{Postgres, drop};
 use crate::store::Unavailable;
-use crate::store::retention::{ArchivePlace, DeadLetterCursor, IMPORTED_PROGRESS, Scope};
+use crate::store::retention::{ArchivePlace, DeadLetterCursor, IMPORTED_PROGRESS, RESTORED_PROGRESS, Scope};
 use crate::store::transfer::row::{Cell, Row};
 use crate::store::transfer::table::{Kind, Table};
 use sqlx::postgres::PgRow;
@@ -23,6 +23,8 @@ impl Postgres {
     pub async fn look_around(&self, scope: &mut Scope) -> Result<(), Unavailable> {
         let sql = Sql::new("SELECT value FROM progress WHERE name = $1").bind(IMPORTED_PROGRESS);
         scope.imported_us = self.optional(&sql, |row| row.try_get(0)).await?;
+        let sql = Sql::new("SELECT value FROM progress WHERE name = $1").bind(RESTORED_PROGRESS);
+        scope.restored_key = self.optional(&sql, |row| row.try_get(0)).await?.unwrap_or_default();
         if scope.store_limit_bytes == 0 {
             return Ok(());
         }

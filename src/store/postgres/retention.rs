@@ -151,7 +151,7 @@ pub(super) fn dead_letters_sql(after: DeadLetterCursor, before_us: i64, scope: &
          AND (d.ended_us, d.k) > ($2, $3) AND d.message_k > $5 ORDER BY d.ended_us, d.k LIMIT $4",
     );
     let sql = sql.bind(before_us).bind(after.ended_us).bind(after.delivery_key).bind(scope.limit);
-    sql.bind(scope.first_key(0, before_us))
+    sql.bind(scope.first_body_key(0, before_us))
 }
 
 pub(super) fn dead_letters(rows: &[PgRow], scope: &Scope) -> Result<(Vec<i64>, DeadLetterCursor), Error> {
@@ -197,7 +197,11 @@ pub(super) fn aged_sql((tables, key, cost): Listed, below: i64, cursor: i64, bef
          FROM {tables} WHERE {key} > $3 AND {key} < {below} ORDER BY {key} LIMIT $4"
     );
     let sql = Sql::new(sql).bind(before_us).bind(scope.protected_since_us());
-    sql.bind(scope.first_key(cursor, before_us)).bind(scope.limit)
+    let first = match tables == BODIES.0 {
+        true => scope.first_body_key(cursor, before_us),
+        false => scope.first_key(cursor, before_us),
+    };
+    sql.bind(first).bind(scope.limit)
 }
 
 pub(super) fn read_window(rows: &[PgRow], scope: &Scope) -> Result<Window, Error> {

@@ -6,7 +6,7 @@ use super::progress;
 use super::retention::{self, BODIES, TRACES};
 use super::transfer::{bound, cell, marks};
 use crate::store::Unavailable;
-use crate::store::retention::{ArchivePlace, DeadLetterCursor, IMPORTED_PROGRESS, Scope};
+use crate::store::retention::{ArchivePlace, DeadLetterCursor, IMPORTED_PROGRESS, RESTORED_PROGRESS, Scope};
 use crate::store::transfer::row::{Cell, Row};
 use crate::store::transfer::table::Table;
 use sqlx::sqlite::SqliteConnection;
@@ -25,6 +25,7 @@ impl Sqlite {
             let mut conn = self.core.readers.acquire().await?;
             let imported_us = progress::read(&mut conn, IMPORTED_PROGRESS).await?;
             scope.imported_us = (imported_us > 0).then_some(imported_us);
+            scope.restored_key = progress::read(&mut conn, RESTORED_PROGRESS).await?;
             if scope.store_limit_bytes > 0 {
                 scope.measure(used_bytes(&mut conn).await?, deletes_traces);
             }

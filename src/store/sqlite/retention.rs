@@ -164,7 +164,7 @@ pub(super) async fn dead_letters(
     .bind(after.ended_us)
     .bind(after.delivery_key)
     .bind(scope.limit)
-    .bind(scope.first_key(0, before_us))
+    .bind(scope.first_body_key(0, before_us))
     .fetch_all(conn)
     .await?;
     let read = |row: &SqliteRow| {
@@ -198,7 +198,11 @@ pub(super) async fn window(
          FROM {tables} WHERE {key} > ?3 ORDER BY {key} LIMIT ?4"
     );
     let query = sqlx::query(AssertSqlSafe(sql)).bind(before_us).bind(scope.protected_since_us());
-    let query = query.bind(scope.first_key(cursor, before_us)).bind(scope.limit);
+    let first = match tables == BODIES.0 {
+        true => scope.first_body_key(cursor, before_us),
+        false => scope.first_key(cursor, before_us),
+    };
+    let query = query.bind(first).bind(scope.limit);
     let rows = query.fetch_all(&mut *conn).await?;
     let read = |row: &SqliteRow| {
         Ok(Aged { key: row.try_get(0)?, is_old: row.try_get(1)?, is_open: row.try_get(2)?, cost: row.try_get(3)? })

@@ -23,6 +23,7 @@ mod checkpoint;
 mod copied_tables;
 mod durability;
 mod identity;
+mod imports;
 mod lanes;
 mod leftover;
 mod links;

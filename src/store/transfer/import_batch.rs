@@ -7,7 +7,7 @@ use super::import_row::{ImportedDelivery, ImportedMessage};
 use super::row::{AnswerLink, Cell, Row};
 use super::side::Side;
 use super::table::Table;
-use crate::store::retention::IMPORTED_PROGRESS;
+use crate::store::retention::{IMPORTED_PROGRESS, RESTORED_PROGRESS};
 use sqlx::Error;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use uuid::Uuid;
@@ -35,6 +35,8 @@ struct NewRows {
     terms: Vec<(i64, i64)>,
     dead: BTreeMap<i64, i64>,
     links: Vec<(Uuid, AnswerLink)>,
+    /// The newest message that was there already and gets its content back; 0 if there is none.
+    restored: i64,
 }
 
 /// The messages have different ids.
@@ -59,6 +61,7 @@ pub(super) async fn write(
             side.count_dead(*participant, *dead).await?;
         }
         link(side, &ids, std::mem::take(&mut rows.links), pending).await?;
+        save_restored(side, rows.restored).await?;
         if is_changed { side.save_progress(IMPORTED_PROGRESS, now_us).await } else { Ok(()) }
     };
     let written = written.await;
@@ -98,6 +101,7 @@ impl NewRows {
                 if known_key.is_none() { self.add_message(message, key, &participants) } else { message };
             if let Some(body) = body.filter(|_| !has_body) {
                 self.add("body", body, &[("message_k", key)]);
+                self.restored = self.restored.max(known_key.unwrap_or_default());
             }
             let mut is_changed = known_key.is_none();
             for delivery in deliveries {
@@ -159,6 +163,12 @@ impl NewRows {
         }
         *self.dead.entry(participant).or_default() += i64::from(delivery.is_dead);
     }
+}
+
+async fn save_restored(side: &mut Side, restored: i64) -> Result<(), Error> {
+    let name = [Cell::text(RESTORED_PROGRESS.to_owned())];
+    let before = side.select("progress", &["value"], "name", &name).await?.first().and_then(first).unwrap_or_default();
+    if restored > before { side.save_progress(RESTORED_PROGRESS, restored).await } else { Ok(()) }
 }
 
 fn first(row: &Row) -> Option<i64> {
