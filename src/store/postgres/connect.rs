@@ -42,12 +42,14 @@ impl Purpose {
     fn settings(self) -> String {
         let (name, limit, more) = match self {
             // Plans are made when the tables are almost empty, and reused while they grow: they must not scan a table. What a batch
-            // reads and writes, it finds by key.
+            // reads and writes, it finds by key. Who waited for an advisory lock must see what was committed meanwhile, whatever the
+            // database's default is.
             Purpose::Write => (
                 "writer",
                 STATEMENT_LIMIT_MILLISECONDS,
                 "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET enable_bitmapscan = off; \
                  SET enable_hashjoin = off; SET enable_mergejoin = off; \
+                 SET default_transaction_isolation = 'read committed'; \
                  SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'",
             ),
             Purpose::Read => ("reader", STATEMENT_LIMIT_MILLISECONDS, READ_ONLY),

@@ -118,3 +118,21 @@ async fn messages_beyond_the_last_partition_are_stored_and_the_next_one_begins_a
         assert!(fixture.store.content(key).await.unwrap().is_some());
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn transactions_see_what_was_committed_while_they_waited_whatever_the_default_of_the_database() {
+    let Some(fixture) = fixture().await else { return };
+    let database = fixture.sql("SELECT current_database()");
+    fixture.sql(&format!("ALTER DATABASE \"{database}\" SET default_transaction_isolation = 'repeatable read'"));
+    fixture.store.close().await;
+    let store = Store::open(fixture.store.settings().clone(), fixture.clock.clone()).await.unwrap();
+    let Backend::Postgres(backend) = &store.inner.backend else { panic!("PostgreSQL") };
+    let asked = backend.core.command(|conn| {
+        Box::pin(async move {
+            let row = sqlx::query("SELECT current_setting('transaction_isolation')").fetch_one(conn).await?;
+            sqlx::Row::try_get::<String, _>(&row, 0)
+        })
+    });
+    assert_eq!(asked.await.unwrap(), "read committed");
+    store.close().await;
+}
