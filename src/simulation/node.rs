@@ -79,7 +79,9 @@ pub enum Then {
         claim: Option<Claim>,
     },
     /// The answer is with its sender, and its delivery needs not be made.
-    ReturnEnded,
+    ReturnEnded {
+        delivery: Box<PendingDelivery>,
+    },
     Round {
         sent: Instant,
     },

@@ -116,7 +116,7 @@ impl World {
                 self.give(node, request.metadata.id, claim);
             }
             (Then::Round { sent }, Done::Round(round)) => self.end_round(node, sent, round),
-            (Then::ReturnEnded, _) => {}
+            (Then::ReturnEnded { delivery }, _) => self.forget(node, &delivery),
             (_, done) => panic!("a result of the wrong kind: {done:?}"),
         }
     }
@@ -192,7 +192,8 @@ impl World {
             return;
         };
         let settlement = Settlement { delivery_key, ..settlement(DeliveryState::Delivered) };
-        self.begin(node, Work::Settle(settlement), Then::ReturnEnded);
+        let Some(delivery) = self.model.pending(delivery_key) else { return };
+        self.begin(node, Work::Settle(settlement), Then::ReturnEnded { delivery: Box::new(delivery) });
     }
 
     /// The process ends. Its transactions are rolled back unless they have committed, and its senders send again.
@@ -207,7 +208,7 @@ impl World {
                     self.cut(*number);
                 }
                 Then::AnswerStored { request, .. } => self.later_answers.push(request.clone()),
-                Then::Settled { .. } | Then::ReturnEnded | Then::Round { .. } => {}
+                Then::Settled { .. } | Then::ReturnEnded { .. } | Then::Round { .. } => {}
             }
         }
         for sender in &node.senders {

@@ -6,8 +6,12 @@
 use super::{Completion, Replies, Waiter};
 use crate::delivery::{AttemptRow, DeliveryKind, DeliveryState, Settlement};
 use crate::store::{MessageStatus, Unavailable};
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+
+/// A sender whose time is up waits no longer than this for a store that does not answer.
+const END_WAIT_LIMIT: Duration = Duration::from_secs(2);
 
 impl Replies {
     /// Waits for the answer to a request; None once the sender waits no longer. `awaited`: key of the delivery to be answered.
@@ -21,7 +25,9 @@ impl Replies {
         if let Some(completion) = waiter.wait(self.answer_timeout, gone).await {
             return Some(completion);
         }
-        match self.store.end_wait(awaited).await {
+        let ended = tokio::time::timeout(END_WAIT_LIMIT, self.store.end_wait(awaited)).await;
+        let late = || Unavailable::Away("the store did not answer in time".into());
+        match ended.unwrap_or_else(|_| Err(late())) {
             Ok(true) => None,
             // The answer was stored for a sender that waits here. One that is gone gets it by its return route.
             Ok(false) if gone.is_cancelled() => None,

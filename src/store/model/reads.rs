@@ -122,6 +122,11 @@ impl Model {
         })
     }
 
+    /// A delivery as the courier holds it.
+    pub fn pending(&self, key: i64) -> Option<PendingDelivery> {
+        self.deliveries.get(&key).map(|delivery| delivery.pending.clone())
+    }
+
     /// The Bundle id of a message that was stored twice.
     pub fn stored_twice(&self) -> Option<&str> {
         let requests = self.messages.values().filter(|message| message.in_reply_to.is_none());

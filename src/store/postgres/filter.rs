@@ -215,7 +215,11 @@ pub(in crate::store) fn deliveries(core: &Core, filter: &DeliveryFilter) -> Resu
         let state_is = format!("state = {}", state_code(state));
         all.add(&format!("d.{state_is}"), []);
         // Any state but active may be rare among the others, and each has an index of its own.
-        all.ordered(&format!("SELECT k FROM delivery WHERE {state_is}"), "k", []);
+        let as_indexed = match state {
+            DeliveryState::Waiting => "state + 0 = 0".to_owned(),
+            _ => state_is.clone(),
+        };
+        all.ordered(&format!("SELECT k FROM delivery WHERE {as_indexed}"), "k", []);
         if let (DeliveryState::Waiting, Some(key)) = (state, participant) {
             all.unordered(&format!("SELECT k FROM delivery WHERE {state_is} AND participant = {key}"), []);
         }

@@ -124,7 +124,7 @@ impl Postgres {
         }
         let sql = format!(
             "SELECT {PENDING_COLUMNS} FROM {PENDING_TABLES} \
-             WHERE d.state = 0 AND d.expires_us < $1 ORDER BY d.expires_us LIMIT $2"
+             WHERE d.state + 0 = 0 AND d.expires_us < $1 ORDER BY d.expires_us LIMIT $2"
         );
         pending(self.core.readers.all(&Sql::new(sql).bind(now_us).bind(limit)).await)
     }
