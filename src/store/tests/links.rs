@@ -154,3 +154,24 @@ async fn a_store_of_the_first_schema_gets_links_counters_and_due_times() {
     };
     assert_eq!(deliveries[0].prev_seq, Some(104));
 }
+
+#[tokio::test]
+async fn the_end_of_a_lane_is_found_by_its_index_though_nothing_waited_at_the_last_vacuum() {
+    postgres_only!();
+    let fixture = Fixture::new().await;
+    let path = fixture.folder.path().join("data/emberpost.db");
+    let run = |sql: &str| crate::testing::postgres::shared().run_at(&path, sql);
+    let insert = |first: i64, count: i64, participant: i64, state: i64| {
+        run(&format!(
+            "INSERT INTO delivery (k, message_k, participant, lane, seq, due_us, expires_us, created_us, id, state, kind) \
+             SELECT g, g, {participant}, g % 1000, g, 0, 9000000000000000, 1, gen_random_uuid(), {state}, 0 \
+             FROM generate_series({first}, {}) g",
+            first + count - 1
+        ))
+    };
+    insert(1_000, 50_000, 1, 3);
+    run("VACUUM ANALYZE delivery");
+    insert(100_000, 10_000, 2, 0);
+    let plan = run("EXPLAIN SELECT max(d.seq) FROM delivery d WHERE d.state = 0 AND d.participant = 1 AND d.lane = 7");
+    assert!(plan.contains("delivery_waiting"), "{plan}");
+}
