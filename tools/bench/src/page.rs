@@ -252,8 +252,8 @@ quarter less and take 18 % more CPU time. Both were measured and left.
 each of about a dozen statements of a batch. With 15 messages in a batch that is more than one for each message.
 - **Rates.** Router, relay, senders, and receiver share the cores, so a share of the relay's rate is a ratio of CPU times: it \
 changes with the speed at which the machine happens to run. Over AMQP the broker takes its part, too.
-- **One sender.** A message takes two transactions, each of four calls to SQLite's thread; with it, threads of the router give \
-up the processor 35 times for each message, 19 of them the one that writes.
+- **One sender.** A message takes two transactions, each of a few calls to SQLite's thread; the thread that writes gives up the \
+processor 15 times for each message.
 
 ";
 
